@@ -1,0 +1,71 @@
+"""Ask questions about videos on the machine in front of you, with the SmolVLM models.
+
+The way of a video is the order of the modules:
+
+    source → readers → sampling → frames → prompt → engines → answer → show / records
+
+and ``pipeline`` joins them. ``import smolvideo`` loads nothing heavy: the names below are looked up on
+first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from smolvideo.answer import Answer, AnswerStream, Usage
+    from smolvideo.engines import GenerationOptions, load_engine
+    from smolvideo.errors import SmolVideoError
+    from smolvideo.frames import FrameBatch, VideoMetadata
+    from smolvideo.pipeline import ask, load_frames
+    from smolvideo.readers import open_video
+    from smolvideo.sampling import FrameSampling, sample_frames, sample_times
+    from smolvideo.source import resolve_source
+
+_HOME_OF = {
+    "Answer": "smolvideo.answer",
+    "AnswerStream": "smolvideo.answer",
+    "FrameBatch": "smolvideo.frames",
+    "FrameSampling": "smolvideo.sampling",
+    "GenerationOptions": "smolvideo.engines",
+    "SmolVideoError": "smolvideo.errors",
+    "Usage": "smolvideo.answer",
+    "VideoMetadata": "smolvideo.frames",
+    "ask": "smolvideo.pipeline",
+    "load_engine": "smolvideo.engines",
+    "load_frames": "smolvideo.pipeline",
+    "open_video": "smolvideo.readers",
+    "resolve_source": "smolvideo.source",
+    "sample_frames": "smolvideo.sampling",
+    "sample_times": "smolvideo.sampling",
+}
+
+__all__ = [
+    "Answer",
+    "AnswerStream",
+    "FrameBatch",
+    "FrameSampling",
+    "GenerationOptions",
+    "SmolVideoError",
+    "Usage",
+    "VideoMetadata",
+    "__version__",
+    "ask",
+    "load_engine",
+    "load_frames",
+    "open_video",
+    "resolve_source",
+    "sample_frames",
+    "sample_times",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,6 @@
+"""``python -m smolvideo`` is the command ``smolvideo``."""
+
+from smolvideo.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Frames with their times, and what a video says about itself.
+
+Everything past the readers is RGB, the right way up, in the shape a player would show; every time is a
+presentation time in seconds, counted from the moment a player shows as 0:00. ``index / fps`` is never
+used as a time: on variable frame rates it is seconds off.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+"""RGB grey levels, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
+
+MediaKind = Literal["video", "image", "frames"]
+"""A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
+
+
+@dataclass(frozen=True)
+class VideoMetadata:
+    """What is known about a source before a frame of it is decoded.
+
+    ``width`` and ``height`` are pixels as shown: after rotation and sample aspect ratio.
+    ``num_frames`` and ``average_fps`` are None where the container does not say.
+    """
+
+    width: int
+    height: int
+    duration_seconds: float
+    num_frames: int | None = None
+    average_fps: float | None = None
+    codec: str = ""
+    kind: MediaKind = "video"
+    reader: str = ""
+    name: str = ""
+    """The file's name, for people; never used as a path."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture: ``image`` uint8 RGB ``[H, W, 3]`` and the time it appears on screen."""
+
+    image: Images
+    pts_seconds: float
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """The frames of one source that a model will see, in order of time.
+
+    ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on screen.
+    ``asked`` is how many frames the sampling asked for: more than N if some could not be read, or if
+    the video has fewer. ``geometry`` names how the images were fitted to the model's square input, or
+    is None while they have the shape in which a player shows them. ``warnings`` are sentences for the
+    user.
+    """
+
+    images: Images
+    pts_seconds: tuple[float, ...]
+    metadata: VideoMetadata
+    geometry: str | None = None
+    asked: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
+            raise ValueError(f"images must be uint8 [N, H, W, 3], not {self.images.shape}")
+        if len(self.pts_seconds) != len(self.images):
+            raise ValueError(f"{len(self.images)} images with {len(self.pts_seconds)} times")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"FrameBatch(images={list(self.images.shape)}, pts_seconds={self.pts_seconds})"
+
+
+@dataclass(frozen=True)
+class PlannedFrames:
+    """The times of frames that are not decoded yet: enough to count the tokens they will take."""
+
+    pts_seconds: tuple[float, ...]
+    metadata: VideoMetadata
+
+    def __len__(self) -> int:
+        return len(self.pts_seconds)
+
+
+def format_timestamp(seconds: float) -> str:
+    """``MM:SS`` as SmolVLM2's prompt writes it: seconds rounded down, minutes past 59 go on.
+
+    >>> format_timestamp(75.9), format_timestamp(4503)
+    ('01:15', '75:03')
+    """
+    minutes, rest = divmod(int(max(seconds, 0.0)), 60)
+    return f"{minutes:02d}:{rest:02d}"
