@@ -4,8 +4,8 @@ The way of a video is the order of the modules:
 
     source → readers → sampling → frames → prompt → engines → answer → show / records
 
-and ``pipeline`` joins them. ``import smolvideo`` loads nothing heavy: the names below are looked up on
-first use.
+and ``pipeline`` joins them. ``import smolvideo`` loads nothing heavy: the names below are looked up
+on first use.
 """
 
 from importlib import import_module

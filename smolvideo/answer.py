@@ -59,6 +59,12 @@ class AnswerStream:
             self._seen.append(piece)
             yield piece
 
+    def close(self) -> None:
+        """Stop generating and let go of what it held; pieces given so far stay valid."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
     def result(self) -> Answer:
         """The whole answer, generated to its end."""
         if self._answer is None:

@@ -9,8 +9,9 @@
     └─ RecordError            5   records or outputs that cannot be read or written
 
 Every error is one line for a person (``str(error)``, no full stop, paths and commands in backticks)
-and, where something can be done about it, a ``hint``. Exceptions of other libraries are wrapped once,
-in the module that calls the library, with ``raise … from``. Only ``cli/main.py`` shows errors.
+and, where something can be done about it, a ``hint``. Exceptions of other libraries are wrapped
+once, in the module that calls the library, with ``raise … from``. Only ``cli/main.py`` shows
+errors.
 """
 
 from typing import ClassVar

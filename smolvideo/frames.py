@@ -1,8 +1,8 @@
 """Frames with their times, and what a video says about itself.
 
-Everything past the readers is RGB, the right way up, in the shape a player would show; every time is a
-presentation time in seconds, counted from the moment a player shows as 0:00. ``index / fps`` is never
-used as a time: on variable frame rates it is seconds off.
+Everything past the readers is RGB, the right way up, in the shape a player would show; every time
+is a presentation time in seconds, counted from the moment a player shows as 0:00. ``index / fps``
+is never used as a time: on variable frame rates it is seconds off.
 """
 
 from dataclasses import dataclass, field
@@ -36,6 +36,10 @@ class VideoMetadata:
     reader: str = ""
     name: str = ""
     """The file's name, for people; never used as a path."""
+    first_frame_seconds: float = 0.0
+    """When the first decodable frame appears; later than 0 where a recording starts broken."""
+    last_frame_seconds: float | None = None
+    """When the last frame appears; None where only duration and rate are known."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,11 @@ class Frame:
 class FrameBatch:
     """The frames of one source that a model will see, in order of time.
 
-    ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on screen.
-    ``asked`` is how many frames the sampling asked for: more than N if some could not be read, or if
-    the video has fewer. ``geometry`` names how the images were fitted to the model's square input, or
-    is None while they have the shape in which a player shows them. ``warnings`` are sentences for the
-    user.
+    ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on
+    screen. ``asked`` is how many frames the sampling asked for: more than N if some could not be
+    read, or if the video has fewer. ``geometry`` names how the images were fitted to the model's
+    square input, or is None while they have the shape in which a player shows them. ``warnings``
+    are sentences for the user.
     """
 
     images: Images

@@ -1,0 +1,48 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# A folder of the installed state, newer than what it was installed from.
+BASE := $(VENV)/.base-installed
+TEST := $(VENV)/.test-installed
+
+.PHONY: demo test check format samples clean
+
+## demo: install, then ask the bundled model about a sample video
+demo: $(BASE)
+	$(BIN)/smolvideo ask samples/triangle_down.mp4 "What is in this video?"
+
+## test: install what the tests need, then run them
+test: $(TEST)
+	$(BIN)/python -m pytest
+
+## check: style, types and layers
+check: $(TEST)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## format: put the code into the project's style
+format: $(TEST)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+## samples: draw the sample videos and their questions again
+samples: $(BASE)
+	$(BIN)/smolvideo train samples samples
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(TEST): $(BASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,234 @@
+"""``smolvideo ask``: a question about videos, pictures, URLs, or folders of frames."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.answer import Answer
+from smolvideo.cli.loading import EngineLoading
+from smolvideo.cli.notices import notices_for, show_settings
+from smolvideo.cli.options import (
+    download_options,
+    engine_options,
+    generation_options,
+    geometry_option,
+    model_options,
+    prompt_options,
+    read_download,
+    read_filmstrip,
+    read_generation,
+    read_prompt_options,
+    read_sampling,
+    sampling_options,
+    screen_options,
+)
+from smolvideo.cli.outputs import check_new_file, output_options
+from smolvideo.cli.question import Typed, tell_apart
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.subtitles import subtitles_near
+from smolvideo.engines import Engine, GenerationOptions, load_engine
+from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.pipeline import Prepared, prepare, record_answer, record_error, stream_answer
+from smolvideo.prompt import PromptOptions
+from smolvideo.records import AnswerRecord, RecordWriter, write_output
+from smolvideo.sampling import FrameSampling
+from smolvideo.show.answer import show_footer
+from smolvideo.show.answer import stream_answer as show_answer
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
+from smolvideo.show.stages import StageProgress
+from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
+
+
+@click.command(cls=SectionCommand)
+@click.argument("words", nargs=-1, metavar="SOURCE... QUESTION")
+@click.option(
+    "--question",
+    "-q",
+    cls=SectionOption,
+    section="Question",
+    metavar="TEXT",
+    show_default="the last word",
+    help="The question; all that stands alone is then a source.",
+)
+@click.option(
+    "--list",
+    "-a",
+    "source_list",
+    cls=SectionOption,
+    section="Question",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    show_default="none",
+    help="More sources, one a line; - is stdin.",
+)
+@model_options
+@engine_options
+@sampling_options
+@geometry_option()
+@prompt_options
+@generation_options
+@download_options
+@output_options
+@screen_options
+@click.pass_context
+def ask(ctx: click.Context, /, **_: Any) -> None:
+    """Answer a question about videos, pictures or URLs.
+
+    SOURCE is a video, a picture, a URL, or a folder of frames; several are one prompt, looked at in
+    their order. QUESTION comes last, in quotes; - reads it from stdin.
+
+    \b
+    smolvideo ask party.mp4 "Who blows out the candles?"
+    smolvideo ask before.mp4 after.mp4 "What has changed?"
+    smolvideo ask --start 1:30 --end 2:00 talk.mp4 "What is on the slide?" --json
+    """
+    request = _read_request(ctx)
+    screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
+    with ExitStack() as stack:
+        save: Path | None = ctx.params["save"]
+        # Opened before the work begins: records that cannot be kept should not be made.
+        writer = stack.enter_context(RecordWriter(save)) if save is not None else None
+        stages = stack.enter_context(StageProgress(screen))
+        sources = resolve_sources(
+            request.typed.sources, download=request.download, on_progress=stages.on_progress
+        )
+        try:
+            record = _answer(request, sources, screen, stages)
+        except SmolVideoError as error:
+            if writer is not None:
+                writer.write(record_error(request.typed.question, sources, error))
+            raise
+        if writer is not None:
+            writer.write(record)
+    if request.output is not None:
+        text = record.to_json() if request.as_json else str(record.text)
+        write_output(request.output, text + "\n", overwrite=request.overwrite)
+        screen.note(f"the answer is in `{request.output}`")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Everything that was asked for, checked as far as it can be without opening a video."""
+
+    typed: Typed
+    sampling: FrameSampling
+    generation: GenerationOptions
+    prompt_options: PromptOptions
+    download: DownloadOptions
+    filmstrip: FilmstripChoice
+    model: str
+    revision: str | None
+    engine: str
+    device: str
+    dtype: str
+    reader: str
+    subtitles: str | None
+    as_json: bool
+    output: Path | None
+    overwrite: bool
+
+    @property
+    def shows_answer(self) -> bool:
+        """Whether the answer streams to stdout, rather than going there or elsewhere as a whole."""
+        return self.output is None and not self.as_json
+
+
+def _read_request(ctx: click.Context) -> _Request:
+    """Raises UsageError, PromptError, RecordError or SourceError for what cannot be done."""
+    given = ctx.params
+    filmstrip = read_filmstrip(ctx)
+    sampling, generation = read_sampling(ctx), read_generation(ctx)
+    if given["output"] is not None:
+        check_new_file(given["output"], overwrite=given["overwrite"])
+    elif given["overwrite"]:
+        raise UsageError("`--overwrite` has no effect without `--output`")
+    typed = tell_apart(given["words"], question=given["question"], source_list=given["source_list"])
+    names = ("model", "revision", "engine", "device", "dtype", "reader", "subtitles")
+    return _Request(
+        typed=typed,
+        sampling=sampling,
+        generation=generation,
+        prompt_options=read_prompt_options(ctx),
+        download=read_download(ctx, typed.sources),
+        filmstrip=filmstrip,
+        as_json=given["json"],
+        output=given["output"],
+        overwrite=given["overwrite"],
+        **{name: given[name] for name in names},
+    )
+
+
+def _answer(
+    request: _Request, sources: list[VideoSource], screen: Screen, stages: StageProgress
+) -> AnswerRecord:
+    """From resolved sources to the record of the answer, showing all on the way."""
+    checkpoint = _open(request, stages, weights=False)
+    loading = EngineLoading(lambda: _load(request, stages))
+    prepared = prepare(
+        checkpoint,
+        sources,
+        request.typed.question,
+        sampling=request.sampling,
+        prompt_options=request.prompt_options,
+        generation=request.generation,
+        reader=request.reader,
+        subtitles=_subtitles(request, sources),
+        on_progress=loading.with_first_frame(stages.on_progress),
+    )
+    with stages.paused():
+        show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
+        screen.notes(notices_for(prepared, nano=checkpoint.layout == "nano"))
+    engine = loading.result()
+    with stages.paused():
+        show_settings(screen, prepared, engine)
+    answer = _stream(request, prepared, engine, screen, stages)
+    frames = sum(map(len, prepared.batches))
+    seconds = {"load": engine.load_seconds, **answer.usage.seconds}
+    show_footer(screen, replace(answer.usage, frames=frames), seconds)
+    return record_answer(prepared, engine, answer)
+
+
+def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpoint:
+    return open_checkpoint(
+        request.model,
+        offline=request.download.offline,
+        revision=request.revision,
+        weights=weights,
+        on_progress=stages.on_progress,
+    )
+
+
+def _load(request: _Request, stages: StageProgress) -> Engine:
+    return load_engine(
+        _open(request, stages, weights=True),
+        engine=request.engine,
+        device=request.device,
+        dtype=request.dtype,
+        on_progress=stages.on_progress,
+    )
+
+
+def _subtitles(request: _Request, sources: list[VideoSource]) -> str | None:
+    if request.subtitles is None:
+        return None
+    return subtitles_near(request.subtitles, sources, request.sampling, reader=request.reader)
+
+
+def _stream(
+    request: _Request, prepared: Prepared, engine: Engine, screen: Screen, stages: StageProgress
+) -> Answer:
+    """The answer, on stdout as it is made where that is wanted."""
+    stream = stream_answer(engine, prepared, on_progress=stages.on_progress)
+    if request.shows_answer:
+        # On one terminal progress and answer would write over each other.
+        return show_answer(screen, stream, before_first=stages.close)
+    answer = stream.result()
+    stages.close()
+    if request.output is None:
+        screen.write(record_answer(prepared, engine, answer).to_json() + "\n")
+    return answer

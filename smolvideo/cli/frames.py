@@ -1,0 +1,265 @@
+"""``smolvideo frames``: what a model would see of a video, without any model at work."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+
+from smolvideo.cli.options import (
+    DEFAULT_MODEL,
+    download_options,
+    geometry_option,
+    is_explicit,
+    model_options,
+    read_download,
+    read_filmstrip,
+    read_sampling,
+    sampling_options,
+    screen_options,
+)
+from smolvideo.cli.outputs import check_new_file, check_new_folder, write_beside
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.errors import UsageError
+from smolvideo.frames import FrameBatch, Images
+from smolvideo.models import open_checkpoint
+from smolvideo.models.registry import Layout
+from smolvideo.pipeline import load_frames, prepare
+from smolvideo.prompt import PromptOptions
+from smolvideo.readers import open_video
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
+from smolvideo.show.sheet import draw_sheet
+from smolvideo.show.stages import StageProgress
+from smolvideo.show.tables import show_table
+from smolvideo.show.text import format_clock
+from smolvideo.source import VideoSource, resolve_source
+
+AS_SHOWN = "none"
+"""The ``--geometry`` of frames as a player shows them, fitted for no model."""
+
+_LARGEST_SHOWN = 640
+"""Pixels of the long side of frames that are only looked at: fifty of 8K would take 5 GB."""
+
+_STAND_IN_QUESTION = "What happens in this video?"
+"""How many frames fit depends on the length of the question: one of ordinary length."""
+
+
+@click.command(cls=SectionCommand)
+@click.argument("source")
+@click.option(
+    "--output",
+    "-o",
+    cls=SectionOption,
+    section="Output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    show_default="none",
+    help="Write each frame as a PNG, named by its number and time.",
+)
+@click.option(
+    "--sheet",
+    cls=SectionOption,
+    section="Output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    show_default="none",
+    help="Write all frames with their times as one picture (.png, .jpg, .webp).",
+)
+@click.option(
+    "--overwrite",
+    cls=SectionOption,
+    section="Output",
+    is_flag=True,
+    default=False,
+    help="Replace files that exist.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    cls=SectionOption,
+    section="Output",
+    is_flag=True,
+    default=False,
+    help="Metadata and times as one JSON object.",
+)
+@model_options
+@sampling_options
+@geometry_option(AS_SHOWN)
+@download_options
+@screen_options
+@click.pass_context
+def frames(ctx: click.Context, /, **_: Any) -> None:
+    """Show the frames that a model will see.
+
+    Filmstrip and times of the frames that `ask` would give to the model: chosen by the same
+    options, reduced to what fits its context, fitted to its square. `--geometry none` leaves them
+    as a player shows them.
+
+    \b
+    smolvideo frames party.mp4
+    smolvideo frames party.mp4 --geometry none --output frames/ --sheet sheet.png
+    """
+    given = ctx.params
+    filmstrip, sampling = read_filmstrip(ctx), read_sampling(ctx)
+    download = read_download(ctx, [given["source"]])
+    _check_outputs(given)
+    if given["geometry"] == AS_SHOWN and _model_named(ctx):
+        raise UsageError("`--geometry none` is for no model, and `--model` names one")
+    screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
+    with StageProgress(screen) as stages:
+        source = _one_source(
+            resolve_source(given["source"], download=download, on_progress=stages.on_progress)
+        )
+        if given["geometry"] == AS_SHOWN:
+            batch = load_frames(
+                source,
+                sampling,
+                reader=given["reader"],
+                fit=_small_enough,
+                on_progress=stages.on_progress,
+            )
+            seen = _Seen(source, batch, None, None, batch.warnings)
+        else:
+            seen = _seen_by_model(ctx, source, stages)
+        files = _write_pictures(given, seen)
+    screen.notes(seen.notices)
+    if given["as_json"]:
+        screen.write(json.dumps(_as_json(seen, files), ensure_ascii=False) + "\n")
+        return
+    _show(screen, seen, filmstrip, files)
+    if given["sheet"]:
+        screen.note(f"the contact sheet is `{given['sheet']}`")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The frames of one source, and for which checkpoint (None: for none) they were fitted."""
+
+    source: VideoSource
+    batch: FrameBatch
+    model: str | None
+    layout: Layout | None
+    notices: tuple[str, ...]
+
+    @property
+    def aspect(self) -> float:
+        return shown_aspect(self.batch, self.layout)
+
+
+def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgress) -> _Seen:
+    """The frames that ``ask`` would show to the model. Its weights are not needed for that."""
+    given = ctx.params
+    checkpoint = open_checkpoint(
+        given["model"],
+        offline=given["offline"],
+        revision=given["revision"],
+        weights=False,
+        on_progress=stages.on_progress,
+    )
+    prepared = prepare(
+        checkpoint,
+        [source],
+        _STAND_IN_QUESTION,
+        sampling=read_sampling(ctx),
+        prompt_options=PromptOptions(geometry=given["geometry"]),
+        reader=given["reader"],
+        on_progress=stages.on_progress,
+    )
+    (batch,) = prepared.batches
+    return _Seen(source, batch, checkpoint.name, checkpoint.layout, prepared.notices)
+
+
+def _model_named(ctx: click.Context) -> bool:
+    return is_explicit(ctx, "model") and ctx.params["model"] != DEFAULT_MODEL
+
+
+def _check_outputs(given: dict[str, Any]) -> None:
+    if given["overwrite"] and given["output"] is None and given["sheet"] is None:
+        raise UsageError("`--overwrite` has no effect without `--output` or `--sheet`")
+    if given["output"] is not None:
+        check_new_folder(given["output"], overwrite=given["overwrite"])
+    if given["sheet"] is not None:
+        check_new_file(given["sheet"], overwrite=given["overwrite"])
+        suffix = given["sheet"].suffix.lower()
+        if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
+            raise UsageError(f"`--sheet` is written as .png, .jpg or .webp, not `{suffix}`")
+
+
+def _one_source(sources: list[VideoSource]) -> VideoSource:
+    if len(sources) > 1:
+        raise UsageError(
+            f"`{sources[0].given}` holds {len(sources)} videos, and one is shown at a time",
+            hint=f"smolvideo frames {sources[0].path}",
+        )
+    return sources[0]
+
+
+def _small_enough(image: Images) -> Images:
+    """Frames that are only looked at, at most ``_LARGEST_SHOWN`` pixels long; never enlarged."""
+    import numpy as np
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((_LARGEST_SHOWN, _LARGEST_SHOWN), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _write_pictures(given: dict[str, Any], seen: _Seen) -> list[str]:
+    """Write what was asked for; the paths of the single frames, in their order."""
+    if given["sheet"] is not None:
+        sheet = draw_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
+        write_beside(given["sheet"], sheet.save)
+    if given["output"] is None:
+        return []
+    folder: Path = given["output"]
+    files = [folder / name for name in _file_names(seen.batch)]
+    if seen.model is not None:
+        for path, image in zip(files, seen.batch.images, strict=True):
+            write_beside(path, Image.fromarray(image).save)
+        return [str(path) for path in files]
+    # In full size they are read once more, one in memory at a time.
+    source, times = seen.source, seen.batch.pts_seconds
+    with open_video(source.path, kind=source.kind, reader=given["reader"]) as reader:
+        for path, frame in zip(files, reader.frames_at(times), strict=False):
+            write_beside(path, Image.fromarray(frame.image).save)
+    return [str(path) for path in files]
+
+
+def _file_names(batch: FrameBatch) -> list[str]:
+    """``frame_03_0m12.480s.png``: they sort in their order and can be named on every system."""
+    digits = len(str(len(batch)))
+    names = []
+    for number, seconds in enumerate(batch.pts_seconds, start=1):
+        minutes, rest = divmod(seconds, 60)
+        time = f"_{int(minutes)}m{rest:06.3f}s" if batch.metadata.kind == "video" else ""
+        names.append(f"frame_{number:0{digits}d}{time}.png")
+    return names
+
+
+def _as_json(seen: _Seen, files: list[str]) -> dict[str, Any]:
+    return {
+        "source": seen.source.given,
+        "metadata": asdict(seen.batch.metadata),
+        "model": seen.model,
+        "geometry": seen.batch.geometry,
+        "frame_times": list(seen.batch.pts_seconds),
+        "asked": seen.batch.asked,
+        "files": files,
+        "notices": list(seen.notices),
+    }
+
+
+def _show(screen: Screen, seen: _Seen, filmstrip: FilmstripChoice, files: list[str]) -> None:
+    batch = seen.batch
+    show_filmstrip(screen, [batch], filmstrip, layout=seen.layout, every_frame=True)
+    timed = batch.metadata.kind == "video"
+    columns = ["frame", *(["time", "seconds"] if timed else []), *(["file"] if files else [])]
+    rows = []
+    for number, seconds in enumerate(batch.pts_seconds):
+        row = [str(number + 1)]
+        if timed:
+            row += [format_clock(seconds, tenths=True), f"{seconds:.3f}"]
+        rows.append(row + files[number : number + 1])
+    show_table(screen, columns, rows, right=frozenset({0, 1, 2} if timed else {0}))

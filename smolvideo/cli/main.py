@@ -1,0 +1,211 @@
+"""The command ``smolvideo``: its subcommands, and the one place where errors are shown.
+
+Only click is imported here, and a subcommand's module only when it runs or its help is asked for:
+``smolvideo --help`` answers at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from smolvideo import __version__
+from smolvideo.errors import EXIT_INTERRUPTED, SmolVideoError, UsageError
+from smolvideo.show.text import visible
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
+    "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
+    "models": ("smolvideo.cli.models:models", "List, describe and download models."),
+    "completion": (
+        "smolvideo.cli.completion:completion",
+        "Print a shell's completion script.",
+    ),
+}
+"""Name → where the command is, and its line in the help (the first sentence of its own help)."""
+
+EXIT_PIPE_CLOSED = 141
+"""Whoever read our output left before its end, as shells report it (128 + SIGPIPE)."""
+
+
+class _PipeClosed(Exception):
+    """Carries a broken pipe past click, which has an exit code of its own for it."""
+
+
+class Commands(click.Group):
+    """The group of all commands; ``main`` turns whatever goes wrong into words and an exit code."""
+
+    debug = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise _no_such_command(args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+        return result
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run and exit; with ``standalone_mode=False`` the exit code is returned instead."""
+        standalone = extra.pop("standalone_mode", True)
+        self.debug = os.environ.get("SMOLVIDEO_DEBUG", "") not in ("", "0")
+        code = self._run(args, prog_name or "smolvideo", extra)
+        if standalone:
+            sys.exit(code)
+        return code
+
+    def _run(self, args: Sequence[str] | None, prog_name: str, extra: dict[str, Any]) -> int:
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, **extra)
+            return code if isinstance(code, int) else 0
+        except click.Abort as abort:  # what click makes of Ctrl-C
+            if isinstance(abort.__cause__, EOFError):
+                return self._show(abort.__cause__)
+            return EXIT_INTERRUPTED
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except _PipeClosed:
+            _let_stdout_go()
+            return EXIT_PIPE_CLOSED
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+            return UsageError.exit_code
+        except Exception as error:
+            return self._show(error)
+
+    def _show(self, error: Exception) -> int:
+        """Say on stderr what went wrong, and give the exit code."""
+        if self.debug:
+            traceback.print_exception(error)
+        message, hint, code = _words_for(error)
+        _echo_line("Error: ", "red", message)
+        if hint:
+            _echo_line("hint: ", "cyan", hint)
+        return code
+
+
+def _words_for(error: Exception) -> tuple[str, str | None, int]:
+    """Message, hint and exit code of an error."""
+    if isinstance(error, SmolVideoError):
+        return str(error), error.hint, error.exit_code
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "smolvideo"
+        return error.format_message().rstrip("."), f"see `{path} --help`", error.exit_code
+    if isinstance(error, click.ClickException):
+        return error.format_message(), None, error.exit_code
+    kind = type(error).__name__
+    words = f"unexpected error: {kind}: {error}" if str(error) else f"unexpected error: {kind}"
+    return words, "run it again with `--debug` to see where", SmolVideoError.exit_code
+
+
+def _echo_line(label: str, colour: str, text: str) -> None:
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    shown = label if plain or not sys.stderr.isatty() else click.style(label, fg=colour, bold=True)
+    # One error is one line, whatever another library put into its text.
+    click.echo(shown + " ".join(visible(text, keep="\n").split()), err=True)
+
+
+def _no_such_command(name: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    if near:
+        return UsageError(f"no such command: `{name}`", hint=f"did you mean `smolvideo {near[0]}`?")
+    return UsageError(f"no such command: `{name}`", hint="see `smolvideo --help`")
+
+
+def _let_stdout_go() -> None:
+    """Python flushes stdout once more as it ends; into a closed pipe that would be a traceback."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # stdout is no real file: nothing will be flushed
+        pass
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    root = ctx.find_root().command
+    if value and isinstance(root, Commands):
+        root.debug = True
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error (or set SMOLVIDEO_DEBUG=1).",
+)
+"""Works before and after the name of a command."""
+
+
+@click.group(
+    "smolvideo",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 source or reader, 4 prompt or model, "
+        "5 records, 6 some of a batch failed, 130 interrupted."
+    ),
+)
+@click.version_option(__version__, "-V", "--version", prog_name="smolvideo")
+@debug_option
+def cli() -> None:
+    """Ask questions about videos on the machine in front of you.
+
+    \b
+    smolvideo ask party.mp4 "Who blows out the candles?"
+    smolvideo ask --model smolvlm2-256m https://… "What happens?"
+
+    Everything runs here; `--offline` touches no network at all.
+    """
+
+
+def main() -> NoReturn:
+    """The console script."""
+    _speak_utf8()
+    code = cli.main(standalone_mode=False)
+    if code == EXIT_INTERRUPTED:
+        # Threads that load weights, and the torch they load, would make Ctrl-C wait for them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Windows consoles and pipes take UTF-8 only if told; nothing is ever too odd to be shown."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            encoding = "utf-8" if sys.platform == "win32" else None
+            reconfigure(encoding=encoding, errors="backslashreplace")

@@ -1,0 +1,281 @@
+"""``smolvideo models``: which there are, what one is like, and fetching one."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import ModelError
+from smolvideo.frames import PlannedFrames, VideoMetadata
+from smolvideo.models import (
+    MODELS,
+    Checkpoint,
+    LocalCheckpoint,
+    ModelSpec,
+    checkpoint_size_bytes,
+    list_local,
+    lookup_model,
+    open_checkpoint,
+    pull,
+)
+from smolvideo.prompt import Message, count_tokens, frames_that_fit
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.stages import StageProgress
+from smolvideo.show.tables import show_facts, show_table
+from smolvideo.show.text import format_bytes
+
+_QUESTION = "What happens in this video?"
+_WORDS = 100
+"""Tokens of a question with all that stands around it, where no tokenizer is at hand to count."""
+_COUNTED_TO = 2_000
+
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="JSON instead of a table.", default=False
+)
+_offline_option = click.option("--offline", is_flag=True, help="Touch no network at all.")
+_revision_option = click.option("--revision", metavar="REV", help="Revision of a hub model.")
+
+
+@click.group(invoke_without_command=True)
+@_json_option
+@debug_option
+@click.pass_context
+def models(ctx: click.Context, as_json: bool) -> None:
+    """List, describe and download models.
+
+    Without a command: the list.
+    """
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@models.command("list")
+@_json_option
+@debug_option
+def list_models(as_json: bool) -> None:
+    """List the models with a name, and others on this machine."""
+    _list(as_json)
+
+
+@models.command("info")
+@click.argument("name")
+@_revision_option
+@_offline_option
+@_json_option
+@debug_option
+def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> None:
+    """Describe one model: NAME of the list, a hub id, or a folder.
+
+    What is on this machine describes itself; of what is not, its configuration is fetched, never
+    its weights.
+    """
+    screen = open_screen()
+    with StageProgress(screen) as stages:
+        checkpoint = open_checkpoint(
+            name,
+            offline=offline,
+            revision=revision,
+            weights=False,
+            on_progress=stages.on_progress,
+        )
+    facts = _facts(_with_local_weights(checkpoint, name, revision))
+    if as_json:
+        screen.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        return
+    show_facts(screen, {key.replace("_", " "): _in_words(key, facts[key]) for key in facts})
+
+
+def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None) -> Checkpoint:
+    """The same checkpoint with its weights where they are on this machine, whole."""
+    try:
+        return open_checkpoint(name, offline=True, revision=revision)
+    except ModelError:
+        return checkpoint
+
+
+@models.command("pull")
+@click.argument("name")
+@_revision_option
+@_json_option
+@debug_option
+def pull_model(name: str, revision: str | None, as_json: bool) -> None:
+    """Download a model to this machine: NAME of the list, or a hub id.
+
+    What is there already is not downloaded again, and a download that broke off is resumed.
+    """
+    screen = open_screen()
+    with StageProgress(screen) as stages:
+        checkpoint = pull(name, revision=revision, on_progress=stages.on_progress)
+    if as_json:
+        screen.write(json.dumps(_facts(checkpoint), ensure_ascii=False) + "\n")
+        return
+    screen.write(f"{checkpoint.folder}\n")
+    size = format_bytes(checkpoint_size_bytes(checkpoint))
+    screen.note(f"`{checkpoint.name}` is on this machine ({size}): `--model {checkpoint.name}`")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One model of the list; None where nobody knows."""
+
+    name: str
+    note: str
+    repo_id: str | None
+    parameters: int | None
+    download_bytes: int | None
+    context_tokens: int | None
+    tokens_per_frame: int | None
+    most_frames: int | None
+    on_this_machine: bool
+    problem: str | None = None
+
+
+def _list(as_json: bool) -> None:
+    screen = open_screen()
+    rows = _rows()
+    if as_json:
+        listed = [asdict(row) for row in rows]
+        screen.write(json.dumps(listed, ensure_ascii=False) + "\n")
+        return
+    columns = ["name", "parameters", "download", "context", "per frame", "frames", "here", "what"]
+    show_table(screen, columns, [_cells(row) for row in rows], right=frozenset(range(1, 6)))
+    _explain(screen)
+
+
+def _explain(screen: Screen) -> None:
+    if screen.watched:
+        screen.err.print()
+        screen.err.print(
+            "per frame: tokens of one frame. frames: how many fit with a short question. "
+            "here: on this machine.",
+            style="dim",
+        )
+
+
+def _rows() -> list[_Row]:
+    local = {checkpoint.repo_id: checkpoint for checkpoint in list_local()}
+    known = [_row(spec, local.get(spec.repo_id or "")) for spec in MODELS.values()]
+    others = [
+        _Row(one.name, "", one.repo_id, None, one.size_bytes, None, None, None, True, one.problem)
+        for one in local.values()
+        if lookup_model(one.repo_id) is None
+    ]
+    return known + others
+
+
+def _row(spec: ModelSpec, local: LocalCheckpoint | None) -> _Row:
+    if spec.is_bundled:
+        return _bundled_row(spec)
+    assert spec.context_tokens is not None
+    assert spec.tokens_per_frame is not None
+    room = spec.context_tokens - GenerationOptions().max_new_tokens - _WORDS
+    return _Row(
+        name=spec.name,
+        note=spec.note,
+        repo_id=spec.repo_id,
+        parameters=spec.parameters,
+        download_bytes=spec.download_bytes,
+        context_tokens=spec.context_tokens,
+        tokens_per_frame=spec.tokens_per_frame,
+        most_frames=room // spec.tokens_per_frame,
+        on_this_machine=local is not None and local.problem is None,
+        problem=local.problem if local else None,
+    )
+
+
+def _bundled_row(spec: ModelSpec) -> _Row:
+    """The bundled model as its own files describe it, or what is wrong with them."""
+    try:
+        checkpoint = open_checkpoint(spec.name)
+    except ModelError as error:
+        return _Row(spec.name, spec.note, None, None, None, None, None, None, False, str(error))
+    return _Row(
+        name=spec.name,
+        note=spec.note,
+        repo_id=None,
+        parameters=checkpoint.weights.parameters if checkpoint.weights else None,
+        download_bytes=None,
+        context_tokens=checkpoint.context_tokens,
+        tokens_per_frame=_tokens_per_frame(checkpoint),
+        most_frames=_most_frames(checkpoint),
+        on_this_machine=True,
+    )
+
+
+def _cells(row: _Row) -> list[str]:
+    here = "broken" if row.problem else "yes" if row.on_this_machine else "no"
+    return [
+        row.name,
+        _parameters(row.parameters),
+        format_bytes(row.download_bytes) if row.download_bytes else "",
+        f"{row.context_tokens:,}" if row.context_tokens else "",
+        str(row.tokens_per_frame or ""),
+        str(row.most_frames or ""),
+        "bundled" if row.on_this_machine and row.name == "nano" else here,
+        row.problem or row.note,
+    ]
+
+
+def _parameters(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
+
+
+def _planned(frames: int) -> list[Message]:
+    """A question about so many frames, one a second, of which none is decoded."""
+    times = tuple(float(second) for second in range(frames))
+    video = PlannedFrames(times, VideoMetadata(640, 360, float(frames)))
+    return [Message("user", (video, _QUESTION))]
+
+
+def _tokens_per_frame(checkpoint: Checkpoint) -> int:
+    return count_tokens(_planned(3), checkpoint) - count_tokens(_planned(2), checkpoint)
+
+
+def _most_frames(checkpoint: Checkpoint) -> int:
+    return frames_that_fit(
+        _planned,
+        checkpoint,
+        max_new_tokens=GenerationOptions().max_new_tokens,
+        at_most=_COUNTED_TO,
+    )
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of itself, under the names of JSON."""
+    spec = lookup_model(checkpoint.name)
+    weights = checkpoint.weights
+    return {
+        "name": checkpoint.name,
+        "note": spec.note if spec else "",
+        "repo_id": spec.repo_id if spec else None,
+        "revision": checkpoint.revision,
+        "folder": str(checkpoint.folder.resolve()),
+        "layout": checkpoint.layout,
+        "parameters": weights.parameters if weights else spec.parameters if spec else None,
+        "stored_dtype": checkpoint.stored_dtype,
+        "weights_here": weights is not None,
+        "size_bytes": checkpoint_size_bytes(checkpoint),
+        "download_bytes": spec.download_bytes if spec else None,
+        "image_size": checkpoint.image_size,
+        "tokens_per_image": checkpoint.tokens_per_image,
+        "context_tokens": checkpoint.context_tokens,
+        "tokens_per_frame": _tokens_per_frame(checkpoint),
+        "most_frames": _most_frames(checkpoint),
+    }
+
+
+def _in_words(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "parameters":
+        return _parameters(value)
+    if key.endswith("_bytes"):
+        return format_bytes(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,45 @@
+"""What is worth saying on stderr besides the answer."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from smolvideo.engines import Engine
+from smolvideo.pipeline import Prepared, settings_in_effect
+from smolvideo.show.console import Screen
+from smolvideo.show.text import visible
+
+_NANO = (
+    "nano is a small model trained on drawn scenes; for real footage use `--model smolvlm2-256m`"
+)
+
+
+def notices_for(prepared: Prepared, *, nano: bool) -> Iterator[str]:
+    """The notices of a prepared question; ``nano`` where a model of that layout answers it."""
+    if nano and any(not is_drawn(batch.metadata) for batch in prepared.batches):
+        yield _NANO
+    yield from prepared.notices
+
+
+def is_drawn(metadata: object) -> bool:
+    """Whether a video says of itself that it shows the drawn world nano was trained on."""
+    return bool(getattr(metadata, "drawn", False))
+
+
+def show_settings(screen: Screen, prepared: Prepared, engine: Engine) -> None:
+    """With ``--verbose``: what is really used, defaults and reductions included."""
+    if not screen.verbose:
+        return
+    checkpoint = engine.checkpoint
+    revision = f" at {checkpoint.revision[:12]}" if checkpoint.revision else ""
+    settings = settings_in_effect(
+        prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
+    )
+    settings |= {"layout": prepared.prompt.layout, "geometry": prepared.prompt.geometry}
+    lines = [
+        f"model: {checkpoint.name}{revision}, {engine.name} on {engine.device} in {engine.dtype}",
+        "settings: " + ", ".join(f"{name}={value}" for name, value in settings.items()),
+        f"prompt: {prepared.prompt.text}",
+    ]
+    for line in lines:
+        screen.err.print(Text(visible(line, keep="\n\t"), "dim"), soft_wrap=True)

@@ -1,0 +1,374 @@
+"""The options that several commands share.
+
+One word from the flag to the field (``--max-frames`` is ``FrameSampling.max_frames``), and every
+default is read from the dataclass that owns it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from click.core import ParameterSource
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.sections import MomentType, SectionOption, SizeType
+from smolvideo.engines import ENGINES, GenerationOptions
+from smolvideo.errors import UsageError
+from smolvideo.models.registry import MODELS, Layout
+from smolvideo.prompt import Geometry, PromptOptions
+from smolvideo.readers import READERS
+from smolvideo.sampling import FrameSampling, Strategy
+from smolvideo.source import DownloadOptions
+
+Decorator = Callable[[Any], Any]
+"""click's decorators turn a function into a command, or add to one."""
+
+DEFAULT_MODEL = "nano"
+FILMSTRIPS = ("auto", "kitty", "sixel", "blocks", "times", "none")
+
+FIELD_OF_FLAG = {"start": "start_seconds", "end": "end_seconds"}
+"""The two flags whose field carries its unit."""
+
+
+def default_of(options: type, field: str) -> Any:
+    """The default of a dataclass's field; the one place where it is written."""
+    found = next(known for known in fields(options) if known.name == field)
+    return None if found.default is MISSING else found.default
+
+
+def _all(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
+    def decorate(command: Any) -> Any:
+        for flags, attributes in reversed(declarations):
+            command = click.option(*flags, cls=SectionOption, section=section, **attributes)(
+                command
+            )
+        return command
+
+    return decorate
+
+
+def _option(*flags: str, of: type | None = None, **attributes: Any) -> tuple[tuple[str, ...], Any]:
+    if of is not None:
+        flag = flags[0].split("/")[0].removeprefix("--").replace("-", "_")
+        attributes["default"] = default_of(of, FIELD_OF_FLAG.get(flag, flag))
+    return flags, attributes
+
+
+def model_options(command: Any) -> Any:
+    """Which checkpoint."""
+    return _all(
+        "Model",
+        _option(
+            "--model",
+            "-m",
+            default=DEFAULT_MODEL,
+            envvar="SMOLVIDEO_MODEL",
+            show_envvar=True,
+            metavar="NAME",
+            shell_complete=_complete_model,
+            help="A name of `smolvideo models`, a hub id or a folder. nano is bundled and small: "
+            "it knows drawn scenes, no real footage.",
+        ),
+        _option("--revision", metavar="REV", show_default="main", help="Revision of a hub model."),
+        _option("--offline", is_flag=True, of=DownloadOptions, help="Touch no network at all."),
+    )(command)
+
+
+def engine_options(command: Any) -> Any:
+    """What runs the checkpoint, and where."""
+    return _all(
+        "Model",
+        _option(
+            "--engine",
+            type=click.Choice(["auto", *ENGINES]),
+            default="auto",
+            help="What runs the model.",
+        ),
+        _option(
+            "--device",
+            default="auto",
+            metavar="DEVICE",
+            help="cpu, cuda, cuda:1, mps; auto is the fastest there is.",
+        ),
+        _option(
+            "--dtype",
+            default="auto",
+            metavar="DTYPE",
+            help="bfloat16, float16 or float32; auto is what the device is fast in.",
+        ),
+    )(command)
+
+
+def sampling_options(command: Any) -> Any:
+    """Which frames."""
+    moment = MomentType()
+    return _all(
+        "Frames",
+        _option(
+            "--max-frames",
+            of=FrameSampling,
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Most frames, shared by all sources. What does not fit the context is an error "
+            "if you set this; otherwise fewer are taken, with a note.",
+        ),
+        _option(
+            "--fps",
+            of=FrameSampling,
+            type=float,
+            metavar="RATE",
+            show_default="spread over the window",
+            help="Frames to look at per second, up to --max-frames.",
+        ),
+        _option(
+            "--start",
+            of=FrameSampling,
+            type=moment,
+            show_default="beginning",
+            help="Where to begin: 90, 1:30, 0:01:30.5 or 50%.",
+        ),
+        _option("--end", of=FrameSampling, type=moment, show_default="end", help="Where to end."),
+        _option(
+            "--strategy",
+            of=FrameSampling,
+            type=click.Choice(get_args(Strategy)),
+            help="Evenly in time, or exactly as the official code of a model family does.",
+        ),
+        _option(
+            "--reader",
+            type=click.Choice(["auto", *READERS]),
+            default="auto",
+            help="What decodes videos.",
+        ),
+    )(command)
+
+
+def geometry_option(*more: str) -> Decorator:
+    """How frames are fitted to the square a model sees; ``more`` are further choices."""
+    return _all(
+        "Frames",
+        _option(
+            "--geometry",
+            of=PromptOptions,
+            type=click.Choice([*get_args(Geometry), *more]),
+            show_default="official",
+            help="How a frame is fitted to the model's square: as its own pipeline does, squeezed, "
+            "or with bars." + (" none: as a player shows it." if more else ""),
+        ),
+    )
+
+
+def prompt_options(command: Any) -> Any:
+    """How the prompt is packed."""
+    return _all(
+        "Prompt",
+        _option(
+            "--layout",
+            of=PromptOptions,
+            type=click.Choice(get_args(Layout)),
+            show_default="the model's own",
+            help="How the prompt is laid out.",
+        ),
+        _option(
+            "--split-images/--no-split-images",
+            of=PromptOptions,
+            show_default="if alone",
+            help="Cut still pictures into tiles, for small things.",
+        ),
+        _option(
+            "--subtitles",
+            metavar="FILE|auto",
+            show_default="none",
+            help="Give the model the subtitles near the frames: an .srt or .vtt file, or auto for "
+            "the one beside the video.",
+        ),
+    )(command)
+
+
+def generation_options(command: Any) -> Any:
+    """How the answer is generated."""
+    return _all(
+        "Answer",
+        _option(
+            "--max-new-tokens",
+            of=GenerationOptions,
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Longest answer, in tokens.",
+        ),
+        _option(
+            "--temperature",
+            of=GenerationOptions,
+            type=click.FloatRange(min=0),
+            metavar="T",
+            help="0 takes the likeliest token each time; above, tokens are drawn.",
+        ),
+        _option(
+            "--top-p",
+            of=GenerationOptions,
+            type=click.FloatRange(min=0, max=1, min_open=True),
+            metavar="P",
+            help="Draw among the likeliest with this probability together.",
+        ),
+        _option(
+            "--repetition-penalty",
+            of=GenerationOptions,
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="X",
+            help="Above 1: what was said becomes less likely.",
+        ),
+        _option(
+            "--seed",
+            of=GenerationOptions,
+            type=int,
+            metavar="N",
+            show_default="a new one each time",
+            help="Where drawing begins: the same seed gives the same answer.",
+        ),
+        _option(
+            "--stop",
+            of=GenerationOptions,
+            multiple=True,
+            metavar="TEXT",
+            show_default="none",
+            help="End the answer where this appears. Repeatable.",
+        ),
+    )(command)
+
+
+def download_options(command: Any) -> Any:
+    """How URLs are downloaded."""
+    return _all(
+        "Download",
+        _option(
+            "--cookies",
+            of=DownloadOptions,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            show_default="none",
+            help="Cookies in Netscape format.",
+        ),
+        _option(
+            "--cookies-from-browser",
+            of=DownloadOptions,
+            metavar="BROWSER",
+            show_default="none",
+            help="firefox, chrome, … as yt-dlp names them.",
+        ),
+        _option(
+            "--max-filesize",
+            of=DownloadOptions,
+            type=SizeType(),
+            show_default="no limit",
+            help="Refuse larger downloads: 500M, 2GiB.",
+        ),
+        _option(
+            "--max-height",
+            of=DownloadOptions,
+            type=click.IntRange(min=1),
+            metavar="LINES",
+            help="Highest resolution to download.",
+        ),
+    )(command)
+
+
+def screen_options(command: Any) -> Any:
+    """What is shown in the terminal."""
+    command = debug_option(command)
+    return _all(
+        "Terminal",
+        _option(
+            "--filmstrip",
+            type=click.Choice(FILMSTRIPS),
+            default="auto",
+            envvar="SMOLVIDEO_FILMSTRIP",
+            show_envvar=True,
+            help="How to show the frames the model saw; auto is the best the terminal can.",
+        ),
+        _option("--no-filmstrip", is_flag=True, default=False, help="Short for --filmstrip none."),
+        _option("--quiet", is_flag=True, default=False, help="Nothing but the answer and errors."),
+        _option(
+            "--verbose", "-v", is_flag=True, default=False, help="Settings and the prompt, too."
+        ),
+    )(command)
+
+
+def is_explicit(ctx: click.Context, name: str) -> bool:
+    """Whether somebody asked for it, on the command line or in the environment."""
+    source = ctx.get_parameter_source(name)
+    return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def read_sampling(ctx: click.Context) -> FrameSampling:
+    """The sampling options of a command; an explicit number of frames is never reduced."""
+    given = ctx.params
+    try:
+        return FrameSampling(
+            max_frames=given["max_frames"],
+            fps=given["fps"],
+            start_seconds=given["start"],
+            end_seconds=given["end"],
+            strategy=given["strategy"],
+            reduce_to_fit=not is_explicit(ctx, "max_frames"),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def read_generation(ctx: click.Context) -> GenerationOptions:
+    """The generation options of a command. Raises UsageError for a seed without drawing."""
+    given = ctx.params
+    if given["temperature"] == 0:
+        for name in ("top_p", "seed"):
+            if is_explicit(ctx, name):
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"`{flag}` has no effect: without `--temperature` above 0 nothing is drawn",
+                    hint=f"add `--temperature 0.7`, or leave `{flag}` out",
+                )
+    names = [field.name for field in fields(GenerationOptions)]
+    return GenerationOptions(**{name: given[name] for name in names})
+
+
+def read_prompt_options(ctx: click.Context) -> PromptOptions:
+    """The prompt options of a command."""
+    return PromptOptions(**{field.name: ctx.params[field.name] for field in fields(PromptOptions)})
+
+
+def read_download(ctx: click.Context, given_sources: Sequence[str]) -> DownloadOptions:
+    """The download options of a command. Raises UsageError where there is nothing to download."""
+    names = ("cookies", "cookies_from_browser", "max_filesize", "max_height")
+    if not any(looks_like_url(source) for source in given_sources):
+        for name in names:
+            if is_explicit(ctx, name):
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"`{flag}` is for downloads, and no source is a URL")
+    return DownloadOptions(**{name: ctx.params[name] for name in (*names, "offline")})
+
+
+def read_filmstrip(ctx: click.Context) -> Any:
+    """How to show frames. Raises UsageError for contradictions."""
+    wanted = is_explicit(ctx, "filmstrip") and ctx.params["filmstrip"] not in ("none", "auto")
+    for flag in ("no_filmstrip", "quiet"):
+        if ctx.params[flag] and wanted and not os.environ.get("SMOLVIDEO_FILMSTRIP"):
+            shown = "--" + flag.replace("_", "-")
+            raise UsageError(
+                f"`--filmstrip {ctx.params['filmstrip']}` and `{shown}` contradict each other"
+            )
+    if ctx.params["quiet"] and ctx.params["verbose"]:
+        raise UsageError("`--quiet` and `--verbose` contradict each other")
+    if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
+        return "none"
+    return ctx.params["filmstrip"]
+
+
+def looks_like_url(text: str) -> bool:
+    """Whether a source is an address to download from."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in MODELS if name.startswith(incomplete)]

@@ -1,0 +1,95 @@
+"""Where an answer goes besides the terminal, and files that are written whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.cli.sections import SectionOption
+from smolvideo.errors import RecordError
+
+
+def output_options(command: Any) -> Any:
+    """``--json``, ``--output``, ``--overwrite`` and ``--save``."""
+    for flags, attributes in reversed(_DECLARATIONS):
+        command = click.option(*flags, cls=SectionOption, section="Output", **attributes)(command)
+    return command
+
+
+_DECLARATIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--json",),
+        {"is_flag": True, "default": False, "help": "One JSON object instead of the text."},
+    ),
+    (
+        ("--output", "-o"),
+        {
+            "type": click.Path(path_type=Path),
+            "metavar": "FILE",
+            "show_default": "stdout",
+            "help": "Write the answer to FILE, whole or not at all.",
+        },
+    ),
+    (
+        ("--overwrite",),
+        {"is_flag": True, "default": False, "help": "Replace an --output that exists."},
+    ),
+    (
+        ("--save",),
+        {
+            "type": click.Path(path_type=Path),
+            "metavar": "FILE",
+            "show_default": "none",
+            "help": "Append the record of the answer, one JSON line, to FILE.",
+        },
+    ),
+)
+
+
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """See that ``path`` can be written in the end, before any work is done for it.
+
+    Raises RecordError.
+    """
+    if path.is_dir():
+        raise RecordError(f"`{path}` is a folder, not a file to write")
+    if path.is_file() and not overwrite:
+        raise RecordError(f"`{path}` exists already", hint="replace it with `--overwrite`")
+    if not path.parent.is_dir():
+        raise RecordError(
+            f"cannot write `{path}`: its folder does not exist",
+            hint=f"make it first: `mkdir -p {path.parent}`",
+        )
+
+
+def check_new_folder(path: Path, *, overwrite: bool) -> None:
+    """See that ``path`` is a folder without files, or none yet. Raises RecordError."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise RecordError(f"`{path}` is a file, not a folder")
+        if not overwrite and path.is_dir() and any(path.iterdir()):
+            raise RecordError(
+                f"the folder `{path}` is not empty", hint="write into it with `--overwrite`"
+            )
+    except OSError as error:
+        raise RecordError(f"cannot use `{path}`: {error.strerror or error}") from error
+
+
+def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename it: ``path`` is never half written.
+
+    Raises RecordError where the system refuses.
+    """
+    beside = path.with_name(f".{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        os.replace(beside, path)
+    except (OSError, ValueError) as error:  # ValueError: Pillow knows no format for the suffix
+        reason = getattr(error, "strerror", None) or error
+        raise RecordError(f"cannot write `{path}`: {reason}") from error
+    finally:
+        beside.unlink(missing_ok=True)

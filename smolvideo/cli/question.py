@@ -1,0 +1,83 @@
+"""What was typed, told apart: the sources and the question."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.errors import PromptError, UsageError
+from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url, read_source_list
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The sources as they were typed, and the question."""
+
+    sources: tuple[str, ...]
+    question: str
+
+
+def tell_apart(
+    positional: Sequence[str], *, question: str | None, source_list: Path | None
+) -> Typed:
+    """The last of ``positional`` is the question unless ``question`` is given apart from them.
+
+    A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
+
+    Raises:
+        UsageError: no source, no question, or stdin wanted twice.
+        PromptError: a question without text.
+        SourceError: the list cannot be read.
+    """
+    sources = list(positional)
+    if question is None:
+        question = _last_of(sources, listed=source_list is not None)
+    if question == STDIN and source_list is not None and str(source_list) == STDIN:
+        raise UsageError("the question and the list cannot both come from stdin")
+    if not sources and source_list is None:
+        raise UsageError(
+            "no video to ask about", hint='`smolvideo ask VIDEO "What happens?"` asks about one'
+        )
+    if question == STDIN:
+        question = sys.stdin.read()
+    if not question.strip():
+        raise PromptError("the question has no text", hint='ask something: "What happens?"')
+    if source_list is not None:
+        sources += read_source_list(source_list)
+    return Typed(tuple(sources), question.strip())
+
+
+def _last_of(sources: list[str], *, listed: bool) -> str:
+    """Take the question off the end of ``sources``."""
+    if not sources:
+        raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
+    last = sources.pop()
+    if _is_surely_a_source(last):
+        raise UsageError(
+            f"no question: `{last}` is a source",
+            hint=f'`smolvideo ask {shlex.join([*sources, last])} "What happens?"` asks one; '
+            "`--question` takes any text",
+        )
+    if not sources and not listed:
+        raise UsageError(
+            f"no video to ask `{last}` about",
+            hint=f"name it first: `smolvideo ask VIDEO {shlex.quote(last)}`",
+        )
+    return last
+
+
+def _is_surely_a_source(text: str) -> bool:
+    """Whether nobody would ask this: a URL, a file that exists, or a name like ``missing.mp4``."""
+    if text == STDIN or not text.strip():
+        return False
+    if is_url(text) and " " not in text.strip():
+        return True
+    try:
+        if Path(text).exists():
+            return True
+    except (OSError, ValueError):  # too long for a path, as good questions are
+        return False
+    return " " not in text and Path(text).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES

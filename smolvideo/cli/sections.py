@@ -1,0 +1,74 @@
+"""Help with its options in sections, and the values that options take."""
+
+from typing import Any
+
+import click
+
+from smolvideo.sampling import Share, parse_time
+
+_OTHER = "Other"
+
+
+class SectionOption(click.Option):
+    """An option that is listed under its own heading, with its default."""
+
+    def __init__(self, *args: Any, section: str = _OTHER, **attributes: Any) -> None:
+        attributes.setdefault("show_default", True)
+        super().__init__(*args, **attributes)
+        self.section = section
+
+
+class SectionCommand(click.Command):
+    """A command whose help lists its options by section, in the order of their declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                section = getattr(parameter, "section", _OTHER)
+                sections.setdefault(section, []).append(record)
+        sections[_OTHER] = sections.pop(_OTHER, [])
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+class MomentType(click.ParamType):  # type: ignore[type-arg]
+    """A moment of the video: ``90``, ``1:30``, ``0:01:30.5`` or ``50%``."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Share:
+        if not isinstance(value, str):
+            assert isinstance(value, float | Share)
+            return value
+        try:
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """A number of bytes: ``500M``, ``1.5G``, ``2GiB``, ``1000000``."""
+
+    name = "size"
+    _UNITS = ("", "k", "m", "g", "t")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower()
+        number = text.rstrip("kmgtib ")
+        unit = text[len(number) :].strip()
+        binary = unit.endswith(("ib", "i"))
+        letter = unit.removesuffix("b").removesuffix("i")
+        try:
+            count = float(number) * (1024 if binary else 1000) ** self._UNITS.index(letter)
+        except (ValueError, OverflowError):
+            count = -1.0
+        if not 1 <= count < 2**63:
+            self.fail(f"`{value}` is no size: write bytes, or 500M, 1.5G, 2GiB", param, ctx)
+        return int(count)

@@ -1,0 +1,46 @@
+"""Engines: what turns a prompt into an answer.
+
+An engine is a loaded checkpoint on one device. ``load_engine`` picks one by name; a name that was
+asked for never falls back to another.
+"""
+
+from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions
+from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.progress import OnProgress, no_progress
+
+ENGINES: dict[str, EngineLoader] = {"transformers": load_transformers_engine}
+"""Name → what loads it; the first is what ``auto`` means."""
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineLoader",
+    "GenerationOptions",
+    "TransformersEngine",
+    "load_engine",
+]
+
+
+def load_engine(
+    checkpoint: Checkpoint | str,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Engine:
+    """``checkpoint`` loaded and ready to answer; a name or folder is opened first.
+
+    Raises UsageError for unknown names of engines, devices and dtypes, ModelError where the
+    checkpoint is missing or broken, or where this machine lacks the device or the memory.
+    """
+    name = next(iter(ENGINES)) if engine == "auto" else engine
+    if name not in ENGINES:
+        known = ", ".join(f"`{known}`" for known in ("auto", *ENGINES))
+        raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
+    if isinstance(checkpoint, str):
+        checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
+    return ENGINES[name](checkpoint, device=device, dtype=dtype, on_progress=on_progress)

@@ -1,0 +1,96 @@
+"""What an engine is, and how it is told to generate."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from smolvideo.answer import AnswerStream
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How tokens are chosen, and when the answer ends. Raises UsageError for what makes no sense.
+
+    ``temperature`` 0 takes the likeliest token each time (greedy); above 0 tokens are drawn at
+    random, from the fewest that together have the probability ``top_p``. ``repetition_penalty``
+    above 1 makes tokens of the prompt and of the answer so far less likely (CTRL, arXiv
+    1909.05858). ``stop`` are texts at which the answer ends; they are not part of it.
+    ``max_new_tokens`` counts the end token.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max-new-tokens must be 1 or more, not {self.max_new_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature must be 0 or more, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p must be above 0 and at most 1, not {self.top_p}")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise UsageError(f"repetition-penalty must be above 0, not {self.repetition_penalty}")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be between 0 and 2^63 - 1, not {self.seed}")
+        if any(not stop for stop in self.stop):
+            raise UsageError("a stop text must not be empty")
+
+    @property
+    def is_greedy(self) -> bool:
+        """True where the same prompt always gives the same answer, whatever the seed."""
+        return self.temperature == 0
+
+    def with_seed(self) -> "GenerationOptions":
+        """These options with a seed drawn where one is needed and none was given.
+
+        What is recorded can then be repeated.
+        """
+        if self.is_greedy or self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(2**32))
+
+
+class Engine(Protocol):
+    """A loaded checkpoint that answers prompts, one at a time.
+
+    ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
+    ``auto``. ``load_seconds`` is what loading the weights took.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def load_seconds(self) -> float: ...
+
+    def stream(
+        self,
+        prompt: Prompt,
+        generation: GenerationOptions = ...,
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> AnswerStream:
+        """The answer to ``prompt``, made while it is iterated.
+
+        Raises PromptError at once where prompt and answer do not fit the context together, and
+        ModelError while iterating where the device fails or runs out of memory.
+        """
+        ...
+
+
+EngineLoader = Callable[..., Engine]
+"""``(checkpoint, *, device, dtype, on_progress) -> Engine``; raises ModelError or UsageError."""

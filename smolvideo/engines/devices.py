@@ -1,0 +1,211 @@
+"""Where a checkpoint runs and in which number format: asked of the machine, never guessed.
+
+``auto`` is CUDA, then MPS, then the CPU; a GPU counts only if it really computes. An explicit
+choice that this machine cannot honour is an error.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smolvideo.engines.failures import first_line
+from smolvideo.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+    "float32": "float32",
+    "fp32": "float32",
+}
+"""What a person may type → the name of the torch dtype."""
+
+TINY_PARAMETERS = 50_000_000
+"""Below this, half precision saves nothing worth having: float32 is as fast and exact
+everywhere."""
+
+BF16_CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+"""Names in /proc/cpuinfo of the instructions that make bfloat16 faster than float32 on x86."""
+
+
+def choose_device(device: str = "auto") -> "torch.device":
+    """The device to run on: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+
+    Raises UsageError for another name, ModelError where this machine has no such device or where
+    the device does not compute (an old GPU, a driver that does not match).
+    """
+    import torch
+
+    if device == "auto":
+        for candidate in ("cuda", "mps"):
+            if _is_present(candidate) and _why_not(torch.device(candidate)) is None:
+                return torch.device(candidate)
+        return torch.device("cpu")
+    kind, colon, index = device.partition(":")
+    known = kind == "cuda" and index.isdecimal() if colon else kind in ("cpu", "mps", "cuda")
+    if not known:
+        raise UsageError(
+            f"unknown device `{device}`", hint="one of `auto`, `cpu`, `cuda`, `cuda:1`, `mps`"
+        )
+    chosen = torch.device(device)
+    if kind == "cpu":
+        return chosen
+    hint = "run with `--device cpu`, or leave `--device` away"
+    if not _is_present(kind):
+        raise ModelError(f"this machine has no usable `{kind}` device", hint=hint)
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ModelError(f"there is no `{device}`: the last GPU is `cuda:{last}`", hint=hint)
+    if reason := _why_not(chosen):
+        raise ModelError(f"`{device}` does not compute: {reason}", hint=hint)
+    return chosen
+
+
+def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -> "torch.dtype":
+    """The number format for a checkpoint of so many ``parameters`` on ``device``.
+
+    ``auto``: float32 for tiny checkpoints; else bfloat16 on CUDA (float16 where the GPU has no
+    bfloat16), float16 on MPS, and on the CPU bfloat16 where it has instructions for it, else
+    float32. Raises UsageError for an unknown name, ModelError for bfloat16 on a GPU without it.
+    """
+    import torch
+
+    if dtype == "auto":
+        if parameters < TINY_PARAMETERS:
+            return torch.float32
+        if device.type == "cuda":
+            return torch.bfloat16 if _cuda_has_bf16(device) else torch.float16
+        if device.type == "mps":
+            return torch.float16
+        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+    if dtype not in DTYPES:
+        raise UsageError(
+            f"unknown dtype `{dtype}`", hint="one of `auto`, `bfloat16`, `float16`, `float32`"
+        )
+    chosen = getattr(torch, DTYPES[dtype])
+    assert isinstance(chosen, torch.dtype)
+    if chosen is torch.bfloat16 and device.type == "cuda" and not _cuda_has_bf16(device):
+        raise ModelError(
+            f"`{torch.cuda.get_device_name(device)}` has no bfloat16",
+            hint="run with `--dtype float16`, or leave `--dtype` away",
+        )
+    return chosen
+
+
+def cpu_has_bf16() -> bool:
+    """True where the CPU multiplies bfloat16 matrices faster than float32 ones (AMX,
+    AVX512-BF16)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+        return not BF16_CPU_FLAGS.isdisjoint(flags)
+    except OSError:  # not Linux: torch's own questions, where this torch has them
+        import torch
+
+        questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
+
+
+def usable_cores() -> int:
+    """How many threads can really run: affinity mask, physical cores and container quota."""
+    import psutil
+
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    # Two threads on one core share its multipliers: they only wait for each other.
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, min(allowed, physical, _quota_cores(Path("/sys/fs/cgroup/cpu.max")) or allowed))
+
+
+def use_usable_cores() -> None:
+    """Tell torch how many threads to use, unless the person did through ``OMP_NUM_THREADS``."""
+    import torch
+
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(usable_cores())
+
+
+def reset_peak_memory(device: "torch.device") -> None:
+    """Start counting the GPU's peak anew; the process's own peak cannot be reset."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """The GPU's largest allocation since the reset, or the process's largest resident size so
+    far."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere but on macOS
+
+
+def wait_for(device: "torch.device") -> None:
+    """Let a GPU finish what it was given, so that a stopped watch tells the truth."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _is_present(kind: str) -> bool:
+    import torch
+
+    with warnings.catch_warnings():  # a driver too old for this torch is told as a warning
+        warnings.simplefilter("ignore")
+        if kind == "cuda":
+            return bool(torch.cuda.is_available())
+        return bool(torch.backends.mps.is_available())
+
+
+def _why_not(device: "torch.device") -> str | None:
+    """None if the device multiplies a small matrix, else what it says in place of the product."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ones = torch.ones(8, 8, device=device)
+            return None if float((ones @ ones).sum()) == 512.0 else "it computes wrongly"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return first_line(error)
+
+
+def _cuda_has_bf16(device: "torch.device") -> bool:
+    """Ampere and later; before it torch emulates bfloat16, slower than float16."""
+    import torch
+
+    if torch.version.hip:
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cuda.get_device_capability(device)[0] >= 8)
+
+
+def _quota_cores(cpu_max: Path) -> int | None:
+    """Cores' worth of time that a container may use: ``quota period`` in microseconds (cgroup
+    v2)."""
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or the quota is `max`
+        return None

@@ -1,0 +1,65 @@
+"""Which token comes next: the likeliest, or one drawn at random."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smolvideo.engines.base import GenerationOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NextToken:
+    """Chooses tokens one after the other; the same seed gives the same choices.
+
+    Drawing happens on the CPU in float32, whatever the network runs on, with a generator of its
+    own: torch's global random state is neither read nor changed.
+    """
+
+    def __init__(self, generation: GenerationOptions, prompt_ids: Sequence[int]) -> None:
+        import torch
+
+        self._generation = generation.with_seed()
+        self._seen = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
+        self._random = torch.Generator().manual_seed(self._generation.seed or 0)
+
+    def choose(self, logits: "torch.Tensor") -> int:
+        """The id after those seen so far, by ``logits`` [vocabulary]."""
+        options = self._generation
+        if options.is_greedy and options.repetition_penalty == 1:
+            return int(logits.argmax())
+        scores = self._penalised(logits.float().cpu())
+        token_id = int(scores.argmax()) if options.is_greedy else self._drawn(scores)
+        self._see(token_id)
+        return token_id
+
+    def _penalised(self, scores: "torch.Tensor") -> "torch.Tensor":
+        """Scores with the repetition penalty: positive ones divided, negative ones multiplied."""
+        import torch
+
+        penalty = self._generation.repetition_penalty
+        if penalty == 1:
+            return scores
+        seen = scores[self._seen]
+        scores = scores.clone()
+        scores[self._seen] = torch.where(seen < 0, seen * penalty, seen / penalty)
+        return scores
+
+    def _drawn(self, scores: "torch.Tensor") -> int:
+        """One id, drawn from the fewest likely ones whose probabilities reach ``top_p``."""
+        import torch
+
+        scores = scores.double() - scores.max()  # a tiny temperature must not give infinities
+        probabilities, ids = (
+            (scores / self._generation.temperature).softmax(-1).sort(descending=True, stable=True)
+        )
+        reached_before = probabilities.cumsum(-1) - probabilities
+        probabilities[reached_before >= self._generation.top_p] = 0.0
+        drawn = torch.multinomial(probabilities, 1, generator=self._random)
+        return int(ids[drawn])
+
+    def _see(self, token_id: int) -> None:
+        import torch
+
+        if token_id not in self._seen:
+            self._seen = torch.cat([self._seen, torch.tensor([token_id])])

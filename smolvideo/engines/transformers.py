@@ -1,0 +1,265 @@
+"""The engine ``transformers``: the networks of the transformers library, with a loop of our own.
+
+It is the reference that other engines are compared with. The loop below does what ``generate``
+does, one step at a time, so that text can be shown, timed and stopped at every token; greedy
+answers are equal.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
+from smolvideo.engines.answer_text import AnswerText, TokenText
+from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.devices import (
+    choose_device,
+    choose_dtype,
+    peak_memory_bytes,
+    reset_peak_memory,
+    use_usable_cores,
+    wait_for,
+)
+from smolvideo.engines.failures import device_failures
+from smolvideo.engines.next_token import NextToken
+from smolvideo.errors import ModelError, PromptError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.frames import Images
+
+_FRAMES_AT_ONCE = {"cpu": 4, "mps": 4, "cuda": 16}
+"""Frames that go through the vision tower together: memory does not grow with the video, and a
+chunk of four already costs a quarter less than four single frames (measured on a CPU, 512 pixels,
+bfloat16)."""
+
+
+def load_transformers_engine(
+    checkpoint: Checkpoint,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    on_progress: OnProgress = no_progress,
+) -> "TransformersEngine":
+    """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does."""
+    from smolvideo.engines.transformers_weights import load_network
+
+    if checkpoint.weights is None:
+        raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
+    started = time.perf_counter()
+    on_progress(Progress("load", label=checkpoint.name))
+    use_usable_cores()
+    place = choose_device(device)
+    number_format = choose_dtype(place, checkpoint.weights.parameters, dtype)
+    network = load_network(checkpoint, place, number_format)
+    on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
+    return TransformersEngine(checkpoint, network, load_seconds=time.perf_counter() - started)
+
+
+class TransformersEngine:
+    """A network of transformers that answers one prompt at a time."""
+
+    name = "transformers"
+
+    def __init__(self, checkpoint: Checkpoint, network: Any, *, load_seconds: float = 0.0) -> None:
+        self.checkpoint = checkpoint
+        self.network = network
+        self.load_seconds = load_seconds
+        self._place: torch.device = network.device
+
+    @property
+    def device(self) -> str:
+        return str(self._place)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.network.dtype).removeprefix("torch.")
+
+    def stream(
+        self,
+        prompt: Prompt,
+        generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> AnswerStream:
+        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+        _check_fits(prompt, self.checkpoint, generation)
+        run = _Run()
+        pieces = self._pieces(prompt, generation, run, on_progress)
+
+        def finish(text: str) -> Answer:
+            if run.stop_reason is None:
+                raise ModelError("the answer was broken off before its end")
+            usage = Usage(
+                prompt_tokens=len(prompt.token_ids),
+                answer_tokens=run.answer_tokens,
+                context_tokens=self.checkpoint.context_tokens,
+                frames=len(prompt.images),
+                seconds=dict(run.seconds),
+                peak_memory_bytes=run.peak_memory_bytes,
+            )
+            return Answer(text, run.stop_reason, usage)
+
+        return AnswerStream(pieces, finish)
+
+    def encode(
+        self, images: "Images", *, on_progress: OnProgress = no_progress
+    ) -> "torch.Tensor | None":
+        """Uint8 images [N, S, S, 3] as rows for the decoder [N × tokens_per_image, hidden].
+
+        None where there are no images.
+        """
+        import torch
+
+        if not len(images):
+            return None
+        at_once = _FRAMES_AT_ONCE[self._place.type]
+        rows = []
+        on_progress(Progress("encode", 0, len(images)))
+        for start in range(0, len(images), at_once):
+            chunk = images[start : start + at_once]
+            with device_failures(self.device, "encoding the frames"), torch.inference_mode():
+                pixels = torch.from_numpy(chunk.copy()).to(self._place).permute(0, 3, 1, 2)
+                # mean = std = 0.5, as the processors of the whole family. uint8 never gives exactly
+                # 0.0 here, which the network would take for padding and drop.
+                pixels = ((pixels.float() - 127.5) / 127.5).to(self.network.dtype)
+                features = self.network.model.get_image_features(pixels[None], return_dict=True)
+                rows.append(torch.cat(tuple(features.pooler_output)))
+                wait_for(self._place)
+            on_progress(Progress("encode", start + len(chunk), len(images)))
+        return torch.cat(rows)
+
+    def _pieces(
+        self, prompt: Prompt, generation: GenerationOptions, run: "_Run", on_progress: OnProgress
+    ) -> Iterator[str]:
+        """The text of the answer, as far as it is certain after each token; fills ``run``."""
+        reset_peak_memory(self._place)
+        next_token = NextToken(generation, prompt.token_ids)
+        token_text, answer_text = TokenText(self.checkpoint.tokenizer), AnswerText(generation.stop)
+        with run.timed("encode"):
+            rows = self.encode(prompt.images, on_progress=on_progress)
+        on_progress(Progress("read"))
+        with run.timed("read"):
+            decoder = _Decoder(self.network, prompt, rows, self.checkpoint.image_token_id)
+            del rows
+            token_id = next_token.choose(decoder.read())
+        on_progress(Progress("read", 1, 1))
+        run.seconds["answer"] = 0.0  # all stages are told, even where the first token is the last
+        while True:
+            run.answer_tokens += 1
+            on_progress(Progress("answer", run.answer_tokens))
+            if token_id in self.checkpoint.eos_token_ids:
+                run.stop_reason = "end"
+                break
+            if piece := answer_text.push(token_text.push(token_id)):
+                yield piece
+            if answer_text.stopped:
+                run.stop_reason = "stop_string"
+                break
+            if run.answer_tokens == generation.max_new_tokens:
+                run.stop_reason = "length"
+                break
+            with run.timed("answer"):
+                token_id = next_token.choose(decoder.step(token_id))
+        run.peak_memory_bytes = peak_memory_bytes(self._place)
+        if piece := answer_text.finish():
+            yield piece
+
+
+class _Decoder:
+    """The language half of the network over one prompt: read it once, then one token at a time."""
+
+    def __init__(
+        self, network: Any, prompt: Prompt, rows: "torch.Tensor | None", image_token_id: int
+    ) -> None:
+        self._network = network
+        self._prompt = prompt
+        self._rows = rows
+        self._image_token_id = image_token_id
+        self._cache: Any = None
+
+    def read(self) -> "torch.Tensor":
+        """Scores [vocabulary] of the token after the prompt."""
+        import torch
+
+        network = self._network
+        with device_failures(str(network.device), "reading the prompt"), torch.inference_mode():
+            ids = torch.tensor([self._prompt.token_ids], device=network.device)
+            vectors = network.get_input_embeddings()(ids)
+            if self._rows is not None:
+                vectors[ids == self._image_token_id] = self._rows.to(vectors.dtype)
+                self._rows = None
+            return self._forward(inputs_embeds=vectors)
+
+    def step(self, token_id: int) -> "torch.Tensor":
+        """Scores [vocabulary] of the token after ``token_id``."""
+        import torch
+
+        network = self._network
+        with device_failures(str(network.device), "answering"), torch.inference_mode():
+            return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))
+
+    def _forward(self, **inputs: "torch.Tensor") -> "torch.Tensor":
+        # Only the last position's scores: all of them would take 0.8 GB for 4,000 tokens in
+        # float32.
+        output = self._network(
+            **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+        )
+        self._cache = output.past_key_values
+        scores: torch.Tensor = output.logits[0, -1]
+        if bool(
+            scores.isnan().any()
+        ):  # this also waits for a GPU, so that it fails here and not later
+            raise ModelError(
+                f"`{self._network.device}` computed no numbers in {self._network.dtype}",
+                hint="run with `--dtype float32`, or check the weights",
+            )
+        return scores
+
+
+@dataclass
+class _Run:
+    """What one answer has cost so far, and why it ended; the consumer's own time is not counted."""
+
+    answer_tokens: int = 0
+    stop_reason: StopReason | None = None
+    peak_memory_bytes: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    clock: Callable[[], float] = time.perf_counter
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = self.clock()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - started
+
+
+def _check_fits(prompt: Prompt, checkpoint: Checkpoint, generation: GenerationOptions) -> None:
+    """The prompt's images fill its image tokens, and prompt and answer fit the context."""
+    tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
+    if room < generation.max_new_tokens:
+        raise PromptError(
+            f"the prompt takes {tokens:,} tokens and the answer {generation.max_new_tokens:,}: "
+            f"more than the {checkpoint.context_tokens:,} that `{checkpoint.name}` can hold",
+            hint="ask for fewer frames (`--max-frames`) or a shorter answer (`--max-new-tokens`)",
+        )
+    places = prompt.token_ids.count(checkpoint.image_token_id)
+    if places != len(prompt.images) * checkpoint.tokens_per_image:
+        raise PromptError(
+            f"the prompt has {places} places for image tokens and {len(prompt.images)} images of "
+            f"{checkpoint.tokens_per_image} tokens"
+        )
+    size = checkpoint.image_size
+    if len(prompt.images) and prompt.images.shape[1:3] != (size, size):
+        height, width = prompt.images.shape[1:3]
+        raise PromptError(
+            f"images are {width} by {height}, and `{checkpoint.name}` sees {size} by {size}"
+        )

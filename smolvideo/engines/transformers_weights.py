@@ -1,0 +1,113 @@
+"""A checkpoint folder as a network of transformers: silent, complete, and in the dtype asked
+for."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from smolvideo.engines.failures import device_failures, first_line, is_out_of_memory
+from smolvideo.errors import ModelError
+from smolvideo.models import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+_NAMED_AT_MOST = 3
+"""So many tensors an error names before it counts the rest."""
+
+_COMPUTED = (".inv_freq", ".position_ids")
+"""Ends of the names of tensors that old checkpoints store although they follow from the config."""
+
+
+def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.dtype") -> Any:
+    """The network of ``checkpoint`` on ``device``, in inference mode.
+
+    Raises ModelError where weights are missing, left over, of another shape or unreadable, and
+    where memory does not suffice.
+    """
+    with quiet_transformers(), device_failures(str(device), "loading the weights"):
+        try:
+            network, report = _network_class(checkpoint).from_pretrained(
+                checkpoint.folder,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                ignore_mismatched_sizes=True,  # they come back in the report, with the others
+                output_loading_info=True,
+            )
+        except (
+            Exception
+        ) as error:  # of transformers, huggingface_hub and safetensors: no common base
+            if isinstance(error, MemoryError) or is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"broken checkpoint: cannot load `{checkpoint.folder}`: {first_line(error)}"
+            ) from error
+        _check_complete(checkpoint, report)
+        return network.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No warning, log line or progress bar of transformers reaches the terminal from the block."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _network_class(checkpoint: Checkpoint) -> Any:
+    """The class itself, not an Auto class: those load processors that need torchvision."""
+    try:
+        if checkpoint.model_type == "idefics3":
+            from transformers import Idefics3ForConditionalGeneration
+
+            return Idefics3ForConditionalGeneration
+        from transformers import SmolVLMForConditionalGeneration
+
+        return SmolVLMForConditionalGeneration
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that does not fit torch makes transformers refuse every class of this
+        # family.
+        raise ModelError(
+            f"transformers cannot load its `{checkpoint.model_type}` network: {first_line(error)}",
+            hint="an installed torchvision that does not fit torch is the usual cause: "
+            "`pip uninstall torchvision`",
+        ) from error
+
+
+def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
+    """Every weight of the network from the files, and no weight in the files without a place."""
+    faults = {
+        "is missing": sorted(report["missing_keys"]),
+        "has another shape than config.json says": sorted(
+            mismatched[0] for mismatched in report["mismatched_keys"]
+        ),
+        "does not belong to this network": sorted(
+            name for name in report["unexpected_keys"] if not name.endswith(_COMPUTED)
+        ),
+    }
+    told = "; ".join(f"{_named(names)} {fault}" for fault, names in faults.items() if names)
+    if told or report.get("error_msgs"):
+        told = told or str(report["error_msgs"][0]).split("\n")[0]
+        raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {told}")
+
+
+def _named(names: list[str]) -> str:
+    """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
+    if len(names) == 1:
+        return f"weight `{names[0]}`"
+    listed = ", ".join(f"`{name}`" for name in names[:_NAMED_AT_MOST])
+    rest = len(names) - _NAMED_AT_MOST
+    return f"each of {listed}" + (f" and {rest} more weights" if rest > 0 else "")

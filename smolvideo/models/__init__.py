@@ -1,0 +1,21 @@
+"""Checkpoints: the published ones by name, those on this machine, and opening one."""
+
+from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
+from smolvideo.models.hub import LocalCheckpoint, list_local, pull
+from smolvideo.models.opening import open_checkpoint
+from smolvideo.models.registry import MODELS, Layout, ModelSpec, find_model, lookup_model
+
+__all__ = [
+    "MODELS",
+    "Checkpoint",
+    "Layout",
+    "LocalCheckpoint",
+    "ModelSpec",
+    "checkpoint_size_bytes",
+    "find_model",
+    "list_local",
+    "lookup_model",
+    "open_checkpoint",
+    "pull",
+    "read_checkpoint",
+]

@@ -1,0 +1,292 @@
+"""What a checkpoint folder says about itself: read from its files, never assumed.
+
+Sources of the traps handled here: the hub's own files (pad_token_id 128002 lies outside the
+vocabulary, SmolVLM-Base declares token 0 as its end, text_config.pixel_shuffle_factor is a leftover
+beside the real top-level scale_factor).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smolvideo.errors import ModelError
+from smolvideo.models.files import Json, read_json, read_optional_json
+from smolvideo.models.registry import Layout
+from smolvideo.models.weights import WeightFiles, find_weights
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_LAYOUT_OF_FAMILY: dict[str, Layout] = {"idefics3": "smolvlm", "smolvlm": "smolvlm2"}
+
+END_OF_UTTERANCE = "<end_of_utterance>"
+_END_OF_TEXT = "<|endoftext|>"
+
+# What the classes of transformers take where config.json says nothing (Idefics3Config,
+# SmolVLMConfig, their vision configs, and LlamaConfig).
+_DEFAULT_SCALE_FACTOR = 2
+_DEFAULT_IMAGE_SIZE = 224
+_DEFAULT_PATCH_SIZE = 32
+_DEFAULT_CONTEXT_TOKENS = 2048
+_DEFAULT_IMAGE_TOKEN_ID = 128257
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint on this machine, with all that prompts and engines need to know of it.
+
+    ``image_size`` is the side in pixels of the square the vision tower sees; each square becomes
+    ``tokens_per_image`` tokens. ``resize_edge`` is the long side to which the official processor
+                         scales
+    first. ``eos_token_ids`` end an answer, ``turn_end`` is the token that ends a turn inside a
+    prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as float32).
+    ``splits_pictures`` says whether the processor cuts a picture into tiles.
+    """
+
+    name: str
+    folder: Path
+    layout: Layout
+    revision: str | None
+    model_type: str
+    image_size: int
+    patch_size: int
+    scale_factor: int
+    context_tokens: int
+    image_token_id: int
+    pad_token_id: int
+    eos_token_ids: tuple[int, ...]
+    turn_end: str
+    resize_edge: int
+    splits_pictures: bool
+    stored_dtype: str | None
+    special_tokens: Mapping[str, int] = field(repr=False)
+    weights: WeightFiles | None
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Tokens of one square: patches per side over the pixel shuffle's factor, squared."""
+        return (self.image_size // self.patch_size // self.scale_factor) ** 2
+
+    @property
+    def is_nano(self) -> bool:
+        """Whether this is the project's own small model, which knows only drawn videos."""
+        return self.layout == "nano"
+
+    @cached_property
+    def tokenizer(self) -> "Tokenizer":
+        """The checkpoint's tokenizer, special tokens included: for decoding answers."""
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def plain_tokenizer(self) -> "Tokenizer":
+        """The same tokenizer without its special tokens: no text can become one of them."""
+        return load_tokenizer(self.folder, special_tokens=False)
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.revision))
+
+
+def checkpoint_size_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's files on disk: weights, tokenizer and configuration."""
+    files = [*checkpoint.folder.glob("*.json"), *checkpoint.folder.glob("*.safetensors")]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def load_tokenizer(folder: Path, *, special_tokens: bool = True) -> "Tokenizer":
+    """tokenizer.json as a ``tokenizers.Tokenizer`` that never truncates or pads.
+
+    Without ``special_tokens`` the added tokens are taken out, so that ``<image>`` in a text is
+    seven characters and nothing more. Raises ModelError where the file is no tokenizer.
+    """
+    import json
+
+    from tokenizers import Tokenizer
+
+    rules = read_json(folder / "tokenizer.json")
+    # Truncation (on the left, in this family) would cut images in two.
+    rules["truncation"] = rules["padding"] = None
+    if not special_tokens:
+        rules["added_tokens"] = []
+        rules["post_processor"] = None
+    try:
+        return Tokenizer.from_str(json.dumps(rules))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"broken tokenizer `{folder / 'tokenizer.json'}`: {error}") from error
+
+
+def read_checkpoint(
+    folder: Path, *, name: str, revision: str | None = None, weights: bool = True
+) -> Checkpoint:
+    """The checkpoint in ``folder``. Reads configuration and token names, no weights.
+
+    Raises ModelError naming the file or key that is missing, malformed or of another family; with
+    ``weights`` also where weights are missing or cut short.
+    """
+    config = read_json(folder / "config.json")
+    layout = _layout(config, folder)
+    text, vision = (
+        _section(config, "text_config", folder),
+        _section(config, "vision_config", folder),
+    )
+    processor = _image_processor(folder)
+    tokens = _special_tokens(folder)
+    image_size = _positive_int(vision, "image_size", _DEFAULT_IMAGE_SIZE, folder)
+    checkpoint = Checkpoint(
+        name=name,
+        folder=folder,
+        layout=layout,
+        revision=revision,
+        model_type=str(config["model_type"]),
+        image_size=image_size,
+        patch_size=_positive_int(vision, "patch_size", _DEFAULT_PATCH_SIZE, folder),
+        scale_factor=_positive_int(config, "scale_factor", _DEFAULT_SCALE_FACTOR, folder),
+        context_tokens=_positive_int(
+            text, "max_position_embeddings", _DEFAULT_CONTEXT_TOKENS, folder
+        ),
+        image_token_id=_positive_int(config, "image_token_id", _DEFAULT_IMAGE_TOKEN_ID, folder),
+        pad_token_id=_pad_token_id(text, tokens),
+        eos_token_ids=_eos_token_ids(folder, config, text, tokens),
+        turn_end=_turn_end(folder, tokens),
+        resize_edge=_longest_edge(processor, 4 * image_size, folder),
+        splits_pictures=bool(processor.get("do_image_splitting", True)),
+        stored_dtype=config.get("dtype") or config.get("torch_dtype"),
+        special_tokens=tokens,
+        weights=find_weights(folder) if weights else None,
+    )
+    _check_agreement(checkpoint)
+    return checkpoint
+
+
+def _section(config: Json, key: str, folder: Path) -> Json:
+    section = config.get(key)
+    if not isinstance(section, dict):
+        raise ModelError(f"broken checkpoint: `{folder / 'config.json'}` has no `{key}`")
+    return section
+
+
+def _positive_int(section: Json, key: str, default: int, folder: Path) -> int:
+    value = section.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(
+            f"broken checkpoint: `{key}` in `{folder / 'config.json'}` must be a whole number "
+            f"above 0, not {value!r}"
+        )
+    return value
+
+
+def _layout(config: Json, folder: Path) -> Layout:
+    family = config.get("model_type")
+    if family not in _LAYOUT_OF_FAMILY:
+        raise ModelError(
+            f"`{folder}` is a model of type `{family}`, not a SmolVLM",
+            hint="smolvideo runs the types `idefics3` (SmolVLM) and `smolvlm` (SmolVLM2)",
+        )
+    named = config.get("smolvideo_layout")
+    if named is None:
+        return _LAYOUT_OF_FAMILY[family]
+    layouts: dict[object, Layout] = {"smolvlm": "smolvlm", "smolvlm2": "smolvlm2", "nano": "nano"}
+    if named not in layouts:
+        raise ModelError(
+            f"broken checkpoint: `smolvideo_layout` in `{folder / 'config.json'}` is {named!r}, "
+            f"not one of {', '.join(str(layout) for layout in layouts)}"
+        )
+    return layouts[named]
+
+
+def _image_processor(folder: Path) -> Json:
+    """The image processor's settings; transformers 5 saves them inside processor_config.json."""
+    own = read_optional_json(folder / "preprocessor_config.json")
+    if own:
+        return own
+    nested = read_optional_json(folder / "processor_config.json").get("image_processor")
+    return nested if isinstance(nested, dict) else {}
+
+
+def _longest_edge(processor: Json, default: int, folder: Path) -> int:
+    size = processor.get("size")
+    edge = size.get("longest_edge", default) if isinstance(size, dict) else default
+    return _positive_int({"size.longest_edge": edge}, "size.longest_edge", default, folder)
+
+
+def _special_tokens(folder: Path) -> dict[str, int]:
+    added = read_json(folder / "tokenizer.json").get("added_tokens")
+    try:
+        return {str(token["content"]): int(token["id"]) for token in added or []}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"broken tokenizer `{folder / 'tokenizer.json'}`: `added_tokens` is malformed"
+        ) from error
+
+
+def _pad_token_id(text: Json, tokens: Mapping[str, int]) -> int:
+    """Not the top-level pad_token_id: on the hub it is 128002, outside the vocabulary."""
+    declared = text.get("pad_token_id")
+    if isinstance(declared, int) and 0 <= declared < int(text.get("vocab_size", declared + 1)):
+        return declared
+    return tokens.get("<|im_end|>", 0)
+
+
+def _eos_token_ids(
+    folder: Path, config: Json, text: Json, tokens: Mapping[str, int]
+) -> tuple[int, ...]:
+    """The declared ends, and ``<end_of_utterance>``, past which SmolVLM-Base would go on."""
+    generation = read_optional_json(folder / "generation_config.json")
+    declared: int | list[int] = next(
+        (
+            section["eos_token_id"]
+            for section in (generation, config, text)
+            if section.get("eos_token_id") is not None
+        ),
+        [],
+    )
+    ids = set(declared if isinstance(declared, list) else [declared])
+    if END_OF_UTTERANCE in tokens:
+        ids.add(tokens[END_OF_UTTERANCE])
+    if not ids or not all(isinstance(token_id, int) for token_id in ids):
+        raise ModelError(f"broken checkpoint: `{folder}` does not say which token ends an answer")
+    return tuple(sorted(ids))
+
+
+def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:
+    """The token its chat template puts after each turn.
+
+    The family has two templates, which differ in this token alone; reading it from the text avoids
+    running a template that came with a download.
+    """
+    template = read_optional_json(folder / "chat_template.json").get("chat_template")
+    if template is None and (folder / "chat_template.jinja").is_file():
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
+    if template is None:
+        template = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
+    ends_with_text = (
+        isinstance(template, str) and END_OF_UTTERANCE not in template and _END_OF_TEXT in template
+    )
+    return _END_OF_TEXT if ends_with_text or END_OF_UTTERANCE not in tokens else END_OF_UTTERANCE
+
+
+def _check_agreement(checkpoint: Checkpoint) -> None:
+    """Config and tokenizer must speak of the same model."""
+    patches = checkpoint.image_size // checkpoint.patch_size  # 384 / 14 leaves a margin unseen
+    if not patches or patches % checkpoint.scale_factor:
+        raise ModelError(
+            f"broken checkpoint: image size {checkpoint.image_size}, patch size "
+            f"{checkpoint.patch_size} and scale factor {checkpoint.scale_factor} in "
+            f"`{checkpoint.folder / 'config.json'}` do not divide"
+        )
+    needed = ["<|im_start|>", "<image>", checkpoint.turn_end]
+    if checkpoint.layout != "nano":
+        needed.append("<fake_token_around_image>")
+    missing = [token for token in needed if token not in checkpoint.special_tokens]
+    if missing:
+        raise ModelError(
+            f"the tokenizer of `{checkpoint.folder}` has no "
+            f"{', '.join(f'`{token}`' for token in missing)}: not a SmolVLM"
+        )
+    if checkpoint.special_tokens["<image>"] != checkpoint.image_token_id:
+        raise ModelError(
+            f"broken checkpoint: `<image>` is token {checkpoint.special_tokens['<image>']} in "
+            f"tokenizer.json, but {checkpoint.image_token_id} in config.json, "
+            f"of `{checkpoint.folder}`"
+        )

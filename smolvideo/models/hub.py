@@ -1,0 +1,300 @@
+"""Checkpoints of the Hugging Face hub: what is on this machine, and fetching what is not.
+
+The hub's own cache is used, so what other programs downloaded is found. HF_HOME, HF_HUB_CACHE,
+HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only JSON files, the chat template and
+safetensors are fetched: nothing that could run code.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolvideo.errors import ModelError
+from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
+from smolvideo.models.registry import MODELS, lookup_model, unknown_model
+from smolvideo.models.weights import find_weights
+from smolvideo.progress import OnProgress, Progress, no_progress
+
+_CONFIGURATION = ["*.json", "chat_template.jinja"]
+_WEIGHTS = ["*.safetensors"]
+_NOT_IN_FOLDERS = ["*/*"]  # such as onnx/, which holds the same weights again
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the network (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in _TRUE
+
+
+def hub_cache() -> Path:
+    """The folder of the hub's cache, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
+    if os.environ.get("HF_HUB_CACHE"):
+        return Path(os.path.expandvars(os.environ["HF_HUB_CACHE"])).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def fetch(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    weights: bool = True,
+    offline: bool = False,
+    refresh: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Path:
+    """The folder with the files of ``repo_id``, downloaded unless they are all in the cache.
+
+    With ``refresh`` the hub is asked for a newer revision even so. Raises ModelError.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot(**how: Any) -> Path:
+        patterns = _CONFIGURATION + (_WEIGHTS if weights else [])
+        return Path(
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                cache_dir=hub_cache(),
+                allow_patterns=patterns,
+                ignore_patterns=_NOT_IN_FOLDERS,
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
+                **how,
+            )
+        )
+
+    if not refresh or offline:
+        try:
+            folder = snapshot(local_files_only=True)
+            if _is_whole(folder, weights=weights):
+                return folder
+        except LocalEntryNotFoundError:
+            pass
+        except ValueError as error:
+            raise ModelError(f"`{repo_id}` is no name of a repository: {error}") from error
+    if offline:
+        raise _missing_offline(repo_id)
+    with _as_model_errors(repo_id, revision), _quiet_hub():
+        return snapshot(tqdm_class=_progress_bars(repo_id, on_progress))
+
+
+def pull(
+    name: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Checkpoint:
+    """Download the newest revision of ``name`` (a name of ``MODELS`` or a hub id) and check it.
+
+    The bundled model needs no download and is an error to pull. Raises ModelError.
+    """
+    spec = lookup_model(name)
+    if spec is not None and spec.repo_id is None:
+        raise ModelError(f"`{spec.name}` is part of smolvideo: there is nothing to download")
+    if spec is None and "/" not in name:
+        raise unknown_model(name)
+    repo_id = spec.repo_id if spec and spec.repo_id else name
+    folder = fetch(
+        repo_id,
+        revision=revision,
+        offline=offline or is_offline(),
+        refresh=True,
+        on_progress=on_progress,
+    )
+    return read_checkpoint(folder, name=spec.name if spec else name, revision=folder.name)
+
+
+def _is_whole(folder: Path, *, weights: bool) -> bool:
+    """Whether a snapshot of the cache can be used, and is not the rest of a broken download."""
+    needed = (folder / "config.json", folder / "tokenizer.json")
+    if not all(file.is_file() for file in needed):
+        return False
+    if weights:
+        try:
+            find_weights(folder)
+        except ModelError:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class LocalCheckpoint:
+    """A SmolVLM checkpoint in the hub's cache; ``problem`` is None where it can be used."""
+
+    name: str
+    repo_id: str
+    revision: str
+    folder: Path
+    size_bytes: int
+    problem: str | None = None
+
+
+def list_local() -> list[LocalCheckpoint]:
+    """The checkpoints of this family in the hub's cache, those of ``MODELS`` first. No network."""
+    found = [
+        local
+        for repository in sorted(hub_cache().glob("models--*--*"))
+        if (local := _local_checkpoint(repository)) is not None
+    ]
+    order = list(MODELS)
+    return sorted(found, key=lambda c: order.index(c.name) if c.name in MODELS else len(order))
+
+
+def _local_checkpoint(repository: Path) -> LocalCheckpoint | None:
+    repo_id = repository.name.removeprefix("models--").replace("--", "/", 1)
+    snapshot = _newest_snapshot(repository)
+    spec = lookup_model(repo_id)
+    if snapshot is None:
+        return None
+    name = spec.name if spec else repo_id
+    problem = None
+    try:
+        checkpoint = read_checkpoint(snapshot, name=name)
+        size_bytes = checkpoint_size_bytes(checkpoint)
+    except ModelError as error:
+        if spec is None:  # some other model, which is none of our business
+            return None
+        problem = str(error)
+        size_bytes = sum(file.stat().st_size for file in snapshot.iterdir() if file.is_file())
+    return LocalCheckpoint(name, repo_id, snapshot.name, snapshot, size_bytes, problem)
+
+
+def _newest_snapshot(repository: Path) -> Path | None:
+    """The snapshot of ``main`` where there is one, else the one changed last."""
+    reference = repository / "refs" / "main"
+    if reference.is_file():
+        main = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
+        if main.is_dir():
+            return main
+    snapshots = [folder for folder in (repository / "snapshots").glob("*") if folder.is_dir()]
+    return max(snapshots, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _short_name(repo_id: str) -> str:
+    spec = lookup_model(repo_id)
+    return spec.name if spec else repo_id
+
+
+def _missing_offline(repo_id: str) -> ModelError:
+    name = _short_name(repo_id)
+    return ModelError(
+        f"`{name}` is not on this machine, and offline nothing is downloaded",
+        hint=f"`smolvideo models pull {name}` downloads it; `--model nano` needs no download",
+    )
+
+
+@contextmanager
+def _as_model_errors(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Every way a download can fail, as one line."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name = _short_name(repo_id)
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelError(
+            f"`{name}` is gated: the hub asks for consent and a login",
+            hint=f"accept its terms on its page, `{repo_id}`, and set HF_TOKEN",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"`{repo_id}` is neither a folder here nor a model on the hub that may be read",
+            hint="check the spelling; a private model needs a token in HF_TOKEN",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"`{repo_id}` has no revision `{revision}`") from error
+    except HFValidationError as error:
+        raise ModelError(f"`{repo_id}` is no name of a repository: {error}") from error
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(name, error.__cause__ or error) from error
+    except HfHubHTTPError as error:
+        raise _unreachable(name, error) from error
+    except Exception as error:  # the HTTP library's errors have no common base over its versions
+        if isinstance(error, OSError) and error.errno is not None and error.filename:
+            raise ModelError(
+                f"cannot store `{name}`: {error.strerror} (`{error.filename}`)"
+            ) from error
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: BaseException) -> ModelError:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status in (401, 403):
+        return ModelError(
+            f"the hub refused to hand out `{name}` (HTTP {status})",
+            hint="check the token in HF_TOKEN",
+        )
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = f"HTTP {status}" if status else first_line
+    return ModelError(
+        f"cannot download `{name}`: {reason}",
+        hint="run it again to go on where it stopped; `--model nano` needs no download",
+    )
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub library says on its logger what we say as errors and progress."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _progress_bars(label: str, on_progress: OnProgress) -> type:
+    """A class for the hub's ``tqdm_class`` that reports bytes and draws nothing.
+
+    The hub keeps a bar of files and, by version, one or two bars of bytes (received and written);
+    the larger count is what a person calls progress.
+    """
+    from tqdm.std import tqdm  # type: ignore[import-untyped]
+
+    bars: list[Any] = []
+    lock = threading.Lock()
+
+    def report() -> None:
+        with lock:
+            done = max((bar.n for bar in bars), default=0)
+            total = max((bar.total or 0 for bar in bars), default=0)
+            on_progress(Progress("download", done, total or None, label))
+
+    class ReportingBar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            settings.pop("name", None)
+            counts_bytes = settings.get("unit") == "B"
+            super().__init__(*arguments, **{**settings, "disable": True})
+            if counts_bytes:
+                bars.append(self)
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self in bars:
+                report()
+
+        def __hash__(self) -> int:
+            return id(self)
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    return ReportingBar

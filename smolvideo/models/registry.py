@@ -1,0 +1,131 @@
+"""The published SmolVLM checkpoints by name, for tables and for finding one.
+
+The figures describe what the hub holds; whatever runs a checkpoint reads its own config.json
+instead (see ``smolvideo.models.checkpoint``).
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from smolvideo.errors import ModelError
+
+Layout = Literal["smolvlm", "smolvlm2", "nano"]
+"""How a prompt is laid out: the 50-frame prompt of SmolVLM v1, the time-stamped one of SmolVLM2's
+processor, or the short one of the bundled model."""
+
+_ORGANISATION = "HuggingFaceTB"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One published checkpoint, or the bundled one.
+
+    ``download_bytes`` are the weights alone; the tokenizer adds 3.5 MB. ``tokens_per_frame`` counts
+    all that one frame of a video takes in the checkpoint's own layout, time stamp included. The
+    figures are None for the bundled model: its own config.json has them.
+    """
+
+    name: str
+    repo_id: str | None
+    layout: Layout
+    note: str
+    parameters: int | None = None
+    download_bytes: int | None = None
+    context_tokens: int | None = None
+    tokens_per_frame: int | None = None
+    stored_dtype: str | None = None
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the checkpoint lies inside the package and nothing is ever downloaded."""
+        return self.repo_id is None
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What the checkpoints of one generation and size share. Parameters counted, not quoted."""
+
+    layout: Layout
+    parameters: int
+    bytes_per_parameter: int
+    context_tokens: int
+    tokens_per_frame: int
+
+    def spec(self, name: str, repo: str, note: str) -> ModelSpec:
+        return ModelSpec(
+            name=name,
+            repo_id=f"{_ORGANISATION}/{repo}",
+            layout=self.layout,
+            note=note,
+            parameters=self.parameters,
+            download_bytes=self.parameters * self.bytes_per_parameter,
+            context_tokens=self.context_tokens,
+            tokens_per_frame=self.tokens_per_frame,
+            stored_dtype="bfloat16" if self.bytes_per_parameter == 2 else "float32",
+        )
+
+
+_V1_2B = _Size("smolvlm", 2_246_272_880, 2, 16_384, 88)
+_V1_500M = _Size("smolvlm", 507_482_304, 2, 8_192, 67)
+_V1_256M = _Size("smolvlm", 256_484_928, 2, 8_192, 67)
+_V2_2B = _Size("smolvlm2", 2_246_784_880, 4, 8_192, 94)
+_V2_500M = _Size("smolvlm2", 507_482_304, 4, 8_192, 77)
+_V2_256M = _Size("smolvlm2", 256_484_928, 4, 8_192, 77)
+
+_SPECS = (
+    ModelSpec("nano", None, "nano", "bundled; for trying and testing, knows only drawn videos"),
+    _V2_256M.spec("smolvlm2-256m", "SmolVLM2-256M-Video-Instruct", "smallest that watches video"),
+    _V2_500M.spec("smolvlm2-500m", "SmolVLM2-500M-Video-Instruct", "small, better at video"),
+    _V2_2B.spec("smolvlm2-2.2b", "SmolVLM2-2.2B-Instruct", "best of the family at video"),
+    _V1_2B.spec("smolvlm-2.2b", "SmolVLM-Instruct", "v1: longest context, 50 frames and more"),
+    _V1_2B.spec("smolvlm-2.2b-synthetic", "SmolVLM-Synthetic", "v1, tuned on synthetic data"),
+    _V1_2B.spec("smolvlm-2.2b-base", "SmolVLM-Base", "v1, a base for fine-tuning"),
+    _V1_500M.spec("smolvlm-500m", "SmolVLM-500M-Instruct", "v1, small, for pictures"),
+    _V1_500M.spec("smolvlm-500m-base", "SmolVLM-500M-Base", "v1, small base for fine-tuning"),
+    _V1_256M.spec("smolvlm-256m", "SmolVLM-256M-Instruct", "v1, smallest, for pictures"),
+    _V1_256M.spec("smolvlm-256m-base", "SmolVLM-256M-Base", "v1, smallest base for fine-tuning"),
+)
+
+MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
+"""Every checkpoint that has a name of its own, in the order in which tables show them."""
+
+
+def _known_as(spec: ModelSpec) -> tuple[str, ...]:
+    if spec.repo_id is None:
+        return (spec.name,)
+    return (spec.name, spec.repo_id.lower(), spec.repo_id.split("/")[1].lower())
+
+
+def lookup_model(name: str) -> ModelSpec | None:
+    """The checkpoint called ``name``: its short name, its hub id or the hub id's last part.
+
+    Case does not matter. None where there is no such checkpoint.
+    """
+    wanted = name.strip().lower()
+    return next((spec for spec in _SPECS if wanted in _known_as(spec)), None)
+
+
+def find_model(name: str) -> ModelSpec:
+    """Like ``lookup_model``, but an unknown name is a ModelError that suggests the nearest."""
+    spec = lookup_model(name)
+    if spec is None:
+        raise unknown_model(name)
+    return spec
+
+
+def unknown_model(name: str) -> ModelError:
+    """The error for a name that is neither in the table nor a folder nor a hub id."""
+    near = difflib.get_close_matches(
+        name.strip().lower(),
+        [known for spec in _SPECS for known in _known_as(spec)],
+        n=1,
+        cutoff=0.6,
+    )
+    spec = lookup_model(near[0]) if near else None
+    guess = f"did you mean `{spec.name}`? " if spec else ""
+    return ModelError(
+        f"unknown model `{name}`",
+        hint=f"{guess}`smolvideo models list` shows the names; a hub id `OWNER/NAME` "
+        "or a folder with a checkpoint works too",
+    )

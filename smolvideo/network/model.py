@@ -1,0 +1,40 @@
+"""The whole network, with the parameter names of a published checkpoint."""
+
+from torch import Tensor, nn
+
+from smolvideo.network.config import NetworkConfig
+from smolvideo.network.connector import Connector
+from smolvideo.network.decoder import Decoder
+from smolvideo.network.vision import VisionTower
+
+
+class VisionAndText(nn.Module):
+    """What the checkpoints keep under ``model.``."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.vision_model = VisionTower(config.vision)
+        self.connector = Connector(config)
+        self.text_model = Decoder(config.text)
+
+
+class SmolVLM(nn.Module):
+    """Vision tower, connector and decoder; a tied head is the embedding itself."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = VisionAndText(config)
+        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.text_model.embed_tokens.weight
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """``[N, 3, S, S]`` pixels in −1…1 → ``[N, T, D]``: what the decoder sees of each frame."""
+        return self.model.connector(self.model.vision_model(pixels))
+
+    def embed(self, token_ids: Tensor, features: Tensor, image_token_id: int) -> Tensor:
+        """``[B, L]`` ids → ``[B, L, D]``; image tokens take ``features`` ``[N, T, D]``."""
+        vectors: Tensor = self.model.text_model.embed_tokens(token_ids)
+        at_images = (token_ids == image_token_id).unsqueeze(-1)
+        return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))

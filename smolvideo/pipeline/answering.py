@@ -1,0 +1,63 @@
+"""From a question to its answer, through an engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from smolvideo.answer import Answer, AnswerStream
+from smolvideo.engines import Engine, GenerationOptions
+from smolvideo.pipeline.preparing import Prepared, Sources, prepare
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Message, PromptOptions
+from smolvideo.sampling import FrameSampling
+
+
+def ask(
+    engine: Engine,
+    sources: Sources,
+    question: str,
+    *,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    prompt_options: PromptOptions = PromptOptions(),  # noqa: B008 -- frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+    reader: str = "auto",
+    history: Sequence[Message] = (),
+    subtitles: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> AnswerStream:
+    """The answer to ``question`` about ``sources``: frames are read now, tokens as you iterate.
+
+    Raises what ``prepare`` raises.
+    """
+    prepared = prepare(
+        engine.checkpoint,
+        sources,
+        question,
+        sampling=sampling,
+        prompt_options=prompt_options,
+        generation=generation,
+        reader=reader,
+        history=history,
+        subtitles=subtitles,
+        on_progress=on_progress,
+    )
+    return stream_answer(engine, prepared, on_progress=on_progress)
+
+
+def stream_answer(
+    engine: Engine, prepared: Prepared, *, on_progress: OnProgress = no_progress
+) -> AnswerStream:
+    """The answer to what was prepared; ``Usage.seconds`` then has all stages, decoding included."""
+    stream = engine.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+
+    def pieces() -> Iterator[str]:
+        try:
+            yield from stream
+        finally:
+            stream.close()
+
+    def finish(text: str) -> Answer:
+        answer = stream.result()
+        seconds = {**prepared.seconds, **answer.usage.seconds}
+        return replace(answer, text=text, usage=replace(answer.usage, seconds=seconds))
+
+    return AnswerStream(pieces(), finish)

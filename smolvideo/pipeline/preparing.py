@@ -1,0 +1,306 @@
+"""From sources and a question to a packed prompt.
+
+The order matters: look at what the sources say about themselves, choose frames, count every token,
+and only then decode.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import PromptError, UsageError
+from smolvideo.frames import FrameBatch, Images, PlannedFrames
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.prompt import (
+    Message,
+    Prompt,
+    PromptOptions,
+    check_budget,
+    count_tokens,
+    frame_fitter,
+    frames_that_fit,
+    pack_prompt,
+    picture_fitter,
+    splits_pictures,
+)
+from smolvideo.readers import VideoReader, open_video
+from smolvideo.sampling import FrameSampling, choose_times, sample_frames
+from smolvideo.source import VideoSource, resolve_source
+
+Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
+"""One thing to look at or several, resolved already or as a person writes them."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A question with its frames, packed: what an engine needs, and what was decided on the way.
+
+    ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, to go
+    on from. ``sampling``, ``prompt_options`` and ``generation`` are those in effect: the frames
+    that fit, and the seed that was drawn. ``notices`` are sentences for the user.
+    """
+
+    question: str
+    sources: tuple[VideoSource, ...]
+    messages: tuple[Message, ...]
+    prompt: Prompt
+    batches: tuple[FrameBatch, ...]
+    sampling: FrameSampling
+    prompt_options: PromptOptions
+    generation: GenerationOptions
+    reader: str
+    notices: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def load_frames(
+    source: VideoSource | str | Path,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    *,
+    reader: str = "auto",
+    fit: Callable[[Images], Images] | None = None,
+    geometry: str | None = None,
+    times: Sequence[float] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> FrameBatch:
+    """The chosen frames of one source, or those on screen at ``times``.
+
+    Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
+    do, and UsageError for a folder of several videos.
+    """
+    one, *more = _resolved(source, on_progress)
+    if more:
+        raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
+    with open_video(one.path, kind=one.kind, reader=reader) as opened:
+        return sample_frames(
+            opened, sampling, times=times, fit=fit, geometry=geometry, on_progress=on_progress
+        )
+
+
+def prepare(
+    checkpoint: Checkpoint,
+    sources: Sources,
+    question: str,
+    *,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    prompt_options: PromptOptions = PromptOptions(),  # noqa: B008 -- frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+    reader: str = "auto",
+    history: Sequence[Message] = (),
+    subtitles: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Prepared:
+    """Choose frames, see that they fit, decode them, pack the prompt.
+
+    ``sampling.max_frames`` is for the whole question: several videos share it evenly, and what a
+    short one leaves goes to the others; a picture counts as one frame. With several sources each is
+    announced by a line ``Video 1:`` or ``Image 1:``. ``subtitles`` (a finished text) stand before
+    the question. Tokens are counted before anything is decoded; what does not fit is reduced where
+    ``sampling.reduce_to_fit`` allows it, with a notice.
+
+    Raises SourceError and ReaderError for the sources, UsageError for more sources than
+    ``max_frames``, PromptError for what does not fit (naming what does) and for an empty question.
+    """
+    _check_question(question)
+    given = _resolved(sources, on_progress)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        readers = tuple(
+            stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
+            for source in given
+        )
+        plan = _Plan(readers, sampling, question, subtitles, tuple(history))
+        total, notices = _fitting_total(plan, checkpoint, prompt_options, generation)
+        batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
+    seconds = {"decode": time.perf_counter() - started} if given else {}
+    messages = plan.messages(batches)
+    return Prepared(
+        question=question,
+        sources=given,
+        messages=messages,
+        prompt=pack_prompt(messages, checkpoint, prompt_options),
+        batches=batches,
+        sampling=replace(sampling, max_frames=total),
+        prompt_options=prompt_options,
+        generation=generation.with_seed(),
+        reader=reader,
+        notices=(*notices, *(warning for batch in batches for warning in batch.warnings)),
+        seconds=seconds,
+    )
+
+
+def fair_shares(wanted: Sequence[int], total: int) -> list[int]:
+    """Divide ``total`` among those who want so many each: evenly, at least 1, never more than
+    wanted.
+
+    What one does not want goes to the others; what does not divide goes to the first ones.
+
+    >>> fair_shares([50, 50, 4], 50)
+    [23, 23, 4]
+    """
+    shares = [0] * len(wanted)
+    left = total
+    for place, index in enumerate(sorted(range(len(wanted)), key=lambda index: wanted[index])):
+        even = left // (len(wanted) - place)
+        shares[index] = max(1, min(wanted[index], even))
+        left -= shares[index]
+    for index, most in enumerate(wanted):
+        if left > 0 and shares[index] < most:
+            shares[index] += 1
+            left -= 1
+    return shares
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The open sources and the texts around them; nothing is decoded."""
+
+    readers: tuple[VideoReader, ...]
+    sampling: FrameSampling
+    question: str
+    subtitles: str | None
+    history: tuple[Message, ...]
+
+    def times(self, total: int) -> list[list[float]]:
+        """The times to look at in each source, with ``total`` frames for all of them together."""
+        videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
+        room = max(total - (len(self.readers) - len(videos)), len(videos))
+        wanted = [len(self._times_of(reader, room)) for reader in videos]
+        shares = iter(fair_shares(wanted, room))
+        return [
+            [0.0] if reader.metadata.kind == "image" else self._times_of(reader, next(shares))
+            for reader in self.readers
+        ]
+
+    def planned(self, total: int) -> tuple[Message, ...]:
+        """The conversation with ``total`` frames that are not decoded."""
+        return self.messages(
+            [
+                PlannedFrames(tuple(times), reader.metadata)
+                for reader, times in zip(self.readers, self.times(total), strict=True)
+            ]
+        )
+
+    def messages(self, media: Sequence[FrameBatch | PlannedFrames]) -> tuple[Message, ...]:
+        """The conversation with ``media`` of the sources, in their order, before the question."""
+        content: list[str | FrameBatch | PlannedFrames] = []
+        seen = {"Video": 0, "Image": 0}
+        for item in media:
+            if len(media) > 1:
+                noun = "Image" if item.metadata.kind == "image" else "Video"
+                seen[noun] += 1
+                content.append(f"{noun} {seen[noun]}:\n")
+            content.append(item)
+        if self.subtitles and self.subtitles.strip():
+            content.append(self.subtitles.rstrip() + "\n\n")
+        return (*self.history, Message("user", (*content, self.question)))
+
+    def _times_of(self, reader: VideoReader, max_frames: int) -> list[float]:
+        return choose_times(reader, replace(self.sampling, max_frames=max_frames))
+
+
+def _fitting_total(
+    plan: _Plan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+) -> tuple[int, tuple[str, ...]]:
+    """How many frames to take, and what to tell the user about it. Raises as ``prepare`` does."""
+    asked, room = plan.sampling.max_frames, generation.max_new_tokens
+    if len(plan.readers) > asked:
+        raise UsageError(
+            f"{len(plan.readers)} sources need {len(plan.readers)} frames, more than "
+            f"`--max-frames {asked}`",
+            hint=f"`--max-frames {len(plan.readers)}`, or name fewer sources",
+        )
+    tokens = count_tokens(plan.planned(asked), checkpoint, options)
+    if tokens + room <= checkpoint.context_tokens:
+        return asked, ()
+    if all(reader.metadata.kind == "image" for reader in plan.readers):
+        check_budget(plan.planned(asked), checkpoint, options, max_new_tokens=room)
+    least = max(1, len(plan.readers))
+    fit = (
+        least
+        - 1
+        + frames_that_fit(
+            lambda more: plan.planned(least - 1 + more),
+            checkpoint,
+            options,
+            max_new_tokens=room,
+            at_most=asked - least + 1,
+        )
+    )
+    taken = sum(len(times) for times in plan.times(asked))
+    if not plan.sampling.reduce_to_fit:
+        raise PromptError(
+            f"{taken} frames and the text take {tokens:,} tokens; `{checkpoint.name}` has room for "
+            f"{checkpoint.context_tokens - room:,} beside an answer of {room:,}",
+            hint=f"`--max-frames {fit}` fits",
+        )
+    return fit, (
+        f"{fit} of {taken} frames are used: more do not fit the {checkpoint.context_tokens:,} "
+        f"tokens of `{checkpoint.name}`",
+    )
+
+
+def _decoded(
+    plan: _Plan,
+    total: int,
+    checkpoint: Checkpoint,
+    options: PromptOptions,
+    on_progress: OnProgress,
+) -> tuple[FrameBatch, ...]:
+    """The frames of all sources, fitted for the checkpoint; progress counts them all together."""
+    times = plan.times(total)
+    split = splits_pictures(plan.planned(total), checkpoint, options)
+    frames, done = sum(map(len, times)), 0
+    batches = []
+    for reader, chosen in zip(plan.readers, times, strict=True):
+        fit: Callable[[Images], Images] | None
+        geometry: str | None
+        if reader.metadata.kind != "image":
+            geometry, fit = frame_fitter(checkpoint, options)
+        elif split:
+            geometry, fit = None, None  # tiles are cut from the picture in its own size
+        else:
+            geometry, fit = picture_fitter(checkpoint, options)
+        batches.append(
+            sample_frames(
+                reader,
+                plan.sampling,
+                times=chosen,
+                fit=fit,
+                geometry=geometry,
+                on_progress=_counted_from(done, frames, on_progress),
+            )
+        )
+        done += len(chosen)
+    return tuple(batches)
+
+
+def _counted_from(done: int, total: int, on_progress: OnProgress) -> OnProgress:
+    """``on_progress`` for one of several sources: counting goes on where the last one ended."""
+
+    def report(progress: Progress) -> None:
+        on_progress(replace(progress, done=done + progress.done, total=total))
+
+    return report
+
+
+def _resolved(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource, ...]:
+    listed = [sources] if isinstance(sources, VideoSource | str | Path) else sources
+    found: list[VideoSource] = []
+    for source in listed:
+        if isinstance(source, VideoSource):
+            found.append(source)
+        else:
+            found += resolve_source(str(source), on_progress=on_progress)
+    return tuple(found)
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise PromptError(
+            "the question is empty", hint='ask something, such as "What happens in this video?"'
+        )

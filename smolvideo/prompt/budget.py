@@ -1,0 +1,150 @@
+"""Does it fit? Counted exactly, before a frame is decoded."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeGuard
+
+from smolvideo.errors import PromptError
+from smolvideo.frames import PlannedFrames
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.prompt.layouts import is_picture, lay_out
+from smolvideo.prompt.messages import DEFAULT_OPTIONS, Media, Message, PromptOptions
+from smolvideo.prompt.tokens import count
+
+MessagesOf = Callable[[int], Sequence[Message]]
+"""The conversation with at most so many frames of each video."""
+
+
+def count_tokens(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
+) -> int:
+    """How many tokens ``pack_prompt`` makes of ``messages``, exactly; planned frames suffice."""
+    return count(lay_out(messages, checkpoint, options), checkpoint)
+
+
+def check_budget(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int = 1,
+) -> int:
+    """The prompt's tokens. Raises PromptError where prompt and answer do not fit the context.
+
+    The error names the frames that do fit, so that the user can ask for them.
+    """
+    tokens = count_tokens(messages, checkpoint, options)
+    if tokens + max_new_tokens <= checkpoint.context_tokens:
+        return tokens
+    _check_text(messages, checkpoint, options, max_new_tokens)
+    frames = most_frames(messages)
+    too_much = f"{tokens:,} tokens; {_room(checkpoint, max_new_tokens)}"
+    if not frames:
+        raise PromptError(
+            f"the pictures and the text take {too_much}",
+            hint="ask about fewer pictures, or about one without splitting it",
+        )
+    fit = frames_that_fit(messages, checkpoint, options, max_new_tokens=max_new_tokens)
+    raise PromptError(
+        f"{frames} frame{'s' * (frames > 1)} and the text take {too_much}",
+        hint=f"`--max-frames {fit}` fits",
+    )
+
+
+def frames_that_fit(
+    messages: Sequence[Message] | MessagesOf,
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int,
+    at_most: int | None = None,
+) -> int:
+    """The largest number of frames per video with which the prompt leaves room for the answer.
+
+    ``messages`` is the conversation with all frames, of which evenly spaced ones are kept, or a
+    function that gives the conversation for a number of frames (``at_most`` is then needed).
+    Raises PromptError where the text alone, or one frame, is already too much.
+    """
+    if callable(messages):
+        if at_most is None:
+            raise ValueError("at_most is needed with a function")
+        messages_of, most = messages, at_most
+    else:
+        conversation, frames = messages, most_frames(messages)
+        messages_of = partial(thin_out, conversation)
+        most = frames if at_most is None else min(frames, at_most)
+
+    def fits(frames: int) -> bool:
+        tokens = count_tokens(messages_of(frames), checkpoint, options)
+        return tokens + max_new_tokens <= checkpoint.context_tokens
+
+    _check_text(messages_of(1), checkpoint, options, max_new_tokens)
+    if most < 1 or fits(most):
+        return most
+    if most == 1 or not fits(1):
+        raise PromptError(
+            f"not one frame fits beside the text; {_room(checkpoint, max_new_tokens)}",
+            hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
+        )
+    low, high = 1, most  # low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def most_frames(messages: Sequence[Message]) -> int:
+    """The frames of the video that has most of them; 0 without a video."""
+    return max(
+        (len(item) for message in messages for item in message.content if _moves(item)), default=0
+    )
+
+
+def thin_out(messages: Sequence[Message], frames: int) -> list[Message]:
+    """The conversation with at most ``frames`` frames of each video, good for counting only."""
+    return [
+        Message(
+            message.role,
+            tuple(_chosen(item, frames) if _moves(item) else item for item in message.content),
+        )
+        for message in messages
+    ]
+
+
+def _moves(item: str | Media) -> TypeGuard[Media]:
+    return not isinstance(item, str) and not is_picture(item)
+
+
+def _chosen(media: Media, frames: int) -> PlannedFrames:
+    have = len(media)
+    kept = min(frames, have)
+    times = tuple(media.pts_seconds[place * have // kept] for place in range(kept))
+    return PlannedFrames(times, media.metadata)
+
+
+def _check_text(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions,
+    max_new_tokens: int,
+) -> None:
+    """Raises PromptError where no frame and no picture could make it fit."""
+    texts = [
+        Message(message.role, content)
+        for message in messages
+        if (content := tuple(item for item in message.content if isinstance(item, str)))
+    ]
+    tokens = count_tokens(texts, checkpoint, options)
+    if tokens + max_new_tokens > checkpoint.context_tokens:
+        raise PromptError(
+            f"the text alone takes {tokens:,} tokens; {_room(checkpoint, max_new_tokens)}",
+            hint="shorten the question or the subtitles, or lower `--max-new-tokens`",
+        )
+
+
+def _room(checkpoint: Checkpoint, max_new_tokens: int) -> str:
+    room = max(checkpoint.context_tokens - max_new_tokens, 0)
+    return (
+        f"`{checkpoint.name}` has room for {room:,} "
+        f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"
+    )

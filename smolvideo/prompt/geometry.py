@@ -1,0 +1,156 @@
+"""From a frame of any shape to the square the model sees.
+
+``official``  what the checkpoint's own pipeline does. SmolVLM v1 (smollm's video script): short
+              side to 384, centre crop, then up to the model's size. SmolVLM2 (transformers): the
+              longest edge to ``resize_edge``, then to the square, aspect not kept. nano: as
+              ``direct``.
+``direct``    one resize to the square, aspect not kept: what SmolVLM2 saw in training.
+``pad``       fitted whole into the square, black bars beside it.
+
+Still pictures always take the processor's way (long edge, then the square or tiles), as v1's crop
+is a matter of its video script. Pixels stay uint8; engines normalise.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from smolvideo.frames import Images
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.prompt.messages import DEFAULT_OPTIONS, Geometry, PromptOptions
+from smolvideo.prompt.tiles import Tiles, size_at_longest_edge, size_in_tiles
+
+_V1_SIDE = 384  # fixed in smollm's SmolVLM_video_inference.py, for every checkpoint
+_V1_LONGEST_RATIO = 32
+
+Resize = Callable[[Images, tuple[int, int]], Images]
+"""A Lanczos resize of one RGB image to ``(height, width)``."""
+
+
+def frame_fitter(
+    checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
+) -> tuple[Geometry, Callable[[Images], Images]]:
+    """The geometry's name, and the function that fits one frame of a video.
+
+    The function takes uint8 RGB ``[H, W, 3]`` and returns ``[S, S, 3]``, S the checkpoint's image
+    size.
+    """
+    geometry = options.geometry or "official"
+    side = checkpoint.image_size
+    if geometry == "pad":
+        return geometry, lambda frame: _letterbox(frame, side)
+    if geometry == "direct" or checkpoint.layout == "nano":
+        return geometry, lambda frame: resize_pil(frame, (side, side))
+    if checkpoint.layout == "smolvlm":
+        return geometry, lambda frame: resize_pil(_crop_v1(frame), (side, side))
+    return geometry, lambda frame: _two_steps(frame, checkpoint, _resize_of(checkpoint))
+
+
+def picture_fitter(
+    checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
+) -> tuple[Geometry, Callable[[Images], Images]]:
+    """Like ``frame_fitter``, for a still picture that is not cut into tiles."""
+    geometry = options.geometry or "official"
+    if geometry == "official" and checkpoint.layout != "nano":
+        return geometry, lambda picture: _two_steps(picture, checkpoint, _resize_of(checkpoint))
+    return frame_fitter(checkpoint, options)
+
+
+def cut_into_tiles(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Images:
+    """``[rows × columns + 1, S, S, 3]``: the tiles row by row, then the whole as one square."""
+    side, resize = checkpoint.image_size, _resize_of(checkpoint)
+    scaled = resize(
+        picture, size_at_longest_edge(picture.shape[0], picture.shape[1], checkpoint.resize_edge)
+    )
+    sheet = resize(scaled, size_in_tiles(scaled.shape[0], scaled.shape[1], side))
+    cut = [
+        sheet[top : top + side, left : left + side]
+        for top in range(0, tiles.rows * side, side)
+        for left in range(0, tiles.columns * side, side)
+    ]
+    return np.stack([*cut, resize(sheet, (side, side))])
+
+
+def resize_pil(image: Images, size: tuple[int, int]) -> Images:
+    """Lanczos by Pillow, which every machine has."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def resize_torch(image: Images, size: tuple[int, int]) -> Images:
+    """Lanczos by torch, bit for bit what transformers' SmolVLMVideoProcessor does on the CPU."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    if image.shape[:2] == size:
+        return image
+    writable = np.require(image, requirements=["C", "W"])  # torch warns of anything else
+    pixels = torch.from_numpy(writable).permute(2, 0, 1)[None]
+    resized = interpolate(
+        pixels, size=list(size), mode="lanczos", antialias=True, align_corners=False
+    )
+    return cast(Images, np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy()))
+
+
+@cache
+def torch_has_lanczos() -> bool:
+    """Whether this torch can resize uint8 with Lanczos; older ones cannot."""
+    try:
+        resize_torch(np.zeros((2, 2, 3), np.uint8), (4, 4))
+    except (ImportError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _resize_of(checkpoint: Checkpoint) -> Resize:
+    """SmolVLM2's processor resizes with torch; v1's pipeline with Pillow, as does an older torch's
+    user.
+
+    The two differ by at most two grey levels.
+    """
+    return resize_torch if checkpoint.layout == "smolvlm2" and torch_has_lanczos() else resize_pil
+
+
+def _two_steps(image: Images, checkpoint: Checkpoint, resize: Resize) -> Images:
+    """The detour over ``resize_edge``: meant or not, it is what the published pipeline does."""
+    scaled = resize(
+        image, size_at_longest_edge(image.shape[0], image.shape[1], checkpoint.resize_edge)
+    )
+    return resize(scaled, (checkpoint.image_size, checkpoint.image_size))
+
+
+def _crop_v1(frame: Images) -> Images:
+    height, width = frame.shape[:2]
+    if max(height, width) > _V1_LONGEST_RATIO * min(height, width):
+        return _crop_first(frame)
+    if width < height:
+        size = (int(height * (_V1_SIDE / width)), _V1_SIDE)
+    else:
+        size = (_V1_SIDE, int(width * (_V1_SIDE / height)))
+    resized = resize_pil(frame, size)
+    top, left = (size[0] - _V1_SIDE) // 2, (size[1] - _V1_SIDE) // 2
+    return resized[top : top + _V1_SIDE, left : left + _V1_SIDE]
+
+
+def _crop_first(frame: Images) -> Images:
+    """The crop of a strip, without the gigabytes of pixels that would be cut off again."""
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_pil(frame[top : top + side, left : left + side], (_V1_SIDE, _V1_SIDE))
+
+
+def _letterbox(frame: Images, side: int) -> Images:
+    height, width = frame.shape[:2]
+    scale = side / max(height, width)
+    tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - tall) // 2, (side - wide) // 2
+    square[top : top + tall, left : left + wide] = resize_pil(frame, (tall, wide))
+    return square

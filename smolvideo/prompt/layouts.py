@@ -1,0 +1,191 @@
+"""The three layouts: which words and special tokens stand around frames and texts.
+
+``smolvlm``   huggingface/smollm, tools/smolvlm_local_inference/SmolVLM_video_inference.py: "Answer
+              briefly." first, then the frames without a word between them, then the question.
+``smolvlm2``  transformers 5.23, models/smolvlm/processing_smolvlm.py: an introduction with the
+              number of frames in words and the duration, a time stamp before each frame.
+``nano``      the bundled model's own: a time stamp before each frame and nothing else.
+
+All three share the family's chat template: one ``<|im_start|>``, turns of ``Role: content`` ended
+by the checkpoint's turn-ending token and a newline, then the open ``Assistant:``.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from smolvideo.errors import PromptError
+from smolvideo.frames import FrameBatch, PlannedFrames, format_timestamp
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.models.registry import Layout
+from smolvideo.prompt.messages import Media, Message, PromptOptions
+from smolvideo.prompt.tiles import Tiles, tiles_of
+from smolvideo.prompt.tokens import IMAGE, Piece, Special
+
+_ANSWER_BRIEFLY = "Answer briefly."
+_VIDEO_INTRO = (
+    "You are provided the following series of {count} frames from a {duration} [H:MM:SS] video.\n"
+)
+_FRAME_STAMP = "\nFrame from {stamp}:"
+_VIDEO_END = "\n\n"
+
+_START = Special("<|im_start|>")
+_FAKE = Special("<fake_token_around_image>")
+_GLOBAL = Special("<global-img>")
+
+
+def lay_out(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
+) -> list[Piece]:
+    """The pieces of the whole prompt, open assistant turn included.
+
+    Raises PromptError where the last turn asks nothing, or a turn is empty.
+    """
+    check_messages(messages)
+    layout = options.layout or checkpoint.layout
+    split = splits_pictures(messages, checkpoint, options)
+    end = Special(checkpoint.turn_end)
+    pieces: list[Piece] = [_START]
+    for message in _with_instruction(messages, layout):
+        first = message.content[0]
+        pieces.append(message.role.capitalize() + (": " if _follows_blank(first, layout) else ":"))
+        for item in message.content:
+            if isinstance(item, str):
+                pieces.append(item)
+            else:
+                pieces += _MEDIA_PIECES[layout](item, checkpoint, split)
+        pieces += [end, "\n"]
+    pieces.append("Assistant:")
+    return pieces
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raises PromptError unless every turn says something and the last one asks something."""
+    if not messages or messages[-1].role != "user":
+        raise PromptError("there is no question: the last turn of a prompt must be the user's")
+    if any(not message.content for message in messages):
+        raise PromptError("a turn of the conversation is empty")
+    if not any(isinstance(item, str) and item.strip() for item in messages[-1].content):
+        raise PromptError(
+            "the question is empty", hint='ask something, such as "What happens in this video?"'
+        )
+    for message in messages:
+        for item in message.content:
+            if not isinstance(item, str) and not len(item):
+                raise PromptError(f"no frames of `{item.metadata.name}` were chosen")
+
+
+def splits_pictures(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
+) -> bool:
+    """Whether still pictures are cut into tiles, and so must reach ``pack_prompt`` in their own
+    size.
+
+    By default where exactly one picture is all there is to look at, the checkpoint's processor cuts
+    pictures, and the geometry is the official one.
+    """
+    if options.split_images is not None:
+        if options.split_images and (options.layout or checkpoint.layout) == "nano":
+            raise PromptError("layout `nano` cannot split pictures into tiles")
+        return options.split_images
+    media = [item for message in messages for item in message.content if not isinstance(item, str)]
+    return (
+        checkpoint.splits_pictures
+        and (options.layout or checkpoint.layout) != "nano"
+        and (options.geometry or "official") == "official"
+        and len(media) == 1
+        and len(media[0]) == 1
+        and is_picture(media[0])
+        and (isinstance(media[0], PlannedFrames) or media[0].geometry is None)
+    )
+
+
+def is_picture(media: Media) -> bool:
+    """Whether ``media`` is a still picture and not the frames of something that moves."""
+    return media.metadata.kind == "image"
+
+
+def picture_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
+    """The tiles of a picture; none where it is not cut, or was fitted to one square already."""
+    if not split:
+        return Tiles(0, 0)
+    if isinstance(media, FrameBatch):
+        if media.geometry is not None:
+            raise PromptError(
+                f"`{media.metadata.name}` was already fitted to one square and cannot be split"
+            )
+        height, width = media.images.shape[1:3]
+    else:
+        height, width = media.metadata.height, media.metadata.width
+    return tiles_of(
+        height, width, resize_edge=checkpoint.resize_edge, image_size=checkpoint.image_size
+    )
+
+
+def _with_instruction(messages: Sequence[Message], layout: Layout) -> Iterator[Message]:
+    """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without."""
+    told = layout != "smolvlm"
+    for message in messages:
+        if not told and any(
+            not isinstance(item, str) and not is_picture(item) for item in message.content
+        ):
+            told = True
+            gap = ("\n",) if isinstance(message.content[0], str) else ()
+            message = Message(message.role, (_ANSWER_BRIEFLY, *gap, *message.content))
+        yield message
+
+
+def _follows_blank(first: str | Media, layout: Layout) -> bool:
+    """``User: `` before a text and before a SmolVLM2 video, ``User:`` before a picture."""
+    return isinstance(first, str) or (layout == "smolvlm2" and not is_picture(first))
+
+
+def _square(checkpoint: Checkpoint) -> list[Piece]:
+    return [_FAKE, _GLOBAL, Special(IMAGE, checkpoint.tokens_per_image), _FAKE]
+
+
+def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
+    """One square each, or rows of tiles, an empty line and the whole picture once more."""
+    tiles = picture_tiles(media, checkpoint, split=split)
+    if not tiles.rows:
+        return _square(checkpoint) * len(media)
+    pieces: list[Piece] = []
+    for row in range(1, tiles.rows + 1):
+        for column in range(1, tiles.columns + 1):
+            place = Special(f"<row_{row}_col_{column}>")
+            pieces += [_FAKE, place, Special(IMAGE, checkpoint.tokens_per_image)]
+        pieces.append("\n")
+    return [*pieces, "\n", *_square(checkpoint)] * len(media)
+
+
+def _smolvlm_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
+    if is_picture(media):
+        return _picture(media, checkpoint, split)
+    return _square(checkpoint) * len(media)
+
+
+def _smolvlm2_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
+    if is_picture(media):
+        return _picture(media, checkpoint, split)
+    from num2words import num2words
+
+    # Where the duration is unknown, transformers takes the last frame's time.
+    seconds = int(media.metadata.duration_seconds) or int(media.pts_seconds[-1])
+    duration = str(timedelta(seconds=max(seconds, 0)))
+    pieces: list[Piece] = [_VIDEO_INTRO.format(count=num2words(len(media)), duration=duration)]
+    for pts_seconds in media.pts_seconds:
+        pieces.append(_FRAME_STAMP.format(stamp=format_timestamp(pts_seconds)))
+        pieces += _square(checkpoint)
+    return [*pieces, _VIDEO_END]
+
+
+def _nano_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
+    image = Special(IMAGE, checkpoint.tokens_per_image)
+    if is_picture(media):
+        return [image] * len(media) + ["\n"]
+    pieces: list[Piece] = []
+    for pts_seconds in media.pts_seconds:
+        pieces += [f"\n{format_timestamp(pts_seconds)}:", image]
+    return [*pieces, "\n"]
+
+
+_MEDIA_PIECES = {"smolvlm": _smolvlm_media, "smolvlm2": _smolvlm2_media, "nano": _nano_media}

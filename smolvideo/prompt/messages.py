@@ -1,0 +1,67 @@
+"""What goes into a prompt, and the packed prompt that comes out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from smolvideo.frames import FrameBatch, Images, PlannedFrames
+from smolvideo.models.registry import Layout
+
+Geometry = Literal["official", "direct", "pad"]
+"""How a frame becomes the square the model sees: as the checkpoint's own pipeline does it, squeezed
+in one resize, or fitted whole with black bars."""
+
+Media = FrameBatch | PlannedFrames
+"""The frames of one source, decoded or only planned."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: texts and frames in the order in which the model reads them.
+
+    All texts are taken as plain text; ``<image>`` in one is seven characters.
+    """
+
+    role: Literal["user", "assistant"]
+    content: tuple[str | FrameBatch | PlannedFrames, ...]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """How to pack. None leaves the choice to the checkpoint.
+
+    ``split_images`` cuts still pictures into tiles; by default a picture is cut where it is the
+                     only
+    thing to look at, as it costs some thousand tokens.
+    """
+
+    layout: Layout | None = None
+    geometry: Geometry | None = None
+    split_images: bool | None = None
+
+
+DEFAULT_OPTIONS = PromptOptions()
+"""Everything as the checkpoint has it."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an engine reads: tokens, and the squares that stand behind the image tokens, in their
+    order.
+
+    ``images`` uint8 RGB ``[N, S, S, 3]`` with S the checkpoint's image size; N may be 0. ``text``
+               is for
+    people: special tokens by name, the tokens of an image as ``<image ×64>``.
+    """
+
+    token_ids: tuple[int, ...]
+    images: Images
+    text: str
+    context_tokens: int
+    layout: Layout
+    geometry: Geometry
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __repr__(self) -> str:
+        return f"Prompt({len(self)} tokens, {len(self.images)} images, layout={self.layout!r})"

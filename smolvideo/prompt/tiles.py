@@ -1,0 +1,60 @@
+"""How a still picture is cut into tiles: the arithmetic, without pixels.
+
+Source: transformers 5.23, models/smolvlm/image_processing_pil_smolvlm.py (the same in Idefics3).
+"""
+
+import math
+from typing import NamedTuple
+
+_LARGEST_SIDE = 4096  # MAX_IMAGE_SIZE of the processor
+
+
+class Tiles(NamedTuple):
+    """Rows and columns of tiles; 0 and 0 for a picture that stays in one piece."""
+
+    rows: int
+    columns: int
+
+
+def size_at_longest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
+    """``(height, width)`` with the longer side at ``edge``, the other side an even number.
+
+    >>> size_at_longest_edge(360, 640, 2048), size_at_longest_edge(480, 360, 2048)
+    ((1152, 2048), (2048, 1536))
+    """
+    ratio = width / height
+    if width >= height:
+        width, height = edge, max(_up_to_even(int(edge / ratio)), 1)
+    else:
+        height, width = edge, max(_up_to_even(int(edge * ratio)), 1)
+    ratio = width / height
+    if width >= height and width > _LARGEST_SIDE:
+        width, height = _LARGEST_SIDE, int(_LARGEST_SIDE / ratio)
+    elif height > _LARGEST_SIDE:
+        height, width = _LARGEST_SIDE, int(_LARGEST_SIDE * ratio)
+    return max(height, 1), max(width, 1)
+
+
+def size_in_tiles(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """``(height, width)`` rounded up to whole tiles, the shorter side following the longer one."""
+    ratio = width / height
+    if width >= height:
+        width = math.ceil(width / image_size) * image_size
+        height = math.ceil(int(width / ratio) / image_size) * image_size
+    else:
+        height = math.ceil(height / image_size) * image_size
+        width = math.ceil(int(height * ratio) / image_size) * image_size
+    return max(height, image_size), max(width, image_size)
+
+
+def tiles_of(height: int, width: int, *, resize_edge: int, image_size: int) -> Tiles:
+    """The tiles of a picture of ``height`` × ``width`` pixels."""
+    scaled = size_at_longest_edge(height, width, resize_edge)
+    tall, wide = size_in_tiles(*scaled, image_size)
+    if max(tall, wide) <= image_size:
+        return Tiles(0, 0)
+    return Tiles(tall // image_size, wide // image_size)
+
+
+def _up_to_even(value: int) -> int:
+    return value + value % 2

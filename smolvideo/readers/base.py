@@ -1,0 +1,100 @@
+"""What every reader promises, and the sizes beyond which a file is refused."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from types import TracebackType
+from typing import ClassVar, Self
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, VideoMetadata
+
+MAX_PIXELS = 2**27
+"""Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
+few bytes can claim far more."""
+
+_SQUARE_ENOUGH = 0.01
+"""A sample aspect ratio this near to 1 is left alone: nobody sees 1 %, and resampling costs
+sharpness."""
+_STRANGEST_ASPECT = 8
+"""Ratios beyond this are taken for damage."""
+
+
+class VideoReader(ABC):
+    """One open video: times in, the frames a player shows at those times out.
+
+    Seconds count from the moment a player shows as 0:00, which is the start of the container: a
+    transport stream whose first time stamp is 41748 s begins at 0. A reader is not thread safe.
+    """
+
+    name: ClassVar[str]
+    metadata: VideoMetadata
+
+    @abstractmethod
+    def frame_times(self) -> list[float]:
+        """When each shown frame appears, ascending, in seconds.
+
+        Read from the packets where possible, without decoding; frames that an edit list hides are
+        left out. The whole file may be read once; the result is kept.
+        """
+
+    @abstractmethod
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        """The frame on screen at each of the ascending times, lazily, one in memory.
+
+        That is the last frame which appears at or before the time; before the first frame it is the
+        first, after the last frame the last. Two times between two frames give the same ``Frame``
+        twice. Where the data is damaged, a player freezes on the last picture it could decode, and
+        so do we, but no longer than a second: after that, the time yields nothing.
+
+        Raises:
+            ReaderError: nothing in the file can be decoded, or the file changed under us.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a reader that holds nothing open need not say so
+        """Let the file go; the reader cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def refuse_huge(width: int, height: int, name: str) -> None:
+    """Raise ReaderError for pictures that memory should not be trusted with, or that have no
+    area."""
+    if width < 1 or height < 1:
+        raise ReaderError(f"`{name}` says its pictures are {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise ReaderError(
+            f"`{name}` says its pictures are {width} x {height} pixels, "
+            f"more than the {MAX_PIXELS // 10**6} million that are decoded"
+        )
+
+
+def ascending(seconds: Sequence[float]) -> list[float]:
+    """The times as a list; ValueError where a caller hands them in unsorted."""
+    times = list(seconds)
+    if any(later < earlier for earlier, later in pairwise(times)):
+        raise ValueError("frames_at needs ascending times")
+    return times
+
+
+def scaled_size(
+    width: int, height: int, sample_aspect_ratio: Fraction | float | None
+) -> tuple[int, int]:
+    """Square pixels for a sample aspect ratio; one side grows, none shrinks, so that nothing is
+    lost."""
+    ratio = float(sample_aspect_ratio or 1)
+    if not 1 / _STRANGEST_ASPECT <= ratio <= _STRANGEST_ASPECT or abs(ratio - 1) < _SQUARE_ENOUGH:
+        return width, height
+    if ratio > 1:
+        return round(width * ratio), height
+    return width, round(height / ratio)

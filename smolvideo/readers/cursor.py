@@ -1,0 +1,178 @@
+"""A place in a stream that moves forward by decoding, or by jumping to a key frame.
+
+Everything here counts in ticks of the stream's time base, on the container's own clock.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import chain
+from typing import Any
+
+from smolvideo.readers.timeline import nominal_seconds, packet_ticks, sturdy_packets
+
+_STEPS_BACK = (0.0, 1.0, 5.0, 30.0)
+"""Seconds before the wanted time at which a key frame is looked for, one try after the other."""
+_UNKNOWN_KEY_INTERVAL = 5.0
+"""Seconds between key frames that are assumed until the stream shows longer ones."""
+_WORTH_A_JUMP = 0.3
+"""Seconds of decoding that a jump must save: the decoder's threads have to fill up again after
+it."""
+_MOST_PACKETS_WITHOUT_A_FRAME = 5000
+"""After so many packets from which nothing could be decoded, the stream counts as garbage."""
+_LONGEST_FREEZE = 1.0
+"""Seconds for which a picture stands in for damaged ones after it."""
+
+
+class FrameCursor:
+    """Finds the decoded frame on screen at ascending times; earlier times cost a jump back.
+
+    ``reopen`` gives a fresh container and its stream, set up for decoding: the one way back to the
+    beginning that every format allows.
+    """
+
+    def __init__(self, reopen: Callable[[], tuple[Any, Any]]) -> None:
+        self._reopen = reopen
+        self.container, self.stream = reopen()
+        self._tick = float(self.stream.time_base)
+        self._longest_key_interval = _UNKNOWN_KEY_INTERVAL
+        self._untimed = False
+        self._current: Any = None
+        self._upcoming: Any = None
+        self._decoded: Generator[Any] = self._decode(iter(()), None)
+        self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
+
+    def close(self) -> None:
+        self._decoded.close()
+        self.container.close()
+
+    # ------------------------------------------------------------------ where we stand
+
+    def first(self) -> Any | None:
+        """The next frame without stepping over it; at the beginning, the first that can be
+        decoded."""
+        return self._upcoming
+
+    def frame_at(self, ticks: float) -> Any | None:
+        """The frame on screen at ``ticks``, or None where damage left none."""
+        standing = self._current if self._current is not None else self._upcoming
+        if standing is None:
+            return None
+        gone_by = self._current is not None and self._current.pts > ticks
+        if gone_by or (self._upcoming is not None and self._jump_pays(ticks)):
+            self._jump(ticks)
+        while self._upcoming is not None and self._upcoming.pts <= ticks:
+            self._current, self._upcoming = self._upcoming, next(self._decoded, None)
+        frame = self._current if self._current is not None else self._upcoming
+        return None if self._lost(frame, ticks) else frame
+
+    def _lost(self, frame: Any | None, ticks: float) -> bool:
+        if frame is None:
+            return True
+        stale = (ticks - frame.pts) * self._tick > _LONGEST_FREEZE
+        return stale and any(frame.pts < failed <= ticks for failed in self._failed)
+
+    # ------------------------------------------------------------------ decoding on
+
+    def _start_over_with(self, packets: Iterator[Any], trusted_from: int | None) -> None:
+        self._failed: list[int] = []
+        self._last_key: int | None = None
+        self._current = None
+        self._decoded = self._decode(packets, trusted_from)
+        self._upcoming = next(self._decoded, None)
+
+    def _decode(self, packets: Iterator[Any], trusted_from: int | None) -> Generator[Any]:
+        """Frames in order of time. After a jump, frames before the key frame are not to be trusted:
+        they lean on pictures that were not decoded."""
+        latest: int | None = None if trusted_from is None else trusted_from - 1
+        fruitless = 0
+        for packet in packets:
+            self._learn_key_interval(packet)
+            frames = self._frames_of(packet)
+            fruitless = 0 if frames else fruitless + 1
+            if fruitless > _MOST_PACKETS_WITHOUT_A_FRAME:
+                return
+            for frame in frames:
+                if frame.pts is None:
+                    self._untimed = self._untimed or latest is None
+                    frame.pts = self._guessed_ticks(latest)
+                if latest is None or frame.pts > latest:
+                    latest = frame.pts
+                    yield frame
+
+    def _frames_of(self, packet: Any) -> list[Any]:
+        import av
+
+        try:
+            frames: list[Any] = packet.decode()
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            ticks = packet_ticks(packet)
+            if ticks is not None:
+                self._failed.append(ticks)
+            return []
+        return frames
+
+    def _guessed_ticks(self, latest: int | None) -> int:
+        """Raw streams carry no times: count on at the nominal rate."""
+        if latest is None:
+            return 0
+        return latest + max(1, round(nominal_seconds(self.stream) / self._tick))
+
+    def _learn_key_interval(self, packet: Any) -> None:
+        ticks = packet_ticks(packet)
+        if not packet.is_keyframe or ticks is None:
+            return
+        if self._last_key is not None:
+            seconds = (ticks - self._last_key) * self._tick
+            self._longest_key_interval = max(self._longest_key_interval, seconds)
+        self._last_key = ticks
+
+    # ------------------------------------------------------------------ jumping
+
+    def _jump_pays(self, ticks: float) -> bool:
+        """Whether a key frame lies far enough ahead, by the file's index or else by experience."""
+        assert self._upcoming is not None
+        if self._untimed:
+            return False
+        ahead = (ticks - self._upcoming.pts) * self._tick
+        if ahead < _WORTH_A_JUMP:
+            return False
+        index = self.stream.index_entries
+        if len(index) and index[len(index) - 1].timestamp >= ticks:
+            place = index.search_timestamp(int(ticks), backward=True)
+            if place >= 0:
+                saved = (index[place].timestamp - self._upcoming.pts) * self._tick
+                return bool(saved > _WORTH_A_JUMP)
+        return bool(ahead > self._longest_key_interval + _WORTH_A_JUMP)
+
+    def _jump(self, ticks: float) -> None:
+        """Stand at a key frame at or before ``ticks`` whose pictures prove it, or at the
+        beginning."""
+        for back in () if self._untimed else _STEPS_BACK:
+            if self._land(ticks, round(ticks - back / self._tick)):
+                return
+        self._rewind()
+
+    def _land(self, wanted: float, seek_to: int) -> bool:
+        import av
+
+        try:
+            self.container.seek(seek_to, stream=self.stream)
+        except av.error.FFmpegError:
+            return False
+        packets = sturdy_packets(self.container, self.stream)
+        for packet in packets:
+            ticks = packet_ticks(packet)
+            if ticks is None or (not packet.is_keyframe and ticks <= wanted):
+                continue
+            if not packet.is_keyframe or ticks > wanted:
+                return False
+            self._start_over_with(chain((packet,), packets), trusted_from=ticks)
+            return self._upcoming is not None and self._upcoming.pts <= wanted
+        return False
+
+    def _rewind(self) -> None:
+        self._decoded.close()
+        self.container.close()
+        self.container, self.stream = self._reopen()
+        self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)

@@ -1,0 +1,131 @@
+"""The decord reader, for comparison with programs that use decord (0.6.0, of 2021).
+
+It reads from the beginning and never seeks, because decord's seeking returns wrong frames on open
+GOPs and some 10-bit streams. Files on which even that goes wrong are refused: transport streams, on
+which decord can hang, and files whose list of frames does not match what comes out (edit lists,
+hidden frames). Sample aspect ratio, mirroring and interlacing are not honoured, and its clock
+starts at the first frame of the video.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.readers.base import VideoReader, ascending, refuse_huge
+
+_NEAR = 0.0005
+"""Seconds that forgive the rounding of times that were computed."""
+_HINT = "the reader `pyav` reads most"
+
+
+class DecordReader(VideoReader):
+    """See :class:`~smolvideo.readers.base.VideoReader`.
+
+    Raises:
+        ReaderError: decord is not installed, cannot open the file, or would not read it rightly.
+    """
+
+    name: ClassVar[str] = "decord"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decord = _import_decord()
+        if _is_transport_stream(path):
+            raise ReaderError(
+                f"the reader `decord` can hang on transport streams like `{path.name}`", hint=_HINT
+            )
+        self._video: Any
+        self._start_over()
+        self._times = self._read_times()
+        first = self._next()
+        refuse_huge(first.shape[1], first.shape[0], path.name)
+        rate = float(self._video.get_avg_fps())
+        self.metadata = VideoMetadata(
+            width=first.shape[1],
+            height=first.shape[0],
+            duration_seconds=self._end,
+            num_frames=len(self._times),
+            average_fps=rate if rate > 0 else None,
+            reader=self.name,
+            name=path.name,
+            first_frame_seconds=self._times[0],
+            last_frame_seconds=self._times[-1],
+        )
+
+    def close(self) -> None:
+        self._video = None
+
+    def frame_times(self) -> list[float]:
+        return list(self._times)
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        last: Frame | None = None
+        for time in ascending(seconds):
+            place = max(0, int(np.searchsorted(self._times, time + _NEAR, side="right")) - 1)
+            if last is None or last.pts_seconds != self._times[place]:
+                last = Frame(self._frame(place), self._times[place])
+            yield last
+
+    def _frame(self, place: int) -> Images:
+        if place < self._place:
+            self._start_over()
+        # decord's own skip_frames jumps to wrong places in fragmented files.
+        while self._place < place:
+            self._next()
+        return self._next()
+
+    def _next(self) -> Images:
+        try:
+            image: Images = self._video.next().asnumpy()
+        except (self._decord.DECORDError, StopIteration) as error:
+            raise self._damaged() from error
+        self._place += 1
+        return image
+
+    def _damaged(self) -> ReaderError:
+        return ReaderError(f"decord cannot decode `{self._path.name}` to its end", hint=_HINT)
+
+    def _start_over(self) -> None:
+        try:
+            self._video = self._decord.VideoReader(str(self._path))
+        except (self._decord.DECORDError, RuntimeError) as error:
+            raise ReaderError(f"decord cannot open `{self._path.name}`", hint=_HINT) from error
+        self._place = 0
+
+    def _read_times(self) -> list[float]:
+        """decord lists packets, not shown frames; where the two differ, its indices are off."""
+        stamps = self._video.get_frame_timestamp(list(range(len(self._video))))
+        times = [float(start) for start in stamps[:, 0]]
+        self._end = float(stamps[-1, 1]) if len(stamps) else 0.0
+        hidden = any(time < 0 for time in times)
+        if not times or hidden or any(later <= earlier for earlier, later in pairwise(times)):
+            raise ReaderError(
+                f"decord miscounts the frames of `{self._path.name}` (hidden or untimed ones)",
+                hint=_HINT,
+            )
+        return times
+
+
+def _is_transport_stream(path: Path) -> bool:
+    """By its sync bytes, whatever its name: packets of 188 bytes, or of 192 on discs."""
+    with path.open("rb") as file:
+        head = file.read(4 * 192 + 1)
+    plain = head[:1] == head[188:189] == head[376:377] == b"G"
+    disc = head[4:5] == head[196:197] == head[388:389] == b"G"
+    return plain or disc or path.suffix.lower() in {".ts", ".mts", ".m2ts"}
+
+
+def _import_decord() -> Any:
+    try:
+        import decord
+    except (ImportError, OSError) as error:
+        raise ReaderError(
+            "the reader `decord` is not installed", hint="pip install 'smolvideo[readers]'"
+        ) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord

@@ -1,0 +1,148 @@
+"""The OpenCV reader, for comparison with programs that use OpenCV.
+
+It decodes from the beginning, twice (once for the times), because OpenCV's own seeking lands on
+wrong frames. What OpenCV does not tell, it cannot honour: its clock starts at the first frame of
+the video even where the sound starts earlier, mirrored and interlaced material is shown as stored,
+of several video streams it takes the first, and the first broken packet is the end.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.readers.base import VideoReader, ascending, refuse_huge, scaled_size
+
+_NEAR = 0.0005
+"""Seconds that forgive the rounding of times that were computed."""
+
+
+class OpencvReader(VideoReader):
+    """See :class:`~smolvideo.readers.base.VideoReader`.
+
+    Raises:
+        ReaderError: OpenCV is not installed, cannot open the file, or gives its frames no times.
+    """
+
+    name: ClassVar[str] = "opencv"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cv2 = _import_opencv()
+        self._times: list[float] | None = None
+        self._capture: Any = None
+        self._place = -1
+        self._start_over()
+        first = self._grab_and_retrieve()
+        if first is None:
+            self.close()
+            raise ReaderError(f"OpenCV can decode no frames of `{path.name}`")
+        self.metadata = self._read_metadata(first)
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+
+    def frame_times(self) -> list[float]:
+        if self._times is None:
+            self._start_over()
+            times: list[float] = []
+            while self._capture.grab():
+                times.append(self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000)
+            self._start_over()
+            if any(later <= earlier for earlier, later in pairwise(times)):
+                raise ReaderError(
+                    f"OpenCV gives no usable frame times for `{self._path.name}`",
+                    hint="the reader `pyav` reads it",
+                )
+            self._times = times
+        return list(self._times)
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        times = self.frame_times()
+        last: Frame | None = None
+        for time in ascending(seconds):
+            place = max(0, int(np.searchsorted(times, time + _NEAR, side="right")) - 1)
+            if last is None or last.pts_seconds != times[place]:
+                image = self._frame(place)
+                if image is None:
+                    continue
+                last = Frame(image, times[place])
+            yield last
+
+    def _frame(self, place: int) -> Images | None:
+        if place <= self._place:
+            self._start_over()
+        while self._place < place - 1:
+            if not self._capture.grab():
+                return None
+            self._place += 1
+        return self._grab_and_retrieve()
+
+    def _grab_and_retrieve(self) -> Images | None:
+        """The next frame, RGB and with square pixels (OpenCV itself turns it the right way up)."""
+        read, bgr = self._capture.read()
+        if not read:
+            return None
+        self._place += 1
+        height, width = bgr.shape[:2]
+        size = scaled_size(width, height, self._sample_aspect_ratio())
+        if size != (width, height):
+            bgr = self._cv2.resize(bgr, size, interpolation=self._cv2.INTER_LINEAR)
+        return np.ascontiguousarray(bgr[..., ::-1])
+
+    def _sample_aspect_ratio(self) -> float:
+        """Of the picture as turned; OpenCV says it of the stored one."""
+        above = self._capture.get(self._cv2.CAP_PROP_SAR_NUM)
+        below = self._capture.get(self._cv2.CAP_PROP_SAR_DEN)
+        if not above or not below:
+            return 1.0
+        turned = self._capture.get(self._cv2.CAP_PROP_ORIENTATION_META) % 180 == 90
+        return float(below / above if turned else above / below)
+
+    def _start_over(self) -> None:
+        self.close()
+        self._capture = self._cv2.VideoCapture(str(self._path), self._cv2.CAP_FFMPEG)
+        self._place = -1
+        if not self._capture.isOpened():
+            raise ReaderError(
+                f"OpenCV cannot open `{self._path.name}`", hint="the reader `pyav` reads most"
+            )
+        width = self._capture.get(self._cv2.CAP_PROP_FRAME_WIDTH)
+        height = self._capture.get(self._cv2.CAP_PROP_FRAME_HEIGHT)
+        refuse_huge(int(width), int(height), self._path.name)
+
+    def _read_metadata(self, first: Images) -> VideoMetadata:
+        rate = self._capture.get(self._cv2.CAP_PROP_FPS)
+        code = int(self._capture.get(self._cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        times = self.frame_times()
+        return VideoMetadata(
+            width=first.shape[1],
+            height=first.shape[0],
+            duration_seconds=times[-1] + (1 / rate if rate > 0 else 0.0),
+            num_frames=len(times),
+            average_fps=rate if rate > 0 else None,
+            codec=code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower(),
+            reader=self.name,
+            name=self._path.name,
+            first_frame_seconds=times[0],
+            last_frame_seconds=times[-1],
+        )
+
+
+def _import_opencv() -> Any:
+    if not os.environ.get("SMOLVIDEO_DEBUG"):
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    try:
+        import cv2
+    except ImportError as error:
+        raise ReaderError(
+            "the reader `opencv` is not installed", hint="pip install 'smolvideo[readers]'"
+        ) from error
+    return cv2

@@ -1,0 +1,195 @@
+"""Still pictures, animated pictures, and folders of frames, through Pillow.
+
+A folder of frames has an order but no clock: frame ``i`` appears at ``i`` seconds, and nothing
+should be concluded from these times. The order is the one people mean: ``frame2`` comes before
+``frame10``.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.readers.base import VideoReader, ascending, refuse_huge
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".ppm",
+        ".pgm",
+    }
+)
+_ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
+_UNTIMED_PICTURE = 0.1
+"""Seconds a picture of an animation stays where its file says 0: what browsers do."""
+
+
+class PicturesReader(VideoReader):
+    """One picture, the pictures of an animation, or the frames of a folder.
+
+    EXIF orientation is honoured; alpha is laid over white. The first picture sets the size: others
+    of a folder are scaled to fit inside it and centred on black.
+
+    Raises:
+        ReaderError: no picture there, or one that Pillow cannot read.
+    """
+
+    name: ClassVar[str] = "pictures"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = path.is_dir()
+        if self._folder:
+            self._files = pictures_in(path)
+            self._times = [float(place) for place in range(len(self._files))]
+            duration = float(len(self._files))
+        else:
+            self._files = [path]
+            self._times, duration = _animation_times(path)
+        # One picture is enough to know the size of all.
+        self._size: tuple[int, int] | None = None
+        first = self._picture(0)
+        self._size = first.shape[1], first.shape[0]
+        still = len(self._times) == 1 and not self._folder
+        self.metadata = VideoMetadata(
+            width=self._size[0],
+            height=self._size[1],
+            duration_seconds=duration,
+            num_frames=len(self._times),
+            average_fps=None if still or not duration else len(self._times) / duration,
+            codec=self._files[0].suffix.lstrip(".").lower(),
+            kind="frames" if self._folder else "image" if still else "video",
+            reader=self.name,
+            name=path.name,
+            last_frame_seconds=self._times[-1],
+        )
+
+    def frame_times(self) -> list[float]:
+        return list(self._times)
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        last: Frame | None = None
+        for time in ascending(seconds):
+            place = max(0, int(np.searchsorted(self._times, time + 1e-6, side="right")) - 1)
+            if last is None or last.pts_seconds != self._times[place]:
+                try:
+                    last = Frame(self._picture(place), self._times[place])
+                except ReaderError:
+                    if not self._folder:
+                        raise
+                    continue
+            yield last
+
+    def _picture(self, place: int) -> Images:
+        path = self._files[place] if self._folder else self._path
+        return _read_picture(path, 0 if self._folder else place, self._size)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order, hidden files left out."""
+    try:
+        files = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        ]
+    except OSError as error:
+        raise ReaderError(f"cannot read the folder `{folder}`: {error.strerror}") from error
+    if not files:
+        raise ReaderError(f"no pictures in `{folder}`")
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers by value: ``frame2`` before ``frame10``.
+
+    >>> sorted(["f10.png", "f9.png", "F1.png"], key=natural_key)
+    ['F1.png', 'f9.png', 'f10.png']
+    """
+    parts = re.split(r"(\d+)", name.casefold())
+    # Letters and numbers alternate, so equal places always compare like with like.
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]
+
+
+def _open_picture(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Our own limit follows; Pillow's warning would reach the terminal.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+    except FileNotFoundError as error:
+        raise ReaderError(f"no such file: `{path}`") from error
+    except PermissionError as error:
+        raise ReaderError(f"no permission to read `{path}`") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ReaderError(
+            f"`{path.name}` is not a picture that can be read",
+            hint="convert it to JPEG" if path.suffix.lower() in {".heic", ".heif"} else None,
+        ) from error
+    refuse_huge(picture.width, picture.height, path.name)
+    return picture
+
+
+def _animation_times(path: Path) -> tuple[list[float], float]:
+    """When each picture of the file appears, and when the last one goes (0 for a still one)."""
+    times, clock = [], 0.0
+    with _open_picture(path) as picture:
+        # The pages of a TIFF and the thumbnails of an MPO are no animation.
+        if picture.format not in _ANIMATED_FORMATS or not getattr(picture, "is_animated", False):
+            return [0.0], 0.0
+        try:
+            for place in range(int(getattr(picture, "n_frames", 1))):
+                picture.seek(place)
+                picture.load()
+                times.append(clock)
+                clock += picture.info.get("duration", 0) / 1000 or _UNTIMED_PICTURE
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            if not times:
+                raise ReaderError(f"`{path.name}` is a damaged picture") from error
+    return times, clock
+
+
+def _read_picture(path: Path, place: int, size: tuple[int, int] | None) -> Images:
+    """uint8 RGB of one picture; letterboxed to ``size`` (width, height) where it has another
+    one."""
+    with _open_picture(path) as opened:
+        try:
+            opened.seek(place)
+            picture = _on_white(ImageOps.exif_transpose(opened))
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise ReaderError(f"`{path.name}` is a damaged picture") from error
+    if size is not None and picture.size != size:
+        picture = ImageOps.pad(picture, size, method=Image.Resampling.LANCZOS, color="black")
+    return np.array(picture, dtype=np.uint8)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
+        return _grey_of_deep(picture)
+    if picture.has_transparency_data:
+        paper = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _grey_of_deep(picture: Image.Image) -> Image.Image:
+    """Sixteen-bit and float grey: Pillow's own conversion clips at 255 instead of scaling."""
+    levels = np.asarray(picture, dtype=np.float64)
+    top = 65535.0 if picture.mode.startswith("I") and levels.max(initial=0) > 255 else 255.0
+    grey = np.clip(np.rint(levels * (255 / top)), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,249 @@
+"""The default reader: FFmpeg through PyAV.
+
+Right on everything FFmpeg can decode: rotation, aspect, colours, edit lists, streams without index,
+and files that broke off. One pass forward, with jumps where key frames allow.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.readers.base import MAX_PIXELS, VideoReader, ascending, refuse_huge
+from smolvideo.readers.cursor import FrameCursor
+from smolvideo.readers.shown import image_as_shown, shape_of
+from smolvideo.readers.timeline import (
+    LastPackets,
+    open_container,
+    read_all_packets,
+    read_last_packets,
+)
+
+_FASTEST_RATE = 300
+"""Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""
+_LYING_COUNT = 0.1
+"""Share by which a header's number of frames may miss what rate and duration say: fragmented files
+count the first fragment only."""
+_MOST_DECODING_THREADS = 8
+_LARGE = 4096 * 2304
+"""Pixels of a frame beyond 4K."""
+
+
+class PyavReader(VideoReader):
+    """See :class:`~smolvideo.readers.base.VideoReader`.
+
+    Raises:
+        ReaderError: the file cannot be opened, has no video stream, or nothing in it can be
+        decoded.
+    """
+
+    name: ClassVar[str] = "pyav"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._index: int | None = None
+        self._times: list[float] | None = None
+        self._cursor = FrameCursor(self._open)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._cursor.close()
+
+    def frame_times(self) -> list[float]:
+        if self._times is None:
+            packets = self._read_packets(lambda index: read_all_packets(self._path, index))
+            self._times = self._shown_times(packets)
+        return list(self._times)
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+        last: Frame | None = None
+        last_ticks: int | None = None
+        for time in ascending(seconds):
+            decoded = self._cursor.frame_at((time + self._tolerance + self._origin) / self._tick)
+            if decoded is None:
+                continue
+            if last is None or decoded.pts != last_ticks:
+                last = Frame(self._image(decoded), self._seconds(decoded.pts))
+                last_ticks = decoded.pts
+            yield last
+
+    def _image(self, decoded: Any) -> Images:
+        import av
+
+        try:
+            return image_as_shown(decoded, self._shape)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise ReaderError(
+                f"`{self._path.name}` has pictures that cannot be turned into RGB "
+                f"({decoded.format.name})"
+            ) from error
+
+    def _seconds(self, ticks: int) -> float:
+        """The container's clock to the player's; microseconds, so that 0 is 0 and not -1e-15."""
+        return float(round(ticks * self._tick - self._origin, 6) + 0.0)
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self) -> tuple[Any, Any]:
+        import av
+
+        if not os.environ.get("SMOLVIDEO_DEBUG"):
+            av.logging.set_level(av.logging.PANIC)
+        try:
+            container = open_container(self._path)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise _cannot_open(self._path, error) from error
+        try:
+            stream = self._choose_stream(container)
+            # 0 by 0 where the header does not say; the first frame will.
+            refuse_huge(stream.width or 1, stream.height or 1, self._path.name)
+            context = stream.codec_context
+            context.options = {"max_pixels": str(MAX_PIXELS)}
+            context.thread_type = "AUTO"
+            context.thread_count = _decoding_threads(stream.width * stream.height)
+        except BaseException:
+            container.close()
+            raise
+        return container, stream
+
+    def _choose_stream(self, container: Any) -> Any:
+        if self._index is not None:
+            return container.streams[self._index]
+        moving = [stream for stream in container.streams.video if not _is_still_attachment(stream)]
+        candidates = [stream for stream in moving if stream.codec_context is not None]
+        if moving and not candidates:
+            raise ReaderError(f"the video of `{self._path.name}` is in a codec unknown here")
+        if not candidates:
+            raise ReaderError(
+                f"`{self._path.name}` has no video stream",
+                hint="it holds sound only" if container.streams.audio else None,
+            )
+        best = container.streams.best("video")
+        if best is None or all(best.index != stream.index for stream in candidates):
+            best = max(candidates, key=lambda stream: stream.width * stream.height)
+        self._index = best.index
+        return best
+
+    def _prepare(self) -> None:
+        container, stream = self._cursor.container, self._cursor.stream
+        first = self._cursor.first()
+        if first is None:
+            raise ReaderError(
+                f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})"
+            )
+        refuse_huge(first.width, first.height, self._path.name)
+        self._shape = shape_of(first, stream.sample_aspect_ratio)
+        refuse_huge(self._shape.width, self._shape.height, self._path.name)
+        self._tick = float(stream.time_base)
+        # Half a tick, where ticks are short, forgives the rounding of times that were computed.
+        self._tolerance = min(self._tick / 2, 0.0005)
+        starts = container.start_time
+        self._origin = starts / 1e6 if starts is not None else first.pts * self._tick
+        self._first = self._seconds(first.pts)
+        self.metadata = self._read_metadata(container, stream)
+
+    def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
+        claimed = container.duration / 1e6 if container.duration else None
+        claimed_end = claimed + self._origin if claimed is not None else None
+        packets = self._read_packets(
+            lambda index: read_last_packets(self._path, index, claimed_end)
+        )
+        last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
+        end = last if packets is None else packets.end - self._origin
+        broke_off = claimed is not None and end < claimed * 0.95 - 0.5
+        goes_on = claimed is not None and last >= claimed
+        duration = end if claimed is None or broke_off or goes_on else claimed
+        rate: float | None = float(stream.average_rate or 0)
+        count = None if broke_off else _visible_frames(stream)
+        if packets is not None and packets.times is not None:
+            self._times = self._shown_times(packets)
+        if not rate or not 0 < rate <= _FASTEST_RATE:
+            rate = _rate_of(self.frame_times())
+        if self._times is not None:
+            count = len(self._times)
+        elif (
+            count is not None
+            and rate
+            and abs(count - 1 - (last - self._first) * rate) > (2 + _LYING_COUNT * count)
+        ):
+            count = None
+        return VideoMetadata(
+            width=self._shape.shown_width,
+            height=self._shape.shown_height,
+            duration_seconds=round(max(duration, 0.0), 6),
+            num_frames=count,
+            average_fps=rate,
+            codec=stream.codec_context.codec.canonical_name,
+            kind="video",
+            reader=self.name,
+            name=self._path.name,
+            first_frame_seconds=max(self._first, 0.0),
+            last_frame_seconds=max(last, self._first),
+        )
+
+    def _read_packets(self, read: Callable[[int], LastPackets | None]) -> LastPackets | None:
+        import av
+
+        assert self._index is not None
+        try:
+            return read(self._index)
+        except (av.error.FFmpegError, OSError) as error:
+            raise _cannot_open(self._path, error) from error
+
+    def _shown_times(self, packets: LastPackets | None) -> list[float]:
+        """Times of packets on the player's clock, without those before the first decodable
+        frame."""
+        times = () if packets is None or packets.times is None else packets.times
+        shown = [round(time - self._origin, 6) for time in times]
+        return [time for time in shown if time >= self._first - self._tolerance] or [self._first]
+
+
+def _decoding_threads(pixels: int) -> int:
+    """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
+    pinned = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+    return min(cores, _MOST_DECODING_THREADS if pixels < _LARGE else 2)
+
+
+def _is_still_attachment(stream: Any) -> bool:
+    import av
+
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return bool(stream.disposition & still)
+
+
+def _visible_frames(stream: Any) -> int | None:
+    """The header's count, less what an edit list hides at the beginning."""
+    if not stream.frames:
+        return None
+    index = stream.index_entries
+    if len(index) and index[0].is_discard:
+        return sum(not entry.is_discard for entry in index)
+    return int(stream.frames)
+
+
+def _rate_of(times: Sequence[float]) -> float | None:
+    if len(times) < 2 or times[-1] <= times[0]:
+        return None
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def _cannot_open(path: Path, error: Exception) -> ReaderError:
+    if isinstance(error, FileNotFoundError):
+        return ReaderError(f"no such file: `{path}`")
+    if isinstance(error, PermissionError):
+        return ReaderError(f"no permission to read `{path}`")
+    if path.is_dir():
+        return ReaderError(f"`{path}` is a folder, not a video")
+    if path.is_file() and path.stat().st_size == 0:
+        return ReaderError(f"`{path.name}` is empty (0 bytes)")
+    return ReaderError(
+        f"`{path.name}` is not a video that can be read, or its header is lost",
+        hint="a download or recording that broke off cannot be opened; fetch it again",
+    )

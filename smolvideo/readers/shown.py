@@ -1,0 +1,169 @@
+"""From decoded planes to the picture a player shows: RGB, right way up, in its true shape.
+
+Written for PyAV's frames. In this order: one field of an interlaced frame is kept and its missing
+lines are interpolated; swscale turns the planes into RGB at the size that the sample aspect ratio
+asks for; alpha is laid over white; the display matrix turns and mirrors.
+"""
+
+import functools
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from smolvideo.frames import Images
+from smolvideo.readers.base import scaled_size
+
+_BT709, _BT2020, _PQ = "ITU709", "BT2020", 16
+_MATRICES = {1: _BT709, 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: _BT2020, 10: _BT2020}
+"""AVColorSpace (ISO/IEC 23091-2, matrix coefficients) to swscale's names."""
+_LIMITED, _FULL = "MPEG", "JPEG"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How all pictures of one stream are shown.
+
+    ``width`` and ``height`` are pixels of the scaled picture before it is turned. ``transposed``,
+    ``mirrored`` (left-right) and ``flipped`` (upside down) are done in this order.
+    """
+
+    width: int
+    height: int
+    transposed: bool = False
+    mirrored: bool = False
+    flipped: bool = False
+
+    @property
+    def shown_width(self) -> int:
+        return self.height if self.transposed else self.width
+
+    @property
+    def shown_height(self) -> int:
+        return self.width if self.transposed else self.height
+
+
+def shape_of(frame: Any, sample_aspect_ratio: Fraction | None) -> Shape:
+    """The shape of the stream whose first decoded frame is ``frame`` (an ``av.VideoFrame``)."""
+    width, height = scaled_size(frame.width, frame.height, sample_aspect_ratio)
+    transposed, mirrored, flipped = turn_of_matrix(display_matrix(frame))
+    return Shape(width, height, transposed, mirrored, flipped)
+
+
+def display_matrix(frame: Any) -> tuple[float, float, float, float]:
+    """The linear part ``(a, b, c, d)`` of the frame's display matrix: x' = ax + cy, y' = bx + dy.
+
+    PyAV cannot list the side data of frames that carry a kind unknown to it (MV-HEVC); then only
+    the rotation is known.
+    """
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        quarter = round(frame.rotation / 90) % 4
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[quarter]
+    if side_data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(side_data))
+    return a, b, c, d
+
+
+def turn_of_matrix(matrix: tuple[float, float, float, float]) -> tuple[bool, bool, bool]:
+    """``(transposed, mirrored, flipped)`` nearest to a display matrix; slanted ones are squared
+    up."""
+    a, b, c, d = matrix
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def image_as_shown(frame: Any, shape: Shape) -> Images:
+    """uint8 RGB ``[H, W, 3]`` of a decoded frame, contiguous, ``shape.shown_height ×
+    shown_width``."""
+    if frame.interlaced_frame and frame.height >= 4:
+        frame = deinterlaced(frame)
+    image = rgb_of(frame, shape.width, shape.height)
+    if frame.color_trc == _PQ:
+        image = _grey_levels_of_pq()[image]
+    if shape.transposed:
+        image = image.transpose(1, 0, 2)
+    if shape.mirrored:
+        image = image[:, ::-1]
+    if shape.flipped:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def rgb_of(frame: Any, width: int, height: int) -> Images:
+    """The frame in RGB, scaled, its own colour matrix and range honoured, alpha over white."""
+    transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+    layout = "rgba" if transparent else "rgb24"
+    image: Images
+    if frame.format.is_rgb or frame.format.has_palette:
+        image = frame.to_ndarray(format=layout, width=width, height=height)
+    else:
+        image = frame.to_ndarray(
+            format=layout,
+            width=width,
+            height=height,
+            src_colorspace=_matrix_of(frame),
+            src_color_range=_range_of(frame),
+            dst_color_range=_FULL,
+        )
+    return over_white(image) if transparent else image
+
+
+def over_white(image: Images) -> Images:
+    """RGBA ``[H, W, 4]`` to RGB: what a page of paper would show through."""
+    alpha = image[..., 3:].astype(np.uint16)
+    mixed = image[..., :3] * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _matrix_of(frame: Any) -> str:
+    """Where the stream does not say, as players guess: BT.709 for HD, BT.601 below."""
+    known = _MATRICES.get(int(frame.colorspace))
+    if known is not None:
+        return known
+    return _BT709 if frame.width >= 1280 or frame.height > 576 else "ITU601"
+
+
+def _range_of(frame: Any) -> str:
+    if int(frame.color_range) == 2 or frame.format.name.startswith("yuvj"):
+        return _FULL
+    return _LIMITED
+
+
+def deinterlaced(frame: Any) -> Any:
+    """The frame with the lines of its second field interpolated along edges (FFmpeg's ``estdif``).
+
+    A filter that looks at one frame only: the neighbours of a frame are not always decoded here.
+    """
+    import av.filter
+
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    filters = (source, graph.add("estdif", "mode=frame:deint=interlaced"), graph.add("buffersink"))
+    graph.link_nodes(*filters).configure()
+    graph.push(frame)
+    graph.push(None)
+    return graph.pull()
+
+
+@functools.cache
+def _grey_levels_of_pq() -> Images:
+    """SDR grey level for each of 256 PQ levels (HDR10): plausible brightness, not colour science.
+
+    SMPTE ST 2084 gives the light; 203 cd/m² is white (ITU-R BT.2408); Reinhard's extended curve
+    brings 1000 cd/m² down to it; then the inverse of gamma 2.4. The wider primaries stay as they
+    are, which looks slightly pale.
+    """
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = (np.arange(256) / 255) ** (1 / m2)
+    nits = 10000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+    light, peak = nits / 203, 1000 / 203
+    toned = np.clip(light * (1 + light / peak**2) / (1 + light), 0, 1)
+    return np.asarray(np.rint(255 * toned ** (1 / 2.4)), dtype=np.uint8)

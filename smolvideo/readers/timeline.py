@@ -1,0 +1,128 @@
+"""The times of a stream, read from its packets without decoding.
+
+Headers lie: fragmented files claim a day, recordings that broke off claim their planned length,
+live recordings claim nothing. The packets do not.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_BACK_FROM_THE_END = (0.0, 2.0, 15.0)
+"""Seconds before the end at which the last packets are looked for."""
+_LONGEST_REORDERING = 1.0
+"""Seconds by which packets can be out of the order of presentation."""
+_MOST_FAILURES = 100
+_RATE_OF_RAW_STREAMS = 25
+"""Frames per second where nobody says; FFmpeg's own assumption."""
+
+
+@dataclass(frozen=True)
+class LastPackets:
+    """``last_frame`` is when the last frame appears, ``end`` when the last stream of all ends
+    (seconds of the container's own clock). ``times`` holds the appearance of every frame where all
+    packets were read."""
+
+    last_frame: float
+    end: float
+    times: tuple[float, ...] | None = None
+
+
+def open_container(path: Path) -> Any:
+    """Open a local file and nothing else: a playlist must not make us fetch what it names."""
+    import av
+
+    # Up to version 18, a tag in an old encoding would otherwise keep the file from being opened.
+    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, **lenient)
+
+
+def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
+    """Demux to the end; a broken packet is stepped over, a hundred in a row are the end."""
+    import av
+
+    failures = 0
+    while failures < _MOST_FAILURES:
+        try:
+            for packet in container.demux(*streams):
+                failures = 0
+                yield packet
+            return
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            failures += 1
+
+
+def nominal_seconds(stream: Any) -> float:
+    """How long one frame of a stream without time stamps lasts."""
+    return 1 / float(stream.guessed_rate or stream.average_rate or _RATE_OF_RAW_STREAMS)
+
+
+def packet_ticks(packet: Any) -> int | None:
+    """Presentation time of a packet in its time base; the decoding time where there is no other."""
+    ticks: int | None = packet.pts if packet.pts is not None else packet.dts
+    return ticks
+
+
+def read_last_packets(
+    path: Path, stream_index: int, claimed_end: float | None
+) -> LastPackets | None:
+    """Jump near the claimed end and read on; where that fails, read all. None: no packets."""
+    import av
+
+    if claimed_end is not None:
+        with open_container(path) as container:
+            stream = container.streams[stream_index]
+            for back in _BACK_FROM_THE_END:
+                try:
+                    container.seek(
+                        int((claimed_end - back) / float(stream.time_base)), stream=stream
+                    )
+                except av.error.FFmpegError:
+                    continue
+                from_key, times, end = _read_on(container, stream)
+                # Packets come in the order of decoding: a few of them may miss the last frame.
+                if times and (from_key or max(times) - min(times) > _LONGEST_REORDERING):
+                    return LastPackets(max(times), max(end, *times))
+    return read_all_packets(path, stream_index)
+
+
+def read_all_packets(path: Path, stream_index: int) -> LastPackets | None:
+    """Read the file once from the beginning."""
+    with open_container(path) as container:
+        _, times, end = _read_on(container, container.streams[stream_index])
+    if not times:
+        return None
+    return LastPackets(max(times), max(end, *times), tuple(sorted(set(times))))
+
+
+def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:
+    """Read to the end: whether the first packet of ``stream`` is a key frame, when its frames
+    appear, and when the last packet of any stream ends, in seconds of the container's clock."""
+    from_key: bool | None = None
+    times: list[float] = []
+    untimed = 0
+    end = -math.inf
+    sounds = [other for other in container.streams.audio if other.index != stream.index]
+    for packet in sturdy_packets(container, stream, *sounds):
+        ticks = packet_ticks(packet)
+        if not packet.size:
+            continue
+        if ticks is None:
+            untimed += packet.stream_index == stream.index
+            continue
+        tick = float(packet.time_base)
+        start = ticks * tick
+        end = max(end, start + (packet.duration or 0) * tick)
+        if packet.stream_index == stream.index:
+            from_key = packet.is_keyframe if from_key is None else from_key
+            if not packet.is_discard:
+                times.append(start)
+    if untimed and not times:
+        # A raw stream: its packets are its frames, at the nominal rate.
+        times = [place * nominal_seconds(stream) for place in range(untimed)]
+        end = untimed * nominal_seconds(stream)
+    return bool(from_key), times, end

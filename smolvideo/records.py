@@ -1,0 +1,322 @@
+"""Answers as lines of JSON, and output files that are never half written.
+
+One line is one answer with all that is needed to make it again. A line that was cut short because
+the process was killed is dropped when the file is continued; a file that is not ours is never
+touched.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from smolvideo.errors import RecordError
+
+RECORD_KIND = "smolvideo.answer/1"
+"""The value of ``record``, the first key of each line: what tells our files from others."""
+
+_NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
+_FIRST_BYTES = b'{"record": "smolvideo.answer/'
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One source of an answer: what was typed, what it turned out to be, and its frames' times.
+
+    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``.
+    """
+
+    given: str
+    name: str
+    kind: str
+    sha256: str | None = None
+    url: str | None = None
+    frame_times: tuple[float, ...] = ()
+    geometry: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """One question and its answer, or the error in place of it: ``text`` or ``error``, never both.
+
+    ``settings`` are those in effect, by the names of the options; ``tokens`` has ``prompt``,
+    ``answer`` and ``context``; ``seconds`` maps stages to the time they took; ``created`` is UTC,
+    ISO 8601.
+    """
+
+    question: str
+    sources: tuple[SourceRecord, ...]
+    text: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    stop_reason: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    layout: str | None = None
+    geometry: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    engine: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    notices: tuple[str, ...] = ()
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.error is None):
+            raise ValueError("a record has either a text or an error")
+        if self.hint is not None and self.error is None:
+            raise ValueError("a record without an error has no hint")
+
+    def to_json(self) -> str:
+        """One line without its line break, keys in the order of the fields.
+
+        Line separators of Unicode, at which some readers cut lines, and half characters of file
+        names are written as ``\\u…``.
+        """
+        content = {"record": RECORD_KIND} | asdict(self)
+        line = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        return _NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> "AnswerRecord":
+        """The record of one line. Keys of later versions are left out; ValueError if it is none."""
+        content = json.loads(line)
+        if not isinstance(content, dict) or not str(content.get("record")).startswith(
+            "smolvideo.answer/"
+        ):
+            raise ValueError("not a record of smolvideo")
+        known = {name.name for name in fields(cls)}
+        content = {key: value for key, value in content.items() if key in known}
+        try:
+            content["sources"] = tuple(_source_from(source) for source in content["sources"])
+            content["notices"] = tuple(content.get("notices", ()))
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"an incomplete record: {error}") from error
+
+
+class RecordWriter:
+    """Appends records to a file, each on disk before ``write`` returns. A context manager.
+
+    A new file is begun, one of ours is continued. Raises RecordError where the file holds something
+    else or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _told_about(path, "write"):
+            _make_continuable(path)
+            self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 -- closed by close()
+
+    def write(self, record: AnswerRecord) -> None:
+        """Append ``record``, flushed and synced; RecordError where the disk does not take it."""
+        line = record.to_json().encode("utf-8") + b"\n"
+        with _told_about(self.path, "write"):
+            end = self._file.seek(0, os.SEEK_END)
+            written = self._file.write(line)
+            if written != len(
+                line
+            ):  # a disk that fills up takes a part, and says so at the next write
+                self._file.truncate(end)
+                raise OSError(28, "No space left on device")
+            _sync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_records(path: Path) -> list[AnswerRecord]:
+    """All whole records of a file, in order; a last line that was cut short is left out.
+
+    Raises RecordError where the file cannot be read, is not ours, or is broken before its last
+    line.
+    """
+    with _told_about(path, "read"):
+        content = path.read_bytes()
+    lines = content.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(AnswerRecord.from_json(line))
+        except ValueError as error:
+            if number == len(lines) and (records or _is_begun_by_us(line)):
+                break  # the process was killed while it wrote this line
+            if not records:
+                raise _foreign(path) from error
+            raise RecordError(f"`{path}`, line {number}, is not a record of smolvideo") from error
+    return records
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256, in hexadecimal, of a file's bytes.
+
+    Of a folder: of the lines ``name, NUL, hash of the file, line break`` of its files, sorted by
+    name; folders inside it and hidden files do not count.
+    """
+    with _told_about(path, "read"):
+        if not path.is_dir():
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        total = hashlib.sha256()
+        files = (file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+        for file in sorted(files, key=lambda file: os.fsencode(file.name)):
+            total.update(os.fsencode(file.name) + b"\0" + content_hash(file).encode() + b"\n")
+        return total.hexdigest()
+
+
+def write_output(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write ``text`` (UTF-8) to ``path``, which then holds all of it or what it held before.
+
+    The text is written beside the file and renamed; a device or a pipe is written directly. Raises
+    RecordError where the file exists (without ``overwrite``), or cannot be written.
+    """
+    with _told_about(path, "write"):
+        if path.is_dir():
+            raise RecordError(f"`{path}` is a folder, not a file to write")
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        if path.exists() and not overwrite:
+            raise _exists(path)
+        target = path.resolve()  # a link stays a link, to the new content
+        beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+        try:
+            with beside.open("x", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+                stream.flush()
+                _sync(stream.fileno())
+            _rename(beside, target, overwrite=overwrite)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _rename(beside: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+        return
+    try:
+        os.link(beside, target)  # fails where another process made the file in the meantime
+    except FileExistsError as error:
+        raise _exists(target) from error
+    except OSError:  # a file system without links
+        os.replace(beside, target)
+
+
+def _make_continuable(path: Path) -> None:
+    """See that ``path`` is ours or new, and that it ends with a whole line."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    if not path.is_file():
+        raise RecordError(f"`{path}` is not a file that records can be appended to")
+    with path.open("r+b") as stream:
+        first = stream.readline()
+        if not _is_record(first) and not (_is_begun_by_us(first) and not first.endswith(b"\n")):
+            raise _foreign(path)
+        whole, last = _last_line(stream)
+        if not last:
+            return
+        if _is_record(last):  # only its line break is missing
+            stream.seek(0, os.SEEK_END)
+            stream.write(b"\n")
+        else:
+            stream.truncate(whole)
+        stream.flush()
+        _sync(stream.fileno())
+
+
+def _last_line(stream: Any) -> tuple[int, bytes]:
+    """Where the text after the last line break begins, and that text; empty if there is none."""
+    block = 1 << 16
+    end = start = stream.seek(0, os.SEEK_END)
+    tail = b""
+    while start > 0 and b"\n" not in tail:
+        start = max(0, start - block)
+        stream.seek(start)
+        tail = stream.read(end - start)
+    last = tail[tail.rfind(b"\n") + 1 :]
+    return end - len(last), last
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        AnswerRecord.from_json(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_begun_by_us(line: bytes) -> bool:
+    return bool(line) and (line.startswith(_FIRST_BYTES) or _FIRST_BYTES.startswith(line))
+
+
+def _source_from(content: Mapping[str, Any]) -> SourceRecord:
+    known = {name.name for name in fields(SourceRecord)}
+    source = {key: value for key, value in content.items() if key in known}
+    source["frame_times"] = tuple(source.get("frame_times", ()))
+    return SourceRecord(**source)
+
+
+def _foreign(path: Path) -> RecordError:
+    return RecordError(
+        f"`{path}` does not hold records of smolvideo", hint="name a new file for the records"
+    )
+
+
+def _exists(path: Path) -> RecordError:
+    return RecordError(f"`{path}` exists already", hint="replace it with `--overwrite`")
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            22,
+            95,
+        ):  # pipes and some network file systems cannot, and lose nothing
+            raise
+
+
+@contextmanager
+def _told_about(path: Path, doing: str) -> Iterator[None]:
+    """Turn the system's errors about ``path`` into one for a person."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise RecordError(f"cannot {doing} `{path}`: the text is not valid Unicode") from error
+    except OSError as error:
+        hint = None
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            hint = f"make the folder first: `mkdir -p {path.parent}`"
+        raise RecordError(
+            f"cannot {doing} `{path}`: {error.strerror or error}", hint=hint
+        ) from error

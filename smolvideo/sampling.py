@@ -1,0 +1,354 @@
+"""Which frames of a video to look at.
+
+Choosing is arithmetic on times (:func:`sample_times` and the functions below it, all pure); only
+:func:`sample_frames` touches a reader.
+
+    uniform   max_frames times evenly spaced over the window, its first and its last frame included
+    v1        SmolVLM's official script: one frame a second by whole-number rate, at most 50
+    smolvlm2  SmolVLM2's video processor: one frame a second by duration, at most 64, and long
+    videos
+              without their first and last second
+"""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
+from smolvideo.progress import OnProgress, Progress, no_progress
+
+Strategy = Literal["uniform", "v1", "smolvlm2"]
+
+_SHORT = 5000
+"""Frames up to which reading the times of all of them costs next to nothing."""
+_NEAR = 1e-6
+"""Seconds within which two times are the same: what summing floats can cost."""
+
+
+class TimedFrames(Protocol):
+    """What sampling needs of a reader; ``smolvideo.readers.VideoReader`` says what it promises."""
+
+    metadata: VideoMetadata
+
+    def frame_times(self) -> list[float]: ...
+
+    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """A time as a fraction of the duration, 0 to 1: ``Share(0.5)`` is the middle."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"a share of the video lies between 0% and 100%, not {self}")
+
+    def __str__(self) -> str:
+        return f"{100 * self.fraction:g}%"
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """How to choose frames.
+
+    ``fps`` is the rate we sample at: one frame each ``1 / fps`` seconds from the start of the
+    window, thinned evenly where that gives more than ``max_frames``. The strategy ``smolvlm2`` uses
+    it in its own way (1 where None); ``v1`` has no use for it. ``start_seconds`` and
+    ``end_seconds`` bound the window; None is the beginning or the end. ``reduce_to_fit`` allows
+    fewer frames than asked where the context of the model is too small; it is False once somebody
+    asked for a number explicitly.
+    """
+
+    max_frames: int = 50
+    fps: float | None = None
+    start_seconds: float | Share | None = None
+    end_seconds: float | Share | None = None
+    strategy: Strategy = "uniform"
+    reduce_to_fit: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames must be at least 1, not {self.max_frames}")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"fps must be greater than 0, not {self.fps}")
+        if self.strategy not in get_args(Strategy):
+            raise ValueError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
+        if self.strategy == "v1" and self.fps is not None:
+            raise ValueError(
+                "strategy `v1` takes one frame a second; it cannot be combined with fps"
+            )
+
+
+_NUMBER = r"(\d{1,9}(?:\.\d*)?|\.\d+)"
+_SECONDS = re.compile(_NUMBER + r"\s*s?", re.ASCII)
+_PERCENT = re.compile(_NUMBER + r"\s*%", re.ASCII)
+_CLOCK = re.compile(
+    r"(?:(?P<hours>\d{1,5}):)?(?P<minutes>\d{1,7}):(?P<seconds>\d{1,2}(?:\.\d*)?)", re.ASCII
+)
+
+
+def parse_time(text: str) -> float | Share:
+    """Seconds, or a share of the duration, from what people type.
+
+    >>> [parse_time(text) for text in ("90", "90s", "1:30", "0:01:30.5", "50%")]
+    [90.0, 90.0, 90.0, 90.5, Share(fraction=0.5)]
+
+    Raises:
+        ValueError: with a sentence for the person who typed it.
+    """
+    given = text.strip()
+    if match := _SECONDS.fullmatch(given):
+        return float(match[1])
+    if match := _PERCENT.fullmatch(given):
+        return Share(float(match[1]) / 100)
+    if match := _CLOCK.fullmatch(given):
+        hours, minutes, seconds = match["hours"], int(match["minutes"]), float(match["seconds"])
+        if seconds < 60 and (hours is None or minutes < 60):
+            return int(hours or 0) * 3600 + minutes * 60 + seconds
+    raise ValueError(
+        f"`{text}` is no time: write seconds (90), a clock (1:30, 0:01:30.5) or a share (50%)"
+    )
+
+
+# ---------------------------------------------------------------------- which frames
+
+
+def v1_indices(num_frames: int, native_fps: float, max_frames: int = 50) -> list[int]:
+    """Frame indices as SmolVLM's inference script of 2024 chooses them.
+
+    Every ``int(native_fps)``-th frame; of more than ``max_frames`` of these, ``max_frames`` evenly
+    spaced, positions rounded down. Below one frame a second the script fails with a division of the
+    range by 0; here every frame is a candidate then.
+    """
+    candidates = range(0, num_frames, max(1, int(native_fps)))
+    if len(candidates) <= max_frames:
+        return list(candidates)
+    positions = np.linspace(0, len(candidates) - 1, max_frames, dtype=int)
+    return [candidates[position] for position in positions]
+
+
+def smolvlm2_indices(
+    num_frames: int,
+    native_fps: float,
+    max_frames: int = 64,
+    fps: float = 1.0,
+    skip_seconds: float = 1.0,
+) -> list[int]:
+    """Frame indices as ``SmolVLMVideoProcessor.sample_frames`` of transformers 5.23 chooses them.
+
+    ``round(fps × duration)`` frames, at most ``max_frames``, evenly spaced with positions rounded
+    down and doubles left out. Videos longer than ``max_frames × fps`` seconds (the product is the
+    processor's own) lose ``skip_seconds`` at both ends.
+    """
+    if num_frames < 1:
+        return []
+    duration = num_frames / native_fps
+    wanted = max(1, min(round(fps * duration), max_frames))
+    start, end = 0, num_frames - 1
+    if skip_seconds > 0 and duration - 2 * skip_seconds > max_frames * fps:
+        start = int(skip_seconds * native_fps)
+        end = min(int(num_frames - skip_seconds * native_fps), num_frames - 1)
+    if start >= end:
+        start, end = 0, num_frames - 1
+    return [int(index) for index in np.unique(np.linspace(start, end, wanted, dtype=int))]
+
+
+def sample_times(
+    metadata: VideoMetadata,
+    sampling: FrameSampling,
+    frame_times: Sequence[float] | None = None,
+) -> list[float]:
+    """The ascending times to look at, in seconds.
+
+    ``frame_times`` are the presentation times of all frames. The official strategies need them;
+    ``uniform`` uses them to take each frame exactly once where the window holds no more than
+    ``max_frames``. See :func:`choose_times`, which asks a reader for them only when they matter.
+
+    Raises:
+        ReaderError: the window is empty or lies outside the video.
+        ValueError: an official strategy without ``frame_times``.
+    """
+    start, end = window_of(metadata, sampling)
+    if sampling.strategy != "uniform":
+        if frame_times is None:
+            raise ValueError(f"strategy `{sampling.strategy}` needs the times of all frames")
+        return _official_times(metadata, sampling, _on_screen(frame_times, start, end))
+    if sampling.fps is not None:
+        last = min(end, _last_frame(metadata))
+        return _at_rate(max(start, metadata.first_frame_seconds), last, sampling)
+    if frame_times is not None:
+        frames = _on_screen(frame_times, start, end)
+        if len(frames) <= sampling.max_frames:
+            return frames
+        return _evenly(frames[0], frames[-1], sampling.max_frames)
+    first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
+    return _evenly(first, last, min(sampling.max_frames, _frames_between(metadata, first, last)))
+
+
+def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, float]:
+    """``(start, end)`` of the window in seconds, its end cut at the end of the video.
+
+    Raises:
+        ReaderError: it is empty, or begins after the video ends.
+    """
+    duration = max(metadata.duration_seconds, _last_frame(metadata))
+    start = _seconds(sampling.start_seconds, duration, 0.0)
+    end = _seconds(sampling.end_seconds, duration, duration)
+    lasts = f"`{metadata.name or 'the video'}` lasts {_readable(duration)}"
+    if sampling.start_seconds is not None and start >= duration > 0:
+        raise ReaderError(f"nothing to see from {_readable(start)} on: {lasts}")
+    if sampling.end_seconds is not None and start >= end:
+        raise ReaderError(
+            f"the window from {_readable(start)} to {_readable(end)} is empty: {lasts}",
+            hint="the start must lie before the end",
+        )
+    return start, min(end, duration)
+
+
+def _seconds(time: float | Share | None, duration: float, default: float) -> float:
+    if time is None:
+        return default
+    return time.fraction * duration if isinstance(time, Share) else time
+
+
+def _readable(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+
+
+def _last_frame(metadata: VideoMetadata) -> float:
+    """When the last frame appears; one frame before the end where the reader does not know."""
+    if metadata.last_frame_seconds is not None:
+        return metadata.last_frame_seconds
+    if metadata.average_fps:
+        return max(0.0, metadata.duration_seconds - 1 / metadata.average_fps)
+    return metadata.duration_seconds
+
+
+def _on_screen(frame_times: Sequence[float], start: float, end: float) -> list[float]:
+    """When in the window its frames come up: the one on screen at the start, and all that
+    follow."""
+    place = max(0, bisect_right(frame_times, start + _NEAR) - 1)
+    inside = [time for time in frame_times[place:] if time <= end + _NEAR]
+    return [max(start, time) for time in inside or frame_times[place : place + 1]]
+
+
+def _frames_between(metadata: VideoMetadata, first: float, last: float) -> int:
+    """An estimate from the rate, never less than 1; endless where the rate is unknown."""
+    if last - first <= _NEAR:
+        return 1
+    if not metadata.average_fps:
+        return 2**31
+    return 1 + math.ceil((last - first) * metadata.average_fps - 0.01)
+
+
+def _evenly(first: float, last: float, count: int) -> list[float]:
+    """``count`` times from ``first`` to ``last``, both included; the middle for a single one."""
+    if last - first <= _NEAR:
+        return [first]
+    if count == 1:
+        return [(first + last) / 2]
+    return [first + (last - first) * step / (count - 1) for step in range(count)]
+
+
+def _at_rate(first: float, last: float, sampling: FrameSampling) -> list[float]:
+    """One time each ``1 / fps`` seconds, thinned evenly to ``max_frames``."""
+    assert sampling.fps is not None
+    count = 1 + max(0, math.floor((last - first) * sampling.fps + _NEAR))
+    kept = min(count, sampling.max_frames)
+    steps = [0] if kept == 1 else [round(k * (count - 1) / (kept - 1)) for k in range(kept)]
+    return [first + step / sampling.fps for step in steps]
+
+
+def _official_times(
+    metadata: VideoMetadata, sampling: FrameSampling, frames: Sequence[float]
+) -> list[float]:
+    """The official strategies count frames; the times of these frames are what they mean."""
+    rate = metadata.average_fps or _rate(frames)
+    if sampling.strategy == "v1":
+        indices = v1_indices(len(frames), rate, sampling.max_frames)
+    else:
+        indices = smolvlm2_indices(len(frames), rate, sampling.max_frames, sampling.fps or 1.0)
+    return [frames[index] for index in indices]
+
+
+def _rate(frames: Sequence[float]) -> float:
+    if len(frames) < 2 or frames[-1] <= frames[0]:
+        return 1.0
+    return (len(frames) - 1) / (frames[-1] - frames[0])
+
+
+# ---------------------------------------------------------------------- taking them
+
+
+def choose_times(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
+    """:func:`sample_times` for an open reader, with its frame times where they change the choice.
+
+    The official strategies count frames. ``uniform`` wants each frame once where there are few; in
+    a long video this is left to the average rate, since its packets would all have to be read.
+    """
+    metadata = reader.metadata
+    if sampling.strategy != "uniform":
+        return sample_times(metadata, sampling, reader.frame_times())
+    start, end = window_of(metadata, sampling)
+    first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
+    few = _frames_between(metadata, first, last) <= 2 * sampling.max_frames
+    short = _frames_between(metadata, 0.0, _last_frame(metadata)) <= _SHORT
+    return sample_times(metadata, sampling, reader.frame_times() if few and short else None)
+
+
+def sample_frames(
+    reader: TimedFrames,
+    sampling: FrameSampling,
+    *,
+    times: Sequence[float] | None = None,
+    fit: Callable[[Images], Images] | None = None,
+    geometry: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> FrameBatch:
+    """Decode the chosen frames, or those on screen at ``times``, into one batch.
+
+    Each frame passes through ``fit`` (``[H, W, 3]`` to one size for all) as it is decoded, so that
+    memory never holds more than one of full size. A frame that stands on screen at several of the
+    times is kept once.
+
+    Raises:
+        ReaderError: fewer than half of the times could be read.
+    """
+    wanted = choose_times(reader, sampling) if times is None else sorted(times)
+    name = reader.metadata.name
+    on_progress(Progress("decode", 0, len(wanted), name))
+    images: Images | None = None
+    shown_at: list[float] = []
+    answered = 0
+    for answered, frame in enumerate(reader.frames_at(wanted), start=1):
+        if not shown_at or frame.pts_seconds != shown_at[-1]:
+            image = frame.image if fit is None else fit(frame.image)
+            if images is None:
+                images = np.empty((len(wanted), *image.shape), dtype=np.uint8)
+            images[len(shown_at)] = image
+            shown_at.append(frame.pts_seconds)
+        on_progress(Progress("decode", answered, len(wanted), name))
+    if images is None or 2 * answered < len(wanted):
+        raise ReaderError(
+            f"only {answered} of {len(wanted)} frames of `{name}` could be decoded",
+            hint="the file is damaged; fetch it again",
+        )
+    missing = len(wanted) - answered
+    return FrameBatch(
+        images=images[: len(shown_at)],
+        pts_seconds=tuple(shown_at),
+        metadata=reader.metadata,
+        geometry=geometry,
+        asked=len(wanted),
+        warnings=(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded",)
+        if missing
+        else (),
+    )

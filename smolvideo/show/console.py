@@ -1,0 +1,78 @@
+"""The two streams of a command: data on stdout, everything else on stderr."""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.text import Text
+
+from smolvideo.show.text import visible
+
+PIPE_WIDTH = 1_000
+"""Columns assumed where there is no terminal: tables in a pipe are never cut or wrapped."""
+
+
+def colour_wanted() -> bool:
+    """False where the person (NO_COLOR) or the terminal (dumb) asks for plain text."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where one command shows things, and how much of it.
+
+    ``out`` is stdout and carries data alone; ``err`` is stderr. ``quiet`` leaves the answer and
+    errors; ``verbose`` adds the settings in force.
+    """
+
+    out: Console
+    err: Console
+    quiet: bool = False
+    verbose: bool = False
+    _noted: set[str] = field(default_factory=set)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody sits in front of it: both streams reach a terminal."""
+        return self.out.is_terminal and self.err.is_terminal and not self.quiet
+
+    def note(self, sentence: str) -> None:
+        """A notice on stderr, each sentence once."""
+        if self.quiet or sentence in self._noted:
+            return
+        self._noted.add(sentence)
+        text = Text.assemble(("note: ", "cyan"), visible(sentence))
+        self.err.print(text, soft_wrap=not self.err.is_terminal)
+
+    def notes(self, sentences: Iterable[str]) -> None:
+        """Several notices, in their order."""
+        for sentence in sentences:
+            self.note(sentence)
+
+    def write(self, text: str) -> None:
+        """Data for stdout, exactly as it is."""
+        self.out.file.write(text)
+        self.out.file.flush()
+
+
+def open_screen(*, quiet: bool = False, verbose: bool = False) -> Screen:
+    """The screen of the running process."""
+    return Screen(
+        out=_console(stderr=False), err=_console(stderr=True), quiet=quiet, verbose=verbose
+    )
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream.isatty()
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=is_terminal,  # FORCE_COLOR and the like must not put escapes into a pipe
+        width=None if is_terminal else PIPE_WIDTH,
+        no_color=not colour_wanted(),
+    )

@@ -1,0 +1,202 @@
+"""The filmstrip: the frames a model sees, with their times, as pictures in the terminal.
+
+How many fit and how large they are is arithmetic (``plan_strip``); drawing is left to ``pictures``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, cast
+
+from PIL import Image
+from rich.console import Console
+from rich.text import Text
+
+from smolvideo.frames import FrameBatch
+from smolvideo.models.registry import Layout
+from smolvideo.show.console import Screen, colour_wanted
+from smolvideo.show.pictures import PictureKind, draw_row
+from smolvideo.show.terminal import TerminalAbilities, ask_terminal
+from smolvideo.show.text import format_clock, format_count, visible
+
+FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
+"""How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""
+
+_GAP = 1
+_CELL_ASPECT = 2.0
+"""A character is about twice as high as wide."""
+
+
+@dataclass(frozen=True)
+class StripPlan:
+    """Which frames are shown, and the size of each picture and of its place in cells."""
+
+    shown: tuple[int, ...]
+    per_row: int
+    columns: int
+    rows: int
+    step: int
+
+
+def plan_strip(
+    count: int, aspect: float, *, width: int, lines: int | None = None, caption: int = 6
+) -> StripPlan:
+    """Fit ``count`` pictures of ``aspect`` (width / height) into ``width`` × ``lines`` cells.
+
+    Every row of pictures takes one more line for the times under it, ``caption`` columns each at
+    least. Without ``lines`` all are shown; otherwise as many as fit, evenly chosen with the first
+    and the last among them. At least one row is always planned.
+    """
+    tallest = 16 if count == 1 else 8
+    if lines is not None:
+        tallest = max(1, min(tallest, lines - 1))
+    wanted = min(48, width) if count == 1 else min(24, max(12, width // 4 - _GAP))
+    per_row = max(1, min(count, (width + _GAP) // (wanted + _GAP)))
+    columns = min((width + _GAP) // per_row - _GAP, 48 if count == 1 else 32)
+    rows = max(1, round(columns / aspect / _CELL_ASPECT))
+    if rows > tallest:
+        rows = tallest
+        columns = max(1, min(columns, round(rows * _CELL_ASPECT * aspect)))
+    step = max(columns, caption) + _GAP
+    per_row = max(1, min(count, (width + _GAP) // step))
+    room = count if lines is None else per_row * max(1, lines // (rows + 1))
+    return StripPlan(evenly(count, min(count, room)), per_row, columns, rows, step)
+
+
+def evenly(count: int, wanted: int) -> tuple[int, ...]:
+    """``wanted`` of the numbers below ``count``, evenly spread from the first to the last.
+
+    >>> evenly(50, 5), evenly(3, 3), evenly(9, 1)
+    ((0, 12, 24, 37, 49), (0, 1, 2), (0,))
+    """
+    if wanted <= 1:
+        return (0,) if count and wanted else ()
+    return tuple(round(number * (count - 1) / (wanted - 1)) for number in range(wanted))
+
+
+def choose_filmstrip(
+    choice: FilmstripChoice, screen: Screen
+) -> tuple[FilmstripChoice, TerminalAbilities]:
+    """What is drawn in the end; ``auto`` asks the terminal and never draws where nobody watches."""
+    if choice != "auto":
+        needs_size = choice in ("kitty", "sixel") and screen.err.is_terminal
+        return choice, ask_terminal() if needs_size else TerminalAbilities()
+    if not screen.watched:
+        return "none", TerminalAbilities()
+    if not colour_wanted() or screen.err.color_system is None or not _speaks_unicode(screen.err):
+        return "times", TerminalAbilities()
+    abilities = ask_terminal()
+    if abilities.kitty:
+        return "kitty", abilities
+    if abilities.sixel:
+        return "sixel", abilities
+    return "blocks", abilities
+
+
+def show_filmstrip(
+    screen: Screen,
+    batches: Sequence[FrameBatch],
+    choice: FilmstripChoice = "auto",
+    *,
+    layout: Layout | None = None,
+    every_frame: bool = False,
+) -> None:
+    """Show the frames of ``batches`` on stderr, a few rows or, with ``every_frame``, all.
+
+    ``layout`` is that of the checkpoint for which they were fitted.
+    """
+    drawn, abilities = choose_filmstrip(choice, screen)
+    if drawn == "none":
+        return
+    console = screen.err if screen.err.is_terminal else _console_for_file(screen.err)
+    lines = None if every_frame else _lines_for(console, len(batches))
+    for batch in batches:
+        console.print(Text(describe(batch), "dim"))
+        if drawn == "times":
+            console.print(Text("  ".join(captions(batch))))
+            continue
+        aspect = shown_aspect(batch, layout)
+        _draw_strip(console, batch, aspect, cast(PictureKind, drawn), abilities, lines)
+
+
+def _draw_strip(
+    console: Console,
+    batch: FrameBatch,
+    aspect: float,
+    kind: PictureKind,
+    abilities: TerminalAbilities,
+    lines: int | None,
+) -> None:
+    words = captions(batch)
+    longest = max(map(len, words))
+    width = console.width - 1  # a full last column makes some terminals wrap
+    plan = plan_strip(len(batch), aspect, width=width, lines=lines, caption=longest)
+    for start in range(0, len(plan.shown), plan.per_row):
+        numbers = plan.shown[start : start + plan.per_row]
+        pictures = [Image.fromarray(batch.images[number]) for number in numbers]
+        draw_row(
+            console,
+            pictures,
+            kind,
+            columns=plan.columns,
+            rows=plan.rows,
+            step=plan.step,
+            abilities=abilities,
+        )
+        line = "".join(words[number].ljust(plan.step) for number in numbers)
+        console.print(Text(line.rstrip(), no_wrap=True), soft_wrap=True)
+    if len(plan.shown) < len(batch):
+        console.print(Text(f"… {len(plan.shown)} of {len(batch)} frames", "dim"))
+
+
+def _console_for_file(console: Console) -> Console:
+    """Pictures that were asked for are drawn in a pipe or file, too: ``less -R`` shows them."""
+    return Console(
+        file=console.file, force_terminal=True, color_system="truecolor", width=80, height=50
+    )
+
+
+def _lines_for(console: Console, batches: int) -> int:
+    """Half the screen for all filmstrips together: the answer must stay in sight with them."""
+    return max(4, console.height // 2 // batches)
+
+
+def _speaks_unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")
+
+
+def shown_aspect(batch: FrameBatch, layout: Layout | None = None) -> float:
+    """Width / height in which frames are shown: squares made by squeezing go back to their shape.
+
+    Padded squares keep their bars, and those that SmolVLM v1 (``smolvlm``) cuts out of the middle
+    of a frame stay squares: the model saw no more.
+    """
+    height, width = batch.images.shape[1:3]
+    cropped = batch.geometry == "official" and layout == "smolvlm"
+    squeezed = batch.geometry in ("official", "direct") and not cropped
+    if squeezed and batch.metadata.width > 0 and batch.metadata.height > 0:
+        return batch.metadata.width / batch.metadata.height
+    return float(width / height)
+
+
+def captions(batch: FrameBatch) -> list[str]:
+    """The time of each frame, or its number where a source has no clock."""
+    if batch.metadata.kind == "image":
+        return ["picture"]
+    if batch.metadata.kind == "frames":
+        return [f"#{number}" for number in range(1, len(batch) + 1)]
+    times = batch.pts_seconds
+    close = any(after - before < 1 for before, after in pairwise(times))
+    return [format_clock(time, tenths=close) for time in times]
+
+
+def describe(batch: FrameBatch) -> str:
+    """``clip.mp4 · 0:10 · 1280×720 · 8 frames``."""
+    metadata = batch.metadata
+    parts = [visible(metadata.name)] if metadata.name else []
+    if metadata.kind == "video":
+        parts.append(format_clock(metadata.duration_seconds))
+    parts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001
+    if metadata.kind != "image":
+        parts.append(format_count(len(batch), "frame"))
+    return " · ".join(parts)

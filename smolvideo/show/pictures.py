@@ -1,0 +1,81 @@
+"""One row of pictures, drawn by what the terminal has: kitty's graphics, sixel, or half blocks."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from rich.color import Color
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
+
+from smolvideo.show.terminal import TerminalAbilities
+
+PictureKind = Literal["kitty", "sixel", "blocks"]
+
+_CHUNK = 4096
+"""Most bytes of one kitty graphics command, by its specification."""
+
+
+def draw_row(
+    console: Console,
+    pictures: Sequence[Image.Image],
+    kind: PictureKind,
+    *,
+    columns: int,
+    rows: int,
+    step: int,
+    abilities: TerminalAbilities,
+) -> None:
+    """Draw RGB ``pictures`` side by side, ``columns`` × ``rows`` cells each, one every ``step``."""
+    if kind == "blocks":
+        scaled = [picture.resize((columns, rows * 2), Image.Resampling.BOX) for picture in pictures]
+        console.print(Segments(_half_blocks(scaled, gap=step - columns)), end="")
+        return
+    size = columns * abilities.cell_width, rows * abilities.cell_height
+    payload = _kitty if kind == "kitty" else _sixel
+    # The lines come first, so that a terminal at its last line scrolls before anything is drawn.
+    drawn = ["\n" * rows]
+    for number, picture in enumerate(pictures):
+        there = f"\x1b7\x1b[{rows}A\x1b[{number * step + 1}G"
+        scaled_picture = picture.resize(size, Image.Resampling.LANCZOS)
+        drawn.append(f"{there}{payload(scaled_picture, columns, rows)}\x1b8")
+    console.file.write("".join(drawn))
+    console.file.flush()
+
+
+def _half_blocks(pictures: Sequence[Image.Image], *, gap: int) -> Iterator[Segment]:
+    """Two pixels a cell: the upper is the colour of ▀, the lower the colour behind it."""
+    pixels = [np.asarray(picture).tolist() for picture in pictures]
+    for top in range(0, pictures[0].height, 2):
+        for number, rows in enumerate(pixels):
+            if number:
+                yield Segment(" " * gap)
+            for upper, lower in zip(rows[top], rows[top + 1], strict=True):
+                style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+                yield Segment("▀", style)
+        yield Segment("\n")
+
+
+def _kitty(picture: Image.Image, columns: int, rows: int) -> str:
+    """Transmit and place at the cursor (``a=T``), cursor unmoved (``C=1``), no answer (``q=2``)."""
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", compress_level=1)
+    data = base64.standard_b64encode(encoded.getvalue()).decode("ascii")
+    chunks = [data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)]
+    keys = [f"a=T,f=100,C=1,q=2,c={columns},r={rows},", *[""] * (len(chunks) - 1)]
+    return "".join(
+        f"\x1b_G{key}m={int(number < len(chunks) - 1)};{chunk}\x1b\\"
+        for number, (key, chunk) in enumerate(zip(keys, chunks, strict=True))
+    )
+
+
+def _sixel(picture: Image.Image, columns: int, rows: int) -> str:
+    # The encoder alone: the package's renderables question the terminal through stdin and stdout
+    # when they are imported, and stdout is where the answer goes.
+    from textual_image._sixel import image_to_sixels
+
+    return str(image_to_sixels(picture))

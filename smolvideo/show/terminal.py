@@ -1,0 +1,111 @@
+"""What the terminal can draw: asked once, answered or not within a fraction of a second.
+
+One question goes out with three parts (kitty graphics? size of a cell? device attributes?). Every
+terminal since the VT100 answers the last, so its answer ends the waiting; one that stays silent
+costs ``ANSWER_SECONDS``. The question is put to the controlling terminal itself: stdin and stdout
+may be pipes, and textual_image, which asks through both when imported, would write into the answer.
+
+https://sw.kovidgoyal.net/kitty/graphics-protocol/#querying-support-and-available-transmission-mediums
+https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, CSI c)
+"""
+
+import os
+import re
+import select
+import sys
+import time
+from dataclasses import dataclass
+
+ANSWER_SECONDS = 0.4
+"""Long enough for a terminal at the other end of a slow line."""
+
+_QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b[c"
+_KITTY_OK = re.compile(rb"\x1b_Gi=31;OK")
+_CELL_SIZE = re.compile(rb"\x1b\[6;(\d+);(\d+)t")
+_ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
+_SIXEL_ATTRIBUTE = b"4"
+
+
+@dataclass(frozen=True)
+class TerminalAbilities:
+    """What a terminal said of itself; ``cell_width`` × ``cell_height`` pixels are one character.
+
+    The size of the VT340, which sixel came with, stands in where a terminal does not tell its own.
+    """
+
+    kitty: bool = False
+    sixel: bool = False
+    cell_width: int = 10
+    cell_height: int = 20
+
+
+def ask_terminal(*, seconds: float = ANSWER_SECONDS) -> TerminalAbilities:
+    """Ask the controlling terminal; none of the abilities where there is none to ask."""
+    if sys.platform == "win32" or not _may_ask():
+        return TerminalAbilities()
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return TerminalAbilities()
+    try:
+        # A background job that touches the terminal's settings would be stopped by its shell.
+        if os.tcgetpgrp(terminal) != os.getpgrp():
+            return TerminalAbilities()
+        return read_abilities(_ask(terminal, seconds), cell_size=_cell_size(terminal))
+    except OSError:
+        return TerminalAbilities()
+    finally:
+        os.close(terminal)
+
+
+def _may_ask() -> bool:
+    return os.environ.get("TERM", "") not in ("", "dumb", "linux")
+
+
+def _ask(terminal: int, seconds: float) -> bytes:
+    """Everything the terminal answers, up to its device attributes or the end of patience."""
+    import termios
+    import tty
+
+    settings = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal, termios.TCSANOW)
+    answer = b""
+    try:
+        os.write(terminal, _QUESTION)
+        deadline = time.monotonic() + seconds
+        while not _ATTRIBUTES.search(answer):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([terminal], [], [], left)[0]:
+                break
+            answer += os.read(terminal, 1024)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, settings)
+    return answer
+
+
+def _cell_size(terminal: int) -> tuple[int, int] | None:
+    """Width and height of a cell in pixels, where the terminal's driver knows them."""
+    import fcntl
+    import struct
+    import termios
+
+    packed = fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * 8)
+    rows, columns, width, height = struct.unpack("HHHH", packed)
+    if not (rows and columns and width >= columns and height >= rows):
+        return None
+    return width // columns, height // rows
+
+
+def read_abilities(answer: bytes, *, cell_size: tuple[int, int] | None = None) -> TerminalAbilities:
+    """The abilities in a terminal's answer; ``cell_size`` (width, height) where it says none."""
+    attributes = _ATTRIBUTES.search(answer)
+    cell = _CELL_SIZE.search(answer)
+    if cell and int(cell[1]) and int(cell[2]):
+        cell_size = int(cell[2]), int(cell[1])
+    width, height = cell_size or (10, 20)
+    return TerminalAbilities(
+        kitty=bool(_KITTY_OK.search(answer)),
+        sixel=attributes is not None and _SIXEL_ATTRIBUTE in attributes[1].split(b";"),
+        cell_width=width,
+        cell_height=height,
+    )

@@ -1,0 +1,226 @@
+"""Where downloads are kept, and which ones.
+
+    <cache>/downloads/<key>/entry.json             what is there: CachedDownload as JSON
+    <cache>/downloads/<key>/video.<format>.<ext>   the file (``….part`` while it grows)
+    <cache>/downloads/<key>.lock                   held by the process that downloads
+
+``key`` is a hash of the address. Each address has its own entry, so two processes only ever meet if
+they want the same video; then the second waits for the lock and finds the file of the first.
+Entries are written beside and renamed: a reader sees the old one or the new one, never half of one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from smolvideo.errors import SourceError
+from smolvideo.source.names import show_path, without_login
+
+_ENTRY = "entry.json"
+
+
+@dataclass(frozen=True)
+class CachedDownload:
+    """A finished download: ``path`` exists and has ``size`` bytes; ``time`` is seconds since 1970.
+
+    ``height`` is the smaller side of the chosen format in pixels, None where the site offers a
+    plain file and no choice; ``max_height`` is the limit that was asked for when it was chosen.
+    """
+
+    url: str
+    path: Path
+    title: str
+    size: int
+    time: float
+    height: int | None = None
+    max_height: int | None = None
+
+    def serves(self, max_height: int | None, *, offline: bool = False) -> bool:
+        """Whether a new download with this limit would fetch the same format.
+
+        Offline nothing better can be had: everything within the limit serves.
+        """
+        if self.height is None or self.max_height == max_height:
+            return True
+        if max_height is None:
+            return offline
+        best_below = self.max_height is None or max_height <= self.max_height
+        return self.height <= max_height and (offline or best_below)
+
+
+def cache_dir() -> Path:
+    """``$SMOLVIDEO_CACHE_DIR``, else ``smolvideo`` in the platform's folder for caches.
+
+    That is ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS and
+    ``%LOCALAPPDATA%`` on Windows. The folder need not exist.
+    """
+    chosen = os.environ.get("SMOLVIDEO_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    try:
+        return _platform_caches() / "smolvideo"
+    except RuntimeError as error:
+        raise SourceError(
+            "this user has no home folder to keep downloads in",
+            hint="set SMOLVIDEO_CACHE_DIR to a folder",
+        ) from error
+
+
+def _platform_caches() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    named = Path(os.environ.get(variable, ""))
+    # The XDG specification: a relative path is to be ignored.
+    return named if named.is_absolute() else Path.home() / ".cache"
+
+
+def downloads_folder(cache: Path | None = None) -> Path:
+    return (cache or cache_dir()) / "downloads"
+
+
+def download_folder(url: str, cache: Path | None = None) -> Path:
+    """The folder of one address; scheme and host do not distinguish capitals, the rest does."""
+    parts = urlsplit(url.strip())
+    same = urlunsplit(parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()))
+    return downloads_folder(cache) / hashlib.sha256(same.encode(errors="replace")).hexdigest()[:24]
+
+
+def cached(
+    url: str,
+    *,
+    max_height: int | None = None,
+    offline: bool = True,
+    cache: Path | None = None,
+) -> CachedDownload | None:
+    """The finished download of ``url`` that serves ``max_height``, if its file is still there."""
+    entry = _read_entry(download_folder(url, cache))
+    return entry if entry and entry.serves(max_height, offline=offline) else None
+
+
+def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
+    """All finished downloads whose file is still there, the newest first."""
+    folders = downloads_folder(cache).glob("*/")
+    entries = [entry for folder in folders if (entry := _read_entry(folder))]
+    return sorted(entries, key=lambda entry: -entry.time)
+
+
+def remember(
+    url: str, path: Path, *, title: str, height: int | None, max_height: int | None
+) -> CachedDownload:
+    """Writes the entry of a finished download; its folder is the one of ``path``."""
+    size = path.stat().st_size
+    # The address is kept for people: without the password it may hold.
+    entry = CachedDownload(
+        without_login(url), path, title, size, time.time(), height=height, max_height=max_height
+    )
+    written = json.dumps(asdict(entry) | {"path": path.name}, ensure_ascii=True)
+    beside = path.parent / f"{_ENTRY}.{os.getpid()}"
+    beside.write_text(written + "\n", encoding="ascii")
+    beside.replace(path.parent / _ENTRY)
+    return entry
+
+
+def forget_damaged(folder: Path) -> None:
+    """Deletes a finished file that is not the one its entry tells of, so that it is fetched anew.
+
+    A file without an entry stays: it was renamed when it was complete, and only its entry is
+    missing.
+    """
+    if (folder / _ENTRY).exists() and _read_entry(folder) is None:
+        for path in folder.iterdir():
+            if not path.name.endswith(".part"):
+                path.unlink()
+
+
+def clear_downloads(cache: Path | None = None) -> int:
+    """Deletes all downloads, finished or not, except those that a process is at; returns the
+    bytes.
+    """
+    freed = 0
+    try:
+        for folder in downloads_folder(cache).glob("*/"):
+            with contextlib.suppress(BlockingIOError), _locked(folder, wait=None):
+                freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+                shutil.rmtree(folder)
+    except OSError as error:
+        where = show_path(error.filename or downloads_folder(cache))
+        raise SourceError(f"cannot delete {where}: {error.strerror}") from error
+    return freed
+
+
+@contextlib.contextmanager
+def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Makes the folder and holds it alone; ``on_wait`` is called while another process has it.
+
+    Raises:
+        SourceError: the cache cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(folder, wait=on_wait))
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SourceError(
+                f"cannot keep downloads in {show_path(folder.parent)}: {error.strerror}",
+                hint="set SMOLVIDEO_CACHE_DIR to a folder that can be written",
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
+    """Holds a lock that ends with the process, however it ends; ``BlockingIOError`` if not to wait.
+
+    Its file is never deleted: a process that waits on a deleted one would get a lock that nobody
+    else can see.
+    """
+    descriptor = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                _lock_now(descriptor)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    raise
+                wait()
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_now(descriptor: int) -> None:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from error
+else:
+    import fcntl
+
+    def _lock_now(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _read_entry(folder: Path) -> CachedDownload | None:
+    """None for what is missing, damaged, or whose file has gone or changed its size."""
+    try:
+        fields = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        fields["path"] = folder / Path(fields["path"]).name
+        entry = CachedDownload(**fields)
+        return entry if entry.path.stat().st_size == entry.size else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

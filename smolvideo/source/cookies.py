@@ -1,0 +1,61 @@
+"""Cookies for sites that show a video only to those who are signed in."""
+
+import io
+import re
+from pathlib import Path
+
+from smolvideo.errors import SourceError, UsageError
+from smolvideo.source.local import path_error
+from smolvideo.source.names import show_path
+
+_BROWSER = re.compile(
+    r"(?P<name>[^+:]+)(?:\+(?P<keyring>[^:]+))?(?::(?!:)(?P<profile>.+?))?(?:::(?P<container>.+))?"
+)
+
+_COOKIE_LINE = re.compile(r"(?:[^\t]*\t){4}(?:\d+(?:\.\d+)?)?\t[^\t]*\t[^\t]*")
+"""Netscape's format: domain, subdomains too, path, secure, expires, name, value."""
+
+
+def cookie_text(path: Path) -> io.StringIO:
+    """The cookies of a file in Netscape format, for yt-dlp to read.
+
+    It is handed text because it writes the cookies back into a file, and only the lines it
+    understands because it complains about others on stderr.
+
+    Raises:
+        SourceError: the file cannot be read, or has no cookie.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    except (OSError, ValueError) as error:
+        raise path_error(str(path), path, error) from error
+    # "#HttpOnly_" begins a cookie, any other "#" a comment.
+    marked = (line.removeprefix("#HttpOnly_") for line in lines)
+    cookies = [line for line in marked if not line.startswith("#") and _COOKIE_LINE.fullmatch(line)]
+    if not cookies:
+        raise SourceError(
+            f"no cookies in {show_path(path)}",
+            hint="it must be the text in Netscape format that browser extensions export",
+        )
+    return io.StringIO("\n".join(["# Netscape HTTP Cookie File", *cookies, ""]))
+
+
+def browser_fields(specification: str) -> tuple[str, str | None, str | None, str | None]:
+    """``chrome+gnomekeyring:Profile 1``, ``firefox::Work`` → browser, profile, keyring, container.
+
+    Raises:
+        UsageError: a browser that yt-dlp does not know.
+    """
+    from yt_dlp.cookies import SUPPORTED_BROWSERS
+
+    match = _BROWSER.fullmatch(specification.strip())
+    name = match["name"].strip().lower() if match else ""
+    if match is None or name not in SUPPORTED_BROWSERS:
+        raise UsageError(
+            f"no cookies from a browser called {show_path(specification)}",
+            hint=f"it can be one of {', '.join(sorted(SUPPORTED_BROWSERS))}",
+        )
+    keyring = match["keyring"]
+    return name, match["profile"], keyring and keyring.strip().upper(), match["container"]

@@ -1,0 +1,224 @@
+"""An http(s) address → a file in the cache, through yt-dlp's Python interface.
+
+No sound is needed, so one file with a picture is enough and nothing is ever merged: no ffmpeg
+binary takes part. yt-dlp prints nothing (its logger is ours), reads no configuration, is handed
+cookies as text so that it cannot rewrite the file, and reaches nothing but the web.
+
+Options of yt-dlp: https://github.com/yt-dlp/yt-dlp, the docstring of ``YoutubeDL``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from smolvideo.errors import SmolVideoError, SourceError
+from smolvideo.progress import OnProgress, Progress
+from smolvideo.source.cache import (
+    CachedDownload,
+    cache_dir,
+    cached,
+    download_folder,
+    forget_damaged,
+    own_download_folder,
+    remember,
+)
+from smolvideo.source.names import clean_name, show_url
+from smolvideo.source.refusals import refusal
+from smolvideo.source.transfer import Transfer, TransferChanged, Worthless
+from smolvideo.source.web import WebDoor
+from smolvideo.source.ytdlp_options import ytdlp_options
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How addresses are fetched.
+
+    ``max_filesize`` is in bytes. ``max_height`` is the smaller side of the picture in pixels: of
+    what a site offers, the largest within it is taken, or the smallest above if there is nothing
+    within. ``cookies`` is a file in Netscape format; ``cookies_from_browser`` is
+    ``BROWSER[+KEYRING][:PROFILE] [::CONTAINER]`` as for yt-dlp. ``timeout_seconds`` is how long a
+    server may be silent.
+    """
+
+    cookies: Path | None = None
+    cookies_from_browser: str | None = None
+    max_filesize: int | None = None
+    max_height: int | None = 720
+    cache_dir: Path | None = None
+    offline: bool = False
+    timeout_seconds: float = 20.0
+    retries: int = 3
+
+
+def download_video(url: str, options: DownloadOptions, on_progress: OnProgress) -> CachedDownload:
+    """The file of ``url``: from the cache if it is there, else downloaded into it.
+
+    What an interrupted download left is used. ``KeyboardInterrupt`` passes through and leaves it.
+
+    Raises:
+        SourceError: not a valid address, not in the cache while ``offline``, or not to be had.
+        UsageError: cookies of an unknown browser.
+    """
+    if not _has_host(url):
+        raise SourceError(f"not a valid address: {show_url(url)}")
+    folder = download_folder(url, options.cache_dir)
+
+    def in_cache() -> CachedDownload | None:
+        return cached(
+            url,
+            max_height=options.max_height,
+            offline=options.offline,
+            cache=options.cache_dir,
+        )
+
+    def say_waiting() -> None:
+        on_progress(Progress("download", label=f"another process downloads {show_url(url)}"))
+
+    found = in_cache()
+    if found is not None:
+        return found
+    if options.offline:
+        raise SourceError(
+            f"{show_url(url)} is not in the download cache, and offline nothing is fetched",
+            hint="run it once without `--offline`",
+        )
+    with own_download_folder(folder, say_waiting):
+        # Another process may have finished it since.
+        found = in_cache()
+        if found is not None:
+            return found
+        forget_damaged(folder)
+        return _download(url, folder, options, on_progress)
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def _download(
+    url: str, folder: Path, options: DownloadOptions, on_progress: OnProgress
+) -> CachedDownload:
+    label = show_url(url).strip("`")
+    on_progress(Progress("download", label=label))
+    transfer = Transfer(url, folder, options.max_filesize, label, on_progress)
+    try:
+        try:
+            return _fetch(url, folder, options, transfer)
+        except TransferChanged:
+            transfer.forget_partial_files()
+            return _fetch(url, folder, options, transfer)
+    except Worthless:
+        transfer.forget_partial_files()
+        raise
+    except SmolVideoError:
+        raise
+    except Exception as error:  # extractors of thousands of sites: anything may come
+        raise refusal(url, error, timeout_seconds=options.timeout_seconds) from error
+
+
+def _fetch(url: str, folder: Path, options: DownloadOptions, transfer: Transfer) -> CachedDownload:
+    import yt_dlp
+
+    said: list[str] = []
+    ydl = yt_dlp.YoutubeDL(
+        ytdlp_options(
+            folder=folder,
+            yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
+            cookies=options.cookies,
+            cookies_from_browser=options.cookies_from_browser,
+            max_height=options.max_height,
+            timeout_seconds=options.timeout_seconds,
+            retries=options.retries,
+            logger=_Listener(said),
+            progress_hook=transfer,
+        )
+    )
+    door = WebDoor(ydl.urlopen)
+    try:
+        ydl.urlopen = door
+        # Its own way takes "$" and "~" in the path of the cache for something to fill in.
+        ydl.get_output_path = lambda _, name: str(folder / name)
+        info = _one_video(ydl, url)
+        _refuse_unfit(url, info)
+        transfer.refuse_larger(info.get("filesize"))
+        transfer.label = clean_name(str(info.get("title") or transfer.label))
+        info = ydl.process_ie_result(info, download=True)
+    finally:
+        door.close()
+        ydl.close()
+    path = _downloaded_path(info)
+    if path is None:
+        reason = said[-1] if said else "yt-dlp brought no file"
+        raise refusal(url, reason, timeout_seconds=options.timeout_seconds)
+    transfer.check_finished(path)
+    return remember(
+        url,
+        path,
+        title=str(info.get("title") or path.name),
+        height=_smaller_side(info),
+        max_height=options.max_height,
+    )
+
+
+class _Listener:
+    """What yt-dlp would print is kept: sometimes a message is all it gives."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def debug(self, message: str) -> None:
+        if not message.startswith("[debug] "):
+            self._said.append(message)
+
+    info = warning = error = debug
+
+
+def _one_video(ydl: Any, url: str) -> dict[str, Any]:
+    """What is known about the one video of an address; pages with one video inside are followed."""
+    address = url
+    for _ in range(3):
+        info = ydl.extract_info(address, download=False)
+        if info is None:
+            break
+        if info.get("_type", "video") == "video":
+            return dict(info)
+        entries = [entry for entry in info.get("entries") or () if entry]
+        if len(entries) > 1:
+            raise SourceError(
+                f"{show_url(url)} is a list of videos, not one",
+                hint="give the address of one of them",
+            )
+        if not entries:
+            break
+        if entries[0].get("_type", "video") == "video":
+            return dict(entries[0])
+        address = entries[0]["url"]
+    raise SourceError(
+        f"no video found at {show_url(url)}", hint="give the address of the video itself"
+    )
+
+
+def _refuse_unfit(url: str, info: dict[str, Any]) -> None:
+    if info.get("is_live") or info.get("live_status") == "is_live":
+        raise SourceError(
+            f"{show_url(url)} is a live stream, which has no end",
+            hint="wait until it is over and the site offers the recording",
+        )
+    if info.get("live_status") == "is_upcoming":
+        raise SourceError(f"{show_url(url)} has not begun yet")
+
+
+def _downloaded_path(info: dict[str, Any]) -> Path | None:
+    downloads = info.get("requested_downloads") or [{}]
+    path = Path(downloads[0].get("filepath") or "")
+    return path if path.is_file() else None
+
+
+def _smaller_side(info: dict[str, Any]) -> int | None:
+    """Height of a wide picture, width of a tall one, as yt-dlp's ``res`` sorts them."""
+    sides = [side for side in (info.get("height"), info.get("width")) if side]
+    return int(min(sides)) if sides else None

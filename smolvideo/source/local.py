@@ -1,0 +1,171 @@
+"""Paths on this machine: files, folders of videos, folders of frames."""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from smolvideo.errors import SourceError
+from smolvideo.source.names import clean_name, show_path, similar_name
+from smolvideo.source.video_source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    VideoSource,
+    is_unfinished_or_hidden,
+    kind_of_file,
+    what_else_it_is,
+)
+
+_HEAD_BYTES = 4096
+_TEXTUAL_PICTURES = (".pgm", ".pnm", ".ppm")
+_MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+_NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[VideoSource]:
+    """A file as one source; a folder as its videos, or, if it holds only pictures, as one of
+    frames.
+
+    Links are followed. In a folder, hidden and unfinished files are passed over, and subfolders are
+    looked into only if ``recursive``. A file that is named is never passed over.
+
+    Raises:
+        SourceError: it is missing, empty, not readable, surely no video or picture, or a folder
+            without media.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _resolve_folder(given, path, recursive)
+        if not stat.S_ISREG(mode):
+            # Opening a pipe would wait for ever, a device has no end.
+            raise SourceError(f"{show_path(given)} is not a file but {_special_kind(mode)}")
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise path_error(given, path, error) from error
+    if not head:
+        raise SourceError(
+            f"{show_path(given)} is empty (0 bytes)", hint="was its download or copy interrupted?"
+        )
+    what = None if path.suffix.lower() in _TEXTUAL_PICTURES else what_else_it_is(head)
+    if what is not None:
+        raise SourceError(
+            f"{show_path(given)} is {what}, not a video",
+            hint="`-a FILE` reads a list of sources" if what == "a text" else None,
+        )
+    return [VideoSource(given, path, kind_of_file(path.name, head), clean_name(path.name))]
+
+
+def path_of_file_url(url: str) -> Path:
+    """``file:///home/me/a%20b.mp4`` → ``/home/me/a b.mp4``; ``SourceError`` for other machines."""
+    parts = urlsplit(url)
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise SourceError(
+            f"{show_path(url)} points to another machine",
+            hint="a file of this machine has three slashes: `file:///home/me/video.mp4`",
+        )
+    return Path(url2pathname(parts.path))
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key that puts ``frame2`` before ``frame10``."""
+    return [
+        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold())
+        for piece in re.split(r"(\d+)", name)
+        if piece
+    ]
+
+
+def _resolve_folder(given: str, folder: Path, recursive: bool) -> list[VideoSource]:
+    files = sorted(_media_files(folder, recursive), key=lambda path: natural_order(str(path)))
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    if videos:
+        # Pictures beside videos are covers and thumbnails.
+        return [VideoSource(given, path, "video", clean_name(path.name)) for path in videos]
+    if any(path.parent == folder for path in files):
+        return [VideoSource(given, folder, "frames", clean_name(folder.resolve().name))]
+    raise SourceError(
+        f"no videos or pictures in the folder {show_path(given)}", hint=_where_instead(folder)
+    )
+
+
+def _media_files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """The files of a folder that are media by their suffix, in no order."""
+    subfolders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_unfinished_or_hidden(entry.name):
+                continue
+            # A link to a folder could lead back up: links are followed to files only.
+            if recursive and entry.is_dir(follow_symlinks=False):
+                subfolders.append(Path(entry.path))
+            elif Path(entry.name).suffix.lower() in _MEDIA_SUFFIXES and entry.is_file():
+                yield Path(entry.path)
+    for subfolder in subfolders:
+        yield from _media_files(subfolder, recursive)
+
+
+def _where_instead(folder: Path) -> str | None:
+    """A hint that names a subfolder with media, or the files that were passed over."""
+    names = sorted(os.listdir(folder), key=natural_order)
+    for name in names:
+        path = folder / name
+        try:
+            holds_media = (
+                path.is_dir() and not name.startswith(".") and any(_media_files(path, False))
+            )
+        except OSError:
+            continue
+        if holds_media:
+            return f"its subfolder {show_path(path)} has some"
+    if any(is_unfinished_or_hidden(name) and Path(name).suffix for name in names):
+        return "it has hidden or unfinished files only; name a file to use it all the same"
+    return None
+
+
+def _special_kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a pipe, which cannot be read twice"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"
+
+
+def path_error(given: str, path: Path, error: OSError | ValueError) -> SourceError:
+    """Why ``path`` cannot be opened, as one line and, for a mistyped name, the one probably meant.
+
+    A ``ValueError`` is what the system calls raise for a null byte in a path.
+    """
+    shown = show_path(given)
+    if isinstance(error, ValueError) or error.errno in _NO_SUCH_PATH:
+        return SourceError(f"no such file or folder: {shown}", hint=_probably_meant(given, path))
+    if error.errno in (errno.EACCES, errno.EPERM):
+        denied = shown if error.filename is None else show_path(os.fsdecode(error.filename))
+        return SourceError(
+            f"no permission to read {denied}",
+            hint="its folder or the file itself is closed to this user",
+        )
+    if error.errno == errno.ELOOP:
+        return SourceError(f"{shown} is a link that leads back to itself")
+    return SourceError(f"cannot read {shown}: {error.strerror or error}")
+
+
+def _probably_meant(given: str, path: Path) -> str | None:
+    """A hint for a path that does not exist: a name like it, at the first part that is missing."""
+    if re.match(r"(?:www\.|[\w-]+(?:\.[\w-]+)+/)", given) and not path.parent.is_dir():
+        return f"an address begins with `https://`: {show_path('https://' + given)}"
+    if os.path.islink(path):
+        return f"it is a link to {show_path(os.readlink(path))}, which does not exist"
+    missing = path
+    try:
+        while not missing.parent.exists() and missing.parent != missing:
+            missing = missing.parent
+        name = similar_name(missing.name, os.listdir(missing.parent))
+    except (OSError, ValueError):
+        return None
+    return f"did you mean {show_path(missing.parent / name)}?" if name else None

@@ -1,0 +1,112 @@
+"""One thing to look at, and which files are media."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # frames imports numpy, which `smolvideo --help` must not wait for
+    from smolvideo.frames import MediaKind
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
+        ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg",
+        ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv",
+        ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+    }
+)  # fmt: skip
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".avif", ".bmp", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm",
+        ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
+
+UNFINISHED_SUFFIXES = frozenset(
+    {
+        ".aria2", ".crdownload", ".download", ".filepart", ".opdownload", ".part", ".partial",
+        ".temp", ".tmp", ".ytdl",
+    }
+)  # fmt: skip
+"""What browsers and downloaders call a file that is still growing."""
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """One thing to look at: a video, a picture, or a folder of pictures that belong together.
+
+    ``given`` is what the user typed, as it was. ``name`` is for people: a file name or the title of
+    a download, on one line, without control characters; it is never a path.
+    """
+
+    given: str
+    path: Path
+    kind: "MediaKind"
+    name: str
+    url: str | None = None
+
+
+def is_unfinished_or_hidden(name: str) -> bool:
+    """Files that a folder holds but nobody means: hidden ones, ``._`` twins of macOS, partial
+    downloads.
+
+    yt-dlp names the pieces of a running download ``x.mp4.part-Frag3``.
+    """
+    last_suffix = Path(name).suffix.lower()
+    return name.startswith(".") or last_suffix.split("-")[0] in UNFINISHED_SUFFIXES
+
+
+def kind_of_file(name: str, head: bytes) -> "MediaKind":
+    """Picture or video, by the first bytes (12 are enough) where they are known, else by the
+    suffix.
+
+    Everything that is not recognised as a picture counts as a video: the reader knows more
+    containers than any list here.
+    """
+    suffix = Path(name).suffix.lower()
+    if _starts_like_picture(head):
+        # A raw motion-JPEG stream begins like a single JPEG.
+        return "video" if suffix in (".mjpeg", ".mjpg") else "image"
+    return "image" if suffix in IMAGE_SUFFIXES and not _starts_like_video(head) else "video"
+
+
+def _starts_like_picture(head: bytes) -> bool:
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*"))
+        or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"))
+    )
+
+
+def _starts_like_video(head: bytes) -> bool:
+    return (
+        head[4:8] == b"ftyp"
+        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01"))  # Matroska and WebM, Flash
+        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+    )
+
+
+def what_else_it_is(head: bytes) -> str | None:
+    """Names a file that is surely no video or picture by its first bytes (some thousand are
+    best).
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script")):
+        return "a web page"
+    if start.startswith(b"%pdf-"):
+        return "a PDF document"
+    if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ", b"BZh")):
+        return "an archive"
+    return "a text" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith(b"YUV4MPEG2 "):  # raw video behind a line of text
+        return False
+    if any(byte < 0x20 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4 and error.reason == "unexpected end of data"
+    return bool(head)

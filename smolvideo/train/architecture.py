@@ -1,0 +1,137 @@
+"""nano's numbers, and the files that make it a SmolVLM checkpoint anyone can load."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from smolvideo.network import NetworkConfig, SmolVLM, TextConfig, VisionConfig
+from smolvideo.train.tokenizer import VOCABULARY_SIZE, special_id
+
+NANO = NetworkConfig(
+    vision=VisionConfig(
+        # Eight patches a side: a power of two, so that transformers' position buckets are exact.
+        image_size=96,
+        patch_size=12,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+    ),
+    text=TextConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        # 50 frames take about 560 tokens; the rest is for questions, history and longer samplings.
+        max_position_embeddings=2048,
+        rope_theta=10000.0,
+    ),
+    scale_factor=4,
+    tie_word_embeddings=True,
+)
+
+TURN_END = "<end_of_utterance>"
+CHAT_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'text' %}{{': '}}{% else %}{{':'}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+def config_json(network: NetworkConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """``config.json`` in the words of transformers' SmolVLM; the layout's key is our own."""
+    vision, text = network.vision, network.text
+    pad, begin, end = (
+        special_id(tokenizer, name) for name in ("<|im_end|>", "<|im_start|>", TURN_END)
+    )
+    return {
+        "architectures": ["SmolVLMForConditionalGeneration"],
+        "model_type": "smolvlm",
+        "smolvideo_layout": "nano",
+        "image_token_id": special_id(tokenizer, "<image>"),
+        "scale_factor": network.scale_factor,
+        "tie_word_embeddings": network.tie_word_embeddings,
+        "pad_token_id": pad,
+        "dtype": "bfloat16",
+        "vision_config": {
+            "model_type": "smolvlm_vision",
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "hidden_size": vision.hidden_size,
+            "intermediate_size": vision.intermediate_size,
+            "num_hidden_layers": vision.num_hidden_layers,
+            "num_attention_heads": vision.num_attention_heads,
+            "layer_norm_eps": vision.layer_norm_eps,
+            "hidden_act": "gelu_pytorch_tanh",
+        },
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": text.vocab_size,
+            "hidden_size": text.hidden_size,
+            "intermediate_size": text.intermediate_size,
+            "num_hidden_layers": text.num_hidden_layers,
+            "num_attention_heads": text.num_attention_heads,
+            "num_key_value_heads": text.num_key_value_heads,
+            "head_dim": text.head_dim,
+            "max_position_embeddings": text.max_position_embeddings,
+            "rope_theta": text.rope_theta,
+            "rms_norm_eps": text.rms_norm_eps,
+            "hidden_act": "silu",
+            "tie_word_embeddings": network.tie_word_embeddings,
+            "bos_token_id": begin,
+            "eos_token_id": end,
+            "pad_token_id": pad,
+        },
+    }
+
+
+def save_checkpoint(
+    folder: Path, model: SmolVLM, tokenizer: Tokenizer, facts: dict[str, Any]
+) -> None:
+    """Write the checkpoint: bfloat16 weights and the json files beside them.
+
+    ``facts`` is what ``training.json`` says of how the weights came about.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    network = model.config
+    config = config_json(network, tokenizer)
+    weights = {
+        name: tensor.detach().to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+        if not (name == "lm_head.weight" and network.tie_word_embeddings)
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ends = config["text_config"]
+    size = network.vision.image_size
+    _write_json(folder / "config.json", config)
+    _write_json(
+        folder / "generation_config.json",
+        {key: ends[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+    )
+    _write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "SmolVLMImageProcessor",
+            "do_image_splitting": False,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "max_image_size": {"longest_edge": size},
+            "size": {"longest_edge": size},
+        },
+    )
+    _write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
+    _write_json(folder / "training.json", facts)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

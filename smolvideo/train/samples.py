@@ -1,0 +1,159 @@
+"""The project's own sample videos: what each shows, how it is filmed, what can be asked about it.
+
+Every scene is held out of training (``Scene.held_out``), so that right answers about them are seen,
+not remembered. ``smolvideo train samples DIR`` draws them all again.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from smolvideo.train.world.questions import Question, ask_about
+from smolvideo.train.world.scene import Scene, Thing
+from smolvideo.train.world.video import Film, write_video
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample video and, where it has them, its subtitles (SubRip text)."""
+
+    name: str
+    scene: Scene
+    film: Film
+    subtitles: str | None = None
+
+
+def _still(shape: str, colour: str, x: float, y: float, radius: float) -> Thing:
+    return Thing(shape, colour, x, y, radius, x, y)
+
+
+def _first(thing: Thing, until: float) -> Thing:
+    return Thing(**{**vars(thing), "leaves": until})
+
+
+def _then(thing: Thing, since: float) -> Thing:
+    return Thing(**{**vars(thing), "enters": since})
+
+
+SAMPLES = (
+    Sample(
+        "circle_right",
+        Scene(
+            "brown",
+            (Thing("circle", "purple", 0.18, 0.5, 0.20, end_x=0.82, end_y=0.5),),
+            aspect=4 / 3,
+        ),
+        Film(320, 240, fps=15, seconds=6),
+    ),
+    Sample(
+        "cross_and_circle",
+        Scene(
+            "brown",
+            (
+                _still("cross", "green", 0.80, 0.31, 0.18),
+                _still("circle", "yellow", 0.29, 0.50, 0.20),
+            ),
+            aspect=16 / 9,
+        ),
+        Film(640, 360, fps=30, seconds=4),
+    ),
+    Sample(
+        "triangle_down",
+        Scene(
+            "grey",
+            (
+                _still("square", "purple", 0.72, 0.77, 0.20),
+                _still("star", "blue", 0.78, 0.22, 0.18),
+                Thing("triangle", "orange", 0.22, 0.20, 0.17, end_x=0.22, end_y=0.76),
+            ),
+            aspect=1.0,
+        ),
+        Film(480, 480, fps=24, seconds=8),
+    ),
+    Sample(
+        "square_then_circle",
+        Scene(
+            "grey",
+            (
+                _first(_still("square", "purple", 0.58, 0.41, 0.18), until=0.45),
+                _then(_still("circle", "orange", 0.42, 0.60, 0.20), since=0.45),
+            ),
+            aspect=16 / 9,
+        ),
+        Film(426, 240, fps=25, seconds=10),
+    ),
+    Sample(
+        "star_up_rotated",
+        Scene(
+            "black",
+            (Thing("star", "red", 0.47, 0.86, 0.19, end_x=0.47, end_y=0.14),),
+            aspect=9 / 16,
+        ),
+        Film(360, 640, fps=30, seconds=5, rotation=90),
+    ),
+    Sample(
+        "square_up_uneven_rate",
+        Scene(
+            "white",
+            (
+                _still("circle", "red", 0.78, 0.55, 0.18),
+                Thing("square", "yellow", 0.34, 0.78, 0.18, end_x=0.34, end_y=0.24),
+            ),
+            aspect=4 / 3,
+        ),
+        Film(640, 480, fps=20, seconds=7, variable_rate=True),
+    ),
+    Sample(
+        "triangle_then_cross_subtitled",
+        Scene(
+            "black",
+            (
+                _first(_still("triangle", "green", 0.38, 0.68, 0.19), until=0.55),
+                _then(_still("cross", "yellow", 0.70, 0.50, 0.19), since=0.55),
+            ),
+            aspect=16 / 9,
+        ),
+        Film(1280, 720, fps=30, seconds=9),
+        subtitles=(
+            "1\n00:00:00,500 --> 00:00:04,500\nA triangle waits in the dark.\n\n"
+            "2\n00:00:05,000 --> 00:00:08,500\n<i>Then a cross takes its turn.</i>\n"
+        ),
+    ),
+    Sample(
+        "three_still_portrait",
+        Scene(
+            "brown",
+            (
+                _still("cross", "blue", 0.30, 0.47, 0.18),
+                _still("circle", "red", 0.72, 0.22, 0.18),
+                _still("star", "green", 0.71, 0.76, 0.19),
+            ),
+            aspect=3 / 4,
+        ),
+        Film(240, 320, fps=12, seconds=3),
+    ),
+)
+
+QUESTION_SEED = 7
+
+
+def sample_questions(sample: Sample) -> list[Question]:
+    """What is asked about a sample, in the same wordings every time."""
+    return ask_about(sample.scene, Random(f"{QUESTION_SEED}/{sample.name}"))
+
+
+def write_samples(folder: Path) -> None:
+    """Draw every sample and its sidecar into ``folder``, and ``questions.jsonl`` about them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for sample in SAMPLES:
+        video = folder / f"{sample.name}.mp4"
+        write_video(sample.scene, sample.film, video)
+        if sample.subtitles is not None:
+            video.with_suffix(".srt").write_text(sample.subtitles, encoding="utf-8", newline="\n")
+        for question in sample_questions(sample):
+            asked = {"video": video.name, "type": question.type}
+            line = {**asked, "question": question.text, "answer": question.answer}
+            lines.append(json.dumps(line) + "\n")
+    (folder / "questions.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")

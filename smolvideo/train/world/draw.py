@@ -1,0 +1,122 @@
+"""Scenes as pictures: anti-aliased shapes from signed distances, at any size."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smolvideo.frames import Images
+from smolvideo.train.world.scene import Scene, Thing
+
+Floats = NDArray[np.float32]
+
+RGB = {
+    "red": (215, 35, 35),
+    "green": (40, 160, 60),
+    "blue": (40, 80, 215),
+    "yellow": (240, 215, 40),
+    "purple": (140, 50, 170),
+    "orange": (245, 135, 25),
+    "white": (240, 240, 240),
+    "grey": (128, 128, 128),
+    "black": (20, 20, 20),
+    "brown": (105, 70, 45),
+}
+TINT = 12
+"""How far, in grey levels per channel, a colour may be from the one that its name stands for."""
+
+
+def _star(points: int = 5, inner: float = 0.42) -> Floats:
+    angles = np.arange(2 * points) * np.pi / points - np.pi / 2
+    reach = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
+    return np.stack([reach * np.cos(angles), reach * np.sin(angles)], axis=1).astype(np.float32)
+
+
+_ARM = 0.33
+CORNERS: dict[str, Floats] = {
+    "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float32) * 0.85,
+    "triangle": np.array([(0, -1), (1, 0.8), (-1, 0.8)], np.float32),
+    "star": _star(),
+    "cross": np.array(
+        [(-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM),
+         (_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)],
+        np.float32,
+    ),
+}  # fmt: skip
+"""Corners of each shape in units of its radius, in order; the circle has none."""
+
+
+def signed_distance(shape: str, x: Floats, y: Floats) -> Floats:
+    """Distance to the shape's edge in units of its radius, negative inside.
+
+    Polygons: the nearest edge, and the even-odd rule for the sign.
+    """
+    if shape == "circle":
+        return np.hypot(x, y) - np.float32(1.0)
+    corners = CORNERS[shape]
+    nearest = np.full(x.shape, np.inf, np.float32)
+    inside = np.zeros(x.shape, bool)
+    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        ex, ey, px, py = bx - ax, by - ay, x - ax, y - ay
+        along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0, 1)
+        nearest = np.minimum(nearest, (px - along * ex) ** 2 + (py - along * ey) ** 2)
+        if ey:
+            inside ^= ((ay > y) != (by > y)) & (px < ex * py / ey)
+    return np.where(inside, -1, 1).astype(np.float32) * np.sqrt(nearest)
+
+
+def draw_frame(scene: Scene, share: float, width: int, height: int) -> Images:
+    """The scene at a share of its duration: uint8 RGB ``[height, width, 3]``.
+
+    ``width / height`` need not be the scene's aspect: then the picture is squeezed, as the direct
+    geometry squeezes a frame into the model's square.
+    """
+    image = np.empty((height, width, 3), np.float32)
+    image[:] = _colour(scene, 0, scene.background)
+    for place, thing in enumerate(scene.things):
+        centre = thing.centre_at(share)
+        if centre is not None:
+            _paint(image, thing, centre, scene.aspect, _colour(scene, place + 1, thing.colour))
+    return (image + 0.5).astype(np.uint8)
+
+
+def draw_moments(
+    scene: Scene, shares: list[float], width: int, height: int
+) -> tuple[Images, list[int]]:
+    """The different pictures among the shares, ``[U, H, W, 3]``, and which of them each share
+    shows.
+
+    What stands still is drawn once, however many frames show it.
+    """
+    moments = [tuple(thing.centre_at(share) for thing in scene.things) for share in shares]
+    first_share = {
+        moment: share for moment, share in reversed(list(zip(moments, shares, strict=True)))
+    }
+    order = {moment: place for place, moment in enumerate(first_share)}
+    pictures = [draw_frame(scene, share, width, height) for share in first_share.values()]
+    return np.stack(pictures), [order[moment] for moment in moments]
+
+
+def _colour(scene: Scene, place: int, name: str) -> Floats:
+    tint = np.array(scene.tint[3 * place : 3 * place + 3] or (0, 0, 0), np.float32)
+    return np.clip(np.array(RGB[name], np.float32) + TINT * tint, 0, 255)
+
+
+def _paint(
+    image: Floats, thing: Thing, centre: tuple[float, float], aspect: float, colour: Floats
+) -> None:
+    """Blend the thing into the image, one pixel of soft edge, touching only the pixels near it."""
+    height, width = image.shape[:2]
+    # Pixels per radius along each axis: the radius is a share of the short side of the true frame.
+    per_x = thing.radius * width / max(aspect, 1.0)
+    per_y = thing.radius * height * min(aspect, 1.0)
+    middle_x, middle_y = centre[0] * width, centre[1] * height
+    left, right = int(max(middle_x - per_x - 2, 0)), int(min(middle_x + per_x + 3, width))
+    top, bottom = int(max(middle_y - per_y - 2, 0)), int(min(middle_y + per_y + 3, height))
+    if left >= right or top >= bottom:
+        return
+    x = (np.arange(left, right, dtype=np.float32) + 0.5 - middle_x) / per_x
+    y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - middle_y) / per_y
+    grid_x, grid_y = np.meshgrid(x, y)
+    distance = signed_distance(thing.shape, grid_x, grid_y) * np.sqrt(per_x * per_y)
+    cover = np.clip(0.5 - distance, 0, 1)[..., None].astype(np.float32)
+    region = image[top:bottom, left:right]
+    region += cover * (colour - region)

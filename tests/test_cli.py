@@ -1,0 +1,375 @@
+"""The command line as a whole: help, words for options, telling sources from the question."""
+
+import errno
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import smolvideo
+from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli
+from smolvideo.cli.options import FIELD_OF_FLAG, FILMSTRIPS, read_sampling
+from smolvideo.cli.question import tell_apart
+from smolvideo.cli.sections import SizeType
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.prompt import PromptOptions
+from smolvideo.sampling import FrameSampling, Share
+from smolvideo.show.filmstrip import FilmstripChoice
+from smolvideo.source import DownloadOptions
+
+
+def run(*words: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, list(words), input=stdin)
+
+
+def command_named(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
+
+
+def options_of(name: str) -> dict[str, click.Option]:
+    """The options of a command by their long flag, without the dashes."""
+    return {
+        next(flag for flag in option.opts if flag.startswith("--"))[2:]: option
+        for option in command_named(name).params
+        if isinstance(option, click.Option)
+    }
+
+
+# ------------------------------------------------------------------ help
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"smolvideo, version {smolvideo.__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_line_in_the_help_is_that_of_the_command(name: str) -> None:
+    command = command_named(name)
+    assert command.name == name
+    assert command.help is not None
+    assert command.help.splitlines()[0] == COMMANDS[name][1]
+    assert COMMANDS[name][1] in run("--help").stdout
+
+
+@pytest.mark.parametrize("name", ["ask", "frames"])
+def test_help_gives_the_default_of_every_option(name: str) -> None:
+    context = click.Context(command_named(name))
+    for flag, option in options_of(name).items():
+        if option.is_flag and not option.secondary_opts:
+            continue  # off unless given: that is what a flag is
+        record = option.get_help_record(context)
+        assert record is not None
+        assert "default: " in record[1], f"--{flag} does not say its default"
+
+
+def test_help_is_in_sections() -> None:
+    text = run("ask", "--help").stdout
+    headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
+    assert headings == [
+        "Question", "Model", "Frames", "Prompt", "Answer", "Download", "Output", "Terminal", "Other",
+    ]  # fmt: skip
+
+
+def test_nothing_but_help_without_a_command() -> None:
+    done = run()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Commands:" in done.stderr
+
+
+# ------------------------------------------------------------------ one word from flag to field
+
+
+@pytest.mark.parametrize(
+    ("owner", "not_options"),
+    [
+        (FrameSampling, {"reduce_to_fit"}),
+        (GenerationOptions, set()),
+        (PromptOptions, set()),
+        (DownloadOptions, None),
+    ],
+)
+def test_options_are_the_fields_of_the_dataclasses(
+    owner: type, not_options: set[str] | None
+) -> None:
+    options = options_of("ask")
+    flag_of_field = {field: flag for flag, field in FIELD_OF_FLAG.items()}
+    for field in fields(owner):  # type: ignore[arg-type]
+        flag = flag_of_field.get(field.name, field.name).replace("_", "-")
+        if not_options is None and flag not in options:
+            continue  # what only the Python interface sets
+        if not_options and field.name in not_options:
+            assert flag not in options
+            continue
+        shown = options[flag].get_default(click.Context(command_named("ask")), call=True)
+        assert (shown or None) == (field.default or None), f"--{flag}"
+
+
+def test_download_options_of_the_issue_are_there() -> None:
+    assert {"cookies", "cookies-from-browser", "max-filesize", "max-height"} <= {*options_of("ask")}
+
+
+def test_filmstrip_choices_are_those_of_the_filmstrip() -> None:
+    assert FilmstripChoice.__args__ == FILMSTRIPS  # type: ignore[attr-defined]
+
+
+def sampling_for(*words: str) -> FrameSampling:
+    command = command_named("ask")
+    with command.make_context("ask", [*words, "a.mp4", "What?"]) as context:
+        return read_sampling(context)
+
+
+def test_frames_asked_for_explicitly_are_never_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sampling_for() == FrameSampling()
+    assert sampling_for("--max-frames", "50") == FrameSampling(reduce_to_fit=False)
+
+
+def test_times_of_the_window() -> None:
+    window = sampling_for("--start", "1:30", "--end", "50%")
+    assert (window.start_seconds, window.end_seconds) == (90.0, Share(0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("500M", 500_000_000),
+        ("1.5g", 1_500_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("10 kB", 10_000),
+        ("1000000", 1_000_000),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert SizeType().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-5M", "0", "5X", "nan", "inf", "1e400", "5MM"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        SizeType().convert(text, None, None)
+
+
+# ------------------------------------------------------------------ sources and question
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mp4", "what"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("c.mp4\n")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+def test_last_word_is_the_question() -> None:
+    typed = tell_apart(["a.mp4", "b.mp4", " What? "], question=None, source_list=None)
+    assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "What?")
+
+
+@pytest.mark.usefixtures("here")
+def test_question_apart_leaves_all_words_to_the_sources() -> None:
+    typed = tell_apart(["a.mp4", "b.mp4"], question="what", source_list=None)
+    assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "what")
+
+
+@pytest.mark.usefixtures("here")
+def test_sources_of_a_list_come_last() -> None:
+    assert tell_apart(["What?"], question=None, source_list=Path("list.txt")).sources == ("c.mp4",)
+    typed = tell_apart(["a.mp4", "What?"], question=None, source_list=Path("list.txt"))
+    assert typed.sources == ("a.mp4", "c.mp4")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "no question"),
+        (["a.mp4"], "no question: `a.mp4` is a source"),
+        (["a.mp4", "b.mp4"], "no question: `b.mp4` is a source"),
+        (["a.mp4", "missing.MKV"], "no question: `missing.MKV` is a source"),
+        (["a.mp4", "https://example.org/watch?v=1"], "no question: "),
+        (["What?"], "no video to ask `What?` about"),
+        (["-"], "no video to ask"),
+    ],
+)
+def test_words_that_are_not_enough(words: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)) as caught:
+        tell_apart(words, question=None, source_list=None)
+    assert caught.value.hint
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("question", ["Is it https://example.org ?", "Is this a.mp4", "x" * 5000])
+def test_questions_that_look_a_little_like_sources(question: str) -> None:
+    assert tell_apart(["a.mp4", question], question=None, source_list=None).question == question
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("question", ["", " \t\n"])
+def test_question_without_text(question: str) -> None:
+    with pytest.raises(PromptError, match="no text"):
+        tell_apart(["a.mp4", question], question=None, source_list=None)
+
+
+@pytest.mark.usefixtures("here")
+def test_stdin_serves_one_purpose() -> None:
+    with pytest.raises(UsageError, match="both come from stdin"):
+        tell_apart(["-"], question=None, source_list=Path("-"))
+
+
+@pytest.mark.usefixtures("here")
+def test_list_without_sources() -> None:
+    Path("empty.txt").write_text("# nothing\n")
+    with pytest.raises(SourceError):
+        tell_apart(["What?"], question=None, source_list=Path("empty.txt"))
+
+
+# ------------------------------------------------------------------ the one place for errors
+
+
+def failing_with(error: BaseException) -> click.Command:
+    @click.command()
+    def frames() -> None:
+        raise error
+
+    return frames
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """``smolvideo frames`` replaced by a command that raises."""
+
+    def replace(error: BaseException) -> None:
+        monkeypatch.setattr("smolvideo.cli.frames.frames", failing_with(error))
+
+    return replace
+
+
+def test_error_is_a_line_and_a_hint(failing) -> None:  # type: ignore[no-untyped-def]
+    failing(SourceError("no such file: `a\x1b[2Jb`", hint="look\nbeside it"))
+    done = run("frames")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == "Error: no such file: `a\\x1b[2Jb`\nhint: look beside it\n"
+
+
+def test_unexpected_error_is_one_line(failing) -> None:  # type: ignore[no-untyped-def]
+    failing(KeyError("x\ny"))
+    done = run("frames")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: unexpected error: KeyError: ")
+    assert "`--debug`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--debug", "frames"), ("frames",)])
+def test_debug_adds_the_traceback(failing, monkeypatch, words) -> None:  # type: ignore[no-untyped-def]
+    if "--debug" not in words:
+        monkeypatch.setenv("SMOLVIDEO_DEBUG", "1")
+    failing(SourceError("gone"))
+    done = run(*words)
+    assert done.exit_code == 3
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.endswith("Error: gone\n")
+
+
+def test_debug_does_not_outlive_its_run(failing) -> None:  # type: ignore[no-untyped-def]
+    failing(SourceError("gone"))
+    run("--debug", "frames")
+    assert "Traceback" not in run("frames").stderr
+
+
+def test_debug_works_after_the_command() -> None:
+    done = run("ask", "nowhere.mp4", "What?", "--debug")
+    assert "Traceback" in done.stderr
+    assert done.exit_code == 3
+
+
+def test_interruption_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
+    failing(KeyboardInterrupt())
+    done = run("frames")
+    assert (done.exit_code, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+def test_closed_pipe_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
+    failing(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+    done = run("frames")
+    assert (done.exit_code, done.stdout, done.stderr) == (EXIT_PIPE_CLOSED, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (("frmes",), "no such command: `frmes`", "did you mean `smolvideo frames`?"),
+        (("zzz\x1b",), "no such command: `zzz\\x1b`", "see `smolvideo --help`"),
+        (("ask", "--max-frames", "x"), "Invalid value for '--max-frames'", "see `smolvideo ask"),
+        (("ask", "--start", "1:99"), "`1:99` is no time", "see `smolvideo ask --help`"),
+        (("ask", "--nonsense"), "No such option", "see `smolvideo ask --help`"),
+    ],
+)
+def test_usage_errors_look_like_the_others(words: tuple[str, ...], error: str, hint: str) -> None:
+    done = run(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("Error: ")
+    assert error in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--seed", "3"), "`--seed` has no effect"),
+        (("--top-p", "0.9"), "`--top-p` has no effect"),
+        (("--fps", "2", "--strategy", "v1"), "cannot be combined with fps"),
+        (("--max-height", "360"), "`--max-height` is for downloads"),
+        (("--cookies-from-browser", "firefox"), "`--cookies-from-browser` is for downloads"),
+        (("--overwrite",), "`--overwrite` has no effect"),
+        (("--quiet", "--verbose"), "contradict"),
+        (("--filmstrip", "blocks", "--quiet"), "contradict"),
+        (("--filmstrip", "kitty", "--no-filmstrip"), "contradict"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_options_that_cannot_be_honoured(words: tuple[str, ...], says: str) -> None:
+    done = run("ask", "a.mp4", "What?", *words)
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("completion", shell)
+    assert done.exit_code == 0
+    assert "_SMOLVIDEO_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("smolvideo as", "ask"),
+        ("smolvideo ask --max-f", "--max-frames"),
+        ("smolvideo ask -m na", "nano"),
+    ],
+)
+def test_completion_knows_commands_options_and_models(typed: str, offered: str) -> None:
+    words = typed.split()
+    done = CliRunner().invoke(
+        cli,
+        env={
+            "_SMOLVIDEO_COMPLETE": "bash_complete",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        prog_name="smolvideo",
+    )
+    assert offered in [line.partition(",")[2] for line in done.stdout.splitlines()]

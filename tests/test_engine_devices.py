@@ -1,0 +1,154 @@
+"""Devices, dtypes, threads: what this machine has, and errors for what it has not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from smolvideo.engines import devices
+from smolvideo.engines.failures import device_failures
+from smolvideo.errors import ModelError, UsageError
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+BIG = 250_000_000
+
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cuda:", "", "mps:1", "meta"])
+def test_unknown_device(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device"):
+        devices.choose_device(name)
+
+
+@needs_no_gpu
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_absent_gpu(name: str) -> None:
+    with pytest.raises(ModelError, match="no usable `cuda`") as caught:
+        devices.choose_device(name)
+    assert "--device cpu" in str(caught.value.hint)
+
+
+@needs_no_gpu
+def test_auto_without_a_gpu() -> None:
+    assert devices.choose_device("auto").type in ("cpu", "mps")
+    assert devices.choose_device("cpu") == CPU
+
+
+def test_a_gpu_that_does_not_compute_is_passed_over_or_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_is_present", lambda kind: kind == "cuda")
+    monkeypatch.setattr(devices, "_why_not", lambda device: "no kernel image is available")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices.choose_device("auto") == CPU
+    with pytest.raises(ModelError, match="does not compute: no kernel image"):
+        devices.choose_device("cuda")
+    with pytest.raises(ModelError, match="the last GPU is `cuda:0`"):
+        devices.choose_device("cuda:1")
+
+
+def test_the_question_whether_it_computes_is_a_real_product() -> None:
+    assert devices._why_not(CPU) is None
+    assert devices._why_not(torch.device("meta")) is not None
+
+
+@pytest.mark.parametrize(
+    ("device", "cpu_bf16", "cuda_bf16", "expected"),
+    [
+        (CPU, True, False, torch.bfloat16),
+        (CPU, False, False, torch.float32),
+        (CUDA, False, True, torch.bfloat16),
+        (CUDA, True, False, torch.float16),
+        (MPS, True, True, torch.float16),
+    ],
+)
+def test_auto_dtype(
+    device: torch.device,
+    cpu_bf16: bool,
+    cuda_bf16: bool,
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: cpu_bf16)
+    monkeypatch.setattr(devices, "_cuda_has_bf16", lambda device: cuda_bf16)
+    assert devices.choose_dtype(device, BIG) is expected
+    assert devices.choose_dtype(device, 5_000_000) is torch.float32
+
+
+def test_explicit_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert devices.choose_dtype(CPU, BIG, "fp32") is torch.float32
+    assert devices.choose_dtype(CPU, 1, "bfloat16") is torch.bfloat16
+    with pytest.raises(UsageError, match="unknown dtype `int4`"):
+        devices.choose_dtype(CPU, BIG, "int4")
+    monkeypatch.setattr(devices, "_cuda_has_bf16", lambda device: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ModelError, match="`Tesla T4` has no bfloat16"):
+        devices.choose_dtype(CUDA, BIG, "bf16")
+
+
+def test_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if hasattr(devices.os, "sched_getaffinity"):
+        monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {3})
+        assert devices.usable_cores() == 1
+    quota = tmp_path / "cpu.max"
+    assert devices._quota_cores(quota) is None
+    quota.write_text("max 100000\n")
+    assert devices._quota_cores(quota) is None
+    quota.write_text("250000 100000\n")
+    assert devices._quota_cores(quota) == 2
+    quota.write_text("10000 100000\n")
+    assert devices._quota_cores(quota) == 1
+
+
+def test_threads_follow_the_cores_unless_the_person_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    devices.use_usable_cores()
+    assert asked == []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    devices.use_usable_cores()
+    assert asked == [7]
+
+
+def test_peak_memory_is_the_process_s() -> None:
+    assert devices.peak_memory_bytes(CPU) > 50_000_000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+        ),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_do(error: BaseException) -> None:
+    with (
+        pytest.raises(ModelError, match="`cuda:0` ran out of memory while reading") as caught,
+        device_failures("cuda:0", "reading"),
+    ):
+        raise error
+    assert "--max-frames" in str(caught.value.hint)
+    assert "--device cpu" in str(caught.value.hint)
+    assert caught.value.__cause__ is error
+
+
+def test_real_cpu_allocator() -> None:
+    with (
+        pytest.raises(ModelError, match="ran out of memory") as caught,
+        device_failures("cpu", "encoding"),
+    ):
+        torch.empty(2**50, dtype=torch.uint8)
+    assert "--device cpu" not in str(caught.value.hint)
+
+
+def test_other_failures_are_one_line() -> None:
+    told = r"^`cuda:0` failed while answering: CUDA error: bad$"
+    with pytest.raises(ModelError, match=told), device_failures("cuda:0", "answering"):
+        raise RuntimeError("CUDA error: bad\nCUDA kernel errors might be …")

@@ -1,0 +1,99 @@
+"""Choosing tokens, compared with the logits processors of transformers."""
+
+import pytest
+import torch
+from transformers.generation.logits_process import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from smolvideo.engines import GenerationOptions
+from smolvideo.engines.next_token import NextToken
+from smolvideo.errors import UsageError
+
+
+def scores(seed: int = 0, vocabulary: int = 50) -> torch.Tensor:
+    return torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+@pytest.mark.parametrize("prompt_ids", [(), (3, 7, 7, 12)])
+def test_greedy_takes_the_likeliest(prompt_ids: tuple[int, ...]) -> None:
+    assert NextToken(GenerationOptions(), prompt_ids).choose(scores()) == int(scores().argmax())
+
+
+def test_repetition_penalty_is_that_of_transformers() -> None:
+    processor = RepetitionPenaltyLogitsProcessor(penalty=1.7)
+    chooser = NextToken(GenerationOptions(repetition_penalty=1.7), (3, 7))
+    seen, chosen = [3, 7], []
+    for step in range(30):
+        expected = processor(torch.tensor([seen]), scores(step % 3)[None].clone())
+        token_id = chooser.choose(scores(step % 3))
+        assert token_id == int(expected.argmax())
+        seen.append(token_id)
+        chosen.append(token_id)
+    assert len(set(chosen)) > 3, "without the penalty there would be three different tokens"
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.9), (2.0, 0.5), (0.3, 0.2)])
+def test_drawn_tokens_follow_the_distribution_of_transformers(
+    temperature: float, top_p: float
+) -> None:
+    logits = scores(5, vocabulary=12)
+    warped = TemperatureLogitsWarper(temperature)(torch.tensor([[]]), logits[None])
+    expected = TopPLogitsWarper(top_p)(torch.tensor([[]]), warped).softmax(-1)[0]
+    chooser = NextToken(GenerationOptions(temperature=temperature, top_p=top_p, seed=1), ())
+    draws = torch.bincount(
+        torch.tensor([chooser.choose(logits) for _ in range(3000)]), minlength=12
+    )
+    assert bool((draws[expected == 0] == 0).all())
+    assert (draws / 3000 - expected).abs().max() < 0.03
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
+    def drawn(seed: int | None) -> list[int]:
+        chooser = NextToken(GenerationOptions(temperature=1.5, seed=seed), ())
+        return [chooser.choose(scores(step)) for step in range(30)]
+
+    assert drawn(4) == drawn(4)
+    assert drawn(4) != drawn(5)
+    assert drawn(None) != drawn(None)
+
+
+def test_drawing_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    NextToken(GenerationOptions(temperature=1.0), ()).choose(scores())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_tiny_temperature_is_greedy() -> None:
+    chooser = NextToken(GenerationOptions(temperature=1e-300, seed=0), ())
+    assert chooser.choose(scores()) == int(scores().argmax())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"repetition_penalty": 0.0},
+        {"seed": -1},
+        {"stop": ("",)},
+    ],
+)
+def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=name.split("_")[0]):
+        GenerationOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_seed_is_drawn_only_where_it_matters() -> None:
+    assert GenerationOptions().with_seed().seed is None
+    assert GenerationOptions(temperature=1.0, seed=3).with_seed().seed == 3
+    drawn = GenerationOptions(temperature=1.0).with_seed()
+    assert drawn.seed is not None
+    assert drawn.with_seed() == drawn

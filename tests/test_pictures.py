@@ -1,0 +1,100 @@
+"""Still pictures, animations, and folders of frames."""
+
+from pathlib import Path
+
+import clipmaker
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolvideo.errors import ReaderError
+from smolvideo.readers import open_video
+from smolvideo.readers.pictures import natural_key
+
+
+def test_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(clipmaker.numbered_image(77)).save(path)
+    with open_video(path, kind="image") as picture:
+        assert picture.metadata.kind == "image"
+        assert picture.frame_times() == [0.0]
+        (frame,) = picture.frames_at([0.0])
+    assert clipmaker.number_of(frame.image) == 77
+
+
+def test_exif_orientation_and_alpha(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show
+    turned = tmp_path / "turned.jpg"
+    Image.fromarray(clipmaker.numbered_image(5)).save(turned, exif=exif, quality=95)
+    with open_video(turned, kind="image") as picture:
+        assert (picture.metadata.width, picture.metadata.height) == (96, 128)
+        (frame,) = picture.frames_at([0.0])
+    assert clipmaker.number_of(np.rot90(frame.image)) == 5
+
+    clear = tmp_path / "clear.png"
+    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(clear)
+    with open_video(clear, kind="image") as picture:
+        (frame,) = picture.frames_at([0.0])
+    assert (frame.image == 255).all()
+
+
+def test_deep_grey(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16)).save(path)
+    with open_video(path, kind="image") as picture:
+        (frame,) = picture.frames_at([0.0])
+    assert (frame.image == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("gif", "video"), ("gif", "image"), ("webp", "video"), ("webp", "image")]
+)
+def test_animations_are_videos(suffix: str, kind: str, tmp_path: Path) -> None:
+    pages = [Image.fromarray(clipmaker.numbered_image(number)) for number in range(4)]
+    path = tmp_path / f"a.{suffix}"
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=[100, 300, 100, 200])
+    with open_video(path, kind=kind) as video:  # type: ignore[arg-type]
+        assert video.metadata.kind == "video"
+        assert video.frame_times() == pytest.approx([0.0, 0.1, 0.4, 0.5])
+        numbers = [clipmaker.number_of(f.image) for f in video.frames_at([0.05, 0.39, 0.45, 9.0])]
+    assert numbers == [0, 1, 2, 3]
+
+
+def test_folder_of_frames(tmp_path: Path) -> None:
+    for number in (10, 9, 2, 1):
+        Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"frame{number}.png")
+    wide = Image.fromarray(clipmaker.numbered_image(11)).resize((256, 96))
+    wide.save(tmp_path / "frame11.png")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with open_video(tmp_path, kind="frames") as frames:
+        assert frames.metadata.kind == "frames"
+        assert frames.frame_times() == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert frames.metadata.duration_seconds == 5.0
+        images = [frame.image for frame in frames.frames_at(frames.frame_times())]
+    assert [clipmaker.number_of(image) for image in images[:4]] == [1, 2, 9, 10]
+    assert images[4].shape == images[0].shape
+    assert images[4][:20].max() == 0, "a wider picture is letterboxed"
+
+
+def test_damaged_picture_in_a_folder_is_left_out(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"not a picture")
+    with open_video(tmp_path, kind="frames") as frames:
+        found = [frame.pts_seconds for frame in frames.frames_at([0.0, 1.0, 2.0])]
+    assert found == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["image", "frames"])
+def test_no_picture(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.mkdir() if kind == "frames" else path.write_bytes(b"text")
+    with pytest.raises(ReaderError, match="empty"):
+        open_video(path, kind=kind)  # type: ignore[arg-type]
+
+
+def test_natural_order() -> None:
+    names = ["f10b2", "f2", "F1", "10", "9", "f10b10", "a"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "F1", "f2", "f10b2", "f10b10"]

@@ -1,0 +1,253 @@
+"""Records: nothing lost, nothing foreign touched, no file half written."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolvideo.errors import RecordError
+from smolvideo.records import (
+    AnswerRecord,
+    RecordWriter,
+    SourceRecord,
+    content_hash,
+    read_records,
+    write_output,
+)
+
+SOURCE = SourceRecord("clips/a b.mp4", "a b.mp4", "video", "ab" * 32, None, (0.0, 1.5), "official")
+RECORD = AnswerRecord(
+    question="What is it?",
+    sources=(SOURCE,),
+    text="A dog 🐶\nand a \u2028 cat",
+    stop_reason="end",
+    settings={"max_frames": 50, "start_seconds": "50%", "stop": []},
+    layout="smolvlm2",
+    model="nano",
+    tokens={"prompt": 400, "answer": 5, "context": 2048},
+    seconds={"decode": 0.1},
+    notices=("42 of 50 frames are used",),
+)
+ERROR = replace(RECORD, text=None, stop_reason=None, error="no such file: `x`", hint="look again")
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with RecordWriter(path) as writer:
+        writer.write(RECORD)
+        writer.write(ERROR)
+        assert read_records(path) == [RECORD, ERROR], "written means on disk, not when closed"
+    assert len(path.read_bytes().split(b"\n")) == 3
+    assert json.loads(path.read_text().splitlines()[0])["record"] == "smolvideo.answer/1"
+
+
+@given(st.text(), st.text(), st.floats(allow_nan=False, allow_infinity=False))
+def test_any_text_is_one_line(question: str, text: str, time: float) -> None:
+    clean = [part.encode("utf-8", "replace").decode() for part in (question, text)]
+    source = replace(SOURCE, frame_times=(time,))
+    record = AnswerRecord(clean[0], (source,), text=clean[1])
+    line = record.to_json()
+    assert "\n" not in line
+    assert AnswerRecord.from_json(line.encode()) == record
+
+
+def test_a_name_that_is_no_utf8_can_be_recorded(tmp_path: Path) -> None:
+    record = replace(RECORD, sources=(replace(SOURCE, given="\udcff.mp4"),))
+    with RecordWriter(tmp_path / "r.jsonl") as writer:
+        writer.write(record)
+    assert read_records(tmp_path / "r.jsonl") == [record]
+
+
+def test_text_or_error_never_both_never_none() -> None:
+    for wrong in ({}, {"text": "a", "error": "b"}, {"text": "a", "hint": "b"}):
+        with pytest.raises(ValueError, match="record"):
+            AnswerRecord("q", (), **wrong)  # type: ignore[arg-type]
+    assert AnswerRecord("q", (), text="").text == ""
+
+
+def test_numbers_that_json_lacks_are_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(RECORD, seconds={"decode": float("inf")}).to_json()
+
+
+def test_later_versions_may_add_keys() -> None:
+    content = json.loads(RECORD.to_json()) | {"record": "smolvideo.answer/2", "mood": "good"}
+    content["sources"][0]["codec"] = "h264"
+    assert AnswerRecord.from_json(json.dumps(content)) == RECORD
+
+
+def test_every_cut_of_the_last_line_is_survived(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    whole = (RECORD.to_json() + "\n" + ERROR.to_json() + "\n").encode()
+    first = len(RECORD.to_json().encode()) + 1
+    for end in [*range(0, 40), first - 1, first, first + 1, first + 30, len(whole) - 1, len(whole)]:
+        path.write_bytes(whole[:end])
+        kept = [RECORD] * (end >= first - 1) + [ERROR] * (end >= len(whole) - 1)
+        assert read_records(path) == kept
+        with RecordWriter(path) as writer:
+            writer.write(RECORD)
+        assert read_records(path) == [*kept, RECORD], f"cut after {end} bytes"
+        assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_long_half_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    long = replace(RECORD, text="x" * 300_000).to_json()
+    path.write_text(RECORD.to_json() + "\n" + long[:-10])
+    with RecordWriter(path) as writer:
+        writer.write(ERROR)
+    assert read_records(path) == [RECORD, ERROR]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\n",
+        b"{}\n",
+        b'{"record": "other"}\n',
+        b"\x00\x01\x02",
+        b"\n",
+        b'{"a": 1}',
+        b'{"record": "smolvideo.answer/1"}\n',
+    ],
+)
+def test_foreign_files_are_not_touched(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="does not hold records"):
+        RecordWriter(path)
+    assert path.read_bytes() == content
+    if content.strip():
+        with pytest.raises(RecordError, match="does not hold records"):
+            read_records(path)
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(RECORD.to_json() + "\n" + ERROR.to_json()[:50] + "\n" + RECORD.to_json() + "\n")
+    with pytest.raises(RecordError, match="line 2"):
+        read_records(path)
+
+
+def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="cannot read"):
+        read_records(tmp_path / "none.jsonl")
+    with pytest.raises(RecordError, match="cannot write") as caught:
+        RecordWriter(tmp_path / "no" / "folder.jsonl")
+    assert "mkdir" in str(caught.value.hint)
+    with pytest.raises(RecordError):
+        RecordWriter(tmp_path)
+
+
+def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    if os.access(locked, os.W_OK):  # permissions do not bind root, but /proc takes no files of his
+        locked = Path("/proc")
+    with pytest.raises(RecordError, match="cannot write"):
+        RecordWriter(locked / "r.jsonl")
+    with pytest.raises(RecordError, match="cannot write"):
+        write_output(locked / "a.txt", "text")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk() -> None:
+    with pytest.raises(RecordError, match="No space left"):
+        write_output(Path("/dev/full"), "text")
+
+
+FULL_IN_THE_MIDDLE = """
+import resource, signal, sys
+from pathlib import Path
+from smolvideo.errors import RecordError
+from smolvideo.records import AnswerRecord, RecordWriter, read_records, write_output
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path(sys.argv[1])
+writer = RecordWriter(folder / "r.jsonl")
+writer.write(AnswerRecord("q", (), text="short"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+for write in (
+    lambda: writer.write(AnswerRecord("q", (), text="long" * 1000)),
+    lambda: write_output(folder / "out.txt", "new" * 1000, overwrite=True),
+):
+    try:
+        write()
+    except RecordError as error:
+        print(error)
+print(len(read_records(folder / "r.jsonl")), len((folder / "r.jsonl").read_bytes().splitlines()))
+"""
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_IN_THE_MIDDLE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("cannot write")
+    assert lines[1].startswith("cannot write")
+    assert lines[2] == "1 1"
+    assert (tmp_path / "out.txt").read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.txt", "r.jsonl"]
+
+
+def test_content_hashes(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert content_hash(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(b"one")
+    (folder / "2.png").write_bytes(b"two")
+    before = content_hash(folder)
+    (folder / ".DS_Store").write_bytes(b"noise")
+    assert content_hash(folder) == before
+    (folder / "1.png").rename(folder / "3.png")
+    assert content_hash(folder) != before
+    with pytest.raises(RecordError, match="cannot read"):
+        content_hash(tmp_path / "none")
+
+
+def test_output_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_output(path, "one\n")
+    with pytest.raises(RecordError, match="exists already") as caught:
+        write_output(path, "two")
+    assert caught.value.hint == "replace it with `--overwrite`"
+    assert path.read_bytes() == b"one\n"
+    write_output(path, "zwei 二\r\n", overwrite=True)
+    assert path.read_bytes() == "zwei 二\r\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_output_keeps_links_and_modes(tmp_path: Path) -> None:
+    real = tmp_path / "real.txt"
+    real.write_text("old")
+    real.chmod(0o640)
+    link = tmp_path / "link.txt"
+    link.symlink_to(real)
+    write_output(link, "new", overwrite=True)
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_output_to_a_device_or_a_folder(tmp_path: Path) -> None:
+    write_output(Path(os.devnull), "gone")
+    assert not Path(os.devnull).is_file()
+    with pytest.raises(RecordError, match="is a folder"):
+        write_output(tmp_path, "text", overwrite=True)
+    with pytest.raises(RecordError, match="cannot write"):
+        write_output(tmp_path / "no" / "a.txt", "text")
+    assert list(tmp_path.iterdir()) == []

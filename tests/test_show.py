@@ -1,0 +1,284 @@
+"""What is shown, as text: quantities, tables, notices, the answer and its footer."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.show.answer import footer, show_footer, stream_answer
+from smolvideo.show.console import PIPE_WIDTH, Screen, open_screen
+from smolvideo.show.stages import format_amount
+from smolvideo.show.tables import show_facts, show_table
+from smolvideo.show.text import (
+    format_bytes,
+    format_clock,
+    format_count,
+    format_seconds,
+    visible,
+)
+
+USAGE = Usage(
+    prompt_tokens=600,
+    answer_tokens=12,
+    context_tokens=2048,
+    frames=8,
+    seconds={"answer": 0.275},
+    peak_memory_bytes=812_000_000,
+)
+
+
+def screen_of(width: int = 80, *, terminal: bool = False, **how: bool) -> Screen:
+    """A screen whose two streams can be read afterwards."""
+    out, err = (
+        Console(
+            file=io.StringIO(), width=width, force_terminal=terminal, highlight=False, markup=False
+        )
+        for _ in range(2)
+    )
+    return Screen(out, err, **how)
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def stream_of(*pieces: str) -> AnswerStream:
+    return AnswerStream(iter(pieces), lambda text: Answer(text, "end", USAGE))
+
+
+# ------------------------------------------------------------------ text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202egpj.exe", r"a\u202egpj.exe"),
+        ("line\u2028break", r"line\u2028break"),
+        ("\ud83d", r"\ud83d"),
+        ("naïve 漢字 \U0001f468\u200d\U0001f469", "naïve 漢字 \U0001f468\u200d\U0001f469"),
+    ],
+)
+def test_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(st.text())
+def test_visible_leaves_nothing_that_acts(text: str) -> None:
+    shown = visible(text, keep="\n")
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
+    shown.encode("utf-8")  # no half of a surrogate pair is left
+    assert visible(shown, keep="\n") == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock", "with_tenths"),
+    [
+        (0, "0:00", "0:00.0"),
+        (3.49, "0:03", "0:03.4"),
+        (59.999, "0:59", "0:59.9"),
+        (0.3, "0:00", "0:00.3"),
+        (75.0, "1:15", "1:15.0"),
+        (3723.5, "1:02:03", "1:02:03.5"),
+        (-1, "0:00", "0:00.0"),
+    ],
+)
+def test_clock(seconds: float, clock: str, with_tenths: str) -> None:
+    assert format_clock(seconds) == clock
+    assert format_clock(seconds, tenths=True) == with_tenths
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.004, "0.00 s"),
+        (0.3, "0.3 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (3700, "1 h 01 min"),
+    ],
+)
+def test_seconds(seconds: float, shown: str) -> None:
+    assert format_seconds(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (812_000_000, "812 MB"),
+        (4_493_569_760, "4.5 GB"),
+        (99_600, "100 kB"),
+        (999_600, "1.0 MB"),
+    ],
+)
+def test_bytes(count: int, shown: str) -> None:
+    assert format_bytes(count) == shown
+
+
+def test_count() -> None:
+    assert format_count(1, "frame") == "1 frame"
+    assert format_count(8, "frame") == "8 frames"
+    assert format_count(2, "entry", "entries") == "2 entries"
+
+
+@pytest.mark.parametrize(
+    ("stage", "done", "total", "shown"),
+    [
+        ("decode", 12, 50, "12/50 frames"),
+        ("download", 3_400_000, 1_000_000_000, "3.4 MB of 1.0 GB"),
+        ("download", 0, None, ""),
+        ("load", 0, None, ""),
+        ("answer", 7, None, "7 tokens"),
+    ],
+)
+def test_amount_of_a_stage(stage, done, total, shown) -> None:  # type: ignore[no-untyped-def]
+    assert format_amount(stage, done, total) == shown
+
+
+# ------------------------------------------------------------------ tables
+
+COLUMNS = ["name", "size", "what"]
+ROWS = [["nano", "9", "small"], ["large", "1,000", "漢字"]]
+
+
+def test_table_lines_up() -> None:
+    screen = screen_of()
+    show_table(screen, COLUMNS, ROWS, right=frozenset({1}))
+    assert written(screen.out) == ("name    size  what\nnano       9  small\nlarge  1,000  漢字\n")
+
+
+def test_narrow_table_becomes_blocks() -> None:
+    screen = screen_of(width=16)
+    show_table(screen, COLUMNS, ROWS, right=frozenset({1}))
+    assert written(screen.out) == (
+        "nano\n  size: 9\n  what: small\n\nlarge\n  size: 1,000\n  what: 漢字\n"
+    )
+
+
+def test_table_shows_no_control_characters() -> None:
+    screen = screen_of()
+    show_table(screen, ["file"], [["a\x1b[2Jb.mp4"]], right=frozenset())
+    assert written(screen.out) == "file\na\\x1b[2Jb.mp4\n"
+
+
+def test_facts_line_up_and_leave_out_what_is_unknown() -> None:
+    screen = screen_of()
+    show_facts(screen, {"name": "tiny", "image size": "32", "revision": ""})
+    assert written(screen.out) == "name        tiny\nimage size  32\n"
+
+
+# ------------------------------------------------------------------ notices
+
+
+def test_note_is_said_once_and_escaped() -> None:
+    screen = screen_of()
+    screen.notes(["look at `\x1b[2J.mp4`", "look at `\x1b[2J.mp4`"])
+    assert written(screen.err) == "note: look at `\\x1b[2J.mp4`\n"
+    assert written(screen.out) == ""
+
+
+def test_quiet_says_nothing() -> None:
+    screen = screen_of(terminal=True, quiet=True)
+    screen.note("look")
+    show_footer(screen, USAGE, {})
+    assert written(screen.err) == ""
+
+
+def test_screen_of_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = open_screen()
+    screen.note("x" * (PIPE_WIDTH + 500))
+    assert capsys.readouterr().err == f"note: {'x' * (PIPE_WIDTH + 500)}\n"
+    assert not screen.watched
+
+
+def test_pipe_stays_plain_where_colour_is_forced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    screen = open_screen()
+    screen.note("look")
+    show_table(screen, COLUMNS, ROWS, right=frozenset())
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+
+
+# ------------------------------------------------------------------ answer
+
+
+def test_answer_streams_to_stdout_and_ends_its_line() -> None:
+    screen, seen = screen_of(), []
+    answer = stream_answer(screen, stream_of("A ", "dog."), before_first=lambda: seen.append(1))
+    assert written(screen.out) == "A dog.\n"
+    assert written(screen.err) == ""
+    assert answer.text == "A dog."
+    assert seen == [1]
+
+
+def test_answer_cannot_steer_the_terminal() -> None:
+    screen = screen_of()
+    answer = stream_answer(screen, stream_of("\x1b]52;c;cm0=", "\x07\tyes\n"))
+    assert written(screen.out) == "\\x1b]52;c;cm0=\\x07\tyes\n\n"
+    assert answer.text == "\x1b]52;c;cm0=\x07\tyes\n"  # what was said is kept as it was
+
+
+def test_empty_answer_is_an_empty_line() -> None:
+    screen, seen = screen_of(), []
+    stream_answer(screen, stream_of(), before_first=lambda: seen.append(1))
+    assert written(screen.out) == "\n"
+    assert seen == [1]
+
+
+def test_interrupted_answer_ends_its_line() -> None:
+    def pieces():  # type: ignore[no-untyped-def]
+        yield "A d"
+        raise KeyboardInterrupt
+
+    screen = screen_of()
+    with pytest.raises(KeyboardInterrupt):
+        stream_answer(screen, AnswerStream(pieces(), lambda text: Answer(text, "end", USAGE)))
+    assert written(screen.out) == "A d\n"
+
+
+SECONDS = {"load": 1.25, "decode": 0.4, "encode": 0.31, "read": 0.2, "answer": 0.275}
+
+
+def test_footer_is_one_line() -> None:
+    assert footer(USAGE, SECONDS) == (
+        "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · encode 0.3 s · read 0.2 s · "
+        "answer 0.3 s · 40 tokens/s · peak 812 MB"
+    )
+
+
+def test_footer_leaves_out_what_is_unknown() -> None:
+    bare = Usage(prompt_tokens=9, answer_tokens=1, context_tokens=64)
+    assert footer(bare, {}) == "10 of 64 tokens"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "verbose", "shown"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+)
+def test_footer_is_for_those_who_watch(terminal: bool, verbose: bool, shown: bool) -> None:
+    screen = screen_of(terminal=terminal, verbose=verbose)
+    show_footer(screen, USAGE, SECONDS)
+    assert ("612 of 2048 tokens" in written(screen.err)) is shown
+    assert written(screen.out) == ""
+
+
+@pytest.mark.parametrize("width", [200, 80, 40])
+def test_footer_wraps_between_words(width: int) -> None:
+    screen = screen_of(width=width, terminal=True)
+    show_footer(screen, USAGE, SECONDS)
+    lines = [Console().render_str(line).plain for line in written(screen.err).splitlines()]
+    assert len(lines) == {200: 1, 80: 2, 40: 4}[width]

@@ -1,0 +1,142 @@
+"""Asking a real (pseudo) terminal what it can do, and progress that leaves nothing behind."""
+
+import sys
+
+import pytest
+
+from smolvideo.show.terminal import TerminalAbilities, read_abilities
+
+if sys.platform == "win32":
+    pytest.skip("no pseudo terminals", allow_module_level=True)
+
+from terminals import Terminal
+
+KITTY = b"\x1b_Gi=31;OK\x1b\\\x1b[6;18;9t\x1b[?62;c"
+XTERM_SIXEL = b"\x1b[6;20;10t\x1b[?64;1;2;4;6c"
+
+ASK = """
+import sys, time
+from smolvideo.show.terminal import ask_terminal
+started = time.perf_counter()
+print(ask_terminal(), file=sys.stderr)
+print("took", time.perf_counter() - started, file=sys.stderr)
+"""
+
+STAGES = """
+import sys, time
+from smolvideo.progress import Progress
+from smolvideo.show.console import open_screen
+from smolvideo.show.stages import StageProgress
+screen = open_screen(quiet="quiet" in sys.argv)
+with StageProgress(screen) as stages:
+    stages.on_progress(Progress("load"))
+    for frame in range(1, 26):
+        stages.on_progress(Progress("decode", frame, 50))
+        time.sleep(0.02)
+    with stages.paused():
+        stages.on_progress(Progress("decode", 30, 50))
+        screen.err.print("a notice")
+    stages.on_progress(Progress("encode", 4, 50))
+    time.sleep(0.3)
+    stages.on_progress(Progress("answer", 3, 256))
+    time.sleep(0.3)
+screen.write("the answer\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "abilities"),
+    [
+        (b"", TerminalAbilities()),
+        (KITTY, TerminalAbilities(kitty=True, cell_width=9, cell_height=18)),
+        (XTERM_SIXEL, TerminalAbilities(sixel=True)),
+        (b"\x1b[?1;2c", TerminalAbilities()),
+        (b"\x1b[?14;24;44c", TerminalAbilities()),  # none of them is attribute 4
+        (b"\x1b_Gi=31;ENOTSUPPORTED\x1b\\\x1b[?62c", TerminalAbilities()),
+        (b"typed ahead\x1b[?4c", TerminalAbilities(sixel=True)),
+        (b"\x1b[6;0;0t\x1b[?62c", TerminalAbilities()),
+    ],
+)
+def test_answers_are_understood(answer: bytes, abilities: TerminalAbilities) -> None:
+    assert read_abilities(answer) == abilities
+
+
+def test_size_of_a_cell_from_the_driver_where_the_terminal_is_silent() -> None:
+    assert read_abilities(b"", cell_size=(7, 14)).cell_height == 14
+    assert read_abilities(KITTY, cell_size=(7, 14)).cell_height == 18
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [(KITTY, "kitty=True, sixel=False"), (XTERM_SIXEL, "kitty=False, sixel=True")],
+)
+def test_terminal_is_asked(answers: bytes, said: str) -> None:
+    with Terminal([], python=["-c", ASK], answers=answers) as terminal:
+        assert terminal.finish() == 0
+        assert said in terminal.text
+        assert terminal.is_as_it_was
+
+
+def test_silent_terminal_costs_less_than_a_second() -> None:
+    with Terminal([], python=["-c", ASK], answers=b"") as terminal:
+        assert terminal.finish() == 0
+        assert "kitty=False, sixel=False" in terminal.text
+        assert float(terminal.text.rsplit("took", 1)[1]) < 1
+        assert terminal.is_as_it_was
+
+
+@pytest.mark.parametrize("term", ["dumb", "linux", ""])
+def test_simple_terminals_are_not_asked(term: str) -> None:
+    with Terminal([], python=["-c", ASK], TERM=term) as terminal:
+        assert terminal.finish() == 0
+        assert b"\x1b[c" not in terminal.raw
+
+
+@pytest.mark.parametrize("columns", [120, 40])
+def test_stages_come_and_go(columns: int) -> None:
+    with Terminal([], python=["-c", STAGES], columns=columns) as terminal:
+        terminal.wait_for("decoding frames")
+        terminal.wait_for("loading the model")
+        terminal.wait_for("/50 frames")
+        terminal.wait_for(" left")
+        terminal.wait_for("looking at frames")
+        terminal.wait_for("answering")
+        assert terminal.finish() == 0
+        screen = what_stays(terminal.raw, columns)
+        assert screen == ["a notice", "the answer"]
+        assert terminal.is_as_it_was
+
+
+def test_dumb_and_quiet_terminals_get_no_progress() -> None:
+    with Terminal([], python=["-c", STAGES], TERM="dumb") as terminal:
+        assert terminal.finish() == 0
+        assert terminal.text.split("\n") == ["a notice", "the answer", ""]
+    with Terminal(["quiet"], python=["-c", STAGES]) as terminal:
+        assert terminal.finish() == 0
+        assert "decoding" not in terminal.text
+
+
+def what_stays(raw: bytes, columns: int) -> list[str]:
+    """The lines left on a screen after the few control sequences that rich's progress uses."""
+    import re
+
+    lines, row, column = [""], 0, 0
+    for token in re.findall(r"\x1b\[[0-?]*[ -/]*[@-~]|\r|\n|[^\x1b\r\n]", raw.decode()):
+        if token == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif token == "\r":
+            column = 0
+        elif token.endswith("A") and token[0] == "\x1b":
+            row -= int(token[2:-1] or 1)
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token[0] != "\x1b":
+            lines[row] = lines[row][:column].ljust(column) + token + lines[row][column + 1 :]
+            column += 1
+            assert column <= columns
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_what_stays_reads_a_screen() -> None:
+    assert what_stays(b"one\r\ntwo\r\n\x1b[1A\x1b[2Kthree", 80) == ["one", "three"]

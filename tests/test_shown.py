@@ -1,0 +1,170 @@
+"""What reaches the model is what a player shows: the right way up, in its shape, in its colours."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import clipmaker
+import numpy as np
+import pytest
+
+from smolvideo.readers import open_video
+from smolvideo.readers.base import scaled_size
+from smolvideo.readers.shown import (
+    deinterlaced,
+    image_as_shown,
+    over_white,
+    rgb_of,
+    shape_of,
+    turn_of_matrix,
+)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        (clipmaker.UPRIGHT, lambda image: image),
+        (clipmaker.CLOCKWISE, lambda image: np.rot90(image, -1)),
+        (clipmaker.COUNTERCLOCKWISE, lambda image: np.rot90(image, 1)),
+        (clipmaker.UPSIDE_DOWN, lambda image: np.rot90(image, 2)),
+        (clipmaker.MIRRORED, lambda image: image[:, ::-1]),
+        (clipmaker.TRANSPOSED, lambda image: image.transpose(1, 0, 2)),
+    ],
+    ids=["upright", "clockwise", "counterclockwise", "upside_down", "mirrored", "transposed"],
+)
+def test_display_matrix(
+    matrix: tuple[int, int, int, int],
+    shown: Callable[[np.ndarray], np.ndarray],
+    tmp_path: Path,
+) -> None:
+    clip = clipmaker.write_clip(tmp_path / "turned.mp4", clipmaker.evenly(3, 10))
+    clipmaker.set_display_matrix(clip.path, matrix)
+    expected = shown(clipmaker.numbered_image(2))
+    with open_video(clip.path) as video:
+        (frame,) = video.frames_at([0.2])
+        assert (video.metadata.height, video.metadata.width) == expected.shape[:2]
+    assert frame.image.shape == expected.shape
+    assert np.abs(frame.image.astype(int) - expected).mean() < 12
+
+
+def test_slanted_matrices_are_squared_up() -> None:
+    assert turn_of_matrix((0.99, 0.1, -0.1, 0.99)) == (False, False, False)
+    assert turn_of_matrix((0.1, 0.99, -0.99, 0.1)) == (True, True, False)
+
+
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [(Fraction(2, 1), (256, 96)), (Fraction(1, 2), (128, 192)), (Fraction(200, 199), (128, 96))],
+)
+def test_sample_aspect_ratio(
+    reader: str, ratio: Fraction, size: tuple[int, int], tmp_path: Path
+) -> None:
+    clip = clipmaker.write_clip(
+        tmp_path / "wide.mp4", clipmaker.evenly(5, 10), sample_aspect_ratio=ratio
+    )
+    with open_video(clip.path, reader=reader) as video:
+        assert (video.metadata.width, video.metadata.height) == size
+        (frame,) = video.frames_at([0.3])
+    assert frame.image.shape == (size[1], size[0], 3)
+    assert clipmaker.number_of(frame.image) == 3
+
+
+def test_absurd_aspect_ratios_are_damage() -> None:
+    assert scaled_size(100, 100, Fraction(1000, 1)) == (100, 100)
+    assert scaled_size(720, 576, Fraction(16, 11)) == (1047, 576)
+    assert scaled_size(720, 576, None) == (720, 576)
+
+
+def yuv_frame(y: int, u: int, v: int, *, pixel_format: str = "yuv444p") -> av.VideoFrame:
+    """A 16 × 16 frame of one colour."""
+    planes = np.stack([np.full((16, 16), value) for value in (y, u, v)])
+    if pixel_format.endswith("10le"):
+        planes = planes.astype(np.uint16)
+        plain = av.VideoFrame(16, 16, pixel_format)
+        for plane, values in zip(plain.planes, planes, strict=True):
+            rows = np.zeros((16, plane.line_size // 2), dtype=np.uint16)
+            rows[:, :16] = values
+            plane.update(rows.tobytes())
+        return plain
+    return av.VideoFrame.from_ndarray(planes.astype(np.uint8), format=pixel_format)
+
+
+COLOURS = [
+    # colour space, range, Y, U, V and what they mean; ITU-R BT.601-7, BT.709-6, BT.2020-2
+    (1, 1, 63, 102, 240, (255, 0, 0)),
+    (5, 1, 81, 90, 240, (255, 0, 0)),
+    (9, 1, 74, 97, 240, (255, 0, 0)),
+    (1, 2, 54, 99, 255, (255, 0, 0)),
+    (5, 2, 76, 85, 255, (255, 0, 0)),
+    (1, 1, 16, 128, 128, (0, 0, 0)),
+    (1, 1, 235, 128, 128, (255, 255, 255)),
+    (1, 2, 235, 128, 128, (235, 235, 235)),
+]
+
+
+@pytest.mark.parametrize(("space", "levels", "y", "u", "v", "rgb"), COLOURS)
+def test_colour_matrix_and_range(
+    space: int, levels: int, y: int, u: int, v: int, rgb: tuple[int, int, int]
+) -> None:
+    frame = yuv_frame(y, u, v)
+    frame.colorspace, frame.color_range = space, levels
+    assert rgb_of(frame, 16, 16)[8, 8].tolist() == pytest.approx(rgb, abs=3)
+
+
+def test_ten_bits() -> None:
+    frame = yuv_frame(63 * 4, 102 * 4, 240 * 4, pixel_format="yuv444p10le")
+    frame.colorspace, frame.color_range = 1, 1
+    assert rgb_of(frame, 16, 16)[8, 8].tolist() == pytest.approx((255, 0, 0), abs=3)
+
+
+def test_unsaid_colour_matrix_is_guessed_by_size() -> None:
+    small, large = yuv_frame(63, 102, 240), av.VideoFrame(1280, 720, "yuv444p")
+    for plane, value in zip(large.planes, (63, 102, 240), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    assert rgb_of(large, 1280, 720)[300, 300].tolist() == pytest.approx((255, 0, 0), abs=3)
+    assert rgb_of(small, 16, 16)[8, 8, 0] < 245
+
+
+def test_hdr_is_brought_down_to_plausible_levels() -> None:
+    frame = yuv_frame(16 + 127, 128, 128)
+    frame.colorspace, frame.color_range, frame.color_trc = 9, 1, 16
+    level = image_as_shown(frame, shape_of(frame, None))[8, 8, 0]
+    # PQ 58 % is 203 cd/m², white for SDR; it must neither glare nor vanish.
+    assert 170 < level < 220
+
+
+def test_alpha_is_laid_over_white() -> None:
+    image = np.zeros((1, 3, 4), dtype=np.uint8)
+    image[0, :, 3] = (0, 128, 255)
+    assert over_white(image)[0, :, 0].tolist() == [255, 127, 0]
+    frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 4), dtype=np.uint8), format="rgba")
+    assert (rgb_of(frame, 16, 16) == 255).all()
+
+
+def test_deinterlacing_removes_the_comb(tmp_path: Path) -> None:
+    combed = []
+    for number in range(6):
+        picture = np.zeros((96, 128, 3), dtype=np.uint8)
+        picture[0::2, 10 + 8 * number : 50 + 8 * number] = 220
+        picture[1::2, 22 + 8 * number : 62 + 8 * number] = 220
+        combed.append(picture)
+    clip = clipmaker.write_clip(
+        tmp_path / "tff.mp4",
+        clipmaker.evenly(6, 25),
+        images=combed,
+        options={"x264-params": "tff=1"},
+    )
+
+    def comb(image: np.ndarray) -> float:
+        lines = image[..., 0].astype(int)
+        return float(np.abs(2 * lines[1:-1] - lines[:-2] - lines[2:]).mean())
+
+    with av.open(str(clip.path)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.interlaced_frame
+        assert comb(frame.to_ndarray(format="rgb24")) > 40
+        assert deinterlaced(frame).pts == frame.pts
+    with open_video(clip.path) as video:
+        assert all(comb(frame.image) < 4 for frame in video.frames_at(clip.times))

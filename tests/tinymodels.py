@@ -1,0 +1,173 @@
+"""Checkpoints with random weights, built from configurations: real networks, no knowledge.
+
+Weights are drawn with a spread that makes greedy answers wander through the vocabulary; with the
+libraries' own initialisation every answer would be one token repeated.
+"""
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+
+from smolvideo.frames import Images
+from smolvideo.models import Checkpoint
+from smolvideo.prompt import Prompt
+
+Family = Literal["idefics3", "smolvlm"]
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<global-img>",
+    "<fake_token_around_image>",
+    "<image>",
+    "<end_of_utterance>",
+)
+CONTEXT_TOKENS = 2048
+IMAGE_SIZE = 32
+TOKENS_PER_IMAGE = 4
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A vocabulary of the 256 bytes and the family's special tokens: any text, no training."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({byte: place for place, byte in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def tiny_config(family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
+    """config.json of a network that runs in milliseconds."""
+    return {
+        "model_type": family,
+        "image_token_id": tokenizer.token_to_id("<image>"),
+        "scale_factor": 2,
+        "tie_word_embeddings": False,
+        "vision_config": {
+            "model_type": "smolvlm_vision" if family == "smolvlm" else "idefics3_vision",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "patch_size": 8,
+            "image_size": IMAGE_SIZE,
+        },
+        "text_config": {
+            "model_type": "llama",
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "max_position_embeddings": CONTEXT_TOKENS,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "pad_token_id": tokenizer.token_to_id("<|im_end|>"),
+        },
+    }
+
+
+def make_tiny(
+    folder: Path, family: Family = "smolvlm", *, seed: int = 0, tied: bool = False
+) -> Path:
+    """A whole checkpoint folder, some hundred kilobytes."""
+    tokenizer = byte_tokenizer()
+    config = tiny_config(family, tokenizer)
+    if tied:
+        config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    end = tokenizer.token_to_id("<end_of_utterance>")
+    write_json(folder / "generation_config.json", {"eos_token_id": end})
+    write_json(
+        folder / "preprocessor_config.json",
+        {"do_image_splitting": False, "size": {"longest_edge": 4 * IMAGE_SIZE}},
+    )
+    return save_random_weights(folder, config, seed=seed)
+
+
+def make_cut(
+    processor_files: Path,
+    folder: Path,
+    *,
+    vision_layers: int = 1,
+    text_layers: int = 2,
+    seed: int = 0,
+) -> Path:
+    """A published checkpoint's files and shapes with random weights and only a few layers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in processor_files.glob("*.json"):
+        shutil.copyfile(file, folder / file.name)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"] = vision_layers
+    config["text_config"]["num_hidden_layers"] = text_layers
+    return save_random_weights(folder, config, seed=seed)
+
+
+def save_random_weights(folder: Path, config: dict[str, Any], *, seed: int = 0) -> Path:
+    """Draw a network of ``config`` and save both, as bfloat16 safetensors."""
+    write_json(folder / "config.json", config)
+    v1 = config["model_type"] == "idefics3"
+    kind = Idefics3ForConditionalGeneration if v1 else SmolVLMForConditionalGeneration
+    fresh = copy.deepcopy(config)  # the config classes change what they are given
+    network = kind((Idefics3Config if v1 else SmolVLMConfig).from_dict(fresh))
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1:
+                weight.normal_(0.0, 1.6 / weight[0].numel() ** 0.5, generator=random)
+            elif not name.endswith("bias"):
+                weight.fill_(1.0)
+    from smolvideo.engines.transformers_weights import quiet_transformers
+
+    with quiet_transformers():
+        network.to(torch.bfloat16).save_pretrained(folder)
+    write_json(folder / "config.json", config)
+    return folder
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def random_images(count: int, size: int = IMAGE_SIZE, seed: int = 0) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def frames_prompt(
+    checkpoint: Checkpoint, images: Images, text: str = "What happens?", *, head: str = "User:"
+) -> Prompt:
+    """A prompt without a layout: images one after the other, then a text."""
+    token_ids = [*_ids(checkpoint, head)]
+    token_ids += [checkpoint.image_token_id] * (len(images) * checkpoint.tokens_per_image)
+    token_ids += _ids(checkpoint, text)
+    return Prompt(
+        token_ids=tuple(token_ids),
+        images=images,
+        text=text,
+        context_tokens=checkpoint.context_tokens,
+        layout=checkpoint.layout,
+        geometry="official",
+    )
+
+
+def _ids(checkpoint: Checkpoint, text: str) -> Sequence[int]:
+    ids: list[int] = checkpoint.plain_tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
