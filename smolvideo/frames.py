@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 """RGB grey levels, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
 
+DRAWN_COMMENT = "drawn by smolvideo"
+"""The comment in the files of the drawn world, which is what the bundled model knows."""
+
 MediaKind = Literal["video", "image", "frames"]
 """A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
 
@@ -36,10 +39,17 @@ class VideoMetadata:
     reader: str = ""
     name: str = ""
     """The file's name, for people; never used as a path."""
+    comment: str = ""
+    """What the container says in its comment; anybody may have written it."""
     first_frame_seconds: float = 0.0
     """When the first decodable frame appears; later than 0 where a recording starts broken."""
     last_frame_seconds: float | None = None
     """When the last frame appears; None where only duration and rate are known."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the file says of itself that it shows the drawn world."""
+        return self.comment == DRAWN_COMMENT
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """What every test may rely on: no network, no leftovers, and skips that can be made to fail.
 
-``SMOLVIDEO_SHARED`` names the folder with the odd real clips and the processor files of the published
-checkpoints; by default it is ``shared`` beside the project. ``SMOLVIDEO_FAIL_ON_SKIP=1`` turns every
-skip into a failure, for the machine that must run them all.
+``SMOLVIDEO_SHARED`` names the folder with the odd real clips and the processor files of the
+published checkpoints; by default it is ``shared`` beside the project. ``SMOLVIDEO_FAIL_ON_SKIP=1``
+turns every skip into a failure, for the machine that must run them all.
 """
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,13 @@ FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if FAIL_ON_SKIP and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and SMOLVIDEO_FAIL_ON_SKIP=1: {report.longrepr}"
+        report.longrepr = f"skipped, and SMOLVIDEO_FAIL_ON_SKIP=1: {report.longrepr}"
     return report
 
 
@@ -36,7 +38,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches past this machine fails at once instead of hanging on a closed network."""
     connect = socket.socket.connect
 
@@ -50,7 +52,6 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-    yield
 
 
 @pytest.fixture(scope="session")

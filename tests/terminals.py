@@ -112,9 +112,13 @@ class Terminal:
 
     def wait_for(self, text: str, *, seconds: float = 60) -> None:
         """Until ``text`` is on the screen; AssertionError if it never comes."""
-        with self._seen:
-            found = self._seen.wait_for(lambda: text.encode() in self._output, timeout=seconds)
-        assert found, f"{text!r} never came; the screen:\n{self.text}"
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.raw:
+            ended = self.process.poll() is not None or time.monotonic() > deadline
+            with self._seen:
+                self._seen.wait(timeout=0.1)
+            came = text.encode() in self.raw
+            assert came or not ended, f"{text!r} never came; the screen:\n{self.text}"
 
     def type(self, keys: bytes) -> None:
         """What a person types; ``b"\\x03"`` is Ctrl-C."""

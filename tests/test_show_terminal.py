@@ -33,8 +33,10 @@ with StageProgress(screen) as stages:
     for frame in range(1, 26):
         stages.on_progress(Progress("decode", frame, 50))
         time.sleep(0.02)
+    time.sleep(0.2)
     with stages.paused():
-        stages.on_progress(Progress("decode", 30, 50))
+        stages.on_progress(Progress("decode", 33, 50))
+        time.sleep(0.3)
         screen.err.print("a notice")
     stages.on_progress(Progress("encode", 4, 50))
     time.sleep(0.3)
@@ -104,6 +106,8 @@ def test_stages_come_and_go(columns: int) -> None:
         assert terminal.finish() == 0
         screen = what_stays(terminal.raw, columns)
         assert screen == ["a notice", "the answer"]
+        assert "25/50 frames" in terminal.text
+        assert "33/50" not in terminal.text  # paused: something else is drawn
         assert terminal.is_as_it_was
 
 

@@ -190,7 +190,10 @@ def _answer(
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     show_footer(screen, replace(answer.usage, frames=frames), seconds)
-    return record_answer(prepared, engine, answer)
+    record = record_answer(prepared, engine, answer)
+    if request.as_json and request.output is None:
+        screen.write(record.to_json() + "\n")
+    return record
 
 
 def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpoint:
@@ -229,6 +232,4 @@ def _stream(
         return show_answer(screen, stream, before_first=stages.close)
     answer = stream.result()
     stages.close()
-    if request.output is None:
-        screen.write(record_answer(prepared, engine, answer).to_json() + "\n")
     return answer

@@ -4,8 +4,10 @@ Only click is imported here, and a subcommand's module only when it runs or its 
 ``smolvideo --help`` answers at once.
 """
 
+import contextlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
+    "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (
         "smolvideo.cli.completion:completion",
         "Print a shell's completion script.",
@@ -171,7 +174,7 @@ debug_option = click.option(
 @click.group(
     "smolvideo",
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 source or reader, 4 prompt or model, "
         "5 records, 6 some of a batch failed, 130 interrupted."
@@ -194,10 +197,12 @@ def main() -> NoReturn:
     """The console script."""
     _speak_utf8()
     code = cli.main(standalone_mode=False)
-    if code == EXIT_INTERRUPTED:
-        # Threads that load weights, and the torch they load, would make Ctrl-C wait for them.
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
+        # A thread still loads weights that nobody waits for: Python's orderly end would tear torch
+        # down under it, or make whoever pressed Ctrl-C wait.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -16,14 +16,9 @@ _NANO = (
 
 def notices_for(prepared: Prepared, *, nano: bool) -> Iterator[str]:
     """The notices of a prepared question; ``nano`` where a model of that layout answers it."""
-    if nano and any(not is_drawn(batch.metadata) for batch in prepared.batches):
+    if nano and any(not batch.metadata.is_drawn for batch in prepared.batches):
         yield _NANO
     yield from prepared.notices
-
-
-def is_drawn(metadata: object) -> bool:
-    """Whether a video says of itself that it shows the drawn world nano was trained on."""
-    return bool(getattr(metadata, "drawn", False))
 
 
 def show_settings(screen: Screen, prepared: Prepared, engine: Engine) -> None:

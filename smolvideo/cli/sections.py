@@ -17,6 +17,13 @@ class SectionOption(click.Option):
         super().__init__(*args, **attributes)
         self.section = section
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """A default in words stands there as it is; click would put it in brackets."""
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.show_default, str):
+            extra["default"] = self.show_default
+        return extra
+
 
 class SectionCommand(click.Command):
     """A command whose help lists its options by section, in the order of their declaration."""

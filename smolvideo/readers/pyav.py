@@ -183,6 +183,7 @@ class PyavReader(VideoReader):
             kind="video",
             reader=self.name,
             name=self._path.name,
+            comment=container.metadata.get("comment", ""),
             first_frame_seconds=max(self._first, 0.0),
             last_frame_seconds=max(last, self._first),
         )

@@ -47,11 +47,13 @@ def plan_strip(
     least. Without ``lines`` all are shown; otherwise as many as fit, evenly chosen with the first
     and the last among them. At least one row is always planned.
     """
-    tallest = 16 if count == 1 else 8
-    if lines is not None:
-        tallest = max(1, min(tallest, lines - 1))
     wanted = min(48, width) if count == 1 else min(24, max(12, width // 4 - _GAP))
     per_row = max(1, min(count, (width + _GAP) // (wanted + _GAP)))
+    tallest = 16 if count == 1 else 8
+    if lines is not None:
+        # Where one row does not hold them all, two of smaller pictures show more of the video.
+        two_rows = max(5, lines // 2 - 1) if count > per_row else lines
+        tallest = max(1, min(tallest, two_rows, lines - 1))
     columns = min((width + _GAP) // per_row - _GAP, 48 if count == 1 else 32)
     rows = max(1, round(columns / aspect / _CELL_ASPECT))
     if rows > tallest:
@@ -108,7 +110,8 @@ def show_filmstrip(
     drawn, abilities = choose_filmstrip(choice, screen)
     if drawn == "none":
         return
-    console = screen.err if screen.err.is_terminal else _console_for_file(screen.err)
+    as_text = drawn == "times" or screen.err.is_terminal
+    console = screen.err if as_text else _console_for_file(screen.err)
     lines = None if every_frame else _lines_for(console, len(batches))
     for batch in batches:
         console.print(Text(describe(batch), "dim"))

@@ -170,8 +170,13 @@ class _TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if task.time_remaining is not None and task.total is not None:
-            return Text(f"{format_seconds(round(task.time_remaining))} left", "cyan", no_wrap=True)
-        return Text(format_seconds(round(task.elapsed or 0)), "dim", no_wrap=True)
+            return Text(f"{_whole_seconds(task.time_remaining)} left", "cyan", no_wrap=True)
+        elapsed = task.elapsed or 0.0
+        return Text(_whole_seconds(elapsed) if elapsed >= 1 else "", "dim", no_wrap=True)
+
+
+def _whole_seconds(seconds: float) -> str:
+    return f"{round(seconds)} s" if seconds < 59.5 else format_seconds(seconds)
 
 
 def format_amount(stage: Stage, done: float, total: float | None) -> str:

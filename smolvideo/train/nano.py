@@ -1,83 +1,60 @@
 """The recipe of nano: first see, then answer. Everything is drawn while it trains.
 
-Stage ``see`` teaches the vision tower and the connector on labelled pictures; stage ``answer``
-freezes the tower and teaches connector and decoder on videos with questions, from a few frames to
-fifty. The stages are shares of the time given, so that five minutes and an hour run the same
-course.
-
-Several processes of one thread each average their gradients: on shared machines this outruns one
-process of several threads, whose threads wait for each other at every product.
+The stages are shares of the time given, so that five minutes and an hour run the same course; a
+course that was stopped goes on from its last saved state.
 """
 
+import copy
 import json
-import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo import __version__
-from smolvideo.errors import ModelError, UsageError
+from smolvideo.engines.devices import usable_cores
+from smolvideo.errors import UsageError
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.batches import draw_asked_videos, draw_labelled_pictures
+from smolvideo.train.course import (
+    FRAMES_PER_STEP,
+    PICTURES_PER_STEP,
+    QUESTIONS_PER_VIDEO,
+    Course,
+    OnTrainProgress,
+    TrainOptions,
+    TrainProgress,
+)
 from smolvideo.train.examine import examine
 from smolvideo.train.optimizer import MasterOptimizer
+from smolvideo.train.processes import averaged, run_in_processes
 from smolvideo.train.seeing import Student, seeing_accuracy
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.world.questions import corpus
 
-SEE_SHARE = 0.2
-"""Share of the time for the first stage."""
-DECAY_SHARE = 0.35
-"""Share of a stage in which its learning rate falls to zero, in a straight line."""
-WARM_UP_STEPS = 40
-PICTURES_PER_STEP = 128
-FRAMES_PER_STEP = 160
-QUESTIONS_PER_VIDEO = 8
+STEPS_PER_NEWS = 20
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """``minutes`` of wall time over all runs; ``processes`` None: one per core that may be used."""
+def train_nano(folder: Path, options: TrainOptions, on_progress: OnTrainProgress) -> Path:
+    """Train nano, or go on where ``folder`` stopped; returns the folder of the checkpoint.
 
-    minutes: float = 60.0
-    processes: int | None = None
-    seed: int = 0
-    examine_minutes: float = 5.0
-    save_minutes: float = 2.0
-
-
-@dataclass
-class Course:
-    """Where a training stands: what is saved beside the weights so that it can go on."""
-
-    stage: str = "see"
-    elapsed: float = 0.0
-    step: int = 0
-    steps: dict[str, int] = field(default_factory=dict)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class TrainProgress:
-    """News: the stage, seconds done and given, the loss, and accuracies when examined."""
-
-    stage: str
-    seconds: float
-    total_seconds: float
-    step: int
-    loss: float
-    scores: dict[str, float] = field(default_factory=dict)
-
-
-OnTrainProgress = Callable[[TrainProgress], None]
+    Raises UsageError for options that do not fit what ``folder`` holds, ModelError when a process
+    of the training is lost.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = options.processes or usable_cores()
+    run_in_processes(
+        partial(_train, folder, options, _Rank0(on_progress)),
+        ranks,
+        folder / "meeting",
+    )
+    return folder / "nano"
 
 
 class Trainer:
@@ -99,32 +76,41 @@ class Trainer:
         self.student = Student(NANO)
         initialise(self.student.network)
         self.course = Course()
-        self.optimizer = self._optimizer_of(self.course.stage)
+        self.optimizer = self._optimizer()
         if (folder / "state.pt").exists():
             self._resume()
-        # Every process and every step draws scenes of its own, the same ones after a resumption.
         self.started = time.monotonic() - self.course.elapsed
         self.saved = self.examined = self.course.elapsed
-
-    @property
-    def total_seconds(self) -> float:
-        return self.options.minutes * 60
 
     def run(self) -> None:
         """Train to the end of the time, then write the checkpoint into ``folder / "nano"``."""
         losses: list[float] = []
-        while (share := self.course.elapsed / self.total_seconds) < 1:
-            if self.course.stage == "see" and share >= SEE_SHARE:
+        while self.course.share(self.options) < 1:
+            if self.course.must_answer_now(self.options):
                 self._start_answering()
-            random = Random(
-                f"{self.options.seed}/{self.course.stage}/{self.course.step}/{self.rank}"
-            )
-            loss = self._see(random) if self.course.stage == "see" else self._answer(random, share)
-            losses.append(self._step(loss, share))
-            if self.rank == 0:
-                losses = self._report(losses)
+            losses.append(self._step())
+            if self.rank == 0 and self._news_due(len(losses)):
+                self._report(sum(losses) / len(losses))
+                losses = []
         if self.rank == 0:
-            self._save(finished=True)
+            self._save()
+            save_checkpoint(
+                self.folder / "nano", self.student.network, self.tokenizer, self._facts()
+            )
+
+    def _step(self) -> float:
+        """One step of all processes together: returns their mean loss, sets the mean clock."""
+        course = self.course
+        # Every process and every step draws scenes of its own, the same ones after a resumption.
+        random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
+        loss = self._see(random) if course.stage == "see" else self._answer(random)
+        loss.backward()
+        clock = torch.tensor([loss.item(), time.monotonic() - self.started])
+        clock, *gradients = averaged([clock, *self.optimizer.gradients()], self.ranks)
+        self.optimizer.step(gradients, course.rate(self.options))
+        course.step += 1
+        course.elapsed = clock[1].item()
+        return clock[0].item()
 
     def _see(self, random: Random) -> Tensor:
         student = self.optimizer.running
@@ -132,9 +118,9 @@ class Trainer:
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
-    def _answer(self, random: Random, share: float) -> Tensor:
+    def _answer(self, random: Random) -> Tensor:
         network = self.optimizer.running.network
-        frames = frames_of_step(Random(f"{self.options.seed}/{self.course.step}"), share)
+        frames = self.course.frames(self.options)
         batch = draw_asked_videos(
             random,
             videos=max(3, min(32, FRAMES_PER_STEP // frames)),
@@ -151,115 +137,87 @@ class Trainer:
         asked = batch.targets >= 0
         return F.cross_entropy(network.lm_head(hidden[asked]).float(), batch.targets[asked])
 
-    def _step(self, loss: Tensor, share: float) -> float:
-        """One step of all processes together; the mean of their clocks is the time."""
-        loss.backward()
-        gradients = self.optimizer.gradients()
-        elapsed = time.monotonic() - self.started
-        news = torch.tensor([loss.item(), elapsed])
-        if self.ranks > 1:
-            flat = torch.cat([news, *(gradient.flatten() for gradient in gradients)])
-            distributed.all_reduce(flat)
-            flat /= self.ranks
-            news, rest = flat[:2], flat[2:]
-            sizes = [gradient.numel() for gradient in gradients]
-            gradients = [
-                part.view_as(gradient)
-                for part, gradient in zip(rest.split(sizes), gradients, strict=True)
-            ]
-        self.optimizer.step(gradients, self._rate(share))
-        self.course.step += 1
-        self.course.elapsed = news[1].item()
-        return news[0].item()
-
-    def _rate(self, share: float) -> float:
-        """Warm-up, level, and a straight fall over the last ``DECAY_SHARE`` of each stage."""
-        begin, end = (0.0, SEE_SHARE) if self.course.stage == "see" else (SEE_SHARE, 1.0)
-        done = (share - begin) / (end - begin)
-        warm = min(1.0, (self.course.step + 1) / WARM_UP_STEPS)
-        return warm * min(1.0, max(0.02, (1 - done) / DECAY_SHARE))
-
     def _start_answering(self) -> None:
-        self.course.steps["see"] = self.course.step
+        self.course.see_steps = self.course.step
         self.course.stage, self.course.step = "answer", 0
-        self.optimizer = self._optimizer_of("answer")
+        self.optimizer = self._optimizer()
 
-    def _optimizer_of(self, stage: str) -> MasterOptimizer[Student]:
-        """A fresh optimizer for a stage: all that sees, or all that answers from what is seen."""
-        self.student.network.model.vision_model.requires_grad_(stage == "see")
-        self.student.heads.requires_grad_(stage == "see")
+    def _optimizer(self) -> MasterOptimizer[Student]:
+        """A fresh optimizer for the stage: of all that sees, or of all that answers."""
+        seeing = self.course.stage == "see"
+        self.student.requires_grad_(True)
+        self.student.network.model.vision_model.requires_grad_(seeing)
+        self.student.heads.requires_grad_(seeing)
         return MasterOptimizer(self.student)
 
-    def _report(self, losses: list[float]) -> list[float]:
-        elapsed = self.course.elapsed
-        due = elapsed - self.examined > self.options.examine_minutes * 60
-        if len(losses) < 20 and not due:
-            return losses
-        scores: dict[str, float] = {}
-        if due:
-            self.examined = elapsed
-            scores = self._scores()
-        loss = sum(losses) / len(losses)
+    def _news_due(self, steps: int) -> bool:
+        return steps >= STEPS_PER_NEWS or self._examination_due()
+
+    def _examination_due(self) -> bool:
+        return self.course.elapsed - self.examined > self.options.examine_minutes * 60
+
+    def _report(self, loss: float) -> None:
         course = self.course
+        scores: dict[str, float] = {}
+        if self._examination_due():
+            self.examined = course.elapsed
+            scores = self._scores()
         news = TrainProgress(
-            course.stage, elapsed, self.total_seconds, course.step, round(loss, 4), scores
+            course.stage,
+            round(course.elapsed, 1),
+            self.options.seconds,
+            course.step,
+            round(loss, 4),
+            {name: round(share, 4) for name, share in scores.items()},
         )
         course.curve.append({k: v for k, v in asdict(news).items() if k != "total_seconds"})
         self.on_progress(news)
-        if elapsed - self.saved > self.options.save_minutes * 60:
-            self.saved = elapsed
-            self._save(finished=False)
-        return []
+        if course.elapsed - self.saved > self.options.save_minutes * 60:
+            self._save()
 
     def _scores(self) -> dict[str, float]:
         if self.course.stage == "see":
             return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
         return examine(self.student.network, self.tokenizer, seed=1)
 
-    def _save(self, *, finished: bool) -> None:
-        """Everything that going on needs, written beside and renamed; at the end the checkpoint."""
+    def _save(self) -> None:
+        """Everything that going on needs, written beside and renamed."""
+        self.saved = self.course.elapsed
         state = {
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "course": asdict(self.course),
-            "options": asdict(self.options),
+            "seed": self.options.seed,
         }
         beside = self.folder / "state.pt.part"
         torch.save(state, beside)
         beside.replace(self.folder / "state.pt")
         curve = "".join(json.dumps(point) + "\n" for point in self.course.curve)
         (self.folder / "curve.jsonl").write_text(curve, encoding="utf-8")
-        if finished:
-            save_checkpoint(
-                self.folder / "nano", self.student.network, self.tokenizer, self._facts()
-            )
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "command": f"smolvideo train nano --minutes {self.options.minutes:g} "
-            f"--seed {self.options.seed}",
-            "processes": self.ranks,
-            "minutes": round(self.course.elapsed / 60, 1),
-            "steps": {**self.course.steps, self.course.stage: self.course.step},
-            "versions": {"smolvideo": __version__, "torch": torch.__version__},
-            "held_out": examine(self.student.network, self.tokenizer, seed=2, videos=256),
-            "held_out_grey": examine(
-                self.student.network, self.tokenizer, seed=2, videos=64, grey=True
-            ),
-        }
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "state.pt", weights_only=True)
-        seed = state["options"]["seed"]
-        if seed != self.options.seed:
+        if state["seed"] != self.options.seed:
             raise UsageError(
-                f"`{self.folder}` holds a training with --seed {seed}",
-                hint=f"give --seed {seed} to go on with it, or another --out",
+                f"`{self.folder}` holds a training with `--seed {state['seed']}`",
+                hint=f"give `--seed {state['seed']}` to go on with it, or another `--out`",
             )
         self.course = Course(**state["course"])
-        self.optimizer = self._optimizer_of(self.course.stage)
         self.student.load_state_dict(state["student"])
+        self.optimizer = self._optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _facts(self) -> dict[str, Any]:
+        """How the weights came about, and what they can do as shipped: rounded to bfloat16."""
+        options, shipped = self.options, copy.deepcopy(self.student.network).bfloat16().float()
+        return {
+            "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}",
+            "processes": self.ranks,
+            "steps": {"see": self.course.see_steps, "answer": self.course.step},
+            "versions": {"smolvideo": __version__, "torch": torch.__version__},
+            "held_out": examine(shipped, self.tokenizer, seed=2, videos=256),
+            "held_out_grey": examine(shipped, self.tokenizer, seed=2, videos=64, grey=True),
+        }
 
 
 def initialise(model: nn.Module) -> None:
@@ -267,77 +225,28 @@ def initialise(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             continue
-        if "patch_embedding" in name or ("proj.weight" in name and "modality" in name):
+        if "patch_embedding" in name or "modality_projection" in name:
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
         else:
             residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
             nn.init.normal_(parameter, std=0.006 if residual else 0.02)
 
 
-def frames_of_step(random: Random, share: float) -> int:
-    """How many frames the videos of a step have: few at first, up to fifty in the second half."""
-    if share > 0.5 and random.random() < 0.25:
-        return random.choice((24, 32, 40, 50, 50, 50))
-    if share > 0.35 and random.random() < 0.3:
-        return random.choice((12, 16, 20, 24))
-    return random.choice((1, 4, 5, 6, 8, 8, 10, 12))
+class _Rank0:
+    """A callback that stays in this process: the others get a silent copy."""
+
+    def __init__(self, on_progress: OnTrainProgress | None) -> None:
+        self._on_progress = on_progress
+
+    def __call__(self, news: TrainProgress) -> None:
+        if self._on_progress is not None:
+            self._on_progress(news)
+
+    def __reduce__(self) -> tuple[type["_Rank0"], tuple[None]]:
+        return _Rank0, (None,)
 
 
-def train_nano(folder: Path, options: TrainOptions, on_progress: OnTrainProgress) -> Path:
-    """Train nano, or go on where ``folder`` stopped; returns the folder of the checkpoint.
-
-    Raises UsageError for options that do not fit what ``folder`` holds, ModelError when a process
-    of the training fails.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    ranks = options.processes or len(os.sched_getaffinity(0))
-    if ranks == 1:
-        torch.set_num_threads(1)
-        Trainer(folder, options, 0, 1, on_progress).run()
-    else:
-        _train_in_processes(folder, options, ranks, on_progress)
-    return folder / "nano"
-
-
-def _train_in_processes(
-    folder: Path, options: TrainOptions, ranks: int, on_progress: OnTrainProgress
+def _train(
+    folder: Path, options: TrainOptions, on_progress: OnTrainProgress, rank: int, ranks: int
 ) -> None:
-    """Rank 0 here, the others beside; they meet through a file in the folder."""
-    meeting = folder / "meeting"
-    meeting.unlink(missing_ok=True)
-    others = [
-        torch.multiprocessing.get_context("spawn").Process(
-            target=_one_process, args=(folder, options, rank, ranks), daemon=True
-        )
-        for rank in range(1, ranks)
-    ]
-    for process in others:
-        process.start()
-    try:
-        _one_process(folder, options, 0, ranks, on_progress)
-    except RuntimeError as error:
-        raise ModelError(
-            "a process of the training stopped", hint="run the command again to go on"
-        ) from error
-    finally:
-        for process in others:
-            process.join(timeout=10)
-            process.kill()
-        meeting.unlink(missing_ok=True)
-
-
-def _one_process(
-    folder: Path,
-    options: TrainOptions,
-    rank: int,
-    ranks: int,
-    on_progress: OnTrainProgress | None = None,
-) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{(folder / 'meeting').resolve()}", rank=rank, world_size=ranks
-    )
-    try:
-        Trainer(folder, options, rank, ranks, on_progress or (lambda _: None)).run()
-    finally:
-        distributed.destroy_process_group()
+    Trainer(folder, options, rank, ranks, on_progress).run()

@@ -46,7 +46,11 @@ class MasterOptimizer(Generic[Trained]):
         for (master, run), gradient in zip(self._pairs, gradients, strict=True):
             master.grad, run.grad = gradient, None
         nn.utils.clip_grad_norm_([master for master, _ in self._pairs], 1.0)
-        for optimizer, full in ((self._muon, MUON_RATE), (self._adam, ADAM_RATE)):
+        optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (self._muon, MUON_RATE),
+            (self._adam, ADAM_RATE),
+        ]
+        for optimizer, full in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = full * rate
             optimizer.step()

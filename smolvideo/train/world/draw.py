@@ -87,12 +87,13 @@ def draw_moments(
     What stands still is drawn once, however many frames show it.
     """
     moments = [tuple(thing.centre_at(share) for thing in scene.things) for share in shares]
-    first_share = {
-        moment: share for moment, share in reversed(list(zip(moments, shares, strict=True)))
-    }
-    order = {moment: place for place, moment in enumerate(first_share)}
-    pictures = [draw_frame(scene, share, width, height) for share in first_share.values()]
-    return np.stack(pictures), [order[moment] for moment in moments]
+    place_of: dict[tuple[tuple[float, float] | None, ...], int] = {}
+    pictures: list[Images] = []
+    for moment, share in zip(moments, shares, strict=True):
+        if moment not in place_of:
+            place_of[moment] = len(pictures)
+            pictures.append(draw_frame(scene, share, width, height))
+    return np.stack(pictures), [place_of[moment] for moment in moments]
 
 
 def _colour(scene: Scene, place: int, name: str) -> Floats:

@@ -8,11 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from smolvideo.frames import DRAWN_COMMENT
 from smolvideo.train.world.draw import draw_frame
 from smolvideo.train.world.scene import Scene
-
-COMMENT = "drawn by smolvideo"
-"""Stands in the file's metadata, so that nobody takes a drawn video for real footage."""
 
 TICKS_PER_SECOND = 12800
 BT601, LIMITED_RANGE = 6, 1
@@ -55,7 +53,7 @@ def write_video(scene: Scene, film: Film, path: Path) -> None:
     width, height = (film.height, film.width) if turned else (film.width, film.height)
     # +bitexact leaves the encoder's version out of the file: the same scene gives the same bytes.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        container.metadata["comment"] = COMMENT
+        container.metadata["comment"] = DRAWN_COMMENT
         stream = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)

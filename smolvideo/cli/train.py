@@ -1,0 +1,85 @@
+"""``smolvideo train``: the bundled model from nothing, and the sample videos."""
+
+from pathlib import Path
+
+import click
+
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.show.console import open_screen
+from smolvideo.show.training import TrainingProgress, show_scores
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def train() -> None:
+    """Train the bundled model, or draw the sample videos.
+
+    nano's world is drawn: one to three large things of five shapes and six colours before four
+    backgrounds, of which one may move, or two shown one after the other. nano is for trying,
+    testing and teaching; it knows nothing of real footage.
+    """
+
+
+@train.command(cls=SectionCommand)
+@click.option(
+    "--minutes",
+    cls=SectionOption,
+    section="Training",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    help="Wall time of the whole course, over all runs that go on with it.",
+)
+@click.option(
+    "--out",
+    cls=SectionOption,
+    section="Training",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/nano"),
+    metavar="DIR",
+    help="Where states, curve and checkpoint go; a course found there goes on.",
+)
+@click.option(
+    "--processes",
+    cls=SectionOption,
+    section="Training",
+    type=click.IntRange(min=1),
+    default=None,
+    show_default="one per core",
+    help="Processes that share the work.",
+)
+@click.option(
+    "--seed",
+    cls=SectionOption,
+    section="Training",
+    type=int,
+    default=0,
+    help="Of the first weights and of everything that is drawn.",
+)
+@click.option("--quiet", is_flag=True, cls=SectionOption, help="No progress on stderr.")
+def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: bool) -> None:
+    """Train nano from nothing, on a world that is drawn as it trains.
+
+    Ctrl-C stops it; the same command goes on with the last state saved. The checkpoint is a folder
+    like any other: `smolvideo ask --model DIR/nano …`.
+    """
+    from smolvideo.train.course import TrainOptions
+    from smolvideo.train.nano import train_nano
+
+    screen = open_screen(quiet=quiet)
+    options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
+    with TrainingProgress(screen) as progress:
+        folder = train_nano(out, options, progress.show)
+    show_scores(screen, folder)
+    click.echo(folder)
+
+
+@train.command(cls=SectionCommand)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+def samples(folder: Path) -> None:
+    """Draw the sample videos and their questions into DIR.
+
+    Files of the same names there are drawn again.
+    """
+    from smolvideo.train.samples import write_samples
+
+    write_samples(folder)
+    click.echo(folder)

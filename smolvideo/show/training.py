@@ -1,0 +1,86 @@
+"""A training while it runs, and what its checkpoint can do: on stderr."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from smolvideo.show.console import Screen
+
+if TYPE_CHECKING:
+    from smolvideo.train.course import TrainProgress
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+class TrainingProgress:
+    """A bar with the time left and the loss; a line of accuracies after every examination.
+
+    Where stderr is no terminal, one line for every piece of news.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
+            console=screen.err,
+            transient=True,
+            disable=screen.quiet or not screen.err.is_terminal,
+        )
+        self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, news: "TrainProgress") -> None:
+        """Called back by the training."""
+        self._bar.update(
+            self._task,
+            description={"see": "learning to see", "answer": "learning to answer"}[news.stage],
+            completed=news.seconds,
+            total=news.total_seconds,
+            step=news.step,
+            loss=news.loss,
+        )
+        if news.scores or not self._screen.err.is_terminal:
+            self._line(news)
+
+    def _line(self, news: "TrainProgress") -> None:
+        if self._screen.quiet:
+            return
+        scores = "  ".join(f"{name} {share:.2f}" for name, share in news.scores.items())
+        minutes = f"{news.seconds / 60:6.1f} min"
+        words = f"{minutes}  {news.stage:6}  step {news.step:5}  loss {news.loss:.3f}  {scores}"
+        self._screen.err.print(words.rstrip())
+
+
+def show_scores(screen: Screen, folder: Path) -> None:
+    """The finished checkpoint's answers to held-out scenes, by type, seen and blind; its curve."""
+    if screen.quiet:
+        return
+    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    screen.err.print("exact answers about held-out scenes (and about grey frames):")
+    for name, share in facts["held_out"].items():
+        screen.err.print(f"  {name:12} {share:6.1%}   ({facts['held_out_grey'][name]:.1%})")
+    curve = [json.loads(line) for line in (folder.parent / "curve.jsonl").open(encoding="utf-8")]
+    screen.err.print(f"accuracy over time: {sparkline([c['scores'].get('all') for c in curve])}")
+
+
+def sparkline(shares: list[float | None]) -> str:
+    """Shares of one as a row of blocks; what is missing is left out."""
+    known = [share for share in shares if share is not None]
+    return "".join(BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)] for share in known)

@@ -1,0 +1,131 @@
+"""nano as it is shipped: it answers about the samples, from what it sees, and loads elsewhere."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+from smolvideo.cli.main import cli
+from smolvideo.engines import Engine, load_engine
+from smolvideo.models import open_checkpoint
+from smolvideo.pipeline import Prepared, ask, prepare, stream_answer
+from smolvideo.train.world.questions import same_answer
+
+SAMPLES = ROOT / "samples"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One line of questions.jsonl with what nano answered, seeing and blind."""
+
+    type: str
+    answer: str
+    seen: str
+    blind: str
+
+
+@pytest.fixture(scope="module")
+def nano() -> Engine:
+    return load_engine(open_checkpoint("nano"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def asked(nano: Engine) -> list[Asked]:
+    return list(ask_all(nano))
+
+
+def ask_all(nano: Engine) -> Iterator[Asked]:
+    for line in (SAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        prepared = prepare(nano.checkpoint, SAMPLES / item["video"], item["question"])
+        seen = stream_answer(nano, prepared).result().text
+        blind = stream_answer(nano, in_grey(prepared)).result().text
+        yield Asked(item["type"], item["answer"], seen, blind)
+
+
+def in_grey(prepared: Prepared) -> Prepared:
+    """The same prompt with even grey in place of every frame."""
+    grey = np.full_like(prepared.prompt.images, 128)
+    return replace(prepared, prompt=replace(prepared.prompt, images=grey))
+
+
+def share_right(asked: list[Asked], *, blind: bool = False) -> float:
+    right = [same_answer(a.blind if blind else a.seen, a.answer) for a in asked]
+    return sum(right) / len(right)
+
+
+@pytest.mark.slow
+def test_answers_about_the_samples_are_right(asked: list[Asked]) -> None:
+    wrong = [(a.type, a.answer, a.seen) for a in asked if not same_answer(a.seen, a.answer)]
+    assert share_right(asked) >= 0.85, wrong
+    open_questions = [a for a in asked if a.type != "yes-no"]
+    assert len(open_questions) >= 60
+    assert share_right(open_questions) >= 0.85, wrong
+
+
+@pytest.mark.slow
+def test_blind_answers_are_at_most_half_as_often_right(asked: list[Asked]) -> None:
+    assert share_right(asked, blind=True) <= share_right(asked) / 2
+
+
+def test_ask_prints_the_answer_and_nothing_else() -> None:
+    words = ["ask", str(SAMPLES / "circle_right.mp4"), "What colour is the background?"]
+    done = CliRunner().invoke(cli, words)
+    assert (done.exit_code, done.stdout) == (0, "brown\n")
+    assert "nano is a small model" not in done.stderr
+
+
+def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (320, 240), (128, 128, 128)).save(tmp_path / "photo.png")
+    done = CliRunner().invoke(cli, ["ask", str(tmp_path / "photo.png"), "What is in it?"])
+    assert done.exit_code == 0
+    assert done.stdout.strip()
+    assert "nano is a small model trained on drawn scenes" in done.stderr
+
+
+def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:
+    """Nothing but transformers: its class, its generate, the prompt's ids and pixels."""
+    import torch
+    from transformers import SmolVLMForConditionalGeneration
+
+    folder = nano.checkpoint.folder
+    model = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    prepared = prepare(nano.checkpoint, SAMPLES / "triangle_down.mp4", "What is in this video?")
+    ids = torch.tensor([prepared.prompt.token_ids])
+    pixels = torch.from_numpy(prepared.prompt.images).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=((pixels.float() - 127.5) / 127.5)[None],
+            max_new_tokens=40,
+            do_sample=False,
+        )
+    text = nano.checkpoint.tokenizer.decode(out[0, ids.shape[1] :].tolist()).strip()
+    assert text == stream_answer(nano, prepared).result().text
+
+
+@pytest.mark.parametrize("frames", [1, 7, 50])
+def test_any_number_of_frames_fits(nano: Engine, frames: int) -> None:
+    from smolvideo.sampling import FrameSampling
+
+    sampling = FrameSampling(max_frames=frames, reduce_to_fit=False)
+    video = SAMPLES / "square_then_circle.mp4"
+    answer = ask(nano, video, "What colour is the background?", sampling=sampling).result()
+    assert answer.usage.frames == frames
+    assert answer.text == "grey"
+
+
+def test_the_checkpoint_is_small_and_says_how_it_was_made(nano: Engine) -> None:
+    files = list(nano.checkpoint.folder.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 12_000_000
+    facts = json.loads((nano.checkpoint.folder / "training.json").read_text(encoding="utf-8"))
+    assert facts["command"].startswith("smolvideo train nano")
+    assert facts["held_out"]["all"] > 2 * facts["held_out_grey"]["all"]

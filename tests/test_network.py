@@ -1,0 +1,67 @@
+"""Our torch modules against transformers' own: the same checkpoint, the same numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from smolvideo.network import SmolVLM
+from smolvideo.network.connector import pixel_shuffle
+from smolvideo.train.architecture import NANO, save_checkpoint
+from smolvideo.train.nano import initialise
+from smolvideo.train.tokenizer import special_id, train_tokenizer
+from smolvideo.train.world.questions import corpus
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of nano's architecture with random weights, as training writes it."""
+    folder = tmp_path_factory.mktemp("random") / "nano"
+    torch.manual_seed(0)
+    model = SmolVLM(NANO)
+    initialise(model)
+    save_checkpoint(folder, model, train_tokenizer(corpus()), {})
+    return folder
+
+
+def causal_mask(length: int) -> torch.Tensor:
+    above = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return torch.zeros(1, 1, length, length).masked_fill(above, torch.finfo(torch.float32).min)
+
+
+def test_logits_equal_those_of_transformers(checkpoint: Path) -> None:
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+    from transformers import SmolVLMForConditionalGeneration
+
+    reference = SmolVLMForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    ours = SmolVLM(NANO)
+    missing, unexpected = ours.load_state_dict(
+        {name: t.float() for name, t in load_file(checkpoint / "model.safetensors").items()},
+        strict=False,
+    )
+    assert (missing, unexpected) == (["lm_head.weight"], [])  # tied to the embedding
+    image = special_id(Tokenizer.from_file(str(checkpoint / "tokenizer.json")), "<image>")
+    generator = torch.Generator().manual_seed(1)
+    size = NANO.vision.image_size
+    pixels = torch.rand(3, 3, size, size, generator=generator) * 2 - 1
+    ids = torch.randint(10, NANO.text.vocab_size, (1, 40), generator=generator)
+    for start in (2, 12, 25):
+        ids[0, start : start + NANO.tokens_per_image] = image
+    with torch.no_grad():
+        expected = reference(input_ids=ids, pixel_values=pixels[None]).logits
+        vectors = ours.embed(ids, ours.encode(pixels), image)
+        hidden = ours.model.text_model(vectors, torch.arange(40)[None], causal_mask(40))
+        got = ours.lm_head(hidden)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_shipped_size_fits_the_promise(checkpoint: Path) -> None:
+    assert sum(file.stat().st_size for file in checkpoint.iterdir()) <= 12_000_000
+
+
+def test_pixel_shuffle_lays_a_square_of_patches_side_by_side() -> None:
+    patches = torch.arange(16.0).view(1, 16, 1)  # a 4 × 4 picture, each patch its own number
+    assert pixel_shuffle(patches, 2).tolist() == [
+        [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    ]
