@@ -5,12 +5,17 @@ asked for never falls back to another.
 """
 
 from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions
+from smolvideo.engines.native import NativeEngine, load_native_engine
+from smolvideo.engines.session import Session
 from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.progress import OnProgress, no_progress
 
-ENGINES: dict[str, EngineLoader] = {"transformers": load_transformers_engine}
+ENGINES: dict[str, EngineLoader] = {
+    "native": load_native_engine,
+    "transformers": load_transformers_engine,
+}
 """Name → what loads it; the first is what ``auto`` means."""
 
 __all__ = [
@@ -18,6 +23,8 @@ __all__ = [
     "Engine",
     "EngineLoader",
     "GenerationOptions",
+    "NativeEngine",
+    "Session",
     "TransformersEngine",
     "load_engine",
 ]

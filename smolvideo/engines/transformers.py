@@ -1,30 +1,19 @@
 """The engine ``transformers``: the networks of the transformers library, with a loop of our own.
 
-It is the reference that other engines are compared with. The loop below does what ``generate``
-does, one step at a time, so that text can be shown, timed and stopped at every token; greedy
-answers are equal.
+It is the reference that other engines are compared with. The loop (``answering``) does what
+``generate`` does, one step at a time, so that text can be shown, timed and stopped at every token;
+greedy answers are equal.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
-from smolvideo.engines.answer_text import AnswerText, TokenText
+from smolvideo.answer import AnswerStream
+from smolvideo.engines.answering import stream_tokens
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.devices import (
-    choose_device,
-    choose_dtype,
-    peak_memory_bytes,
-    reset_peak_memory,
-    use_usable_cores,
-    wait_for,
-)
+from smolvideo.engines.devices import choose_device, choose_dtype, use_usable_cores, wait_for
 from smolvideo.engines.failures import device_failures
-from smolvideo.engines.next_token import NextToken
-from smolvideo.errors import ModelError, PromptError
+from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt
@@ -89,24 +78,17 @@ class TransformersEngine:
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
         """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
-        _check_fits(prompt, self.checkpoint, generation)
-        run = _Run()
-        pieces = self._pieces(prompt, generation, run, on_progress)
-
-        def finish(text: str) -> Answer:
-            if run.stop_reason is None:
-                raise ModelError("the answer was broken off before its end")
-            usage = Usage(
-                prompt_tokens=len(prompt.token_ids),
-                answer_tokens=run.answer_tokens,
-                context_tokens=self.checkpoint.context_tokens,
-                frames=len(prompt.images),
-                seconds=dict(run.seconds),
-                peak_memory_bytes=run.peak_memory_bytes,
-            )
-            return Answer(text, run.stop_reason, usage)
-
-        return AnswerStream(pieces, finish)
+        return stream_tokens(
+            self.checkpoint,
+            prompt,
+            generation,
+            device=self._place,
+            encode=lambda: self.encode(prompt.images, on_progress=on_progress),
+            decode=lambda rows: _Decoder(
+                self.network, prompt, rows, self.checkpoint.image_token_id
+            ),
+            on_progress=on_progress,
+        )
 
     def encode(
         self, images: "Images", *, on_progress: OnProgress = no_progress
@@ -134,42 +116,6 @@ class TransformersEngine:
                 wait_for(self._place)
             on_progress(Progress("encode", start + len(chunk), len(images)))
         return torch.cat(rows)
-
-    def _pieces(
-        self, prompt: Prompt, generation: GenerationOptions, run: "_Run", on_progress: OnProgress
-    ) -> Iterator[str]:
-        """The text of the answer, as far as it is certain after each token; fills ``run``."""
-        reset_peak_memory(self._place)
-        next_token = NextToken(generation, prompt.token_ids)
-        token_text, answer_text = TokenText(self.checkpoint.tokenizer), AnswerText(generation.stop)
-        with run.timed("encode"):
-            rows = self.encode(prompt.images, on_progress=on_progress)
-        on_progress(Progress("read"))
-        with run.timed("read"):
-            decoder = _Decoder(self.network, prompt, rows, self.checkpoint.image_token_id)
-            del rows
-            token_id = next_token.choose(decoder.read())
-        on_progress(Progress("read", 1, 1))
-        run.seconds["answer"] = 0.0  # all stages are told, even where the first token is the last
-        while True:
-            run.answer_tokens += 1
-            on_progress(Progress("answer", run.answer_tokens))
-            if token_id in self.checkpoint.eos_token_ids:
-                run.stop_reason = "end"
-                break
-            if piece := answer_text.push(token_text.push(token_id)):
-                yield piece
-            if answer_text.stopped:
-                run.stop_reason = "stop_string"
-                break
-            if run.answer_tokens == generation.max_new_tokens:
-                run.stop_reason = "length"
-                break
-            with run.timed("answer"):
-                token_id = next_token.choose(decoder.step(token_id))
-        run.peak_memory_bytes = peak_memory_bytes(self._place)
-        if piece := answer_text.finish():
-            yield piece
 
 
 class _Decoder:
@@ -213,53 +159,4 @@ class _Decoder:
         )
         self._cache = output.past_key_values
         scores: torch.Tensor = output.logits[0, -1]
-        if bool(
-            scores.isnan().any()
-        ):  # this also waits for a GPU, so that it fails here and not later
-            raise ModelError(
-                f"`{self._network.device}` computed no numbers in {self._network.dtype}",
-                hint="run with `--dtype float32`, or check the weights",
-            )
         return scores
-
-
-@dataclass
-class _Run:
-    """What one answer has cost so far, and why it ended; the consumer's own time is not counted."""
-
-    answer_tokens: int = 0
-    stop_reason: StopReason | None = None
-    peak_memory_bytes: int | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    clock: Callable[[], float] = time.perf_counter
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = self.clock()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - started
-
-
-def _check_fits(prompt: Prompt, checkpoint: Checkpoint, generation: GenerationOptions) -> None:
-    """The prompt's images fill its image tokens, and prompt and answer fit the context."""
-    tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
-    if room < generation.max_new_tokens:
-        raise PromptError(
-            f"the prompt takes {tokens:,} tokens and the answer {generation.max_new_tokens:,}: "
-            f"more than the {checkpoint.context_tokens:,} that `{checkpoint.name}` can hold",
-            hint="ask for fewer frames (`--max-frames`) or a shorter answer (`--max-new-tokens`)",
-        )
-    places = prompt.token_ids.count(checkpoint.image_token_id)
-    if places != len(prompt.images) * checkpoint.tokens_per_image:
-        raise PromptError(
-            f"the prompt has {places} places for image tokens and {len(prompt.images)} images of "
-            f"{checkpoint.tokens_per_image} tokens"
-        )
-    size = checkpoint.image_size
-    if len(prompt.images) and prompt.images.shape[1:3] != (size, size):
-        height, width = prompt.images.shape[1:3]
-        raise PromptError(
-            f"images are {width} by {height}, and `{checkpoint.name}` sees {size} by {size}"
-        )

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 from smolvideo.engines.failures import device_failures, first_line, is_out_of_memory
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
+from smolvideo.models.weights import COMPUTED_WEIGHTS, named_weights
 
 if TYPE_CHECKING:
     import torch
-
-_NAMED_AT_MOST = 3
-"""So many tensors an error names before it counts the rest."""
-
-_COMPUTED = (".inv_freq", ".position_ids")
-"""Ends of the names of tensors that old checkpoints store although they follow from the config."""
 
 
 def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.dtype") -> Any:
@@ -95,19 +90,10 @@ def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
             mismatched[0] for mismatched in report["mismatched_keys"]
         ),
         "does not belong to this network": sorted(
-            name for name in report["unexpected_keys"] if not name.endswith(_COMPUTED)
+            name for name in report["unexpected_keys"] if not name.endswith(COMPUTED_WEIGHTS)
         ),
     }
-    told = "; ".join(f"{_named(names)} {fault}" for fault, names in faults.items() if names)
+    told = "; ".join(f"{named_weights(names)} {fault}" for fault, names in faults.items() if names)
     if told or report.get("error_msgs"):
         told = told or str(report["error_msgs"][0]).split("\n")[0]
         raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {told}")
-
-
-def _named(names: list[str]) -> str:
-    """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
-    if len(names) == 1:
-        return f"weight `{names[0]}`"
-    listed = ", ".join(f"`{name}`" for name in names[:_NAMED_AT_MOST])
-    rest = len(names) - _NAMED_AT_MOST
-    return f"each of {listed}" + (f" and {rest} more weights" if rest > 0 else "")

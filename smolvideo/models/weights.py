@@ -14,6 +14,12 @@ from pathlib import Path
 from smolvideo.errors import ModelError
 from smolvideo.models.files import Json, read_json
 
+COMPUTED_WEIGHTS = (".inv_freq", ".position_ids")
+"""Ends of the names of tensors that old checkpoints store although they follow from the config."""
+
+_NAMED_AT_MOST = 3
+"""So many tensors an error names before it counts the rest."""
+
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors library
 
 
@@ -34,7 +40,7 @@ class WeightFiles:
         return sum(
             math.prod(tensor["shape"])
             for file in self.files
-            for name, tensor in _read_header(file).items()
+            for name, tensor in read_header(file).items()
             if name != "__metadata__"
         )
 
@@ -73,7 +79,17 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _read_header(file: Path) -> Json:
+def data_start(file: Path) -> int:
+    """Where the data of ``file`` begins, in bytes: offsets in its header count from there."""
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
+def read_header(file: Path) -> Json:
+    """What ``file`` says of its tensors: name → dtype, shape and data_offsets.
+
+    Raises ModelError where it is no safetensors file, or ends before its header does.
+    """
     with file.open("rb") as stream:
         start = stream.read(8)
         length = int.from_bytes(start, "little")
@@ -98,9 +114,8 @@ def _read_header(file: Path) -> Json:
 
 def _check_whole(file: Path) -> None:
     try:
-        header = _read_header(file)
-        with file.open("rb") as stream:
-            data_start = 8 + int.from_bytes(stream.read(8), "little")
+        header = read_header(file)
+        start = data_start(file)
         ends = [
             int(tensor["data_offsets"][1])
             for name, tensor in header.items()
@@ -113,8 +128,16 @@ def _check_whole(file: Path) -> None:
         raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file") from error
     if not ends:
         raise ModelError(f"broken checkpoint: `{file}` holds no weights")
-    if data_start + max(ends) > size:
+    if start + max(ends) > size:
         raise ModelError(
-            f"broken checkpoint: `{file}` is cut short "
-            f"({size:,} of {data_start + max(ends):,} bytes)"
+            f"broken checkpoint: `{file}` is cut short ({size:,} of {start + max(ends):,} bytes)"
         )
+
+
+def named_weights(names: list[str]) -> str:
+    """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
+    if len(names) == 1:
+        return f"weight `{names[0]}`"
+    listed = ", ".join(f"`{name}`" for name in names[:_NAMED_AT_MOST])
+    rest = len(names) - _NAMED_AT_MOST
+    return f"each of {listed}" + (f" and {rest} more weights" if rest > 0 else "")

@@ -1,10 +1,12 @@
 """SmolVLM as plain torch modules: vision tower, connector, decoder.
 
 The names of the parameters are those of the published checkpoints, so a state dict is a checkpoint.
-Only engines and training import this package; it knows nothing of videos, prompts or files.
+Only engines and training import this package; it knows nothing of videos and prompts, and of files
+only what a checkpoint's weights need (``loading``).
 """
 
+from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.network.model import SmolVLM
 
-__all__ = ["NetworkConfig", "SmolVLM", "TextConfig", "VisionConfig"]
+__all__ = ["KeyValueCache", "NetworkConfig", "SmolVLM", "TextConfig", "VisionConfig"]

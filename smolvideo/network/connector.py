@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from smolvideo.network.config import NetworkConfig
+from smolvideo.network.linear import Linear
 
 
 def pixel_shuffle(x: Tensor, scale_factor: int) -> Tensor:
@@ -13,7 +14,7 @@ def pixel_shuffle(x: Tensor, scale_factor: int) -> Tensor:
     n, patches, width = x.shape
     side = int(patches**0.5)
     s = scale_factor
-    x = x.view(n, side // s, s, side // s, s, width)
+    x = x.reshape(n, side // s, s, side // s, s, width)
     return x.permute(0, 1, 3, 2, 4, 5).reshape(n, patches // s**2, width * s**2)
 
 
@@ -21,7 +22,7 @@ class ModalityProjection(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         width = config.vision.hidden_size * config.scale_factor**2
-        self.proj = nn.Linear(width, config.text.hidden_size, bias=False)
+        self.proj = Linear(width, config.text.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)

@@ -4,75 +4,117 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.network.attention import attend, attend_plainly
+from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
+from smolvideo.network.linear import Linear, joined
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[..., L, head_dim]`` of rotary positions (arXiv 2104.09864), in float32.
 
     The halves of a head rotate against each other, as in the published checkpoints, not the
-    neighbouring pairs of the paper.
+    neighbouring pairs of the paper; the sines of the first half carry its minus.
     """
     exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
-    angles = positions.float().unsqueeze(-1) * theta**-exponents
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
+    angles = positions.float().unsqueeze(-1) * (1.0 / theta**exponents)
+    sines = angles.sin()
+    return torch.cat((angles, angles), dim=-1).cos(), torch.cat((-sines, sines), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``x`` ``[..., head_dim]`` turned by the angles of a ``rotary_table``."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
 class TextAttention(nn.Module):
-    """Grouped-query attention; ``mask`` is added to the scores."""
+    """Grouped-query attention over the rows themselves, or over a cache and the rows."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
         width, head = config.hidden_size, config.head_dim
-        self.q_proj = nn.Linear(width, self.heads * head, bias=False)
-        self.k_proj = nn.Linear(width, self.kv_heads * head, bias=False)
-        self.v_proj = nn.Linear(width, self.kv_heads * head, bias=False)
-        self.o_proj = nn.Linear(self.heads * head, width, bias=False)
+        self.q_proj = Linear(width, self.heads * head, bias=False)
+        self.k_proj = Linear(width, self.kv_heads * head, bias=False)
+        self.v_proj = Linear(width, self.kv_heads * head, bias=False)
+        self.o_proj = Linear(self.heads * head, width, bias=False)
+        self.qkv_proj: Linear | None = None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        b, length, _ = x.shape
-        groups = self.heads // self.kv_heads
-        q = self.q_proj(x).view(b, length, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(b, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(b, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        scores = (q * self.head_dim**-0.5) @ k.transpose(2, 3) + mask
-        mixed = scores.softmax(dim=-1) @ v
-        return self.o_proj(mixed.transpose(1, 2).reshape(b, length, -1))
+    def join(self) -> None:
+        """One product for queries, keys and values; only for inference."""
+        self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def project(self, x: Tensor) -> Tensor:
+        """``[B, L, D]`` → queries, keys and values side by side, ``[B, L, H + 2 G, d]``."""
+        if self.qkv_proj is not None:
+            heads = self.qkv_proj(x)
+        else:
+            heads = torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=-1)
+        return heads.view(*x.shape[:2], -1, self.head_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        to: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        seen: Tensor | KeyValueCache,
+    ) -> Tensor:
+        """``to`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see."""
+        heads, kv_heads = self.heads, self.kv_heads
+        projected = self.project(x)
+        turned = rotate(projected[:, :, : heads + kv_heads], *rotation).transpose(1, 2)
+        q, k = turned[:, :heads], turned[:, heads:]
+        v = projected[:, :, heads + kv_heads :].transpose(1, 2)
+        if isinstance(seen, Tensor):
+            mixed = attend_plainly(q, k, v, seen)
+        else:
+            mixed = attend(q, *seen.put(self.layer, k, v), causal=True)
+        return self.o_proj.add(mixed.transpose(1, 2).flatten(2), to)
 
 
 class TextMLP(nn.Module):
+    """The gated MLP (SwiGLU, arXiv 2002.05202)."""
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj: Linear | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def join(self) -> None:
+        """One product for the gate and what it gates; only for inference."""
+        self.gate_up_proj = joined(self.gate_proj, self.up_proj)
+        del self.gate_proj, self.up_proj
+
+    def forward(self, x: Tensor, to: Tensor) -> Tensor:
+        """``to`` plus the MLP of ``x``, both ``[B, L, D]``."""
+        if self.gate_up_proj is None:
+            gated = F.silu(self.gate_proj(x)) * self.up_proj(x)
+        else:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+            gated = F.silu(gate).mul_(up)
+        return self.down_proj.add(gated, to)
 
 
 class TextLayer(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attn = TextAttention(config)
+        self.self_attn = TextAttention(config, layer)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = TextMLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: Tensor | KeyValueCache
+    ) -> Tensor:
+        x = self.self_attn(self.input_layernorm(x), x, rotation, seen)
+        return self.mlp(self.post_attention_layernorm(x), x)
 
 
 class Decoder(nn.Module):
@@ -82,13 +124,30 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            TextLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """``positions`` ``[B, L]``; ``mask`` ``[B, 1, L, L]``, 0 where a row may look, or −inf."""
+        return self.norm(self._layers(x, positions, mask))
+
+    def read(self, x: Tensor, cache: KeyValueCache, *, last: int = 1) -> Tensor:
+        """Hidden states ``[1, last, D]`` of the last rows of ``x`` ``[1, L, D]``.
+
+        The rows follow those of ``cache`` and are appended to it.
+        """
+        rows = x.shape[1]
+        cache.make_room(rows)
+        positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
+        hidden = self._layers(x, positions, cache)
+        cache.length += rows
+        return self.norm(hidden[:, -last:])
+
+    def _layers(self, x: Tensor, positions: Tensor, seen: Tensor | KeyValueCache) -> Tensor:
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
-        cos, sin = cos.unsqueeze(1).to(x.dtype), sin.unsqueeze(1).to(x.dtype)
+        rotation = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, mask)
-        return self.norm(x)
+            x = layer(x, rotation, seen)
+        return x

@@ -2,10 +2,12 @@
 
 from torch import Tensor, nn
 
+from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
-from smolvideo.network.decoder import Decoder
-from smolvideo.network.vision import VisionTower
+from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
+from smolvideo.network.linear import Linear
+from smolvideo.network.vision import VisionAttention, VisionTower
 
 
 class VisionAndText(nn.Module):
@@ -25,8 +27,12 @@ class SmolVLM(nn.Module):
         super().__init__()
         self.config = config
         self.model = VisionAndText(config)
-        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
-        if config.tie_word_embeddings:
+        self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Make the head the embedding, where the configuration says so."""
+        if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.text_model.embed_tokens.weight
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -38,3 +44,23 @@ class SmolVLM(nn.Module):
         vectors: Tensor = self.model.text_model.embed_tokens(token_ids)
         at_images = (token_ids == image_token_id).unsqueeze(-1)
         return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))
+
+    def read(self, vectors: Tensor, cache: KeyValueCache, *, last: int = 1) -> Tensor:
+        """Logits ``[last, vocabulary]`` behind the last rows of ``vectors`` ``[1, L, D]``.
+
+        The rows are appended to ``cache``; the head never runs over rows that nobody asks for.
+        """
+        hidden = self.model.text_model.read(vectors, cache, last=last)
+        return self.lm_head(hidden)[0]
+
+    def prepare_for_inference(self) -> None:
+        """Join and pack what the layers multiply with; there is no way back to training.
+
+        One layer after the other, so that memory holds at most one layer twice.
+        """
+        for layer in self.modules():
+            if isinstance(layer, VisionAttention | TextAttention | TextMLP):
+                layer.join()
+            for part in layer.children():
+                if isinstance(part, Linear):
+                    part.pack()

@@ -1,9 +1,12 @@
 """The vision tower (SigLIP): pixels in, one vector per patch out."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.network.attention import attend, attend_plainly
 from smolvideo.network.config import VisionConfig
+from smolvideo.network.linear import Linear, joined
 
 
 class PatchEmbeddings(nn.Module):
@@ -16,10 +19,15 @@ class PatchEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(config.patches_per_side**2, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``[N, 3, S, S]`` → ``[N, P, D]`` with P patches in reading order."""
+        """``[N, 3, S, S]`` → ``[N, P, D]`` with P patches in reading order.
+
+        What is left over at the right and the bottom is not seen (384 pixels, patches of 14).
+        """
         n, channels, height, width = pixels.shape
         size = self.patch_embedding.kernel_size[0]
-        patches = pixels.view(n, channels, height // size, size, width // size, size)
+        down, across = height // size, width // size
+        patches = pixels[:, :, : down * size, : across * size]
+        patches = patches.reshape(n, channels, down, size, across, size)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, channels * size * size)
         weight = self.patch_embedding.weight.flatten(1)
         return F.linear(patches, weight, self.patch_embedding.bias) + self.position_embedding.weight
@@ -31,33 +39,41 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size)
+        self.qkv_proj: Linear | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def join(self) -> None:
+        """One product for queries, keys and values; only for inference."""
+        self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def forward(self, x: Tensor, to: Tensor) -> Tensor:
+        """``to`` plus what the patches of ``x`` see in each other, both ``[N, P, D]``."""
         n, patches, width = x.shape
-        head = width // self.heads
+        if self.qkv_proj is None:
+            projected = [projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)]
+        else:
+            projected = list(self.qkv_proj(x).chunk(3, dim=-1))
         q, k, v = (
-            projection(x).view(n, patches, self.heads, head).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            part.view(n, patches, self.heads, width // self.heads).transpose(1, 2)
+            for part in projected
         )
-        # Plain products and softmax: the backward pass of torch's fused CPU attention is several
-        # times slower at the sizes that are trained here.
-        scores = (q * head**-0.5) @ k.transpose(2, 3)
-        mixed = scores.softmax(dim=-1) @ v
-        return self.out_proj(mixed.transpose(1, 2).reshape(n, patches, width))
+        mixed = attend_plainly(q, k, v) if torch.is_grad_enabled() else attend(q, k, v)
+        return self.out_proj.add(mixed.transpose(1, 2).reshape(n, patches, width), to)
 
 
 class VisionMLP(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+    def forward(self, x: Tensor, to: Tensor) -> Tensor:
+        """``to`` plus the MLP of ``x``, both ``[N, P, D]``."""
+        return self.fc2.add(self.fc1.gelu(x), to)
 
 
 class VisionLayer(nn.Module):
@@ -69,8 +85,8 @@ class VisionLayer(nn.Module):
         self.mlp = VisionMLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        x = self.self_attn(self.layer_norm1(x), x)
+        return self.mlp(self.layer_norm2(x), x)
 
 
 class VisionEncoder(nn.Module):

@@ -1,0 +1,208 @@
+"""Questions on the same frames: what was encoded and read for one serves the next.
+
+A session holds the images of its last prompt with their features, and the keys and values of its
+last prompt's tokens. A further prompt takes from it what it has in common: features of the images
+that are the same, and keys and values of all tokens up to the first that differs. Prompts on one
+video differ only behind the last frame, so nothing but the question is computed again.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smolvideo.answer import AnswerStream
+from smolvideo.engines.answering import check_fits, stream_tokens
+from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.failures import device_failures
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.engines.native import NativeEngine
+    from smolvideo.frames import Images
+    from smolvideo.network import KeyValueCache
+
+
+class Session:
+    """What an engine knows of one prompt, to go on from.
+
+    Start one with ``engine.start``. Not to be used by two threads at once; answers of one session,
+    or of forks, may be iterated in turns.
+    """
+
+    def __init__(self, engine: "NativeEngine", *, room: int | None = None) -> None:
+        self.engine = engine
+        self.token_ids: tuple[int, ...] = ()
+        self._images: Images | None = None
+        self._features: torch.Tensor | None = None
+        self._cache: KeyValueCache | None = None
+        self._room = room or engine.checkpoint.context_tokens
+
+    def fork(self) -> "Session":
+        """Another session that knows the same; nothing is computed or copied."""
+        other = Session(self.engine, room=self._room)
+        other.token_ids, other._images = self.token_ids, self._images
+        other._features = self._features
+        other._cache = self._cache.fork() if self._cache else None
+        return other
+
+    def stream(
+        self,
+        prompt: Prompt,
+        generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> AnswerStream:
+        """The answer to ``prompt``, from what the session knows; see ``Engine.stream``."""
+        return stream_tokens(
+            self.engine.checkpoint,
+            prompt,
+            generation,
+            device=self.engine.place,
+            encode=lambda: self._encode(prompt.images, on_progress),
+            decode=lambda _: _Decoding(self, prompt),
+            on_progress=on_progress,
+        )
+
+    def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[float]:
+        """The log-probability of each text as the answer to ``prompt``.
+
+        A text's probability is that of its tokens one after the other; the end of the turn is not
+        counted. Raises PromptError for an empty text, or where the longest does not fit.
+        """
+        import torch
+
+        from smolvideo.errors import PromptError
+
+        tokenizer = self.engine.checkpoint.plain_tokenizer
+        answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in continuations]
+        if not all(answers):
+            raise PromptError("an answer to score must not be empty")
+        check_fits(prompt, self.engine.checkpoint, max(map(len, answers), default=1))
+        first = self.read(prompt).float().log_softmax(-1)
+        scores = []
+        for answer in answers:
+            score = float(first[answer[0]])
+            if len(answer) > 1:
+                rows = self._rows_after_prompt(answer[:-1]).float().log_softmax(-1)
+                wanted = torch.tensor(answer[1:], device=rows.device)
+                score += float(rows.gather(1, wanted[:, None]).sum())
+            scores.append(score)
+        return scores
+
+    def read(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
+        """Scores [vocabulary] of the token after ``prompt``, which the session then knows."""
+        check_fits(prompt, self.engine.checkpoint, 0)
+        self._encode(prompt.images, on_progress)
+        return self._read_tokens(prompt)
+
+    def _encode(self, images: "Images", on_progress: OnProgress) -> None:
+        """Features of ``images``: those known already, and the others computed."""
+        import torch
+
+        known = self._known_images(images)
+        if self._features is None or self._images is None:
+            self._features = self.engine.encode(images, on_progress=on_progress)
+        elif known < len(images) or known < len(self._images):
+            rest = self.engine.encode(images[known:], on_progress=on_progress)
+            self._cut(known * self.engine.checkpoint.tokens_per_image)
+            self._features = torch.cat((self._features[:known], rest))
+        self._images = images
+
+    def _known_images(self, images: "Images") -> int:
+        """How many of ``images``, from the first on, are those of the session."""
+        import numpy as np
+
+        if self._images is None:
+            return 0
+        if self._images is images:
+            return len(images)
+        for place, (old, new) in enumerate(zip(self._images, images, strict=False)):
+            if not np.array_equal(old, new):
+                return place
+        return min(len(self._images), len(images))
+
+    def _cut(self, image_tokens: int) -> None:
+        """Forget all tokens from the image token after so many image tokens on."""
+        image_token_id = self.engine.checkpoint.image_token_id
+        places = [at for at, token in enumerate(self.token_ids) if token == image_token_id]
+        if image_tokens < len(places):
+            self.token_ids = self.token_ids[: places[image_tokens]]
+
+    def _read_tokens(self, prompt: Prompt) -> "torch.Tensor":
+        """Read what of ``prompt`` is not read yet; its images are encoded."""
+        import torch
+
+        engine, network = self.engine, self.engine.network
+        token_ids = prompt.token_ids
+        known = min(_common(self.token_ids, token_ids), len(token_ids) - 1)
+        with device_failures(engine.device, "reading the prompt"), torch.inference_mode():
+            if self._cache is None:
+                self._cache = self._empty_cache()
+            self._cache.truncate(known)
+            # Only now: if reading fails half-way, the session knows what it has.
+            self.token_ids = token_ids[:known]
+            ids = torch.tensor([token_ids[known:]], device=engine.place)
+            assert self._features is not None
+            seen = token_ids[:known].count(engine.checkpoint.image_token_id)
+            features = self._features.flatten(0, 1)[seen:]
+            vectors = network.embed(ids, features, engine.checkpoint.image_token_id)
+            scores = network.read(vectors, self._cache)[-1]
+        self.token_ids = token_ids
+        return scores
+
+    def _rows_after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        """Scores [L, vocabulary] after each of ``token_ids``; the session stays as it is."""
+        import torch
+
+        engine = self.engine
+        assert self._cache is not None
+        with device_failures(engine.device, "scoring answers"), torch.inference_mode():
+            ids = torch.tensor([list(token_ids)], device=engine.place)
+            vectors = engine.network.model.text_model.embed_tokens(ids)
+            return engine.network.read(vectors, self._cache.fork(), last=len(token_ids))
+
+    def _empty_cache(self) -> "KeyValueCache":
+        from smolvideo.network import KeyValueCache
+
+        engine = self.engine
+        return KeyValueCache.empty(
+            engine.network.config.text,
+            self._room,
+            device=engine.place,
+            dtype=engine.number_format,
+        )
+
+
+class _Decoding:
+    """One answer: the session reads the prompt, the answer's tokens go into a fork of its cache."""
+
+    def __init__(self, session: Session, prompt: Prompt) -> None:
+        self._session = session
+        self._prompt = prompt
+        self._cache: KeyValueCache | None = None
+
+    def read(self) -> "torch.Tensor":
+        scores = self._session._read_tokens(self._prompt)
+        assert self._session._cache is not None
+        self._cache = self._session._cache.fork()
+        return scores
+
+    def step(self, token_id: int) -> "torch.Tensor":
+        import torch
+
+        engine = self._session.engine
+        assert self._cache is not None
+        with device_failures(engine.device, "answering"), torch.inference_mode():
+            ids = torch.tensor([[token_id]], device=engine.place)
+            vectors = engine.network.model.text_model.embed_tokens(ids)
+            return engine.network.read(vectors, self._cache)[-1]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return place
+    return min(len(one), len(other))

@@ -1,0 +1,125 @@
+"""A checkpoint's weights into the network: tensor by tensor, in the dtype it will run in.
+
+The network is built without memory first. Each tensor is read into memory of its own, converted,
+and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
+network of 4.5 GB through a little more than 4.5 GB. Reading beats mapping here: pages of a mapped
+file stay with the process after their tensor was converted.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from smolvideo.errors import ModelError
+from smolvideo.models.files import Json, read_json
+from smolvideo.models.weights import (
+    COMPUTED_WEIGHTS,
+    WeightFiles,
+    data_start,
+    named_weights,
+    read_header,
+)
+from smolvideo.network.config import NetworkConfig
+from smolvideo.network.model import SmolVLM
+
+STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""The names that safetensors has for the dtypes that checkpoints of this family come in."""
+
+
+def load_network(
+    folder: Path, weights: WeightFiles, *, device: torch.device, dtype: torch.dtype
+) -> SmolVLM:
+    """The network of the checkpoint in ``folder``, ready for inference on ``device``.
+
+    Raises ModelError naming what is missing, left over, of another shape or unreadable.
+    """
+    config = NetworkConfig.from_json(read_json(folder / "config.json"))
+    with torch.device("meta"):
+        network = SmolVLM(config)
+    headers = {file: _tensors(file) for file in weights.files}
+    _check_complete(folder, network, headers.values())
+    places = dict(network.named_modules())
+    for name, tensor in _read(headers, skip=_skipped(config)):
+        module, _, parameter = name.rpartition(".")
+        value = tensor.to(device=device, dtype=dtype)
+        setattr(places[module], parameter, nn.Parameter(value, requires_grad=False))
+    network.tie()
+    network.eval().prepare_for_inference()
+    return network
+
+
+def expected_shapes(network: SmolVLM) -> dict[str, list[int]]:
+    """Name → shape of each tensor that a checkpoint of ``network`` stores."""
+    skipped = _skipped(network.config)
+    return {
+        name: list(parameter.shape)
+        for name, parameter in network.named_parameters(remove_duplicate=False)
+        if not name.endswith(skipped)
+    }
+
+
+def _skipped(config: NetworkConfig) -> tuple[str, ...]:
+    return (*COMPUTED_WEIGHTS, "lm_head.weight") if config.tie_word_embeddings else COMPUTED_WEIGHTS
+
+
+def _tensors(file: Path) -> dict[str, Json]:
+    return {name: told for name, told in read_header(file).items() if name != "__metadata__"}
+
+
+def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[dict[str, Json]]) -> None:
+    """Every weight of the network from the files, and no weight in the files without a place."""
+    expected = expected_shapes(network)
+    stored = {name: told for header in headers for name, told in header.items()}
+    skipped = _skipped(network.config)
+    faults = {
+        "is missing": [name for name in expected if name not in stored],
+        "has another shape than config.json says": [
+            name for name, shape in expected.items() if stored.get(name, {}).get("shape") != shape
+        ],
+        "does not belong to this network": [
+            name for name in stored if name not in expected and not name.endswith(skipped)
+        ],
+        "is stored in a format this engine does not read": [
+            name for name in expected if stored.get(name, {}).get("dtype") not in STORED_DTYPES
+        ],
+    }
+    missing = set(faults["is missing"])
+    told = "; ".join(
+        f"{named_weights(names)} {fault}"
+        for fault, all_names in faults.items()
+        if (names := sorted(n for n in all_names if fault == "is missing" or n not in missing))
+    )
+    if told:
+        raise ModelError(f"broken checkpoint `{folder}`: {told}")
+
+
+def _read(
+    headers: dict[Path, dict[str, Json]], *, skip: tuple[str, ...]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of all files in the order they stand there, each read when it is asked for."""
+    for file, tensors in headers.items():
+        start = data_start(file)
+        try:
+            with file.open("rb") as stream:
+                for name, told in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
+                    if not name.endswith(skip):
+                        yield name, _read_tensor(stream, start, told)
+        except (OSError, EOFError) as error:
+            raise ModelError(f"broken checkpoint: cannot read `{file}`: {error}") from error
+
+
+def _read_tensor(stream: BinaryIO, start: int, told: Json) -> Tensor:
+    tensor = torch.empty(told["shape"], dtype=STORED_DTYPES[told["dtype"]])
+    stream.seek(start + told["data_offsets"][0])
+    if told["data_offsets"][1] - told["data_offsets"][0] != tensor.nbytes:
+        raise EOFError("a tensor's data has not the length of its shape")
+    into = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # an array is a buffer
+    while into:
+        count = stream.readinto(into)  # type: ignore[attr-defined]  # a buffered file has it
+        if not count:
+            raise EOFError("it is cut short")
+        into = into[count:]
+    return tensor

@@ -1,0 +1,122 @@
+"""The native engine against transformers: the same checkpoint, the same numbers and answers."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinymodels
+import torch
+
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.engines.answer_text import TokenText
+from smolvideo.engines.transformers import TransformersEngine, _Decoder
+from smolvideo.frames import Images
+from smolvideo.models import open_checkpoint
+from smolvideo.prompt import Prompt
+
+CHECKPOINTS = (
+    "SmolVLM-256M-Instruct",
+    "SmolVLM2-256M-Video-Instruct",
+    "SmolVLM2-500M-Video-Instruct",
+    "SmolVLM-Base",
+    "SmolVLM-Instruct",
+    "SmolVLM2-2.2B-Instruct",
+)
+BIG = ("SmolVLM-Base", "SmolVLM-Instruct", "SmolVLM2-2.2B-Instruct")
+
+
+def pair(folder: Path | str, dtype: str = "float32") -> tuple[NativeEngine, TransformersEngine]:
+    native = load_engine(str(folder), engine="native", device="cpu", dtype=dtype)
+    reference = load_engine(str(folder), engine="transformers", device="cpu", dtype=dtype)
+    assert isinstance(native, NativeEngine)
+    assert isinstance(reference, TransformersEngine)
+    return native, reference
+
+
+def logits(engine: NativeEngine | TransformersEngine, prompt: Prompt) -> torch.Tensor:
+    """Scores of the first token of the answer."""
+    if isinstance(engine, NativeEngine):
+        return engine.start(prompt).read(prompt).float()
+    rows = engine.encode(prompt.images)
+    decoder = _Decoder(engine.network, prompt, rows, engine.checkpoint.image_token_id)
+    return decoder.read().float()
+
+
+def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest error, as a share of the largest score."""
+    return float((got - expected).abs().max() / expected.abs().max())
+
+
+def greedy(
+    engine: NativeEngine | TransformersEngine,
+    prompt: Prompt,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[int]:
+    """The ids of the answer."""
+    seen: list[int] = []
+    push = TokenText.push
+
+    def watched(self: TokenText, token_id: int) -> str:
+        seen.append(token_id)
+        return push(self, token_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenText, "push", watched)
+        engine.stream(prompt, GenerationOptions(max_new_tokens=count)).result()
+    return seen
+
+
+def assert_equal(folder: Path | str, prompts: list[Prompt], monkeypatch: Any) -> None:
+    native, reference = pair(folder)
+    for prompt in prompts:
+        assert distance(logits(native, prompt), logits(reference, prompt)) < 1e-4
+        expected = greedy(reference, prompt, 64, monkeypatch)
+        assert greedy(native, prompt, 64, monkeypatch) == expected
+        assert len(set(expected)) > 5, "an answer of one repeated token would prove nothing"
+
+
+def prompts_for(folder: Path | str, *counts: int) -> list[Prompt]:
+    checkpoint = open_checkpoint(str(folder))
+    size = checkpoint.image_size
+    return [
+        tinymodels.frames_prompt(
+            checkpoint, tinymodels.random_images(count, size=size), "Tell me about it."
+        )
+        for count in counts
+    ]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return tinymodels.make_tiny(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_tiny_networks(
+    tmp_path: Path, family: tinymodels.Family, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tinymodels.make_tiny(tmp_path / "tiny", family, tied=tied)
+    assert_equal(folder, prompts_for(folder, 0, 1, 9), monkeypatch)
+
+
+@pytest.mark.checkpoints
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_published_shapes(
+    processor_files: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tinymodels.make_cut(processor_files / name, tmp_path / name)
+    assert_equal(folder, prompts_for(folder, 2), monkeypatch)
+    shutil.rmtree(folder)  # half a gigabyte for the big ones, and pytest keeps three runs
+
+
+def test_nano(monkeypatch: pytest.MonkeyPatch) -> None:
+    native, reference = pair("nano")
+    for prompt in prompts_for("nano", 0, 3):
+        assert distance(logits(native, prompt), logits(reference, prompt)) < 1e-4
+        expected = greedy(reference, prompt, 64, monkeypatch)
+        assert greedy(native, prompt, 64, monkeypatch) == expected
