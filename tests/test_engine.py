@@ -1,4 +1,4 @@
-"""The engine on small real networks: equal to transformers' own generate, and honest in failure."""
+"""The engines on small real networks: equal to transformers' generate, and honest in failure."""
 
 import gc
 import json
@@ -12,7 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 import smolvideo.engines.transformers as engine_module
-from smolvideo.engines import GenerationOptions, TransformersEngine, load_engine
+from smolvideo.engines import (
+    ENGINES,
+    GenerationOptions,
+    NativeEngine,
+    TransformersEngine,
+    load_engine,
+)
 from smolvideo.engines.answer_text import TokenText
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
@@ -22,9 +28,31 @@ FAMILIES = ("smolvlm", "idefics3")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    folder = tinymodels.make_tiny(tmp_path_factory.mktemp(request.param) / "tiny", request.param)
-    return load_engine(str(folder), device="cpu")
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tinymodels.make_tiny(tmp_path_factory.mktemp(request.param) / "tiny", request.param)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest, folder: Path) -> NativeEngine | TransformersEngine:
+    """Each engine, on each family."""
+    loaded = load_engine(str(folder), engine=request.param, device="cpu")
+    assert isinstance(loaded, NativeEngine | TransformersEngine)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> TransformersEngine:
+    """The engine that others are compared with, on each family."""
+    loaded = load_engine(str(folder), engine="transformers", device="cpu")
+    assert isinstance(loaded, TransformersEngine)
+    return loaded
+
+
+@pytest.fixture(params=ENGINES)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of each engine."""
+    assert isinstance(request.param, str)
+    return request.param
 
 
 @pytest.fixture
@@ -66,32 +94,35 @@ def generated(engine: TransformersEngine, prompt, **options) -> list[int]:  # ty
 
 @pytest.mark.parametrize("frames", [0, 1, 9])
 def test_greedy_tokens_equal_generate(
-    engine: TransformersEngine, frames: int, token_ids: list[int]
+    engine: NativeEngine | TransformersEngine,
+    reference: TransformersEngine,
+    frames: int,
+    token_ids: list[int],
 ) -> None:
     images = tinymodels.random_images(frames)
     prompt = tinymodels.frames_prompt(engine.checkpoint, images, "Tell me about it.")
     answer = engine.stream(prompt, GenerationOptions(max_new_tokens=64)).result()
-    expected = generated(engine, prompt, max_new_tokens=64)
+    expected = generated(reference, prompt, max_new_tokens=64)
     assert len(set(expected)) > 5, "an answer of one repeated token would prove nothing"
     assert token_ids == [i for i in expected if i not in engine.checkpoint.eos_token_ids]
     assert answer.usage.answer_tokens == len(expected)
 
 
 def test_repetition_penalty_equals_generate(
-    engine: TransformersEngine, token_ids: list[int]
+    engine: NativeEngine | TransformersEngine, reference: TransformersEngine, token_ids: list[int]
 ) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     options = GenerationOptions(max_new_tokens=40, repetition_penalty=1.8)
     engine.stream(prompt, options).result()
-    plain = generated(engine, prompt, max_new_tokens=40)
-    penalised = generated(engine, prompt, max_new_tokens=40, repetition_penalty=1.8)
+    plain = generated(reference, prompt, max_new_tokens=40)
+    penalised = generated(reference, prompt, max_new_tokens=40, repetition_penalty=1.8)
     assert plain != penalised
     assert token_ids == penalised[: len(token_ids)]
     assert len(token_ids) >= 39
 
 
 def test_half_precision_equals_generate(tiny: Path, token_ids: list[int]) -> None:
-    engine = load_engine(str(tiny), device="cpu", dtype="bf16")
+    engine = load_engine(str(tiny), engine="transformers", device="cpu", dtype="bf16")
     assert isinstance(engine, TransformersEngine)
     assert engine.dtype == "bfloat16"
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(4))
@@ -99,7 +130,7 @@ def test_half_precision_equals_generate(tiny: Path, token_ids: list[int]) -> Non
     assert token_ids == generated(engine, prompt, max_new_tokens=32)
 
 
-def test_frames_decide_the_answer(engine: TransformersEngine) -> None:
+def test_frames_decide_the_answer(engine: NativeEngine | TransformersEngine) -> None:
     def text(seed: int) -> str:
         images = tinymodels.random_images(3, seed=seed)
         prompt = tinymodels.frames_prompt(engine.checkpoint, images)
@@ -110,32 +141,32 @@ def test_frames_decide_the_answer(engine: TransformersEngine) -> None:
 
 
 def test_chunks_of_frames_are_the_frames_at_once(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    reference: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tinymodels.random_images(11)
     images[4] = 0  # black is no padding
     images[5] = 128
-    chunked = engine.encode(images)
+    chunked = reference.encode(images)
     monkeypatch.setitem(engine_module._FRAMES_AT_ONCE, "cpu", 99)
-    at_once = engine.encode(images)
+    at_once = reference.encode(images)
     assert chunked is not None
     assert at_once is not None
     assert chunked.shape == (11 * tinymodels.TOKENS_PER_IMAGE, 64)
     torch.testing.assert_close(chunked, at_once, rtol=1e-4, atol=1e-5)
 
 
-def test_the_vision_tower_never_sees_many_frames_together(engine: TransformersEngine) -> None:
+def test_the_vision_tower_never_sees_many_frames_together(reference: TransformersEngine) -> None:
     sizes: list[int] = []
-    hook = engine.network.model.vision_model.register_forward_pre_hook(
+    hook = reference.network.model.vision_model.register_forward_pre_hook(
         lambda module, args, kwargs: sizes.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
-    engine.encode(tinymodels.random_images(11))
+    reference.encode(tinymodels.random_images(11))
     hook.remove()
     assert sizes == [4, 4, 3]
 
 
 def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
-    engine: TransformersEngine,
+    engine: NativeEngine | TransformersEngine,
 ) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(6))
     reports: list[Progress] = []
@@ -156,13 +187,15 @@ def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
     assert answer.stop_reason == "length"
 
 
-def test_every_end_token_ends(engine: TransformersEngine, token_ids: list[int]) -> None:
+def test_every_end_token_ends(
+    engine: NativeEngine | TransformersEngine, token_ids: list[int]
+) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     engine.stream(prompt, GenerationOptions(max_new_tokens=30)).result()
     free = list(token_ids)
     token_ids.clear()
     place = next(k for k in range(5, 30) if free[k] not in free[:k])
-    ended = TransformersEngine(_ending_at(engine.checkpoint, free[place]), engine.network)
+    ended = type(engine)(_ending_at(engine.checkpoint, free[place]), engine.network)
     answer = ended.stream(prompt, GenerationOptions(max_new_tokens=30)).result()
     assert answer.stop_reason == "end"
     assert token_ids == free[:place]
@@ -175,7 +208,7 @@ def _ending_at(checkpoint: Checkpoint, token_id: int) -> Checkpoint:
     return replace(checkpoint, eos_token_ids=(*checkpoint.eos_token_ids, token_id))
 
 
-def test_stop_texts_end_the_generation(engine: TransformersEngine) -> None:
+def test_stop_texts_end_the_generation(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     free = engine.stream(prompt, GenerationOptions(max_new_tokens=40)).result()
     stop = free.text[8:10]
@@ -185,7 +218,7 @@ def test_stop_texts_end_the_generation(engine: TransformersEngine) -> None:
     assert answer.usage.answer_tokens < free.usage.answer_tokens
 
 
-def test_seeds(engine: TransformersEngine) -> None:
+def test_seeds(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1))
 
     def text(seed: int) -> str:
@@ -197,7 +230,7 @@ def test_seeds(engine: TransformersEngine) -> None:
 
 
 def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+    reference: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoders: list[weakref.ref[object]] = []
     steps: list[int] = []
@@ -212,8 +245,8 @@ def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
             return super().step(token_id)
 
     monkeypatch.setattr(engine_module, "_Decoder", Watched)
-    prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
-    stream = engine.stream(prompt, GenerationOptions(max_new_tokens=200))
+    prompt = tinymodels.frames_prompt(reference.checkpoint, tinymodels.random_images(2))
+    stream = reference.stream(prompt, GenerationOptions(max_new_tokens=200))
     assert decoders == []
     next(iter(stream))
     begun = len(steps)
@@ -226,7 +259,7 @@ def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
     assert len(steps) == begun
 
 
-def test_interrupt_passes_through_every_stage(engine: TransformersEngine) -> None:
+def test_interrupt_passes_through_every_stage(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     for stage in ("encode", "read", "answer"):
 
@@ -239,30 +272,30 @@ def test_interrupt_passes_through_every_stage(engine: TransformersEngine) -> Non
     assert engine.stream(prompt, GenerationOptions(max_new_tokens=3)).result().text
 
 
-@pytest.mark.parametrize("part", ["vision_model", "text_model"])
-def test_out_of_memory_while_running(engine: TransformersEngine, part: str) -> None:
+@pytest.mark.parametrize("part", ["vision_model", "text_model.norm"])
+def test_out_of_memory_while_running(engine: NativeEngine | TransformersEngine, part: str) -> None:
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
-    hook = getattr(engine.network.model, part).register_forward_hook(exhausted)
+    hook = engine.network.model.get_submodule(part).register_forward_hook(exhausted)
     with pytest.raises(ModelError, match="ran out of memory while") as caught:
         engine.stream(prompt).result()
     hook.remove()
     assert "--max-frames" in str(caught.value.hint)
 
 
-def test_numbers_that_overflow_are_an_error_not_an_answer(tiny: Path) -> None:
+def test_numbers_that_overflow_are_an_error_not_an_answer(name: str, tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
     weights["model.text_model.norm.weight"].fill_(float("nan"))
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
-    engine = load_engine(str(tiny), device="cpu")
+    engine = load_engine(str(tiny), engine=name, device="cpu")
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1))
     with pytest.raises(ModelError, match="computed no numbers"):
         engine.stream(prompt).result()
 
 
-def test_what_does_not_fit_is_refused_at_once(engine: TransformersEngine) -> None:
+def test_what_does_not_fit_is_refused_at_once(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(500))
     room = tinymodels.CONTEXT_TOKENS - len(prompt.token_ids)
     assert room > 1
@@ -272,7 +305,7 @@ def test_what_does_not_fit_is_refused_at_once(engine: TransformersEngine) -> Non
     assert "--max-frames" in str(caught.value.hint)
 
 
-def test_images_and_their_places_must_agree(engine: TransformersEngine) -> None:
+def test_images_and_their_places_must_agree(engine: NativeEngine | TransformersEngine) -> None:
     from dataclasses import replace
 
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(3))
@@ -303,25 +336,25 @@ def test_loading_reports_and_says_what_runs(tiny: Path) -> None:
 
 
 def test_loading_prints_nothing(
-    tiny: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    name: str, tiny: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = load_file(tiny / "model.safetensors")
     weights["model.text_model.stray.weight"] = torch.zeros(2)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
     verbosity = logging.get_verbosity()
     with pytest.raises(ModelError):
-        load_engine(str(tiny), device="cpu")
+        load_engine(str(tiny), engine=name, device="cpu")
     tinymodels.make_tiny(tiny)
-    load_engine(str(tiny), device="cpu")
+    load_engine(str(tiny), engine=name, device="cpu")
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     assert logging.get_verbosity() == verbosity
 
 
-def test_a_tied_head_needs_no_weights_of_its_own(tmp_path: Path) -> None:
+def test_a_tied_head_needs_no_weights_of_its_own(name: str, tmp_path: Path) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tied", tied=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
-    engine = load_engine(str(folder), device="cpu")
+    engine = load_engine(str(folder), engine=name, device="cpu")
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1))
     assert engine.stream(prompt, GenerationOptions(max_new_tokens=5)).result().usage.answer_tokens
 
@@ -352,41 +385,40 @@ def _without_a_layer(weights: dict[str, torch.Tensor]) -> None:
         (_without_a_layer, "and 13 more weights is missing"),
     ],
 )
-def test_incomplete_weights_are_named(tiny: Path, harm, told: str) -> None:  # type: ignore[no-untyped-def]
+def test_incomplete_weights_are_named(name: str, tiny: Path, harm, told: str) -> None:  # type: ignore[no-untyped-def]
     weights = load_file(tiny / "model.safetensors")
     harm(weights)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="broken checkpoint") as caught:
-        load_engine(str(tiny), device="cpu")
+        load_engine(str(tiny), engine=name, device="cpu")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["model.text_model.rotary_emb.inv_freq"])
-def test_weights_that_follow_from_the_config_are_no_strays(tiny: Path, name: str) -> None:
+def test_weights_that_follow_from_the_config_are_no_strays(name: str, tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
-    weights[name] = torch.zeros(8)
+    weights["model.text_model.rotary_emb.inv_freq"] = torch.zeros(8)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
-    load_engine(str(tiny), device="cpu")
+    load_engine(str(tiny), engine=name, device="cpu")
 
 
-def test_a_config_that_contradicts_itself(tiny: Path) -> None:
+def test_a_config_that_contradicts_itself(name: str, tiny: Path) -> None:
     config = json.loads((tiny / "config.json").read_text())
     config["text_config"]["num_attention_heads"] = "many"
     tinymodels.write_json(tiny / "config.json", config)
     with pytest.raises(ModelError, match="broken checkpoint") as caught:
-        load_engine(str(tiny), device="cpu")
+        load_engine(str(tiny), engine=name, device="cpu")
     assert "\n" not in str(caught.value)
 
 
-def test_weights_cut_short_after_they_were_checked(tiny: Path) -> None:
+def test_weights_cut_short_after_they_were_checked(name: str, tiny: Path) -> None:
     checkpoint = open_checkpoint(str(tiny))
     file = tiny / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="broken checkpoint"):
-        load_engine(checkpoint, device="cpu")
+        load_engine(checkpoint, engine=name, device="cpu")
 
 
-def test_a_checkpoint_without_weights(tiny: Path) -> None:
+def test_a_checkpoint_without_weights(name: str, tiny: Path) -> None:
     with pytest.raises(ModelError, match="were not fetched"):
-        load_engine(open_checkpoint(str(tiny), weights=False), device="cpu")
+        load_engine(open_checkpoint(str(tiny), weights=False), engine=name, device="cpu")

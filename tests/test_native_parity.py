@@ -1,7 +1,7 @@
 """The native engine against transformers: the same checkpoint, the same numbers and answers."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.engines.answer_text import TokenText
 from smolvideo.engines.transformers import TransformersEngine, _Decoder
-from smolvideo.frames import Images
+from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.models import open_checkpoint
-from smolvideo.prompt import Prompt
+from smolvideo.prompt import Message, Prompt, PromptOptions, pack_prompt
 
 CHECKPOINTS = (
     "SmolVLM-256M-Instruct",
@@ -24,7 +24,6 @@ CHECKPOINTS = (
     "SmolVLM-Instruct",
     "SmolVLM2-2.2B-Instruct",
 )
-BIG = ("SmolVLM-Base", "SmolVLM-Instruct", "SmolVLM2-2.2B-Instruct")
 
 
 def pair(folder: Path | str, dtype: str = "float32") -> tuple[NativeEngine, TransformersEngine]:
@@ -109,7 +108,9 @@ def test_tiny_networks(
 def test_published_shapes(
     processor_files: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tinymodels.make_cut(processor_files / name, tmp_path / name)
+    # With other seeds two tokens of 49,155 come within 2e-6 of each other on the way.
+    seed = 1 if name in ("SmolVLM-Base", "SmolVLM-Instruct") else 0
+    folder = tinymodels.make_cut(processor_files / name, tmp_path / name, seed=seed)
     assert_equal(folder, prompts_for(folder, 2), monkeypatch)
     shutil.rmtree(folder)  # half a gigabyte for the big ones, and pytest keeps three runs
 
@@ -120,3 +121,60 @@ def test_nano(monkeypatch: pytest.MonkeyPatch) -> None:
         assert distance(logits(native, prompt), logits(reference, prompt)) < 1e-4
         expected = greedy(reference, prompt, 64, monkeypatch)
         assert greedy(native, prompt, 64, monkeypatch) == expected
+
+
+def test_half_precision_errs_no_more_than_transformers(
+    processor_files: Path, tmp_path: Path
+) -> None:
+    """Both against float32, over several prompts of a real shape."""
+    name = "SmolVLM2-256M-Video-Instruct"
+    folder = tinymodels.make_cut(
+        processor_files / name, tmp_path / name, vision_layers=2, text_layers=4
+    )
+    checkpoint = open_checkpoint(str(folder))
+    exact = load_engine(checkpoint, engine="native", device="cpu", dtype="float32")
+    assert isinstance(exact, NativeEngine)
+    prompts = [
+        tinymodels.frames_prompt(checkpoint, tinymodels.random_images(2, size=512, seed=seed))
+        for seed in range(4)
+    ]
+    expected = [logits(exact, prompt) for prompt in prompts]
+    errors = [
+        sum(
+            float((logits(engine, prompt) - wanted).norm() / wanted.norm())
+            for prompt, wanted in zip(prompts, expected, strict=True)
+        )
+        for engine in pair(folder, "bfloat16")
+    ]
+    assert 0 < errors[0] <= errors[1] * 1.1
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
+def test_the_last_token_of_the_context(tmp_path: Path, family: tinymodels.Family) -> None:
+    folder = tinymodels.make_tiny(tmp_path / "tiny", family)
+    native, reference = pair(folder)
+    (prompt,) = prompts_for(folder, 500)
+    room = tinymodels.CONTEXT_TOKENS - len(prompt.token_ids)
+    assert 1 < room < 100
+    options = GenerationOptions(max_new_tokens=room)
+    answer = native.stream(prompt, options).result()
+    assert answer == replace(reference.stream(prompt, options).result(), usage=answer.usage)
+    assert answer.stop_reason == "length"
+
+
+def test_tiles_of_a_picture(processor_files: Path, tmp_path: Path) -> None:
+    name = "SmolVLM2-256M-Video-Instruct"
+    folder = tinymodels.make_cut(processor_files / name, tmp_path / name)
+    checkpoint = open_checkpoint(str(folder))
+    picture = FrameBatch(
+        tinymodels.random_images(1, size=640)[:, :360],
+        (0.0,),
+        VideoMetadata(640, 360, 0.0, kind="image"),
+    )
+    options = PromptOptions(split_images=True)
+    prompt = pack_prompt([Message("user", (picture, "What is it?"))], checkpoint, options)
+    assert len(prompt.images) == 13
+    native, reference = pair(folder)
+    assert distance(logits(native, prompt), logits(reference, prompt)) < 1e-4
+    shutil.rmtree(folder)

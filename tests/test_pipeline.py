@@ -362,7 +362,7 @@ def test_the_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) ->
     assert content["settings"]["start_seconds"] == "50%"
     assert isinstance(content["settings"]["seed"], int), "the drawn seed is recorded"
     assert (content["layout"], content["geometry"]) == ("smolvlm2", "official")
-    assert (content["model"], content["engine"]) == ("tiny", "transformers")
+    assert (content["model"], content["engine"]) == ("tiny", "native")
     assert (content["device"], content["dtype"]) == ("cpu", "float32")
     assert {"smolvideo", "torch", "transformers"} <= set(content["versions"])
     assert list(content["seconds"]) == ["load", "decode", "encode", "read", "answer"]

@@ -125,7 +125,12 @@ def usable_cores() -> int:
 
 
 def use_usable_cores() -> None:
-    """Tell torch how many threads to use, unless the person did through ``OMP_NUM_THREADS``."""
+    """Tell torch how many threads to use, unless the person did through ``OMP_NUM_THREADS``.
+
+    Threads that wait sleep, where torch was not loaded before: threads that spin keep each other
+    from a busy machine's cores, and a token then took a hundred times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     if not os.environ.get("OMP_NUM_THREADS"):

@@ -39,9 +39,9 @@ def load_native_engine(
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
+    use_usable_cores()
     from smolvideo.network.loading import load_network
 
-    use_usable_cores()
     place = choose_device(device)
     number_format = choose_dtype(place, checkpoint.weights.parameters, dtype)
     with device_failures(str(place), "loading the weights"):

@@ -1,0 +1,241 @@
+"""Sessions: a further question computes the question alone, and answers as if it were the first."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinymodels
+import torch
+
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.errors import PromptError
+from smolvideo.frames import Images
+from smolvideo.network import KeyValueCache
+from smolvideo.prompt import Prompt
+
+SHORT = GenerationOptions(max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
+    folder = tinymodels.make_tiny(tmp_path_factory.mktemp("session") / "tiny")
+    loaded = load_engine(str(folder), engine="native", device="cpu")
+    assert isinstance(loaded, NativeEngine)
+    return loaded
+
+
+@pytest.fixture
+def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows the decoder read, call by call."""
+    rows: list[int] = []
+    decoder = engine.network.model.text_model
+    read = type(decoder).read
+
+    def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+        rows.append(x.shape[1])
+        return read(self, x, cache, last=last)
+
+    monkeypatch.setattr(type(decoder), "read", watched)
+    return rows
+
+
+@pytest.fixture
+def encoded(engine: NativeEngine) -> Iterator[list[int]]:
+    """How many frames the vision tower saw, call by call."""
+    sizes: list[int] = []
+    hook = engine.network.model.vision_model.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
+    yield sizes
+    hook.remove()
+
+
+def ask(engine: NativeEngine, images: Images, question: str) -> Prompt:
+    return tinymodels.frames_prompt(engine.checkpoint, images, question)
+
+
+def fresh(engine: NativeEngine, prompt: Prompt) -> str:
+    return engine.stream(prompt, SHORT).result().text
+
+
+def test_a_second_question_reads_the_question_alone(
+    engine: NativeEngine, read_rows: list[int], encoded: list[int]
+) -> None:
+    images = tinymodels.random_images(9)
+    first, second = ask(engine, images, "What is it?"), ask(engine, images.copy(), "Who?")
+    session = engine.start(first)
+    assert session.stream(first, SHORT).result().text == fresh(engine, first)
+    encoded.clear()
+    read_rows.clear()
+    answer = session.stream(second, SHORT).result()
+    assert encoded == []
+    assert read_rows[0] == len("o?"), "both begin with Wh"
+    assert answer.text == fresh(engine, second)
+    assert answer.usage.prompt_tokens == len(second.token_ids)
+
+
+def test_other_frames_are_other_frames(engine: NativeEngine, encoded: list[int]) -> None:
+    images = tinymodels.random_images(6)
+    session = engine.start(ask(engine, images, "What?"))
+    changed = images.copy()
+    changed[4, 3, 3, 1] ^= 255
+    encoded.clear()
+    prompt = ask(engine, changed, "What?")
+    assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+    assert sum(encoded) == 2 + 6, "frames 4 and 5 in the session, all of them afresh"
+    for count in (2, 5, 0, 7):
+        other = ask(engine, tinymodels.random_images(count), "What?")
+        assert session.stream(other, SHORT).result().text == fresh(engine, other)
+
+
+def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
+    images = tinymodels.random_images(4)
+    prompts = [ask(engine, images, text) for text in ("Red or blue?", "How many?", "Where?")]
+    expected = [fresh(engine, prompt) for prompt in prompts]
+    session = engine.start(prompts[0])
+    forks = [session.fork() for _ in prompts]
+    streams = [fork.stream(p, SHORT) for fork, p in zip(forks, prompts, strict=True)]
+    streams += [session.stream(prompt, SHORT) for prompt in prompts]
+    texts = [""] * len(streams)
+    running = [iter(stream) for stream in streams]
+    for _ in range(2 * SHORT.max_new_tokens):
+        for place, pieces in enumerate(running):
+            texts[place] += next(pieces, "")
+    assert texts == expected * 2
+
+
+def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(3), "What?")
+    session = engine.start(prompt)
+    fork = session.fork()
+    assert fork._cache is not None
+    assert session._cache is not None
+    fork.stream(ask(engine, prompt.images, "What? And then?"), SHORT).result()
+    assert fork._cache._block is session._cache._block
+    session.stream(ask(engine, prompt.images, "What? Or else?"), SHORT).result()
+    assert fork._cache._block is not session._cache._block
+
+
+def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(3), "What?")
+    session = engine.start(prompt)
+    assert session._cache is not None
+    block = weakref.ref(session._cache._block)
+    for question in ("What? Why?", "What? How?"):
+        session.stream(ask(engine, prompt.images, question), SHORT).result()
+    assert session._cache._block is block(), "nothing was copied"
+    session.stream(prompt, SHORT).close()
+    del session
+    gc.collect()
+    assert block() is None
+
+
+def test_scores_are_the_probabilities_of_the_tokens(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(3), "Which?")
+    session = engine.start(prompt)
+    answers = ["A", "B", " red", "a longer one"]
+    scores = session.score(prompt, answers)
+    tokenizer = engine.checkpoint.plain_tokenizer
+    for answer, score in zip(answers, scores, strict=True):
+        expected, read = 0.0, prompt
+        for token_id in tokenizer.encode(answer, add_special_tokens=False).ids:
+            row = engine.start(read).read(read).double().log_softmax(-1)
+            expected += float(row[token_id])
+            read = replace(read, token_ids=(*read.token_ids, token_id))
+        assert score == pytest.approx(expected, rel=1e-4)
+    assert len(set(scores)) == len(scores)
+    assert session.score(prompt, answers) == scores
+    with pytest.raises(PromptError, match="must not be empty"):
+        session.score(prompt, ["A", ""])
+
+
+def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(2), "What?")
+    session = engine.start(prompt)
+    with pytest.raises(PromptError, match="more than"):
+        session.stream(ask(engine, tinymodels.random_images(512), "What?"), SHORT)
+    assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+
+
+def test_a_full_cache_grows(engine: NativeEngine) -> None:
+    cache = KeyValueCache.empty(
+        engine.network.config.text, 4, device=torch.device("cpu"), dtype=torch.float32
+    )
+    vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        engine.network.read(vectors[:, :3], cache)
+        engine.network.read(vectors[:, 3:10], cache)
+        got = engine.network.read(vectors[:, 10:], cache)
+        roomy = KeyValueCache.empty(
+            engine.network.config.text, 99, device=torch.device("cpu"), dtype=torch.float32
+        )
+        expected = engine.network.read(vectors, roomy)
+    assert cache.length == 11
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:
+    features = engine.encode(tinymodels.random_images(11))
+    assert features.shape == (11, tinymodels.TOKENS_PER_IMAGE, 64)
+    assert max(encoded) <= 8
+    assert sum(encoded) == 11
+    one_by_one = [engine.encode(image[None]) for image in tinymodels.random_images(11)]
+    torch.testing.assert_close(features, torch.cat(one_by_one), rtol=1e-4, atol=1e-5)
+    assert engine.encode(np.zeros((0, 32, 32, 3), np.uint8)).shape[0] == 0
+
+
+def test_loading_converts_tensor_by_tensor(tmp_path: Path) -> None:
+    """A float32 checkpoint becomes bfloat16 without both in memory: measured in another process."""
+    import json
+    import subprocess
+    import sys
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tinymodels.make_tiny(tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].update(hidden_size=1024, intermediate_size=4096, num_hidden_layers=6)
+    config["text_config"].update(num_attention_heads=16, num_key_value_heads=16, head_dim=64)
+    tinymodels.save_random_weights(folder, config)
+    weights = {
+        name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    stored = (folder / "model.safetensors").stat().st_size
+    assert stored > 400e6
+    del weights
+    code = """
+import resource, sys, torch
+from smolvideo.engines import load_engine
+load_engine(sys.argv[1] + "/small", engine="native", device="cpu", dtype="bf16")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_engine(sys.argv[1] + "/wide", engine="native", device="cpu", dtype="bf16")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    tinymodels.make_tiny(tmp_path / "small")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert int(run.stdout) < stored * 0.5 * 1.3, "the bfloat16 network and a tensor or two"
+    (folder / "model.safetensors").unlink()
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tinymodels.make_tiny(tmp_path / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, held in shards.items():
+        save_file({name: weights[name] for name in held}, folder / shard)
+    index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    tinymodels.write_json(folder / "model.safetensors.index.json", index)
+    sharded = load_engine(str(folder), engine="native", device="cpu")
+    prompt = ask(engine, tinymodels.random_images(2), "What?")
+    assert sharded.stream(prompt, SHORT).result().text == fresh(engine, prompt)
