@@ -101,7 +101,7 @@ def _float32_sums(dtype: torch.dtype) -> Iterator[None]:
     if dtype is torch.float32:
         yield
         return
-    setting = torch.backends.mkldnn.matmul
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
     before = setting.fp32_precision
     setting.fp32_precision = "bf16"
     try:

@@ -1,0 +1,127 @@
+"""One engine measured once, in a process of its own: the peak of its memory is then its own.
+
+``python -m smolvideo.bench.measuring`` reads a ``Task`` as JSON and ends with one line of JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.prompt import Message, Prompt, PromptOptions, frame_fitter, pack_prompt
+
+QUESTIONS = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine."""
+
+    engine: str
+    checkpoint: str
+    frames: int
+    new_tokens: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each stage, and the process's largest memory.
+
+    ``next_question`` is the time to the first token of another question on the same frames; an
+    engine that keeps nothing starts over for it, so it is the first question's ``first_token``
+    there. ``twenty_questions`` is the time of twenty answers, None where it was not taken.
+    """
+
+    engine: str
+    device: str
+    dtype: str
+    threads: int
+    prompt_tokens: int
+    load: float
+    encode: float
+    prefill: float
+    first_token: float
+    tokens_per_second: float
+    one_question: float
+    next_question: float
+    twenty_questions: float | None
+    peak_memory_bytes: int | None
+
+
+def measure(task: Task) -> Measured:
+    """Load, answer one question, then others on the same frames where the engine keeps them."""
+    import torch
+
+    checkpoint = open_checkpoint(task.checkpoint, offline=True)
+    engine = load_engine(checkpoint, engine=task.engine, device=task.device, dtype=task.dtype)
+    # Random weights may end an answer at any token: here only its length does.
+    engine.checkpoint = replace(checkpoint, eos_token_ids=())  # type: ignore[misc]
+    questions = _questions(checkpoint, task.frames)
+    generation = GenerationOptions(max_new_tokens=task.new_tokens)
+    warm = GenerationOptions(max_new_tokens=2)
+    engine.stream(next(_questions(checkpoint, min(task.frames, 2))), warm).result()
+
+    first = next(questions)
+    session = None
+    if isinstance(engine, NativeEngine):
+        session = engine.start(next(_questions(checkpoint, 0)))
+    started = time.perf_counter()
+    answer = (session or engine).stream(first, generation).result()
+    one_question = time.perf_counter() - started
+    seconds = answer.usage.seconds
+    first_token = seconds["encode"] + seconds["read"]
+    next_question, twenty = first_token, None
+    if session is not None:
+        started = time.perf_counter()
+        others = [
+            session.stream(prompt, generation).result().usage.seconds
+            for prompt, _ in zip(questions, range(QUESTIONS - 1), strict=False)
+        ]
+        twenty = one_question + time.perf_counter() - started
+        waits = sorted(other["encode"] + other["read"] for other in others)
+        next_question = waits[len(waits) // 2]
+    return Measured(
+        engine=engine.name,
+        device=engine.device,
+        dtype=engine.dtype,
+        threads=torch.get_num_threads(),
+        prompt_tokens=len(first.token_ids),
+        load=engine.load_seconds,
+        encode=seconds["encode"],
+        prefill=seconds["read"],
+        first_token=first_token,
+        tokens_per_second=answer.usage.tokens_per_second or 0.0,
+        one_question=one_question,
+        next_question=next_question,
+        twenty_questions=twenty,
+        peak_memory_bytes=answer.usage.peak_memory_bytes,
+    )
+
+
+def _questions(checkpoint: Checkpoint, frames: int) -> Iterator[Prompt]:
+    """One prompt after another on the same random frames, as ``ask`` would pack them."""
+    import numpy as np
+
+    geometry, _ = frame_fitter(checkpoint, PromptOptions())
+    size = checkpoint.image_size
+    images = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
+    seconds = tuple(float(second) for second in range(frames))
+    batch = FrameBatch(images, seconds, VideoMetadata(size, size, float(frames)), geometry)
+    packed = None
+    for number in range(QUESTIONS):
+        question = f"What happens in part {number} of this video, and why?"
+        content = (batch, question) if frames else (question,)
+        prompt = pack_prompt([Message("user", content)], checkpoint)
+        packed = packed or prompt
+        # The same array each time, as for a person who goes on asking.
+        yield replace(prompt, images=packed.images)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(Task(**json.loads(sys.argv[1]))))))  # noqa: T201 -- its result

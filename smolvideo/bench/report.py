@@ -1,0 +1,167 @@
+"""Engines in turns, their medians, and how they compare."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from smolvideo.bench.measuring import Measured, Task
+from smolvideo.bench.weights import write_random_weights
+from smolvideo.errors import ModelError
+
+OnMeasured = Callable[[str, int, int], None]
+"""Told ``(engine, run, runs)`` before each measurement."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """``config`` is a folder with a configuration, taken with random weights in place of ``model``.
+
+    ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
+    them alike; medians are told.
+    """
+
+    engines: tuple[str, ...] = ("native", "transformers")
+    model: str = "nano"
+    config: Path | None = None
+    frames: int = 50
+    new_tokens: int = 32
+    repeats: int = 3
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Medians of each engine; ``ratios`` compare the first engine with the second.
+
+    ``encode``, ``first_token``, ``generation`` and ``next_question`` say how many times faster the
+    first is; ``twenty_questions`` is what twenty questions cost it, against one.
+    """
+
+    options: BenchOptions
+    measured: tuple[Measured, ...]
+    ratios: dict[str, float]
+    machine: dict[str, Any]
+
+    def as_json(self) -> str:
+        """One line."""
+        options = {**asdict(self.options), "config": str(self.options.config or "") or None}
+        content = {
+            "options": options,
+            "engines": {one.engine: asdict(one) for one in self.measured},
+            "ratios": {name: round(ratio, 3) for name, ratio in self.ratios.items()},
+            "peak_memory_bytes": {one.engine: one.peak_memory_bytes for one in self.measured},
+            "machine": self.machine,
+        }
+        return json.dumps(content)
+
+
+def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) -> BenchReport:
+    """Measure each engine ``repeats`` times, in turns.
+
+    Raises ModelError where a measurement fails, with what it said last.
+    """
+    with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
+        checkpoint = options.model
+        if options.config is not None:
+            checkpoint = str(write_random_weights(options.config, Path(folder) / "random"))
+        runs: dict[str, list[Measured]] = {engine: [] for engine in options.engines}
+        for number in range(options.repeats):
+            for engine in options.engines:
+                on_measured(engine, number + 1, options.repeats)
+                task = Task(
+                    engine,
+                    checkpoint,
+                    options.frames,
+                    options.new_tokens,
+                    options.device,
+                    options.dtype,
+                )
+                runs[engine].append(_in_a_process(task))
+    measured = tuple(medians(runs[engine]) for engine in options.engines)
+    return BenchReport(options, measured, ratios(measured), _machine())
+
+
+def _in_a_process(task: Task) -> Measured:
+    run = subprocess.run(
+        [sys.executable, "-m", "smolvideo.bench.measuring", json.dumps(asdict(task))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = run.stdout.strip().splitlines()
+    if run.returncode or not lines:
+        said = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
+        raise ModelError(f"measuring `{task.engine}` failed: {said}")
+    return Measured(**json.loads(lines[-1]))
+
+
+def medians(runs: Sequence[Measured]) -> Measured:
+    """The median of each number; words are the same in all runs."""
+    values: dict[str, Any] = {}
+    for field in fields(Measured):
+        found = [getattr(run, field.name) for run in runs]
+        numbers = [value for value in found if isinstance(value, int | float)]
+        values[field.name] = found[0]
+        if len(numbers) == len(found):
+            kind = type(found[0])
+            values[field.name] = kind(statistics.median(numbers))
+    return Measured(**values)
+
+
+def ratios(measured: Sequence[Measured]) -> dict[str, float]:
+    """The first engine against the second, where there are two; see ``BenchReport``."""
+    first = measured[0]
+    compared: dict[str, float] = {}
+    if len(measured) > 1:
+        peer = measured[1]
+        compared = {
+            "encode": peer.encode / first.encode,
+            "first_token": peer.first_token / first.first_token,
+            "generation": first.tokens_per_second / peer.tokens_per_second,
+            "next_question": peer.next_question / first.next_question,
+        }
+    compared["next_question_sooner"] = first.first_token / first.next_question
+    if first.twenty_questions is not None:
+        compared["twenty_questions"] = first.twenty_questions / first.one_question
+    return compared
+
+
+def _machine() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in ("smolvideo", "torch", "transformers")},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,145 @@
+"""``smolvideo bench``: what each stage costs, engine against engine."""
+
+from pathlib import Path
+
+import click
+
+from smolvideo.bench import BenchOptions, BenchReport, run_bench
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.errors import UsageError
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.text import format_bytes
+
+_DEFAULTS = BenchOptions()
+
+
+@click.command(cls=SectionCommand)
+@click.option("-m", "--model", cls=SectionOption, default=_DEFAULTS.model, help="As for `ask`.")
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    cls=SectionOption,
+    help="No checkpoint: random weights of the shapes in --config.",
+)
+@click.option(
+    "--config",
+    cls=SectionOption,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder with a config.json and the tokenizer's files.",
+)
+@click.option(
+    "--engine",
+    "engines",
+    cls=SectionOption,
+    default=",".join(_DEFAULTS.engines),
+    help="Engines, by commas; the first is compared with the second.",
+)
+@click.option("--device", cls=SectionOption, default=_DEFAULTS.device, help="As for `ask`.")
+@click.option("--dtype", cls=SectionOption, default=_DEFAULTS.dtype, help="As for `ask`.")
+@click.option(
+    "--frames",
+    cls=SectionOption,
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.frames,
+    help="Frames of the video.",
+)
+@click.option(
+    "--max-new-tokens",
+    "new_tokens",
+    cls=SectionOption,
+    type=click.IntRange(min=2),
+    default=_DEFAULTS.new_tokens,
+    help="Tokens of each answer.",
+)
+@click.option(
+    "--repeats",
+    cls=SectionOption,
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.repeats,
+    help="Measurements of each engine, in turns.",
+)
+@click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
+@debug_option
+def bench(
+    model: str,
+    random_weights: bool,
+    config: Path | None,
+    engines: str,
+    device: str,
+    dtype: str,
+    frames: int,
+    new_tokens: int,
+    repeats: int,
+    quiet: bool,
+) -> None:
+    """Measure speed and memory of engines, stage by stage.
+
+    Each measurement runs in a process of its own, after a warm-up, the engines in turns. A table
+    goes to stderr; the last line of stdout is one JSON object.
+    """
+    if random_weights != (config is not None):
+        raise UsageError(
+            "`--random-weights` and `--config DIR` go together",
+            hint="smolvideo bench --random-weights --config DIR",
+        )
+    options = BenchOptions(
+        engines=_engines(engines),
+        model=model,
+        config=config,
+        frames=frames,
+        new_tokens=new_tokens,
+        repeats=repeats,
+        device=device,
+        dtype=dtype,
+    )
+    screen = open_screen(quiet=quiet)
+
+    def tell(engine: str, run: int, runs: int) -> None:
+        if not quiet:
+            screen.err.print(f"measuring {engine}, {run} of {runs}", style="dim")
+
+    report = run_bench(options, tell)
+    if not quiet:
+        _show(screen, report)
+    click.echo(report.as_json())
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    from smolvideo.engines import ENGINES
+
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in ENGINES:
+            known = ", ".join(f"`{known}`" for known in ENGINES)
+            raise UsageError(f"unknown engine `{name}`", hint=f"one of {known}")
+    if len(set(names)) < len(names):
+        raise UsageError("an engine is named twice")
+    return names
+
+
+def _show(screen: Screen, report: BenchReport) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for one in report.measured:
+        table.add_column(one.engine, justify="right")
+    rows = {
+        "load, s": "load",
+        "encode, s": "encode",
+        "prefill, s": "prefill",
+        "first token, s": "first_token",
+        "tokens per second": "tokens_per_second",
+        "next question, s": "next_question",
+        "20 questions, s": "twenty_questions",
+    }
+    for label, name in rows.items():
+        values = [getattr(one, name) for one in report.measured]
+        table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in values))
+    peaks = (one.peak_memory_bytes for one in report.measured)
+    table.add_row("peak memory", *("-" if peak is None else format_bytes(peak) for peak in peaks))
+    screen.err.print(table)
+    told = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
+    screen.err.print("ratios: " + " · ".join(told), highlight=False)

@@ -1,0 +1,102 @@
+"""The bench: real measurements of small networks, and the arithmetic of its report."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tinymodels
+from click.testing import CliRunner
+
+from smolvideo.bench import BenchOptions, run_bench
+from smolvideo.bench.measuring import Measured
+from smolvideo.bench.report import medians, ratios
+from smolvideo.bench.weights import write_random_weights
+from smolvideo.cli.bench import bench
+from smolvideo.errors import ModelError, UsageError
+from smolvideo.models import open_checkpoint
+
+ONE = Measured(
+    engine="native",
+    device="cpu",
+    dtype="float32",
+    threads=2,
+    prompt_tokens=100,
+    load=1.0,
+    encode=2.0,
+    prefill=1.0,
+    first_token=3.0,
+    tokens_per_second=40.0,
+    one_question=4.0,
+    next_question=0.1,
+    twenty_questions=6.0,
+    peak_memory_bytes=1000,
+)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    folder = tinymodels.make_tiny(tmp_path / "tiny")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def test_medians_number_by_number() -> None:
+    runs = [
+        replace(ONE, encode=encode, peak_memory_bytes=peak)
+        for encode, peak in ((2.0, 10), (9.0, 30), (3.0, 20))
+    ]
+    assert medians(runs) == replace(ONE, encode=3.0, peak_memory_bytes=20)
+    assert medians([replace(ONE, twenty_questions=None)] * 2).twenty_questions is None
+
+
+def test_ratios_say_how_many_times_faster_the_first_is() -> None:
+    peer = replace(
+        ONE,
+        engine="transformers",
+        encode=5.0,
+        first_token=6.0,
+        tokens_per_second=5.0,
+        next_question=6.0,
+        twenty_questions=None,
+    )
+    assert ratios([ONE, peer]) == pytest.approx(
+        {
+            "encode": 2.5,
+            "first_token": 2.0,
+            "generation": 8.0,
+            "next_question": 60.0,
+            "next_question_sooner": 30.0,
+            "twenty_questions": 1.5,
+        }
+    )
+    assert ratios([ONE]) == pytest.approx({"next_question_sooner": 30.0, "twenty_questions": 1.5})
+
+
+def test_the_last_line_is_one_json_object(tiny: Path) -> None:
+    arguments = ["--random-weights", "--config", str(tiny), "--frames", "3"]
+    arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
+    run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    content = json.loads(run.stdout.splitlines()[-1])
+    assert set(content["engines"]) == {"native", "transformers"}
+    assert {"encode", "first_token", "generation", "next_question"} <= set(content["ratios"])
+    assert content["peak_memory_bytes"]["native"] > 10_000_000
+    native = content["engines"]["native"]
+    assert native["first_token"] == pytest.approx(native["encode"] + native["prefill"])
+    assert native["twenty_questions"] > native["one_question"] > native["first_token"]
+    assert "20 questions" in run.stderr
+
+
+def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(write_random_weights(tiny, tmp_path / "random")))
+    assert checkpoint.weights is not None
+    with pytest.raises(ModelError, match="no folder"):
+        write_random_weights(tmp_path / "absent", tmp_path / "other")
+
+
+def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="measuring `native` failed"):
+        run_bench(BenchOptions(model=str(tmp_path), repeats=1))
+    for arguments in (["--random-weights"], ["--engine", "vllm"], ["--engine", "native,native"]):
+        with pytest.raises(UsageError):
+            CliRunner().invoke(bench, arguments, catch_exceptions=False)
