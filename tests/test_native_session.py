@@ -239,3 +239,19 @@ def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None
     sharded = load_engine(str(folder), engine="native", device="cpu")
     prompt = ask(engine, tinymodels.random_images(2), "What?")
     assert sharded.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+
+
+def test_frames_side_by_side_are_frames_one_after_the_other(engine: NativeEngine) -> None:
+    images = tinymodels.random_images(9)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = engine.encode(images)
+        torch.set_num_threads(3)
+        reports: list[int] = []
+        got = engine.encode(images, on_progress=lambda progress: reports.append(progress.done))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert reports == [0, 2, 4, 6, 8, 9]

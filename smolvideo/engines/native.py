@@ -5,6 +5,9 @@ because a second question on the same frames costs next to nothing: see ``sessio
 """
 
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from smolvideo.answer import AnswerStream
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from smolvideo.frames import Images
     from smolvideo.network import SmolVLM
 
-_FRAMES_AT_ONCE = {"cpu": 4, "mps": 4, "cuda": 16}
+_FRAMES_AT_ONCE = {"cpu": 2, "mps": 4, "cuda": 16}
 """Frames that go through the vision tower together: memory does not grow with the video."""
 
 
@@ -111,9 +114,8 @@ class NativeEngine:
         shape = (len(images), network.tokens_per_image, network.text.hidden_size)
         features = torch.empty(shape, device=self.place, dtype=self.number_format)
         at_once = _FRAMES_AT_ONCE[self.place.type]
-        if len(images):
-            on_progress(Progress("encode", 0, len(images)))
-        for start in range(0, len(images), at_once):
+
+        def encode_chunk(start: int) -> int:
             chunk = images[start : start + at_once]
             with device_failures(self.device, "encoding the frames"), torch.inference_mode():
                 pixels = torch.from_numpy(chunk.copy()).to(self.place).permute(0, 3, 1, 2)
@@ -121,5 +123,32 @@ class NativeEngine:
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.number_format)
                 features[start : start + len(chunk)] = self.network.encode(pixels)
                 wait_for(self.place)
-            on_progress(Progress("encode", start + len(chunk), len(images)))
+            return start + len(chunk)
+
+        if len(images):
+            on_progress(Progress("encode", 0, len(images)))
+        with _side_by_side(self.place) as run_each:
+            for done in run_each(encode_chunk, range(0, len(images), at_once)):
+                on_progress(Progress("encode", done, len(images)))
         return features
+
+
+@contextmanager
+def _side_by_side(device: "torch.device") -> Iterator[Callable[..., Iterator[int]]]:
+    """A ``map`` that runs one call per core of a CPU at a time, each on one thread of torch.
+
+    Frames need nothing of each other, so nobody waits: threads that share one product wait for each
+    other after every one, a hundred times per layer, and a busy machine lets each wait be long.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -4,8 +4,8 @@ Heads are grouped (arXiv 2305.13245): H heads of queries share G heads of keys a
 each. Where rows are causal, the queries are the last rows of the keys.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
     at_most = max(1, _SCORES_AT_ONCE // (shared * length))
     if causal:
         at_most = min(at_most, _CAUSAL_ROWS)
-    with _float32_sums(q.dtype):
+    with nullcontext() if q.dtype is torch.float32 else _FLOAT32_SUMS:
         for group in range(b * k.shape[1]):
             item, head = divmod(group, k.shape[1])
             sharing = slice(head * shared, (head + 1) * shared)
@@ -91,23 +91,35 @@ def _can_keep_scores(dtype: torch.dtype) -> bool:
     return dtype is torch.bfloat16 and hasattr(torch.backends.mkldnn, "matmul")
 
 
-@contextmanager
-def _float32_sums(dtype: torch.dtype) -> Iterator[None]:
-    """Let float32 matrices that hold ``dtype`` numbers be multiplied as such, summed in float32.
+class _Float32Sums:
+    """Lets float32 matrices that hold bfloat16 numbers be multiplied as such, summed in float32.
 
     Scores rounded to bfloat16 would err by a fifth more than torch's own attention. torch has this
-    as a setting of the process alone, so it holds for no longer than one attention.
+    as a setting of the process alone, so it holds while any thread is within, and no longer.
     """
-    if dtype is torch.float32:
-        yield
-        return
-    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
-    before = setting.fp32_precision
-    setting.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._within = 0
+        self._before = ""
+
+    def __enter__(self) -> None:
+        setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
+        with self._lock:
+            if not self._within:
+                self._before = setting.fp32_precision
+                setting.fp32_precision = "bf16"
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                setting.fp32_precision = self._before
+
+
+_FLOAT32_SUMS = _Float32Sums()
 
 
 def _hide_what_follows(scores: Tensor) -> None:
