@@ -56,10 +56,10 @@ class Measured:
 
 def measure(task: Task) -> Measured:
     """Load, answer one question, then others on the same frames where the engine keeps them."""
-    import torch
-
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
     engine = load_engine(checkpoint, engine=task.engine, device=task.device, dtype=task.dtype)
+    import torch  # not sooner: loading says first how its threads shall wait
+
     # Random weights may end an answer at any token: here only its length does.
     engine.checkpoint = replace(checkpoint, eos_token_ids=())  # type: ignore[misc]
     questions = _questions(checkpoint, task.frames)
