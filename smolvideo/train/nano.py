@@ -168,7 +168,7 @@ class Trainer:
             self.options.seconds,
             course.step,
             round(loss, 4),
-            {name: round(share, 4) for name, share in scores.items()},
+            _rounded(scores),
         )
         course.curve.append({k: v for k, v in asdict(news).items() if k != "total_seconds"})
         self.on_progress(news)
@@ -215,8 +215,10 @@ class Trainer:
             "processes": self.ranks,
             "steps": {"see": self.course.see_steps, "answer": self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},
-            "held_out": examine(shipped, self.tokenizer, seed=2, videos=256),
-            "held_out_grey": examine(shipped, self.tokenizer, seed=2, videos=64, grey=True),
+            "held_out": _rounded(examine(shipped, self.tokenizer, seed=2, videos=256)),
+            "held_out_grey": _rounded(
+                examine(shipped, self.tokenizer, seed=2, videos=64, grey=True)
+            ),
         }
 
 
@@ -230,6 +232,10 @@ def initialise(model: nn.Module) -> None:
         else:
             residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
             nn.init.normal_(parameter, std=0.006 if residual else 0.02)
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in scores.items()}
 
 
 class _Rank0:
