@@ -76,7 +76,8 @@ def show_scores(screen: Screen, folder: Path) -> None:
     screen.err.print("exact answers about held-out scenes (and about grey frames):")
     for name, share in facts["held_out"].items():
         screen.err.print(f"  {name:12} {share:6.1%}   ({facts['held_out_grey'][name]:.1%})")
-    curve = [json.loads(line) for line in (folder.parent / "curve.jsonl").open(encoding="utf-8")]
+    lines = (folder.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    curve = [json.loads(line) for line in lines]
     screen.err.print(f"accuracy over time: {sparkline([c['scores'].get('all') for c in curve])}")
 
 
