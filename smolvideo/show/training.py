@@ -30,7 +30,7 @@ class TrainingProgress:
             TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
             console=screen.err,
             transient=True,
-            disable=screen.quiet or not screen.err.is_terminal,
+            disable=not screen.shows_progress,
         )
         self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
 
@@ -56,7 +56,7 @@ class TrainingProgress:
             step=news.step,
             loss=news.loss,
         )
-        if news.scores or not self._screen.err.is_terminal:
+        if news.scores or not self._screen.shows_progress:
             self._line(news)
 
     def _line(self, news: "TrainProgress") -> None:
