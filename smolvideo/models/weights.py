@@ -8,8 +8,8 @@ README).
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from smolvideo.errors import ModelError
 from smolvideo.models.files import Json, read_json
@@ -22,21 +22,13 @@ class WeightFiles:
     """The weight files of one checkpoint, whole as far as their headers tell."""
 
     files: tuple[Path, ...]
+    parameters: int
+    """How many numbers the files hold."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all files together."""
         return sum(file.stat().st_size for file in self.files)
-
-    @cached_property
-    def parameters(self) -> int:
-        """How many numbers the files hold."""
-        return sum(
-            math.prod(tensor["shape"])
-            for file in self.files
-            for name, tensor in _read_header(file).items()
-            if name != "__metadata__"
-        )
 
 
 def find_weights(folder: Path) -> WeightFiles:
@@ -54,9 +46,7 @@ def find_weights(folder: Path) -> WeightFiles:
         if any(folder.glob("*.bin")):
             hint = "weights in PyTorch's own format can run code and are not loaded"
         raise ModelError(f"broken checkpoint: no `model.safetensors` in `{folder}`", hint=hint)
-    for file in files:
-        _check_whole(file)
-    return WeightFiles(tuple(files))
+    return WeightFiles(tuple(files), sum(_count_parameters(file) for file in files))
 
 
 def _shards(index: Path) -> list[Path]:
@@ -73,48 +63,47 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _read_header(file: Path) -> Json:
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = int.from_bytes(start, "little")
-        if start.startswith(b"version "):
-            raise ModelError(
-                f"`{file}` is a Git LFS pointer, not the weights",
-                hint="fetch it with `git lfs pull`",
-            )
-        if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
-            raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
-        header = stream.read(length)
-    if len(header) < length:
-        raise ModelError(f"broken checkpoint: `{file}` is cut short")
+def _count_parameters(file: Path) -> int:
+    """How many numbers ``file`` holds. Raises ModelError where it ends before its data does."""
     try:
-        content = json.loads(header)
-    except ValueError as error:
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
-    return content
-
-
-def _check_whole(file: Path) -> None:
-    try:
-        header = _read_header(file)
         with file.open("rb") as stream:
-            data_start = 8 + int.from_bytes(stream.read(8), "little")
-        ends = [
-            int(tensor["data_offsets"][1])
-            for name, tensor in header.items()
-            if name != "__metadata__"
-        ]
+            length, header = _read_header(stream, file)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+        parameters = sum(math.prod(int(side) for side in tensor["shape"]) for tensor in tensors)
         size = file.stat().st_size
     except OSError as error:
         raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file") from error
-    if not ends:
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise _no_safetensors(file) from error
+    if not tensors:
         raise ModelError(f"broken checkpoint: `{file}` holds no weights")
-    if data_start + max(ends) > size:
+    if (expected := 8 + length + end) > size:
         raise ModelError(
-            f"broken checkpoint: `{file}` is cut short "
-            f"({size:,} of {data_start + max(ends):,} bytes)"
+            f"broken checkpoint: `{file}` is cut short ({size:,} of {expected:,} bytes)"
         )
+    return parameters
+
+
+def _read_header(stream: BinaryIO, file: Path) -> tuple[int, Json]:
+    """The header's length in bytes and its content. Raises ModelError or ValueError."""
+    start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if start.startswith(b"version "):
+        raise ModelError(
+            f"`{file}` is a Git LFS pointer, not the weights",
+            hint="fetch it with `git lfs pull`",
+        )
+    if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
+        raise _no_safetensors(file)
+    header = stream.read(length)
+    if len(header) < length:
+        raise ModelError(f"broken checkpoint: `{file}` is cut short")
+    content = json.loads(header)
+    if not isinstance(content, dict):
+        raise _no_safetensors(file)
+    return length, content
+
+
+def _no_safetensors(file: Path) -> ModelError:
+    return ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
