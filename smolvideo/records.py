@@ -5,6 +5,7 @@ the process was killed is dropped when the file is continued; a file that is not
 touched.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -94,7 +95,10 @@ class AnswerRecord:
     @classmethod
     def from_json(cls, line: str | bytes) -> "AnswerRecord":
         """The record of one line. Keys of later versions are left out; ValueError if it is none."""
-        content = json.loads(line)
+        try:
+            content = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         if not isinstance(content, dict) or not str(content.get("record")).startswith(
             "smolvideo.answer/"
         ):
@@ -105,7 +109,7 @@ class AnswerRecord:
             content["sources"] = tuple(_source_from(source) for source in content["sources"])
             content["notices"] = tuple(content.get("notices", ()))
             return cls(**content)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"an incomplete record: {error}") from error
 
 
@@ -128,11 +132,10 @@ class RecordWriter:
         with _told_about(self.path, "write"):
             end = self._file.seek(0, os.SEEK_END)
             written = self._file.write(line)
-            if written != len(
-                line
-            ):  # a disk that fills up takes a part, and says so at the next write
+            if written != len(line):
+                # A disk that fills up takes a part, and says so at the next write only.
                 self._file.truncate(end)
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             _sync(self._file.fileno())
 
     def close(self) -> None:
@@ -166,7 +169,7 @@ def read_records(path: Path) -> list[AnswerRecord]:
         try:
             records.append(AnswerRecord.from_json(line))
         except ValueError as error:
-            if number == len(lines) and (records or _is_begun_by_us(line)):
+            if number == len(lines) and _is_begun_by_us(line):
                 break  # the process was killed while it wrote this line
             if not records:
                 raise _foreign(path) from error
@@ -239,16 +242,18 @@ def _make_continuable(path: Path) -> None:
         raise RecordError(f"`{path}` is not a file that records can be appended to")
     with path.open("r+b") as stream:
         first = stream.readline()
-        if not _is_record(first) and not (_is_begun_by_us(first) and not first.endswith(b"\n")):
-            raise _foreign(path)
         whole, last = _last_line(stream)
+        if first != last and not _is_record(first):
+            raise _foreign(path)
         if not last:
             return
         if _is_record(last):  # only its line break is missing
             stream.seek(0, os.SEEK_END)
             stream.write(b"\n")
-        else:
+        elif _is_begun_by_us(last):
             stream.truncate(whole)
+        else:
+            raise _foreign(path)
         stream.flush()
         _sync(stream.fileno())
 
@@ -299,10 +304,8 @@ def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (
-            22,
-            95,
-        ):  # pipes and some network file systems cannot, and lose nothing
+        # Pipes and some network file systems cannot, and lose nothing.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
 
 

@@ -4,10 +4,10 @@ Choosing is arithmetic on times (:func:`sample_times` and the functions below it
 :func:`sample_frames` touches a reader.
 
     uniform   max_frames times evenly spaced over the window, its first and its last frame included
-    v1        SmolVLM's official script: one frame a second by whole-number rate, at most 50
-    smolvlm2  SmolVLM2's video processor: one frame a second by duration, at most 64, and long
-    videos
-              without their first and last second
+    v1        SmolVLM's official script: one frame a second by whole-number rate, at most
+              max_frames, where the script's own limit is 50
+    smolvlm2  SmolVLM2's video processor: one frame a second by duration, and long videos without
+              their first and last second; at most max_frames, where the processor's own limit is 64
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from smolvideo.errors import ReaderError
+from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 
@@ -65,6 +65,8 @@ class FrameSampling:
     ``end_seconds`` bound the window; None is the beginning or the end. ``reduce_to_fit`` allows
     fewer frames than asked where the context of the model is too small; it is False once somebody
     asked for a number explicitly.
+
+    Raises UsageError for what makes no sense.
     """
 
     max_frames: int = 50
@@ -75,16 +77,24 @@ class FrameSampling:
     reduce_to_fit: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_frames < 1:
-            raise ValueError(f"max_frames must be at least 1, not {self.max_frames}")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise ValueError(f"fps must be greater than 0, not {self.fps}")
+        if not isinstance(self.max_frames, int) or self.max_frames < 1:
+            raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
+        if self.fps is not None and not (_is_finite(self.fps) and self.fps > 0):
+            raise UsageError(f"fps must be a number above 0, not {self.fps!r}")
+        for name in ("start_seconds", "end_seconds"):
+            time = getattr(self, name)
+            if not (time is None or isinstance(time, Share) or _is_finite(time)):
+                raise UsageError(f"{name} must be a number of seconds or a Share, not {time!r}")
         if self.strategy not in get_args(Strategy):
-            raise ValueError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
+            raise UsageError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
         if self.strategy == "v1" and self.fps is not None:
-            raise ValueError(
+            raise UsageError(
                 "strategy `v1` takes one frame a second; it cannot be combined with fps"
             )
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 _NUMBER = r"(\d{1,9}(?:\.\d*)?|\.\d+)"
@@ -320,9 +330,13 @@ def sample_frames(
     times is kept once.
 
     Raises:
-        ReaderError: fewer than half of the times could be read.
+        ReaderError: fewer than half of the times could be read, or the images are more than memory
+            can hold.
+        ValueError: ``times`` are none, or no times.
     """
     wanted = choose_times(reader, sampling) if times is None else sorted(times)
+    if not wanted or not all(map(math.isfinite, wanted)):
+        raise ValueError(f"times must be one or more finite numbers of seconds, not {times}")
     name = reader.metadata.name
     on_progress(Progress("decode", 0, len(wanted), name))
     images: Images | None = None
@@ -332,7 +346,7 @@ def sample_frames(
         if not shown_at or frame.pts_seconds != shown_at[-1]:
             image = frame.image if fit is None else fit(frame.image)
             if images is None:
-                images = np.empty((len(wanted), *image.shape), dtype=np.uint8)
+                images = _room_for(len(wanted), image, name)
             images[len(shown_at)] = image
             shown_at.append(frame.pts_seconds)
         on_progress(Progress("decode", answered, len(wanted), name))
@@ -352,3 +366,14 @@ def sample_frames(
         if missing
         else (),
     )
+
+
+def _room_for(count: int, image: Images, name: str) -> Images:
+    try:
+        return np.empty((count, *image.shape), dtype=np.uint8)
+    except MemoryError as error:
+        height, width = image.shape[:2]
+        raise ReaderError(
+            f"{count} frames of `{name}` at {width} x {height} pixels are more than memory holds",
+            hint="ask for fewer frames (`--max-frames`)",
+        ) from error

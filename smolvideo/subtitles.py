@@ -17,6 +17,7 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.frames import format_timestamp
+from smolvideo.safe_text import show_path
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 """In the order of preference where one video has several."""
@@ -56,7 +57,7 @@ def read_subtitles(path: Path) -> list[Cue]:
     Raises:
         SourceError: the file cannot be read, or nothing in it is a cue.
     """
-    shown = f"`{_plain_text(str(path))}`"
+    shown = show_path(path)
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)

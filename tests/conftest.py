@@ -39,7 +39,7 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches past this machine fails at once, not hanging on a closed network."""
+    """A test that reaches past this machine fails at once, and does not hang where it cannot."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address):  # type: ignore[no-untyped-def]

@@ -68,6 +68,7 @@ def test_help_gives_the_default_of_every_option(name: str) -> None:
         record = option.get_help_record(context)
         assert record is not None
         assert "default: " in record[1], f"--{flag} does not say its default"
+        assert "None" not in record[1]
 
 
 def test_help_is_in_sections() -> None:
@@ -308,9 +309,14 @@ def test_closed_pipe_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
     [
         (("frmes",), "no such command: `frmes`", "did you mean `smolvideo frames`?"),
         (("zzz\x1b",), "no such command: `zzz\\x1b`", "see `smolvideo --help`"),
-        (("ask", "--max-frames", "x"), "Invalid value for '--max-frames'", "see `smolvideo ask"),
+        (("ask", "--max-frames", "x"), "invalid value for `--max-frames`: `x` is not", "see `"),
+        (("ask", "--fps", "nan"), "nan is not a finite number", "see `smolvideo ask --help`"),
+        (("ask", "--output", ""), "`-o`: the name is empty", "see `smolvideo ask --help`"),
+        (("models", "--json", "list"), "behind the name", "`smolvideo models list --json`"),
+        (("models", "bogus"), "no such command `bogus`", "see `smolvideo models --help`"),
+        (("completion",), "Choose from: bash, zsh, fish", "see `smolvideo completion --help`"),
         (("ask", "--start", "1:99"), "`1:99` is no time", "see `smolvideo ask --help`"),
-        (("ask", "--nonsense"), "No such option", "see `smolvideo ask --help`"),
+        (("ask", "--nonsense"), "no such option `--nonsense`", "see `smolvideo ask --help`"),
     ],
 )
 def test_usage_errors_look_like_the_others(words: tuple[str, ...], error: str, hint: str) -> None:
@@ -343,6 +349,41 @@ def test_options_that_cannot_be_honoured(words: tuple[str, ...], says: str) -> N
     done = run("ask", "a.mp4", "What?", *words)
     assert done.exit_code == 2
     assert says in done.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_flag_contradicts_another_flag_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SMOLVIDEO_FILMSTRIP", "blocks")
+    done = run("ask", "a.mp4", "What?", "--filmstrip", "sixel", "--quiet")
+    assert (done.exit_code, "contradict" in done.stderr) == (2, True)
+    # a habit of the environment gives way without a word
+    assert run("ask", "a.mp4", "What?", "--quiet").exit_code == 3  # a.mp4 is no video
+
+
+@pytest.mark.usefixtures("here")
+def test_answer_and_record_need_two_files() -> None:
+    Path("link").symlink_to("there.txt")
+    done = run("ask", "a.mp4", "What?", "--output", "there.txt", "--save", "link", "--overwrite")
+    assert (done.exit_code, "name the same file" in done.stderr) == (2, True)
+    assert not Path("there.txt").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_file_that_reads_like_an_option() -> None:
+    Path("-x.mp4").touch()
+    done = run("ask", "-x.mp4", "What?")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "Error: the file `-x.mp4` reads like an option\nhint: write `./-x.mp4`\n"
+    )
+    assert "0 bytes" in run("ask", "./-x.mp4", "What?").stderr
+
+
+@pytest.mark.parametrize("name", ["ask", "frames", "models list", "train nano", "completion"])
+def test_debug_is_an_option_of_every_command(name: str) -> None:
+    assert "--debug" in run(*name.split(), "--help").stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -16,8 +16,8 @@ from smolvideo.errors import ModelError
 from smolvideo.pipeline import ask
 from smolvideo.progress import Progress
 from smolvideo.records import read_records
+from smolvideo.safe_text import visible
 from smolvideo.sampling import FrameSampling
-from smolvideo.show.text import visible
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from clipmaker import cut, evenly, tear, write_clip, write_sound
 from terminals import environment, run_process
 
-from smolvideo.cli.main import cli
+from smolvideo.cli.main import EXIT_PIPE_CLOSED, cli
 
 USAGE, SOURCE, MODEL, RECORD = 2, 3, 4, 5
 
@@ -232,9 +232,40 @@ def test_error_while_the_model_loads_ends_at_once(tiny: Path, tmp_path: Path) ->
     assert "could be decoded" in done.stderr
 
 
-def test_closed_pipe_is_no_error() -> None:
-    command = f'"{sys.executable}" -m smolvideo models list --json | head -c 1'
-    done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, env=environment(), check=False, timeout=60
+SMOLVIDEO = f'"{sys.executable}" -m smolvideo'
+
+
+def run_in_shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, env=environment(), check=False, timeout=60
     )
-    assert (done.stdout, done.stderr) == (b"[", b"")
+
+
+@pytest.mark.parametrize(
+    "words", ["models list", "models list --json", "ask --help", "completion zsh"]
+)
+def test_closed_pipe_is_no_error(words: str) -> None:
+    done = run_in_shell(f"{SMOLVIDEO} {words} | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stdout, done.stderr) == (EXIT_PIPE_CLOSED, b"", b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["models list", "models list --json", "ask --help"])
+def test_full_disk_behind_stdout(words: str) -> None:
+    done = run_in_shell(f"{SMOLVIDEO} {words} > /dev/full")
+    assert done.returncode == RECORD
+    assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"
+
+
+def test_closed_streams_are_like_the_null_device(video: Path) -> None:
+    assert run_in_shell(f"{SMOLVIDEO} models list >&-").stderr == b""
+    done = run_in_shell(f"{SMOLVIDEO} ask nowhere.mp4 What 2>&-")
+    assert (done.returncode, done.stdout) == (SOURCE, b"")
+    done = run_in_shell(f'{SMOLVIDEO} ask "{video}" - <&-')
+    assert (done.returncode, b"no text" in done.stderr) == (MODEL, True)
+
+
+def test_cache_of_an_unknown_user() -> None:
+    done = run_process("ask", "http://127.0.0.1:9/a.mp4", "What?", SMOLVIDEO_CACHE_DIR="~nobody0/x")
+    assert (done.returncode, done.stdout) == (SOURCE, "")
+    assert done.stderr.startswith("Error: no home folder of that user: `~nobody0/x`\n")

@@ -136,3 +136,34 @@ def test_folder_of_frames_has_no_clock(tmp_path: Path) -> None:
     done = run(tmp_path, "--geometry", "none", "--filmstrip", "times")
     assert done.stdout == "frame\n    1\n    2\n    3\n"
     assert "#1  #2  #3" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--model", "nano"), ("--revision", "main")])
+def test_as_shown_is_for_no_model(video: Path, words: tuple[str, str]) -> None:
+    done = run(video, "--geometry", "none", *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"`{words[0]}` is about one" in done.stderr
+
+
+def test_as_shown_whatever_model_is_usual(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOLVIDEO_MODEL", "smolvlm2-256m")
+    assert run(video, "--geometry", "none", "--max-frames", "2").exit_code == 0
+
+
+def test_folder_of_videos_says_which_is_the_first(video: Path, tmp_path: Path) -> None:
+    for name in ("a b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(video.read_bytes())
+    done = run(tmp_path)
+    assert done.exit_code == 2
+    assert f"hint: `smolvideo frames '{tmp_path}/a b.mp4'` shows the first" in done.stderr
+
+
+def test_sheet_too_high_for_its_format(video: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.webp"
+    done = run(video, "--sheet", sheet, "--max-frames", "2")
+    assert done.exit_code == 0
+    sheet.unlink()
+    long = write_clip(tmp_path / "long.mp4", evenly(1600, 25)).path
+    done = run(long, "--geometry", "none", "--sheet", sheet, "--max-frames", "1600")
+    assert (done.exit_code, sheet.exists()) == (5, False)
+    assert "cannot write" in done.stderr

@@ -331,6 +331,10 @@ def test_unknown_engine(tiny: Path) -> None:
     assert "`transformers`" in str(caught.value.hint)
 
 
+def test_a_folder_may_be_a_path(tiny: Path) -> None:
+    assert load_engine(tiny, device="cpu").checkpoint.folder == tiny
+
+
 def test_loading_reports_and_says_what_runs(tiny: Path) -> None:
     reports: list[Progress] = []
     engine = load_engine(

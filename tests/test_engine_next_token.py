@@ -75,6 +75,11 @@ def test_a_tiny_temperature_is_greedy() -> None:
     "wrong",
     [
         {"max_new_tokens": 0},
+        {"max_new_tokens": float("nan")},
+        {"max_new_tokens": 2.5},
+        {"seed": 1.5},
+        {"stop": "end"},
+        {"stop": ["a", "b"]},
         {"temperature": -0.1},
         {"temperature": float("nan")},
         {"temperature": float("inf")},

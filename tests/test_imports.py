@@ -18,7 +18,6 @@ HEAVY = (
     "psutil",
     "rich",
     "safetensors",
-    "textual_image",
     "tokenizers",
     "torch",
     "transformers",
@@ -56,12 +55,12 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["ask", "frames", "models"])
+@pytest.mark.parametrize("command", ["ask", "frames", "models", "train"])
 def test_help_of_a_command_imports_no_network_library(command: str) -> None:
     # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
     loaded = modules_after(command, "--help")
     assert loaded.isdisjoint({"av", "cv2", "decord", "tokenizers", "torch", "transformers"})
-    assert loaded.isdisjoint({"huggingface_hub", "textual_image", "yt_dlp"})
+    assert loaded.isdisjoint({"huggingface_hub", "yt_dlp"})
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])

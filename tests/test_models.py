@@ -232,6 +232,20 @@ def _break(folder: Path, how: str) -> None:
             write_json(folder / "config.json", config | {"scale_factor": 3})
         case "wrong image token":
             write_json(folder / "config.json", config | {"image_token_id": 17})
+        case "a list for a family":
+            write_json(folder / "config.json", config | {"model_type": ["smolvlm"]})
+        case "nested too deeply":
+            (folder / "config.json").write_text("[" * 100_000)
+        case "a word for the vocabulary":
+            config["text_config"]["vocab_size"] = "many"
+            write_json(folder / "config.json", config)
+        case "vocabulary too small":
+            config["text_config"]["vocab_size"] = 300
+            write_json(folder / "config.json", config)
+        case "an object for the end":
+            write_json(folder / "generation_config.json", {"eos_token_id": {"a": 1}})
+        case "no longest edge":
+            write_json(folder / "preprocessor_config.json", {"size": {"longest_edge": 0}})
         case "no tokenizer":
             (folder / "tokenizer.json").unlink()
         case "tokenizer without <image>":
@@ -253,6 +267,12 @@ def _break(folder: Path, how: str) -> None:
             weights.write_text(
                 "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
             )
+        case "a word for a shape":
+            header = b'{"a":{"dtype":"F32","shape":"x","data_offsets":[0,4]}}'
+            weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+        case "no shape":
+            header = b'{"a":{"dtype":"F32","data_offsets":[0,4]}}'
+            weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
         case "weights are text":
             weights.write_text("hello, this is not a safetensors file at all")
 
@@ -271,6 +291,12 @@ def _break(folder: Path, how: str) -> None:
         ("scale factor 0", "`scale_factor`"),
         ("scale factor 3", "do not divide"),
         ("wrong image token", "`<image>` is token 5 in tokenizer.json, but 17 in config.json"),
+        ("a list for a family", "not a SmolVLM"),
+        ("nested too deeply", "not valid JSON"),
+        ("a word for the vocabulary", "`vocab_size`"),
+        ("vocabulary too small", "`vocab_size` in config.json is 300"),
+        ("an object for the end", "which token ends an answer"),
+        ("no longest edge", "image processor's `longest_edge`"),
         ("no tokenizer", "no `tokenizer.json`"),
         ("tokenizer without <image>", "has no `<image>`"),
         ("malformed added_tokens", "`added_tokens` is malformed"),
@@ -280,6 +306,8 @@ def _break(folder: Path, how: str) -> None:
         ("truncated weights", "is cut short"),
         ("truncated header", "is cut short"),
         ("LFS pointer", "Git LFS pointer"),
+        ("a word for a shape", "not a safetensors file"),
+        ("no shape", "not a safetensors file"),
         ("weights are text", "not a safetensors file"),
     ],
 )
@@ -300,6 +328,17 @@ def test_a_broken_tokenizer_is_an_error_when_it_is_used(tmp_path: Path) -> None:
     write_json(folder / "tokenizer.json", tokenizer | {"model": {"type": "Nonsense"}})
     with pytest.raises(ModelError, match="broken tokenizer"):
         _ = open_checkpoint(str(folder)).tokenizer
+
+
+def test_a_path_is_a_folder_and_never_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no folder"):
+        open_checkpoint(Path("nano"))
+    write_toy_checkpoint(tmp_path / "nano")
+    assert open_checkpoint(Path("nano")).layout == "smolvlm2"
+    assert open_checkpoint("nano").layout == "nano"
 
 
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:

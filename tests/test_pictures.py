@@ -1,6 +1,7 @@
 """Still pictures, animations, and folders of frames."""
 
 from pathlib import Path
+from typing import Any
 
 import clipmaker
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from smolvideo.errors import ReaderError
 from smolvideo.readers import open_video
 from smolvideo.readers.pictures import natural_key
+from smolvideo.sampling import FrameSampling, sample_frames
 
 
 def test_one_picture(tmp_path: Path) -> None:
@@ -85,6 +87,46 @@ def test_damaged_picture_in_a_folder_is_left_out(tmp_path: Path) -> None:
     with open_video(tmp_path, kind="frames") as frames:
         found = [frame.pts_seconds for frame in frames.frames_at([0.0, 1.0, 2.0])]
     assert found == [0.0, 2.0]
+
+
+def test_a_damaged_first_picture_does_not_cost_the_others(tmp_path: Path) -> None:
+    for number in (1, 2):
+        Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"{number}.png")
+    (tmp_path / "0.png").write_bytes(b"not a picture")
+    with open_video(tmp_path, kind="frames") as frames:
+        batch = sample_frames(frames, FrameSampling(start_seconds=0.0))
+    assert batch.pts_seconds == (1.0, 2.0)
+    assert [clipmaker.number_of(image) for image in batch.images] == [1, 2]
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(ReaderError, match="can be read"):
+        open_video(tmp_path, kind="frames")
+
+
+@pytest.mark.parametrize("width", [14_000, 20_000], ids=["our limit", "Pillow's limit"])
+def test_a_huge_picture_says_so(width: int, tmp_path: Path) -> None:
+    Image.new("1", (width, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ReaderError, match="134 million"):
+        open_video(tmp_path / "huge.png", kind="image")
+
+
+def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smolvideo.readers import pictures
+
+    read: list[Path] = []
+
+    def counting(path: Path, *how: Any) -> Any:
+        read.append(path)
+        return original(path, *how)
+
+    original = pictures._read_picture
+    monkeypatch.setattr(pictures, "_read_picture", counting)
+    Image.fromarray(clipmaker.numbered_image(7)).save(tmp_path / "a.png")
+    with open_video(tmp_path / "a.png", kind="image") as picture:
+        for _ in range(2):
+            (frame,) = picture.frames_at([0.0])
+            assert clipmaker.number_of(frame.image) == 7
+    assert len(read) == 2, "one for the size and the first look, one for the second look"
 
 
 @pytest.mark.parametrize("kind", ["image", "frames"])

@@ -163,6 +163,15 @@ def test_too_many_frames_name_the_number_that_fits() -> None:
     assert check_budget(kept, checkpoint, max_new_tokens=256) == count_tokens(kept, checkpoint)
 
 
+def test_frames_of_several_videos_are_counted_together() -> None:
+    checkpoint = TOY["smolvlm2"]
+    messages = asked(plan(300), plan(40), "Which?")
+    with pytest.raises(PromptError, match=r"^340 frames and the text take") as caught:
+        check_budget(messages, checkpoint, max_new_tokens=256)
+    fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
+    assert caught.value.hint == f"{fit} of each video fit"
+
+
 def test_the_prompt_itself_must_leave_room_for_a_token() -> None:
     with pytest.raises(PromptError, match="300 frames and the text take"):
         pack_prompt(asked(decoded(plan(300)), "What happens?"), TOY["smolvlm2"])
@@ -177,7 +186,7 @@ def test_a_text_that_is_too_long(content: tuple[str | PlannedFrames, ...]) -> No
 
 
 def test_an_answer_longer_than_the_context() -> None:
-    with pytest.raises(PromptError, match="room for 0") as caught:
+    with pytest.raises(PromptError, match="5,000 tokens leaves no room") as caught:
         check_budget(asked("Why?"), TOY["smolvlm2"], max_new_tokens=5000)
     assert "--max-new-tokens" in str(caught.value.hint)
 

@@ -7,7 +7,7 @@ import pytest
 from prompt_parts import V1_2B, V1_256M, V2_2B, V2_256M, V2_500M, asked, decoded, planned
 from toy_checkpoint import write_toy_checkpoint
 
-from smolvideo.errors import PromptError
+from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, PromptOptions, count_tokens, pack_prompt
 from smolvideo.prompt.layouts import lay_out
@@ -251,6 +251,13 @@ def test_a_layout_of_ones_choice(toy: Checkpoint, toy_nano: Checkpoint) -> None:
         "Answer briefly."
         in pack_prompt(asked(video, "?"), toy_nano, PromptOptions(layout="smolvlm")).text
     )
+
+
+@pytest.mark.parametrize("wrong", [{"layout": "llava"}, {"geometry": "squeezed"}])
+def test_options_that_do_not_exist(wrong: dict[str, str]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"unknown {name}"):
+        PromptOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_layout_whose_tokens_are_missing(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_conversations_that_ask_nothing(toy: Checkpoint) -> None:
     for messages in ([], answered):
         with pytest.raises(PromptError, match="no question"):
             pack_prompt(messages, toy)
+    with pytest.raises(PromptError, match="not of `system`"):
+        pack_prompt([Message("system", ("Be brief.",)), *asked("Why?")], toy)  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="turn of the conversation is empty"):
         pack_prompt([Message("user", ()), *asked("Why?")], toy)
 

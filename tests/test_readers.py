@@ -144,6 +144,11 @@ def test_unknown_reader_and_missing_file(
         open_video(tmp_path / "nothing.mp4")
 
 
+def test_a_path_may_be_a_text(made: Callable[[str], clipmaker.Clip]) -> None:
+    with open_video(str(made("constant").path)) as reader:
+        assert reader.metadata.name == made("constant").path.name
+
+
 def test_sound_only_says_so(tmp_path: Path) -> None:
     path = clipmaker.write_sound(tmp_path / "sound.mp4")
     with pytest.raises(ReaderError, match="no video stream") as caught:

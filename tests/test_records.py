@@ -115,6 +115,8 @@ def test_a_long_half_line_is_dropped(tmp_path: Path) -> None:
         b"\n",
         b'{"a": 1}',
         b'{"record": "smolvideo.answer/1"}\n',
+        b'{"record": "smolvideo.answer/1", "question": "", "sources": ["a.mp4"], "text": ""}\n',
+        b"[" * 200_000,
     ],
 )
 def test_foreign_files_are_not_touched(tmp_path: Path, content: bytes) -> None:
@@ -126,6 +128,17 @@ def test_foreign_files_are_not_touched(tmp_path: Path, content: bytes) -> None:
     if content.strip():
         with pytest.raises(RecordError, match="does not hold records"):
             read_records(path)
+
+
+def test_a_last_line_that_is_not_ours_is_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    content = RECORD.to_json() + "\nremember the milk"
+    path.write_text(content)
+    with pytest.raises(RecordError, match="does not hold records"):
+        RecordWriter(path)
+    assert path.read_text() == content
+    with pytest.raises(RecordError, match="line 2"):
+        read_records(path)
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:

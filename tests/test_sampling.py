@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.errors import ReaderError
+from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.readers import open_video
@@ -116,14 +116,20 @@ def test_parse_time_gives_a_time_or_a_sentence(text: str) -> None:
     "wrong",
     [
         {"max_frames": 0},
+        {"max_frames": 2.5},
+        {"max_frames": "50"},
         {"fps": 0.0},
         {"fps": math.inf},
+        {"fps": "2"},
+        {"start_seconds": math.nan},
+        {"end_seconds": math.inf},
+        {"start_seconds": "1:30"},
         {"strategy": "best"},
         {"strategy": "v1", "fps": 2.0},
     ],
 )
 def test_options_that_cannot_be_honoured(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
         FrameSampling(**wrong)  # type: ignore[arg-type]
 
 
@@ -340,6 +346,20 @@ def test_the_same_frame_is_kept_and_fitted_once() -> None:
     assert batch.pts_seconds == (0.0, 3.0)
     assert batch.images.shape == (2, clipmaker.HEIGHT // 2, clipmaker.WIDTH // 2, 3)
     assert (batch.asked, batch.geometry) == (4, "half")
+
+
+@pytest.mark.parametrize("times", [[], [math.nan], [0.0, math.inf]])
+def test_times_that_are_none(times: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite numbers of seconds"):
+        sample_frames(Scripted(5), FrameSampling(), times=times)
+
+
+def test_more_frames_than_memory_holds() -> None:
+    def enlarge(image: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.uint8(0), (1 << 22, 1 << 22, 3))
+
+    with pytest.raises(ReaderError, match="more than memory holds"):
+        sample_frames(Scripted(1000), FrameSampling(max_frames=1000), fit=enlarge)
 
 
 def test_some_missing_frames_are_a_warning_many_an_error() -> None:

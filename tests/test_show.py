@@ -3,22 +3,19 @@
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Screen, open_screen
-from smolvideo.show.stages import format_amount
-from smolvideo.show.tables import show_facts, show_table
-from smolvideo.show.text import (
+from smolvideo.show.quantities import (
     format_bytes,
     format_clock,
     format_count,
     format_seconds,
-    visible,
 )
+from smolvideo.show.stages import format_amount
+from smolvideo.show.tables import show_facts, show_table
 
 USAGE = Usage(
     prompt_tokens=600,
@@ -50,30 +47,7 @@ def stream_of(*pieces: str) -> AnswerStream:
     return AnswerStream(iter(pieces), lambda text: Answer(text, "end", USAGE))
 
 
-# ------------------------------------------------------------------ text
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
-        ("\x9b31m", r"\x9b31m"),
-        ("a\u202egpj.exe", r"a\u202egpj.exe"),
-        ("line\u2028break", r"line\u2028break"),
-        ("\ud83d", r"\ud83d"),
-        ("naïve 漢字 \U0001f468\u200d\U0001f469", "naïve 漢字 \U0001f468\u200d\U0001f469"),
-    ],
-)
-def test_visible(text: str, shown: str) -> None:
-    assert visible(text) == shown
-
-
-@given(st.text())
-def test_visible_leaves_nothing_that_acts(text: str) -> None:
-    shown = visible(text, keep="\n")
-    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
-    shown.encode("utf-8")  # no half of a surrogate pair is left
-    assert visible(shown, keep="\n") == shown
+# ------------------------------------------------------------------ quantities
 
 
 @pytest.mark.parametrize(
@@ -157,11 +131,21 @@ def test_table_lines_up() -> None:
     assert written(screen.out) == ("name    size  what\nnano       9  small\nlarge  1,000  漢字\n")
 
 
-def test_narrow_table_becomes_blocks() -> None:
+def test_last_column_of_a_narrow_table_goes_below() -> None:
     screen = screen_of(width=16)
-    show_table(screen, COLUMNS, ROWS, right=frozenset({1}))
+    rows = [["nano", "9", "small and quick enough"], ROWS[1]]
+    show_table(screen, COLUMNS, rows, right=frozenset({1}))
     assert written(screen.out) == (
-        "nano\n  size: 9\n  what: small\n\nlarge\n  size: 1,000\n  what: 漢字\n"
+        "name    size\n  what\nnano       9\n  small and\n  quick enough\nlarge  1,000\n  漢字\n"
+    )
+
+
+def test_narrower_table_becomes_blocks() -> None:
+    screen = screen_of(width=11)
+    rows = [["nano", "9", "small one"], ROWS[1]]
+    show_table(screen, COLUMNS, rows, right=frozenset({1}))
+    assert written(screen.out) == (
+        "nano\n  size: 9\n  what:\n  small one\n\nlarge\n  size:\n  1,000\n  what:\n  漢字\n"
     )
 
 
@@ -253,7 +237,7 @@ def test_interrupted_answer_ends_its_line() -> None:
 SECONDS = {"load": 1.25, "decode": 0.4, "encode": 0.31, "read": 0.2, "answer": 0.275}
 
 
-def test_footer_is_one_line() -> None:
+def test_footer() -> None:
     assert footer(USAGE, SECONDS) == (
         "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · encode 0.3 s · read 0.2 s · "
         "answer 0.3 s · 40 tokens/s · peak 812 MB"
@@ -276,9 +260,36 @@ def test_footer_is_for_those_who_watch(terminal: bool, verbose: bool, shown: boo
     assert written(screen.out) == ""
 
 
-@pytest.mark.parametrize("width", [200, 80, 40])
-def test_footer_wraps_between_words(width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (200, footer(USAGE, SECONDS)),
+        (80, "8 frames · 612 of 2048 tokens · load 1.2 s · 40 tokens/s · peak 812 MB"),
+        (40, "8 frames · 612 of 2048 tokens"),
+        (10, "8 frames"),
+    ],
+)
+def test_footer_is_one_line_in_every_terminal(width: int, shown: str) -> None:
     screen = screen_of(width=width, terminal=True)
     show_footer(screen, USAGE, SECONDS)
-    lines = [Console().render_str(line).plain for line in written(screen.err).splitlines()]
-    assert len(lines) == {200: 1, 80: 2, 40: 4}[width]
+    assert Console().render_str(written(screen.err)).plain.count("\n") == 1
+    assert shown in written(screen.err)
+
+
+def test_footer_takes_what_fits() -> None:
+    assert footer(USAGE, SECONDS, width=95) == (
+        "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · 40 tokens/s · peak 812 MB"
+    )
+
+
+def test_footer_is_whole_where_it_was_asked_for() -> None:
+    screen = screen_of(width=40, terminal=True, verbose=True)
+    show_footer(screen, USAGE, SECONDS)
+    assert "peak" in written(screen.err)
+
+
+def test_lines_of_an_answer_break_between_words_in_a_terminal() -> None:
+    screen = screen_of(width=12, terminal=True)
+    answer = stream_answer(screen, stream_of("A red ", "trian", "gle moves."))
+    assert written(screen.out) == "A red\ntriangle\nmoves.\n"
+    assert answer.text == "A red triangle moves."

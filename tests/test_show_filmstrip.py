@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -155,6 +156,12 @@ def test_description() -> None:
     assert describe(batch_of((0.0,), kind="image")) == "clip.mp4 · 640×360"  # noqa: RUF001
 
 
+def test_long_name_gives_way() -> None:
+    batch = batch_of((0.0, 1.0))
+    named = replace(batch, metadata=replace(batch.metadata, name="a_very_long_\x1b[31mname.mp4"))
+    assert describe(named, 44) == "a_very_lon…e.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
+
+
 # ------------------------------------------------------------------ drawn
 
 
@@ -167,17 +174,17 @@ def test_half_blocks_have_the_colours_of_the_frames() -> None:
     lines = plain(text)
     assert lines[0] == "clip.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
     assert lines[1].count("▀") == 2 * 19
-    assert lines[-1] == "0:00" + " " * 16 + "0:02"
+    assert lines[-2:] == ["0:00" + " " * 16 + "0:02", ""]
     first = text.splitlines()[1]
     assert first.count("\x1b[38;2;255;0;0;48;2;255;0;0m▀") == 19
     assert first.count("\x1b[38;2;255;255;255;48;2;255;255;255m▀") == 19
-    assert "\x1b[38;2;0;0;0;48;2;0;0;0m▀" in text.splitlines()[-2]
+    assert "\x1b[38;2;0;0;0;48;2;0;0;0m▀" in text.splitlines()[-3]
 
 
 def test_few_of_many_say_so() -> None:
     screen = terminal_of(80)
     show_filmstrip(screen, [batch_of(tuple(map(float, range(50))))], "blocks")
-    assert plain(shown_on(screen))[-1] == "… 8 of 50 frames"
+    assert plain(shown_on(screen))[-2:] == ["… 8 of 50 frames", ""]
 
 
 def test_every_frame_is_shown_where_all_were_asked_for() -> None:
@@ -190,7 +197,16 @@ def test_every_frame_is_shown_where_all_were_asked_for() -> None:
 def test_times_are_plain_text() -> None:
     screen = terminal_of(80)
     show_filmstrip(screen, [batch_of((0.0, 2.0, 4.0))], "times")
-    assert plain(shown_on(screen))[1:] == ["0:00  0:02  0:04"]
+    assert plain(shown_on(screen))[1:] == ["0:00  0:02  0:04", ""]
+
+
+def test_many_sources_stay_on_the_screen() -> None:
+    screen = terminal_of(80, 24)
+    show_filmstrip(screen, [batch_of((0.0, 2.0))] * 8, "blocks")
+    lines = plain(shown_on(screen))
+    assert sum("clip.mp4" in line for line in lines) == 8
+    assert lines[-2] == "… pictures of 4 of 8 sources"
+    assert sum("0:00  " in line for line in lines) == 4
 
 
 @pytest.mark.parametrize("width", [200, 80, 40, 12])

@@ -1,6 +1,7 @@
 """The recipe: batches that mask and aim right, a loss that falls, a course that goes on."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from smolvideo.engines.devices import usable_cores
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch, PlannedFrames, VideoMetadata
 from smolvideo.models import open_checkpoint
@@ -18,7 +20,7 @@ from smolvideo.train.architecture import NANO
 from smolvideo.train.batches import LOOKS, draw_asked_videos, draw_labelled_pictures, pack_questions
 from smolvideo.train.course import Course, TrainOptions, TrainProgress
 from smolvideo.train.examine import examine
-from smolvideo.train.nano import train_nano
+from smolvideo.train.nano import Trainer, train_nano
 from smolvideo.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from smolvideo.train.world.questions import Question, corpus
 
@@ -123,18 +125,54 @@ def test_rates_warm_up_and_fall_in_both_stages() -> None:
     assert rates[1] == rates[3] == 1.0
 
 
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """As in every process of a training; two threads wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_the_loss_falls_by_half(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(minutes=10, seed=3), 0, 1, lambda _: None)
+    losses = [trainer.step() for _ in range(24)]
+    assert sum(losses[-3:]) < sum(losses[:3]) / 2
+
+
 @pytest.mark.slow
-def test_the_loss_falls_and_the_course_goes_on(tmp_path: Path) -> None:
+def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Two processes, stopped by the end of their time, then given more of it."""
-    news: list[TrainProgress] = []
-    folder = train_nano(tmp_path, TrainOptions(minutes=0.9, processes=2, seed=3), news.append)
-    losses = [item.loss for item in news if item.stage == "see"]
-    assert len(losses) >= 2
-    assert losses[-1] < losses[0] / 2
-    assert open_checkpoint(str(folder)).layout == "nano"
-    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    train_nano(tmp_path, TrainOptions(minutes=1.0, processes=2, seed=3), news.append)
-    more = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    assert more["steps"]["answer"] > facts["steps"]["answer"] > 0
+
+    def train(minutes: float, seed: int = 3) -> dict[str, int]:
+        options = TrainOptions(
+            minutes=minutes, processes=min(2, usable_cores()), seed=seed, examine_videos=8
+        )
+        folder = train_nano(tmp_path, options, lambda _: None)
+        assert open_checkpoint(str(folder)).layout == "nano"
+        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return dict(facts["steps"])
+
+    before = train(minutes=0.15)
+    after = train(minutes=0.3)
+    assert before["see"] == after["see"] > 0
+    assert after["answer"] > before["answer"] > 0
     with pytest.raises(UsageError, match="--seed 3"):
-        train_nano(tmp_path, TrainOptions(minutes=2, processes=1, seed=4), news.append)
+        train(minutes=0.3, seed=4)
+
+
+def test_more_processes_than_cores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="999 processes"):
+        train_nano(tmp_path / "run", TrainOptions(processes=999), lambda _: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_news_is_told_and_kept(tmp_path: Path) -> None:
+    told: list[TrainProgress] = []
+    options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, examine_videos=8)
+    train_nano(tmp_path, options, told.append)
+    lines = (tmp_path / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    curve = [json.loads(line) for line in lines]
+    assert [point["step"] for point in curve] == [news.step for news in told]
+    assert any(news.scores for news in told)

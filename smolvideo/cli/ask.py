@@ -25,9 +25,9 @@ from smolvideo.cli.options import (
     sampling_options,
     screen_options,
 )
-from smolvideo.cli.outputs import check_new_file, output_options
+from smolvideo.cli.outputs import check_different_files, check_new_file, output_options
 from smolvideo.cli.question import Typed, tell_apart
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.cli.subtitles import subtitles_near
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import SmolVideoError, UsageError
@@ -61,7 +61,7 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
     "source_list",
     cls=SectionOption,
     section="Question",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=FilePath(),
     metavar="FILE",
     show_default="none",
     help="More sources, one a line; - is stdin.",
@@ -142,6 +142,8 @@ def _read_request(ctx: click.Context) -> _Request:
     """Raises UsageError, PromptError, RecordError or SourceError for what cannot be done."""
     given = ctx.params
     filmstrip = read_filmstrip(ctx)
+    if given["output"] is not None and given["save"] is not None:
+        check_different_files(given["output"], given["save"])
     sampling, generation = read_sampling(ctx), read_generation(ctx)
     if given["output"] is not None:
         check_new_file(given["output"], overwrite=given["overwrite"])

@@ -9,7 +9,7 @@ from smolvideo.cli.main import debug_option
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.show.console import Screen, open_screen
-from smolvideo.show.text import format_bytes
+from smolvideo.show.quantities import format_bytes
 
 _DEFAULTS = BenchOptions()
 

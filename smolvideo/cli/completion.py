@@ -2,11 +2,14 @@
 
 import click
 
+from smolvideo.cli.main import debug_option
+
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
+@debug_option
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a shell's completion script.

@@ -1,6 +1,7 @@
 """``smolvideo frames``: what a model would see of a video, without any model at work."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,9 @@ import click
 from PIL import Image
 
 from smolvideo.cli.options import (
-    DEFAULT_MODEL,
     download_options,
     geometry_option,
-    is_explicit,
+    is_typed,
     model_options,
     read_download,
     read_filmstrip,
@@ -21,7 +21,7 @@ from smolvideo.cli.options import (
     screen_options,
 )
 from smolvideo.cli.outputs import check_new_file, check_new_folder, write_beside
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.models import open_checkpoint
@@ -31,10 +31,10 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.readers import open_video
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
+from smolvideo.show.quantities import format_clock
 from smolvideo.show.sheet import draw_sheet
 from smolvideo.show.stages import StageProgress
 from smolvideo.show.tables import show_table
-from smolvideo.show.text import format_clock
 from smolvideo.source import VideoSource, resolve_source
 
 AS_SHOWN = "none"
@@ -54,7 +54,7 @@ _STAND_IN_QUESTION = "What happens in this video?"
     "-o",
     cls=SectionOption,
     section="Output",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="DIR",
     show_default="none",
     help="Write each frame as a PNG, named by its number and time.",
@@ -63,7 +63,7 @@ _STAND_IN_QUESTION = "What happens in this video?"
     "--sheet",
     cls=SectionOption,
     section="Output",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="FILE",
     show_default="none",
     help="Write all frames with their times as one picture (.png, .jpg, .webp).",
@@ -106,8 +106,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
     filmstrip, sampling = read_filmstrip(ctx), read_sampling(ctx)
     download = read_download(ctx, [given["source"]])
     _check_outputs(given)
-    if given["geometry"] == AS_SHOWN and _model_named(ctx):
-        raise UsageError("`--geometry none` is for no model, and `--model` names one")
+    _check_no_model(ctx)
     screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
     with StageProgress(screen) as stages:
         source = _one_source(
@@ -172,8 +171,10 @@ def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgres
     return _Seen(source, batch, checkpoint.name, checkpoint.layout, prepared.notices)
 
 
-def _model_named(ctx: click.Context) -> bool:
-    return is_explicit(ctx, "model") and ctx.params["model"] != DEFAULT_MODEL
+def _check_no_model(ctx: click.Context) -> None:
+    for name in ("model", "revision"):
+        if ctx.params["geometry"] == AS_SHOWN and is_typed(ctx, name):
+            raise UsageError(f"`--geometry none` is for no model, and `--{name}` is about one")
 
 
 def _check_outputs(given: dict[str, Any]) -> None:
@@ -192,7 +193,7 @@ def _one_source(sources: list[VideoSource]) -> VideoSource:
     if len(sources) > 1:
         raise UsageError(
             f"`{sources[0].given}` holds {len(sources)} videos, and one is shown at a time",
-            hint=f"smolvideo frames {sources[0].path}",
+            hint=f"`smolvideo frames {shlex.quote(str(sources[0].path))}` shows the first",
         )
     return sources[0]
 

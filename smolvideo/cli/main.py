@@ -5,7 +5,9 @@ Only click is imported here, and a subcommand's module only when it runs or its 
 """
 
 import contextlib
+import errno
 import os
+import re
 import sys
 import threading
 import traceback
@@ -16,8 +18,8 @@ from typing import Any, NoReturn
 import click
 
 from smolvideo import __version__
-from smolvideo.errors import EXIT_INTERRUPTED, SmolVideoError, UsageError
-from smolvideo.show.text import visible
+from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError
+from smolvideo.safe_text import visible
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
@@ -34,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 EXIT_PIPE_CLOSED = 141
 """Whoever read our output left before its end, as shells report it (128 + SIGPIPE)."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _PipeClosed(Exception):
@@ -122,19 +127,28 @@ def _words_for(error: Exception) -> tuple[str, str | None, int]:
         return str(error), error.hint, error.exit_code
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "smolvideo"
-        return error.format_message().rstrip("."), f"see `{path} --help`", error.exit_code
+        return _in_our_style(error.format_message()), f"see `{path} --help`", error.exit_code
     if isinstance(error, click.ClickException):
-        return error.format_message(), None, error.exit_code
+        return _in_our_style(error.format_message()), None, error.exit_code
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        # No file was being opened: it is what stdout leads to.
+        return f"cannot write the output: {error.strerror}", None, RecordError.exit_code
     kind = type(error).__name__
     words = f"unexpected error: {kind}: {error}" if str(error) else f"unexpected error: {kind}"
     return words, "run it again with `--debug` to see where", SmolVideoError.exit_code
+
+
+def _in_our_style(sentence: str) -> str:
+    """click's words like our own: no capital, no full stop, names in backticks."""
+    sentence = re.sub(r"'([^'\s]+)'", r"`\1`", sentence).rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _echo_line(label: str, colour: str, text: str) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     shown = label if plain or not sys.stderr.isatty() else click.style(label, fg=colour, bold=True)
     # One error is one line, whatever another library put into its text.
-    click.echo(shown + " ".join(visible(text, keep="\n").split()), err=True)
+    click.echo(shown + " ".join(visible(text, keep="\n\t").split()), err=True)
 
 
 def _no_such_command(name: str) -> UsageError:
@@ -196,6 +210,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    _replace_closed_streams()
     _speak_utf8()
     code = cli.main(standalone_mode=False)
     if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
@@ -206,6 +221,16 @@ def main() -> NoReturn:
             sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Whoever closes a stream (``>&-``) wants nothing from it: that is what the null device gives.
+
+    Python leaves None in its place, and the next file opened would get its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _speak_utf8() -> None:

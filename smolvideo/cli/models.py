@@ -8,7 +8,7 @@ import click
 
 from smolvideo.cli.main import debug_option
 from smolvideo.engines import GenerationOptions
-from smolvideo.errors import ModelError
+from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import PlannedFrames, VideoMetadata
 from smolvideo.models import (
     MODELS,
@@ -23,9 +23,9 @@ from smolvideo.models import (
 )
 from smolvideo.prompt import Message, count_tokens, frames_that_fit
 from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.quantities import format_bytes
 from smolvideo.show.stages import StageProgress
 from smolvideo.show.tables import show_facts, show_table
-from smolvideo.show.text import format_bytes
 
 _QUESTION = "What happens in this video?"
 _WORDS = 100
@@ -50,6 +50,11 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is None:
         _list(as_json)
+    elif as_json:
+        command = f"smolvideo models {ctx.invoked_subcommand}"
+        raise UsageError(
+            "`--json` stands behind the name of the command", hint=f"`{command} --json`"
+        )
 
 
 @models.command("list")
@@ -140,7 +145,7 @@ def _list(as_json: bool) -> None:
         listed = [asdict(row) for row in rows]
         screen.write(json.dumps(listed, ensure_ascii=False) + "\n")
         return
-    columns = ["name", "parameters", "download", "context", "per frame", "frames", "here", "what"]
+    columns = ["name", "params", "download", "context", "per frame", "frames", "here", "what"]
     show_table(screen, columns, [_cells(row) for row in rows], right=frozenset(range(1, 6)))
     _explain(screen)
 

@@ -6,8 +6,8 @@ from rich.text import Text
 
 from smolvideo.engines import Engine
 from smolvideo.pipeline import Prepared, settings_in_effect
+from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
-from smolvideo.show.text import visible
 
 _NANO = (
     "nano is a small model trained on drawn scenes; for real footage use `--model smolvlm2-256m`"

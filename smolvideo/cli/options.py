@@ -4,24 +4,29 @@ One word from the flag to the field (``--max-frames`` is ``FrameSampling.max_fra
 default is read from the dataclass that owns it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.sections import MomentType, SectionOption, SizeType
+from smolvideo.cli.sections import (
+    FilePath,
+    MomentType,
+    Number,
+    SectionOption,
+    SizeType,
+    WholeNumber,
+)
 from smolvideo.engines import ENGINES, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import MODELS, Layout
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
 from smolvideo.sampling import FrameSampling, Strategy
-from smolvideo.source import DownloadOptions
+from smolvideo.source import DownloadOptions, is_url
 
 Decorator = Callable[[Any], Any]
 """click's decorators turn a function into a command, or add to one."""
@@ -110,7 +115,7 @@ def sampling_options(command: Any) -> Any:
         _option(
             "--max-frames",
             of=FrameSampling,
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             metavar="N",
             help="Most frames, shared by all sources. What does not fit the context is an error "
             "if you set this; otherwise fewer are taken, with a note.",
@@ -118,10 +123,10 @@ def sampling_options(command: Any) -> Any:
         _option(
             "--fps",
             of=FrameSampling,
-            type=float,
+            type=Number(min=0, min_open=True),
             metavar="RATE",
             show_default="spread over the window",
-            help="Frames to look at per second, up to --max-frames.",
+            help="Frames to look at in a second, not more than --max-frames in all.",
         ),
         _option(
             "--start",
@@ -195,35 +200,35 @@ def generation_options(command: Any) -> Any:
         _option(
             "--max-new-tokens",
             of=GenerationOptions,
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             metavar="N",
             help="Longest answer, in tokens.",
         ),
         _option(
             "--temperature",
             of=GenerationOptions,
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             metavar="T",
             help="0 takes the likeliest token each time; above, tokens are drawn.",
         ),
         _option(
             "--top-p",
             of=GenerationOptions,
-            type=click.FloatRange(min=0, max=1, min_open=True),
+            type=Number(min=0, max=1, min_open=True),
             metavar="P",
             help="Draw among the likeliest with this probability together.",
         ),
         _option(
             "--repetition-penalty",
             of=GenerationOptions,
-            type=click.FloatRange(min=0, min_open=True),
+            type=Number(min=0, min_open=True),
             metavar="X",
             help="Above 1: what was said becomes less likely.",
         ),
         _option(
             "--seed",
             of=GenerationOptions,
-            type=int,
+            type=WholeNumber(),
             metavar="N",
             show_default="a new one each time",
             help="Where drawing begins: the same seed gives the same answer.",
@@ -246,7 +251,7 @@ def download_options(command: Any) -> Any:
         _option(
             "--cookies",
             of=DownloadOptions,
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             metavar="FILE",
             show_default="none",
             help="Cookies in Netscape format.",
@@ -268,7 +273,7 @@ def download_options(command: Any) -> Any:
         _option(
             "--max-height",
             of=DownloadOptions,
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             metavar="LINES",
             help="Highest resolution to download.",
         ),
@@ -302,20 +307,22 @@ def is_explicit(ctx: click.Context, name: str) -> bool:
     return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
+def is_typed(ctx: click.Context, name: str) -> bool:
+    """Whether it stands on the command line: what the environment says, a flag may contradict."""
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def read_sampling(ctx: click.Context) -> FrameSampling:
     """The sampling options of a command; an explicit number of frames is never reduced."""
     given = ctx.params
-    try:
-        return FrameSampling(
-            max_frames=given["max_frames"],
-            fps=given["fps"],
-            start_seconds=given["start"],
-            end_seconds=given["end"],
-            strategy=given["strategy"],
-            reduce_to_fit=not is_explicit(ctx, "max_frames"),
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    return FrameSampling(
+        max_frames=given["max_frames"],
+        fps=given["fps"],
+        start_seconds=given["start"],
+        end_seconds=given["end"],
+        strategy=given["strategy"],
+        reduce_to_fit=not is_explicit(ctx, "max_frames"),
+    )
 
 
 def read_generation(ctx: click.Context) -> GenerationOptions:
@@ -341,7 +348,7 @@ def read_prompt_options(ctx: click.Context) -> PromptOptions:
 def read_download(ctx: click.Context, given_sources: Sequence[str]) -> DownloadOptions:
     """The download options of a command. Raises UsageError where there is nothing to download."""
     names = ("cookies", "cookies_from_browser", "max_filesize", "max_height")
-    if not any(looks_like_url(source) for source in given_sources):
+    if not any(is_url(source) for source in given_sources):
         for name in names:
             if is_explicit(ctx, name):
                 flag = "--" + name.replace("_", "-")
@@ -351,9 +358,9 @@ def read_download(ctx: click.Context, given_sources: Sequence[str]) -> DownloadO
 
 def read_filmstrip(ctx: click.Context) -> Any:
     """How to show frames. Raises UsageError for contradictions."""
-    wanted = is_explicit(ctx, "filmstrip") and ctx.params["filmstrip"] not in ("none", "auto")
+    wanted = is_typed(ctx, "filmstrip") and ctx.params["filmstrip"] not in ("none", "auto")
     for flag in ("no_filmstrip", "quiet"):
-        if ctx.params[flag] and wanted and not os.environ.get("SMOLVIDEO_FILMSTRIP"):
+        if ctx.params[flag] and wanted:
             shown = "--" + flag.replace("_", "-")
             raise UsageError(
                 f"`--filmstrip {ctx.params['filmstrip']}` and `{shown}` contradict each other"
@@ -363,11 +370,6 @@ def read_filmstrip(ctx: click.Context) -> Any:
     if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
         return "none"
     return ctx.params["filmstrip"]
-
-
-def looks_like_url(text: str) -> bool:
-    """Whether a source is an address to download from."""
-    return text.lower().startswith(("http://", "https://"))
 
 
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -2,14 +2,17 @@
 
 import os
 import secrets
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from smolvideo.cli.sections import SectionOption
-from smolvideo.errors import RecordError
+from smolvideo.cli.sections import FilePath, SectionOption
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.safe_text import show_path
 
 
 def output_options(command: Any) -> Any:
@@ -27,7 +30,7 @@ _DECLARATIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--output", "-o"),
         {
-            "type": click.Path(path_type=Path),
+            "type": FilePath(),
             "metavar": "FILE",
             "show_default": "stdout",
             "help": "Write the answer to FILE, whole or not at all.",
@@ -40,7 +43,7 @@ _DECLARATIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--save",),
         {
-            "type": click.Path(path_type=Path),
+            "type": FilePath(),
             "metavar": "FILE",
             "show_default": "none",
             "help": "Append the record of the answer, one JSON line, to FILE.",
@@ -55,27 +58,42 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
     Raises RecordError.
     """
     if path.is_dir():
-        raise RecordError(f"`{path}` is a folder, not a file to write")
+        raise RecordError(f"{show_path(path)} is a folder, not a file to write")
     if path.is_file() and not overwrite:
-        raise RecordError(f"`{path}` exists already", hint="replace it with `--overwrite`")
+        raise RecordError(f"{show_path(path)} exists already", hint="replace it with `--overwrite`")
     if not path.parent.is_dir():
         raise RecordError(
-            f"cannot write `{path}`: its folder does not exist",
-            hint=f"make it first: `mkdir -p {path.parent}`",
+            f"cannot write {show_path(path)}: its folder does not exist",
+            hint=f"make it first: `mkdir -p {shlex.quote(str(path.parent))}`",
         )
 
 
 def check_new_folder(path: Path, *, overwrite: bool) -> None:
     """See that ``path`` is a folder without files, or none yet. Raises RecordError."""
-    try:
-        if path.exists() and not path.is_dir():
-            raise RecordError(f"`{path}` is a file, not a folder")
+    if path.exists() and not path.is_dir():
+        raise RecordError(f"{show_path(path)} is a file, not a folder")
+    with writing(path):
         if not overwrite and path.is_dir() and any(path.iterdir()):
             raise RecordError(
-                f"the folder `{path}` is not empty", hint="write into it with `--overwrite`"
+                f"the folder {show_path(path)} is not empty",
+                hint="write into it with `--overwrite`",
             )
+
+
+def check_different_files(output: Path, save: Path) -> None:
+    """See that the answer would not be written over its own record. Raises UsageError."""
+    if os.path.realpath(output) == os.path.realpath(save):
+        raise UsageError("`--output` and `--save` name the same file")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses about ``path``, or something inside it, as a RecordError."""
+    try:
+        yield
     except OSError as error:
-        raise RecordError(f"cannot use `{path}`: {error.strerror or error}") from error
+        where = show_path(path if error.filename is None else os.fsdecode(error.filename))
+        raise RecordError(f"cannot write {where}: {error.strerror or error}") from error
 
 
 def write_beside(path: Path, write: Callable[[Path], None]) -> None:
@@ -88,8 +106,8 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(beside)
         os.replace(beside, path)
-    except (OSError, ValueError) as error:  # ValueError: Pillow knows no format for the suffix
+    except (OSError, ValueError) as error:  # ValueError: higher than a .webp or .jpg can be
         reason = getattr(error, "strerror", None) or error
-        raise RecordError(f"cannot write `{path}`: {reason}") from error
+        raise RecordError(f"cannot write {show_path(path)}: {reason}") from error
     finally:
         beside.unlink(missing_ok=True)

@@ -1,9 +1,14 @@
 """Help with its options in sections, and the values that options take."""
 
+import math
+import os
+from pathlib import Path
 from typing import Any
 
 import click
 
+from smolvideo.errors import UsageError
+from smolvideo.safe_text import show_path
 from smolvideo.sampling import Share, parse_time
 
 _OTHER = "Other"
@@ -22,11 +27,25 @@ class SectionOption(click.Option):
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):
             extra["default"] = self.show_default
+        if extra.get("range") == "x<=None":  # what click makes of a range without ends
+            del extra["range"]
         return extra
 
 
 class SectionCommand(click.Command):
     """A command whose help lists its options by section, in the order of their declaration."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            for word in args:
+                if word.startswith("-") and os.path.lexists(word):
+                    raise UsageError(
+                        f"the file {show_path(word)} reads like an option",
+                        hint=f"write {show_path('./' + word)}",
+                    ) from error
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -39,6 +58,42 @@ class SectionCommand(click.Command):
         for section, records in sections.items():
             with formatter.section(section):
                 formatter.write_dl(records)
+
+
+class WholeNumber(click.IntRange):
+    """``50``; the name is what an error calls it."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """``0.7``; neither infinite nor ``nan``, which every range would let through."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class FilePath(click.ParamType):  # type: ignore[type-arg]
+    """A file or folder by name. An empty one, which shells make of unset variables, is none."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("the name is empty", param, ctx)
+        return Path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        return click.Path().shell_complete(ctx, param, incomplete)
 
 
 class MomentType(click.ParamType):  # type: ignore[type-arg]

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import click
 
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.outputs import writing
+from smolvideo.cli.sections import FilePath, Number, SectionCommand, SectionOption, WholeNumber
 from smolvideo.show.console import open_screen
 from smolvideo.show.training import TrainingProgress, show_scores
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
+@debug_option
 def train() -> None:
     """Train the bundled model, or draw the sample videos.
 
@@ -24,7 +27,8 @@ def train() -> None:
     "--minutes",
     cls=SectionOption,
     section="Training",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
+    metavar="N",
     default=60.0,
     help="Wall time of the whole course, over all runs that go on with it.",
 )
@@ -32,7 +36,7 @@ def train() -> None:
     "--out",
     cls=SectionOption,
     section="Training",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(),
     default=Path("runs/nano"),
     metavar="DIR",
     help="Where states, curve and checkpoint go; a course found there goes on.",
@@ -41,7 +45,8 @@ def train() -> None:
     "--processes",
     cls=SectionOption,
     section="Training",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
+    metavar="N",
     default=None,
     show_default="one per core",
     help="Processes that share the work.",
@@ -50,11 +55,13 @@ def train() -> None:
     "--seed",
     cls=SectionOption,
     section="Training",
-    type=int,
+    type=WholeNumber(),
+    metavar="N",
     default=0,
     help="Of the first weights and of everything that is drawn.",
 )
 @click.option("--quiet", is_flag=True, cls=SectionOption, help="No progress on stderr.")
+@debug_option
 def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: bool) -> None:
     """Train nano from nothing, on a world that is drawn as it trains.
 
@@ -66,14 +73,15 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
 
     screen = open_screen(quiet=quiet)
     options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
-    with TrainingProgress(screen) as progress:
+    with writing(out), TrainingProgress(screen) as progress:
         folder = train_nano(out, options, progress.show)
     show_scores(screen, folder)
-    click.echo(folder)
+    screen.write(f"{folder}\n")
 
 
 @train.command(cls=SectionCommand)
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.argument("folder", type=FilePath(), metavar="DIR")
+@debug_option
 def samples(folder: Path) -> None:
     """Draw the sample videos and their questions into DIR.
 
@@ -81,5 +89,6 @@ def samples(folder: Path) -> None:
     """
     from smolvideo.train.samples import write_samples
 
-    write_samples(folder)
-    click.echo(folder)
+    with writing(folder):
+        write_samples(folder)
+    open_screen().write(f"{folder}\n")

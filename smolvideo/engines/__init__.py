@@ -4,6 +4,8 @@ An engine is a loaded checkpoint on one device. ``load_engine`` picks one by nam
 asked for never falls back to another.
 """
 
+from pathlib import Path
+
 from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions
 from smolvideo.engines.native import NativeEngine, load_native_engine
 from smolvideo.engines.session import Session
@@ -31,7 +33,7 @@ __all__ = [
 
 
 def load_engine(
-    checkpoint: Checkpoint | str,
+    checkpoint: Checkpoint | str | Path,
     *,
     engine: str = "auto",
     device: str = "auto",
@@ -48,6 +50,6 @@ def load_engine(
     if name not in ENGINES:
         known = ", ".join(f"`{known}`" for known in ("auto", *ENGINES))
         raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
-    if isinstance(checkpoint, str):
+    if not isinstance(checkpoint, Checkpoint):
         checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
     return ENGINES[name](checkpoint, device=device, dtype=dtype, on_progress=on_progress)

@@ -31,18 +31,21 @@ class GenerationOptions:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max-new-tokens must be 1 or more, not {self.max_new_tokens}")
+        if not isinstance(self.max_new_tokens, int) or self.max_new_tokens < 1:
+            raise UsageError(
+                f"max-new-tokens must be a whole number above 0, not {self.max_new_tokens!r}"
+            )
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"temperature must be 0 or more, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top-p must be above 0 and at most 1, not {self.top_p}")
         if not 0 < self.repetition_penalty < float("inf"):
             raise UsageError(f"repetition-penalty must be above 0, not {self.repetition_penalty}")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed must be between 0 and 2^63 - 1, not {self.seed}")
-        if any(not stop for stop in self.stop):
-            raise UsageError("a stop text must not be empty")
+        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            raise UsageError(f"seed must be between 0 and 2^63 - 1, not {self.seed!r}")
+        # A text in place of the tuple would end the answer at each of its letters.
+        if not isinstance(self.stop, tuple) or not all(self.stop):
+            raise UsageError(f"stop must be a tuple of texts, none of them empty: {self.stop!r}")
 
     @property
     def is_greedy(self) -> bool:

@@ -32,9 +32,8 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
                 ignore_mismatched_sizes=True,  # they come back in the report, with the others
                 output_loading_info=True,
             )
-        except (
-            Exception
-        ) as error:  # of transformers, huggingface_hub and safetensors: no common base
+        # What transformers, huggingface_hub and safetensors raise has no common base.
+        except Exception as error:
             if isinstance(error, MemoryError) or is_out_of_memory(error):
                 raise
             raise ModelError(

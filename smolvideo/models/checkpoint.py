@@ -9,11 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from smolvideo.errors import ModelError
 from smolvideo.models.files import Json, read_json, read_optional_json
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import LAYOUTS, Layout
+from smolvideo.models.tokenizer import (
+    TOKENIZER_FILE,
+    highest_token_id,
+    load_tokenizer,
+    special_tokens,
+    without_special_tokens,
+)
 from smolvideo.models.weights import WeightFiles, find_weights
 
 if TYPE_CHECKING:
@@ -39,9 +46,8 @@ class Checkpoint:
 
     ``image_size`` is the side in pixels of the square the vision tower sees; each square becomes
     ``tokens_per_image`` tokens. ``resize_edge`` is the long side to which the official processor
-                         scales
-    first. ``eos_token_ids`` end an answer, ``turn_end`` is the token that ends a turn inside a
-    prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as float32).
+    scales first. ``eos_token_ids`` end an answer, ``turn_end`` is the token that ends a turn inside
+    a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as float32).
     ``splits_pictures`` says whether the processor cuts a picture into tiles.
     """
 
@@ -82,7 +88,7 @@ class Checkpoint:
     @cached_property
     def plain_tokenizer(self) -> "Tokenizer":
         """The same tokenizer without its special tokens: no text can become one of them."""
-        return load_tokenizer(self.folder, special_tokens=False)
+        return without_special_tokens(self.tokenizer)
 
     def __hash__(self) -> int:
         return hash((self.folder, self.revision))
@@ -92,28 +98,6 @@ def checkpoint_size_bytes(checkpoint: Checkpoint) -> int:
     """Bytes of the checkpoint's files on disk: weights, tokenizer and configuration."""
     files = [*checkpoint.folder.glob("*.json"), *checkpoint.folder.glob("*.safetensors")]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def load_tokenizer(folder: Path, *, special_tokens: bool = True) -> "Tokenizer":
-    """tokenizer.json as a ``tokenizers.Tokenizer`` that never truncates or pads.
-
-    Without ``special_tokens`` the added tokens are taken out, so that ``<image>`` in a text is
-    seven characters and nothing more. Raises ModelError where the file is no tokenizer.
-    """
-    import json
-
-    from tokenizers import Tokenizer
-
-    rules = read_json(folder / "tokenizer.json")
-    # Truncation (on the left, in this family) would cut images in two.
-    rules["truncation"] = rules["padding"] = None
-    if not special_tokens:
-        rules["added_tokens"] = []
-        rules["post_processor"] = None
-    try:
-        return Tokenizer.from_str(json.dumps(rules))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ModelError(f"broken tokenizer `{folder / 'tokenizer.json'}`: {error}") from error
 
 
 def read_checkpoint(
@@ -126,12 +110,12 @@ def read_checkpoint(
     """
     config = read_json(folder / "config.json")
     layout = _layout(config, folder)
-    text, vision = (
-        _section(config, "text_config", folder),
-        _section(config, "vision_config", folder),
-    )
+    text = _section(config, "text_config", folder)
+    vision = _section(config, "vision_config", folder)
     processor = _image_processor(folder)
-    tokens = _special_tokens(folder)
+    rules = read_json(folder / TOKENIZER_FILE)
+    tokens = special_tokens(rules, folder)
+    vocabulary = _vocabulary_size(text, highest_token_id(rules, tokens), folder)
     image_size = _positive_int(vision, "image_size", _DEFAULT_IMAGE_SIZE, folder)
     checkpoint = Checkpoint(
         name=name,
@@ -146,7 +130,7 @@ def read_checkpoint(
             text, "max_position_embeddings", _DEFAULT_CONTEXT_TOKENS, folder
         ),
         image_token_id=_positive_int(config, "image_token_id", _DEFAULT_IMAGE_TOKEN_ID, folder),
-        pad_token_id=_pad_token_id(text, tokens),
+        pad_token_id=_pad_token_id(text, tokens, vocabulary),
         eos_token_ids=_eos_token_ids(folder, config, text, tokens),
         turn_end=_turn_end(folder, tokens),
         resize_edge=_longest_edge(processor, 4 * image_size, folder),
@@ -168,7 +152,7 @@ def _section(config: Json, key: str, folder: Path) -> Json:
 
 def _positive_int(section: Json, key: str, default: int, folder: Path) -> int:
     value = section.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _is_positive_int(value):
         raise ModelError(
             f"broken checkpoint: `{key}` in `{folder / 'config.json'}` must be a whole number "
             f"above 0, not {value!r}"
@@ -176,8 +160,12 @@ def _positive_int(section: Json, key: str, default: int, folder: Path) -> int:
     return value
 
 
+def _is_positive_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _layout(config: Json, folder: Path) -> Layout:
-    family = config.get("model_type")
+    family = str(config.get("model_type"))
     if family not in _LAYOUT_OF_FAMILY:
         raise ModelError(
             f"`{folder}` is a model of type `{family}`, not a SmolVLM",
@@ -186,13 +174,13 @@ def _layout(config: Json, folder: Path) -> Layout:
     named = config.get("smolvideo_layout")
     if named is None:
         return _LAYOUT_OF_FAMILY[family]
-    layouts: dict[object, Layout] = {"smolvlm": "smolvlm", "smolvlm2": "smolvlm2", "nano": "nano"}
-    if named not in layouts:
+    layout: Layout | None = next((known for known in LAYOUTS if known == named), None)
+    if layout is None:
         raise ModelError(
             f"broken checkpoint: `smolvideo_layout` in `{folder / 'config.json'}` is {named!r}, "
-            f"not one of {', '.join(str(layout) for layout in layouts)}"
+            f"not one of {', '.join(LAYOUTS)}"
         )
-    return layouts[named]
+    return layout
 
 
 def _image_processor(folder: Path) -> Json:
@@ -207,23 +195,29 @@ def _image_processor(folder: Path) -> Json:
 def _longest_edge(processor: Json, default: int, folder: Path) -> int:
     size = processor.get("size")
     edge = size.get("longest_edge", default) if isinstance(size, dict) else default
-    return _positive_int({"size.longest_edge": edge}, "size.longest_edge", default, folder)
-
-
-def _special_tokens(folder: Path) -> dict[str, int]:
-    added = read_json(folder / "tokenizer.json").get("added_tokens")
-    try:
-        return {str(token["content"]): int(token["id"]) for token in added or []}
-    except (KeyError, TypeError, ValueError) as error:
+    if not _is_positive_int(edge):
         raise ModelError(
-            f"broken tokenizer `{folder / 'tokenizer.json'}`: `added_tokens` is malformed"
-        ) from error
+            f"broken checkpoint: the image processor's `longest_edge` in `{folder}` must be a "
+            f"whole number above 0, not {edge!r}"
+        )
+    return edge
 
 
-def _pad_token_id(text: Json, tokens: Mapping[str, int]) -> int:
+def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:
+    """The tokens the network knows, which must be all that its tokenizer can give it."""
+    size = _positive_int(text, "vocab_size", highest_id + 1, folder)
+    if highest_id >= size:
+        raise ModelError(
+            f"broken checkpoint: the tokenizer of `{folder}` goes up to token {highest_id}, "
+            f"but `vocab_size` in config.json is {size}"
+        )
+    return size
+
+
+def _pad_token_id(text: Json, tokens: Mapping[str, int], vocabulary: int) -> int:
     """Not the top-level pad_token_id: on the hub it is 128002, outside the vocabulary."""
     declared = text.get("pad_token_id")
-    if isinstance(declared, int) and 0 <= declared < int(text.get("vocab_size", declared + 1)):
+    if isinstance(declared, int) and 0 <= declared < vocabulary:
         return declared
     return tokens.get("<|im_end|>", 0)
 
@@ -233,7 +227,7 @@ def _eos_token_ids(
 ) -> tuple[int, ...]:
     """The declared ends, and ``<end_of_utterance>``, past which SmolVLM-Base would go on."""
     generation = read_optional_json(folder / "generation_config.json")
-    declared: int | list[int] = next(
+    declared: object = next(
         (
             section["eos_token_id"]
             for section in (generation, config, text)
@@ -241,12 +235,13 @@ def _eos_token_ids(
         ),
         [],
     )
-    ids = set(declared if isinstance(declared, list) else [declared])
+    ends = list(declared) if isinstance(declared, list) else [declared]
     if END_OF_UTTERANCE in tokens:
-        ids.add(tokens[END_OF_UTTERANCE])
-    if not ids or not all(isinstance(token_id, int) for token_id in ids):
+        ends.append(tokens[END_OF_UTTERANCE])
+    ids = [end for end in ends if isinstance(end, int)]
+    if not ends or ids != ends:
         raise ModelError(f"broken checkpoint: `{folder}` does not say which token ends an answer")
-    return tuple(sorted(ids))
+    return tuple(sorted(set(ids)))
 
 
 def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ def read_json(path: Path) -> Json:
         raise ModelError(f"broken checkpoint: no `{path.name}` in `{path.parent}`") from error
     except OSError as error:
         raise ModelError(f"cannot read `{path}`: {error.strerror or error}") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # ValueError: bad JSON or bad UTF-8
         raise ModelError(f"broken checkpoint: `{path}` is not valid JSON") from error
     if not isinstance(content, dict):
         raise ModelError(f"broken checkpoint: `{path}` holds no JSON object")

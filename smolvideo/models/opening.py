@@ -19,7 +19,7 @@ _bundled_files = ExitStack()
 
 
 def open_checkpoint(
-    model: str,
+    model: str | Path,
     *,
     offline: bool = False,
     revision: str | None = None,
@@ -29,13 +29,15 @@ def open_checkpoint(
     """The checkpoint called ``model``, downloaded if need be.
 
     ``model`` is a name of ``MODELS`` (``nano`` lies inside the package), a local folder, or a hub
-              id.
-    A name wins over a folder of the same name, which is written ``./nano``. What is already on this
-    machine is used without asking the hub; ``offline`` (or HF_HUB_OFFLINE=1) forbids asking at all.
-    Without ``weights`` configuration and tokenizer suffice.
+    id. A name wins over a folder of the same name, which is written ``./nano``; a ``Path`` is
+    always a folder. What is already on this machine is used without asking the hub; ``offline``
+    (or HF_HUB_OFFLINE=1) forbids asking at all. Without ``weights`` configuration and tokenizer
+    suffice.
 
     Raises ModelError: unknown name, not downloadable, or broken.
     """
+    if isinstance(model, Path):
+        model = str(model.expanduser().absolute())
     spec = lookup_model(model)
     if spec is not None and spec.is_bundled:
         _refuse_revision(revision, model)

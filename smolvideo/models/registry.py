@@ -6,13 +6,15 @@ instead (see ``smolvideo.models.checkpoint``).
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from smolvideo.errors import ModelError
 
 Layout = Literal["smolvlm", "smolvlm2", "nano"]
 """How a prompt is laid out: the 50-frame prompt of SmolVLM v1, the time-stamped one of SmolVLM2's
 processor, or the short one of the bundled model."""
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _ORGANISATION = "HuggingFaceTB"
 

@@ -8,8 +8,8 @@ README).
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from smolvideo.errors import ModelError
 from smolvideo.models.files import Json, read_json
@@ -28,21 +28,13 @@ class WeightFiles:
     """The weight files of one checkpoint, whole as far as their headers tell."""
 
     files: tuple[Path, ...]
+    parameters: int
+    """How many numbers the files hold."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all files together."""
         return sum(file.stat().st_size for file in self.files)
-
-    @cached_property
-    def parameters(self) -> int:
-        """How many numbers the files hold."""
-        return sum(
-            math.prod(tensor["shape"])
-            for file in self.files
-            for name, tensor in read_header(file).items()
-            if name != "__metadata__"
-        )
 
 
 def find_weights(folder: Path) -> WeightFiles:
@@ -60,9 +52,7 @@ def find_weights(folder: Path) -> WeightFiles:
         if any(folder.glob("*.bin")):
             hint = "weights in PyTorch's own format can run code and are not loaded"
         raise ModelError(f"broken checkpoint: no `model.safetensors` in `{folder}`", hint=hint)
-    for file in files:
-        _check_whole(file)
-    return WeightFiles(tuple(files))
+    return WeightFiles(tuple(files), sum(_count_parameters(file) for file in files))
 
 
 def _shards(index: Path) -> list[Path]:
@@ -79,61 +69,6 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def data_start(file: Path) -> int:
-    """Where the data of ``file`` begins, in bytes: offsets in its header count from there."""
-    with file.open("rb") as stream:
-        return 8 + int.from_bytes(stream.read(8), "little")
-
-
-def read_header(file: Path) -> Json:
-    """What ``file`` says of its tensors: name → dtype, shape and data_offsets.
-
-    Raises ModelError where it is no safetensors file, or ends before its header does.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = int.from_bytes(start, "little")
-        if start.startswith(b"version "):
-            raise ModelError(
-                f"`{file}` is a Git LFS pointer, not the weights",
-                hint="fetch it with `git lfs pull`",
-            )
-        if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
-            raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
-        header = stream.read(length)
-    if len(header) < length:
-        raise ModelError(f"broken checkpoint: `{file}` is cut short")
-    try:
-        content = json.loads(header)
-    except ValueError as error:
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
-    return content
-
-
-def _check_whole(file: Path) -> None:
-    try:
-        header = read_header(file)
-        start = data_start(file)
-        ends = [
-            int(tensor["data_offsets"][1])
-            for name, tensor in header.items()
-            if name != "__metadata__"
-        ]
-        size = file.stat().st_size
-    except OSError as error:
-        raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(f"broken checkpoint: `{file}` is not a safetensors file") from error
-    if not ends:
-        raise ModelError(f"broken checkpoint: `{file}` holds no weights")
-    if start + max(ends) > size:
-        raise ModelError(
-            f"broken checkpoint: `{file}` is cut short ({size:,} of {start + max(ends):,} bytes)"
-        )
-
-
 def named_weights(names: list[str]) -> str:
     """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
     if len(names) == 1:
@@ -141,3 +76,67 @@ def named_weights(names: list[str]) -> str:
     listed = ", ".join(f"`{name}`" for name in names[:_NAMED_AT_MOST])
     rest = len(names) - _NAMED_AT_MOST
     return f"each of {listed}" + (f" and {rest} more weights" if rest > 0 else "")
+
+
+@dataclass(frozen=True)
+class WeightHeader:
+    """What one file says of its tensors."""
+
+    tensors: dict[str, Json]
+    """Name → ``dtype``, ``shape`` and ``data_offsets``."""
+    data_start: int
+    """Where the data begins, in bytes: the offsets count from there."""
+
+
+def read_header(file: Path) -> WeightHeader:
+    """The header of ``file``; raises ModelError where it is no whole safetensors header."""
+    try:
+        with file.open("rb") as stream:
+            return _parse_header(stream, file)
+    except OSError as error:
+        raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _no_safetensors(file) from error
+
+
+def _count_parameters(file: Path) -> int:
+    """How many numbers ``file`` holds. Raises ModelError where it ends before its data does."""
+    header = read_header(file)
+    try:
+        tensors = header.tensors.values()
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+        parameters = sum(math.prod(int(side) for side in tensor["shape"]) for tensor in tensors)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _no_safetensors(file) from error
+    if not tensors:
+        raise ModelError(f"broken checkpoint: `{file}` holds no weights")
+    size, expected = file.stat().st_size, header.data_start + end
+    if expected > size:
+        raise ModelError(
+            f"broken checkpoint: `{file}` is cut short ({size:,} of {expected:,} bytes)"
+        )
+    return parameters
+
+
+def _parse_header(stream: BinaryIO, file: Path) -> WeightHeader:
+    start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if start.startswith(b"version "):
+        raise ModelError(
+            f"`{file}` is a Git LFS pointer, not the weights",
+            hint="fetch it with `git lfs pull`",
+        )
+    if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
+        raise _no_safetensors(file)
+    text = stream.read(length)
+    if len(text) < length:
+        raise ModelError(f"broken checkpoint: `{file}` is cut short")
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise _no_safetensors(file)
+    content.pop("__metadata__", None)
+    return WeightHeader(content, 8 + length)
+
+
+def _no_safetensors(file: Path) -> ModelError:
+    return ModelError(f"broken checkpoint: `{file}` is not a safetensors file")

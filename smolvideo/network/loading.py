@@ -18,7 +18,7 @@ from smolvideo.models.files import Json, read_json
 from smolvideo.models.weights import (
     COMPUTED_WEIGHTS,
     WeightFiles,
-    data_start,
+    WeightHeader,
     named_weights,
     read_header,
 )
@@ -39,7 +39,7 @@ def load_network(
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
     with torch.device("meta"):
         network = SmolVLM(config)
-    headers = {file: _tensors(file) for file in weights.files}
+    headers = {file: read_header(file) for file in weights.files}
     _check_complete(folder, network, headers.values())
     places = dict(network.named_modules())
     for name, tensor in _read(headers, skip=_skipped(config)):
@@ -65,14 +65,10 @@ def _skipped(config: NetworkConfig) -> tuple[str, ...]:
     return (*COMPUTED_WEIGHTS, "lm_head.weight") if config.tie_word_embeddings else COMPUTED_WEIGHTS
 
 
-def _tensors(file: Path) -> dict[str, Json]:
-    return {name: told for name, told in read_header(file).items() if name != "__metadata__"}
-
-
-def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[dict[str, Json]]) -> None:
+def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[WeightHeader]) -> None:
     """Every weight of the network from the files, and no weight in the files without a place."""
     expected = expected_shapes(network)
-    stored = {name: told for header in headers for name, told in header.items()}
+    stored = {name: told for header in headers for name, told in header.tensors.items()}
     skipped = _skipped(network.config)
     faults = {
         "is missing": [name for name in expected if name not in stored],
@@ -97,16 +93,16 @@ def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[dict[str, 
 
 
 def _read(
-    headers: dict[Path, dict[str, Json]], *, skip: tuple[str, ...]
+    headers: dict[Path, WeightHeader], *, skip: tuple[str, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors of all files in the order they stand there, each read when it is asked for."""
-    for file, tensors in headers.items():
-        start = data_start(file)
+    for file, header in headers.items():
+        in_file_order = sorted(header.tensors.items(), key=lambda item: item[1]["data_offsets"])
         try:
             with file.open("rb") as stream:
-                for name, told in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
+                for name, told in in_file_order:
                     if not name.endswith(skip):
-                        yield name, _read_tensor(stream, start, told)
+                        yield name, _read_tensor(stream, header.data_start, told)
         except (OSError, EOFError) as error:
             raise ModelError(f"broken checkpoint: cannot read `{file}`: {error}") from error
 

@@ -25,6 +25,7 @@ from smolvideo.prompt import (
     frames_that_fit,
     pack_prompt,
     picture_fitter,
+    room_left,
     splits_pictures,
 )
 from smolvideo.readers import VideoReader, open_video
@@ -234,8 +235,7 @@ def _fitting_total(
     taken = sum(len(times) for times in plan.times(asked))
     if not plan.sampling.reduce_to_fit:
         raise PromptError(
-            f"{taken} frames and the text take {tokens:,} tokens; `{checkpoint.name}` has room for "
-            f"{checkpoint.context_tokens - room:,} beside an answer of {room:,}",
+            f"{taken} frames and the text take {tokens:,} tokens; {room_left(checkpoint, room)}",
             hint=f"`--max-frames {fit}` fits",
         )
     return fit, (

@@ -37,17 +37,18 @@ def check_budget(
     if tokens + max_new_tokens <= checkpoint.context_tokens:
         return tokens
     _check_text(messages, checkpoint, options, max_new_tokens)
-    frames = most_frames(messages)
-    too_much = f"{tokens:,} tokens; {_room(checkpoint, max_new_tokens)}"
+    frames = [len(item) for message in messages for item in message.content if _moves(item)]
+    too_much = f"{tokens:,} tokens; {room_left(checkpoint, max_new_tokens)}"
     if not frames:
         raise PromptError(
             f"the pictures and the text take {too_much}",
             hint="ask about fewer pictures, or about one without splitting it",
         )
     fit = frames_that_fit(messages, checkpoint, options, max_new_tokens=max_new_tokens)
+    total = sum(frames)
     raise PromptError(
-        f"{frames} frame{'s' * (frames > 1)} and the text take {too_much}",
-        hint=f"`--max-frames {fit}` fits",
+        f"{total} frame{'s' * (total > 1)} and the text take {too_much}",
+        hint=f"`--max-frames {fit}` fits" if len(frames) == 1 else f"{fit} of each video fit",
     )
 
 
@@ -83,7 +84,7 @@ def frames_that_fit(
         return most
     if most == 1 or not fits(1):
         raise PromptError(
-            f"not one frame fits beside the text; {_room(checkpoint, max_new_tokens)}",
+            f"not one frame fits beside the text; {room_left(checkpoint, max_new_tokens)}",
             hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
         )
     low, high = 1, most  # low fits, high does not
@@ -128,22 +129,29 @@ def _check_text(
     options: PromptOptions,
     max_new_tokens: int,
 ) -> None:
-    """Raises PromptError where no frame and no picture could make it fit."""
+    """Raises PromptError where the text alone, or the answer, is too much."""
     texts = [
         Message(message.role, content)
         for message in messages
         if (content := tuple(item for item in message.content if isinstance(item, str)))
     ]
+    if max_new_tokens >= checkpoint.context_tokens:
+        raise PromptError(
+            f"an answer of {max_new_tokens:,} tokens leaves no room for a question: "
+            f"`{checkpoint.name}` holds {checkpoint.context_tokens:,} of both together",
+            hint="lower `--max-new-tokens`",
+        )
     tokens = count_tokens(texts, checkpoint, options)
     if tokens + max_new_tokens > checkpoint.context_tokens:
         raise PromptError(
-            f"the text alone takes {tokens:,} tokens; {_room(checkpoint, max_new_tokens)}",
+            f"the text alone takes {tokens:,} tokens; {room_left(checkpoint, max_new_tokens)}",
             hint="shorten the question or the subtitles, or lower `--max-new-tokens`",
         )
 
 
-def _room(checkpoint: Checkpoint, max_new_tokens: int) -> str:
-    room = max(checkpoint.context_tokens - max_new_tokens, 0)
+def room_left(checkpoint: Checkpoint, max_new_tokens: int) -> str:
+    """For the person: how many tokens of the context a prompt may take, and why so many."""
+    room = checkpoint.context_tokens - max_new_tokens
     return (
         f"`{checkpoint.name}` has room for {room:,} "
         f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"

@@ -62,6 +62,9 @@ def check_messages(messages: Sequence[Message]) -> None:
     """Raises PromptError unless every turn says something and the last one asks something."""
     if not messages or messages[-1].role != "user":
         raise PromptError("there is no question: the last turn of a prompt must be the user's")
+    for message in messages:
+        if message.role not in ("user", "assistant"):
+            raise PromptError(f"a turn is of `user` or `assistant`, not of `{message.role}`")
     if any(not message.content for message in messages):
         raise PromptError("a turn of the conversation is empty")
     if not any(isinstance(item, str) and item.strip() for item in messages[-1].content):

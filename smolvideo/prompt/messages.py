@@ -1,14 +1,17 @@
 """What goes into a prompt, and the packed prompt that comes out."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch, Images, PlannedFrames
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import LAYOUTS, Layout
 
 Geometry = Literal["official", "direct", "pad"]
 """How a frame becomes the square the model sees: as the checkpoint's own pipeline does it, squeezed
 in one resize, or fitted whole with black bars."""
+
+GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 
 Media = FrameBatch | PlannedFrames
 """The frames of one source, decoded or only planned."""
@@ -22,7 +25,7 @@ class Message:
     """
 
     role: Literal["user", "assistant"]
-    content: tuple[str | FrameBatch | PlannedFrames, ...]
+    content: tuple[str | Media, ...]
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,20 @@ class PromptOptions:
     """How to pack. None leaves the choice to the checkpoint.
 
     ``split_images`` cuts still pictures into tiles; by default a picture is cut where it is the
-                     only
-    thing to look at, as it costs some thousand tokens.
+    only thing to look at, as it costs some thousand tokens. Raises UsageError for unknown names.
     """
 
     layout: Layout | None = None
     geometry: Geometry | None = None
     split_images: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in (None, *LAYOUTS):
+            raise UsageError(f"unknown layout `{self.layout}`", hint=f"one of {', '.join(LAYOUTS)}")
+        if self.geometry not in (None, *GEOMETRIES):
+            raise UsageError(
+                f"unknown geometry `{self.geometry}`", hint=f"one of {', '.join(GEOMETRIES)}"
+            )
 
 
 DEFAULT_OPTIONS = PromptOptions()
@@ -49,8 +59,7 @@ class Prompt:
     order.
 
     ``images`` uint8 RGB ``[N, S, S, 3]`` with S the checkpoint's image size; N may be 0. ``text``
-               is for
-    people: special tokens by name, the tokens of an image as ``<image ×64>``.
+    is for people: special tokens by name, the tokens of an image as ``<image ×64>``.
     """
 
     token_ids: tuple[int, ...]

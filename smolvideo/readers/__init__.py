@@ -46,7 +46,7 @@ _ANIMATIONS_OF_PILLOW = {".webp", ".apng"}
 """Animations that FFmpeg reads as one picture, or not at all."""
 
 
-def open_video(path: Path, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:
+def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:
     """Open a local file, or a folder of frames, for reading.
 
     ``reader`` chooses among ``READERS`` for videos; ``auto`` is PyAV, which reads most. A reader
@@ -58,6 +58,7 @@ def open_video(path: Path, *, kind: MediaKind = "video", reader: str = "auto") -
     """
     if reader != "auto" and reader not in READERS:
         raise UsageError(f"unknown reader `{reader}`: choose auto, {', '.join(READERS)}")
+    path = Path(path)
     if not path.exists():
         raise ReaderError(f"no such file: `{path}`")
     if not path.is_file() and not path.is_dir():

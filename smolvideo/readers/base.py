@@ -1,14 +1,15 @@
 """What every reader promises, and the sizes beyond which a file is refused."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from types import TracebackType
 from typing import ClassVar, Self
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, VideoMetadata
+from smolvideo.frames import Frame, Images, VideoMetadata
 
 MAX_PIXELS = 2**27
 """Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
@@ -19,6 +20,8 @@ _SQUARE_ENOUGH = 0.01
 sharpness."""
 _STRANGEST_ASPECT = 8
 """Ratios beyond this are taken for damage."""
+_NEAR = 0.0005
+"""Seconds that forgive the rounding of times that were computed."""
 
 
 class VideoReader(ABC):
@@ -85,6 +88,24 @@ def ascending(seconds: Sequence[float]) -> list[float]:
     if any(later < earlier for earlier, later in pairwise(times)):
         raise ValueError("frames_at needs ascending times")
     return times
+
+
+def frames_on_screen(
+    times: Sequence[float], seconds: Sequence[float], read: Callable[[int], Images | None]
+) -> Iterator[Frame]:
+    """:meth:`VideoReader.frames_at` for a reader that knows the ``times`` of all its frames.
+
+    ``read`` gives the image at a place in ``times``, or None where it is damaged.
+    """
+    last: Frame | None = None
+    for time in ascending(seconds):
+        place = max(0, bisect_right(times, time + _NEAR) - 1)
+        if last is None or last.pts_seconds != times[place]:
+            image = read(place)
+            if image is None:
+                continue
+            last = Frame(image, times[place])
+        yield last
 
 
 def scaled_size(

@@ -12,14 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, ascending, refuse_huge
+from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
 
-_NEAR = 0.0005
-"""Seconds that forgive the rounding of times that were computed."""
 _HINT = "the reader `pyav` reads most"
 
 
@@ -64,12 +60,7 @@ class DecordReader(VideoReader):
         return list(self._times)
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        last: Frame | None = None
-        for time in ascending(seconds):
-            place = max(0, int(np.searchsorted(self._times, time + _NEAR, side="right")) - 1)
-            if last is None or last.pts_seconds != self._times[place]:
-                last = Frame(self._frame(place), self._times[place])
-            yield last
+        return frames_on_screen(self._times, seconds, self._frame)
 
     def _frame(self, place: int) -> Images:
         if place < self._place:

@@ -16,10 +16,7 @@ import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, ascending, refuse_huge, scaled_size
-
-_NEAR = 0.0005
-"""Seconds that forgive the rounding of times that were computed."""
+from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, scaled_size
 
 
 class OpencvReader(VideoReader):
@@ -64,16 +61,7 @@ class OpencvReader(VideoReader):
         return list(self._times)
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        times = self.frame_times()
-        last: Frame | None = None
-        for time in ascending(seconds):
-            place = max(0, int(np.searchsorted(times, time + _NEAR, side="right")) - 1)
-            if last is None or last.pts_seconds != times[place]:
-                image = self._frame(place)
-                if image is None:
-                    continue
-                last = Frame(image, times[place])
-            yield last
+        return frames_on_screen(self.frame_times(), seconds, self._frame)
 
     def _frame(self, place: int) -> Images | None:
         if place <= self._place:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, ascending, refuse_huge
+from smolvideo.readers.base import MAX_PIXELS, VideoReader, frames_on_screen, refuse_huge
 
 PICTURE_SUFFIXES = frozenset(
     {
@@ -42,8 +42,8 @@ _UNTIMED_PICTURE = 0.1
 class PicturesReader(VideoReader):
     """One picture, the pictures of an animation, or the frames of a folder.
 
-    EXIF orientation is honoured; alpha is laid over white. The first picture sets the size: others
-    of a folder are scaled to fit inside it and centred on black.
+    EXIF orientation is honoured; alpha is laid over white. The first readable picture sets the
+    size: others of a folder are scaled to fit inside it and centred on black.
 
     Raises:
         ReaderError: no picture there, or one that Pillow cannot read.
@@ -61,10 +61,11 @@ class PicturesReader(VideoReader):
         else:
             self._files = [path]
             self._times, duration = _animation_times(path)
-        # One picture is enough to know the size of all.
         self._size: tuple[int, int] | None = None
-        first = self._picture(0)
-        self._size = first.shape[1], first.shape[0]
+        self._kept: tuple[int, Images] | None = None
+        # Kept until it is asked for: a large picture takes seconds to decode.
+        first, image = self._kept = self._first_readable()
+        self._size = image.shape[1], image.shape[0]
         still = len(self._times) == 1 and not self._folder
         self.metadata = VideoMetadata(
             width=self._size[0],
@@ -76,6 +77,7 @@ class PicturesReader(VideoReader):
             kind="frames" if self._folder else "image" if still else "video",
             reader=self.name,
             name=path.name,
+            first_frame_seconds=self._times[first],
             last_frame_seconds=self._times[-1],
         )
 
@@ -83,21 +85,26 @@ class PicturesReader(VideoReader):
         return list(self._times)
 
     def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        last: Frame | None = None
-        for time in ascending(seconds):
-            place = max(0, int(np.searchsorted(self._times, time + 1e-6, side="right")) - 1)
-            if last is None or last.pts_seconds != self._times[place]:
-                try:
-                    last = Frame(self._picture(place), self._times[place])
-                except ReaderError:
-                    if not self._folder:
-                        raise
-                    continue
-            yield last
+        return frames_on_screen(self._times, seconds, self._picture)
 
-    def _picture(self, place: int) -> Images:
-        path = self._files[place] if self._folder else self._path
-        return _read_picture(path, 0 if self._folder else place, self._size)
+    def _first_readable(self) -> tuple[int, Images]:
+        """The picture that sets the size of all, and its place."""
+        for place in range(len(self._files)):
+            if (image := self._picture(place)) is not None:
+                return place, image
+        raise ReaderError(f"no picture in `{self._path}` can be read")
+
+    def _picture(self, place: int) -> Images | None:
+        """uint8 RGB; None for a damaged one of a folder, whose others are as good without it."""
+        if self._kept is not None and self._kept[0] == place:
+            image, self._kept = self._kept[1], None
+            return image
+        if not self._folder:
+            return _read_picture(self._path, place, self._size)
+        try:
+            return _read_picture(self._files[place], 0, self._size)
+        except ReaderError:
+            return None
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -136,12 +143,20 @@ def _open_picture(path: Path) -> Image.Image:
         raise ReaderError(f"no such file: `{path}`") from error
     except PermissionError as error:
         raise ReaderError(f"no permission to read `{path}`") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # from a little above our own limit on
+        raise ReaderError(
+            f"`{path.name}` has more than the {MAX_PIXELS // 10**6} million pixels that are decoded"
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise ReaderError(
             f"`{path.name}` is not a picture that can be read",
             hint="convert it to JPEG" if path.suffix.lower() in {".heic", ".heif"} else None,
         ) from error
-    refuse_huge(picture.width, picture.height, path.name)
+    try:
+        refuse_huge(picture.width, picture.height, path.name)
+    except ReaderError:
+        picture.close()
+        raise
     return picture
 
 
@@ -170,7 +185,8 @@ def _read_picture(path: Path, place: int, size: tuple[int, int] | None) -> Image
     with _open_picture(path) as opened:
         try:
             opened.seek(place)
-            picture = _on_white(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            picture = _on_white(opened)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise ReaderError(f"`{path.name}` is a damaged picture") from error
     if size is not None and picture.size != size:
@@ -184,7 +200,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         paper = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _grey_of_deep(picture: Image.Image) -> Image.Image:

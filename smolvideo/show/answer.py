@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 from rich.text import Text
 
 from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
-from smolvideo.show.text import format_bytes, format_count, format_seconds, visible
+from smolvideo.show.quantities import format_bytes, format_count, format_seconds
+from smolvideo.show.wrap import WordWrap
 
+_BETWEEN = " · "
 STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "read", "answer")
 
 
@@ -16,19 +19,22 @@ def stream_answer(
 ) -> Answer:
     """Write the pieces to stdout as they come, ended by a new line; the whole answer comes back.
 
-    Control characters are written as escapes: a model must never steer the terminal.
-    ``before_first`` is called before anything is written, to clear the screen of progress.
+    Control characters are written as escapes: a model must never steer the terminal. In a terminal
+    lines break between words. ``before_first`` is called before anything is written, to clear the
+    screen of progress.
     """
+    lines = WordWrap(screen.out.width) if screen.out.is_terminal else None
     begun = False
     try:
         for piece in stream:
             if not begun:
                 before_first()
                 begun = True
-            screen.write(visible(piece, keep="\n\t"))
+            shown = visible(piece, keep="\n\t")
+            screen.write(lines.wrap(shown) if lines else shown)
     finally:
         if begun:
-            screen.write("\n")
+            screen.write((lines.rest() if lines else "") + "\n")
     if not begun:
         before_first()
         screen.write("\n")
@@ -36,25 +42,33 @@ def stream_answer(
 
 
 def show_footer(screen: Screen, usage: Usage, seconds: Mapping[str, float]) -> None:
-    """One line on stderr where somebody watches, or asked to be told more."""
-    if not (screen.watched or screen.verbose):
-        return
-    text = Text(footer(usage, seconds), "dim")
-    screen.err.print(text, soft_wrap=not screen.err.is_terminal)
+    """One line on stderr where somebody watches; with ``--verbose`` all of it, anywhere."""
+    if screen.verbose:
+        screen.err.print(Text(footer(usage, seconds), "dim"), soft_wrap=not screen.err.is_terminal)
+    elif screen.watched:
+        screen.err.print(Text(footer(usage, seconds, width=screen.err.width), "dim"))
 
 
-def footer(usage: Usage, seconds: Mapping[str, float]) -> str:
-    """``8 frames · 612 of 2048 tokens · decode 0.4 s · … · 41 tokens/s · peak 812 MB``."""
-    parts = [format_count(usage.frames, "frame")] if usage.frames else []
-    used = usage.prompt_tokens + usage.answer_tokens
-    parts.append(f"{used} of {usage.context_tokens} tokens")
-    parts += [
-        f"{stage} {format_seconds(seconds[stage])}"
-        for stage in STAGES_IN_FOOTER
-        if stage in seconds
-    ]
-    if usage.tokens_per_second is not None:
-        parts.append(f"{usage.tokens_per_second:.0f} tokens/s")
-    if usage.peak_memory_bytes is not None:
-        parts.append(f"peak {format_bytes(usage.peak_memory_bytes)}")
-    return " · ".join(parts)
+def footer(usage: Usage, seconds: Mapping[str, float], *, width: int | None = None) -> str:
+    """``8 frames · 612 of 2048 tokens · decode 0.4 s · … · 41 tokens/s · peak 812 MB``.
+
+    In ``width`` columns what is worth most comes first: the context, the slowest stage, the speed
+    and memory, then the other stages by their time. What has no room is left out.
+    """
+    stages = [stage for stage in STAGES_IN_FOOTER if stage in seconds]
+    speed, memory = usage.tokens_per_second, usage.peak_memory_bytes
+    parts = {
+        "frames": format_count(usage.frames, "frame") if usage.frames else "",
+        "tokens": f"{usage.prompt_tokens + usage.answer_tokens} of {usage.context_tokens} tokens",
+        **{stage: f"{stage} {format_seconds(seconds[stage])}" for stage in stages},
+        "speed": f"{speed:.0f} tokens/s" if speed is not None else "",
+        "memory": f"peak {format_bytes(memory)}" if memory is not None else "",
+    }
+    slowest, *others = sorted(stages, key=lambda stage: -seconds[stage]) or [""]
+    kept: list[str] = []
+    for name in ("frames", "tokens", slowest, "speed", "memory", *others):
+        longer = [part for part in parts if part in (*kept, name) and parts[part]]
+        line = _BETWEEN.join(parts[part] for part in longer)
+        if width is None or not kept or len(line) <= width:
+            kept = longer
+    return _BETWEEN.join(parts[part] for part in kept)

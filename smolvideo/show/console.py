@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from smolvideo.show.text import visible
+from smolvideo.safe_text import visible
 
 PIPE_WIDTH = 1_000
 """Columns assumed where there is no terminal: tables in a pipe are never cut or wrapped."""
@@ -38,6 +38,11 @@ class Screen:
         """Whether somebody sits in front of it: both streams reach a terminal."""
         return self.out.is_terminal and self.err.is_terminal and not self.quiet
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether something may move on stderr, and be wiped off again."""
+        return self.err.is_terminal and not self.err.is_dumb_terminal and not self.quiet
+
     def note(self, sentence: str) -> None:
         """A notice on stderr, each sentence once."""
         if self.quiet or sentence in self._noted:
@@ -64,10 +69,17 @@ def open_screen(*, quiet: bool = False, verbose: bool = False) -> Screen:
     )
 
 
+class _Console(Console):
+    """rich's console, without its own way of leaving when a pipe is closed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command line knows what to do about it
+
+
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     is_terminal = stream.isatty()
-    return Console(
+    return _Console(
         stderr=stderr,
         highlight=False,
         markup=False,

@@ -14,15 +14,19 @@ from rich.text import Text
 
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import Layout
+from smolvideo.safe_text import clean_name
 from smolvideo.show.console import Screen, colour_wanted
 from smolvideo.show.pictures import PictureKind, draw_row
+from smolvideo.show.quantities import format_clock, format_count
 from smolvideo.show.terminal import TerminalAbilities, ask_terminal
-from smolvideo.show.text import format_clock, format_count, visible
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
 """How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""
 
 _GAP = 1
+_FEWEST_LINES = 4
+"""Of one strip: three of pictures and one of times."""
+_SHORTEST_NAME = 8
 _CELL_ASPECT = 2.0
 """A character is about twice as high as wide."""
 
@@ -113,13 +117,19 @@ def show_filmstrip(
     as_text = drawn == "times" or screen.err.is_terminal
     console = screen.err if as_text else _console_for_file(screen.err)
     lines = None if every_frame else _lines_for(console, len(batches))
-    for batch in batches:
-        console.print(Text(describe(batch), "dim"))
+    # Strips of many sources would push each other off the screen.
+    most = len(batches) if every_frame else max(1, console.height // (_FEWEST_LINES + 2))
+    for number, batch in enumerate(batches):
+        console.print(Text(describe(batch, console.width), "dim"))
         if drawn == "times":
             console.print(Text("  ".join(captions(batch))))
-            continue
-        aspect = shown_aspect(batch, layout)
-        _draw_strip(console, batch, aspect, cast(PictureKind, drawn), abilities, lines)
+        elif number < most:
+            aspect = shown_aspect(batch, layout)
+            _draw_strip(console, batch, aspect, cast(PictureKind, drawn), abilities, lines)
+    if drawn != "times" and most < len(batches):
+        console.print(Text(f"… pictures of {most} of {len(batches)} sources", "dim"))
+    if screen.watched:
+        console.print()
 
 
 def _draw_strip(
@@ -161,7 +171,7 @@ def _console_for_file(console: Console) -> Console:
 
 def _lines_for(console: Console, batches: int) -> int:
     """Half the screen for all filmstrips together: the answer must stay in sight with them."""
-    return max(4, console.height // 2 // batches)
+    return max(_FEWEST_LINES, console.height // 2 // batches)
 
 
 def _speaks_unicode(console: Console) -> bool:
@@ -193,13 +203,15 @@ def captions(batch: FrameBatch) -> list[str]:
     return [format_clock(time, tenths=close) for time in times]
 
 
-def describe(batch: FrameBatch) -> str:
-    """``clip.mp4 · 0:10 · 1280×720 · 8 frames``."""
+def describe(batch: FrameBatch, width: int = 80) -> str:
+    """``clip.mp4 · 0:10 · 1280×720 · 8 frames``; a long name gives way in ``width`` columns."""
     metadata = batch.metadata
-    parts = [visible(metadata.name)] if metadata.name else []
-    if metadata.kind == "video":
-        parts.append(format_clock(metadata.duration_seconds))
+    parts = [format_clock(metadata.duration_seconds)] if metadata.kind == "video" else []
     parts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001
     if metadata.kind != "image":
         parts.append(format_count(len(batch), "frame"))
-    return " · ".join(parts)
+    facts = " · ".join(parts)
+    if not metadata.name:
+        return facts
+    room = max(_SHORTEST_NAME, width - len(facts) - 3)
+    return f"{clean_name(metadata.name, longest=room)} · {facts}"

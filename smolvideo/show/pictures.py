@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
+from smolvideo.show.sixel import encode_sixel
 from smolvideo.show.terminal import TerminalAbilities
 
 PictureKind = Literal["kitty", "sixel", "blocks"]
@@ -32,17 +33,17 @@ def draw_row(
 ) -> None:
     """Draw RGB ``pictures`` side by side, ``columns`` × ``rows`` cells each, one every ``step``."""
     if kind == "blocks":
-        scaled = [picture.resize((columns, rows * 2), Image.Resampling.BOX) for picture in pictures]
-        console.print(Segments(_half_blocks(scaled, gap=step - columns)), end="")
+        small = [picture.resize((columns, rows * 2), Image.Resampling.BOX) for picture in pictures]
+        console.print(Segments(_half_blocks(small, gap=step - columns)), end="")
         return
     size = columns * abilities.cell_width, rows * abilities.cell_height
-    payload = _kitty if kind == "kitty" else _sixel
     # The lines come first, so that a terminal at its last line scrolls before anything is drawn.
     drawn = ["\n" * rows]
     for number, picture in enumerate(pictures):
         there = f"\x1b7\x1b[{rows}A\x1b[{number * step + 1}G"
-        scaled_picture = picture.resize(size, Image.Resampling.LANCZOS)
-        drawn.append(f"{there}{payload(scaled_picture, columns, rows)}\x1b8")
+        scaled = picture.resize(size, Image.Resampling.LANCZOS)
+        encoded = _kitty(scaled, columns, rows) if kind == "kitty" else encode_sixel(scaled)
+        drawn.append(f"{there}{encoded}\x1b8")
     console.file.write("".join(drawn))
     console.file.flush()
 
@@ -71,11 +72,3 @@ def _kitty(picture: Image.Image, columns: int, rows: int) -> str:
         f"\x1b_G{key}m={int(number < len(chunks) - 1)};{chunk}\x1b\\"
         for number, (key, chunk) in enumerate(zip(keys, chunks, strict=True))
     )
-
-
-def _sixel(picture: Image.Image, columns: int, rows: int) -> str:
-    # The encoder alone: the package's renderables question the terminal through stdin and stdout
-    # when they are imported, and stdout is where the answer goes.
-    from textual_image._sixel import image_to_sixels
-
-    return str(image_to_sixels(picture))

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from smolvideo.progress import Progress, Stage
+from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
-from smolvideo.show.text import format_bytes, format_seconds, visible
+from smolvideo.show.quantities import format_bytes, format_seconds
 
 STAGE_WORDS: Final[dict[Stage, str]] = {
     "download": "downloading",
@@ -41,9 +42,7 @@ class StageProgress:
 
     def __init__(self, screen: Screen) -> None:
         self._console = screen.err
-        self._shown = (
-            screen.err.is_terminal and not screen.err.is_dumb_terminal and not screen.quiet
-        )
+        self._shown = screen.shows_progress
         self._lock = threading.Lock()
         self._bars: Bars | None = None
         self._tasks: dict[Stage, TaskID] = {}

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
+from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
-from smolvideo.show.text import visible
 
 _BETWEEN = "  "
 
@@ -16,17 +17,27 @@ def show_table(
 ) -> None:
     """``rows`` under ``columns`` on stdout; those numbered in ``right`` are flush right.
 
-    In a terminal too narrow for it each row becomes a block of ``column: cell`` lines: no cell is
-    ever cut.
+    In a terminal too narrow for it the last cell of each row goes under the others; if that is not
+    enough, each row becomes a block of ``column: cell`` lines. No cell is ever cut.
     """
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
-    if sum(widths) + len(_BETWEEN) * (len(widths) - 1) > screen.out.width:
+    if _width(widths) <= screen.out.width:
+        lines = [(_line(row, widths, right), "") for row in (columns, *shown)]
+    elif _width(widths[:-1]) <= screen.out.width:
+        lines = [(_line(row[:-1], widths[:-1], right), row[-1]) for row in (columns, *shown)]
+    else:
         _show_blocks(screen, columns, shown)
         return
-    screen.out.print(Text(_line(columns, widths, right), "bold"), soft_wrap=True)
-    for row in shown:
-        screen.out.print(Text(_line(row, widths, right)), soft_wrap=True)
+    for number, (line, below) in enumerate(lines):
+        style = "" if number else "bold"
+        screen.out.print(Text(line, style), soft_wrap=True)
+        if below:
+            _print_indented(screen.out, Text(below, style))
+
+
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_BETWEEN) * (len(widths) - 1)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: frozenset[int]) -> str:
@@ -44,7 +55,14 @@ def _show_blocks(screen: Screen, columns: Sequence[str], rows: Sequence[Sequence
         screen.out.print(Text(row[0], "bold"))
         for column, cell in zip(columns[1:], row[1:], strict=True):
             if cell:
-                screen.out.print(Text(f"  {column}: {cell}"))
+                _print_indented(screen.out, Text(f"{column}: {cell}"))
+
+
+def _print_indented(console: Console, text: Text) -> None:
+    """Lines of what does not fit on one stay indented, too."""
+    for line in text.wrap(console, max(1, console.width - len(_BETWEEN))):
+        line.rstrip()
+        console.print(Text(_BETWEEN) + line, soft_wrap=True)
 
 
 def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:

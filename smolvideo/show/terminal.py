@@ -3,7 +3,7 @@
 One question goes out with three parts (kitty graphics? size of a cell? device attributes?). Every
 terminal since the VT100 answers the last, so its answer ends the waiting; one that stays silent
 costs ``ANSWER_SECONDS``. The question is put to the controlling terminal itself: stdin and stdout
-may be pipes, and textual_image, which asks through both when imported, would write into the answer.
+may be pipes.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/#querying-support-and-available-transmission-mediums
 https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, CSI c)

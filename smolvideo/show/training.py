@@ -30,7 +30,7 @@ class TrainingProgress:
             TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
             console=screen.err,
             transient=True,
-            disable=screen.quiet or not screen.err.is_terminal,
+            disable=not screen.shows_progress,
         )
         self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
 
@@ -56,7 +56,7 @@ class TrainingProgress:
             step=news.step,
             loss=news.loss,
         )
-        if news.scores or not self._screen.err.is_terminal:
+        if news.scores or not self._screen.shows_progress:
             self._line(news)
 
     def _line(self, news: "TrainProgress") -> None:
@@ -76,7 +76,8 @@ def show_scores(screen: Screen, folder: Path) -> None:
     screen.err.print("exact answers about held-out scenes (and about grey frames):")
     for name, share in facts["held_out"].items():
         screen.err.print(f"  {name:12} {share:6.1%}   ({facts['held_out_grey'][name]:.1%})")
-    curve = [json.loads(line) for line in (folder.parent / "curve.jsonl").open(encoding="utf-8")]
+    lines = (folder.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    curve = [json.loads(line) for line in lines]
     screen.err.print(f"accuracy over time: {sparkline([c['scores'].get('all') for c in curve])}")
 
 

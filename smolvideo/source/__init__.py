@@ -8,7 +8,7 @@
                      how yt-dlp is set up, what it may reach, and the watch over a transfer
     refusals.py      what yt-dlp reports, as one line and a hint
     cache.py         where downloads are kept, and which ones
-    names.py         names and addresses made fit to be shown
+    names.py         addresses made fit to be shown, and the name that was probably meant
     video_source.py  the value that comes out
 
 Nothing is decoded here. What is typed never passes through a shell, and a name that begins with
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.progress import OnProgress, no_progress
+from smolvideo.safe_text import clean_name
 from smolvideo.source.cache import (
     CachedDownload,
     cache_dir,
@@ -31,7 +32,7 @@ from smolvideo.source.cache import (
 from smolvideo.source.download import DownloadOptions, download_video
 from smolvideo.source.lists import read_source_list
 from smolvideo.source.local import path_of_file_url, resolve_path
-from smolvideo.source.names import clean_name, show_path, show_url
+from smolvideo.source.names import show_url
 from smolvideo.source.video_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
 
 __all__ = [
@@ -43,13 +44,11 @@ __all__ = [
     "cache_dir",
     "cached",
     "cached_downloads",
-    "clean_name",
     "clear_downloads",
     "is_url",
     "read_source_list",
     "resolve_source",
     "resolve_sources",
-    "show_path",
     "show_url",
 ]
 

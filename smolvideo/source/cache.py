@@ -22,7 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from smolvideo.errors import SourceError
-from smolvideo.source.names import show_path, without_login
+from smolvideo.safe_text import show_path
+from smolvideo.source.names import without_login
 
 _ENTRY = "entry.json"
 
@@ -63,13 +64,15 @@ def cache_dir() -> Path:
     ``%LOCALAPPDATA%`` on Windows. The folder need not exist.
     """
     chosen = os.environ.get("SMOLVIDEO_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
     try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
         return _platform_caches() / "smolvideo"
     except RuntimeError as error:
         raise SourceError(
-            "this user has no home folder to keep downloads in",
+            f"no home folder of that user: {show_path(chosen)}"
+            if chosen
+            else "this user has no home folder to keep downloads in",
             hint="set SMOLVIDEO_CACHE_DIR to a folder",
         ) from error
 

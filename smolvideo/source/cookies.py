@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.safe_text import show_path
 from smolvideo.source.local import path_error
-from smolvideo.source.names import show_path
 
 _BROWSER = re.compile(
     r"(?P<name>[^+:]+)(?:\+(?P<keyring>[^:]+))?(?::(?!:)(?P<profile>.+?))?(?:::(?P<container>.+))?"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
+from smolvideo.safe_text import clean_name
 from smolvideo.source.cache import (
     CachedDownload,
     cache_dir,
@@ -23,7 +24,7 @@ from smolvideo.source.cache import (
     own_download_folder,
     remember,
 )
-from smolvideo.source.names import clean_name, show_url
+from smolvideo.source.names import show_url
 from smolvideo.source.refusals import refusal
 from smolvideo.source.transfer import Transfer, TransferChanged, Worthless
 from smolvideo.source.web import WebDoor

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from smolvideo.errors import SourceError
+from smolvideo.safe_text import show_path
 from smolvideo.source.local import path_error
-from smolvideo.source.names import show_path
 
 _LARGEST_LIST = 16 * 2**20
 """Bytes. A longer "list" is a video named by mistake."""
@@ -36,7 +36,7 @@ def read_source_list(path: Path) -> list[str]:
     lines = (line.strip() for line in text.split("\n"))
     sources = [line for line in lines if line and not line.startswith(("#", ";"))]
     if not sources:
-        raise SourceError(f"the list {shown} names no source", hint="one path or URL a line")
+        raise SourceError(f"{shown} names no source", hint="one path or URL a line")
     return sources if from_stdin else [_beside_list(source, path) for source in sources]
 
 

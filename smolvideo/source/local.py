@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from smolvideo.errors import SourceError
-from smolvideo.source.names import clean_name, show_path, similar_name
+from smolvideo.safe_text import clean_name, show_path
+from smolvideo.source.names import similar_name
 from smolvideo.source.video_source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,

@@ -8,7 +8,8 @@ import re
 from typing import NamedTuple
 
 from smolvideo.errors import SourceError
-from smolvideo.source.names import clean_name, show_url
+from smolvideo.safe_text import clean_name
+from smolvideo.source.names import show_url
 
 _LOGIN = (
     "if a browser on this machine may see it: `--cookies-from-browser firefox` (chrome, safari, …),"

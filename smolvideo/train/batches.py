@@ -5,6 +5,7 @@ once, each question sees the frames and itself, and the positions of every quest
 frames'.
 """
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -20,6 +21,9 @@ from smolvideo.train.tokenizer import special_id
 from smolvideo.train.world.draw import draw_frame, draw_moments
 from smolvideo.train.world.questions import Question, ask_about, carelessly
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, Scene, draw_scene
+
+LENGTH_STEP = 32
+"""Rows of tokens are padded to a multiple of this."""
 
 LOOKS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 """Every look a thing can have, in the order of the dense labels."""
@@ -167,7 +171,9 @@ def draw_asked_videos(
         stamps = [format_timestamp(share * seconds) for share in shares] if frames > 1 else []
         rows.append(pack_questions(stamps, chosen, network.tokens_per_image, tokenizer))
         asked.append(tuple(chosen))
-    length = max(len(row.token_ids) for row in rows)
+    # Few different lengths: torch keeps memory for every shape it has ever seen.
+    longest = max(len(row.token_ids) for row in rows)
+    length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
     return AskedVideos(
         pixels=to_pixels(np.concatenate(pixels)),
         frames=torch.from_numpy(np.stack(frame_rows)),

@@ -21,12 +21,17 @@ QUESTIONS_PER_VIDEO = 8
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """``minutes`` of wall time over all runs; ``processes`` None: one per core that may be used."""
+    """``minutes`` of wall time over all runs; ``processes`` None: one per core that may be used.
+
+    ``examine_minutes`` apart nano is examined on the way, at the end on ``examine_videos`` videos,
+    thrice as many.
+    """
 
     minutes: float = 60.0
     processes: int | None = None
     seed: int = 0
     examine_minutes: float = 5.0
+    examine_videos: int = 256
     save_minutes: float = 2.0
 
     @property

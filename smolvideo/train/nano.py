@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from smolvideo import __version__
 from smolvideo.engines.devices import usable_cores
 from smolvideo.errors import UsageError
+from smolvideo.network import SmolVLM
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.batches import draw_asked_videos, draw_labelled_pictures
 from smolvideo.train.course import (
@@ -47,8 +48,14 @@ def train_nano(folder: Path, options: TrainOptions, on_progress: OnTrainProgress
     Raises UsageError for options that do not fit what ``folder`` holds, ModelError when a process
     of the training is lost.
     """
+    cores = usable_cores()
+    ranks = options.processes or cores
+    if ranks > cores:
+        raise UsageError(
+            f"{ranks} processes cannot work side by side on {cores} cores",
+            hint="each needs a core and two gigabytes of memory; leave out `--processes`",
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    ranks = options.processes or usable_cores()
     run_in_processes(
         partial(_train, folder, options, _Rank0(on_progress)),
         ranks,
@@ -88,7 +95,7 @@ class Trainer:
         while self.course.share(self.options) < 1:
             if self.course.must_answer_now(self.options):
                 self._start_answering()
-            losses.append(self._step())
+            losses.append(self.step())
             if self.rank == 0 and self._news_due(len(losses)):
                 self._report(sum(losses) / len(losses))
                 losses = []
@@ -98,7 +105,7 @@ class Trainer:
                 self.folder / "nano", self.student.network, self.tokenizer, self._facts()
             )
 
-    def _step(self) -> float:
+    def step(self) -> float:
         """One step of all processes together: returns their mean loss, sets the mean clock."""
         course = self.course
         # Every process and every step draws scenes of its own, the same ones after a resumption.
@@ -168,7 +175,7 @@ class Trainer:
             self.options.seconds,
             course.step,
             round(loss, 4),
-            {name: round(share, 4) for name, share in scores.items()},
+            _rounded(scores),
         )
         course.curve.append({k: v for k, v in asdict(news).items() if k != "total_seconds"})
         self.on_progress(news)
@@ -178,7 +185,12 @@ class Trainer:
     def _scores(self) -> dict[str, float]:
         if self.course.stage == "see":
             return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
-        return examine(self.student.network, self.tokenizer, seed=1)
+        videos = self.options.examine_videos // 3
+        return examine(self.student.network, self.tokenizer, seed=1, videos=videos)
+
+    def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
+        videos = self.options.examine_videos // (4 if grey else 1)
+        return _rounded(examine(network, self.tokenizer, seed=2, videos=videos, grey=grey))
 
     def _save(self) -> None:
         """Everything that going on needs, written beside and renamed."""
@@ -215,8 +227,8 @@ class Trainer:
             "processes": self.ranks,
             "steps": {"see": self.course.see_steps, "answer": self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},
-            "held_out": examine(shipped, self.tokenizer, seed=2, videos=256),
-            "held_out_grey": examine(shipped, self.tokenizer, seed=2, videos=64, grey=True),
+            "held_out": self._examined(shipped, grey=False),
+            "held_out_grey": self._examined(shipped, grey=True),
         }
 
 
@@ -230,6 +242,10 @@ def initialise(model: nn.Module) -> None:
         else:
             residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
             nn.init.normal_(parameter, std=0.006 if residual else 0.02)
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in scores.items()}
 
 
 class _Rank0:

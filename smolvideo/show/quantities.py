@@ -1,41 +1,4 @@
-"""Plain words for quantities, and text from outside made safe to show.
-
-File names, error messages and the answers of a model may hold anything, terminal escapes included.
-Whatever is shown goes through ``visible`` first. Nothing here imports rich.
-"""
-
-import unicodedata
-
-_BIDI_CONTROLS = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
-"""Invisible marks that reorder the text around them: a name could read as another one."""
-
-_BREAKS = frozenset("\u2028\u2029")
-
-
-def visible(text: str, *, keep: str = "") -> str:
-    r"""``text`` with every character that would act instead of being seen written as an escape.
-
-    Control characters (C0, DEL, C1), marks that change the direction of writing, and halves of
-    surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``keep`` stay: ``"\n\t"`` for the
-    paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
-
-    >>> visible("a\x1b[31mb\n")
-    'a\\x1b[31mb\\x0a'
-    """
-    return "".join(char if _harmless(char) or char in keep else _escaped(char) for char in text)
-
-
-def _harmless(char: str) -> bool:
-    if char in _BIDI_CONTROLS or char in _BREAKS:
-        return False
-    return unicodedata.category(char) not in ("Cc", "Cs")
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+"""Plain words for quantities: moments, durations, bytes, counts. Nothing here imports rich."""
 
 
 def format_clock(seconds: float, *, tenths: bool = False) -> str:

@@ -1,0 +1,47 @@
+"""Running text broken into lines as it comes."""
+
+from rich.cells import cell_len
+
+
+class WordWrap:
+    """Breaks text between words for a terminal of ``width`` cells, which would break within them.
+
+    A word is held back until its end is known; one wider than a line is left to the terminal.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._column = 0
+        self._blanks = ""
+        self._word = ""
+
+    def wrap(self, piece: str) -> str:
+        """What can be shown now of all that came so far."""
+        shown = ""
+        for char in piece:
+            if char == "\n":
+                shown += self.rest() + char
+                self._column, self._blanks = 0, ""
+            elif char.isspace():
+                shown += self.rest()
+                self._blanks += " "  # how wide a tab is only the terminal knows
+            else:
+                # Chinese and Japanese may break anywhere, and have no blanks to wait for.
+                is_wide = cell_len(char) > 1
+                if is_wide:
+                    shown += self.rest()
+                self._word += char
+                if is_wide or cell_len(self._word) >= self._width:
+                    shown += self.rest()
+        return shown
+
+    def rest(self) -> str:
+        """The word that has ended: behind its blanks, or on a new line."""
+        if not self._word:
+            return ""
+        before, word = self._blanks, self._word
+        self._blanks = self._word = ""
+        if self._column and self._column + cell_len(before + word) > self._width:
+            before, self._column = "\n", 0
+        self._column += cell_len(before.removeprefix("\n") + word)
+        return before + word

@@ -1,0 +1,99 @@
+"""``smolvideo train`` as a command; what it trains is tested in test_train and test_world."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from smolvideo.cli.main import cli
+from smolvideo.show.console import Screen
+from smolvideo.show.training import TrainingProgress, show_scores, sparkline
+from smolvideo.train.course import TrainOptions, TrainProgress
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["train", *map(str, words)])
+
+
+def screen_of(*, terminal: bool = False, quiet: bool = False) -> Screen:
+    def console() -> Console:
+        return Console(file=io.StringIO(), width=80, force_terminal=terminal)
+
+    return Screen(console(), console(), quiet=quiet)
+
+
+def said_by(screen: Screen) -> str:
+    assert isinstance(screen.err.file, io.StringIO)
+    return screen.err.file.getvalue()
+
+
+def test_help_says_what_there_is_to_train() -> None:
+    text = run("--help").stdout
+    assert "knows nothing of real footage" in " ".join(text.split())
+    assert "nano     Train nano from nothing" in text
+    assert "samples  Draw the sample videos" in text
+
+
+def test_help_of_nano_gives_every_default() -> None:
+    text = " ".join(run("nano", "--help").stdout.split())
+    assert f"[default: {TrainOptions().minutes}; x>0]" in text
+    assert "[default: runs/nano]" in text
+    assert "[default: one per core; x>=1]" in text
+    assert "RANGE" not in text
+
+
+@pytest.mark.parametrize(
+    "words", [("--minutes", "0"), ("--minutes", "inf"), ("--processes", "0"), ("--seed", "x")]
+)
+def test_numbers_that_make_no_course(words: tuple[str, str]) -> None:
+    done = run("nano", *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Error: invalid value for `{words[0]}`" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("nano", "--out"), ("samples",)])
+def test_folder_that_cannot_be_made(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(*command, tmp_path / "file" / "folder")
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert done.stderr.startswith("Error: cannot write ")
+
+
+NEWS = TrainProgress(
+    stage="see", seconds=90.0, total_seconds=600.0, step=7, loss=1.5, scores={"all": 0.25}
+)
+
+
+def test_news_is_a_line_where_nobody_watches() -> None:
+    screen = screen_of()
+    with TrainingProgress(screen) as progress:
+        progress.show(NEWS)
+    assert said_by(screen) == "   1.5 min  see     step     7  loss 1.500  all 0.25\n"
+
+
+def test_quiet_training_says_nothing(tmp_path: Path) -> None:
+    screen = screen_of(terminal=True, quiet=True)
+    with TrainingProgress(screen) as progress:
+        progress.show(NEWS)
+    show_scores(screen, tmp_path)
+    assert said_by(screen) == ""
+
+
+def test_scores_of_a_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "nano"
+    folder.mkdir()
+    facts = {"held_out": {"all": 0.98}, "held_out_grey": {"all": 0.25}}
+    (folder / "training.json").write_text(json.dumps(facts))
+    curve = [{"scores": {}}, {"scores": {"all": 0.0}}, {"scores": {"all": 1.0}}]
+    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(one) + "\n" for one in curve))
+    screen = screen_of()
+    show_scores(screen, folder)
+    assert "all           98.0%   (25.0%)" in said_by(screen)
+    assert said_by(screen).endswith("accuracy over time: ▁█\n")
+
+
+def test_sparkline() -> None:
+    assert sparkline([None, 0.0, 0.5, 1.0]) == "▁▅█"

@@ -1,0 +1,107 @@
+"""The README says what the program says.
+
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/test_readme.py`` writes the blocks anew.
+"""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+from smolvideo.cli.main import cli
+
+README = ROOT / "README.md"
+COLUMNS = "100"
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a command of the README prints on stdout."""
+    monkeypatch.setenv("COLUMNS", COLUMNS)
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    done = CliRunner().invoke(cli, words[1:], prog_name="smolvideo", terminal_width=int(COLUMNS))
+    assert done.exit_code == 0, done.stderr
+    return done.stdout.rstrip()
+
+
+def block_after(marker: str) -> str:
+    """The fenced block that follows a comment in the README."""
+    found = re.search(
+        rf"<!-- {re.escape(marker)} -->\n```\n(.*?)```", README.read_text("utf-8"), re.S
+    )
+    assert found, f"no block after <!-- {marker} -->"
+    return found[1].rstrip()
+
+
+def check(marker: str, expected: str) -> None:
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        text = README.read_text("utf-8")
+        opening = f"<!-- {marker} -->\n```\n"
+        start = text.index(opening) + len(opening)
+        end = text.index("```", start)
+        README.write_text(text[:start] + expected + "\n" + text[end:], encoding="utf-8")
+    assert block_after(marker) == expected
+
+
+@pytest.mark.parametrize("command", ["smolvideo --help", "smolvideo ask --help"])
+def test_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(f"help: {command}", run(command, monkeypatch))
+
+
+def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run("smolvideo models", monkeypatch).splitlines()
+    # Where a model is differs from machine to machine: that column is left out.
+    here, what = lines[0].index("here"), lines[0].index("what")
+    check("models", "\n".join((line[:here] + line[what:]).rstrip() for line in lines))
+
+
+def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    command, answer = block_after("demo").splitlines()
+    assert command.removeprefix("$ ") in (ROOT / "Makefile").read_text("utf-8").replace(
+        "$(BIN)/", ""
+    )
+    assert run(command.removeprefix("$ "), monkeypatch) == answer
+
+
+def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, right, second, mover = block_after("json").splitlines()
+    command = first.removeprefix("$ ").removesuffix(" | jq -r .text")
+    assert json.loads(run(command, monkeypatch))["text"] == right
+    saved = second.removeprefix("$ ").replace("answers.jsonl", str(tmp_path / "answers.jsonl"))
+    assert run(saved, monkeypatch) == mover
+    assert json.loads((tmp_path / "answers.jsonl").read_text("utf-8"))["text"] == mover
+
+
+def test_the_python_example_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert found
+    exec(compile(found[1], "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("a purple circleUsage(")
+
+
+def test_nano_table_is_what_training_measured() -> None:
+    facts = json.loads((ROOT / "smolvideo" / "nano" / "training.json").read_text("utf-8"))
+    rows = [
+        f"| {name} | {share:.1%} | {facts['held_out_grey'][name]:.1%} |"
+        for name, share in facts["held_out"].items()
+    ]
+    text = README.read_text("utf-8")
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        start = text.index("<!-- nano -->") + len("<!-- nano -->")
+        end = text.index("`smolvideo train nano` makes it again")
+        table = [
+            "",
+            "| questions about held-out scenes | right | with grey frames |",
+            "|---|---|---|",
+        ]
+        text = text[:start] + "\n".join([*table, *rows]) + "\n\n" + text[end:]
+        README.write_text(text, encoding="utf-8")
+    assert "\n".join(rows) in text

@@ -1,0 +1,53 @@
+"""Text from outside cannot act when it is shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolvideo.safe_text import LONGEST_NAME, clean_name, show_path, visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202egpj.exe", r"a\u202egpj.exe"),
+        ("line\u2028break", r"line\u2028break"),
+        ("\ud83d", r"\ud83d"),
+        ("naïve 漢字 \U0001f468\u200d\U0001f469", "naïve 漢字 \U0001f468\u200d\U0001f469"),
+    ],
+)
+def test_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(st.text())
+def test_visible_leaves_nothing_that_acts(text: str) -> None:
+    shown = visible(text, keep="\n")
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
+    shown.encode("utf-8")  # no half of a surrogate pair is left
+    assert visible(shown, keep="\n") == shown
+
+
+@given(st.text(st.characters()))
+def test_clean_names_are_safe_to_print(text: str) -> None:
+    name = clean_name(text)
+    assert name.encode()
+    assert 0 < len(name) <= LONGEST_NAME
+    assert len(name.splitlines()) == 1
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in name)
+
+
+@given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=LONGEST_NAME))
+def test_ordinary_names_stay(text: str) -> None:
+    assert clean_name(text) == text
+
+
+def test_joined_emoji_stay_and_long_names_keep_their_ending() -> None:
+    assert clean_name("👩\u200d🚀.mp4") == "👩\u200d🚀.mp4"
+    assert clean_name("x" * 500 + ".mp4").endswith("x.mp4")
+
+
+def test_a_path_stays_between_its_backticks() -> None:
+    assert show_path("a`b\x1b[2J\n.mp4") == "`a'b .mp4`"

@@ -1,0 +1,53 @@
+"""Lines of an answer break between words, and nothing of it is lost."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from smolvideo.show.wrap import WordWrap
+
+TEXT = st.text(st.sampled_from("ab .é漢\n"), max_size=80)
+
+
+def wrapped(pieces: list[str], width: int) -> str:
+    lines = WordWrap(width)
+    return "".join(map(lines.wrap, pieces)) + lines.rest()
+
+
+@given(text=TEXT, width=st.integers(2, 30), cuts=st.lists(st.integers(0, 80), max_size=5))
+def test_how_it_comes_makes_no_difference(text: str, width: int, cuts: list[int]) -> None:
+    places = sorted([0, *cuts, len(text)])
+    pieces = [text[start:end] for start, end in pairwise(places)]
+    assert wrapped(pieces, width) == wrapped([text], width)
+
+
+@given(text=TEXT, width=st.integers(2, 30))
+def test_every_word_is_shown_and_no_line_is_too_long(text: str, width: int) -> None:
+    shown = wrapped([text], width)
+    assert "".join(shown.split()) == "".join(text.split())
+    for line in shown.split("\n"):
+        assert cell_len(line.strip()) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a red circle moves", "a red\ncircle\nmoves"),
+        ("a red\n\ncircle", "a red\n\ncircle"),
+        ("12345678 9", "12345678\n9"),
+        ("    a", "    a"),
+        ("unbelievable", "unbeliev\nable"),
+    ],
+)
+def test_lines_of_eight(text: str, shown: str) -> None:
+    assert wrapped([text], 8) == shown
+
+
+def test_a_word_waits_for_its_end() -> None:
+    lines = WordWrap(20)
+    assert lines.wrap("A bro") == "A"
+    assert lines.wrap("wn dog") == " brown"
+    assert lines.rest() == " dog"
