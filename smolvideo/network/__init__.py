@@ -5,8 +5,9 @@ Only engines and training import this package; it knows nothing of videos and pr
 only what a checkpoint's weights need (``loading``).
 """
 
+from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.network.model import SmolVLM
 
-__all__ = ["KeyValueCache", "NetworkConfig", "SmolVLM", "TextConfig", "VisionConfig"]
+__all__ = ["BatchCache", "KeyValueCache", "NetworkConfig", "SmolVLM", "TextConfig", "VisionConfig"]

@@ -6,6 +6,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from smolvideo.network.attention import attend
 from smolvideo.network.config import TextConfig
 
 
@@ -71,6 +72,19 @@ class KeyValueCache:
             self._block = _Block(old.new_empty(shape))
             self._block.rows[..., : self.length, :] = old[..., : self.length, :]
             self._block.readers.add(self)
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Keys and values so far, each ``[layers, 1, G, length, d]``, as views."""
+        keys, values = self._block.rows.unbind(1)
+        return keys[..., : self.length, :], values[..., : self.length, :]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What queries ``[1, H, L, d]`` gather from the rows so far and from their own.
+
+        ``k`` and ``v`` ``[1, G, L, d]`` are appended to those of ``layer``.
+        """
+        return attend(q, *self.put(layer, k, v), causal=True)
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write rows ``[1, G, L, d]`` of one layer behind the others.

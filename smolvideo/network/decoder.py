@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.attention import attend, attend_plainly
+from smolvideo.network.attention import attend_plainly
+from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.linear import Linear, joined
@@ -62,9 +63,12 @@ class TextAttention(nn.Module):
         x: Tensor,
         to: Tensor,
         rotation: tuple[Tensor, Tensor],
-        seen: Tensor | KeyValueCache,
+        seen: Tensor | KeyValueCache | BatchCache,
     ) -> Tensor:
-        """``to`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see."""
+        """``to`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see.
+
+        ``seen`` is a mask over the rows themselves, or a cache that the rows are appended to.
+        """
         heads, kv_heads = self.heads, self.kv_heads
         projected = self.project(x)
         turned = rotate(projected[:, :, : heads + kv_heads], *rotation).transpose(1, 2)
@@ -73,7 +77,7 @@ class TextAttention(nn.Module):
         if isinstance(seen, Tensor):
             mixed = attend_plainly(q, k, v, seen)
         else:
-            mixed = attend(q, *seen.put(self.layer, k, v), causal=True)
+            mixed = seen.attend(self.layer, q, k, v)
         return self.o_proj.add(mixed.transpose(1, 2).flatten(2), to)
 
 
@@ -111,7 +115,7 @@ class TextLayer(nn.Module):
         self.mlp = TextMLP(config)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: Tensor | KeyValueCache
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: Tensor | KeyValueCache | BatchCache
     ) -> Tensor:
         x = self.self_attn(self.input_layernorm(x), x, rotation, seen)
         return self.mlp(self.post_attention_layernorm(x), x)
@@ -145,7 +149,16 @@ class Decoder(nn.Module):
         cache.length += rows
         return self.norm(hidden[:, -last:])
 
-    def _layers(self, x: Tensor, positions: Tensor, seen: Tensor | KeyValueCache) -> Tensor:
+    def read_side_by_side(self, x: Tensor, cache: BatchCache) -> Tensor:
+        """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
+        cache.begin_step()
+        hidden = self._layers(x[:, None], cache.positions(), cache)
+        cache.end_step()
+        return self.norm(hidden[:, 0])
+
+    def _layers(
+        self, x: Tensor, positions: Tensor, seen: Tensor | KeyValueCache | BatchCache
+    ) -> Tensor:
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
         rotation = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)
         for layer in self.layers:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
@@ -52,6 +53,12 @@ class SmolVLM(nn.Module):
         """
         hidden = self.model.text_model.read(vectors, cache, last=last)
         return self.lm_head(hidden)[0]
+
+    def read_side_by_side(self, vectors: Tensor, cache: BatchCache) -> Tensor:
+        """Logits ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence."""
+        hidden = self.model.text_model.read_side_by_side(vectors, cache)
+        logits: Tensor = self.lm_head(hidden)
+        return logits
 
     def prepare_for_inference(self) -> None:
         """Join and pack what the layers multiply with; there is no way back to training.

@@ -1,0 +1,99 @@
+"""Keys and values of several answers that grow side by side, a token each at a time."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from smolvideo.network.cache import KeyValueCache
+
+
+class BatchCache:
+    """``B`` sequences: the rows that all begin with once, and each one's own, padded.
+
+    Weights are read once for all of them, and so are the keys and values of the common rows:
+    that is what makes a step for several barely slower than a step for one.
+    """
+
+    def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
+        """Room for ``capacity`` own rows of each sequence, behind all rows of ``common``."""
+        self.common = common
+        keys, values = common.rows
+        layers, _, heads, _, width = values.shape
+        shape = (layers, sequences, heads, capacity, width)
+        # Uninitialised, as in KeyValueCache: what is never written takes no memory on a CPU.
+        self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        self._lengths = torch.zeros(sequences, dtype=torch.long, device=keys.device)
+        self._longest = 0
+        self._unseen: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def take(self, sequence: int, cache: KeyValueCache) -> None:
+        """Copy what ``cache`` has behind the common rows into the place of ``sequence``."""
+        own = cache.length - self.common.length
+        keys, values = cache.rows
+        self._keys[:, sequence, :, :own] = keys[:, 0, :, self.common.length :]
+        self._values[:, sequence, :, :own] = values[:, 0, :, self.common.length :]
+        self._lengths[sequence] = own
+        self._longest = max(self._longest, own)
+
+    def keep(self, sequences: Sequence[int]) -> None:
+        """Forget all but ``sequences``, which are counted anew in this order."""
+        chosen = torch.tensor(sequences, device=self._lengths.device)
+        self._lengths = self._lengths[chosen]
+        self._longest = int(self._lengths.max())
+        self._keys, self._values = (
+            self._chosen(self._keys, chosen),
+            self._chosen(self._values, chosen),
+        )
+
+    def positions(self) -> Tensor:
+        """Where the next token of each sequence stands, ``[B, 1]``."""
+        return (self.common.length + self._lengths)[:, None]
+
+    def begin_step(self) -> None:
+        """Make a place for one more row of every sequence; to be called before ``attend``."""
+        self._longest += 1
+        places = torch.arange(self._longest, device=self._lengths.device)
+        self._unseen = places[None] > self._lengths[:, None]
+
+    def end_step(self) -> None:
+        """The new row of every sequence counts, now that all layers have written theirs."""
+        self._lengths += 1
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One new row a sequence: ``q`` ``[B, H, 1, d]``, ``k`` and ``v`` ``[B, G, 1, d]``.
+
+        Appends the keys and values; returns what the queries gather, ``[B, H, 1, d]``.
+        """
+        b, heads, _, width = q.shape
+        groups, shared = k.shape[1], heads // k.shape[1]
+        sequences = torch.arange(b, device=q.device)
+        self._keys[layer, sequences, :, self._lengths] = k[:, :, 0]
+        self._values[layer, sequences, :, self._lengths] = v[:, :, 0]
+        own_keys = self._keys[layer, :, :, : self._longest]
+        own_values = self._values[layer, :, :, : self._longest]
+        common_keys, common_values = (rows[layer, 0] for rows in self.common.rows)
+
+        queries = (q * width**-0.5).view(b, groups, shared, width)
+        own = queries @ own_keys.transpose(2, 3)
+        assert self._unseen is not None
+        own.masked_fill_(self._unseen[:, None, None], float("-inf"))
+        # The sequences are rows of one product over the keys that all of them see.
+        together = queries.transpose(0, 1).reshape(groups, b * shared, width)
+        common = torch.bmm(together, common_keys.transpose(1, 2))
+        common = common.view(groups, b, shared, -1).transpose(0, 1)
+        weights = torch.cat((common, own), dim=-1).softmax(dim=-1)
+        on_common, on_own = weights.split((self.common.length, self._longest), dim=-1)
+        on_common = on_common.transpose(0, 1).reshape(groups, b * shared, -1)
+        mixed = torch.bmm(on_common, common_values).view(groups, b, shared, width)
+        mixed = mixed.transpose(0, 1) + on_own @ own_values
+        return mixed.reshape(b, heads, 1, width)
+
+    def _chosen(self, rows: Tensor, sequences: Tensor) -> Tensor:
+        layers, _, *rest = rows.shape
+        chosen = rows.new_empty(layers, len(sequences), *rest)
+        chosen[:, :, :, : self._longest] = rows[:, sequences, :, : self._longest]
+        return chosen
