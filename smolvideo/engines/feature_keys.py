@@ -99,8 +99,9 @@ def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
 
     Neither the name of a hub's revision (a folder has none) nor headers and samples (a fine-tuned
     checkpoint has the same headers, and may differ in one layer) say which weights they are: every
-    byte is read, once per checkpoint and machine. That takes 0.3 s for SmolVLM2-256M while the
-    files are still in the system's cache; then ``cache`` has it under ``weight_state``.
+    byte is read, once per checkpoint and machine. Right after loading, from the system's own cache,
+    that goes at 2 GB/s on two cores (measured; SmolVLM2-256M has 0.37 GB of them); from then on
+    ``cache`` has it under ``weight_state``.
 
     Raises ModelError where the files cannot be read.
     """

@@ -57,6 +57,8 @@ def load_native_engine(
             checkpoint.folder, checkpoint.weights, device=place, dtype=number_format
         )
     kept = None
+    # Nano, too: 50 frames cost it 93 ms, 2 ms if they are kept, and 19 ms more to be kept first
+    # (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15 s).
     if cache is not None:
         kept = KeptFeatures.of_network(
             cache,
