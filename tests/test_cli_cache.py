@@ -188,7 +188,7 @@ def test_info_and_clear_of_both(tiny: Path, video: Path) -> None:
     }
 
 
-def test_the_table_is_readable_when_narrow(tiny: Path, video: Path) -> None:
+def test_info_is_a_table(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--max-frames", "5")
     lines = run("info").stdout.splitlines()
     assert lines[0].split() == ["what", "entries", "size", "limit", "oldest", "folder"]

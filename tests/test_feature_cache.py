@@ -239,6 +239,26 @@ def test_processes_at_once_never_see_half_an_entry(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+AGAIN = """
+while True:
+    cache.write(key(1), memoryview(payload(1, size)))
+    print("written", flush=True)
+"""
+
+
+def test_an_entry_is_whole_while_it_is_written_again(tmp_path: Path) -> None:
+    size = 2_000_000
+    with start(AGAIN, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
+        try:
+            assert process.stdout is not None
+            cache, expected = FeatureCache(tmp_path), payload(1, size)
+            for _ in range(50):
+                process.stdout.readline()
+                assert read(cache, 1, size) == expected
+        finally:
+            process.kill()
+
+
 WRITING = """
 number = 0
 while True:
@@ -277,7 +297,7 @@ def test_a_kill_between_and_during_writes(tmp_path: Path, entries: int) -> None:
 def test_a_kill_in_the_middle_of_an_entry(tmp_path: Path) -> None:
     size = 20_000_000
     with start(WRITING, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
-        while True:
+        for _ in range(20_000):
             os.kill(process.pid, signal.SIGSTOP)
             parts = list(tmp_path.rglob("*.part"))
             if parts and 0 < parts[0].stat().st_size < size:
@@ -285,6 +305,7 @@ def test_a_kill_in_the_middle_of_an_entry(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGCONT)
             time.sleep(0.001)
         process.kill()
+    # None: it was never seen at work, or it does not write beside.
     (part,) = tmp_path.rglob("*.part")
     assert part.stat().st_size < size
     cache = FeatureCache(tmp_path)

@@ -101,9 +101,9 @@ def info(as_json: bool) -> None:
 @_json_option
 @debug_option
 def clear(features: bool, downloads: bool, as_json: bool) -> None:
-    """Delete what is kept: everything, or one of the two.
+    """Delete what is kept.
 
-    A download that is still running is left alone.
+    Without an option everything. A download that is still running is left alone.
     """
     screen = open_screen()
     everything = features == downloads

@@ -45,7 +45,10 @@ class Recall:
     """What the disk knows of ``images`` [N, S, S, 3], put into the rows of ``features``
     [N, tokens_per_image, hidden].
 
-    ``missing`` are the places of the others, in order; all of them without ``kept``.
+    ``missing`` are the places of the others, in order; all of them without ``kept``. Which frames
+    are encoded together then depends on what is missing. On a CPU their features do not (measured
+    to the bit, one and two at once, bfloat16 and float32); a GPU may take another kernel for
+    another number, and round otherwise.
     """
 
     def __init__(

@@ -128,12 +128,12 @@ def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
 def download_contents(cache: Path | None = None) -> CacheContents:
     """How much is there: ``entries`` are the finished downloads, the bytes are all of them."""
     finished = cached_downloads(cache)
-    files = [path for path in downloads_folder(cache).glob("*/*") if path.is_file()]
-    return CacheContents(
-        len(finished),
-        sum(path.stat().st_size for path in files),
-        min((entry.time for entry in finished), default=None),
-    )
+    size = 0
+    for path in downloads_folder(cache).glob("*/*"):
+        with contextlib.suppress(OSError):  # a download ends, and renames its file
+            size += path.stat().st_size if path.is_file() else 0
+    oldest = min((entry.time for entry in finished), default=None)
+    return CacheContents(len(finished), size, oldest)
 
 
 def remember(
