@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from smolvideo.answer import Answer, AnswerStream, Usage
-    from smolvideo.engines import GenerationOptions, load_engine
+    from smolvideo.engines import FeatureCache, GenerationOptions, load_engine
     from smolvideo.errors import SmolVideoError
     from smolvideo.frames import FrameBatch, VideoMetadata
     from smolvideo.pipeline import ask, load_frames
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "Answer": "smolvideo.answer",
     "AnswerStream": "smolvideo.answer",
+    "FeatureCache": "smolvideo.engines",
     "FrameBatch": "smolvideo.frames",
     "FrameSampling": "smolvideo.sampling",
     "GenerationOptions": "smolvideo.engines",
@@ -44,6 +45,7 @@ _HOME_OF = {
 __all__ = [
     "Answer",
     "AnswerStream",
+    "FeatureCache",
     "FrameBatch",
     "FrameSampling",
     "GenerationOptions",

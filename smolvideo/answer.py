@@ -12,7 +12,8 @@ StopReason = Literal["end", "length", "stop_string"]
 class Usage:
     """Tokens, seconds and memory of one answer.
 
-    ``seconds`` maps stages (see ``smolvideo.progress.Stage``) to the time they took.
+    ``frames_from_cache`` of the ``frames`` were not encoded: an earlier run had kept their features
+    on disk. ``seconds`` maps stages (see ``smolvideo.progress.Stage``) to the time they took.
     ``peak_memory_bytes`` is the process's largest resident size so far, or the device's largest
     allocation where the model runs on a GPU.
     """
@@ -21,6 +22,7 @@ class Usage:
     answer_tokens: int
     context_tokens: int
     frames: int = 0
+    frames_from_cache: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
 

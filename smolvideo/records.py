@@ -51,8 +51,8 @@ class AnswerRecord:
     """One question and its answer, or the error in place of it: ``text`` or ``error``, never both.
 
     ``settings`` are those in effect, by the names of the options; ``tokens`` has ``prompt``,
-    ``answer`` and ``context``; ``seconds`` maps stages to the time they took; ``created`` is UTC,
-    ISO 8601.
+    ``answer`` and ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to
+    the time they took; ``created`` is UTC, ISO 8601.
     """
 
     question: str
@@ -71,6 +71,7 @@ class AnswerRecord:
     dtype: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
+    frames_from_cache: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     notices: tuple[str, ...] = ()

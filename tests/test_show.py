@@ -1,6 +1,7 @@
 """What is shown, as text: quantities, tables, notices, the answer and its footer."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -247,6 +248,24 @@ def test_footer() -> None:
 def test_footer_leaves_out_what_is_unknown() -> None:
     bare = Usage(prompt_tokens=9, answer_tokens=1, context_tokens=64)
     assert footer(bare, {}) == "10 of 64 tokens"
+
+
+@pytest.mark.parametrize(
+    ("images", "from_cache", "frames", "begins"),
+    [
+        (8, 0, None, "8 frames · "),
+        (8, 8, None, "8 frames, all from the cache · "),
+        (8, 3, 8, "8 frames, 3 from the cache · "),
+        (17, 17, 1, "1 frame, all from the cache · "),
+        (17, 5, 1, "1 frame, 5 of 17 tiles from the cache · "),
+        (17, 5, 0, "612 of 2048 tokens"),
+    ],
+)
+def test_footer_says_where_frames_came_from(
+    images: int, from_cache: int, frames: int | None, begins: str
+) -> None:
+    usage = replace(USAGE, frames=images, frames_from_cache=from_cache)
+    assert footer(usage, SECONDS, frames=frames).startswith(begins)
 
 
 @pytest.mark.parametrize(

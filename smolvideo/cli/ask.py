@@ -1,13 +1,14 @@
 """``smolvideo ask``: a question about videos, pictures, URLs, or folders of frames."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from smolvideo.answer import Answer
+from smolvideo.cli.cache import cache_option, open_feature_cache
 from smolvideo.cli.loading import EngineLoading
 from smolvideo.cli.notices import notices_for, show_settings
 from smolvideo.cli.options import (
@@ -29,7 +30,7 @@ from smolvideo.cli.outputs import check_different_files, check_new_file, output_
 from smolvideo.cli.question import Typed, tell_apart
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.cli.subtitles import subtitles_near
-from smolvideo.engines import Engine, GenerationOptions, load_engine
+from smolvideo.engines import Engine, FeatureCache, GenerationOptions, load_engine
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import Prepared, prepare, record_answer, record_error, stream_answer
@@ -68,6 +69,7 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
 )
 @model_options
 @engine_options
+@cache_option
 @sampling_options
 @geometry_option()
 @prompt_options
@@ -126,6 +128,7 @@ class _Request:
     engine: str
     device: str
     dtype: str
+    no_cache: bool
     reader: str
     subtitles: str | None
     as_json: bool
@@ -150,7 +153,7 @@ def _read_request(ctx: click.Context) -> _Request:
     elif given["overwrite"]:
         raise UsageError("`--overwrite` has no effect without `--output`")
     typed = tell_apart(given["words"], question=given["question"], source_list=given["source_list"])
-    names = ("model", "revision", "engine", "device", "dtype", "reader", "subtitles")
+    names = ("model", "revision", "engine", "device", "dtype", "no_cache", "reader", "subtitles")
     return _Request(
         typed=typed,
         sampling=sampling,
@@ -170,7 +173,8 @@ def _answer(
 ) -> AnswerRecord:
     """From resolved sources to the record of the answer, showing all on the way."""
     checkpoint = _open(request, stages, weights=False)
-    loading = EngineLoading(lambda: _load(request, stages))
+    cache = open_feature_cache(request.engine, screen, no_cache=request.no_cache)
+    loading = EngineLoading(lambda: _load(request, cache, stages))
     prepared = prepare(
         checkpoint,
         sources,
@@ -191,7 +195,9 @@ def _answer(
     answer = _stream(request, prepared, engine, screen, stages)
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
-    show_footer(screen, replace(answer.usage, frames=frames), seconds)
+    show_footer(screen, answer.usage, seconds, frames=frames)
+    if cache is not None and cache.problem is not None:
+        screen.note(cache.problem)
     record = record_answer(prepared, engine, answer)
     if request.as_json and request.output is None:
         screen.write(record.to_json() + "\n")
@@ -208,12 +214,13 @@ def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpo
     )
 
 
-def _load(request: _Request, stages: StageProgress) -> Engine:
+def _load(request: _Request, cache: FeatureCache | None, stages: StageProgress) -> Engine:
     return load_engine(
         _open(request, stages, weights=True),
         engine=request.engine,
         device=request.device,
         dtype=request.dtype,
+        cache=cache,
         on_progress=stages.on_progress,
     )
 

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
     "bench": ("smolvideo.cli.bench:bench", "Measure speed and memory of engines, stage by stage."),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
+    "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (
         "smolvideo.cli.completion:completion",

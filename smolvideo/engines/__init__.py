@@ -7,6 +7,7 @@ asked for never falls back to another.
 from pathlib import Path
 
 from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions
+from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.native import NativeEngine, load_native_engine
 from smolvideo.engines.session import Session
 from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
@@ -20,10 +21,15 @@ ENGINES: dict[str, EngineLoader] = {
 }
 """Name → what loads it; the first is what ``auto`` means."""
 
+CACHING_ENGINES = ("auto", "native")
+"""Names that go with a ``cache``: the reference, ``transformers``, computes everything itself."""
+
 __all__ = [
+    "CACHING_ENGINES",
     "ENGINES",
     "Engine",
     "EngineLoader",
+    "FeatureCache",
     "GenerationOptions",
     "NativeEngine",
     "Session",
@@ -39,11 +45,16 @@ def load_engine(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Engine:
     """``checkpoint`` loaded and ready to answer; a name or folder is opened first.
 
-    Raises UsageError for unknown names of engines, devices and dtypes, ModelError where the
+    With a ``cache`` frames that it knows are not encoded again, and others are kept in it; without
+    one nothing is written to the disk.
+
+    Raises UsageError for unknown names of engines, devices and dtypes, and for a ``cache`` with an
+    engine that keeps nothing; ModelError where the
     checkpoint is missing or broken, or where this machine lacks the device or the memory.
     """
     name = next(iter(ENGINES)) if engine == "auto" else engine
@@ -52,4 +63,6 @@ def load_engine(
         raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
-    return ENGINES[name](checkpoint, device=device, dtype=dtype, on_progress=on_progress)
+    return ENGINES[name](
+        checkpoint, device=device, dtype=dtype, cache=cache, on_progress=on_progress
+    )

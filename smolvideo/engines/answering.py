@@ -45,11 +45,14 @@ def stream_tokens(
     generation: GenerationOptions,
     *,
     device: "torch.device",
-    encode: Callable[[], Rows],
+    encode: Callable[[], tuple[Rows, int]],
     decode: Callable[[Rows], Decoding],
     on_progress: OnProgress,
 ) -> AnswerStream:
-    """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+    """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
+
+    ``encode`` also says how many of the frames came from the cache.
+    """
     check_fits(prompt, checkpoint, generation.max_new_tokens)
     run = Run()
 
@@ -61,6 +64,7 @@ def stream_tokens(
             answer_tokens=run.answer_tokens,
             context_tokens=checkpoint.context_tokens,
             frames=len(prompt.images),
+            frames_from_cache=run.frames_from_cache,
             seconds=dict(run.seconds),
             peak_memory_bytes=run.peak_memory_bytes,
         )
@@ -70,7 +74,7 @@ def stream_tokens(
         reset_peak_memory(device)
         next_token = NextToken(generation, prompt.token_ids)
         with run.timed("encode"):
-            rows = encode()
+            rows, run.frames_from_cache = encode()
         on_progress(Progress("read"))
         with run.timed("read"):
             decoding = decode(rows)
@@ -122,6 +126,7 @@ class Run:
     """What one answer has cost so far, and why it ended; the consumer's own time is not counted."""
 
     answer_tokens: int = 0
+    frames_from_cache: int = 0
     stop_reason: StopReason | None = None
     peak_memory_bytes: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)

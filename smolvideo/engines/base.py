@@ -96,4 +96,6 @@ class Engine(Protocol):
 
 
 EngineLoader = Callable[..., Engine]
-"""``(checkpoint, *, device, dtype, on_progress) -> Engine``; raises ModelError or UsageError."""
+"""``(checkpoint, *, device, dtype, cache, on_progress) -> Engine``.
+
+Raises ModelError or UsageError."""

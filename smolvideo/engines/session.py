@@ -60,7 +60,7 @@ class Session:
             prompt,
             generation,
             device=self.engine.place,
-            encode=lambda: self._encode(prompt.images, on_progress),
+            encode=lambda: (None, self._encode(prompt.images, on_progress)),
             decode=lambda _: _Decoding(self, prompt),
             on_progress=on_progress,
         )
@@ -97,18 +97,23 @@ class Session:
         self._encode(prompt.images, on_progress)
         return self._read_tokens(prompt)
 
-    def _encode(self, images: "Images", on_progress: OnProgress) -> None:
-        """Features of ``images``: those known already, and the others computed."""
+    def _encode(self, images: "Images", on_progress: OnProgress) -> int:
+        """Features of ``images``: those known already, and the others from the engine.
+
+        Returns how many of these the engine had in its cache.
+        """
         import torch
 
-        known = self._known_images(images)
+        known, from_cache = self._known_images(images), 0
+        encode = self.engine.encode_counted
         if self._features is None or self._images is None:
-            self._features = self.engine.encode(images, on_progress=on_progress)
+            self._features, from_cache = encode(images, on_progress=on_progress)
         elif known < len(images) or known < len(self._images):
-            rest = self.engine.encode(images[known:], on_progress=on_progress)
+            rest, from_cache = encode(images[known:], on_progress=on_progress)
             self._cut(known * self.engine.checkpoint.tokens_per_image)
             self._features = torch.cat((self._features[:known], rest))
         self._images = images
+        return from_cache
 
     def _known_images(self, images: "Images") -> int:
         """How many of ``images``, from the first on, are those of the session."""

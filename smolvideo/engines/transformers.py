@@ -13,7 +13,8 @@ from smolvideo.engines.answering import stream_tokens
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import choose_device, choose_dtype, use_usable_cores, wait_for
 from smolvideo.engines.failures import device_failures
-from smolvideo.errors import ModelError
+from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt
@@ -34,9 +35,15 @@ def load_transformers_engine(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "TransformersEngine":
-    """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does."""
+    """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does.
+
+    UsageError with a ``cache``: a reference computes everything itself.
+    """
+    if cache is not None:
+        raise UsageError("the engine `transformers` keeps no features in a cache")
     from smolvideo.engines.transformers_weights import load_network
 
     if checkpoint.weights is None:
@@ -83,7 +90,7 @@ class TransformersEngine:
             prompt,
             generation,
             device=self._place,
-            encode=lambda: self.encode(prompt.images, on_progress=on_progress),
+            encode=lambda: (self.encode(prompt.images, on_progress=on_progress), 0),
             decode=lambda rows: _Decoder(
                 self.network, prompt, rows, self.checkpoint.image_token_id
             ),

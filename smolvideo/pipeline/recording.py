@@ -43,6 +43,7 @@ def record_answer(prepared: Prepared, engine: Engine, answer: Answer) -> AnswerR
             "answer": usage.answer_tokens,
             "context": usage.context_tokens,
         },
+        frames_from_cache=usage.frames_from_cache,
         seconds={"load": engine.load_seconds, **usage.seconds},
         peak_memory_bytes=usage.peak_memory_bytes,
         notices=prepared.notices,

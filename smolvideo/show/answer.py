@@ -1,6 +1,7 @@
 """The answer as it is made, and the one line of what it cost."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from rich.text import Text
 
@@ -41,15 +42,27 @@ def stream_answer(
     return stream.result()
 
 
-def show_footer(screen: Screen, usage: Usage, seconds: Mapping[str, float]) -> None:
-    """One line on stderr where somebody watches; with ``--verbose`` all of it, anywhere."""
+def show_footer(
+    screen: Screen, usage: Usage, seconds: Mapping[str, float], *, frames: int | None = None
+) -> None:
+    """One line on stderr where somebody watches; with ``--verbose`` all of it, anywhere.
+
+    ``frames`` is what a person calls frames, where some were cut into tiles.
+    """
+    line = partial(footer, usage, seconds, frames=frames)
     if screen.verbose:
-        screen.err.print(Text(footer(usage, seconds), "dim"), soft_wrap=not screen.err.is_terminal)
+        screen.err.print(Text(line(), "dim"), soft_wrap=not screen.err.is_terminal)
     elif screen.watched:
-        screen.err.print(Text(footer(usage, seconds, width=screen.err.width), "dim"))
+        screen.err.print(Text(line(width=screen.err.width), "dim"))
 
 
-def footer(usage: Usage, seconds: Mapping[str, float], *, width: int | None = None) -> str:
+def footer(
+    usage: Usage,
+    seconds: Mapping[str, float],
+    *,
+    frames: int | None = None,
+    width: int | None = None,
+) -> str:
     """``8 frames · 612 of 2048 tokens · decode 0.4 s · … · 41 tokens/s · peak 812 MB``.
 
     In ``width`` columns what is worth most comes first: the context, the slowest stage, the speed
@@ -58,7 +71,7 @@ def footer(usage: Usage, seconds: Mapping[str, float], *, width: int | None = No
     stages = [stage for stage in STAGES_IN_FOOTER if stage in seconds]
     speed, memory = usage.tokens_per_second, usage.peak_memory_bytes
     parts = {
-        "frames": format_count(usage.frames, "frame") if usage.frames else "",
+        "frames": _frames(usage, usage.frames if frames is None else frames),
         "tokens": f"{usage.prompt_tokens + usage.answer_tokens} of {usage.context_tokens} tokens",
         **{stage: f"{stage} {format_seconds(seconds[stage])}" for stage in stages},
         "speed": f"{speed:.0f} tokens/s" if speed is not None else "",
@@ -72,3 +85,17 @@ def footer(usage: Usage, seconds: Mapping[str, float], *, width: int | None = No
         if width is None or not kept or len(line) <= width:
             kept = longer
     return _BETWEEN.join(parts[part] for part in kept)
+
+
+def _frames(usage: Usage, frames: int) -> str:
+    """``50 frames``, ``50 frames, all from the cache`` or ``50 frames, 30 from the cache``."""
+    if not frames:
+        return ""
+    words = format_count(frames, "frame")
+    if not usage.frames_from_cache:
+        return words
+    if usage.frames_from_cache == usage.frames:
+        return f"{words}, all from the cache"
+    # Of tiles some may be new and others not: then tiles are what is counted.
+    of = "" if frames == usage.frames else f" of {usage.frames} tiles"
+    return f"{words}, {usage.frames_from_cache}{of} from the cache"

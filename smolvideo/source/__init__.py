@@ -23,11 +23,13 @@ from smolvideo.errors import SourceError
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name
 from smolvideo.source.cache import (
+    CacheContents,
     CachedDownload,
     cache_dir,
     cached,
     cached_downloads,
     clear_downloads,
+    download_contents,
 )
 from smolvideo.source.download import DownloadOptions, download_video
 from smolvideo.source.lists import read_source_list
@@ -38,6 +40,7 @@ from smolvideo.source.video_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoS
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "CacheContents",
     "CachedDownload",
     "DownloadOptions",
     "VideoSource",
@@ -45,6 +48,7 @@ __all__ = [
     "cached",
     "cached_downloads",
     "clear_downloads",
+    "download_contents",
     "is_url",
     "read_source_list",
     "resolve_source",

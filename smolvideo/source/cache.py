@@ -57,6 +57,15 @@ class CachedDownload:
         return self.height <= max_height and (offline or best_below)
 
 
+@dataclass(frozen=True)
+class CacheContents:
+    """How much a cache holds; ``oldest`` is in seconds since 1970, None where it is empty."""
+
+    entries: int
+    size_bytes: int
+    oldest: float | None
+
+
 def cache_dir() -> Path:
     """``$SMOLVIDEO_CACHE_DIR``, else ``smolvideo`` in the platform's folder for caches.
 
@@ -72,7 +81,7 @@ def cache_dir() -> Path:
         raise SourceError(
             f"no home folder of that user: {show_path(chosen)}"
             if chosen
-            else "this user has no home folder to keep downloads in",
+            else "this user has no home folder for caches",
             hint="set SMOLVIDEO_CACHE_DIR to a folder",
         ) from error
 
@@ -114,6 +123,17 @@ def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
     folders = downloads_folder(cache).glob("*/")
     entries = [entry for folder in folders if (entry := _read_entry(folder))]
     return sorted(entries, key=lambda entry: -entry.time)
+
+
+def download_contents(cache: Path | None = None) -> CacheContents:
+    """How much is there: ``entries`` are the finished downloads, the bytes are all of them."""
+    finished = cached_downloads(cache)
+    size = 0
+    for path in downloads_folder(cache).glob("*/*"):
+        with contextlib.suppress(OSError):  # a download ends, and renames its file
+            size += path.stat().st_size if path.is_file() else 0
+    oldest = min((entry.time for entry in finished), default=None)
+    return CacheContents(len(finished), size, oldest)
 
 
 def remember(

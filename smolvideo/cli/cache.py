@@ -1,0 +1,150 @@
+"""``smolvideo cache``: what is kept on disk to be had again at once; and the option of others."""
+
+import json
+import os
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.sections import SectionOption, SizeType
+from smolvideo.engines import CACHING_ENGINES, FeatureCache
+from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
+from smolvideo.errors import SourceError, UsageError
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.quantities import format_bytes, format_count
+from smolvideo.show.tables import show_table
+from smolvideo.source import CacheContents, cache_dir, clear_downloads, download_contents
+
+SIZE_VARIABLE = "SMOLVIDEO_CACHE_SIZE"
+
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="JSON instead of words.", default=False
+)
+
+
+def cache_option(command: Any) -> Any:
+    """``--no-cache``, for commands that encode frames."""
+    return click.option(
+        "--no-cache",
+        is_flag=True,
+        cls=SectionOption,
+        section="Model",
+        help="Encode every frame, and keep none for the next run (see `smolvideo cache`). The "
+        "engine transformers never keeps any.",
+    )(command)
+
+
+def open_feature_cache(engine: str, screen: Screen, *, no_cache: bool) -> FeatureCache | None:
+    """The cache that a command uses with ``engine``: None where it uses none.
+
+    Raises UsageError for a size in the environment that is none.
+    """
+    limit_bytes = _limit_bytes()
+    if no_cache or engine not in CACHING_ENGINES:
+        return None
+    try:
+        return FeatureCache(limit_bytes=limit_bytes)
+    except SourceError as error:  # no folder for it, which is no reason not to answer
+        screen.note(f"frame features are not kept: {error}")
+        return None
+
+
+@click.group()
+@debug_option
+def cache() -> None:
+    """Show or clear what is kept on disk.
+
+    Two things are kept: downloaded videos, and the features of frames, which are what the model's
+    vision tower made of them. The next question about a video encodes no frame again, in whatever
+    process. Features stay within SMOLVIDEO_CACHE_SIZE (4 GB unless set), the least recently used
+    go first. Models are not in here but in the hub's cache: `smolvideo models`.
+    """
+
+
+@cache.command("info")
+@_json_option
+@debug_option
+def info(as_json: bool) -> None:
+    """Show how much is kept, and where."""
+    screen = open_screen()
+    features = FeatureCache(limit_bytes=_limit_bytes())
+    kept = {"features": features.contents(), "downloads": download_contents()}
+    limits = {"features": features.limit_bytes, "downloads": None}
+    if as_json:
+        facts = {
+            name: {**_as_json(contents), "limit_bytes": limits[name]}
+            for name, contents in kept.items()
+        }
+        screen.write(json.dumps({"folder": str(cache_dir()), **facts}, ensure_ascii=False) + "\n")
+        return
+    rows = [
+        [
+            name,
+            f"{contents.entries:,}",
+            format_bytes(contents.size_bytes),
+            format_bytes(limit) if (limit := limits[name]) is not None else "none",
+            _day(contents.oldest),
+            str(cache_dir() / name),
+        ]
+        for name, contents in kept.items()
+    ]
+    columns = ["what", "entries", "size", "limit", "oldest", "folder"]
+    show_table(screen, columns, rows, right=frozenset({1, 2, 3}))
+
+
+@cache.command("clear")
+@click.option("--features", is_flag=True, help="Only the features of frames.")
+@click.option("--downloads", is_flag=True, help="Only downloaded videos.")
+@_json_option
+@debug_option
+def clear(features: bool, downloads: bool, as_json: bool) -> None:
+    """Delete what is kept.
+
+    Without an option everything. A download that is still running is left alone.
+    """
+    screen = open_screen()
+    everything = features == downloads
+    freed: dict[str, CacheContents] = {}
+    if features or everything:
+        freed["features"] = FeatureCache().clear()
+    if downloads or everything:
+        before = download_contents()
+        size = clear_downloads()
+        gone = before.entries - download_contents().entries
+        freed["downloads"] = CacheContents(gone, size, before.oldest)
+    if as_json:
+        facts = {
+            name: {"entries": contents.entries, "freed_bytes": contents.size_bytes}
+            for name, contents in freed.items()
+        }
+        screen.write(json.dumps(facts) + "\n")
+        return
+    for name, contents in freed.items():
+        count = format_count(contents.entries, "entry", "entries")
+        screen.write(f"{name}: {count} deleted, {format_bytes(contents.size_bytes)} freed\n")
+
+
+def _limit_bytes() -> int:
+    text = os.environ.get(SIZE_VARIABLE, "").strip()
+    if not text:
+        return DEFAULT_LIMIT_BYTES
+    try:
+        return SizeType().convert(text, None, None)
+    except click.BadParameter as error:
+        raise UsageError(f"{SIZE_VARIABLE}: {error.message}") from error
+
+
+def _as_json(contents: CacheContents) -> dict[str, Any]:
+    facts = asdict(contents)
+    if contents.oldest is not None:
+        facts["oldest"] = (
+            datetime.fromtimestamp(contents.oldest).astimezone().isoformat("T", "seconds")
+        )
+    return facts
+
+
+def _day(moment: float | None) -> str:
+    return "" if moment is None else datetime.fromtimestamp(moment).strftime("%Y-%m-%d")

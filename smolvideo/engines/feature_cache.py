@@ -1,0 +1,235 @@
+"""Frame features on disk: what a frame became in the vision tower, for the next run.
+
+    <cache>/features/ab/ab3f…   one entry; ``ab3f…`` is its key in hexadecimal
+    <cache>/features/written    as many bytes long as 4 KiB blocks were written (see ``_count``)
+
+One entry is one frame. Samplings of one video overlap (a closer look at a minute, 50 frames after
+20, another video beside the first), and then each frame that was seen before is there, whatever it
+was seen with. A frame of SmolVLM2-256M is 74 kB and one of 2.2B 330 kB: files of a good size.
+
+An entry is written beside and renamed, so a reader sees all of it or nothing, and whoever is killed
+leaves at most a ``.part`` that the next sweep removes. Nothing is synced: after a power cut an
+entry may hold anything, and that is what the checksum is for. Nobody ever waits for anybody: two
+processes that write one entry write the same bytes, and a reader whose entry is evicted under it
+has a miss. Nothing that goes wrong here is an error: the frame is encoded instead.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from smolvideo.errors import SourceError
+from smolvideo.safe_text import show_path
+from smolvideo.source.cache import CacheContents, cache_dir
+
+DEFAULT_LIMIT_BYTES = 4_000_000_000
+"""The last thousand videos of 50 frames with SmolVLM2-256M, the last 240 with SmolVLM2-2.2B."""
+
+KEY_BYTES = 32
+
+_MAGIC = b"smolvideo.frame/1\n"
+_HEADER_BYTES = len(_MAGIC) + 2 * KEY_BYTES
+
+_LEDGER = "written"
+_BLOCK = 4096
+_LEAST_COUNTED = 64 * 1024
+"""Small entries count as much: it bounds the number of files, and with it the time of a sweep."""
+
+_KEPT_SHARE = 0.9
+"""What a sweep leaves of the limit, so that not every write needs one."""
+
+_ABANDONED_SECONDS = 3600
+"""Writing takes milliseconds: a ``.part`` of this age belongs to nobody."""
+
+_OURS = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}\.part")
+
+
+class FeatureCache:
+    """Entries of bytes under keys of 32 bytes, at most ``limit_bytes`` of them, the least recently
+    used out first.
+
+    ``problem`` is a sentence for the person once something could not be kept; from then on nothing
+    more is written. Not to be used by two threads at once; by any number of processes.
+
+    Raises SourceError where there is no folder for caches (see ``cache_dir``).
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, limit_bytes: int = DEFAULT_LIMIT_BYTES
+    ) -> None:
+        self.folder = folder or cache_dir() / "features"
+        self.limit_bytes = limit_bytes
+        self.problem: str | None = None
+
+    def read(self, key: bytes, into: memoryview) -> bool:
+        """Fill ``into`` with the entry of ``key``; False, and ``into`` is anything, if it is not
+        there.
+
+        What is damaged, cut short, or of another length is removed.
+        """
+        path = self._path(key)
+        try:
+            with path.open("rb", buffering=0) as file:
+                header = file.read(_HEADER_BYTES)
+                count = _read_whole(file, into)
+                is_longer = bool(file.read(1))
+        except OSError:
+            return False
+        if count < len(into) or is_longer or header != _header(key, into):
+            with suppress(OSError):
+                path.unlink()
+            return False
+        with suppress(OSError):  # a read-only folder serves, too
+            os.utime(path)  # access times are off on many disks: the modification time is our own
+        return True
+
+    def write(self, key: bytes, payload: memoryview) -> None:
+        """Keep ``payload`` under ``key``, unless it is too large or the disk refuses."""
+        size = _HEADER_BYTES + len(payload)
+        if self.problem is not None or _blocks(size) * _BLOCK > self.limit_bytes:
+            return
+        path = self._path(key)
+        beside = path.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Before the entry: who is killed between the two has counted too much, not too little.
+            self._count(size)
+            try:
+                with beside.open("xb") as file:
+                    file.write(_header(key, payload))
+                    file.write(payload)
+                beside.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    beside.unlink()
+                raise
+        except FileNotFoundError:
+            return  # the cache was cleared meanwhile
+        except OSError as error:
+            if not (isinstance(error, PermissionError) and path.exists()):
+                # An entry that exists is being read, on a system that then lets nobody replace it.
+                self.problem = (
+                    f"frame features are not kept in {show_path(self.folder)}: "
+                    f"{error.strerror or error}"
+                )
+
+    def contents(self) -> CacheContents:
+        """How much is there; ``oldest`` is when the least recently used entry was used."""
+        entries = [entry for entry in self._entries() if not entry.is_part]
+        return CacheContents(
+            len(entries),
+            sum(entry.size for entry in entries),
+            min((entry.used for entry in entries), default=None),
+        )
+
+    def clear(self) -> CacheContents:
+        """Delete everything; returns what was there. Raises SourceError where that is refused."""
+        freed = self.contents()
+        try:
+            for entry in self._entries():
+                entry.path.unlink(missing_ok=True)
+            (self.folder / _LEDGER).unlink(missing_ok=True)
+            for folder in self._shards():
+                with suppress(OSError):  # somebody writes into it
+                    folder.rmdir()
+        except OSError as error:
+            where = show_path(error.filename or self.folder)
+            raise SourceError(f"cannot delete {where}: {error.strerror}") from error
+        return freed
+
+    def _path(self, key: bytes) -> Path:
+        name = key.hex()
+        return self.folder / name[:2] / name
+
+    def _count(self, size: int) -> None:
+        """Say that ``size`` bytes are about to be written, and make room where there is none left.
+
+        The count is the length of a file, one byte for each block: many processes can append to it
+        at once, and reading it is one question to the system. Looking at all entries instead takes
+        0.15 s for 27,000. It counts replaced entries twice, and appends that fall into another
+        process's sweep not at all; each sweep puts it right.
+        """
+        ledger = self.folder / _LEDGER
+        if not ledger.exists():
+            self._sweep()
+        with ledger.open("ab", buffering=0) as file:
+            file.write(b"\0" * _blocks(size))
+            blocks = file.tell()
+        if blocks * _BLOCK > self.limit_bytes:
+            self._sweep(coming=_blocks(size))
+
+    def _sweep(self, *, coming: int = 0) -> None:
+        """Delete what was not used for longest until there is room, and count anew.
+
+        ``coming`` blocks are about to be written.
+        """
+        limit = self.limit_bytes // _BLOCK
+        entries = sorted(self._entries(), key=lambda entry: entry.used)
+        total = coming + sum(_blocks(entry.size) for entry in entries)
+        goal = total if total <= limit else max(int(limit * _KEPT_SHARE), coming)
+        abandoned = time.time() - _ABANDONED_SECONDS
+        for entry in entries:
+            is_abandoned = entry.is_part and entry.used < abandoned
+            if is_abandoned or (total > goal and not entry.is_part):
+                with suppress(OSError):  # another process was faster, or has it open
+                    entry.path.unlink()
+                total -= _blocks(entry.size)
+        with (self.folder / _LEDGER).open("ab") as file:
+            file.truncate(total)
+
+    def _entries(self) -> Iterator["_Entry"]:
+        """All entries, and the files that may become some."""
+        for folder in self._shards():
+            with suppress(OSError), os.scandir(folder) as files:
+                for file in files:
+                    # Whatever else somebody put here is neither counted nor deleted.
+                    if _OURS.fullmatch(file.name):
+                        with suppress(OSError):
+                            told = file.stat(follow_symlinks=False)
+                            yield _Entry(Path(file.path), told.st_size, told.st_mtime)
+
+    def _shards(self) -> list[Path]:
+        try:
+            return [folder for folder in self.folder.iterdir() if len(folder.name) == 2]
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """``used`` is in seconds since 1970."""
+
+    path: Path
+    size: int
+    used: float
+
+    @property
+    def is_part(self) -> bool:
+        return self.path.suffix == ".part"
+
+
+def _header(key: bytes, payload: memoryview) -> bytes:
+    """What stands before ``payload``: its key, and a checksum that no other key gives it."""
+    return _MAGIC + key + hashlib.blake2b(payload, key=key, digest_size=KEY_BYTES).digest()
+
+
+def _blocks(size: int) -> int:
+    return -(-max(size, _LEAST_COUNTED) // _BLOCK)
+
+
+def _read_whole(file: FileIO, into: memoryview) -> int:
+    """Bytes read: fewer than ``into`` has only where the file ends."""
+    done = 0
+    while done < len(into):
+        count = file.readinto(into[done:])
+        if not count:
+            break
+        done += count
+    return done

@@ -1,0 +1,173 @@
+"""What features depend on: the key under which a frame's features are kept.
+
+A key is a hash of the frame's pixels under a *scope*, which is a hash of everything else that has a
+part in the numbers: the weights, the configuration, our code, torch, the device and the dtype. How
+a video is called, where it lies, which of its frames it is and what was asked about it have none.
+
+BLAKE2b: no two inputs with one hash are known or feared, it takes a key, and 50 frames of 512×512
+take 0.04 s (measured; SHA-256 takes as long only where the processor has instructions for it).
+"""
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache as remembered
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smolvideo.engines.feature_cache import KEY_BYTES, FeatureCache
+from smolvideo.errors import ModelError
+from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.frames import Images
+    from smolvideo.network import NetworkConfig
+
+_FORMAT = "features [tokens_per_image, hidden], row by row, as the dtype lies in memory"
+"""What an entry holds; other words make other keys."""
+
+_DECODER = ("model.text_model.", "lm_head.")
+"""Names of weights that a frame never meets: two decoders may share their features."""
+
+_AT_ONCE = 1 << 20
+_UNSETTLED_SECONDS = 2.0
+"""A file that has just changed may change again within the same tick of its disk's clock; FAT has
+the longest."""
+
+
+def frame_keys(scope: bytes, images: "Images") -> list[bytes]:
+    """The key of each of the uint8 ``images`` [N, S, S, 3]."""
+    import numpy as np
+
+    shape = repr(images.shape[1:]).encode()
+    keys = []
+    for image in images:
+        hashed = hashlib.blake2b(shape, key=scope, digest_size=KEY_BYTES)
+        hashed.update(np.ascontiguousarray(image).data)
+        keys.append(hashed.digest())
+    return keys
+
+
+def feature_scope(
+    weights: bytes, config: "NetworkConfig", *, device: "torch.device", dtype: "torch.dtype"
+) -> bytes:
+    """The hash of all that is the same for every frame; ``weights`` is ``weights_digest``."""
+    import torch
+
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    else:
+        processor = torch.backends.cpu.get_cpu_capability()
+    facts = [
+        _FORMAT,
+        weights.hex(),
+        repr(config),
+        str(dtype),
+        # Each of these may round another way, and answers shall not depend on what was asked
+        # before.
+        device.type,
+        processor,
+        torch.__version__,
+        _code_digest(),
+    ]
+    return _digest(json.dumps(facts).encode())
+
+
+def weight_state(weights: WeightFiles) -> bytes:
+    """Changes whenever one of the files is changed or replaced; takes no time.
+
+    The time of the inode's last change is part of it, as in git's index: no program can set it
+    back, so a file that was rewritten in place with its old size and date is seen.
+    """
+    facts: list[Any] = []
+    for file in weights.files:
+        try:
+            told = file.stat()
+        except OSError as error:
+            raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
+        where = str(file.resolve())
+        stamps = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        facts.append([where, *stamps])
+    return _digest(json.dumps(facts).encode())
+
+
+def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
+    """The hash of the weights that frames meet, by their content alone.
+
+    Neither the name of a hub's revision (a folder has none) nor headers and samples (a fine-tuned
+    checkpoint has the same headers, and may differ in one layer) say which weights they are: every
+    byte is read, once per checkpoint and machine. Right after loading, from the system's own cache,
+    that goes at 2 GB/s on two cores (measured; SmolVLM2-256M has 0.37 GB of them); from then on
+    ``cache`` has it under ``weight_state``.
+
+    Raises ModelError where the files cannot be read.
+    """
+    state, begun = weight_state(weights), time.time()
+    found = bytearray(KEY_BYTES)
+    if cache.read(state, memoryview(found)):
+        return bytes(found)
+    digest = _hash_weights(weights)
+    newest = max(max(told.st_mtime, told.st_ctime) for told in map(Path.stat, weights.files))
+    if newest < begun - _UNSETTLED_SECONDS and weight_state(weights) == state:
+        cache.write(state, memoryview(digest))
+    return digest
+
+
+def _hash_weights(weights: WeightFiles) -> bytes:
+    """Names, dtypes, shapes and bytes of all weights but the decoder's, whatever file they lie
+    in."""
+    tasks = [
+        (file, header, name)
+        for file in weights.files
+        for header in [read_header(file)]
+        for name in header.tensors
+        if not name.startswith(_DECODER)
+    ]
+    from smolvideo.engines.devices import usable_cores
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        digests = pool.map(lambda task: _hash_tensor(*task), tasks)
+        lines = sorted(
+            f"{name} {digest}" for (_, _, name), digest in zip(tasks, digests, strict=True)
+        )
+    return _digest("\n".join(lines).encode())
+
+
+def _hash_tensor(file: Path, header: WeightHeader, name: str) -> str:
+    told = header.tensors[name]
+    start, end = told["data_offsets"]
+    hashed = hashlib.blake2b(f"{told['dtype']} {told['shape']}".encode(), digest_size=KEY_BYTES)
+    try:
+        # Not mapped: pages of a mapped file would stay with the process.
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(header.data_start + start)
+            left, buffer = end - start, bytearray(_AT_ONCE)
+            while left:
+                count = stream.readinto(memoryview(buffer)[: min(left, _AT_ONCE)])
+                if not count:
+                    raise ModelError(f"broken checkpoint: `{file}` is cut short")
+                hashed.update(memoryview(buffer)[:count])
+                left -= count
+    except OSError as error:
+        raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
+    return hashed.hexdigest()
+
+
+@remembered
+def _code_digest() -> str:
+    """The modules that compute features, as they are written: a fault that was mended, or an order
+    of sums that was changed, must not live on in what was kept before."""
+    from smolvideo import network
+
+    folder = Path(network.__file__ or "").parent
+    hashed = hashlib.blake2b(digest_size=KEY_BYTES)
+    for file in [*sorted(folder.glob("*.py*")), Path(__file__).with_stem("native")]:
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
