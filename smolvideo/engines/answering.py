@@ -4,18 +4,14 @@ An engine brings three things: how frames become rows, how the prompt is read, a
 token is read. Choosing tokens, text, stop texts, progress and time are the same for all.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
-from smolvideo.engines.answer_text import AnswerText, TokenText
+from smolvideo.answer import AnswerStream
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.engines.next_token import NextToken
-from smolvideo.errors import ModelError, PromptError
+from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.errors import PromptError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt
@@ -54,102 +50,29 @@ def stream_tokens(
     ``encode`` also says how many of the frames came from the cache.
     """
     check_fits(prompt, checkpoint, generation.max_new_tokens)
-    run = Run()
-
-    def finish(text: str) -> Answer:
-        if run.stop_reason is None:
-            raise ModelError("the answer was broken off before its end")
-        usage = Usage(
-            prompt_tokens=len(prompt.token_ids),
-            answer_tokens=run.answer_tokens,
-            context_tokens=checkpoint.context_tokens,
-            frames=len(prompt.images),
-            frames_from_cache=run.frames_from_cache,
-            seconds=dict(run.seconds),
-            peak_memory_bytes=run.peak_memory_bytes,
-        )
-        return Answer(text, run.stop_reason, usage)
+    growing = GrowingAnswer(checkpoint, prompt, generation)
 
     def pieces() -> Iterator[str]:
         reset_peak_memory(device)
-        next_token = NextToken(generation, prompt.token_ids)
-        with run.timed("encode"):
-            rows, run.frames_from_cache = encode()
+        with growing.timed("encode"):
+            rows, growing.frames_from_cache = encode()
         on_progress(Progress("read"))
-        with run.timed("read"):
+        with growing.timed("read"):
             decoding = decode(rows)
             del rows
-            token_id = next_token.choose(_checked(decoding.read(), device))
+            piece = growing.take(decoding.read())
         on_progress(Progress("read", 1, 1))
+        while True:
+            on_progress(Progress("answer", growing.tokens))
+            if piece:
+                yield piece
+            if growing.stop_reason is not None:
+                break
+            with growing.timed("answer"):
+                piece = growing.take(decoding.step(growing.last_token_id))
+        growing.peak_memory_bytes = peak_memory_bytes(device)
 
-        def step(token_id: int) -> int:
-            return next_token.choose(_checked(decoding.step(token_id), device))
-
-        yield from _text(checkpoint, generation, run, token_id, step, on_progress)
-        run.peak_memory_bytes = peak_memory_bytes(device)
-
-    return AnswerStream(pieces(), finish)
-
-
-def _text(
-    checkpoint: Checkpoint,
-    generation: GenerationOptions,
-    run: "Run",
-    token_id: int,
-    step: Callable[[int], int],
-    on_progress: OnProgress,
-) -> Iterator[str]:
-    """The text of the answer, as far as it is certain after each token; fills ``run``."""
-    token_text, answer_text = TokenText(checkpoint.tokenizer), AnswerText(generation.stop)
-    run.seconds["answer"] = 0.0  # all stages are told, even where the first token is the last
-    while run.stop_reason is None:
-        run.answer_tokens += 1
-        on_progress(Progress("answer", run.answer_tokens))
-        if token_id in checkpoint.eos_token_ids:
-            run.stop_reason = "end"
-            break
-        if piece := answer_text.push(token_text.push(token_id)):
-            yield piece
-        if answer_text.stopped:
-            run.stop_reason = "stop_string"
-        elif run.answer_tokens == generation.max_new_tokens:
-            run.stop_reason = "length"
-        else:
-            with run.timed("answer"):
-                token_id = step(token_id)
-    if piece := answer_text.finish():
-        yield piece
-
-
-@dataclass
-class Run:
-    """What one answer has cost so far, and why it ended; the consumer's own time is not counted."""
-
-    answer_tokens: int = 0
-    frames_from_cache: int = 0
-    stop_reason: StopReason | None = None
-    peak_memory_bytes: int | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    clock: Callable[[], float] = time.perf_counter
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = self.clock()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - started
-
-
-def _checked(scores: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
-    """The scores, if they are numbers; asking also waits for a GPU, so that it fails here."""
-    if bool(scores.isnan().any()):
-        dtype = str(scores.dtype).removeprefix("torch.")
-        raise ModelError(
-            f"`{device}` computed no numbers in {dtype}",
-            hint="run with `--dtype float32`, or check the weights",
-        )
-    return scores
+    return AnswerStream(pieces(), growing.finish)
 
 
 def check_fits(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:

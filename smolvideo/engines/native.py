@@ -5,12 +5,12 @@ because a second question on the same frames costs next to nothing: see ``sessio
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from smolvideo.answer import AnswerStream
+from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import choose_device, choose_dtype, use_usable_cores, wait_for
 from smolvideo.engines.failures import device_failures
@@ -116,6 +116,18 @@ class NativeEngine:
         room = len(prompt.token_ids) + generation.max_new_tokens
         session = Session(self, room=min(room, self.checkpoint.context_tokens))
         return session.stream(prompt, generation, on_progress=on_progress)
+
+    def answer_batch(
+        self,
+        prompts: Sequence[Prompt],
+        generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> list[Answer]:
+        """The answers to ``prompts``, on the same frames or not; see ``Session``."""
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        room = min(longest, self.checkpoint.context_tokens)
+        return Session(self, room=room).answer_batch(prompts, generation, on_progress=on_progress)
 
     def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """``prompt`` encoded and read once, for any number of questions that begin like it.

@@ -9,9 +9,10 @@ video differ only behind the last frame, so nothing but the question is computed
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from smolvideo.answer import AnswerStream
+from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.answering import check_fits, stream_tokens
 from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.batch import answer_batch
 from smolvideo.engines.failures import device_failures
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
@@ -65,6 +66,36 @@ class Session:
             on_progress=on_progress,
         )
 
+    def answer_batch(
+        self,
+        prompts: Sequence[Prompt],
+        generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> list[Answer]:
+        """The answers to ``prompts``, in their order, a token of each at a time.
+
+        They are the answers of ``stream``, up to the last bits of the scores; together they take
+        little longer than the longest of them, and as much more memory as there are prompts. What
+        they all begin with is read and kept once. Raises as ``Engine.stream`` does, before
+        anything is computed where a prompt does not fit.
+        """
+
+        def read(prompt: Prompt) -> "tuple[torch.Tensor, KeyValueCache]":
+            scores = self._read_tokens(prompt)
+            assert self._cache is not None
+            return scores, self._cache
+
+        return answer_batch(
+            self.engine,
+            prompts,
+            generation,
+            encode=lambda prompt: self._encode(prompt.images, on_progress),
+            read=read,
+            in_common=self._in_common(prompts),
+            on_progress=on_progress,
+        )
+
     def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[float]:
         """The log-probability of each text as the answer to ``prompt``.
 
@@ -110,30 +141,34 @@ class Session:
             self._features, from_cache = encode(images, on_progress=on_progress)
         elif known < len(images) or known < len(self._images):
             rest, from_cache = encode(images[known:], on_progress=on_progress)
-            self._cut(known * self.engine.checkpoint.tokens_per_image)
+            self.token_ids = self.token_ids[: self._before_image(self.token_ids, known)]
             self._features = torch.cat((self._features[:known], rest))
         self._images = images
         return from_cache
 
     def _known_images(self, images: "Images") -> int:
         """How many of ``images``, from the first on, are those of the session."""
-        import numpy as np
+        return 0 if self._images is None else common_images(self._images, images)
 
-        if self._images is None:
+    def _in_common(self, prompts: Sequence[Prompt]) -> int:
+        """How many tokens all ``prompts`` begin with, and the same images at them."""
+        if not prompts:
             return 0
-        if self._images is images:
-            return len(images)
-        for place, (old, new) in enumerate(zip(self._images, images, strict=False)):
-            if not np.array_equal(old, new):
-                return place
-        return min(len(self._images), len(images))
+        first = prompts[0]
+        return min(
+            min(
+                common_ids(first.token_ids, other.token_ids),
+                self._before_image(first.token_ids, common_images(first.images, other.images)),
+            )
+            for other in prompts
+        )
 
-    def _cut(self, image_tokens: int) -> None:
-        """Forget all tokens from the image token after so many image tokens on."""
+    def _before_image(self, token_ids: Sequence[int], images: int) -> int:
+        """How many of ``token_ids`` stand before those of image number ``images``, from 0."""
         image_token_id = self.engine.checkpoint.image_token_id
-        places = [at for at, token in enumerate(self.token_ids) if token == image_token_id]
-        if image_tokens < len(places):
-            self.token_ids = self.token_ids[: places[image_tokens]]
+        places = [at for at, token in enumerate(token_ids) if token == image_token_id]
+        behind = images * self.engine.checkpoint.tokens_per_image
+        return places[behind] if behind < len(places) else len(token_ids)
 
     def _read_tokens(self, prompt: Prompt) -> "torch.Tensor":
         """Read what of ``prompt`` is not read yet; its images are encoded."""
@@ -141,7 +176,7 @@ class Session:
 
         engine, network = self.engine, self.engine.network
         token_ids = prompt.token_ids
-        known = min(_common(self.token_ids, token_ids), len(token_ids) - 1)
+        known = min(common_ids(self.token_ids, token_ids), len(token_ids) - 1)
         with device_failures(engine.device, "reading the prompt"), torch.inference_mode():
             if self._cache is None:
                 self._cache = self._empty_cache()
@@ -205,7 +240,19 @@ class _Decoding:
             return engine.network.read(vectors, self._cache)[-1]
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_images(one: "Images", other: "Images") -> int:
+    """How many images both begin with."""
+    import numpy as np
+
+    if one is other:
+        return len(one)
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if not np.array_equal(a, b):
+            return place
+    return min(len(one), len(other))
+
+
+def common_ids(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids both begin with."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:

@@ -21,8 +21,9 @@ class BatchCache:
         keys, values = common.rows
         layers, _, heads, _, width = values.shape
         shape = (layers, sequences, heads, capacity, width)
-        # Uninitialised, as in KeyValueCache: what is never written takes no memory on a CPU.
-        self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        # What is never written takes no memory on a CPU. Values must be numbers all the same: those
+        # of rows that a shorter sequence has not written yet are multiplied by zero.
+        self._keys, self._values = keys.new_empty(shape), values.new_zeros(shape)
         self._lengths = torch.zeros(sequences, dtype=torch.long, device=keys.device)
         self._longest = 0
         self._unseen: Tensor | None = None
@@ -94,6 +95,6 @@ class BatchCache:
 
     def _chosen(self, rows: Tensor, sequences: Tensor) -> Tensor:
         layers, _, *rest = rows.shape
-        chosen = rows.new_empty(layers, len(sequences), *rest)
+        chosen = rows.new_zeros(layers, len(sequences), *rest)
         chosen[:, :, :, : self._longest] = rows[:, sequences, :, : self._longest]
         return chosen

@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         cache.length += rows
         return self.norm(hidden[:, -last:])
 
-    def read_side_by_side(self, x: Tensor, cache: BatchCache) -> Tensor:
+    def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
         cache.begin_step()
         hidden = self._layers(x[:, None], cache.positions(), cache)

@@ -54,9 +54,9 @@ class SmolVLM(nn.Module):
         hidden = self.model.text_model.read(vectors, cache, last=last)
         return self.lm_head(hidden)[0]
 
-    def read_side_by_side(self, vectors: Tensor, cache: BatchCache) -> Tensor:
+    def read_batch(self, vectors: Tensor, cache: BatchCache) -> Tensor:
         """Logits ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence."""
-        hidden = self.model.text_model.read_side_by_side(vectors, cache)
+        hidden = self.model.text_model.read_batch(vectors, cache)
         logits: Tensor = self.lm_head(hidden)
         return logits
 

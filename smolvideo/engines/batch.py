@@ -1,0 +1,118 @@
+"""Several answers at once: each step of the network gives a token to every one of them.
+
+A step for one answer reads all weights for one row of numbers; for eight it reads them once, too.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from smolvideo.answer import Answer
+from smolvideo.engines.answering import check_fits
+from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
+from smolvideo.engines.failures import device_failures
+from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.progress import OnProgress, Progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.engines.native import NativeEngine
+    from smolvideo.network import BatchCache, KeyValueCache
+
+Encode = Callable[[Prompt], int]
+"""Makes the features of a prompt's frames; says how many came from the cache."""
+
+Read = Callable[[Prompt], "tuple[torch.Tensor, KeyValueCache]"]
+"""Scores [vocabulary] of the token after a prompt, and the cache that holds the prompt's rows."""
+
+
+def answer_batch(
+    engine: "NativeEngine",
+    prompts: Sequence[Prompt],
+    generation: GenerationOptions,
+    *,
+    encode: Encode,
+    read: Read,
+    in_common: int,
+    on_progress: OnProgress,
+) -> list[Answer]:
+    """The answers to ``prompts``, all of which begin with the same ``in_common`` rows.
+
+    ``seconds`` of an answer: encoding and reading of its own prompt, and the time until its last
+    token, which all that were still growing shared.
+    """
+    for prompt in prompts:
+        check_fits(prompt, engine.checkpoint, generation.max_new_tokens)
+    if not prompts:
+        return []
+    reset_peak_memory(engine.place)
+    growing = [GrowingAnswer(engine.checkpoint, prompt, generation) for prompt in prompts]
+    texts = [""] * len(prompts)
+    batch: BatchCache | None = None
+    for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
+        with answer.timed("encode"):
+            answer.frames_from_cache = encode(prompt)
+        on_progress(Progress("read", place, len(prompts)))
+        with answer.timed("read"):
+            scores, cache = read(prompt)
+            texts[place] = answer.take(scores)
+            if batch is None:
+                own_rows = max(len(prompt.token_ids) for prompt in prompts) - in_common
+                batch = _empty_batch(
+                    engine, cache, in_common, len(prompts), own_rows + generation.max_new_tokens
+                )
+            batch.take(place, cache)
+            del cache
+    on_progress(Progress("read", len(prompts), len(prompts)))
+    assert batch is not None
+    _grow(engine, batch, growing, texts, on_progress)
+    for answer in growing:
+        answer.peak_memory_bytes = peak_memory_bytes(engine.place)
+    return [answer.finish(text) for answer, text in zip(growing, texts, strict=True)]
+
+
+def _empty_batch(
+    engine: "NativeEngine", cache: "KeyValueCache", in_common: int, sequences: int, capacity: int
+) -> "BatchCache":
+    from smolvideo.network import BatchCache
+
+    with device_failures(engine.device, "reading the prompts"):
+        return BatchCache(cache.fork(in_common), sequences, capacity)
+
+
+def _grow(
+    engine: "NativeEngine",
+    batch: "BatchCache",
+    growing: Sequence[GrowingAnswer],
+    texts: list[str],
+    on_progress: OnProgress,
+) -> None:
+    """Step after step until every answer has ended; ``texts`` grow in their places."""
+    import torch
+
+    network = engine.network
+    inside = list(range(len(growing)))  # the answers whose rows the batch holds, in its order
+    while True:
+        on_progress(Progress("answer", sum(answer.tokens for answer in growing)))
+        unfinished = [place for place in inside if growing[place].stop_reason is None]
+        if not unfinished:
+            return
+        with ExitStack() as clocks:
+            for place in unfinished:
+                clocks.enter_context(growing[place].timed("answer"))
+            with device_failures(engine.device, "answering"), torch.inference_mode():
+                # Moving the rows of all costs about a step: worth it where half have ended.
+                if 2 * len(unfinished) <= len(inside):
+                    batch.keep([inside.index(place) for place in unfinished])
+                    inside = unfinished
+                last = torch.tensor(
+                    [growing[place].last_token_id for place in inside], device=engine.place
+                )
+                vectors = network.model.text_model.embed_tokens(last)
+                scores = network.read_batch(vectors, batch)
+            for row, place in enumerate(inside):
+                if growing[place].stop_reason is None:
+                    texts[place] += growing[place].take(scores[row])
