@@ -1,5 +1,8 @@
 """The decoder (Llama): token vectors in, hidden states out."""
 
+from contextlib import nullcontext
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,6 +11,7 @@ from smolvideo.network.attention import attend, attend_plainly
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.linear import Linear, joined
+from smolvideo.network.threads import threads_worth
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -141,9 +145,19 @@ class Decoder(nn.Module):
         rows = x.shape[1]
         cache.make_room(rows)
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        hidden = self._layers(x, positions, cache)
+        with threads_worth(self._layer_bytes, x.device) if rows == 1 else nullcontext():
+            hidden = self._layers(x, positions, cache)
         cache.length += rows
         return self.norm(hidden[:, -last:])
+
+    @cached_property
+    def _layer_bytes(self) -> int:
+        """What one layer's products read."""
+        return sum(
+            (part.weight if part.packed is None else part.packed).nbytes
+            for part in self.layers[0].modules()
+            if isinstance(part, Linear)
+        )
 
     def _layers(self, x: Tensor, positions: Tensor, seen: Tensor | KeyValueCache) -> Tensor:
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
