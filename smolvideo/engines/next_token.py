@@ -27,9 +27,9 @@ class NextToken:
         """The id after those seen so far, by ``logits`` [vocabulary]."""
         options = self._generation
         if options.is_greedy and options.repetition_penalty == 1:
-            return int(logits.argmax())
+            return _likeliest(logits)
         scores = self._penalised(logits.float().cpu())
-        token_id = int(scores.argmax()) if options.is_greedy else self._drawn(scores)
+        token_id = _likeliest(scores) if options.is_greedy else self._drawn(scores)
         self._see(token_id)
         return token_id
 
@@ -63,3 +63,8 @@ class NextToken:
 
         if token_id not in self._seen:
             self._seen = torch.cat([self._seen, torch.tensor([token_id])])
+
+
+def _likeliest(scores: "torch.Tensor") -> int:
+    """The first of the highest; torch looks for it six times as fast in float32 (on a CPU)."""
+    return int(scores.float().argmax())

@@ -53,11 +53,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
 def _attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One query per head: the heads that share keys are the rows of one product."""
     b, heads, _, width = q.shape
-    grouped = q.reshape(b, k.shape[1], heads // k.shape[1], width)
+    groups, length = k.shape[1], k.shape[2]
     if q.device.type != "cpu":
+        grouped = q.reshape(b, groups, heads // groups, width)
         return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
-    scores = (grouped * width**-0.5) @ k.transpose(2, 3)
-    return (scores.softmax(dim=-1) @ v).view(b, heads, 1, width)
+    # In three dimensions torch multiplies in place what in four it copies first.
+    grouped = (q * width**-0.5).reshape(b * groups, heads // groups, width)
+    scores = torch.bmm(grouped, k.mT.reshape(b * groups, width, length))
+    mixed = torch.bmm(scores.softmax(dim=-1), v.reshape(b * groups, length, width))
+    return mixed.view(b, heads, 1, width)
 
 
 def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:

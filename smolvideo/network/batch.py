@@ -74,24 +74,25 @@ class BatchCache:
         sequences = torch.arange(b, device=q.device)
         self._keys[layer, sequences, :, self._lengths] = k[:, :, 0]
         self._values[layer, sequences, :, self._lengths] = v[:, :, 0]
-        own_keys = self._keys[layer, :, :, : self._longest]
-        own_values = self._values[layer, :, :, : self._longest]
+        # In three dimensions torch multiplies in place what in four it copies first.
+        own_keys = self._keys[layer].flatten(0, 1)[:, : self._longest]
+        own_values = self._values[layer].flatten(0, 1)[:, : self._longest]
         common_keys, common_values = (rows[layer, 0] for rows in self.common.rows)
 
         queries = (q * width**-0.5).view(b, groups, shared, width)
-        own = queries @ own_keys.transpose(2, 3)
+        own = torch.bmm(queries.flatten(0, 1), own_keys.mT).view(b, groups, shared, -1)
         assert self._unseen is not None
         own.masked_fill_(self._unseen[:, None, None], float("-inf"))
         # The sequences are rows of one product over the keys that all of them see.
         together = queries.transpose(0, 1).reshape(groups, b * shared, width)
-        common = torch.bmm(together, common_keys.transpose(1, 2))
+        common = torch.bmm(together, common_keys.mT)
         common = common.view(groups, b, shared, -1).transpose(0, 1)
         weights = torch.cat((common, own), dim=-1).softmax(dim=-1)
         on_common, on_own = weights.split((self.common.length, self._longest), dim=-1)
         on_common = on_common.transpose(0, 1).reshape(groups, b * shared, -1)
         mixed = torch.bmm(on_common, common_values).view(groups, b, shared, width)
-        mixed = mixed.transpose(0, 1) + on_own @ own_values
-        return mixed.reshape(b, heads, 1, width)
+        mixed = mixed.transpose(0, 1).reshape(b * groups, shared, width)
+        return torch.baddbmm(mixed, on_own.flatten(0, 1), own_values).view(b, heads, 1, width)
 
     def _chosen(self, rows: Tensor, sequences: Tensor) -> Tensor:
         layers, _, *rest = rows.shape

@@ -1,5 +1,8 @@
 """The decoder (Llama): token vectors in, hidden states out."""
 
+from contextlib import nullcontext
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +12,7 @@ from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.linear import Linear, joined
+from smolvideo.network.threads import threads_worth
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -145,9 +149,19 @@ class Decoder(nn.Module):
         rows = x.shape[1]
         cache.make_room(rows)
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        hidden = self._layers(x, positions, cache)
+        with threads_worth(self._layer_bytes, x.device) if rows == 1 else nullcontext():
+            hidden = self._layers(x, positions, cache)
         cache.length += rows
         return self.norm(hidden[:, -last:])
+
+    @cached_property
+    def _layer_bytes(self) -> int:
+        """What one layer's products read."""
+        return sum(
+            (part.weight if part.packed is None else part.packed).nbytes
+            for part in self.layers[0].modules()
+            if isinstance(part, Linear)
+        )
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
