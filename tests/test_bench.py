@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import tinymodels
 from click.testing import CliRunner
 
 from smolvideo.bench import BenchOptions, run_bench
+from smolvideo.bench.footage import read_footage, write_footage
 from smolvideo.bench.measuring import Measured
 from smolvideo.bench.report import medians, ratios
 from smolvideo.bench.weights import write_random_weights
@@ -21,8 +23,11 @@ ONE = Measured(
     device="cpu",
     dtype="float32",
     threads=2,
+    frames=50,
     prompt_tokens=100,
     load=1.0,
+    decode=0.5,
+    preprocess=0.5,
     encode=2.0,
     prefill=1.0,
     first_token=3.0,
@@ -73,18 +78,36 @@ def test_ratios_say_how_many_times_faster_the_first_is() -> None:
     assert ratios([ONE]) == pytest.approx({"next_question_sooner": 30.0, "twenty_questions": 1.5})
 
 
-def test_the_last_line_is_one_json_object(tiny: Path) -> None:
+def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3"]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
-    run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    kept = tmp_path / "bench.json"
+    run = CliRunner().invoke(bench, [*arguments, "--output", str(kept)], catch_exceptions=False)
     content = json.loads(run.stdout.splitlines()[-1])
+    assert json.loads(kept.read_text("utf-8")) == content
     assert set(content["engines"]) == {"native", "transformers"}
     assert {"encode", "first_token", "generation", "next_question"} <= set(content["ratios"])
     assert content["peak_memory_bytes"]["native"] > 10_000_000
     native = content["engines"]["native"]
+    assert native["frames"] == 3
+    assert min(native["decode"], native["preprocess"]) > 0
     assert native["first_token"] == pytest.approx(native["encode"] + native["prefill"])
     assert native["twenty_questions"] > native["one_question"] > native["first_token"]
     assert "20 questions" in run.stderr
+
+
+def test_frames_come_from_a_video(tmp_path: Path) -> None:
+    rendered = tmp_path / "rendered.mp4"
+    write_footage(rendered, 3)
+    checkpoint = open_checkpoint("nano")
+    footage = read_footage(rendered, checkpoint, 5)
+    assert footage.batch.images.shape == (5, checkpoint.image_size, checkpoint.image_size, 3)
+    assert footage.batch.metadata.duration_seconds == pytest.approx(3.0, abs=0.11)
+    assert all((one != next_one).mean() > 0.1 for one, next_one in pairwise(footage.batch.images))
+    options = BenchOptions(engines=("native",), video=rendered, frames=2, new_tokens=2, repeats=1)
+    report = run_bench(options)
+    assert report.measured[0].frames == 2
+    assert json.loads(report.as_json())["options"]["video"] == str(rendered)
 
 
 def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None:
@@ -97,6 +120,11 @@ def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None
 def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="measuring `native` failed"):
         run_bench(BenchOptions(model=str(tmp_path), repeats=1))
-    for arguments in (["--random-weights"], ["--engine", "vllm"], ["--engine", "native,native"]):
+    for arguments in (
+        ["--random-weights"],
+        ["--engine", "vllm"],
+        ["--engine", "native,native"],
+        ["--overwrite"],
+    ):
         with pytest.raises(UsageError):
             CliRunner().invoke(bench, arguments, catch_exceptions=False)

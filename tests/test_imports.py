@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from conftest import ROOT
 from terminals import environment
 
 HEAVY = (
@@ -24,6 +25,7 @@ HEAVY = (
     "yt_dlp",
 )
 LIMIT_SECONDS = 0.25
+SAMPLE = ROOT / "samples" / "triangle_down.mp4"
 
 _LIST_MODULES = """
 import sys
@@ -53,6 +55,14 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     loaded = modules_after(*words)
     assert "click" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_an_answer_imports_neither_transformers_nor_torchs_compiler() -> None:
+    question = ("ask", "--quiet", "--max-new-tokens", "1", str(SAMPLE), "What is this?")
+    loaded = modules_after(*question)
+    assert "torch" in loaded
+    # sympy comes with the compiler: a second that a short answer would wait for.
+    assert loaded.isdisjoint({"transformers", "sympy"})
 
 
 @pytest.mark.parametrize("command", ["ask", "frames", "models", "train"])

@@ -8,21 +8,27 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from smolvideo.bench.footage import read_footage
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
-from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.prompt import Message, Prompt, PromptOptions, frame_fitter, pack_prompt
+from smolvideo.prompt import Message, Prompt, pack_prompt
 
 QUESTIONS = 20
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine."""
+    """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
+
+    ``frames`` are taken from ``video``, fewer where it has fewer.
+    """
 
     engine: str
     checkpoint: str
+    video: str
     frames: int
     new_tokens: int
     device: str
@@ -33,6 +39,7 @@ class Task:
 class Measured:
     """Seconds of each stage, and the process's largest memory.
 
+    ``decode`` reads the frames from the video, ``preprocess`` fits them to the model's square.
     ``next_question`` is the time to the first token of another question on the same frames; an
     engine that keeps nothing starts over for it, so it is the first question's ``first_token``
     there. ``twenty_questions`` is the time of twenty answers, None where it was not taken.
@@ -42,8 +49,11 @@ class Measured:
     device: str
     dtype: str
     threads: int
+    frames: int
     prompt_tokens: int
     load: float
+    decode: float
+    preprocess: float
     encode: float
     prefill: float
     first_token: float
@@ -62,15 +72,18 @@ def measure(task: Task) -> Measured:
 
     # Random weights may end an answer at any token: here only its length does.
     engine.checkpoint = replace(checkpoint, eos_token_ids=())  # type: ignore[misc]
-    questions = _questions(checkpoint, task.frames)
     generation = GenerationOptions(max_new_tokens=task.new_tokens)
     warm = GenerationOptions(max_new_tokens=2)
-    engine.stream(next(_questions(checkpoint, min(task.frames, 2))), warm).result()
+    video = Path(task.video)
+    few = read_footage(video, checkpoint, min(task.frames, 2))
+    engine.stream(next(_questions(checkpoint, few.batch)), warm).result()
 
+    footage = read_footage(video, checkpoint, task.frames)
+    questions = _questions(checkpoint, footage.batch)
     first = next(questions)
     session = None
     if isinstance(engine, NativeEngine):
-        session = engine.start(next(_questions(checkpoint, 0)))
+        session = engine.start(pack_prompt([Message("user", ("Ready?",))], checkpoint))
     started = time.perf_counter()
     answer = (session or engine).stream(first, generation).result()
     one_question = time.perf_counter() - started
@@ -91,8 +104,11 @@ def measure(task: Task) -> Measured:
         device=engine.device,
         dtype=engine.dtype,
         threads=torch.get_num_threads(),
+        frames=len(footage.batch),
         prompt_tokens=len(first.token_ids),
         load=engine.load_seconds,
+        decode=footage.decode,
+        preprocess=footage.preprocess,
         encode=seconds["encode"],
         prefill=seconds["read"],
         first_token=first_token,
@@ -104,20 +120,12 @@ def measure(task: Task) -> Measured:
     )
 
 
-def _questions(checkpoint: Checkpoint, frames: int) -> Iterator[Prompt]:
-    """One prompt after another on the same random frames, as ``ask`` would pack them."""
-    import numpy as np
-
-    geometry, _ = frame_fitter(checkpoint, PromptOptions())
-    size = checkpoint.image_size
-    images = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
-    seconds = tuple(float(second) for second in range(frames))
-    batch = FrameBatch(images, seconds, VideoMetadata(size, size, float(frames)), geometry)
+def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:
+    """One prompt after another on the same frames, as ``ask`` would pack them."""
     packed = None
     for number in range(QUESTIONS):
         question = f"What happens in part {number} of this video, and why?"
-        content = (batch, question) if frames else (question,)
-        prompt = pack_prompt([Message("user", content)], checkpoint)
+        prompt = pack_prompt([Message("user", (frames, question))], checkpoint)
         packed = packed or prompt
         # The same array each time, as for a person who goes on asking.
         yield replace(prompt, images=packed.images)

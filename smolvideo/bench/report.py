@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from smolvideo.bench.footage import write_footage
 from smolvideo.bench.measuring import Measured, Task
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
@@ -25,6 +26,8 @@ OnMeasured = Callable[[str, int, int], None]
 class BenchOptions:
     """``config`` is a folder with a configuration, taken with random weights in place of ``model``.
 
+    ``video`` is a file to take the frames from; without one a video of one second per frame is
+    rendered.
     ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
     them alike; medians are told.
     """
@@ -32,6 +35,7 @@ class BenchOptions:
     engines: tuple[str, ...] = ("native", "transformers")
     model: str = "nano"
     config: Path | None = None
+    video: Path | None = None
     frames: int = 50
     new_tokens: int = 32
     repeats: int = 3
@@ -54,7 +58,10 @@ class BenchReport:
 
     def as_json(self) -> str:
         """One line."""
-        options = {**asdict(self.options), "config": str(self.options.config or "") or None}
+        options = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self.options).items()
+        }
         content = {
             "options": options,
             "engines": {one.engine: asdict(one) for one in self.measured},
@@ -74,6 +81,10 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
         checkpoint = options.model
         if options.config is not None:
             checkpoint = str(write_random_weights(options.config, Path(folder) / "random"))
+        video = options.video
+        if video is None:
+            video = Path(folder) / "video.mp4"
+            write_footage(video, options.frames)
         runs: dict[str, list[Measured]] = {engine: [] for engine in options.engines}
         for number in range(options.repeats):
             for engine in options.engines:
@@ -81,6 +92,7 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
                 task = Task(
                     engine,
                     checkpoint,
+                    str(video),
                     options.frames,
                     options.new_tokens,
                     options.device,
@@ -147,8 +159,26 @@ def _machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
-        "versions": {name: _version(name) for name in ("smolvideo", "torch", "transformers")},
+        "versions": {name: _version(name) for name in ("smolvideo", "torch", "transformers", "av")},
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code stands in; None where it was installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git here
+        return None
+    return told.stdout.strip()
 
 
 def _processor() -> str:

@@ -6,8 +6,10 @@ import click
 
 from smolvideo.bench import BenchOptions, BenchReport, run_bench
 from smolvideo.cli.main import debug_option
+from smolvideo.cli.outputs import check_new_file
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.errors import UsageError
+from smolvideo.records import write_output
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.quantities import format_bytes
 
@@ -46,6 +48,14 @@ _DEFAULTS = BenchOptions()
     help="Frames of the video.",
 )
 @click.option(
+    "--video",
+    cls=SectionOption,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    show_default="one that is rendered",
+    help="Where to take the frames from.",
+)
+@click.option(
     "--max-new-tokens",
     "new_tokens",
     cls=SectionOption,
@@ -60,6 +70,18 @@ _DEFAULTS = BenchOptions()
     default=_DEFAULTS.repeats,
     help="Measurements of each engine, in turns.",
 )
+@click.option(
+    "--output",
+    "-o",
+    cls=SectionOption,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    show_default="none",
+    help="Keep the JSON in FILE, too.",
+)
+@click.option(
+    "--overwrite", is_flag=True, cls=SectionOption, help="Replace an --output that exists."
+)
 @click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
 @debug_option
 def bench(
@@ -70,8 +92,11 @@ def bench(
     device: str,
     dtype: str,
     frames: int,
+    video: Path | None,
     new_tokens: int,
     repeats: int,
+    output: Path | None,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Measure speed and memory of engines, stage by stage.
@@ -84,10 +109,15 @@ def bench(
             "`--random-weights` and `--config DIR` go together",
             hint="smolvideo bench --random-weights --config DIR",
         )
+    if output is not None:
+        check_new_file(output, overwrite=overwrite)
+    elif overwrite:
+        raise UsageError("`--overwrite` has no effect without `--output`")
     options = BenchOptions(
         engines=_engines(engines),
         model=model,
         config=config,
+        video=video,
         frames=frames,
         new_tokens=new_tokens,
         repeats=repeats,
@@ -103,6 +133,8 @@ def bench(
     report = run_bench(options, tell)
     if not quiet:
         _show(screen, report)
+    if output is not None:
+        write_output(output, report.as_json() + "\n", overwrite=overwrite)
     click.echo(report.as_json())
 
 
@@ -128,6 +160,8 @@ def _show(screen: Screen, report: BenchReport) -> None:
         table.add_column(one.engine, justify="right")
     rows = {
         "load, s": "load",
+        "decode, s": "decode",
+        "preprocess, s": "preprocess",
         "encode, s": "encode",
         "prefill, s": "prefill",
         "first token, s": "first_token",

@@ -11,8 +11,12 @@ from smolvideo.network.attention import attend_plainly
 from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
+from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
 from smolvideo.network.threads import threads_worth
+
+_ROWS_AT_ONCE = 2048
+"""Rows that go through the layers together on a CPU: enough for full speed, and they stay near."""
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -131,7 +135,7 @@ class Decoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             TextLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
@@ -144,15 +148,21 @@ class Decoder(nn.Module):
     def read(self, x: Tensor, cache: KeyValueCache, *, last: int = 1) -> Tensor:
         """Hidden states ``[1, last, D]`` of the last rows of ``x`` ``[1, L, D]``.
 
-        The rows follow those of ``cache`` and are appended to it.
+        The rows follow those of ``cache`` and are appended to it, some at a time on a CPU, so that
+        memory does not grow with a prompt's length.
         """
+        cache.make_room(x.shape[1])
+        parts = x.split(_ROWS_AT_ONCE, dim=1) if x.device.type == "cpu" else (x,)
+        hidden = [self._append(part, cache)[:, -last:] for part in parts]
+        return self.norm(torch.cat(hidden, dim=1)[:, -last:])
+
+    def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
-        cache.make_room(rows)
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
         with threads_worth(self._layer_bytes, x.device) if rows == 1 else nullcontext():
             hidden = self._layers(x, positions, cache)
         cache.length += rows
-        return self.norm(hidden[:, -last:])
+        return hidden
 
     @cached_property
     def _layer_bytes(self) -> int:

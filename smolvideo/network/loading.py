@@ -2,10 +2,12 @@
 
 The network is built without memory first. Each tensor is read into memory of its own, converted,
 and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
-network of 4.5 GB through a little more than 4.5 GB. Reading beats mapping here: pages of a mapped
-file stay with the process after their tensor was converted.
+network of 4.5 GB through a little more than 4.5 GB; and what a layer multiplies with is laid out
+for it as soon as it is there. Reading beats mapping here: pages of a mapped file stay with the
+process after their tensor was converted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +25,7 @@ from smolvideo.models.weights import (
     read_header,
 )
 from smolvideo.network.config import NetworkConfig
-from smolvideo.network.model import SmolVLM
+from smolvideo.network.model import SmolVLM, prepare_for_inference
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The names that safetensors has for the dtypes that checkpoints of this family come in."""
@@ -41,14 +43,24 @@ def load_network(
         network = SmolVLM(config)
     headers = {file: read_header(file) for file in weights.files}
     _check_complete(folder, network, headers.values())
-    places = dict(network.named_modules())
+    missing = Counter(_owner(name) for name in expected_shapes(network))
     for name, tensor in _read(headers, skip=_skipped(config)):
         module, _, parameter = name.rpartition(".")
         value = tensor.to(device=device, dtype=dtype)
-        setattr(places[module], parameter, nn.Parameter(value, requires_grad=False))
+        place = network.get_submodule(module)
+        setattr(place, parameter, nn.Parameter(value, requires_grad=False))
+        missing[_owner(name)] -= 1
+        if _owner(name) and not missing[_owner(name)]:
+            # Now, not at the end: the memory of what was packed serves the next to be read.
+            prepare_for_inference(network.get_submodule(_owner(name)))
     network.tie()
-    network.eval().prepare_for_inference()
-    return network
+    prepare_for_inference(network)
+    return network.eval()
+
+
+def _owner(name: str) -> str:
+    """The module that multiplies with a tensor: of ``x.mlp.up_proj.weight``, ``x.mlp``."""
+    return name.rpartition(".")[0].rpartition(".")[0]
 
 
 def expected_shapes(network: SmolVLM) -> dict[str, list[int]]:

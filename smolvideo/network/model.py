@@ -60,14 +60,14 @@ class SmolVLM(nn.Module):
         logits: Tensor = self.lm_head(hidden)
         return logits
 
-    def prepare_for_inference(self) -> None:
-        """Join and pack what the layers multiply with; there is no way back to training.
 
-        One layer after the other, so that memory holds at most one layer twice.
-        """
-        for layer in self.modules():
-            if isinstance(layer, VisionAttention | TextAttention | TextMLP):
-                layer.join()
-            for part in layer.children():
-                if isinstance(part, Linear):
-                    part.pack()
+def prepare_for_inference(part: nn.Module) -> None:
+    """Join and pack what ``part`` itself multiplies with; there is no way back to training.
+
+    Its children's parts are theirs: memory never holds more than one part twice.
+    """
+    if isinstance(part, VisionAttention | TextAttention | TextMLP):
+        part.join()
+    for child in part.children():
+        if isinstance(child, Linear):
+            child.pack()

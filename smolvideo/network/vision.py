@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from smolvideo.network.attention import attend, attend_plainly
 from smolvideo.network.config import VisionConfig
+from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
 
 
@@ -16,7 +17,7 @@ class PatchEmbeddings(nn.Module):
         super().__init__()
         size = config.patch_size
         self.patch_embedding = nn.Conv2d(3, config.hidden_size, kernel_size=size, stride=size)
-        self.position_embedding = nn.Embedding(config.patches_per_side**2, config.hidden_size)
+        self.position_embedding = Embedding(config.patches_per_side**2, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``[N, 3, S, S]`` → ``[N, P, D]`` with P patches in reading order.
