@@ -17,32 +17,48 @@ _DEFAULTS = BenchOptions()
 
 
 @click.command(cls=SectionCommand)
-@click.option("-m", "--model", cls=SectionOption, default=_DEFAULTS.model, help="As for `ask`.")
+@click.option(
+    "-m",
+    "--model",
+    cls=SectionOption,
+    section="Model",
+    default=_DEFAULTS.model,
+    help="As for `ask`.",
+)
 @click.option(
     "--random-weights",
     is_flag=True,
     cls=SectionOption,
+    section="Model",
     help="No checkpoint: random weights of the shapes in --config.",
 )
 @click.option(
     "--config",
     cls=SectionOption,
+    section="Model",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
+    show_default="none",
     help="Folder with a config.json and the tokenizer's files.",
 )
 @click.option(
     "--engine",
     "engines",
     cls=SectionOption,
+    section="Model",
     default=",".join(_DEFAULTS.engines),
     help="Engines, by commas; the first is compared with the second.",
 )
-@click.option("--device", cls=SectionOption, default=_DEFAULTS.device, help="As for `ask`.")
-@click.option("--dtype", cls=SectionOption, default=_DEFAULTS.dtype, help="As for `ask`.")
+@click.option(
+    "--device", cls=SectionOption, section="Model", default=_DEFAULTS.device, help="As for `ask`."
+)
+@click.option(
+    "--dtype", cls=SectionOption, section="Model", default=_DEFAULTS.dtype, help="As for `ask`."
+)
 @click.option(
     "--frames",
     cls=SectionOption,
+    section="Measurement",
     type=click.IntRange(min=1),
     default=_DEFAULTS.frames,
     help="Frames of the video.",
@@ -50,6 +66,7 @@ _DEFAULTS = BenchOptions()
 @click.option(
     "--video",
     cls=SectionOption,
+    section="Measurement",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     show_default="one that is rendered",
@@ -59,6 +76,7 @@ _DEFAULTS = BenchOptions()
     "--max-new-tokens",
     "new_tokens",
     cls=SectionOption,
+    section="Measurement",
     type=click.IntRange(min=2),
     default=_DEFAULTS.new_tokens,
     help="Tokens of each answer.",
@@ -66,6 +84,7 @@ _DEFAULTS = BenchOptions()
 @click.option(
     "--repeats",
     cls=SectionOption,
+    section="Measurement",
     type=click.IntRange(min=1),
     default=_DEFAULTS.repeats,
     help="Measurements of each engine, in turns.",
@@ -74,15 +93,22 @@ _DEFAULTS = BenchOptions()
     "--output",
     "-o",
     cls=SectionOption,
+    section="Output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     show_default="none",
     help="Keep the JSON in FILE, too.",
 )
 @click.option(
-    "--overwrite", is_flag=True, cls=SectionOption, help="Replace an --output that exists."
+    "--overwrite",
+    is_flag=True,
+    cls=SectionOption,
+    section="Output",
+    help="Replace an --output that exists.",
 )
-@click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
+@click.option(
+    "--quiet", is_flag=True, cls=SectionOption, section="Output", help="Nothing on stderr."
+)
 @debug_option
 def bench(
     model: str,

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import torch
 
-_BYTES_PER_THREAD = 12 << 20
-"""Weights of a layer that keep a thread busy for long enough: about 0.4 ms at 30 GB/s, for some six
-products. Two threads were slower than one on 7 MB per layer (256M) and faster on 20 MB (500M)."""
+_BYTES_PER_THREAD = 32 << 20
+"""Weights of a layer that keep a thread busy for long: about a millisecond at 30 GB/s. Two threads
+were slower than one on 7 and on 19 MB per layer (256M, 500M) and as fast on 128 MB (2.2B), measured
+on two busy virtual cores."""
 
 
 @contextmanager
