@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smolvideo.readers import open_video
     from smolvideo.sampling import FrameSampling, sample_frames, sample_times
     from smolvideo.source import resolve_source
+    from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
 
 _HOME_OF = {
     "Answer": "smolvideo.answer",
@@ -30,6 +31,8 @@ _HOME_OF = {
     "FrameSampling": "smolvideo.sampling",
     "GenerationOptions": "smolvideo.engines",
     "SmolVideoError": "smolvideo.errors",
+    "SummaryOptions": "smolvideo.summaries",
+    "SummaryRecord": "smolvideo.summaries",
     "Usage": "smolvideo.answer",
     "VideoMetadata": "smolvideo.frames",
     "ask": "smolvideo.pipeline",
@@ -39,6 +42,7 @@ _HOME_OF = {
     "resolve_source": "smolvideo.source",
     "sample_frames": "smolvideo.sampling",
     "sample_times": "smolvideo.sampling",
+    "summarise": "smolvideo.summaries",
 }
 
 __all__ = [
@@ -48,6 +52,8 @@ __all__ = [
     "FrameSampling",
     "GenerationOptions",
     "SmolVideoError",
+    "SummaryOptions",
+    "SummaryRecord",
     "Usage",
     "VideoMetadata",
     "__version__",
@@ -58,6 +64,7 @@ __all__ = [
     "resolve_source",
     "sample_frames",
     "sample_times",
+    "summarise",
 ]
 
 

@@ -120,13 +120,13 @@ class AnswerRecord:
             raise ValueError(f"an incomplete record: {error}") from error
 
 
-def json_line(content: Mapping[str, Any]) -> str:
-    """``content`` as one line of JSON.
+def json_line(content: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """``content`` as one line of JSON, or, with ``indent``, as several.
 
     Line separators of Unicode, at which some readers cut lines, and half characters of file names
     are written as ``\\u…``.
     """
-    line = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    line = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
     return _NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
