@@ -139,12 +139,13 @@ class Batch:
         number, item = numbered
         return self.looker.pieces(
             item,
-            known_hash=self._known_hash,
+            known_hash=self.known_hash,
             is_needed=lambda found: self._is_needed(number, item, found),
             on_progress=self.on_progress,
         )
 
-    def _known_hash(self, path: str, stamp: tuple[int, ...]) -> str | None:
+    def known_hash(self, path: str, stamp: tuple[int, ...]) -> str | None:
+        """The hash in the journal of a file that has not changed since."""
         entry = self.journal.entry(path)
         return entry.sha256 if entry is not None and entry.stamp == stamp else None
 
@@ -223,7 +224,7 @@ class Batch:
         return made_record(facts, opened, composed, self._engine(), notices), "made"
 
     def _look_again(self, item: WorkItem) -> tuple[Piece, Iterator[Piece]]:
-        stream = self.looker.pieces(item, known_hash=self._known_hash, is_needed=lambda _: True)
+        stream = self.looker.pieces(item, known_hash=self.known_hash, is_needed=lambda _: True)
         next(stream)
         return next(stream), stream
 

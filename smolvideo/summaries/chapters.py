@@ -7,6 +7,7 @@ chapters the most alike neighbours are joined until there are few enough.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,21 @@ class Stretch:
         return self.notes[-1].end_seconds
 
     def texts(self) -> list[tuple[float, str]]:
-        """Its different notes with the times at which each first stands."""
-        seen: dict[str, tuple[float, str]] = {}
+        """What it tells, with the times at which each thing is first told.
+
+        Of neighbouring notes that tell the same in other words the most frequent speaks for all.
+        """
+        groups: list[list[Note]] = []
         for note in self.notes:
-            seen.setdefault(_bare(note.text), (note.start_seconds, note.text))
-        return list(seen.values())
+            if groups and _tells_the_same(groups[-1][-1], note):
+                groups[-1].append(note)
+            else:
+                groups.append([note])
+        told: dict[str, tuple[float, str]] = {}
+        for group in groups:
+            text = _most_frequent([note.text for note in group])
+            told.setdefault(_bare(text), (group[0].start_seconds, text))
+        return list(told.values())
 
 
 def most_chapters(windows: int) -> int:
@@ -91,6 +102,12 @@ def _nearness(one: Stretch, other: Stretch) -> tuple[bool, float, float]:
         likeness(*texts),
         -(other.end_seconds - one.start_seconds),
     )
+
+
+def _most_frequent(texts: Sequence[str]) -> str:
+    """The text that comes most often; of several, the longest of them."""
+    counts = Counter(map(_bare, texts))
+    return max(texts, key=lambda text: (counts[_bare(text)], len(text)))
 
 
 def _bare(text: str) -> str:

@@ -88,6 +88,11 @@ class Journal:
             file.seek(place)
             return SummaryRecord.from_json(file.readline())
 
+    def records(self) -> Iterator[SummaryRecord]:
+        """The last record of every video."""
+        for path in list(self._by_path):
+            yield self.record(path)
+
     def same_content(self, sha256: str, settings_key: str) -> SummaryRecord | None:
         """A summary of the same content with the same settings, whatever the file was called."""
         path = self._by_content.get((sha256, settings_key))

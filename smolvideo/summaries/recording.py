@@ -15,6 +15,8 @@ from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
+OUT_OF_NANOS_WORLD = "nano knows drawn scenes only: what it says of this video means little"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -36,6 +38,8 @@ def made_record(
     facts: Facts, opened: Opened, composed: Composed, engine: Engine, notices: tuple[str, ...]
 ) -> SummaryRecord:
     """The record of a summary made now."""
+    if facts.checkpoint.is_nano and not opened.metadata.is_drawn:
+        notices = (OUT_OF_NANOS_WORLD, *notices)
     return _record(
         facts,
         text=composed.text,
