@@ -99,7 +99,9 @@ class BatchProgress:
         self._last = [*self._last, done][-_LAST_SHOWN:]
         if done.outcome == "failed" and not self._screen.quiet:
             record = done.record
-            line = Text.assemble(("failed: ", "red"), visible(f"{done.item.name}: {record.error}"))
+            error = str(record.error)
+            named = error if done.item.name in error else f"{done.item.name}: {error}"
+            line = Text.assemble(("failed: ", "red"), visible(named))
             if record.hint:
                 line.append(f" ({visible(record.hint)})", "dim")
             self._screen.err.print(line, soft_wrap=True)

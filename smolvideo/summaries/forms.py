@@ -76,12 +76,10 @@ def as_site_chapters(record: SummaryRecord) -> str:
     """
     kept: list[Chapter] = []
     for chapter in record.chapters:
-        if kept and chapter.start_seconds - kept[-1].start_seconds < SHORTEST_SITE_CHAPTER:
-            continue
-        kept.append(chapter)
-    end = record.chapters[-1].end_seconds if record.chapters else 0.0
-    while len(kept) > 1 and end - kept[-1].start_seconds < SHORTEST_SITE_CHAPTER:
-        kept.pop()
+        own = chapter.end_seconds - chapter.start_seconds
+        after = chapter.start_seconds - kept[-1].start_seconds if kept else SHORTEST_SITE_CHAPTER
+        if not kept or min(own, after) >= SHORTEST_SITE_CHAPTER:
+            kept.append(chapter)
     if kept:
         kept[0] = replace(kept[0], start_seconds=0.0)
     titles = ((chapter.start_seconds, _line(chapter.title)) for chapter in kept)

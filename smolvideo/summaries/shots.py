@@ -21,6 +21,7 @@ _SAMPLED_SIDE = 64
 LEAST_DIFFERENCE = 8.0
 LEAST_RATIO = 3.0
 """Set on the shared clips and the drawn world: fades and pans stay below, cuts above."""
+_FEW = 2
 _MOMENTS = 17
 
 
@@ -39,19 +40,19 @@ def difference(one: Thumbnail, other: Thumbnail) -> float:
     return float(np.abs(one - other).mean())
 
 
-def strongest_change(differences: Sequence[float], first: int, last: int) -> int | None:
-    """The place from ``first`` up to ``last`` (not included) of the strongest shot change, or None.
+def best_change(differences: Sequence[float], first: int, last: int) -> int | None:
+    """The place from ``first`` up to ``last`` (not included) of the shot change to cut at, or None.
 
     ``differences[i]`` is that of frame i to the frame before it. The median of all of them is what
-    is usual here.
+    is usual here. Where there are few changes the first one is it: each begins a new scene. Where
+    there are many, in a film of quick cuts, the strongest.
     """
-    if first >= last:
-        return None
-    place = max(range(first, last), key=lambda at: differences[at])
-    usual = float(np.median(differences)) if differences else 0.0
-    if differences[place] < max(LEAST_DIFFERENCE, LEAST_RATIO * usual):
-        return None
-    return place
+    usual = float(np.median(differences)) if len(differences) else 0.0
+    least = max(LEAST_DIFFERENCE, LEAST_RATIO * usual)
+    changes = [place for place in range(first, last) if differences[place] >= least]
+    if len(changes) <= _FEW:
+        return changes[0] if changes else None
+    return max(changes, key=lambda place: differences[place])
 
 
 def exact_change(

@@ -17,9 +17,9 @@ from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
 from smolvideo.summaries.shots import (
     Thumbnail,
+    best_change,
     difference,
     exact_change,
-    strongest_change,
     thumbnail,
 )
 
@@ -145,7 +145,7 @@ class _Cutter:
         shortest, longest = SHORTEST * self._length, LONGEST * self._length
         first = bisect_left(times, self.start + shortest)
         last = bisect_right(times, min(self.start + longest, end_of_video - shortest))
-        place = strongest_change(self.pending.differences, max(first, 1), last)
+        place = best_change(self.pending.differences, max(first, 1), last)
         if place is not None:
             end = exact_change(self._look_closely, times[place - 1], times[place])
             return self._window(place, end, at_change=True)
