@@ -165,7 +165,7 @@ def _read_request(ctx: click.Context) -> _Request:
         given=sources,
         options=options,
         outputs=outputs,
-        run=RunOptions(selection, read_download(ctx, sources), given["retry"]),
+        run=RunOptions(selection, read_download(ctx, sources), given["retry"], given["dry_run"]),
         stdout_format=stdout_format,
         ray=given["ray"],
         **{name: given[name] for name in names},

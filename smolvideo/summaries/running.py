@@ -64,11 +64,12 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does with its list."""
+    """What a run does with its list; a ``dry`` one makes no file, not even that of its records."""
 
     selection: Selection = field(default_factory=Selection)
     download: DownloadOptions = field(default_factory=DownloadOptions)
     retry: bool = False
+    dry: bool = False
 
 
 @contextmanager
@@ -83,7 +84,10 @@ def open_batch(
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Batch]:
     """A batch with its records open and held; one line for each video is left when it closes."""
-    with Journal(outputs.records_path(given)) as journal:
+    records = outputs.records_path(given)
+    if run.dry and records is not None and not records.exists():
+        records = None
+    with Journal(records) as journal:
         formats = outputs.formats if outputs.has_place else ()
         folder = None if outputs.beside else outputs.folder
         publisher = Publisher(journal, folder, formats, overwrite=outputs.overwrite)
@@ -97,7 +101,8 @@ def open_batch(
             retry=run.retry,
             on_progress=on_progress,
         )
-        journal.drop_superseded()
+        if not run.dry:
+            journal.drop_superseded()
 
 
 def summarise(
