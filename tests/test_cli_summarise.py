@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,7 @@ def test_one_format_on_stdout(wanted: str) -> None:
         (("--seed", "1", "x.mp4"), "no effect"),
         (("--quiet", "--verbose", "x.mp4"), "contradict"),
         (("--prompt", " ", "x.mp4"), "no text"),
+        (("--ray-workers", "2", "x.mp4"), "no effect without `--ray`"),
     ],
 )
 def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: str) -> None:
@@ -136,6 +138,14 @@ def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: st
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+@pytest.mark.parametrize("words", [("--ray", "x"), ("x", "--ray"), ("--ray", "auto", "x")])
+def test_without_ray_a_cluster_is_an_error_that_says_how(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "pip install 'smolvideo[ray]'" in done.stderr
 
 
 def test_a_dry_run_makes_nothing(folder: Path, tmp_path: Path) -> None:

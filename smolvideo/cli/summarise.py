@@ -48,6 +48,7 @@ from smolvideo.summaries import (
     open_batch,
     watch,
 )
+from smolvideo.summaries.cluster import Cluster, EngineSpec, check_installed, run_on_cluster
 from smolvideo.summaries.forms import TEXT_FORMS, as_text
 from smolvideo.summaries.planning import plan_items, seconds_per_frame
 from smolvideo.summaries.recording import OUT_OF_NANOS_WORLD
@@ -135,6 +136,7 @@ class _Request:
     dry_run: bool
     fail_fast: bool
     ray: str | None
+    ray_workers: int | None
 
 
 def _read_request(ctx: click.Context) -> _Request:
@@ -168,6 +170,7 @@ def _read_request(ctx: click.Context) -> _Request:
         run=RunOptions(selection, read_download(ctx, sources), given["retry"], given["dry_run"]),
         stdout_format=stdout_format,
         ray=given["ray"],
+        ray_workers=given["ray_workers"],
         **{name: given[name] for name in names},
     )
 
@@ -181,6 +184,10 @@ def _check_combinations(ctx: click.Context) -> None:
         if given["watch"] and given[other] not in (None, False):
             flag = "--" + other.replace("_", "-")
             raise UsageError(f"`--watch` and `{flag}` contradict each other")
+    if given["ray_workers"] is not None and given["ray"] is None:
+        raise UsageError("`--ray-workers` has no effect without `--ray`")
+    if given["ray"] is not None:
+        check_installed()
     places = [given["out"], given["beside"] or None]
     if given["overwrite"] and not any(places):
         raise UsageError("`--overwrite` has no effect without `--out` or `--beside`")
@@ -246,7 +253,7 @@ def _run(
     first_failure: Done | None = None
     try:
         with progress:
-            for done in batch.run(_watched(request) if items is None else items):
+            for done in _dones(request, batch, items):
                 if done.outcome == "failed":
                     first_failure = first_failure or done
                 if not (alone and done.outcome == "failed"):
@@ -267,6 +274,22 @@ def _run(
     if alone:
         raise _error_of(first_failure)
     return EXIT_SOME_FAILED
+
+
+def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Iterator[Done]:
+    if items is None:
+        return batch.run(_watched(request))
+    if request.ray is None:
+        return batch.run(items)
+    spec = EngineSpec(
+        request.model,
+        request.revision,
+        request.run.download.offline,
+        request.engine,
+        request.device,
+        request.dtype,
+    )
+    return run_on_cluster(batch, items, spec, Cluster(request.ray, request.ray_workers))
 
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:

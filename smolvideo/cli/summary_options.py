@@ -241,6 +241,13 @@ _RUN = (
         help="Run on a Ray cluster: auto, ray://HOST:PORT, HOST:PORT; without an address, on "
         "workers of this machine.",
     ),
+    option(
+        "--ray-workers",
+        type=WholeNumber(min=1),
+        metavar="N",
+        show_default="one for each GPU, or for four cores",
+        help="Engines on the cluster.",
+    ),
 )
 
 

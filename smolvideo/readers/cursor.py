@@ -44,7 +44,7 @@ class FrameCursor:
         """Let everything go now: a decoder's threads and frames live as long as its objects do."""
         self._decoded.close()
         self.container.close()
-        self._decoded = (nothing for nothing in ())
+        self._decoded = self._decode(iter(()), None)
         self.container = self.stream = self._current = self._upcoming = None
 
     # ------------------------------------------------------------------ where we stand

@@ -9,24 +9,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from smolvideo.engines import Engine
 from smolvideo.errors import SmolVideoError
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import Prepared
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions
 from smolvideo.summaries.ahead import Ahead, Pieces
-from smolvideo.summaries.asking import run_asking
-from smolvideo.summaries.composing import Asking, Composed, Composer
 from smolvideo.summaries.journal import Journal
-from smolvideo.summaries.looking import Found, Looker, Opened, Piece, frames_of_window
+from smolvideo.summaries.looking import Found, Looker, Piece, frames_of_window
 from smolvideo.summaries.options import SummaryOptions, key_of
 from smolvideo.summaries.publishing import Publisher
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import Facts, failed_record, made_record, same_record
-from smolvideo.summaries.windows import Window
+from smolvideo.summaries.recording import Facts, failed_record, same_record
+from smolvideo.summaries.summarising import summarise_pieces
 from smolvideo.summaries.worklist import WorkItem
 
 Outcome = Literal["made", "same", "kept", "failed"]
@@ -109,7 +107,6 @@ class Batch:
             self.download,
             frames_of_window(self.checkpoint, self.options),
         )
-        self._composer = Composer(self.checkpoint, self.options)
         self._loaded: Engine | None = None
         self._claimed: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -127,8 +124,7 @@ class Batch:
                     done = self._deal_with(item, pieces)
                 except _EngineMissing as missing:
                     raise missing.why from None
-                self.tally.counts[done.outcome] += 1
-                self.tally.video_seconds += done.record.duration_seconds or 0.0
+                self.count(done)
                 self.tally.waited_seconds = ahead.waited_seconds
                 self.tally.decoded_seconds = ahead.busy_seconds
                 yield done
@@ -174,23 +170,46 @@ class Batch:
     # ------------------------------------------------------------ in the thread of the model
 
     def _deal_with(self, item: WorkItem, pieces: Pieces[Piece]) -> Done:
-        facts = Facts(item, self.options, self._settings, self.settings_key, self.checkpoint)
         stream = iter(pieces)
-        try:
+
+        def find() -> Found:
             found = next(stream)
             assert isinstance(found, Found)
+            return found
+
+        return self.settle(item, find, lambda facts, found: self._answered(facts, found, stream))
+
+    def settle(
+        self,
+        item: WorkItem,
+        find: Callable[[], Found],
+        answer: Callable[[Facts, Found], tuple[SummaryRecord, Outcome]],
+    ) -> Done:
+        """Bring one item to its end: its record on disk, its outputs after it.
+
+        ``find`` says what the item is, ``answer`` makes its record if that is needed; the errors
+        that both may raise become its record.
+        """
+        facts = Facts(item, self.options, self._settings, self.settings_key, self.checkpoint)
+        try:
+            found = find()
             facts = facts.of(found)
             if self.is_done(item, found):
                 return self._keep(item)
-            record, outcome = self._answered(facts, found, stream)
+            record, outcome = answer(facts, found)
         except SmolVideoError as error:
             record, outcome = failed_record(facts, error), "failed"
-            if self._same_failure(item, record):
-                return self._keep(item)
+        if record.error is not None and self._same_failure(item, record):
+            return self._keep(item)
         record = replace(record, output=self.publisher.outputs_of(item, record))
         self.journal.write(record)
         self.publisher.publish(record, is_new=True)
         return Done(item, record, outcome, is_new=True)
+
+    def count(self, done: Done) -> None:
+        """Add one item to the tally."""
+        self.tally.counts[done.outcome] += 1
+        self.tally.video_seconds += done.record.duration_seconds or 0.0
 
     def _keep(self, item: WorkItem) -> Done:
         record = self.journal.record(item.path)
@@ -216,30 +235,24 @@ class Batch:
                 return same_record(facts, twin), "same"
         opened = next(stream, None)
         if opened is None:  # its earlier twin failed, with an error that is this one's, too
-            opened, stream = self._look_again(facts.item)
-        assert isinstance(opened, Opened)
-        started = time.perf_counter()
-        composed, notices = self._composed(opened, stream)
-        self.tally.answered_seconds += time.perf_counter() - started
-        return made_record(facts, opened, composed, self._engine(), notices), "made"
+            return self.answer_here(facts, found), "made"
+        return self._summarised(facts, chain((opened,), stream)), "made"
 
-    def _look_again(self, item: WorkItem) -> tuple[Piece, Iterator[Piece]]:
-        stream = self.looker.pieces(item, known_hash=self.known_hash, is_needed=lambda _: True)
+    def answer_here(self, facts: Facts, found: Found) -> SummaryRecord:
+        """The record of an item that nobody looked at ahead. Raises the errors of the video."""
+        stream = self.looker.pieces(
+            facts.item, known_hash=lambda *_: found.sha256, is_needed=lambda _: True
+        )
         next(stream)
-        return next(stream), stream
+        return self._summarised(facts, stream)
 
-    def _composed(
-        self, opened: Opened, stream: Iterator[Piece]
-    ) -> tuple[Composed, tuple[str, ...]]:
-        if opened.window_seconds is not None:
-            windows = (piece for piece in stream if isinstance(piece, Window))
-            return self._run(self._composer.windowed(windows)), ()
-        prepared = next(stream)
-        assert isinstance(prepared, Prepared)
-        return self._run(self._composer.direct(prepared)), prepared.notices
-
-    def _run(self, asking: Asking[Composed]) -> Composed:
-        return run_asking(self._engine(), asking, on_progress=self.on_progress)
+    def _summarised(self, facts: Facts, pieces: Iterator[Piece]) -> SummaryRecord:
+        started = time.perf_counter()
+        try:
+            engine = self._engine()
+            return summarise_pieces(facts, pieces, engine, on_progress=self.on_progress)
+        finally:
+            self.tally.answered_seconds += time.perf_counter() - started
 
     def _engine(self) -> Engine:
         if self._loaded is None:
