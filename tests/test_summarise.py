@@ -377,3 +377,14 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
     assert set(kinds.values()) == {"done", "error"}
     kinds, _ = plan(SummaryOptions(max_frames=6, style="detailed"))
     assert kinds["circle_right.mp4"] == "settings"
+
+
+def test_many_twins_of_what_is_done_hold_nobody_up(nano: Engine, tmp_path: Path) -> None:
+    """Their frames were decoded for nothing, and waited for ever to be taken."""
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    shutil.copyfile(SAMPLES / "circle_right.mp4", folder / "0.mp4")
+    run(nano, folder, out)
+    for number in range(1, 7):
+        shutil.copyfile(SAMPLES / "circle_right.mp4", folder / f"{number}.mp4")
+    assert [one.outcome for one in run(nano, folder, out)] == ["kept", *["same"] * 6]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -28,11 +29,22 @@ class _End:
 
 
 class Pieces(Generic[Piece]):
-    """The pieces of one item, in order; iterating raises what looking at it raised."""
+    """The pieces of one item, in order; iterating raises what looking at it raised.
+
+    Once ``dropped`` nobody wants the rest of them.
+    """
 
     def __init__(self, ahead: "Ahead[Item, Piece]") -> None:
         self._ahead = ahead
         self.queue: queue.Queue[Piece | _End] = queue.Queue(_PIECES_OF_ITEM)
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Let the thread that looks at the item go on to the next one."""
+        self.dropped = True
+        with suppress(queue.Empty):
+            while True:
+                self.queue.get_nowait()
 
     def __iter__(self) -> Iterator[Piece]:
         while True:
@@ -46,6 +58,8 @@ class Pieces(Generic[Piece]):
 
 class Ahead(Generic[Item, Piece]):
     """Runs ``look`` over items in threads; iterate it for ``(item, pieces)`` pairs, in order.
+
+    What the consumer leaves of an item's pieces when it takes the next item is dropped.
 
     A context manager: leaving it stops the threads at their next piece. ``waited_seconds`` is how
     long the consumer had nothing to do, ``busy_seconds`` how long the threads worked. Items may be
@@ -107,7 +121,9 @@ class Ahead(Generic[Item, Piece]):
                 begun.append(task)
                 self._tasks.put(task)
             if begun:
-                yield begun.popleft()
+                item, pieces = begun.popleft()
+                yield item, pieces
+                pieces.drop()
             elif there_is_more:
                 time.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -130,7 +146,7 @@ class Ahead(Generic[Item, Piece]):
 
     def _look_at(self, item: Item, pieces: Pieces[Piece]) -> BaseException | None:
         found = self._look(item)
-        while not self._stopped.is_set():
+        while not (self._stopped.is_set() or pieces.dropped):
             started = time.perf_counter()
             try:
                 piece = next(found)
@@ -145,7 +161,7 @@ class Ahead(Generic[Item, Piece]):
         return None
 
     def _put(self, pieces: Pieces[Piece], piece: "Piece | _End") -> None:
-        while not self._stopped.is_set():
+        while not (self._stopped.is_set() or pieces.dropped):
             try:
                 pieces.queue.put(piece, timeout=_LOOK_AGAIN_SECONDS)
                 return

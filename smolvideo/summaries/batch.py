@@ -146,10 +146,12 @@ class Batch:
         return entry.sha256 if entry is not None and entry.stamp == stamp else None
 
     def _is_needed(self, number: int, item: WorkItem, found: Found) -> bool:
-        """Whether its frames will be asked about: not done before, and no earlier twin in the
-        list."""
-        if self.is_done(item, found) or found.sha256 is None:
-            return found.sha256 is None
+        """Whether its frames will be asked about: not done before, and no twin that is done or
+        earlier in the list."""
+        if found.sha256 is None:
+            return True
+        if self.is_done(item, found) or self.journal.has(found.sha256, self.settings_key):
+            return False
         with self._lock:
             first = self._claimed.setdefault(found.sha256, number)
             self._claimed[found.sha256] = min(first, number)

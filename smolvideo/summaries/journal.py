@@ -93,6 +93,10 @@ class Journal:
         for path in list(self._by_path):
             yield self.record(path)
 
+    def has(self, sha256: str, settings_key: str) -> bool:
+        """Whether ``same_content`` would give one; may be asked from any thread."""
+        return (sha256, settings_key) in self._by_content
+
     def same_content(self, sha256: str, settings_key: str) -> SummaryRecord | None:
         """A summary of the same content with the same settings, whatever the file was called."""
         path = self._by_content.get((sha256, settings_key))
