@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smolvideo.readers import open_video
     from smolvideo.sampling import FrameSampling, sample_frames, sample_times
     from smolvideo.source import resolve_source
+    from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
 
 _HOME_OF = {
     "Answer": "smolvideo.answer",
@@ -31,6 +32,8 @@ _HOME_OF = {
     "FrameSampling": "smolvideo.sampling",
     "GenerationOptions": "smolvideo.engines",
     "SmolVideoError": "smolvideo.errors",
+    "SummaryOptions": "smolvideo.summaries",
+    "SummaryRecord": "smolvideo.summaries",
     "Usage": "smolvideo.answer",
     "VideoMetadata": "smolvideo.frames",
     "ask": "smolvideo.pipeline",
@@ -40,6 +43,7 @@ _HOME_OF = {
     "resolve_source": "smolvideo.source",
     "sample_frames": "smolvideo.sampling",
     "sample_times": "smolvideo.sampling",
+    "summarise": "smolvideo.summaries",
 }
 
 __all__ = [
@@ -50,6 +54,8 @@ __all__ = [
     "FrameSampling",
     "GenerationOptions",
     "SmolVideoError",
+    "SummaryOptions",
+    "SummaryRecord",
     "Usage",
     "VideoMetadata",
     "__version__",
@@ -60,6 +66,7 @@ __all__ = [
     "resolve_source",
     "sample_frames",
     "sample_times",
+    "summarise",
 ]
 
 

@@ -4,9 +4,12 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from conftest import ROOT
 from terminals import environment
+
+from smolvideo.cli.main import cli
 
 HEAVY = (
     "av",
@@ -65,7 +68,7 @@ def test_an_answer_imports_neither_transformers_nor_torchs_compiler() -> None:
     assert loaded.isdisjoint({"transformers", "sympy"})
 
 
-@pytest.mark.parametrize("command", ["ask", "frames", "models", "train"])
+@pytest.mark.parametrize("command", sorted(cli.list_commands(click.Context(cli))))
 def test_help_of_a_command_imports_no_network_library(command: str) -> None:
     # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
     loaded = modules_after(command, "--help")

@@ -4,8 +4,10 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import clipmaker
 import pytest
 
@@ -264,3 +266,20 @@ def test_huge_pictures_are_refused(tmp_path: Path) -> None:
     for kind in ("image", "video"):
         with pytest.raises(ReaderError, match=r"bomb\.bmp"):
             open_video(path, kind=kind)  # type: ignore[arg-type]
+
+
+def test_broken_videos_are_read_and_freed_by_several_threads_at_once(tmp_path: Path) -> None:
+    """A decoder that is freed while its threads complain must not wait for Python's lock.
+
+    It hung within seconds while FFmpeg's messages went through Python.
+    """
+    whole = clipmaker.write_clip(tmp_path / "whole.mp4", clipmaker.evenly(90, 30)).path
+    torn = clipmaker.tear(whole, tmp_path / "torn.mp4", 0.3, 0.7)
+
+    def read_a_little(_: int) -> int:
+        with open_video(torn) as reader:
+            return len(list(reader.frames_at([0.5, 2.0])))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(list(pool.map(read_a_little, range(60)))) == 60
+    assert av.logging.get_level() is None

@@ -48,9 +48,7 @@ def check(marker: str, expected: str) -> None:
     assert block_after(marker) == expected
 
 
-@pytest.mark.parametrize(
-    "command", ["smolvideo --help", "smolvideo ask --help", "smolvideo bench --help"]
-)
+@pytest.mark.parametrize("command", re.findall("<!-- help: (.*?) -->", README.read_text("utf-8")))
 def test_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(f"help: {command}", run(command, monkeypatch))
 
@@ -68,6 +66,11 @@ def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> Non
         "$(BIN)/", ""
     )
     assert run(command.removeprefix("$ "), monkeypatch) == answer
+
+
+def test_the_example_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    command, *shown = block_after("summarise").splitlines()
+    assert run(command.removeprefix("$ "), monkeypatch).splitlines() == shown
 
 
 def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

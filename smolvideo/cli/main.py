@@ -24,6 +24,10 @@ from smolvideo.safe_text import visible
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
+    "summarise": (
+        "smolvideo.cli.summarise:summarise",
+        "Summarise videos: files, folders, URLs, playlists, lists.",
+    ),
     "bench": ("smolvideo.cli.bench:bench", "Measure speed and memory of engines, stage by stage."),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
@@ -34,6 +38,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
 }
 """Name → where the command is, and its line in the help (the first sentence of its own help)."""
+
+ALIASES = {"summarize": "summarise"}
+"""Other spellings of commands, which no list shows."""
 
 EXIT_PIPE_CLOSED = 141
 """Whoever read our output left before its end, as shells report it (128 + SIGPIPE)."""
@@ -55,6 +62,7 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
@@ -65,7 +73,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-"):
             raise _no_such_command(args[0])
         return super().resolve_command(ctx, args)
 

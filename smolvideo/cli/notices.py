@@ -9,7 +9,7 @@ from smolvideo.pipeline import Prepared, settings_in_effect
 from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
 
-_NANO = (
+NANO_NOTICE = (
     "nano is a small model trained on drawn scenes; for real footage use `--model smolvlm2-256m`"
 )
 
@@ -17,7 +17,7 @@ _NANO = (
 def notices_for(prepared: Prepared, *, nano: bool) -> Iterator[str]:
     """The notices of a prepared question; ``nano`` where a model of that layout answers it."""
     if nano and any(not batch.metadata.is_drawn for batch in prepared.batches):
-        yield _NANO
+        yield NANO_NOTICE
     yield from prepared.notices
 
 

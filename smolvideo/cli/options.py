@@ -44,7 +44,7 @@ def default_of(options: type, field: str) -> Any:
     return None if found.default is MISSING else found.default
 
 
-def _all(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
+def declare(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
     def decorate(command: Any) -> Any:
         for flags, attributes in reversed(declarations):
             command = click.option(*flags, cls=SectionOption, section=section, **attributes)(
@@ -55,7 +55,7 @@ def _all(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) ->
     return decorate
 
 
-def _option(*flags: str, of: type | None = None, **attributes: Any) -> tuple[tuple[str, ...], Any]:
+def option(*flags: str, of: type | None = None, **attributes: Any) -> tuple[tuple[str, ...], Any]:
     if of is not None:
         flag = flags[0].split("/")[0].removeprefix("--").replace("-", "_")
         attributes["default"] = default_of(of, FIELD_OF_FLAG.get(flag, flag))
@@ -64,9 +64,9 @@ def _option(*flags: str, of: type | None = None, **attributes: Any) -> tuple[tup
 
 def model_options(command: Any) -> Any:
     """Which checkpoint."""
-    return _all(
+    return declare(
         "Model",
-        _option(
+        option(
             "--model",
             "-m",
             default=DEFAULT_MODEL,
@@ -77,28 +77,28 @@ def model_options(command: Any) -> Any:
             help="A name of `smolvideo models`, a hub id or a folder. nano is bundled and small: "
             "it knows drawn scenes, no real footage.",
         ),
-        _option("--revision", metavar="REV", show_default="main", help="Revision of a hub model."),
-        _option("--offline", is_flag=True, of=DownloadOptions, help="Touch no network at all."),
+        option("--revision", metavar="REV", show_default="main", help="Revision of a hub model."),
+        option("--offline", is_flag=True, of=DownloadOptions, help="Touch no network at all."),
     )(command)
 
 
 def engine_options(command: Any) -> Any:
     """What runs the checkpoint, and where."""
-    return _all(
+    return declare(
         "Model",
-        _option(
+        option(
             "--engine",
             type=click.Choice(["auto", *ENGINES]),
             default="auto",
             help="What runs the model.",
         ),
-        _option(
+        option(
             "--device",
             default="auto",
             metavar="DEVICE",
             help="cpu, cuda, cuda:1, mps; auto is the fastest there is.",
         ),
-        _option(
+        option(
             "--dtype",
             default="auto",
             metavar="DTYPE",
@@ -110,9 +110,9 @@ def engine_options(command: Any) -> Any:
 def sampling_options(command: Any) -> Any:
     """Which frames."""
     moment = MomentType()
-    return _all(
+    return declare(
         "Frames",
-        _option(
+        option(
             "--max-frames",
             of=FrameSampling,
             type=WholeNumber(min=1),
@@ -120,7 +120,7 @@ def sampling_options(command: Any) -> Any:
             help="Most frames, shared by all sources. What does not fit the context is an error "
             "if you set this; otherwise fewer are taken, with a note.",
         ),
-        _option(
+        option(
             "--fps",
             of=FrameSampling,
             type=Number(min=0, min_open=True),
@@ -128,21 +128,21 @@ def sampling_options(command: Any) -> Any:
             show_default="spread over the window",
             help="Frames to look at in a second, not more than --max-frames in all.",
         ),
-        _option(
+        option(
             "--start",
             of=FrameSampling,
             type=moment,
             show_default="beginning",
             help="Where to begin: 90, 1:30, 0:01:30.5 or 50%.",
         ),
-        _option("--end", of=FrameSampling, type=moment, show_default="end", help="Where to end."),
-        _option(
+        option("--end", of=FrameSampling, type=moment, show_default="end", help="Where to end."),
+        option(
             "--strategy",
             of=FrameSampling,
             type=click.Choice(get_args(Strategy)),
             help="Evenly in time, or exactly as the official code of a model family does.",
         ),
-        _option(
+        option(
             "--reader",
             type=click.Choice(["auto", *READERS]),
             default="auto",
@@ -153,9 +153,9 @@ def sampling_options(command: Any) -> Any:
 
 def geometry_option(*more: str) -> Decorator:
     """How frames are fitted to the square a model sees; ``more`` are further choices."""
-    return _all(
+    return declare(
         "Frames",
-        _option(
+        option(
             "--geometry",
             of=PromptOptions,
             type=click.Choice([*get_args(Geometry), *more]),
@@ -168,22 +168,22 @@ def geometry_option(*more: str) -> Decorator:
 
 def prompt_options(command: Any) -> Any:
     """How the prompt is packed."""
-    return _all(
+    return declare(
         "Prompt",
-        _option(
+        option(
             "--layout",
             of=PromptOptions,
             type=click.Choice(get_args(Layout)),
             show_default="the model's own",
             help="How the prompt is laid out.",
         ),
-        _option(
+        option(
             "--split-images/--no-split-images",
             of=PromptOptions,
             show_default="if alone",
             help="Cut still pictures into tiles, for small things.",
         ),
-        _option(
+        option(
             "--subtitles",
             metavar="FILE|auto",
             show_default="none",
@@ -195,37 +195,37 @@ def prompt_options(command: Any) -> Any:
 
 def generation_options(command: Any) -> Any:
     """How the answer is generated."""
-    return _all(
+    return declare(
         "Answer",
-        _option(
+        option(
             "--max-new-tokens",
             of=GenerationOptions,
             type=WholeNumber(min=1),
             metavar="N",
             help="Longest answer, in tokens.",
         ),
-        _option(
+        option(
             "--temperature",
             of=GenerationOptions,
             type=Number(min=0),
             metavar="T",
             help="0 takes the likeliest token each time; above, tokens are drawn.",
         ),
-        _option(
+        option(
             "--top-p",
             of=GenerationOptions,
             type=Number(min=0, max=1, min_open=True),
             metavar="P",
             help="Draw among the likeliest with this probability together.",
         ),
-        _option(
+        option(
             "--repetition-penalty",
             of=GenerationOptions,
             type=Number(min=0, min_open=True),
             metavar="X",
             help="Above 1: what was said becomes less likely.",
         ),
-        _option(
+        option(
             "--seed",
             of=GenerationOptions,
             type=WholeNumber(),
@@ -233,7 +233,7 @@ def generation_options(command: Any) -> Any:
             show_default="a new one each time",
             help="Where drawing begins: the same seed gives the same answer.",
         ),
-        _option(
+        option(
             "--stop",
             of=GenerationOptions,
             multiple=True,
@@ -246,9 +246,9 @@ def generation_options(command: Any) -> Any:
 
 def download_options(command: Any) -> Any:
     """How URLs are downloaded."""
-    return _all(
+    return declare(
         "Download",
-        _option(
+        option(
             "--cookies",
             of=DownloadOptions,
             type=FilePath(),
@@ -256,21 +256,21 @@ def download_options(command: Any) -> Any:
             show_default="none",
             help="Cookies in Netscape format.",
         ),
-        _option(
+        option(
             "--cookies-from-browser",
             of=DownloadOptions,
             metavar="BROWSER",
             show_default="none",
             help="firefox, chrome, … as yt-dlp names them.",
         ),
-        _option(
+        option(
             "--max-filesize",
             of=DownloadOptions,
             type=SizeType(),
             show_default="no limit",
             help="Refuse larger downloads: 500M, 2GiB.",
         ),
-        _option(
+        option(
             "--max-height",
             of=DownloadOptions,
             type=WholeNumber(min=1),
@@ -283,9 +283,9 @@ def download_options(command: Any) -> Any:
 def screen_options(command: Any) -> Any:
     """What is shown in the terminal."""
     command = debug_option(command)
-    return _all(
+    return declare(
         "Terminal",
-        _option(
+        option(
             "--filmstrip",
             type=click.Choice(FILMSTRIPS),
             default="auto",
@@ -293,9 +293,9 @@ def screen_options(command: Any) -> Any:
             show_envvar=True,
             help="How to show the frames the model saw; auto is the best the terminal can.",
         ),
-        _option("--no-filmstrip", is_flag=True, default=False, help="Short for --filmstrip none."),
-        _option("--quiet", is_flag=True, default=False, help="Nothing but the answer and errors."),
-        _option(
+        option("--no-filmstrip", is_flag=True, default=False, help="Short for --filmstrip none."),
+        option("--quiet", is_flag=True, default=False, help="Nothing but the answer and errors."),
+        option(
             "--verbose", "-v", is_flag=True, default=False, help="Settings and the prompt, too."
         ),
     )(command)

@@ -7,7 +7,12 @@ recording.py   answer or error as a record
 
 from smolvideo.pipeline.answering import ask, stream_answer
 from smolvideo.pipeline.preparing import Prepared, Sources, fair_shares, load_frames, prepare
-from smolvideo.pipeline.recording import record_answer, record_error, settings_in_effect
+from smolvideo.pipeline.recording import (
+    record_answer,
+    record_error,
+    recorded_versions,
+    settings_in_effect,
+)
 
 __all__ = [
     "Prepared",
@@ -18,6 +23,7 @@ __all__ = [
     "prepare",
     "record_answer",
     "record_error",
+    "recorded_versions",
     "settings_in_effect",
     "stream_answer",
 ]

@@ -26,6 +26,11 @@ def ask(
 ) -> AnswerStream:
     """The answer to ``question`` about ``sources``: frames are read now, tokens as you iterate.
 
+    >>> from smolvideo import ask, load_engine
+    >>> answer = ask(load_engine("nano"), "samples/circle_right.mp4", "What moves?")
+    >>> answer.result().text
+    'a purple circle'
+
     Raises what ``prepare`` raises.
     """
     prepared = prepare(

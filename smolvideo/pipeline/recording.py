@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -87,7 +88,7 @@ def settings_in_effect(
 def _record(
     question: str, sources: tuple[SourceRecord, ...], engine: Engine | None, **outcome: Any
 ) -> AnswerRecord:
-    record = AnswerRecord(question, sources, versions=_versions(), **outcome)
+    record = AnswerRecord(question, sources, versions=recorded_versions(), **outcome)
     if engine is None:
         return record
     return replace(
@@ -116,7 +117,9 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
     )
 
 
-def _versions() -> dict[str, str]:
+@cache
+def recorded_versions() -> dict[str, str]:
+    """The versions of this package and of those that decide what is computed."""
     found = {"smolvideo": smolvideo.__version__}
     for package in _RECORDED_PACKAGES:
         try:

@@ -41,8 +41,11 @@ class FrameCursor:
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
 
     def close(self) -> None:
+        """Let everything go now: a decoder's threads and frames live as long as its objects do."""
         self._decoded.close()
         self.container.close()
+        self._decoded = self._decode(iter(()), None)
+        self.container = self.stream = self._current = self._upcoming = None
 
     # ------------------------------------------------------------------ where we stand
 

@@ -93,8 +93,8 @@ class PyavReader(VideoReader):
     def _open(self) -> tuple[Any, Any]:
         import av
 
-        if not os.environ.get("SMOLVIDEO_DEBUG"):
-            av.logging.set_level(av.logging.PANIC)
+        # FFmpeg's messages stay off, as PyAV has them: with any level set, each one waits for
+        # Python's lock in the decoder's thread, for which the thread that frees the decoder waits.
         try:
             container = open_container(self._path)
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -3,6 +3,7 @@
     __init__.py      which kind of thing was typed
     local.py         files, folders of videos, folders of frames
     lists.py         lists of sources in a text file
+    playlists.py     an address of many videos → their addresses
     download.py      an http(s) address → a file in the cache, through yt-dlp
     ytdlp_options.py, cookies.py, web.py, transfer.py
                      how yt-dlp is set up, what it may reach, and the watch over a transfer
@@ -35,6 +36,7 @@ from smolvideo.source.download import DownloadOptions, download_video
 from smolvideo.source.lists import read_source_list
 from smolvideo.source.local import path_of_file_url, resolve_path
 from smolvideo.source.names import show_url
+from smolvideo.source.playlists import playlist_addresses
 from smolvideo.source.video_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "clear_downloads",
     "download_contents",
     "is_url",
+    "playlist_addresses",
     "read_source_list",
     "resolve_source",
     "resolve_sources",

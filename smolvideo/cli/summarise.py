@@ -1,0 +1,328 @@
+"""``smolvideo summarise``: summaries of files, folders, URLs and lists."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.cli.loading import EngineLoading
+from smolvideo.cli.notices import NANO_NOTICE
+from smolvideo.cli.options import (
+    download_options,
+    engine_options,
+    generation_options,
+    geometry_option,
+    is_explicit,
+    model_options,
+    read_download,
+    read_generation,
+)
+from smolvideo.cli.summary_options import (
+    SummariseCommand,
+    batch_options,
+    quiet_options,
+    read_out,
+    source_options,
+    summary_options,
+)
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.progress import OnProgress
+from smolvideo.prompt import PromptOptions
+from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.source import read_source_list
+from smolvideo.summaries import (
+    Batch,
+    Done,
+    OutputOptions,
+    RunOptions,
+    Selection,
+    SummaryOptions,
+    WorkItem,
+    list_work,
+    open_batch,
+    watch,
+)
+from smolvideo.summaries.cluster import Cluster, EngineSpec, check_installed, run_on_cluster
+from smolvideo.summaries.forms import TEXT_FORMS, as_text
+from smolvideo.summaries.planning import plan_items, seconds_per_frame
+from smolvideo.summaries.recording import OUT_OF_NANOS_WORLD
+
+STDOUT = Path("-")
+_ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}
+
+
+@click.command(cls=SummariseCommand)
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@source_options
+@summary_options
+@model_options
+@engine_options
+@geometry_option()
+@generation_options
+@download_options
+@batch_options
+@quiet_options
+@click.pass_context
+def summarise(ctx: click.Context, /, **_: Any) -> int:
+    """Summarise videos: files, folders, URLs, playlists, lists.
+
+    SOURCE is a video, a folder (with its subfolders), a pattern in quotes, or the URL of a video or
+    a playlist. With --out the same command goes on where it was broken off, and does only what is
+    new or has changed. A bad file is a record with its error; the run goes on.
+
+    \b
+    smolvideo summarise party.mp4
+    smolvideo summarise --style chapters --format md,srt,html --out notes/ lectures/
+    smolvideo summarise --jsonl - holiday/*.mp4 | jq -r .text
+    """
+    request = _read_request(ctx)
+    screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
+    checkpoint = open_checkpoint(
+        request.model,
+        offline=request.run.download.offline,
+        revision=request.revision,
+        weights=False,
+    )
+    with ExitStack() as stack:
+        loading: EngineLoading | None = None
+        progress: BatchProgress | None = None
+
+        def on_progress(news: Any) -> None:
+            if progress is not None:
+                progress.on_progress(news)
+
+        loading = EngineLoading(lambda: _load(request, on_progress))
+        batch = stack.enter_context(
+            open_batch(
+                checkpoint,
+                loading.result,
+                request.given,
+                request.options,
+                request.outputs,
+                request.run,
+                on_progress=on_progress,
+            )
+        )
+        items = None if request.watch else _list(request, request.run.selection, on_progress)
+        if request.dry_run:
+            show_plan(screen, list(plan_items(batch, items or ())), seconds_per_frame(batch))
+            return 0
+        progress = BatchProgress(screen, batch.tally, None if items is None else len(items))
+        return _run(request, screen, batch, items, progress)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Everything that was asked for."""
+
+    given: tuple[str, ...]
+    options: SummaryOptions
+    outputs: OutputOptions
+    run: RunOptions
+    model: str
+    revision: str | None
+    engine: str
+    device: str
+    dtype: str
+    stdout_format: str | None
+    """What goes to stdout for each video: a format, ``jsonl``, or nothing."""
+    watch: bool
+    dry_run: bool
+    fail_fast: bool
+    ray: str | None
+    ray_workers: int | None
+
+
+def _read_request(ctx: click.Context) -> _Request:
+    """Raises UsageError, SourceError or RecordError for what cannot be done."""
+    given = ctx.params
+    sources = tuple(given["sources"])
+    if given["source_list"] is not None:
+        sources += tuple(read_source_list(given["source_list"]))
+    if not sources:
+        raise UsageError("nothing to summarise", hint="`smolvideo summarise VIDEO` summarises one")
+    if given["quiet"] and given["verbose"]:
+        raise UsageError("`--quiet` and `--verbose` contradict each other")
+    _check_combinations(ctx)
+    options = SummaryOptions(
+        style=given["style"],
+        prompt=given["prompt"],
+        window_seconds=given["window"],
+        max_frames=given["max_frames"],
+        reduce_to_fit=not is_explicit(ctx, "max_frames"),
+        prompt_options=PromptOptions(geometry=given["geometry"]),
+        generation=read_generation(ctx),
+        reader=given["reader"],
+    )
+    outputs, stdout_format = _read_outputs(given)
+    selection = Selection(given["newer_than"], given["shuffle"], given["limit"])
+    names = ("model", "revision", "engine", "device", "dtype", "watch", "dry_run", "fail_fast")
+    return _Request(
+        given=sources,
+        options=options,
+        outputs=outputs,
+        run=RunOptions(selection, read_download(ctx, sources), given["retry"], given["dry_run"]),
+        stdout_format=stdout_format,
+        ray=given["ray"],
+        ray_workers=given["ray_workers"],
+        **{name: given[name] for name in names},
+    )
+
+
+def _check_combinations(ctx: click.Context) -> None:
+    """Raises UsageError for options that have no effect together."""
+    given = ctx.params
+    if given["prompt"] is not None and is_explicit(ctx, "style") and given["style"] == "bullets":
+        raise UsageError("`--prompt` takes the place of `--style bullets`: give one of them")
+    for other in ("dry_run", "shuffle", "ray"):
+        if given["watch"] and given[other] not in (None, False):
+            flag = "--" + other.replace("_", "-")
+            raise UsageError(f"`--watch` and `{flag}` contradict each other")
+    if given["ray_workers"] is not None and given["ray"] is None:
+        raise UsageError("`--ray-workers` has no effect without `--ray`")
+    if given["ray"] is not None:
+        check_installed()
+    places = [given["out"], given["beside"] or None]
+    if given["overwrite"] and not any(places):
+        raise UsageError("`--overwrite` has no effect without `--out` or `--beside`")
+
+
+def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
+    """Where files go, and what goes to stdout."""
+    out, records = read_out(given), given["jsonl"]
+    formats: tuple[str, ...] | None = given["formats"]
+    has_place = out is not None or given["beside"]
+    on_stdout = "jsonl" if records == STDOUT else None
+    if records == STDOUT:
+        records = None
+    if not has_place and formats is not None:
+        if on_stdout is not None or records is not None or len(formats) > 1:
+            raise UsageError("`--format` needs a place for its files", hint="name `--out DIR`")
+        if formats[0] in ("html", "chapters"):
+            raise UsageError(f"format `{formats[0]}` is a file", hint="name `--out DIR`")
+        on_stdout = formats[0]
+    elif not has_place and on_stdout is None and records is None:
+        on_stdout = "txt"
+    outputs = OutputOptions(
+        folder=out,
+        beside=given["beside"],
+        formats=(formats or ("txt",)) if has_place else (),
+        records=records,
+        overwrite=given["overwrite"],
+    )
+    return outputs, on_stdout
+
+
+def _list(request: _Request, selection: Selection, on_progress: OnProgress) -> list[WorkItem]:
+    return list_work(
+        request.given, selection, download=request.run.download, on_progress=on_progress
+    )
+
+
+def _load(request: _Request, on_progress: OnProgress) -> Engine:
+    checkpoint: Checkpoint = open_checkpoint(
+        request.model,
+        offline=request.run.download.offline,
+        revision=request.revision,
+        on_progress=on_progress,
+    )
+    return load_engine(
+        checkpoint,
+        engine=request.engine,
+        device=request.device,
+        dtype=request.dtype,
+        on_progress=on_progress,
+    )
+
+
+def _run(
+    request: _Request,
+    screen: Screen,
+    batch: Batch,
+    items: list[WorkItem] | None,
+    progress: BatchProgress,
+) -> int:
+    """Deal with all videos and say how it went; the exit code comes back."""
+    alone = items is not None and len(items) == 1
+    first_failure: Done | None = None
+    try:
+        with progress:
+            for done in _dones(request, batch, items):
+                if done.outcome == "failed":
+                    first_failure = first_failure or done
+                if not (alone and done.outcome == "failed"):
+                    progress.done(done)
+                if OUT_OF_NANOS_WORLD in done.record.notices and done.is_new:
+                    progress.note(NANO_NOTICE)
+                if text := _shown(request, done, alone=alone):
+                    progress.write(text)
+                if done.outcome == "failed" and request.fail_fast:
+                    break
+    finally:
+        if not screen.quiet and not alone:
+            screen.err.print(final_line(batch.tally, progress.wall_seconds), soft_wrap=True)
+        if screen.verbose:
+            screen.err.print(stages_line(batch.tally), style="dim", soft_wrap=True)
+    if first_failure is None:
+        return 0
+    if alone:
+        raise _error_of(first_failure)
+    return EXIT_SOME_FAILED
+
+
+def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Iterator[Done]:
+    if items is None:
+        return batch.run(_watched(request))
+    if request.ray is None:
+        return batch.run(items)
+    spec = EngineSpec(
+        request.model,
+        request.revision,
+        request.run.download.offline,
+        request.engine,
+        request.device,
+        request.dtype,
+    )
+    return run_on_cluster(batch, items, spec, Cluster(request.ray, request.ray_workers))
+
+
+def _watched(request: _Request) -> Iterator[WorkItem | None]:
+    everything = replace(request.run.selection, limit=None)
+    return watch(
+        lambda: _list(request, everything, lambda _: None), limit=request.run.selection.limit
+    )
+
+
+def _shown(request: _Request, done: Done, *, alone: bool) -> str:
+    """What stdout gets of a video."""
+    wanted, record = request.stdout_format, done.record
+    if wanted is None:
+        return ""
+    if wanted == "jsonl":
+        return record.to_json() + "\n"
+    if record.error is not None:
+        return ""
+    if wanted == "json":
+        return TEXT_FORMS[".summary.json"](record)
+    if wanted in _ON_STDOUT:
+        return TEXT_FORMS[_ON_STDOUT[wanted]](record) + ("" if alone else "\n")
+    return as_text(record) if alone else f"{done.item.name}\n{_indented(as_text(record))}\n"
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _error_of(done: Done) -> SmolVideoError:
+    """The error of the only video: it is that of the command."""
+    record = done.record
+    error = SmolVideoError(str(record.error), hint=record.hint)
+    kinds: Iterable[type[SmolVideoError]] = SmolVideoError.__subclasses__()
+    kind = next((kind for kind in kinds if kind.exit_code == record.exit_code), None)
+    return error if kind is None else kind(str(record.error), hint=record.hint)

@@ -1,0 +1,269 @@
+"""The options of ``smolvideo summarise`` that no other command has."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.options import declare, option
+from smolvideo.cli.sections import FilePath, MomentType, SectionCommand, WholeNumber
+from smolvideo.errors import UsageError
+from smolvideo.readers import READERS
+from smolvideo.sampling import Share
+from smolvideo.summaries.options import Style, SummaryOptions
+from smolvideo.summaries.publishing import FORMATS
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
+_AGE_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_ADDRESS = re.compile(r"auto|local|ray://.+|[\w.-]+:\d+")
+
+
+class FormatsType(click.ParamType):  # type: ignore[type-arg]
+    """``txt,md,html``: output formats by commas."""
+
+    name = "formats"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip().lower() for name in str(value).split(",") if name.strip())
+        for name in names:
+            if name not in FORMATS:
+                self.fail(f"unknown format `{name}`: {', '.join(FORMATS)}", param, ctx)
+        if not names:
+            self.fail("no format is named", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        before, comma, last = incomplete.rpartition(",")
+        names = (name for name in FORMATS if name.startswith(last))
+        return [click.shell_completion.CompletionItem(before + comma + name) for name in names]
+
+
+class SinceType(click.ParamType):  # type: ignore[type-arg]
+    """A moment in the past: ``7d``, ``12h``, ``2026-11-01``, or the time of a file."""
+
+    name = "when"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        from datetime import datetime
+
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        if match := _AGE.fullmatch(text):
+            return time.time() - float(match[1]) * _AGE_SECONDS[match[2]]
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            pass
+        try:
+            return Path(text).stat().st_mtime
+        except (OSError, ValueError):
+            self.fail(
+                f"`{text}` is no age (7d, 12h, 30min), no date (2026-11-01) and no file", param, ctx
+            )
+
+
+class WindowType(MomentType):
+    """A length of time: ``90``, ``1:30``."""
+
+    name = "length"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        length = super().convert(value, param, ctx)
+        if isinstance(length, Share):
+            self.fail(f"`{value}` is a share, not a length of time", param, ctx)
+        if length < 1:
+            self.fail("a window lasts 1 second or more", param, ctx)
+        return length
+
+
+class SummariseCommand(SectionCommand):
+    """``--ray`` may stand without an address: what follows it is one only if it looks like one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        for place, word in enumerate(words):
+            if word == "--":
+                break
+            if word == "--ray":
+                after = words[place + 1] if place + 1 < len(words) else ""
+                if not _ADDRESS.fullmatch(after):
+                    words.insert(place + 1, "local")
+                break
+        return super().parse_args(ctx, words)
+
+
+def source_options(command: Any) -> Any:
+    """Which videos."""
+    return declare(
+        "Sources",
+        option(
+            "--list",
+            "-a",
+            "source_list",
+            type=FilePath(),
+            metavar="FILE",
+            show_default="none",
+            help="More sources, one a line; - is stdin.",
+        ),
+        option(
+            "--newer-than",
+            type=SinceType(),
+            metavar="WHEN",
+            show_default="any",
+            help="Only files changed since: 7d, 12h, 30min, 2026-11-01, or the time of a FILE.",
+        ),
+        option(
+            "--shuffle",
+            type=WholeNumber(min=0),
+            metavar="SEED",
+            show_default="as typed",
+            help="In an order drawn with this number, the same for the same number.",
+        ),
+        option(
+            "--limit",
+            type=WholeNumber(min=1),
+            metavar="N",
+            show_default="all",
+            help="Only the first N of the list.",
+        ),
+        option(
+            "--watch",
+            is_flag=True,
+            default=False,
+            help="Go on with videos that appear in the folders, once they are complete. "
+            "Ctrl-C ends it.",
+        ),
+    )(command)
+
+
+def summary_options(command: Any) -> Any:
+    """What is asked."""
+    return declare(
+        "Summary",
+        option("--style", of=SummaryOptions, type=click.Choice(get_args(Style)), help="Its form."),
+        option(
+            "--prompt",
+            metavar="TEXT",
+            show_default="that of the style",
+            help="A question of your own in place of the style's.",
+        ),
+        option(
+            "--window",
+            type=WindowType(),
+            default=SummaryOptions.window_seconds,
+            show_default="60",
+            help="Seconds of a long video that are seen at once; shot changes move the edges. "
+            "What is up to half as long again is seen whole.",
+        ),
+        option(
+            "--max-frames",
+            of=SummaryOptions,
+            type=WholeNumber(min=1),
+            metavar="N",
+            help="Most frames of a window. What does not fit the context is an error if you set "
+            "this; otherwise fewer are taken.",
+        ),
+        option(
+            "--reader",
+            type=click.Choice(["auto", *READERS]),
+            default="auto",
+            help="What decodes videos.",
+        ),
+    )(command)
+
+
+def batch_options(command: Any) -> Any:
+    """Where summaries go, and what happens on the way."""
+    return declare("Output", *_PLACES)(declare("Run", *_RUN)(command))
+
+
+_PLACES = (
+    option(
+        "--out",
+        "-o",
+        type=FilePath(),
+        metavar="DIR",
+        show_default="text on stdout",
+        help="Write into this folder, where a run that was broken off goes on.",
+    ),
+    option("--beside", is_flag=True, default=False, help="Write beside each video."),
+    option(
+        "--format",
+        "formats",
+        type=FormatsType(),
+        metavar="LIST",
+        show_default="txt",
+        help=f"By commas: {', '.join(FORMATS)}.",
+    ),
+    option(
+        "--jsonl",
+        type=FilePath(),
+        metavar="FILE",
+        show_default="summaries.jsonl in the folder",
+        help="Where the records go, one JSON line for each video; - shows them on stdout.",
+    ),
+    option(
+        "--overwrite",
+        is_flag=True,
+        default=False,
+        help="Take the place of files that are not of this tool.",
+    ),
+)
+_RUN = (
+    option(
+        "--dry-run", is_flag=True, default=False, help="Show what would be done and what it costs."
+    ),
+    option("--fail-fast", is_flag=True, default=False, help="End at the first failure."),
+    option(
+        "--retry",
+        is_flag=True,
+        default=False,
+        help="Do again what failed because of the file itself.",
+    ),
+    option(
+        "--ray",
+        metavar="[ADDRESS]",
+        show_default="this process alone",
+        help="Run on a Ray cluster: auto, ray://HOST:PORT, HOST:PORT; without an address, on "
+        "workers of this machine.",
+    ),
+    option(
+        "--ray-workers",
+        type=WholeNumber(min=1),
+        metavar="N",
+        show_default="one for each GPU, or for four cores",
+        help="Engines on the cluster.",
+    ),
+)
+
+
+def quiet_options(command: Any) -> Any:
+    """How much is said."""
+    command = debug_option(command)
+    return declare(
+        "Terminal",
+        option("--quiet", is_flag=True, default=False, help="Nothing but data and errors."),
+        option("--verbose", "-v", is_flag=True, default=False, help="Where the time went, too."),
+    )(command)
+
+
+def read_out(given: dict[str, Any]) -> Path | None:
+    """``--out``. Raises UsageError where it cannot be a folder."""
+    out: Path | None = given["out"]
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"`--out {out}` is a file, not a folder")
+    return out

@@ -1,0 +1,43 @@
+"""Summaries of many videos: whatever happens on the way, each has its record, once.
+
+worklist.py    what was typed → the list of videos       watching.py   … as they appear
+options.py     what is asked, and its key
+looking.py     a video → its frames, in threads ahead of the model (ahead.py)
+shots.py, windows.py     where the picture changes; a long video in windows that end there
+wording.py, composing.py what is asked, and how answers become one summary (chapters.py)
+asking.py      questions answered by an engine
+batch.py       the run: looked at, answered, recorded, written
+record.py, recording.py, journal.py   the line of one video, and the file of all of them
+forms.py, page.py, names.py, publishing.py   the output files
+running.py     all of it in one call
+"""
+
+from smolvideo.summaries.batch import Batch, Done, Outcome, Tally
+from smolvideo.summaries.options import Style, SummaryOptions
+from smolvideo.summaries.publishing import ENDINGS, FORMATS
+from smolvideo.summaries.record import Chapter, Note, SummaryRecord
+from smolvideo.summaries.running import OutputOptions, RunOptions, open_batch, summarise
+from smolvideo.summaries.watching import watch
+from smolvideo.summaries.worklist import Selection, WorkItem, list_work
+
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "Batch",
+    "Chapter",
+    "Done",
+    "Note",
+    "Outcome",
+    "OutputOptions",
+    "RunOptions",
+    "Selection",
+    "Style",
+    "SummaryOptions",
+    "SummaryRecord",
+    "Tally",
+    "WorkItem",
+    "list_work",
+    "open_batch",
+    "summarise",
+    "watch",
+]

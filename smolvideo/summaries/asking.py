@@ -1,0 +1,41 @@
+"""Questions answered by an engine: what is computed on frames serves all questions on them."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from smolvideo.answer import Answer
+from smolvideo.engines import Engine, NativeEngine
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.summaries.composing import Ask, Asking
+
+Result = TypeVar("Result")
+
+
+def answer(engine: Engine, ask: Ask, *, on_progress: OnProgress = no_progress) -> list[Answer]:
+    """The answers to questions that share their frames, in order.
+
+    Raises ModelError where the device fails, PromptError where one does not fit.
+    """
+    first, *others = ask.prompts
+    if not others or not isinstance(engine, NativeEngine):
+        streams = (engine.stream(p, ask.generation, on_progress=on_progress) for p in ask.prompts)
+        return [stream.result() for stream in streams]
+    session = engine.start(first, on_progress=on_progress)
+    return [
+        session.stream(prompt, ask.generation, on_progress=on_progress).result()
+        for prompt in (first, *others)
+    ]
+
+
+def run_asking(
+    engine: Engine, asking: Asking[Result], *, on_progress: OnProgress = no_progress
+) -> Result:
+    """Drive one video's questions to their end."""
+    answers: Sequence[Answer] | None = None
+    while True:
+        try:
+            ask = next(asking) if answers is None else asking.send(answers)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        answers = answer(engine, ask, on_progress=on_progress)

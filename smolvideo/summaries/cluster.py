@@ -1,0 +1,220 @@
+"""The same run on a Ray cluster: one engine in each worker, the records kept here.
+
+Workers look at videos and answer; this process keeps the list, the records and the outputs. So a
+run on a cluster resumes as a local one does, and a run may change from one to the other. Files must
+have the same paths on all machines. A worker that dies is replaced, and what it was at is done
+again: only finished summaries come back. Ray Data: https://docs.ray.io/en/latest/data/data.html
+"""
+
+import os
+import pickle
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import ModelError, SmolVideoError, UsageError
+from smolvideo.models import open_checkpoint
+from smolvideo.source import DownloadOptions
+from smolvideo.summaries.batch import Batch, Done, Outcome
+from smolvideo.summaries.looking import Found, Looker, frames_of_window, identify
+from smolvideo.summaries.options import SummaryOptions, key_of
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.recording import Facts, failed_record, same_record
+from smolvideo.summaries.summarising import summarise_pieces
+from smolvideo.summaries.worklist import WorkItem, fetched
+
+LOCAL = "local"
+_CORES_OF_WORKER = 4
+_MOST_BLOCKS = 1000
+"""A block is what is done again when a worker dies; each costs Ray some milliseconds."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What a worker loads: as for ``load_engine``."""
+
+    model: str
+    revision: str | None = None
+    offline: bool = False
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self) -> Engine:
+        """The engine, on the worker's own device."""
+        checkpoint = open_checkpoint(self.model, revision=self.revision, offline=self.offline)
+        return load_engine(checkpoint, engine=self.engine, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to run: ``address`` as for ``ray.init``, ``local`` for workers of this machine.
+
+    ``workers`` is how many engines; None is one for each GPU, or for every four cores.
+    """
+
+    address: str = LOCAL
+    workers: int | None = None
+
+
+def run_on_cluster(
+    batch: Batch, items: Sequence[WorkItem], spec: EngineSpec, cluster: Cluster
+) -> Iterator[Done]:
+    """``Batch.run``, with the answers made by workers. Raises UsageError where Ray is missing or
+    does not answer, ModelError where the workers cannot load the model."""
+    found = [_find(batch, item) for item in items]
+    rows = _rows_to_do(batch, items, found)
+    answers = _answers(batch, rows, spec, cluster)
+    needed = {row["number"] for row in rows}
+    with closing(answers):
+        for number, item in enumerate(items):
+            row = next(answers) if number in needed else None
+            done = batch.settle(item, _raise_or(found[number]), _answer_of(batch, row))
+            batch.count(done)
+            yield done
+        next(answers, None)  # there are no more, and Ray ends what it keeps about them
+
+
+def _find(batch: Batch, item: WorkItem) -> Found | SmolVideoError:
+    try:
+        source = fetched(item, batch.download, batch.on_progress)
+        return identify(source, item.path, batch.known_hash)
+    except SmolVideoError as error:
+        return error
+
+
+def _rows_to_do(
+    batch: Batch, items: Sequence[WorkItem], found: Sequence[Found | SmolVideoError]
+) -> list[dict[str, Any]]:
+    """The items that need an answer: not done before, and the first of their content."""
+    rows, contents = [], set()
+    for number, (item, one) in enumerate(zip(items, found, strict=True)):
+        if isinstance(one, SmolVideoError) or batch.is_done(item, one) or one.sha256 in contents:
+            continue
+        if one.sha256 is not None:
+            contents.add(one.sha256)
+            if batch.journal.same_content(one.sha256, batch.settings_key) is not None:
+                continue
+        rows.append({"number": number, "task": pickle.dumps((item, one))})
+    return rows
+
+
+def _raise_or(found: Found | SmolVideoError) -> Any:
+    def find() -> Found:
+        if isinstance(found, SmolVideoError):
+            raise found
+        return found
+
+    return find
+
+
+def _answer_of(batch: Batch, row: SummaryRecord | None) -> Any:
+    def answer(facts: Facts, found: Found) -> tuple[SummaryRecord, Outcome]:
+        if row is not None:
+            return row, "failed" if row.error is not None else "made"
+        assert found.sha256 is not None
+        twin = batch.journal.same_content(found.sha256, batch.settings_key)
+        if twin is not None:
+            return same_record(facts, twin), "same"
+        # Its twin failed: this one has the same error in its own name, or is done here.
+        return batch.answer_here(facts, found), "made"
+
+    return answer
+
+
+def _answers(
+    batch: Batch, rows: list[dict[str, Any]], spec: EngineSpec, cluster: Cluster
+) -> Generator[SummaryRecord]:
+    """The records of ``rows`` from the workers, in order; no cluster is needed for none."""
+    if not rows:
+        return
+    ray = _connected(cluster)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    workers = cluster.workers or gpus or max(1, cores // _CORES_OF_WORKER)
+    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+    answered = dataset.map_batches(
+        _Worker,
+        fn_constructor_args=(spec, batch.options, batch.download),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
+        num_gpus=1 if gpus else None,
+        num_cpus=None if gpus else min(_CORES_OF_WORKER, max(1, cores // workers)),
+    )
+    try:
+        for row in answered.iter_rows():
+            yield SummaryRecord.from_json(row["record"])
+    except ray.exceptions.RayError as error:
+        raise ModelError(f"the workers failed: {_first_line(error)}") from error
+
+
+def check_installed() -> None:
+    """Raises UsageError where Ray is missing."""
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        raise UsageError(
+            "`--ray` needs Ray, which is not installed", hint="pip install 'smolvideo[ray]'"
+        )
+
+
+def _connected(cluster: Cluster) -> Any:
+    """Ray, connected to the cluster. Raises UsageError."""
+    check_installed()
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        return ray
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if cluster.address == LOCAL:
+        # A worker needs a core each, however few this machine has.
+        cores = max(os.cpu_count() or 1, 2 * (cluster.workers or 1))
+        quiet |= {"num_cpus": cores, "include_dashboard": False}
+    try:
+        ray.init(address=cluster.address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"no Ray cluster at `{cluster.address}`: {_first_line(error)}",
+            hint="start one with `ray start --head`, or leave the address out",
+        ) from error
+    return ray
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+class _Worker:
+    """One engine and what it needs to summarise; made once in each worker."""
+
+    def __init__(
+        self, spec: EngineSpec, options: SummaryOptions, download: DownloadOptions
+    ) -> None:
+        self._engine = spec.load()
+        self._options = options
+        checkpoint = self._engine.checkpoint
+        self._settings = options.settings(checkpoint)
+        frames = frames_of_window(checkpoint, options)
+        self._looker = Looker(checkpoint, options, download, frames)
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        records = [self._summarise(*pickle.loads(task)).to_json() for task in rows["task"]]
+        return {"record": records}
+
+    def _summarise(self, item: WorkItem, found: Found) -> SummaryRecord:
+        key = key_of(self._settings)
+        facts = Facts(item, self._options, self._settings, key, self._engine.checkpoint).of(found)
+        try:
+            pieces = self._looker.pieces(
+                item, known_hash=lambda *_: found.sha256, is_needed=lambda _: True
+            )
+            next(pieces)
+            return summarise_pieces(facts, pieces, self._engine)
+        except SmolVideoError as error:
+            return failed_record(facts, error)

@@ -1,0 +1,206 @@
+"""What a run has done so far, on disk: the file of records, held by one process at a time.
+
+Every record is appended and synced before its outputs are written, so whatever is on disk has a
+record, and whatever has no record is still to be done. Only places in the file are kept in memory:
+a run over a hundred thousand videos stays small.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from smolvideo.errors import RecordError
+from smolvideo.locking import locked
+from smolvideo.records import RecordWriter, write_output
+from smolvideo.safe_text import show_path
+from smolvideo.summaries.record import SummaryRecord
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is remembered of a record; the rest is at ``place`` in the file."""
+
+    place: int
+    settings_key: str
+    sha256: str | None
+    stamp: tuple[int, ...]
+    output: str | None
+    failed: bool
+    final: bool
+    """Whether doing it again would end the same way: a text, or an error of the file itself."""
+
+
+class Journal:
+    """The records of one run and of those before it in the same file. A context manager.
+
+    Without a path the records are kept for this run alone. Raises RecordError where the file is
+    another's, cannot be written, or another process works on it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._stack = ExitStack()
+        try:
+            if path is None:
+                folder = tempfile.TemporaryDirectory(
+                    prefix="smolvideo-", ignore_cleanup_errors=True
+                )
+                path = Path(self._stack.enter_context(folder)) / "summaries.jsonl"
+            self.path = path
+            self._hold_alone()
+            self._writer = self._stack.enter_context(RecordWriter(path, SummaryRecord))
+            _sync_folder(path.parent)
+            self._by_path: dict[str, Entry] = {}
+            self._by_content: dict[tuple[str, str], str] = {}
+            self._outputs: dict[str, str] = {}
+            self._superseded = 0
+            self._read()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def entry(self, path: str) -> Entry | None:
+        """What is known of a video by its path."""
+        return self._by_path.get(path)
+
+    def record(self, path: str) -> SummaryRecord:
+        """The last record of a video that has an entry, read from the file."""
+        place = self._by_path[path].place
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return SummaryRecord.from_json(file.readline())
+
+    def records(self) -> Iterator[SummaryRecord]:
+        """The last record of every video."""
+        for path in list(self._by_path):
+            yield self.record(path)
+
+    def has(self, sha256: str, settings_key: str) -> bool:
+        """Whether ``same_content`` would give one; may be asked from any thread."""
+        return (sha256, settings_key) in self._by_content
+
+    def same_content(self, sha256: str, settings_key: str) -> SummaryRecord | None:
+        """A summary of the same content with the same settings, whatever the file was called."""
+        path = self._by_content.get((sha256, settings_key))
+        return None if path is None else self.record(path)
+
+    def owner_of_output(self, output: str) -> str | None:
+        """The path of the video whose outputs have this name; names differ in more than case."""
+        return self._outputs.get(output.casefold())
+
+    def write(self, record: SummaryRecord) -> None:
+        """Append ``record``; on disk when this returns. Raises RecordError."""
+        place = self.path.stat().st_size
+        self._writer.write(record)
+        self._remember(record, place)
+
+    def drop_superseded(self) -> None:
+        """Leave one line for each video, where some were done anew; the file is replaced whole."""
+        if not self._superseded:
+            return
+        places = sorted(entry.place for entry in self._by_path.values())
+        with self.path.open("rb") as file:
+            lines = []
+            for place in places:
+                file.seek(place)
+                lines.append(file.readline().decode("utf-8"))
+        write_output(self.path, "".join(lines), overwrite=True)
+        self._writer.close()
+        self._writer = self._stack.enter_context(RecordWriter(self.path, SummaryRecord))
+        self._read()
+
+    def _hold_alone(self) -> None:
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stack.enter_context(locked(lock, wait=None))
+        except BlockingIOError as error:
+            raise RecordError(
+                f"another smolvideo is at work on {show_path(self.path)}",
+                hint="wait until it has ended, or name another folder with `--out`",
+            ) from error
+        except OSError as error:
+            raise RecordError(
+                f"cannot write {show_path(self.path)}: {error.strerror or error}"
+            ) from error
+
+    def _read(self) -> None:
+        self._by_path.clear()
+        self._by_content.clear()
+        self._outputs.clear()
+        self._superseded = 0
+        for place, line in _lines(self.path):
+            try:
+                record = SummaryRecord.from_json(line)
+            except ValueError as error:
+                raise RecordError(
+                    f"{show_path(self.path)} is broken at byte {place}: not a record of smolvideo",
+                    hint="name a new folder with `--out`",
+                ) from error
+            self._remember(record, place)
+
+    def _remember(self, record: SummaryRecord, place: int) -> None:
+        before = self._by_path.get(record.path)
+        if before is not None:
+            self._superseded += 1
+            if before.sha256 is not None:
+                known_as = (before.sha256, before.settings_key)
+                if self._by_content.get(known_as) == record.path:
+                    del self._by_content[known_as]
+            if before.output is not None:
+                self._outputs.pop(before.output.casefold(), None)
+        entry = Entry(
+            place=place,
+            settings_key=record.settings_key,
+            sha256=record.source.sha256,
+            stamp=record.stamp,
+            output=record.output,
+            failed=record.error is not None,
+            final=record.error is None or (record.exit_code == 3 and record.source.url is None),
+        )
+        self._by_path[record.path] = entry
+        if entry.sha256 is not None and not entry.failed:
+            self._by_content.setdefault((entry.sha256, entry.settings_key), record.path)
+        if entry.output is not None:
+            self._outputs[entry.output.casefold()] = record.path
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each line that is not blank, with its place in the file."""
+    place = 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield place, line
+            place += len(line)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file is only safe from a power cut once its folder is; Windows syncs folders itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems cannot
+        return
+    finally:
+        os.close(descriptor)

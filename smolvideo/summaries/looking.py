@@ -1,0 +1,212 @@
+"""The half of the work that needs no model: from an item of the list to its packed frames.
+
+It runs in threads ahead of the model. What an item yields, in this order: what it turned out to be
+(``Found``), and then either the whole video prepared, or its windows, or nothing, where no question
+needs to be asked.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.errors import PromptError, ReaderError, RecordError, SmolVideoError
+from smolvideo.frames import Frame, PlannedFrames, VideoMetadata
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import Prepared, prepare
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Message, frame_fitter, frames_that_fit, room_left
+from smolvideo.readers import open_video
+from smolvideo.records import content_hash
+from smolvideo.sampling import FrameSampling
+from smolvideo.source import DownloadOptions, VideoSource
+from smolvideo.summaries.options import SummaryOptions
+from smolvideo.summaries.windows import Window, stream_windows
+from smolvideo.summaries.wording import Wording
+from smolvideo.summaries.worklist import WorkItem, fetched
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an item is: its local source, its content, and when that was last changed."""
+
+    source: VideoSource
+    sha256: str | None
+    stamp: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A video that will be summarised, before its frames."""
+
+    metadata: VideoMetadata
+    window_seconds: float | None
+
+
+Piece = Found | Opened | Prepared | Window
+
+StampKnown = Callable[[str, tuple[int, ...]], str | None]
+"""``(path, stamp) -> hash`` of a file that was read before and has not changed since."""
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Looks at videos for one checkpoint with one set of options."""
+
+    checkpoint: Checkpoint
+    options: SummaryOptions
+    download: DownloadOptions
+    frames: int
+    """Most frames of a window."""
+
+    def pieces(
+        self,
+        item: WorkItem,
+        *,
+        known_hash: StampKnown,
+        is_needed: Callable[[Found], bool],
+        on_progress: OnProgress = no_progress,
+    ) -> Iterator[Piece]:
+        """All that is to be known and seen of an item.
+
+        Raises SourceError and ReaderError for what cannot be had or read, PromptError for what does
+        not fit.
+        """
+        try:
+            source = fetched(item, self.download, on_progress)
+            found = identify(source, item.path, known_hash)
+            yield found
+            if is_needed(found):
+                yield from self._seen(source, on_progress)
+        except (SmolVideoError, MemoryError):
+            raise
+        except Exception as error:  # decoders meet files that nobody has thought of
+            raise ReaderError(
+                f"`{item.name}` cannot be read: {type(error).__name__}: {error}"
+            ) from error
+
+    def _seen(self, source: VideoSource, on_progress: OnProgress) -> Iterator[Piece]:
+        opened = self.open(source)
+        yield opened
+        if opened.window_seconds is None:
+            yield self._prepared(source, on_progress)
+        else:
+            yield from self._windows(source, opened.window_seconds, on_progress)
+
+    def open(self, source: VideoSource) -> Opened:
+        """What the video says of itself, and how it will be seen. Raises ReaderError."""
+        with open_video(source.path, kind=source.kind, reader=self.options.reader) as reader:
+            metadata = reader.metadata
+        if metadata.kind != "video":
+            return Opened(metadata, None)
+        return Opened(metadata, self.options.window_of(metadata.duration_seconds))
+
+    def _prepared(self, source: VideoSource, on_progress: OnProgress) -> Prepared:
+        question = Wording.of(self.options, self.checkpoint).whole()[0]
+        return prepare(
+            self.checkpoint,
+            source,
+            question,
+            sampling=FrameSampling(
+                max_frames=self.options.max_frames, reduce_to_fit=self.options.reduce_to_fit
+            ),
+            prompt_options=self.options.prompt_options,
+            generation=self.options.generation,
+            reader=self.options.reader,
+            on_progress=on_progress,
+        )
+
+    def _windows(
+        self, source: VideoSource, window_seconds: float, on_progress: OnProgress
+    ) -> Iterator[Window]:
+        geometry, fit = frame_fitter(self.checkpoint, self.options.prompt_options)
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_video(source.path, reader=self.options.reader))
+            close_up = None
+
+            def look_closely(times: Sequence[float]) -> list[Frame]:
+                nonlocal close_up
+                if close_up is None:
+                    close_up = stack.enter_context(
+                        open_video(source.path, reader=self.options.reader)
+                    )
+                return list(close_up.frames_at(times))
+
+            yield from stream_windows(
+                reader,
+                window_seconds=window_seconds,
+                frames=self.frames,
+                fit=fit,
+                geometry=geometry,
+                look_closely=look_closely,
+                on_progress=on_progress,
+            )
+
+
+def identify(source: VideoSource, path: str, known_hash: StampKnown) -> Found:
+    """Hash the content once; a file that has not changed since its record is not read again."""
+    stamp = stamp_of(source.path)
+    sha256 = known_hash(path, stamp) if stamp else None
+    if sha256 is None:
+        try:
+            sha256 = content_hash(source.path)
+        except RecordError as error:
+            raise ReaderError(str(error)) from error
+    return Found(source, sha256, stamp)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Size and times of change of a file; empty for a folder, whose files have their own."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ()
+    if path.is_dir():
+        return ()
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def frames_of_window(checkpoint: Checkpoint, options: SummaryOptions) -> int:
+    """How many frames of a window fit the context beside the longest question.
+
+    Raises PromptError where not one fits, or fewer than were explicitly asked for.
+    """
+    window = options.window_seconds
+    metadata = VideoMetadata(width=640, height=360, duration_seconds=window)
+    wording = Wording.of(options, checkpoint)
+    longest = max((*wording.window(), *wording.whole()), key=len)
+
+    def planned(frames: int) -> tuple[Message, ...]:
+        times = tuple(place * window / frames for place in range(frames))
+        return (Message("user", (PlannedFrames(times, metadata), longest)),)
+
+    room = options.generation.max_new_tokens
+    fit = frames_that_fit(
+        planned,
+        checkpoint,
+        options.prompt_options,
+        max_new_tokens=room,
+        at_most=options.max_frames,
+    )
+    if fit < options.max_frames and not options.reduce_to_fit:
+        raise PromptError(
+            f"{options.max_frames} frames do not fit; {room_left(checkpoint, room)}",
+            hint=f"`--max-frames {fit}` fits",
+        )
+    return fit
+
+
+class Clock:
+    """Adds up the seconds of a ``with`` block."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started

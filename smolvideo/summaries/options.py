@@ -1,0 +1,76 @@
+"""What is asked of a summary, and the key under which a run recognises what it has done."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint
+from smolvideo.prompt import PromptOptions
+
+Style = Literal["brief", "detailed", "chapters", "bullets"]
+
+DIRECT_UP_TO = 1.5
+"""Videos of up to so many windows are seen at once: two halves would each be seen as well as the
+whole."""
+FEWEST_CHAPTER_WINDOWS = 6
+SHORTEST_WINDOW_SECONDS = 5.0
+"""With style ``chapters`` a short clip has at least so many windows, none shorter than this."""
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """How to summarise. Raises UsageError for what makes no sense.
+
+    ``prompt`` takes the place of the style's own question. ``window_seconds`` is how much of a long
+    video is seen at once, ``max_frames`` how many frames of it (fewer where the context is too
+    small, if ``reduce_to_fit``).
+    """
+
+    style: Style = "brief"
+    prompt: str | None = None
+    window_seconds: float = 60.0
+    max_frames: int = 50
+    reduce_to_fit: bool = True
+    prompt_options: PromptOptions = field(default_factory=PromptOptions)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    reader: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.style not in get_args(Style):
+            raise UsageError(f"unknown style `{self.style}`: {', '.join(get_args(Style))}")
+        if self.prompt is not None and not self.prompt.strip():
+            raise UsageError("the prompt has no text")
+        if not (math.isfinite(self.window_seconds) and self.window_seconds >= 1):
+            raise UsageError(f"a window lasts 1 second or more, not {self.window_seconds:g}")
+        if not isinstance(self.max_frames, int) or self.max_frames < 1:
+            raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
+
+    def window_of(self, duration_seconds: float) -> float | None:
+        """Seconds of a window for a video so long; None where it is seen at once."""
+        if self.style == "chapters":
+            finer = max(duration_seconds / FEWEST_CHAPTER_WINDOWS, SHORTEST_WINDOW_SECONDS)
+            window = min(self.window_seconds, finer)
+            return window if duration_seconds > window else None
+        if duration_seconds <= DIRECT_UP_TO * self.window_seconds:
+            return None
+        return self.window_seconds
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """All that decides what is answered, by the names of the options; where it runs does
+        not."""
+        everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
+        own = {"style", "prompt", "window_seconds", "max_frames", "reader"}
+        everything |= {name: value for name, value in asdict(self).items() if name in own}
+        everything |= asdict(self.prompt_options) | asdict(self.generation)
+        everything["stop"] = list(self.generation.stop)
+        return everything
+
+
+def key_of(settings: dict[str, Any]) -> str:
+    """A short name for settings: equal exactly where the settings are."""
+    written = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]

@@ -1,0 +1,115 @@
+"""What a run would do, and what that would cost: nothing is decoded but a first frame."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from smolvideo.errors import SmolVideoError
+from smolvideo.frames import PlannedFrames
+from smolvideo.prompt import Message, count_tokens
+from smolvideo.readers import open_video
+from smolvideo.sampling import FrameSampling, choose_times
+from smolvideo.source import VideoSource
+from smolvideo.summaries.batch import Batch
+from smolvideo.summaries.looking import Found, Opened, identify
+from smolvideo.summaries.windows import count_windows, grid_times
+from smolvideo.summaries.wording import Wording
+from smolvideo.summaries.worklist import WorkItem, fetched
+
+Plan = Literal["new", "changed", "settings", "again", "done", "same", "fetch", "error"]
+"""Never done · its content changed · done with other settings · an error that may have gone · done
+· the same content as another · an address not fetched yet · cannot be done."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one item would cost: windows (0: at once), frames to look at, tokens to read."""
+
+    item: WorkItem
+    plan: Plan
+    why: str = ""
+    duration_seconds: float | None = None
+    windows: int = 0
+    frames: int = 0
+    tokens: int = 0
+
+
+def plan_items(batch: Batch, items: Iterable[WorkItem]) -> Iterator[Planned]:
+    """A plan for each item. Nothing is downloaded: an address costs what nobody knows yet."""
+    earlier: dict[str, str] = {}
+    for item in items:
+        try:
+            if item.source is None and item.error is None:
+                known = batch.journal.entry(item.path)
+                kept = known is not None and known.settings_key == batch.settings_key
+                yield Planned(item, "done" if kept and known and not known.failed else "fetch")
+                continue
+            source = fetched(item, batch.download, batch.on_progress)
+            found = identify(source, item.path, batch.known_hash)
+            yield _planned(batch, item, found, earlier)
+        except SmolVideoError as error:
+            yield Planned(item, "error", str(error))
+
+
+def seconds_per_frame(batch: Batch) -> float | None:
+    """What a frame has cost in the records of this folder, with the same model; None if unknown."""
+    seconds = frames = 0.0
+    for record in batch.journal.records():
+        if record.model == batch.checkpoint.name and record.frames and record.seconds:
+            stages = (record.seconds.get(name, 0.0) for name in ("encode", "read", "answer"))
+            seconds, frames = seconds + sum(stages), frames + record.frames
+    return seconds / frames if frames else None
+
+
+def _planned(batch: Batch, item: WorkItem, found: Found, earlier: dict[str, str]) -> Planned:
+    if batch.is_done(item, found):
+        entry = batch.journal.entry(item.path)
+        if entry is not None and entry.failed:
+            return Planned(item, "error", str(batch.journal.record(item.path).error))
+        return Planned(item, "done")
+    content = found.sha256 or ""
+    if content in earlier:
+        return Planned(item, "same", earlier[content])
+    twin = batch.journal.same_content(content, batch.settings_key)
+    if twin is not None:
+        return Planned(item, "same", twin.source.name)
+    if content:
+        earlier[content] = item.name
+    opened = batch.looker.open(found.source)
+    windows, frames, tokens = _cost(batch, found.source, opened)
+    return Planned(
+        item,
+        _why(batch, item, found),
+        duration_seconds=opened.metadata.duration_seconds,
+        windows=windows,
+        frames=frames,
+        tokens=tokens,
+    )
+
+
+def _why(batch: Batch, item: WorkItem, found: Found) -> Plan:
+    entry = batch.journal.entry(item.path)
+    if entry is None:
+        return "new"
+    if entry.settings_key != batch.settings_key:
+        return "settings"
+    return "changed" if entry.sha256 != found.sha256 else "again"
+
+
+def _cost(batch: Batch, source: VideoSource, opened: Opened) -> tuple[int, int, int]:
+    """Windows, frames and prompt tokens, the questions on merged notes left out."""
+    wording = Wording.of(batch.options, batch.checkpoint)
+    metadata, most = opened.metadata, batch.looker.frames
+    if opened.window_seconds is not None:
+        windows = count_windows(metadata.duration_seconds, opened.window_seconds)
+        frames = len(grid_times(metadata, opened.window_seconds, most))
+        times = tuple(place * opened.window_seconds / most for place in range(most))
+        questions = wording.window()
+    else:
+        windows = 0
+        with open_video(source.path, kind=source.kind, reader=batch.options.reader) as reader:
+            times = tuple(choose_times(reader, FrameSampling(max_frames=most)))
+        frames, questions = len(times), wording.whole()
+    message = Message("user", (PlannedFrames(times, metadata), questions[0]))
+    tokens = count_tokens((message,), batch.checkpoint, batch.options.prompt_options)
+    return windows, frames, tokens * max(windows, 1)

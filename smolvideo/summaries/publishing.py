@@ -1,0 +1,123 @@
+"""The outputs of records, in files: each written beside its place and renamed.
+
+A record comes first and its outputs after it. So what is on disk under a recorded name is ours, and
+what is missing there can be made again from the record without the model. Outputs of an older
+record of the same video are removed before the new record is written: none ever tells of another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.records import write_output
+from smolvideo.safe_text import show_path
+from smolvideo.summaries.forms import TEXT_FORMS
+from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.names import OutputNames
+from smolvideo.summaries.page import as_page
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.worklist import WorkItem
+
+PAGE_ENDING = ".summary.html"
+ENDINGS: dict[str, tuple[str, ...]] = {
+    "txt": (".summary.txt",),
+    "md": (".summary.md",),
+    "json": (".summary.json",),
+    "jsonl": (),
+    "srt": (".summary.srt",),
+    "vtt": (".summary.vtt",),
+    "chapters": (".summary.chapters.txt", ".summary.ffmetadata"),
+    "html": (PAGE_ENDING,),
+}
+"""Format → the endings of its files. ``jsonl`` is the file of all records, which is there
+anyway."""
+FORMATS = tuple(ENDINGS)
+
+
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats, each once. Raises UsageError for one that is unknown."""
+    for name in formats:
+        if name not in ENDINGS:
+            raise UsageError(f"unknown format `{name}`", hint=f"one of {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(formats))
+
+
+class Publisher:
+    """Writes the outputs of one run: into ``folder``, or beside each video where that is None."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        folder: Path | None,
+        formats: Sequence[str],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._overwrite = overwrite
+        self._endings = [ending for name in check_formats(formats) for ending in ENDINGS[name]]
+        self._renew: dict[str, list[str]] = {}
+        self._names = OutputNames(folder, owner_of=journal.owner_of_output, is_free=self._is_free)
+
+    def outputs_of(self, item: WorkItem, record: SummaryRecord) -> str | None:
+        """The name of the outputs of a record that is about to be written.
+
+        What an older record of the same video left under it is removed; an error leaves it as it
+        is, for it may be the video that is gone for a while.
+        """
+        entry = self._journal.entry(record.path)
+        before = entry.output if entry is not None else None
+        if before is not None and not self._names.belongs_here(before):
+            before = None
+        if record.error is not None:
+            return before
+        output = before or self._names.name_for(item, record)
+        if before is not None:
+            known = [*TEXT_FORMS, PAGE_ENDING]
+            there = [ending for ending in known if self._file(output, ending).exists()]
+            for ending in there:
+                _remove(self._file(output, ending))
+            self._renew[record.path] = there
+        return output
+
+    def publish(self, record: SummaryRecord, *, is_new: bool) -> None:
+        """Write what is wanted of a record and not there. Raises RecordError."""
+        if record.error is not None or record.output is None:
+            return
+        for ending in dict.fromkeys((*self._endings, *self._renew.pop(record.path, ()))):
+            file = self._file(record.output, ending)
+            if is_new or not file.exists():
+                self._write(file, ending, record)
+
+    def is_placed(self, record: SummaryRecord) -> bool:
+        """Whether a record that is kept has a name for its outputs here, or needs none."""
+        if record.error is not None or not self._endings:
+            return True
+        return record.output is not None and self._names.belongs_here(record.output)
+
+    def _write(self, file: Path, ending: str, record: SummaryRecord) -> None:
+        text = as_page(record, file) if ending == PAGE_ENDING else TEXT_FORMS[ending](record)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(f"cannot write {show_path(file)}: {error.strerror}") from error
+        write_output(file, text, overwrite=self._overwrite)
+
+    def _is_free(self, place: Path) -> bool:
+        if self._overwrite:
+            return True
+        return not any(_with(place, ending).exists() for ending in self._endings)
+
+    def _file(self, output: str, ending: str) -> Path:
+        return _with(self._names.place(output), ending)
+
+
+def _with(place: Path, ending: str) -> Path:
+    return place.with_name(place.name + ending)
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(f"cannot replace {show_path(file)}: {error.strerror}") from error

@@ -1,0 +1,105 @@
+"""The summary of one video as one line of JSON, with all that is needed to make it again."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+from smolvideo.records import SourceRecord, json_line, known_content, source_from
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was seen in one window, from ``start_seconds`` to ``end_seconds`` of the video.
+
+    ``at_shot_change`` says whether the window begins where the picture changes; windows that do not
+    begin after so many seconds. ``frame_times`` are the times of the frames that were looked at.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    at_shot_change: bool = False
+    frame_times: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A stretch of the video that belongs together; its title is one short line."""
+
+    start_seconds: float
+    end_seconds: float
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SummaryRecord:
+    """One video and its summary, or the error in place of it: ``text`` or ``error``, never both.
+
+    ``path`` is the file's absolute path, or its address: what the video is known by. ``stamp`` is
+    size, and times of change in nanoseconds, of the file whose content is ``source.sha256``.
+    ``window_seconds`` is None where the whole video was seen at once. ``same_as`` is the path of
+    the video whose summary this is, where both have the same content. ``output`` is the path of the
+    output files without their endings.
+    """
+
+    path: str
+    source: SourceRecord
+    style: str
+    text: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    exit_code: int | None = None
+    duration_seconds: float | None = None
+    window_seconds: float | None = None
+    chapters: tuple[Chapter, ...] = ()
+    notes: tuple[Note, ...] = ()
+    same_as: str | None = None
+    output: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings_key: str = ""
+    stamp: tuple[int, ...] = ()
+    model: str | None = None
+    revision: str | None = None
+    engine: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    frames: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    KIND: ClassVar[str] = "smolvideo.summary/1"
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.error is None):
+            raise ValueError("a record has either a text or an error")
+
+    def content(self) -> dict[str, Any]:
+        """The record as what JSON knows, keys in the order of the fields."""
+        return {"record": self.KIND} | asdict(self)
+
+    def to_json(self) -> str:
+        """One line without its line break."""
+        return json_line(self.content())
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """The record of one line. Keys of later versions are left out; ValueError if it is none."""
+        content = known_content(cls, line)
+        try:
+            content["source"] = source_from(content["source"])
+            content["chapters"] = tuple(Chapter(**item) for item in content.get("chapters", ()))
+            content["notes"] = tuple(_note_from(item) for item in content.get("notes", ()))
+            for name in ("stamp", "notices"):
+                content[name] = tuple(content.get(name, ()))
+            return cls(**content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"an incomplete record: {error}") from error
+
+
+def _note_from(content: Mapping[str, Any]) -> Note:
+    return Note(**{**content, "frame_times": tuple(content["frame_times"])})

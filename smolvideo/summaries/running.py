@@ -1,0 +1,168 @@
+"""A whole run: the list, the records, the outputs, and the way between them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smolvideo.engines import Engine
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.source import DownloadOptions, is_url
+from smolvideo.summaries.batch import Batch
+from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.options import SummaryOptions
+from smolvideo.summaries.publishing import Publisher, check_formats
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.worklist import Selection, list_work
+
+RECORDS_NAME = "summaries.jsonl"
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where summaries go.
+
+    Outputs in ``formats`` go into ``folder``, or beside each video (``beside``). The records, from
+    which a run that was killed goes on, are in ``records``: by default ``summaries.jsonl`` in the
+    folder, or in the folder that all videos share. With neither, nothing is kept. Raises UsageError
+    for formats without a place, or two places.
+    """
+
+    folder: Path | None = None
+    beside: bool = False
+    formats: tuple[str, ...] = ()
+    records: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_formats(self.formats)
+        if self.folder is not None and self.beside:
+            raise UsageError("`--out` and `--beside` contradict each other")
+        if self.formats and not self.has_place:
+            raise UsageError("formats need a place: name `--out DIR`, or `--beside`")
+
+    @property
+    def has_place(self) -> bool:
+        """Whether files are written at all."""
+        return self.folder is not None or self.beside
+
+    def records_path(self, given: Sequence[str | Path]) -> Path | None:
+        """The file of records of a run over what was typed. Raises UsageError."""
+        if self.records is not None:
+            return self.records
+        if self.folder is not None:
+            return self.folder / RECORDS_NAME
+        if not self.beside:
+            return None
+        if any(is_url(str(item)) for item in given):
+            raise UsageError("`--beside` needs files: an address has no folder", hint="`--out DIR`")
+        return _shared_folder(given) / RECORDS_NAME
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does with its list; a ``dry`` one makes no file, not even that of its records."""
+
+    selection: Selection = field(default_factory=Selection)
+    download: DownloadOptions = field(default_factory=DownloadOptions)
+    retry: bool = False
+    dry: bool = False
+
+
+@contextmanager
+def open_batch(
+    checkpoint: Checkpoint,
+    engine: Callable[[], Engine],
+    given: Sequence[str | Path],
+    options: SummaryOptions,
+    outputs: OutputOptions,
+    run: RunOptions,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[Batch]:
+    """A batch with its records open and held; one line for each video is left when it closes."""
+    records = outputs.records_path(given)
+    if run.dry and records is not None and not records.exists():
+        records = None
+    with Journal(records) as journal:
+        formats = outputs.formats if outputs.has_place else ()
+        folder = None if outputs.beside else outputs.folder
+        publisher = Publisher(journal, folder, formats, overwrite=outputs.overwrite)
+        yield Batch(
+            checkpoint,
+            engine,
+            options,
+            journal,
+            publisher,
+            download=run.download,
+            retry=run.retry,
+            on_progress=on_progress,
+        )
+        if not run.dry:
+            journal.drop_superseded()
+
+
+def summarise(
+    engine: Engine,
+    sources: str | Path | Sequence[str | Path],
+    *,
+    options: SummaryOptions = SummaryOptions(),  # noqa: B008 -- frozen
+    out: Path | str | None = None,
+    formats: Sequence[str] = ("txt",),
+    selection: Selection = Selection(),  # noqa: B008 -- frozen
+    download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
+    overwrite: bool = False,
+    retry: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[SummaryRecord]:
+    """A summary of each video behind files, folders, patterns, addresses and playlists, in order.
+
+    With ``out``, the outputs in ``formats`` and the records go into that folder, and a call that is
+    repeated does only what is missing or has changed. A file that cannot be summarised is a record
+    with an ``error`` in place of a ``text``.
+
+    >>> from smolvideo import load_engine, summarise
+    >>> engine = load_engine("nano")
+    >>> for record in summarise(engine, "samples/circle_right.mp4"):
+    ...     print(record.source.name, "-", record.text)
+    circle_right.mp4 - A purple circle moves right on a brown background.
+
+    Raises:
+        UsageError: unknown formats, or options that contradict each other.
+        RecordError: records or outputs cannot be written, or another process works in ``out``.
+        ModelError: the model cannot be loaded.
+        PromptError: not one frame fits the context beside the question.
+    """
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    folder = None if out is None else Path(out)
+    outputs = OutputOptions(folder, formats=tuple(formats) if folder else (), overwrite=overwrite)
+    run = RunOptions(selection, download, retry)
+    with open_batch(
+        engine.checkpoint,
+        lambda: engine,
+        given,
+        options,
+        outputs,
+        run,
+        on_progress=on_progress,
+    ) as batch:
+        items = list_work(given, selection, download=download, on_progress=on_progress)
+        for done in batch.run(items):
+            yield done.record
+
+
+def _shared_folder(given: Sequence[str | Path]) -> Path:
+    """The folder that holds all that was typed; of one folder, itself."""
+    folders = []
+    for item in given:
+        path = Path(os.path.abspath(item))
+        folders.append(str(path if path.is_dir() else path.parent))
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        raise UsageError(
+            "the videos have no folder in common for their records", hint="name `--jsonl FILE`"
+        ) from error

@@ -1,0 +1,185 @@
+"""A long video as a stream of windows, decoded once from beginning to end.
+
+Frames are taken on one grid over the whole video, a window's number of frames in a window's length.
+Small copies of the same frames show where the picture changes; a window ends at the strongest
+change near its length, and there the exact time is looked up. Memory holds one window and a half.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.readers import VideoReader
+from smolvideo.summaries.shots import (
+    Thumbnail,
+    best_change,
+    difference,
+    exact_change,
+    thumbnail,
+)
+
+SHORTEST, LONGEST = 0.25, 1.4
+"""Of the planned length: how short and how long a window may become to end at a shot change."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a video and its frames.
+
+    ``batch`` speaks of the window as of a video of its own, times from 0 on: models were trained on
+    clips. ``frame_times`` are the same times on the clock of the whole video.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    at_shot_change: bool
+    batch: FrameBatch
+    frame_times: tuple[float, ...]
+
+
+def count_windows(duration_seconds: float, window_seconds: float) -> int:
+    """About how many windows there will be; shot changes make it a few more."""
+    return max(1, round(duration_seconds / window_seconds))
+
+
+def grid_times(metadata: VideoMetadata, window_seconds: float, frames: int) -> list[float]:
+    """The times to decode: ``frames`` in each ``window_seconds``, from the first frame to the
+    last."""
+    last = metadata.last_frame_seconds
+    last = metadata.duration_seconds if last is None else last
+    step = window_seconds / frames
+    count = 1 + int(max(0.0, last - metadata.first_frame_seconds) / step + 1e-6)
+    return [metadata.first_frame_seconds + place * step for place in range(count)]
+
+
+@dataclass
+class _Pending:
+    """Frames that belong to no window yet."""
+
+    times: list[float] = field(default_factory=list)
+    images: list[Images] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+
+    def add(self, time: float, image: Images, change: float) -> None:
+        self.times.append(time)
+        self.images.append(image)
+        self.differences.append(change)
+
+    def take(self, count: int) -> "_Pending":
+        """The first ``count`` frames, which are pending no more."""
+        taken = _Pending(self.times[:count], self.images[:count], self.differences[:count])
+        del self.times[:count], self.images[:count], self.differences[:count]
+        return taken
+
+
+def stream_windows(
+    reader: VideoReader,
+    *,
+    window_seconds: float,
+    frames: int,
+    fit: Callable[[Images], Images],
+    geometry: str,
+    look_closely: Callable[[Sequence[float]], Sequence[Frame]],
+    on_progress: OnProgress = no_progress,
+) -> Iterator[Window]:
+    """The windows of an open video in order, together the whole of it.
+
+    ``look_closely`` reads frames at ascending times from a second reader: this one only goes
+    forward. A window has at most ``frames`` frames.
+
+    Raises ReaderError where fewer than half of the frames could be read.
+    """
+    metadata = reader.metadata
+    end = max(metadata.duration_seconds, metadata.last_frame_seconds or 0.0)
+    times = grid_times(metadata, window_seconds, frames)
+    cutter = _Cutter(window_seconds, frames, geometry, metadata, look_closely)
+    read, last = 0, None
+    small: Thumbnail | None = None
+    for read, frame in enumerate(reader.frames_at(times), start=1):
+        on_progress(Progress("decode", read, len(times), metadata.name))
+        if frame.pts_seconds == last:
+            continue  # it stands on screen at several of the times
+        last = frame.pts_seconds
+        before, small = small, thumbnail(frame.image)
+        change = 0.0 if before is None else difference(before, small)
+        cutter.pending.add(frame.pts_seconds, fit(frame.image), change)
+        if frame.pts_seconds > cutter.start + LONGEST * window_seconds:
+            yield cutter.cut(end)
+    if 2 * read < len(times):
+        raise ReaderError(
+            f"`{metadata.name}` is damaged: only {read} of {len(times)} frames could be read"
+        )
+    while cutter.pending.times:
+        yield cutter.cut(end)
+
+
+class _Cutter:
+    """Cuts what is pending into windows, one after the other."""
+
+    def __init__(
+        self,
+        window_seconds: float,
+        frames: int,
+        geometry: str,
+        metadata: VideoMetadata,
+        look_closely: Callable[[Sequence[float]], Sequence[Frame]],
+    ) -> None:
+        self.pending = _Pending()
+        self.start = 0.0
+        self._length = window_seconds
+        self._frames = frames
+        self._geometry = geometry
+        self._metadata = metadata
+        self._look_closely = look_closely
+        self._at_shot_change = False
+
+    def cut(self, end_of_video: float) -> Window:
+        """The next window: up to the strongest shot change in reach, or of the planned length."""
+        times = self.pending.times
+        rest = end_of_video - self.start
+        shortest, longest = SHORTEST * self._length, LONGEST * self._length
+        first = bisect_left(times, self.start + shortest)
+        last = bisect_right(times, min(self.start + longest, end_of_video - shortest))
+        place = best_change(self.pending.differences, max(first, 1), last)
+        if place is not None:
+            end = exact_change(self._look_closely, times[place - 1], times[place])
+            return self._window(place, end, at_change=True)
+        if rest <= longest:
+            return self._window(len(times), end_of_video, at_change=False)
+        end = self.start + self._length
+        count = max(bisect_left(times, end), 1)
+        return self._window(count, end, at_change=False)
+
+    def _window(self, count: int, end: float, *, at_change: bool) -> Window:
+        taken = self.pending.take(count)
+        kept = _thinned(len(taken.times), self._frames)
+        times = tuple(taken.times[place] for place in kept)
+        # A frame that already stood on screen when the window began is seen from there on.
+        own = tuple(round(max(0.0, time - self.start), 6) for time in times)
+        length = max(end - self.start, own[-1])
+        metadata = replace(
+            self._metadata,
+            duration_seconds=length,
+            num_frames=None,
+            first_frame_seconds=own[0],
+            last_frame_seconds=own[-1],
+        )
+        images = np.stack([taken.images[place] for place in kept])
+        batch = FrameBatch(images, own, metadata, self._geometry, asked=len(own))
+        window = Window(self.start, end, self._at_shot_change, batch, times)
+        self.start, self._at_shot_change = end, at_change
+        return window
+
+
+def _thinned(count: int, most: int) -> list[int]:
+    """At most ``most`` places out of ``count``, evenly, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    if most == 1:
+        return [count // 2]
+    return [round(step * (count - 1) / (most - 1)) for step in range(most)]

@@ -1,0 +1,69 @@
+"""A long film with known chapters: scenes of the drawn world one after the other, quick to make.
+
+Few frames a second and small pictures: an hour is encoded in some ten seconds.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+
+import av
+
+from smolvideo.frames import DRAWN_COMMENT
+from smolvideo.train.world.draw import draw_frame
+from smolvideo.train.world.questions import describe
+from smolvideo.train.world.scene import Scene, draw_scene
+
+WIDTH, HEIGHT = 160, 120
+_TICKS = 1000
+
+
+@dataclass(frozen=True)
+class TrueChapter:
+    """A scene of the film: from when to when it is shown, and what it shows."""
+
+    start_seconds: float
+    end_seconds: float
+    scene: Scene
+
+    @property
+    def text(self) -> str:
+        return describe(self.scene)
+
+
+def plan_film(
+    seconds: float, random: Random, *, shortest: float, longest: float
+) -> list[TrueChapter]:
+    """Scenes of random lengths that fill ``seconds``; neighbours differ in what they show."""
+    chapters: list[TrueChapter] = []
+    start = 0.0
+    while start < seconds:
+        length = random.uniform(shortest, longest)
+        end = seconds if seconds - start - length < shortest else start + length
+        scene = draw_scene(random)
+        if scene.in_sequence or (chapters and describe(scene) == chapters[-1].text):
+            continue
+        chapters.append(TrueChapter(start, end, scene))
+        start = end
+    return chapters
+
+
+def write_film(path: Path, chapters: list[TrueChapter], *, fps: float = 2.0) -> Path:
+    """Encode the scenes as one H.264 film; a scene begins exactly at its time."""
+    with av.open(str(path), "w") as container:
+        container.metadata["comment"] = DRAWN_COMMENT
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS)
+        stream.options = {"preset": "veryfast", "crf": "26", "threads": "1", "bf": "0"}
+        for chapter in chapters:
+            length = chapter.end_seconds - chapter.start_seconds
+            for number in range(max(1, int(length * fps))):
+                picture = draw_frame(chapter.scene, number / fps / length, WIDTH, HEIGHT)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.time_base = Fraction(1, _TICKS)
+                frame.pts = round((chapter.start_seconds + number / fps) * _TICKS)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

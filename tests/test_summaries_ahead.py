@@ -1,0 +1,72 @@
+"""Items looked at ahead: in order, bounded, and never waiting for what nobody wants."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from smolvideo.summaries.ahead import Ahead
+
+PATIENCE_SECONDS = 60.0
+
+
+def look(item: int) -> Iterator[tuple[int, int]]:
+    for piece in range(6):
+        yield item, piece
+
+
+def consume(ahead: Ahead[int, tuple[int, int]], pieces_of_each: int) -> list[tuple[int, int]]:
+    taken = []
+    for _, pieces in ahead:
+        for number, piece in enumerate(pieces):
+            taken.append(piece)
+            if number + 1 == pieces_of_each:
+                break
+    return taken
+
+
+def test_pieces_come_in_the_order_of_the_items() -> None:
+    with Ahead(range(20), look, threads=3, videos=4) as ahead:
+        assert consume(ahead, 99) == [(item, piece) for item in range(20) for piece in range(6)]
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_what_is_left_of_an_item_holds_nobody_up(wanted: int) -> None:
+    """Each left a thread waiting for ever; with as many items as threads the run stood still."""
+    with Ahead(range(40), look, threads=2, videos=3) as ahead:
+        taken: list[tuple[int, int]] = []
+        worker = threading.Thread(target=lambda: taken.extend(consume(ahead, wanted)), daemon=True)
+        worker.start()
+        worker.join(PATIENCE_SECONDS)
+        assert not worker.is_alive()
+    assert taken == [(item, piece) for item in range(40) for piece in range(wanted)]
+
+
+def test_no_more_are_begun_than_asked_for() -> None:
+    begun: list[int] = []
+
+    def note(item: int) -> Iterator[int]:
+        begun.append(item)
+        yield item
+
+    with Ahead(range(100), note, threads=4, videos=3) as ahead:
+        for item, pieces in ahead:
+            assert list(pieces) == [item]
+            assert max(begun) <= item + 3
+
+
+def test_an_error_is_raised_where_the_pieces_are_taken() -> None:
+    def fail(item: int) -> Iterator[int]:
+        yield item
+        raise ValueError(item)
+
+    with Ahead(range(2), fail, threads=1, videos=2) as ahead:
+        for item, pieces in ahead:
+            with pytest.raises(ValueError, match=str(item)):
+                list(pieces)
+
+
+def test_nothing_yet_is_waited_for() -> None:
+    items = iter([None, 1, None, None, 2])
+    with Ahead(items, look, threads=1, videos=2) as ahead:
+        assert {item for item, _ in consume(ahead, 1)} == {1, 2}

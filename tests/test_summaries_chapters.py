@@ -1,0 +1,75 @@
+"""Notes joined to chapters, and words made of them."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolvideo.summaries.chapters import join_notes, likeness, most_chapters
+from smolvideo.summaries.composing import LONGEST_TITLE, title_from
+from smolvideo.summaries.record import Note
+
+
+def notes(*told: tuple[str, bool]) -> list[Note]:
+    return [
+        Note(10.0 * place, 10.0 * place + 10, text, change)
+        for place, (text, change) in enumerate(told)
+    ]
+
+
+def starts(joined: list[Note]) -> list[float]:
+    return [chapter.start_seconds for chapter in join_notes(joined)]
+
+
+def test_equal_notes_are_one_chapter_and_a_new_one_begins_where_they_change() -> None:
+    told = notes(("A dog.", False), ("a dog", True), ("A red car.", True), ("A red car.", False))
+    assert starts(told) == [0, 20]
+
+
+def test_alike_notes_without_a_shot_change_are_one_chapter() -> None:
+    same = ("A green star on a grey background.", "A green star moves left on a grey background.")
+    assert starts(notes((same[0], False), (same[1], False))) == [0]
+    assert starts(notes((same[0], False), (same[1], True))) == [0, 10]
+
+
+def test_the_most_frequent_note_speaks_for_those_like_it() -> None:
+    often, once = "A star on grey.", "A star moves on grey."
+    (chapter,) = join_notes(notes((often, False), (once, False), (often, False)))
+    assert chapter.texts() == [(0.0, often)]
+
+
+def test_of_too_many_chapters_the_most_alike_are_joined() -> None:
+    words = ("cats sleep", "dogs run", "dogs run fast", "birds fly", "fish swim", "fish swim deep")
+    told = notes(*((text, True) for text in (*words, "cows eat", "sheep look")))
+    assert most_chapters(len(told)) == 6
+    assert starts(told) == [0, 10, 30, 40, 60, 70]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=40))
+def test_chapters_hold_all_notes_in_order(told: list[tuple[str, bool]]) -> None:
+    given_notes = notes(*told)
+    chapters = join_notes(given_notes)
+    assert [note for chapter in chapters for note in chapter.notes] == given_notes
+    assert len(chapters) <= most_chapters(len(told))
+    for before, after in pairwise(chapters):
+        assert before.end_seconds == after.start_seconds
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_likeness_is_a_share_and_symmetric(one: str, other: str) -> None:
+    assert 0 <= likeness(one, other) <= 1
+    assert likeness(one, other) == likeness(other, one)
+    assert likeness(one, one) == 1
+
+
+@given(st.text(max_size=300))
+def test_a_title_is_one_short_line(text: str) -> None:
+    title = title_from(text)
+    assert len(title) <= LONGEST_TITLE
+    assert "\n" not in title
+
+
+def test_titles_of_what_models_write() -> None:
+    assert title_from('"A Day at the Beach"\nmore') == "A Day at the Beach"
+    assert title_from("- A dog runs. It barks.") == "A dog runs"
+    assert title_from("word " * 40).endswith("word…")

@@ -1,0 +1,145 @@
+"""The file of records: held by one, cut anywhere, one line for each video in the end."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smolvideo.errors import RecordError
+from smolvideo.records import RecordWriter, SourceRecord
+from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.record import Chapter, Note, SummaryRecord
+
+
+def record(path: str, text: str | None = "A dog.", **fields: object) -> SummaryRecord:
+    made = SummaryRecord(
+        path=path,
+        source=SourceRecord(path, Path(path).name, "video", sha256=f"hash of {path}"),
+        style="brief",
+        text=text,
+        error=None if text else "it is broken",
+        exit_code=None if text else 3,
+        chapters=(Chapter(0, 5, "A dog", "A dog."),),
+        notes=(Note(0, 5, "A dog.", True, (0.0, 2.5)),),
+        settings_key="brief",
+        stamp=(10, 20, 30),
+        output=None if text is None else Path(path).stem,
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "summaries.jsonl"
+
+
+def test_records_come_back_as_they_were(file: Path) -> None:
+    hostile = record("/v/\udcff \u2028\n.mp4", text="\x1b \u2028 line\nbreak")
+    with Journal(file) as journal:
+        journal.write(record("/v/a.mp4"))
+        journal.write(hostile)
+        assert journal.record("/v/a.mp4") == record("/v/a.mp4")
+    with Journal(file) as journal:
+        assert journal.record(hostile.path) == hostile
+        assert [found.path for found in journal.records()] == ["/v/a.mp4", hostile.path]
+    assert len(file.read_bytes().splitlines()) == 2
+
+
+def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
+    with Journal(file) as journal:
+        journal.write(record("/v/a.mp4"))
+        journal.write(record("/v/b.mp4"))
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in {*range(first, first + 40), *range(first, len(whole), 37)}:
+        file.write_bytes(whole[:end])
+        with Journal(file) as journal:
+            assert journal.entry("/v/a.mp4") is not None
+            assert journal.entry("/v/b.mp4") is None
+            journal.write(record("/v/b.mp4"))
+        assert file.read_bytes() == whole
+
+
+def test_the_last_record_of_a_video_counts_and_alone_is_left(file: Path) -> None:
+    with Journal(file) as journal:
+        journal.write(record("/v/a.mp4", "old"))
+        journal.write(record("/v/b.mp4"))
+        journal.write(record("/v/a.mp4", "new"))
+    with Journal(file) as journal:
+        assert journal.record("/v/a.mp4").text == "new"
+        journal.drop_superseded()
+        assert journal.record("/v/a.mp4").text == "new"
+        journal.write(record("/v/c.mp4"))
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [(line["path"], line["text"]) for line in lines] == [
+        ("/v/b.mp4", "A dog."),
+        ("/v/a.mp4", "new"),
+        ("/v/c.mp4", "A dog."),
+    ]
+
+
+def test_what_is_known_of_contents_and_names(file: Path) -> None:
+    with Journal(file) as journal:
+        journal.write(record("/v/a.mp4"))
+        assert journal.same_content("hash of /v/a.mp4", "brief") == record("/v/a.mp4")
+        assert journal.same_content("hash of /v/a.mp4", "detailed") is None
+        assert journal.owner_of_output("A") == "/v/a.mp4"
+        journal.write(record("/v/a.mp4", None))
+        assert journal.same_content("hash of /v/a.mp4", "brief") is None
+        assert journal.owner_of_output("a") is None
+
+
+def test_only_one_process_at_a_time(file: Path) -> None:
+    with Journal(file):
+        with pytest.raises(RecordError, match="another smolvideo") as raised:
+            Journal(file)
+        assert "--out" in str(raised.value.hint)
+        other = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from pathlib import Path; from smolvideo.summaries.journal import "
+                "Journal; Journal(Path(sys.argv[1]))",
+                str(file),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        assert b"another smolvideo is at work" in other.stderr
+    Journal(file).close()
+
+
+def test_a_file_that_is_not_ours_is_left_alone(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("my notes\n")
+    with pytest.raises(RecordError, match="does not hold records"):
+        Journal(file)
+    assert file.read_text() == "my notes\n"
+    other = file.with_name("answers.jsonl")
+    with RecordWriter(other) as writer:  # answers are no summaries
+        from smolvideo.records import AnswerRecord
+
+        writer.write(AnswerRecord("q", (), text="a"))
+    with pytest.raises(RecordError, match="does not hold records"):
+        Journal(other)
+
+
+def test_a_broken_line_in_the_middle_is_told(file: Path) -> None:
+    with Journal(file) as journal:
+        journal.write(record("/v/a.mp4"))
+        journal.write(record("/v/b.mp4"))
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b'{"record": "smolvideo.summary/1", "oops\n' + lines[1])
+    with pytest.raises(RecordError, match="broken at byte"):
+        Journal(file)
+
+
+def test_without_a_path_nothing_stays() -> None:
+    with Journal(None) as journal:
+        journal.write(record("/v/a.mp4"))
+        path = journal.path
+        assert journal.record("/v/a.mp4").text == "A dog."
+    assert not path.exists()

@@ -1,0 +1,140 @@
+"""What was typed, as a list of videos."""
+
+import os
+from pathlib import Path
+
+import pytest
+from webserver import Content, WebServer
+
+from smolvideo.errors import UsageError
+from smolvideo.source import DownloadOptions, playlist_addresses
+from smolvideo.summaries import Selection, WorkItem, list_work, watch
+from smolvideo.summaries.watching import STEADY_SECONDS
+
+OLD, NEW = 1_000_000_000.0, 1_700_000_000.0
+
+FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>Talks</title>
+<item><title>One</title><link>{one}</link></item>
+<item><title>Two</title><link>{two}</link></item>
+</channel></rss>"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    base = tmp_path / "videos"
+    for name in ("b.mp4", "a10.mp4", "a9.mkv", "sub/deep/c.mp4", "cover.jpg", "sub/.hidden.mp4"):
+        file = base / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"\0\0\0\x18ftypisom" + name.encode())
+        os.utime(file, (OLD, OLD))
+    os.utime(base / "b.mp4", (NEW, NEW))
+    return base
+
+
+def names(items: list[WorkItem]) -> list[str]:
+    return [item.relative.as_posix() for item in items]
+
+
+def test_a_folder_is_its_videos_and_those_of_its_subfolders(folder: Path) -> None:
+    items = list_work([folder])
+    assert names(items) == ["a9.mkv", "a10.mp4", "b.mp4", "sub/deep/c.mp4"]
+    assert items[0].path == str(folder / "a9.mkv")
+    assert all(item.error is None for item in items)
+
+
+def test_each_video_comes_once_however_often_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    items = list_work(["b.mp4", str(folder), "./b.mp4", "sub/../b.mp4"])
+    assert names(items) == ["b.mp4", "a9.mkv", "a10.mp4", "sub/deep/c.mp4"]
+
+
+def test_patterns_are_for_shells_that_know_none(folder: Path) -> None:
+    assert names(list_work([str(folder / "a*.m*")])) == ["a9.mkv", "a10.mp4"]
+    assert names(list_work([str(folder / "**" / "*.mp4")])) == ["a10.mp4", "b.mp4", "c.mp4"]
+    literal = folder / "x[1].mp4"
+    literal.write_bytes(b"\0\0\0\x18ftypisom")
+    assert names(list_work([str(literal)])) == ["x[1].mp4"]
+
+
+def test_what_cannot_be_found_is_an_item_with_its_error(folder: Path) -> None:
+    missing, pattern, good = list_work(
+        [str(folder / "none.mp4"), str(folder / "*.avi"), str(folder / "b.mp4")]
+    )
+    assert "no such file" in str(missing.error)
+    assert "nothing matches" in str(pattern.error)
+    assert good.error is None
+
+
+def test_newer_shuffled_and_few(folder: Path) -> None:
+    assert names(list_work([folder], Selection(newer_than=OLD + 1))) == ["b.mp4"]
+    drawn = [names(list_work([folder], Selection(shuffle=seed))) for seed in range(6)]
+    assert all(sorted(one) == sorted(drawn[0]) for one in drawn)
+    assert len({tuple(one) for one in drawn}) > 1
+    assert names(list_work([folder], Selection(shuffle=3))) == drawn[3]
+    assert names(list_work([folder], Selection(shuffle=3, limit=2))) == drawn[3][:2]
+    with pytest.raises(UsageError, match="newer-than"):
+        list_work(["https://example.org/x"], Selection(newer_than=OLD))
+
+
+def test_a_playlist_is_its_videos() -> None:
+    with WebServer() as server:
+        one, two = server.url("/one.mp4"), server.url("/two.mp4")
+        feed = FEED.format(one=one, two=two).encode()
+        url = server.serve("/feed", Content(feed, "application/rss+xml"))
+        items = list_work([url])
+        assert [item.path for item in items] == [one, two]
+        assert playlist_addresses(one, DownloadOptions(), lambda _: None) == [one]
+        assert server.requests_for("/one.mp4") == []
+
+
+def test_offline_no_address_is_asked_about() -> None:
+    with WebServer() as server:
+        url = server.serve("/feed", Content(b"", "application/rss+xml"))
+        (item,) = list_work([url], download=DownloadOptions(offline=True))
+        assert item.path == url
+        assert server.requests_for("/feed") == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += STEADY_SECONDS / 8
+        return self.now
+
+
+def test_a_watched_file_comes_once_it_is_complete(folder: Path) -> None:
+    growing, clock = folder / "new.mp4", Clock()
+    watched = watch(lambda: list_work([folder]), clock=clock)
+    found: list[str] = []
+
+    def look(steps: int) -> None:
+        for _ in range(steps):
+            item = next(watched)
+            if item is not None:
+                found.append(item.relative.as_posix())
+
+    look(40)
+    assert found == ["a9.mkv", "a10.mp4", "b.mp4", "sub/deep/c.mp4"]
+    for size in range(12):
+        growing.write_bytes(b"\0\0\0\x18ftypisom" + b"x" * size)
+        look(4)
+    assert len(found) == 4, "it grew all the time"
+    look(40)
+    assert found[4:] == ["new.mp4"]
+    growing.write_bytes(b"\0\0\0\x18ftypisom, and later something else")
+    look(40)
+    assert found[4:] == ["new.mp4", "new.mp4"], "what changes is done anew"
+
+
+def test_watching_ends_after_the_limit_and_waits_in_an_empty_folder(tmp_path: Path) -> None:
+    clock = Clock()
+    watched = watch(lambda: list_work([tmp_path]), limit=1, clock=clock)
+    assert [next(watched) for _ in range(20)] == [None] * 20
+    (tmp_path / "x.mp4.part").write_bytes(b"half")
+    assert [next(watched) for _ in range(20)] == [None] * 20
+    (tmp_path / "x.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    assert [item.relative.as_posix() for item in watched if item] == ["x.mp4"]
