@@ -61,6 +61,19 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class TimedText:
+    """A piece of a text track as the file has it, markup and all; seconds on the player's clock.
+
+    ``format`` is FFmpeg's name of the track's codec: subrip, ass, webvtt, mov_text, text.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    format: str
+
+
+@dataclass(frozen=True)
 class FrameBatch:
     """The frames of one source that a model will see, in order of time.
 

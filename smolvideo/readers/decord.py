@@ -10,11 +10,12 @@ starts at the first frame of the video.
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
+from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, refuse_text
+from smolvideo.readers.heartbeat import beat
 
 _HINT = "the reader `pyav` reads most"
 
@@ -26,10 +27,11 @@ class DecordReader(VideoReader):
         ReaderError: decord is not installed, cannot open the file, or would not read it rightly.
     """
 
-    name: ClassVar[str] = "decord"
+    name = "decord"
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        refuse_text(path)
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(
@@ -59,8 +61,12 @@ class DecordReader(VideoReader):
     def frame_times(self) -> list[float]:
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return frames_on_screen(self._times, seconds, self._frame)
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        if keyframes:
+            raise self.without_key_frames()
+        return frames_on_screen(self._times, seconds, self._frame, longest)
 
     def _frame(self, place: int) -> Images:
         if place < self._place:
@@ -76,6 +82,7 @@ class DecordReader(VideoReader):
         except (self._decord.DECORDError, StopIteration) as error:
             raise self._damaged() from error
         self._place += 1
+        beat()
         return image
 
     def _damaged(self) -> ReaderError:

@@ -10,13 +10,20 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, scaled_size
+from smolvideo.readers.base import (
+    VideoReader,
+    frames_on_screen,
+    refuse_huge,
+    refuse_text,
+    scaled_size,
+)
+from smolvideo.readers.heartbeat import beat
 
 
 class OpencvReader(VideoReader):
@@ -26,10 +33,11 @@ class OpencvReader(VideoReader):
         ReaderError: OpenCV is not installed, cannot open the file, or gives its frames no times.
     """
 
-    name: ClassVar[str] = "opencv"
+    name = "opencv"
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        refuse_text(path)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
         self._capture: Any = None
@@ -50,6 +58,7 @@ class OpencvReader(VideoReader):
             self._start_over()
             times: list[float] = []
             while self._capture.grab():
+                beat()
                 times.append(self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000)
             self._start_over()
             if any(later <= earlier for earlier, later in pairwise(times)):
@@ -60,8 +69,12 @@ class OpencvReader(VideoReader):
             self._times = times
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return frames_on_screen(self.frame_times(), seconds, self._frame)
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        if keyframes:
+            raise self.without_key_frames()
+        return frames_on_screen(self.frame_times(), seconds, self._frame, longest)
 
     def _frame(self, place: int) -> Images | None:
         if place <= self._place:
@@ -69,6 +82,7 @@ class OpencvReader(VideoReader):
         while self._place < place - 1:
             if not self._capture.grab():
                 return None
+            beat()
             self._place += 1
         return self._grab_and_retrieve()
 

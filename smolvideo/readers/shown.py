@@ -7,14 +7,14 @@ asks for; alpha is laid over white; the display matrix turns and mirrors.
 
 import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from smolvideo.frames import Images
-from smolvideo.readers.base import scaled_size
+from smolvideo.readers.base import scaled_size, size_within
 
 _BT709, _BT2020, _PQ = "ITU709", "BT2020", 16
 _MATRICES = {1: _BT709, 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: _BT2020, 10: _BT2020}
@@ -35,6 +35,11 @@ class Shape:
     transposed: bool = False
     mirrored: bool = False
     flipped: bool = False
+
+    def within(self, longest: int | None) -> "Shape":
+        """The same with no side above ``longest``."""
+        width, height = size_within(self.width, self.height, longest)
+        return replace(self, width=width, height=height)
 
     @property
     def shown_width(self) -> int:

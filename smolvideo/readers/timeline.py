@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.readers.heartbeat import beat
+
 _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
 """Seconds before the end at which the last packets are looked for."""
 _LONGEST_REORDERING = 1.0
@@ -48,6 +50,7 @@ def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
         try:
             for packet in container.demux(*streams):
                 failures = 0
+                beat()
                 yield packet
             return
         except av.error.EOFError:
@@ -97,6 +100,24 @@ def read_all_packets(path: Path, stream_index: int) -> LastPackets | None:
     if not times:
         return None
     return LastPackets(max(times), max(end, *times), tuple(sorted(set(times))))
+
+
+def read_key_times(path: Path, stream_index: int) -> list[float]:
+    """When key frames appear, in seconds of the container's clock; other packets are passed over
+    where the format allows."""
+    import av
+
+    with open_container(path) as container:
+        stream = container.streams[stream_index]
+        stream.discard = av.stream.Discard.nonkey
+        tick = float(stream.time_base)
+        found = {
+            ticks * tick
+            for packet in sturdy_packets(container, stream)
+            if packet.size and packet.is_keyframe and not packet.is_discard
+            if (ticks := packet_ticks(packet)) is not None
+        }
+    return sorted(found)
 
 
 def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:
