@@ -5,7 +5,6 @@ minute. Each repetition begins with a key frame, so that it decodes like film th
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,11 +34,8 @@ FILMS = (
 """A clip of a phone, a lecture, a film: all with the key frames of an encoder left alone."""
 
 
-def write_film(film: Film, folder: Path, on_second: Callable[[int, int], None]) -> Path:
-    """Make ``film`` in ``folder``, unless it is there, and return its path.
-
-    ``on_second`` is told how many seconds of how many are encoded.
-    """
+def write_film(film: Film, folder: Path) -> Path:
+    """Make ``film`` in ``folder``, unless it is there, and return its path."""
     import av
 
     path = folder / film.name
@@ -47,7 +43,7 @@ def write_film(film: Film, folder: Path, on_second: Callable[[int, int], None]) 
         return path
     part = path.with_name(path.name + ".part")
     with (
-        av.open(_encoded(film, on_second)) as minute,
+        av.open(_encoded(film)) as minute,
         av.open(str(part), "w", format="mp4") as whole,
     ):
         stream = whole.add_stream_from_template(minute.streams.video[0])
@@ -68,7 +64,7 @@ def _kept(packet: Any) -> tuple[bytes, int, int, bool]:
     return bytes(packet), packet.pts, packet.dts, packet.is_keyframe
 
 
-def _encoded(film: Film, on_second: Callable[[int, int], None]) -> io.BytesIO:
+def _encoded(film: Film) -> io.BytesIO:
     """At most a minute of the film, as a file in memory."""
     import av
 
@@ -91,8 +87,6 @@ def _encoded(film: Film, on_second: Callable[[int, int], None]) -> io.BytesIO:
             plain.pict_type = 0  # the source says I of every picture, and the encoder would obey
             plain.pts, plain.time_base = number, Fraction(1, film.fps)
             target.mux(stream.encode(plain))
-            if number % film.fps == 0:
-                on_second(number // film.fps, frames // film.fps)
         target.mux(stream.encode(None))
     file.seek(0)
     return file

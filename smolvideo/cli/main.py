@@ -24,7 +24,10 @@ from smolvideo.safe_text import visible
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
-    "bench": ("smolvideo.cli.bench:bench", "Measure speed and memory of engines, stage by stage."),
+    "bench": (
+        "smolvideo.cli.bench_group:bench",
+        "Measure speed and memory of engines, stage by stage.",
+    ),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (

@@ -43,7 +43,11 @@ class FrameCursor:
 
     def close(self) -> None:
         self._decoded.close()
-        self.container.close()
+        if self.container is not None:
+            self.container.close()
+        # Decoders and their threads live as long as anything refers to their stream.
+        self.container = self.stream = None
+        self._current = self._upcoming = None
 
     # ------------------------------------------------------------------ where we stand
 
@@ -173,7 +177,6 @@ class FrameCursor:
         return False
 
     def _rewind(self) -> None:
-        self._decoded.close()
-        self.container.close()
+        self.close()
         self.container, self.stream = self._reopen()
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
