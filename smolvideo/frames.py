@@ -80,8 +80,9 @@ class FrameBatch:
     ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on
     screen. ``asked`` is how many frames the sampling asked for: more than N if some could not be
     read, or if the video has fewer. ``geometry`` names how the images were fitted to the model's
-    square input, or is None while they have the shape in which a player shows them. ``warnings``
-    are sentences for the user.
+    square input, or is None while they have the shape in which a player shows them. ``dropped``
+    is how many frames the strategy left out because others show the same, and ``explanation`` what
+    it says of its choice. ``warnings`` are sentences for the user.
     """
 
     images: Images
@@ -89,6 +90,8 @@ class FrameBatch:
     metadata: VideoMetadata
     geometry: str | None = None
     asked: int = 0
+    dropped: int = 0
+    explanation: str = ""
     warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

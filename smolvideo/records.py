@@ -34,7 +34,8 @@ _FIRST_BYTES = b'{"record": "smolvideo.answer/'
 class SourceRecord:
     """One source of an answer: what was typed, what it turned out to be, and its frames' times.
 
-    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``.
+    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``. ``reader``
+    is the one that read it, ``explanation`` what the sampling strategy says of its choice.
     """
 
     given: str
@@ -44,6 +45,8 @@ class SourceRecord:
     url: str | None = None
     frame_times: tuple[float, ...] = ()
     geometry: str | None = None
+    reader: str | None = None
+    explanation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -149,12 +149,12 @@ def test_many_openings_leak_nothing(clip: Path) -> None:
 
     if sys.platform == "win32":
         pytest.skip("handles are counted otherwise there")
-    for _ in range(50):
+    for _ in range(200):
         before = size()
-    for _ in range(450):
+    for _ in range(300):
         after = size()
     assert after[:2] == before[:2]
-    assert after[2] < before[2] + 4 * 2**20
+    assert after[2] < before[2] + 6 * 2**20
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -13,8 +13,9 @@ from smolvideo.errors import ReaderError
 from smolvideo.frames import MediaKind
 from smolvideo.readers.base import NotAVideoError, VideoReader
 from smolvideo.readers.guarded import GuardedReader
-from smolvideo.readers.opening import PACKAGES, READERS, readers_for
+from smolvideo.readers.opening import HELD_TO_PYAV, PACKAGES, READERS, readers_for
 from smolvideo.readers.process import start_ahead
+from smolvideo.readers.witness import Witness
 
 __all__ = ["READERS", "VideoReader", "open_video", "start_ahead"]
 
@@ -35,7 +36,8 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     for name in readers_for(path, kind, reader):
         try:
             _check_installed(name)
-            return GuardedReader(path, name)
+            witness = _witness_of(path) if name in HELD_TO_PYAV and not errors else None
+            return GuardedReader(path, name, witness=witness)
         except NotAVideoError:
             if errors:
                 break
@@ -43,6 +45,17 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
         except ReaderError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _witness_of(path: Path) -> Witness | None:
+    """What PyAV says of a file; None where it cannot open it."""
+    try:
+        with GuardedReader(path, "pyav") as reader:
+            return reader.witness()
+    except NotAVideoError:
+        raise
+    except ReaderError:
+        return None
 
 
 def _check_installed(reader: str) -> None:

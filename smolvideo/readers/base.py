@@ -13,6 +13,7 @@ import numpy as np
 
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
+from smolvideo.readers.witness import Witness
 
 MAX_PIXELS = 2**27
 """Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
@@ -78,6 +79,10 @@ class VideoReader(ABC):
     def text_track(self) -> list[TimedText]:
         """The subtitles inside the file, where they are text; of several tracks the likeliest."""
         return []
+
+    def witness(self) -> Witness | None:
+        """What other readers of the same file are held to; None where this one knows no better."""
+        return None
 
     def without_key_frames(self) -> UsageError:
         """The error of a reader that does not know key frames."""

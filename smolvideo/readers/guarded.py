@@ -1,6 +1,7 @@
 """A reader whose decoding happens in a process of its own, with limits of time and memory."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from smolvideo.errors import ReaderError
@@ -8,6 +9,7 @@ from smolvideo.frames import Frame, TimedText, VideoMetadata
 from smolvideo.readers.base import VideoReader, ascending, size_within
 from smolvideo.readers.channel import Message
 from smolvideo.readers.process import DEFAULT_LIMITS, Limits, give_back, take_process
+from smolvideo.readers.witness import Witness
 
 _SLOT_MEMORY = 64 * 2**20
 """Bytes of frames that wait between the two processes."""
@@ -22,13 +24,26 @@ class GuardedReader(VideoReader):
     A crash, a hang or too much memory end the file with a ReaderError, and nothing else.
     """
 
-    def __init__(self, path: Path, reader: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reader: str,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        witness: Witness | None = None,
+    ) -> None:
         self._file = path.name or str(path)
-        self._process = take_process(limits)
+        self._process = take_process(limits, reader)
         self._open = True
         self._streaming = 0
         try:
-            answer = self._process.ask("open", self._file, path=str(path.absolute()), reader=reader)
+            answer = self._process.ask(
+                "open",
+                self._file,
+                path=str(path.absolute()),
+                reader=reader,
+                witness=None if witness is None else asdict(witness),
+            )
             self.metadata = VideoMetadata(**answer["metadata"])
         except TypeError as error:
             self.close()
@@ -55,6 +70,10 @@ class GuardedReader(VideoReader):
 
     def key_frame_times(self) -> list[float]:
         return self._times("key_frame_times")
+
+    def witness(self) -> Witness | None:
+        known = self._ask("witness")["witness"]
+        return None if known is None else Witness(**known)
 
     def text_track(self) -> list[TimedText]:
         texts = self._ask("text_track")["texts"]

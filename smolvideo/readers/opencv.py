@@ -1,9 +1,10 @@
 """The OpenCV reader, for comparison with programs that use OpenCV.
 
 It decodes from the beginning, twice (once for the times), because OpenCV's own seeking lands on
-wrong frames. What OpenCV does not tell, it cannot honour: its clock starts at the first frame of
-the video even where the sound starts earlier, mirrored and interlaced material is shown as stored,
-of several video streams it takes the first, and the first broken packet is the end.
+wrong frames. What OpenCV does not tell, it cannot honour; files where that would show (mirrored,
+interlaced or HDR material, a second video stream, frames behind a broken packet) are refused, see
+``witness.py``. Colours are turned into RGB by the matrix of BT.601 even where the file says BT.709,
+which is a few grey levels off in strong colours.
 """
 
 import os
@@ -24,6 +25,7 @@ from smolvideo.readers.base import (
     scaled_size,
 )
 from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.witness import Witness, agreed_times
 
 
 class OpencvReader(VideoReader):
@@ -35,8 +37,9 @@ class OpencvReader(VideoReader):
 
     name = "opencv"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, witness: Witness | None = None) -> None:
         self._path = path
+        self._witness = witness
         refuse_text(path)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
@@ -122,7 +125,10 @@ class OpencvReader(VideoReader):
     def _read_metadata(self, first: Images) -> VideoMetadata:
         rate = self._capture.get(self._cv2.CAP_PROP_FPS)
         code = int(self._capture.get(self._cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        times = self.frame_times()
+        size = first.shape[1], first.shape[0]
+        times = self._times = agreed_times(
+            self._witness, self.name, self._path.name, self.frame_times(), size
+        )
         return VideoMetadata(
             width=first.shape[1],
             height=first.shape[0],

@@ -6,24 +6,25 @@ from pathlib import Path
 from smolvideo.errors import UsageError
 from smolvideo.frames import MediaKind
 from smolvideo.readers.base import NotAVideoError, VideoReader, check_file
+from smolvideo.readers.witness import Witness
 
 
-def _open_with_pyav(path: Path) -> VideoReader:
+def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
     from smolvideo.readers.pyav import PyavReader
 
     return PyavReader(path)
 
 
-def _open_with_opencv(path: Path) -> VideoReader:
+def _open_with_opencv(path: Path, witness: Witness | None) -> VideoReader:
     from smolvideo.readers.opencv import OpencvReader
 
-    return OpencvReader(path)
+    return OpencvReader(path, witness)
 
 
-def _open_with_decord(path: Path) -> VideoReader:
+def _open_with_decord(path: Path, witness: Witness | None) -> VideoReader:
     from smolvideo.readers.decord import DecordReader
 
-    return DecordReader(path)
+    return DecordReader(path, witness)
 
 
 def _open_pictures(path: Path) -> VideoReader:
@@ -32,7 +33,7 @@ def _open_pictures(path: Path) -> VideoReader:
     return PicturesReader(path)
 
 
-READERS: dict[str, Callable[[Path], VideoReader]] = {
+READERS: dict[str, Callable[[Path, Witness | None], VideoReader]] = {
     "pyav": _open_with_pyav,
     "opencv": _open_with_opencv,
     "decord": _open_with_decord,
@@ -41,6 +42,9 @@ READERS: dict[str, Callable[[Path], VideoReader]] = {
 folders of frames have one reader of their own."""
 
 PICTURES = "pictures"
+
+HELD_TO_PYAV = ("opencv", "decord")
+"""Readers that cannot tell where they are wrong; PyAV, where it can, is their witness."""
 
 PACKAGES = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
 """What has to be installed for a reader."""
@@ -66,6 +70,6 @@ def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
     return [*READERS] if reader == "auto" else [reader]
 
 
-def open_here(path: Path, reader: str) -> VideoReader:
+def open_here(path: Path, reader: str, witness: Witness | None = None) -> VideoReader:
     """Open a file, or a folder of frames, with one reader of ``readers_for``."""
-    return _open_pictures(path) if reader == PICTURES else READERS[reader](path)
+    return _open_pictures(path) if reader == PICTURES else READERS[reader](path, witness)

@@ -20,9 +20,11 @@ from smolvideo.errors import ReaderError, SmolVideoError, UsageError
 from smolvideo.readers.base import NotAVideoError
 from smolvideo.readers.channel import Channel, Message, inheritable
 from smolvideo.readers.frame_slots import FrameSlots
+from smolvideo.readers.opening import HELD_TO_PYAV
 
 _LOOK_AGAIN_SECONDS = 0.25
 _MOST_IDLE = 2
+_USUAL_DECODER = "pyav"
 _GB = 2**30
 
 
@@ -49,8 +51,9 @@ class DecoderLostError(NotAVideoError):
 class DecodingProcess:
     """One process, and the memory shared with it. Not thread safe."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, decoder: str) -> None:
         self.limits = limits
+        self.decoder = decoder
         self.slots = FrameSlots.create()
         self._channel, theirs = Channel.pair()
         self._asked = 0
@@ -235,16 +238,23 @@ _idle: list[DecodingProcess] = []
 _lock = threading.Lock()
 
 
-def take_process(limits: Limits) -> DecodingProcess:
-    """A process that waits for work, or a new one."""
+def take_process(limits: Limits, reader: str) -> DecodingProcess:
+    """A process that waits for work, or a new one.
+
+    A process loads one decoder: OpenCV, decord and PyAV each bring an FFmpeg of their own, and more
+    than one of them in a process has hung.
+    """
+    decoder = reader if reader in HELD_TO_PYAV else _USUAL_DECODER
     with _lock:
-        fitting = [process for process in _idle if process.limits == limits]
+        fitting = [
+            process for process in _idle if (process.limits, process.decoder) == (limits, decoder)
+        ]
         for process in fitting:
             _idle.remove(process)
             if process.is_alive():
                 return process
             process.kill()
-    return DecodingProcess(limits)
+    return DecodingProcess(limits, decoder)
 
 
 def give_back(process: DecodingProcess) -> None:
@@ -262,7 +272,7 @@ def start_ahead() -> None:
     """Start a process that the first file will find ready, while something else is done."""
     with _lock:
         if not _idle:
-            _idle.append(DecodingProcess(DEFAULT_LIMITS))
+            _idle.append(DecodingProcess(DEFAULT_LIMITS, _USUAL_DECODER))
 
 
 def end_idle() -> None:

@@ -30,7 +30,7 @@ from smolvideo.readers.segments import (
     decode_segment,
     plan_segments,
 )
-from smolvideo.readers.shown import Shape, image_as_shown, shape_of
+from smolvideo.readers.shown import PQ, Shape, image_as_shown, shape_of
 from smolvideo.readers.texts import read_text_track
 from smolvideo.readers.timeline import (
     LastPackets,
@@ -39,6 +39,7 @@ from smolvideo.readers.timeline import (
     read_key_times,
     read_last_packets,
 )
+from smolvideo.readers.witness import Witness
 
 _FASTEST_RATE = 300
 """Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""
@@ -88,6 +89,22 @@ class PyavReader(VideoReader):
             self._times = self._shown_times(packets)
         return list(self._times)
 
+    def witness(self) -> Witness:
+        """What the readers that know less are held to."""
+        shown = self.metadata
+        return Witness(self._unseen_by_others(), shown.width, shown.height, self.frame_times())
+
+    def _unseen_by_others(self) -> str:
+        first = self._cursor.first()
+        turns = (self._shape.transposed, self._shape.mirrored, self._shape.flipped)
+        if sum(turns) % 2:
+            return "mirrored pictures"
+        if first is not None and first.interlaced_frame:
+            return "interlaced pictures"
+        if first is not None and first.color_trc == PQ:
+            return "HDR"
+        return ""
+
     def key_frame_times(self) -> list[float]:
         keys = self._read_packets(lambda index: read_key_times(self._path, index))
         times = (round(time - self._origin, 6) for time in keys)
@@ -130,10 +147,12 @@ class PyavReader(VideoReader):
 
     def _by_segments(self, ticks: list[float], *, keyframes: bool) -> Generator[tuple[int, Any]]:
         """``(place, frame)`` of what can be found by the index, in order."""
+        if not ticks or self._cursor.untimed:
+            return
         container, stream = self._open()
         with container:
-            segments = plan_segments(container, stream, ticks) if ticks else None
-        if segments is None or self._cursor.untimed:
+            segments = plan_segments(container, stream, ticks)
+        if segments is None:
             return
         lanes, threads, room = self._division(stream, segments, keyframes=keyframes)
         side_by_side = Lanes(
@@ -188,8 +207,9 @@ class PyavReader(VideoReader):
         """
         import av
 
-        if not os.environ.get("SMOLVIDEO_DEBUG"):
-            av.logging.set_level(av.logging.PANIC)
+        # With any level PyAV listens, and its listener waits for Python's lock in the decoder's own
+        # threads: closing, which holds that lock and waits for them, then never ends.
+        av.logging.set_level(None)
         try:
             container = open_container(self._path)
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.timeline import delay_of_first
 
 _MOST_REORDERED = 16
 """Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
@@ -34,13 +35,19 @@ class Segment:
 
 def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[Segment] | None:
     """The wanted times by their key frames, ascending; None where there is no index to go by."""
-    index = stream.index_entries
-    if not len(index):
+    import av
+
+    try:
+        container.seek(math.floor(ticks[-1]), stream=stream)  # Matroska reads its index now
+        index = stream.index_entries
+        if not len(index):
+            return None
+        container.seek(index[0].timestamp, stream=stream)
+    except av.error.FFmpegError:
         return None
-    delay = _delay_of_first(container, stream)
+    delay = delay_of_first(container, stream)
     if delay is None:
         return None
-    index = stream.index_entries  # Matroska's is read with the first packet
     segments: list[Segment] = []
     entry_of_last = -1
     for place, tick in enumerate(ticks):
@@ -52,16 +59,6 @@ def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[S
             entry_of_last = entry
         segments[-1].wanted.append((place, tick))
     return segments
-
-
-def _delay_of_first(container: Any, stream: Any) -> int | None:
-    """What to add to times of the index to get presentation times: MP4 lists decoding times."""
-    packet = next((packet for packet in container.demux(stream) if packet.size), None)
-    if packet is None or packet.pts is None:
-        return None
-    if packet.dts is None or stream.index_entries[0].timestamp == packet.pts:
-        return 0
-    return max(0, int(packet.pts) - int(packet.dts))
 
 
 def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 from smolvideo.frames import Images
 from smolvideo.readers.base import scaled_size, size_within
 
-_BT709, _BT2020, _PQ = "ITU709", "BT2020", 16
+_BT709, _BT2020, PQ = "ITU709", "BT2020", 16
 _MATRICES = {1: _BT709, 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: _BT2020, 10: _BT2020}
 """AVColorSpace (ISO/IEC 23091-2, matrix coefficients) to swscale's names."""
 _LIMITED, _FULL = "MPEG", "JPEG"
@@ -89,7 +89,7 @@ def image_as_shown(frame: Any, shape: Shape) -> Images:
     if frame.interlaced_frame and frame.height >= 4:
         frame = deinterlaced(frame)
     image = rgb_of(frame, shape.width, shape.height)
-    if frame.color_trc == _PQ:
+    if frame.color_trc == PQ:
         image = _grey_levels_of_pq()[image]
     if shape.transposed:
         image = image.transpose(1, 0, 2)

@@ -17,6 +17,8 @@ _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
 _LONGEST_REORDERING = 1.0
 """Seconds by which packets can be out of the order of presentation."""
 _MOST_FAILURES = 100
+_LONG = 20_000
+"""Frames from which on reading all packets takes a second and more."""
 _RATE_OF_RAW_STREAMS = 25
 """Frames per second where nobody says; FFmpeg's own assumption."""
 
@@ -103,14 +105,18 @@ def read_all_packets(path: Path, stream_index: int) -> LastPackets | None:
 
 
 def read_key_times(path: Path, stream_index: int) -> list[float]:
-    """When key frames appear, in seconds of the container's clock; other packets are passed over
-    where the format allows."""
-    import av
+    """When key frames appear, in seconds of the container's clock.
 
+    Of films by their index, which is exact where frames come at a steady rate; FFmpeg's own way to
+    read key frames only (``discard``) gives wrong times in MP4.
+    """
     with open_container(path) as container:
         stream = container.streams[stream_index]
-        stream.discard = av.stream.Discard.nonkey
         tick = float(stream.time_base)
+        index = stream.index_entries
+        if len(index) > _LONG:
+            delay = delay_of_first(container, stream) or 0
+            return [(entry.timestamp + delay) * tick for entry in index if entry.is_keyframe]
         found = {
             ticks * tick
             for packet in sturdy_packets(container, stream)
@@ -118,6 +124,17 @@ def read_key_times(path: Path, stream_index: int) -> list[float]:
             if (ticks := packet_ticks(packet)) is not None
         }
     return sorted(found)
+
+
+def delay_of_first(container: Any, stream: Any) -> int | None:
+    """What to add to times of the index to get presentation times, from the next packet: MP4 lists
+    decoding times. None where packets carry no times."""
+    packet = next((packet for packet in container.demux(stream) if packet.size), None)
+    if packet is None or packet.pts is None:
+        return None
+    if packet.dts is None or stream.index_entries[0].timestamp == packet.pts:
+        return 0
+    return max(0, int(packet.pts) - int(packet.dts))
 
 
 def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:

@@ -23,6 +23,7 @@ from smolvideo.readers.channel import Channel, Message
 from smolvideo.readers.frame_slots import FrameSlots
 from smolvideo.readers.heartbeat import on_beat
 from smolvideo.readers.opening import open_here
+from smolvideo.readers.witness import Witness
 
 _IDLE_SECONDS = 30.0
 """Without a file for so long, the process ends; the next file gets a new one."""
@@ -68,6 +69,9 @@ class Server:
                 self._say(request, times=self._opened().frame_times())
             case "key_frame_times":
                 self._say(request, times=self._opened().key_frame_times())
+            case "witness":
+                found = self._opened().witness()
+                self._say(request, witness=None if found is None else asdict(found))
             case "text_track":
                 self._say(request, texts=[asdict(text) for text in self._opened().text_track()])
             case "close":
@@ -78,7 +82,9 @@ class Server:
 
     def _open(self, request: Message) -> None:
         self._close()
-        self._reader = open_here(Path(request["path"]), request["reader"])
+        known = request["witness"]
+        witness = None if known is None else Witness(**known)
+        self._reader = open_here(Path(request["path"]), request["reader"], witness)
         self._say(request, metadata=asdict(self._reader.metadata))
 
     def _close(self) -> None:

@@ -8,6 +8,9 @@ Choosing is arithmetic on times (:func:`sample_times` and the functions below it
               max_frames, where the script's own limit is 50
     smolvlm2  SmolVLM2's video processor: one frame a second by duration, and long videos without
               their first and last second; at most max_frames, where the processor's own limit is 64
+    scenes    a frame or more of every shot (content.py)
+    changes   frames that differ from the one before, most where most changes (content.py)
+    keyframes the frames that the file stores whole, thinned evenly
 """
 
 import math
@@ -22,8 +25,21 @@ import numpy as np
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.sampling.content import (
+    choose_by_changes,
+    choose_by_scenes,
+    key_frames_within,
+    look_over,
+    thinned,
+)
 
-Strategy = Literal["uniform", "v1", "smolvlm2"]
+Strategy = Literal["uniform", "v1", "smolvlm2", "scenes", "changes", "keyframes"]
+
+Seek = Literal["exact", "keyframes"]
+"""The frame on screen at a time, or for a quick look the key frame before it."""
+
+_OFFICIAL = ("v1", "smolvlm2")
+_BY_CONTENT = ("scenes", "changes")
 
 _SHORT = 5000
 """Frames up to which reading the times of all of them costs next to nothing."""
@@ -38,7 +54,11 @@ class TimedFrames(Protocol):
 
     def frame_times(self) -> list[float]: ...
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]: ...
+    def key_frame_times(self) -> list[float]: ...
+
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,8 @@ class FrameSampling:
     ``fps`` is the rate we sample at: one frame each ``1 / fps`` seconds from the start of the
     window, thinned evenly where that gives more than ``max_frames``. The strategy ``smolvlm2`` uses
     it in its own way (1 where None); ``v1`` has no use for it. ``start_seconds`` and
-    ``end_seconds`` bound the window; None is the beginning or the end. ``reduce_to_fit`` allows
+    ``end_seconds`` bound the window; None is the beginning or the end. ``seek`` is ``exact``, or
+    ``keyframes`` for a quick look at the key frames before the times. ``reduce_to_fit`` allows
     fewer frames than asked where the context of the model is too small; it is False once somebody
     asked for a number explicitly.
 
@@ -74,6 +95,7 @@ class FrameSampling:
     start_seconds: float | Share | None = None
     end_seconds: float | Share | None = None
     strategy: Strategy = "uniform"
+    seek: Seek = "exact"
     reduce_to_fit: bool = True
 
     def __post_init__(self) -> None:
@@ -87,9 +109,11 @@ class FrameSampling:
                 raise UsageError(f"{name} must be a number of seconds or a Share, not {time!r}")
         if self.strategy not in get_args(Strategy):
             raise UsageError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
-        if self.strategy == "v1" and self.fps is not None:
+        if self.seek not in get_args(Seek):
+            raise UsageError(f"unknown seek `{self.seek}`: {', '.join(get_args(Seek))}")
+        if self.fps is not None and self.strategy not in ("uniform", "smolvlm2"):
             raise UsageError(
-                "strategy `v1` takes one frame a second; it cannot be combined with fps"
+                f"strategy `{self.strategy}` chooses its own times; it cannot be combined with fps"
             )
 
 
@@ -187,7 +211,9 @@ def sample_times(
         ValueError: an official strategy without ``frame_times``.
     """
     start, end = window_of(metadata, sampling)
-    if sampling.strategy != "uniform":
+    if sampling.strategy in (*_BY_CONTENT, "keyframes"):
+        raise ValueError(f"strategy `{sampling.strategy}` looks at the video: see choose_times")
+    if sampling.strategy in _OFFICIAL:
         if frame_times is None:
             raise ValueError(f"strategy `{sampling.strategy}` needs the times of all frames")
         return _official_times(metadata, sampling, _on_screen(frame_times, start, end))
@@ -305,13 +331,46 @@ def choose_times(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
     a long video this is left to the average rate, since its packets would all have to be read.
     """
     metadata = reader.metadata
-    if sampling.strategy != "uniform":
+    if sampling.strategy in _OFFICIAL:
         return sample_times(metadata, sampling, reader.frame_times())
+    if sampling.strategy != "uniform":
+        return _by_looking(reader, sampling)
     start, end = window_of(metadata, sampling)
     first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
     few = _frames_between(metadata, first, last) <= 2 * sampling.max_frames
     short = _frames_between(metadata, 0.0, _last_frame(metadata)) <= _SHORT
     return sample_times(metadata, sampling, reader.frame_times() if few and short else None)
+
+
+def _by_looking(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
+    """The times of the strategies that need more than arithmetic."""
+    start, end = window_of(reader.metadata, sampling)
+    if sampling.strategy == "keyframes":
+        keys = key_frames_within(reader.key_frame_times(), start, end)
+        return thinned(keys, sampling.max_frames)
+    first = max(start, reader.metadata.first_frame_seconds)
+    looks = look_over(reader, first, max(first, min(end, _last_frame(reader.metadata))))
+    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
+    return list(choose(looks, sampling.max_frames).times)
+
+
+def _explained(reader: TimedFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:
+    """How many frames ``uniform`` would have taken more, and what the strategy says of its choice.
+
+    A strategy that did not look has nothing to say.
+    """
+    if sampling.strategy not in _BY_CONTENT:
+        return 0, ""
+    start, end = window_of(reader.metadata, sampling)
+    first = max(start, reader.metadata.first_frame_seconds)
+    last = max(first, min(end, _last_frame(reader.metadata)))
+    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
+    note = choose(look_over(reader, first, last), sampling.max_frames).note
+    even = min(sampling.max_frames, _frames_between(reader.metadata, first, last))
+    dropped = max(0, even - taken)
+    if dropped:
+        note += f"; {dropped} of {even} frames dropped, as they show nothing else"
+    return dropped, f"`{reader.metadata.name}`: {note}"
 
 
 def sample_frames(
@@ -321,9 +380,12 @@ def sample_frames(
     times: Sequence[float] | None = None,
     fit: Callable[[Images], Images] | None = None,
     geometry: str | None = None,
+    longest: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
     """Decode the chosen frames, or those on screen at ``times``, into one batch.
+
+    ``longest`` has the decoder scale down what has a longer side, in pixels.
 
     Each frame passes through ``fit`` (``[H, W, 3]`` to one size for all) as it is decoded, so that
     memory never holds more than one of full size. A frame that stands on screen at several of the
@@ -341,8 +403,10 @@ def sample_frames(
     on_progress(Progress("decode", 0, len(wanted), name))
     images: Images | None = None
     shown_at: list[float] = []
-    answered = 0
-    for answered, frame in enumerate(reader.frames_at(wanted), start=1):
+    answered, off = 0, 0.0
+    frames = reader.frames_at(wanted, longest=longest, keyframes=sampling.seek == "keyframes")
+    for answered, frame in enumerate(frames, start=1):
+        off = max(off, wanted[answered - 1] - frame.pts_seconds)
         if not shown_at or frame.pts_seconds != shown_at[-1]:
             image = frame.image if fit is None else fit(frame.image)
             if images is None:
@@ -356,15 +420,21 @@ def sample_frames(
             hint="the file is damaged; fetch it again",
         )
     missing = len(wanted) - answered
+    warnings = []
+    if missing:
+        warnings.append(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded")
+    if sampling.seek == "keyframes":
+        warnings.append(f"a quick look: the key frames of `{name}`, up to {off:.1f} s too early")
+    dropped, explanation = _explained(reader, sampling, len(shown_at))
     return FrameBatch(
         images=images[: len(shown_at)],
         pts_seconds=tuple(shown_at),
         metadata=reader.metadata,
         geometry=geometry,
         asked=len(wanted),
-        warnings=(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded",)
-        if missing
-        else (),
+        dropped=dropped,
+        explanation=explanation,
+        warnings=tuple(warnings),
     )
 
 
