@@ -205,3 +205,12 @@ def test_others_read_most(clips: Path) -> None:
         for name in set(names) - {"scene_nasa_mirror.mp4"}:
             with open_video(clips / name, reader=reader) as video:
                 assert video.metadata.num_frames
+
+
+def test_text_tracks_inside_files(clips: Path) -> None:
+    with open_video(clips / "subs_srt.mkv") as video:
+        texts = video.text_track()
+    assert texts
+    assert texts[0].format == "subrip"
+    with open_video(clips / "subs_pgs.mkv") as video:
+        assert video.text_track() == [], "pictures are no text"

@@ -50,12 +50,13 @@ def write_film(film: Film, folder: Path) -> Path:
         packets = [_kept(packet) for packet in minute.demux() if packet.size]
         tick = minute.streams.video[0].time_base
         length = round(len(packets) / film.fps / tick)
-        for number in range(-(-film.seconds * film.fps // len(packets))):
-            for content, pts, dts, is_key in packets:
-                packet = av.Packet(content)
-                packet.stream, packet.time_base, packet.is_keyframe = stream, tick, is_key
-                packet.pts, packet.dts = pts + number * length, dts + number * length
-                whole.mux(packet)
+        for place in range(film.seconds * film.fps):
+            number, within = divmod(place, len(packets))
+            content, pts, dts, is_key = packets[within]
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, tick, is_key
+            packet.pts, packet.dts = pts + number * length, dts + number * length
+            whole.mux(packet)
     part.replace(path)
     return path
 

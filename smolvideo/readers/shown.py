@@ -148,8 +148,10 @@ def deinterlaced(frame: Any) -> Any:
     import av.filter
 
     graph = av.filter.Graph()
+    # The last frames out of a decoder carry no time base, and none is needed here.
+    tick = frame.time_base or Fraction(1, 1000)
     source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        width=frame.width, height=frame.height, format=frame.format, time_base=tick
     )
     filters = (source, graph.add("estdif", "mode=frame:deint=interlaced"), graph.add("buffersink"))
     graph.link_nodes(*filters).configure()
