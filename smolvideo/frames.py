@@ -61,14 +61,28 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class TimedText:
+    """A piece of a text track as the file has it, markup and all; seconds on the player's clock.
+
+    ``format`` is FFmpeg's name of the track's codec: subrip, ass, webvtt, mov_text, text.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+    format: str
+
+
+@dataclass(frozen=True)
 class FrameBatch:
     """The frames of one source that a model will see, in order of time.
 
     ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on
     screen. ``asked`` is how many frames the sampling asked for: more than N if some could not be
     read, or if the video has fewer. ``geometry`` names how the images were fitted to the model's
-    square input, or is None while they have the shape in which a player shows them. ``warnings``
-    are sentences for the user.
+    square input, or is None while they have the shape in which a player shows them. ``dropped``
+    is how many frames the strategy left out because others show the same, and ``explanation`` what
+    it says of its choice. ``warnings`` are sentences for the user.
     """
 
     images: Images
@@ -76,6 +90,8 @@ class FrameBatch:
     metadata: VideoMetadata
     geometry: str | None = None
     asked: int = 0
+    dropped: int = 0
+    explanation: str = ""
     warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

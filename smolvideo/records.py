@@ -54,7 +54,8 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 class SourceRecord:
     """One source of an answer: what was typed, what it turned out to be, and its frames' times.
 
-    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``.
+    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``. ``reader``
+    is the one that read it, ``explanation`` what the sampling strategy says of its choice.
     """
 
     given: str
@@ -64,6 +65,8 @@ class SourceRecord:
     url: str | None = None
     frame_times: tuple[float, ...] = ()
     geometry: str | None = None
+    reader: str | None = None
+    explanation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.frames import format_timestamp
+from smolvideo.frames import TimedText, format_timestamp
 from smolvideo.safe_text import show_path
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
@@ -81,6 +81,31 @@ def parse_subtitles(text: str) -> list[Cue]:
     blocks = _substation_blocks(lines) if is_substation else _timed_blocks(lines)
     cues = sorted(blocks, key=lambda block: block[:2])
     return list(_without_repeats(cues))
+
+
+def cues_of_track(texts: Iterable[TimedText]) -> list[Cue]:
+    """The cues of a text track inside a video file, as clean as those of a file."""
+    blocks: list[_Block] = []
+    for text in texts:
+        content = text.text
+        if text.format in ("ass", "ssa"):
+            # Matroska keeps the line of Advanced SubStation without its times, in nine fields.
+            content = content.split(",", 8)[-1]
+            if _DRAWING.search(content):
+                continue
+            content = content.replace("\\h", " ").replace("\\N", "\n").replace("\\n", "\n")
+        blocks += _block(text.start_seconds, text.end_seconds, content.splitlines())
+    return list(_without_repeats(sorted(blocks, key=lambda block: block[:2])))
+
+
+def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
+    """As many of the cues as fit, spread evenly over all of them."""
+    kept = list(cues)
+    while kept and len(format_cues(kept)) > most_characters:
+        share = most_characters / len(format_cues(kept))
+        count = min(len(kept) - 1, max(1, int(share * len(kept))) if len(kept) > 1 else 0)
+        kept = [kept[int(place * len(kept) / count)] for place in range(count)]
+    return kept
 
 
 def find_sidecar(video_path: Path) -> Path | None:

@@ -130,7 +130,7 @@ def test_quiet_leaves_notes_out(tiny: Path, video: Path) -> None:
 
 def test_verbose_says_what_is_used(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What happens?", "--verbose")
-    assert "model: tiny, transformers on cpu in " in done.stderr
+    assert "model: tiny, native on cpu in " in done.stderr
     assert "max_new_tokens=8" in done.stderr
     assert "Frame from 00:00" in done.stderr
     assert "of 2048 tokens" in done.stderr  # the footer, too

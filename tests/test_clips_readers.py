@@ -167,15 +167,50 @@ def test_decord_refuses_transport_streams_instead_of_hanging(clips: Path, name: 
 
 @pytest.mark.parametrize("name", ["d_copycut_editlist.mp4", "vp9_10bit.webm"])
 def test_decord_refuses_what_it_miscounts(clips: Path, name: str) -> None:
-    with pytest.raises(ReaderError, match="miscounts"):
+    with pytest.raises(ReaderError, match=r"miscounts|wrongly"):
         open_video(clips / name, reader="decord")
 
 
+OTHERS_TOLERANCE = 10.0
+"""Their colour matrix is BT.601 whatever the file says."""
+OTHERS_TORN = {"d_bitflip60.mp4"}
+"""What is made up for damaged data differs from decoder to decoder; nobody can say who is right."""
+
+
 @pytest.mark.parametrize("reader", ["opencv", "decord"])
-@pytest.mark.parametrize("name", ["d_opengop_h264.mp4", "d_opengop_hevc.mp4", "mpeg4_mp3.avi"])
-def test_other_readers_find_the_same_frames(clips: Path, reader: str, name: str) -> None:
-    with open_video(clips / name, reader=reader) as other, open_video(clips / name) as video:
-        wanted = np.linspace(0, video.metadata.duration_seconds, 10).tolist()
-        for theirs, ours in zip(other.frames_at(wanted), video.frames_at(wanted), strict=True):
-            assert theirs.pts_seconds == pytest.approx(ours.pts_seconds, abs=1e-3)
-            assert distance(theirs, ours) < 4
+@pytest.mark.parametrize("name", clip_names())
+def test_other_readers_are_right_or_refuse(clips: Path, reader: str, name: str) -> None:
+    try:
+        with open_video(clips / name, reader=reader) as other:
+            assert name not in UNREADABLE
+            assert other.metadata.reader == reader
+            with open_video(clips / name, reader="pyav") as video:
+                first = video.metadata.first_frame_seconds
+                end = video.metadata.duration_seconds
+                # Between two frames: OpenCV counts in milliseconds.
+                wanted = np.linspace(first, end, FEW.get(name, 6)) + 0.004
+                pairs = list(zip(other.frames_at(wanted), video.frames_at(wanted), strict=True))
+    except ReaderError:
+        return
+    for theirs, ours in pairs:
+        assert theirs.pts_seconds == pytest.approx(ours.pts_seconds, abs=2e-3)
+        if name not in OTHERS_TORN:
+            assert distance(theirs, ours) < OTHERS_TOLERANCE
+
+
+def test_others_read_most(clips: Path) -> None:
+    """Refusing is no way out: the ordinary clips are read by all."""
+    names = [path.name for path in sorted(clips.glob("scene_*.mp4"))]
+    for reader in ("opencv", "decord"):
+        for name in set(names) - {"scene_nasa_mirror.mp4"}:
+            with open_video(clips / name, reader=reader) as video:
+                assert video.metadata.num_frames
+
+
+def test_text_tracks_inside_files(clips: Path) -> None:
+    with open_video(clips / "subs_srt.mkv") as video:
+        texts = video.text_track()
+    assert texts
+    assert texts[0].format == "subrip"
+    with open_video(clips / "subs_pgs.mkv") as video:
+        assert video.text_track() == [], "pictures are no text"

@@ -314,7 +314,7 @@ class Scripted:
         self.asked_for_all += 1
         return [float(place) for place in range(int(self.metadata.num_frames or 0))]
 
-    def frames_at(self, seconds):  # type: ignore[no-untyped-def]
+    def frames_at(self, seconds, *, longest=None, keyframes=False):  # type: ignore[no-untyped-def]
         for time in seconds:
             place = min(int(time + 1e-6), int(self.metadata.num_frames or 1) - 1)
             if place not in self._unreadable:

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.errors import SourceError
+from smolvideo.frames import TimedText
 from smolvideo.subtitles import (
     Cue,
     cues_near,
+    cues_of_track,
+    cues_within,
     find_sidecar,
     format_cues,
     parse_subtitles,
@@ -237,3 +240,28 @@ class TestNear:
         cues = [Cue(75.9, 77, "Where is it?"), Cue(3600, 3601, "There.")]
         assert format_cues(cues) == "01:15 Where is it?\n60:00 There."
         assert format_cues([]) == ""
+
+
+class TestTrack:
+    """Text tracks inside video files."""
+
+    def test_markup_and_fields_go(self):
+        texts = [
+            TimedText(3, 4, "1,0,Default,,0,0,0,,Hello, {\\i1}you{\\i0}\\Nthere", "ass"),
+            TimedText(1, 2, "<i>First</i> &amp; foremost", "subrip"),
+            TimedText(5, 6, "2,0,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}", "ass"),
+            TimedText(7, 8, "\x1b[31m", "mov_text"),
+        ]
+        assert [(cue.start_seconds, cue.text) for cue in cues_of_track(texts)] == [
+            (1, "First & foremost"),
+            (3, "Hello, you there"),
+            (7, "[31m"),
+        ]
+
+    @given(st.lists(st.text("abc ", min_size=1, max_size=40), max_size=30), st.integers(0, 300))
+    def test_what_has_room(self, texts, most):
+        cues = [Cue(place, place + 1, text) for place, text in enumerate(texts)]
+        kept = cues_within(cues, most)
+        assert len(format_cues(kept)) <= most
+        assert [cue for cue in cues if cue in kept] == kept
+        assert len(kept) == len(cues) or len(format_cues(cues)) > most

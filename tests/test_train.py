@@ -155,11 +155,14 @@ def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
         return dict(facts["steps"])
 
     before = train(minutes=0.15)
-    after = train(minutes=0.3)
+    for minutes in (0.3, 1.0, 5.0):  # a busy machine may need more than twice the time for a step
+        after = train(minutes)
+        if after["answer"] > before["answer"]:
+            break
     assert before["see"] == after["see"] > 0
     assert after["answer"] > before["answer"] > 0
     with pytest.raises(UsageError, match="--seed 3"):
-        train(minutes=0.3, seed=4)
+        train(minutes, seed=4)
 
 
 def test_more_processes_than_cores_are_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
                 )
                 runs[engine].append(_in_a_process(task))
     measured = tuple(medians(runs[engine]) for engine in options.engines)
-    return BenchReport(options, measured, ratios(measured), _machine())
+    return BenchReport(options, measured, ratios(measured), machine())
 
 
 def _in_a_process(task: Task) -> Measured:
@@ -148,7 +148,8 @@ def ratios(measured: Sequence[Measured]) -> dict[str, float]:
     return compared
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
     import psutil
 
     return {

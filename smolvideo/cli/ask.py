@@ -35,6 +35,7 @@ from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import Prepared, prepare, record_answer, record_error, stream_answer
 from smolvideo.prompt import PromptOptions
+from smolvideo.readers import start_ahead
 from smolvideo.records import AnswerRecord, RecordWriter, write_output
 from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer
@@ -172,6 +173,7 @@ def _answer(
     request: _Request, sources: list[VideoSource], screen: Screen, stages: StageProgress
 ) -> AnswerRecord:
     """From resolved sources to the record of the answer, showing all on the way."""
+    start_ahead()
     checkpoint = _open(request, stages, weights=False)
     cache = open_feature_cache(request.engine, screen, no_cache=request.no_cache)
     loading = EngineLoading(lambda: _load(request, cache, stages))
@@ -183,7 +185,7 @@ def _answer(
         prompt_options=request.prompt_options,
         generation=request.generation,
         reader=request.reader,
-        subtitles=_subtitles(request, sources),
+        subtitles=_subtitles(request, sources, screen),
         on_progress=loading.with_first_frame(stages.on_progress),
     )
     with stages.paused():
@@ -225,10 +227,16 @@ def _load(request: _Request, cache: FeatureCache | None, stages: StageProgress) 
     )
 
 
-def _subtitles(request: _Request, sources: list[VideoSource]) -> str | None:
+def _subtitles(request: _Request, sources: list[VideoSource], screen: Screen) -> str | None:
     if request.subtitles is None:
         return None
-    return subtitles_near(request.subtitles, sources, request.sampling, reader=request.reader)
+    return subtitles_near(
+        request.subtitles,
+        sources,
+        request.sampling,
+        reader=request.reader,
+        on_note=lambda note: screen.notes([note]),
+    )
 
 
 def _stream(

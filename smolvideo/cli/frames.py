@@ -23,12 +23,12 @@ from smolvideo.cli.options import (
 from smolvideo.cli.outputs import check_new_file, check_new_folder, write_beside
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
-from smolvideo.frames import FrameBatch, Images
+from smolvideo.frames import FrameBatch
 from smolvideo.models import open_checkpoint
 from smolvideo.models.registry import Layout
 from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import PromptOptions
-from smolvideo.readers import open_video
+from smolvideo.readers import open_video, start_ahead
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
 from smolvideo.show.quantities import format_clock
@@ -107,6 +107,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
     download = read_download(ctx, [given["source"]])
     _check_outputs(given)
     _check_no_model(ctx)
+    start_ahead()
     screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
     with StageProgress(screen) as stages:
         source = _one_source(
@@ -117,10 +118,11 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
                 source,
                 sampling,
                 reader=given["reader"],
-                fit=_small_enough,
+                longest=_LARGEST_SHOWN,
                 on_progress=stages.on_progress,
             )
-            seen = _Seen(source, batch, None, None, batch.warnings)
+            explained = (batch.explanation,) if batch.explanation else ()
+            seen = _Seen(source, batch, None, None, (*batch.warnings, *explained))
         else:
             seen = _seen_by_model(ctx, source, stages)
         files = _write_pictures(given, seen)
@@ -196,15 +198,6 @@ def _one_source(sources: list[VideoSource]) -> VideoSource:
             hint=f"`smolvideo frames {shlex.quote(str(sources[0].path))}` shows the first",
         )
     return sources[0]
-
-
-def _small_enough(image: Images) -> Images:
-    """Frames that are only looked at, at most ``_LARGEST_SHOWN`` pixels long; never enlarged."""
-    import numpy as np
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((_LARGEST_SHOWN, _LARGEST_SHOWN), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 def _write_pictures(given: dict[str, Any], seen: _Seen) -> list[str]:

@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",
     ),
-    "bench": ("smolvideo.cli.bench:bench", "Measure speed and memory of engines, stage by stage."),
+    "bench": (
+        "smolvideo.cli.bench_group:bench",
+        "Measure speed and memory of engines, stage by stage.",
+    ),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),

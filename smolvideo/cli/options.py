@@ -25,7 +25,7 @@ from smolvideo.errors import UsageError
 from smolvideo.models.registry import MODELS, Layout
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
-from smolvideo.sampling import FrameSampling, Strategy
+from smolvideo.sampling import FrameSampling, Seek, Strategy
 from smolvideo.source import DownloadOptions, is_url
 
 Decorator = Callable[[Any], Any]
@@ -140,13 +140,22 @@ def sampling_options(command: Any) -> Any:
             "--strategy",
             of=FrameSampling,
             type=click.Choice(get_args(Strategy)),
-            help="Evenly in time, or exactly as the official code of a model family does.",
+            help="uniform: evenly in time. v1, smolvlm2: as the official code of that family does. "
+            "scenes: a frame or more of every shot. changes: only what differs, most where most "
+            "changes. keyframes: frames that the file stores whole.",
+        ),
+        _option(
+            "--seek",
+            of=FrameSampling,
+            type=click.Choice(get_args(Seek)),
+            help="exact: the frame on screen at each time. keyframes: a quick look at the key "
+            "frames before them, which may be seconds too early.",
         ),
         option(
             "--reader",
             type=click.Choice(["auto", *READERS]),
             default="auto",
-            help="What decodes videos.",
+            help="What decodes videos; auto is pyav, and the next where that cannot.",
         ),
     )(command)
 
@@ -187,8 +196,8 @@ def prompt_options(command: Any) -> Any:
             "--subtitles",
             metavar="FILE|auto",
             show_default="none",
-            help="Give the model the subtitles near the frames: an .srt or .vtt file, or auto for "
-            "the one beside the video.",
+            help="Give the model the subtitles near the frames: a file (.srt, .vtt, .ass), or "
+            "auto for the one beside the video or the text track in it.",
         ),
     )(command)
 
@@ -321,6 +330,7 @@ def read_sampling(ctx: click.Context) -> FrameSampling:
         start_seconds=given["start"],
         end_seconds=given["end"],
         strategy=given["strategy"],
+        seek=given["seek"],
         reduce_to_fit=not is_explicit(ctx, "max_frames"),
     )
 

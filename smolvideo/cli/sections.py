@@ -60,6 +60,14 @@ class SectionCommand(click.Command):
                 formatter.write_dl(records)
 
 
+class SectionGroup(SectionCommand, click.Group):
+    """A command with options of its own, and commands below it."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
 class WholeNumber(click.IntRange):
     """``50``; the name is what an error calls it."""
 

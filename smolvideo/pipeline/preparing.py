@@ -66,6 +66,7 @@ def load_frames(
     fit: Callable[[Images], Images] | None = None,
     geometry: str | None = None,
     times: Sequence[float] | None = None,
+    longest: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
     """The chosen frames of one source, or those on screen at ``times``.
@@ -78,7 +79,13 @@ def load_frames(
         raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
     with open_video(one.path, kind=one.kind, reader=reader) as opened:
         return sample_frames(
-            opened, sampling, times=times, fit=fit, geometry=geometry, on_progress=on_progress
+            opened,
+            sampling,
+            times=times,
+            fit=fit,
+            geometry=geometry,
+            longest=longest,
+            on_progress=on_progress,
         )
 
 
@@ -129,7 +136,11 @@ def prepare(
         prompt_options=prompt_options,
         generation=generation.with_seed(),
         reader=reader,
-        notices=(*notices, *(warning for batch in batches for warning in batch.warnings)),
+        notices=(
+            *notices,
+            *(warning for batch in batches for warning in batch.warnings),
+            *(batch.explanation for batch in batches if batch.explanation),
+        ),
         seconds=seconds,
     )
 

@@ -114,6 +114,8 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
         url=source.url,
         frame_times=batch.pts_seconds if batch else (),
         geometry=batch.geometry if batch else None,
+        reader=batch.metadata.reader if batch else None,
+        explanation=(batch.explanation or None) if batch else None,
     )
 
 

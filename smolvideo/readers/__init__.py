@@ -1,68 +1,66 @@
-"""Readers: a local file in, frames as a player shows them out."""
+"""Readers: a local file in, frames as a player shows them out.
 
-from collections.abc import Callable
+opening.py   which reader reads what
+guarded.py   the reader that the program holds; the others work for it in a process of their own
+process.py   that process, seen from the program; worker.py, seen from inside
+pyav.py      the default reader; cursor.py, segments.py and lanes.py find its frames
+"""
+
+import importlib.util
 from pathlib import Path
 
-from smolvideo.errors import ReaderError, UsageError
+from smolvideo.errors import ReaderError
 from smolvideo.frames import MediaKind
-from smolvideo.readers.base import VideoReader
+from smolvideo.readers.base import NotAVideoError, VideoReader
+from smolvideo.readers.guarded import GuardedReader
+from smolvideo.readers.opening import HELD_TO_PYAV, PACKAGES, READERS, readers_for
+from smolvideo.readers.process import start_ahead
+from smolvideo.readers.witness import Witness
 
-__all__ = ["READERS", "VideoReader", "open_video"]
-
-
-def _open_with_pyav(path: Path) -> VideoReader:
-    from smolvideo.readers.pyav import PyavReader
-
-    return PyavReader(path)
-
-
-def _open_with_opencv(path: Path) -> VideoReader:
-    from smolvideo.readers.opencv import OpencvReader
-
-    return OpencvReader(path)
-
-
-def _open_with_decord(path: Path) -> VideoReader:
-    from smolvideo.readers.decord import DecordReader
-
-    return DecordReader(path)
-
-
-def _open_pictures(path: Path) -> VideoReader:
-    from smolvideo.readers.pictures import PicturesReader
-
-    return PicturesReader(path)
-
-
-READERS: dict[str, Callable[[Path], VideoReader]] = {
-    "pyav": _open_with_pyav,
-    "opencv": _open_with_opencv,
-    "decord": _open_with_decord,
-}
-"""The readers of video files by name. Pictures and folders of frames have one reader of their
-own."""
-
-_ANIMATIONS_OF_PILLOW = {".webp", ".apng"}
-"""Animations that FFmpeg reads as one picture, or not at all."""
+__all__ = ["READERS", "VideoReader", "open_video", "start_ahead"]
 
 
 def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:
-    """Open a local file, or a folder of frames, for reading.
+    """Open a local file, or a folder of frames, for reading in a process of its own.
 
-    ``reader`` chooses among ``READERS`` for videos; ``auto`` is PyAV, which reads most. A reader
-    asked for by name is the one that reads, or an error.
+    ``reader`` chooses among ``READERS`` for videos. ``auto`` is PyAV, which reads most; where it
+    cannot, the next is tried, and ``metadata.reader`` says which one it was. A reader asked for by
+    name is the one that reads, or an error.
 
     Raises:
         ReaderError: it cannot be read, or not by the reader asked for.
         UsageError: there is no reader of that name.
     """
-    if reader != "auto" and reader not in READERS:
-        raise UsageError(f"unknown reader `{reader}`: choose auto, {', '.join(READERS)}")
     path = Path(path)
-    if not path.exists():
-        raise ReaderError(f"no such file: `{path}`")
-    if not path.is_file() and not path.is_dir():
-        raise ReaderError(f"`{path}` is neither a file nor a folder")
-    if kind != "video" or (reader == "auto" and path.suffix.lower() in _ANIMATIONS_OF_PILLOW):
-        return _open_pictures(path)
-    return READERS["pyav" if reader == "auto" else reader](path)
+    errors: list[ReaderError] = []
+    for name in readers_for(path, kind, reader):
+        try:
+            _check_installed(name)
+            witness = _witness_of(path) if name in HELD_TO_PYAV and not errors else None
+            return GuardedReader(path, name, witness=witness)
+        except NotAVideoError:
+            if errors:
+                break
+            raise
+        except ReaderError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _witness_of(path: Path) -> Witness | None:
+    """What PyAV says of a file; None where it cannot open it."""
+    try:
+        with GuardedReader(path, "pyav") as reader:
+            return reader.witness()
+    except NotAVideoError:
+        raise
+    except ReaderError:
+        return None
+
+
+def _check_installed(reader: str) -> None:
+    package = PACKAGES.get(reader)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ReaderError(
+            f"the reader `{reader}` is not installed", hint="pip install 'smolvideo[readers]'"
+        )

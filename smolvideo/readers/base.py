@@ -5,11 +5,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
-from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, Images, VideoMetadata
+import numpy as np
+
+from smolvideo.errors import ReaderError, UsageError
+from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
+from smolvideo.readers.witness import Witness
 
 MAX_PIXELS = 2**27
 """Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
@@ -24,6 +28,10 @@ _NEAR = 0.0005
 """Seconds that forgive the rounding of times that were computed."""
 
 
+class NotAVideoError(ReaderError):
+    """What no other reader would change: no picture in the file, or no file."""
+
+
 class VideoReader(ABC):
     """One open video: times in, the frames a player shows at those times out.
 
@@ -31,7 +39,7 @@ class VideoReader(ABC):
     transport stream whose first time stamp is 41748 s begins at 0. A reader is not thread safe.
     """
 
-    name: ClassVar[str]
+    name: str
     metadata: VideoMetadata
 
     @abstractmethod
@@ -43,8 +51,13 @@ class VideoReader(ABC):
         """
 
     @abstractmethod
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
         """The frame on screen at each of the ascending times, lazily, one in memory.
+
+        ``longest`` scales down what has a longer side, in pixels. ``keyframes`` asks for a quick
+        look: of each time the last key frame before it.
 
         That is the last frame which appears at or before the time; before the first frame it is the
         first, after the last frame the last. Two times between two frames give the same ``Frame``
@@ -53,7 +66,30 @@ class VideoReader(ABC):
 
         Raises:
             ReaderError: nothing in the file can be decoded, or the file changed under us.
+            UsageError: the reader does not know which frames are key frames.
         """
+
+    def key_frame_times(self) -> list[float]:
+        """When the frames appear that lean on no other, ascending, in seconds.
+
+        Raises UsageError for a reader that does not know.
+        """
+        raise self.without_key_frames()
+
+    def text_track(self) -> list[TimedText]:
+        """The subtitles inside the file, where they are text; of several tracks the likeliest."""
+        return []
+
+    def witness(self) -> Witness | None:
+        """What other readers of the same file are held to; None where this one knows no better."""
+        return None
+
+    def without_key_frames(self) -> UsageError:
+        """The error of a reader that does not know key frames."""
+        return UsageError(
+            f"the reader `{self.name}` does not know which frames are key frames",
+            hint="the reader `pyav` does",
+        )
 
     def close(self) -> None:  # noqa: B027 - a reader that holds nothing open need not say so
         """Let the file go; the reader cannot be used afterwards."""
@@ -74,12 +110,41 @@ def refuse_huge(width: int, height: int, name: str) -> None:
     """Raise ReaderError for pictures that memory should not be trusted with, or that have no
     area."""
     if width < 1 or height < 1:
-        raise ReaderError(f"`{name}` says its pictures are {width} x {height} pixels")
+        raise NotAVideoError(f"`{name}` says its pictures are {width} x {height} pixels")
     if width * height > MAX_PIXELS:
-        raise ReaderError(
+        raise NotAVideoError(
             f"`{name}` says its pictures are {width} x {height} pixels, "
             f"more than the {MAX_PIXELS // 10**6} million that are decoded"
         )
+
+
+def check_file(path: Path) -> None:
+    """Raise NotAVideoError for what no reader could read."""
+    try:
+        if path.is_dir():
+            return
+        if not path.is_file():
+            exists = path.exists()
+            raise NotAVideoError(
+                f"`{path}` is neither a file nor a folder" if exists else f"no such file: `{path}`"
+            )
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except PermissionError as error:
+        raise NotAVideoError(f"no permission to read `{path}`") from error
+    except (OSError, ValueError) as error:
+        raise ReaderError(f"cannot read `{path}`: {error}") from error
+    if empty:
+        raise NotAVideoError(f"`{path.name}` is empty (0 bytes)")
+
+
+def refuse_text(path: Path) -> None:
+    """Raise NotAVideoError for a text: a playlist makes FFmpeg open what it names, and only PyAV
+    can be told not to."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not any(byte < 9 or 13 < byte < 27 for byte in head):
+        raise NotAVideoError(f"`{path.name}` is a text, not a video")
 
 
 def ascending(seconds: Sequence[float]) -> list[float]:
@@ -91,7 +156,10 @@ def ascending(seconds: Sequence[float]) -> list[float]:
 
 
 def frames_on_screen(
-    times: Sequence[float], seconds: Sequence[float], read: Callable[[int], Images | None]
+    times: Sequence[float],
+    seconds: Sequence[float],
+    read: Callable[[int], Images | None],
+    longest: int | None,
 ) -> Iterator[Frame]:
     """:meth:`VideoReader.frames_at` for a reader that knows the ``times`` of all its frames.
 
@@ -104,8 +172,27 @@ def frames_on_screen(
             image = read(place)
             if image is None:
                 continue
-            last = Frame(image, times[place])
+            last = Frame(scaled_down(image, longest), times[place])
         yield last
+
+
+def size_within(width: int, height: int, longest: int | None) -> tuple[int, int]:
+    """``(width, height)`` with no side above ``longest``, in the same shape; never enlarged."""
+    if longest is None or max(width, height) <= longest:
+        return width, height
+    scale = longest / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def scaled_down(image: Images, longest: int | None) -> Images:
+    """The picture with no side above ``longest``, by areas, which is quick and true enough."""
+    height, width = image.shape[:2]
+    size = size_within(width, height, longest)
+    if size == (width, height):
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
 def scaled_size(

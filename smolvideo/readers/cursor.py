@@ -34,18 +34,20 @@ class FrameCursor:
         self.container, self.stream = reopen()
         self._tick = float(self.stream.time_base)
         self._longest_key_interval = _UNKNOWN_KEY_INTERVAL
-        self._untimed = False
+        self.untimed = False
+        """Whether the stream carries no times, so that nothing can be found by one."""
         self._current: Any = None
         self._upcoming: Any = None
         self._decoded: Generator[Any] = self._decode(iter(()), None)
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
 
     def close(self) -> None:
-        """Let everything go now: a decoder's threads and frames live as long as its objects do."""
         self._decoded.close()
-        self.container.close()
-        self._decoded = self._decode(iter(()), None)
-        self.container = self.stream = self._current = self._upcoming = None
+        if self.container is not None:
+            self.container.close()
+        # Decoders and their threads live as long as anything refers to their stream.
+        self.container = self.stream = None
+        self._current = self._upcoming = None
 
     # ------------------------------------------------------------------ where we stand
 
@@ -95,7 +97,7 @@ class FrameCursor:
                 return
             for frame in frames:
                 if frame.pts is None:
-                    self._untimed = self._untimed or latest is None
+                    self.untimed = self.untimed or latest is None
                     frame.pts = self._guessed_ticks(latest)
                 if latest is None or frame.pts > latest:
                     latest = frame.pts
@@ -135,7 +137,7 @@ class FrameCursor:
     def _jump_pays(self, ticks: float) -> bool:
         """Whether a key frame lies far enough ahead, by the file's index or else by experience."""
         assert self._upcoming is not None
-        if self._untimed:
+        if self.untimed:
             return False
         ahead = (ticks - self._upcoming.pts) * self._tick
         if ahead < _WORTH_A_JUMP:
@@ -151,7 +153,7 @@ class FrameCursor:
     def _jump(self, ticks: float) -> None:
         """Stand at a key frame at or before ``ticks`` whose pictures prove it, or at the
         beginning."""
-        for back in () if self._untimed else _STEPS_BACK:
+        for back in () if self.untimed else _STEPS_BACK:
             if self._land(ticks, round(ticks - back / self._tick)):
                 return
         self._rewind()
@@ -175,7 +177,6 @@ class FrameCursor:
         return False
 
     def _rewind(self) -> None:
-        self._decoded.close()
-        self.container.close()
+        self.close()
         self.container, self.stream = self._reopen()
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)

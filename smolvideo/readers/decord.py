@@ -3,18 +3,20 @@
 It reads from the beginning and never seeks, because decord's seeking returns wrong frames on open
 GOPs and some 10-bit streams. Files on which even that goes wrong are refused: transport streams, on
 which decord can hang, and files whose list of frames does not match what comes out (edit lists,
-hidden frames). Sample aspect ratio, mirroring and interlacing are not honoured, and its clock
-starts at the first frame of the video.
+hidden frames). What it does not honour is refused, see ``witness.py``; its colours are those of
+BT.601 whatever the file says.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
+from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, refuse_text
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.witness import Witness, agreed_times
 
 _HINT = "the reader `pyav` reads most"
 
@@ -26,10 +28,12 @@ class DecordReader(VideoReader):
         ReaderError: decord is not installed, cannot open the file, or would not read it rightly.
     """
 
-    name: ClassVar[str] = "decord"
+    name = "decord"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, witness: Witness | None = None) -> None:
         self._path = path
+        self._witness = witness
+        refuse_text(path)
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(
@@ -40,6 +44,10 @@ class DecordReader(VideoReader):
         self._times = self._read_times()
         first = self._next()
         refuse_huge(first.shape[1], first.shape[0], path.name)
+        size = first.shape[1], first.shape[0]
+        self._end -= self._times[0]
+        self._times = agreed_times(witness, self.name, path.name, self._times, size)
+        self._end += self._times[0]
         rate = float(self._video.get_avg_fps())
         self.metadata = VideoMetadata(
             width=first.shape[1],
@@ -59,8 +67,12 @@ class DecordReader(VideoReader):
     def frame_times(self) -> list[float]:
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return frames_on_screen(self._times, seconds, self._frame)
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        if keyframes:
+            raise self.without_key_frames()
+        return frames_on_screen(self._times, seconds, self._frame, longest)
 
     def _frame(self, place: int) -> Images:
         if place < self._place:
@@ -76,6 +88,7 @@ class DecordReader(VideoReader):
         except (self._decord.DECORDError, StopIteration) as error:
             raise self._damaged() from error
         self._place += 1
+        beat()
         return image
 
     def _damaged(self) -> ReaderError:

@@ -1,22 +1,31 @@
 """The OpenCV reader, for comparison with programs that use OpenCV.
 
 It decodes from the beginning, twice (once for the times), because OpenCV's own seeking lands on
-wrong frames. What OpenCV does not tell, it cannot honour: its clock starts at the first frame of
-the video even where the sound starts earlier, mirrored and interlaced material is shown as stored,
-of several video streams it takes the first, and the first broken packet is the end.
+wrong frames. What OpenCV does not tell, it cannot honour; files where that would show (mirrored,
+interlaced or HDR material, a second video stream, frames behind a broken packet) are refused, see
+``witness.py``. Colours are turned into RGB by the matrix of BT.601 even where the file says BT.709,
+which is a few grey levels off in strong colours.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, scaled_size
+from smolvideo.readers.base import (
+    VideoReader,
+    frames_on_screen,
+    refuse_huge,
+    refuse_text,
+    scaled_size,
+)
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.witness import Witness, agreed_times
 
 
 class OpencvReader(VideoReader):
@@ -26,10 +35,12 @@ class OpencvReader(VideoReader):
         ReaderError: OpenCV is not installed, cannot open the file, or gives its frames no times.
     """
 
-    name: ClassVar[str] = "opencv"
+    name = "opencv"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, witness: Witness | None = None) -> None:
         self._path = path
+        self._witness = witness
+        refuse_text(path)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
         self._capture: Any = None
@@ -50,6 +61,7 @@ class OpencvReader(VideoReader):
             self._start_over()
             times: list[float] = []
             while self._capture.grab():
+                beat()
                 times.append(self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000)
             self._start_over()
             if any(later <= earlier for earlier, later in pairwise(times)):
@@ -60,8 +72,12 @@ class OpencvReader(VideoReader):
             self._times = times
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return frames_on_screen(self.frame_times(), seconds, self._frame)
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        if keyframes:
+            raise self.without_key_frames()
+        return frames_on_screen(self.frame_times(), seconds, self._frame, longest)
 
     def _frame(self, place: int) -> Images | None:
         if place <= self._place:
@@ -69,6 +85,7 @@ class OpencvReader(VideoReader):
         while self._place < place - 1:
             if not self._capture.grab():
                 return None
+            beat()
             self._place += 1
         return self._grab_and_retrieve()
 
@@ -108,7 +125,10 @@ class OpencvReader(VideoReader):
     def _read_metadata(self, first: Images) -> VideoMetadata:
         rate = self._capture.get(self._cv2.CAP_PROP_FPS)
         code = int(self._capture.get(self._cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        times = self.frame_times()
+        size = first.shape[1], first.shape[0]
+        times = self._times = agreed_times(
+            self._witness, self.name, self._path.name, self.frame_times(), size
+        )
         return VideoMetadata(
             width=first.shape[1],
             height=first.shape[0],

@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.readers.base import MAX_PIXELS, VideoReader, frames_on_screen, refuse_huge
+from smolvideo.readers.heartbeat import beat
 
 PICTURE_SUFFIXES = frozenset(
     {
@@ -49,7 +49,7 @@ class PicturesReader(VideoReader):
         ReaderError: no picture there, or one that Pillow cannot read.
     """
 
-    name: ClassVar[str] = "pictures"
+    name = "pictures"
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,8 +84,13 @@ class PicturesReader(VideoReader):
     def frame_times(self) -> list[float]:
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
-        return frames_on_screen(self._times, seconds, self._picture)
+    def key_frame_times(self) -> list[float]:
+        return self.frame_times()
+
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        return frames_on_screen(self._times, seconds, self._picture, longest)
 
     def _first_readable(self) -> tuple[int, Images]:
         """The picture that sets the size of all, and its place."""
@@ -171,6 +176,7 @@ def _animation_times(path: Path) -> tuple[list[float], float]:
             for place in range(int(getattr(picture, "n_frames", 1))):
                 picture.seek(place)
                 picture.load()
+                beat()
                 times.append(clock)
                 clock += picture.info.get("duration", 0) / 1000 or _UNTIMED_PICTURE
         except (OSError, ValueError, SyntaxError, EOFError) as error:

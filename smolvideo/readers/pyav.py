@@ -1,25 +1,45 @@
 """The default reader: FFmpeg through PyAV.
 
 Right on everything FFmpeg can decode: rotation, aspect, colours, edit lists, streams without index,
-and files that broke off. One pass forward, with jumps where key frames allow.
+and files that broke off. Where the file has an index of key frames, its segments are decoded side
+by side (``segments.py``, ``lanes.py``); elsewhere, and where that fails, one pass forward with
+jumps (``cursor.py``).
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import MAX_PIXELS, VideoReader, ascending, refuse_huge
+from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
+from smolvideo.readers.base import (
+    MAX_PIXELS,
+    NotAVideoError,
+    VideoReader,
+    ascending,
+    check_file,
+    refuse_huge,
+)
 from smolvideo.readers.cursor import FrameCursor
-from smolvideo.readers.shown import image_as_shown, shape_of
+from smolvideo.readers.lanes import Lanes
+from smolvideo.readers.segments import (
+    Segment,
+    decode_key_frame,
+    decode_segment,
+    plan_segments,
+)
+from smolvideo.readers.shown import PQ, Shape, image_as_shown, shape_of
+from smolvideo.readers.texts import read_text_track
 from smolvideo.readers.timeline import (
     LastPackets,
     open_container,
     read_all_packets,
+    read_key_times,
     read_last_packets,
 )
+from smolvideo.readers.witness import Witness
 
 _FASTEST_RATE = 300
 """Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""
@@ -29,6 +49,14 @@ count the first fragment only."""
 _MOST_DECODING_THREADS = 8
 _LARGE = 4096 * 2304
 """Pixels of a frame beyond 4K."""
+_WAITING_MEMORY = 96 * 2**20
+_DECODER_MEMORY = 240 * 2**20
+"""Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
+_FRAMES_OF_A_DECODER = 20
+"""H.264 and HEVC refer to 16 frames at most; some are under way."""
+
+
+T = TypeVar("T")
 
 
 class PyavReader(VideoReader):
@@ -39,7 +67,7 @@ class PyavReader(VideoReader):
         decoded.
     """
 
-    name: ClassVar[str] = "pyav"
+    name = "pyav"
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,23 +89,105 @@ class PyavReader(VideoReader):
             self._times = self._shown_times(packets)
         return list(self._times)
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]:
+    def witness(self) -> Witness:
+        """What the readers that know less are held to."""
+        shown = self.metadata
+        return Witness(self._unseen_by_others(), shown.width, shown.height, self.frame_times())
+
+    def _unseen_by_others(self) -> str:
+        first = self._cursor.first()
+        turns = (self._shape.transposed, self._shape.mirrored, self._shape.flipped)
+        if sum(turns) % 2:
+            return "mirrored pictures"
+        if first is not None and first.interlaced_frame:
+            return "interlaced pictures"
+        if first is not None and first.color_trc == PQ:
+            return "HDR"
+        return ""
+
+    def key_frame_times(self) -> list[float]:
+        keys = self._read_packets(lambda index: read_key_times(self._path, index))
+        times = (round(time - self._origin, 6) for time in keys)
+        return [time for time in times if time >= self._first - self._tolerance] or [self._first]
+
+    def text_track(self) -> list[TimedText]:
+        return self._read_packets(lambda _: read_text_track(self._path, self._origin))
+
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        shape = self._shape.within(longest)
         last: Frame | None = None
         last_ticks: int | None = None
-        for time in ascending(seconds):
-            decoded = self._cursor.frame_at((time + self._tolerance + self._origin) / self._tick)
-            if decoded is None:
-                continue
+        for decoded in self._decoded_at(ascending(seconds), keyframes=keyframes):
             if last is None or decoded.pts != last_ticks:
-                last = Frame(self._image(decoded), self._seconds(decoded.pts))
+                last = Frame(self._image(decoded, shape), self._seconds(decoded.pts))
                 last_ticks = decoded.pts
             yield last
 
-    def _image(self, decoded: Any) -> Images:
+    def _decoded_at(self, seconds: list[float], *, keyframes: bool) -> Iterator[Any]:
+        """The decoded frames on screen; of times that damage left without one, nothing."""
+        ticks = [max(self._ticks(time), self._first_ticks) for time in seconds]
+        with contextlib.closing(self._by_segments(ticks, keyframes=keyframes)) as segmented:
+            place, decoded = next(segmented, (len(ticks), None))
+            for number, tick in enumerate(ticks):
+                if number < place:
+                    frame = self._by_cursor(tick, keyframes=keyframes)
+                else:
+                    frame = decoded
+                    place, decoded = next(segmented, (len(ticks), None))
+                if frame is not None:
+                    yield frame
+
+    def _by_cursor(self, tick: float, *, keyframes: bool) -> Any | None:
+        if keyframes:
+            keys = [self._ticks(time) for time in self.key_frame_times()]
+            tick = max((key for key in keys if key <= tick), default=self._first_ticks)
+        return self._cursor.frame_at(tick)
+
+    def _by_segments(self, ticks: list[float], *, keyframes: bool) -> Generator[tuple[int, Any]]:
+        """``(place, frame)`` of what can be found by the index, in order."""
+        if not ticks or self._cursor.untimed:
+            return
+        container, stream = self._open()
+        with container:
+            segments = plan_segments(container, stream, ticks)
+        if segments is None:
+            return
+        lanes, threads, room = self._division(stream, segments, keyframes=keyframes)
+        side_by_side = Lanes(
+            lambda: self._open(threads, strict=True),
+            decode_key_frame if keyframes else decode_segment,
+            segments,
+            lanes=lanes,
+            room=room,
+        )
+        yield from side_by_side.frames()
+
+    def _division(
+        self, stream: Any, segments: Sequence[Segment], *, keyframes: bool
+    ) -> tuple[int, int, int]:
+        """How many lanes, threads in each, and frames of a segment that may wait."""
+        frame_bytes = 3 * stream.width * stream.height  # 4:2:0 with ten bits, or 4:4:4
+        cores = _cores()
+        memory = _DECODER_MEMORY // (_FRAMES_OF_A_DECODER * frame_bytes)
+        lanes = max(1, min(cores, memory, len(segments)))
+        waiting = max(2, _WAITING_MEMORY // frame_bytes)
+        room = max(2, waiting // (2 * lanes))
+        most = max(len(segment.wanted) for segment in segments)
+        # Few segments, or more wanted of one than may wait: the lanes would wait for each other.
+        if lanes > 1 and not keyframes and (len(segments) < 2 * lanes or most > room):
+            lanes, room = 1, waiting
+        return lanes, max(1, _decoding_threads(stream.width * stream.height) // lanes), room
+
+    def _ticks(self, time: float) -> float:
+        return float((time + self._tolerance + self._origin) / self._tick)
+
+    def _image(self, decoded: Any, shape: Shape) -> Images:
         import av
 
         try:
-            return image_as_shown(decoded, self._shape)
+            return image_as_shown(decoded, shape)
         except (av.error.FFmpegError, ValueError) as error:
             raise ReaderError(
                 f"`{self._path.name}` has pictures that cannot be turned into RGB "
@@ -90,23 +200,30 @@ class PyavReader(VideoReader):
 
     # ------------------------------------------------------------------ opening
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self, threads: int | None = None, *, strict: bool = False) -> tuple[Any, Any]:
+        """A container and its stream, ready to decode; ``threads`` None is as many as make sense.
+
+        ``strict`` makes damage an error, where the decoder would make something up.
+        """
         import av
 
-        # FFmpeg's messages stay off, as PyAV has them: with any level set, each one waits for
-        # Python's lock in the decoder's thread, for which the thread that frees the decoder waits.
+        # With any level PyAV listens, and its listener waits for Python's lock in the decoder's own
+        # threads: closing, which holds that lock and waits for them, then never ends.
+        av.logging.set_level(None)
         try:
             container = open_container(self._path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise _cannot_open(self._path, error) from error
+            raise _cannot_open(self._path) from error
         try:
             stream = self._choose_stream(container)
             # 0 by 0 where the header does not say; the first frame will.
             refuse_huge(stream.width or 1, stream.height or 1, self._path.name)
             context = stream.codec_context
-            context.options = {"max_pixels": str(MAX_PIXELS)}
+            context.options = {"max_pixels": str(MAX_PIXELS)} | (
+                {"err_detect": "explode"} if strict else {}
+            )
             context.thread_type = "AUTO"
-            context.thread_count = _decoding_threads(stream.width * stream.height)
+            context.thread_count = threads or _decoding_threads(stream.width * stream.height)
         except BaseException:
             container.close()
             raise
@@ -120,7 +237,7 @@ class PyavReader(VideoReader):
         if moving and not candidates:
             raise ReaderError(f"the video of `{self._path.name}` is in a codec unknown here")
         if not candidates:
-            raise ReaderError(
+            raise NotAVideoError(
                 f"`{self._path.name}` has no video stream",
                 hint="it holds sound only" if container.streams.audio else None,
             )
@@ -146,6 +263,7 @@ class PyavReader(VideoReader):
         starts = container.start_time
         self._origin = starts / 1e6 if starts is not None else first.pts * self._tick
         self._first = self._seconds(first.pts)
+        self._first_ticks = first.pts
         self.metadata = self._read_metadata(container, stream)
 
     def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
@@ -188,14 +306,14 @@ class PyavReader(VideoReader):
             last_frame_seconds=max(last, self._first),
         )
 
-    def _read_packets(self, read: Callable[[int], LastPackets | None]) -> LastPackets | None:
+    def _read_packets(self, read: Callable[[int], T]) -> T:
         import av
 
         assert self._index is not None
         try:
             return read(self._index)
         except (av.error.FFmpegError, OSError) as error:
-            raise _cannot_open(self._path, error) from error
+            raise _cannot_open(self._path) from error
 
     def _shown_times(self, packets: LastPackets | None) -> list[float]:
         """Times of packets on the player's clock, without those before the first decodable
@@ -205,11 +323,14 @@ class PyavReader(VideoReader):
         return [time for time in shown if time >= self._first - self._tolerance] or [self._first]
 
 
+def _cores() -> int:
+    pinned = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+
+
 def _decoding_threads(pixels: int) -> int:
     """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
-    pinned = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
-    return min(cores, _MOST_DECODING_THREADS if pixels < _LARGE else 2)
+    return min(_cores(), _MOST_DECODING_THREADS if pixels < _LARGE else 2)
 
 
 def _is_still_attachment(stream: Any) -> bool:
@@ -235,15 +356,8 @@ def _rate_of(times: Sequence[float]) -> float | None:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
-def _cannot_open(path: Path, error: Exception) -> ReaderError:
-    if isinstance(error, FileNotFoundError):
-        return ReaderError(f"no such file: `{path}`")
-    if isinstance(error, PermissionError):
-        return ReaderError(f"no permission to read `{path}`")
-    if path.is_dir():
-        return ReaderError(f"`{path}` is a folder, not a video")
-    if path.is_file() and path.stat().st_size == 0:
-        return ReaderError(f"`{path.name}` is empty (0 bytes)")
+def _cannot_open(path: Path) -> ReaderError:
+    check_file(path)
     return ReaderError(
         f"`{path.name}` is not a video that can be read, or its header is lost",
         hint="a download or recording that broke off cannot be opened; fetch it again",

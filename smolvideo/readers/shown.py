@@ -7,16 +7,16 @@ asks for; alpha is laid over white; the display matrix turns and mirrors.
 
 import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from smolvideo.frames import Images
-from smolvideo.readers.base import scaled_size
+from smolvideo.readers.base import scaled_size, size_within
 
-_BT709, _BT2020, _PQ = "ITU709", "BT2020", 16
+_BT709, _BT2020, PQ = "ITU709", "BT2020", 16
 _MATRICES = {1: _BT709, 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: _BT2020, 10: _BT2020}
 """AVColorSpace (ISO/IEC 23091-2, matrix coefficients) to swscale's names."""
 _LIMITED, _FULL = "MPEG", "JPEG"
@@ -35,6 +35,11 @@ class Shape:
     transposed: bool = False
     mirrored: bool = False
     flipped: bool = False
+
+    def within(self, longest: int | None) -> "Shape":
+        """The same with no side above ``longest``."""
+        width, height = size_within(self.width, self.height, longest)
+        return replace(self, width=width, height=height)
 
     @property
     def shown_width(self) -> int:
@@ -84,7 +89,7 @@ def image_as_shown(frame: Any, shape: Shape) -> Images:
     if frame.interlaced_frame and frame.height >= 4:
         frame = deinterlaced(frame)
     image = rgb_of(frame, shape.width, shape.height)
-    if frame.color_trc == _PQ:
+    if frame.color_trc == PQ:
         image = _grey_levels_of_pq()[image]
     if shape.transposed:
         image = image.transpose(1, 0, 2)
@@ -143,8 +148,10 @@ def deinterlaced(frame: Any) -> Any:
     import av.filter
 
     graph = av.filter.Graph()
+    # The last frames out of a decoder carry no time base, and none is needed here.
+    tick = frame.time_base or Fraction(1, 1000)
     source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        width=frame.width, height=frame.height, format=frame.format, time_base=tick
     )
     filters = (source, graph.add("estdif", "mode=frame:deint=interlaced"), graph.add("buffersink"))
     graph.link_nodes(*filters).configure()

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.readers.heartbeat import beat
+
 _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
 """Seconds before the end at which the last packets are looked for."""
 _LONGEST_REORDERING = 1.0
 """Seconds by which packets can be out of the order of presentation."""
 _MOST_FAILURES = 100
+_LONG = 20_000
+"""Frames from which on reading all packets takes a second and more."""
 _RATE_OF_RAW_STREAMS = 25
 """Frames per second where nobody says; FFmpeg's own assumption."""
 
@@ -48,6 +52,7 @@ def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
         try:
             for packet in container.demux(*streams):
                 failures = 0
+                beat()
                 yield packet
             return
         except av.error.EOFError:
@@ -97,6 +102,39 @@ def read_all_packets(path: Path, stream_index: int) -> LastPackets | None:
     if not times:
         return None
     return LastPackets(max(times), max(end, *times), tuple(sorted(set(times))))
+
+
+def read_key_times(path: Path, stream_index: int) -> list[float]:
+    """When key frames appear, in seconds of the container's clock.
+
+    Of films by their index, which is exact where frames come at a steady rate; FFmpeg's own way to
+    read key frames only (``discard``) gives wrong times in MP4.
+    """
+    with open_container(path) as container:
+        stream = container.streams[stream_index]
+        tick = float(stream.time_base)
+        index = stream.index_entries
+        if len(index) > _LONG:
+            delay = delay_of_first(container, stream) or 0
+            return [(entry.timestamp + delay) * tick for entry in index if entry.is_keyframe]
+        found = {
+            ticks * tick
+            for packet in sturdy_packets(container, stream)
+            if packet.size and packet.is_keyframe and not packet.is_discard
+            if (ticks := packet_ticks(packet)) is not None
+        }
+    return sorted(found)
+
+
+def delay_of_first(container: Any, stream: Any) -> int | None:
+    """What to add to times of the index to get presentation times, from the next packet: MP4 lists
+    decoding times. None where packets carry no times."""
+    packet = next((packet for packet in container.demux(stream) if packet.size), None)
+    if packet is None or packet.pts is None:
+        return None
+    if packet.dts is None or stream.index_entries[0].timestamp == packet.pts:
+        return 0
+    return max(0, int(packet.pts) - int(packet.dts))
 
 
 def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:

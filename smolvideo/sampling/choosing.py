@@ -8,22 +8,32 @@ Choosing is arithmetic on times (:func:`sample_times` and the functions below it
               max_frames, where the script's own limit is 50
     smolvlm2  SmolVLM2's video processor: one frame a second by duration, and long videos without
               their first and last second; at most max_frames, where the processor's own limit is 64
+    scenes    a frame or more of every shot (content.py)
+    changes   frames that differ from the one before, most where most changes (content.py)
+    keyframes the frames that the file stores whole, thinned evenly
 """
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 
-from smolvideo.errors import ReaderError, UsageError
+from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.sampling.content import (
+    choose_by_changes,
+    choose_by_scenes,
+    key_frames_within,
+    look_over,
+    thinned,
+)
+from smolvideo.sampling.options import FrameSampling, Share
 
-Strategy = Literal["uniform", "v1", "smolvlm2"]
+_OFFICIAL = ("v1", "smolvlm2")
+_BY_CONTENT = ("scenes", "changes")
 
 _SHORT = 5000
 """Frames up to which reading the times of all of them costs next to nothing."""
@@ -38,94 +48,11 @@ class TimedFrames(Protocol):
 
     def frame_times(self) -> list[float]: ...
 
-    def frames_at(self, seconds: Sequence[float]) -> Iterator[Frame]: ...
+    def key_frame_times(self) -> list[float]: ...
 
-
-@dataclass(frozen=True)
-class Share:
-    """A time as a fraction of the duration, 0 to 1: ``Share(0.5)`` is the middle."""
-
-    fraction: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"a share of the video lies between 0% and 100%, not {self}")
-
-    def __str__(self) -> str:
-        return f"{100 * self.fraction:g}%"
-
-
-@dataclass(frozen=True)
-class FrameSampling:
-    """How to choose frames.
-
-    ``fps`` is the rate we sample at: one frame each ``1 / fps`` seconds from the start of the
-    window, thinned evenly where that gives more than ``max_frames``. The strategy ``smolvlm2`` uses
-    it in its own way (1 where None); ``v1`` has no use for it. ``start_seconds`` and
-    ``end_seconds`` bound the window; None is the beginning or the end. ``reduce_to_fit`` allows
-    fewer frames than asked where the context of the model is too small; it is False once somebody
-    asked for a number explicitly.
-
-    Raises UsageError for what makes no sense.
-    """
-
-    max_frames: int = 50
-    fps: float | None = None
-    start_seconds: float | Share | None = None
-    end_seconds: float | Share | None = None
-    strategy: Strategy = "uniform"
-    reduce_to_fit: bool = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.max_frames, int) or self.max_frames < 1:
-            raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
-        if self.fps is not None and not (_is_finite(self.fps) and self.fps > 0):
-            raise UsageError(f"fps must be a number above 0, not {self.fps!r}")
-        for name in ("start_seconds", "end_seconds"):
-            time = getattr(self, name)
-            if not (time is None or isinstance(time, Share) or _is_finite(time)):
-                raise UsageError(f"{name} must be a number of seconds or a Share, not {time!r}")
-        if self.strategy not in get_args(Strategy):
-            raise UsageError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
-        if self.strategy == "v1" and self.fps is not None:
-            raise UsageError(
-                "strategy `v1` takes one frame a second; it cannot be combined with fps"
-            )
-
-
-def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and math.isfinite(number)
-
-
-_NUMBER = r"(\d{1,9}(?:\.\d*)?|\.\d+)"
-_SECONDS = re.compile(_NUMBER + r"\s*s?", re.ASCII)
-_PERCENT = re.compile(_NUMBER + r"\s*%", re.ASCII)
-_CLOCK = re.compile(
-    r"(?:(?P<hours>\d{1,5}):)?(?P<minutes>\d{1,7}):(?P<seconds>\d{1,2}(?:\.\d*)?)", re.ASCII
-)
-
-
-def parse_time(text: str) -> float | Share:
-    """Seconds, or a share of the duration, from what people type.
-
-    >>> [parse_time(text) for text in ("90", "90s", "1:30", "0:01:30.5", "50%")]
-    [90.0, 90.0, 90.0, 90.5, Share(fraction=0.5)]
-
-    Raises:
-        ValueError: with a sentence for the person who typed it.
-    """
-    given = text.strip()
-    if match := _SECONDS.fullmatch(given):
-        return float(match[1])
-    if match := _PERCENT.fullmatch(given):
-        return Share(float(match[1]) / 100)
-    if match := _CLOCK.fullmatch(given):
-        hours, minutes, seconds = match["hours"], int(match["minutes"]), float(match["seconds"])
-        if seconds < 60 and (hours is None or minutes < 60):
-            return int(hours or 0) * 3600 + minutes * 60 + seconds
-    raise ValueError(
-        f"`{text}` is no time: write seconds (90), a clock (1:30, 0:01:30.5) or a share (50%)"
-    )
+    def frames_at(
+        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]: ...
 
 
 # ---------------------------------------------------------------------- which frames
@@ -187,7 +114,9 @@ def sample_times(
         ValueError: an official strategy without ``frame_times``.
     """
     start, end = window_of(metadata, sampling)
-    if sampling.strategy != "uniform":
+    if sampling.strategy in (*_BY_CONTENT, "keyframes"):
+        raise ValueError(f"strategy `{sampling.strategy}` looks at the video: see choose_times")
+    if sampling.strategy in _OFFICIAL:
         if frame_times is None:
             raise ValueError(f"strategy `{sampling.strategy}` needs the times of all frames")
         return _official_times(metadata, sampling, _on_screen(frame_times, start, end))
@@ -305,13 +234,46 @@ def choose_times(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
     a long video this is left to the average rate, since its packets would all have to be read.
     """
     metadata = reader.metadata
-    if sampling.strategy != "uniform":
+    if sampling.strategy in _OFFICIAL:
         return sample_times(metadata, sampling, reader.frame_times())
+    if sampling.strategy != "uniform":
+        return _by_looking(reader, sampling)
     start, end = window_of(metadata, sampling)
     first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
     few = _frames_between(metadata, first, last) <= 2 * sampling.max_frames
     short = _frames_between(metadata, 0.0, _last_frame(metadata)) <= _SHORT
     return sample_times(metadata, sampling, reader.frame_times() if few and short else None)
+
+
+def _by_looking(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
+    """The times of the strategies that need more than arithmetic."""
+    start, end = window_of(reader.metadata, sampling)
+    if sampling.strategy == "keyframes":
+        keys = key_frames_within(reader.key_frame_times(), start, end)
+        return thinned(keys, sampling.max_frames)
+    first = max(start, reader.metadata.first_frame_seconds)
+    looks = look_over(reader, first, max(first, min(end, _last_frame(reader.metadata))))
+    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
+    return list(choose(looks, sampling.max_frames).times)
+
+
+def _explained(reader: TimedFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:
+    """How many frames ``uniform`` would have taken more, and what the strategy says of its choice.
+
+    A strategy that did not look has nothing to say.
+    """
+    if sampling.strategy not in _BY_CONTENT:
+        return 0, ""
+    start, end = window_of(reader.metadata, sampling)
+    first = max(start, reader.metadata.first_frame_seconds)
+    last = max(first, min(end, _last_frame(reader.metadata)))
+    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
+    note = choose(look_over(reader, first, last), sampling.max_frames).note
+    even = min(sampling.max_frames, _frames_between(reader.metadata, first, last))
+    dropped = max(0, even - taken)
+    if dropped:
+        note += f"; {dropped} of {even} frames dropped, as they show nothing else"
+    return dropped, f"`{reader.metadata.name}`: {note}"
 
 
 def sample_frames(
@@ -321,9 +283,12 @@ def sample_frames(
     times: Sequence[float] | None = None,
     fit: Callable[[Images], Images] | None = None,
     geometry: str | None = None,
+    longest: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
     """Decode the chosen frames, or those on screen at ``times``, into one batch.
+
+    ``longest`` has the decoder scale down what has a longer side, in pixels.
 
     Each frame passes through ``fit`` (``[H, W, 3]`` to one size for all) as it is decoded, so that
     memory never holds more than one of full size. A frame that stands on screen at several of the
@@ -341,8 +306,10 @@ def sample_frames(
     on_progress(Progress("decode", 0, len(wanted), name))
     images: Images | None = None
     shown_at: list[float] = []
-    answered = 0
-    for answered, frame in enumerate(reader.frames_at(wanted), start=1):
+    answered, off = 0, 0.0
+    frames = reader.frames_at(wanted, longest=longest, keyframes=sampling.seek == "keyframes")
+    for answered, frame in enumerate(frames, start=1):
+        off = max(off, wanted[answered - 1] - frame.pts_seconds)
         if not shown_at or frame.pts_seconds != shown_at[-1]:
             image = frame.image if fit is None else fit(frame.image)
             if images is None:
@@ -356,15 +323,21 @@ def sample_frames(
             hint="the file is damaged; fetch it again",
         )
     missing = len(wanted) - answered
+    warnings = []
+    if missing:
+        warnings.append(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded")
+    if sampling.seek == "keyframes":
+        warnings.append(f"a quick look: the key frames of `{name}`, up to {off:.1f} s too early")
+    dropped, explanation = _explained(reader, sampling, len(shown_at))
     return FrameBatch(
         images=images[: len(shown_at)],
         pts_seconds=tuple(shown_at),
         metadata=reader.metadata,
         geometry=geometry,
         asked=len(wanted),
-        warnings=(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded",)
-        if missing
-        else (),
+        dropped=dropped,
+        explanation=explanation,
+        warnings=tuple(warnings),
     )
 
 

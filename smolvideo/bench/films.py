@@ -1,0 +1,93 @@
+"""Films to measure readers on, made on the spot: a moving test picture, as long as wanted.
+
+A minute is encoded and then repeated packet by packet, which makes an hour of film in the time of a
+minute. Each repetition begins with a key frame, so that it decodes like film that never repeats.
+"""
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+_LONGEST_ENCODED = 60
+"""Seconds that are encoded; what is longer repeats them."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """What to make: H.264, ``fps`` frames a second, a key frame every ``key_interval`` frames."""
+
+    name: str
+    width: int
+    height: int
+    seconds: int
+    fps: int = 30
+    key_interval: int = 250
+
+
+FILMS = (
+    Film("20s_1080p.mp4", 1920, 1080, 20),
+    Film("10min_1080p.mp4", 1920, 1080, 600),
+    Film("60min_720p.mp4", 1280, 720, 3600),
+)
+"""A clip of a phone, a lecture, a film: all with the key frames of an encoder left alone."""
+
+
+def write_film(film: Film, folder: Path) -> Path:
+    """Make ``film`` in ``folder``, unless it is there, and return its path."""
+    import av
+
+    path = folder / film.name
+    if path.exists():
+        return path
+    part = path.with_name(path.name + ".part")
+    with (
+        av.open(_encoded(film)) as minute,
+        av.open(str(part), "w", format="mp4") as whole,
+    ):
+        stream = whole.add_stream_from_template(minute.streams.video[0])
+        packets = [_kept(packet) for packet in minute.demux() if packet.size]
+        tick = minute.streams.video[0].time_base
+        length = round(len(packets) / film.fps / tick)
+        for place in range(film.seconds * film.fps):
+            number, within = divmod(place, len(packets))
+            content, pts, dts, is_key = packets[within]
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, tick, is_key
+            packet.pts, packet.dts = pts + number * length, dts + number * length
+            whole.mux(packet)
+    part.replace(path)
+    return path
+
+
+def _kept(packet: Any) -> tuple[bytes, int, int, bool]:
+    return bytes(packet), packet.pts, packet.dts, packet.is_keyframe
+
+
+def _encoded(film: Film) -> io.BytesIO:
+    """At most a minute of the film, as a file in memory."""
+    import av
+
+    frames = film.seconds * film.fps
+    if film.seconds > _LONGEST_ENCODED:
+        # Whole intervals: the repetition begins where a key frame would have come anyway.
+        intervals = _LONGEST_ENCODED * film.fps // film.key_interval
+        frames = max(intervals, 1) * film.key_interval
+    file = io.BytesIO()
+    picture = f"testsrc2=size={film.width}x{film.height}:rate={film.fps}"
+    with av.open(picture, format="lavfi") as source, av.open(file, "w", format="mp4") as target:
+        stream = target.add_stream("libx264", rate=film.fps)
+        stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, film.fps)
+        context.gop_size = film.key_interval
+        context.options = {"preset": "veryfast", "crf": "24", "sc_threshold": "0"}
+        for number, frame in zip(range(frames), source.decode(video=0), strict=False):
+            plain = frame.reformat(format="yuv420p")
+            plain.pict_type = 0  # the source says I of every picture, and the encoder would obey
+            plain.pts, plain.time_base = number, Fraction(1, film.fps)
+            target.mux(stream.encode(plain))
+        target.mux(stream.encode(None))
+    file.seek(0)
+    return file

@@ -1,0 +1,132 @@
+"""``smolvideo bench frames``: readers against each other, and against what cannot be cheaper."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
+from smolvideo.errors import UsageError
+from smolvideo.readers.base import check_file
+from smolvideo.show.console import Screen, open_screen
+
+
+@click.command("frames", cls=SectionCommand)
+@click.argument("files", nargs=-1, type=FilePath(), metavar="[FILE]...")
+@click.option(
+    "--way",
+    "ways",
+    cls=SectionOption,
+    multiple=True,
+    metavar="WAY",
+    show_default="all that are installed",
+    help="auto or a reader, or `pyav plainly` and such: that decoder as its own documentation "
+    "uses it. Repeatable.",
+)
+@click.option(
+    "--max-frames",
+    cls=SectionOption,
+    type=WholeNumber(min=1),
+    default=50,
+    metavar="N",
+    help="Frames wanted, evenly spaced.",
+)
+@click.option(
+    "--repeats",
+    cls=SectionOption,
+    type=WholeNumber(min=1),
+    default=3,
+    metavar="N",
+    help="Measurements of each way, in turns; medians are told.",
+)
+@click.option(
+    "--films",
+    cls=SectionOption,
+    type=FilePath(),
+    metavar="DIR",
+    show_default="a temporary one",
+    help="Where the films are kept that are made if no FILE is given.",
+)
+@click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
+@debug_option
+def bench_frames(
+    files: tuple[Path, ...],
+    ways: tuple[str, ...],
+    max_frames: int,
+    repeats: int,
+    films: Path | None,
+    quiet: bool,
+) -> None:
+    """Measure what it costs to get frames out of files.
+
+    Each reader, and each decoder used plainly, in a process of its own and in turns, against the
+    floor: the time to decode what must be decoded, and nothing else. Without FILE, three films are
+    made first: 20 seconds and 10 minutes of 1080p, an hour of 720p (1.5 GB). A table goes to
+    stderr; the last line of stdout is one JSON object.
+    """
+    from smolvideo.bench import frames as bench
+
+    known = bench.installed_ways()
+    for way in ways:
+        if way not in known:
+            raise UsageError(f"unknown way `{way}`", hint=", ".join(known))
+    if files and films is not None:
+        raise UsageError("`--films` is for the films that are made if no FILE is given")
+    for path in files:
+        check_file(path)
+    screen = open_screen(quiet=quiet)
+
+    def tell(text: str) -> None:
+        if not quiet:
+            screen.err.print(text, style="dim", highlight=False, markup=False)
+
+    with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
+        report = bench.bench_frames(
+            files or _made(films or Path(folder), tell),
+            ways or known,
+            frames=max_frames,
+            repeats=repeats,
+            on_way=lambda name, way, run, runs: tell(f"{name}: {way}, {run} of {runs}"),
+        )
+    if not quiet:
+        for file in report.files:
+            _show(screen, file)
+    click.echo(report.as_json())
+
+
+def _made(folder: Path, tell: "object") -> list[Path]:
+    from smolvideo.bench.films import FILMS, write_film
+
+    assert callable(tell)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for film in FILMS:
+        tell(f"making {film.name}")
+        paths.append(write_film(film, folder))
+    return paths
+
+
+def _show(screen: Screen, file: "object") -> None:
+    from rich.table import Table
+
+    from smolvideo.bench.frames import FileResult
+    from smolvideo.safe_text import visible
+    from smolvideo.show.quantities import format_bytes
+
+    assert isinstance(file, FileResult)
+    title = f"{visible(file.name)}: {file.must_decode} packets must be decoded"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for column in ("wall, s", "processor, s", "times the floor", "peak memory", "frames"):
+        table.add_column(column, justify="right")
+    table.add_row("floor", f"{file.floor:.2f}", f"{file.floor_cpu:.2f}", "1.00", "", "")
+    for way in file.ways:
+        times = file.times_floor(way)
+        if way.error is not None or times is None:
+            table.add_row(way.way, visible(way.error or ""), "", "", "", "")
+            continue
+        peak = format_bytes(way.peak_memory_bytes or 0)
+        cells = (f"{way.wall:.2f}", f"{way.cpu:.2f}", f"{times:.2f}", peak, str(way.frames))
+        table.add_row(way.way, *cells)
+    screen.err.print(table)

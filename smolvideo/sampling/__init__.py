@@ -1,0 +1,32 @@
+"""Which frames of a video to look at, and taking them.
+
+options.py    what can be asked for
+choosing.py   the arithmetic of times, and taking frames from a reader
+content.py    strategies that look at the pictures first: scenes, changes
+"""
+
+from smolvideo.sampling.choosing import (
+    TimedFrames,
+    choose_times,
+    sample_frames,
+    sample_times,
+    smolvlm2_indices,
+    v1_indices,
+    window_of,
+)
+from smolvideo.sampling.options import FrameSampling, Seek, Share, Strategy, parse_time
+
+__all__ = [
+    "FrameSampling",
+    "Seek",
+    "Share",
+    "Strategy",
+    "TimedFrames",
+    "choose_times",
+    "parse_time",
+    "sample_frames",
+    "sample_times",
+    "smolvlm2_indices",
+    "v1_indices",
+    "window_of",
+]

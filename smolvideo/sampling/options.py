@@ -1,0 +1,104 @@
+"""How to choose frames, as a person says it: the options, and times as they are written."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from smolvideo.errors import UsageError
+
+Strategy = Literal["uniform", "v1", "smolvlm2", "scenes", "changes", "keyframes"]
+
+Seek = Literal["exact", "keyframes"]
+"""The frame on screen at a time, or for a quick look the key frame before it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A time as a fraction of the duration, 0 to 1: ``Share(0.5)`` is the middle."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"a share of the video lies between 0% and 100%, not {self}")
+
+    def __str__(self) -> str:
+        return f"{100 * self.fraction:g}%"
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """How to choose frames.
+
+    ``fps`` is the rate we sample at: one frame each ``1 / fps`` seconds from the start of the
+    window, thinned evenly where that gives more than ``max_frames``. The strategy ``smolvlm2`` uses
+    it in its own way (1 where None); ``v1`` has no use for it. ``start_seconds`` and
+    ``end_seconds`` bound the window; None is the beginning or the end. ``seek`` is ``exact``, or
+    ``keyframes`` for a quick look at the key frames before the times. ``reduce_to_fit`` allows
+    fewer frames than asked where the context of the model is too small; it is False once somebody
+    asked for a number explicitly.
+
+    Raises UsageError for what makes no sense.
+    """
+
+    max_frames: int = 50
+    fps: float | None = None
+    start_seconds: float | Share | None = None
+    end_seconds: float | Share | None = None
+    strategy: Strategy = "uniform"
+    seek: Seek = "exact"
+    reduce_to_fit: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_frames, int) or self.max_frames < 1:
+            raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
+        if self.fps is not None and not (_is_finite(self.fps) and self.fps > 0):
+            raise UsageError(f"fps must be a number above 0, not {self.fps!r}")
+        for name in ("start_seconds", "end_seconds"):
+            time = getattr(self, name)
+            if not (time is None or isinstance(time, Share) or _is_finite(time)):
+                raise UsageError(f"{name} must be a number of seconds or a Share, not {time!r}")
+        if self.strategy not in get_args(Strategy):
+            raise UsageError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
+        if self.seek not in get_args(Seek):
+            raise UsageError(f"unknown seek `{self.seek}`: {', '.join(get_args(Seek))}")
+        if self.fps is not None and self.strategy not in ("uniform", "smolvlm2"):
+            raise UsageError(
+                f"strategy `{self.strategy}` chooses its own times; it cannot be combined with fps"
+            )
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
+
+
+_NUMBER = r"(\d{1,9}(?:\.\d*)?|\.\d+)"
+_SECONDS = re.compile(_NUMBER + r"\s*s?", re.ASCII)
+_PERCENT = re.compile(_NUMBER + r"\s*%", re.ASCII)
+_CLOCK = re.compile(
+    r"(?:(?P<hours>\d{1,5}):)?(?P<minutes>\d{1,7}):(?P<seconds>\d{1,2}(?:\.\d*)?)", re.ASCII
+)
+
+
+def parse_time(text: str) -> float | Share:
+    """Seconds, or a share of the duration, from what people type.
+
+    >>> [parse_time(text) for text in ("90", "90s", "1:30", "0:01:30.5", "50%")]
+    [90.0, 90.0, 90.0, 90.5, Share(fraction=0.5)]
+
+    Raises:
+        ValueError: with a sentence for the person who typed it.
+    """
+    given = text.strip()
+    if match := _SECONDS.fullmatch(given):
+        return float(match[1])
+    if match := _PERCENT.fullmatch(given):
+        return Share(float(match[1]) / 100)
+    if match := _CLOCK.fullmatch(given):
+        hours, minutes, seconds = match["hours"], int(match["minutes"]), float(match["seconds"])
+        if seconds < 60 and (hours is None or minutes < 60):
+            return int(hours or 0) * 3600 + minutes * 60 + seconds
+    raise ValueError(
+        f"`{text}` is no time: write seconds (90), a clock (1:30, 0:01:30.5) or a share (50%)"
+    )

@@ -1,0 +1,44 @@
+"""Readers against the floor, on small files."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import clipmaker
+import pytest
+from click.testing import CliRunner
+
+from smolvideo.bench.films import Film, write_film
+from smolvideo.cli.main import cli
+from smolvideo.readers import open_video
+
+
+def test_frames_against_the_floor(tmp_path: Path) -> None:
+    path = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(60, 20), gop=20).path
+    done = CliRunner().invoke(
+        cli,
+        ["bench", "frames", str(path), "--max-frames", "5", "--repeats", "1", "--way", "auto"],
+    )
+    assert done.exit_code == 0, done.stderr
+    (file,) = json.loads(done.stdout.splitlines()[-1])["files"]
+    assert 5 <= file["must_decode"] <= 60
+    (way,) = file["ways"]
+    assert (way["way"], way["frames"], way["error"]) == ("auto", 5, None)
+    assert file["times_floor"]["auto"] > 0
+    assert "must be decoded" in done.stderr
+
+
+def test_ways_that_are_not_there(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["bench", "frames", "--way", "torchcodec"])
+    assert done.exit_code == 2
+    assert "unknown way" in done.stderr
+
+
+def test_films_have_the_key_frames_they_promise(tmp_path: Path) -> None:
+    film = Film("a.mp4", 64, 48, seconds=70, fps=5, key_interval=50)
+    with open_video(write_film(film, tmp_path)) as video:
+        assert video.metadata.duration_seconds == pytest.approx(70, abs=1)
+        keys = video.key_frame_times()
+    assert [later - earlier for earlier, later in pairwise(keys)] == pytest.approx(
+        [10.0] * (len(keys) - 1)
+    )
