@@ -144,7 +144,7 @@ def sampling_options(command: Any) -> Any:
             "scenes: a frame or more of every shot. changes: only what differs, most where most "
             "changes. keyframes: frames that the file stores whole.",
         ),
-        _option(
+        option(
             "--seek",
             of=FrameSampling,
             type=click.Choice(get_args(Seek)),
