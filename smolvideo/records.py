@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
 
@@ -27,7 +27,27 @@ RECORD_KIND = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""
 
 _NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
-_FIRST_BYTES = b'{"record": "smolvideo.answer/'
+
+
+class Record(Protocol):
+    """One line of a file of records.
+
+    ``KIND`` is the value of its first key, ``record``, which tells such files from others.
+    """
+
+    KIND: ClassVar[str]
+
+    def to_json(self) -> str:
+        """One line without its line break."""
+        ...
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """The record of one line; ValueError if it is none."""
+        ...
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,8 @@ class AnswerRecord:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
+    KIND: ClassVar[str] = RECORD_KIND
+
     def __post_init__(self) -> None:
         if (self.text is None) == (self.error is None):
             raise ValueError("a record has either a text or an error")
@@ -83,50 +105,60 @@ class AnswerRecord:
             raise ValueError("a record without an error has no hint")
 
     def to_json(self) -> str:
-        """One line without its line break, keys in the order of the fields.
-
-        Line separators of Unicode, at which some readers cut lines, and half characters of file
-        names are written as ``\\u…``.
-        """
-        content = {"record": RECORD_KIND} | asdict(self)
-        line = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        return _NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+        """One line without its line break, keys in the order of the fields."""
+        return json_line({"record": RECORD_KIND} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "AnswerRecord":
         """The record of one line. Keys of later versions are left out; ValueError if it is none."""
+        content = known_content(cls, line)
         try:
-            content = json.loads(line)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        if not isinstance(content, dict) or not str(content.get("record")).startswith(
-            "smolvideo.answer/"
-        ):
-            raise ValueError("not a record of smolvideo")
-        known = {name.name for name in fields(cls)}
-        content = {key: value for key, value in content.items() if key in known}
-        try:
-            content["sources"] = tuple(_source_from(source) for source in content["sources"])
+            content["sources"] = tuple(source_from(source) for source in content["sources"])
             content["notices"] = tuple(content.get("notices", ()))
             return cls(**content)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"an incomplete record: {error}") from error
 
 
-class RecordWriter:
-    """Appends records to a file, each on disk before ``write`` returns. A context manager.
+def json_line(content: Mapping[str, Any]) -> str:
+    """``content`` as one line of JSON.
 
-    A new file is begun, one of ours is continued. Raises RecordError where the file holds something
-    else or cannot be written.
+    Line separators of Unicode, at which some readers cut lines, and half characters of file names
+    are written as ``\\u…``.
+    """
+    line = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return _NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
+    """The keys of a line that are fields of the record ``kind``, a dataclass with a ``KIND``.
+
+    ValueError for what is no record of that kind, of whatever version.
+    """
+    try:
+        content = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(content, dict) or not str(content.get("record")).startswith(_family(kind)):
+        raise ValueError("not a record of smolvideo")
+    known = {name.name for name in fields(kind)}
+    return {key: value for key, value in content.items() if key in known}
+
+
+class RecordWriter:
+    """Appends records of one kind to a file, each on disk before ``write`` returns.
+
+    A context manager. A new file is begun, one of ours is continued. Raises RecordError where the
+    file holds something else or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[Record] = AnswerRecord) -> None:
         self.path = path
         with _told_about(path, "write"):
-            _make_continuable(path)
+            _make_continuable(path, kind)
             self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 -- closed by close()
 
-    def write(self, record: AnswerRecord) -> None:
+    def write(self, record: Record) -> None:
         """Append ``record``, flushed and synced; RecordError where the disk does not take it."""
         line = record.to_json().encode("utf-8") + b"\n"
         with _told_about(self.path, "write"):
@@ -153,7 +185,10 @@ class RecordWriter:
         self.close()
 
 
-def read_records(path: Path) -> list[AnswerRecord]:
+def read_records(
+    path: Path,
+    kind: type[AnyRecord] = AnswerRecord,  # type: ignore[assignment]
+) -> list[AnyRecord]:
     """All whole records of a file, in order; a last line that was cut short is left out.
 
     Raises RecordError where the file cannot be read, is not ours, or is broken before its last
@@ -167,9 +202,9 @@ def read_records(path: Path) -> list[AnswerRecord]:
         if not line.strip():
             continue
         try:
-            records.append(AnswerRecord.from_json(line))
+            records.append(kind.from_json(line))
         except ValueError as error:
-            if number == len(lines) and _is_begun_by_us(line):
+            if number == len(lines) and _is_begun_by_us(line, kind):
                 break  # the process was killed while it wrote this line
             if not records:
                 raise _foreign(path) from error
@@ -234,7 +269,7 @@ def _rename(beside: Path, target: Path, *, overwrite: bool) -> None:
         os.replace(beside, target)
 
 
-def _make_continuable(path: Path) -> None:
+def _make_continuable(path: Path, kind: type[Record]) -> None:
     """See that ``path`` is ours or new, and that it ends with a whole line."""
     if not path.exists() or not path.stat().st_size:
         return
@@ -243,14 +278,14 @@ def _make_continuable(path: Path) -> None:
     with path.open("r+b") as stream:
         first = stream.readline()
         whole, last = _last_line(stream)
-        if first != last and not _is_record(first):
+        if first != last and not _is_record(first, kind):
             raise _foreign(path)
         if not last:
             return
-        if _is_record(last):  # only its line break is missing
+        if _is_record(last, kind):  # only its line break is missing
             stream.seek(0, os.SEEK_END)
             stream.write(b"\n")
-        elif _is_begun_by_us(last):
+        elif _is_begun_by_us(last, kind):
             stream.truncate(whole)
         else:
             raise _foreign(path)
@@ -271,19 +306,26 @@ def _last_line(stream: Any) -> tuple[int, bytes]:
     return end - len(last), last
 
 
-def _is_record(line: bytes) -> bool:
+def _is_record(line: bytes, kind: type[Record]) -> bool:
     try:
-        AnswerRecord.from_json(line)
+        kind.from_json(line)
     except ValueError:
         return False
     return True
 
 
-def _is_begun_by_us(line: bytes) -> bool:
-    return bool(line) and (line.startswith(_FIRST_BYTES) or _FIRST_BYTES.startswith(line))
+def _is_begun_by_us(line: bytes, kind: type[Record]) -> bool:
+    first_bytes = f'{{"record": "{_family(kind)}'.encode()
+    return bool(line) and (line.startswith(first_bytes) or first_bytes.startswith(line))
 
 
-def _source_from(content: Mapping[str, Any]) -> SourceRecord:
+def _family(kind: Any) -> str:
+    """``smolvideo.answer/`` of ``smolvideo.answer/1``: what all versions of a kind begin with."""
+    return str(kind.KIND).rpartition("/")[0] + "/"
+
+
+def source_from(content: Mapping[str, Any]) -> SourceRecord:
+    """The source inside a record's JSON; TypeError or AttributeError if it is none."""
     known = {name.name for name in fields(SourceRecord)}
     source = {key: value for key, value in content.items() if key in known}
     source["frame_times"] = tuple(source.get("frame_times", ()))

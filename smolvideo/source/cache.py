@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from smolvideo.errors import SourceError
+from smolvideo.locking import locked
 from smolvideo.safe_text import show_path
 from smolvideo.source.names import without_login
 
@@ -151,7 +152,7 @@ def clear_downloads(cache: Path | None = None) -> int:
     freed = 0
     try:
         for folder in downloads_folder(cache).glob("*/"):
-            with contextlib.suppress(BlockingIOError), _locked(folder, wait=None):
+            with contextlib.suppress(BlockingIOError), locked(_lock_of(folder), wait=None):
                 freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
                 shutil.rmtree(folder)
     except OSError as error:
@@ -170,7 +171,7 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
     with contextlib.ExitStack() as held:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_locked(folder, wait=on_wait))
+            held.enter_context(locked(_lock_of(folder), wait=on_wait))
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SourceError(
@@ -180,42 +181,8 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
         yield
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
-    """Holds a lock that ends with the process, however it ends; ``BlockingIOError`` if not to wait.
-
-    Its file is never deleted: a process that waits on a deleted one would get a lock that nobody
-    else can see.
-    """
-    descriptor = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        while True:
-            try:
-                _lock_now(descriptor)
-                break
-            except BlockingIOError:
-                if wait is None:
-                    raise
-                wait()
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock_now(descriptor: int) -> None:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:
-            raise BlockingIOError(*error.args) from error
-else:
-    import fcntl
-
-    def _lock_now(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def _read_entry(folder: Path) -> CachedDownload | None:
