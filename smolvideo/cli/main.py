@@ -24,6 +24,7 @@ from smolvideo.safe_text import visible
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
+    "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
     "bench": ("smolvideo.cli.bench:bench", "Measure speed and memory of engines, stage by stage."),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),

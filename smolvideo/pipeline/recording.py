@@ -86,7 +86,7 @@ def settings_in_effect(
 def _record(
     question: str, sources: tuple[SourceRecord, ...], engine: Engine | None, **outcome: Any
 ) -> AnswerRecord:
-    record = AnswerRecord(question, sources, versions=_versions(), **outcome)
+    record = AnswerRecord(question, sources, versions=installed_versions(), **outcome)
     if engine is None:
         return record
     return replace(
@@ -115,7 +115,8 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
     )
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """The versions of smolvideo and of the packages that answers depend on."""
     found = {"smolvideo": smolvideo.__version__}
     for package in _RECORDED_PACKAGES:
         try:
