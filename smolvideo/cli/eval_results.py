@@ -4,7 +4,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
@@ -93,21 +93,23 @@ def _text(form: str, run: RunFolder, scores: EvalReport) -> str:
     return written.getvalue()
 
 
-def _condition_option(flag: str, of: str) -> Any:
-    return click.option(
-        flag,
-        cls=SectionOption,
-        type=click.Choice(get_args(Condition)),
-        default="main",
-        help=f"Which answers of the {of} run.",
-    )
-
-
 @click.command(cls=SectionCommand)
 @click.argument("first", type=FilePath(), metavar="RUN")
 @click.argument("second", type=FilePath(), metavar="RUN")
-@_condition_option("--first-condition", "first")
-@_condition_option("--second-condition", "second")
+@click.option(
+    "--first-condition",
+    cls=SectionOption,
+    type=click.Choice(get_args(Condition)),
+    default="main",
+    help="Which answers of the first run.",
+)
+@click.option(
+    "--second-condition",
+    cls=SectionOption,
+    type=click.Choice(get_args(Condition)),
+    default="main",
+    help="Which answers of the second run.",
+)
 @click.option("--json", "as_json", cls=SectionOption, is_flag=True, help="One JSON object.")
 @debug_option
 def compare(

@@ -153,7 +153,10 @@ class RunInfo:
     def _flat(self) -> dict[str, Any]:
         flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **self.model}
         for name, value in self.settings.items():
-            flat.update(value if isinstance(value, dict) else {name: value})
+            if isinstance(value, dict):
+                flat.update({f"{name}.{inner}": one for inner, one in value.items()})
+            else:
+                flat[name] = value
         return flat
 
 

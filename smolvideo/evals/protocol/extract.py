@@ -67,9 +67,10 @@ def _option_of_text(text: str, options: Sequence[str]) -> tuple[int | None, How]
 
 _LEAD = re.compile(r"^(?:assistant\s*:\s*)?", re.IGNORECASE)
 _DRESSED = r"[(\[]?([A-Z])[)\]]?"
+# An "a" before a word is an article, unless the word begins a reason.
 _AFTER_ANSWER = re.compile(
     r"\b(?:answer|option|choice)(?:\s+key)?\s*(?:is|would be|:|=)?\s*:?\s*(?:option\s+)?"
-    rf"[\"'`]?{_DRESSED}(?![\w'\u2019])(?!\s+[a-z])",
+    rf"[\"'`]?{_DRESSED}(?![\w'\u2019])(?!(?<=a)[^\S\n]+(?!because\b|since\b|as\b|is\b)(?-i:[a-z]))",
     re.IGNORECASE,
 )
 _BARE = re.compile(rf"^[\"'`]?{_DRESSED}[\"'`]?\s*[.):,;!]?\s*$", re.IGNORECASE)
