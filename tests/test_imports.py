@@ -55,7 +55,7 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["ask", "frames", "models", "train"])
+@pytest.mark.parametrize("command", ["ask", "eval", "frames", "models", "train"])
 def test_help_of_a_command_imports_no_network_library(command: str) -> None:
     # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
     loaded = modules_after(command, "--help")
