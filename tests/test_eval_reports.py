@@ -149,7 +149,7 @@ def test_charts_fit_the_terminal(run: RunFolder, width: int) -> None:
     assert re.search(r"Temporal +[━●─| ]+ 75\.0 %", text)
     assert "1 with no video" in text
     assert "if they were all wrong 50.0 %, all right 62.5 %" in " ".join(text.split())
-    assert "1 refusals: counted as wrong" in text
+    assert "1 refusal: counted as wrong" in text
 
 
 def test_markdown(run: RunFolder) -> None:
@@ -243,6 +243,9 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
     text = shown(show_comparison, comparison, width=110)
     assert re.search(r"all +57\.1 % +28\.6 % +\+28\.6", text)
     assert "p 0.500" in text
+    narrow = shown(show_comparison, comparison, width=80).split("McNemar")[0]
+    assert all(len(line) <= 80 for line in narrow.splitlines())
+    assert "…" not in narrow.split("category")[0]
     blind = compare_runs(run, run, second_condition="blind")
     assert blind.second == "run (blind)"
     json.dumps(blind.to_dict(), allow_nan=False)

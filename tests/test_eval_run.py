@@ -17,13 +17,14 @@ import tinymodels
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from terminals import environment
 
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import one_ahead
+from smolvideo.evals.looking import Looker, one_ahead
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
 from smolvideo.evals.running import EvalNews, begin_run, continue_run
 from smolvideo.evals.scores import report_of
@@ -201,6 +202,7 @@ def test_killed_for_real_and_resumed(tmp_path: Path, engine: NativeEngine) -> No
         assert first.stdout is not None
         first.stdout.readline()
         while not (answers.exists() and answers.stat().st_size > 1500):
+            assert first.poll() is None, "it ended before it could be killed"
             time.sleep(0.002)
         os.kill(first.pid, signal.SIGKILL)
     killed = answers.read_bytes()
@@ -340,6 +342,45 @@ def test_parts_of_one_video_are_looks_of_their_own(tmp_path: Path, engine: Nativ
     first, second = run.videos().values()
     assert max(first.frame_times) <= 1.0 < max(second.frame_times) <= 4.0
     assert len(list((tmp_path / "run" / "frames").glob("*.jpg"))) == 2
+
+
+def test_a_folder_of_frames_has_three_a_second(tmp_path: Path, engine: NativeEngine) -> None:
+    frames = tmp_path / "videos" / "friends_07"
+    frames.mkdir(parents=True)
+    for number in range(12):
+        Image.new("RGB", (40, 30), (20 * number, 0, 0)).save(frames / f"{number:05d}.jpg")
+    entry = {"video": "friends_07", "question": "?", "candidates": ["x", "y"], "answer": "y"}
+    path = tmp_path / "episodic_reasoning.json"
+    path.write_text(json.dumps([entry | {"start": 1, "end": 3}]))
+    benchmark = load_benchmark("mvbench", path)
+    run = run_all(tmp_path / "run", benchmark, engine, videos=tmp_path / "videos")
+    ((answer,), (seen,)) = run.answers().values(), run.videos().values()
+    assert not answer.failed, answer.error
+    assert seen.frame_times == (3.0, 6.0, 9.0), "from frame 3 to frame 9"
+
+
+def test_subtitles_at_the_frames_alone(tmp_path: Path, engine: NativeEngine) -> None:
+    name = "triangle_then_cross_subtitled"
+    row = {
+        "videoID": name,
+        "question_id": "1",
+        "question": "?",
+        "options": ["A. x", "B. y", "C. z", "D. w"],
+        "answer": "B",
+    }
+    path = tmp_path / "mme.json"
+    path.write_text(json.dumps([row]))
+    benchmark = load_benchmark("video-mme", path)
+    for choice, frames, expected in (
+        ("auto", 3, None),
+        ("all", 1, "A triangle waits in the dark.\nThen a cross takes its turn."),
+        ("frames", 1, "A triangle waits in the dark."),
+    ):
+        how = replace(QUICK, subtitles=choice, sampling=FrameSampling(frames, end_seconds=2.0))
+        looker = Looker(engine.checkpoint, how, "video-mme", finder())
+        (ready,) = looker.look(benchmark.items).ready
+        assert ready.error is None
+        assert ready.subtitles == expected
 
 
 def test_settings_that_cannot_be_honoured(tmp_path: Path, engine: NativeEngine) -> None:

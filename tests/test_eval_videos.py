@@ -2,7 +2,7 @@
 
 import json
 import os
-import time
+import threading
 from pathlib import Path
 
 import downloading
@@ -122,17 +122,40 @@ def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:
         downloads(tmp_path).fetch(item("dead"), no_progress)
 
 
+class Waiting(threading.Event):
+    """A clock and a wait that only count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.waited: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout or 0.0)
+        self.now += timeout or 0.0
+        return True
+
+
 def test_downloads_keep_their_distance(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(3)]
-    polite = downloads(tmp_path, every_seconds=0.3)
-    started = time.monotonic()
-    for number, url in enumerate(urls):
-        polite.fetch(item(str(number), url=url), no_progress)
-    assert time.monotonic() - started >= 0.6
-    polite.stop.set()
-    polite.every_seconds = 1000.0
+    waiting = Waiting()
+    polite = downloads(tmp_path, every_seconds=30.0, clock=lambda: waiting.now, stop=waiting)
     polite.fetch(item("0", url=urls[0]), no_progress)
-    polite.fetch(item("1", url=urls[1]), no_progress)  # a run that ends waits for nothing
+    waiting.now += 10.0
+    polite.fetch(item("1", url=urls[1]), no_progress)
+    waiting.now += 40.0
+    polite.fetch(item("2", url=urls[2]), no_progress)
+    assert waiting.waited == [0.0, 20.0, 0.0]
+
+
+def test_a_run_that_ends_waits_for_no_download(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(2)]
+    polite = downloads(tmp_path, every_seconds=3600.0)
+    polite.fetch(item("0", url=urls[0]), no_progress)
+    polite.stop.set()
+    with pytest.raises(MissingVideo, match="ended"):
+        polite.fetch(item("1", url=urls[1]), no_progress)
+    assert server.requests_for("/1.mp4") == []
 
 
 def test_an_archive_with_a_torn_line(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def compare_runs(
             name: {value: paired(members[value]) for value in sorted(members)}
             for name, members in groups.items()
         },
-        differences=tuple(first.info.differences(second.info)),
+        differences=tuple(first.info.differences(second.info, " and ")),
         left_out=len(mine.keys() | others.keys()) - len(shared),
     )
 

@@ -144,11 +144,11 @@ class RunInfo:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def differences(self, other: "RunInfo") -> list[str]:
-        """What would make answers of the two different, in words: ``prompt: official, smolvlm``."""
+    def differences(self, other: "RunInfo", joint: str = ", now ") -> list[str]:
+        """What may make answers of the two differ, in words: ``seed: 0, now 3``."""
         mine, others = self._flat(), other._flat()
         names = [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
-        return [f"{name}: {mine.get(name)}, now {others.get(name)}" for name in names]
+        return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
 
     def _flat(self) -> dict[str, Any]:
         flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **self.model}

@@ -126,6 +126,8 @@ class Downloads:
                 hint=f"delete its lines in {show_path(self.archive.path)} to try again",
             )
         self.stop.wait(max(0.0, self._next - self.clock()))
+        if self.stop.is_set():
+            raise MissingVideo("the run has ended before this video was fetched")
         try:
             (source,) = resolve_source(item.url, download=self.options, on_progress=on_progress)
         except SourceError as error:

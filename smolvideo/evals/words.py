@@ -58,7 +58,7 @@ def remarks(report: EvalReport) -> list[str]:
         )
     for kind, words in _NO_CHOICE_WORDS.items():
         if count := score.counts.get(kind):
-            lines.append(f"{count:,} {words}: counted as wrong")
+            lines.append(f"{count:,} {words[count != 1]}: counted as wrong")
     for name, scores in report.conditions.items():
         if scores.same_choice is not None:
             lines.append(f"{name}: the same choice in {percent(scores.same_choice)} of the items")
@@ -73,9 +73,9 @@ _NO_ANSWER_WORDS = {
     "model": "at which the model failed",
 }
 _NO_CHOICE_WORDS = {
-    "refusal": "refusals",
-    "unparsable": "answers that name no option",
-    "empty": "empty answers",
+    "refusal": ("refusal", "refusals"),
+    "unparsable": ("answer that names no option", "answers that name no option"),
+    "empty": ("empty answer", "empty answers"),
 }
 
 

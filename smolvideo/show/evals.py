@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from smolvideo.evals.statistics import Paired
 
 _LONGEST_BAR = 60
+_NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
+"""Columns that the numbers behind a bar take."""
 
 
 class EvalProgress:
@@ -97,22 +99,24 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
     for line in comparison.differences:
         console.print(Text(clean_name(line, 300), "dim"), soft_wrap=not console.is_terminal)
     console.print()
+    wide = console.width >= 100
+    longest = min(44, console.width // 4)
     table = Table(box=None, pad_edge=False)
-    for header in ("", "first", "second", "difference", "95 %", "p"):
-        table.add_column(header, justify="left" if not header else "right")
-    table.add_column("only one right", justify="right")
-    table.add_column("questions", justify="right")
-    table.add_row(*_pair_row("all", comparison.overall))
+    table.add_column(no_wrap=True)
+    for header in ("first", "second", "less", "95 %", "p", "n", *(["only one right"] * wide)):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_row(*_pair_row("all", comparison.overall, wide=wide))
     for group, members in comparison.groups.items():
-        table.add_row(Text(group.replace("_", " "), "bold"))
+        table.add_row(Text(clean_name(group.replace("_", " "), longest), "bold"))
         for value, pair in members.items():
-            table.add_row(*_pair_row(f"  {clean_name(value, 44)}", pair))
+            table.add_row(*_pair_row(f"  {clean_name(value, longest - 2)}", pair, wide=wide))
     console.print(table)
     console.print()
     overall = comparison.overall
     lines = [
         f"McNemar's exact test, questions taken for independent: p {_p(overall.mcnemar_p)}",
-        f"difference and p in the table are clustered by video ({overall.videos:,} videos)",
+        f"the first less the second, 95 % and p, clustered by video ({overall.videos:,} videos)",
+        f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
     ]
     if comparison.left_out:
         lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
@@ -120,20 +124,20 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
-def _pair_row(name: str, pair: "Paired") -> list[str]:
+def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
     ends = "-"
     if pair.low is not None and pair.high is not None:
         ends = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
-    return [
+    cells = [
         name,
         percent(pair.first),
         percent(pair.second),
         f"{100 * pair.difference:+.1f}",
         ends,
         "-" if pair.p is None else _p(pair.p),
-        f"{pair.only_first}:{pair.only_second}",
         f"{pair.questions:,}",
     ]
+    return [*cells, f"{pair.only_first}:{pair.only_second}"] if wide else cells
 
 
 def _p(value: float) -> str:
@@ -142,8 +146,9 @@ def _p(value: float) -> str:
 
 def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
     """One bar a row, with the interval behind it in thin lines and chance as a mark."""
-    names = max(min(len(clean_name(name)), 44) for name, _ in rows)
-    width = max(10, min(_LONGEST_BAR, (console.width or 80) - names - 34))
+    longest = min(44, console.width // 3)
+    names = max(len(clean_name(name, longest)) for name, _ in rows)
+    width = max(6, min(_LONGEST_BAR, console.width - names - _NUMBERS))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, min_width=names)
     table.add_column(no_wrap=True, width=width)
@@ -152,7 +157,7 @@ def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
     for name, score in rows:
         value = score.share.value
         table.add_row(
-            Text(clean_name(name, 44)),
+            Text(clean_name(name, longest)),
             _bar(score, width),
             "-" if value is None else percent(value),
             interval(score),
