@@ -57,7 +57,9 @@ class EvalCommands(click.Group):
 @click.group("eval", cls=EvalCommands)
 @debug_option
 def evaluate() -> None:
-    """Run multiple-choice benchmarks, and say exactly what was measured.
+    """Run multiple-choice benchmarks.
+
+    Every score says what exactly was measured, on how much of the benchmark, and how sure it is.
 
     \b
     smolvideo eval cinepile test.parquet --videos clips/ --run runs/mine
