@@ -74,7 +74,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> tuple[int, dict[str, str], bytes]:
             parts = self.path.split("?")[0].strip("/").split("/")
-            api = parts[:2] == ["api", "models"]
+            api = parts[0] == "api"
+            if parts[0] == "datasets":  # their files are one level deeper than those of models
+                parts = parts[1:]
             repo_id = "/".join(parts[2:4] if api else parts[:2])
             folder = hub.repositories.get(repo_id, 404)
             if isinstance(folder, int):

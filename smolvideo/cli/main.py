@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",
     ),
+    "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
     "bench": (
         "smolvideo.cli.bench_group:bench",
         "Measure speed and memory of engines, stage by stage.",

@@ -107,6 +107,7 @@ def thin_out(messages: Sequence[Message], frames: int) -> list[Message]:
         Message(
             message.role,
             tuple(_chosen(item, frames) if _moves(item) else item for item in message.content),
+            message.instruction,
         )
         for message in messages
     ]
@@ -131,7 +132,7 @@ def _check_text(
 ) -> None:
     """Raises PromptError where the text alone, or the answer, is too much."""
     texts = [
-        Message(message.role, content)
+        Message(message.role, content, message.instruction)
         for message in messages
         if (content := tuple(item for item in message.content if isinstance(item, str)))
     ]

@@ -125,10 +125,17 @@ def picture_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles
 
 
 def _with_instruction(messages: Sequence[Message], layout: Layout) -> Iterator[Message]:
-    """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without."""
+    """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without.
+
+    A message that brings an instruction of its own opens with that, in every layout.
+    """
     told = layout != "smolvlm"
     for message in messages:
-        if not told and any(
+        if message.instruction is not None:
+            told = True
+            opening = (message.instruction,) if message.instruction else ()
+            message = Message(message.role, (*opening, *message.content))
+        elif not told and any(
             not isinstance(item, str) and not is_picture(item) for item in message.content
         ):
             told = True

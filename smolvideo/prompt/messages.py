@@ -21,11 +21,14 @@ Media = FrameBatch | PlannedFrames
 class Message:
     """One turn: texts and frames in the order in which the model reads them.
 
-    All texts are taken as plain text; ``<image>`` in one is seven characters.
+    All texts are taken as plain text; ``<image>`` in one is seven characters. ``instruction`` opens
+    the turn in place of what the layout says there (SmolVLM v1's "Answer briefly."); empty, nothing
+    does.
     """
 
     role: Literal["user", "assistant"]
     content: tuple[str | Media, ...]
+    instruction: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from smolvideo.train.benchmark import write_benchmark
 from smolvideo.train.world.questions import Question, ask_about
 from smolvideo.train.world.scene import Scene, Thing
 from smolvideo.train.world.video import Film, write_video
@@ -144,7 +145,10 @@ def sample_questions(sample: Sample) -> list[Question]:
 
 
 def write_samples(folder: Path) -> None:
-    """Draw every sample and its sidecar into ``folder``, and ``questions.jsonl`` about them."""
+    """Draw every sample and its sidecar into ``folder``, and ``questions.jsonl`` about them.
+
+    The multiple-choice benchmark goes into its folder ``benchmark``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for sample in SAMPLES:
@@ -157,3 +161,4 @@ def write_samples(folder: Path) -> None:
             line = {**asked, "question": question.text, "answer": question.answer}
             lines.append(json.dumps(line) + "\n")
     (folder / "questions.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_benchmark(folder / "benchmark")

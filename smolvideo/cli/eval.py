@@ -1,0 +1,70 @@
+"""``smolvideo eval``: multiple-choice benchmarks, their reports and comparisons.
+
+A subcommand's module is imported when it runs or its help is asked for.
+"""
+
+from importlib import import_module
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.errors import UsageError
+
+COMMANDS = {
+    "cinepile": ("smolvideo.cli.eval_run:cinepile", "CinePile: questions about film scenes."),
+    "video-mme": ("smolvideo.cli.eval_run:video_mme", "Video-MME: short to long videos."),
+    "mvbench": ("smolvideo.cli.eval_run:mvbench", "MVBench: twenty tasks on short videos."),
+    "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
+    "jsonl": ("smolvideo.cli.eval_run:jsonl", "Questions of your own, one JSON object a line."),
+    "report": ("smolvideo.cli.eval_results:report", "The scores of a run."),
+    "compare": ("smolvideo.cli.eval_results:compare", "Two runs on the same questions."),
+    "export": ("smolvideo.cli.eval_results:export", "A run as lmms-eval's result files."),
+}
+"""Name → where the command is, and its line in the help."""
+
+
+class EvalCommands(click.Group):
+    """The subcommands; a file of questions in place of one is a benchmark of one's own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            if not args[0].lower().endswith((".jsonl", ".ndjson")):
+                raise UsageError(
+                    f"no such benchmark: `{args[0]}`",
+                    hint="one of " + ", ".join(list(COMMANDS)[:4]) + ", or a .jsonl file",
+                )
+            args = ["jsonl", *args]
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group("eval", cls=EvalCommands)
+@debug_option
+def evaluate() -> None:
+    """Run multiple-choice benchmarks.
+
+    Every score says what exactly was measured, on how much of the benchmark, and how sure it is.
+
+    \b
+    smolvideo eval cinepile test.parquet --videos clips/ --run runs/mine
+    smolvideo eval my-questions.jsonl --model smolvlm2-256m --control blind
+    smolvideo eval report runs/mine --format html -o mine.html
+
+    A run that was stopped goes on with the same command.
+    """

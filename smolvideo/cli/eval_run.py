@@ -1,0 +1,222 @@
+"""``smolvideo eval BENCHMARK``: one run, from its beginning or from where it stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.cli.eval_options import eval_options
+from smolvideo.cli.options import (
+    is_explicit,
+    read_sampling,
+)
+from smolvideo.cli.sections import FilePath, SectionCommand
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import EXIT_SOME_FAILED, UsageError
+from smolvideo.evals.data import load_benchmark
+from smolvideo.evals.data.hub import HUB_FILES, fetch_benchmark
+from smolvideo.evals.item import Benchmark
+from smolvideo.evals.running import begin_run, continue_run
+from smolvideo.evals.scores import report_of
+from smolvideo.evals.settings import EvalSettings
+from smolvideo.evals.videos import (
+    ARCHIVE_NAME,
+    DownloadArchive,
+    Downloads,
+    VideoFinder,
+    VideoFolder,
+)
+from smolvideo.models import open_checkpoint
+from smolvideo.prompt import PromptOptions
+from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.evals import EvalProgress, show_report
+from smolvideo.show.stages import StageProgress
+from smolvideo.source import DownloadOptions
+
+_DEFAULTS = EvalSettings()
+
+
+def _benchmark_command(name: str, help_text: str) -> click.Command:
+    """The command of one benchmark; all share their options."""
+    versions = list(HUB_FILES.get(name, {}))
+
+    def command(ctx: click.Context, /, **_: Any) -> int | None:
+        return _run(ctx, name)
+
+    own = name == "jsonl"
+    data = click.argument(
+        "data", type=FilePath(), required=own, metavar="FILE" if own else "[FILE]"
+    )
+    decorated = data(eval_options(versions)(click.pass_context(command)))
+    return click.command(name, cls=SectionCommand, help=help_text)(decorated)
+
+
+cinepile = _benchmark_command(
+    "cinepile",
+    "Run CinePile: five options on film scenes, with subtitles.\n\n"
+    "FILE is the dataset's parquet, or the same as .json, .jsonl or .csv, of v1, v2 or 3.0; "
+    "without it the hub is asked, which wants a token in HF_TOKEN. Videos are found as "
+    "`videoID.mp4` or `MOVIE_watch?v=ID.mp4`.",
+)
+video_mme = _benchmark_command(
+    "video-mme",
+    "Run Video-MME: four options on videos from eleven seconds to an hour.\n\n"
+    "FILE is the dataset's parquet (or .json, .jsonl, .csv); videos are found as `videoID.mp4`, "
+    "subtitles as `videoID.srt`.",
+)
+mvbench = _benchmark_command(
+    "mvbench",
+    "Run MVBench: twenty tasks on short videos.\n\n"
+    "FILE is one task's .json or a folder of them. Videos are found by the names in there; folders "
+    "of frames are taken at three frames a second.",
+)
+egoschema = _benchmark_command(
+    "egoschema",
+    "Run EgoSchema: five options on three minutes seen by somebody.\n\n"
+    "FILE is questions.json with subset_answers.json beside it, their folder, or the parquet of "
+    "the subset. Videos are found as `q_uid.mp4`.",
+)
+jsonl = _benchmark_command(
+    "jsonl",
+    "Run questions of your own, one JSON object a line:\n\n"
+    '{"id": "1", "video": "party.mp4", "question": "Who blows?", "options": ["a dog", "a child"], '
+    '"answer_index": 1, "groups": {"category": "people"}, "subtitles": "…", "start": 3, "end": 9}'
+    "\n\nid, groups, subtitles, start and end (seconds) may be missing.",
+)
+
+
+def _run(ctx: click.Context, name: str) -> int | None:
+    given = ctx.params
+    settings = _read_settings(ctx)
+    _check_downloads(ctx)
+    screen = open_screen(quiet=given["quiet"])
+    with StageProgress(screen) as stages:
+        path = given["data"]
+        if path is None:
+            path = fetch_benchmark(
+                name,
+                given.get("data_version"),
+                offline=given["offline"],
+                on_progress=stages.on_progress,
+            )
+        elif given.get("data_version") is not None:
+            raise UsageError("`--data-version` is for the hub's file, and FILE names another")
+        benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
+        folder = given["run"] or _default_folder(name, given["model"])
+        finder = _finder(given, path, folder)
+        checkpoint = open_checkpoint(
+            given["model"],
+            offline=given["offline"],
+            revision=given["revision"],
+            on_progress=stages.on_progress,
+        )
+        engine = load_engine(
+            checkpoint,
+            engine=given["engine"],
+            device=given["device"],
+            dtype=given["dtype"],
+            on_progress=stages.on_progress,
+        )
+    screen.notes(benchmark.notices)
+    return _ask(screen, benchmark, settings, engine, finder, folder, given)
+
+
+def _ask(
+    screen: Screen,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    engine: Engine,
+    finder: VideoFinder,
+    folder: Path,
+    given: dict[str, Any],
+) -> int | None:
+    """Run or go on, then show what came out; the exit code says whether some have no answer."""
+    if given["only_failed"] and not (folder / "run.json").exists():
+        raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
+    run = begin_run(folder, benchmark, settings, engine)
+    try:
+        with EvalProgress(screen) as progress:
+            continue_run(
+                run,
+                settings,
+                engine,
+                finder,
+                only_failed=given["only_failed"],
+                on_news=progress.show,
+            )
+    except KeyboardInterrupt:
+        screen.note(f"the answers so far are in `{folder}`; the same command goes on from there")
+        raise
+    screen.note(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
+    if engine.checkpoint.is_nano and not all(seen.drawn for seen in run.videos().values()):
+        screen.note("nano knows drawn scenes alone: its score on real footage means nothing")
+    report = report_of(run)
+    if given["json"]:
+        screen.write(json.dumps(report.to_dict()) + "\n")
+    else:
+        show_report(screen.out, report)
+    return None if report.complete else EXIT_SOME_FAILED
+
+
+def _read_settings(ctx: click.Context) -> EvalSettings:
+    """Raises UsageError for what contradicts itself."""
+    given = ctx.params
+    scoring = given["scoring"]
+    for name, needs in (("extractor", "generate"), ("max_new_tokens", "generate")):
+        if scoring != needs and is_explicit(ctx, name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"`{flag}` has no effect with `--scoring {scoring}`")
+    prompt = given["prompt"] or ("open" if scoring == "options" else _DEFAULTS.prompt)
+    if prompt == "open" and scoring == "generate" and given["extractor"] == "official":
+        raise UsageError("the prompt `open` asks for no letter, which `official` looks for")
+    return EvalSettings(
+        prompt=prompt,
+        extractor=given["extractor"],
+        scoring=scoring,
+        controls=tuple(given["controls"]),
+        subtitles=given["subtitles"],
+        seed=given["seed"],
+        sample=given["sample"],
+        limit=given["limit"],
+        sampling=read_sampling(ctx),
+        prompt_options=PromptOptions(layout=given["layout"], geometry=given["geometry"]),
+        generation=replace(_DEFAULTS.generation, max_new_tokens=given["max_new_tokens"]),
+        reader=given["reader"],
+    )
+
+
+def _check_downloads(ctx: click.Context) -> None:
+    if ctx.params["download"]:
+        return
+    names = ("download_every", "cookies", "cookies_from_browser", "max_filesize", "max_height")
+    for name in names:
+        if is_explicit(ctx, name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"`{flag}` has no effect without `--download`")
+
+
+def _default_folder(name: str, model: str) -> Path:
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.")
+    return Path("runs") / f"{name}-{plain[-80:] or 'model'}"
+
+
+def _finder(given: dict[str, Any], data: Path, folder: Path) -> VideoFinder:
+    videos = given["videos"]
+    if videos is None and given["data"] is not None:
+        videos = data if data.is_dir() else data.parent
+    if videos is None and not given["download"]:
+        raise UsageError("no videos to look at", hint="`--videos DIR` or `--download`")
+    found = VideoFolder(videos) if videos is not None else None
+    if not given["download"]:
+        return VideoFinder(found)
+    options = DownloadOptions(
+        **{
+            name: given[name]
+            for name in ("cookies", "cookies_from_browser", "max_filesize", "max_height", "offline")
+        }
+    )
+    # Beside the videos, where other runs see it too; else in the run.
+    archive = DownloadArchive.open((videos or folder) / ARCHIVE_NAME)
+    return VideoFinder(found, Downloads(archive, options, every_seconds=given["download_every"]))

@@ -1,0 +1,161 @@
+"""The questions of one look, asked one after the other on the frames that they share.
+
+Every answer starts from the same state: the frames and what stands before them, read once. What an
+item's neighbours were, and whether they were asked in this run at all, leaves no trace in it: a run
+that was interrupted gives the very same answers.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from smolvideo.engines import Engine, NativeEngine, Session
+from smolvideo.errors import SmolVideoError
+from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.looking import Look, ReadyItem, error_kind, question_message
+from smolvideo.evals.protocol import extract
+from smolvideo.evals.run_folder import EvalAnswer, Key
+from smolvideo.evals.settings import Condition, EvalSettings
+from smolvideo.frames import FrameBatch, Images
+from smolvideo.prompt import Prompt, pack_prompt
+
+GREY = 128
+"""What the blind see: one even grey, the same in every frame."""
+
+
+@dataclass
+class Asker:
+    """Asks one engine by one set of settings."""
+
+    engine: Engine
+    settings: EvalSettings
+    benchmark: str
+
+    def answers(self, look: Look, wanted: set[Key]) -> Iterator[EvalAnswer]:
+        """The answers of a look that are wanted, condition by condition."""
+        for condition in self.settings.conditions:
+            kept = _Kept(self.engine)
+            for ready in look.ready:
+                if (condition, ready.item.id) in wanted:
+                    yield self._answer(ready, look, condition, kept)
+
+    def _answer(
+        self, ready: ReadyItem, look: Look, condition: Condition, kept: "_Kept"
+    ) -> EvalAnswer:
+        item = ready.item
+        blank = EvalAnswer(item.id, condition, item.video)
+        try:
+            if ready.error is not None:
+                raise ready.error
+            order = None
+            if condition == "shuffled-options":
+                order = shuffled(len(item.options), f"{self.settings.seed}/options/{item.id}")
+            batch = None
+            if condition != "subtitles-only":
+                batch = kept.batch(
+                    ready.frames,
+                    lambda: self._seen(look.batches[ready.frames], condition, item),
+                )
+            message = question_message(
+                self.settings, self.benchmark, item, batch, ready.subtitles, order
+            )
+            prompt = pack_prompt([message], self.engine.checkpoint, self.settings.prompt_options)
+            prompt = kept.with_same_images(prompt, ready)
+            blank = replace(
+                blank, order=order, frames=len(prompt.images), prompt_tokens=len(prompt)
+            )
+            if self.settings.scoring == "generate":
+                return self._generated(blank, item, prompt, kept)
+            return self._scored(blank, item, prompt, kept)
+        except SmolVideoError as error:
+            return replace(blank, error=str(error), error_kind=error_kind(error))
+
+    def _seen(self, batch: FrameBatch, condition: Condition, item: EvalItem) -> FrameBatch:
+        if condition == "blind":
+            return replace(batch, images=np.full_like(batch.images, GREY))
+        if condition == "shuffled-frames":
+            order = shuffled(len(batch), f"{self.settings.seed}/frames/{item.video}")
+            return replace(batch, images=batch.images[list(order)])
+        return batch
+
+    def _generated(
+        self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
+    ) -> EvalAnswer:
+        source: Session | Engine = kept.session(prompt) or self.engine
+        text = source.stream(prompt, self.settings.generation).result().text
+        order = blank.order or tuple(range(len(item.options)))
+        shown = [item.options[place] for place in order]
+        read = extract(self.settings.extractor, text, shown, order.index(item.answer_index))
+        choice = None if read.choice is None else order[read.choice]
+        return replace(blank, text=text, choice=choice, correct=read.correct, how=read.how)
+
+    def _scored(
+        self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
+    ) -> EvalAnswer:
+        """The likeliest letter (as it was shown) or text of an option; the first of equal ones."""
+        count = len(item.options)
+        order = blank.order or tuple(range(count))
+        session = kept.session(prompt)
+        assert session is not None  # check_settings has seen to it
+        if self.settings.scoring == "likelihood":
+            shown = session.score(prompt, [f" {letter}" for letter in LETTERS[:count]])
+            found = [shown[order.index(place)] for place in range(count)]
+        else:
+            found = session.score(prompt, [f" {option}" for option in item.options])
+        scores = tuple(round(score, 4) for score in found)
+        choice = max(range(count), key=scores.__getitem__)
+        return replace(
+            blank,
+            text=item.options[choice],
+            choice=choice,
+            correct=choice == item.answer_index,
+            how="score",
+            scores=scores,
+        )
+
+
+@dataclass
+class _Kept:
+    """What the questions of one look have in common, in one condition."""
+
+    engine: Engine
+    _batches: dict[int, FrameBatch] = field(default_factory=dict)
+    _images: dict[int, Images] = field(default_factory=dict)
+    _sessions: dict[tuple[int, ...], Session] = field(default_factory=dict)
+
+    def batch(self, frames: int, make: Callable[[], FrameBatch]) -> FrameBatch:
+        if frames not in self._batches:
+            self._batches[frames] = make()
+        return self._batches[frames]
+
+    def with_same_images(self, prompt: Prompt, ready: ReadyItem) -> Prompt:
+        """The prompt with the very array of the first one: nobody need compare them."""
+        if not len(prompt.images):
+            return prompt
+        return replace(prompt, images=self._images.setdefault(ready.frames, prompt.images))
+
+    def session(self, prompt: Prompt) -> Session | None:
+        """A session that knows ``prompt`` up to its last frame and not a token more; None where the
+        engine keeps nothing.
+        """
+        if not isinstance(self.engine, NativeEngine):
+            return None
+        image = self.engine.checkpoint.image_token_id
+        frames_end = max(
+            (at for at, token in enumerate(prompt.token_ids, 1) if token == image), default=0
+        )
+        if not frames_end:
+            return Session(self.engine)
+        known = prompt.token_ids[:frames_end]
+        if known not in self._sessions:
+            self._sessions[known] = self.engine.start(replace(prompt, token_ids=known))
+        return self._sessions[known].fork()
+
+
+def shuffled(count: int, seed: str) -> tuple[int, ...]:
+    """The same order for the same seed, on every machine."""
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return tuple(order)

@@ -1,0 +1,111 @@
+"""Two runs on the same items: which is better, and how sure that is."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from smolvideo.errors import UsageError
+from smolvideo.evals.run_folder import EvalAnswer, RunFolder
+from smolvideo.evals.settings import Condition
+from smolvideo.evals.statistics import Paired, compare_pairs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``overall`` over the items that both runs answered, ``groups`` of those items.
+
+    ``differences`` says in what the two runs differ, ``left_out`` how many items only one answered.
+    """
+
+    first: str
+    second: str
+    overall: Paired
+    groups: Mapping[str, Mapping[str, Paired]]
+    differences: tuple[str, ...]
+    left_out: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "record": "smolvideo.eval-comparison/1",
+            "first": self.first,
+            "second": self.second,
+            "differences": list(self.differences),
+            "left_out": self.left_out,
+            "overall": _plain(self.overall),
+            "groups": {
+                name: {value: _plain(pair) for value, pair in members.items()}
+                for name, members in self.groups.items()
+            },
+        }
+
+
+def _plain(pair: Paired) -> dict[str, Any]:
+    return {**asdict(pair), "difference": pair.difference}
+
+
+def compare_runs(
+    first: RunFolder,
+    second: RunFolder,
+    *,
+    first_condition: Condition = "main",
+    second_condition: Condition = "main",
+) -> Comparison:
+    """The paired comparison of two runs, or of two conditions.
+
+    Raises UsageError where they share no answered item, or where items of one id differ.
+    """
+    mine = _answered(first, first_condition)
+    others = _answered(second, second_condition)
+    theirs = {item.id: item for item in second.items}
+    shared = []
+    for item in first.items:
+        other = theirs.get(item.id)
+        if other is not None and (other.question, other.options) != (item.question, item.options):
+            raise UsageError(
+                f"the runs are about different questions: `{item.id}` is not the same in both"
+            )
+        if item.id in mine and item.id in others:
+            shared.append(item)
+    if not shared:
+        raise UsageError("the two runs have no answered question in common")
+
+    def paired(members: list[Any]) -> Paired:
+        return compare_pairs(
+            [mine[item.id].correct for item in members],
+            [others[item.id].correct for item in members],
+            [item.video for item in members],
+        )
+
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for item in shared:
+        for name, value in item.groups.items():
+            groups.setdefault(name, {}).setdefault(value, []).append(item)
+    return Comparison(
+        first=_name(first, first_condition),
+        second=_name(second, second_condition),
+        overall=paired(shared),
+        groups={
+            name: {value: paired(members[value]) for value in sorted(members)}
+            for name, members in groups.items()
+        },
+        differences=tuple(first.info.differences(second.info, " and ")),
+        left_out=len(mine.keys() | others.keys()) - len(shared),
+    )
+
+
+def _answered(run: RunFolder, condition: Condition) -> dict[str, EvalAnswer]:
+    answers = run.answers()
+    found = {
+        answer.id: answer
+        for answer in answers.values()
+        if answer.condition == condition and not answer.failed
+    }
+    if not found:
+        raise UsageError(f"the run `{run.folder}` has no answers in the condition `{condition}`")
+    return found
+
+
+def _name(run: RunFolder, condition: Condition) -> str:
+    name = run.folder.resolve().name
+    return name if condition == "main" else f"{name} ({condition})"

@@ -1,0 +1,128 @@
+"""Benchmarks as files → items.
+
+__init__.py   which files a benchmark is made of, and the rows that make no item
+rows.py       rows of parquet, JSON, JSON lines, CSV
+options.py    options and answers in the shapes in which benchmarks write them
+cinepile.py, siblings.py
+              one row → one item
+hub.py        the files from the Hugging Face hub
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from smolvideo.errors import SourceError
+from smolvideo.evals.data.cinepile import cinepile_item
+from smolvideo.evals.data.rows import Row, RowProblem, read_rows
+from smolvideo.evals.data.siblings import egoschema_item, mvbench_item, own_item, video_mme_item
+from smolvideo.evals.item import Benchmark, EvalItem
+from smolvideo.safe_text import clean_name, show_path
+
+BenchmarkName = Literal["cinepile", "video-mme", "mvbench", "egoschema", "jsonl"]
+MakeItem = Callable[[Row, int], EvalItem | None]
+
+_MOST_TOLD = 3
+
+
+def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
+    """The items of ``path``: a file, or a folder for benchmarks of several files.
+
+    Rows that make no item are left out and told about. Raises SourceError where the files cannot
+    be read, where no row is left, or where two items have the same id.
+    """
+    files = _files_of(name, path)
+    items: list[EvalItem] = []
+    problems: list[str] = []
+    unlabelled = 0
+    for file in files:
+        make = _maker(name, file)
+        for number, row in enumerate(read_rows(file)):
+            try:
+                item = make(row, number)
+            except RowProblem as problem:
+                problems.append(f"{file.name}, row {number + 1}: {problem}")
+                continue
+            if item is None:
+                unlabelled += 1
+            else:
+                items.append(item)
+    if not items:
+        told = f": {problems[0]}" if problems else ""
+        raise SourceError(f"no question of {show_path(path)} can be used as `{name}`{told}")
+    _refuse_twins(items, path)
+    return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
+
+
+def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
+    if not path.exists():
+        raise SourceError(f"no such file or folder: {show_path(path)}")
+    if not path.is_dir():
+        return [path]
+    if name == "egoschema" and (path / "questions.json").is_file():
+        return [path / "questions.json"]
+    suffixes = (".json",) if name == "mvbench" else (".parquet", ".jsonl", ".json", ".csv")
+    for suffix in suffixes:
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
+        if found:
+            return found
+    raise SourceError(f"no files of `{name}` in {show_path(path)}")
+
+
+def _maker(name: BenchmarkName, file: Path) -> MakeItem:
+    if name == "cinepile":
+        return cinepile_item
+    if name == "video-mme":
+        return video_mme_item
+    if name == "mvbench":
+        return partial(mvbench_item, task=file.stem)
+    if name == "egoschema":
+        return partial(egoschema_item, answers=_egoschema_answers(file))
+    return own_item
+
+
+def _egoschema_answers(file: Path) -> dict[str, object] | None:
+    """The public answers that lie beside the questions, if they do."""
+    beside = file.with_name("subset_answers.json")
+    if not beside.is_file():
+        return None
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{show_path(beside)} cannot be understood: {error}") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{show_path(beside)} does not map questions to answers")
+    return content
+
+
+def _refuse_twins(items: Sequence[EvalItem], path: Path) -> None:
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise SourceError(
+                f"{show_path(path)} has two questions with the id `{clean_name(item.id)}`"
+            )
+        seen.add(item.id)
+
+
+def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
+    notices = []
+    if unlabelled:
+        notices.append(f"{unlabelled:,} questions have no public answer and are left out")
+    if problems:
+        told = "; ".join(problems[:_MOST_TOLD])
+        more = f"; and {len(problems) - _MOST_TOLD:,} more" if len(problems) > _MOST_TOLD else ""
+        count = "1 row is" if len(problems) == 1 else f"{len(problems):,} rows are"
+        notices.append(f"{count} left out: {told}{more}")
+    return tuple(notices)
+
+
+def _hash(files: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

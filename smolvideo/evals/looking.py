@@ -1,0 +1,253 @@
+"""One look at a video, decoded ahead of its turn: the frames that its questions share."""
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
+from smolvideo.evals.item import EvalItem
+from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.run_folder import EvalVideo, look_id
+from smolvideo.evals.settings import EvalSettings
+from smolvideo.evals.videos import MissingVideo, VideoFinder
+from smolvideo.frames import FrameBatch, Images, PlannedFrames
+from smolvideo.models import Checkpoint
+from smolvideo.prompt import Message, count_tokens, frame_fitter, frames_that_fit, room_left
+from smolvideo.readers import VideoReader, open_video
+from smolvideo.records import content_hash
+from smolvideo.sampling import FrameSampling, choose_times, sample_frames
+from smolvideo.source import VideoSource
+from smolvideo.subtitles import Cue, cues_near, read_subtitles
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+_STRIP_FRAMES = 10
+_STRIP_HEIGHT = 96
+
+
+@dataclass(frozen=True)
+class ReadyItem:
+    """An item with what it will see: ``frames`` names the batch, ``subtitles`` the text given.
+
+    ``error`` stands in place of both where it cannot be asked.
+    """
+
+    item: EvalItem
+    frames: int = 0
+    subtitles: str | None = None
+    error: SmolVideoError | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """One part of one video, decoded: the items and, by number of frames asked for, the frames.
+
+    ``strip`` is a JPEG of some of the frames, for reports.
+    """
+
+    ready: tuple[ReadyItem, ...]
+    batches: dict[int, FrameBatch]
+    video: EvalVideo
+    strip: bytes | None = None
+
+
+@dataclass
+class Looker:
+    """Decodes looks for one checkpoint and one set of settings."""
+
+    checkpoint: Checkpoint
+    settings: EvalSettings
+    benchmark: str
+    finder: VideoFinder
+    _hashes: dict[Path, str] = field(default_factory=dict)
+
+    def look(self, items: Sequence[EvalItem]) -> Look:
+        """The frames for ``items``, which are about the same part of one video.
+
+        What goes wrong is noted item by item; only UsageError is raised.
+        """
+        started = time.perf_counter()
+        first = items[0]
+        try:
+            source = self.finder.source(first)
+            with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
+                sampling = self._sampling(first, source)
+                ready = tuple(self._ready(item, reader, sampling) for item in items)
+                batches = {
+                    frames: self._decoded(reader, replace(sampling, max_frames=frames))
+                    for frames in sorted({one.frames for one in ready if one.error is None})
+                }
+        except UsageError:
+            raise
+        except SmolVideoError as error:
+            failed = tuple(ReadyItem(item, error=error) for item in items)
+            return Look(failed, {}, EvalVideo(look_id(first), first.video, notices=(str(error),)))
+        seconds = {"decode": round(time.perf_counter() - started, 3)}
+        return self._told(ready, batches, source, seconds)
+
+    def _told(
+        self,
+        ready: tuple[ReadyItem, ...],
+        batches: dict[int, FrameBatch],
+        source: VideoSource,
+        seconds: dict[str, float],
+    ) -> Look:
+        item = ready[0].item
+        video = EvalVideo(look_id(item), item.video, file=source.name, seconds=seconds)
+        if not batches:
+            return Look(ready, batches, video)
+        batch = batches[max(batches)]
+        strip = strip_of(batch.images)
+        video = replace(
+            video,
+            sha256=self._hash(source.path),
+            frame_times=batch.pts_seconds,
+            geometry=batch.geometry,
+            layout=self.settings.prompt_options.layout or self.checkpoint.layout,
+            strip=f"{video.look}.jpg",
+            drawn=batch.metadata.is_drawn,
+            notices=batch.warnings,
+        )
+        return Look(ready, batches, video, strip)
+
+    def _sampling(self, item: EvalItem, source: VideoSource) -> FrameSampling:
+        """The settings' sampling within the part that the item is about.
+
+        A folder of frames has no clock: its frames count as one second each, whatever their rate.
+        """
+        scale = item.frames_fps if source.kind == "frames" and item.frames_fps else 1.0
+        edges = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
+        given = {name: edge * scale for name, edge in edges.items() if edge is not None}
+        return replace(self.settings.sampling, **given)  # type: ignore[arg-type]
+
+    def _ready(self, item: EvalItem, reader: VideoReader, sampling: FrameSampling) -> ReadyItem:
+        try:
+            cues = self._cues(item)
+            frames = self._fitting(item, reader, sampling, cues)
+            times = choose_times(reader, replace(sampling, max_frames=frames))
+        except UsageError:
+            raise
+        except SmolVideoError as error:
+            return ReadyItem(item, error=error)
+        return ReadyItem(item, frames, self._subtitles(item, cues, times))
+
+    def _fitting(
+        self,
+        item: EvalItem,
+        reader: VideoReader,
+        sampling: FrameSampling,
+        cues: Sequence[Cue],
+    ) -> int:
+        """How many frames to ask for, by this item alone: its answer depends on no other's.
+
+        Raises PromptError where they do not fit and must not be fewer.
+        """
+        options, generation = self.settings.prompt_options, self.settings.generation
+
+        def planned(frames: int) -> tuple[Message, ...]:
+            times = choose_times(reader, replace(sampling, max_frames=frames))
+            media = PlannedFrames(tuple(times), reader.metadata)
+            subtitles = self._subtitles(item, cues, times)
+            return (question_message(self.settings, self.benchmark, item, media, subtitles),)
+
+        asked, room = sampling.max_frames, generation.max_new_tokens
+        tokens = count_tokens(planned(asked), self.checkpoint, options)
+        if tokens + room <= self.checkpoint.context_tokens:
+            return asked
+        fit = frames_that_fit(planned, self.checkpoint, options, max_new_tokens=room, at_most=asked)
+        if not sampling.reduce_to_fit:
+            raise PromptError(
+                f"the frames and the text take {tokens:,} tokens; "
+                f"{room_left(self.checkpoint, room)}",
+                hint=f"`--max-frames {fit}` fits",
+            )
+        return fit
+
+    def _decoded(self, reader: VideoReader, sampling: FrameSampling) -> FrameBatch:
+        geometry, fit = frame_fitter(self.checkpoint, self.settings.prompt_options)
+        return sample_frames(reader, sampling, fit=fit, geometry=geometry)
+
+    def _cues(self, item: EvalItem) -> list[Cue]:
+        """Lines with times of a file beside the videos, where they are wanted."""
+        if self.settings.subtitles not in ("all", "frames") or item.subtitles:
+            return []
+        path = self.finder.subtitle_file(item)
+        return read_subtitles(path) if path else []
+
+    def _subtitles(self, item: EvalItem, cues: Sequence[Cue], times: Sequence[float]) -> str | None:
+        if self.settings.subtitles == "none":
+            return None
+        if item.subtitles:
+            return item.subtitles
+        shown = cues_near(cues, times, within_seconds=0.0) if self._at_frames else cues
+        return "\n".join(cue.text for cue in shown) or None
+
+    @property
+    def _at_frames(self) -> bool:
+        return self.settings.subtitles == "frames"
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = content_hash(path)
+        return self._hashes[path]
+
+
+def question_message(
+    settings: EvalSettings,
+    benchmark: str,
+    item: EvalItem,
+    media: FrameBatch | PlannedFrames | None,
+    subtitles: str | None,
+    order: Sequence[int] | None = None,
+) -> Message:
+    """The turn that asks ``item``, its options in ``order``; without ``media``, in words alone."""
+    options = item.options if order is None else [item.options[place] for place in order]
+    asked = ask_item(settings.prompt, benchmark, item.question, options, subtitles)
+    content = (asked.text,) if media is None else (media, asked.text)
+    return Message("user", content, instruction=asked.instruction)
+
+
+def error_kind(error: SmolVideoError) -> str:
+    """What the error is about, as records tell it."""
+    if isinstance(error, MissingVideo):
+        return "missing"
+    if isinstance(error, SourceError | ReaderError):
+        return "video"
+    return "prompt" if isinstance(error, PromptError) else "model"
+
+
+def strip_of(images: Images) -> bytes:
+    """Up to ten of the frames beside each other, as a JPEG of some kilobytes."""
+    from PIL import Image
+
+    count = min(len(images), _STRIP_FRAMES)
+    chosen = [images[place * len(images) // count] for place in range(count)]
+    height, width = chosen[0].shape[:2]
+    small = (max(1, width * _STRIP_HEIGHT // height), _STRIP_HEIGHT)
+    strip = Image.new("RGB", (small[0] * count, small[1]))
+    for place, image in enumerate(chosen):
+        strip.paste(Image.fromarray(image).resize(small), (place * small[0], 0))
+    written = io.BytesIO()
+    strip.save(written, "JPEG", quality=60, optimize=True)
+    return written.getvalue()
+
+
+def one_ahead(jobs: Iterable[Job], prepare: Callable[[Job], Done]) -> Iterator[Done]:
+    """``prepare`` of each job, in order; while one is used, the next is made, and no more."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="look ahead")
+    waiting: Future[Done] | None = None
+    try:
+        for job in jobs:
+            following = pool.submit(prepare, job)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

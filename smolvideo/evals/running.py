@@ -1,0 +1,171 @@
+"""A run: look after look, answer after answer, each written down before the next."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smolvideo.engines import Engine
+from smolvideo.evals.asking import Asker
+from smolvideo.evals.item import Benchmark
+from smolvideo.evals.looking import Look, Looker, one_ahead
+from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, looks
+from smolvideo.evals.settings import EvalSettings, check_settings, chosen_items
+from smolvideo.evals.videos import VideoFinder
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import recorded_versions
+
+
+@dataclass(frozen=True)
+class EvalNews:
+    """Where a run is: ``done`` of ``total`` answers; ``right`` of ``answered`` in the main
+    condition; ``failed`` have an error in place of an answer. ``video`` is the one at work.
+    """
+
+    done: int
+    total: int
+    right: int = 0
+    answered: int = 0
+    failed: int = 0
+    video: str = ""
+
+
+OnNews = Callable[[EvalNews], None]
+
+
+def begin_run(
+    folder: Path, benchmark: Benchmark, settings: EvalSettings, engine: Engine
+) -> RunFolder:
+    """The run in ``folder``: a new one, or the one that was there, to go on with.
+
+    Raises UsageError for settings that cannot be honoured or that differ from those of the run that
+    is there, RecordError where the folder cannot be used.
+    """
+    check_settings(settings, benchmark, engine)
+    items = chosen_items(benchmark.items, settings)
+    checkpoint = engine.checkpoint
+    info = RunInfo(
+        benchmark={
+            "name": benchmark.name,
+            "source": benchmark.source,
+            "sha256": benchmark.sha256,
+            "items": len(benchmark.items),
+        },
+        settings=settings.to_dict(),
+        model={
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "weights": None if checkpoint.revision else _weights_hash(checkpoint),
+            "engine": engine.name,
+            "device": engine.device,
+            "dtype": engine.dtype,
+        },
+        versions=recorded_versions(),
+        notices=benchmark.notices,
+    )
+    return RunFolder.open_for_run(folder, info, items)
+
+
+def continue_run(
+    run: RunFolder,
+    settings: EvalSettings,
+    engine: Engine,
+    finder: VideoFinder,
+    *,
+    only_failed: bool = False,
+    on_news: OnNews = lambda _: None,
+) -> dict[Key, EvalAnswer]:
+    """Ask all that has no answer yet, failures included (``only_failed``: them alone).
+
+    Gives all answers of the run in its order. Videos that are missing or broken, and prompts that
+    do not fit, are answers with an error. Raises RecordError where the folder cannot be written or
+    another process works there.
+    """
+    with run.held():
+        known = run.answers()
+        wanted = {
+            key
+            for key in run.wanted_keys()
+            if (known[key].failed if key in known else not only_failed)
+        }
+        _ask_all(run, settings, engine, finder, known, wanted, on_news)
+        run.settle()
+        return run.answers()
+
+
+def _ask_all(
+    run: RunFolder,
+    settings: EvalSettings,
+    engine: Engine,
+    finder: VideoFinder,
+    known: dict[Key, EvalAnswer],
+    wanted: set[Key],
+    on_news: OnNews,
+) -> None:
+    benchmark = run.info.benchmark["name"]
+    conditions = settings.conditions
+    todo = [
+        items
+        for items in looks(run.items)
+        if any((condition, item.id) in wanted for item in items for condition in conditions)
+    ]
+    looker = Looker(engine.checkpoint, settings, benchmark, finder)
+    asker = Asker(engine, settings, benchmark)
+    counts = _Counts(len(list(run.wanted_keys())), known, wanted)
+    on_news(counts.news())
+    try:
+        with run.answer_writer() as answers, run.video_writer() as videos:
+            for look in one_ahead(todo, looker.look):
+                started = time.perf_counter()
+                # Before its answers: they are all that tells a later run what is done.
+                _keep(run, look)
+                videos.write(look.video)
+                for answer in asker.answers(look, wanted):
+                    answers.write(answer)
+                    counts.add(answer)
+                    on_news(counts.news(answer.video))
+                seconds = {
+                    **look.video.seconds,
+                    "answer": round(time.perf_counter() - started, 3),
+                }
+                videos.write(replace(look.video, seconds=seconds))
+    finally:
+        if finder.downloads is not None:
+            finder.downloads.stop.set()  # nobody waits for a video that nobody will see
+
+
+def _keep(run: RunFolder, look: Look) -> None:
+    if look.strip is not None and look.video.strip is not None:
+        run.save_strip(look.video.strip, look.strip)
+
+
+class _Counts:
+    """What has been answered so far, in this run and before."""
+
+    def __init__(self, total: int, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
+        self._total = total
+        self._done = self._right = self._answered = self._failed = 0
+        for key, answer in known.items():
+            if key not in wanted:
+                self.add(answer)
+
+    def add(self, answer: EvalAnswer) -> None:
+        self._done += 1
+        self._failed += answer.failed
+        if answer.condition == "main" and not answer.failed:
+            self._answered += 1
+            self._right += answer.correct
+
+    def news(self, video: str = "") -> EvalNews:
+        return EvalNews(self._done, self._total, self._right, self._answered, self._failed, video)
+
+
+def _weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over names and bytes of the weights: stands for a revision where there is none."""
+    total = hashlib.sha256()
+    for file in sorted(checkpoint.folder.glob("*.safetensors")):
+        total.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

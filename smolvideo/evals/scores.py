@@ -1,0 +1,195 @@
+"""The scores of a run, computed from its files alone."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from smolvideo.evals.item import EvalItem
+from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
+from smolvideo.evals.settings import Condition
+from smolvideo.evals.statistics import Bounds, Share, bounds, share_right
+
+CROSSED = ("category", "hard_split")
+"""Two groupings that CinePile's authors also report together."""
+
+NO_CHOICE = ("refusal", "unparsable", "empty")
+"""Answers that name no option: wrong, and told apart."""
+
+NO_ANSWER = ("missing", "video", "prompt", "model")
+"""Why items have no answer: not in the score, but in its coverage and bounds."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Right answers of one group of items: ``share`` over those answered, ``bounds`` over all.
+
+    ``chance`` is the share that blind drawing would get right. ``counts`` has the answers that name
+    no option and the items without an answer, by ``NO_CHOICE`` and ``NO_ANSWER``.
+    """
+
+    share: Share
+    total: int
+    bounds: Bounds | None
+    chance: float
+    counts: Mapping[str, int]
+
+    @property
+    def coverage(self) -> float:
+        """The share of the items that have an answer."""
+        return self.share.answered / self.total if self.total else 0.0
+
+    @property
+    def unclear(self) -> int:
+        """Answers that name no option."""
+        return sum(self.counts.get(kind, 0) for kind in NO_CHOICE)
+
+
+@dataclass(frozen=True)
+class ConditionScores:
+    """``groups`` maps a way of grouping to its groups; ``same_choice`` is how often the choice is
+    that of the main condition, where both have one.
+    """
+
+    overall: Score
+    groups: Mapping[str, Mapping[str, Score]]
+    same_choice: float | None = None
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """All that a run says; ``asked`` counts the answers that there are of those that it wants."""
+
+    name: str
+    info: RunInfo
+    conditions: Mapping[Condition, ConditionScores]
+    videos: int
+    videos_seen: int
+    seconds: Mapping[str, float]
+
+    @property
+    def main(self) -> ConditionScores:
+        return self.conditions["main"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item has an answer in every condition."""
+        return all(scores.overall.coverage == 1 for scores in self.conditions.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "record": "smolvideo.eval-report/1",
+            "run": self.name,
+            "benchmark": self.info.benchmark,
+            "model": self.info.model,
+            "settings": self.info.settings,
+            "versions": self.info.versions,
+            "created": self.info.created,
+            "videos": self.videos,
+            "videos_seen": self.videos_seen,
+            "seconds": dict(self.seconds),
+            "conditions": {
+                name: {
+                    "overall": _plain(scores.overall),
+                    "groups": {
+                        group: {value: _plain(score) for value, score in members.items()}
+                        for group, members in scores.groups.items()
+                    },
+                    "same_choice_as_main": scores.same_choice,
+                }
+                for name, scores in self.conditions.items()
+            },
+        }
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    return {
+        "accuracy": score.share.value,
+        "interval": [score.share.low, score.share.high],
+        "standard_error": score.share.standard_error,
+        "right": score.share.right,
+        "answered": score.share.answered,
+        "items": score.total,
+        "videos": score.share.videos,
+        "coverage": score.coverage,
+        "bounds": asdict(score.bounds) if score.bounds else None,
+        "chance": score.chance,
+        "counts": dict(score.counts),
+    }
+
+
+def report_of(run: RunFolder) -> EvalReport:
+    """The scores of a run, finished or not; items that were not reached count as missing."""
+    answers, videos = run.answers(), run.videos()
+    by_condition: dict[Condition, dict[str, EvalAnswer]] = {}
+    for answer in answers.values():
+        by_condition.setdefault(answer.condition, {})[answer.id] = answer
+    wanted: list[Condition] = ["main", *run.info.settings["controls"]]
+    main = by_condition.get("main", {})
+    conditions = {
+        condition: _condition_scores(run.items, by_condition.get(condition, {}), main, condition)
+        for condition in wanted
+    }
+    seen = {answer.video for answer in main.values() if not answer.failed}
+    seconds: Counter[str] = Counter()
+    for video in videos.values():
+        seconds.update(video.seconds)
+    return EvalReport(
+        run.folder.resolve().name,
+        run.info,
+        conditions,
+        videos=len({item.video for item in run.items}),
+        videos_seen=len(seen),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+    )
+
+
+def _condition_scores(
+    items: Sequence[EvalItem],
+    answers: Mapping[str, EvalAnswer],
+    main: Mapping[str, EvalAnswer],
+    condition: Condition,
+) -> ConditionScores:
+    groups: dict[str, dict[str, list[EvalItem]]] = {}
+    for item in items:
+        named = dict(item.groups)
+        if all(name in named for name in CROSSED):
+            named[" × ".join(CROSSED)] = " × ".join(named[name] for name in CROSSED)  # noqa: RUF001
+        for name, value in named.items():
+            groups.setdefault(name, {}).setdefault(value, []).append(item)
+    scores = {
+        name: {value: score_of(members[value], answers) for value in sorted(members)}
+        for name, members in groups.items()
+    }
+    same = None if condition == "main" else _same_choice(answers, main)
+    return ConditionScores(score_of(items, answers), scores, same)
+
+
+def score_of(items: Iterable[EvalItem], answers: Mapping[str, EvalAnswer]) -> Score:
+    """The score over ``items``; one without an answer counts as missing."""
+    asked = list(items)
+    given = [answers[item.id] for item in asked if item.id in answers]
+    answered = [answer for answer in given if not answer.failed]
+    share = share_right([one.correct for one in answered], [one.video for one in answered])
+    counts = Counter(
+        [answer.how for answer in answered if answer.how in NO_CHOICE]
+        + [answer.error_kind or "model" for answer in given if answer.failed]
+    )
+    counts["missing"] += len(asked) - len(given)
+    return Score(
+        share,
+        total=len(asked),
+        bounds=bounds(share.right, share.answered, len(asked)),
+        chance=sum(item.chance for item in asked) / len(asked) if asked else 0.0,
+        counts={kind: counts[kind] for kind in (*NO_CHOICE, *NO_ANSWER) if counts[kind]},
+    )
+
+
+def _same_choice(answers: Mapping[str, EvalAnswer], main: Mapping[str, EvalAnswer]) -> float | None:
+    pairs = [
+        (answer.choice, main[key].choice)
+        for key, answer in answers.items()
+        if key in main and answer.choice is not None and main[key].choice is not None
+    ]
+    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None

@@ -1,0 +1,136 @@
+"""What a run asks, how, and of which items: everything that its answers depend on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from smolvideo.engines import Engine, GenerationOptions, NativeEngine
+from smolvideo.errors import UsageError
+from smolvideo.evals.item import Benchmark, EvalItem
+from smolvideo.evals.protocol import ask_item, check_prompt
+from smolvideo.evals.protocol.extract import ExtractorName
+from smolvideo.evals.protocol.prompts import PromptName
+from smolvideo.prompt import PromptOptions
+from smolvideo.sampling import FrameSampling, Share
+
+Scoring = Literal["generate", "likelihood", "options"]
+SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
+
+Control = Literal["blind", "shuffled-options", "shuffled-frames", "subtitles-only"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+
+Condition = Literal["main", "blind", "shuffled-options", "shuffled-frames", "subtitles-only"]
+"""What an answer was given to: the item as it is, or one of the controls."""
+
+SubtitleChoice = Literal["auto", "none", "all", "frames"]
+SUBTITLE_CHOICES: tuple[SubtitleChoice, ...] = get_args(SubtitleChoice)
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How items are asked.
+
+    ``scoring``: ``generate`` lets the model answer and reads the answer with ``extractor``;
+    ``likelihood`` takes the letter with the highest log-probability, ``options`` the option whose
+    text has it; neither of the two is any benchmark's official protocol. ``controls`` are asked
+    besides: ``blind`` with grey frames, ``shuffled-options``, ``shuffled-frames``, and
+    ``subtitles-only`` without any frames.
+
+    ``subtitles``: ``auto`` gives those that come with an item, ``all`` also those of a file beside
+    the videos, ``frames`` only their lines at the times of the frames, ``none`` none.
+
+    ``sample`` draws so many items, the same for the same ``seed``, and those of a smaller sample
+    among them; ``limit`` then takes the first ones. The seed also shuffles.
+    """
+
+    prompt: PromptName = "smolvlm"
+    extractor: ExtractorName = "lenient"
+    scoring: Scoring = "generate"
+    controls: tuple[Control, ...] = ()
+    subtitles: SubtitleChoice = "auto"
+    seed: int = 0
+    sample: int | None = None
+    limit: int | None = None
+    sampling: FrameSampling = FrameSampling()  # noqa: RUF009 -- frozen
+    prompt_options: PromptOptions = PromptOptions()  # noqa: RUF009 -- frozen
+    generation: GenerationOptions = GenerationOptions(max_new_tokens=16)  # noqa: RUF009 -- frozen
+    reader: str = "auto"
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The items as they are, then the controls, in the order of ``CONTROLS``."""
+        return ("main", *(control for control in CONTROLS if control in self.controls))
+
+    @property
+    def official(self) -> bool:
+        """Whether prompt, extractor and scoring are those of CinePile's authors."""
+        return (self.prompt, self.extractor, self.scoring) == ("official", "official", "generate")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by the names of the options, for records."""
+        plain = asdict(self)
+        for name in ("start_seconds", "end_seconds"):
+            if isinstance(getattr(self.sampling, name), Share):
+                plain["sampling"][name] = str(getattr(self.sampling, name))
+        plain["controls"] = list(self.conditions[1:])
+        plain["generation"]["stop"] = list(self.generation.stop)
+        return plain
+
+
+def check_settings(settings: EvalSettings, benchmark: Benchmark, engine: Engine) -> None:
+    """Raises UsageError for what the benchmark or the engine cannot honour."""
+    check_prompt(settings.prompt, benchmark.name)
+    if settings.scoring != "generate" and not isinstance(engine, NativeEngine):
+        raise UsageError(
+            f"the engine `{engine.name}` cannot score answers, which `--scoring "
+            f"{settings.scoring}` needs",
+            hint="use `--engine native`",
+        )
+    shows = _shows(settings.prompt, benchmark)
+    if settings.prompt == "open" and settings.scoring == "likelihood":
+        raise UsageError(
+            "the prompt `open` shows no letters to score",
+            hint="`--scoring options` scores the texts of the options",
+        )
+    if "shuffled-options" in settings.controls and not shows["options"]:
+        raise UsageError("the prompt `open` shows no options to shuffle")
+    wants_subtitles = "subtitles-only" in settings.controls or settings.subtitles in (
+        "all",
+        "frames",
+    )
+    if wants_subtitles and not shows["subtitles"]:
+        raise UsageError(
+            f"the prompt `{settings.prompt}` for `{benchmark.name}` shows no subtitles",
+            hint="the prompt `plain` does",
+        )
+    if settings.subtitles == "frames" and any(item.subtitles for item in benchmark.items):
+        raise UsageError("the subtitles of these items have no times, so no frames to go by")
+    most = max(len(item.options) for item in benchmark.items)
+    if settings.extractor == "official" and settings.scoring == "generate" and most > 5:
+        raise UsageError(
+            f"the extractor `official` knows the letters A to E, and an item has {most} options",
+            hint="use `--extractor lenient`",
+        )
+    if settings.prompt in ("official", "lmms-eval") and benchmark.name == "cinepile" and most > 5:
+        raise UsageError(f"the prompt `{settings.prompt}` is for five options, not {most}")
+
+
+def _shows(prompt: PromptName, benchmark: Benchmark) -> dict[str, bool]:
+    marks = ("option-mark", "another-mark")
+    text = ask_item(prompt, benchmark.name, "?", marks, "subtitle-mark").text
+    return {"options": marks[0] in text, "subtitles": "subtitle-mark" in text}
+
+
+def chosen_items(items: Sequence[EvalItem], settings: EvalSettings) -> tuple[EvalItem, ...]:
+    """The items of the run, in the benchmark's order."""
+    chosen = list(items)
+    if settings.sample is not None:
+        drawn = sorted(chosen, key=lambda item: _rank(settings.seed, item))[: settings.sample]
+        kept = {item.id for item in drawn}
+        chosen = [item for item in chosen if item.id in kept]
+    return tuple(chosen[: settings.limit])
+
+
+def _rank(seed: int, item: EvalItem) -> bytes:
+    return hashlib.sha256(f"{seed}/{item.id}".encode("utf-8", "surrogatepass")).digest()

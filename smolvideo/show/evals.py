@@ -1,0 +1,188 @@
+"""A benchmark run in the terminal: its progress, its scores as bars, two runs side by side."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from smolvideo.evals.words import headline, interval, particulars, percent, remarks
+from smolvideo.safe_text import clean_name
+from smolvideo.show.console import Screen
+
+if TYPE_CHECKING:
+    from smolvideo.evals.comparing import Comparison
+    from smolvideo.evals.running import EvalNews
+    from smolvideo.evals.scores import EvalReport, Score
+    from smolvideo.evals.statistics import Paired
+
+_LONGEST_BAR = 60
+_NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
+"""Columns that the numbers behind a bar take."""
+
+
+class EvalProgress:
+    """A bar with the accuracy so far; where stderr is no terminal, a line now and then."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[right]}"),
+            console=screen.err,
+            transient=True,
+            disable=not screen.shows_progress,
+            expand=True,
+        )
+        self._task = self._bar.add_task("asking", total=1, right="")
+        self._told = -1
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, news: "EvalNews") -> None:
+        """Called back by the run."""
+        failed = f", {news.failed} failed" if news.failed else ""
+        share = f"{news.right / news.answered:.1%} right{failed}" if news.answered else failed
+        self._bar.update(
+            self._task,
+            completed=news.done,
+            total=news.total,
+            description=clean_name(news.video, 28) if news.video else "asking",
+            right=share.strip(", "),
+        )
+        tenth = 10 * news.done // max(news.total, 1)
+        if not self._screen.shows_progress and not self._screen.quiet and tenth > self._told:
+            self._told = tenth
+            line = f"{news.done:,} of {news.total:,} answers"
+            self._screen.err.print(f"{line}, {share.strip(', ')}" if share else line)
+
+
+def show_report(console: Console, report: "EvalReport") -> None:
+    """What was measured, the scores of all conditions, then every group of the main condition."""
+    console.print(Text(headline(report), "bold"))
+    for line in particulars(report):
+        console.print(Text(line, "dim"), soft_wrap=not console.is_terminal)
+    console.print()
+    rows: list[tuple[str, Score]] = [
+        ("accuracy" if name == "main" else name, scores.overall)
+        for name, scores in report.conditions.items()
+    ]
+    console.print(_chart(console, rows))
+    for group, members in report.main.groups.items():
+        console.print()
+        console.print(Text(group.replace("_", " "), "bold"))
+        console.print(_chart(console, list(members.items())))
+    console.print()
+    for line in remarks(report):
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
+def show_comparison(console: Console, comparison: "Comparison") -> None:
+    """The difference of two runs, overall and by group."""
+    title = f"{clean_name(comparison.first)} less {clean_name(comparison.second)}"
+    console.print(Text(title, "bold"))
+    for line in comparison.differences:
+        console.print(Text(clean_name(line, 300), "dim"), soft_wrap=not console.is_terminal)
+    console.print()
+    wide = console.width >= 100
+    longest = min(44, console.width // 4)
+    table = Table(box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for header in ("first", "second", "less", "95 %", "p", "n", *(["only one right"] * wide)):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_row(*_pair_row("all", comparison.overall, wide=wide))
+    for group, members in comparison.groups.items():
+        table.add_row(Text(clean_name(group.replace("_", " "), longest), "bold"))
+        for value, pair in members.items():
+            table.add_row(*_pair_row(f"  {clean_name(value, longest - 2)}", pair, wide=wide))
+    console.print(table)
+    console.print()
+    overall = comparison.overall
+    lines = [
+        f"McNemar's exact test, questions taken for independent: p {_p(overall.mcnemar_p)}",
+        f"the first less the second, 95 % and p, clustered by video ({overall.videos:,} videos)",
+        f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
+    ]
+    if comparison.left_out:
+        lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
+    for line in lines:
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
+def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
+    ends = "-"
+    if pair.low is not None and pair.high is not None:
+        ends = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
+    cells = [
+        name,
+        percent(pair.first),
+        percent(pair.second),
+        f"{100 * pair.difference:+.1f}",
+        ends,
+        "-" if pair.p is None else _p(pair.p),
+        f"{pair.questions:,}",
+    ]
+    return [*cells, f"{pair.only_first}:{pair.only_second}"] if wide else cells
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
+    """One bar a row, with the interval behind it in thin lines and chance as a mark."""
+    longest = min(44, console.width // 3)
+    names = max(len(clean_name(name, longest)) for name, _ in rows)
+    width = max(6, min(_LONGEST_BAR, console.width - names - _NUMBERS))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, min_width=names)
+    table.add_column(no_wrap=True, width=width)
+    for _ in range(3):
+        table.add_column(justify="right", no_wrap=True)
+    for name, score in rows:
+        value = score.share.value
+        table.add_row(
+            Text(clean_name(name, longest)),
+            _bar(score, width),
+            "-" if value is None else percent(value),
+            interval(score),
+            f"{score.share.right}/{score.share.answered}",
+        )
+    return table
+
+
+def _bar(score: "Score", width: int) -> Text:
+    """``━━━━──●──``: thick up to the interval, thin inside it, ``●`` the share, ``|`` chance."""
+    share = score.share
+    text = Text(" " * width)
+    if share.value is None:
+        return text
+    place_of = [round(end * (width - 1)) for end in (share.value, score.chance)]
+    low = place_of[0] if share.low is None else round(share.low * (width - 1))
+    high = place_of[0] if share.high is None else round(share.high * (width - 1))
+    cells = []
+    for place in range(width):
+        if place == place_of[0]:
+            cells.append(("●", "bold cyan"))
+        elif place == place_of[1]:
+            cells.append(("|", "yellow"))
+        elif place < low:
+            cells.append(("━", "cyan"))
+        else:
+            cells.append(("─" if place <= high else " ", "blue"))
+    return Text.assemble(*cells)

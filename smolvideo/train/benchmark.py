@@ -1,0 +1,178 @@
+"""A small multiple-choice benchmark in CinePile's schema, over videos of the drawn world.
+
+Every scene is held out of training, as those of the samples are. Wrong options are drawn so that
+nothing in their wording points at the right one; in the hard split they are taken, as far as they
+go, from what the same video shows.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from smolvideo.train.world.draw import RGB
+from smolvideo.train.world.questions import Question, a, ask_about, describe
+from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, Scene, draw_scene
+from smolvideo.train.world.video import Film, write_video
+
+VIDEOS = 28
+SEED = 2
+OPTIONS = 5
+
+CATEGORY_OF = {
+    "colour": "Character and\nRelationship Dynamics",
+    "shape": "Character and\nRelationship Dynamics",
+    "describe": "Narrative and\nPlot Analysis",
+    "background": "Setting and\nTechnical Analysis",
+    "count": "Setting and\nTechnical Analysis",
+    "order": "Temporal",
+    "direction": "Temporal",
+    "mover": "Theme Exploration",
+}
+"""Which of CinePile's categories a type of question stands for; its line breaks are theirs."""
+
+_SUBTITLES = (
+    ("Look at this.", "Somebody has thought about it."),
+    ("It was quiet that day.", "Then it began."),
+    ("I have seen this before.", "No, never like this."),
+    ("Wait for it.", "There it is."),
+    ("Nobody said a word.", "What would there be to say?"),
+)
+"""Talk that goes with anything: the answers are in the pictures alone."""
+
+
+@dataclass(frozen=True)
+class DrawnClip:
+    """One video of the benchmark."""
+
+    video_id: str
+    scene: Scene
+    film: Film
+
+
+def drawn_clips() -> list[DrawnClip]:
+    """The videos, no two of them showing the same; drawn from their own seed."""
+    random, seen, clips = Random(SEED), set[str](), list[DrawnClip]()
+    while len(clips) < VIDEOS:
+        scene = draw_scene(random, held_out=True)
+        if scene.signature() in seen:
+            continue
+        seen.add(scene.signature())
+        height = 144
+        width = 2 * round(height * scene.aspect / 2)
+        if scene.aspect < 1:
+            width, height = 144, 2 * round(144 / scene.aspect / 2)
+        film = Film(width, height, fps=12, seconds=random.choice((4.0, 5.0, 6.0)))
+        clips.append(DrawnClip(f"drawn{len(clips):03d}", scene, film))
+    return clips
+
+
+def write_benchmark(folder: Path) -> None:
+    """``cinepile.json`` and the videos it asks about, into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for clip in drawn_clips():
+        write_video(clip.scene, clip.film, folder / f"{clip.video_id}.mp4")
+        rows += clip_rows(clip)
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (folder / "cinepile.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+
+
+def clip_rows(clip: DrawnClip) -> list[dict[str, Any]]:
+    """The rows about one video, with the columns of CinePile 3.0."""
+    random = Random(f"{SEED}/{clip.video_id}")
+    talk = random.choice(_SUBTITLES)
+    return [
+        _row(clip, question, talk, random)
+        for question in _once_each(ask_about(clip.scene, random))
+        if question.type in CATEGORY_OF
+    ]
+
+
+def _once_each(questions: Sequence[Question]) -> Iterator[Question]:
+    """Without those of the same words: an order's two colours can be asked twice."""
+    seen: set[str] = set()
+    for question in questions:
+        if question.text not in seen:
+            seen.add(question.text)
+            yield question
+
+
+def _row(
+    clip: DrawnClip, question: Question, talk: Sequence[str], random: Random
+) -> dict[str, Any]:
+    hard = random.random() < 0.5
+    choices = options_for(question, clip.scene, hard, random)
+    position = choices.index(question.answer)
+    return {
+        "movie_name": f"Drawn World {clip.video_id}",
+        "year": 2026,
+        "genre": ["Animation"],
+        "yt_clip_title": clip.video_id,
+        # A host that can never exist: the videos lie beside this file.
+        "yt_clip_link": f"https://drawn.invalid/watch?v={clip.video_id}",
+        "movie_scene": describe(clip.scene),
+        "subtitles": "\n".join(f"<subtitle> {line}" for line in talk),
+        "question": question.text,
+        "choices": choices,
+        "answer_key": question.answer,
+        "answer_key_position": position,
+        "question_category": CATEGORY_OF[question.type],
+        "hard_split": str(hard),
+        "visual_reliance": "True",
+        "videoID": clip.video_id,
+    }
+
+
+def options_for(question: Question, scene: Scene, hard: bool, random: Random) -> list[str]:
+    """Five different options in random order, the right answer among them."""
+    if question.type == "describe":
+        wrong = _other_descriptions(scene, random)
+    else:
+        near, far = _near_and_far(question, scene)
+        random.shuffle(near)
+        random.shuffle(far)
+        wrong = iter([*near, *far] if hard else [*far, *near])
+    options = [question.answer]
+    for option in wrong:
+        if option not in options:
+            options.append(option)
+        if len(options) == OPTIONS:
+            break
+    assert len(options) == OPTIONS
+    random.shuffle(options)
+    return options
+
+
+def _near_and_far(question: Question, scene: Scene) -> tuple[list[str], list[str]]:
+    """Wrong options of the kind of the answer: those that the video shows, and all others."""
+    answer = question.answer
+    colours = [thing.colour for thing in scene.things]
+    shapes = [thing.shape for thing in scene.things]
+    if answer.startswith(("a ", "an ")):
+        shown = [a(f"{colour} {shape}") for colour in colours for shape in shapes]
+        every = [a(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
+    elif answer in SHAPES:
+        shown, every = shapes, list(SHAPES)
+    elif answer in DIRECTIONS:
+        # A fifth way to go, which is never right.
+        shown, every = list(DIRECTIONS), ["nowhere"]
+    elif question.type == "count":
+        shown, every = ["one", "two", "three"], ["no", "four"]
+    elif question.type == "background":
+        shown, every = [*colours, *BACKGROUNDS], list(BACKGROUNDS)
+    else:
+        shown, every = [*colours, scene.background], list(RGB)
+    near = [option for option in dict.fromkeys(shown) if option != answer]
+    return near, [option for option in every if option != answer and option not in near]
+
+
+def _other_descriptions(scene: Scene, random: Random) -> Iterator[str]:
+    """What other scenes would be described as: as many things, as much motion, other looks."""
+    kind = (len(scene.things), scene.in_sequence, scene.mover is not None)
+    while True:
+        other = draw_scene(random, held_out=random.random() < 0.5)
+        if (len(other.things), other.in_sequence, other.mover is not None) == kind:
+            yield describe(other)

@@ -1,0 +1,282 @@
+"""Benchmarks in their true schemas, with their traps: every file is made by hand here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolvideo.errors import SourceError
+from smolvideo.evals.data import load_benchmark
+from smolvideo.evals.data.cinepile import CATEGORIES, video_id_of
+from smolvideo.evals.data.options import without_letters
+from smolvideo.evals.data.rows import as_index, read_rows
+
+
+def cinepile_row(**changes: Any) -> dict[str, Any]:
+    """One row as the dataset's viewer shows it: texts for truth values, breaks in categories."""
+    row = {
+        "movie_name": "Heat",
+        "year": 1995,
+        "genre": ["Crime", "Drama"],
+        "yt_clip_title": "The diner",
+        "yt_clip_link": "https://www.youtube.com/watch?v=xkBYe0lbD4A",
+        "movie_scene": "SECRET: the answer is in here",
+        "subtitles": "<subtitle> What's up?\n<subtitle> Nothing.",
+        "question": "Who sits down first?",
+        "choices": ["Vincent", "Neil", "Chris", "Justine", "Eady"],
+        "answer_key": "Neil",
+        "answer_key_position": 1,
+        "question_category": CATEGORIES[0],
+        "hard_split": "False",
+        "visual_reliance": "True",
+    }
+    return row | changes
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_cinepile(tmp_path: Path) -> None:
+    rows = [
+        cinepile_row(),
+        cinepile_row(
+            videoID="abc-DEF_123",
+            question_category="Temporal",
+            hard_split="True",
+            answer_key="Eady",
+            answer_key_position="4",
+        ),
+        cinepile_row(yt_clip_link="https://youtu.be/xkBYe0lbD4A?si=x", answer_key_position=None),
+    ]
+    benchmark = load_benchmark("cinepile", write_json(tmp_path / "test.json", rows))
+    first, second, third = benchmark.items
+    assert benchmark.notices == ()
+    assert (first.id, first.question, first.answer_index) == ("0", "Who sits down first?", 1)
+    assert first.options == ("Vincent", "Neil", "Chris", "Justine", "Eady")
+    assert first.groups == {
+        "category": "Character and Relationship Dynamics",
+        "hard_split": "False",
+        "visual_reliance": "True",
+    }
+    assert first.video == "xkBYe0lbD4A", "v1 has no videoID"
+    assert "Heat_watch?v=xkBYe0lbD4A" in first.video_names
+    assert first.subtitles == "<subtitle> What's up?\n<subtitle> Nothing."
+    assert (second.video, second.answer_index) == ("abc-DEF_123", 4)
+    assert second.groups["hard_split"] == "True"
+    assert (third.video, third.answer_index) == ("xkBYe0lbD4A", 1), "by the text of the answer"
+    assert "SECRET" not in repr(benchmark), "the text that questions are made from is not shown"
+
+
+def test_cinepile_in_csv_and_parquet_is_the_same(tmp_path: Path) -> None:
+    import csv
+
+    rows = [cinepile_row(videoID=f"video{number:05d}", year=number) for number in range(3)]
+    path = tmp_path / "test.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    expected = load_benchmark("cinepile", write_json(tmp_path / "test.json", rows)).items
+    assert load_benchmark("cinepile", path).items == expected
+    core = pytest.importorskip("arro3.core")
+    io = pytest.importorskip("arro3.io")
+    kinds = {int: core.DataType.int64(), str: core.DataType.utf8()}
+    columns = {}
+    for name, value in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(value, list):
+            flat = core.Array([text for texts in values for text in texts], type=kinds[str])
+            ends = [place * len(value) for place in range(len(rows) + 1)]
+            columns[name] = core.list_array(core.Array(ends, type=core.DataType.int32()), flat)
+        else:
+            columns[name] = core.Array(values, type=kinds[type(value)])
+    io.write_parquet(core.Table(columns), str(tmp_path / "test.parquet"))
+    assert load_benchmark("cinepile", tmp_path / "test.parquet").items == expected
+
+
+def test_parquet_without_its_package_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "arro3.io", None)
+    (tmp_path / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match="one more package") as raised:
+        load_benchmark("cinepile", tmp_path / "test.parquet")
+    assert "smolvideo[eval]" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("https://www.youtube.com/watch?v=xkBYe0lbD4A", "xkBYe0lbD4A"),
+        ("https://www.youtube.com/watch?t=4&v=xkBYe0lbD4A&ab_channel=x", "xkBYe0lbD4A"),
+        ("https://youtu.be/xkBYe0lbD4A?t=4", "xkBYe0lbD4A"),
+        ("https://www.youtube.com/embed/xkBYe0lbD4A/", "xkBYe0lbD4A"),
+        ("https://www.youtube.com/watch", None),
+        ("http://[broken", None),
+        ("", None),
+    ],
+)
+def test_ids_of_links(link: str, expected: str | None) -> None:
+    assert video_id_of(link) == expected
+
+
+def test_rows_that_make_no_item_are_told(tmp_path: Path) -> None:
+    rows = [
+        cinepile_row(),
+        cinepile_row(answer_key_position=7),
+        cinepile_row(answer_key="Chris"),
+        cinepile_row(choices=["one"]),
+        cinepile_row(yt_clip_link=None),
+        cinepile_row(question="  "),
+    ]
+    benchmark = load_benchmark("cinepile", write_json(tmp_path / "test.json", rows))
+    assert [item.id for item in benchmark.items] == ["0"], "ids stay those of the rows"
+    (notice,) = benchmark.notices
+    assert notice.startswith("5 rows are left out: test.json, row 2: `answer_key_position` is 7")
+    assert "row 3: `answer_key` is not the choice" in notice
+    assert notice.endswith("and 2 more")
+    with pytest.raises(SourceError, match="no question"):
+        load_benchmark("cinepile", write_json(tmp_path / "none.json", rows[1:]))
+
+
+def test_video_mme(tmp_path: Path) -> None:
+    row = {
+        "video_id": "001",
+        "duration": "short",
+        "domain": "Knowledge",
+        "sub_category": "Humanity & History",
+        "url": "https://www.youtube.com/watch?v=fFjv93ACGo8",
+        "videoID": "fFjv93ACGo8",
+        "question_id": "001-1",
+        "task_type": "Counting Problem",
+        "question": "How many candles?",
+        "options": ["A. One.", "B. Two.", "C. Three.", "D. A. Four."],
+        "answer": "C",
+    }
+    (item,) = load_benchmark("video-mme", write_json(tmp_path / "test.json", [row])).items
+    assert (item.id, item.video, item.answer_index) == ("001-1", "fFjv93ACGo8", 2)
+    assert item.options == ("One.", "Two.", "Three.", "A. Four.")
+    assert item.groups["duration"] == "short"
+    assert item.subtitle_names == ("fFjv93ACGo8.srt", "fFjv93ACGo8.vtt")
+
+
+def test_mvbench_counts_are_texts_not_places(tmp_path: Path) -> None:
+    write_json(
+        tmp_path / "moving_count.json",
+        [
+            {
+                "video": "v1.mp4",
+                "question": "How many?",
+                "candidates": ["3", "0", "1"],
+                "answer": "0",
+            }
+        ],
+    )
+    write_json(
+        tmp_path / "action_sequence.json",
+        [
+            {
+                "video": "ZS9XR.mp4",
+                "question": "What happened?",
+                "candidates": ["Threw.", "Sat."],
+                "answer": "Sat.",
+                "start": 11.1,
+                "end": 20,
+            }
+        ],
+    )
+    sequence, count = load_benchmark("mvbench", tmp_path).items
+    assert (count.id, count.answer_index, count.groups) == (
+        "moving_count/0",
+        1,
+        {"task": "moving_count"},
+    )
+    assert (sequence.start_seconds, sequence.end_seconds) == (11.1, 20.0)
+
+
+def test_egoschema_raw_and_subset(tmp_path: Path) -> None:
+    raw = [
+        {"q_uid": uid, "question": "Why?", **{f"option {n}": f"reason {n}" for n in range(5)}}
+        for uid in ("aa-1", "bb-2", "cc-3")
+    ]
+    write_json(tmp_path / "questions.json", raw)
+    write_json(tmp_path / "subset_answers.json", {"aa-1": 3, "cc-3": 0})
+    benchmark = load_benchmark("egoschema", tmp_path)
+    assert [(item.id, item.answer_index) for item in benchmark.items] == [("aa-1", 3), ("cc-3", 0)]
+    assert benchmark.notices == ("1 questions have no public answer and are left out",)
+    subset = {
+        "video_idx": "aa-1",
+        "question": "Why?",
+        "option": [f"{letter}. reason {n}" for n, letter in enumerate("ABCDE")],
+        "answer": "3",
+    }
+    (item,) = load_benchmark("egoschema", write_json(tmp_path / "subset.json", [subset])).items
+    assert item == benchmark.items[0]
+
+
+def test_own_schema(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    line = {"video": "a/b.mp4", "question": "q", "options": ["x", "y"], "answer_index": 1}
+    full = line | {"id": "z", "groups": {"by": "me\nand you"}, "start": 3, "end": "9.5"}
+    bad = [
+        line | {"answer_index": 2},
+        line | {"answer_index": True},
+        line | {"start": "soon"},
+        line | {"groups": "me"},
+        line | {"options": ["", "y"]},
+    ]
+    path.write_text("\n".join(json.dumps(one) for one in (line, full, *bad)) + "\n\n")
+    benchmark = load_benchmark("jsonl", path)
+    first, second = benchmark.items
+    assert (first.id, first.subtitle_names[0]) == ("0", "a/b.srt")
+    assert (second.id, second.groups, second.end_seconds) == ("z", {"by": "me and you"}, 9.5)
+    assert benchmark.notices[0].startswith("5 rows are left out")
+    path.write_text(json.dumps(full) + "\n" + json.dumps(full))
+    with pytest.raises(SourceError, match="two questions with the id `z`"):
+        load_benchmark("jsonl", path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"a": 1}, {"a": 2}],
+        {"data": [{"a": 1}, {"a": 2}]},
+        {"rows": [{"row_idx": 0, "row": {"a": 1}}, {"row_idx": 1, "row": {"a": 2}}]},
+        {"a": [1, 2]},
+        {"a": {"0": 1, "1": 2}},
+    ],
+)
+def test_json_in_its_usual_shapes(content: Any, tmp_path: Path) -> None:
+    assert list(read_rows(write_json(tmp_path / "x.json", content))) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("text", ["", "[", "3", "[[1]]", '{"a": 1}', "[]"])
+def test_json_of_other_shapes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(SourceError):
+        read_rows(tmp_path / "x.json")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.json", tmp_path / "x.txt", tmp_path):
+        with pytest.raises(SourceError):
+            load_benchmark("cinepile", path)
+
+
+@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=9))
+def test_letters_come_off_as_they_were_put_on(options: list[str]) -> None:
+    lettered = [f"{letter}. {option}" for letter, option in zip("ABCDEFGHI", options, strict=False)]
+    assert without_letters(lettered) == tuple(option.strip() for option in options)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, 0), ("2", 2), (2.0, 2), ("2.0", 2), (True, None), (-1, None), (1.5, None), ("x", None)],
+)
+def test_indices(value: Any, expected: int | None) -> None:
+    assert as_index(value) == expected
