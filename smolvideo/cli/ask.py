@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,27 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
             request.typed.sources, download=request.download, on_progress=stages.on_progress
         )
         try:
-            record = _answer(request, sources, screen, stages)
+            answered = _answer(request, sources, screen, stages)
         except SmolVideoError as error:
             if writer is not None:
                 writer.write(record_error(request.typed.question, sources, error))
             raise
+        # Shown first: a disk that is full must not take the answer with it.
+        _write(request, answered, screen)
         if writer is not None:
-            writer.write(record)
-    if request.output is not None:
-        text = record.to_json() if request.as_json else str(record.text)
-        write_output(request.output, text + "\n", overwrite=request.overwrite)
-        screen.note(f"the answer is in `{request.output}`")
+            writer.write(answered.record)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    prepared: Prepared
+    engine: Engine
+    answer: Answer
+
+    @cached_property
+    def record(self) -> AnswerRecord:
+        """Made where it is used: it reads every source once more, for its hash."""
+        return record_answer(self.prepared, self.engine, self.answer)
 
 
 @dataclass(frozen=True)
@@ -167,8 +178,8 @@ def _read_request(ctx: click.Context) -> _Request:
 
 def _answer(
     request: _Request, sources: list[VideoSource], screen: Screen, stages: StageProgress
-) -> AnswerRecord:
-    """From resolved sources to the record of the answer, showing all on the way."""
+) -> _Answered:
+    """From resolved sources to the answer, showing all on the way."""
     checkpoint = _open(request, stages, weights=False)
     loading = EngineLoading(lambda: _load(request, stages))
     prepared = prepare(
@@ -192,10 +203,19 @@ def _answer(
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     show_footer(screen, replace(answer.usage, frames=frames), seconds)
-    record = record_answer(prepared, engine, answer)
-    if request.as_json and request.output is None:
-        screen.write(record.to_json() + "\n")
-    return record
+    return _Answered(prepared, engine, answer)
+
+
+def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
+    """What did not stream to stdout: JSON, or a file."""
+    if request.shows_answer:
+        return
+    text = answered.record.to_json() if request.as_json else answered.answer.text
+    if request.output is None:
+        screen.write(text + "\n")
+    else:
+        write_output(request.output, text + "\n", overwrite=request.overwrite)
+        screen.note(f"the answer is in `{request.output}`")
 
 
 def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpoint:
