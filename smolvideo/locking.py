@@ -1,0 +1,50 @@
+"""A lock between processes that ends with the process that holds it, however it ends."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock file ``path``; ``wait`` is called again and again while another process has it.
+
+    Its file is never deleted: a process that waits on a deleted one would get a lock that nobody
+    else can see.
+
+    Raises:
+        BlockingIOError: another process holds it and ``wait`` is None.
+        OSError: the file cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                _lock_now(descriptor)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    raise
+                wait()
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_now(descriptor: int) -> None:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from error
+else:
+    import fcntl
+
+    def _lock_now(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
