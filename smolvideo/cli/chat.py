@@ -3,9 +3,9 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,12 +36,23 @@ from smolvideo.cli.options import (
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resuming import resume
-from smolvideo.conversation.sessions import begin, forget, go_on, latest, list_sessions
+from smolvideo.conversation.sessions import (
+    asked_before,
+    begin,
+    forget,
+    go_on,
+    latest,
+    list_sessions,
+)
 from smolvideo.conversation.starting import Start
 from smolvideo.errors import UsageError
-from smolvideo.show.console import open_screen
+from smolvideo.show.console import colour_wanted, open_screen
 from smolvideo.show.quantities import format_bytes
 from smolvideo.show.tables import show_table
+from smolvideo.show.terminal import ask_terminal
+
+if TYPE_CHECKING:
+    from smolvideo.tui.pictures import PictureKind
 
 THEMES = ("auto", "dark", "light")
 
@@ -143,14 +154,12 @@ def chat(ctx: click.Context, /, **_: Any) -> None:
         return
     plain = given["plain"] or not _can_draw()
     _check(ctx, plain=plain)
-    with ExitStack() as stack:
-        start = stack.enter_context(_start(ctx))
-        if plain:
-            from smolvideo.cli.plain import talk
+    if plain:
+        from smolvideo.cli.plain import talk
 
-            code = talk(start, filmstrip=given["filmstrip"], as_json=given["jsonl"])
-            ctx.exit(code)
-        raise UsageError("not yet")
+        with _start(ctx) as start:
+            ctx.exit(talk(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
+    ctx.exit(_full_screen(ctx))
 
 
 def _check(ctx: click.Context, *, plain: bool) -> None:
@@ -176,6 +185,66 @@ def _can_draw() -> bool:
     """Whether a full screen makes sense: a terminal on both sides that can move its cursor."""
     dumb = os.environ.get("TERM", "") in ("", "dumb") and sys.platform != "win32"
     return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
+
+
+def _full_screen(ctx: click.Context) -> int:
+    """Run the app, and again with each conversation that is chosen in it; the exit code."""
+    from smolvideo.tui.app import ChatApp
+
+    pictures, theme, no_colour = _how_to_draw(ctx)
+    begun: AbstractContextManager[Start] = _start(ctx)
+    while True:
+        with begun as start:
+            app = ChatApp(
+                start,
+                pictures=pictures,
+                theme=theme,
+                history=asked_before(),
+                no_colour=no_colour,
+            )
+            chosen = app.run()
+        if chosen is None:
+            return app.return_code or 0
+        begun = _resumed(chosen)
+
+
+def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
+    """The kind of pictures, the theme, and whether to go without colour.
+
+    Raises UsageError for an explicit kind that cannot be drawn.
+    """
+    from smolvideo.tui.pictures import has_pixels, ready_for
+
+    choice, theme = ctx.params["filmstrip"], ctx.params["theme"]
+    no_colour = not colour_wanted()
+    if no_colour and choice in ("blocks", "kitty", "sixel"):
+        raise UsageError(
+            f"`--filmstrip {choice}` is colour, and NO_COLOR asks for none",
+            hint="leave the option out: frames are then drawn in shades of text",
+        )
+    abilities = ask_terminal()
+    kind: PictureKind = "blocks"
+    if choice in ("times", "none"):
+        kind = "none"
+    elif no_colour:
+        kind = "shades"
+    elif choice != "auto":
+        kind = choice
+    elif has_pixels() and (abilities.sixel or abilities.kitty):
+        # Some that say they know kitty's graphics cannot place them in text; with sixel all can.
+        kind = "sixel" if abilities.sixel else "kitty"
+    ready_for(kind)
+    if theme == "auto":
+        theme = "light" if abilities.light else "dark"
+    return kind, theme, no_colour
+
+
+@contextmanager
+def _resumed(session_id: str) -> Iterator[Start]:
+    """A conversation that was chosen from the list, with the settings it has."""
+    with go_on(session_id) as (journal, kept):
+        conversation = resume(kept, load_settled_engine, keeper=journal)
+        yield Start(conversation, journal=journal, kept=kept)
 
 
 @contextmanager

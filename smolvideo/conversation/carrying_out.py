@@ -6,7 +6,7 @@ from smolvideo.conversation.commands import Call
 from smolvideo.conversation.conversation import Conversation
 from smolvideo.conversation.transcript import transcript
 from smolvideo.conversation.turns import Look
-from smolvideo.errors import SourceError, UsageError
+from smolvideo.errors import PromptError, SourceError, UsageError
 from smolvideo.frames import format_timestamp
 from smolvideo.models import MODELS
 from smolvideo.progress import OnProgress, no_progress
@@ -68,7 +68,12 @@ def _frames(call: Call, conversation: Conversation, on_progress: OnProgress) -> 
         raise UsageError(f"between 1 and {_MOST_FRAMES:,} frames can be taken")
     if not conversation.looks:
         raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
-    conversation.look_again(count, on_progress=on_progress)
+    try:
+        conversation.look_again(count, on_progress=on_progress)
+    except PromptError as error:
+        # Here the frames are asked for by a command, and not by an option.
+        hint = error.hint.replace("--max-frames ", "/frames ") if error.hint else None
+        raise PromptError(str(error), hint=hint) from error
     taken = sum(len(one.batch) for one in conversation.looks)
     return f"looking at {taken} frame{'s' * (taken != 1)}"
 
