@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +52,14 @@ def how_to_play(path: Path, seconds: float) -> Playing:
 def play(playing: Playing) -> None:
     """Start the player beside us; it keeps running when we end. UsageError where it cannot."""
     try:
-        subprocess.Popen(
+        process = subprocess.Popen(
             playing.words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        # Whoever starts a process has to notice its end, or it stays in the system's list.
+        threading.Thread(target=process.wait, name="player", daemon=True).start()
     except OSError as error:
         raise UsageError(f"`{playing.player}` cannot be started: {error.strerror}") from error

@@ -50,6 +50,13 @@ class ChatApp(App[str]):
         Binding("z", "mark", "zoom"),
     ]
 
+    frame_view: FrameView
+    talk: TalkView
+    filmstrip: Filmstrip
+    stage_line: StageLine
+    prompt: Prompt
+    status_line: StatusLine
+
     def __init__(
         self,
         start: Start,
@@ -74,14 +81,15 @@ class ChatApp(App[str]):
         self._last_time: tuple[str, int] = ("", -1)
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="body"):
-            yield FrameView(self._pictures)
-            yield TalkView()
-        yield Filmstrip(self._pictures)
-        yield StageLine()
         completions = OptionList(id="completions", markup=False)
-        yield Prompt(self._history, completions)
-        yield StatusLine()
+        self.frame_view, self.talk = FrameView(self._pictures), TalkView()
+        self.filmstrip, self.stage_line = Filmstrip(self._pictures), StageLine()
+        self.prompt, self.status_line = Prompt(self._history, completions), StatusLine()
+        yield Horizontal(self.frame_view, self.talk, id="body")
+        yield self.filmstrip
+        yield self.stage_line
+        yield self.prompt
+        yield self.status_line
         yield completions
 
     def on_mount(self) -> None:
@@ -99,30 +107,6 @@ class ChatApp(App[str]):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_figures)
-
-    @property
-    def frame_view(self) -> FrameView:
-        return self.screen_stack[0].query_one(FrameView)
-
-    @property
-    def talk(self) -> TalkView:
-        return self.screen_stack[0].query_one(TalkView)
-
-    @property
-    def filmstrip(self) -> Filmstrip:
-        return self.screen_stack[0].query_one(Filmstrip)
-
-    @property
-    def stage_line(self) -> StageLine:
-        return self.screen_stack[0].query_one(StageLine)
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.screen_stack[0].query_one(Prompt)
-
-    @property
-    def status_line(self) -> StatusLine:
-        return self.screen_stack[0].query_one(StatusLine)
 
     @property
     def frame(self) -> int:

@@ -106,7 +106,9 @@ class Asking:
         self._work.end()
 
     def tick(self) -> None:
-        """Draw how far things are; called some times a second."""
+        """Draw how far things are; called some times a second, and once more as the app ends."""
+        if not self._app.stage_line.is_attached:
+            return
         if self._view is not None:
             self._view.show_text("".join(self._pieces))
         line, now = self._app.stage_line, self._work.now

@@ -117,7 +117,9 @@ class Prompt(Vertical):
     @on(Input.Changed)
     def _complete(self, event: Input.Changed) -> None:
         event.stop()
-        self._at = len(self.history)
+        recalled = self._at < len(self.history) and event.value == self.history[self._at]
+        if not recalled:
+            self._at = len(self.history)
         self._completions = complete(event.value)
         self._chosen = False
         self.list.clear_options()

@@ -1,6 +1,7 @@
 """Questions and answers, the newest at the bottom."""
 
 import re
+import time
 
 from markdown_it import MarkdownIt
 from rich.text import Text
@@ -19,6 +20,10 @@ from smolvideo.show.quantities import format_seconds
 _TIME = "time:"
 _CODE = re.compile(r"(`[^`]*`|\[[^\]]*\]\([^)]*\))")
 """Parts of Markdown in which nothing becomes a link: code, and links that are there already."""
+
+
+_SECONDS_A_CHARACTER = 1 / 4000
+"""Between two drawings of a running answer: a quarter of a second once it has a thousand."""
 
 
 class TalkView(VerticalScroll, can_focus=False):
@@ -84,7 +89,8 @@ class TurnView(Vertical):
         self._answer = Markdown(classes="answer", open_links=False, parser_factory=_parser)
         self._below = Static(classes="below")
         self._text = ""
-        self._shown = ""
+        self._drawn = ""
+        self._draw_after = 0.0
 
     def compose(self) -> ComposeResult:
         yield Static(Text(visible(self._question, keep="\n")), classes="question")
@@ -97,11 +103,17 @@ class TurnView(Vertical):
         return self._text
 
     def show_text(self, text: str) -> None:
-        """The answer so far is ``text``; drawn only where it has changed."""
+        """The answer so far is ``text``; drawn only where it has grown, and the less often the
+        longer it is: keys come first.
+        """
         self._text = text
-        if text != self._shown and self.is_mounted:
-            self._shown = text
-            self._answer.update(with_links(text, self.duration_seconds))
+        new = text[len(self._drawn) :]
+        now = time.monotonic()
+        if not new or not self.is_mounted or now < self._draw_after:
+            return
+        self._draw_after = now + len(text) * _SECONDS_A_CHARACTER
+        self._drawn = text
+        self._answer.append(visible(new, keep="\n\t"))
 
     def finish(self, turn: Turn) -> None:
         """The answer is whole, was stopped, or failed."""
@@ -109,7 +121,8 @@ class TurnView(Vertical):
         self.call_after_refresh(self._finish, turn)
 
     def _finish(self, turn: Turn) -> None:
-        self.show_text(turn.text)
+        # Now that all is there, with its links.
+        self._answer.update(with_links(turn.text, self.duration_seconds))
         if turn.error is not None:
             self._below.add_class("error")
             self._below.update(error_text(turn.error, turn.hint))

@@ -5,6 +5,7 @@ a second, and is told by ``on_done`` when a job is over.
 """
 
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import Any
 
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress, Progress, Stopped
+
+_SWITCH_SECONDS = 0.001
+"""Python's own is 0.005; a key takes several turns, and small networks are mostly Python."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Work:
     """Jobs, one at a time, in their order. ``tell`` calls a function in the screen's thread."""
 
     def __init__(self, tell: Callable[[Callable[[], None]], None]) -> None:
+        # How long the screen waits for this thread's turn to end, each time that it has work.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self.progress: Progress | None = None
         self._tell = tell
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
