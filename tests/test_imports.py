@@ -18,6 +18,7 @@ HEAVY = (
     "psutil",
     "rich",
     "safetensors",
+    "textual",
     "tokenizers",
     "torch",
     "transformers",
@@ -55,12 +56,12 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["ask", "frames", "models", "train"])
+@pytest.mark.parametrize("command", ["ask", "chat", "frames", "models", "train"])
 def test_help_of_a_command_imports_no_network_library(command: str) -> None:
     # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
     loaded = modules_after(command, "--help")
     assert loaded.isdisjoint({"av", "cv2", "decord", "tokenizers", "torch", "transformers"})
-    assert loaded.isdisjoint({"huggingface_hub", "yt_dlp"})
+    assert loaded.isdisjoint({"huggingface_hub", "textual", "yt_dlp"})
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])

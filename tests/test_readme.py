@@ -48,7 +48,9 @@ def check(marker: str, expected: str) -> None:
     assert block_after(marker) == expected
 
 
-@pytest.mark.parametrize("command", ["smolvideo --help", "smolvideo ask --help"])
+@pytest.mark.parametrize(
+    "command", ["smolvideo --help", "smolvideo ask --help", "smolvideo chat --help"]
+)
 def test_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(f"help: {command}", run(command, monkeypatch))
 

@@ -101,7 +101,7 @@ class ChatApp(App[str]):
         self.prompt.input.focus()
         for turn in self.conversation.turns:
             self.talk.add(turn, self.duration_seconds)
-        self.set_interval(1 / _TICKS_A_SECOND, self.asking.tick)
+        self.ticking = self.set_interval(1 / _TICKS_A_SECOND, self.asking.tick)
         if self._begins:
             self.asking.begin()
 
