@@ -448,3 +448,26 @@ def test_half_blocks_are_the_pixels() -> None:
                 assert tuple(lower) == tuple(pixels[2 * row + 1, column])
                 column += 1
         assert column == 5
+
+
+@pytest.mark.parametrize("kind", ["kitty", "sixel"])
+def test_real_pixels_where_the_terminal_has_them(
+    kind: PictureKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, object]] = []
+    tgp = pytest.importorskip("textual_image.renderable.tgp")
+    monkeypatch.setattr(tgp, "_send_tgp_message", lambda **message: sent.append(message))
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("right", "right")
+        await pilot.pause(0.2)
+        assert app.frame == 2
+        strips = app.screen._compositor.render_strips(app.size)
+        drawn = "".join(segment.text for strip in strips for segment in strip)
+        if kind == "kitty":
+            assert any(message.get("f") == 100 for message in sent)
+            assert chr(0x10EEEE) in drawn, "its placeholder for a piece of a picture"
+        else:
+            assert drawn.count("\x1bP") >= 2, "the frame and the strip"
+
+    drive(new(TRIANGLE), scenario, pictures=kind)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from smolvideo.conversation.conversation import Conversation
 from smolvideo.errors import ReaderError, SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, no_progress
+from smolvideo.readers import open_video
 from smolvideo.safe_text import clean_name
 from smolvideo.source import DownloadOptions, VideoSource, resolve_source
 
@@ -36,6 +37,10 @@ def look_at(
             sources += resolve_source(one, download=download, on_progress=on_progress)
         except SourceError as error:
             failed.append(NotSeen(clean_name(one), error))
+    if len(sources) > 1:
+        # Most that cannot be looked at cannot even be opened, which is seen at once.
+        sources, closed = _openable(sources, conversation.settings.reader)
+        failed += closed
     if not sources:
         return failed
     try:
@@ -48,6 +53,19 @@ def look_at(
         if good:
             conversation.look(good, on_progress=on_progress)
     return failed
+
+
+def _openable(
+    sources: Sequence[VideoSource], reader: str
+) -> tuple[list[VideoSource], list[NotSeen]]:
+    good, bad = [], []
+    for source in sources:
+        try:
+            with open_video(source.path, kind=source.kind, reader=reader):
+                good.append(source)
+        except (SourceError, ReaderError) as error:
+            bad.append(NotSeen(source.name, error))
+    return good, bad
 
 
 def _told_apart(
