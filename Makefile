@@ -13,9 +13,11 @@ TEST := $(VENV)/.test-installed
 demo: $(BASE)
 	$(BIN)/smolvideo ask samples/triangle_down.mp4 "What is in this video?"
 
+# A worker for each core, four at most: each holds networks in memory. Threads of several workers
+# would wait for each other.
 ## test: install what the tests need, then run them
 test: $(TEST)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 ## check: style, types and layers
 check: $(TEST)

@@ -30,7 +30,14 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Called often and from the thread that works; must be quick and must not raise."""
+"""Called often and from the thread that works; must be quick and raise nothing but ``Stopped``."""
+
+
+class Stopped(BaseException):
+    """Raised by an ``OnProgress`` to end the work between two steps, because a person wants it so.
+
+    No ``Exception``: nothing on the way may take it for a failure.
+    """
 
 
 def no_progress(_: Progress) -> None:

@@ -74,7 +74,7 @@ def test_help_gives_the_default_of_every_option(name: str) -> None:
 def test_help_is_in_sections() -> None:
     text = run("ask", "--help").stdout
     headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
-    wanted = "Question Model Frames Prompt Answer Download Output Terminal Other"
+    wanted = "Question Conversation Model Frames Prompt Answer Download Output Terminal Other"
     assert headings == wanted.split()
 
 

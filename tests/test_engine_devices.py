@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smolvideo.engines import devices
-from smolvideo.engines.failures import device_failures
+from smolvideo.engines.failures import LOADING, device_failures, out_of_memory
 from smolvideo.errors import ModelError, UsageError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -152,3 +152,8 @@ def test_other_failures_are_one_line() -> None:
     told = r"^`cuda:0` failed while answering: CUDA error: bad$"
     with pytest.raises(ModelError, match=told), device_failures("cuda:0", "answering"):
         raise RuntimeError("CUDA error: bad\nCUDA kernel errors might be …")
+
+
+def test_fewer_frames_are_no_help_for_weights_that_do_not_fit() -> None:
+    assert "--max-frames" not in str(out_of_memory("cpu", LOADING).hint)
+    assert "--max-frames" in str(out_of_memory("cpu", "encoding the frames").hint)

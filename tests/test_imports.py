@@ -22,6 +22,7 @@ HEAVY = (
     "psutil",
     "rich",
     "safetensors",
+    "textual",
     "tokenizers",
     "torch",
     "transformers",
@@ -73,7 +74,7 @@ def test_help_of_a_command_imports_no_network_library(command: str) -> None:
     # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
     loaded = modules_after(command, "--help")
     assert loaded.isdisjoint({"av", "cv2", "decord", "tokenizers", "torch", "transformers"})
-    assert loaded.isdisjoint({"huggingface_hub", "yt_dlp"})
+    assert loaded.isdisjoint({"huggingface_hub", "textual", "yt_dlp"})
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])

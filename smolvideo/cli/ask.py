@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import click
 
 from smolvideo.answer import Answer
 from smolvideo.cli.cache import cache_option, open_feature_cache
+from smolvideo.cli.chat_options import continue_option, no_keep_option, settings_of
+from smolvideo.cli.continuing import continued, keep_asked, whole
 from smolvideo.cli.loading import EngineLoading
-from smolvideo.cli.notices import notices_for, show_settings
+from smolvideo.cli.notices import show_settings
 from smolvideo.cli.options import (
     download_options,
     engine_options,
@@ -33,12 +36,19 @@ from smolvideo.cli.subtitles import subtitles_near
 from smolvideo.engines import Engine, FeatureCache, GenerationOptions, load_engine
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.pipeline import Prepared, prepare, record_answer, record_error, stream_answer
+from smolvideo.pipeline import (
+    Prepared,
+    notices_for,
+    prepare,
+    record_answer,
+    record_error,
+    stream_answer,
+)
 from smolvideo.prompt import PromptOptions
 from smolvideo.readers import start_ahead
 from smolvideo.records import AnswerRecord, RecordWriter, write_output
 from smolvideo.sampling import FrameSampling
-from smolvideo.show.answer import show_footer
+from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
@@ -68,6 +78,8 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
     show_default="none",
     help="More sources, one a line; - is stdin.",
 )
+@continue_option
+@no_keep_option
 @model_options
 @engine_options
 @cache_option
@@ -89,6 +101,7 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
     smolvideo ask party.mp4 "Who blows out the candles?"
     smolvideo ask before.mp4 after.mp4 "What has changed?"
     smolvideo ask --start 1:30 --end 2:00 talk.mp4 "What is on the slide?" --json
+    smolvideo ask --continue "And then?"
     """
     request = _read_request(ctx)
     screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
@@ -101,17 +114,30 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
             request.typed.sources, download=request.download, on_progress=stages.on_progress
         )
         try:
-            record = _answer(request, sources, screen, stages)
+            if request.goes_on:
+                answered = _answer_next(ctx, request, sources, screen, stages)
+            else:
+                answered = _answer(ctx, request, sources, screen, stages)
         except SmolVideoError as error:
             if writer is not None:
                 writer.write(record_error(request.typed.question, sources, error))
             raise
+        # Shown first: a disk that is full must not take the answer with it.
+        _write(request, answered, screen)
         if writer is not None:
-            writer.write(record)
-    if request.output is not None:
-        text = record.to_json() if request.as_json else str(record.text)
-        write_output(request.output, text + "\n", overwrite=request.overwrite)
-        screen.note(f"the answer is in `{request.output}`")
+            writer.write(answered.record)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    prepared: Prepared
+    engine: Engine
+    answer: Answer
+
+    @cached_property
+    def record(self) -> AnswerRecord:
+        """Made where it is used: it reads every source once more, for its hash."""
+        return record_answer(self.prepared, self.engine, self.answer)
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,8 @@ class _Request:
     as_json: bool
     output: Path | None
     overwrite: bool
+    goes_on: bool
+    keep: bool
 
     @property
     def shows_answer(self) -> bool:
@@ -153,7 +181,14 @@ def _read_request(ctx: click.Context) -> _Request:
         check_new_file(given["output"], overwrite=given["overwrite"])
     elif given["overwrite"]:
         raise UsageError("`--overwrite` has no effect without `--output`")
-    typed = tell_apart(given["words"], question=given["question"], source_list=given["source_list"])
+    if given["goes_on"] and given["no_keep"]:
+        raise UsageError("`--continue` adds to a conversation that is kept: `--no-keep` cannot be")
+    typed = tell_apart(
+        given["words"],
+        question=given["question"],
+        source_list=given["source_list"],
+        needs_source=not given["goes_on"],
+    )
     names = ("model", "revision", "engine", "device", "dtype", "no_cache", "reader", "subtitles")
     return _Request(
         typed=typed,
@@ -165,18 +200,25 @@ def _read_request(ctx: click.Context) -> _Request:
         as_json=given["json"],
         output=given["output"],
         overwrite=given["overwrite"],
+        goes_on=given["goes_on"],
+        keep=not given["no_keep"],
         **{name: given[name] for name in names},
     )
 
 
 def _answer(
-    request: _Request, sources: list[VideoSource], screen: Screen, stages: StageProgress
-) -> AnswerRecord:
-    """From resolved sources to the record of the answer, showing all on the way."""
+    ctx: click.Context,
+    request: _Request,
+    sources: list[VideoSource],
+    screen: Screen,
+    stages: StageProgress,
+) -> _Answered:
+    """From resolved sources to the answer, showing all on the way."""
     start_ahead()
     checkpoint = _open(request, stages, weights=False)
-    cache = open_feature_cache(request.engine, screen, no_cache=request.no_cache)
+    cache = open_feature_cache(request.engine, no_cache=request.no_cache, on_note=screen.note)
     loading = EngineLoading(lambda: _load(request, cache, stages))
+    subtitles = _subtitles(request, sources, screen)
     prepared = prepare(
         checkpoint,
         sources,
@@ -185,12 +227,14 @@ def _answer(
         prompt_options=request.prompt_options,
         generation=request.generation,
         reader=request.reader,
-        subtitles=_subtitles(request, sources, screen),
+        subtitles=subtitles,
         on_progress=loading.with_first_frame(stages.on_progress),
     )
     with stages.paused():
         show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
-        screen.notes(notices_for(prepared, nano=checkpoint.layout == "nano"))
+        screen.notes(
+            notices_for(prepared.batches, prepared.notices, nano=checkpoint.layout == "nano")
+        )
     engine = loading.result()
     with stages.paused():
         show_settings(screen, prepared, engine)
@@ -200,10 +244,56 @@ def _answer(
     show_footer(screen, answer.usage, seconds, frames=frames)
     if cache is not None and cache.problem is not None:
         screen.note(cache.problem)
-    record = record_answer(prepared, engine, answer)
-    if request.as_json and request.output is None:
-        screen.write(record.to_json() + "\n")
-    return record
+    if request.keep:
+        settings = settings_of(
+            ctx,
+            sampling=request.sampling,
+            prompt_options=request.prompt_options,
+            generation=request.generation,
+        )
+        if problem := keep_asked(settings, prepared, answer, subtitles=subtitles):
+            screen.note(problem)
+    return _Answered(prepared, engine, answer)
+
+
+def _answer_next(
+    ctx: click.Context,
+    request: _Request,
+    sources: list[VideoSource],
+    screen: Screen,
+    stages: StageProgress,
+) -> _Answered:
+    """The answer to one more question of the last conversation, showing all on the way."""
+    progress = stages.on_progress
+    with continued(ctx, sources=sources, screen=screen, on_progress=progress) as conversation:
+        if sources:
+            with stages.paused():
+                batches = [look.batch for look in conversation.looks[-len(sources) :]]
+                show_filmstrip(screen, batches, request.filmstrip)
+        asked = conversation.ask(request.typed.question, on_progress=progress)
+        begun = request.shows_answer and stream_pieces(screen, asked, before_first=stages.close)
+        for _ in () if begun else asked:
+            pass
+        stages.close()
+        done = whole(asked)
+        if request.shows_answer and not begun:
+            screen.write("\n")
+        screen.notes(done.prepared.notices)
+        show_footer(screen, done.answer.usage, done.answer.usage.seconds)
+        engine = conversation.load_engine()
+    return _Answered(done.prepared, engine, done.answer)
+
+
+def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
+    """What did not stream to stdout: JSON, or a file."""
+    if request.shows_answer:
+        return
+    text = answered.record.to_json() if request.as_json else answered.answer.text
+    if request.output is None:
+        screen.write(text + "\n")
+    else:
+        write_output(request.output, text + "\n", overwrite=request.overwrite)
+        screen.note(f"the answer is in `{request.output}`")
 
 
 def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from smolvideo.cli.sections import SectionOption, SizeType
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.console import open_screen
 from smolvideo.show.quantities import format_bytes, format_count
 from smolvideo.show.tables import show_table
 from smolvideo.source import CacheContents, cache_dir, clear_downloads, download_contents
@@ -37,7 +38,9 @@ def cache_option(command: Any) -> Any:
     )(command)
 
 
-def open_feature_cache(engine: str, screen: Screen, *, no_cache: bool) -> FeatureCache | None:
+def open_feature_cache(
+    engine: str, *, no_cache: bool = False, on_note: Callable[[str], None] = lambda _: None
+) -> FeatureCache | None:
     """The cache that a command uses with ``engine``: None where it uses none.
 
     Raises UsageError for a size in the environment that is none.
@@ -48,7 +51,7 @@ def open_feature_cache(engine: str, screen: Screen, *, no_cache: bool) -> Featur
     try:
         return FeatureCache(limit_bytes=limit_bytes)
     except SourceError as error:  # no folder for it, which is no reason not to answer
-        screen.note(f"frame features are not kept: {error}")
+        on_note(f"frame features are not kept: {error}")
         return None
 
 

@@ -23,6 +23,7 @@ from smolvideo.safe_text import visible
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
+    "chat": ("smolvideo.cli.chat:chat", "Talk about videos: see what the model sees."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
     "summarise": (
         "smolvideo.cli.summarise:summarise",

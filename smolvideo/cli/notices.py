@@ -1,6 +1,4 @@
-"""What is worth saying on stderr besides the answer."""
-
-from collections.abc import Iterator
+"""With ``--verbose``: what is worth saying on stderr besides the answer."""
 
 from rich.text import Text
 
@@ -8,17 +6,6 @@ from smolvideo.engines import Engine
 from smolvideo.pipeline import Prepared, settings_in_effect
 from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
-
-NANO_NOTICE = (
-    "nano is a small model trained on drawn scenes; for real footage use `--model smolvlm2-256m`"
-)
-
-
-def notices_for(prepared: Prepared, *, nano: bool) -> Iterator[str]:
-    """The notices of a prepared question; ``nano`` where a model of that layout answers it."""
-    if nano and any(not batch.metadata.is_drawn for batch in prepared.batches):
-        yield NANO_NOTICE
-    yield from prepared.notices
 
 
 def show_settings(screen: Screen, prepared: Prepared, engine: Engine) -> None:

@@ -21,11 +21,16 @@ class Typed:
 
 
 def tell_apart(
-    positional: Sequence[str], *, question: str | None, source_list: Path | None
+    positional: Sequence[str],
+    *,
+    question: str | None,
+    source_list: Path | None,
+    needs_source: bool = True,
 ) -> Typed:
     """The last of ``positional`` is the question unless ``question`` is given apart from them.
 
     A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
+    Without ``needs_source`` there may be none: a conversation goes on.
 
     Raises:
         UsageError: no source, no question, or stdin wanted twice.
@@ -34,10 +39,10 @@ def tell_apart(
     """
     sources = list(positional)
     if question is None:
-        question = _last_of(sources, listed=source_list is not None)
+        question = _last_of(sources, needs_source=needs_source and source_list is None)
     if question == STDIN and source_list is not None and str(source_list) == STDIN:
         raise UsageError("the question and the list cannot both come from stdin")
-    if not sources and source_list is None:
+    if needs_source and not sources and source_list is None:
         raise UsageError(
             "no video to ask about", hint='`smolvideo ask VIDEO "What happens?"` asks about one'
         )
@@ -50,7 +55,7 @@ def tell_apart(
     return Typed(tuple(sources), question.strip())
 
 
-def _last_of(sources: list[str], *, listed: bool) -> str:
+def _last_of(sources: list[str], *, needs_source: bool) -> str:
     """Take the question off the end of ``sources``."""
     if not sources:
         raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
@@ -61,7 +66,7 @@ def _last_of(sources: list[str], *, listed: bool) -> str:
             hint=f'`smolvideo ask {shlex.join([*sources, last])} "What happens?"` asks one; '
             "`--question` takes any text",
         )
-    if not sources and not listed:
+    if not sources and needs_source:
         raise UsageError(
             f"no video to ask `{last}` about",
             hint=f"name it first: `smolvideo ask VIDEO {shlex.quote(last)}`",

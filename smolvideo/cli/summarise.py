@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from smolvideo.cli.loading import EngineLoading
-from smolvideo.cli.notices import NANO_NOTICE
 from smolvideo.cli.options import (
     download_options,
     engine_options,
@@ -31,6 +30,7 @@ from smolvideo.cli.summary_options import (
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
 from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line

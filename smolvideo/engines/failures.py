@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from smolvideo.errors import ModelError
 
+LOADING = "loading the weights"
+"""What an engine is ``doing`` before there is a prompt."""
+
 _MEMORY_WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -40,7 +43,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def out_of_memory(device: str, doing: str) -> ModelError:
     """The error to show where memory is used up."""
-    hint = "ask for fewer frames (`--max-frames`), or take a smaller model"
+    hint = "take a smaller model"
+    if doing != LOADING:  # the weights take what they take, whatever is asked
+        hint = f"ask for fewer frames (`--max-frames`), or {hint}"
     if not device.startswith("cpu"):
         hint += ", or run with `--device cpu`"
     return ModelError(f"`{device}` ran out of memory while {doing}", hint=hint)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.engines.failures import device_failures, first_line, is_out_of_memory
+from smolvideo.engines.failures import LOADING, device_failures, first_line, is_out_of_memory
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.models.weights import COMPUTED_WEIGHTS, named_weights
@@ -21,7 +21,7 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
     Raises ModelError where weights are missing, left over, of another shape or unreadable, and
     where memory does not suffice.
     """
-    with quiet_transformers(), device_failures(str(device), "loading the weights"):
+    with quiet_transformers(), device_failures(str(device), LOADING):
         try:
             network, report = _network_class(checkpoint).from_pretrained(
                 checkpoint.folder,

@@ -2,10 +2,12 @@
 
 preparing.py   frames chosen, tokens counted, frames decoded, prompt packed
 answering.py   what was prepared, answered by an engine
+notices.py     what is worth saying besides the answer
 recording.py   answer or error as a record
 """
 
 from smolvideo.pipeline.answering import ask, stream_answer
+from smolvideo.pipeline.notices import NANO_NOTICE, notices_for
 from smolvideo.pipeline.preparing import Prepared, Sources, fair_shares, load_frames, prepare
 from smolvideo.pipeline.recording import (
     record_answer,
@@ -15,11 +17,13 @@ from smolvideo.pipeline.recording import (
 )
 
 __all__ = [
+    "NANO_NOTICE",
     "Prepared",
     "Sources",
     "ask",
     "fair_shares",
     "load_frames",
+    "notices_for",
     "prepare",
     "record_answer",
     "record_error",

@@ -1,6 +1,6 @@
 """The answer as it is made, and the one line of what it cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from rich.text import Text
@@ -18,7 +18,17 @@ STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "read", "answer")
 def stream_answer(
     screen: Screen, stream: AnswerStream, *, before_first: Callable[[], None] = lambda: None
 ) -> Answer:
-    """Write the pieces to stdout as they come, ended by a new line; the whole answer comes back.
+    """Write the answer to stdout as it comes, as ``stream_pieces`` does; all of it comes back."""
+    if not stream_pieces(screen, stream, before_first=before_first):
+        before_first()
+        screen.write("\n")
+    return stream.result()
+
+
+def stream_pieces(
+    screen: Screen, pieces: Iterable[str], *, before_first: Callable[[], None] = lambda: None
+) -> bool:
+    """Write the pieces to stdout as they come, ended by a new line; False where there were none.
 
     Control characters are written as escapes: a model must never steer the terminal. In a terminal
     lines break between words. ``before_first`` is called before anything is written, to clear the
@@ -27,7 +37,7 @@ def stream_answer(
     lines = WordWrap(screen.out.width) if screen.out.is_terminal else None
     begun = False
     try:
-        for piece in stream:
+        for piece in pieces:
             if not begun:
                 before_first()
                 begun = True
@@ -36,10 +46,7 @@ def stream_answer(
     finally:
         if begun:
             screen.write((lines.rest() if lines else "") + "\n")
-    if not begun:
-        before_first()
-        screen.write("\n")
-    return stream.result()
+    return begun
 
 
 def show_footer(

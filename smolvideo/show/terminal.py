@@ -1,12 +1,12 @@
 """What the terminal can draw: asked once, answered or not within a fraction of a second.
 
-One question goes out with three parts (kitty graphics? size of a cell? device attributes?). Every
+One question goes out in parts (kitty graphics? size of a cell? background? attributes?). Every
 terminal since the VT100 answers the last, so its answer ends the waiting; one that stays silent
 costs ``ANSWER_SECONDS``. The question is put to the controlling terminal itself: stdin and stdout
 may be pipes.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/#querying-support-and-available-transmission-mediums
-https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, CSI c)
+https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, OSC 11, CSI c)
 """
 
 import os
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 ANSWER_SECONDS = 0.4
 """Long enough for a terminal at the other end of a slow line."""
 
-_QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b[c"
+_QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b]11;?\x1b\\\x1b[c"
 _KITTY_OK = re.compile(rb"\x1b_Gi=31;OK")
 _CELL_SIZE = re.compile(rb"\x1b\[6;(\d+);(\d+)t")
+_BACKGROUND = re.compile(rb"\x1b\]11;rgb:([0-9a-fA-F]{1,4})/([0-9a-fA-F]{1,4})/([0-9a-fA-F]{1,4})")
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _SIXEL_ATTRIBUTE = b"4"
 
@@ -37,6 +38,8 @@ class TerminalAbilities:
     sixel: bool = False
     cell_width: int = 10
     cell_height: int = 20
+    light: bool = False
+    """Whether its background is nearer to white than to black; False where it does not say."""
 
 
 def ask_terminal(*, seconds: float = ANSWER_SECONDS) -> TerminalAbilities:
@@ -108,4 +111,15 @@ def read_abilities(answer: bytes, *, cell_size: tuple[int, int] | None = None) -
         sixel=attributes is not None and _SIXEL_ATTRIBUTE in attributes[1].split(b";"),
         cell_width=width,
         cell_height=height,
+        light=_is_light(answer),
     )
+
+
+def _is_light(answer: bytes) -> bool:
+    background = _BACKGROUND.search(answer)
+    if background is None:
+        return False
+    # Each channel has one to four digits, and is a share of the largest number with so many.
+    red, green, blue = (int(part, 16) / (16 ** len(part) - 1) for part in background.groups())
+    brightness: float = 0.299 * red + 0.587 * green + 0.114 * blue
+    return brightness > 0.5

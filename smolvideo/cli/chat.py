@@ -1,0 +1,288 @@
+"""``smolvideo chat``: a conversation about videos, full screen or line by line."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smolvideo.cli.chat_options import (
+    continue_option,
+    no_keep_option,
+    other_model,
+    settings_of,
+    settings_to_go_on,
+)
+from smolvideo.cli.loading import load_settled_engine
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.options import (
+    FILMSTRIPS,
+    download_options,
+    engine_options,
+    generation_options,
+    geometry_option,
+    is_typed,
+    model_options,
+    prompt_options,
+    read_download,
+    read_generation,
+    read_prompt_options,
+    read_sampling,
+    sampling_options,
+)
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.conversation import Conversation
+from smolvideo.conversation.resuming import resume
+from smolvideo.conversation.sessions import (
+    asked_before,
+    begin,
+    forget,
+    go_on,
+    latest,
+    list_sessions,
+)
+from smolvideo.conversation.starting import Start
+from smolvideo.errors import UsageError
+from smolvideo.show.console import colour_wanted, open_screen
+from smolvideo.show.quantities import format_bytes
+from smolvideo.show.tables import show_table
+from smolvideo.show.terminal import ask_terminal
+
+if TYPE_CHECKING:
+    from smolvideo.tui.pictures import PictureKind
+
+THEMES = ("auto", "dark", "light")
+
+
+@click.command(cls=SectionCommand)
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@continue_option
+@click.option(
+    "--session",
+    cls=SectionOption,
+    section="Conversation",
+    metavar="ID",
+    show_default="none",
+    help="Go on with this conversation.",
+)
+@click.option(
+    "--sessions",
+    "lists",
+    cls=SectionOption,
+    section="Conversation",
+    is_flag=True,
+    default=False,
+    help="List the conversations that are kept, and leave.",
+)
+@click.option(
+    "--forget",
+    cls=SectionOption,
+    section="Conversation",
+    metavar="ID",
+    show_default="none",
+    help="Delete this conversation from the disk, and leave.",
+)
+@no_keep_option
+@model_options
+@engine_options
+@sampling_options
+@geometry_option()
+@prompt_options
+@generation_options
+@download_options
+@click.option(
+    "--plain",
+    cls=SectionOption,
+    section="Terminal",
+    is_flag=True,
+    default=False,
+    help="Line by line, without the full screen; so it is, too, where stdin or stdout is no "
+    "terminal. Each line of stdin is a question or a command.",
+)
+@click.option(
+    "--jsonl",
+    cls=SectionOption,
+    section="Terminal",
+    is_flag=True,
+    default=False,
+    help="With --plain: each answer as one JSON line, its record.",
+)
+@click.option(
+    "--filmstrip",
+    cls=SectionOption,
+    section="Terminal",
+    type=click.Choice(FILMSTRIPS),
+    default="auto",
+    envvar="SMOLVIDEO_FILMSTRIP",
+    show_envvar=True,
+    help="How to show the frames; auto is the best the terminal can.",
+)
+@click.option(
+    "--theme",
+    cls=SectionOption,
+    section="Terminal",
+    type=click.Choice(THEMES),
+    default="auto",
+    envvar="SMOLVIDEO_THEME",
+    show_envvar=True,
+    help="Colours for a dark or a light terminal; auto asks it.",
+)
+@debug_option
+@click.pass_context
+def chat(ctx: click.Context, /, **_: Any) -> None:
+    """Talk about videos: see what the model sees.
+
+    The frames stand on a time line, the conversation beside them; every further question is
+    answered at once, without reading the video again. In the prompt, / begins a command, and F1
+    shows all keys. Conversations are kept on this machine, to go on with.
+
+    \b
+    smolvideo chat party.mp4
+    smolvideo chat --model smolvlm2-500m before.mp4 after.mp4
+    smolvideo chat --continue
+    echo "What moves?" | smolvideo chat --plain party.mp4
+    """
+    given = ctx.params
+    if given["lists"]:
+        _list_sessions()
+        return
+    if given["forget"] is not None:
+        forget(given["forget"])
+        return
+    plain = given["plain"] or not _can_draw()
+    _check(ctx, plain=plain)
+    if plain:
+        from smolvideo.cli.plain import talk
+
+        with _start(ctx) as start:
+            ctx.exit(talk(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
+    ctx.exit(_full_screen(ctx))
+
+
+def _check(ctx: click.Context, *, plain: bool) -> None:
+    given = ctx.params
+    if given["jsonl"] and not plain:
+        raise UsageError("`--jsonl` is for `--plain`")
+    if plain and is_typed(ctx, "theme"):
+        raise UsageError("`--theme` is for the full screen")
+    if given["session"] is not None and given["goes_on"]:
+        raise UsageError("`--continue` and `--session` contradict each other")
+    goes_on = given["goes_on"] or given["session"] is not None
+    if goes_on and given["no_keep"]:
+        raise UsageError("the conversation is kept already: `--no-keep` cannot be")
+    if plain and not goes_on and not given["sources"]:
+        raise UsageError(
+            "no video to talk about", hint="`smolvideo chat VIDEO`, or `smolvideo chat --continue`"
+        )
+    if given["subtitles"] is not None and not given["sources"]:
+        raise UsageError("`--subtitles` needs a source to belong to")
+
+
+def _can_draw() -> bool:
+    """Whether a full screen makes sense: a terminal on both sides that can move its cursor."""
+    dumb = os.environ.get("TERM", "") in ("", "dumb") and sys.platform != "win32"
+    return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
+
+
+def _full_screen(ctx: click.Context) -> int:
+    """Run the app, and again with each conversation that is chosen in it; the exit code."""
+    from smolvideo.tui.app import ChatApp
+
+    pictures, theme, no_colour = _how_to_draw(ctx)
+    begun: AbstractContextManager[Start] = _start(ctx)
+    while True:
+        with begun as start:
+            app = ChatApp(
+                start,
+                pictures=pictures,
+                theme=theme,
+                history=asked_before(),
+                no_colour=no_colour,
+            )
+            chosen = app.run()
+        if chosen is None:
+            return app.return_code or 0
+        begun = _resumed(chosen)
+
+
+def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
+    """The kind of pictures, the theme, and whether to go without colour.
+
+    Raises UsageError for an explicit kind that cannot be drawn.
+    """
+    from smolvideo.tui.pictures import has_pixels, ready_for
+
+    choice, theme = ctx.params["filmstrip"], ctx.params["theme"]
+    no_colour = not colour_wanted()
+    if no_colour and choice in ("blocks", "kitty", "sixel"):
+        raise UsageError(
+            f"`--filmstrip {choice}` is colour, and NO_COLOR asks for none",
+            hint="leave the option out: frames are then drawn in shades of text",
+        )
+    abilities = ask_terminal()
+    kind: PictureKind = "blocks"
+    if choice in ("times", "none"):
+        kind = "none"
+    elif no_colour:
+        kind = "shades"
+    elif choice != "auto":
+        kind = choice
+    elif has_pixels() and (abilities.sixel or abilities.kitty):
+        # Some that say they know kitty's graphics cannot place them in text; with sixel all can.
+        kind = "sixel" if abilities.sixel else "kitty"
+    ready_for(kind)
+    if theme == "auto":
+        theme = "light" if abilities.light else "dark"
+    return kind, theme, no_colour
+
+
+@contextmanager
+def _resumed(session_id: str) -> Iterator[Start]:
+    """A conversation that was chosen from the list, with the settings it has."""
+    with go_on(session_id) as (journal, kept):
+        conversation = resume(kept, load_settled_engine, keeper=journal)
+        yield Start(conversation, journal=journal, kept=kept)
+
+
+@contextmanager
+def _start(ctx: click.Context) -> Iterator[Start]:
+    given = ctx.params
+    sources = tuple(given["sources"])
+    download = read_download(ctx, sources)
+    with ExitStack() as stack:
+        if given["goes_on"] or given["session"] is not None:
+            journal, kept = stack.enter_context(go_on(given["session"] or latest()))
+            settings = settings_to_go_on(ctx, kept.settings, has_sources=bool(sources))
+            conversation = resume(kept, load_settled_engine, keeper=journal, settings=settings)
+            model = other_model(ctx, kept.settings)
+            yield Start(conversation, sources, download, journal, kept, model, given["subtitles"])
+            return
+        settings = settings_of(
+            ctx,
+            sampling=read_sampling(ctx),
+            prompt_options=read_prompt_options(ctx),
+            generation=read_generation(ctx),
+        )
+        new = None if given["no_keep"] else stack.enter_context(begin(settings))
+        conversation = Conversation(settings, load_settled_engine, keeper=new)
+        yield Start(conversation, sources, download, new, subtitles=given["subtitles"])
+
+
+def _list_sessions() -> None:
+    screen = open_screen()
+    rows = [
+        [
+            session.id,
+            datetime.fromtimestamp(session.used).strftime("%Y-%m-%d %H:%M"),
+            str(session.turns),
+            format_bytes(session.size_bytes),
+            ", ".join(session.sources),
+            session.first_question,
+        ]
+        for session in list_sessions()
+    ]
+    columns = ["id", "last used", "questions", "size", "sources", "first question"]
+    show_table(screen, columns, rows, right=frozenset({2, 3}))

@@ -1,0 +1,109 @@
+"""One question on its way to its answer; it can be stopped, and it may fail."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.conversation.turns import Turn
+from smolvideo.errors import SmolVideoError
+from smolvideo.pipeline import Prepared
+from smolvideo.progress import OnProgress, Progress, Stopped
+
+
+class Asked:
+    """Iterate it for pieces of the answer, then read ``turn``.
+
+    Stopped or failed, the turn says so and the conversation goes on: nothing is raised but Ctrl-C,
+    which stops the answer first. ``prepared``, ``answer`` and ``error`` are there as far as it
+    came. The thread that iterates works; ``stop`` may be called from any other.
+    """
+
+    def __init__(
+        self,
+        question: str,
+        *,
+        model: str,
+        prepare: Callable[[], Prepared],
+        stream: Callable[[Prepared, OnProgress], AnswerStream],
+        keep: Callable[[Turn], None],
+        on_progress: OnProgress,
+    ) -> None:
+        self.question = question
+        self.prepared: Prepared | None = None
+        self.answer: Answer | None = None
+        self.turn: Turn | None = None
+        self.error: SmolVideoError | None = None
+        self._model = model
+        self._prepare, self._stream, self._keep = prepare, stream, keep
+        self._watcher = on_progress
+        self._stopping = False
+        self._pieces: list[str] = []
+        self._answer_tokens = 0
+
+    def stop(self) -> None:
+        """End the answer at the next token, or between two frames; what was said so far stays."""
+        self._stopping = True
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            self.prepared = self._prepare()
+            stream = self._stream(self.prepared, self._on_progress)
+            try:
+                for piece in stream:
+                    self._pieces.append(piece)
+                    yield piece
+                    self._stop_here()
+            finally:
+                stream.close()
+            self.answer = stream.result()
+            self._end(Turn(self.question, self.answer.text, usage=self._usage()))
+        except Stopped:
+            self._end(self._broken_off())
+        except (KeyboardInterrupt, GeneratorExit):
+            self._end(self._broken_off())
+            raise
+        except SmolVideoError as error:
+            self._fail(error)
+        except Exception as error:
+            # A fault of ours must not take the conversation with it: it is shown in its place.
+            kind = type(error).__name__
+            self._fail(SmolVideoError(f"unexpected error: {kind}: {error}"), error)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.stage == "answer":
+            self._answer_tokens = int(progress.done)
+        self._watcher(progress)
+        self._stop_here()
+
+    def _stop_here(self) -> None:
+        if self._stopping:
+            raise Stopped
+
+    def _fail(self, error: SmolVideoError, cause: Exception | None = None) -> None:
+        error.__cause__ = error.__cause__ or cause
+        self.error = error
+        text = "".join(self._pieces)
+        self._end(Turn(self.question, text, "failed", error=str(error), hint=error.hint))
+
+    def _broken_off(self) -> Turn:
+        return Turn(self.question, "".join(self._pieces), "stopped", usage=self._usage())
+
+    def _usage(self) -> Usage | None:
+        if self.answer is not None and self.prepared is not None:
+            usage = self.answer.usage
+            return replace(usage, seconds={**self.prepared.seconds, **usage.seconds})
+        if self.prepared is None:
+            return None
+        prompt = self.prepared.prompt
+        return Usage(
+            prompt_tokens=len(prompt),
+            answer_tokens=self._answer_tokens,
+            context_tokens=prompt.context_tokens,
+            frames=len(prompt.images),
+        )
+
+    def _end(self, turn: Turn) -> None:
+        if self.turn is None:
+            notices = self.prepared.notices if self.prepared else ()
+            self.turn = replace(turn, model=self._model, notices=notices)
+            self._keep(self.turn)

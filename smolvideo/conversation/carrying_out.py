@@ -1,0 +1,162 @@
+"""What commands do to a conversation. Each returns a sentence for the person."""
+
+from pathlib import Path
+
+from smolvideo.conversation.commands import Call
+from smolvideo.conversation.conversation import Conversation
+from smolvideo.conversation.transcript import transcript
+from smolvideo.conversation.turns import Look
+from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.frames import format_timestamp
+from smolvideo.models import MODELS
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.records import write_output
+from smolvideo.safe_text import clean_name, show_path
+from smolvideo.sampling import Share, parse_time
+from smolvideo.source import DownloadOptions, resolve_sources
+from smolvideo.subtitles import cues_near, find_sidecar, format_cues, read_subtitles
+
+_MOST_FRAMES = 10_000
+
+
+def carry_out(
+    call: Call,
+    conversation: Conversation,
+    *,
+    look: Look | None = None,
+    download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
+    on_progress: OnProgress = no_progress,
+) -> str:
+    """Do what ``call`` says; ``look`` is the one that the person has before their eyes.
+
+    Commands of the screen alone (``/open``, ``/quit``) are not for here. Raises UsageError for
+    what cannot be done, and whatever looking, loading and writing raise; the conversation is then
+    as it was.
+    """
+    shown = look or (conversation.looks[-1] if conversation.looks else None)
+    match call.command.name:
+        case "frames":
+            return _frames(call, conversation, on_progress)
+        case "zoom":
+            return _zoom(call, conversation, shown, on_progress)
+        case "add":
+            return _add(call, conversation, download, on_progress)
+        case "subtitles":
+            return _subtitles(call, conversation, shown)
+        case "model":
+            return _model(call, conversation, on_progress)
+        case "save":
+            return _save(call, conversation)
+    raise UsageError(f"`{call.command.slashed}` is for the full screen")
+
+
+def question_behind(call: Call) -> str:
+    """What is asked at once behind ``/zoom 1:10 1:40``; empty if nothing is."""
+    if call.command.name != "zoom" or len(call.words) < 3:
+        return ""
+    return " ".join(call.words[2:])
+
+
+def _frames(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:
+    if not call.words:
+        counts = ", ".join(str(len(look.batch)) for look in conversation.looks) or "none"
+        return f"frames in view: {counts}"
+    if len(call.words) != 1 or not call.words[0].isdecimal():
+        raise UsageError("how many frames?", hint=f"`{call.command.usage}`")
+    count = int(call.words[0][:9])
+    if not 1 <= count <= _MOST_FRAMES:
+        raise UsageError(f"between 1 and {_MOST_FRAMES:,} frames can be taken")
+    if not conversation.looks:
+        raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
+    try:
+        conversation.look_again(count, on_progress=on_progress)
+    except PromptError as error:
+        # Here the frames are asked for by a command, and not by an option.
+        hint = error.hint.replace("--max-frames ", "/frames ") if error.hint else None
+        raise PromptError(str(error), hint=hint) from error
+    taken = sum(len(one.batch) for one in conversation.looks)
+    return f"looking at {taken} frame{'s' * (taken != 1)}"
+
+
+def _zoom(
+    call: Call, conversation: Conversation, look: Look | None, on_progress: OnProgress
+) -> str:
+    if look is None:
+        raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
+    if len(call.words) < 2:
+        raise UsageError("zoom from when to when?", hint=f"`{call.command.usage}`")
+    duration = look.batch.metadata.duration_seconds
+    start, end = (_seconds(word, duration) for word in call.words[:2])
+    zoomed = conversation.zoom(look, start, end, on_progress=on_progress)
+    return (
+        f"zoomed to {format_timestamp(start)} to {format_timestamp(end)}: "
+        f"{len(zoomed.batch)} frames"
+    )
+
+
+def _add(
+    call: Call, conversation: Conversation, download: DownloadOptions, on_progress: OnProgress
+) -> str:
+    if not call.words:
+        raise UsageError("which file?", hint=f"`{call.command.usage}`")
+    sources = resolve_sources(call.words, download=download, on_progress=on_progress)
+    looks = conversation.look(sources, on_progress=on_progress)
+    names = ", ".join(f"`{clean_name(look.source.name, 60)}`" for look in looks)
+    return f"added {names}"
+
+
+def _subtitles(call: Call, conversation: Conversation, look: Look | None) -> str:
+    if look is None or not look.moves:
+        raise UsageError("subtitles belong to a video, and none is in view")
+    if not call.words:
+        count = len((look.subtitles or "").splitlines())
+        return f"{count} lines of subtitles near the frames" if count else "no subtitles in use"
+    if len(call.words) != 1:
+        raise UsageError("which subtitles?", hint=f"`{call.command.usage}`")
+    if call.words[0] == "off":
+        conversation.give_subtitles(look, None)
+        return "without subtitles"
+    text = subtitles_for(look, call.words[0])
+    conversation.give_subtitles(look, text)
+    return f"{len(text.splitlines())} lines of subtitles near the frames"
+
+
+def subtitles_for(look: Look, wanted: str) -> str:
+    """The cues near the frames of ``look``, one a line.
+
+    ``wanted`` is a file, or ``auto`` for the one beside the video. Raises SourceError where there
+    is none, or none that can be read.
+    """
+    path = find_sidecar(look.source.path) if wanted == "auto" else Path(wanted).expanduser()
+    if path is None:
+        raise SourceError(
+            f"no subtitles beside `{clean_name(look.source.name)}`", hint="name the file"
+        )
+    return format_cues(cues_near(read_subtitles(path), look.batch.pts_seconds))
+
+
+def _model(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:
+    if not call.words:
+        return f"`{conversation.settings.model}` answers; others: {', '.join(MODELS)}"
+    if len(call.words) != 1:
+        raise UsageError("which model?", hint=f"`{call.command.usage}`")
+    engine = conversation.use_model(call.words[0], on_progress=on_progress)
+    return f"`{engine.checkpoint.name}` answers from now on"
+
+
+def _save(call: Call, conversation: Conversation) -> str:
+    words = [word for word in call.words if word != "--overwrite"]
+    if len(words) != 1:
+        raise UsageError("save as what?", hint=f"`{call.command.usage}`")
+    path = Path(words[0]).expanduser()
+    text = transcript(path.suffix, conversation.settings, conversation.looks, conversation.turns)
+    write_output(path, text, overwrite="--overwrite" in call.words)
+    return f"saved as {show_path(path)}"
+
+
+def _seconds(word: str, duration: float) -> float:
+    try:
+        time = parse_time(word)
+    except ValueError as error:
+        raise UsageError(str(error), hint="`/zoom 1:10 1:40`") from error
+    return time.fraction * duration if isinstance(time, Share) else float(time)

@@ -1,0 +1,179 @@
+"""Lines that begin with a slash: which there are, how they are read, and how they are completed."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from smolvideo.errors import UsageError
+from smolvideo.models import MODELS
+from smolvideo.safe_text import clean_name
+from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from smolvideo.subtitles import SUBTITLE_SUFFIXES
+
+Takes = Literal["nothing", "media", "subtitles", "model", "new file", "words"]
+"""What stands behind a command, for its completion."""
+
+MOST_COMPLETIONS = 40
+_MOST_ENTRIES = 5_000
+"""Of a folder that are looked at: completing must be quick wherever it is."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """``/name`` and what may stand behind it; ``screen`` ones are for the full screen only."""
+
+    name: str
+    usage: str
+    about: str
+    takes: Takes = "nothing"
+    screen: bool = False
+
+    @property
+    def slashed(self) -> str:
+        return f"/{self.name}"
+
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("frames", "/frames 20", "look again, with so many frames", "words"),
+        Command("zoom", "/zoom 1:10 1:40", "look closely at one part", "words"),
+        Command("add", "/add FILE", "look at one more video or picture", "media"),
+        Command("subtitles", "/subtitles FILE|auto|off", "what is said in the video", "subtitles"),
+        Command("model", "/model NAME", "go on with another model", "model"),
+        Command("edit", "/edit", "take the last question back, to ask differently", "words"),
+        Command("save", "/save FILE", "this conversation as .md, .json or .html", "new file"),
+        Command("open", "/open", "play from the time under the cursor", screen=True),
+        Command("copy", "/copy", "the last answer to the clipboard", screen=True),
+        Command("sessions", "/sessions", "go on with another conversation", screen=True),
+        Command("theme", "/theme", "dark or light", screen=True),
+        Command("help", "/help", "keys and commands"),
+        Command("quit", "/quit", "leave; the conversation is kept"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command as it was typed: its words, and all behind the name as it stood."""
+
+    command: Command
+    words: tuple[str, ...]
+    rest: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """``line`` is what the prompt would hold; ``shown`` and ``about`` stand in the list."""
+
+    line: str
+    shown: str
+    about: str = ""
+
+
+def read_line(line: str) -> Call | str:
+    """What was typed: a command, or a question. Two slashes begin a question with one.
+
+    Raises UsageError for a command that does not exist, and for an open quotation mark.
+    """
+    text = line.strip()
+    if text.startswith("//"):
+        return text[1:]
+    if not text.startswith("/"):
+        return text
+    name, _, rest = text[1:].partition(" ")
+    command = COMMANDS.get(name.lower())
+    if command is None:
+        raise _no_such_command(name)
+    words = tuple(_split(rest))
+    if words and command.takes == "nothing":
+        raise UsageError(f"`{command.slashed}` stands alone")
+    return Call(command, words, rest.strip())
+
+
+def complete(line: str, *, screen: bool = True) -> list[Completion]:
+    """What ``line`` could become; nothing for a question."""
+    if not line.startswith("/") or line.startswith("//"):
+        return []
+    name, space, rest = line[1:].partition(" ")
+    if not space:
+        return [
+            Completion(f"{command.slashed}{'' if command.takes == 'nothing' else ' '}",
+                       command.usage, command.about)
+            for command in COMMANDS.values()
+            if command.name.startswith(name.lower()) and (screen or not command.screen)
+        ]  # fmt: skip
+    command = COMMANDS.get(name.lower())
+    if command is None:
+        return []
+    found = list(_arguments(command, rest.lstrip()))[:MOST_COMPLETIONS]
+    return [Completion(f"{command.slashed} {text}", shown, about) for text, shown, about in found]
+
+
+def _arguments(command: Command, typed: str) -> Iterator[tuple[str, str, str]]:
+    match command.takes:
+        case "model":
+            for name, spec in MODELS.items():
+                if name.startswith(typed):
+                    yield name, name, spec.note
+        case "media":
+            yield from _paths(typed, VIDEO_SUFFIXES | IMAGE_SUFFIXES)
+        case "subtitles":
+            for word, about in (("auto", "the file beside the video"), ("off", "none")):
+                if word.startswith(typed):
+                    yield word, word, about
+            yield from _paths(typed, frozenset(SUBTITLE_SUFFIXES))
+        case "new file":
+            yield from _paths(typed, frozenset())
+
+
+def _paths(typed: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+    """Folders, and files with one of ``suffixes``, that begin as ``typed`` does."""
+    bare = typed.lstrip("\"'")
+    expanded = os.path.expanduser(bare)
+    folder, start = os.path.split(expanded)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [
+                (entry.name, entry.is_dir()) for entry, _ in zip(entries, range(_MOST_ENTRIES))  # noqa: B905
+            ]  # fmt: skip
+    except (OSError, ValueError):
+        return
+    shown_folder = bare[: len(bare) - len(start)]
+    for name, is_folder in sorted(names):
+        hidden = name.startswith(".") and not start.startswith(".")
+        if hidden or not name.startswith(start) or name != clean_name(name, 1000):
+            continue
+        if is_folder:
+            yield _quoted(f"{shown_folder}{name}/"), f"{name}/", "folder"
+        elif Path(name).suffix.lower() in suffixes:
+            yield _quoted(f"{shown_folder}{name}"), name, ""
+
+
+def _quoted(path: str) -> str:
+    """As it must be typed; the quotation mark of a folder stays open, to go on in it."""
+    if not any(char in path for char in " \"'"):
+        return path
+    mark = "'" if '"' in path else '"'
+    return f"{mark}{path}" + ("" if path.endswith("/") else mark)
+
+
+def _split(text: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split = True
+    lexer.escape = lexer.commenters = ""  # a backslash is part of names on Windows
+    try:
+        return list(lexer)
+    except ValueError as error:
+        raise UsageError("a quotation mark is left open") from error
+
+
+def _no_such_command(name: str) -> UsageError:
+    near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean `/{near[0]}`?" if near else "`/help` lists them"
+    hint += "; a question with a slash begins with two"
+    return UsageError(f"there is no command `/{clean_name(name, 30)}`", hint=hint)

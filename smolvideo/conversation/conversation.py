@@ -1,0 +1,346 @@
+"""A conversation: look at sources, ask, stop, take back, go on.
+
+Everything here runs to its end in the thread that calls it; ``Asked.stop`` may be called from
+another one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from smolvideo.answer import AnswerStream
+from smolvideo.conversation.asked import Asked
+from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.telling import Told, tell_what_fits, what_was_left_out
+from smolvideo.conversation.turns import Look, Turn
+from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
+from smolvideo.errors import PromptError, UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.pipeline import Prepared, notices_for, prepare
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.prompt import pack_prompt
+from smolvideo.sampling import FrameSampling
+from smolvideo.source import VideoSource
+
+STAND_IN_QUESTION = "What happens in this video?"
+"""Of ordinary length: frames are chosen and read while the person still thinks of a question."""
+
+_SPARE_SHARE = 8
+"""An eighth of the context is left for words when frames are chosen."""
+
+Load = Callable[[Settings, OnProgress], Engine]
+"""Loads the engine of a conversation; raises as ``load_engine`` does."""
+
+
+class Keeper(Protocol):
+    """Where a conversation is kept as it goes on; see ``journal``."""
+
+    def keep_settings(self, settings: Settings) -> None: ...
+    def keep_look(self, look: Look) -> None: ...
+    def keep_turn(self, turn: Turn) -> None: ...
+    def keep_taken_back(self) -> None: ...
+
+
+class Conversation:
+    """Looks and turns so far, with an engine that remembers what it has read.
+
+    Not to be used by two threads at once. ``looks`` and ``turns`` are in their order and may be
+    read at any time.
+    """
+
+    def __init__(self, settings: Settings, load: Load, *, keeper: Keeper | None = None) -> None:
+        self.settings = settings
+        self.keeper = keeper
+        self.looks: list[Look] = []
+        self.turns: list[Turn] = []
+        self.told = Told(())
+        self._load = load
+        self._checkpoint: Checkpoint | None = None
+        self._engine: Engine | None = None
+        self._session: Session | None = None
+        self._decode_seconds = 0.0
+        self._notices: list[str] = []
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, once it is loaded."""
+        return self._engine
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint, once it is opened."""
+        return self._checkpoint
+
+    def open_checkpoint(self, *, on_progress: OnProgress = no_progress) -> Checkpoint:
+        """What the model says of itself; its weights are not needed to look at a source."""
+        if self._checkpoint is None:
+            self._checkpoint = open_checkpoint(
+                self.settings.model,
+                offline=self.settings.offline,
+                revision=self.settings.revision,
+                weights=False,
+                on_progress=on_progress,
+            )
+        return self._checkpoint
+
+    def load_engine(self, *, on_progress: OnProgress = no_progress) -> Engine:
+        """The engine, loaded on first use."""
+        if self._engine is None:
+            self._engine = self._load(self.settings, on_progress)
+        return self._engine
+
+    def look(
+        self,
+        sources: Sequence[VideoSource],
+        *,
+        sampling: FrameSampling | None = None,
+        window: tuple[float, float] | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> list[Look]:
+        """Take frames of ``sources`` into the conversation; the next question is asked with them.
+
+        Raises as ``prepare`` does; the conversation is then as it was.
+        """
+        number = max((look.number for look in self.looks), default=0) + 1
+        looks = self._looked(sources, sampling or self.settings.sampling, window, on_progress)
+        looks = [replace(look, number=number + place) for place, look in enumerate(looks)]
+        self.looks += looks
+        self._keep_looks(looks)
+        return looks
+
+    def try_look(self, source: VideoSource, *, on_progress: OnProgress = no_progress) -> None:
+        """Raise what looking at ``source`` would raise; the conversation stays as it is."""
+        kept = self._decode_seconds, list(self._notices)
+        try:
+            self._looked([source], self.settings.sampling, None, on_progress)
+        finally:
+            self._decode_seconds, self._notices = kept
+
+    def zoom(
+        self,
+        look: Look,
+        start_seconds: float,
+        end_seconds: float,
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> Look:
+        """Look at one window of a video as closely as at the whole.
+
+        Raises UsageError for what has no clock and for an empty window, else as ``look``.
+        """
+        if not look.moves:
+            raise UsageError(f"`{look.source.name}` has no time to zoom into")
+        if end_seconds <= start_seconds:
+            raise UsageError("the end of the window must be after its start")
+        sampling = replace(
+            self.settings.sampling, start_seconds=start_seconds, end_seconds=end_seconds
+        )
+        window = (start_seconds, min(end_seconds, look.batch.metadata.duration_seconds))
+        (zoomed,) = self.look(
+            [look.source], sampling=sampling, window=window, on_progress=on_progress
+        )
+        return zoomed
+
+    def look_again(self, max_frames: int, *, on_progress: OnProgress = no_progress) -> None:
+        """Take ``max_frames`` frames of everything, in place of those taken before.
+
+        Raises PromptError where they do not fit, naming how many do.
+        """
+
+        def again(sampling: FrameSampling) -> FrameSampling:
+            return replace(sampling, max_frames=max_frames, reduce_to_fit=False)
+
+        looks = self._all_again(again, on_progress)
+        self.settings = replace(self.settings, sampling=again(self.settings.sampling))
+        self._replace_looks(looks)
+
+    def use_model(self, model: str, *, on_progress: OnProgress = no_progress) -> Engine:
+        """Go on with another model, which is told the same. Raises as ``load_engine`` does.
+
+        Where it fails, the conversation goes on with the model it had.
+        """
+        before = (self.settings, self._checkpoint, self._engine)
+        self.settings = replace(self.settings, model=model, revision=None)
+        self._checkpoint = self._engine = None
+        try:
+            self.open_checkpoint(on_progress=on_progress)
+            looks = self._all_again(lambda sampling: sampling, on_progress)
+            engine = self.load_engine(on_progress=on_progress)
+        except BaseException:
+            self.settings, self._checkpoint, self._engine = before
+            raise
+        self._session = None
+        self._replace_looks(looks)
+        return engine
+
+    def give_subtitles(self, look: Look, subtitles: str | None) -> None:
+        """Show the model ``subtitles``, a finished text, behind the frames of ``look``."""
+        self._replace_looks([replace(look, subtitles=subtitles)])
+
+    def take_back(self) -> Turn | None:
+        """Remove the last turn, as if it had never been asked; None where there is none."""
+        if not self.turns:
+            return None
+        turn = self.turns.pop()
+        if self.told.first_turn > len(self.turns):
+            self.told = replace(self.told, first_turn=len(self.turns))
+        if self.keeper is not None:
+            self.keeper.keep_taken_back()
+        return turn
+
+    def prepare(self, question: str) -> Prepared:
+        """``question`` packed with all that is told of the conversation before it.
+
+        Raises PromptError for an empty question, without sources, and where it does not fit.
+        """
+        if not question.strip():
+            raise PromptError("the question is empty", hint='ask something: "What happens?"')
+        if not self.looks:
+            raise PromptError("there is nothing to look at yet", hint="add a video: `/add FILE`")
+        checkpoint, settings = self.open_checkpoint(), self.settings
+        before = self.told
+        told = tell_what_fits(
+            self.looks,
+            self.turns,
+            question,
+            checkpoint,
+            settings.prompt_options,
+            max_new_tokens=settings.generation.max_new_tokens,
+            since=before,
+        )
+        prompt = pack_prompt(told.messages, checkpoint, settings.prompt_options)
+        self.told = told
+        looks = self.looks[told.first_look :]
+        notices = (
+            *self._notices,
+            *what_was_left_out(before, told, self.looks, self.turns),
+        )
+        return Prepared(
+            question=question,
+            sources=tuple(look.source for look in looks),
+            messages=told.messages,
+            prompt=prompt,
+            batches=tuple(look.batch for look in looks),
+            sampling=settings.sampling,
+            prompt_options=settings.prompt_options,
+            generation=settings.generation.with_seed(),
+            reader=settings.reader,
+            notices=notices,
+            seconds={"decode": self._decode_seconds} if self._decode_seconds else {},
+        )
+
+    def read_ahead(self, *, on_progress: OnProgress = no_progress) -> None:
+        """Let the engine read what the next question will stand behind, while nobody asks yet."""
+        engine = self.load_engine(on_progress=on_progress)
+        if self.looks and isinstance(engine, NativeEngine):
+            prepared = self.prepare(STAND_IN_QUESTION)
+            on_progress(Progress("read"))
+            self._engine_session(engine).read(prepared.prompt, on_progress=on_progress)
+            on_progress(Progress("read", 1, 1))
+
+    def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> Asked:
+        """The answer to ``question``, made while it is iterated."""
+        return Asked(
+            question,
+            model=self.settings.model,
+            prepare=lambda: self.prepare(question),
+            stream=self._stream,
+            keep=self._keep,
+            on_progress=on_progress,
+        )
+
+    def _stream(self, prepared: Prepared, on_progress: OnProgress) -> AnswerStream:
+        engine = self.load_engine(on_progress=on_progress)
+        if not isinstance(engine, NativeEngine):
+            return engine.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+        session = self._engine_session(engine)
+        return session.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+
+    def _engine_session(self, engine: NativeEngine) -> Session:
+        if self._session is None or self._session.engine is not engine:
+            self._session = Session(engine)
+        return self._session
+
+    def _keep(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        self._decode_seconds = 0.0
+        self._notices.clear()
+        if self.keeper is not None:
+            self.keeper.keep_turn(turn)
+
+    def _looked(
+        self,
+        sources: Sequence[VideoSource],
+        sampling: FrameSampling,
+        window: tuple[float, float] | None,
+        on_progress: OnProgress,
+    ) -> list[Look]:
+        """Looks without numbers of their own."""
+        checkpoint = self.open_checkpoint(on_progress=on_progress)
+        prepared = prepare(
+            checkpoint,
+            list(sources),
+            STAND_IN_QUESTION,
+            sampling=sampling,
+            prompt_options=self.settings.prompt_options,
+            generation=_with_room_for_words(self.settings, sampling, checkpoint),
+            reader=self.settings.reader,
+            on_progress=on_progress,
+        )
+        self._decode_seconds += prepared.seconds.get("decode", 0.0)
+        notices = notices_for(prepared.batches, prepared.notices, nano=checkpoint.layout == "nano")
+        self._notices += [notice for notice in notices if notice not in self._notices]
+        return [
+            Look(0, source, batch, sampling, turn=len(self.turns), window=window)
+            for source, batch in zip(prepared.sources, prepared.batches, strict=True)
+        ]
+
+    def _all_again(
+        self, change: Callable[[FrameSampling], FrameSampling], on_progress: OnProgress
+    ) -> list[Look]:
+        """All looks with frames taken anew; those that were taken together share again."""
+        found: list[Look] = []
+        for group in _taken_together(self.looks):
+            again = self._looked(
+                [look.source for look in group],
+                change(group[0].sampling),
+                group[0].window,
+                on_progress,
+            )
+            found += [
+                replace(new, number=old.number, turn=old.turn, subtitles=old.subtitles)
+                for old, new in zip(group, again, strict=True)
+            ]
+        return found
+
+    def _replace_looks(self, looks: Sequence[Look]) -> None:
+        new = {look.number: look for look in looks}
+        self.looks = [new.get(look.number, look) for look in self.looks]
+        self.told = Told((), min(self.told.first_turn, len(self.turns)), self.told.first_look)
+        if self.keeper is not None:
+            self.keeper.keep_settings(self.settings)
+        self._keep_looks(looks)
+
+    def _keep_looks(self, looks: Sequence[Look]) -> None:
+        if self.keeper is not None:
+            for look in looks:
+                self.keeper.keep_look(look)
+
+
+def _with_room_for_words(
+    settings: Settings, sampling: FrameSampling, checkpoint: Checkpoint
+) -> GenerationOptions:
+    """Generation options that also leave room for a conversation, where frames may be reduced."""
+    generation = settings.generation
+    roomy = generation.max_new_tokens + checkpoint.context_tokens // _SPARE_SHARE
+    if not sampling.reduce_to_fit or roomy >= checkpoint.context_tokens // 2:
+        return generation
+    return replace(generation, max_new_tokens=roomy)
+
+
+def _taken_together(looks: Sequence[Look]) -> list[list[Look]]:
+    """Looks that came into the conversation in one go, and so share the number of frames."""
+    groups: dict[tuple[int, FrameSampling, object], list[Look]] = {}
+    for look in looks:
+        groups.setdefault((look.turn, look.sampling, look.window), []).append(look)
+    return list(groups.values())

@@ -1,0 +1,65 @@
+"""A video at a moment, in a player of this machine. No shell sees the name of the file."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.errors import UsageError
+
+_AT: dict[str, Callable[[float], list[str]]] = {
+    "mpv": lambda seconds: [f"--start={seconds:.3f}"],
+    "iina": lambda seconds: ["--no-stdin", f"--mpv-start={seconds:.3f}"],
+    "vlc": lambda seconds: [f"--start-time={seconds:.3f}"],
+    "celluloid": lambda seconds: [f"--mpv-start={seconds:.3f}"],
+    "ffplay": lambda seconds: ["-loglevel", "error", "-ss", f"{seconds:.3f}"],
+}
+"""Players that can begin at a moment, the best first, and how they are told so."""
+
+_ANY = {"darwin": "open", "win32": "explorer"}
+"""What opens a file with the program that the person chose for its kind; elsewhere ``xdg-open``."""
+
+
+@dataclass(frozen=True)
+class Playing:
+    """A command and whether it begins at the moment that was asked for."""
+
+    words: tuple[str, ...]
+    at_moment: bool
+
+    @property
+    def player(self) -> str:
+        return Path(self.words[0]).stem
+
+
+def how_to_play(path: Path, seconds: float) -> Playing:
+    """The command that plays ``path`` from ``seconds`` on; UsageError where there is no player."""
+    where = os.path.abspath(path)  # absolute: a name that begins with - is no option
+    for name, at in _AT.items():
+        program = shutil.which(name)
+        if program is not None:
+            return Playing((program, *at(max(0.0, seconds)), where), at_moment=True)
+    program = shutil.which(_ANY.get(sys.platform, "xdg-open"))
+    if program is None:
+        raise UsageError("no video player was found", hint="install mpv or VLC")
+    return Playing((program, where), at_moment=False)
+
+
+def play(playing: Playing) -> None:
+    """Start the player beside us; it keeps running when we end. UsageError where it cannot."""
+    try:
+        process = subprocess.Popen(
+            playing.words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        # Whoever starts a process has to notice its end, or it stays in the system's list.
+        threading.Thread(target=process.wait, name="player", daemon=True).start()
+    except OSError as error:
+        raise UsageError(f"`{playing.player}` cannot be started: {error.strerror}") from error

@@ -1,0 +1,112 @@
+"""A conversation from the disk, to go on with: words at once, frames without decoding."""
+
+from pathlib import Path
+
+from smolvideo.conversation.conversation import Conversation, Keeper, Load
+from smolvideo.conversation.journal import Kept, KeptLook
+from smolvideo.conversation.pictures import kept_frames
+from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.turns import Look
+from smolvideo.errors import ReaderError, SourceError
+from smolvideo.frames import FrameBatch
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import load_frames
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import frame_fitter, picture_fitter
+from smolvideo.safe_text import clean_name
+
+
+def resume(
+    kept: Kept, load: Load, *, keeper: Keeper | None = None, settings: Settings | None = None
+) -> Conversation:
+    """The conversation with its words; its frames come with ``restore_looks``."""
+    conversation = Conversation(settings or kept.settings, load, keeper=keeper)
+    conversation.turns += kept.turns
+    return conversation
+
+
+def restore_looks(
+    conversation: Conversation,
+    kept: Kept,
+    folder: Path,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> list[str]:
+    """Give ``conversation`` the frames it had; sentences for the person about what is not as it
+    was.
+
+    Frames come from ``folder``, without opening a source. Those that are not there are decoded once
+    more; a source that cannot be read any longer is left out, and it is said.
+    """
+    checkpoint = conversation.open_checkpoint(on_progress=on_progress)
+    sentences = []
+    for kept_look in kept.looks:
+        name = clean_name(kept_look.source.name, 60)
+        batch = _kept_batch(kept_look, folder, checkpoint)
+        decoded = batch is None
+        if batch is None:
+            try:
+                batch = _decoded_again(conversation, kept_look, checkpoint, on_progress)
+            except (SourceError, ReaderError) as error:
+                sentences.append(f"`{name}` cannot be looked at any longer: {error}")
+                continue
+            if _has_changed(kept_look):
+                sentences.append(f"`{name}` has changed since: it was looked at again")
+        look = Look(
+            kept_look.number,
+            kept_look.source,
+            batch,
+            kept_look.sampling,
+            turn=kept_look.turn,
+            window=kept_look.window,
+            subtitles=kept_look.subtitles,
+        )
+        conversation.looks.append(look)
+        if decoded and conversation.keeper is not None:
+            conversation.keeper.keep_look(look)
+    return sentences
+
+
+def _kept_batch(look: KeptLook, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
+    side = checkpoint.image_size
+    if look.geometry is not None and look.shape[1:3] != (side, side):
+        return None  # the checkpoint of that name is another one now
+    images = kept_frames(folder, look.number, look.shape, look.sha256)
+    if images is None:
+        return None
+    return FrameBatch(
+        images, look.pts_seconds, look.metadata, look.geometry, asked=len(look.pts_seconds)
+    )
+
+
+def _decoded_again(
+    conversation: Conversation, look: KeptLook, checkpoint: Checkpoint, on_progress: OnProgress
+) -> FrameBatch:
+    if not look.source.path.exists():
+        raise SourceError("it is no longer where it was")
+    settings = conversation.settings
+    geometry, fit = None, None
+    if look.metadata.kind != "image":
+        geometry, fit = frame_fitter(checkpoint, settings.prompt_options)
+    elif look.geometry is not None:
+        geometry, fit = picture_fitter(checkpoint, settings.prompt_options)
+    return load_frames(
+        look.source,
+        look.sampling,
+        reader=settings.reader,
+        fit=fit,
+        geometry=geometry,
+        times=look.pts_seconds,
+        on_progress=on_progress,
+    )
+
+
+def _has_changed(look: KeptLook) -> bool:
+    try:
+        state = look.source.path.stat()
+    except OSError:
+        return False
+    return look.size is not None and (state.st_size, state.st_mtime_ns) != (
+        look.size,
+        look.mtime_ns,
+    )

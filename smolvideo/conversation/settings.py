@@ -1,0 +1,76 @@
+"""With which model, and how, a conversation is held; and the same as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.prompt import PromptOptions
+from smolvideo.sampling import FrameSampling, Share, parse_time
+
+Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that holds for all questions of a conversation; names as on the command line."""
+
+    model: str
+    revision: str | None = None
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    reader: str = "auto"
+    sampling: FrameSampling = field(default_factory=FrameSampling)
+    prompt_options: PromptOptions = field(default_factory=PromptOptions)
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+
+
+def settings_as_json(settings: Settings) -> dict[str, Any]:
+    """For the disk; ``offline`` is about one run, and left out."""
+    content = asdict(settings)
+    del content["offline"]
+    return content | {"sampling": sampling_as_json(settings.sampling)}
+
+
+def settings_from_json(content: Mapping[str, Any]) -> Settings:
+    """What ``settings_as_json`` wrote. Raises RecordError for values that make no sense."""
+    known = {option.name for option in fields(Settings)}
+    kept = {name: value for name, value in content.items() if name in known}
+    try:
+        kept["sampling"] = sampling_from_json(kept.get("sampling", {}))
+        kept["prompt_options"] = _options(PromptOptions, kept.get("prompt_options", {}))
+        generation = dict(kept.get("generation", {}))
+        generation["stop"] = tuple(generation.get("stop", ()))
+        kept["generation"] = _options(GenerationOptions, generation)
+        for name in ("model", "engine", "device", "dtype", "reader"):
+            if not isinstance(kept.get(name, ""), str):
+                raise TypeError(name)
+        return Settings(**kept)
+    except (TypeError, ValueError, AttributeError, SmolVideoError) as error:
+        raise RecordError(f"the settings of the conversation are damaged: {error}") from error
+
+
+def sampling_as_json(sampling: FrameSampling) -> dict[str, Any]:
+    """Shares of the duration are written as ``50%``."""
+    content = asdict(sampling)
+    for name in ("start_seconds", "end_seconds"):
+        if isinstance(getattr(sampling, name), Share):
+            content[name] = str(getattr(sampling, name))
+    return content
+
+
+def sampling_from_json(content: Mapping[str, Any]) -> FrameSampling:
+    """What ``sampling_as_json`` wrote; ValueError or UsageError where it makes no sense."""
+    read = dict(content)
+    for name in ("start_seconds", "end_seconds"):
+        if isinstance(read.get(name), str):
+            read[name] = parse_time(read[name])
+    return _options(FrameSampling, read)
+
+
+def _options(kind: type[Options], content: Mapping[str, Any]) -> Options:
+    known = {option.name for option in fields(kind)}
+    return kind(**{name: value for name, value in content.items() if name in known})

@@ -1,0 +1,276 @@
+"""The screen of the chat: what stands where, what the keys do, and what is shown when."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import OptionList
+
+from smolvideo.conversation import Look
+from smolvideo.conversation.moments import nearest_frame
+from smolvideo.conversation.sessions import list_sessions
+from smolvideo.conversation.starting import Start
+from smolvideo.tui.asking import Asking
+from smolvideo.tui.filmstrip import Filmstrip
+from smolvideo.tui.frame import FrameView
+from smolvideo.tui.overlays import HelpScreen, history_screen, sessions_screen
+from smolvideo.tui.pictures import PictureKind
+from smolvideo.tui.prompt import Prompt
+from smolvideo.tui.status import StageLine, StatusLine
+from smolvideo.tui.talk import TalkView
+from smolvideo.tui.themes import THEMES
+
+_TICKS_A_SECOND = 15
+"""How often progress and the running answer are drawn: more would be seen by nobody."""
+
+
+class ChatApp(App[str]):
+    """One conversation, full screen. Returns the id of another one to go on with, or None."""
+
+    CSS_PATH = "chat.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (64, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (18, "-medium"), (36, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "stop", priority=True),
+        Binding("ctrl+c", "stop_or_say", "stop", priority=True),
+        Binding("ctrl+q", "leave", "leave", priority=True),
+        Binding("ctrl+d", "leave_if_empty", "leave", priority=True),
+        Binding("f1", "help", "help"),
+        Binding("f2", "sessions", "conversations"),
+        Binding("ctrl+r", "history", "history", priority=True),
+        Binding("ctrl+e", "edit", "edit", priority=True),
+        Binding("ctrl+t", "next_time", "next time", priority=True),
+        Binding("ctrl+p", "look(-1)", "look before", priority=True),
+        Binding("ctrl+n", "look(1)", "look after", priority=True),
+        Binding("pageup", "scroll(-1)", "up", priority=True),
+        Binding("pagedown", "scroll(1)", "down", priority=True),
+        Binding("z", "mark", "zoom"),
+    ]
+
+    frame_view: FrameView
+    talk: TalkView
+    filmstrip: Filmstrip
+    stage_line: StageLine
+    prompt: Prompt
+    status_line: StatusLine
+
+    def __init__(
+        self,
+        start: Start,
+        *,
+        pictures: PictureKind = "blocks",
+        theme: str = "dark",
+        history: Sequence[str] = (),
+        no_colour: bool = False,
+        begin: bool = True,
+    ) -> None:
+        # Without colour nothing is sent that sets one; shades of grey would be colours, too.
+        super().__init__(ansi_color=True if no_colour else None)
+        self.conversation = start.conversation
+        self.look: Look | None = None
+        self.asking = Asking(self, start)
+        self._begins = begin
+        self._frames: dict[int, int] = {}
+        self._pictures: PictureKind = pictures
+        self._history = list(history)
+        self._theme_name = theme
+        self._marked: float | None = None
+        self._last_time: tuple[str, int] = ("", -1)
+
+    def compose(self) -> ComposeResult:
+        completions = OptionList(id="completions", markup=False)
+        self.frame_view, self.talk = FrameView(self._pictures), TalkView()
+        self.filmstrip, self.stage_line = Filmstrip(self._pictures), StageLine()
+        self.prompt, self.status_line = Prompt(self._history, completions), StatusLine()
+        yield Horizontal(self.frame_view, self.talk, id="body")
+        yield self.filmstrip
+        yield self.stage_line
+        yield self.prompt
+        yield self.status_line
+        yield completions
+
+    def on_mount(self) -> None:
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = THEMES[self._theme_name].name
+        self.frame_view.display = self._pictures != "none"
+        self.filmstrip.picture.display = self._pictures != "none"
+        self.prompt.input.focus()
+        for turn in self.conversation.turns:
+            self.talk.add(turn, self.duration_seconds)
+        self.ticking = self.set_interval(1 / _TICKS_A_SECOND, self.asking.tick)
+        if self._begins:
+            self.asking.begin()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_figures)
+
+    @property
+    def frame(self) -> int:
+        """The frame under the cursor."""
+        return self._frames.get(self.look.number, 0) if self.look is not None else 0
+
+    @property
+    def seconds(self) -> float:
+        """The time under the cursor."""
+        return self.look.batch.pts_seconds[self.frame] if self.look is not None else 0.0
+
+    @property
+    def duration_seconds(self) -> float:
+        """Of the longest video: what times in answers may speak of."""
+        looks = self.conversation.looks
+        return max((look.batch.metadata.duration_seconds for look in looks), default=0.0)
+
+    def show_look(self, look: Look | None) -> None:
+        """Let the strip and the large frame show ``look``, at the cursor it had."""
+        self.look = look
+        if look is not None:
+            frame = self._frames.setdefault(look.number, 0)
+            self._frames[look.number] = min(frame, len(look.batch) - 1)
+        self._show_frame()
+        self.show_figures()
+
+    def show_figures(self) -> None:
+        """The status line, and the rule over the prompt, as things are now."""
+        talk, engine = self.conversation, self.conversation.engine
+        usage = next((turn.usage for turn in reversed(talk.turns) if turn.usage), None)
+        context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
+        device = f"{engine.device} {engine.dtype}" if engine is not None else ""
+        self.status_line.show(
+            model=talk.settings.model, device=device, usage=usage, context_tokens=context
+        )
+        self.asking.tick()
+
+    def go_to(self, seconds: float) -> None:
+        """Move the cursor to the frame nearest to a time, in a look that has it."""
+        look = self._look_at(seconds)
+        if look is not None:
+            self._frames[look.number] = nearest_frame(look.batch.pts_seconds, seconds)
+            self.show_look(look)
+
+    def _look_at(self, seconds: float) -> Look | None:
+        """The look before the eyes where it has the time, else the last one that has."""
+
+        def has(look: Look) -> bool:
+            start, end = look.window or (0.0, look.batch.metadata.duration_seconds + 1)
+            return look.moves and start <= seconds <= end
+
+        looks = [look for look in self.conversation.looks if has(look)]
+        if self.look is not None and has(self.look):
+            return self.look
+        return looks[-1] if looks else None
+
+    def _show_frame(self) -> None:
+        checkpoint = self.conversation.checkpoint
+        layout = checkpoint.layout if checkpoint is not None else None
+        self.frame_view.show(self.look, self.frame, layout)
+        self.filmstrip.show(self.conversation.looks, self.look, self.frame, layout)
+
+    def on_filmstrip_moved(self, event: Filmstrip.Moved) -> None:
+        if self.look is not None:
+            self._frames[self.look.number] = event.frame
+            self._show_frame()
+
+    def on_prompt_step(self, event: Prompt.Step) -> None:
+        if isinstance(event.to, int):
+            self.filmstrip.action_step(event.to)
+        else:
+            self.filmstrip.action_go(0 if event.to == "first" else -1)
+
+    def on_prompt_entered(self, event: Prompt.Entered) -> None:
+        self.asking.take(event.line)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option_list is self.prompt.list:
+            self.prompt.take_clicked(event.option_index)
+
+    def on_talk_view_time_chosen(self, event: TalkView.TimeChosen) -> None:
+        self.go_to(event.seconds)
+
+    def action_stop(self) -> None:
+        """Esc: close what lies above, stop what runs, clear the line; the first that there is."""
+        if len(self.screen_stack) > 1:
+            self.screen.dismiss(None)
+        elif self.prompt.close() or self.asking.stop():
+            return
+        else:
+            self.prompt.put("")
+
+    def action_stop_or_say(self) -> None:
+        if not self.asking.stop():
+            self.notify("Ctrl+Q leaves; the conversation is kept", timeout=3)
+
+    def action_leave(self) -> None:
+        self.asking.end()
+        self.exit(None)
+
+    def action_leave_if_empty(self) -> None:
+        if not self.prompt.input.value:
+            self.action_leave()
+
+    def action_help(self) -> None:
+        self.push_screen(HelpScreen())
+
+    def action_history(self) -> None:
+        def chosen(question: str | None) -> None:
+            if question is not None:
+                self.prompt.put(question)
+
+        if len(self.screen_stack) == 1:
+            self.push_screen(history_screen(self.prompt.history), chosen)
+
+    def action_sessions(self) -> None:
+        def chosen(session_id: str | None) -> None:
+            if session_id is not None:
+                self.asking.end()
+                self.exit(session_id)
+
+        if len(self.screen_stack) == 1:
+            self.push_screen(sessions_screen(list_sessions()), chosen)
+
+    def action_edit(self) -> None:
+        self.asking.edit()
+
+    def action_next_time(self) -> None:
+        """The cursor goes from time to time of the last answer that names any."""
+        text, moments = self.asking.moments_of_last_answer()
+        if moments:
+            before, place = self._last_time
+            place = (place + 1) % len(moments) if text == before else 0
+            self._last_time = (text, place)
+            self.go_to(moments[place].seconds)
+
+    def action_look(self, by: int) -> None:
+        looks = self.conversation.looks
+        if self.look is not None and len(looks) > 1:
+            numbers = [look.number for look in looks]
+            place = numbers.index(self.look.number) + by
+            self.show_look(looks[place % len(looks)])
+
+    def action_scroll(self, by: int) -> None:
+        if by < 0:
+            self.talk.scroll_page_up(animate=False)
+        else:
+            self.talk.scroll_page_down(animate=False)
+
+    def action_mark(self) -> None:
+        """z on the filmstrip: the first marks where a window begins, the second zooms into it."""
+        if self.focused is not self.filmstrip or self.look is None or not self.look.moves:
+            return
+        if self._marked is None:
+            self._marked = self.seconds
+            self.notify("window begins here; z again where it ends", timeout=3)
+            return
+        start, end = sorted((self._marked, self.seconds))
+        self._marked = None
+        self.prompt.input.focus()
+        self.asking.take(f"/zoom {start:.3f} {end:.3f}")
+
+    def toggle_theme(self) -> None:
+        """From dark to light and back."""
+        self._theme_name = "light" if self._theme_name == "dark" else "dark"
+        self.theme = THEMES[self._theme_name].name
+        self.call_after_refresh(self._show_frame)

@@ -1,0 +1,218 @@
+"""The filmstrip over its time line: every frame the model sees, and a cursor among them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Static
+
+from smolvideo.conversation import Look
+from smolvideo.models.registry import Layout
+from smolvideo.safe_text import clean_name
+from smolvideo.show.filmstrip import captions, shown_aspect
+from smolvideo.show.quantities import format_clock, format_count
+from smolvideo.tui.film import Slots, columns_of, nearest, plan_slots
+from smolvideo.tui.pictures import PictureKind, picture_view
+
+_DIMMED = 0.55
+"""Brightness of the frames that the cursor is not on."""
+_MOST_KEPT = 1_000
+"""Thumbnails: some tens of megabytes where they are of real pixels."""
+
+
+class Filmstrip(Vertical, can_focus=True):
+    """One look as a strip; ``Moved`` is posted when a person moves the cursor."""
+
+    BINDINGS = [  # noqa: RUF012 -- Textual's way
+        Binding("left", "step(-1)", "earlier"),
+        Binding("right", "step(1)", "later"),
+        Binding("home", "go(0)", "first"),
+        Binding("end", "go(-1)", "last"),
+    ]
+
+    class Moved(Message):
+        """The cursor is on ``frame`` of the look that is shown."""
+
+        def __init__(self, frame: int) -> None:
+            super().__init__()
+            self.frame = frame
+
+    def __init__(self, kind: PictureKind) -> None:
+        super().__init__(id="strip")
+        self.picture = picture_view(kind, centred=False, id="thumbs")
+        self.frame = 0
+        self._dims = kind not in ("shades", "none")
+        self._looks: Sequence[Look] = ()
+        self._look: Look | None = None
+        self._layout: Layout | None = None
+        self._slots = Slots(1, 1, (0,))
+        self._small: dict[tuple[int, int, tuple[int, int]], Image.Image] = {}
+        self._line_columns: list[int] = []
+        self._line_left = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title")
+        yield self.picture
+        yield Static(id="times")
+        yield Static(id="line")
+
+    def show(
+        self, looks: Sequence[Look], look: Look | None, frame: int, layout: Layout | None
+    ) -> None:
+        """Show ``look``, one of ``looks``, with the cursor on ``frame``."""
+        self._looks, self._look, self.frame, self._layout = looks, look, frame, layout
+        self._draw()
+
+    def action_step(self, by: int) -> None:
+        if self._look is not None:
+            self._move(self.frame + by)
+
+    def action_go(self, frame: int) -> None:
+        if self._look is not None:
+            self._move(frame % len(self._look.batch))
+
+    def on_resize(self, _: events.Resize) -> None:
+        self.call_after_refresh(self._draw)
+
+    def on_click(self, event: events.Click) -> None:
+        if self._look is None:
+            return
+        widget = event.widget
+        if widget is not None and widget.id == "line":
+            self._move(nearest(self._line_columns, event.x - self._line_left))
+        elif widget is not None and widget.id in ("thumbs", "times"):
+            slot = self._slots.at_column(event.x)
+            self._move(self._slots.frame_of(slot, len(self._look.batch)))
+
+    def on_mouse_scroll_down(self, _: events.MouseScrollDown) -> None:
+        self.action_step(1)
+
+    def on_mouse_scroll_up(self, _: events.MouseScrollUp) -> None:
+        self.action_step(-1)
+
+    def _move(self, frame: int) -> None:
+        if self._look is not None and 0 <= frame < len(self._look.batch):
+            self.frame = frame  # a key that repeats is faster than messages
+            self.post_message(self.Moved(frame))
+
+    def _draw(self) -> None:
+        title, times, line = (
+            self.query_one(name, Static) for name in ("#title", "#times", "#line")
+        )
+        look, width = self._look, self.picture.size.width
+        if look is None or not width:
+            self.picture.show(None, 0, 0)
+            for part in (title, times, line):
+                part.update("")
+            return
+        title.update(self._title(look, title.size.width))
+        rows = self.picture.size.height
+        if rows:
+            aspect = shown_aspect(look.batch, self._layout)
+            self._slots = plan_slots(len(look.batch), aspect, width=width, rows=rows)
+            self.picture.show(self._composed(look, width, rows), width, rows)
+        times.update(self._times(look, width))
+        line.update(self._line(look, width))
+
+    def _composed(self, look: Look, width: int, rows: int) -> Image.Image:
+        """All slots as one picture on the colour behind them."""
+        base = self.background_colors[1]
+        strip = Image.new("RGB", self.picture.pixels(width, rows), (base.r, base.g, base.b))
+        current = self._slots.of_frame(self.frame, len(look.batch))
+        size = self.picture.pixels(self._slots.columns, rows)
+        for slot, start in enumerate(self._slots.starts):
+            frame = self._frame_in(slot, look)
+            small = self._thumbnail(look, frame, size)
+            if self._dims and slot != current and len(look.batch) > 1:
+                small = _dimmed(small, (base.r, base.g, base.b))
+            strip.paste(small, self.picture.pixels(start, 0))
+        return strip
+
+    def _thumbnail(self, look: Look, frame: int, size: tuple[int, int]) -> Image.Image:
+        """Made once: the cursor moves as fast as a key repeats."""
+        key = (id(look.batch), frame, size)
+        if key not in self._small:
+            if len(self._small) >= _MOST_KEPT:
+                self._small.clear()
+            picture = Image.fromarray(look.batch.images[frame])
+            self._small[key] = picture.resize(size, Image.Resampling.BOX)
+        return self._small[key]
+
+    def _frame_in(self, slot: int, look: Look) -> int:
+        frames = len(look.batch)
+        if slot == self._slots.of_frame(self.frame, frames):
+            return self.frame
+        return self._slots.frame_of(slot, frames)
+
+    def _title(self, look: Look, width: int) -> Text:
+        metadata = look.batch.metadata
+        facts = [format_clock(metadata.duration_seconds)] if look.moves else []
+        facts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001
+        if metadata.kind != "image":
+            facts.append(format_count(len(look.batch), "frame"))
+        if look.subtitles:
+            facts.append("subtitles")
+        place = ""
+        if len(self._looks) > 1:
+            number = [one.number for one in self._looks].index(look.number) + 1
+            place = f"◂ {number} of {len(self._looks)} ▸"
+        zoomed = ""
+        if look.window is not None:
+            start, end = (format_clock(seconds) for seconds in look.window)
+            zoomed = f"zoomed to {start} – {end}"  # noqa: RUF001
+        rest = " · ".join(filter(None, [zoomed, *facts]))
+        room = max(8, width - len(rest) - len(place) - 6)
+        text = Text(clean_name(metadata.name or look.source.name, longest=room), "bold")
+        text.append(f"  {rest}", "not bold dim")
+        if place:
+            text.append("  ")
+            text.append(place, "bold")
+        text.truncate(width)
+        return text
+
+    def _times(self, look: Look, width: int) -> Text:
+        words = captions(look.batch)
+        current = self._slots.of_frame(self.frame, len(look.batch))
+        ends = [*self._slots.starts[1:], width]
+        text = Text(no_wrap=True)
+        for slot, (start, end) in enumerate(zip(self._slots.starts, ends, strict=True)):
+            word = words[self._frame_in(slot, look)]
+            here = slot == current
+            text.pad_right(start - len(text))
+            if len(word) < end - start or here:
+                text.append(word, "bold reverse" if here else "dim")
+        text.truncate(width)
+        return text
+
+    def _line(self, look: Look, width: int) -> Text:
+        """``0:00 ┴──┴──●──┴──┴ 3:20``: a tick for each frame, at its time."""
+        if not look.moves or len(look.batch) < 2:
+            return Text("")
+        start, end = look.window or (0.0, look.batch.metadata.duration_seconds)
+        left, right = format_clock(start) + " ", " " + format_clock(end)
+        room = max(1, width - len(left) - len(right))
+        columns = columns_of(look.batch.pts_seconds, start, end, room)
+        self._line_columns, self._line_left = columns, len(left)
+        marks = ["─"] * room
+        for column in columns:
+            marks[column] = "┴"
+        cursor = columns[self.frame]
+        text = Text(left, "dim", no_wrap=True)
+        text.append("".join(marks[:cursor]), "dim")
+        text.append("●", "bold")
+        text.append("".join(marks[cursor + 1 :]), "dim")
+        text.append(right, "dim")
+        return text
+
+
+def _dimmed(picture: Image.Image, towards: tuple[int, int, int]) -> Image.Image:
+    """The picture fading into the colour behind it."""
+    pixels = np.asarray(picture, np.float32)
+    mixed = pixels * _DIMMED + np.asarray(towards, np.float32) * (1 - _DIMMED)
+    return Image.fromarray(mixed.astype(np.uint8))

@@ -1,0 +1,178 @@
+"""A picture in cells of the screen: half blocks, shades of characters, or real pixels.
+
+Half blocks and shades are text, and work over any line in any terminal. Real pixels (kitty's
+graphics and sixel) need the library textual-image, an extra of this package.
+"""
+
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.strip import Strip
+from textual.widget import Widget
+
+from smolvideo.errors import UsageError
+
+PictureKind = Literal["kitty", "sixel", "blocks", "shades", "none"]
+
+_SHADES = " .:-=+*#%@"
+"""From dark to light, by ink; the usual ramp of ten."""
+
+
+class PictureView(Protocol):
+    """A widget that shows one picture, centred, at a size in cells."""
+
+    def show(self, picture: Image.Image | None, columns: int, rows: int) -> None: ...
+    def pixels(self, columns: int, rows: int) -> tuple[int, int]: ...
+
+
+class CellPicture(Widget):
+    """A picture of text: two pixels in each cell, or one shade."""
+
+    DEFAULT_CSS = "CellPicture { width: 1fr; height: 1fr; }"
+
+    def __init__(self, kind: PictureKind = "blocks", *, centred: bool = True, id: str) -> None:
+        super().__init__(id=id)
+        self._kind = kind
+        self._centred = centred
+        self._columns = 0
+        self._lines: list[list[Segment]] = []
+
+    def pixels(self, columns: int, rows: int) -> tuple[int, int]:
+        """Pixels in so many cells."""
+        return columns, rows * 2
+
+    def show(self, picture: Image.Image | None, columns: int, rows: int) -> None:
+        """Draw ``picture`` (RGB) in ``columns`` x ``rows`` cells."""
+        self._columns = columns
+        if picture is None or self._kind == "none":
+            self._lines = []
+        elif self._kind == "shades":
+            self._lines = _shades(picture.resize((columns, rows), Image.Resampling.BOX))
+        else:
+            size = self.pixels(columns, rows)
+            exact = picture if picture.size == size else picture.resize(size, _filter(picture))
+            self._lines = _half_blocks(exact)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, height = self.size
+        style = self.rich_style
+        top = max(0, (height - len(self._lines)) // 2) if self._centred else 0
+        if not top <= y < top + len(self._lines):
+            return Strip([Segment(" " * width, style)], width)
+        left = max(0, (width - self._columns) // 2) if self._centred else 0
+        right = max(0, width - left - self._columns)
+        line = [Segment(" " * left, style), *self._lines[y - top], Segment(" " * right, style)]
+        return Strip(line).crop(0, width)
+
+
+class PixelPicture(Container):
+    """A picture of real pixels, by the graphics of kitty or by sixel."""
+
+    DEFAULT_CSS = """
+    PixelPicture { width: 1fr; height: 1fr; align: center middle; }
+    PixelPicture.-left { align: left top; }
+    """
+
+    def __init__(self, kind: PictureKind, *, centred: bool = True, id: str) -> None:
+        super().__init__(id=id, classes="" if centred else "-left")
+        widget, self._cell = _pixel_widget(kind)
+        self._picture: Widget = widget()
+
+    def compose(self) -> ComposeResult:
+        yield self._picture
+
+    def pixels(self, columns: int, rows: int) -> tuple[int, int]:
+        """Pixels in so many cells."""
+        return columns * self._cell[0], rows * self._cell[1]
+
+    def show(self, picture: Image.Image | None, columns: int, rows: int) -> None:
+        """Draw ``picture`` (RGB) in ``columns`` x ``rows`` cells."""
+        self._picture.styles.width, self._picture.styles.height = columns, rows
+        scaled = None
+        if picture is not None:
+            scaled = picture.resize(self.pixels(columns, rows), _filter(picture))
+        setattr(self._picture, "image", scaled)  # noqa: B010 -- the widget's type is the library's
+
+
+def picture_view(kind: PictureKind, *, centred: bool = True, id: str) -> CellPicture | PixelPicture:
+    """The widget for a kind of picture."""
+    if kind in ("kitty", "sixel"):
+        return PixelPicture(kind, centred=centred, id=id)
+    return CellPicture(kind, centred=centred, id=id)
+
+
+def ready_for(kind: PictureKind) -> None:
+    """See that pictures of ``kind`` can be drawn; to be called before the screen is taken.
+
+    Raises UsageError where the library for real pixels is missing.
+    """
+    if kind in ("kitty", "sixel"):
+        _pixel_widget(kind)
+
+
+def _pixel_widget(kind: PictureKind) -> tuple[type[Widget], tuple[int, int]]:
+    """The widget class, and width and height of a cell in pixels."""
+    try:
+        # It asks the terminal for the size of a cell as it is imported.
+        from textual_image._terminal import get_cell_size
+        from textual_image.widget import SixelImage, TGPImage
+    except ImportError as error:
+        raise UsageError(
+            f"pictures by `{kind}` need the library textual-image",
+            hint="`pip install 'smolvideo[pictures]'`, or `--filmstrip blocks`",
+        ) from error
+    size = get_cell_size()
+    return (TGPImage if kind == "kitty" else SixelImage), (size.width, size.height)
+
+
+def has_pixels() -> bool:
+    """Whether the library for real pixels is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("textual_image") is not None
+
+
+def _filter(picture: Image.Image) -> Image.Resampling:
+    return Image.Resampling.BOX if picture.width < 96 else Image.Resampling.LANCZOS
+
+
+def _half_blocks(picture: Image.Image) -> list[list[Segment]]:
+    """Two pixels a cell: the upper is the colour of ▀, the lower the colour behind it.
+
+    Equal neighbours are one segment: drawn scenes are a tenth as long.
+    """
+    pixels = np.asarray(picture)
+    lines = []
+    for top in range(0, len(pixels) - 1, 2):
+        row = np.concatenate((pixels[top], pixels[top + 1]), axis=1)
+        changes = np.flatnonzero((row[1:] != row[:-1]).any(axis=1)) + 1
+        starts = [0, *changes.tolist()]
+        ends = [*changes.tolist(), len(row)]
+        lines.append(
+            [
+                Segment("▀" * (end - start), _style(*row[start].tolist()))
+                for start, end in zip(starts, ends, strict=True)
+            ]
+        )
+    return lines
+
+
+def _style(*channels: int) -> Style:
+    return Style(
+        color=Color.from_rgb(*channels[:3]),
+        bgcolor=Color.from_rgb(*channels[3:]),
+    )
+
+
+def _shades(picture: Image.Image) -> list[list[Segment]]:
+    # Without colour, brightness is all there is to tell things apart by.
+    grey = ImageOps.autocontrast(picture.convert("L"), cutoff=1)
+    levels = np.asarray(grey, np.uint16) * len(_SHADES) // 256
+    return [[Segment("".join(_SHADES[level] for level in row))] for row in levels.tolist()]

@@ -1,0 +1,133 @@
+"""What is going on, with the time left; and on the last line what it costs."""
+
+import time
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.widgets import Static
+
+from smolvideo.answer import Usage
+from smolvideo.progress import Progress, Stage
+from smolvideo.safe_text import clean_name
+from smolvideo.show.quantities import format_bytes, format_seconds
+from smolvideo.show.stages import STAGE_WORDS, format_amount
+
+_BAR_COLUMNS = 20
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_TOO_EARLY_SECONDS = 0.5
+"""Before that, the time left is a guess."""
+
+
+class StageClock:
+    """How long a stage has taken, and how long it will."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage: Stage | None = None
+        self._since = 0.0
+        self._done_before = 0.0
+
+    def left(self, progress: Progress) -> float | None:
+        """Seconds to the end of the stage, where they can be told."""
+        now = self._clock()
+        if progress.stage != self._stage or progress.done < self._done_before:
+            self._stage, self._since, self._done_before = progress.stage, now, progress.done
+        gone, done = now - self._since, progress.done - self._done_before
+        if not progress.total or done <= 0 or gone < _TOO_EARLY_SECONDS:
+            return None
+        return gone / done * (progress.total - progress.done)
+
+
+class StageLine(Static):
+    """A rule over the prompt, in which the stage that runs is written."""
+
+    def __init__(self) -> None:
+        super().__init__(id="stage")
+        self._clock = StageClock()
+        self._turns = 0
+
+    def show(self, progress: Progress | None, *, waiting: int = 0, doing: str = "") -> None:
+        """``progress`` of what runs, None while nothing does; ``waiting`` jobs come after it."""
+        width = self.size.width
+        if progress is None and not doing:
+            self.update(Text("─" * width, "dim"))
+            return
+        self._turns += 1
+        text = Text("── ", "dim", no_wrap=True)
+        text.append(_SPINNER[self._turns % len(_SPINNER)] + " ", "bold")
+        text.append(_words(progress) if progress is not None else doing, "bold")
+        if progress is not None:
+            self._append_amount(text, progress)
+        if waiting:
+            text.append(f" · {waiting} waiting", "dim")
+        text.append(" · Esc stops ", "dim")
+        text.append("─" * max(0, width - text.cell_len), "dim")
+        text.truncate(width)
+        self.update(text)
+
+    def _append_amount(self, text: Text, progress: Progress) -> None:
+        if progress.total and progress.stage != "answer":
+            filled = round(_BAR_COLUMNS * min(1.0, progress.done / progress.total))
+            text.append(" " + "━" * filled, "bold")
+            text.append("─" * (_BAR_COLUMNS - filled), "dim")
+        total = None if progress.stage == "answer" else progress.total
+        amount = format_amount(progress.stage, progress.done, total)
+        if amount:
+            text.append(f" {amount}")
+        left = self._clock.left(progress)
+        if left is not None and progress.stage != "answer":
+            shown = f"{round(left)} s" if left < 59.5 else format_seconds(left)
+            text.append(f" · {shown} left")
+
+
+class StatusLine(Static):
+    """Model, device, context, speed and memory; the most important where it is narrow."""
+
+    def __init__(self) -> None:
+        super().__init__(id="status")
+
+    def show(self, *, model: str, device: str, usage: Usage | None, context_tokens: int) -> None:
+        """``device`` is empty until the model is loaded, ``context_tokens`` 0 until it is known."""
+        parts = [_part(clean_name(model, 40), "bold"), _part(device or "not loaded yet", "dim")]
+        if usage is not None:
+            used = usage.prompt_tokens + usage.answer_tokens
+            parts.append(_context(used, usage.context_tokens))
+            if usage.tokens_per_second is not None:
+                parts.append(_part(f"{usage.tokens_per_second:.0f} tokens/s", "dim"))
+            if usage.peak_memory_bytes is not None:
+                parts.append(_part(format_bytes(usage.peak_memory_bytes), "dim"))
+        elif context_tokens:
+            parts.append(_context(0, context_tokens))
+        keys = _part("F1 help", "dim")
+        width = self.size.width
+        while len(parts) > 1 and _length([*parts, keys]) > width:
+            parts.pop()
+        line = Text("  ").join(parts)
+        line.append(" " * max(2, width - line.cell_len - keys.cell_len))
+        line.append_text(keys)
+        line.truncate(width)
+        self.update(line)
+
+
+def _context(used: int, total: int) -> Text:
+    """``context ▰▰▱▱▱▱▱▱ 812 of 2,048``."""
+    filled = min(8, -(-8 * used // max(1, total)))
+    text = Text("context ", "dim")
+    text.append("▰" * filled + "▱" * (8 - filled))
+    text.append(f" {used:,} of {total:,}", "dim")
+    return text
+
+
+def _part(words: str, style: str) -> Text:
+    return Text(words, style)
+
+
+def _length(parts: list[Text]) -> int:
+    return sum(part.cell_len for part in parts) + 2 * len(parts)
+
+
+def _words(progress: Progress) -> str:
+    words = STAGE_WORDS[progress.stage]
+    if progress.label and progress.stage in ("download", "load", "decode"):
+        return f"{words} {clean_name(progress.label, 32)}"
+    return words

@@ -1,0 +1,333 @@
+"""Conversations on disk: nothing is lost or half, nobody else writes, names are harmless."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import talking
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from talking import ANSWER, CIRCLE, TRIANGLE, WHAT, WHERE_TO
+from terminals import environment
+
+import smolvideo.conversation.sessions as sessions
+from smolvideo.answer import Usage
+from smolvideo.conversation import Conversation, Settings, Turn
+from smolvideo.conversation.journal import JOURNAL, Journal, Kept, read_journal
+from smolvideo.conversation.pictures import frames_file, hash_of, keep_frames, kept_frames
+from smolvideo.conversation.resuming import restore_looks, resume
+from smolvideo.conversation.sessions import begin, forget, go_on, latest, list_sessions
+from smolvideo.conversation.settings import settings_as_json, settings_from_json
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.prompt import PromptOptions
+from smolvideo.sampling import FrameSampling, Share
+
+
+def keep(*paths: Path, questions: tuple[str, ...] = (WHAT,)) -> tuple[str, Conversation]:
+    """A conversation that was held and closed; its name, and what it was."""
+    with begin(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+        talk.look([talking.source(path) for path in paths])
+        for question in questions:
+            talking.ask(talk, question)
+    assert journal.problem is None
+    return journal.folder.name, talk
+
+
+def resumed(stack: ExitStack, name: str) -> tuple[Conversation, list[str], Kept]:
+    journal, kept = stack.enter_context(go_on(name))
+    talk = resume(kept, talking.load, keeper=journal)
+    return talk, restore_looks(talk, kept, journal.folder), kept
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_what_was_kept_comes_back(stack: ExitStack) -> None:
+    name, talk = keep(TRIANGLE, CIRCLE, questions=(WHAT, WHERE_TO))
+    again, notes, _ = resumed(stack, name)
+    assert notes == []
+    assert again.turns == talk.turns
+    assert again.settings == talk.settings
+    for old, new in zip(talk.looks, again.looks, strict=True):
+        assert np.array_equal(old.batch.images, new.batch.images)
+        assert old.batch.pts_seconds == new.batch.pts_seconds
+        assert old.batch.metadata == new.batch.metadata
+    assert again.prepare("And?").prompt.token_ids == talk.prepare("And?").prompt.token_ids
+
+
+def test_going_on_decodes_nothing(stack: ExitStack, tmp_path: Path) -> None:
+    video = tmp_path / "moved away.mp4"
+    video.write_bytes(TRIANGLE.read_bytes())
+    name, _ = keep(video)
+    video.unlink()
+    again, notes, _ = resumed(stack, name)
+    assert notes == []
+    assert talking.ask(again, WHERE_TO) == "down"
+
+
+def test_frames_that_are_lost_are_decoded_once_more_and_kept(stack: ExitStack) -> None:
+    name, talk = keep(TRIANGLE)
+    file = frames_file(sessions.folder_of(name), 1)
+    file.write_bytes(file.read_bytes()[:-200])
+    again, notes, _ = resumed(stack, name)
+    assert notes == []
+    assert np.array_equal(talk.looks[0].batch.images, again.looks[0].batch.images)
+    stack.close()
+    assert kept_frames(file.parent, 1, again.looks[0].batch.images.shape,
+                       hash_of(talk.looks[0].batch.images)) is not None  # fmt: skip
+
+
+def test_a_source_that_is_gone_with_its_frames_is_told(stack: ExitStack, tmp_path: Path) -> None:
+    video = tmp_path / "gone.mp4"
+    video.write_bytes(TRIANGLE.read_bytes())
+    name, _ = keep(video, CIRCLE)
+    video.unlink()
+    frames_file(sessions.folder_of(name), 1).unlink()
+    again, notes, _ = resumed(stack, name)
+    assert notes == ["`gone.mp4` cannot be looked at any longer: it is no longer where it was"]
+    assert [look.number for look in again.looks] == [2]
+    assert talking.ask(again, "What moves?")
+
+
+def test_a_source_that_has_changed_is_told(stack: ExitStack, tmp_path: Path) -> None:
+    video = tmp_path / "v.mp4"
+    video.write_bytes(TRIANGLE.read_bytes())
+    name, _ = keep(video)
+    frames_file(sessions.folder_of(name), 1).unlink()
+    os.utime(video, (1, 1))
+    _, notes, _ = resumed(stack, name)
+    assert notes == ["`v.mp4` has changed since: it was looked at again"]
+
+
+def test_who_only_looks_leaves_nothing() -> None:
+    with begin(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+        talk.look([talking.source(TRIANGLE)])
+    assert list_sessions() == []
+    assert not journal.folder.exists()
+
+
+def test_taking_back_and_changes_are_kept(stack: ExitStack) -> None:
+    with begin(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+        talk.look([talking.source(TRIANGLE)])
+        talking.ask(talk, WHAT)
+        talking.ask(talk, "How many?")
+        talk.take_back()
+        talk.zoom(talk.looks[0], 1, 3)
+        talk.look_again(8)
+        talk.give_subtitles(talk.looks[1], "00:01 hello")
+    again, _, _ = resumed(stack, journal.folder.name)
+    assert [turn.question for turn in again.turns] == [WHAT]
+    assert [len(look.batch) for look in again.looks] == [8, 8]
+    assert again.looks[1].window == (1.0, 3.0)
+    assert again.looks[1].subtitles == "00:01 hello"
+    assert again.settings.sampling.max_frames == 8
+
+
+@pytest.mark.parametrize("lost", [1, 40, 200])
+def test_a_line_that_was_cut_short_costs_that_line_alone(stack: ExitStack, lost: int) -> None:
+    name, _ = keep(TRIANGLE, questions=(WHAT, WHERE_TO))
+    path = sessions.folder_of(name) / JOURNAL
+    path.write_bytes(path.read_bytes()[:-lost])
+    again, _, _ = resumed(stack, name)
+    assert [turn.question for turn in again.turns] == [WHAT]
+    talking.ask(again, WHERE_TO)
+    stack.close()
+    assert [turn.question for turn in read_journal(path.parent).turns] == [WHAT, WHERE_TO]
+
+
+def test_a_damaged_line_is_an_error_with_its_number(stack: ExitStack) -> None:
+    name, _ = keep(TRIANGLE)
+    path = sessions.folder_of(name) / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b'{"turn": {"outcome": "odd"}}\n' + b"".join(lines[1:]))
+    with pytest.raises(RecordError, match="damaged at line 2"):
+        resumed(stack, name)
+    assert [one.id for one in list_sessions()] == [name], "it can still be seen, and forgotten"
+    forget(name)
+    assert list_sessions() == []
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_journal_breaks_the_program(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "any"
+    folder.mkdir(exist_ok=True)
+    header = json.dumps(
+        {"session": "smolvideo.session/1", "created": "", "settings": {"model": "x"}}
+    )
+    for start in (b"", header.encode() + b"\n"):
+        (folder / JOURNAL).write_bytes(start + content)
+        try:
+            kept = read_journal(folder)
+        except RecordError:
+            continue
+        assert kept.settings.model == "x"
+
+
+def test_a_second_process_is_told(stack: ExitStack) -> None:
+    name, _ = keep(TRIANGLE)
+    stack.enter_context(go_on(name))
+    code = (
+        "import sys\n"
+        "from smolvideo.conversation.sessions import forget, go_on\n"
+        "for touch in (lambda: go_on(sys.argv[1]).__enter__(), lambda: forget(sys.argv[1])):\n"
+        "    try:\n        touch()\n"
+        "    except Exception as error:\n        print(error)\n"
+    )
+    environ = environment(SMOLVIDEO_DATA_DIR=os.environ["SMOLVIDEO_DATA_DIR"])
+    run = subprocess.run(
+        [sys.executable, "-c", code, name], capture_output=True, text=True, env=environ, check=True
+    )
+    assert run.stdout.count("open in another window") == 2
+
+
+def _ask_for_ever(data: str) -> None:
+    os.environ["SMOLVIDEO_DATA_DIR"] = data
+    keep(TRIANGLE, questions=tuple(f"{WHAT} {number}" for number in range(1000)))
+
+
+def test_a_process_that_is_killed_loses_no_answer_it_gave(stack: ExitStack) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_ask_for_ever, args=(os.environ["SMOLVIDEO_DATA_DIR"],))
+    process.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not list_sessions() or list_sessions()[0].turns < 3:
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        seen = list_sessions()[0].turns
+    finally:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    again, notes, _ = resumed(stack, latest())
+    assert notes == []
+    assert len(again.turns) >= seen
+    assert talking.ask(again, WHERE_TO)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc", "20261121-063206-565D", "a/b", "\x1b[31m"])
+def test_hostile_names_are_no_conversations(name: str) -> None:
+    with pytest.raises(UsageError, match="is no conversation"):
+        sessions.folder_of(name)
+
+
+def test_a_name_that_is_no_text_comes_back(stack: ExitStack, tmp_path: Path) -> None:
+    video = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m \xe2\x80\xae\n.mp4"))
+    video.write_bytes(TRIANGLE.read_bytes())
+    name, _ = keep(video)
+    again, notes, _ = resumed(stack, name)
+    assert notes == []
+    assert again.looks[0].source.path == video
+    listed = list_sessions()[0]
+    assert "\x1b" not in listed.sources[0]
+    assert "\n" not in listed.sources[0]
+
+
+def test_a_disk_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with begin(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+        talk.look([talking.source(TRIANGLE)])
+        assert talking.ask(talk, WHAT) == ANSWER
+    assert journal.problem is not None
+    assert "cannot be kept" in journal.problem
+
+
+def test_nobody_else_can_read_it() -> None:
+    name, _ = keep(TRIANGLE)
+    folder = sessions.folder_of(name)
+    assert folder.stat().st_mode & 0o077 == 0
+    assert (folder / JOURNAL).stat().st_mode & 0o077 == 0
+
+
+def test_old_frames_go_first_then_old_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [keep(TRIANGLE)[0] for _ in range(3)]
+    for place, name in enumerate(names):
+        os.utime(sessions.folder_of(name) / JOURNAL, (place + 1, place + 1))
+    size = frames_file(sessions.folder_of(names[0]), 1).stat().st_size
+    monkeypatch.setattr(sessions, "MOST_BYTES", int(size * 2.5))
+    with begin(talking.settings()):
+        pass
+    there = [frames_file(sessions.folder_of(name), 1).exists() for name in names]
+    assert there == [False, True, True]
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 1)
+    with begin(talking.settings()):
+        pass
+    assert [one.id for one in list_sessions()] == names[2:]
+
+
+def test_frames_are_kept_without_loss_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)
+    keep_frames(tmp_path, 1, images)
+    back = kept_frames(tmp_path, 1, images.shape, hash_of(images))
+    assert back is not None
+    assert np.array_equal(back, images)
+    assert kept_frames(tmp_path, 1, images.shape, hash_of(images + 1)) is None
+    assert kept_frames(tmp_path, 1, (3, 7, 5, 3), hash_of(images)) is None
+    assert kept_frames(tmp_path, 2, images.shape, hash_of(images)) is None
+    monkeypatch.setattr("smolvideo.conversation.pictures.MOST_PIXELS", 100)
+    keep_frames(tmp_path, 3, images)
+    assert not frames_file(tmp_path, 3).exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["frames-1.png"]
+
+
+def test_settings_come_back() -> None:
+    kept = Settings(
+        "nano",
+        revision="abc",
+        sampling=FrameSampling(max_frames=7, start_seconds=Share(0.25), end_seconds=9.5),
+        prompt_options=PromptOptions(geometry="pad", split_images=False),
+        generation=GenerationOptions(temperature=0.5, seed=3, stop=("a", "b")),
+    )
+    assert settings_from_json(json.loads(json.dumps(settings_as_json(kept)))) == kept
+
+
+@given(
+    st.builds(
+        Turn,
+        question=st.text(),
+        text=st.text(),
+        outcome=st.sampled_from(["answered", "stopped"]),
+        usage=st.none() | st.builds(Usage, st.integers(), st.integers(), st.integers()),
+        model=st.text(),
+        notices=st.lists(st.text()).map(tuple),
+    )
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_turn_comes_back(tmp_path: Path, turn: Turn) -> None:
+    (tmp_path / "one").mkdir(exist_ok=True)
+    (tmp_path / "one" / JOURNAL).unlink(missing_ok=True)
+    journal = Journal(tmp_path / "one", Settings("nano"))
+    journal.keep_turn(turn)
+    journal.close()
+    assert read_journal(tmp_path / "one").turns == (turn,)
+
+
+def test_the_history_has_each_question_once() -> None:
+    keep(TRIANGLE, questions=(WHAT, WHERE_TO, WHAT))
+    assert sessions.asked_before() == [WHERE_TO, WHAT]
+
+
+def test_nothing_to_go_on_with() -> None:
+    with pytest.raises(RecordError, match="no conversation to go on with"):
+        latest()

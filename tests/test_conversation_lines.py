@@ -1,0 +1,239 @@
+"""Lines with a slash, times in answers, transcripts, and the player."""
+
+import json
+import os
+import stat
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import talking
+from hypothesis import given
+from hypothesis import strategies as st
+from talking import CIRCLE, SUBTITLED, TRIANGLE, WHAT
+
+from smolvideo.conversation import Conversation, Turn
+from smolvideo.conversation.carrying_out import carry_out, question_behind
+from smolvideo.conversation.commands import COMMANDS, Call, complete, read_line
+from smolvideo.conversation.moments import moments_in, nearest_frame
+from smolvideo.conversation.player import how_to_play, play
+from smolvideo.conversation.transcript import transcript
+from smolvideo.errors import PromptError, RecordError, SmolVideoError, UsageError
+
+
+def do(talk: Conversation, line: str) -> str:
+    call = read_line(line)
+    assert isinstance(call, Call)
+    return carry_out(call, talk)
+
+
+def test_questions_and_commands_are_told_apart() -> None:
+    assert read_line("  What is it? ") == "What is it?"
+    assert read_line("//etc is what?") == "/etc is what?"
+    call = read_line('/zoom 1:10 1:40 what is "that there"?')
+    assert isinstance(call, Call)
+    assert call.words == ("1:10", "1:40", "what", "is", "that there?")
+    assert question_behind(call) == "what is that there?"
+    windows = read_line(r"/add C:\films\one.mp4")
+    assert isinstance(windows, Call)
+    assert windows.words == (r"C:\films\one.mp4",)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/zom 1 2", "no command `/zom`"),
+        ("/quit now", "stands alone"),
+        ('/add "half', "left open"),
+        ("/\x1b[31m", "no command `/"),
+    ],
+)
+def test_lines_that_cannot_be_read(line: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        read_line(line)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_mistyped_command_is_guessed() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_line("/zom 1 2")
+    assert caught.value.hint is not None
+    assert "`/zoom`" in caught.value.hint
+
+
+@given(st.text(max_size=60))
+def test_any_line_is_a_question_a_command_or_an_error(line: str) -> None:
+    try:
+        read = read_line(line)
+    except UsageError:
+        return
+    assert isinstance(read, Call) == line.strip().startswith("/") - line.strip().startswith("//")
+    complete(line)
+
+
+def test_every_command_completes_from_its_first_letter() -> None:
+    for command in COMMANDS.values():
+        found = [one.line.strip() for one in complete(command.slashed[:2])]
+        assert command.slashed in found
+    assert complete("What is /") == []
+    assert [one.line for one in complete("/fr")] == ["/frames "]
+    assert "/open" not in [one.line for one in complete("/", screen=False)]
+
+
+def test_files_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a b.mp4", "a.srt", "a.txt", ".hidden.mp4", "bad\x1b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "films of mine").mkdir()
+    (tmp_path / "films of mine" / "one.mkv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert [one.line for one in complete("/add ")] == ['/add "a b.mp4"', '/add "films of mine/']
+    assert [one.line for one in complete('/add "films of mine/')] == [
+        '/add "films of mine/one.mkv"'
+    ]
+    assert [one.line for one in complete("/subtitles a")] == ["/subtitles auto", "/subtitles a.srt"]
+    assert complete("/add /no/such/folder/") == []
+    assert [one.line for one in complete("/model smolvlm2-2")] == [
+        "/model smolvlm2-256m", "/model smolvlm2-2.2b",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    talk = talking.conversation(SUBTITLED)
+    talking.ask(talk, WHAT)
+    return talk
+
+
+@pytest.fixture(scope="module")
+def unchanged() -> Conversation:
+    talk = talking.conversation(SUBTITLED)
+    talk.load_engine()
+    return talk
+
+
+def test_commands_do_what_they_say(talk: Conversation, tmp_path: Path) -> None:
+    assert do(talk, "/frames") == "frames in view: 16"
+    assert do(talk, "/frames 8") == "looking at 8 frames"
+    assert do(talk, "/zoom 0:01 50%").startswith("zoomed to 00:01 to 00:0")
+    assert do(talk, f"/add {CIRCLE}") == "added `circle_right.mp4`"
+    assert [len(look.batch) for look in talk.looks] == [8, 8, 8]
+    assert "nano" in do(talk, "/model")
+    assert do(talk, f"/save {tmp_path / 'talk.md'}").startswith("saved as")
+    assert talk.turns[0].text in (tmp_path / "talk.md").read_text()
+
+
+def test_subtitles_are_given_and_taken(talk: Conversation) -> None:
+    assert do(talk, "/subtitles") == "no subtitles in use"
+    said = do(talk, "/subtitles auto")
+    assert said.endswith("lines of subtitles near the frames")
+    assert talk.looks[0].subtitles
+    assert do(talk, "/subtitles") == said
+    assert do(talk, "/subtitles off") == "without subtitles"
+    assert talk.looks[0].subtitles is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/frames many", "/frames 0", "/frames 99999999999", "/frames 5000", "/zoom", "/zoom 1",
+        "/zoom 3 1", "/zoom x y", "/zoom 900 1000", "/add", "/add nothere.mp4",
+        "/subtitles nothere.srt", "/subtitles a b", "/model a b", "/model no-such-model",
+        "/save", "/save talk.exe", "/save nothere/talk.md", "/open",
+    ],
+)  # fmt: skip
+def test_commands_that_cannot_be_done_change_nothing(unchanged: Conversation, line: str) -> None:
+    talk = unchanged
+    before = (talk.settings, list(talk.looks), list(talk.turns), talk.engine)
+    with pytest.raises(SmolVideoError):
+        do(talk, line)
+    assert (talk.settings, list(talk.looks), list(talk.turns), talk.engine) == before
+
+
+def test_too_many_frames_say_how_many_fit_in_the_words_of_the_chat(talk: Conversation) -> None:
+    with pytest.raises(PromptError) as caught:
+        do(talk, "/frames 5000")
+    assert caught.value.hint is not None
+    assert "`/frames " in caught.value.hint
+
+
+def test_a_file_is_not_overwritten_unless_it_is_said(talk: Conversation, tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    do(talk, f"/save {path}")
+    with pytest.raises(RecordError, match="exists already"):
+        do(talk, f"/save {path}")
+    do(talk, f"/save --overwrite {path}")
+    assert json.loads(path.read_text())["turns"][0]["question"] == WHAT
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_a_web_page_shows_hostile_text_and_runs_none(talk: Conversation) -> None:
+    talk.turns.append(Turn("<script>alert(1)</script>", "at 0:02 <img src=x onerror=alert(1)>"))
+    page = transcript(".html", talk.settings, talk.looks, talk.turns)
+    tags = _Tags()
+    tags.feed(page)
+    assert "script" not in [tag for tag, _ in tags.tags]
+    images = [attributes for tag, attributes in tags.tags if tag == "img"]
+    assert len(images) == 16
+    assert all(str(image["src"]).startswith("data:image/jpeg") for image in images)
+    links = [attributes["href"] for tag, attributes in tags.tags if tag == "a"]
+    ids = [attributes.get("id") for _, attributes in tags.tags]
+    assert links
+    assert all(str(link)[1:] in ids for link in links)
+
+
+def test_markdown_shows_questions_as_they_are(talk: Conversation) -> None:
+    talk.turns.append(Turn("# *bold*?", "", "failed", error="no `room`", hint="less"))
+    text = transcript(".md", talk.settings, talk.looks, talk.turns)
+    assert "## \\# \\*bold\\*?" in text
+    assert "*Error: no \\`room\\`*" in text
+
+
+def test_times_lead_into_the_video() -> None:
+    text = "It begins at 0:05, again 1:02:03; not 99:99, 12:34:56:78, 1:75 or 9:00."
+    assert [moment.seconds for moment in moments_in(text, 4000)] == [5.0, 3723.0, 540.0]
+    assert [text[moment.start : moment.end] for moment in moments_in(text, 60)] == ["0:05"]
+    assert [moment.seconds for moment in moments_in("00:07.5", 60)] == [7.5]
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1), st.floats(-10, 2e4))
+def test_the_nearest_frame_is_nearest(times: list[float], seconds: float) -> None:
+    times.sort()
+    place = nearest_frame(times, seconds)
+    assert abs(times[place] - seconds) == min(abs(time - seconds) for time in times)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs are shell scripts here")
+def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    player = tmp_path / "bin" / "mpv"
+    player.parent.mkdir()
+    player.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {told}.part; mv {told}.part {told}\n')
+    player.chmod(player.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{player.parent}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    video = tmp_path / "-v; touch hacked.mp4"
+    playing = how_to_play(video, 72.4567)
+    assert playing.at_moment
+    play(playing)
+    deadline = time.monotonic() + 20
+    while not told.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert told.read_text().splitlines() == ["--start=72.457", str(video)]
+
+
+def test_without_a_player_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no video player"):
+        how_to_play(TRIANGLE, 1.0)

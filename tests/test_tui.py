@@ -1,0 +1,473 @@
+"""The full-screen chat, driven key by key at three sizes, with the bundled model at work."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import talking
+import tinymodels
+from PIL import Image
+from talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
+from textual.events import Key
+from textual.pilot import Pilot
+
+from smolvideo.conversation import Conversation, Settings
+from smolvideo.conversation.resuming import resume
+from smolvideo.conversation.sessions import begin, go_on, latest
+from smolvideo.conversation.starting import Start
+from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
+from smolvideo.sampling import FrameSampling
+from smolvideo.tui.app import ChatApp
+from smolvideo.tui.pictures import CellPicture, PictureKind
+from smolvideo.tui.talk import TurnView, with_links
+
+SIZES = [(80, 24), (120, 36), (200, 60)]
+Scenario = Callable[[ChatApp, Pilot[str]], Awaitable[None]]
+
+
+def new(*sources: str | Path, max_frames: int = 16) -> Start:
+    talk = Conversation(talking.settings(max_frames), talking.load)
+    return Start(talk, tuple(map(str, sources)))
+
+
+def drive(
+    start: Start,
+    scenario: Scenario,
+    *,
+    size: tuple[int, int] = (100, 30),
+    pictures: PictureKind = "blocks",
+    history: tuple[str, ...] = (),
+    no_colour: bool = False,
+) -> str | None:
+    """Run the app with ``scenario`` at its keys; what the app returned."""
+
+    async def run() -> str | None:
+        app = ChatApp(start, pictures=pictures, history=history, no_colour=no_colour)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: not app.asking.is_working)
+            await scenario(app, pilot)
+        return app.return_value
+
+    return asyncio.run(run())
+
+
+async def until(pilot: Pilot[str], condition: Callable[[], object], seconds: float = 60) -> None:
+    """Let the app run until ``condition`` holds; AssertionError if it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never came; the screen:\n{text_of(pilot.app)}"
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+def text_of(app: object) -> str:
+    """The screen as plain text."""
+    assert isinstance(app, ChatApp)
+    lines = app.screen._compositor.render_strips(app.size)
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in lines)
+
+
+async def enter(pilot: Pilot[str], line: str) -> None:
+    """Type a line and press Enter; wait until all of it is done."""
+    assert isinstance(pilot.app, ChatApp)
+    app = pilot.app
+    app.prompt.put(line)
+    await pilot.pause()
+    app.prompt.close()
+    await pilot.press("enter")
+    await pilot.pause()
+    await until(pilot, lambda: not app.asking.is_working)
+    await pilot.pause(0.1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_conversation(size: tuple[int, int]) -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        assert "triangle_down.mp4" in text_of(app)
+        await enter(pilot, WHAT)
+        assert app.conversation.turns[0].text == ANSWER
+        await enter(pilot, WHERE_TO)
+        screen = text_of(app)
+        assert WHERE_TO in screen
+        assert "first word after" in screen
+        assert "context" in screen
+        assert "of 2,048" in screen
+        await pilot.press("right", "right", "right")
+        assert app.frame == 3
+        assert "frame 4 of 16" in text_of(app)
+        await pilot.press("end")
+        assert app.frame == 15
+        await pilot.press("home")
+        assert app.frame == 0
+
+    drive(new(TRIANGLE), scenario, size=size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        talk = app.conversation
+        await enter(pilot, "/frames 8")
+        assert len(talk.looks[0].batch) == 8
+        await enter(pilot, f"/zoom 0:01 0:02 {WHAT}")
+        assert len(talk.looks) == len(talk.turns) + 1 == 2
+        assert app.look is talk.looks[1]
+        assert "zoomed to 0:01" in text_of(app)
+        await enter(pilot, f"/add {CIRCLE}")
+        assert app.look is talk.looks[2]
+        assert "3 of 3" in text_of(app)
+        await pilot.press("ctrl+p", "ctrl+p")
+        assert app.look is talk.looks[0]
+        await pilot.press("ctrl+n")
+        assert app.look is talk.looks[1]
+        await pilot.press("ctrl+p")
+        await enter(pilot, "/subtitles auto")
+        assert talk.looks[0].subtitles
+        await enter(pilot, f"/save {tmp_path / 'talk.html'}")
+        assert (tmp_path / "talk.html").stat().st_size > 10_000
+        await enter(pilot, "/model")
+        assert "answers; others" in " ".join(text_of(app).split())
+        await enter(pilot, "/copy")
+        assert app.clipboard == talk.turns[0].text
+        await enter(pilot, "/theme")
+        assert app.theme == "smolvideo-light"
+        await enter(pilot, "/edit")
+        assert talk.turns == []
+        assert app.prompt.input.value == WHAT
+        await enter(pilot, "/help")
+        assert "Commands" in text_of(app) or "Keys" in text_of(app)
+        await pilot.press("escape")
+        await enter(pilot, "/sessions")
+        assert "Conversations" in text_of(app)
+        await pilot.press("escape")
+        await enter(pilot, "/quit")
+
+    drive(new(SUBTITLED), scenario, size=size)
+
+
+def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = []
+    monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("smolvideo.tui.asking.play", played.append)
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("right", "right")
+        await enter(pilot, "/open")
+        assert "opened in mpv" in text_of(app)
+
+    start = new(TRIANGLE)
+    drive(start, scenario)
+    seconds = start.conversation.looks[0].batch.pts_seconds[2]
+    assert played[0].words[1:] == (f"--start={seconds:.3f}", str(TRIANGLE))
+
+
+def test_errors_appear_in_place_and_the_session_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        screen = " ".join(text_of(app).split())
+        assert "is empty (0 bytes)" in screen
+        assert "interrupted?" in screen
+        await enter(pilot, "What?")
+        assert "nothing to look at yet" in text_of(app)
+        await enter(pilot, "/zom 1 2")
+        assert "no command `/zom`" in text_of(app)
+        await enter(pilot, f"/add {tmp_path / 'nothere.mp4'}")
+        assert "no such file" in text_of(app)
+        await enter(pilot, f"/add {TRIANGLE}")
+        await enter(pilot, WHAT)
+        assert app.conversation.turns[-1].text == ANSWER
+        await enter(pilot, "/frames 5000")
+        assert "fits" in text_of(app)
+
+    drive(new(tmp_path / "empty.mp4"), scenario, size=(120, 40))
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """A network of random weights, whose answers are as long as they may be."""
+    folder = tinymodels.make_tiny(tmp_path_factory.mktemp("talkative") / "tiny", seed=3)
+    engine = load_engine(str(folder), device="cpu")
+    assert isinstance(engine, NativeEngine)
+    engine.checkpoint = replace(engine.checkpoint, eos_token_ids=())
+    return engine
+
+
+def endless(engine: Engine, source: Path) -> Start:
+    settings = Settings(
+        str(engine.checkpoint.folder),
+        sampling=FrameSampling(max_frames=4),
+        generation=GenerationOptions(max_new_tokens=1500),
+    )
+    talk = Conversation(settings, lambda settings, on_progress: engine)
+    return Start(talk, (str(source),))
+
+
+def test_escape_stops_the_answer_and_keeps_what_was_said(talkative: Engine) -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        app.prompt.put(WHAT)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.query(TurnView).last().text)
+        assert app.asking.is_working
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.asking.is_working)
+        await pilot.pause(0.1)
+        turn = app.conversation.turns[0]
+        assert turn.outcome == "stopped"
+        assert turn.text
+        assert "stopped" in text_of(app)
+
+    drive(endless(talkative, TRIANGLE), scenario)
+
+
+def test_keys_are_answered_while_it_generates(talkative: Engine) -> None:
+    """Keys are answered between tokens, not after the answer; a busy machine may delay some."""
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        app.prompt.put(WHAT)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.query(TurnView).last().text)
+        waits = []
+        for number in range(50):
+            started = time.perf_counter()
+            app.post_message(Key("right" if number % 2 == 0 else "left", None))
+            wanted = 1 if number % 2 == 0 else 0
+            while app.frame != wanted:
+                await asyncio.sleep(0)
+            waits.append(time.perf_counter() - started)
+            if not app.asking.is_working:
+                break
+            await asyncio.sleep(0.005)
+        assert len(waits) > 20, "the answer ended before it could be disturbed"
+        assert sorted(waits)[len(waits) // 4] < 0.05
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.asking.is_working)
+
+    drive(endless(talkative, TRIANGLE), scenario)
+
+
+def test_a_question_waits_for_the_one_before_it(talkative: Engine) -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        for question in (WHAT, WHERE_TO):
+            app.prompt.put(question)
+            await pilot.press("enter")
+        await until(pilot, lambda: "waiting" in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.conversation.turns) == 1)
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.asking.is_working)
+        assert [turn.question for turn in app.conversation.turns] == [WHAT, WHERE_TO]
+
+    drive(endless(talkative, TRIANGLE), scenario)
+
+
+def test_edit_asks_again_in_place() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, "What is in this vdeo?")
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: app.prompt.input.value == "What is in this vdeo?")
+        assert not app.query(TurnView)
+        await enter(pilot, WHAT)
+        assert [turn.question for turn in app.conversation.turns] == [WHAT]
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_history_and_its_search() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press(*"half")
+        await pilot.press("up")
+        assert app.prompt.input.value == "What then?"
+        await pilot.press("up")
+        assert app.prompt.input.value == "Who is it?"
+        await pilot.press("down", "down")
+        assert app.prompt.input.value == "half"
+        await pilot.press("ctrl+r")
+        await pilot.press(*"who")
+        await pilot.press("enter")
+        assert app.prompt.input.value == "Who is it?"
+        await pilot.press("ctrl+r")
+        await pilot.press(*"xyzzy")
+        assert "nothing like that" in text_of(app)
+        await pilot.press("enter")
+        assert app.prompt.input.value == "Who is it?"
+
+    drive(new(TRIANGLE), scenario, history=("Who is it?", "What then?"))
+
+
+def test_completion_by_keys() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("slash")
+        assert app.prompt.completing
+        assert "/frames 20" in text_of(app)
+        await pilot.press("down", "enter")
+        assert app.prompt.input.value == "/zoom "
+        await pilot.press("escape", "escape")
+        assert app.prompt.input.value == ""
+        await pilot.press(*"/mo")
+        await pilot.press("tab")
+        assert app.prompt.input.value == "/model "
+        await pilot.press(*"nan")
+        await pilot.press("tab")
+        assert app.prompt.input.value == "/model nano"
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_the_filmstrip_has_keys_and_the_mouse() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("tab")
+        assert app.focused is app.filmstrip
+        await pilot.press("right", "z", "right", "right", "right", "z")
+        await until(pilot, lambda: not app.asking.is_working)
+        times = app.conversation.looks[0].batch.pts_seconds
+        assert app.conversation.looks[1].window == (round(times[1], 3), round(times[4], 3))
+        await pilot.press("ctrl+p")
+        await pilot.click("#line", offset=(97, 0))
+        await pilot.pause()
+        assert app.frame >= 14
+        await pilot.click("#thumbs", offset=(2, 1))
+        await pilot.pause()
+        assert app.frame <= 1
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_times_in_answers_move_the_cursor() -> None:
+    start = new(TRIANGLE)
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, WHAT)
+        app.conversation.turns[0] = replace(
+            app.conversation.turns[0], text="first at 0:02, then at 0:05"
+        )
+        await pilot.press("ctrl+t")
+        assert abs(app.seconds - 2) < 0.3
+        await pilot.press("ctrl+t")
+        assert abs(app.seconds - 5) < 0.3
+        view = app.query(TurnView).last()
+        view.finish(replace(app.conversation.turns[0], text="it is at 0:03"))
+        await pilot.pause(0.1)
+        # The words stand behind the border, a blank and the margin.
+        await pilot.click(".answer MarkdownBlock", offset=(11, 0))
+        await pilot.pause()
+        assert abs(app.seconds - 3) < 0.3
+
+    drive(start, scenario)
+
+
+def test_links_are_times_and_nothing_else() -> None:
+    assert with_links("at 0:02 and 9:59", 8) == "at [0:02](time:2) and 9:59"
+    assert with_links("`0:02` and [0:03](x)", 8) == "`0:02` and [0:03](x)"
+    assert "\x1b" not in with_links("\x1b[31m", 8)
+
+
+def test_hostile_answers_stay_text() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        view = app.talk.begin("[red]q[/red] \x1b[2J", 8.0)
+        await pilot.pause()
+        view.show_text("<b>x</b> [bold]y[/bold] \x1b]0;title\x07 ![i](http://x/y.png)")
+        await pilot.pause(0.2)
+        screen = text_of(app)
+        assert "[red]q[/red] \\x1b[2J" in screen
+        assert "<b>x</b>" in screen
+        assert "[bold]y[/bold]" in screen
+        assert "\x1b" not in screen
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_no_colour_means_no_colour() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, WHAT)
+        strips = app.screen._compositor.render_strips(app.size)
+        for strip in strips:
+            for segment in strip.apply_filter(app._filters[-1], app.screen.background_colors[1]):
+                style = segment.style
+                assert style is None or style.color is None or style.color.is_default
+        assert any(mark in text_of(app) for mark in "#%@")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_COLOR", "1")
+        drive(new(TRIANGLE), scenario, pictures="shades", no_colour=True)
+
+
+@pytest.mark.parametrize("size", [(20, 8), (40, 12), (63, 17)])
+def test_small_terminals_are_no_trouble(size: tuple[int, int]) -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, WHAT)
+        assert app.conversation.turns[0].text == ANSWER
+        await pilot.resize_terminal(200, 60)
+        await pilot.pause(0.1)
+        assert ANSWER in text_of(app)
+
+    drive(new(TRIANGLE), scenario, size=size)
+
+
+def test_a_resumed_conversation_shows_what_was_said() -> None:
+    with begin(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+
+        async def first(app: ChatApp, pilot: Pilot[str]) -> None:
+            await enter(pilot, WHAT)
+
+        drive(Start(talk, (str(TRIANGLE),), journal=journal), first)
+
+    async def second(app: ChatApp, pilot: Pilot[str]) -> None:
+        assert app.query(TurnView).first().text == ANSWER
+        await enter(pilot, WHERE_TO)
+        assert app.conversation.turns[-1].text == "down"
+        await pilot.press("f2")
+        await pilot.pause()
+        await pilot.press("enter")
+
+    with go_on(latest()) as (journal, kept):
+        again = resume(kept, talking.load, keeper=journal)
+        assert drive(Start(again, journal=journal, kept=kept), second, size=(160, 40)) == latest()
+
+
+def test_half_blocks_are_the_pixels() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8))
+    picture = CellPicture("blocks", id="x")
+    picture.show(image, 5, 3)
+    pixels = np.asarray(image)
+    for row, line in enumerate(picture._lines):
+        column = 0
+        for segment in line:
+            for _ in segment.text:
+                assert segment.style is not None
+                assert segment.style.color is not None
+                assert segment.style.bgcolor is not None
+                upper = segment.style.color.get_truecolor()
+                lower = segment.style.bgcolor.get_truecolor()
+                assert tuple(upper) == tuple(pixels[2 * row, column])
+                assert tuple(lower) == tuple(pixels[2 * row + 1, column])
+                column += 1
+        assert column == 5
+
+
+@pytest.mark.parametrize("kind", ["kitty", "sixel"])
+def test_real_pixels_where_the_terminal_has_them(
+    kind: PictureKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, object]] = []
+    tgp = pytest.importorskip("textual_image.renderable.tgp")
+    monkeypatch.setattr(tgp, "_send_tgp_message", lambda **message: sent.append(message))
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("right", "right")
+        await pilot.pause(0.2)
+        assert app.frame == 2
+        strips = app.screen._compositor.render_strips(app.size)
+        drawn = "".join(segment.text for strip in strips for segment in strip)
+        if kind == "kitty":
+            assert any(message.get("f") == 100 for message in sent)
+            assert chr(0x10EEEE) in drawn, "its placeholder for a piece of a picture"
+        else:
+            assert drawn.count("\x1bP") >= 2, "the frame and the strip"
+
+    drive(new(TRIANGLE), scenario, pictures=kind)
