@@ -24,7 +24,7 @@ def read_text_track(path: Path, origin: float) -> list[TimedText]:
         stream = _likeliest(container)
         if stream is None:
             return []
-        name = stream.codec_context.name
+        name = stream.codec_context.codec.canonical_name
         tick = float(stream.time_base)
         texts = []
         for packet in sturdy_packets(container, stream):
