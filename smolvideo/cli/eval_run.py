@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.eval_options import eval_options
 from smolvideo.cli.options import (
     is_explicit,
@@ -117,6 +118,7 @@ def _run(ctx: click.Context, name: str) -> int | None:
             engine=given["engine"],
             device=given["device"],
             dtype=given["dtype"],
+            cache=open_feature_cache(given["engine"], on_note=screen.note),
             on_progress=stages.on_progress,
         )
     screen.notes(benchmark.notices)

@@ -16,15 +16,10 @@ def answer(engine: Engine, ask: Ask, *, on_progress: OnProgress = no_progress) -
 
     Raises ModelError where the device fails, PromptError where one does not fit.
     """
-    first, *others = ask.prompts
-    if not others or not isinstance(engine, NativeEngine):
-        streams = (engine.stream(p, ask.generation, on_progress=on_progress) for p in ask.prompts)
-        return [stream.result() for stream in streams]
-    session = engine.start(first, on_progress=on_progress)
-    return [
-        session.stream(prompt, ask.generation, on_progress=on_progress).result()
-        for prompt in (first, *others)
-    ]
+    if len(ask.prompts) > 1 and isinstance(engine, NativeEngine):
+        return engine.answer_batch(ask.prompts, ask.generation, on_progress=on_progress)
+    streams = (engine.stream(p, ask.generation, on_progress=on_progress) for p in ask.prompts)
+    return [stream.result() for stream in streams]
 
 
 def run_asking(
