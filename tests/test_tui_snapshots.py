@@ -56,7 +56,12 @@ def drawn_look(
 
 def usage(tokens: int, seconds: float) -> Usage:
     return Usage(
-        tokens, 24, 2048, 50, {"encode": seconds, "read": 0.02, "answer": 0.25}, 431_000_000
+        prompt_tokens=tokens,
+        answer_tokens=24,
+        context_tokens=2048,
+        frames=50,
+        seconds={"encode": seconds, "read": 0.02, "answer": 0.25},
+        peak_memory_bytes=431_000_000,
     )
 
 
