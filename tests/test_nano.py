@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from smolvideo.cli.main import cli
-from smolvideo.engines import Engine, load_engine
+from smolvideo.engines import Engine, FeatureCache, load_engine
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import Prepared, ask, prepare, stream_answer
 from smolvideo.train.world.questions import same_answer
@@ -30,8 +30,10 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def nano() -> Engine:
-    return load_engine(open_checkpoint("nano"), device="cpu")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    # A dozen questions are about the same frames.
+    kept = FeatureCache(tmp_path_factory.mktemp("features"))
+    return load_engine(open_checkpoint("nano"), device="cpu", cache=kept)
 
 
 @pytest.fixture(scope="module")
