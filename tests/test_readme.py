@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from smolvideo.cli.main import cli
+from smolvideo.show.quantities import format_bytes
 
 README = ROOT / "README.md"
 COLUMNS = "100"
@@ -110,3 +111,41 @@ def test_nano_table_is_what_training_measured() -> None:
         text = text[:start] + "\n".join([*table, *rows]) + "\n\n" + text[end:]
         README.write_text(text, encoding="utf-8")
     assert "\n".join(rows) in text
+
+
+def test_speed_table_is_what_bench_measured() -> None:
+    text = README.read_text("utf-8")
+    start = text.index("<!-- speed -->\n") + len("<!-- speed -->\n")
+    end = text.index("<!-- end of speed -->")
+    expected = "\n".join(speed_table()) + "\n"
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        README.write_text(text[:start] + expected + text[end:], encoding="utf-8")
+        text = README.read_text("utf-8")
+    assert expected in text
+
+
+def speed_table() -> list[str]:
+    """The table of the JSON lines that ``smolvideo bench`` left in ``.github/bench``."""
+    rows = [
+        "| shapes, engine | encode a frame | first token | tokens per second | next question "
+        "| twenty questions | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B"):
+        content = json.loads((ROOT / ".github" / "bench" / f"{name}.json").read_text("utf-8"))
+        assert content["options"]["frames"] == 50
+        for engine, told in content["engines"].items():
+            twenty = told["twenty_questions"]
+            rows.append(
+                f"| {name}, {engine} | {told['encode'] / told['frames']:.2f} s "
+                f"| {told['first_token']:.1f} s | {told['tokens_per_second']:.1f} "
+                f"| {told['next_question']:.2f} s | {f'{twenty:.0f} s' if twenty else '-'} "
+                f"| {format_bytes(told['peak_memory_bytes'])} |"
+            )
+        ratios = content["ratios"]
+        if "encode" in ratios:
+            rows.append(
+                f"| times as fast | {ratios['encode']:.2f} | {ratios['first_token']:.2f} "
+                f"| {ratios['generation']:.2f} | {ratios['next_question']:.0f} | - | - |"
+            )
+    return rows
