@@ -245,6 +245,10 @@ def test_footer() -> None:
     )
 
 
+def test_footer_tells_what_was_dropped() -> None:
+    assert footer(USAGE, {}, dropped=42).startswith("8 frames, 42 dropped · ")
+
+
 def test_footer_leaves_out_what_is_unknown() -> None:
     bare = Usage(prompt_tokens=9, answer_tokens=1, context_tokens=64)
     assert footer(bare, {}) == "10 of 64 tokens"

@@ -241,7 +241,8 @@ def _answer(
     answer = _stream(request, prepared, engine, screen, stages)
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
-    show_footer(screen, answer.usage, seconds, frames=frames)
+    dropped = sum(batch.dropped for batch in prepared.batches)
+    show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
     if cache is not None and cache.problem is not None:
         screen.note(cache.problem)
     if request.keep:

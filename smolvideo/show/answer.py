@@ -50,13 +50,19 @@ def stream_pieces(
 
 
 def show_footer(
-    screen: Screen, usage: Usage, seconds: Mapping[str, float], *, frames: int | None = None
+    screen: Screen,
+    usage: Usage,
+    seconds: Mapping[str, float],
+    *,
+    frames: int | None = None,
+    dropped: int = 0,
 ) -> None:
     """One line on stderr where somebody watches; with ``--verbose`` all of it, anywhere.
 
-    ``frames`` is what a person calls frames, where some were cut into tiles.
+    ``frames`` is what a person calls frames, where some were cut into tiles; ``dropped`` are those
+    that a strategy left out because they show nothing else.
     """
-    line = partial(footer, usage, seconds, frames=frames)
+    line = partial(footer, usage, seconds, frames=frames, dropped=dropped)
     if screen.verbose:
         screen.err.print(Text(line(), "dim"), soft_wrap=not screen.err.is_terminal)
     elif screen.watched:
@@ -68,6 +74,7 @@ def footer(
     seconds: Mapping[str, float],
     *,
     frames: int | None = None,
+    dropped: int = 0,
     width: int | None = None,
 ) -> str:
     """``8 frames · 612 of 2048 tokens · decode 0.4 s · … · 41 tokens/s · peak 812 MB``.
@@ -78,7 +85,7 @@ def footer(
     stages = [stage for stage in STAGES_IN_FOOTER if stage in seconds]
     speed, memory = usage.tokens_per_second, usage.peak_memory_bytes
     parts = {
-        "frames": _frames(usage, usage.frames if frames is None else frames),
+        "frames": _frames(usage, usage.frames if frames is None else frames, dropped),
         "tokens": f"{usage.prompt_tokens + usage.answer_tokens} of {usage.context_tokens} tokens",
         **{stage: f"{stage} {format_seconds(seconds[stage])}" for stage in stages},
         "speed": f"{speed:.0f} tokens/s" if speed is not None else "",
@@ -94,11 +101,13 @@ def footer(
     return _BETWEEN.join(parts[part] for part in kept)
 
 
-def _frames(usage: Usage, frames: int) -> str:
-    """``50 frames``, ``50 frames, all from the cache`` or ``50 frames, 30 from the cache``."""
+def _frames(usage: Usage, frames: int, dropped: int) -> str:
+    """``50 frames``, ``2 frames, 48 dropped``, ``50 frames, all from the cache``."""
     if not frames:
         return ""
     words = format_count(frames, "frame")
+    if dropped:
+        words += f", {dropped} dropped"
     if not usage.frames_from_cache:
         return words
     if usage.frames_from_cache == usage.frames:
