@@ -6,7 +6,7 @@ import click
 
 from smolvideo.bench import BenchOptions, BenchReport, run_bench
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.outputs import check_new_file
+from smolvideo.cli.outputs import check_new_file, check_no_source
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.records import write_output
@@ -137,6 +137,7 @@ def bench(
         )
     if output is not None:
         check_new_file(output, overwrite=overwrite)
+        check_no_source("--output", output, [] if video is None else [video])
     elif overwrite:
         raise UsageError("`--overwrite` has no effect without `--output`")
     options = BenchOptions(
