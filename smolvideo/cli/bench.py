@@ -12,6 +12,7 @@ from smolvideo.errors import UsageError
 from smolvideo.records import write_output
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.quantities import format_bytes
+from smolvideo.source import resolve_source
 
 _DEFAULTS = BenchOptions()
 
@@ -140,6 +141,8 @@ def bench(
         check_no_source("--output", output, [] if video is None else [video])
     elif overwrite:
         raise UsageError("`--overwrite` has no effect without `--output`")
+    if video is not None:
+        resolve_source(str(video))  # not only in the process that measures, after its warm-up
     options = BenchOptions(
         engines=_engines(engines),
         model=model,
