@@ -239,3 +239,13 @@ def test_engine_that_cannot_be_loaded_says_so_where_it_is_needed() -> None:
     loading.begin()
     with pytest.raises(ModelError, match="too large"):
         loading.result()
+
+
+def test_going_on_without_the_video_says_that_it_is_gone(tiny: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
+    assert run(tiny, clip, "What?").exit_code == 0
+    clip.unlink()
+    done = CliRunner().invoke(cli, ["ask", "--continue", "And then?"])
+    assert done.exit_code == 3
+    assert "`clip.mp4` cannot be looked at any longer" in done.stderr
+    assert "smolvideo ask --continue VIDEO" in done.stderr
