@@ -15,7 +15,7 @@ from smolvideo.bench.measuring import Measured
 from smolvideo.bench.report import medians, ratios
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.cli.bench import bench
-from smolvideo.errors import ModelError, UsageError
+from smolvideo.errors import ModelError, SourceError, UsageError
 from smolvideo.models import open_checkpoint
 
 ONE = Measured(
@@ -120,11 +120,18 @@ def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None
 def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="measuring `native` failed"):
         run_bench(BenchOptions(model=str(tmp_path), repeats=1))
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"a film")
     for arguments in (
         ["--random-weights"],
         ["--engine", "vllm"],
         ["--engine", "native,native"],
         ["--overwrite"],
+        ["--video", str(film), "--output", str(film), "--overwrite"],
     ):
         with pytest.raises(UsageError):
             CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert film.read_bytes() == b"a film"
+    absent = ["--video", str(tmp_path / "absent.mp4")]
+    with pytest.raises(SourceError, match="no such file"):
+        CliRunner().invoke(bench, absent, catch_exceptions=False)

@@ -114,6 +114,22 @@ def test_existing_output_is_refused_before_any_work(video: Path, tmp_path: Path)
     assert output.read_text() == "precious"
 
 
+def test_no_source_is_written_over(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
+    link = tmp_path / "link.mp4"
+    link.symlink_to(clip)
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    shot = shots / "1.png"
+    Image.new("RGB", (8, 8)).save(shot)
+    before = clip.read_bytes(), shot.read_bytes()
+    for source, output in [(clip, clip), (clip, link), (link, clip), (shots, shot)]:
+        done = run(Path("no-such-model"), source, "What?", "-o", output, "--overwrite")
+        assert done.exit_code == 2
+        assert "`--output` would write over the source" in done.stderr
+    assert (clip.read_bytes(), shot.read_bytes()) == before
+
+
 def test_frames_that_do_not_fit_are_reduced_with_a_note(tiny: Path, video: Path) -> None:
     few = FrameSampling().max_frames
     done = run(tiny, video, "What happens? " * 100, "--json")
@@ -223,3 +239,13 @@ def test_engine_that_cannot_be_loaded_says_so_where_it_is_needed() -> None:
     loading.begin()
     with pytest.raises(ModelError, match="too large"):
         loading.result()
+
+
+def test_going_on_without_the_video_says_that_it_is_gone(tiny: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
+    assert run(tiny, clip, "What?").exit_code == 0
+    clip.unlink()
+    done = CliRunner().invoke(cli, ["ask", "--continue", "And then?"])
+    assert done.exit_code == 3
+    assert "`clip.mp4` cannot be looked at any longer" in done.stderr
+    assert "smolvideo ask --continue VIDEO" in done.stderr

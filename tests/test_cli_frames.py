@@ -158,6 +158,23 @@ def test_folder_of_videos_says_which_is_the_first(video: Path, tmp_path: Path) -
     assert f"hint: `smolvideo frames '{tmp_path}/a b.mp4'` shows the first" in done.stderr
 
 
+def test_no_source_is_written_over(tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    shot = shots / "1.png"
+    Image.new("RGB", (8, 8)).save(shot)
+    before = shot.read_bytes()
+    for source, option, written in [
+        (shot, "--sheet", shot),
+        (shots, "--sheet", shot),
+        (shots, "--output", shots),
+    ]:
+        done = run(source, option, written, "--overwrite")
+        assert done.exit_code == 2
+        assert f"`{option}` would write over the source" in done.stderr
+    assert (shot.read_bytes(), list(shots.iterdir())) == (before, [shot])
+
+
 def test_sheet_too_high_for_its_format(video: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.webp"
     done = run(video, "--sheet", sheet, "--max-frames", "2")

@@ -273,6 +273,12 @@ def _break(folder: Path, how: str) -> None:
         case "no shape":
             header = b'{"a":{"dtype":"F32","data_offsets":[0,4]}}'
             weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+        case "a list for a dtype":
+            header = b'{"a":{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}}'
+            weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+        case "words for offsets":
+            header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["0","4"]}}'
+            weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
         case "weights are text":
             weights.write_text("hello, this is not a safetensors file at all")
 
@@ -308,6 +314,8 @@ def _break(folder: Path, how: str) -> None:
         ("LFS pointer", "Git LFS pointer"),
         ("a word for a shape", "not a safetensors file"),
         ("no shape", "not a safetensors file"),
+        ("a list for a dtype", "not a safetensors file"),
+        ("words for offsets", "not a safetensors file"),
         ("weights are text", "not a safetensors file"),
     ],
 )

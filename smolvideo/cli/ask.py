@@ -29,7 +29,12 @@ from smolvideo.cli.options import (
     sampling_options,
     screen_options,
 )
-from smolvideo.cli.outputs import check_different_files, check_new_file, output_options
+from smolvideo.cli.outputs import (
+    check_different_files,
+    check_new_file,
+    check_no_source,
+    output_options,
+)
 from smolvideo.cli.question import Typed, tell_apart
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.cli.subtitles import subtitles_near
@@ -113,6 +118,8 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
         sources = resolve_sources(
             request.typed.sources, download=request.download, on_progress=stages.on_progress
         )
+        if request.output is not None:
+            check_no_source("--output", request.output, (source.path for source in sources))
         try:
             if request.goes_on:
                 answered = _answer_next(ctx, request, sources, screen, stages)

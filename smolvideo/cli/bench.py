@@ -6,12 +6,13 @@ import click
 
 from smolvideo.bench import BenchOptions, BenchReport, run_bench
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.outputs import check_new_file
+from smolvideo.cli.outputs import check_new_file, check_no_source
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.records import write_output
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.quantities import format_bytes
+from smolvideo.source import resolve_source
 
 _DEFAULTS = BenchOptions()
 
@@ -137,8 +138,11 @@ def bench(
         )
     if output is not None:
         check_new_file(output, overwrite=overwrite)
+        check_no_source("--output", output, [] if video is None else [video])
     elif overwrite:
         raise UsageError("`--overwrite` has no effect without `--output`")
+    if video is not None:
+        resolve_source(str(video))  # not only in the process that measures, after its warm-up
     options = BenchOptions(
         engines=_engines(engines),
         model=model,

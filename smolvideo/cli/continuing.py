@@ -14,7 +14,7 @@ from smolvideo.conversation import Asked, Conversation, Look, Settings, Turn
 from smolvideo.conversation.carrying_out import subtitles_for
 from smolvideo.conversation.resuming import restore_looks, resume
 from smolvideo.conversation.sessions import begin, go_on, latest
-from smolvideo.errors import ModelError
+from smolvideo.errors import ModelError, SourceError
 from smolvideo.pipeline import Prepared
 from smolvideo.progress import OnProgress
 from smolvideo.show.console import Screen
@@ -33,7 +33,13 @@ def continued(
     with go_on(latest()) as (journal, kept):
         settings = settings_to_go_on(ctx, kept.settings, has_sources=bool(sources))
         conversation = resume(kept, load_settled_engine, keeper=journal, settings=settings)
-        screen.notes(restore_looks(conversation, kept, journal.folder, on_progress=on_progress))
+        lost = restore_looks(conversation, kept, journal.folder, on_progress=on_progress)
+        if not conversation.looks and not sources:
+            raise SourceError(
+                "; ".join(lost) or "the last conversation has nothing to look at",
+                hint='name something to look at: `smolvideo ask --continue VIDEO "And then?"`',
+            )
+        screen.notes(lost)
         if (model := other_model(ctx, kept.settings)) is not None:
             conversation.use_model(model, on_progress=on_progress)
         if sources:

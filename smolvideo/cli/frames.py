@@ -20,7 +20,7 @@ from smolvideo.cli.options import (
     sampling_options,
     screen_options,
 )
-from smolvideo.cli.outputs import check_new_file, check_new_folder, write_beside
+from smolvideo.cli.outputs import check_new_file, check_new_folder, check_no_source, write_beside
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
@@ -113,6 +113,9 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
         source = _one_source(
             resolve_source(given["source"], download=download, on_progress=stages.on_progress)
         )
+        for option in ("output", "sheet"):
+            if given[option] is not None:
+                check_no_source(f"--{option}", given[option], [source.path])
         if given["geometry"] == AS_SHOWN:
             batch = load_frames(
                 source,

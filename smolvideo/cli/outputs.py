@@ -3,7 +3,7 @@
 import os
 import secrets
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,20 @@ def check_different_files(output: Path, save: Path) -> None:
     """See that the answer would not be written over its own record. Raises UsageError."""
     if os.path.realpath(output) == os.path.realpath(save):
         raise UsageError("`--output` and `--save` name the same file")
+
+
+def check_no_source(option: str, path: Path, sources: Iterable[Path]) -> None:
+    """See that what ``option`` writes would not take the place of something that is looked at.
+
+    A source may be a folder of frames: neither it nor a file in it is written. Raises UsageError.
+    """
+    written = Path(os.path.realpath(path))
+    for source in map(os.path.realpath, sources):
+        if written == Path(source) or (Path(source) in written.parents and written.is_file()):
+            raise UsageError(
+                f"`{option}` would write over the source {show_path(path)}",
+                hint="name another file",
+            )
 
 
 @contextmanager

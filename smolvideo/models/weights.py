@@ -8,6 +8,7 @@ README).
 import json
 import math
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import BinaryIO
 
@@ -104,10 +105,14 @@ def _count_parameters(file: Path) -> int:
     header = read_header(file)
     try:
         tensors = header.tensors.values()
-        end = max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-        parameters = sum(math.prod(int(side) for side in tensor["shape"]) for tensor in tensors)
+        # `index` refuses what only looks like a whole number: the loader calculates with them.
+        ends = [[index(offset) for offset in tensor["data_offsets"]][1] for tensor in tensors]
+        end = max(ends, default=0)
+        parameters = sum(math.prod(map(index, tensor["shape"])) for tensor in tensors)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise _no_safetensors(file) from error
+    if not all(isinstance(tensor.get("dtype"), str) for tensor in tensors):
+        raise _no_safetensors(file)
     if not tensors:
         raise ModelError(f"broken checkpoint: `{file}` holds no weights")
     size, expected = file.stat().st_size, header.data_start + end
