@@ -276,6 +276,9 @@ def _break(folder: Path, how: str) -> None:
         case "a list for a dtype":
             header = b'{"a":{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}}'
             weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+        case "int8 weights":
+            header = b'{"a":{"dtype":"I8","shape":[4],"data_offsets":[0,4]}}'
+            weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
         case "words for offsets":
             header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["0","4"]}}'
             weights.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
@@ -315,6 +318,7 @@ def _break(folder: Path, how: str) -> None:
         ("a word for a shape", "not a safetensors file"),
         ("no shape", "not a safetensors file"),
         ("a list for a dtype", "not a safetensors file"),
+        ("int8 weights", "as I8: quantised weights are not read"),
         ("words for offsets", "not a safetensors file"),
         ("weights are text", "not a safetensors file"),
     ],

@@ -18,6 +18,8 @@ from smolvideo.models.files import Json, read_json
 COMPUTED_WEIGHTS = (".inv_freq", ".position_ids")
 """Ends of the names of tensors that old checkpoints store although they follow from the config."""
 
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
 _NAMED_AT_MOST = 3
 """So many tensors an error names before it counts the rest."""
 
@@ -115,12 +117,23 @@ def _count_parameters(file: Path) -> int:
         raise _no_safetensors(file)
     if not tensors:
         raise ModelError(f"broken checkpoint: `{file}` holds no weights")
+    _refuse_quantised(file, header)
     size, expected = file.stat().st_size, header.data_start + end
     if expected > size:
         raise ModelError(
             f"broken checkpoint: `{file}` is cut short ({size:,} of {expected:,} bytes)"
         )
     return parameters
+
+
+def _refuse_quantised(file: Path, header: WeightHeader) -> None:
+    """Whole numbers in place of weights would be taken for weights, and answer nothing."""
+    for name, tensor in header.tensors.items():
+        if tensor["dtype"] not in _FLOATS and not name.endswith(COMPUTED_WEIGHTS):
+            raise ModelError(
+                f"`{file}` stores `{name}` as {tensor['dtype']}: quantised weights are not read",
+                hint="take the checkpoint as it was published",
+            )
 
 
 def _parse_header(stream: BinaryIO, file: Path) -> WeightHeader:
