@@ -229,13 +229,15 @@ def test_own_schema(tmp_path: Path) -> None:
         line | {"start": "soon"},
         line | {"groups": "me"},
         line | {"options": ["", "y"]},
+        line | {"video": "."},
+        line | {"video": "/"},
     ]
     path.write_text("\n".join(json.dumps(one) for one in (line, full, *bad)) + "\n\n")
     benchmark = load_benchmark("jsonl", path)
     first, second = benchmark.items
     assert (first.id, first.subtitle_names[0]) == ("0", "a/b.srt")
     assert (second.id, second.groups, second.end_seconds) == ("z", {"by": "me and you"}, 9.5)
-    assert benchmark.notices[0].startswith("5 rows are left out")
+    assert benchmark.notices[0].startswith("7 rows are left out")
     path.write_text(json.dumps(full) + "\n" + json.dumps(full))
     with pytest.raises(SourceError, match="two questions with the id `z`"):
         load_benchmark("jsonl", path)

@@ -152,6 +152,16 @@ def test_charts_fit_the_terminal(run: RunFolder, width: int) -> None:
     assert "1 refusal: counted as wrong" in text
 
 
+def test_a_hostile_group_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    item = EvalItem("0", ("a",), "Why?", ("one", "two"), 0, {"cat\n\x1b]0;title\x07egory": "x"})
+    run = RunFolder.open_for_run(tmp_path / "run", INFO, [item])
+    with run.answer_writer() as writer:
+        writer.write(_answer(item, "main", 0))
+    text = shown(show_report, report_of(run), width=80)
+    assert "\x1b" not in text
+    assert "cat egory" in text
+
+
 def test_markdown(run: RunFolder) -> None:
     text = markdown_report(report_of(run))
     assert "| all | 57.1% |" in text

@@ -1,6 +1,7 @@
 """The file of records: held by one, cut anywhere, one line for each video in the end."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +91,17 @@ def test_what_is_known_of_contents_and_names(file: Path) -> None:
         journal.write(record("/v/a.mp4", None))
         assert journal.same_content("hash of /v/a.mp4", "brief") is None
         assert journal.owner_of_output("a") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
+def test_only_a_file_holds_records(file: Path) -> None:
+    file.parent.mkdir()
+    os.mkfifo(file)
+    for place in (file, file.parent, Path(os.devnull)):
+        with pytest.raises(RecordError, match="not a file") as raised:
+            Journal(place)
+        assert "--jsonl -" in str(raised.value.hint)
+    assert [found.name for found in file.parent.iterdir()] == [file.name], "no lock is left"
 
 
 def test_only_one_process_at_a_time(file: Path) -> None:

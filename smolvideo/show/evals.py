@@ -85,7 +85,7 @@ def show_report(console: Console, report: "EvalReport") -> None:
     console.print(_chart(console, rows))
     for group, members in report.main.groups.items():
         console.print()
-        console.print(Text(group.replace("_", " "), "bold"))
+        console.print(Text(clean_name(group.replace("_", " ")), "bold"))
         console.print(_chart(console, list(members.items())))
     console.print()
     for line in remarks(report):

@@ -51,6 +51,12 @@ class Journal:
                 )
                 path = Path(self._stack.enter_context(folder)) / "summaries.jsonl"
             self.path = path
+            if path.exists() and not path.is_file():
+                # A device may be read without end, a pipe only once: neither can be gone on with.
+                raise RecordError(
+                    f"{show_path(path)} is not a file that a run can go on with",
+                    hint="`--jsonl -` shows the records on stdout",
+                )
             self._hold_alone()
             self._writer = self._stack.enter_context(RecordWriter(path, SummaryRecord))
             _sync_folder(path.parent)

@@ -101,6 +101,8 @@ def own_item(row: Row, number: int) -> EvalItem:
     if not isinstance(groups, Mapping):
         raise RowProblem("`groups` is not a set of names and values")
     video = text_of(row, "video").strip()
+    if not PurePosixPath(video).name:
+        raise RowProblem("`video` names no file")  # `.` or `/`
     stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video
     return EvalItem(
         id=optional_text(row, "id") or str(number),
