@@ -79,6 +79,14 @@ def test_pictures_as_the_model_sees_them(tiny: Path, video: Path, tmp_path: Path
         assert picture.size == (tinymodels.IMAGE_SIZE, tinymodels.IMAGE_SIZE)
 
 
+def test_no_file_name_has_sixty_seconds(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "film.mp4", [0.0, 59.9996]).path
+    done = run(clip, "--geometry", "none", "--output", tmp_path / "out")
+    assert done.exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["frame_1_0m00.000s.png", "frame_2_1m00.000s.png"]
+
+
 def test_contact_sheet(video: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.jpg"
     words = (video, "--geometry", "none", "--max-frames", "4", "--sheet", sheet)
