@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 from clipmaker import HEIGHT, WIDTH, evenly, number_of, write_clip
 from PIL import Image
 
+from smolvideo.cli.frames import _file_names
 from smolvideo.cli.main import cli
+from smolvideo.frames import FrameBatch, VideoMetadata
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,15 @@ def test_pictures_as_the_model_sees_them(tiny: Path, video: Path, tmp_path: Path
     assert len(files) == 2
     with Image.open(files[0]) as picture:
         assert picture.size == (tinymodels.IMAGE_SIZE, tinymodels.IMAGE_SIZE)
+
+
+def test_no_file_name_has_sixty_seconds() -> None:
+    metadata = VideoMetadata(width=1, height=1, duration_seconds=61.0)
+    images = np.zeros((2, 1, 1, 3), dtype=np.uint8)
+    assert _file_names(FrameBatch(images, (0.0, 59.9996), metadata)) == [
+        "frame_1_0m00.000s.png",
+        "frame_2_1m00.000s.png",
+    ]
 
 
 def test_contact_sheet(video: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 full decode from the beginning finds."""
 
 from collections.abc import Iterator
+from math import copysign
 from pathlib import Path
 
 import av
@@ -214,3 +215,13 @@ def test_text_tracks_inside_files(clips: Path) -> None:
     assert texts[0].format == "subrip"
     with open_video(clips / "subs_pgs.mkv") as video:
         assert video.text_track() == [], "pictures are no text"
+
+
+@pytest.mark.parametrize("reader", ["pyav", "opencv"])
+def test_no_video_begins_at_minus_zero(clips: Path, reader: str) -> None:
+    """On the clock of a transport stream the beginning is rounded from just below zero."""
+    if reader == "opencv":
+        pytest.importorskip("cv2")
+    with open_video(clips / "ts_rollover.ts", reader=reader) as video:
+        times = [*video.frame_times(), video.metadata.first_frame_seconds]
+    assert all(copysign(1, time) > 0 for time in times)

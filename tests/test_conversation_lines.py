@@ -5,9 +5,11 @@ import os
 import stat
 import sys
 import time
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 
+import av
 import pytest
 import talking
 from hypothesis import given
@@ -29,6 +31,23 @@ def do(talk: Conversation, line: str) -> str:
     return carry_out(call, talk)
 
 
+def with_text_track(video: Path, path: Path) -> Path:
+    """The pictures of ``video`` in a Matroska file of their own, with one line of text."""
+    with av.open(video) as original, av.open(path, "w") as output:
+        pictures = output.add_stream_from_template(original.streams.video[0])
+        said = output.add_mux_stream("subrip")
+        for packet in original.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                output.mux(packet)
+        cue = av.Packet(b"Look at the cross.")
+        cue.stream, cue.time_base = said, Fraction(1, 1000)
+        cue.pts = cue.dts = 1000
+        cue.duration = 2000
+        output.mux(cue)
+    return path
+
+
 def test_questions_and_commands_are_told_apart() -> None:
     assert read_line("  What is it? ") == "What is it?"
     assert read_line("//etc is what?") == "/etc is what?"
@@ -46,6 +65,8 @@ def test_questions_and_commands_are_told_apart() -> None:
     [
         ("/zom 1 2", "no command `/zom`"),
         ("/quit now", "stands alone"),
+        ("/", "follows the slash at once"),
+        ("/ zoom 1 2", "follows the slash at once"),
         ('/add "half', "left open"),
         ("/\x1b[31m", "no command `/"),
     ],
@@ -117,8 +138,9 @@ def test_commands_do_what_they_say(talk: Conversation, tmp_path: Path) -> None:
     assert do(talk, "/frames") == "frames in view: 16"
     assert do(talk, "/frames 8") == "looking at 8 frames"
     assert do(talk, "/zoom 0:01 50%").startswith("zoomed to 00:01 to 00:0")
+    assert do(talk, "/zoom 0:01 99:00") == "zoomed to 00:01 to 00:09: 8 frames"
     assert do(talk, f"/add {CIRCLE}") == "added `circle_right.mp4`"
-    assert [len(look.batch) for look in talk.looks] == [8, 8, 8]
+    assert [len(look.batch) for look in talk.looks] == [8, 8, 8, 8]
     assert "nano" in do(talk, "/model")
     assert do(talk, f"/save {tmp_path / 'talk.md'}").startswith("saved as")
     assert talk.turns[0].text in (tmp_path / "talk.md").read_text()
@@ -132,6 +154,23 @@ def test_subtitles_are_given_and_taken(talk: Conversation) -> None:
     assert do(talk, "/subtitles") == said
     assert do(talk, "/subtitles off") == "without subtitles"
     assert talk.looks[0].subtitles is None
+
+
+def test_subtitles_inside_the_video_are_found(tmp_path: Path) -> None:
+    inside = with_text_track(SUBTITLED, tmp_path / "inside.mkv")
+    talk = talking.conversation(inside, max_frames=8)
+    assert do(talk, "/subtitles auto").endswith("lines of subtitles near the frames")
+    assert talk.looks[0].subtitles == "00:01 Look at the cross."
+
+
+def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
+    many = tmp_path / "many.srt"
+    many.write_text(
+        "".join(f"00:00:0{n % 8},{n:03} --> 00:00:09,000\nWord {n} of it.\n\n" for n in range(900))
+    )
+    talk = talking.conversation(SUBTITLED, max_frames=8)
+    assert do(talk, f"/subtitles {many}").endswith("of 900 subtitles near the frames have room")
+    assert len(talk.looks[0].subtitles or "") <= 4000
 
 
 @pytest.mark.parametrize(

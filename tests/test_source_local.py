@@ -201,7 +201,7 @@ class TestRefusedPaths:
     def test_other_files(self, tmp_path, content, says):
         error = refused(make(tmp_path / "a.mp4", content))
         assert says in str(error)
-        assert ("-a FILE" in str(error.hint)) == ("text" in says)
+        assert ("summarise -a FILE" in str(error.hint)) == ("text" in says)
 
     def test_zero_bytes(self, tmp_path):
         error = refused(make(tmp_path / "a.mp4", b""))

@@ -229,8 +229,9 @@ def _file_names(batch: FrameBatch) -> list[str]:
     digits = len(str(len(batch)))
     names = []
     for number, seconds in enumerate(batch.pts_seconds, start=1):
-        minutes, rest = divmod(seconds, 60)
-        time = f"_{int(minutes)}m{rest:06.3f}s" if batch.metadata.kind == "video" else ""
+        # Whole milliseconds first: 59.9996 s are 1m00.000s, and no 0m60.000s.
+        minutes, rest = divmod(round(seconds * 1000), 60_000)
+        time = f"_{minutes}m{rest / 1000:06.3f}s" if batch.metadata.kind == "video" else ""
         names.append(f"frame_{number:0{digits}d}{time}.png")
     return names
 

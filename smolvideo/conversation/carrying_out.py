@@ -6,15 +6,16 @@ from smolvideo.conversation.commands import Call
 from smolvideo.conversation.conversation import Conversation
 from smolvideo.conversation.transcript import transcript
 from smolvideo.conversation.turns import Look
-from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.errors import PromptError, UsageError
 from smolvideo.frames import format_timestamp
 from smolvideo.models import MODELS
+from smolvideo.pipeline.spoken import cues_with_room, read_cues
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.records import write_output
 from smolvideo.safe_text import clean_name, show_path
 from smolvideo.sampling import Share, parse_time
 from smolvideo.source import DownloadOptions, resolve_sources
-from smolvideo.subtitles import cues_near, find_sidecar, format_cues, read_subtitles
+from smolvideo.subtitles import format_cues
 
 _MOST_FRAMES = 10_000
 
@@ -88,8 +89,9 @@ def _zoom(
     duration = look.batch.metadata.duration_seconds
     start, end = (_seconds(word, duration) for word in call.words[:2])
     zoomed = conversation.zoom(look, start, end, on_progress=on_progress)
+    seen_from, seen_to = zoomed.window or (start, end)
     return (
-        f"zoomed to {format_timestamp(start)} to {format_timestamp(end)}: "
+        f"zoomed to {format_timestamp(seen_from)} to {format_timestamp(seen_to)}: "
         f"{len(zoomed.batch)} frames"
     )
 
@@ -116,23 +118,22 @@ def _subtitles(call: Call, conversation: Conversation, look: Look | None) -> str
     if call.words[0] == "off":
         conversation.give_subtitles(look, None)
         return "without subtitles"
-    text = subtitles_for(look, call.words[0])
+    text, note = subtitles_for(look, call.words[0], reader=conversation.settings.reader)
     conversation.give_subtitles(look, text)
-    return f"{len(text.splitlines())} lines of subtitles near the frames"
+    return note or f"{len(text.splitlines())} lines of subtitles near the frames"
 
 
-def subtitles_for(look: Look, wanted: str) -> str:
-    """The cues near the frames of ``look``, one a line.
+def subtitles_for(look: Look, wanted: str, *, reader: str) -> tuple[str, str | None]:
+    """The cues near the frames of ``look``, one a line, and a sentence if not all have room.
 
-    ``wanted`` is a file, or ``auto`` for the one beside the video. Raises SourceError where there
-    is none, or none that can be read.
+    ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
+    Raises UsageError for what is no video, else as ``read_cues``.
     """
-    path = find_sidecar(look.source.path) if wanted == "auto" else Path(wanted).expanduser()
-    if path is None:
-        raise SourceError(
-            f"no subtitles beside `{clean_name(look.source.name)}`", hint="name the file"
-        )
-    return format_cues(cues_near(read_subtitles(path), look.batch.pts_seconds))
+    if not look.moves:
+        raise UsageError(f"`{look.source.name}` is no video that subtitles could belong to")
+    cues = read_cues(wanted, look.source, reader=reader)
+    kept, note = cues_with_room(cues, look.batch.pts_seconds)
+    return format_cues(kept), note
 
 
 def _model(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:

@@ -86,6 +86,8 @@ def read_line(line: str) -> Call | str:
     if not text.startswith("/"):
         return text
     name, _, rest = text[1:].partition(" ")
+    if not name:
+        raise UsageError("a command follows the slash at once", hint="`/help` lists them")
     command = COMMANDS.get(name.lower())
     if command is None:
         raise _no_such_command(name)

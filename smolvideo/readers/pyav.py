@@ -107,7 +107,7 @@ class PyavReader(VideoReader):
 
     def key_frame_times(self) -> list[float]:
         keys = self._read_packets(lambda index: read_key_times(self._path, index))
-        times = (round(time - self._origin, 6) for time in keys)
+        times = (round(time - self._origin, 6) + 0.0 for time in keys)
         return [time for time in times if time >= self._first - self._tolerance] or [self._first]
 
     def text_track(self) -> list[TimedText]:
@@ -319,7 +319,7 @@ class PyavReader(VideoReader):
         """Times of packets on the player's clock, without those before the first decodable
         frame."""
         times = () if packets is None or packets.times is None else packets.times
-        shown = [round(time - self._origin, 6) for time in times]
+        shown = [round(time - self._origin, 6) + 0.0 for time in times]
         return [time for time in shown if time >= self._first - self._tolerance] or [self._first]
 
 

@@ -57,7 +57,9 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
     if what is not None:
         raise SourceError(
             f"{show_path(given)} is {what}, not a video",
-            hint="`-a FILE` reads a list of sources" if what == "a text" else None,
+            hint="`smolvideo summarise -a FILE` reads a list of sources"
+            if what == "a text"
+            else None,
         )
     return [VideoSource(given, path, kind_of_file(path.name, head), clean_name(path.name))]
 
