@@ -6,6 +6,7 @@
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import clipmaker
@@ -83,11 +84,12 @@ def originals(folder: Path) -> list[bytes]:
 
 def workers() -> set[int]:
     """The decoding processes of this one; another test may keep a video open."""
-    return {
-        child.pid
-        for child in psutil.Process().children()
-        if "smolvideo.readers.worker" in child.cmdline()
-    }
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended just now
+            if "smolvideo.readers.worker" in child.cmdline():
+                found.add(child.pid)
+    return found
 
 
 @pytest.mark.slow
