@@ -6,11 +6,10 @@
 import os
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import clipmaker
-import psutil
+import processes
 import pytest
 from conftest import SHARED
 
@@ -82,19 +81,9 @@ def originals(folder: Path) -> list[bytes]:
     return [clip.path.read_bytes() for clip in made]
 
 
-def workers() -> set[int]:
-    """The decoding processes of this one; another test may keep a video open."""
-    found = set()
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):  # it has ended just now
-            if "smolvideo.readers.worker" in child.cmdline():
-                found.add(child.pid)
-    return found
-
-
 @pytest.mark.slow
 def test_mutants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = workers()
+    before = processes.decoding()
     whole = originals(tmp_path)
     chance = random.Random(7)
     path = tmp_path / "mutant.mp4"
@@ -119,4 +108,4 @@ def test_mutants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert 0 < read < MUTANTS, "some are read and some are not, or nothing is tested"
     assert capfd.readouterr() == ("", "")
     end_idle()
-    assert workers() <= before, "every process of this test has ended"
+    assert processes.decoding() <= before, "every process of this test has ended"

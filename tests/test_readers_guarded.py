@@ -10,6 +10,7 @@ from pathlib import Path
 
 import clipmaker
 import numpy as np
+import processes
 import psutil
 import pytest
 
@@ -28,10 +29,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_process_stays() -> Iterator[None]:
+    end_idle()
+    before = processes.decoding()
     yield
     end_idle()
     gc.collect()
-    assert not psutil.Process().children(), "a decoding process was left behind"
+    assert processes.decoding() <= before, "a decoding process was left behind"
 
 
 def worker_of(reader: object) -> psutil.Process:
@@ -49,10 +52,11 @@ def test_one_process_serves_one_file_after_another(clip: Path) -> None:
 
 
 def test_a_process_started_ahead_is_used(clip: Path) -> None:
+    before = processes.decoding()
     start_ahead()
-    (ready,) = psutil.Process().children()
+    (ready,) = processes.decoding() - before
     with open_video(clip) as video:
-        assert worker_of(video).pid == ready.pid
+        assert worker_of(video).pid == ready
 
 
 def test_several_files_at_once_have_a_process_each(clip: Path) -> None:
