@@ -28,6 +28,7 @@ def record(path: str, text: str | None = "A dog.", **fields: object) -> SummaryR
         settings_key="brief",
         stamp=(10, 20, 30),
         output=None if text is None else Path(path).stem,
+        created="2026-01-02T03:04:05+00:00",
     )
     return replace(made, **fields)  # type: ignore[arg-type]
 
