@@ -169,6 +169,21 @@ def test_several_sources_are_one_prompt(tiny: Path, video: Path, tmp_path: Path)
     assert [len(source["frame_times"]) for source in record["sources"]] == [3, 1]
 
 
+def test_a_window_needs_a_video(tiny: Path, video: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "still.png"
+    Image.new("RGB", (64, 48), "red").save(picture)
+    for window in (("--start", "1"), ("--end", "50%")):
+        alone = run(tiny, picture, "What is it?", *window)
+        assert (alone.exit_code, alone.stdout) == (2, "")
+        assert "`still.png` is a still picture: it has no time to start or end at" in alone.stderr
+        assert "hint: leave `--start` and `--end` out" in alone.stderr
+    beside = run(tiny, video, picture, "What has changed?", "--json", "--start", "2")
+    record = json.loads(beside.stdout)
+    assert min(record["sources"][0]["frame_times"]) == 2
+    assert "note: `still.png` is a still picture" in beside.stderr
+    assert any("still picture" in notice for notice in record["notices"])
+
+
 SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nA ball rolls.\n"
 
 
