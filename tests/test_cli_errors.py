@@ -117,6 +117,15 @@ def test_window_outside_the_video(tiny: Path, video: Path, window: tuple[str, ..
     assert_fails(run(tiny, video, "What?", *window), SOURCE, "lasts")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
+def test_subtitles_from_a_pipe_that_nobody_writes_into(
+    tiny: Path, video: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = run(tiny, video, "What?", "--subtitles", tmp_path / "pipe")
+    assert_fails(done, SOURCE, "cannot read the subtitles", "nobody writes into it")
+
+
 # ------------------------------------------------------------------ 4: prompt and model
 
 
