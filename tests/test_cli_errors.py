@@ -266,8 +266,26 @@ def test_full_disk_behind_stdout(words: str) -> None:
     assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"
 
 
-def test_closed_streams_are_like_the_null_device(video: Path) -> None:
-    assert run_in_shell(f"{SMOLVIDEO} models list >&-").stderr == b""
+@pytest.mark.parametrize(
+    "words", ["models list", "frames VIDEO", "ask VIDEO What?", "summarise VIDEO"]
+)
+@pytest.mark.parametrize("where", [">&-", "> /dev/full"])
+def test_an_answer_that_cannot_be_shown_is_an_error(video: Path, words: str, where: str) -> None:
+    if "full" in where and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = run_in_shell(f"{SMOLVIDEO} {words.replace('VIDEO', str(video))} {where}")
+    why = "No space left on device" if "full" in where else "stdout is closed"
+    errors = [line for line in done.stderr.decode().splitlines() if line[:6] != "note: "]
+    assert (done.returncode, errors) == (RECORD, [f"Error: cannot write the output: {why}"])
+
+
+def test_closed_stdout_is_no_matter_to_what_goes_to_a_file(video: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answer.txt"
+    done = run_in_shell(f'{SMOLVIDEO} ask "{video}" What? -o "{file}" >&-')
+    assert (done.returncode, file.exists()) == (0, True)
+
+
+def test_closed_stdin_and_stderr_are_like_the_null_device(video: Path) -> None:
     done = run_in_shell(f"{SMOLVIDEO} ask nowhere.mp4 What 2>&-")
     assert (done.returncode, done.stdout) == (SOURCE, b"")
     done = run_in_shell(f'{SMOLVIDEO} ask "{video}" - <&-')
