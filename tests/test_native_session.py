@@ -12,7 +12,7 @@ import tinymodels
 import torch
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
-from smolvideo.errors import PromptError
+from smolvideo.errors import PromptError, UsageError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, decoder
 from smolvideo.network.threads import threads_worth
@@ -152,6 +152,8 @@ def test_scores_are_the_probabilities_of_the_tokens(engine: NativeEngine) -> Non
     assert session.score(prompt, answers) == scores
     with pytest.raises(PromptError, match="must not be empty"):
         session.score(prompt, ["A", ""])
+    with pytest.raises(UsageError, match="several texts, not one: 'red'"):
+        session.score(prompt, "red")
 
 
 def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
