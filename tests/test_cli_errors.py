@@ -207,6 +207,11 @@ def test_more_sources_than_frames(tiny: Path, video: Path) -> None:
     assert_fails(run(tiny, video, video, "What?", "--max-frames", "1"), USAGE, "--max-frames 2")
 
 
+def test_stopping_at_nothing(tiny: Path, video: Path) -> None:
+    done = run(tiny, video, "What?", "--stop", "")
+    assert_fails(done, USAGE, "Error: the text to stop at must not be empty\nhint: leave `--stop`")
+
+
 # ------------------------------------------------------------------ 5: records
 
 
