@@ -261,6 +261,26 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
     json.dumps(blind.to_dict(), allow_nan=False)
 
 
+def test_comparison_of_runs_that_do_not_differ(run: RunFolder, tmp_path: Path) -> None:
+    text = shown(show_comparison, compare_runs(run, make_run(tmp_path / "again")), width=110)
+    assert "to +0.0" not in text
+    assert re.search(r"all +57\.1 % +57\.1 % +\+0\.0 +- +1\.000", text)
+    assert "both are right on the same questions: no difference, and so no interval" in text
+
+
+def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None:
+    items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in "ab"]
+    runs = []
+    for choice in (0, 1):
+        runs.append(RunFolder.open_for_run(tmp_path / str(choice), INFO, items))
+        with runs[-1].answer_writer() as writer:
+            for item in items:
+                writer.write(_answer(item, "main", choice))
+    text = shown(show_comparison, compare_runs(*runs), width=110)
+    assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +-", text)
+    assert "the difference is the same in every video: that gives no interval" in text
+
+
 def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
     items = [EvalItem("0", ("a",), "Another?", ("x", "y"), 0)]
     other = RunFolder.open_for_run(tmp_path / "other", INFO, items)
