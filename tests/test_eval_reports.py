@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -175,6 +176,23 @@ def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
     assert [row["correct"] for row in rows if row["condition"] == "main"] == list("11010100")
     assert rows[0]["group:category"] == "Temporal"
     assert rows[0]["question"] == f"Why 0? {HOSTILE}"
+
+
+def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
+    formulas = ["=HYPERLINK(1)", "+1+1", "-2+cmd()", "@SUM(A1)", "\t=1", "\r=1"]
+    plain = ["-3", "+1.5", "a=b", "'quoted", ""]
+    for place, text in enumerate([*formulas, *plain]):
+        item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
+        run = RunFolder.open_for_run(tmp_path / str(place), INFO, [item])
+        with run.answer_writer() as writer:
+            writer.write(replace(_answer(item, "main", 0), text=text, scores=(-1.5, -2.0)))
+        (row,) = csv.DictReader(io.StringIO(csv_report(run), newline=""))
+        expected = f"'{text}" if text in formulas else text
+        assert row["text"] == expected
+        assert (row["video"], row["question"], row["scores"]) == ("'@a", "'=1", "-1.5 -2.0")
+        if text:
+            assert [row["id"], row["group:by"]] == [expected] * 2
+            assert row["options"] == (f"'{text} | y" if text[0] in "=+-@\t\r" else f"{text} | y")
 
 
 class Page(HTMLParser):
