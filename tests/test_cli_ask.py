@@ -114,6 +114,22 @@ def test_existing_output_is_refused_before_any_work(video: Path, tmp_path: Path)
     assert output.read_text() == "precious"
 
 
+@pytest.mark.parametrize("option", ["--list", "--subtitles", "--cookies"])
+@pytest.mark.parametrize("writes", ["--output", "--save"])
+def test_no_other_file_that_is_read_is_written_over(
+    tmp_path: Path, video: Path, option: str, writes: str
+) -> None:
+    read, link = tmp_path / "read.txt", tmp_path / "link.txt"
+    read.write_text(f"{video}\n")
+    link.symlink_to(read)
+    overwrite = ["--overwrite"] if writes == "--output" else []
+    words = [video, "What?", option, read, writes, link, *overwrite]
+    done = run(Path("no-such-model"), *words)
+    assert done.exit_code == 2
+    assert f"`{writes}` would write over `{link}`, which `{option}` names" in done.stderr
+    assert read.read_text() == f"{video}\n"
+
+
 def test_no_source_is_written_over(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
     link = tmp_path / "link.mp4"
