@@ -17,6 +17,7 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.frames import TimedText, format_timestamp
+from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
@@ -59,8 +60,7 @@ def read_subtitles(path: Path) -> list[Cue]:
     """
     shown = show_path(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+        content = read_file_or_pipe(path, _LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise SourceError(f"cannot read the subtitles {shown}: {reason}") from error

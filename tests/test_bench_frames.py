@@ -7,6 +7,7 @@ from pathlib import Path
 import clipmaker
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from smolvideo.bench.films import Film, write_film
 from smolvideo.cli.main import cli
@@ -32,6 +33,19 @@ def test_ways_that_are_not_there(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["bench", "frames", "--way", "torchcodec"])
     assert done.exit_code == 2
     assert "unknown way" in done.stderr
+
+
+def test_what_is_no_video_is_not_measured(tmp_path: Path) -> None:
+    still, moving = tmp_path / "still.png", tmp_path / "moving.webp"
+    pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    pictures[0].save(still)
+    pictures[0].save(moving, save_all=True, append_images=pictures[1:], duration=500)
+    for path, what in ((still, "picture"), (moving, "picture"), (tmp_path, "folder")):
+        done = CliRunner().invoke(cli, ["bench", "frames", str(path)])
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"is a {what}, and only videos are measured\nhint: name a video file" in done.stderr
+    done = CliRunner().invoke(cli, ["bench", "frames", str(tmp_path / "none.mp4")])
+    assert (done.exit_code, done.stderr[:18]) == (3, "Error: no such fil")
 
 
 def test_films_have_the_key_frames_they_promise(tmp_path: Path) -> None:

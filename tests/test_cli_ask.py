@@ -114,6 +114,22 @@ def test_existing_output_is_refused_before_any_work(video: Path, tmp_path: Path)
     assert output.read_text() == "precious"
 
 
+@pytest.mark.parametrize("option", ["--list", "--subtitles", "--cookies"])
+@pytest.mark.parametrize("writes", ["--output", "--save"])
+def test_no_other_file_that_is_read_is_written_over(
+    tmp_path: Path, video: Path, option: str, writes: str
+) -> None:
+    read, link = tmp_path / "read.txt", tmp_path / "link.txt"
+    read.write_text(f"{video}\n")
+    link.symlink_to(read)
+    overwrite = ["--overwrite"] if writes == "--output" else []
+    words = [video, "What?", option, read, writes, link, *overwrite]
+    done = run(Path("no-such-model"), *words)
+    assert done.exit_code == 2
+    assert f"`{writes}` would write over `{link}`, which `{option}` names" in done.stderr
+    assert read.read_text() == f"{video}\n"
+
+
 def test_no_source_is_written_over(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
     link = tmp_path / "link.mp4"
@@ -167,6 +183,21 @@ def test_several_sources_are_one_prompt(tiny: Path, video: Path, tmp_path: Path)
     record = json.loads(done.stdout)
     assert [source["kind"] for source in record["sources"]] == ["video", "image"]
     assert [len(source["frame_times"]) for source in record["sources"]] == [3, 1]
+
+
+def test_a_window_needs_a_video(tiny: Path, video: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "still.png"
+    Image.new("RGB", (64, 48), "red").save(picture)
+    for window in (("--start", "1"), ("--end", "50%")):
+        alone = run(tiny, picture, "What is it?", *window)
+        assert (alone.exit_code, alone.stdout) == (2, "")
+        assert "`still.png` is a still picture: it has no time to start or end at" in alone.stderr
+        assert "hint: leave `--start` and `--end` out" in alone.stderr
+    beside = run(tiny, video, picture, "What has changed?", "--json", "--start", "2")
+    record = json.loads(beside.stdout)
+    assert min(record["sources"][0]["frame_times"]) == 2
+    assert "note: `still.png` is a still picture" in beside.stderr
+    assert any("still picture" in notice for notice in record["notices"])
 
 
 SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nA ball rolls.\n"

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from clipmaker import evenly, write_clip
 
 from smolvideo.cli.main import cli
+from smolvideo.safe_text import show_path
 from smolvideo.source import cache_dir
 from smolvideo.source.cache import download_folder, remember
 
@@ -214,3 +215,15 @@ def test_nothing_else_in_the_folder_is_touched() -> None:
     os.mkdir(cache_dir() / "features")
     assert run("clear").exit_code == 0
     assert letter.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["features", "downloads"])
+def test_a_file_in_the_place_of_a_folder_is_left_alone(name: str) -> None:
+    file = cache_dir() / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    done = run("clear", f"--{name}")
+    assert (done.exit_code, done.stdout, file.read_text()) == (3, "", "mine")
+    assert done.stderr == (
+        f"Error: {show_path(file)} is a file, and no folder of the cache\nhint: move it away\n"
+    )

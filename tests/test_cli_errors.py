@@ -117,6 +117,15 @@ def test_window_outside_the_video(tiny: Path, video: Path, window: tuple[str, ..
     assert_fails(run(tiny, video, "What?", *window), SOURCE, "lasts")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
+def test_subtitles_from_a_pipe_that_nobody_writes_into(
+    tiny: Path, video: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = run(tiny, video, "What?", "--subtitles", tmp_path / "pipe")
+    assert_fails(done, SOURCE, "cannot read the subtitles", "nobody writes into it")
+
+
 # ------------------------------------------------------------------ 4: prompt and model
 
 
@@ -198,6 +207,11 @@ def test_more_sources_than_frames(tiny: Path, video: Path) -> None:
     assert_fails(run(tiny, video, video, "What?", "--max-frames", "1"), USAGE, "--max-frames 2")
 
 
+def test_stopping_at_nothing(tiny: Path, video: Path) -> None:
+    done = run(tiny, video, "What?", "--stop", "")
+    assert_fails(done, USAGE, "Error: the text to stop at must not be empty\nhint: leave `--stop`")
+
+
 # ------------------------------------------------------------------ 5: records
 
 
@@ -257,8 +271,26 @@ def test_full_disk_behind_stdout(words: str) -> None:
     assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"
 
 
-def test_closed_streams_are_like_the_null_device(video: Path) -> None:
-    assert run_in_shell(f"{SMOLVIDEO} models list >&-").stderr == b""
+@pytest.mark.parametrize(
+    "words", ["models list", "frames VIDEO", "ask VIDEO What?", "summarise VIDEO"]
+)
+@pytest.mark.parametrize("where", [">&-", "> /dev/full"])
+def test_an_answer_that_cannot_be_shown_is_an_error(video: Path, words: str, where: str) -> None:
+    if "full" in where and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = run_in_shell(f"{SMOLVIDEO} {words.replace('VIDEO', str(video))} {where}")
+    why = "No space left on device" if "full" in where else "stdout is closed"
+    errors = [line for line in done.stderr.decode().splitlines() if line[:6] != "note: "]
+    assert (done.returncode, errors) == (RECORD, [f"Error: cannot write the output: {why}"])
+
+
+def test_closed_stdout_is_no_matter_to_what_goes_to_a_file(video: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answer.txt"
+    done = run_in_shell(f'{SMOLVIDEO} ask "{video}" What? -o "{file}" >&-')
+    assert (done.returncode, file.exists()) == (0, True)
+
+
+def test_closed_stdin_and_stderr_are_like_the_null_device(video: Path) -> None:
     done = run_in_shell(f"{SMOLVIDEO} ask nowhere.mp4 What 2>&-")
     assert (done.returncode, done.stdout) == (SOURCE, b"")
     done = run_in_shell(f'{SMOLVIDEO} ask "{video}" - <&-')

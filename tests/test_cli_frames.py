@@ -149,6 +149,16 @@ def test_folder_of_frames_has_no_clock(tmp_path: Path) -> None:
     assert "#1  #2  #3" in done.stderr
 
 
+@pytest.mark.parametrize("geometry", ["none", "official"])
+def test_a_window_needs_a_video(tiny: Path, tmp_path: Path, geometry: str) -> None:
+    picture = tmp_path / "still.png"
+    Image.new("RGB", (32, 24), "red").save(picture)
+    model = ("--model", tiny) if geometry != "none" else ()
+    done = run(picture, "--geometry", geometry, "--start", "0:01", *model)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "`still.png` is a still picture" in done.stderr
+
+
 @pytest.mark.parametrize("words", [("--model", "nano"), ("--revision", "main")])
 def test_as_shown_is_for_no_model(video: Path, words: tuple[str, str]) -> None:
     done = run(video, "--geometry", "none", *words)

@@ -9,6 +9,7 @@ import talking
 import tinymodels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 
 from smolvideo.answer import AnswerStream
@@ -265,6 +266,20 @@ def test_subtitles_stand_behind_the_frames() -> None:
     assert text.rindex("<image") < text.index("00:01 hello") < text.index(WHAT)
     talk.give_subtitles(talk.looks[0], None)
     assert "hello" not in talk.prepare(WHAT).prompt.text
+
+
+def test_a_picture_may_join_a_conversation_about_a_part_of_a_video(tmp_path: Path) -> None:
+    picture, broken = tmp_path / "still.png", tmp_path / "broken.mp4"
+    Image.new("RGB", (64, 48), "red").save(picture)
+    broken.write_bytes(b"\0" * 100)
+    window = talking.settings(sampling=FrameSampling(max_frames=4, start_seconds=1.0))
+    talk = Conversation(window, talking.load)
+    with pytest.raises(UsageError, match=r"`still\.png` is a still picture"):
+        look_at(talk, [str(picture)])
+    not_seen = look_at(talk, [str(CIRCLE), str(broken), str(picture)])
+    assert [one.name for one in not_seen] == ["broken.mp4"]
+    talk.look([talking.source(picture)])
+    assert [look.batch.pts_seconds[0] for look in talk.looks] == [1.0, 0.0, 0.0]
 
 
 def test_nothing_to_look_at_and_nothing_asked() -> None:

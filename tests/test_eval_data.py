@@ -231,15 +231,39 @@ def test_own_schema(tmp_path: Path) -> None:
         line | {"options": ["", "y"]},
         line | {"video": "."},
         line | {"video": "/"},
+        line | {"options": ["x", "y", " x "]},
     ]
     path.write_text("\n".join(json.dumps(one) for one in (line, full, *bad)) + "\n\n")
     benchmark = load_benchmark("jsonl", path)
     first, second = benchmark.items
-    assert (first.id, first.subtitle_names[0]) == ("0", "a/b.srt")
+    assert (first.id, first.subtitle_names[0]) == ("row 1", "a/b.srt")
     assert (second.id, second.groups, second.end_seconds) == ("z", {"by": "me and you"}, 9.5)
-    assert benchmark.notices[0].startswith("7 rows are left out")
+    assert benchmark.notices[0].startswith("8 rows are left out")
     path.write_text(json.dumps(full) + "\n" + json.dumps(full))
-    with pytest.raises(SourceError, match="two questions with the id `z`"):
+    with pytest.raises(SourceError, match=r"two .* the id `z`: own.jsonl, row 1, and own.jsonl, r"):
+        load_benchmark("jsonl", path)
+
+
+def test_ids_of_lines_that_have_none(tmp_path: Path) -> None:
+    line = {"video": "a.mp4", "question": "q", "options": ["x", "y"], "answer_index": 1}
+    given = [line, line | {"id": "0"}, line | {"id": "1"}, line | {"id": 2}, line]
+    text = "\n".join(json.dumps(one) for one in given)
+    (tmp_path / "own.jsonl").write_text(text)
+    ids = ["row 1", "0", "1", "2", "row 5"]
+    assert [item.id for item in load_benchmark("jsonl", tmp_path / "own.jsonl").items] == ids
+    (tmp_path / "more.jsonl").write_text(json.dumps(line))
+    found = load_benchmark("jsonl", tmp_path).items
+    assert [item.id for item in found] == ["more/row 1", "own/row 1", "0", "1", "2", "own/row 5"]
+    (tmp_path / "more.jsonl").write_text(json.dumps(line | {"id": "own/row 5"}))
+    with pytest.raises(SourceError, match=r"`own/row 5`: more.jsonl, row 1, and own.jsonl, row 5"):
+        load_benchmark("jsonl", tmp_path)
+
+
+def test_equal_options_are_told_with_their_line(tmp_path: Path) -> None:
+    line = {"video": "a.mp4", "question": "q", "options": ["x", "y", "x"], "answer_index": 1}
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(line))
+    with pytest.raises(SourceError, match=r"own.jsonl, row 1: options 1 and 3 are the same"):
         load_benchmark("jsonl", path)
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -177,6 +178,23 @@ def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
     assert rows[0]["question"] == f"Why 0? {HOSTILE}"
 
 
+def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
+    formulas = ["=HYPERLINK(1)", "+1+1", "-2+cmd()", "@SUM(A1)", "\t=1", "\r=1"]
+    plain = ["-3", "+1.5", "a=b", "'quoted", ""]
+    for place, text in enumerate([*formulas, *plain]):
+        item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
+        run = RunFolder.open_for_run(tmp_path / str(place), INFO, [item])
+        with run.answer_writer() as writer:
+            writer.write(replace(_answer(item, "main", 0), text=text, scores=(-1.5, -2.0)))
+        (row,) = csv.DictReader(io.StringIO(csv_report(run), newline=""))
+        expected = f"'{text}" if text in formulas else text
+        assert row["text"] == expected
+        assert (row["video"], row["question"], row["scores"]) == ("'@a", "'=1", "-1.5 -2.0")
+        if text:
+            assert [row["id"], row["group:by"]] == [expected] * 2
+            assert row["options"] == (f"'{text} | y" if text[0] in "=+-@\t\r" else f"{text} | y")
+
+
 class Page(HTMLParser):
     """The scripts of a page, and every tag in it."""
 
@@ -259,6 +277,26 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
     blind = compare_runs(run, run, second_condition="blind")
     assert blind.second == "run (blind)"
     json.dumps(blind.to_dict(), allow_nan=False)
+
+
+def test_comparison_of_runs_that_do_not_differ(run: RunFolder, tmp_path: Path) -> None:
+    text = shown(show_comparison, compare_runs(run, make_run(tmp_path / "again")), width=110)
+    assert "to +0.0" not in text
+    assert re.search(r"all +57\.1 % +57\.1 % +\+0\.0 +- +1\.000", text)
+    assert "both are right on the same questions: no difference, and so no interval" in text
+
+
+def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None:
+    items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in "ab"]
+    runs = []
+    for choice in (0, 1):
+        runs.append(RunFolder.open_for_run(tmp_path / str(choice), INFO, items))
+        with runs[-1].answer_writer() as writer:
+            for item in items:
+                writer.write(_answer(item, "main", choice))
+    text = shown(show_comparison, compare_runs(*runs), width=110)
+    assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +-", text)
+    assert "the difference is the same in every video: that gives no interval" in text
 
 
 def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:

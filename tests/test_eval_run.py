@@ -143,6 +143,19 @@ def test_transformers_answers_too_and_cannot_score(tmp_path: Path, engine: Nativ
         begin_run(tmp_path / "no", benchmark, replace(QUICK, scoring="likelihood"), other)
 
 
+def test_a_still_picture_among_videos_has_no_window(tmp_path: Path, engine: NativeEngine) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "still.png")
+    shutil.copy(SAMPLES / "circle_right.mp4", tmp_path)
+    benchmark = write_items(tmp_path, ("circle_right.mp4", "still.png"), each=1)
+    how = replace(QUICK, sampling=FrameSampling(max_frames=3, start_seconds=1.0, end_seconds=2.0))
+    run = run_all(tmp_path / "run", benchmark, engine, how, videos=tmp_path)
+    assert not any(answer.failed for answer in run.answers().values())
+    circle, still = run.videos().values()
+    assert (circle.frame_times[0], circle.notices) == (1.0, ())
+    assert still.frame_times == (0.0,)
+    assert "still picture" in "".join(still.notices)
+
+
 @pytest.fixture(scope="module")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, engine: NativeEngine

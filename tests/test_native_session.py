@@ -12,7 +12,7 @@ import tinymodels
 import torch
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
-from smolvideo.errors import PromptError
+from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, decoder
 from smolvideo.network.threads import threads_worth
@@ -152,6 +152,8 @@ def test_scores_are_the_probabilities_of_the_tokens(engine: NativeEngine) -> Non
     assert session.score(prompt, answers) == scores
     with pytest.raises(PromptError, match="must not be empty"):
         session.score(prompt, ["A", ""])
+    with pytest.raises(UsageError, match="several texts, not one: 'red'"):
+        session.score(prompt, "red")
 
 
 def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
@@ -271,6 +273,10 @@ def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None
     sharded = load_engine(str(folder), engine="native", device="cpu")
     prompt = ask(engine, tinymodels.random_images(2), "What?")
     assert sharded.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+    twice = names[0]
+    save_file({name: weights[name] for name in [twice, *names[1::2]]}, folder / "b.safetensors")
+    with pytest.raises(ModelError, match=rf"`{twice}` is in both `a\.s.*` and `b\.s.*`$"):
+        load_engine(str(folder), engine="native", device="cpu")
 
 
 def test_frames_side_by_side_are_frames_one_after_the_other(engine: NativeEngine) -> None:

@@ -108,6 +108,18 @@ def test_a_crash_ends_the_file_and_nothing_else(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_what_the_system_kills_may_lack_memory(clip: Path) -> None:
+    with open_video(clip) as video:
+        frames = video.frames_at(TIMES)
+        next(frames)
+        worker_of(video).send_signal(signal.SIGKILL)
+        with pytest.raises(ReaderError, match="SIGKILL") as caught:
+            list(frames)
+    assert caught.value.hint is not None
+    assert "run out of memory" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_hang_is_given_up(clip: Path) -> None:
     with GuardedReader(clip, "pyav", Limits(silent_seconds=30.5)) as video:
         worker_of(video).suspend()

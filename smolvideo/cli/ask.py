@@ -33,6 +33,7 @@ from smolvideo.cli.outputs import (
     check_different_files,
     check_new_file,
     check_no_source,
+    check_nothing_read,
     output_options,
 )
 from smolvideo.cli.question import Typed, tell_apart
@@ -183,6 +184,9 @@ def _read_request(ctx: click.Context) -> _Request:
     filmstrip = read_filmstrip(ctx)
     if given["output"] is not None and given["save"] is not None:
         check_different_files(given["output"], given["save"])
+    for name in ("output", "save"):
+        if given[name] is not None:
+            check_nothing_read(f"--{name}", given[name], given)
     sampling, generation = read_sampling(ctx), read_generation(ctx)
     if given["output"] is not None:
         check_new_file(given["output"], overwrite=given["overwrite"])

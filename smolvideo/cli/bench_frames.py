@@ -8,8 +8,9 @@ import click
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
 from smolvideo.errors import UsageError
-from smolvideo.readers.base import check_file
+from smolvideo.safe_text import show_path
 from smolvideo.show.console import Screen, open_screen
+from smolvideo.source import resolve_source
 
 
 @click.command("frames", cls=SectionCommand)
@@ -74,7 +75,7 @@ def bench_frames(
     if files and films is not None:
         raise UsageError("`--films` is for the films that are made if no FILE is given")
     for path in files:
-        check_file(path)
+        _check_video(path)
     screen = open_screen(quiet=quiet)
 
     def tell(text: str) -> None:
@@ -93,6 +94,16 @@ def bench_frames(
         for file in report.files:
             _show(screen, file)
     click.echo(report.as_json())
+
+
+def _check_video(path: Path) -> None:
+    """Raises SourceError for what cannot be read, UsageError for what has no frames to seek."""
+    (source, *_) = resolve_source(str(path))
+    if path.is_dir() or source.kind != "video":
+        what = "folder" if path.is_dir() else "picture"
+        raise UsageError(
+            f"{show_path(path)} is a {what}, and only videos are measured", hint="name a video file"
+        )
 
 
 def _made(folder: Path, tell: "object") -> list[Path]:

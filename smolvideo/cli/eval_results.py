@@ -47,7 +47,8 @@ _overwrite_option = click.option(
     type=click.Choice(FORMATS),
     default=FORMATS[0],
     help="Charts for the terminal; scores as markdown or JSON; one html file to browse items, "
-    "frames and answers; items as csv.",
+    "frames and answers; items as csv, where an apostrophe stands before what a spreadsheet would "
+    "run as a formula.",
 )
 @_output_option
 @_overwrite_option

@@ -20,7 +20,13 @@ from smolvideo.cli.options import (
     sampling_options,
     screen_options,
 )
-from smolvideo.cli.outputs import check_new_file, check_new_folder, check_no_source, write_beside
+from smolvideo.cli.outputs import (
+    check_new_file,
+    check_new_folder,
+    check_no_source,
+    check_nothing_read,
+    write_beside,
+)
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
@@ -188,6 +194,7 @@ def _check_outputs(given: dict[str, Any]) -> None:
     if given["output"] is not None:
         check_new_folder(given["output"], overwrite=given["overwrite"])
     if given["sheet"] is not None:
+        check_nothing_read("--sheet", given["sheet"], given)
         check_new_file(given["sheet"], overwrite=given["overwrite"])
         suffix = given["sheet"].suffix.lower()
         if suffix not in (".png", ".jpg", ".jpeg", ".webp"):

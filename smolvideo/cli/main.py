@@ -6,6 +6,7 @@ Only click is imported here, and a subcommand's module only when it runs or its 
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -51,7 +52,14 @@ EXIT_PIPE_CLOSED = 141
 """Whoever read our output left before its end, as shells report it (128 + SIGPIPE)."""
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
+
+
+class _ClosedOutput(io.TextIOWrapper):
+    """Stands where stdout was closed (``>&-``): what is written would be lost without a word."""
+
+    def write(self, _: str) -> NoReturn:
+        raise OSError(errno.EBADF, "stdout is closed")
 
 
 class _PipeClosed(Exception):
@@ -144,7 +152,7 @@ def _words_for(error: Exception) -> tuple[str, str | None, int]:
         return _in_our_style(error.format_message()), f"see `{path} --help`", error.exit_code
     if isinstance(error, click.ClickException):
         return _in_our_style(error.format_message()), None, error.exit_code
-    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         # No file was being opened: it is what stdout leads to.
         return f"cannot write the output: {error.strerror}", None, RecordError.exit_code
     kind = type(error).__name__
@@ -238,13 +246,16 @@ def main() -> NoReturn:
 
 
 def _replace_closed_streams() -> None:
-    """Whoever closes a stream (``>&-``) wants nothing from it: that is what the null device gives.
+    """Whoever closes stdin or stderr (``2>&-``) wants nothing from it, as of the null device.
 
     Python leaves None in its place, and the next file opened would get its number.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _speak_utf8() -> None:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,24 @@ def check_no_source(option: str, path: Path, sources: Iterable[Path]) -> None:
         if written == Path(source) or (Path(source) in written.parents and written.is_file()):
             raise UsageError(
                 f"`{option}` would write over the source {show_path(path)}",
+                hint="name another file",
+            )
+
+
+_FILES_READ = {"source_list": "--list", "subtitles": "--subtitles", "cookies": "--cookies"}
+
+
+def check_nothing_read(option: str, path: Path, given: Mapping[str, Any]) -> None:
+    """See that what ``option`` writes is none of the other files that the command was given.
+
+    Raises UsageError.
+    """
+    written = os.path.realpath(path)
+    for name, reads in _FILES_READ.items():
+        read = given.get(name)  # `auto` and `-` are no files, but nor does anybody write to such
+        if read is not None and os.path.realpath(os.path.expanduser(read)) == written:
+            raise UsageError(
+                f"`{option}` would write over {show_path(path)}, which `{reads}` names",
                 hint="name another file",
             )
 

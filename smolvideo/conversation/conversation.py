@@ -102,7 +102,8 @@ class Conversation:
         Raises as ``prepare`` does; the conversation is then as it was.
         """
         number = max((look.number for look in self.looks), default=0) + 1
-        looks = self._looked(sources, sampling or self.settings.sampling, window, on_progress)
+        sampling = sampling or self._sampling_of(sources, beside_others=bool(self.looks))
+        looks = self._looked(sources, sampling, window, on_progress)
         looks = [replace(look, number=number + place) for place, look in enumerate(looks)]
         self.looks += looks
         self._keep_looks(looks)
@@ -112,7 +113,8 @@ class Conversation:
         """Raise what looking at ``source`` would raise; the conversation stays as it is."""
         kept = self._decode_seconds, list(self._notices)
         try:
-            self._looked([source], self.settings.sampling, None, on_progress)
+            sampling = self._sampling_of([source], beside_others=True)
+            self._looked([source], sampling, None, on_progress)
         finally:
             self._decode_seconds, self._notices = kept
 
@@ -267,6 +269,12 @@ class Conversation:
         self._notices.clear()
         if self.keeper is not None:
             self.keeper.keep_turn(turn)
+
+    def _sampling_of(self, sources: Sequence[VideoSource], *, beside_others: bool) -> FrameSampling:
+        """That of the settings; their window is for the videos, and a picture may join them."""
+        stills = all(source.kind == "image" for source in sources)
+        sampling = self.settings.sampling
+        return sampling.without_window() if stills and beside_others else sampling
 
     def _looked(
         self,

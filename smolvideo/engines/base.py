@@ -44,8 +44,10 @@ class GenerationOptions:
         if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise UsageError(f"seed must be between 0 and 2^63 - 1, not {self.seed!r}")
         # A text in place of the tuple would end the answer at each of its letters.
-        if not isinstance(self.stop, tuple) or not all(self.stop):
-            raise UsageError(f"stop must be a tuple of texts, none of them empty: {self.stop!r}")
+        if not isinstance(self.stop, tuple):
+            raise UsageError(f"stop must be a tuple of texts, not {self.stop!r}")
+        if not all(self.stop):
+            raise UsageError("the text to stop at must not be empty", hint="leave `--stop` out")
 
     @property
     def is_greedy(self) -> bool:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.safe_text import show_path
-from smolvideo.source.cache import CacheContents, cache_dir
+from smolvideo.source.cache import CacheContents, cache_dir, check_no_file
 
 DEFAULT_LIMIT_BYTES = 4_000_000_000
 """The last thousand videos of 50 frames with SmolVLM2-256M, the last 240 with SmolVLM2-2.2B."""
@@ -131,6 +131,7 @@ class FeatureCache:
 
     def clear(self) -> CacheContents:
         """Delete everything; returns what was there. Raises SourceError where that is refused."""
+        check_no_file(self.folder)
         freed = self.contents()
         try:
             for entry in self._entries():

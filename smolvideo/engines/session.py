@@ -100,12 +100,16 @@ class Session:
         """The log-probability of each text as the answer to ``prompt``.
 
         A text's probability is that of its tokens one after the other; the end of the turn is not
-        counted. Raises PromptError for an empty text, or where the longest does not fit.
+        counted. Raises PromptError for an empty text, or where the longest does not fit, and
+        UsageError for one text in place of several.
         """
         import torch
 
-        from smolvideo.errors import PromptError
+        from smolvideo.errors import PromptError, UsageError
 
+        # Each of its characters would be scored as an answer.
+        if isinstance(continuations, str):
+            raise UsageError(f"continuations must be several texts, not one: {continuations!r}")
         tokenizer = self.engine.checkpoint.plain_tokenizer
         answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in continuations]
         if not all(answers):

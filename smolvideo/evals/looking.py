@@ -19,7 +19,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.prompt import Message, count_tokens, frame_fitter, frames_that_fit, room_left
 from smolvideo.readers import VideoReader, open_video
 from smolvideo.records import content_hash
-from smolvideo.sampling import FrameSampling, choose_times, sample_frames
+from smolvideo.sampling import FrameSampling, choose_times, no_window_in, sample_frames
 from smolvideo.source import VideoSource
 from smolvideo.subtitles import Cue, cues_near, read_subtitles
 
@@ -77,6 +77,8 @@ class Looker:
             source = self.finder.source(first)
             with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
                 sampling = self._sampling(first, source)
+                if stills := _without_window(reader, sampling):
+                    sampling = sampling.without_window()
                 ready = tuple(self._ready(item, reader, sampling) for item in items)
                 batches = {
                     frames: self._decoded(reader, replace(sampling, max_frames=frames))
@@ -88,7 +90,7 @@ class Looker:
             failed = tuple(ReadyItem(item, error=error) for item in items)
             return Look(failed, {}, EvalVideo(look_id(first), first.video, notices=(str(error),)))
         seconds = {"decode": round(time.perf_counter() - started, 3)}
-        return self._told(ready, batches, source, seconds)
+        return self._told(ready, batches, source, seconds, stills)
 
     def _told(
         self,
@@ -96,6 +98,7 @@ class Looker:
         batches: dict[int, FrameBatch],
         source: VideoSource,
         seconds: dict[str, float],
+        notices: tuple[str, ...],
     ) -> Look:
         item = ready[0].item
         video = EvalVideo(look_id(item), item.video, file=source.name, seconds=seconds)
@@ -111,7 +114,7 @@ class Looker:
             layout=self.settings.prompt_options.layout or self.checkpoint.layout,
             strip=f"{video.look}.jpg",
             drawn=batch.metadata.is_drawn,
-            notices=batch.warnings,
+            notices=(*notices, *batch.warnings),
         )
         return Look(ready, batches, video, strip)
 
@@ -195,6 +198,12 @@ class Looker:
         if path not in self._hashes:
             self._hashes[path] = content_hash(path)
         return self._hashes[path]
+
+
+def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:
+    """What to say of a still picture among videos of which a part is asked for."""
+    still = reader.metadata.kind == "image" and sampling.has_window
+    return (no_window_in(reader.metadata),) if still else ()
 
 
 def question_message(

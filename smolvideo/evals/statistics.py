@@ -149,6 +149,16 @@ class Paired:
     def difference(self) -> float:
         return self.first - self.second
 
+    @property
+    def discordant(self) -> int:
+        """The questions that only one of the two has right."""
+        return self.only_first + self.only_second
+
+    @property
+    def varies(self) -> bool:
+        """Whether the interval is one: its ends are the same where all videos agree."""
+        return bool(self.standard_error)
+
 
 def compare_pairs(first: Sequence[bool], second: Sequence[bool], videos: Sequence[str]) -> Paired:
     """The paired comparison of two runs; at least one question."""

@@ -42,6 +42,7 @@ def load_network(
     with torch.device("meta"):
         network = SmolVLM(config)
     headers = {file: read_header(file) for file in weights.files}
+    _check_once(folder, headers, skip=_skipped(config))
     _check_complete(folder, network, headers.values())
     missing = Counter(_owner(name) for name in expected_shapes(network))
     for name, tensor in _read(headers, skip=_skipped(config)):
@@ -75,6 +76,19 @@ def expected_shapes(network: SmolVLM) -> dict[str, list[int]]:
 
 def _skipped(config: NetworkConfig) -> tuple[str, ...]:
     return (*COMPUTED_WEIGHTS, "lm_head.weight") if config.tie_word_embeddings else COMPUTED_WEIGHTS
+
+
+def _check_once(folder: Path, headers: dict[Path, WeightHeader], *, skip: tuple[str, ...]) -> None:
+    """No weight in two of the files: they may differ, and either may be the one that is meant."""
+    held: dict[str, Path] = {}
+    for file, header in headers.items():
+        for name in header.tensors:
+            if not name.endswith(skip) and name in held:
+                raise ModelError(
+                    f"broken checkpoint `{folder}`: {named_weights([name])} is in both "
+                    f"`{held[name].name}` and `{file.name}`"
+                )
+            held[name] = file
 
 
 def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[WeightHeader]) -> None:

@@ -29,7 +29,13 @@ from smolvideo.prompt import (
     splits_pictures,
 )
 from smolvideo.readers import VideoReader, open_video
-from smolvideo.sampling import FrameSampling, choose_times, sample_frames
+from smolvideo.sampling import (
+    FrameSampling,
+    choose_times,
+    no_window_in,
+    sample_frames,
+    window_of,
+)
 from smolvideo.source import VideoSource, resolve_source
 
 Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
@@ -111,7 +117,8 @@ def prepare(
     ``sampling.reduce_to_fit`` allows it, with a notice.
 
     Raises SourceError and ReaderError for the sources, UsageError for more sources than
-    ``max_frames``, PromptError for what does not fit (naming what does) and for an empty question.
+    ``max_frames`` and for a window where all are still pictures, PromptError for what does not fit
+    (naming what does) and for an empty question.
     """
     _check_question(question)
     given = _resolved(sources, on_progress)
@@ -122,6 +129,7 @@ def prepare(
             for source in given
         )
         plan = _Plan(readers, sampling, question, subtitles, tuple(history))
+        stills = _without_window(plan)
         total, notices = _fitting_total(plan, checkpoint, prompt_options, generation)
         batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
     seconds = {"decode": time.perf_counter() - started} if given else {}
@@ -137,6 +145,7 @@ def prepare(
         generation=generation.with_seed(),
         reader=reader,
         notices=(
+            *stills,
             *notices,
             *(warning for batch in batches for warning in batch.warnings),
             *(batch.explanation for batch in batches if batch.explanation),
@@ -213,6 +222,20 @@ class _Plan:
 
     def _times_of(self, reader: VideoReader, max_frames: int) -> list[float]:
         return choose_times(reader, replace(self.sampling, max_frames=max_frames))
+
+
+def _without_window(plan: _Plan) -> list[str]:
+    """A sentence for each still picture that stands beside videos of which a part is asked for.
+
+    Raises UsageError where there is nothing that the window could be for.
+    """
+    metadata = [reader.metadata for reader in plan.readers]
+    stills = [one for one in metadata if one.kind == "image"]
+    if not (stills and plan.sampling.has_window):
+        return []
+    if len(stills) == len(metadata):
+        window_of(stills[0], plan.sampling)
+    return [no_window_in(still) for still in stills]
 
 
 def _fitting_total(

@@ -181,10 +181,10 @@ class DecodingProcess:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 how = f" ({signal.Signals(-code).name})"
-        return DecoderLostError(
-            f"decoding `{name}` crashed the decoder{how}",
-            hint="the file is damaged, or another `--reader` may manage",
-        )
+        hint = "the file is damaged, or another `--reader` may manage"
+        if "SIGKILL" in how:  # not by us: this is what Linux does where memory runs out
+            hint = f"the machine may have run out of memory, or {hint}"
+        return DecoderLostError(f"decoding `{name}` crashed the decoder{how}", hint=hint)
 
 
 def _start(theirs: Channel, slots: FrameSlots, limits: Limits) -> "subprocess.Popen[bytes]":

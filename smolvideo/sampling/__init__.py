@@ -8,6 +8,7 @@ content.py    strategies that look at the pictures first: scenes, changes
 from smolvideo.sampling.choosing import (
     TimedFrames,
     choose_times,
+    no_window_in,
     sample_frames,
     sample_times,
     smolvlm2_indices,
@@ -23,6 +24,7 @@ __all__ = [
     "Strategy",
     "TimedFrames",
     "choose_times",
+    "no_window_in",
     "parse_time",
     "sample_frames",
     "sample_times",

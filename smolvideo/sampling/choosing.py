@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from smolvideo.errors import ReaderError
+from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sampling.content import (
@@ -137,7 +137,10 @@ def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, 
 
     Raises:
         ReaderError: it is empty, or begins after the video ends.
+        UsageError: a window was asked for, and this is a still picture.
     """
+    if metadata.kind == "image" and sampling.has_window:
+        raise UsageError(no_window_in(metadata), hint="leave `--start` and `--end` out")
     duration = max(metadata.duration_seconds, _last_frame(metadata))
     start = _seconds(sampling.start_seconds, duration, 0.0)
     end = _seconds(sampling.end_seconds, duration, duration)
@@ -150,6 +153,11 @@ def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, 
             hint="the start must lie before the end",
         )
     return start, min(end, duration)
+
+
+def no_window_in(metadata: VideoMetadata) -> str:
+    """A sentence for who asks for a part of a still picture."""
+    return f"`{metadata.name}` is a still picture: it has no time to start or end at"
 
 
 def _seconds(time: float | Share | None, duration: float, default: float) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from smolvideo.errors import UsageError
@@ -67,6 +67,15 @@ class FrameSampling:
             raise UsageError(
                 f"strategy `{self.strategy}` chooses its own times; it cannot be combined with fps"
             )
+
+    @property
+    def has_window(self) -> bool:
+        """Whether a part was asked for, which a still picture does not have."""
+        return self.start_seconds is not None or self.end_seconds is not None
+
+    def without_window(self) -> "FrameSampling":
+        """The same for the whole of a video."""
+        return replace(self, start_seconds=None, end_seconds=None)
 
 
 def _is_finite(number: object) -> bool:

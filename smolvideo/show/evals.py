@@ -118,6 +118,10 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
         f"the first less the second, 95 % and p, clustered by video ({overall.videos:,} videos)",
         f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
     ]
+    if not overall.discordant:
+        lines.append("both are right on the same questions: no difference, and so no interval")
+    elif overall.standard_error == 0:
+        lines.append("the difference is the same in every video: that gives no interval")
     if comparison.left_out:
         lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
     for line in lines:
@@ -126,7 +130,7 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
 
 def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
     ends = "-"
-    if pair.low is not None and pair.high is not None:
+    if pair.varies and pair.low is not None and pair.high is not None:
         ends = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
     cells = [
         name,

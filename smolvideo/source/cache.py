@@ -165,10 +165,19 @@ def forget_damaged(folder: Path) -> None:
                 path.unlink()
 
 
+def check_no_file(folder: Path) -> None:
+    """Raises SourceError where something else stands in the place of a folder of the cache."""
+    if folder.exists() and not folder.is_dir():
+        raise SourceError(
+            f"{show_path(folder)} is a file, and no folder of the cache", hint="move it away"
+        )
+
+
 def clear_downloads(cache: Path | None = None) -> int:
     """Deletes all downloads, finished or not, except those that a process is at; returns the
-    bytes.
+    bytes. Raises SourceError where that is refused.
     """
+    check_no_file(downloads_folder(cache))
     freed = 0
     try:
         for folder in downloads_folder(cache).glob("*/"):

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from smolvideo.errors import SourceError
+from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path
 from smolvideo.source.local import path_error
 
@@ -41,8 +42,7 @@ def read_source_list(path: Path) -> list[str]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(_LARGEST_LIST + 1)
+    content = read_file_or_pipe(path, _LARGEST_LIST + 1)
     if len(content) > _LARGEST_LIST:
         raise SourceError(
             f"{show_path(path)} is too large for a list of sources",

@@ -38,22 +38,25 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     items: list[EvalItem] = []
     problems: list[str] = []
     unlabelled = 0
+    places: list[str] = []
     for file in files:
-        make = _maker(name, file)
+        make = _maker(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
         for number, row in enumerate(read_rows(file)):
+            place = f"{file.name}, row {number + 1}"
             try:
                 item = make(row, number)
             except RowProblem as problem:
-                problems.append(f"{file.name}, row {number + 1}: {problem}")
+                problems.append(f"{place}: {problem}")
                 continue
             if item is None:
                 unlabelled += 1
             else:
                 items.append(item)
+                places.append(place)
     if not items:
         told = f": {problems[0]}" if problems else ""
         raise SourceError(f"no question of {show_path(path)} can be used as `{name}`{told}")
-    _refuse_twins(items, path)
+    _refuse_twins(items, places)
     return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
 
 
@@ -72,7 +75,7 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
     raise SourceError(f"no files of `{name}` in {show_path(path)}")
 
 
-def _maker(name: BenchmarkName, file: Path) -> MakeItem:
+def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
     if name == "cinepile":
         return cinepile_item
     if name == "video-mme":
@@ -81,7 +84,7 @@ def _maker(name: BenchmarkName, file: Path) -> MakeItem:
         return partial(mvbench_item, task=file.stem)
     if name == "egoschema":
         return partial(egoschema_item, answers=_egoschema_answers(file))
-    return own_item
+    return partial(own_item, part=part)
 
 
 def _egoschema_answers(file: Path) -> dict[str, object] | None:
@@ -98,14 +101,15 @@ def _egoschema_answers(file: Path) -> dict[str, object] | None:
     return content
 
 
-def _refuse_twins(items: Sequence[EvalItem], path: Path) -> None:
-    seen: set[str] = set()
-    for item in items:
+def _refuse_twins(items: Sequence[EvalItem], places: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for item, place in zip(items, places, strict=True):
         if item.id in seen:
             raise SourceError(
-                f"{show_path(path)} has two questions with the id `{clean_name(item.id)}`"
+                f"two questions have the id `{clean_name(item.id)}`: "
+                f"{clean_name(seen[item.id])}, and {clean_name(place)}"
             )
-        seen.add(item.id)
+        seen[item.id] = place
 
 
 def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:

@@ -32,6 +32,17 @@ def checked(options: Sequence[str]) -> tuple[str, ...]:
     return stripped
 
 
+def different(options: tuple[str, ...]) -> tuple[str, ...]:
+    """The options. Raises RowProblem where two are the same, of which only one can be right.
+
+    Published benchmarks have such questions, and count them.
+    """
+    for place, option in enumerate(options):
+        if (first := options.index(option)) < place:
+            raise RowProblem(f"options {first + 1} and {place + 1} are the same")
+    return options
+
+
 def index_of_text(answer: str, options: Sequence[str]) -> int:
     """Which option reads like ``answer``, without regard to case and outer blanks.
 

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from smolvideo.evals.data.options import (
     checked,
+    different,
     index_in_range,
     index_of_letter,
     index_of_text,
@@ -89,14 +90,14 @@ def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) 
     )
 
 
-def own_item(row: Row, number: int) -> EvalItem:
+def own_item(row: Row, number: int, part: str = "") -> EvalItem:
     """One line of our own schema.
 
-    ``id`` (the line's number if missing), ``video`` (a name or an address), ``question``,
-    ``options``, ``answer_index`` (from 0), ``groups``, ``subtitles``, ``start``, ``end`` (seconds).
-    Raises RowProblem.
+    ``id`` (``row 3`` for the third one if missing, behind ``part``), ``video`` (a name or an
+    address), ``question``, ``options``, ``answer_index`` (from 0), ``groups``, ``subtitles``,
+    ``start``, ``end`` (seconds). Raises RowProblem.
     """
-    options = checked(as_list(row, "options"))
+    options = different(checked(as_list(row, "options")))
     groups = row.get("groups") or {}
     if not isinstance(groups, Mapping):
         raise RowProblem("`groups` is not a set of names and values")
@@ -105,7 +106,7 @@ def own_item(row: Row, number: int) -> EvalItem:
         raise RowProblem("`video` names no file")  # `.` or `/`
     stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video
     return EvalItem(
-        id=optional_text(row, "id") or str(number),
+        id=optional_text(row, "id") or f"{part}row {number + 1}",
         video_names=(video,),
         question=text_of(row, "question").strip(),
         options=options,

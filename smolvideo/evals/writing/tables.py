@@ -51,35 +51,48 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+
+
+def _csv_text(text: str) -> str:
+    """Behind an apostrophe what a spreadsheet would take for a formula and run.
+
+    As OWASP advises, https://owasp.org/www-community/attacks/CSV_Injection; a number is none.
+    """
+    runs = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if runs else text
+
+
 def csv_report(run: RunFolder) -> str:
     """One line per item and condition, groups in columns of their own; for spreadsheets and data
-    frames.
+    frames. No text of somebody else's is a formula, see ``_csv_text``.
     """
     items = {item.id: item for item in run.items}
     groups = list(dict.fromkeys(name for item in run.items for name in item.groups))
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
+    # All texts in quotes: without them a lone carriage return would begin a row of its own.
+    writer = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([*_COLUMNS, *(f"group:{name}" for name in groups)])
     for answer in run.answers().values():
         item = items[answer.id]
         writer.writerow(
             [
-                answer.id,
+                _csv_text(answer.id),
                 answer.condition,
-                answer.video,
-                item.question,
-                " | ".join(item.options),
+                _csv_text(answer.video),
+                _csv_text(item.question),
+                _csv_text(" | ".join(item.options)),
                 LETTERS[item.answer_index],
                 "" if answer.choice is None else LETTERS[answer.choice],
                 int(answer.correct),
                 answer.how or "",
-                answer.text or "",
+                _csv_text(answer.text or ""),
                 " ".join(map(str, answer.scores or ())),
                 answer.frames,
                 answer.prompt_tokens,
                 answer.error_kind or "",
-                answer.error or "",
-                *(item.groups.get(name, "") for name in groups),
+                _csv_text(answer.error or ""),
+                *(_csv_text(item.groups.get(name, "")) for name in groups),
             ]
         )
     return written.getvalue()
