@@ -6,9 +6,9 @@ from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
-from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
+from smolvideo.network.decoder import Decoder, TextAttention, TextLayer, TextMLP
 from smolvideo.network.linear import Linear
-from smolvideo.network.vision import VisionAttention, VisionTower
+from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
 
 
 class VisionAndText(nn.Module):
@@ -71,3 +71,18 @@ def prepare_for_inference(part: nn.Module) -> None:
     for child in part.children():
         if isinstance(child, Linear):
             child.pack()
+
+
+def quantisable(network: SmolVLM) -> set[Linear]:
+    """The maps that may have int8 weights: those of the layers of vision tower and decoder.
+
+    Connector, embedding and head, a tenth to a seventh of the published weights, stay as they are:
+    a head that is the embedding cannot be quantised without it.
+    """
+    return {
+        part
+        for layer in network.modules()
+        if isinstance(layer, VisionLayer | TextLayer)
+        for part in layer.modules()
+        if isinstance(part, Linear)
+    }
