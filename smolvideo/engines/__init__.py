@@ -6,7 +6,7 @@ asked for never falls back to another.
 
 from pathlib import Path
 
-from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions
+from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions, told_format
 from smolvideo.engines.devices import QUANTISATIONS
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.native import NativeEngine, load_native_engine
@@ -37,6 +37,7 @@ __all__ = [
     "Session",
     "TransformersEngine",
     "load_engine",
+    "told_format",
 ]
 
 

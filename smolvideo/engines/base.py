@@ -100,6 +100,11 @@ class Engine(Protocol):
         ...
 
 
+def told_format(dtype: str, quantise: str = "none") -> str:
+    """``bfloat16``, or ``bfloat16 with int8 weights``."""
+    return dtype if quantise == "none" else f"{dtype} with {quantise} weights"
+
+
 EngineLoader = Callable[..., Engine]
 """``(checkpoint, *, device, dtype, quantise, cache, on_progress) -> Engine``.
 

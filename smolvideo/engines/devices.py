@@ -103,15 +103,13 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
 
 def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
     """Raises UsageError where the weights cannot be kept so: an unknown name, or int8 on another
-    device than the CPU, in float16, or with a torch that does not multiply with it."""
+    device than the CPU or in float16."""
     if quantise not in QUANTISATIONS:
         known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
         raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
     if quantise == "none":
         return
     import torch
-
-    from smolvideo.network.int8 import can_multiply_int8
 
     if device.type != "cpu":
         raise UsageError(
@@ -122,11 +120,6 @@ def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") 
         raise UsageError(
             "int8 weights do not go with float16",
             hint="run with `--dtype bfloat16` or `--dtype float32`",
-        )
-    if not can_multiply_int8(dtype):
-        raise UsageError(
-            f"this torch ({torch.__version__}) does not multiply with int8 weights",
-            hint="install another torch, or leave `--quantise` out",
         )
 
 

@@ -74,9 +74,11 @@ class Linear(nn.Linear):
         return self.int8.dequantised()
 
     def _plain(self, x: Tensor) -> Tensor:
-        if self.int8 is not None:
+        if self.int8 is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.int8.suits(x):
             return self.int8.times(x, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.int8.dequantised(), self.bias)
 
 
 def joined(*parts: Linear) -> Linear:

@@ -73,6 +73,16 @@ def prepare_for_inference(part: nn.Module) -> None:
             child.pack()
 
 
+def weight_bytes(network: SmolVLM) -> int:
+    """The memory of all weights, in whatever form they are; what is packed besides counts, too."""
+    others = (
+        part.weight_bytes
+        for part in network.modules()
+        if isinstance(part, Linear) and (part.packed is not None or part.int8 is not None)
+    )
+    return sum(weight.nbytes for weight in network.parameters()) + sum(others)
+
+
 def quantisable(network: SmolVLM) -> set[Linear]:
     """The maps that may have int8 weights: those of the layers of vision tower and decoder.
 
