@@ -151,16 +151,16 @@ def test_joined_maps_are_those_that_were_joined() -> None:
 
 @pytest.mark.parametrize("frames", [0, 9])
 def test_a_network_is_that_of_the_rounded_weights(tiny: Path, tmp_path: Path, frames: int) -> None:
-    """Nothing else is changed by int8 than the weights of the layers."""
+    """Nothing else is changed by int8 than the weights of the maps."""
     rounded = tmp_path / "rounded"
     shutil.copytree(tiny, rounded)
     weights = load_file(rounded / "model.safetensors")
     layers = [
         name
         for name, weight in weights.items()
-        if ".layers." in name and name.endswith("weight") and weight.ndim == 2
+        if (".layers." in name or name == "lm_head.weight") and weight.ndim == 2
     ]
-    assert len(layers) == 2 * 6 + 2 * 7
+    assert len(layers) == 2 * 6 + 2 * 7 + 1
     for name in layers:
         weights[name] = Int8Weight.of(weights[name], torch.float32).dequantised()
     save_file(weights, rounded / "model.safetensors", metadata={"format": "pt"})
@@ -204,16 +204,24 @@ def test_scores_of_a_published_shape_are_close(cut: Path, dtype: str) -> None:
 
 
 @pytest.mark.checkpoints
-def test_the_layers_take_half_the_memory(cut: Path) -> None:
+def test_quantised_maps_take_half_the_memory(cut: Path) -> None:
     plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
-    layers = sum(part.weight_bytes for part in quantisable(plain))
+    maps = sum(part.weight_bytes for part in quantisable(plain))
     halved = sum(part.weight_bytes for part in quantisable(quantised))
-    assert layers > 20_000_000
-    assert 0.5 < halved / layers < 0.505  # the scales
-    others = weight_bytes(plain) - layers
-    assert weight_bytes(quantised) == pytest.approx(others + halved)
+    assert maps > 100_000_000
+    assert 0.5 < halved / maps < 0.505  # the scales
+    others = weight_bytes(plain) - maps
+    assert weight_bytes(quantised) == others + halved
     assert all(part.int8 is not None for part in quantisable(quantised))
-    assert quantised.lm_head.int8 is None
+
+
+def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "tied", tied=True)
+    engine = load(folder)
+    assert engine.network.lm_head.int8 is None
+    assert len(quantisable(engine.network)) == 2 * (2 + 2) + 2 * (2 + 2)  # joined
+    prompt = frames_prompt(engine.checkpoint, random_images(2))
+    assert engine.stream(prompt, SHORT).result().usage.answer_tokens > 0
 
 
 def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +333,17 @@ def test_the_command_says_what_was_used(tiny: Path) -> None:
                          "--engine", "transformers")  # fmt: skip
     assert (code, out) == (2, "")
     assert "does not know `--quantise int8`" in err
+
+
+def test_a_conversation_keeps_its_weights(tiny: Path) -> None:
+    video = SAMPLES / "circle_right.mp4"
+    short = ("--device", "cpu", "--max-new-tokens", "2", "--json")
+    code, _, err = run("ask", video, "What?", "--model", tiny, *short, "--quantise", "int8")
+    assert code == 0, err
+    for more, quantise in (((), "int8"), (("--quantise", "none"), "none")):
+        code, out, err = run("ask", "--continue", "And then?", *short, *more)
+        assert code == 0, err
+        assert json.loads(out)["quantise"] == quantise
 
 
 def test_summaries_are_made_anew_with_other_weights(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def load_engine(
     """``checkpoint`` loaded and ready to answer; a name or folder is opened first.
 
     With a ``cache`` frames that it knows are not encoded again, and others are kept in it; without
-    one nothing is written to the disk. With ``quantise="int8"`` the weights of the layers take half
-    the memory of bfloat16; it is for the engine ``native`` on a CPU.
+    one nothing is written to the disk. With ``quantise="int8"`` most weights take half the memory
+    of bfloat16; it is for the engine ``native`` on a CPU.
 
     Raises UsageError for unknown names of engines, devices, dtypes and quantisations, for a
     ``cache`` with an engine that keeps nothing, and for int8 weights where they cannot be had;

@@ -68,8 +68,8 @@ class Engine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
-    ``auto``; ``quantise`` is in what the weights of its layers are kept: ``none`` (the dtype) or
-    ``int8``. ``load_seconds`` is what loading the weights took.
+    ``auto``; ``quantise`` is in what most weights are kept: ``none`` (the dtype) or ``int8``.
+    ``load_seconds`` is what loading the weights took.
     """
 
     @property

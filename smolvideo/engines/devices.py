@@ -27,7 +27,7 @@ DTYPES = {
 """What a person may type → the name of the torch dtype."""
 
 QUANTISATIONS = ("none", "int8")
-"""In what the weights of the layers may be kept: in the number format itself, or in fewer bits."""
+"""In what weights may be kept: in the number format itself, or in fewer bits."""
 
 TINY_PARAMETERS = 50_000_000
 """Below this, half precision saves nothing worth having: float32 is as fast and exact

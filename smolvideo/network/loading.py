@@ -43,7 +43,7 @@ def load_network(
 ) -> SmolVLM:
     """The network of the checkpoint in ``folder``, ready for inference on ``device``.
 
-    ``quantised``: with int8 weights in its layers, see ``quantisable``. Raises ModelError naming
+    ``quantised``: with int8 weights where they are ``quantisable``. Raises ModelError naming
     what is missing, left over, of another shape or unreadable.
     """
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
