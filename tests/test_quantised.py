@@ -1,5 +1,6 @@
 """int8 weights: how far they are off, what they save, and that all who must know of them do."""
 
+import gc
 import json
 import shutil
 from collections import Counter
@@ -203,16 +204,21 @@ def test_scores_of_a_published_shape_are_close(cut: Path, dtype: str) -> None:
 # ------------------------------------------------------------------------------ the memory
 
 
+def live_int8_weights() -> int:
+    gc.collect()
+    return sum(type(one) is Int8Weight for one in gc.get_objects())
+
+
 @pytest.mark.checkpoints
 def test_quantised_maps_take_half_the_memory(cut: Path) -> None:
     plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
-    maps = sum(part.weight_bytes for part in quantisable(plain))
-    halved = sum(part.weight_bytes for part in quantisable(quantised))
+    maps = sum(part.weight_bytes for part in quantisable(plain).values())
+    halved = sum(part.weight_bytes for part in quantisable(quantised).values())
     assert maps > 100_000_000
     assert 0.5 < halved / maps < 0.505  # the scales
     others = weight_bytes(plain) - maps
     assert weight_bytes(quantised) == others + halved
-    assert all(part.int8 is not None for part in quantisable(quantised))
+    assert all(part.int8 is not None for part in quantisable(quantised).values())
 
 
 def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
@@ -225,17 +231,21 @@ def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
 
 
 def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is quantised before the next is read: the network is never in memory as it was."""
+    """Each is quantised before the next is read: the network is never in memory as it was. And
+    what was joined is let go."""
     plain: Counter[int] = Counter()
+    before, alive = live_int8_weights(), 0
     networks: list[torch.nn.Module] = []
     read = loading._read
     quantisable_of = loading.quantisable
 
-    def watched(headers, *, skip):  # type: ignore[no-untyped-def]
-        for tensor in read(headers, skip=skip):
-            weights = [part.weight for part in quantisable_of(networks[0])]  # type: ignore[arg-type]
+    def watched(headers, **how):  # type: ignore[no-untyped-def]
+        for tensor in read(headers, **how):
+            weights = [part.weight for part in quantisable_of(networks[0]).values()]  # type: ignore[arg-type]
             plain[sum(weight is not None and not weight.is_meta for weight in weights)] += 1
             yield tensor
+        nonlocal alive
+        alive = live_int8_weights() - before
 
     def seen(network):  # type: ignore[no-untyped-def]
         networks.append(network)
@@ -243,9 +253,10 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(loading, "_read", watched)
     monkeypatch.setattr(loading, "quantisable", seen)
-    load(tiny)
+    engine = load(tiny)
     assert set(plain) == {0}
     assert plain[0] > 40
+    assert alive == len(quantisable(engine.network))
 
 
 # ------------------------------------------------------------------------------ the answers

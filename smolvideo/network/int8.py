@@ -44,12 +44,19 @@ class Int8Weight:
         A scale rounded to bfloat16 is off by 2⁻⁹ at most, which leaves the largest weight of its
         row at level 127.25 or less: it still rounds to 127.
         """
-        weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / _LARGEST_LEVEL).to(dtype)
-        # A row of zeros, or of numbers so small that their scale would not be a normal one.
-        scales = torch.where(scales < torch.finfo(dtype).tiny, torch.ones_like(scales), scales)
-        levels = (weight / scales.float()[:, None]).round_()
-        levels = levels.clamp_(-_LARGEST_LEVEL, _LARGEST_LEVEL).to(torch.int8)
+        levels = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        scales = torch.empty(weight.shape[0], dtype=dtype, device=weight.device)
+        # In parts: of a whole head, or of all layers together, float32 copies would be felt.
+        at_once = max(1, _NUMBERS_AT_ONCE // weight.shape[1])
+        parts = (whole.split(at_once) for whole in (weight.detach(), levels, scales))
+        for part, its_levels, its_scales in zip(*parts, strict=True):
+            exact = part.float()
+            scale = (exact.abs().amax(dim=1) / _LARGEST_LEVEL).to(dtype)
+            # A row of zeros, or of numbers so small that their scale would not be a normal one.
+            scale = torch.where(scale < torch.finfo(dtype).tiny, torch.ones_like(scale), scale)
+            rounded = (exact / scale.float()[:, None]).round_()
+            its_levels.copy_(rounded.clamp_(-_LARGEST_LEVEL, _LARGEST_LEVEL))
+            its_scales.copy_(scale)
         return cls(levels, scales)
 
     @property

@@ -53,11 +53,13 @@ def load_network(
     _check_once(folder, headers, skip=_skipped(config))
     _check_complete(folder, network, headers.values())
     missing = Counter(_owner(name) for name in expected_shapes(network))
-    to_quantise = quantisable(network) if quantised else set()
+    # Names, not the maps: whoever holds those that are joined holds their weights twice.
+    as_int8 = set(quantisable(network)) if quantised else set()
     for name, tensor in _read(headers, skip=_skipped(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
-        if isinstance(place, Linear) and place in to_quantise and parameter == "weight":
+        if name in as_int8:
+            assert isinstance(place, Linear)
             place.quantise(tensor.to(device), dtype)
         else:
             value = tensor.to(device=device, dtype=dtype)

@@ -6,9 +6,9 @@ from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
-from smolvideo.network.decoder import Decoder, TextAttention, TextLayer, TextMLP
+from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
 from smolvideo.network.linear import Linear
-from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
+from smolvideo.network.vision import VisionAttention, VisionTower
 
 
 class VisionAndText(nn.Module):
@@ -83,17 +83,17 @@ def weight_bytes(network: SmolVLM) -> int:
     return sum(weight.nbytes for weight in network.parameters()) + sum(others)
 
 
-def quantisable(network: SmolVLM) -> set[Linear]:
-    """The maps that may have int8 weights: those of vision tower and decoder, and the head.
+def quantisable(network: SmolVLM) -> dict[str, Linear]:
+    """Name of the weight → the map that may have int8 ones: all of vision tower, decoder and head.
 
     A head that is the embedding stays as it is, as embedding and connector do: 6 % (2.2B) to 14 %
     (256M) of the published weights.
     """
     maps = {
-        part
-        for layer in network.modules()
-        if isinstance(layer, VisionLayer | TextLayer)
-        for part in layer.modules()
-        if isinstance(part, Linear)
+        f"{name}.weight": part
+        for name, part in network.named_modules()
+        if isinstance(part, Linear) and ".layers." in name
     }
-    return maps if network.config.tie_word_embeddings else maps | {network.lm_head}
+    if not network.config.tie_word_embeddings:
+        maps["lm_head.weight"] = network.lm_head
+    return maps
