@@ -46,7 +46,7 @@ class Int8Weight:
         """
         levels = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
         scales = torch.empty(weight.shape[0], dtype=dtype, device=weight.device)
-        # In parts: of a whole head, or of all layers together, float32 copies would be felt.
+        # In parts: float32 copies of a whole head would be felt.
         at_once = max(1, _NUMBERS_AT_ONCE // weight.shape[1])
         parts = (whole.split(at_once) for whole in (weight.detach(), levels, scales))
         for part, its_levels, its_scales in zip(*parts, strict=True):
