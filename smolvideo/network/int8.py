@@ -18,9 +18,9 @@ _LARGEST_LEVEL = 127
 _FEW_ROWS = 32
 """Up to so many rows levels are multiplied as they are, above it a whole matrix is made of them for
 each product. Measured in turns on one core with AVX512-BF16, against packed weights of the same
-dtype, widths of 256M to 2.2B. In bfloat16 levels take 0.9 to 1.1 times as long for one row and 2.1
+dtype, widths of 256M to 2.2B. In bfloat16 levels take 0.8 to 1.1 times as long for one row and 2.1
 to 2.9 times for 32, a whole matrix 4 to 18 and 2.1 to 6.6 times, and for 2,048 rows 0.9 to 1.2. In
-float32 levels take 0.8 to 1.0 and 1.5 to 2.0 times, a whole matrix 1 to 11 and 1.9 to 6.3 times."""
+float32 levels take 1.0 to 1.1 and 1.8 to 2.0 times, a whole matrix 1 to 11 and 1.9 to 6.3 times."""
 
 _BLOCK = 16
 """torch's operator reads so many inputs at a time and, where they are no multiple of it, past
