@@ -92,6 +92,7 @@ class AnswerRecord:
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None
+    quantise: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     frames_from_cache: int = 0

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import tinymodels
+import torch
 from click.testing import CliRunner
 
 from smolvideo.bench import BenchOptions, run_bench
 from smolvideo.bench.footage import read_footage, write_footage
+from smolvideo.bench.likeness import keep_log_probabilities, log_probability_error
 from smolvideo.bench.measuring import Measured
 from smolvideo.bench.report import medians, ratios
 from smolvideo.bench.weights import write_random_weights
@@ -94,6 +96,42 @@ def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     assert native["first_token"] == pytest.approx(native["encode"] + native["prefill"])
     assert native["twenty_questions"] > native["one_question"] > native["first_token"]
     assert "20 questions" in run.stderr
+
+
+def test_int8_weights_beside_weights_as_they_are(tiny: Path) -> None:
+    arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantise", "int8"]
+    arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
+    run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    content = json.loads(run.stdout.splitlines()[-1])
+    engines = content["engines"]
+    assert list(engines) == ["native int8", "native"]
+    assert [told["quantise"] for told in engines.values()] == ["int8", "none"]
+    assert 0 < engines["native int8"]["weight_bytes"] < engines["native"]["weight_bytes"]
+    error = content["log_probability_error"]
+    assert error["largest"] > error["mean"] > 0
+    assert error["kl_divergence"] > 0
+    assert {"encode", "first_token", "generation"} <= set(content["ratios"])
+    assert f"off by {error['largest']:.3g} at most" in " ".join(run.stderr.split())
+    with pytest.raises(UsageError, match="with and without"):
+        CliRunner().invoke(
+            bench, ["--quantise", "int8", "--engine", "native"], catch_exceptions=False
+        )
+
+
+def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
+    scores = torch.tensor([1.0, 2.0, 0.5, -3.0])
+    for name, others in (("same", scores + 5), ("others", torch.tensor([1.5, 2.0, 0.0, -3.0]))):
+        keep_log_probabilities(others, tmp_path / f"{name}.npy")
+    keep_log_probabilities(scores, tmp_path / "scores.npy")
+    same = log_probability_error(tmp_path / "same.npy", tmp_path / "scores.npy")
+    assert same == pytest.approx({"largest": 0, "mean": 0, "kl_divergence": 0}, abs=1e-6)
+    got = log_probability_error(tmp_path / "others.npy", tmp_path / "scores.npy")
+    expected, other = scores.log_softmax(-1), torch.tensor([1.5, 2.0, 0.0, -3.0]).log_softmax(-1)
+    off = (other - expected).abs()
+    assert got["largest"] == pytest.approx(float(off.max()), abs=1e-6)
+    assert got["mean"] == pytest.approx(float(off.mean()), abs=1e-6)
+    kl = torch.nn.functional.kl_div(other, expected, log_target=True, reduction="sum")
+    assert got["kl_divergence"] == pytest.approx(float(kl), abs=1e-6)
 
 
 def test_frames_come_from_a_video(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from smolvideo.bench.footage import read_footage
-from smolvideo.engines import GenerationOptions, NativeEngine, Session, load_engine
+from smolvideo.bench.likeness import keep_log_probabilities
+from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session, load_engine
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, pack_prompt
@@ -24,7 +25,8 @@ _ASKED_ALONE = 5
 class Task:
     """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
 
-    ``frames`` are taken from ``video``, fewer where it has fewer.
+    ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
+    file for those behind the first question, which the engine ``native`` has.
     """
 
     engine: str
@@ -34,6 +36,8 @@ class Task:
     new_tokens: int
     device: str
     dtype: str
+    quantise: str = "none"
+    log_probabilities: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Measured:
     ``next_question`` is the time to the first token of another question on the same frames; an
     engine that keeps nothing starts over for it, so it is the first question's ``first_token``
     there. ``twenty_questions`` is the time of the first answer and of nineteen more in a batch,
-    None where it was not taken.
+    None where it was not taken. ``weight_bytes`` is the memory of the weights alone, where the
+    engine is ours.
     """
 
     engine: str
@@ -64,12 +69,30 @@ class Measured:
     next_question: float
     twenty_questions: float | None
     peak_memory_bytes: int | None
+    quantise: str = "none"
+    weight_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``native``, ``native int8``: what the engine is called beside others."""
+        return engine_name(self.engine, self.quantise)
+
+
+def engine_name(engine: str, quantise: str) -> str:
+    """See ``Measured.name``."""
+    return engine if quantise == "none" else f"{engine} {quantise}"
 
 
 def measure(task: Task) -> Measured:
     """Load, answer one question, then others on the same frames where the engine keeps them."""
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
-    engine = load_engine(checkpoint, engine=task.engine, device=task.device, dtype=task.dtype)
+    engine = load_engine(
+        checkpoint,
+        engine=task.engine,
+        device=task.device,
+        dtype=task.dtype,
+        quantise=task.quantise,
+    )
     import torch  # not sooner: loading says first how its threads shall wait
 
     # Random weights may end an answer at any token: here only its length does.
@@ -99,6 +122,8 @@ def measure(task: Task) -> Measured:
         started = time.perf_counter()
         session.answer_batch(others, generation)
         twenty = one_question + time.perf_counter() - started
+        if task.log_probabilities is not None:
+            keep_log_probabilities(session.read(first), Path(task.log_probabilities))
     return Measured(
         engine=engine.name,
         device=engine.device,
@@ -117,7 +142,15 @@ def measure(task: Task) -> Measured:
         next_question=next_question,
         twenty_questions=twenty,
         peak_memory_bytes=answer.usage.peak_memory_bytes,
+        quantise=engine.quantise,
+        weight_bytes=_weight_bytes(engine),
     )
+
+
+def _weight_bytes(engine: Engine) -> int | None:
+    from smolvideo.network.model import weight_bytes
+
+    return weight_bytes(engine.network) if isinstance(engine, NativeEngine) else None
 
 
 def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> float:

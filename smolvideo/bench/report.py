@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.bench.footage import write_footage
-from smolvideo.bench.measuring import Measured, Task
+from smolvideo.bench.likeness import log_probability_error
+from smolvideo.bench.measuring import Measured, Task, engine_name
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
 
@@ -30,6 +31,8 @@ class BenchOptions:
     rendered.
     ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
     them alike; medians are told.
+
+    With a ``quantise`` the engine ``native`` with such weights is measured against itself without.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -41,6 +44,14 @@ class BenchOptions:
     repeats: int = 3
     device: str = "auto"
     dtype: str = "auto"
+    quantise: str = "none"
+
+    @property
+    def contenders(self) -> tuple[tuple[str, str], ...]:
+        """Engines with what their weights are kept in."""
+        if self.quantise != "none":
+            return ("native", self.quantise), ("native", "none")
+        return tuple((engine, "none") for engine in self.engines)
 
 
 @dataclass(frozen=True)
@@ -49,12 +60,14 @@ class BenchReport:
 
     ``encode``, ``first_token``, ``generation`` and ``next_question`` say how many times faster the
     first is; ``twenty_questions`` is what twenty questions cost it, against one.
+    ``log_probability_error`` is that of quantised weights, on the first question's next token.
     """
 
     options: BenchOptions
     measured: tuple[Measured, ...]
     ratios: dict[str, float]
     machine: dict[str, Any]
+    log_probability_error: dict[str, float] | None = None
 
     def as_json(self) -> str:
         """One line."""
@@ -64,11 +77,13 @@ class BenchReport:
         }
         content = {
             "options": options,
-            "engines": {one.engine: asdict(one) for one in self.measured},
+            "engines": {one.name: asdict(one) for one in self.measured},
             "ratios": {name: round(ratio, 3) for name, ratio in self.ratios.items()},
-            "peak_memory_bytes": {one.engine: one.peak_memory_bytes for one in self.measured},
+            "peak_memory_bytes": {one.name: one.peak_memory_bytes for one in self.measured},
             "machine": self.machine,
         }
+        if self.log_probability_error is not None:
+            content["log_probability_error"] = self.log_probability_error
         return json.dumps(content)
 
 
@@ -85,22 +100,38 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
         if video is None:
             video = Path(folder) / "video.mp4"
             write_footage(video, options.frames)
-        runs: dict[str, list[Measured]] = {engine: [] for engine in options.engines}
+        tasks = _tasks(options, checkpoint, video, Path(folder))
+        runs: dict[str, list[Measured]] = {name: [] for name in tasks}
         for number in range(options.repeats):
-            for engine in options.engines:
-                on_measured(engine, number + 1, options.repeats)
-                task = Task(
-                    engine,
-                    checkpoint,
-                    str(video),
-                    options.frames,
-                    options.new_tokens,
-                    options.device,
-                    options.dtype,
-                )
-                runs[engine].append(_in_a_process(task))
-    measured = tuple(medians(runs[engine]) for engine in options.engines)
-    return BenchReport(options, measured, ratios(measured), machine())
+            for name, task in tasks.items():
+                on_measured(name, number + 1, options.repeats)
+                runs[name].append(_in_a_process(task))
+        error = None
+        if options.quantise != "none":
+            ours, theirs = (Path(task.log_probabilities or "") for task in tasks.values())
+            error = log_probability_error(ours, theirs)
+    measured = tuple(medians(runs[name]) for name in tasks)
+    return BenchReport(options, measured, ratios(measured), machine(), error)
+
+
+def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) -> dict[str, Task]:
+    """What each contender has to do, by its name."""
+    tasks = {}
+    for engine, quantise in options.contenders:
+        name = engine_name(engine, quantise)
+        kept = None if options.quantise == "none" else str(folder / f"{name}.npy")
+        tasks[name] = Task(
+            engine,
+            checkpoint,
+            str(video),
+            options.frames,
+            options.new_tokens,
+            options.device,
+            options.dtype,
+            quantise,
+            kept,
+        )
+    return tasks
 
 
 def _in_a_process(task: Task) -> Measured:

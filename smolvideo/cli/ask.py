@@ -163,6 +163,7 @@ class _Request:
     engine: str
     device: str
     dtype: str
+    quantise: str
     no_cache: bool
     reader: str
     subtitles: str | None
@@ -200,7 +201,8 @@ def _read_request(ctx: click.Context) -> _Request:
         source_list=given["source_list"],
         needs_source=not given["goes_on"],
     )
-    names = ("model", "revision", "engine", "device", "dtype", "no_cache", "reader", "subtitles")
+    engine = ("model", "revision", "engine", "device", "dtype", "quantise")
+    names = (*engine, "no_cache", "reader", "subtitles")
     return _Request(
         typed=typed,
         sampling=sampling,
@@ -324,6 +326,7 @@ def _load(request: _Request, cache: FeatureCache | None, stages: StageProgress) 
         engine=request.engine,
         device=request.device,
         dtype=request.dtype,
+        quantise=request.quantise,
         cache=cache,
         on_progress=stages.on_progress,
     )

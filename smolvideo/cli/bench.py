@@ -6,8 +6,10 @@ import click
 
 from smolvideo.bench import BenchOptions, BenchReport, run_bench
 from smolvideo.cli.main import debug_option
+from smolvideo.cli.options import is_explicit
 from smolvideo.cli.outputs import check_new_file, check_no_source
 from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.engines import QUANTISATIONS
 from smolvideo.errors import UsageError
 from smolvideo.records import write_output
 from smolvideo.show.console import Screen, open_screen
@@ -55,6 +57,15 @@ _DEFAULTS = BenchOptions()
 )
 @click.option(
     "--dtype", cls=SectionOption, section="Model", default=_DEFAULTS.dtype, help="As for `ask`."
+)
+@click.option(
+    "--quantise",
+    cls=SectionOption,
+    section="Model",
+    type=click.Choice(QUANTISATIONS),
+    default=_DEFAULTS.quantise,
+    help="int8: the engine native with int8 weights against itself without, and how far the scores "
+    "of the next token are off.",
 )
 @click.option(
     "--frames",
@@ -111,13 +122,17 @@ _DEFAULTS = BenchOptions()
     "--quiet", is_flag=True, cls=SectionOption, section="Output", help="Nothing on stderr."
 )
 @debug_option
+@click.pass_context
 def bench(
+    ctx: click.Context,
+    /,
     model: str,
     random_weights: bool,
     config: Path | None,
     engines: str,
     device: str,
     dtype: str,
+    quantise: str,
     frames: int,
     video: Path | None,
     new_tokens: int,
@@ -136,6 +151,11 @@ def bench(
             "`--random-weights` and `--config DIR` go together",
             hint="smolvideo bench --random-weights --config DIR",
         )
+    if quantise != "none" and is_explicit(ctx, "engines"):
+        raise UsageError(
+            "`--quantise` measures the engine `native` with and without",
+            hint="leave `--engine` out",
+        )
     if output is not None:
         check_new_file(output, overwrite=overwrite)
         check_no_source("--output", output, [] if video is None else [video])
@@ -144,7 +164,7 @@ def bench(
     if video is not None:
         resolve_source(str(video))  # not only in the process that measures, after its warm-up
     options = BenchOptions(
-        engines=_engines(engines),
+        engines=_engines(engines) if quantise == "none" else ("native",),
         model=model,
         config=config,
         video=video,
@@ -153,6 +173,7 @@ def bench(
         repeats=repeats,
         device=device,
         dtype=dtype,
+        quantise=quantise,
     )
     screen = open_screen(quiet=quiet)
 
@@ -187,7 +208,7 @@ def _show(screen: Screen, report: BenchReport) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for one in report.measured:
-        table.add_column(one.engine, justify="right")
+        table.add_column(one.name, justify="right")
     rows = {
         "load, s": "load",
         "decode, s": "decode",
@@ -202,8 +223,15 @@ def _show(screen: Screen, report: BenchReport) -> None:
     for label, name in rows.items():
         values = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in values))
-    peaks = (one.peak_memory_bytes for one in report.measured)
-    table.add_row("peak memory", *("-" if peak is None else format_bytes(peak) for peak in peaks))
+    for label, name in {"weights": "weight_bytes", "peak memory": "peak_memory_bytes"}.items():
+        sizes = [getattr(one, name) for one in report.measured]
+        table.add_row(label, *("-" if size is None else format_bytes(size) for size in sizes))
     screen.err.print(table)
     told = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
     screen.err.print("ratios: " + " · ".join(told), highlight=False)
+    if (error := report.log_probability_error) is not None:
+        screen.err.print(
+            f"log-probabilities of the next token are off by {error['largest']:.3g} at most, "
+            f"{error['mean']:.3g} on average; KL divergence {error['kl_divergence']:.3g} nats",
+            highlight=False,
+        )

@@ -43,7 +43,7 @@ def no_keep_option(command: Any) -> Any:
 
 def settings_of(ctx: click.Context, **given: Any) -> Settings:
     """The settings of a new conversation; ``given`` are the option groups, read already."""
-    names = ("model", "revision", "engine", "device", "dtype", "offline", "reader")
+    names = ("model", "revision", "engine", "device", "dtype", "quantise", "offline", "reader")
     return Settings(**{name: ctx.params[name] for name in names}, **given)
 
 
@@ -68,7 +68,7 @@ def settings_to_go_on(ctx: click.Context, kept: Settings, *, has_sources: bool) 
         generation = replace(generation, **typed)
     places = {
         name: ctx.params[name]
-        for name in ("engine", "device", "dtype", "offline")
+        for name in ("engine", "device", "dtype", "quantise", "offline")
         if is_explicit(ctx, name)
     }
     return replace(kept, generation=generation, **places)

@@ -118,6 +118,7 @@ def _run(ctx: click.Context, name: str) -> int | None:
             engine=given["engine"],
             device=given["device"],
             dtype=given["dtype"],
+            quantise=given["quantise"],
             cache=open_feature_cache(given["engine"], on_note=screen.note),
             on_progress=stages.on_progress,
         )

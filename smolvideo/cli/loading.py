@@ -23,6 +23,7 @@ def load_settled_engine(settings: Settings, on_progress: OnProgress) -> Engine:
         engine=settings.engine,
         device=settings.device,
         dtype=settings.dtype,
+        quantise=settings.quantise,
         cache=open_feature_cache(settings.engine),
         on_progress=on_progress,
     )

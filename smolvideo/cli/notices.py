@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from smolvideo.engines import Engine
+from smolvideo.engines import Engine, told_format
 from smolvideo.pipeline import Prepared, settings_in_effect
 from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen
@@ -19,7 +19,8 @@ def show_settings(screen: Screen, prepared: Prepared, engine: Engine) -> None:
     )
     settings |= {"layout": prepared.prompt.layout, "geometry": prepared.prompt.geometry}
     lines = [
-        f"model: {checkpoint.name}{revision}, {engine.name} on {engine.device} in {engine.dtype}",
+        f"model: {checkpoint.name}{revision}, {engine.name} on {engine.device} in "
+        + told_format(engine.dtype, engine.quantise),
         "settings: " + ", ".join(f"{name}={value}" for name, value in settings.items()),
         f"prompt: {prepared.prompt.text}",
     ]

@@ -20,7 +20,7 @@ from smolvideo.cli.sections import (
     SizeType,
     WholeNumber,
 )
-from smolvideo.engines import ENGINES, GenerationOptions
+from smolvideo.engines import ENGINES, QUANTISATIONS, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import MODELS, Layout
 from smolvideo.prompt import Geometry, PromptOptions
@@ -103,6 +103,13 @@ def engine_options(command: Any) -> Any:
             default="auto",
             metavar="DTYPE",
             help="bfloat16, float16 or float32; auto is what the device is fast in.",
+        ),
+        option(
+            "--quantise",
+            type=click.Choice(QUANTISATIONS),
+            default=QUANTISATIONS[0],
+            help="int8: most weights in half the memory of bfloat16; for the engine native on a "
+            "CPU.",
         ),
     )(command)
 

@@ -106,6 +106,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
                 request.options,
                 request.outputs,
                 request.run,
+                quantise=request.quantise,
                 on_progress=on_progress,
             )
         )
@@ -130,6 +131,7 @@ class _Request:
     engine: str
     device: str
     dtype: str
+    quantise: str
     stdout_format: str | None
     """What goes to stdout for each video: a format, ``jsonl``, or nothing."""
     watch: bool
@@ -162,7 +164,8 @@ def _read_request(ctx: click.Context) -> _Request:
     )
     outputs, stdout_format = _read_outputs(given)
     selection = Selection(given["newer_than"], given["shuffle"], given["limit"])
-    names = ("model", "revision", "engine", "device", "dtype", "watch", "dry_run", "fail_fast")
+    engine = ("model", "revision", "engine", "device", "dtype", "quantise")
+    names = (*engine, "watch", "dry_run", "fail_fast")
     return _Request(
         given=sources,
         options=options,
@@ -237,6 +240,7 @@ def _load(request: _Request, on_progress: OnProgress) -> Engine:
         engine=request.engine,
         device=request.device,
         dtype=request.dtype,
+        quantise=request.quantise,
         on_progress=on_progress,
     )
 
@@ -288,6 +292,7 @@ def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Ite
         request.engine,
         request.device,
         request.dtype,
+        request.quantise,
     )
     return run_on_cluster(batch, items, spec, Cluster(request.ray, request.ray_workers))
 

@@ -21,6 +21,7 @@ class Settings:
     engine: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    quantise: str = "none"
     offline: bool = False
     reader: str = "auto"
     sampling: FrameSampling = field(default_factory=FrameSampling)
@@ -45,7 +46,7 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
         generation = dict(kept.get("generation", {}))
         generation["stop"] = tuple(generation.get("stop", ()))
         kept["generation"] = _options(GenerationOptions, generation)
-        for name in ("model", "engine", "device", "dtype", "reader"):
+        for name in ("model", "engine", "device", "dtype", "quantise", "reader"):
             if not isinstance(kept.get(name, ""), str):
                 raise TypeError(name)
         return Settings(**kept)

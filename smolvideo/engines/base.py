@@ -68,7 +68,8 @@ class Engine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
-    ``auto``. ``load_seconds`` is what loading the weights took.
+    ``auto``; ``quantise`` is in what most weights are kept: ``none`` (the dtype) or ``int8``.
+    ``load_seconds`` is what loading the weights took.
     """
 
     @property
@@ -79,6 +80,8 @@ class Engine(Protocol):
     def device(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def quantise(self) -> str: ...
     @property
     def load_seconds(self) -> float: ...
 
@@ -97,7 +100,12 @@ class Engine(Protocol):
         ...
 
 
+def told_format(dtype: str, quantise: str = "none") -> str:
+    """``bfloat16``, or ``bfloat16 with int8 weights``."""
+    return dtype if quantise == "none" else f"{dtype} with {quantise} weights"
+
+
 EngineLoader = Callable[..., Engine]
-"""``(checkpoint, *, device, dtype, cache, on_progress) -> Engine``.
+"""``(checkpoint, *, device, dtype, quantise, cache, on_progress) -> Engine``.
 
 Raises ModelError or UsageError."""

@@ -26,6 +26,9 @@ DTYPES = {
 }
 """What a person may type → the name of the torch dtype."""
 
+QUANTISATIONS = ("none", "int8")
+"""In what weights may be kept: in the number format itself, or in fewer bits."""
+
 TINY_PARAMETERS = 50_000_000
 """Below this, half precision saves nothing worth having: float32 is as fast and exact
 everywhere."""
@@ -96,6 +99,28 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
             hint="run with `--dtype float16`, or leave `--dtype` away",
         )
     return chosen
+
+
+def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
+    """Raises UsageError where the weights cannot be kept so: an unknown name, or int8 on another
+    device than the CPU or in float16."""
+    if quantise not in QUANTISATIONS:
+        known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
+        raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
+    if quantise == "none":
+        return
+    import torch
+
+    if device.type != "cpu":
+        raise UsageError(
+            f"int8 weights are for the CPU, not for `{device}`",
+            hint="add `--device cpu`, or leave `--quantise` out",
+        )
+    if dtype is torch.float16:
+        raise UsageError(
+            "int8 weights do not go with float16",
+            hint="run with `--dtype bfloat16` or `--dtype float32`",
+        )
 
 
 def cpu_has_bf16() -> bool:

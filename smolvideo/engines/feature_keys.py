@@ -1,8 +1,9 @@
 """What features depend on: the key under which a frame's features are kept.
 
 A key is a hash of the frame's pixels under a *scope*, which is a hash of everything else that has a
-part in the numbers: the weights, the configuration, our code, torch, the device and the dtype. How
-a video is called, where it lies, which of its frames it is and what was asked about it have none.
+part in the numbers: the weights and whether they are quantised, the configuration, our code, torch,
+the device and the dtype. How a video is called, where it lies, which of its frames it is and what
+was asked about it have none.
 
 BLAKE2b: no two inputs with one hash are known or feared, it takes a key, and 50 frames of 512×512
 take 0.04 s (measured; SHA-256 takes as long only where the processor has instructions for it).
@@ -52,7 +53,12 @@ def frame_keys(scope: bytes, images: "Images") -> list[bytes]:
 
 
 def feature_scope(
-    weights: bytes, config: "NetworkConfig", *, device: "torch.device", dtype: "torch.dtype"
+    weights: bytes,
+    config: "NetworkConfig",
+    *,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    quantise: str,
 ) -> bytes:
     """The hash of all that is the same for every frame; ``weights`` is ``weights_digest``."""
     import torch
@@ -66,6 +72,7 @@ def feature_scope(
         weights.hex(),
         repr(config),
         str(dtype),
+        quantise,
         # Each of these may round another way, and answers shall not depend on what was asked
         # before.
         device.type,

@@ -32,13 +32,15 @@ class KeptFeatures:
         *,
         device: "torch.device",
         dtype: "torch.dtype",
+        quantise: str = "none",
     ) -> "KeptFeatures | None":
         """None where the files are no longer those that were loaded (``loaded_state`` is their
         ``weight_state`` from before): nobody can say what the network in memory is."""
         digest = weights_digest(weights, cache)
         if weight_state(weights) != loaded_state:
             return None
-        return cls(cache, feature_scope(digest, config, device=device, dtype=dtype))
+        scope = feature_scope(digest, config, device=device, dtype=dtype, quantise=quantise)
+        return cls(cache, scope)
 
 
 class Recall:

@@ -35,13 +35,20 @@ def load_transformers_engine(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantise: str = "none",
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "TransformersEngine":
     """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does.
 
-    UsageError with a ``cache``: a reference computes everything itself.
+    UsageError with a ``cache`` or with int8 weights: a reference computes everything itself, from
+    the weights as they are.
     """
+    if quantise != "none":
+        raise UsageError(
+            f"the engine `transformers` does not know `--quantise {quantise}`",
+            hint="run with `--engine native`, or leave `--quantise` out",
+        )
     if cache is not None:
         raise UsageError("the engine `transformers` keeps no features in a cache")
     from smolvideo.engines.transformers_weights import load_network
@@ -62,6 +69,7 @@ class TransformersEngine:
     """A network of transformers that answers one prompt at a time."""
 
     name = "transformers"
+    quantise = "none"
 
     def __init__(self, checkpoint: Checkpoint, network: Any, *, load_seconds: float = 0.0) -> None:
         self.checkpoint = checkpoint

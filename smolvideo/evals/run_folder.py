@@ -134,7 +134,8 @@ class RunInfo:
     """run.json: what the answers depend on, and where they were made.
 
     ``benchmark`` has ``name``, ``source`` and ``sha256``; ``model`` has ``name``, ``revision``,
-    ``weights`` (their hash where there is no revision), ``engine``, ``device``, ``dtype``.
+    ``weights`` (their hash where there is no revision), ``engine``, ``device``, ``dtype``,
+    ``quantise``.
     """
 
     benchmark: dict[str, Any]
@@ -151,7 +152,9 @@ class RunInfo:
         return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
 
     def _flat(self) -> dict[str, Any]:
-        flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **self.model}
+        # Runs from before there was a choice were asked of weights as they are.
+        model = {"quantise": "none", **self.model}
+        flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **model}
         for name, value in self.settings.items():
             if isinstance(value, dict):
                 flat.update({f"{name}.{inner}": one for inner, one in value.items()})

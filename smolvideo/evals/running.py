@@ -60,6 +60,7 @@ def begin_run(
             "engine": engine.name,
             "device": engine.device,
             "dtype": engine.dtype,
+            "quantise": engine.quantise,
         },
         versions=recorded_versions(),
         notices=benchmark.notices,

@@ -1,5 +1,6 @@
 """What a run says in sentences: the same in the terminal, in markdown and in the browser."""
 
+from smolvideo.engines import told_format
 from smolvideo.evals.scores import EvalReport, Score
 from smolvideo.safe_text import clean_name
 
@@ -34,7 +35,8 @@ def particulars(report: EvalReport) -> list[str]:
         f"prompt {settings['prompt']}, scoring {scoring}{reading}: {protocol}",
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
         f"layout {layout}, subtitles {settings['subtitles']}",
-        f"{model['engine']} on {model['device']} in {model['dtype']}, revision {revision}",
+        f"{model['engine']} on {model['device']} in "
+        f"{told_format(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
     ]
 
 

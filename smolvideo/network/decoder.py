@@ -168,9 +168,7 @@ class Decoder(nn.Module):
     def _layer_bytes(self) -> int:
         """What one layer's products read."""
         return sum(
-            (part.weight if part.packed is None else part.packed).nbytes
-            for part in self.layers[0].modules()
-            if isinstance(part, Linear)
+            part.weight_bytes for part in self.layers[0].modules() if isinstance(part, Linear)
         )
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:

@@ -2,7 +2,8 @@
 
 oneDNN multiplies from a blocked copy of the weights and applies GELU or an addition while the
 result is still in the cache. torch keeps those operators private (its compiler uses them), so each
-is asked for once, tried once, and has a plain path beside it that gives the same numbers.
+is asked for once, tried once, and has a plain path beside it that gives the same numbers. A few
+rows meet int8 weights in another operator: see ``int8``.
 """
 
 from collections.abc import Sequence
@@ -12,38 +13,72 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.network.int8 import Int8Weight, stacked
+
 
 class Linear(nn.Linear):
-    """``[..., in]`` → ``[..., out]``; ``pack`` trades the weight for a faster one."""
+    """``[..., in]`` → ``[..., out]``; for inference ``pack`` trades the weight for a faster one,
+    and ``quantise`` puts a smaller one in its place."""
 
     packed: Tensor | None = None
+    int8: Int8Weight | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed is None:
-            return F.linear(x, self.weight, self.bias)
-        return _pointwise(x, self.packed, self.bias, "none", [], "")
+        weight = self._weight_for_onednn(x)
+        if weight is None:
+            return self._plain(x)
+        return _pointwise(x, weight, self.bias, "none", [], "")
 
     def gelu(self, x: Tensor) -> Tensor:
         """The map and then GELU in its tanh form, ``[..., in]`` → ``[..., out]``."""
-        if self.packed is None:
-            return F.gelu(F.linear(x, self.weight, self.bias), approximate="tanh")
-        return _pointwise(x, self.packed, self.bias, "gelu", [], "tanh")
+        weight = self._weight_for_onednn(x)
+        if weight is None:
+            return F.gelu(self._plain(x), approximate="tanh")
+        return _pointwise(x, weight, self.bias, "gelu", [], "tanh")
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` ``[..., out]`` plus the map of ``x``."""
-        if self.packed is None:
-            return to + F.linear(x, self.weight, self.bias)
+        weight = self._weight_for_onednn(x)
+        if weight is None:
+            return to + self._plain(x)
         # Private operators check little: another shape would be read past its end.
         assert to.shape == (*x.shape[:-1], self.out_features)
-        return _pointwise_binary(x, to, self.packed, self.bias, "add")
+        return _pointwise_binary(x, to, weight, self.bias, "add")
 
     def pack(self) -> None:
         """Lay the weight out for oneDNN and let go of the plain one; only for inference."""
-        if not can_pack(self.weight.device, self.weight.dtype):
+        if self.int8 is not None or not can_pack(self.weight.device, self.weight.dtype):
             return
         weight = self.weight.detach()
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+
+    def quantise(self, weight: Tensor, dtype: torch.dtype) -> None:
+        """Take ``weight`` ``[out, in]`` as int8, to be multiplied in ``dtype``."""
+        self.weight = None  # type: ignore[assignment]  # what was there has gone
+        self.int8 = Int8Weight.of(weight, dtype)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a product reads of the weight, in whatever form it is."""
+        if self.int8 is not None:
+            return self.int8.nbytes
+        return (self.weight if self.packed is None else self.packed).nbytes
+
+    def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
+        """The matrix for a product with what follows it; None where that is not the way."""
+        if self.int8 is None:
+            return self.packed
+        if self.int8.suits(x) or not can_pack(x.device, x.dtype):
+            return None
+        return self.int8.dequantised()
+
+    def _plain(self, x: Tensor) -> Tensor:
+        if self.int8 is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.int8.suits(x):
+            return self.int8.times(x, self.bias)
+        return F.linear(x, self.int8.dequantised(), self.bias)
 
 
 def joined(*parts: Linear) -> Linear:
@@ -54,7 +89,13 @@ def joined(*parts: Linear) -> Linear:
             sum(part.out_features for part in parts),
             bias=parts[0].bias is not None,
         )
-    whole.weight = _frozen([part.weight for part in parts])
+    quantised = [part.int8 for part in parts if part.int8 is not None]
+    if quantised:
+        assert len(quantised) == len(parts)
+        whole.weight = None  # type: ignore[assignment]  # as after ``quantise``
+        whole.int8 = stacked(quantised)
+    else:
+        whole.weight = _frozen([part.weight for part in parts])
     if parts[0].bias is not None:
         whole.bias = _frozen([part.bias for part in parts if part.bias is not None])
     return whole
@@ -78,13 +119,17 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         with torch.inference_mode():
             packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
             got = [
-                _pointwise(x, packed, bias, "none", [], ""),
-                _pointwise(x, packed, bias, "gelu", [], "tanh"),
-                _pointwise_binary(x, to, packed, bias, "add"),
+                form
+                for matrix in (packed, weight)  # int8 weights are made plain ones
+                for form in (
+                    _pointwise(x, matrix, bias, "none", [], ""),
+                    _pointwise(x, matrix, bias, "gelu", [], "tanh"),
+                    _pointwise_binary(x, to, matrix, bias, "add"),
+                )
             ]
     except (AttributeError, RuntimeError, TypeError):  # another torch, or one without oneDNN
         return False
-    expected = [plain, F.gelu(plain, approximate="tanh"), to + plain]
+    expected = [plain, F.gelu(plain, approximate="tanh"), to + plain] * 2
     close = 0.1 if dtype is torch.bfloat16 else 1e-4
     return all(
         torch.allclose(a.float(), b.float(), rtol=close, atol=close)

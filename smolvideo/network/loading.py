@@ -3,8 +3,9 @@
 The network is built without memory first. Each tensor is read into memory of its own, converted,
 and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
 network of 4.5 GB through a little more than 4.5 GB; and what a layer multiplies with is laid out
-for it as soon as it is there. Reading beats mapping here: pages of a mapped file stay with the
-process after their tensor was converted.
+for it as soon as it is there. int8 weights are made of each tensor as it is stored, so nothing
+is rounded twice. Reading beats mapping here: pages of a mapped file stay with the process after
+their tensor was converted.
 """
 
 from collections import Counter
@@ -25,18 +26,25 @@ from smolvideo.models.weights import (
     read_header,
 )
 from smolvideo.network.config import NetworkConfig
-from smolvideo.network.model import SmolVLM, prepare_for_inference
+from smolvideo.network.linear import Linear
+from smolvideo.network.model import SmolVLM, prepare_for_inference, quantisable
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The names that safetensors has for the dtypes that checkpoints of this family come in."""
 
 
 def load_network(
-    folder: Path, weights: WeightFiles, *, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    weights: WeightFiles,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantised: bool = False,
 ) -> SmolVLM:
     """The network of the checkpoint in ``folder``, ready for inference on ``device``.
 
-    Raises ModelError naming what is missing, left over, of another shape or unreadable.
+    ``quantised``: with int8 weights where they are ``quantisable``. Raises ModelError naming
+    what is missing, left over, of another shape or unreadable.
     """
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
     with torch.device("meta"):
@@ -45,11 +53,17 @@ def load_network(
     _check_once(folder, headers, skip=_skipped(config))
     _check_complete(folder, network, headers.values())
     missing = Counter(_owner(name) for name in expected_shapes(network))
+    # Names, not the maps: whoever holds those that are joined holds their weights twice.
+    as_int8 = set(quantisable(network)) if quantised else set()
     for name, tensor in _read(headers, skip=_skipped(config)):
         module, _, parameter = name.rpartition(".")
-        value = tensor.to(device=device, dtype=dtype)
         place = network.get_submodule(module)
-        setattr(place, parameter, nn.Parameter(value, requires_grad=False))
+        if name in as_int8:
+            assert isinstance(place, Linear)
+            place.quantise(tensor.to(device), dtype)
+        else:
+            value = tensor.to(device=device, dtype=dtype)
+            setattr(place, parameter, nn.Parameter(value, requires_grad=False))
         missing[_owner(name)] -= 1
         if _owner(name) and not missing[_owner(name)]:
             # Now, not at the end: the memory of what was packed serves the next to be read.

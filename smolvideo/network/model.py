@@ -71,3 +71,29 @@ def prepare_for_inference(part: nn.Module) -> None:
     for child in part.children():
         if isinstance(child, Linear):
             child.pack()
+
+
+def weight_bytes(network: SmolVLM) -> int:
+    """The memory of all weights, in whatever form they are; what is packed besides counts, too."""
+    others = (
+        part.weight_bytes
+        for part in network.modules()
+        if isinstance(part, Linear) and (part.packed is not None or part.int8 is not None)
+    )
+    return sum(weight.nbytes for weight in network.parameters()) + sum(others)
+
+
+def quantisable(network: SmolVLM) -> dict[str, Linear]:
+    """Name of the weight → the map that may have int8 ones: all of vision tower, decoder and head.
+
+    A head that is the embedding stays as it is, as embedding and connector do: 6 % (2.2B) to 14 %
+    (256M) of the published weights.
+    """
+    maps = {
+        f"{name}.weight": part
+        for name, part in network.named_modules()
+        if isinstance(part, Linear) and ".layers." in name
+    }
+    if not network.config.tie_word_embeddings:
+        maps["lm_head.weight"] = network.lm_head
+    return maps

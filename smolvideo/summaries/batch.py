@@ -84,8 +84,8 @@ def _numbered(items: Iterable[WorkItem | None]) -> Iterator[tuple[int, WorkItem]
 class Batch:
     """A run over a list of videos, with one model and one set of options.
 
-    ``engine`` is called once, when the first question is asked. ``retry`` does again what ended in
-    an error of the file itself.
+    ``engine`` is called once, when the first question is asked; ``quantise`` is its own. ``retry``
+    does again what ended in an error of the file itself.
     """
 
     checkpoint: Checkpoint
@@ -95,11 +95,12 @@ class Batch:
     publisher: Publisher
     download: DownloadOptions = field(default_factory=DownloadOptions)
     retry: bool = False
+    quantise: str = "none"
     on_progress: OnProgress = no_progress
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
-        self._settings = self.options.settings(self.checkpoint)
+        self._settings = self.options.settings(self.checkpoint, self.quantise)
         self.settings_key = key_of(self._settings)
         self.looker = Looker(
             self.checkpoint,

@@ -42,11 +42,18 @@ class EngineSpec:
     engine: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    quantise: str = "none"
 
     def load(self) -> Engine:
         """The engine, on the worker's own device."""
         checkpoint = open_checkpoint(self.model, revision=self.revision, offline=self.offline)
-        return load_engine(checkpoint, engine=self.engine, device=self.device, dtype=self.dtype)
+        return load_engine(
+            checkpoint,
+            engine=self.engine,
+            device=self.device,
+            dtype=self.dtype,
+            quantise=self.quantise,
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class _Worker:
         self._engine = spec.load()
         self._options = options
         checkpoint = self._engine.checkpoint
-        self._settings = options.settings(checkpoint)
+        self._settings = options.settings(checkpoint, spec.quantise)
         frames = frames_of_window(checkpoint, options)
         self._looker = Looker(checkpoint, options, download, frames)
 

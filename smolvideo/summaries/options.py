@@ -59,14 +59,16 @@ class SummaryOptions:
             return None
         return self.window_seconds
 
-    def settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """All that decides what is answered, by the names of the options; where it runs does
-        not."""
+    def settings(self, checkpoint: Checkpoint, quantise: str = "none") -> dict[str, Any]:
+        """All that decides what is answered, by the names of the options; where it runs does not,
+        weights that were rounded do."""
         everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
         own = {"style", "prompt", "window_seconds", "max_frames", "reader"}
         everything |= {name: value for name, value in asdict(self).items() if name in own}
         everything |= asdict(self.prompt_options) | asdict(self.generation)
         everything["stop"] = list(self.generation.stop)
+        if quantise != "none":  # what was done with weights as they are stays done
+            everything["quantise"] = quantise
         return everything
 
 

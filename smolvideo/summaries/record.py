@@ -65,6 +65,7 @@ class SummaryRecord:
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None
+    quantise: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     frames: int = 0

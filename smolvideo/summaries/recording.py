@@ -50,6 +50,7 @@ def made_record(
         engine=engine.name,
         device=engine.device,
         dtype=engine.dtype,
+        quantise=engine.quantise,
         tokens=composed.tokens,
         frames=composed.frames,
         seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},

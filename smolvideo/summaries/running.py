@@ -81,9 +81,14 @@ def open_batch(
     outputs: OutputOptions,
     run: RunOptions,
     *,
+    quantise: str = "none",
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Batch]:
-    """A batch with its records open and held; one line for each video is left when it closes."""
+    """A batch with its records open and held; one line for each video is left when it closes.
+
+    ``quantise`` is what ``engine`` will be loaded with: known before it is, as it decides what is
+    done already.
+    """
     records = outputs.records_path(given)
     if run.dry and records is not None and not records.exists():
         records = None
@@ -99,6 +104,7 @@ def open_batch(
             publisher,
             download=run.download,
             retry=run.retry,
+            quantise=quantise,
             on_progress=on_progress,
         )
         if not run.dry:
@@ -147,6 +153,7 @@ def summarise(
         options,
         outputs,
         run,
+        quantise=engine.quantise,
         on_progress=on_progress,
     ) as batch:
         items = list_work(given, selection, download=download, on_progress=on_progress)

@@ -12,6 +12,7 @@ from smolvideo.conversation import Look
 from smolvideo.conversation.moments import nearest_frame
 from smolvideo.conversation.sessions import list_sessions
 from smolvideo.conversation.starting import Start
+from smolvideo.engines import told_format
 from smolvideo.tui.asking import Asking
 from smolvideo.tui.filmstrip import Filmstrip
 from smolvideo.tui.frame import FrameView
@@ -138,7 +139,9 @@ class ChatApp(App[str]):
         talk, engine = self.conversation, self.conversation.engine
         usage = next((turn.usage for turn in reversed(talk.turns) if turn.usage), None)
         context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
-        device = f"{engine.device} {engine.dtype}" if engine is not None else ""
+        device = ""
+        if engine is not None:
+            device = f"{engine.device} {told_format(engine.dtype, engine.quantise)}"
         self.status_line.show(
             model=talk.settings.model, device=device, usage=usage, context_tokens=context
         )

@@ -64,7 +64,8 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
         "config": {
             "model": "smolvideo",
             "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
-            f"dtype={info.model['dtype']},max_frames={info.settings['sampling']['max_frames']}",
+            f"dtype={info.model['dtype']},quantise={info.model.get('quantise', 'none')},"
+            f"max_frames={info.settings['sampling']['max_frames']}",
             "batch_size": 1,
             "device": info.model["device"],
             "limit": info.settings["limit"],

@@ -1,0 +1,396 @@
+"""int8 weights: how far they are off, what they save, and that all who must know of them do."""
+
+import gc
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tinymodels
+import torch
+from click.testing import CliRunner
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tinymodels import frames_prompt, make_cut, make_tiny, random_images
+from torch.nn import functional as F
+
+from smolvideo.cli.main import cli
+from smolvideo.engines import FeatureCache, GenerationOptions, NativeEngine, load_engine
+from smolvideo.engines.devices import check_quantise
+from smolvideo.errors import UsageError
+from smolvideo.evals.data import load_benchmark
+from smolvideo.evals.running import begin_run
+from smolvideo.evals.settings import EvalSettings
+from smolvideo.models import open_checkpoint
+from smolvideo.network import loading
+from smolvideo.network.int8 import Int8Weight, can_multiply_int8
+from smolvideo.network.linear import Linear, joined
+from smolvideo.network.model import quantisable, weight_bytes
+from smolvideo.pipeline import prepare
+from smolvideo.prompt import Message, Prompt, pack_prompt
+from smolvideo.summaries import SummaryOptions, summarise
+
+SAMPLES = ROOT / "samples"
+SHORT = GenerationOptions(max_new_tokens=12)
+DTYPES = [torch.float32, torch.bfloat16]
+ROWS = [1, 3, 32, 33, 200]
+"""Few and many, on both sides of where the one way ends and the other begins."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("quantised") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def cut(processor_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("quantised") / "cut"
+    name = "SmolVLM2-256M-Video-Instruct"
+    yield make_cut(processor_files / name, folder, vision_layers=2, text_layers=4)
+    shutil.rmtree(folder)
+
+
+def load(
+    folder: Path | str,
+    quantise: str = "int8",
+    dtype: str = "float32",
+    cache: FeatureCache | None = None,
+) -> NativeEngine:
+    engine = load_engine(str(folder), device="cpu", dtype=dtype, quantise=quantise, cache=cache)
+    assert isinstance(engine, NativeEngine)
+    return engine
+
+
+# ------------------------------------------------------------------------------ the numbers
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 40)),
+    seed=st.integers(0, 2**32),
+    exponents=st.lists(st.integers(-45, 30), min_size=6, max_size=6),
+    stored=st.sampled_from([torch.float32, torch.bfloat16]),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_no_weight_is_off_by_more_than_half_a_scale(
+    shape: tuple[int, int],
+    seed: int,
+    exponents: list[int],
+    stored: torch.dtype,
+    dtype: torch.dtype,
+) -> None:
+    """Rows of any size, down to those that no scale can be had for, and rows of zeros."""
+    random = torch.Generator().manual_seed(seed)
+    sizes = torch.tensor([10.0**e for e in exponents[: shape[0]]])
+    weight = (torch.randn(shape, generator=random) * sizes[:, None]).to(stored)
+    if seed % 3 == 0:
+        weight[0] = 0
+    quantised = Int8Weight.of(weight, dtype)
+    assert quantised.scales.dtype is dtype
+    assert int(quantised.levels.abs().max()) <= 127
+    scales = quantised.scales.double()[:, None]
+    off = (weight.double() - quantised.levels.double() * scales).abs()
+    assert bool((off <= scales / 2 * (1 + 1e-4)).all())  # divided in float32
+    assert torch.equal(Int8Weight.of(-weight, dtype).levels, -quantised.levels)
+
+
+def test_weights_that_are_no_numbers_stay_none() -> None:
+    for odd in (float("nan"), float("inf")):
+        weight = torch.ones(2, 16)
+        weight[1, 3] = odd
+        made = Int8Weight.of(weight, torch.float32).dequantised()
+        assert bool(made[0].isfinite().all())
+        assert not bool(made[1].isfinite().any())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [48, 576, 40, 37])  # the last two are no whole blocks
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_few_rows_and_many_are_the_plain_product(
+    dtype: torch.dtype, width: int, has_bias: bool
+) -> None:
+    random = torch.Generator().manual_seed(width)
+    linear = Linear(width, 72, bias=has_bias).requires_grad_(False).to(dtype)
+    linear.quantise(torch.randn(72, width, generator=random), dtype)
+    assert linear.int8 is not None
+    weight = linear.int8.levels.double() * linear.int8.scales.double()[:, None]
+    bias = None if linear.bias is None else linear.bias.double()
+    close = 0.02 if dtype is torch.bfloat16 else 1e-5
+    for rows in ROWS:
+        x = torch.randn(2, rows, width, generator=random).to(dtype)[:1]
+        to = torch.randn(1, rows, 72, generator=random).to(dtype)
+        plain = F.linear(x.double(), weight, bias)
+        with torch.inference_mode():
+            got = linear(x), linear.gelu(x), linear.add(x, to)
+        wanted = plain, F.gelu(plain, approximate="tanh"), to.double() + plain
+        for one, other in zip(got, wanted, strict=True):
+            assert one.dtype is dtype
+            assert one.shape == other.shape
+            assert float((one.double() - other).abs().max()) < close * float(other.abs().max())
+
+
+def test_this_torch_has_the_operator_for_bfloat16() -> None:
+    """Where it has not, the plain way is taken, which the test above has seen at odd widths."""
+    assert can_multiply_int8(torch.bfloat16)
+    assert not can_multiply_int8(torch.float32), "slow there"
+
+
+def test_joined_maps_are_those_that_were_joined() -> None:
+    parts = [Linear(32, out).requires_grad_(False) for out in (16, 8, 24)]
+    for part in parts:
+        part.quantise(part.weight, torch.float32)
+    whole = joined(*parts)
+    x = torch.randn(2, 3, 32)
+    with torch.inference_mode():
+        apart = torch.cat([part(x) for part in parts], dim=-1)
+        torch.testing.assert_close(whole(x), apart)
+
+
+@pytest.mark.parametrize("frames", [0, 9])
+def test_a_network_is_that_of_the_rounded_weights(tiny: Path, tmp_path: Path, frames: int) -> None:
+    """Nothing else is changed by int8 than the weights of the maps."""
+    rounded = tmp_path / "rounded"
+    shutil.copytree(tiny, rounded)
+    weights = load_file(rounded / "model.safetensors")
+    layers = [
+        name
+        for name, weight in weights.items()
+        if (".layers." in name or name == "lm_head.weight") and weight.ndim == 2
+    ]
+    assert len(layers) == 2 * 6 + 2 * 7 + 1
+    for name in layers:
+        weights[name] = Int8Weight.of(weights[name], torch.float32).dequantised()
+    save_file(weights, rounded / "model.safetensors", metadata={"format": "pt"})
+    plain, quantised = load(rounded, "none"), load(tiny, "int8")
+    prompt = frames_prompt(plain.checkpoint, random_images(frames))
+    expected, got = log_probabilities(plain, prompt), log_probabilities(quantised, prompt)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert (
+        quantised.stream(prompt, SHORT).result().text == plain.stream(prompt, SHORT).result().text
+    )
+
+
+def log_probabilities(engine: NativeEngine, prompt: Prompt) -> torch.Tensor:
+    return engine.start(prompt).read(prompt).double().log_softmax(-1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scores_of_nano_are_close(dtype: str) -> None:
+    checkpoint = open_checkpoint("nano")
+    size = checkpoint.image_size
+    plain, quantised = load("nano", "none", dtype), load("nano", "int8", dtype)
+    for count in (0, 3, 12):
+        prompt = frames_prompt(checkpoint, random_images(count, size=size))
+        expected, got = log_probabilities(plain, prompt), log_probabilities(quantised, prompt)
+        off = (got - expected).abs()
+        assert 0 < float(off.max()) < 1.0
+        assert float((expected.exp() * (expected - got)).sum()) < 0.02
+
+
+@pytest.mark.checkpoints
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scores_of_a_published_shape_are_close(cut: Path, dtype: str) -> None:
+    checkpoint = open_checkpoint(str(cut))
+    prompt = frames_prompt(checkpoint, random_images(2, size=512))
+    plain, quantised = load(cut, "none", dtype), load(cut, "int8", dtype)
+    expected, got = (engine.start(prompt).read(prompt) for engine in (plain, quantised))
+    assert 0 < float((got - expected).float().norm() / expected.float().norm()) < 0.1
+
+
+# ------------------------------------------------------------------------------ the memory
+
+
+def live_int8_weights() -> int:
+    gc.collect()
+    return sum(type(one) is Int8Weight for one in gc.get_objects())
+
+
+@pytest.mark.checkpoints
+def test_quantised_maps_take_half_the_memory(cut: Path) -> None:
+    plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
+    maps = sum(part.weight_bytes for part in quantisable(plain).values())
+    halved = sum(part.weight_bytes for part in quantisable(quantised).values())
+    assert maps > 100_000_000
+    assert 0.5 < halved / maps < 0.505  # the scales
+    others = weight_bytes(plain) - maps
+    assert weight_bytes(quantised) == others + halved
+    assert all(part.int8 is not None for part in quantisable(quantised).values())
+
+
+def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "tied", tied=True)
+    engine = load(folder)
+    assert engine.network.lm_head.int8 is None
+    assert len(quantisable(engine.network)) == 2 * (2 + 2) + 2 * (2 + 2)  # joined
+    prompt = frames_prompt(engine.checkpoint, random_images(2))
+    assert engine.stream(prompt, SHORT).result().usage.answer_tokens > 0
+
+
+def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is quantised before the next is read: the network is never in memory as it was. And
+    what was joined is let go."""
+    plain: Counter[int] = Counter()
+    before, alive = live_int8_weights(), 0
+    networks: list[torch.nn.Module] = []
+    read = loading._read
+    quantisable_of = loading.quantisable
+
+    def watched(headers, **how):  # type: ignore[no-untyped-def]
+        for tensor in read(headers, **how):
+            weights = [part.weight for part in quantisable_of(networks[0]).values()]  # type: ignore[arg-type]
+            plain[sum(weight is not None and not weight.is_meta for weight in weights)] += 1
+            yield tensor
+        nonlocal alive
+        alive = live_int8_weights() - before
+
+    def seen(network):  # type: ignore[no-untyped-def]
+        networks.append(network)
+        return quantisable_of(network)
+
+    monkeypatch.setattr(loading, "_read", watched)
+    monkeypatch.setattr(loading, "quantisable", seen)
+    engine = load(tiny)
+    assert set(plain) == {0}
+    assert plain[0] > 40
+    assert alive == len(quantisable(engine.network))
+
+
+# ------------------------------------------------------------------------------ the answers
+
+
+def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path) -> None:
+    for folder, size in ((tiny, tinymodels.IMAGE_SIZE), ("nano", None)):
+        engine, again = load(folder), load(folder)
+        images = random_images(3, size=size or engine.checkpoint.image_size)
+        words = ("Who?", "What is it, and why does it move?", "Where?", "W" * 60)
+        prompts = [frames_prompt(engine.checkpoint, images, text) for text in words]
+        alone = [engine.stream(prompt, SHORT).result().text for prompt in prompts]
+        assert [again.stream(prompt, SHORT).result().text for prompt in prompts] == alone
+        assert [answer.text for answer in engine.answer_batch(prompts, SHORT)] == alone
+
+
+def test_nano_answers_as_well_as_with_its_own_weights() -> None:
+    lines = (SAMPLES / "questions.jsonl").read_text("utf-8").splitlines()
+    items = [json.loads(line) for line in lines]
+    engines = [load("nano", how, "bfloat16") for how in ("none", "int8")]
+    checkpoint, asked, right = engines[0].checkpoint, 0, [0, 0]
+    for video in sorted({item["video"] for item in items})[:3]:
+        about = [item for item in items if item["video"] == video]
+        (frames,) = prepare(checkpoint, SAMPLES / video, "What?").batches
+        prompts = [
+            pack_prompt([Message("user", (frames, item["question"]))], checkpoint) for item in about
+        ]
+        asked += len(about)
+        for place, engine in enumerate(engines):
+            answers = engine.answer_batch(prompts, GenerationOptions(max_new_tokens=48))
+            pairs = zip(answers, about, strict=True)
+            right[place] += sum(answer.text == item["answer"] for answer, item in pairs)
+    plain, quantised = right
+    assert asked > 30
+    assert plain > asked / 2
+    assert quantised >= plain - 1
+
+
+def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "features")
+    images = random_images(4)
+    plain, from_cache = load(tiny, "none", cache=cache).encode_counted(images)
+    assert from_cache == 0
+    first, from_cache = load(tiny, "int8", cache=cache).encode_counted(images)
+    assert from_cache == 0
+    assert not torch.equal(first, plain)
+    again, from_cache = load(tiny, "int8", cache=cache).encode_counted(images)
+    assert from_cache == 4
+    assert torch.equal(again, first)
+
+
+# ------------------------------------------------------------------------------ who must know
+
+
+def test_what_cannot_be_honoured_is_an_error(tiny: Path) -> None:
+    for words, options in (
+        ("does not know `--quantise int8`", {"engine": "transformers"}),
+        ("do not go with float16", {"dtype": "float16"}),
+        ("unknown quantisation `int4`", {"quantise": "int4"}),
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            load_engine(str(tiny), **{"device": "cpu", "quantise": "int8"} | options)  # type: ignore[arg-type]
+        assert caught.value.hint
+    for device in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(UsageError, match=f"for the CPU, not for `{device}`"):
+            check_quantise("int8", torch.device(device), torch.bfloat16)
+        check_quantise("none", torch.device(device), torch.float16)
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(cli, [*map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_the_command_says_what_was_used(tiny: Path) -> None:
+    video = SAMPLES / "circle_right.mp4"
+    common = ("--model", tiny, "--device", "cpu", "--max-new-tokens", "2", "--no-keep")
+    for quantise, words in (("none", "in float32\n"), ("int8", "in float32 with int8 weights\n")):
+        options = (*common, "--quantise", quantise)
+        code, out, err = run("ask", video, "What?", *options, "--json", "--verbose")
+        assert code == 0
+        assert json.loads(out)["quantise"] == quantise
+        assert words in err
+    code, out, err = run("ask", video, "What?", *common, "--quantise", "int8",
+                         "--engine", "transformers")  # fmt: skip
+    assert (code, out) == (2, "")
+    assert "does not know `--quantise int8`" in err
+
+
+def test_a_conversation_keeps_its_weights(tiny: Path) -> None:
+    video = SAMPLES / "circle_right.mp4"
+    short = ("--device", "cpu", "--max-new-tokens", "2", "--json")
+    code, _, err = run("ask", video, "What?", "--model", tiny, *short, "--quantise", "int8")
+    assert code == 0, err
+    for more, quantise in (((), "int8"), (("--quantise", "none"), "none")):
+        code, out, err = run("ask", "--continue", "And then?", *short, *more)
+        assert code == 0, err
+        assert json.loads(out)["quantise"] == quantise
+
+
+def test_summaries_are_made_anew_with_other_weights(tmp_path: Path) -> None:
+    few = SummaryOptions(max_frames=3)
+    video = SAMPLES / "circle_right.mp4"
+
+    def keys(quantise: str) -> tuple[str | None, str, str]:
+        engine = load_engine("nano", device="cpu", quantise=quantise)
+        (record,) = summarise(engine, video, options=few, out=tmp_path / "out")
+        return record.quantise, record.settings_key, record.created
+
+    plain, quantised = keys("none"), keys("int8")
+    assert (plain[0], quantised[0]) == ("none", "int8")
+    assert plain[1] != quantised[1]
+    assert keys("int8") == quantised, "kept"
+    checkpoint = open_checkpoint("nano")
+    assert "quantise" not in few.settings(checkpoint), "as in records from before"
+    assert few.settings(checkpoint, "int8")["quantise"] == "int8"
+
+
+def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path) -> None:
+    line = {"video": "v.mp4", "question": "Who?", "options": ["a", "b"], "answer_index": 0}
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps(line) + "\n")
+    benchmark, how = load_benchmark("jsonl", items), EvalSettings(prompt="plain")
+    plain, quantised = load(tiny, "none"), load(tiny, "int8")
+    for mine, other in ((plain, quantised), (quantised, plain)):
+        folder = tmp_path / mine.quantise
+        begin_run(folder, benchmark, how, mine)
+        with pytest.raises(UsageError, match=f"quantise: {mine.quantise}, now {other.quantise}"):
+            begin_run(folder, benchmark, how, other)
+        begin_run(folder, benchmark, how, mine)
+    # A run from before there was a choice.
+    told = json.loads((tmp_path / "none" / "run.json").read_text("utf-8"))
+    del told["model"]["quantise"]
+    (tmp_path / "none" / "run.json").write_text(json.dumps(told))
+    begin_run(tmp_path / "none", benchmark, how, plain)
+    with pytest.raises(UsageError, match="quantise: none, now int8"):
+        begin_run(tmp_path / "none", benchmark, how, quantised)
