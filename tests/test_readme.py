@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -113,28 +114,40 @@ def test_nano_table_is_what_training_measured() -> None:
     assert "\n".join(rows) in text
 
 
-def test_speed_table_is_what_bench_measured() -> None:
+@pytest.mark.parametrize("name", ["speed", "int8"])
+def test_speed_tables_are_what_bench_measured(name: str) -> None:
     text = README.read_text("utf-8")
-    start = text.index("<!-- speed -->\n") + len("<!-- speed -->\n")
-    end = text.index("<!-- end of speed -->")
-    expected = "\n".join(speed_table()) + "\n"
+    start = text.index(f"<!-- {name} -->\n") + len(f"<!-- {name} -->\n")
+    end = text.index(f"<!-- end of {name} -->")
+    rows = speed_table() if name == "speed" else int8_table()
+    expected = "\n".join(rows) + "\n"
     if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
         README.write_text(text[:start] + expected + text[end:], encoding="utf-8")
         text = README.read_text("utf-8")
     assert expected in text
 
 
+def measured(name: str) -> dict[str, Any]:
+    """The JSON line that ``smolvideo bench`` left in ``.github/bench``."""
+    content = json.loads((ROOT / ".github" / "bench" / f"{name}.json").read_text("utf-8"))
+    assert isinstance(content, dict)
+    assert content["options"]["frames"] == 50
+    assert not content["machine"]["commit"].endswith("-dirty")
+    return content
+
+
 def speed_table() -> list[str]:
-    """The table of the JSON lines that ``smolvideo bench`` left in ``.github/bench``."""
+    """Engine against engine; 2.2B is the native engine alone."""
     rows = [
         "| shapes, engine | encode a frame | first token | tokens per second | next question "
         "| twenty questions | peak memory |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B"):
-        content = json.loads((ROOT / ".github" / "bench" / f"{name}.json").read_text("utf-8"))
-        assert content["options"]["frames"] == 50
+    for file in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B-int8"):
+        content, name = measured(file), file.removesuffix("-int8")
         for engine, told in content["engines"].items():
+            if engine == "native int8":
+                continue
             twenty = told["twenty_questions"]
             rows.append(
                 f"| {name}, {engine} | {told['encode'] / told['frames']:.2f} s "
@@ -143,9 +156,29 @@ def speed_table() -> list[str]:
                 f"| {format_bytes(told['peak_memory_bytes'])} |"
             )
         ratios = content["ratios"]
-        if "encode" in ratios:
+        if "transformers" in content["engines"]:
             rows.append(
                 f"| times as fast | {ratios['encode']:.2f} | {ratios['first_token']:.2f} "
                 f"| {ratios['generation']:.2f} | {ratios['next_question']:.0f} | - | - |"
+            )
+    return rows
+
+
+def int8_table() -> list[str]:
+    """int8 weights against those of bfloat16, in one run each."""
+    rows = [
+        "| shapes, weights | weights | peak memory | first token | tokens per second "
+        "| twenty questions | log-probabilities off by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("SmolVLM2-256M", "SmolVLM2-2.2B"):
+        content = measured(f"{name}-int8")
+        for engine, told in content["engines"].items():
+            off = content["log_probability_error"]["mean"] if engine == "native int8" else None
+            rows.append(
+                f"| {name}, {'int8' if off else 'bfloat16'} | {format_bytes(told['weight_bytes'])} "
+                f"| {format_bytes(told['peak_memory_bytes'])} | {told['first_token']:.1f} s "
+                f"| {told['tokens_per_second']:.1f} | {told['twenty_questions']:.0f} s "
+                f"| {f'{off:.3f} on average' if off else '-'} |"
             )
     return rows
