@@ -174,11 +174,13 @@ def int8_table() -> list[str]:
     for name in ("SmolVLM2-256M", "SmolVLM2-2.2B"):
         content = measured(f"{name}-int8")
         for engine, told in content["engines"].items():
-            off = content["log_probability_error"]["mean"] if engine == "native int8" else None
+            weights, off = told["dtype"], "-"
+            if engine == "native int8":
+                weights, off = "int8", f"{content['log_probability_error']['mean']:.3f} on average"
             rows.append(
-                f"| {name}, {'int8' if off else 'bfloat16'} | {format_bytes(told['weight_bytes'])} "
+                f"| {name}, {weights} | {format_bytes(told['weight_bytes'])} "
                 f"| {format_bytes(told['peak_memory_bytes'])} | {told['first_token']:.1f} s "
                 f"| {told['tokens_per_second']:.1f} | {told['twenty_questions']:.0f} s "
-                f"| {f'{off:.3f} on average' if off else '-'} |"
+                f"| {off} |"
             )
     return rows
