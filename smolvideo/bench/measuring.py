@@ -12,6 +12,8 @@ from pathlib import Path
 
 from smolvideo.bench.footage import read_footage
 from smolvideo.bench.likeness import keep_log_probabilities
+from smolvideo.bench.openvino_engine import OpenVinoEngine
+from smolvideo.bench.openvino_export import openvino_dtype
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session, load_engine
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
@@ -26,7 +28,8 @@ class Task:
     """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
 
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
-    file for those behind the first question, which the engine ``native`` has.
+    file for those behind the first question, which the engine ``native`` has. ``exported`` is the
+    folder of ``openvino_export``'s files, for the engine ``openvino``.
     """
 
     engine: str
@@ -38,6 +41,7 @@ class Task:
     dtype: str
     quantise: str = "none"
     log_probabilities: str | None = None
+    exported: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,7 @@ def engine_name(engine: str, quantise: str) -> str:
 def measure(task: Task) -> Measured:
     """Load, answer one question, then others on the same frames where the engine keeps them."""
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
-    engine = load_engine(
-        checkpoint,
-        engine=task.engine,
-        device=task.device,
-        dtype=task.dtype,
-        quantise=task.quantise,
-    )
+    engine = _load(task, checkpoint)
     import torch  # not sooner: loading says first how its threads shall wait
 
     # Random weights may end an answer at any token: here only its length does.
@@ -144,6 +142,19 @@ def measure(task: Task) -> Measured:
         peak_memory_bytes=answer.usage.peak_memory_bytes,
         quantise=engine.quantise,
         weight_bytes=_weight_bytes(engine),
+    )
+
+
+def _load(task: Task, checkpoint: Checkpoint) -> Engine:
+    if task.exported is not None:
+        dtype = openvino_dtype(checkpoint, task.device, task.dtype)
+        return OpenVinoEngine(checkpoint, Path(task.exported), dtype)
+    return load_engine(
+        checkpoint,
+        engine=task.engine,
+        device=task.device,
+        dtype=task.dtype,
+        quantise=task.quantise,
     )
 
 

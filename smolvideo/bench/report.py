@@ -16,8 +16,12 @@ from typing import Any
 from smolvideo.bench.footage import write_footage
 from smolvideo.bench.likeness import log_probability_error
 from smolvideo.bench.measuring import Measured, Task, engine_name
+from smolvideo.bench.openvino_export import import_openvino
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
+
+PEERS = ("openvino",)
+"""What is measured beside our own engines, where it is installed."""
 
 OnMeasured = Callable[[str, int, int], None]
 """Told ``(engine, run, runs)`` before each measurement."""
@@ -32,7 +36,8 @@ class BenchOptions:
     ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
     them alike; medians are told.
 
-    With a ``quantise`` the engine ``native`` with such weights is measured against itself without.
+    ``engines`` are of ``ENGINES`` or ``PEERS``. With a ``quantise`` the engine ``native`` with such
+    weights is measured against itself without.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -90,8 +95,11 @@ class BenchReport:
 def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) -> BenchReport:
     """Measure each engine ``repeats`` times, in turns.
 
-    Raises ModelError where a measurement fails, with what it said last.
+    Raises UsageError where a peer is not installed, ModelError where a measurement fails, with what
+    it said last.
     """
+    if "openvino" in options.engines:
+        import_openvino()
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         checkpoint = options.model
         if options.config is not None:
@@ -100,6 +108,8 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
         if video is None:
             video = Path(folder) / "video.mp4"
             write_footage(video, options.frames)
+        if "openvino" in options.engines:
+            _export(options, checkpoint, Path(folder) / "openvino")
         tasks = _tasks(options, checkpoint, video, Path(folder))
         runs: dict[str, list[Measured]] = {name: [] for name in tasks}
         for number in range(options.repeats):
@@ -111,7 +121,7 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
             ours, theirs = (Path(task.log_probabilities or "") for task in tasks.values())
             error = log_probability_error(ours, theirs)
     measured = tuple(medians(runs[name]) for name in tasks)
-    return BenchReport(options, measured, ratios(measured), machine(), error)
+    return BenchReport(options, measured, ratios(measured), machine(options.engines), error)
 
 
 def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) -> dict[str, Task]:
@@ -130,22 +140,31 @@ def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) ->
             options.dtype,
             quantise,
             kept,
+            str(folder / "openvino") if engine == "openvino" else None,
         )
     return tasks
 
 
+def _export(options: BenchOptions, checkpoint: str, folder: Path) -> None:
+    arguments = [checkpoint, str(folder), options.device, options.dtype]
+    _run("smolvideo.bench.openvino_export", arguments, "converting for `openvino`")
+
+
 def _in_a_process(task: Task) -> Measured:
-    run = subprocess.run(
-        [sys.executable, "-m", "smolvideo.bench.measuring", json.dumps(asdict(task))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = run.stdout.strip().splitlines()
-    if run.returncode or not lines:
-        said = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
-        raise ModelError(f"measuring `{task.engine}` failed: {said}")
+    arguments = [json.dumps(asdict(task))]
+    lines = _run("smolvideo.bench.measuring", arguments, f"measuring `{task.engine}`")
     return Measured(**json.loads(lines[-1]))
+
+
+def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
+    """The lines that ``python -m module`` prints."""
+    run = subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        said = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
+        raise ModelError(f"{what} failed: {said}")
+    return run.stdout.strip().splitlines()
 
 
 def medians(runs: Sequence[Measured]) -> Measured:
@@ -179,9 +198,11 @@ def ratios(measured: Sequence[Measured]) -> dict[str, float]:
     return compared
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
+    """What the figures were measured on, with the versions of peers among ``engines``."""
     import psutil
+
+    packages = ("smolvideo", "torch", "transformers", "av", *(set(PEERS) & set(engines)))
 
     return {
         "processor": _processor(),
@@ -191,7 +212,7 @@ def machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
-        "versions": {name: _version(name) for name in ("smolvideo", "torch", "transformers", "av")},
+        "versions": {name: _version(name) for name in packages},
         "commit": _commit(),
     }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from smolvideo.bench import BenchOptions, BenchReport, run_bench
+from smolvideo.bench import PEERS, BenchOptions, BenchReport, run_bench
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import is_explicit
 from smolvideo.cli.outputs import check_new_file, check_no_source
@@ -51,6 +51,14 @@ _DEFAULTS = BenchOptions()
     section="Model",
     default=",".join(_DEFAULTS.engines),
     help="Engines, by commas; the first is compared with the second.",
+)
+@click.option(
+    "--against",
+    cls=SectionOption,
+    section="Model",
+    type=click.Choice(PEERS),
+    show_default="none",
+    help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]'.",
 )
 @click.option(
     "--device", cls=SectionOption, section="Model", default=_DEFAULTS.device, help="As for `ask`."
@@ -130,6 +138,7 @@ def bench(
     random_weights: bool,
     config: Path | None,
     engines: str,
+    against: str | None,
     device: str,
     dtype: str,
     quantise: str,
@@ -151,10 +160,10 @@ def bench(
             "`--random-weights` and `--config DIR` go together",
             hint="smolvideo bench --random-weights --config DIR",
         )
-    if quantise != "none" and is_explicit(ctx, "engines"):
+    if quantise != "none" and (against is not None or is_explicit(ctx, "engines")):
         raise UsageError(
             "`--quantise` measures the engine `native` with and without",
-            hint="leave `--engine` out",
+            hint="leave `--engine` and `--against` out",
         )
     if output is not None:
         check_new_file(output, overwrite=overwrite)
@@ -164,7 +173,7 @@ def bench(
     if video is not None:
         resolve_source(str(video))  # not only in the process that measures, after its warm-up
     options = BenchOptions(
-        engines=_engines(engines) if quantise == "none" else ("native",),
+        engines=_engines(ctx, engines, against) if quantise == "none" else ("native",),
         model=model,
         config=config,
         video=video,
@@ -189,9 +198,11 @@ def bench(
     click.echo(report.as_json())
 
 
-def _engines(text: str) -> tuple[str, ...]:
+def _engines(ctx: click.Context, text: str, against: str | None) -> tuple[str, ...]:
     from smolvideo.engines import ENGINES
 
+    if against is not None and not is_explicit(ctx, "engines"):
+        return "native", against
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in ENGINES:
@@ -199,7 +210,7 @@ def _engines(text: str) -> tuple[str, ...]:
             raise UsageError(f"unknown engine `{name}`", hint=f"one of {known}")
     if len(set(names)) < len(names):
         raise UsageError("an engine is named twice")
-    return names
+    return names if against is None else (*names, against)
 
 
 def _show(screen: Screen, report: BenchReport) -> None:
