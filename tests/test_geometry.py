@@ -251,6 +251,7 @@ def test_fitted_frames_pass_as_they_are(checkpoints: dict[str, Checkpoint]) -> N
     one, other = (pack_prompt([Message("user", (batch, "?"))], toy) for batch in (raw, fitted))
     assert one.token_ids == other.token_ids
     assert np.array_equal(one.images, other.images)
+    assert other.images is fitted.images, "fifty frames of 512 pixels are 39 MB, and not twice"
     with pytest.raises(PromptError, match=r"`clip\.mp4` were fitted as `official` to 32x32"):
         pack_prompt([Message("user", (fitted, "?"))], toy, PromptOptions(geometry="pad"))
     with pytest.raises(PromptError, match="needs `official` and 512x512"):

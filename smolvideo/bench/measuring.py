@@ -172,13 +172,9 @@ def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> fl
 
 def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:
     """One prompt after another on the same frames, as ``ask`` would pack them."""
-    packed = None
     for number in range(QUESTIONS):
         question = f"What happens in part {number} of this video, and why?"
-        prompt = pack_prompt([Message("user", (frames, question))], checkpoint)
-        packed = packed or prompt
-        # The same array each time, as for a person who goes on asking.
-        yield replace(prompt, images=packed.images)
+        yield pack_prompt([Message("user", (frames, question))], checkpoint)
 
 
 if __name__ == "__main__":

@@ -24,16 +24,21 @@ def pack_prompt(
     """
     check_budget(messages, checkpoint, options)
     pieces = lay_out(messages, checkpoint, options)
-    side = checkpoint.image_size
-    squares = list(_squares(messages, checkpoint, options))
     return Prompt(
         token_ids=tuple(encode(pieces, checkpoint)),
-        images=np.concatenate(squares) if squares else np.zeros((0, side, side, 3), np.uint8),
+        images=_joined(list(_squares(messages, checkpoint, options)), checkpoint.image_size),
         text=readable(pieces),
         context_tokens=checkpoint.context_tokens,
         layout=options.layout or checkpoint.layout,
         geometry=options.geometry or "official",
     )
+
+
+def _joined(squares: Sequence[Images], side: int) -> Images:
+    """All squares one after the other; those of a single medium as they are, without a copy."""
+    if len(squares) == 1:
+        return squares[0]
+    return np.concatenate(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
 
 
 def _squares(
