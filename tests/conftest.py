@@ -6,6 +6,7 @@ turns every skip into a failure, for the machine that must run them all.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Generator
 from pathlib import Path
@@ -15,6 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SMOLVIDEO_SHARED", ROOT.parent / "shared"))
 FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
+
+
+# A shell without job control starts what it puts in the background deaf to Ctrl-C, and every
+# program that the tests start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
