@@ -16,7 +16,7 @@ from smolvideo.bench.openvino_engine import OpenVinoEngine
 from smolvideo.bench.openvino_export import export_openvino, import_openvino
 from smolvideo.cli.bench import bench
 from smolvideo.engines import GenerationOptions, load_engine
-from smolvideo.errors import ModelError, UsageError
+from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
 from smolvideo.prompt import Message, pack_prompt
 
@@ -56,7 +56,7 @@ class TestInstalled:
 
     def _compare(self, name: str, tmp_path: Path, tokens: int) -> str:
         checkpoint = open_checkpoint(name)
-        export_openvino(name, tmp_path / "exported", "cpu", "float32")
+        export_openvino(name, tmp_path / "exported", "float32")
         peer = OpenVinoEngine(checkpoint, tmp_path / "exported", "float32")
         reference = load_engine(checkpoint, engine="transformers", dtype="float32", device="cpu")
         frames = read_footage(ROOT / "samples" / "triangle_down.mp4", checkpoint, 6).batch
@@ -70,18 +70,19 @@ class TestInstalled:
                 answered = expected.text
         return answered
 
-    def test_another_device_than_the_cpu_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="measures on the CPU"):
+    def test_another_device_than_the_cpu_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="measures on the CPU"):
             run_bench(BenchOptions(engines=("openvino",), device="cuda", frames=1, repeats=1))
 
     def test_a_table_and_a_line(self, tmp_path: Path) -> None:
         arguments = ["--against", "openvino", "--frames", "3", "--repeats", "1"]
-        arguments += ["--max-new-tokens", "4", "--device", "cpu"]
+        arguments += ["--max-new-tokens", "4"]
         run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
         content = json.loads(run.stdout.splitlines()[-1])
         assert list(content["engines"]) == ["native", "openvino"]
         assert content["machine"]["versions"]["openvino"]
         assert {"encode", "first_token", "generation"} <= set(content["ratios"])
+        assert {one["device"] for one in content["engines"].values()} == {"cpu"}
         told = content["engines"]["openvino"]
         assert (told["dtype"], told["twenty_questions"]) == ("float32", None)
         assert np.isfinite(list(content["ratios"].values())).all()

@@ -147,7 +147,7 @@ def measure(task: Task) -> Measured:
 
 def _load(task: Task, checkpoint: Checkpoint) -> Engine:
     if task.exported is not None:
-        dtype = openvino_dtype(checkpoint, task.device, task.dtype)
+        dtype = openvino_dtype(checkpoint, task.dtype)
         return OpenVinoEngine(checkpoint, Path(task.exported), dtype)
     return load_engine(
         checkpoint,

@@ -1,6 +1,6 @@
 """A checkpoint as OpenVINO's files: the tower, the words and the decoder, each a network.
 
-``python -m smolvideo.bench.openvino_export CHECKPOINT FOLDER DEVICE DTYPE`` writes them, in a
+``python -m smolvideo.bench.openvino_export CHECKPOINT FOLDER DTYPE`` writes them, in a
 process of its own: what tracing takes is no part of what is measured afterwards.
 
 The networks are those of transformers. The decoder keeps keys and values as states of OpenVINO's,
@@ -37,7 +37,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def export_openvino(checkpoint: str, folder: Path, device: str, dtype: str) -> None:
+def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``tower``, ``words`` and ``decoder`` (.xml and .bin) of ``checkpoint`` to ``folder``.
 
     Weights are written in float16 unless it computes in float32; loading them turns them into the
@@ -47,7 +47,7 @@ def export_openvino(checkpoint: str, folder: Path, device: str, dtype: str) -> N
 
     openvino = import_openvino()
     opened = open_checkpoint(checkpoint, offline=True)
-    computes_in = openvino_dtype(opened, device, dtype)
+    computes_in = openvino_dtype(opened, dtype)
     network = load_network(opened, torch.device("cpu"), torch.float32)
     size = opened.image_size
     config = network.config.text_config
@@ -78,15 +78,20 @@ def export_openvino(checkpoint: str, folder: Path, device: str, dtype: str) -> N
         openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=half)
 
 
-def openvino_dtype(checkpoint: Checkpoint, device: str, dtype: str) -> str:
-    """What OpenVINO computes in, chosen as for our own engines.
+def check_openvino(device: str) -> None:
+    """Raises UsageError where OpenVINO is not installed, or ``device`` is not the CPU."""
+    import_openvino()
+    if device not in ("auto", "cpu"):
+        raise UsageError("`--against openvino` measures on the CPU", hint="add `--device cpu`")
 
-    Raises UsageError for another device than the CPU, or an unknown ``dtype``.
+
+def openvino_dtype(checkpoint: Checkpoint, dtype: str) -> str:
+    """What OpenVINO computes in, chosen as for our own engines on a CPU.
+
+    Raises UsageError for an unknown ``dtype``.
     """
     import torch
 
-    if device not in ("auto", "cpu"):
-        raise UsageError("`--against openvino` measures on the CPU", hint="add `--device cpu`")
     parameters = 0 if checkpoint.weights is None else checkpoint.weights.parameters
     return str(choose_dtype(torch.device("cpu"), parameters, dtype)).removeprefix("torch.")
 
@@ -197,4 +202,4 @@ def _keep_states(model: Any, heads: int) -> None:
 
 
 if __name__ == "__main__":
-    export_openvino(sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    export_openvino(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from smolvideo.bench.footage import write_footage
 from smolvideo.bench.likeness import log_probability_error
 from smolvideo.bench.measuring import Measured, Task, engine_name
-from smolvideo.bench.openvino_export import import_openvino
+from smolvideo.bench.openvino_export import check_openvino
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
 
@@ -95,11 +95,12 @@ class BenchReport:
 def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) -> BenchReport:
     """Measure each engine ``repeats`` times, in turns.
 
-    Raises UsageError where a peer is not installed, ModelError where a measurement fails, with what
-    it said last.
+    Raises UsageError where a peer is not installed or knows another device only, ModelError where a
+    measurement fails, with what it said last.
     """
     if "openvino" in options.engines:
-        import_openvino()
+        check_openvino(options.device)
+        options = replace(options, device="cpu")  # all where the peer is, or nothing is compared
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         checkpoint = options.model
         if options.config is not None:
@@ -146,13 +147,15 @@ def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) ->
 
 
 def _export(options: BenchOptions, checkpoint: str, folder: Path) -> None:
-    arguments = [checkpoint, str(folder), options.device, options.dtype]
+    arguments = [checkpoint, str(folder), options.dtype]
     _run("smolvideo.bench.openvino_export", arguments, "converting for `openvino`")
 
 
 def _in_a_process(task: Task) -> Measured:
-    arguments = [json.dumps(asdict(task))]
-    lines = _run("smolvideo.bench.measuring", arguments, f"measuring `{task.engine}`")
+    what = f"measuring `{task.engine}`"
+    lines = _run("smolvideo.bench.measuring", [json.dumps(asdict(task))], what)
+    if not lines:
+        raise ModelError(f"{what} failed: it said nothing")
     return Measured(**json.loads(lines[-1]))
 
 
