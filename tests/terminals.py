@@ -110,14 +110,14 @@ class Terminal:
         os.close(self._slave)
         os.close(self.master)
 
-    def wait_for(self, text: str, *, seconds: float = 60) -> None:
-        """Until ``text`` is on the screen; AssertionError if it never comes."""
+    def wait_for(self, text: str, *, after: str = "", seconds: float = 60) -> None:
+        """Until ``text`` is on the screen, later than ``after``; AssertionError if it never is."""
         deadline = time.monotonic() + seconds
-        while text.encode() not in self.raw:
+        while not self._came(text, after):
             ended = self.process.poll() is not None or time.monotonic() > deadline
             with self._seen:
                 self._seen.wait(timeout=0.1)
-            came = text.encode() in self.raw
+            came = self._came(text, after)
             assert came or not ended, f"{text!r} never came; the screen:\n{self.text}"
 
     def type(self, keys: bytes) -> None:
@@ -129,6 +129,10 @@ class Terminal:
         code = self.process.wait(seconds)
         time.sleep(0.1)
         return code
+
+    def _came(self, text: str, after: str) -> bool:
+        earlier = self.raw.find(after.encode())
+        return earlier >= 0 and text.encode() in self.raw[earlier + len(after.encode()) :]
 
     @property
     def raw(self) -> bytes:

@@ -165,6 +165,7 @@ def test_plain_in_a_terminal_has_a_prompt(tmp_path: Path) -> None:
         terminal.wait_for("> ")
         terminal.type(WHAT.encode() + b"\r")
         terminal.wait_for("on a grey")
-        terminal.wait_for("tokens/s")
+        # Before its prompt a line editor has not taken the terminal, and Ctrl-D would be lost.
+        terminal.wait_for("> ", after="tokens/s")
         terminal.type(b"\x04")
         assert terminal.finish() == 0
