@@ -12,8 +12,9 @@ import av
 
 from smolvideo.frames import DRAWN_COMMENT
 from smolvideo.train.world.draw import draw_frame
+from smolvideo.train.world.lots import draw_scene
 from smolvideo.train.world.questions import describe
-from smolvideo.train.world.scene import Scene, draw_scene
+from smolvideo.train.world.scene import Scene
 
 WIDTH, HEIGHT = 160, 120
 _TICKS = 1000
@@ -42,7 +43,8 @@ def plan_film(
         length = random.uniform(shortest, longest)
         end = seconds if seconds - start - length < shortest else start + length
         scene = draw_scene(random)
-        if scene.in_sequence or (chapters and describe(scene) == chapters[-1].text):
+        changes = scene.in_sequence or scene.event is not None
+        if changes or (chapters and describe(scene) == chapters[-1].text):
             continue
         chapters.append(TrueChapter(start, end, scene))
         start = end

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-from smolvideo.train.world.scene import draw_scene
+from smolvideo.train.world.lots import draw_scene
 from smolvideo.train.world.video import Film, write_video
 
 HOSTILE_NAMES = (

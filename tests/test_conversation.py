@@ -210,7 +210,7 @@ def test_adding_a_source_leaves_what_was_read() -> None:
     assert common > before.index(talking.nano().checkpoint.image_token_id) + 16
     assert "Video 1:" not in after.text
     assert "Video 2:" in after.text
-    assert "circle" in talking.ask(talk, "What moves?")
+    assert len(after.images) == 32
 
 
 def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
@@ -387,7 +387,7 @@ def test_cuts_are_rare_and_said(look: Look, checkpoint: Checkpoint) -> None:
 def test_the_oldest_frames_go_when_new_ones_need_the_room(look: Look) -> None:
     talk = talking.conversation(TRIANGLE, max_frames=50)
     talking.ask(talk, WHAT)
-    for start in range(3):
+    for start in range(5):
         talk.zoom(talk.looks[0], start, start + 2)
         talking.ask(talk, WHERE_TO)
     assert talk.told.first_look > 0

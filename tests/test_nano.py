@@ -13,7 +13,7 @@ from conftest import ROOT
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, FeatureCache, load_engine
 from smolvideo.models import open_checkpoint
-from smolvideo.pipeline import Prepared, ask, prepare, stream_answer
+from smolvideo.pipeline import Prepared, ask, notices_about, prepare, stream_answer
 from smolvideo.train.world.questions import same_answer
 
 SAMPLES = ROOT / "samples"
@@ -90,6 +90,25 @@ def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.strip()
     assert "nano is a small model trained on drawn scenes" in done.stderr
+
+
+def test_words_that_nano_was_never_taught_are_named() -> None:
+    words = ["ask", str(SAMPLES / "circle_right.mp4"), "Who elected the president of this circle?"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0
+    assert "nano knows the words of its drawn world, and not" in done.stderr
+    assert "`who`, `elected`, `president`" in " ".join(done.stderr.split())
+
+
+def test_all_words_of_the_samples_questions_are_known(nano: Engine) -> None:
+    for line in (SAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines():
+        assert not list(notices_about(json.loads(line)["question"], nano.checkpoint))
+
+
+def test_a_model_that_does_not_say_what_it_was_taught_may_know_any_word(nano: Engine) -> None:
+    published = replace(nano.checkpoint, layout="smolvlm2")
+    assert published.known_words is None
+    assert not list(notices_about("Who is the president?", published))
 
 
 def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:

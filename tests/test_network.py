@@ -10,7 +10,7 @@ from smolvideo.network.connector import pixel_shuffle
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.nano import initialise
 from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.world.questions import corpus
+from smolvideo.train.world.corpus import corpus
 
 
 @pytest.fixture(scope="module")

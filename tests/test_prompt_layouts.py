@@ -176,12 +176,12 @@ def test_nano_words(toy_nano: Checkpoint) -> None:
     start, end = "<|im_start|>User:", "<end_of_utterance>\nAssistant:"
     image = "<image ×4>"  # noqa: RUF001
     assert pack_prompt(asked(video, "Why?"), toy_nano).text == (
-        f"{start}\n00:00:{image}\n01:01:{image}\nWhy?{end}"
+        f"{start}{image}00:00\n{image}01:01\nWhy?{end}"
     )
     assert pack_prompt(asked(picture, "Why?"), toy_nano).text == f"{start}{image}\nWhy?{end}"
     assert pack_prompt(asked("Why?"), toy_nano).text == f"{start} Why?{end}"
     prompt = pack_prompt(asked("See:", video, "Why?"), toy_nano)
-    assert prompt.text == f"{start} See:\n00:00:{image}\n01:01:{image}\nWhy?{end}"
+    assert prompt.text == f"{start} See:{image}00:00\n{image}01:01\nWhy?{end}"
     assert prompt.images.shape == (2, 32, 32, 3)
 
 

@@ -94,24 +94,39 @@ def test_the_python_example_runs(
     assert capsys.readouterr().out.startswith("a purple circleUsage(")
 
 
-def test_nano_table_is_what_training_measured() -> None:
-    facts = json.loads((ROOT / "smolvideo" / "nano" / "training.json").read_text("utf-8"))
-    rows = [
-        f"| {name} | {share:.1%} | {facts['held_out_grey'][name]:.1%} |"
-        for name, share in facts["held_out"].items()
-    ]
+def test_nano_table_is_what_the_exam_measured() -> None:
     text = README.read_text("utf-8")
+    start = text.index("<!-- nano -->\n") + len("<!-- nano -->\n")
+    end = text.index("<!-- end of nano -->")
+    expected = "\n".join(exam_table()) + "\n"
     if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
-        start = text.index("<!-- nano -->") + len("<!-- nano -->")
-        end = text.index("`smolvideo train nano` makes it again")
-        table = [
-            "",
-            "| questions about held-out scenes | right | with grey frames |",
-            "|---|---|---|",
-        ]
-        text = text[:start] + "\n".join([*table, *rows]) + "\n\n" + text[end:]
-        README.write_text(text, encoding="utf-8")
-    assert "\n".join(rows) in text
+        README.write_text(text[:start] + expected + text[end:], encoding="utf-8")
+        text = README.read_text("utf-8")
+    assert expected in text
+
+
+def exam_table() -> list[str]:
+    """The table of the JSON line that ``smolvideo eval world`` left in ``.github/bench``."""
+    found = json.loads((ROOT / ".github" / "bench" / "world.json").read_text("utf-8"))
+    assert found["model"] == "nano"
+    blind = found["blind"]
+    rows = [
+        "| questions | right | with grey frames | asked |",
+        "|---|---|---|---|",
+        f"| **open, all** | {found['open']:.1%} | {blind['open']:.1%} | "
+        f"{sum(scores['asked'] for scores in found['by_type'].values()):,} |",
+    ]
+    for name, scores in found["by_type"].items():
+        asked = scores["asked"]
+        rows.append(f"| {name} | {scores['right']:.1%} | {scores['blind']:.1%} | {asked:,} |")
+    choices = found["questions"] - sum(scores["asked"] for scores in found["by_type"].values())
+    for name, asked in (
+        ("multiple_choice", "a letter wanted"),
+        ("multiple_choice_by_score", "the likeliest taken"),
+    ):
+        right = f"{found[name]:.1%} | {blind[name]:.1%}"
+        rows.append(f"| **five options, {asked}** | {right} | {choices:,} |")
+    return rows
 
 
 @pytest.mark.parametrize("name", ["speed", "int8"])

@@ -17,12 +17,31 @@ from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
 from smolvideo.train.architecture import NANO
-from smolvideo.train.batches import LOOKS, draw_asked_videos, draw_labelled_pictures, pack_questions
-from smolvideo.train.course import Course, TrainOptions, TrainProgress
-from smolvideo.train.examine import examine
+from smolvideo.train.asking import Asking
+from smolvideo.train.course import (
+    ASKED_AT_FIRST,
+    ASKED_LATER,
+    STAGE_ENDS,
+    Course,
+    TrainOptions,
+    TrainProgress,
+)
+from smolvideo.train.exam.sitting import conversation
+from smolvideo.train.examine import examine, mark
+from smolvideo.train.levelling import TOKEN_NORM, level_connector
 from smolvideo.train.nano import Trainer, train_nano
+from smolvideo.train.packing import frames_shown, pack_questions
+from smolvideo.train.pictures import (
+    GLYPHS,
+    LOOKS,
+    PATCH_LABELS,
+    TOKEN_LABELS,
+    draw_labelled_pictures,
+)
 from smolvideo.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
-from smolvideo.train.world.questions import Question, corpus
+from smolvideo.train.videos import draw_asked_videos
+from smolvideo.train.world.corpus import corpus
+from smolvideo.train.world.questions import Question
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +49,41 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(corpus())
 
 
-def test_tokenizer_knows_every_byte_and_spells_digits(tokenizer: Tokenizer) -> None:
+def test_tokenizer_knows_every_byte_and_spells_digits_but_seconds(tokenizer: Tokenizer) -> None:
     for text in ("Où est l'étoile ⭐?", "\x00\x1b[31m", "12:34", "a red circle"):
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
-    assert tokenizer.encode("00:15").tokens == ["0", "0", ":", "1", "5"]
+    assert tokenizer.encode("00:15").tokens == ["0", "0", ":15"]
+    assert tokenizer.encode(" 1:02:59").tokens[1:] == ["1", ":02", ":59"]
+    assert tokenizer.encode("15").tokens == ["1", "5"]
+    assert len(tokenizer.get_vocab()) <= NANO.text.vocab_size
     assert [tokenizer.token_to_id(name) for name in SPECIAL_TOKENS] == list(range(7))
 
 
 def test_labels_say_what_the_pictures_show() -> None:
     labels = draw_labelled_pictures(Random(0), 64, NANO)
     assert labels.pixels.shape == (64, 3, 96, 96)
-    assert labels.present.shape == (64, NANO.tokens_per_image, len(LOOKS))
-    things = labels.present.sum((1, 2))
-    assert 1 <= things.min() <= things.max() <= 3
-    # Whatever has its centre somewhere also covers patches there.
+    assert labels.present.shape == (64, NANO.tokens_per_image, len(TOKEN_LABELS))
+    assert (labels.radii > 0)[..., : len(LOOKS)].equal(labels.present[..., : len(LOOKS)] > 0)
+    # Whatever has its centre somewhere also covers patches there, be it a thing or a text.
+    written = 0
     for picture in range(64):
-        on_patches = set(labels.patches[picture].tolist()) - {0}
-        in_cells = {int(look) + 1 for look in labels.present[picture].nonzero()[:, 1]}
-        assert on_patches == in_cells
+        on_patches = {PATCH_LABELS[label] for label in labels.patches[picture].tolist()}
+        in_cells = {TOKEN_LABELS[label] for label in labels.present[picture].nonzero()[:, 1]}
+        assert on_patches & set(LOOKS) == in_cells & set(LOOKS)
+        text = in_cells - set(LOOKS)
+        letters = "".join(label.split()[-1] for label in text)
+        assert on_patches & set(GLYPHS) <= set(letters)
+        assert bool(on_patches & set(GLYPHS)) == bool(text)
+        written += bool(text)
+    assert 5 < written < 40
 
 
 def test_questions_see_the_frames_and_themselves_only(tokenizer: Tokenizer) -> None:
     batch = draw_asked_videos(
-        Random(0), videos=2, frames=3, questions=4, network=NANO, tokenizer=tokenizer
+        Random(0), videos=2, frames=3, asking=Asking(4), network=NANO, tokenizer=tokenizer
     )
-    sees = batch.mask(torch.float32)[:, 0] == 0
-    blocks = batch.blocks
+    sees = batch.rows.mask(torch.float32)[:, 0] == 0
+    blocks = batch.rows.blocks
     for row in range(2):
         for token in range(blocks.shape[1]):
             seen = blocks[row][sees[row, token]]
@@ -65,7 +93,8 @@ def test_questions_see_the_frames_and_themselves_only(tokenizer: Tokenizer) -> N
 
 def test_targets_are_the_answers_and_their_end(tokenizer: Tokenizer) -> None:
     question = Question("colour", "What colour is the star?", "red")
-    row = pack_questions(["00:00", "00:01"], [question, question], 4, tokenizer)
+    front = frames_shown(["00:00", "00:01"], 4, tokenizer)
+    row = pack_questions(front, [question, question], tokenizer)
     aimed = [target for target in row.targets if target != -100]
     answer = [*tokenizer.encode(" red").ids, tokenizer.token_to_id("<end_of_utterance>")]
     assert aimed == answer * 2
@@ -75,12 +104,12 @@ def test_targets_are_the_answers_and_their_end(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(("kind", "stamps"), [("video", ["00:00", "00:01"]), ("image", [])])
-def test_training_reads_the_prompt_that_ask_packs(
-    kind: str, stamps: list[str], tokenizer: Tokenizer
-) -> None:
+def test_training_reads_the_prompt_that_ask_packs(kind: str, stamps: list[str]) -> None:
     """What the packer of ``ask`` writes is, token by token, what nano was trained on."""
+    tokenizer = open_checkpoint("nano").tokenizer
     question = Question("describe", "What is in this video?", "a red star")
-    trained = pack_questions(stamps, [question], NANO.tokens_per_image, tokenizer)
+    front = frames_shown(stamps, NANO.tokens_per_image, tokenizer)
+    trained = pack_questions(front, [question], tokenizer)
     answer = len(tokenizer.encode(" a red star").ids)
     checkpoint = open_checkpoint("nano")
     metadata = VideoMetadata(96, 96, 2.0, kind=kind)  # type: ignore[arg-type]
@@ -94,13 +123,164 @@ def test_training_reads_the_prompt_that_ask_packs(
     assert list(prompt.token_ids) == trained.token_ids[:-answer]
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question("subtitles", "What colour is Mia?", "red", said="00:01 This is Mia, the star."),
+        Question("follow-up", "Where is it?", "top", earlier=(("What is the red thing?", "star"),)),
+        Question("choice", "Which?\n- A) a star\n- B) a cross\n\n\nNote: one letter.", "A"),
+    ],
+    ids=lambda question: question.type,
+)
+def test_conversations_are_packed_as_training_reads_them(question: Question) -> None:
+    tokenizer = open_checkpoint("nano").tokenizer
+    front = frames_shown(["00:00"], NANO.tokens_per_image, tokenizer)
+    trained = pack_questions(front, [question], tokenizer)
+    answer = len(tokenizer.encode(f" {question.answer}").ids)
+    metadata = VideoMetadata(96, 96, 2.0, kind="video")
+    images = np.zeros((1, 96, 96, 3), np.uint8)
+    messages = conversation(FrameBatch(images, (0.0,), metadata, "official"), question)
+    prompt = pack_prompt(messages, open_checkpoint("nano"))
+    assert list(prompt.token_ids) == trained.token_ids[:-answer]
+    # Every answer of the conversation is aimed at, and nothing else.
+    answers = [*(text for _, text in question.earlier), question.answer]
+    end = tokenizer.token_to_id("<end_of_utterance>")
+    aimed = [target for target in trained.targets if target != -100]
+    assert aimed == [id for text in answers for id in [*tokenizer.encode(f" {text}").ids, end]]
+    assert [weight > 0 for weight in trained.weights] == [t != -100 for t in trained.targets]
+
+
+def test_videos_are_asked_about_as_the_course_says(tokenizer: Tokenizer) -> None:
+    batch = draw_asked_videos(
+        Random(0),
+        videos=6,
+        frames=8,
+        asking=Asking(8, choices=2, drills=1),
+        network=NANO,
+        tokenizer=tokenizer,
+    )
+    asked = [[question.type for question in row] for row in batch.rows.questions]
+    assert all(row.count("choice") == 2 and len(row) <= 8 for row in asked)
+    assert len({question.answer for row in batch.rows.questions for question in row}) > 10
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_tokens_of_pictures_are_levelled_and_differ_as_before(trained: bool) -> None:
+    torch.manual_seed(0)
+    network = SmolVLM(NANO)
+    if trained:
+        with torch.no_grad():
+            network.model.vision_model.post_layernorm.bias.uniform_(0.1, 1.0)
+    pictures = draw_labelled_pictures(Random(0), 48, NANO).pixels
+
+    def tokens() -> torch.Tensor:
+        with torch.no_grad():
+            return network.model.connector(network.model.vision_model(pictures)).flatten(0, 1)
+
+    before = tokens()
+    level_connector(network, pictures)
+    after = tokens()
+    assert bool(after.mean(0).norm() < 1e-3) is trained
+    apart, was_apart = after - after.mean(0), before - before.mean(0)
+    assert apart.norm(dim=-1).mean().item() == pytest.approx(TOKEN_NORM, rel=1e-3)
+    assert torch.allclose(apart / apart.norm(), was_apart / was_apart.norm(), atol=1e-4)
+
+
+def test_the_stages_train_what_they_are_for(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(minutes=10), 0, 1, lambda _: None)
+    parts = {
+        "vision": trainer.student.network.model.vision_model,
+        "connector": trainer.student.network.model.connector,
+        "decoder": trainer.student.network.model.text_model,
+        "heads": trainer.student.heads,
+    }
+    trained = {}
+    for stage in STAGE_ENDS:
+        trainer._begin(stage)
+        trained[stage] = {
+            name for name, part in parts.items() if next(part.parameters()).requires_grad
+        }
+    assert trained == {
+        "see": {"vision", "connector", "heads"},
+        "read": {"vision", "connector", "heads"},
+        "answer": {"connector", "decoder"},
+    }
+
+
+def test_a_course_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(), 0, 1, lambda _: None)
+    trainer._save()
+    other = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    other.add_tokens(["zebra"])
+    other.save(str(tmp_path / "tokenizer.json"))
+    again = Trainer(tmp_path, TrainOptions(), 0, 1, lambda _: None)
+    assert again.tokenizer.token_to_id("zebra") is not None
+
+
+def test_every_step_has_a_size_and_a_form() -> None:
+    options = TrainOptions(minutes=10)
+    steps = [Course("answer", 400, step) for step in range(200)]
+    assert {course.asking(options).form for course in steps} == {"plain", "official"}
+    assert {course.asking(options).choices for course in steps} == {0, 1}
+    assert all(3 <= course.videos(options) <= 16 for course in steps)
+    early = [Course("answer", 600 * STAGE_ENDS["read"] + 1, step) for step in range(200)]
+    assert {course.asking(options).choices for course in early} == {0}
+
+
+def test_moments_come_before_the_rest() -> None:
+    options = TrainOptions(minutes=10)
+    first, later = ([Course("answer", since, n) for n in range(1, 200)] for since in (100, 550))
+    assert {course.asking(options) for course in first} == {ASKED_AT_FIRST}
+    assert max(course.frames(options) for course in first) == 8
+    assert max(course.frames(options) for course in later) == 50
+    assert {course.asking(options).glimpses for course in later} == {ASKED_LATER.glimpses}
+    assert ASKED_LATER.glimpses < ASKED_AT_FIRST.glimpses
+
+
+def test_what_is_slow_to_learn_is_asked_more_often(tokenizer: Tokenizer) -> None:
+    def described(favoured: float) -> int:
+        batch = draw_asked_videos(
+            Random(0),
+            videos=16,
+            frames=4,
+            asking=Asking(5, favoured=favoured),
+            network=NANO,
+            tokenizer=tokenizer,
+        )
+        return sum(any(q.type == "describe" for q in row) for row in batch.rows.questions)
+
+    assert described(1.0) == 16
+    assert described(0.0) < 12
+
+
+def test_the_mark_weighs_types_and_not_questions() -> None:
+    assert mark({"all": 0.1, "colour": 1.0, "text": 0.0}) == 0.5
+    assert mark({"all": 0.1, "colour": 1.0, "choice": 0.2}) == pytest.approx(0.4)
+
+
+def test_the_best_weights_are_shipped(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(minutes=10, examine_videos=3), 0, 1, lambda _: None)
+    trainer._begin("answer")
+    best = {name: part.clone() for name, part in trainer.student.network.state_dict().items()}
+    trainer._keep_if_best({"all": 0.9, "colour": 0.9})
+    with torch.no_grad():
+        for parameter in trainer.student.network.parameters():
+            parameter.zero_()
+    trainer._keep_if_best({"all": 0.5, "colour": 0.5})
+    trainer._take_best()
+    kept = trainer.student.network.state_dict()
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+
+
 def test_videos_grow_to_fifty_frames() -> None:
     options = TrainOptions(minutes=10)
-    early = {Course("answer", 130, step).frames(options) for step in range(300)}
+    early = {
+        Course("answer", 600 * STAGE_ENDS["read"] + 1, step).frames(options) for step in range(300)
+    }
     late = {Course("answer", 550, step).frames(options) for step in range(300)}
     assert max(early) <= 12
     assert max(late) == 50
-    assert 1 in early & late
+    assert 1 in late
 
 
 def test_an_untrained_network_fails_the_examination(tokenizer: Tokenizer) -> None:
@@ -109,20 +289,14 @@ def test_an_untrained_network_fails_the_examination(tokenizer: Tokenizer) -> Non
     assert scores["all"] == 0.0
 
 
-def test_rates_warm_up_and_fall_in_both_stages() -> None:
+def test_rates_warm_up_and_fall() -> None:
     options = TrainOptions(minutes=1)
-    rates = [
-        Course(stage, elapsed, step).rate(options)
-        for stage, elapsed, step in (
-            ("see", 0, 0),
-            ("see", 6, 100),
-            ("see", 11.9, 300),
-            ("answer", 20, 100),
-            ("answer", 59, 500),
-        )
-    ]
-    assert max(rates[0], rates[2], rates[4]) < 0.1
-    assert rates[1] == rates[3] == 1.0
+    first, level = Course("see"), Course("see", 60 * 0.05, 100)
+    last = Course("see", 60 * STAGE_ENDS["see"] - 0.1, 300)
+    assert max(first.rate(options), last.rate(options)) < 0.1
+    assert level.rate(options) == 1.0
+    assert Course("answer", 24, 100).rate(options) == 1.0
+    assert Course("answer", 59, 500).rate(options) < 0.1
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import talking
 import tinymodels
 from PIL import Image
-from talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
+from talking import ANSWER, CIRCLE, SAMPLES, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 from textual.events import Key
 from textual.pilot import Pilot
 
@@ -181,6 +181,7 @@ def test_errors_appear_in_place_and_the_session_goes_on(tmp_path: Path) -> None:
         await enter(pilot, f"/add {TRIANGLE}")
         await enter(pilot, WHAT)
         assert app.conversation.turns[-1].text == ANSWER
+        await enter(pilot, f"/add {SAMPLES / 'circle_appears.mp4'}")
         await enter(pilot, "/frames 5000")
         assert "fits" in text_of(app)
 

@@ -1,7 +1,10 @@
 """The drawn world: what is drawn is what the questions are about."""
 
 import json
+import re
 from collections import Counter
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -9,17 +12,22 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from smolvideo.frames import format_timestamp
 from smolvideo.readers import open_video
 from smolvideo.train.samples import SAMPLES, sample_questions, write_samples
-from smolvideo.train.world.draw import RGB, TINT, draw_frame, draw_moments
-from smolvideo.train.world.questions import ask_about, describe, same_answer
-from smolvideo.train.world.scene import Scene, Thing, draw_scene
+from smolvideo.train.world.choices import OPTIONS, WITHOUT_CHOICE, options_for, with_options
+from smolvideo.train.world.draw import RGB, TINT, caption_box, draw_frame, draw_moments
+from smolvideo.train.world.drills import drills
+from smolvideo.train.world.glimpses import findings, glimpses
+from smolvideo.train.world.lots import Side, draw_scene
+from smolvideo.train.world.questions import Clock, ask_about, describe, does, same_answer, spread
+from smolvideo.train.world.scene import PLACES, Caption, Scene, Thing
 from smolvideo.train.world.video import Film, frame_times, write_video
+from smolvideo.train.world.wordings import worded
 
 
 def circle(**changes: float) -> Thing:
-    places = {"x": 0.25, "y": 0.5, "radius": 0.2, "end_x": 0.75, "end_y": 0.5, **changes}
-    return Thing("circle", "red", **places)
+    return replace(Thing("circle", "red", 0.25, 0.5, 0.2, 0.75, 0.5), **changes)  # type: ignore[arg-type]
 
 
 def test_the_centre_of_a_thing_has_its_colour_and_the_corner_the_background() -> None:
@@ -30,8 +38,10 @@ def test_the_centre_of_a_thing_has_its_colour_and_the_corner_the_background() ->
         for thing in scene.things:
             if (centre := thing.centre_at(share)) is not None:
                 x, y = int(centre[0] * 160), int(centre[1] * 120)
-                assert np.abs(image[y, x].astype(int) - RGB[thing.colour]).max() <= TINT + 1
-        assert np.abs(image[0, 0].astype(int) - RGB[scene.background]).max() <= TINT + 1
+                colour = RGB[thing.colour_at(share)]
+                assert np.abs(image[y, x].astype(int) - colour).max() <= TINT + 1
+        background = RGB[scene.background_at(share)]
+        assert np.abs(image[0, 0].astype(int) - background).max() <= TINT + 1
 
 
 @pytest.mark.parametrize("shape", ["circle", "square", "triangle", "star", "cross"])
@@ -62,7 +72,7 @@ def test_things_never_touch_and_never_leave_the_frame() -> None:
         scene = draw_scene(random)
         for share in (0.0, 0.3, 0.7, 1.0):
             centres = [(t, c) for t in scene.things if (c := t.centre_at(share)) is not None]
-            assert centres, "something is always on screen"
+            assert centres or scene.caption, "something is always on screen"
             for thing, (x, y) in centres:
                 across = thing.radius / max(scene.aspect, 1.0)
                 down = thing.radius * min(scene.aspect, 1.0)
@@ -89,23 +99,272 @@ def test_questions_follow_from_the_scene() -> None:
     assert answers == {
         "background": {"white"},
         "describe": {"A red circle moves right past a blue star on a white background."},
-        "count": {"two"},
+        "count": {"one", "two"},
         "colour": {"red", "blue"},
         "shape": {"circle", "star"},
+        "size": {"small", "large"},
         "direction": {"right"},
+        "motion": {"it moves right", "it stands still"},
         "mover": {"a red circle", "red", "circle"},
+        "place": {"top right"},
+        "subtitles": {"red", "blue", "circle", "star", "it moves right", "it stands still",
+                      "top right"},
+        "follow-up": {"it moves right", "it stands still", "large", "small", "right", "top right",
+                      "red"},
         "yes-no": {"yes", "no"},
-    }
+    }  # fmt: skip
+
+
+CLOCK = Clock(tuple(place / 9 for place in range(10)), 18.0)
 
 
 def test_no_question_has_two_answers() -> None:
     random = Random(3)
     for _ in range(300):
         scene = draw_scene(random)
-        answer_of: dict[str, str] = {}
+        answer_of: dict[object, str] = {}
         for _ in range(4):
-            for question in ask_about(scene, random):
-                assert answer_of.setdefault(question.text, question.answer) == question.answer
+            for question in ask_about(scene, random, CLOCK):
+                asked = (question.said, question.earlier, question.text)
+                assert answer_of.setdefault(asked, question.answer) == question.answer
+
+
+@pytest.mark.parametrize(
+    ("thing", "happens", "stamp"),
+    [
+        (circle(end_x=0.25, enters=0.5), "appears", "00:10"),
+        (circle(end_x=0.25, leaves=0.23), "disappears", "00:06"),
+        (Thing(**{**vars(circle(end_x=0.25)), "turns": 0.7, "turns_to": "green"}),
+         "turns", "00:14"),
+    ],
+)  # fmt: skip
+def test_a_time_is_that_of_the_first_frame_that_shows_it(
+    thing: Thing, happens: str, stamp: str
+) -> None:
+    scene = Scene("white", (thing, Thing("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)), 1.0)
+    assert scene.event is not None
+    assert scene.event[0] == happens
+    times = [q for q in ask_about(scene, Random(0), CLOCK) if q.type == "time"]
+    assert {question.answer for question in times} == {stamp}
+    assert not [q for q in ask_about(scene, Random(0)) if q.type == "time"]
+    before, after = (draw_frame(scene, share, 90, 60) for share in (0.0, 1.0))
+    assert not np.array_equal(before, after)
+
+
+def test_what_happens_is_described() -> None:
+    star = Thing("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)
+    still = circle(end_x=0.25)
+    scene = Scene("white", (Thing(**{**vars(still), "enters": 0.5}), star), 1.0)
+    assert describe(scene) == "A red circle appears beside a blue star on a white background."
+    turning = Thing(**{**vars(still), "turns": 0.5, "turns_to": "green"})
+    scene = Scene("white", (turning, star), 1.0, caption=Caption("42", "black", 0.5, 0.8, 0.3))
+    assert does(scene, turning) == "it turns green"
+    assert describe(scene) == (
+        "A red circle turns green beside a blue star on a white background with the number 42."
+    )
+    assert describe(Scene("brown", (), 1.0, caption=Caption("STOP", "white", 0.5, 0.5, 0.3))) == (
+        "The word STOP on a brown background."
+    )
+
+
+def test_what_is_written_is_drawn_and_nothing_touches_it() -> None:
+    random, numbers = Random(5), 0
+    while numbers < 20:
+        scene = draw_scene(random)
+        if scene.caption is None:
+            continue
+        numbers += scene.caption.is_number
+        left, top, right, bottom = caption_box(scene.caption, scene.aspect, 192, 160)
+        drawn = draw_frame(scene, 0.5, 192, 160)
+        bare = draw_frame(replace(scene, caption=None), 0.5, 192, 160)
+        changed = (drawn != bare).any(axis=-1)
+        assert changed[top:bottom, left:right].mean() > 0.15
+        changed[top:bottom, left:right] = False
+        assert not changed.any()
+        # Behind the letters there is the background alone.
+        assert len(np.unique(bare[top:bottom, left:right].reshape(-1, 3), axis=0)) == 1
+
+
+@pytest.mark.parametrize(("x", "y", "place"), [(0.1, 0.1, "top left"), (0.5, 0.5, "middle"),
+                                               (0.9, 0.5, "right"), (0.34, 0.5, None)])  # fmt: skip
+def test_places_are_the_nine_parts_of_the_frame(x: float, y: float, place: str | None) -> None:
+    assert Thing("star", "red", x, y, 0.1, x, y).place == place
+    assert Thing("star", "red", x, y, 0.1, x + 0.4, y).place is None
+    assert len({place for row in PLACES for place in row}) == 9
+
+
+def test_five_options_hold_the_right_one_once() -> None:
+    random, letters = Random(6), Counter[str]()
+    for _ in range(150):
+        scene = draw_scene(random)
+        for question in ask_about(scene, random, CLOCK):
+            if question.type in WITHOUT_CHOICE:
+                continue
+            options = options_for(question, scene, random, CLOCK, hard=random.random() < 0.5)
+            assert len(set(options)) == OPTIONS == len(options)
+            assert question.answer in options
+            letters[with_options(question, scene, random, CLOCK, "official").answer] += 1
+    assert set(letters) == set("ABCDE")
+    assert max(letters.values()) < 0.25 * letters.total()
+
+
+def test_what_is_there_at_a_time_is_what_all_frames_of_it_show() -> None:
+    random, answers = Random(10), Counter[str]()
+    for _ in range(400):
+        scene = draw_scene(random)
+        for question in ask_about(scene, random, CLOCK):
+            if question.type == "moment":
+                answers[question.answer] += 1
+                stamp = question.text.split()[-1].rstrip("?")
+                share = next(s for s in CLOCK.shares if format_timestamp(s * 18) == stamp)
+                shown = [t for t in scene.things if t.centre_at(share)]
+                if question.answer.startswith("a"):
+                    assert question.answer.endswith(shown[0].words)
+                elif question.answer in ("yes", "no"):
+                    named = question.text.split()[3]
+                    assert (named in [t.shape for t in shown]) == (question.answer == "yes")
+                else:
+                    assert question.answer in [t.colour_at(share) for t in shown]
+    assert answers["yes"] > 5 < answers["no"]
+    assert len(answers) > 12
+
+
+def test_exercises_have_the_answer_in_what_they_say() -> None:
+    random, stamps = Random(6), CLOCK.stamps()
+    kinds = Counter[str]()
+    for question in islice(drills(random, CLOCK), 400):
+        kinds[question.type] += 1
+        text, answer = question.text, question.answer
+        first = text.split("\n")[0]
+        if question.type == "letter":
+            option = text.split(f"\n{answer}. ")[1].split("\n")[0]
+            assert option in first
+        elif question.type == "before":
+            (word,) = re.findall(rf"\b{answer}\)? (\w+)", text)
+            assert re.search(rf"\b{word}\?|before {word}\?", text)
+        elif question.type == "option":
+            assert f"\n{first.removesuffix('?')[-1]}. {answer}\n" in text
+        elif question.type == "twice":
+            again, words = text.removesuffix(". What comes twice?").split("? ")
+            assert again == answer
+            assert words.split(", ").count(answer) == 1
+        elif question.type == "list":
+            words, asked = text.removesuffix("?").split(". ")
+            places = {"first": 0, "second": 1, "last": -1}
+            if (name := asked.split()[-1]) in places and asked.startswith("What is"):
+                assert words.split(", ")[places[name]] == answer
+            else:
+                way, named = asked.removeprefix("What comes ").split(" ", 1)
+                pair = (named, answer) if way == "after" else (answer, named)
+                assert ", ".join(pair) in words
+        elif question.type == "repeat":
+            assert text == f"Say {answer}"
+        else:
+            assert answer in stamps
+    assert set(kinds) == {"letter", "before", "option", "list", "twice", "repeat", "stamp"}
+    assert all(question.type != "stamp" for question in islice(drills(random, None), 100))
+
+
+def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:
+    random, kinds = Random(6), Counter[str]()
+    for _ in range(300):
+        scene = draw_scene(random)
+        asked = list(glimpses(scene, random, CLOCK))
+        assert not asked or scene.mover or scene.event or scene.in_sequence
+        for question in asked:
+            text, stamp = question.text.removesuffix("?").rsplit(" at ", 1)
+            kinds[" ".join(text.split()[:2])] += 1
+            for share in CLOCK.shares:
+                if format_timestamp(share * CLOCK.seconds) == stamp:
+                    assert _glimpsed(scene, share, text) == question.answer
+    assert set(kinds) == {"What is", "What do", "Where is", "What colour", "Is there"}
+
+
+def test_what_is_found_is_shown_then_and_not_beside() -> None:
+    random, kinds = Random(7), Counter[str]()
+    stamps = CLOCK.stamps()
+    for _ in range(300):
+        scene = draw_scene(random)
+        for question in findings(scene, random, CLOCK):
+            words = question.text.removeprefix("When ").removesuffix("?")
+            statement = words.removesuffix(" first").removesuffix(" last")
+            kinds[" ".join(statement.split()[:2]) + words.removeprefix(statement)] += 1
+            shown = [_is_shown(scene, stamp, statement) for stamp in stamps]
+            place = stamps.index(question.answer)
+            assert shown[place]
+            if not words.endswith(" last"):
+                assert place == 0 or shown[place - 1] is False
+            if not words.endswith(" first"):
+                assert question.answer == stamps[-1] or shown[place + 1] is False
+    starts = ("is the", "do you", "is there")
+    assert set(kinds) >= {f"{start}{end}" for start in starts for end in (" first", " last")}
+
+
+def _is_shown(scene: Scene, stamp: str, statement: str) -> bool:
+    """Whether every frame of this time stamp shows it, told from the scene anew."""
+    shares = [s for s in CLOCK.shares if format_timestamp(s * CLOCK.seconds) == stamp]
+    return all(_is_true(scene, share, statement) for share in shares)
+
+
+def _is_true(scene: Scene, share: float, statement: str) -> bool:
+    *_, last = words = statement.split()
+    if statement.startswith("is the background"):
+        return scene.background_at(share) == last
+    shown = {thing.shape: thing for thing in scene.things if thing.centre_at(share)}
+    if statement.startswith("is there"):
+        return (last in shown) == ("no" not in words)
+    if statement.startswith("do you see"):
+        return last in shown and shown[last].colour == words[-2]
+    thing = shown.get(words[2])
+    if thing is None or "at" not in words:
+        return thing is not None and thing.colour_at(share) == last
+    x, y = thing.centre_at(share) or (0.0, 0.0)
+    return PLACES[int(y * 3)][int(x * 3)] == statement.partition(" at ")[2]
+
+
+def _glimpsed(scene: Scene, share: float, text: str) -> str:
+    if text == "What is the background":
+        return scene.background_at(share)
+    shown = {thing.shape: thing for thing in scene.things if thing.centre_at(share)}
+    if text == "What do you see":
+        (thing,) = shown.values()
+        return f"{'an' if thing.colour == 'orange' else 'a'} {thing.words}"
+    shape = text.split()[-1]
+    if text.startswith("Is there"):
+        return "yes" if shape in shown else "no"
+    if text.startswith("What colour"):
+        return shown[shape].colour_at(share)
+    x, y = shown[shape].centre_at(share) or (0.0, 0.0)
+    return PLACES[int(y * 3)][int(x * 3)]
+
+
+def test_types_are_spread_before_any_comes_twice() -> None:
+    random = Random(7)
+    for _ in range(50):
+        every = ask_about(draw_scene(random), random, CLOCK)
+        types = {question.type for question in every}
+        chosen = spread(random, every, len(types))
+        assert {question.type for question in chosen} == types
+
+
+def test_what_is_held_out_is_never_trained_on() -> None:
+    random = Random(8)
+    scenes: dict[Side, list[Scene]] = {
+        side: [draw_scene(random, side=side) for _ in range(300)]
+        for side in ("trained", "fresh", "novel")
+    }
+    signatures = {side: {scene.signature() for scene in drawn} for side, drawn in scenes.items()}
+    assert not signatures["trained"] & (signatures["fresh"] | signatures["novel"])
+    assert not any(scene.is_novel() for scene in scenes["trained"] + scenes["fresh"])
+    assert all(scene.is_novel() for scene in scenes["novel"])
+
+
+def test_some_wordings_are_only_for_the_exam() -> None:
+    random = Random(9)
+    trained = {worded(random, "background") for _ in range(2000)}
+    examined = {worded(random, "background", novel=True) for _ in range(200)}
+    assert not trained & examined
+    assert all(text.endswith(("?", ".")) for text in trained | examined)
 
 
 def test_order_is_described_in_order() -> None:
@@ -152,7 +411,7 @@ def test_scenes_of_the_samples_are_never_trained_on() -> None:
     random = Random(4)
     trained = {draw_scene(random).signature() for _ in range(3000)}
     assert not trained & samples
-    examined = [draw_scene(random, held_out=True) for _ in range(200)]
+    examined = [draw_scene(random, side="fresh") for _ in range(200)]
     assert all(scene.held_out() for scene in examined)
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from smolvideo import load_engine
 from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_work, open_batch
-from smolvideo.train.world.scene import draw_scene
+from smolvideo.train.world.lots import draw_scene
 from smolvideo.train.world.video import Film, write_video
 
 ALLOWED_GROWTH = 0.05

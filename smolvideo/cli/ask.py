@@ -44,6 +44,7 @@ from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import (
     Prepared,
+    notices_about,
     notices_for,
     prepare,
     record_answer,
@@ -245,9 +246,8 @@ def _answer(
     )
     with stages.paused():
         show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
-        screen.notes(
-            notices_for(prepared.batches, prepared.notices, nano=checkpoint.layout == "nano")
-        )
+        screen.notes(notices_for(prepared.batches, prepared.notices, nano=checkpoint.is_nano))
+        screen.notes(notices_about(request.typed.question, checkpoint))
     engine = loading.result()
     with stages.paused():
         show_settings(screen, prepared, engine)

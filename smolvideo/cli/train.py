@@ -1,14 +1,19 @@
 """``smolvideo train``: the bundled model from nothing, and the sample videos."""
 
+import json
 from pathlib import Path
 
 import click
 
 from smolvideo.cli.main import debug_option
+from smolvideo.cli.options import default_of
 from smolvideo.cli.outputs import writing
 from smolvideo.cli.sections import FilePath, Number, SectionCommand, SectionOption, WholeNumber
+from smolvideo.records import write_output
 from smolvideo.show.console import open_screen
+from smolvideo.show.curves import curves_svg
 from smolvideo.show.training import TrainingProgress, show_scores
+from smolvideo.train.course import TrainOptions
 
 
 @click.group()
@@ -16,9 +21,10 @@ from smolvideo.show.training import TrainingProgress, show_scores
 def train() -> None:
     """Train the bundled model, or draw the sample videos.
 
-    nano's world is drawn: one to three large things of five shapes and six colours before four
-    backgrounds, of which one may move, or two shown one after the other. nano is for trying,
-    testing and teaching; it knows nothing of real footage.
+    nano's world is drawn: up to four things of five shapes and six colours before four backgrounds,
+    of which one may move, appear, disappear or turn another colour; two or three shots of one thing
+    each; a word or a number over them. nano is for trying, testing and teaching; it knows nothing
+    of real footage. `smolvideo eval world` examines it.
     """
 
 
@@ -29,7 +35,7 @@ def train() -> None:
     section="Training",
     type=Number(min=0, min_open=True),
     metavar="N",
-    default=60.0,
+    default=default_of(TrainOptions, "minutes"),
     help="Wall time of the whole course, over all runs that go on with it.",
 )
 @click.option(
@@ -65,16 +71,20 @@ def train() -> None:
 def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: bool) -> None:
     """Train nano from nothing, on a world that is drawn as it trains.
 
-    Ctrl-C stops it; the same command goes on with the last state saved. The checkpoint is a folder
-    like any other: `smolvideo ask --model DIR/nano …`.
+    First it learns to see, from pictures of which every part is labelled, then to read what is
+    written on some, then to answer. Ctrl-C stops it; the same command goes on with the last state
+    saved. The checkpoint is a folder like any other: `smolvideo ask --model DIR/nano …`. The
+    curves are drawn into DIR/curves.svg.
     """
-    from smolvideo.train.course import TrainOptions
     from smolvideo.train.nano import train_nano
 
     screen = open_screen(quiet=quiet)
     options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
     with writing(out), TrainingProgress(screen) as progress:
         folder = train_nano(out, options, progress.show)
+        curve = [json.loads(line) for line in (out / "curve.jsonl").read_text("utf-8").splitlines()]
+        title = "nano: exact answers about held-out scenes, on the way"
+        write_output(out / "curves.svg", curves_svg(curve, title), overwrite=True)
     show_scores(screen, folder)
     screen.write(f"{folder}\n")
 

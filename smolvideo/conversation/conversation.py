@@ -16,7 +16,7 @@ from smolvideo.conversation.turns import Look, Turn
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.pipeline import Prepared, notices_for, prepare
+from smolvideo.pipeline import Prepared, notices_about, notices_for, prepare
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import pack_prompt
 from smolvideo.sampling import FrameSampling
@@ -215,6 +215,7 @@ class Conversation:
         looks = self.looks[told.first_look :]
         notices = (
             *self._notices,
+            *notices_about(question, checkpoint),
             *what_was_left_out(before, told, self.looks, self.turns),
         )
         return Prepared(
@@ -296,7 +297,7 @@ class Conversation:
             on_progress=on_progress,
         )
         self._decode_seconds += prepared.seconds.get("decode", 0.0)
-        notices = notices_for(prepared.batches, prepared.notices, nano=checkpoint.layout == "nano")
+        notices = notices_for(prepared.batches, prepared.notices, nano=checkpoint.is_nano)
         self._notices += [notice for notice in notices if notice not in self._notices]
         return [
             Look(0, source, batch, sampling, turn=len(self.turns), window=window)

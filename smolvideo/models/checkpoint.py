@@ -90,6 +90,14 @@ class Checkpoint:
         """The same tokenizer without its special tokens: no text can become one of them."""
         return without_special_tokens(self.tokenizer)
 
+    @cached_property
+    def known_words(self) -> frozenset[str] | None:
+        """Every word that the model was ever asked in, in lower case, where its training says so;
+        None where it may know any."""
+        file = self.folder / "training.json"
+        words = read_json(file).get("words") if self.is_nano and file.is_file() else None
+        return frozenset(map(str, words)) if isinstance(words, list) else None
+
     def __hash__(self) -> int:
         return hash((self.folder, self.revision))
 

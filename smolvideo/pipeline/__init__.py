@@ -7,7 +7,7 @@ recording.py   answer or error as a record
 """
 
 from smolvideo.pipeline.answering import ask, stream_answer
-from smolvideo.pipeline.notices import NANO_NOTICE, notices_for
+from smolvideo.pipeline.notices import NANO_NOTICE, notices_about, notices_for
 from smolvideo.pipeline.preparing import Prepared, Sources, fair_shares, load_frames, prepare
 from smolvideo.pipeline.recording import (
     record_answer,
@@ -23,6 +23,7 @@ __all__ = [
     "ask",
     "fair_shares",
     "load_frames",
+    "notices_about",
     "notices_for",
     "prepare",
     "record_answer",

@@ -4,7 +4,9 @@
               briefly." first, then the frames without a word between them, then the question.
 ``smolvlm2``  transformers 5.23, models/smolvlm/processing_smolvlm.py: an introduction with the
               number of frames in words and the duration, a time stamp before each frame.
-``nano``      the bundled model's own: a time stamp before each frame and nothing else.
+``nano``      the bundled model's own: a time stamp after each frame and nothing else. A stamp's
+              token has seen its frame then, so that one look at it finds what a time shows, and
+              what shows something tells its time by being what it is.
 
 All three share the family's chat template: one ``<|im_start|>``, turns of ``Role: content`` ended
 by the checkpoint's turn-ending token and a newline, then the open ``Assistant:``.
@@ -194,8 +196,8 @@ def _nano_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece
         return [image] * len(media) + ["\n"]
     pieces: list[Piece] = []
     for pts_seconds in media.pts_seconds:
-        pieces += [f"\n{format_timestamp(pts_seconds)}:", image]
-    return [*pieces, "\n"]
+        pieces += [image, f"{format_timestamp(pts_seconds)}\n"]
+    return pieces
 
 
 _MEDIA_PIECES = {"smolvlm": _smolvlm_media, "smolvlm2": _smolvlm2_media, "nano": _nano_media}

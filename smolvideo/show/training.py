@@ -50,7 +50,7 @@ class TrainingProgress:
         """Called back by the training."""
         self._bar.update(
             self._task,
-            description={"see": "learning to see", "answer": "learning to answer"}[news.stage],
+            description=f"learning to {news.stage}",
             completed=news.seconds,
             total=news.total_seconds,
             step=news.step,

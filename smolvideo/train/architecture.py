@@ -24,12 +24,12 @@ NANO = NetworkConfig(
     text=TextConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=5,
+        intermediate_size=448,
+        num_hidden_layers=6,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=64,
-        # 50 frames take about 560 tokens; the rest is for questions, history and longer samplings.
+        # 50 frames take about 400 tokens; the rest is for questions, history and longer samplings.
         max_position_embeddings=2048,
         rope_theta=10000.0,
     ),

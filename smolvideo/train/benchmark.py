@@ -1,8 +1,7 @@
 """A small multiple-choice benchmark in CinePile's schema, over videos of the drawn world.
 
-Every scene is held out of training, as those of the samples are. Wrong options are drawn so that
-nothing in their wording points at the right one; in the hard split they are taken, as far as they
-go, from what the same video shows.
+Every scene is held out of training, as those of the samples are. In the hard split the wrong
+options are taken, as far as they go, from what the same video shows.
 """
 
 import json
@@ -12,14 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from smolvideo.train.world.draw import RGB
-from smolvideo.train.world.questions import Question, a, ask_about, describe
-from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, Scene, draw_scene
+from smolvideo.train.world.choices import options_for
+from smolvideo.train.world.lots import draw_scene
+from smolvideo.train.world.questions import Question, ask_about, describe
+from smolvideo.train.world.scene import Scene
 from smolvideo.train.world.video import Film, write_video
 
 VIDEOS = 28
 SEED = 2
-OPTIONS = 5
 
 CATEGORY_OF = {
     "colour": "Character and\nRelationship Dynamics",
@@ -29,6 +28,9 @@ CATEGORY_OF = {
     "count": "Setting and\nTechnical Analysis",
     "order": "Temporal",
     "direction": "Temporal",
+    "motion": "Temporal",
+    "place": "Setting and\nTechnical Analysis",
+    "text": "Narrative and\nPlot Analysis",
     "mover": "Theme Exploration",
 }
 """Which of CinePile's categories a type of question stands for; its line breaks are theirs."""
@@ -56,7 +58,7 @@ def drawn_clips() -> list[DrawnClip]:
     """The videos, no two of them showing the same; drawn from their own seed."""
     random, seen, clips = Random(SEED), set[str](), list[DrawnClip]()
     while len(clips) < VIDEOS:
-        scene = draw_scene(random, held_out=True)
+        scene = draw_scene(random, side="fresh")
         if scene.signature() in seen:
             continue
         seen.add(scene.signature())
@@ -104,7 +106,7 @@ def _row(
     clip: DrawnClip, question: Question, talk: Sequence[str], random: Random
 ) -> dict[str, Any]:
     hard = random.random() < 0.5
-    choices = options_for(question, clip.scene, hard, random)
+    choices = options_for(question, clip.scene, random, hard=hard)
     position = choices.index(question.answer)
     return {
         "movie_name": f"Drawn World {clip.video_id}",
@@ -124,55 +126,3 @@ def _row(
         "visual_reliance": "True",
         "videoID": clip.video_id,
     }
-
-
-def options_for(question: Question, scene: Scene, hard: bool, random: Random) -> list[str]:
-    """Five different options in random order, the right answer among them."""
-    if question.type == "describe":
-        wrong = _other_descriptions(scene, random)
-    else:
-        near, far = _near_and_far(question, scene)
-        random.shuffle(near)
-        random.shuffle(far)
-        wrong = iter([*near, *far] if hard else [*far, *near])
-    options = [question.answer]
-    for option in wrong:
-        if option not in options:
-            options.append(option)
-        if len(options) == OPTIONS:
-            break
-    assert len(options) == OPTIONS
-    random.shuffle(options)
-    return options
-
-
-def _near_and_far(question: Question, scene: Scene) -> tuple[list[str], list[str]]:
-    """Wrong options of the kind of the answer: those that the video shows, and all others."""
-    answer = question.answer
-    colours = [thing.colour for thing in scene.things]
-    shapes = [thing.shape for thing in scene.things]
-    if answer.startswith(("a ", "an ")):
-        shown = [a(f"{colour} {shape}") for colour in colours for shape in shapes]
-        every = [a(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
-    elif answer in SHAPES:
-        shown, every = shapes, list(SHAPES)
-    elif answer in DIRECTIONS:
-        # A fifth way to go, which is never right.
-        shown, every = list(DIRECTIONS), ["nowhere"]
-    elif question.type == "count":
-        shown, every = ["one", "two", "three"], ["no", "four"]
-    elif question.type == "background":
-        shown, every = [*colours, *BACKGROUNDS], list(BACKGROUNDS)
-    else:
-        shown, every = [*colours, scene.background], list(RGB)
-    near = [option for option in dict.fromkeys(shown) if option != answer]
-    return near, [option for option in every if option != answer and option not in near]
-
-
-def _other_descriptions(scene: Scene, random: Random) -> Iterator[str]:
-    """What other scenes would be described as: as many things, as much motion, other looks."""
-    kind = (len(scene.things), scene.in_sequence, scene.mover is not None)
-    while True:
-        other = draw_scene(random, held_out=random.random() < 0.5)
-        if (len(other.things), other.in_sequence, other.mover is not None) == kind:
-            yield describe(other)

@@ -1,22 +1,37 @@
 """The course of a training: its stages, its rates, its news; no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal
 
-Stage = Literal["see", "answer"]
-"""``see``: vision tower and connector on labelled pictures. ``answer``: connector and decoder on
-videos with questions, the tower frozen."""
+from smolvideo.evals.protocol.prompts import PromptName
+from smolvideo.train.asking import Asking
 
-SEE_SHARE = 0.2
-"""Share of the time for the first stage."""
-DECAY_SHARE = 0.35
+Stage = Literal["see", "read", "answer"]
+"""``see``: vision tower and connector on labelled pictures. ``read``: the same, mostly on pictures
+with something written, which takes longest to see. ``answer``: connector and decoder on videos with
+questions, the tower frozen."""
+
+STAGE_ENDS: dict[Stage, float] = {"see": 0.165, "read": 0.2196, "answer": 1.0}
+"""The stages in their order, and at which share of the time each ends."""
+WRITTEN_SHARE = 0.75
+"""Share of the pictures of the stage ``read`` with something written."""
+DECAY_SHARES: dict[Stage, float] = {"see": 0.35, "read": 0.35, "answer": 0.5}
 """Share of a stage in which its learning rate falls to zero, in a straight line."""
+CHOICES_EVERY = 8
+"""Steps from one that asks such questions to the next: each is as long as three open ones."""
+CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "plain", "plain", "plain", "official")
+FIRST_SHARE = 0.19
+"""Share of the stage ``answer`` in which videos are of few frames, and most questions about one
+moment or for it: only who keeps the frames apart learns times and orders later."""
 WARM_UP_STEPS = 40
 PICTURES_PER_STEP = 128
 FRAMES_PER_STEP = 160
-QUESTIONS_PER_VIDEO = 8
+VIDEOS_PER_STEP = 3, 16
+"""At least, and at most: so many frames are no fewer than three videos, nor more than sixteen."""
+ASKED_AT_FIRST = Asking(questions=7, drills=3, favoured=0.3, glimpses=6)
+ASKED_LATER = Asking(questions=8, drills=2, favoured=0.4, glimpses=3)
 
 
 @dataclass(frozen=True)
@@ -27,11 +42,11 @@ class TrainOptions:
     thrice as many.
     """
 
-    minutes: float = 60.0
+    minutes: float = 112.0
     processes: int | None = None
     seed: int = 0
-    examine_minutes: float = 5.0
-    examine_videos: int = 256
+    examine_minutes: float = 10.0
+    examine_videos: int = 96
     save_minutes: float = 2.0
 
     @property
@@ -43,39 +58,68 @@ class TrainOptions:
 class Course:
     """Where a training stands: what is saved beside the weights so that it can go on.
 
-    ``elapsed`` seconds of all runs; ``step`` within the stage; ``curve`` all news so far.
+    ``elapsed`` seconds of all runs; ``step`` within the stage; ``steps_before`` of the stages
+    before; ``curve`` all news so far; ``best`` the highest mark of an examination on the way.
     """
 
     stage: Stage = "see"
     elapsed: float = 0.0
     step: int = 0
-    see_steps: int = 0
+    steps_before: dict[Stage, int] = field(default_factory=dict)
+    best: float = 0.0
     curve: list[dict[str, Any]] = field(default_factory=list)
 
     def share(self, options: TrainOptions) -> float:
         """How much of the whole course is done."""
         return self.elapsed / options.seconds
 
-    def must_answer_now(self, options: TrainOptions) -> bool:
-        return self.stage == "see" and self.share(options) >= SEE_SHARE
+    def due_stage(self, options: TrainOptions) -> Stage:
+        """The stage that this share of the time is for."""
+        share = self.share(options)
+        return next((stage for stage, end in STAGE_ENDS.items() if share < end), "answer")
+
+    def begin(self, stage: Stage) -> None:
+        """The next stage, from its first step."""
+        self.steps_before[self.stage] = self.step
+        self.stage, self.step = stage, 0
+
+    def stage_share(self, options: TrainOptions) -> float:
+        """How much of its stage is done."""
+        begin = max((end for end in STAGE_ENDS.values() if end < STAGE_ENDS[self.stage]), default=0)
+        return (self.share(options) - begin) / (STAGE_ENDS[self.stage] - begin)
 
     def rate(self, options: TrainOptions) -> float:
         """Share of the full learning rates: warm-up, level, and a straight fall in each stage."""
-        begin, end = (0.0, SEE_SHARE) if self.stage == "see" else (SEE_SHARE, 1.0)
-        done = (self.share(options) - begin) / (end - begin)
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        return warm * min(1.0, max(0.02, (1 - done) / DECAY_SHARE))
+        fall = min(1.0, max(0.02, (1 - self.stage_share(options)) / DECAY_SHARES[self.stage]))
+        return warm * fall
+
+    # What follows is the same in every process, so that none waits long for another.
+
+    def videos(self, options: TrainOptions) -> int:
+        """How many videos this step has in every process."""
+        least, most = VIDEOS_PER_STEP
+        return max(least, min(most, FRAMES_PER_STEP // self.frames(options)))
+
+    def asking(self, options: TrainOptions) -> Asking:
+        """What is asked about every video of this step.
+
+        CinePile's own form of questions with options is much longer than ours, and comes less.
+        """
+        if self.stage_share(options) < FIRST_SHARE:
+            return ASKED_AT_FIRST
+        form = Random(f"{options.seed}/{self.step}/form").choice(CHOICE_FORMS)
+        return replace(ASKED_LATER, choices=int(self.step % CHOICES_EVERY == 0), form=form)
 
     def frames(self, options: TrainOptions) -> int:
-        """How many frames the videos of this step have: few at first, up to fifty later on.
-
-        The same in every process, so that none waits long for another.
-        """
+        """How many frames the videos of this step have: few at first, up to fifty later on."""
         random = Random(f"{options.seed}/{self.step}")
-        share = self.share(options)
-        if share > 0.5 and random.random() < 0.25:
+        share = self.stage_share(options)
+        if share < FIRST_SHARE:
+            return random.choice((2, 3, 3, 4, 4, 5, 6, 8))
+        if share > 0.35 and random.random() < 0.25:
             return random.choice((24, 32, 40, 50, 50, 50))
-        if share > 0.35 and random.random() < 0.3:
+        if share > 0.22 and random.random() < 0.3:
             return random.choice((12, 16, 20, 24))
         return random.choice((1, 4, 5, 6, 8, 8, 10, 12))
 

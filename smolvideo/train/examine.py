@@ -5,19 +5,26 @@ from random import Random
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from smolvideo.network import SmolVLM
-from smolvideo.train.batches import AskedVideos, draw_asked_videos
+from smolvideo.train.asking import Asking
+from smolvideo.train.packing import AskedRows
 from smolvideo.train.tokenizer import special_id
+from smolvideo.train.videos import draw_asked_videos
+from smolvideo.train.world.lots import Side
+
+ASKING = Asking(questions=16, choices=3)
+"""About each video of an examination."""
+CHOICE_WEIGHT = 3
+"""How many types of open questions those with options weigh in the mark."""
 
 
-def predicted_tokens(model: SmolVLM, batch: AskedVideos, image_token_id: int) -> torch.Tensor:
-    """``[B, L]``: after every token, the one that the model thinks comes next."""
-    dtype = next(model.parameters()).dtype
-    features = model.encode(batch.pixels.to(dtype))[batch.frames].flatten(0, 2)
-    vectors = model.embed(batch.token_ids, features, image_token_id)
-    hidden = model.model.text_model(vectors, batch.positions, batch.mask(dtype))
-    return model.lm_head(hidden).argmax(-1)
+def mark(scores: dict[str, float]) -> float:
+    """The one number that checkpoints are chosen by: the mean over the types of question, however
+    often each was asked, and questions with options ``CHOICE_WEIGHT`` times."""
+    weights = {name: CHOICE_WEIGHT if name == "choice" else 1 for name in scores if name != "all"}
+    return sum(weights[name] * scores[name] for name in weights) / sum(weights.values())
 
 
 @torch.no_grad()
@@ -28,36 +35,57 @@ def examine(
     seed: int,
     videos: int = 96,
     frame_counts: tuple[int, ...] = (6, 10, 16, 50),
+    side: Side = "fresh",
     grey: bool = False,
 ) -> dict[str, float]:
-    """Exact-match accuracy per type of question, and ``all``, over videos of held-out scenes.
+    """Exact-match accuracy per type of question, and ``all``, over videos of one side.
 
     An answer counts when each of its tokens, the end included, is the model's first choice after
     the right ones before it: greedy generation then writes just this answer.
     """
     random = Random(seed)
     image_token_id = special_id(tokenizer, "<image>")
-    right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    dtype = next(model.parameters()).dtype
+    tally = _Tally()
     for frames in frame_counts:
         for _ in range(max(1, videos // len(frame_counts) // 8)):
             batch = draw_asked_videos(
                 random,
                 videos=8,
                 frames=frames,
-                questions=16,
+                asking=ASKING,
                 network=model.config,
                 tokenizer=tokenizer,
-                held_out=True,
+                side=side,
                 grey=grey,
             )
-            wrong = (predicted_tokens(model, batch, image_token_id) != batch.targets) & (
-                batch.targets >= 0
-            )
-            for row, questions in enumerate(batch.questions):
-                for number, question in enumerate(questions, start=1):
-                    missed = bool(wrong[row][batch.blocks[row] == number].any())
-                    for group in (question.type, "all"):
-                        asked[group] += 1
-                        right[group] += not missed
-    return {group: right[group] / asked[group] for group in sorted(asked)}
+            features = model.encode(batch.pixels.to(dtype))[batch.frames].flatten(0, 2)
+            vectors = model.embed(batch.rows.token_ids, features, image_token_id)
+            tally.count(batch.rows, _predicted(model, vectors, batch.rows))
+    return tally.shares()
+
+
+def _predicted(model: SmolVLM, vectors: Tensor, rows: AskedRows) -> Tensor:
+    """``[B, L]``: after every token, the one that the model thinks comes next."""
+    hidden = model.model.text_model(vectors, rows.positions, rows.mask(vectors.dtype))
+    return model.lm_head(hidden).argmax(-1)
+
+
+class _Tally:
+    """Questions asked and answered right, by type."""
+
+    def __init__(self) -> None:
+        self._right: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
+
+    def count(self, rows: AskedRows, predicted: Tensor) -> None:
+        wrong = (predicted != rows.targets) & (rows.targets >= 0)
+        for row, questions in enumerate(rows.questions):
+            for number, question in enumerate(questions, start=1):
+                missed = bool(wrong[row][rows.blocks[row] == number].any())
+                for group in (question.type, "all"):
+                    self._asked[group] += 1
+                    self._right[group] += not missed
+
+    def shares(self) -> dict[str, float]:
+        return {group: self._right[group] / self._asked[group] for group in sorted(self._asked)}

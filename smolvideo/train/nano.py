@@ -1,4 +1,4 @@
-"""The recipe of nano: first see, then answer. Everything is drawn while it trains.
+"""The recipe of nano: first see, then read, then answer. Everything is drawn while it trains.
 
 The stages are shares of the time given, so that five minutes and an hour run the same course; a
 course that was stopped goes on from its last saved state.
@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,22 +23,25 @@ from smolvideo.engines.devices import usable_cores
 from smolvideo.errors import UsageError
 from smolvideo.network import SmolVLM
 from smolvideo.train.architecture import NANO, save_checkpoint
-from smolvideo.train.batches import draw_asked_videos, draw_labelled_pictures
 from smolvideo.train.course import (
-    FRAMES_PER_STEP,
     PICTURES_PER_STEP,
-    QUESTIONS_PER_VIDEO,
+    WRITTEN_SHARE,
     Course,
     OnTrainProgress,
+    Stage,
     TrainOptions,
     TrainProgress,
 )
-from smolvideo.train.examine import examine
+from smolvideo.train.examine import examine, mark
+from smolvideo.train.levelling import level_connector
 from smolvideo.train.optimizer import MasterOptimizer
+from smolvideo.train.packing import AskedRows
+from smolvideo.train.pictures import draw_labelled_pictures
 from smolvideo.train.processes import averaged, run_in_processes
 from smolvideo.train.seeing import Student, seeing_accuracy
 from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.world.questions import corpus
+from smolvideo.train.videos import draw_asked_videos
+from smolvideo.train.world.corpus import corpus, known_words
 
 STEPS_PER_NEWS = 20
 
@@ -78,7 +82,7 @@ class Trainer:
         self.folder, self.options, self.rank, self.ranks = folder, options, rank, ranks
         self.on_progress = on_progress
         torch.manual_seed(options.seed)
-        self.tokenizer = train_tokenizer(corpus())
+        self.tokenizer = self._tokenizer()
         self.image_token_id = special_id(self.tokenizer, "<image>")
         self.student = Student(NANO)
         initialise(self.student.network)
@@ -89,18 +93,29 @@ class Trainer:
         self.started = time.monotonic() - self.course.elapsed
         self.saved = self.examined = self.course.elapsed
 
+    def _tokenizer(self) -> Tokenizer:
+        """That of the course, as its weights know no other; a new one at its beginning."""
+        file = self.folder / "tokenizer.json"
+        if (self.folder / "state.pt").exists():
+            return Tokenizer.from_file(str(file))
+        tokenizer = train_tokenizer(corpus())
+        if self.rank == 0:
+            tokenizer.save(str(file))
+        return tokenizer
+
     def run(self) -> None:
         """Train to the end of the time, then write the checkpoint into ``folder / "nano"``."""
         losses: list[float] = []
         while self.course.share(self.options) < 1:
-            if self.course.must_answer_now(self.options):
-                self._start_answering()
+            if (due := self.course.due_stage(self.options)) != self.course.stage:
+                self._begin(due)
             losses.append(self.step())
             if self.rank == 0 and self._news_due(len(losses)):
                 self._report(sum(losses) / len(losses))
                 losses = []
         if self.rank == 0:
             self._save()
+            self._take_best()
             save_checkpoint(
                 self.folder / "nano", self.student.network, self.tokenizer, self._facts()
             )
@@ -110,7 +125,7 @@ class Trainer:
         course = self.course
         # Every process and every step draws scenes of its own, the same ones after a resumption.
         random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
-        loss = self._see(random) if course.stage == "see" else self._answer(random)
+        loss = self._answer_loss(random) if course.stage == "answer" else self._see_loss(random)
         loss.backward()
         clock = torch.tensor([loss.item(), time.monotonic() - self.started])
         clock, *gradients = averaged([clock, *self.optimizer.gradients()], self.ranks)
@@ -119,42 +134,48 @@ class Trainer:
         course.elapsed = clock[1].item()
         return clock[0].item()
 
-    def _see(self, random: Random) -> Tensor:
+    def _see_loss(self, random: Random) -> Tensor:
         student = self.optimizer.running
-        labels = draw_labelled_pictures(random, PICTURES_PER_STEP, NANO)
+        written = WRITTEN_SHARE if self.course.stage == "read" else 0.0
+        labels = draw_labelled_pictures(random, PICTURES_PER_STEP, NANO, written=written)
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
-    def _answer(self, random: Random) -> Tensor:
+    def _answer_loss(self, random: Random) -> Tensor:
         network = self.optimizer.running.network
-        frames = self.course.frames(self.options)
+        course, options = self.course, self.options
         batch = draw_asked_videos(
             random,
-            videos=max(3, min(32, FRAMES_PER_STEP // frames)),
-            frames=frames,
-            questions=QUESTIONS_PER_VIDEO,
+            videos=course.videos(options),
+            frames=course.frames(options),
+            asking=course.asking(options),
             network=NANO,
             tokenizer=self.tokenizer,
         )
         with torch.no_grad():
             patches = network.model.vision_model(batch.pixels.bfloat16())
         features = network.model.connector(patches)[batch.frames].flatten(0, 2)
-        vectors = network.embed(batch.token_ids, features, self.image_token_id)
-        hidden = network.model.text_model(vectors, batch.positions, batch.mask(torch.bfloat16))
-        asked = batch.targets >= 0
-        return F.cross_entropy(network.lm_head(hidden[asked]).float(), batch.targets[asked])
+        vectors = network.embed(batch.rows.token_ids, features, self.image_token_id)
+        return _rows_loss(network, vectors, batch.rows)
 
-    def _start_answering(self) -> None:
-        self.course.see_steps = self.course.step
-        self.course.stage, self.course.step = "answer", 0
+    def _begin(self, stage: Stage) -> None:
+        self.course.begin(stage)
+        if stage == "answer":
+            seed = Random(self.options.seed)
+            level_connector(
+                self.student.network, draw_labelled_pictures(seed, PICTURES_PER_STEP, NANO).pixels
+            )
         self.optimizer = self._optimizer()
+        if self.rank == 0:
+            self._save()
 
     def _optimizer(self) -> MasterOptimizer[Student]:
-        """A fresh optimizer for the stage: of all that sees, or of all that answers."""
-        seeing = self.course.stage == "see"
-        self.student.requires_grad_(True)
-        self.student.network.model.vision_model.requires_grad_(seeing)
-        self.student.heads.requires_grad_(seeing)
+        """A fresh optimizer for what the stage trains."""
+        network, seeing = self.student.network, self.course.stage != "answer"
+        eyes: list[nn.Module] = [self.student.heads, network.model.vision_model]
+        words: list[nn.Module] = [network.model.text_model, network.lm_head]
+        for part in (*eyes, *words):
+            part.requires_grad_(seeing == (part in eyes))
         return MasterOptimizer(self.student)
 
     def _news_due(self, steps: int) -> bool:
@@ -169,6 +190,8 @@ class Trainer:
         if self._examination_due():
             self.examined = course.elapsed
             scores = self._scores()
+            if course.stage == "answer":
+                self._keep_if_best(scores)
         news = TrainProgress(
             course.stage,
             round(course.elapsed, 1),
@@ -183,10 +206,21 @@ class Trainer:
             self._save()
 
     def _scores(self) -> dict[str, float]:
-        if self.course.stage == "see":
-            return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
-        videos = self.options.examine_videos // 3
-        return examine(self.student.network, self.tokenizer, seed=1, videos=videos)
+        running, videos = self.optimizer.running.network, self.options.examine_videos // 3
+        if self.course.stage == "answer":
+            return examine(running, self.tokenizer, seed=1, videos=videos)
+        return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
+
+    def _keep_if_best(self, scores: dict[str, float]) -> None:
+        if mark(scores) > self.course.best:
+            self.course.best = mark(scores)
+            torch.save(self.student.network.state_dict(), self.folder / "best.pt")
+
+    def _take_best(self) -> None:
+        """The last weights, unless an examination on the way marked others higher."""
+        if mark(self._scores()) < self.course.best:
+            best = torch.load(self.folder / "best.pt", weights_only=True)
+            self.student.network.load_state_dict(best)
 
     def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         videos = self.options.examine_videos // (4 if grey else 1)
@@ -225,11 +259,22 @@ class Trainer:
         return {
             "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}",
             "processes": self.ranks,
-            "steps": {"see": self.course.see_steps, "answer": self.course.step},
+            "steps": {**self.course.steps_before, self.course.stage: self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},
             "held_out": self._examined(shipped, grey=False),
             "held_out_grey": self._examined(shipped, grey=True),
+            "words": known_words(),
         }
+
+
+def _rows_loss(network: SmolVLM, vectors: Tensor, rows: AskedRows) -> Tensor:
+    """The weighted mean of the cross entropies of all tokens of the answers."""
+    hidden = network.model.text_model(vectors, rows.positions, rows.mask(torch.bfloat16))
+    asked = rows.targets >= 0
+    logits = network.lm_head(hidden[asked]).float()
+    losses = F.cross_entropy(logits, rows.targets[asked], reduction="none")
+    weights = rows.weights[asked]
+    return (losses * weights).sum() / weights.sum()
 
 
 def initialise(model: nn.Module) -> None:

@@ -5,14 +5,14 @@ not remembered. ``smolvideo train samples DIR`` draws them all again.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from smolvideo.train.benchmark import write_benchmark
-from smolvideo.train.world.questions import Question, ask_about
-from smolvideo.train.world.scene import Scene, Thing
-from smolvideo.train.world.video import Film, write_video
+from smolvideo.train.world.questions import Clock, Question, ask_about
+from smolvideo.train.world.scene import Caption, Scene, Thing
+from smolvideo.train.world.video import Film, frame_times, write_video
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ def _still(shape: str, colour: str, x: float, y: float, radius: float) -> Thing:
 
 
 def _first(thing: Thing, until: float) -> Thing:
-    return Thing(**{**vars(thing), "leaves": until})
+    return replace(thing, leaves=until)
 
 
 def _then(thing: Thing, since: float) -> Thing:
-    return Thing(**{**vars(thing), "enters": since})
+    return replace(thing, enters=since)
 
 
 SAMPLES = (
@@ -134,6 +134,54 @@ SAMPLES = (
         ),
         Film(240, 320, fps=12, seconds=3),
     ),
+    Sample(
+        "circle_appears",
+        Scene(
+            "white",
+            (
+                _then(_still("circle", "red", 0.26, 0.55, 0.19), since=0.45),
+                _still("square", "orange", 0.76, 0.30, 0.20),
+            ),
+            aspect=16 / 9,
+        ),
+        Film(640, 360, fps=25, seconds=12),
+    ),
+    Sample(
+        "circle_turns_green",
+        Scene(
+            "black",
+            (
+                replace(_still("circle", "red", 0.30, 0.62, 0.21), turns=0.55, turns_to="green"),
+                _still("cross", "blue", 0.76, 0.24, 0.13),
+            ),
+            aspect=4 / 3,
+        ),
+        Film(320, 240, fps=15, seconds=8),
+    ),
+    Sample(
+        "number_42",
+        Scene(
+            "black",
+            (Thing("square", "red", 0.82, 0.26, 0.18, end_x=0.18, end_y=0.26),),
+            aspect=4 / 3,
+            caption=Caption("42", "white", 0.52, 0.74, 0.34),
+        ),
+        Film(480, 360, fps=24, seconds=6),
+    ),
+    Sample(
+        "three_shots",
+        Scene(
+            "white",
+            (
+                _first(_still("circle", "red", 0.25, 0.50, 0.20), until=0.30),
+                _first(_then(_still("star", "blue", 0.72, 0.28, 0.19), since=0.30), until=0.65),
+                _then(_still("cross", "green", 0.50, 0.76, 0.18), since=0.65),
+            ),
+            aspect=16 / 9,
+            cuts=((0.30, "black"), (0.65, "brown")),
+        ),
+        Film(426, 240, fps=25, seconds=12),
+    ),
 )
 
 QUESTION_SEED = 7
@@ -141,7 +189,11 @@ QUESTION_SEED = 7
 
 def sample_questions(sample: Sample) -> list[Question]:
     """What is asked about a sample, in the same wordings every time."""
-    return ask_about(sample.scene, Random(f"{QUESTION_SEED}/{sample.name}"))
+    seconds = sample.film.seconds
+    clock = Clock(tuple(time / seconds for time in frame_times(sample.film)), seconds)
+    random = Random(f"{QUESTION_SEED}/{sample.name}")
+    # Names and earlier turns stand in no line of questions.jsonl.
+    return [q for q in ask_about(sample.scene, random, clock) if not (q.said or q.earlier)]
 
 
 def write_samples(folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.network import NetworkConfig, SmolVLM
-from smolvideo.train.batches import LOOKS, LabelledPictures
+from smolvideo.train.pictures import PATCH_LABELS, TOKEN_LABELS, LabelledPictures
 from smolvideo.train.world.scene import BACKGROUNDS
 
 
@@ -20,14 +20,15 @@ class SeeingHeads(nn.Module):
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
         width = network.text.hidden_size
-        self.patch_look = nn.Linear(network.vision.hidden_size, 1 + len(LOOKS))
+        self.patch_look = nn.Linear(network.vision.hidden_size, len(PATCH_LABELS))
         self.token_norm = nn.RMSNorm(width)
         self.token_background = nn.Linear(width, len(BACKGROUNDS))
-        self.token_present = nn.Linear(width, len(LOOKS))
-        self.token_place = nn.Linear(width, len(LOOKS) * 2)
+        self.token_present = nn.Linear(width, len(TOKEN_LABELS))
+        self.token_place = nn.Linear(width, len(TOKEN_LABELS) * 2)
+        self.token_radius = nn.Linear(width, len(TOKEN_LABELS))
 
     def loss(self, patches: Tensor, tokens: Tensor, labels: LabelledPictures) -> Tensor:
-        """The sum of four losses, each of the order of one at the start."""
+        """The sum of five losses, each of the order of one at the start."""
         tokens = self.token_norm(tokens)
         look = F.cross_entropy(
             self.patch_look(patches).float().flatten(0, 1), labels.patches.flatten()
@@ -41,8 +42,11 @@ class SeeingHeads(nn.Module):
         )
         place = self.token_place(tokens).float().view(*labels.places.shape)
         distance = (place - labels.places).abs().sum(-1)
-        place_loss = (distance * labels.present).sum() / labels.present.sum().clamp(min=1)
-        return look + background + 30 * present + 3 * place_loss
+        things = labels.present.sum().clamp(min=1)
+        place_loss = (distance * labels.present).sum() / things
+        off = (self.token_radius(tokens).float() - labels.radii).abs()
+        radius_loss = (off * labels.present).sum() / things
+        return look + background + 60 * present + 3 * place_loss + 6 * radius_loss
 
 
 class Student(nn.Module):

@@ -1,10 +1,13 @@
-"""Scenes as pictures: anti-aliased shapes from signed distances, at any size."""
+"""Scenes as pictures: anti-aliased shapes from signed distances, at any size, and letters."""
+
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from smolvideo.frames import Images
-from smolvideo.train.world.scene import Scene, Thing
+from smolvideo.train.world.scene import GLYPH_ASPECT, Caption, Scene, Thing
 
 Floats = NDArray[np.float32]
 
@@ -70,11 +73,14 @@ def draw_frame(scene: Scene, share: float, width: int, height: int) -> Images:
     geometry squeezes a frame into the model's square.
     """
     image = np.empty((height, width, 3), np.float32)
-    image[:] = _colour(scene, 0, scene.background)
+    image[:] = _colour(scene, 0, scene.background_at(share))
     for place, thing in enumerate(scene.things):
         centre = thing.centre_at(share)
         if centre is not None:
-            _paint(image, thing, centre, scene.aspect, _colour(scene, place + 1, thing.colour))
+            colour = _colour(scene, place + 1, thing.colour_at(share))
+            _paint(image, thing, centre, scene.aspect, colour)
+    if scene.caption is not None:
+        _write(image, scene.caption, scene.aspect)
     return (image + 0.5).astype(np.uint8)
 
 
@@ -86,14 +92,59 @@ def draw_moments(
 
     What stands still is drawn once, however many frames show it.
     """
-    moments = [tuple(thing.centre_at(share) for thing in scene.things) for share in shares]
-    place_of: dict[tuple[tuple[float, float] | None, ...], int] = {}
+    place_of: dict[object, int] = {}
     pictures: list[Images] = []
+    moments = [_moment(scene, share) for share in shares]
     for moment, share in zip(moments, shares, strict=True):
         if moment not in place_of:
             place_of[moment] = len(pictures)
             pictures.append(draw_frame(scene, share, width, height))
     return np.stack(pictures), [place_of[moment] for moment in moments]
+
+
+def caption_box(
+    caption: Caption, aspect: float, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Where it is written, in whole pixels: left, top, right, bottom, all within the frame."""
+    across, down = caption.extent(aspect)
+    left, right = (round((caption.x + side * across / 2) * width) for side in (-1, 1))
+    top, bottom = (round((caption.y + side * down / 2) * height) for side in (-1, 1))
+    left, top = max(left, 0), max(top, 0)
+    return left, top, min(max(right, left + 1), width), min(max(bottom, top + 1), height)
+
+
+def _moment(scene: Scene, share: float) -> object:
+    """All that can differ between two pictures of a scene."""
+    things = [(thing.centre_at(share), thing.colour_at(share)) for thing in scene.things]
+    return (scene.background_at(share), *things)
+
+
+def _write(image: Floats, caption: Caption, aspect: float) -> None:
+    left, top, right, bottom = caption_box(caption, aspect, image.shape[1], image.shape[0])
+    mask = np.concatenate([_glyph(letter) for letter in caption.text], axis=1)
+    # BOX averages: strokes stay whole however small they get.
+    size = (right - left, bottom - top)
+    cover = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BOX))
+    region = image[top:bottom, left:right]
+    region += cover[..., None] * (np.array(RGB[caption.colour], np.float32) - region)
+
+
+@cache
+def _glyph(letter: str, height: int = 160) -> Floats:
+    """One character in bold strokes, as coverage ``[H, W]`` in 0…1, filling its cell."""
+    font = ImageFont.load_default(size=height)
+    drawn = Image.new("L", (2 * height, 2 * height))
+    ImageDraw.Draw(drawn).text((height // 2, height // 3), letter, 255, font, stroke_width=4)
+    box = drawn.getbbox()
+    assert box is not None, letter
+    left, top, right, bottom = box
+    # Narrow ones are widened to two thirds at most: an I stays an I.
+    width = round(height * GLYPH_ASPECT)
+    inner = min(round(width * 0.84), round((right - left) * height * 0.9 / (bottom - top)))
+    fitted = drawn.crop((left, top, right, bottom)).resize((inner, round(height * 0.9)))
+    cell = Image.new("L", (width, height))
+    cell.paste(fitted, ((width - inner) // 2, round(height * 0.05)))
+    return np.asarray(cell).astype(np.float32) / np.float32(255)
 
 
 def _colour(scene: Scene, place: int, name: str) -> Floats:

@@ -1,131 +1,85 @@
 """What can be asked about a scene, in several wordings, and the right answers.
 
-Every answer follows from the scene alone. Nothing is asked that its pictures do not show, so a
-model that answers without them can only guess.
+Every answer follows from the scene alone, or from it and what is said over it. Nothing is asked
+that its pictures do not show, so a model that answers without them can only guess.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
+from typing import Protocol
 
-from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing, draw_scene
+from smolvideo.frames import format_timestamp
+from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, Thing
+from smolvideo.train.world.wordings import worded
 
-NUMBERS = ("no", "one", "two", "three")
-
-COUNT_WORDINGS = (
-    "How many things are there?",
-    "How many objects are there?",
-    "How many shapes are in the video?",
-    "How many things can you see?",
-    "Count the objects.",
-)
-BACKGROUND_WORDINGS = (
-    "What colour is the background?",
-    "What is the colour of the background?",
-    "What color is the background?",
-    "Which colour is behind everything?",
-)
-COLOUR_WORDINGS = (
-    "What colour is the {shape}?",
-    "What color is the {shape}?",
-    "Which colour does the {shape} have?",
-    "What is the colour of the {shape}?",
-)
-SHAPE_WORDINGS = (
-    "What shape is the {colour} thing?",
-    "What shape is the {colour} object?",
-    "Which shape is {colour}?",
-    "What is the {colour} thing?",
-)
-ONLY_SHAPE_WORDINGS = (
-    "What shape is in the video?",
-    "Which shape do you see?",
-    "What shape is shown?",
-)
-ONLY_COLOUR_WORDINGS = (
-    "What colour is the shape?",
-    "What colour is the object?",
-    "What color is the thing in the video?",
-)
-DIRECTION_WORDINGS = (
-    "Which way does the {thing} move?",
-    "In which direction does the {thing} move?",
-    "Where does the {thing} go?",
-    "Where is the {thing} moving?",
-)
-MOVER_WORDINGS = (
-    "What moves?",
-    "Which thing moves?",
-    "What is moving in the video?",
-    "What moves in this video?",
-)
-MOVER_COLOUR_WORDINGS = (
-    "What colour is the moving thing?",
-    "Which colour moves?",
-    "What color is the thing that moves?",
-)
-MOVER_SHAPE_WORDINGS = (
-    "Which shape moves?",
-    "What shape is the moving thing?",
-    "What shape moves?",
-)
-FIRST_WORDINGS = (
-    "What comes first?",
-    "What is shown first?",
-    "What appears first?",
-    "What do you see first?",
-)
-LAST_WORDINGS = (
-    "What comes last?",
-    "What is shown last?",
-    "What comes second?",
-    "What do you see at the end?",
-)
-AFTER_WORDINGS = (
-    "What comes after the {thing}?",
-    "What follows the {thing}?",
-    "What is shown after the {thing}?",
-)
-DESCRIBE_WORDINGS = (
-    "What is in this video?",
-    "Describe the video.",
-    "Describe this video.",
-    "What happens in the video?",
-    "What can you see?",
-    "Summarise the video.",
-    "What do you see in this video?",
-)
-PRESENT_WORDINGS = (
-    "Is there a {thing}?",
-    "Is there a {thing} in the video?",
-    "Can you see a {thing}?",
-    "Does the video show a {thing}?",
-)
-MOVING_WORDINGS = (
-    "Does anything move?",
-    "Is anything moving?",
-    "Does the {shape} move?",
-    "Is the {shape} moving?",
-)
+NUMBERS = ("none", "one", "two", "three", "four")
+NAMES = ("Mia", "Tom", "Ada", "Leo")
+DOES = {"appears": "it appears", "disappears": "it disappears", "still": "it stands still"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its one right answer; ``type`` groups the scores."""
+    """A question with its one right answer; ``type`` groups the scores.
+
+    ``said``: the subtitles that stand before it. ``earlier``: the turns of the conversation before
+    it. ``moment``: where the answer is a time, the share of the duration at which it happens.
+    ``options``: those it has, and ``opened`` is the same question without them.
+    """
 
     type: str
     text: str
     answer: str
+    said: str | None = None
+    earlier: tuple[tuple[str, str], ...] = ()
+    moment: float | None = None
+    options: tuple[str, ...] = ()
+    opened: "Question | None" = None
 
 
-def ask_about(scene: Scene, random: Random) -> list[Question]:
-    """One question of every type that this scene can be asked, each in a random wording."""
-    questions = [*_background(scene, random), *_descriptions(scene, random)]
+@dataclass(frozen=True)
+class Clock:
+    """Which moments of a video were looked at: shares of its ``seconds``, in order."""
+
+    shares: tuple[float, ...]
+    seconds: float
+
+    def first_seen(self, moment: float) -> str:
+        """``MM:SS`` of the first frame that shows what happens at the share ``moment``."""
+        seen = next((share for share in self.shares if share >= moment), self.shares[-1])
+        return format_timestamp(seen * self.seconds)
+
+    def stamps(self) -> list[str]:
+        """The different time stamps of the frames, in order."""
+        return list(dict.fromkeys(format_timestamp(s * self.seconds) for s in self.shares))
+
+
+class Worded(Protocol):
+    """``worded`` with its random numbers already given."""
+
+    def __call__(self, asked: str, **filling: str) -> str: ...
+
+
+def ask_about(
+    scene: Scene, random: Random, clock: Clock | None = None, *, novel_wording: bool = False
+) -> list[Question]:
+    """One question or more of every type that this scene can be asked, each in a random wording.
+
+    Times are asked where a ``clock`` tells them.
+    """
+    ask = partial(worded, random, novel=novel_wording)
+    questions = [*_backgrounds(scene, ask), _description(scene, ask)]
     if scene.in_sequence:
-        questions += _order(scene, random)
+        questions += _order(scene, random, ask)
     else:
-        questions += [*_count(scene, random), *_looks(scene, random), *_motion(scene, random)]
-    return [*questions, *_present(scene, random), *_moving(scene, random)]
+        questions += [*_looks(scene, random, ask), *_motion(scene, random, ask)]
+    questions += [*_count(scene, random, ask), *_places(scene, random, ask), *_text(scene, ask)]
+    questions += [*_present(scene, random, ask), *_moving(scene, random, ask)]
+    questions += _relations(scene, random, ask)
+    if clock is not None:
+        questions += [*_times(scene, random, clock, ask), *_moments(scene, random, clock)]
+    return [*questions, *_named(scene, random), *_follow_ups(scene, random, ask)]
 
 
 def carelessly(random: Random, question: Question) -> Question:
@@ -149,73 +103,199 @@ def a(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _background(scene: Scene, random: Random) -> Iterator[Question]:
-    yield Question("background", random.choice(BACKGROUND_WORDINGS), scene.background)
+def does(scene: Scene, thing: Thing) -> str:
+    """What a thing does, as a sentence: ``it moves left``, ``it turns green``."""
+    behaviour = scene.behaviour(thing)
+    if behaviour in DOES:
+        return DOES[behaviour]
+    return f"it {behaviour}" if behaviour.startswith("turns") else f"it moves {behaviour}"
 
 
-def _count(scene: Scene, random: Random) -> Iterator[Question]:
-    yield Question("count", random.choice(COUNT_WORDINGS), NUMBERS[len(scene.things)])
+def _backgrounds(scene: Scene, ask: Worded) -> Iterator[Question]:
+    if not scene.cuts:
+        yield Question("background", ask("background"), scene.background)
+        return
+    yield Question("background", ask("background at start"), scene.background)
+    yield Question("background", ask("background at end"), scene.cuts[-1][1])
 
 
-def _looks(scene: Scene, random: Random) -> Iterator[Question]:
+def _count(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    if scene.in_sequence:
+        yield Question("count", ask("shots"), NUMBERS[len(scene.things)])
+        return
+    if random.random() < 0.3 or not scene.things:
+        yield Question("count", ask("shots"), NUMBERS[1])
+        return
+    happens = scene.event[0] if scene.event else None
+    if happens in ("appears", "disappears"):
+        late, early = happens == "appears", happens == "disappears"
+        yield Question("count", ask("count at start"), NUMBERS[len(scene.things) - late])
+        yield Question("count", ask("count at end"), NUMBERS[len(scene.things) - early])
+    else:
+        yield Question("count", ask("count"), NUMBERS[len(scene.things)])
+
+
+def _looks(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
     for thing in scene.things:
-        wording = random.choice(COLOUR_WORDINGS).format(shape=thing.shape)
-        yield Question("colour", wording, thing.colour)
-        wording = random.choice(SHAPE_WORDINGS).format(colour=thing.colour)
-        yield Question("shape", wording, thing.shape)
+        if thing.turns_to:
+            yield Question("colour", ask("colour at start", shape=thing.shape), thing.colour)
+            yield Question("colour", ask("colour at end", shape=thing.shape), thing.turns_to)
+        else:
+            yield Question("colour", ask("colour", shape=thing.shape), thing.colour)
+        yield Question("shape", ask("shape", colour=thing.colour), thing.shape)
+        named = random.choice((thing.shape, thing.words))
+        yield Question("size", ask("size", thing=named), thing.size)
     if len(scene.things) == 1:
         (thing,) = scene.things
-        yield Question("shape", random.choice(ONLY_SHAPE_WORDINGS), thing.shape)
-        yield Question("colour", random.choice(ONLY_COLOUR_WORDINGS), thing.colour)
+        yield Question("shape", ask("only shape"), thing.shape)
+        yield Question("colour", ask("only colour"), thing.colour)
 
 
-def _motion(scene: Scene, random: Random) -> Iterator[Question]:
+def _motion(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    if not scene.things:
+        return
+    still = [thing for thing in scene.things if scene.behaviour(thing) == "still"]
+    if still and (len(still) == len(scene.things) or random.random() < 0.4):
+        thing = random.choice(still)
+        named = random.choice((thing.shape, thing.words))
+        yield Question("motion", ask("motion", thing=named), does(scene, thing))
+    if scene.event is not None:
+        happens, thing, _ = scene.event
+        named = random.choice((thing.shape, thing.words))
+        yield Question("motion", ask("motion", thing=named), does(scene, thing))
+        yield Question("order", ask(happens), a(thing.words))
     mover = scene.mover
     if mover is None or mover.direction is None:
         return
+    named = random.choice((mover.shape, mover.words))
+    yield Question("motion", ask("motion", thing=named), does(scene, mover))
     named = random.choice((mover.shape, mover.words, f"{mover.colour} thing"))
-    wording = random.choice(DIRECTION_WORDINGS).format(thing=named)
-    yield Question("direction", wording, mover.direction)
-    yield Question("mover", random.choice(MOVER_WORDINGS), a(mover.words))
-    yield Question("mover", random.choice(MOVER_COLOUR_WORDINGS), mover.colour)
-    yield Question("mover", random.choice(MOVER_SHAPE_WORDINGS), mover.shape)
+    yield Question("direction", ask("direction", thing=named), mover.direction)
+    yield Question("mover", ask("mover"), a(mover.words))
+    yield Question("mover", ask("mover colour"), mover.colour)
+    yield Question("mover", ask("mover shape"), mover.shape)
 
 
-def _order(scene: Scene, random: Random) -> Iterator[Question]:
-    first, last = scene.things
-    yield Question("order", random.choice(FIRST_WORDINGS), a(first.words))
-    yield Question("order", random.choice(LAST_WORDINGS), a(last.words))
-    named = random.choice((first.shape, first.words))
-    yield Question("order", random.choice(AFTER_WORDINGS).format(thing=named), a(last.words))
-    yield Question("colour", f"What colour is the {first.shape}?", first.colour)
-    yield Question("shape", f"What shape is the {last.colour} thing?", last.shape)
+def _order(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    things = scene.things
+    yield Question("order", ask("first"), a(things[0].words))
+    yield Question("order", ask("second"), a(things[1].words))
+    yield Question("order", ask("last"), a(things[-1].words))
+    place = random.randrange(1, len(things))
+    before, after = things[place - 1], things[place]
+    named = random.choice((before.shape, before.words))
+    yield Question("order", ask("after", thing=named), a(after.words))
+    named = random.choice((after.shape, after.words))
+    yield Question("order", ask("before", thing=named), a(before.words))
+    one, other = random.sample(things, 2)
+    yield Question("colour", ask("colour", shape=one.shape), one.colour)
+    yield Question("shape", ask("shape", colour=other.colour), other.shape)
 
 
-def _descriptions(scene: Scene, random: Random) -> Iterator[Question]:
-    yield Question("describe", random.choice(DESCRIBE_WORDINGS), describe(scene))
+def _description(scene: Scene, ask: Worded) -> Question:
+    return Question("describe", ask("describe"), describe(scene))
 
 
 def describe(scene: Scene) -> str:
     """One sentence that states what the scene shows; things in the order of their names."""
     behind = f"on {a(scene.background)} background"
     if scene.in_sequence:
-        first, last = scene.things
-        return f"First {a(first.words)}, then {a(last.words)}, {behind}."
-    mover = scene.mover
-    still = sorted(thing.words for thing in scene.things if thing is not mover)
-    shown = " and ".join(a(words) for words in still)
-    if mover is None:
-        return f"{shown[0].upper()}{shown[1:]} {behind}."
-    moving = f"{a(mover.words)} moves {mover.direction}"
-    sentence = f"{moving} {behind}" if not still else f"{moving} past {shown} {behind}"
+        sentence = _sequence_described(scene)
+    elif not scene.things:
+        sentence = f"nothing moves {behind}"
+    else:
+        actor = scene.event[1] if scene.event else scene.mover
+        still = sorted(thing.words for thing in scene.things if thing is not actor)
+        shown = " and ".join(a(words) for words in still)
+        if actor is None:
+            sentence = f"{shown} {behind}"
+        else:
+            past = "past" if actor.direction else "beside"
+            acts = f"{a(actor.words)} {does(scene, actor).removeprefix('it ')}"
+            sentence = f"{acts} {past} {shown} {behind}" if still else f"{acts} {behind}"
+    if scene.caption is not None:
+        kind = "number" if scene.caption.is_number else "word"
+        written = f"the {kind} {scene.caption.text}"
+        sentence = f"{sentence} with {written}" if scene.things else f"{written} {behind}"
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _present(scene: Scene, random: Random) -> Iterator[Question]:
+def _sequence_described(scene: Scene) -> str:
+    if not scene.cuts:
+        shown = ", then ".join(a(thing.words) for thing in scene.things)
+        return f"first {shown}, on {a(scene.background)} background"
+    return "first " + ", then ".join(
+        f"{a(thing.words)} on {scene.background_at(thing.enters)}" for thing in scene.things
+    )
+
+
+def _places(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    for thing in scene.things:
+        if thing.place is not None:
+            named = random.choice((thing.shape, thing.words))
+            yield Question("place", ask("place", thing=named), thing.place)
+
+
+def _text(scene: Scene, ask: Worded) -> Iterator[Question]:
+    if scene.caption is None:
+        return
+    yield Question("text", ask("text"), scene.caption.text)
+    kind = "number" if scene.caption.is_number else "word"
+    yield Question("text", ask(kind), scene.caption.text)
+
+
+def _times(scene: Scene, random: Random, clock: Clock, ask: Worded) -> Iterator[Question]:
+    """When something happens: the time of the first frame that shows it."""
+
+    def at(moment: float, asked: str, **filling: str) -> Question:
+        return Question("time", ask(asked, **filling), clock.first_seen(moment), moment=moment)
+
+    if scene.in_sequence:
+        place = random.randrange(1, len(scene.things))
+        for moment, thing, happens in (
+            (scene.things[place].enters, scene.things[place], "appears"),
+            (scene.things[place - 1].leaves, scene.things[place - 1], "disappears"),
+        ):
+            named = random.choice((thing.shape, thing.words))
+            yield at(moment, f"when {happens}", thing=named)
+        if len(scene.cuts) == 1:
+            yield at(scene.cuts[0][0], "when cut")
+    elif scene.event is not None:
+        happens, thing, moment = scene.event
+        for named in (thing.shape, thing.words):
+            yield at(moment, f"when {happens}", thing=named, colour=thing.turns_to or "")
+
+
+def _moments(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+    """What is there at a time, where all frames of that time stamp agree."""
+    if not scene.in_sequence and scene.event is None:
+        return
+    stamp = random.choice(clock.stamps())
+    shares = [s for s in clock.shares if format_timestamp(s * clock.seconds) == stamp]
+    shown = {tuple(t for t in scene.things if t.centre_at(share)) for share in shares}
+    if len(shown) > 1:
+        return
+    (things,) = shown
+    if scene.in_sequence:
+        yield Question("moment", f"What do you see at {stamp}?", a(things[0].words))
+        return
+    happens, thing, moment = scene.event or ("", scene.things[0], 0.0)
+    if happens != "turns":
+        answer = "yes" if thing in things else "no"
+        yield Question("moment", f"Is there {a(thing.shape)} at {stamp}?", answer)
+    elif shares[0] >= moment or shares[-1] < moment:
+        text = f"What colour is the {thing.shape} at {stamp}?"
+        yield Question("moment", text, thing.colour_at(shares[0]))
+
+
+def _present(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
     """Yes for a thing that is there, no for one that differs in shape, colour or both."""
+    if not scene.things:
+        return
     thing: Thing = random.choice(scene.things)
-    yield Question("yes-no", _present_wording(random, thing.words), "yes")
-    colours = [colour for colour in COLOURS if all(colour != t.colour for t in scene.things)]
+    yield Question("yes-no", _with_article(ask("present", thing=thing.words), thing.words), "yes")
+    taken = {thing.colour for thing in scene.things} | {thing.turns_to for thing in scene.things}
+    colours = [colour for colour in COLOURS if colour not in taken]
     shapes = [shape for shape in SHAPES if all(shape != t.shape for t in scene.things)]
     absent = random.choice(
         (
@@ -224,29 +304,94 @@ def _present(scene: Scene, random: Random) -> Iterator[Question]:
             random.choice(shapes),
         )
     )
-    yield Question("yes-no", _present_wording(random, absent), "no")
+    yield Question("yes-no", _with_article(ask("present", thing=absent), absent), "no")
 
 
-def _present_wording(random: Random, words: str) -> str:
-    wording = random.choice(PRESENT_WORDINGS).format(thing=words)
+def _with_article(wording: str, words: str) -> str:
     return wording.replace(f"a {words}", a(words))
 
 
-def _moving(scene: Scene, random: Random) -> Iterator[Question]:
+def _moving(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
     """Does anything move; of a scene with a mover, also of one that may stand still."""
+    anything = "yes" if scene.mover is not None else "no"
+    if not scene.things or random.random() < 0.5:
+        yield Question("yes-no", ask("anything moves"), anything)
+        return
     thing = random.choice(scene.things)
-    wording = random.choice(MOVING_WORDINGS)
-    moves = thing.direction is not None if "{shape}" in wording else scene.mover is not None
-    yield Question("yes-no", wording.format(shape=thing.shape), "yes" if moves else "no")
+    moves = "yes" if thing.direction is not None else "no"
+    yield Question("yes-no", ask("moves", shape=thing.shape), moves)
 
 
-def corpus() -> Iterator[str]:
-    """Every word that questions and answers use: what the tokenizer is trained on."""
-    for scene_word in (*SHAPES, *COLOURS, *BACKGROUNDS):
-        yield f" {scene_word} a {scene_word} an {scene_word}"
-    random = Random(0)
-    yield from ["User:", "Assistant:"] * 100
-    for _ in range(4000):
-        for question in ask_about(draw_scene(random), random):
-            yield carelessly(random, question).text
-            yield f" {question.answer}"
+def _relations(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    """Left of and above, of two still things of which it can be said without doubt."""
+    still = [thing for thing in scene.things if thing.direction is None]
+    if scene.in_sequence or len(still) < 2:
+        return
+    one, other = random.sample(still, 2)
+    apart = {"left of": other.x - one.x, "above": other.y - one.y}
+    clear = [relation for relation, way in apart.items() if abs(way) > 0.2]
+    if clear:
+        relation = random.choice(clear)
+        answer = "yes" if apart[relation] > 0 else "no"
+        yield Question("yes-no", ask(relation, shape=one.shape, other=other.shape), answer)
+
+
+def _named(scene: Scene, random: Random) -> Iterator[Question]:
+    """Somebody is named in the subtitles, and asked about by name: both must be taken in."""
+    if scene.event is not None or not scene.things:
+        return
+    thing = random.choice(scene.things)
+    name, other = random.sample(NAMES, 2)
+    lines = [f"This is {name}, the {thing.shape}."]
+    others = [shape for shape in SHAPES if shape != thing.shape]
+    lines.append(f"{other} is the {random.choice(others)}.")
+    random.shuffle(lines)
+    said = "\n".join(
+        f"{format_timestamp(second)} {line}" for second, line in enumerate(lines, start=1)
+    )
+    asked = [("What colour is {0}?", thing.colour), ("Which colour does {0} have?", thing.colour)]
+    if thing.place is not None:
+        asked.append(("Where is {0}?", thing.place))
+    if not scene.in_sequence:
+        asked.append(("What does {0} do?", does(scene, thing)))
+    asked.append(("What shape is {0}?", thing.shape))
+    text, answer = random.choice(asked)
+    yield Question("subtitles", text.format(name), answer, said=said)
+
+
+def _follow_ups(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+    """A second question, which only the first one's answer makes clear."""
+    if scene.in_sequence or not scene.things:
+        return
+    thing = random.choice(scene.things)
+    if thing.turns_to:
+        return
+    first = (ask("shape", colour=thing.colour), thing.shape)
+    then = [("What does it do?", does(scene, thing)), ("How big is it?", thing.size)]
+    if thing.place is not None:
+        then.append(("Where is it?", thing.place))
+    if scene.mover is thing and thing.direction and random.random() < 0.5:
+        first = (ask("mover shape"), thing.shape)
+        then = [("Which way does it move?", thing.direction), ("What colour is it?", thing.colour)]
+    text, answer = random.choice(then)
+    yield Question("follow-up", text, answer, earlier=(first,))
+
+
+def spread(
+    random: Random, questions: Sequence[Question], count: int, *, first: Collection[str] = ()
+) -> list[Question]:
+    """``count`` of the questions in random order, of as many types as there are.
+
+    Those of the types in ``first`` are taken first.
+    """
+    rest, chosen = list(questions), list[Question]()
+    random.shuffle(rest)
+    rest.sort(key=lambda question: question.type not in first)
+    while rest and len(chosen) < count:
+        seen: set[str] = set()
+        left: list[Question] = []
+        for question in rest:
+            (left if question.type in seen else chosen).append(question)
+            seen.add(question.type)
+        rest = left
+    return chosen[:count]

@@ -1,30 +1,45 @@
-"""Scenes: what is there, when, and where it moves.
+"""Scenes: what is there, when, where it moves, and what is written over it.
 
-This first world is small on purpose: one to three large things that stand still, of which one may
-move, or two things shown one after the other. Positions are shares of the frame, times are shares
-of the duration, so that one scene can be drawn at any size, shape and frame rate.
+A scene is one shot of up to four things that stand still, of which one may move, appear, disappear
+or turn another colour; or two or three shots of one thing each, cut one after another. A word or a
+number may be written over the first kind. Positions are shares of the frame, times are shares of
+the duration, so that one scene can be drawn at any size, shape and frame rate.
 """
 
 import hashlib
-import math
 from dataclasses import dataclass
-from random import Random
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 BACKGROUNDS = ("white", "grey", "black", "brown")
 DIRECTIONS = ("left", "right", "up", "down")
+SIZES = ("small", "large")
+PLACES = (
+    ("top left", "top", "top right"),
+    ("left", "middle", "right"),
+    ("bottom left", "bottom", "bottom right"),
+)
+"""The nine parts of a frame by name, rows from the top."""
+WORDS = ("STOP", "GO", "SUN", "MOON", "CAT", "DOG", "TREE", "FISH", "HOME", "OPEN", "EXIT", "PLAY")
+"""What may be written over a scene, beside the numbers of two digits."""
+
+SMALL_BELOW = 0.155
+"""The radius that divides small things from large ones: a share of the frame's short side."""
+GLYPH_ASPECT = 0.7
+"""Width of a written character over its height."""
 
 HELD_OUT_SHARE = 10
 """One scene in so many is held out: never trained on, free for samples and exams."""
+HELD_OUT_COMBINATIONS = 12
+"""One combination of colour, shape and behaviour in so many is in no trained scene at all."""
 
 
 @dataclass(frozen=True)
 class Thing:
     """One thing: its centre as shares of width and height, its radius as a share of the short side.
 
-    It is on screen from ``enters`` to ``leaves`` and moves in a straight line from (x, y) to
-    (end_x, end_y) in that time.
+    It is on screen from ``enters`` to ``leaves``, moves in a straight line from (x, y) to
+    (end_x, end_y) in that time, and has the colour ``turns_to`` from ``turns`` on.
     """
 
     shape: str
@@ -36,11 +51,18 @@ class Thing:
     end_y: float
     enters: float = 0.0
     leaves: float = 1.0
+    turns: float = 1.0
+    turns_to: str | None = None
 
     @property
     def words(self) -> str:
         """``red circle``"""
         return f"{self.colour} {self.shape}"
+
+    @property
+    def size(self) -> str:
+        """``small`` or ``large``"""
+        return SIZES[self.radius >= SMALL_BELOW]
 
     @property
     def direction(self) -> str | None:
@@ -52,12 +74,42 @@ class Thing:
             return "right" if across > 0 else "left"
         return "down" if down > 0 else "up"
 
+    @property
+    def place(self) -> str | None:
+        """Which of the nine parts of the frame it stands in; None if it moves or is near two."""
+        return None if self.direction is not None else place_of(self.x, self.y)
+
     def centre_at(self, share: float) -> tuple[float, float] | None:
         """Where its centre is at a share of the duration; None while it is not on screen."""
         if not (self.enters <= share < self.leaves or share == self.leaves == 1.0):
             return None
         way = (share - self.enters) / (self.leaves - self.enters)
         return self.x + (self.end_x - self.x) * way, self.y + (self.end_y - self.y) * way
+
+    def colour_at(self, share: float) -> str:
+        """The name of its colour at a share of the duration."""
+        return self.turns_to if self.turns_to and share >= self.turns else self.colour
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A word or a number over the scene, all the time: its centre, and its height as a share of the
+    frame's short side."""
+
+    text: str
+    colour: str
+    x: float
+    y: float
+    height: float
+
+    @property
+    def is_number(self) -> bool:
+        return self.text.isdigit()
+
+    def extent(self, aspect: float) -> tuple[float, float]:
+        """Width and height as shares of the frame's."""
+        across = self.height * GLYPH_ASPECT * len(self.text)
+        return (across / aspect, self.height) if aspect >= 1 else (across, self.height * aspect)
 
 
 @dataclass(frozen=True)
@@ -70,132 +122,95 @@ class Scene:
     tint: tuple[float, ...] = ()
     """Small differences of the colours from their names, drawn with the scene: three shares per
     colour, the background's first."""
+    cuts: tuple[tuple[float, str], ...] = ()
+    """When the background becomes another one, and which."""
+    caption: Caption | None = None
 
     @property
     def in_sequence(self) -> bool:
-        """Whether its things are shown one after the other rather than together."""
-        return any(thing.leaves < 1.0 for thing in self.things)
+        """Whether its things are shown one after the other."""
+        return len(self.things) > 1 and all(
+            before.leaves == after.enters
+            for before, after in zip(self.things, self.things[1:], strict=False)
+        )
 
     @property
     def mover(self) -> Thing | None:
         """The thing that moves, if one does."""
         return next((thing for thing in self.things if thing.direction), None)
 
+    @property
+    def event(self) -> tuple[str, Thing, float] | None:
+        """What happens at one moment: ``appears``, ``disappears`` or ``turns``, to which thing, at
+        which share of the duration."""
+        if self.in_sequence:
+            return None
+        for thing in self.things:
+            if thing.enters > 0:
+                return "appears", thing, thing.enters
+            if thing.leaves < 1:
+                return "disappears", thing, thing.leaves
+            if thing.turns_to:
+                return "turns", thing, thing.turns
+        return None
+
+    def background_at(self, share: float) -> str:
+        """The name of the background at a share of the duration."""
+        shown = self.background
+        for since, background in self.cuts:
+            if share >= since:
+                shown = background
+        return shown
+
+    def behaviour(self, thing: Thing) -> str:
+        """What a thing does, in a word: its direction, ``still``, or what happens to it."""
+        event = self.event
+        if event is None or event[1] is not thing:
+            return thing.direction or "still"
+        return f"turns {thing.turns_to}" if event[0] == "turns" else event[0]
+
     def signature(self) -> str:
         """What the scene shows, whatever the sizes, places and tints: the unit of holding out."""
-        shown = [f"{thing.words} {thing.direction or 'still'}" for thing in self.things]
+        shown = [f"{thing.words} {self.behaviour(thing)}" for thing in self.things]
         together = " then ".join(shown) if self.in_sequence else " and ".join(sorted(shown))
-        return f"{together} on {self.background}"
+        behind = " then ".join((self.background, *(background for _, background in self.cuts)))
+        written = f" with {self.caption.text}" if self.caption else ""
+        return f"{together} on {behind}{written}"
 
     def held_out(self) -> bool:
         """Whether training never shows this scene: one signature in ``HELD_OUT_SHARE``."""
-        digest = hashlib.sha256(self.signature().encode()).digest()
-        return digest[0] % HELD_OUT_SHARE == 0
+        return _one_in(HELD_OUT_SHARE, self.signature())
+
+    def is_novel(self) -> bool:
+        """Whether one of its things has a look and a behaviour that training never shows together,
+        or what is written is a number that training never shows."""
+        return any(is_novel_combination(thing, self.behaviour(thing)) for thing in self.things) or (
+            self.caption is not None and is_novel_number(self.caption.text)
+        )
 
 
-def draw_scene(random: Random, *, held_out: bool = False, still: bool = False) -> Scene:
-    """A random scene of the asked side of the division between training and examination.
-
-    ``still``: one in which nothing changes, so that a single picture tells all about it.
-    """
-    while True:
-        scene = _any_scene(random)
-        changes = scene.in_sequence or scene.mover is not None
-        if scene.held_out() == held_out and not (still and changes):
-            return scene
+def place_of(x: float, y: float) -> str | None:
+    """Which of the nine parts of the frame this is; None near the lines between them."""
+    column, row = _third(x), _third(y)
+    return None if column is None or row is None else PLACES[row][column]
 
 
-def _any_scene(random: Random) -> Scene:
-    aspect = random.choice((1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16))
-    in_sequence = random.random() < 0.25
-    things = _sequence(random, aspect) if in_sequence else _together(random, aspect)
-    tint = tuple(random.uniform(-1, 1) for _ in range(3 * (1 + len(things))))
-    return Scene(random.choice(BACKGROUNDS), things, aspect, tint)
+def is_novel_combination(thing: Thing, behaviour: str) -> bool:
+    """Whether colour, shape and behaviour are held out together; what it turns to is left aside."""
+    combination = f"{thing.words} {behaviour.split()[0]}"
+    return _one_in(HELD_OUT_COMBINATIONS, f"combination {combination}")
 
 
-def _sequence(random: Random, aspect: float) -> tuple[Thing, ...]:
-    """Two different things, the second in the place of the first."""
-    change = random.uniform(0.35, 0.65)
-    (first_shape, first_colour), (second_shape, second_colour) = _different_looks(random, 2)
-    first = _still(random, first_shape, first_colour, aspect)
-    second = _still(random, second_shape, second_colour, aspect)
-    return (
-        Thing(**{**vars(first), "leaves": change}),
-        Thing(**{**vars(second), "enters": change}),
-    )
+def is_novel_number(text: str) -> bool:
+    """Whether ``text`` is one of the numbers that training never shows."""
+    return text.isdigit() and _one_in(HELD_OUT_COMBINATIONS, f"number {text}")
 
 
-def _together(random: Random, aspect: float) -> tuple[Thing, ...]:
-    """One to three things apart from each other; in two scenes of three the first one moves."""
-    looks = _different_looks(random, random.choice((1, 1, 2, 2, 3, 3)))
-    moves = random.random() < 0.65
-    while (things := _placed(random, looks, moves, aspect)) is None:
-        pass
-    random.shuffle(things)
-    return tuple(things)
+def _one_in(many: int, words: str) -> bool:
+    return hashlib.sha256(words.encode()).digest()[0] % many == 0
 
 
-def _placed(
-    random: Random, looks: list[tuple[str, str]], moves: bool, aspect: float
-) -> list[Thing] | None:
-    """The things one after another where there is room; None if one finds none in a few tries."""
-    things: list[Thing] = []
-    for look in looks:
-        for _ in range(12):
-            place = _moving if moves and not things else _still
-            thing = place(random, *look, aspect)
-            if all(_apart(thing, other, aspect) for other in things):
-                things.append(thing)
-                break
-        else:
-            return None
-    return things
-
-
-def _different_looks(random: Random, count: int) -> list[tuple[str, str]]:
-    """Shapes and colours of which none comes twice, so that each names one thing."""
-    return list(zip(random.sample(SHAPES, count), random.sample(COLOURS, count), strict=True))
-
-
-def _margins(radius: float, aspect: float) -> tuple[float, float]:
-    """A radius (a share of the short side) as shares of width and height."""
-    return (radius / aspect, radius) if aspect >= 1 else (radius, radius * aspect)
-
-
-def _still(random: Random, shape: str, colour: str, aspect: float) -> Thing:
-    radius = random.uniform(0.15, 0.21)
-    across, down = _margins(radius, aspect)
-    x = random.uniform(across + 0.02, 0.98 - across)
-    y = random.uniform(down + 0.02, 0.98 - down)
-    return Thing(shape, colour, x, y, radius, x, y)
-
-
-def _moving(random: Random, shape: str, colour: str, aspect: float) -> Thing:
-    """Moves along one axis, by at least two fifths of the frame."""
-    thing = _still(random, shape, colour, aspect)
-    across, down = _margins(thing.radius, aspect)
-    direction = random.choice(DIRECTIONS)
-    low, high = (across + 0.02, 0.98 - across)
-    if direction in ("up", "down"):
-        low, high = (down + 0.02, 0.98 - down)
-    length = random.uniform(0.4, high - low)
-    start = random.uniform(low, high - length)
-    ends = (start, start + length) if direction in ("right", "down") else (start + length, start)
-    if direction in ("left", "right"):
-        return Thing(**{**vars(thing), "x": ends[0], "end_x": ends[1]})
-    return Thing(**{**vars(thing), "y": ends[0], "end_y": ends[1]})
-
-
-def _apart(a: Thing, b: Thing, aspect: float) -> bool:
-    """Whether the two never touch, at twenty moments of their way."""
-    moments = range(21) if a.direction or b.direction else (0,)
-    for step in moments:
-        place_a, place_b = a.centre_at(step / 20), b.centre_at(step / 20)
-        if place_a is None or place_b is None:
-            continue
-        across, down = place_a[0] - place_b[0], place_a[1] - place_b[1]
-        # In units of the short side, in which the radii are given.
-        distance = math.hypot(across * max(aspect, 1.0), down * max(1 / aspect, 1.0))
-        if distance < 1.25 * (a.radius + b.radius):
-            return False
-    return True
+def _third(share: float) -> int | None:
+    """0, 1 or 2 for the thirds of a side; None near the lines between them."""
+    third = min(int(share * 3), 2)
+    return None if min(abs(share - 1 / 3), abs(share - 2 / 3)) < 0.05 else third

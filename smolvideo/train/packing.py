@@ -1,0 +1,117 @@
+"""Many questions about one video as one row of tokens.
+
+The frames stand once at the front of the row; each question sees the frames and itself, and the
+positions of every question go on from the frames'.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from smolvideo.train.tokenizer import special_id
+from smolvideo.train.world.questions import Question
+
+LENGTH_STEP = 32
+"""Rows of tokens are padded to a multiple of this: torch keeps memory for every shape that it has
+ever seen."""
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """One video's tokens, with the position, the target, its weight and the block of each."""
+
+    token_ids: list[int]
+    positions: list[int]
+    targets: list[int]
+    weights: list[float]
+    blocks: list[int]
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """Rows of tokens with their questions, ready for the decoder.
+
+    ``token_ids``, ``positions`` ``[B, L]``; ``targets``, ``weights`` ``[B, L]``: the next token
+    inside answers, −100 elsewhere, and what a mistake there counts; ``blocks`` ``[B, L]``: 0 for
+    the frames, k for question k, −1 for padding.
+    """
+
+    token_ids: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+    blocks: Tensor
+    questions: tuple[tuple[Question, ...], ...]
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """``[B, 1, L, L]``: 0 where a token may look (its own block and the frames), else −inf."""
+        length = self.blocks.shape[1]
+        same = self.blocks.unsqueeze(2) == self.blocks.unsqueeze(1)
+        to_frames = (self.blocks == 0).unsqueeze(1)
+        earlier = torch.ones(length, length, dtype=torch.bool).tril()
+        allowed = (same | to_frames) & earlier
+        mask = torch.zeros(allowed.shape, dtype=dtype)
+        return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def frames_shown(stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer) -> list[int]:
+    """The front of a row, in the layout ``nano``; without stamps it is one still picture."""
+    image = [special_id(tokenizer, "<image>")] * tokens_per_image
+    ids = [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode("User:").ids]
+    if not stamps:
+        return [*ids, *image, *tokenizer.encode("\n").ids]
+    for stamp in stamps:
+        ids += [*image, *tokenizer.encode(f"{stamp}\n").ids]
+    return ids
+
+
+def pack_questions(
+    frames: list[int], questions: Sequence[Question], tokenizer: Tokenizer
+) -> PackedRow:
+    """The frames once, then every question with its answer, in the layout ``nano``."""
+    end = special_id(tokenizer, "<end_of_utterance>")
+    start = len(frames)
+    row = PackedRow([*frames], list(range(start)), [-100] * start, [0.0] * start, [0] * start)
+    for number, question in enumerate(questions, start=1):
+        said = "" if question.said is None else f"{question.said}\n\n"
+        turns = [*question.earlier, (question.text, question.answer)]
+        block: list[int] = []
+        targets: list[int] = []
+        weights: list[float] = []
+        for turn, (text, answer) in enumerate(turns):
+            text = f"\nUser: {text}" if turn else said + text
+            asked = [*tokenizer.encode(text).ids, end, *tokenizer.encode("\nAssistant:").ids]
+            answered = [*tokenizer.encode(f" {answer}").ids, end]
+            block += asked + answered
+            targets += [-100] * len(asked) + answered
+            # Long answers count more than short ones, but not by as much as they are longer.
+            weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
+        # Each token is to tell the next one; the last one has none.
+        row.token_ids.extend(block[:-1])
+        row.positions.extend(range(start, start + len(block) - 1))
+        row.targets.extend(targets[1:])
+        row.weights.extend(weights[1:])
+        row.blocks.extend([number] * (len(block) - 1))
+    return row
+
+
+def stack_rows(rows: Sequence[PackedRow], questions: Sequence[Sequence[Question]]) -> AskedRows:
+    """The rows, padded to one length, with what each was asked."""
+    longest = max(len(row.token_ids) for row in rows)
+    length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
+
+    def padded(parts: Sequence[Sequence[float]], value: float) -> Tensor:
+        return torch.tensor([[*part, *[value] * (length - len(part))] for part in parts])
+
+    return AskedRows(
+        token_ids=padded([row.token_ids for row in rows], 0),
+        positions=padded([row.positions for row in rows], 0),
+        targets=padded([row.targets for row in rows], -100),
+        weights=padded([row.weights for row in rows], 0.0),
+        blocks=padded([row.blocks for row in rows], -1),
+        questions=tuple(tuple(asked) for asked in questions),
+    )

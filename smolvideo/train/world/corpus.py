@@ -1,0 +1,42 @@
+"""Every word that questions and answers use: what the tokenizer is trained on."""
+
+import re
+from collections.abc import Iterator
+from random import Random
+
+from smolvideo.evals.protocol.prompts import PROMPTS
+from smolvideo.train.world.choices import WITHOUT_CHOICE, with_options
+from smolvideo.train.world.lots import draw_scene
+from smolvideo.train.world.questions import Clock, ask_about, carelessly
+from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
+
+_CLOCK = Clock(tuple(moment / 9 for moment in range(10)), 60.0)
+
+
+def known_words() -> list[str]:
+    """Every word of the questions and answers, in lower case, in alphabetical order."""
+    random = Random(0)
+    scenes = (draw_scene(random) for _ in range(2000))
+    asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
+    texts = (f"{question.text} {question.said or ''} {question.answer}" for question in asked)
+    return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
+
+
+def corpus() -> Iterator[str]:
+    """Texts of random scenes, the forms of questions with options among them."""
+    for scene_word in (*SHAPES, *COLOURS, *BACKGROUNDS):
+        yield f" {scene_word} a {scene_word} an {scene_word}"
+    for word in WORDS:
+        yield from [f" {word} "] * 100
+    random = Random(0)
+    yield from ["User:", "Assistant:"] * 100
+    for number in range(4000):
+        scene = draw_scene(random)
+        for question in ask_about(scene, random, _CLOCK):
+            yield carelessly(random, question).text
+            yield f" {question.answer}"
+            if question.said:
+                yield question.said
+            if number % 20 == 0 and question.type not in WITHOUT_CHOICE:
+                prompt = random.choice([name for name in PROMPTS if name != "open"])
+                yield with_options(question, scene, random, _CLOCK, prompt).text

@@ -1,0 +1,91 @@
+"""Exercises in looking at one moment: what a time stamp shows, and which one shows something.
+
+Only few scenes can be asked what is there at a time and when something happens, and both take what
+no other question does: to keep apart what each frame shows. Here every movement is a chance.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from smolvideo.frames import format_timestamp
+from smolvideo.train.world.questions import Clock, Question, a
+from smolvideo.train.world.scene import Scene, place_of
+
+
+def glimpses(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+    """What the time stamps of ``clock`` show, in random order; nothing where nothing changes.
+
+    What is asked is the same in all frames of its time stamp.
+    """
+    stamps = clock.stamps()
+    random.shuffle(stamps)
+    for stamp in stamps:
+        seen = _seen_at(scene, clock, stamp)
+        if seen:
+            fact = random.choice(seen)
+            yield Question("glimpse", fact.question.format(f" at {stamp}"), fact.answer)
+
+
+def findings(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+    """Which time stamp of ``clock`` shows something, in random order: the only one that does, or
+    the first or the last of several, but not of all; the next ones surely do not."""
+    stamps = clock.stamps()
+    seen = [_seen_at(scene, clock, stamp) for stamp in stamps]
+    told = [{fact.question for fact in facts} for facts in seen]
+    facts = list(dict.fromkeys(fact for facts in seen for fact in facts))
+    random.shuffle(facts)
+    for fact in facts:
+        places = [place for place, shown in enumerate(seen) if fact in shown]
+        first, last = places[0], places[-1]
+        begins = first == 0 or fact.question in told[first - 1]
+        ends = last == len(stamps) - 1 or fact.question in told[last + 1]
+        if len(places) == 1 < len(stamps) and begins and ends:
+            yield Question("finding", f"When {fact.statement}?", stamps[first])
+        elif begins and first > 0 and (not ends or random.random() < 0.5):
+            yield Question("finding", f"When {fact.statement} first?", stamps[first])
+        elif ends and last < len(stamps) - 1:
+            yield Question("finding", f"When {fact.statement} last?", stamps[last])
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """What can be asked about a moment (``{}`` is for the time), the answer, and both in one."""
+
+    question: str
+    answer: str
+    statement: str
+
+
+def _seen_at(scene: Scene, clock: Clock, stamp: str) -> list[_Fact]:
+    """What can be told about this time stamp; all its frames agree in it."""
+    shares = [s for s in clock.shares if format_timestamp(s * clock.seconds) == stamp]
+    first, last = (list(_facts(scene, share)) for share in (shares[0], shares[-1]))
+    return [fact for fact in first if fact in last]
+
+
+def _facts(scene: Scene, share: float) -> Iterator[_Fact]:
+    """What can be told about a share of the duration."""
+    if scene.cuts:
+        background = scene.background_at(share)
+        yield _Fact("What is the background{}?", background, f"is the background {background}")
+    if scene.in_sequence:
+        for thing in scene.things:
+            if thing.centre_at(share):
+                yield _Fact("What do you see{}?", a(thing.words), f"do you see {a(thing.words)}")
+    mover = scene.mover
+    if mover is not None and (centre := mover.centre_at(share)) is not None:
+        place = place_of(*centre)
+        if place is not None:
+            shape = mover.shape
+            yield _Fact(f"Where is the {shape}{{}}?", place, f"is the {shape} at {place}")
+    if scene.event is not None:
+        happens, thing, _ = scene.event
+        if happens == "turns":
+            colour = thing.colour_at(share)
+            words = f"the {thing.shape}"
+            yield _Fact(f"What colour is {words}{{}}?", colour, f"is {words} {colour}")
+        elif thing.centre_at(share):
+            yield _Fact(f"Is there {a(thing.shape)}{{}}?", "yes", f"is there {a(thing.shape)}")
+        else:
+            yield _Fact(f"Is there {a(thing.shape)}{{}}?", "no", f"is there no {thing.shape}")

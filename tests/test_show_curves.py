@@ -1,0 +1,38 @@
+"""The picture of a training's course: well-formed, and every line where its numbers are."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+from smolvideo.show.curves import curves_svg
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def point(seconds: float, stage: str, loss: float, **scores: float) -> dict[str, Any]:
+    return {"seconds": seconds, "stage": stage, "step": 1, "loss": loss, "scores": scores}
+
+
+CURVE = [
+    point(30, "see", 50.0),
+    point(60, "see", 5.0, cells=0.5),
+    point(90, "answer", 2.0, all=0.1, colour=0.2),
+    point(120, "answer", 1.0, all=0.9, colour=1.0),
+]
+
+
+def test_every_type_has_a_line_and_a_name() -> None:
+    root = ET.fromstring(curves_svg(CURVE, "nano <1>"))
+    lines = root.findall(f"{SVG}polyline")
+    words = [text.text for text in root.findall(f"{SVG}text")]
+    assert len(lines) == 4  # cells, all, colour; the loss
+    assert {"nano <1>", "see", "answer", "cells", "all", "colour", "minutes"} <= set(words)
+    heights = [
+        [float(pair.split(",")[1]) for pair in line.attrib["points"].split()] for line in lines
+    ]
+    assert all(later < earlier for earlier, later in heights[1:3]), "better is higher"
+    assert heights[-1] == sorted(heights[-1]), "a falling loss falls"
+
+
+def test_a_course_that_has_just_begun_is_drawn_too() -> None:
+    for curve in ([], CURVE[:1]):
+        ET.fromstring(curves_svg(curve, "nano"))
