@@ -1,0 +1,125 @@
+"""``smolvideo eval world``: the exam of the drawn world."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.options import default_of, engine_options, model_options
+from smolvideo.cli.outputs import check_new_file, writing
+from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
+from smolvideo.engines import load_engine
+from smolvideo.errors import UsageError
+from smolvideo.models import open_checkpoint
+from smolvideo.records import write_output
+from smolvideo.show.console import open_screen
+from smolvideo.show.exam import ExamProgress, show_exam
+from smolvideo.show.stages import StageProgress
+from smolvideo.train.exam.options import ExamOptions
+
+
+@click.command(cls=SectionCommand)
+@model_options
+@engine_options
+@click.option(
+    "--limit",
+    cls=SectionOption,
+    section="Exam",
+    type=WholeNumber(min=1),
+    metavar="N",
+    default=default_of(ExamOptions, "videos"),
+    help="The first N videos; about thirteen questions each.",
+)
+@click.option(
+    "--seed",
+    cls=SectionOption,
+    section="Exam",
+    type=WholeNumber(min=0),
+    metavar="N",
+    default=default_of(ExamOptions, "seed"),
+    help="Another number is another exam: only the same ones compare.",
+)
+@click.option(
+    "--videos",
+    cls=SectionOption,
+    section="Exam",
+    type=FilePath(),
+    metavar="DIR",
+    show_default="gone afterwards",
+    help="Leave the rendered videos in DIR, or take them from there.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    cls=SectionOption,
+    section="Output",
+    is_flag=True,
+    help="One line of JSON instead of the table.",
+)
+@click.option(
+    "--output",
+    "-o",
+    cls=SectionOption,
+    section="Output",
+    type=FilePath(),
+    metavar="FILE",
+    show_default="none",
+    help="Write every question with its answers to FILE, one JSON object a line.",
+)
+@click.option(
+    "--overwrite",
+    cls=SectionOption,
+    section="Output",
+    is_flag=True,
+    help="Replace an --output that exists.",
+)
+@click.option("--quiet", cls=SectionOption, section="Output", is_flag=True, help="No progress.")
+@debug_option
+def world(**given: Any) -> None:
+    """Examine a model on drawn worlds that nano was never shown.
+
+    The videos are rendered as mp4 files of many sizes and rates, and asked about as `ask` does:
+    open questions, exact answers wanted; and five options in CinePile's form. The same questions
+    are asked about grey frames, to show what can be answered without looking. Half of the videos
+    hold a combination of colour, shape and behaviour, or a number, that nano's training leaves out;
+    half are asked about in words that it leaves out.
+    """
+    output: Path | None = given["output"]
+    if output is not None:
+        check_new_file(output, overwrite=given["overwrite"])
+    elif given["overwrite"]:
+        raise UsageError("`--overwrite` has no effect without `--output`")
+    screen = open_screen(quiet=given["quiet"])
+    with StageProgress(screen) as stages:
+        checkpoint = open_checkpoint(
+            given["model"],
+            offline=given["offline"],
+            revision=given["revision"],
+            on_progress=stages.on_progress,
+        )
+        engine = load_engine(
+            checkpoint,
+            engine=given["engine"],
+            device=given["device"],
+            dtype=given["dtype"],
+            quantise=given["quantise"],
+            on_progress=stages.on_progress,
+        )
+    from smolvideo.train.exam.sitting import sit_exam
+
+    options = ExamOptions(videos=given["limit"], seed=given["seed"])
+    folder: Path | None = given["videos"]
+    with ExamProgress(screen) as progress:
+        if folder is None:
+            report = sit_exam(engine, options, on_progress=progress.show)
+        else:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                report = sit_exam(engine, options, folder=folder, on_progress=progress.show)
+    if output is not None:
+        write_output(output, report.lines(), overwrite=given["overwrite"])
+    if given["as_json"]:
+        screen.write(report.as_json() + "\n")
+    else:
+        show_exam(screen.out, report)

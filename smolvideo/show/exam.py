@@ -1,0 +1,95 @@
+"""The exam of the drawn world: its progress, and what the answers were worth."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from smolvideo.safe_text import clean_name
+from smolvideo.show.console import Screen
+
+if TYPE_CHECKING:
+    from smolvideo.train.exam.scores import ExamReport
+
+
+class ExamProgress:
+    """A bar with the share of right answers; where stderr is no terminal, a line now and then."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._bar = Progress(
+            TextColumn("examining"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[right]}"),
+            console=screen.err,
+            transient=True,
+            disable=not screen.shows_progress,
+        )
+        self._task = self._bar.add_task("", total=1, right="")
+        self._told = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, videos: int, right: int, asked: int) -> None:
+        """Called back by the exam after every video."""
+        share = f"{right / max(asked, 1):.1%} right"
+        self._bar.update(self._task, completed=done, total=videos, right=share)
+        tenth = 10 * done // videos
+        if not self._screen.shows_progress and not self._screen.quiet and tenth > self._told:
+            self._told = tenth
+            self._screen.err.print(f"{done:,} of {videos:,} videos, {share}")
+
+
+def show_exam(console: Console, report: "ExamReport") -> None:
+    """One row for each kind of question: right, right about grey frames, and how many."""
+    summary = report.summary()
+    name = clean_name(report.setting["model"])
+    title = f"{name}: {summary['questions']:,} questions about drawn worlds"
+    console.print(Text(title, "bold"))
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for header in ("right", "grey frames", "asked"):
+        table.add_column(header, justify="right")
+    choices = sum(answer.type == "choice" for answer in report.answers)
+    opened, grey = len(report.answers) - choices, summary["blind"]
+    table.add_row("open questions", *_row(summary["open"], grey["open"], opened), style="bold")
+    for name, scores in summary["by_type"].items():
+        table.add_row(f"  {name}", *_row(scores["right"], scores["blind"], scores["asked"]))
+    table.add_row(
+        "five options, a letter wanted",
+        *_row(summary["multiple_choice"], grey["multiple_choice"], choices),
+        style="bold",
+    )
+    if (right := summary["multiple_choice_by_score"]) is not None:
+        blind = grey["multiple_choice_by_score"]
+        table.add_row("five options, the likeliest taken", *_row(right, blind, choices))
+    console.print(table)
+    console.print()
+    for what in ("combinations", "wordings"):
+        shares: dict[str, Any] = summary[what]
+        known, novel = _percent(shares["known"]), _percent(shares["novel"])
+        console.print(f"open questions, {what} of training: {known}; others: {novel}")
+
+
+def _row(right: float | None, blind: float | None, asked: int) -> tuple[str, str, str]:
+    return _percent(right), _percent(blind), f"{asked:,}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
