@@ -1,15 +1,15 @@
 """A benchmark run in the terminal: its progress, its scores as bars, two runs side by side."""
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from smolvideo.evals.words import headline, interval, particulars, percent, remarks
 from smolvideo.safe_text import clean_name
+from smolvideo.show.bar import Bar
 from smolvideo.show.console import Screen
 
 if TYPE_CHECKING:
@@ -23,36 +23,21 @@ _NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
 """Columns that the numbers behind a bar take."""
 
 
-class EvalProgress:
+class EvalProgress(Bar):
     """A bar with the accuracy so far; where stderr is no terminal, a line now and then."""
 
     def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._bar = Progress(
+        super().__init__(
+            screen,
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[right]}"),
-            console=screen.err,
-            transient=True,
-            disable=not screen.shows_progress,
             expand=True,
         )
         self._task = self._bar.add_task("asking", total=1, right="")
         self._told = -1
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def show(self, news: "EvalNews") -> None:
         """Called back by the run."""

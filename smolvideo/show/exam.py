@@ -1,49 +1,35 @@
 """The exam of the drawn world: its progress, and what the answers were worth."""
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from smolvideo.evals.words import percent
 from smolvideo.safe_text import clean_name
+from smolvideo.show.bar import Bar
 from smolvideo.show.console import Screen
 
 if TYPE_CHECKING:
     from smolvideo.train.exam.scores import ExamReport
 
 
-class ExamProgress:
+class ExamProgress(Bar):
     """A bar with the share of right answers; where stderr is no terminal, a line now and then."""
 
     def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._bar = Progress(
+        super().__init__(
+            screen,
             TextColumn("examining"),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[right]}"),
-            console=screen.err,
-            transient=True,
-            disable=not screen.shows_progress,
         )
         self._task = self._bar.add_task("", total=1, right="")
         self._told = 0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def show(self, done: int, videos: int, right: int, asked: int) -> None:
         """Called back by the exam after every video."""
@@ -92,4 +78,4 @@ def _row(right: float | None, blind: float | None, asked: int) -> tuple[str, str
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else percent(share)

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from smolvideo.show.bar import Bar
 from smolvideo.show.console import Screen
 
 if TYPE_CHECKING:
@@ -15,36 +15,21 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-class TrainingProgress:
+class TrainingProgress(Bar):
     """A bar with the time left and the loss; a line of accuracies after every examination.
 
     Where stderr is no terminal, one line for every piece of news.
     """
 
     def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._bar = Progress(
+        super().__init__(
+            screen,
             TextColumn("{task.description}"),
             BarColumn(),
             TimeRemainingColumn(),
             TextColumn("step {task.fields[step]}  loss {task.fields[loss]:.3f}"),
-            console=screen.err,
-            transient=True,
-            disable=not screen.shows_progress,
         )
         self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def show(self, news: "TrainProgress") -> None:
         """Called back by the training."""

@@ -1,0 +1,34 @@
+"""A bar on stderr, as long as its block runs; nothing where stderr is no terminal."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.progress import Progress, ProgressColumn
+
+from smolvideo.show.console import Screen
+
+
+class Bar:
+    """What has a bar on ``screen`` while it is entered; ``_bar`` is rich's, with these columns."""
+
+    def __init__(self, screen: Screen, *columns: ProgressColumn, expand: bool = False) -> None:
+        self._screen = screen
+        self._bar = Progress(
+            *columns,
+            console=screen.err,
+            transient=True,
+            disable=not screen.shows_progress,
+            expand=expand,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
