@@ -101,7 +101,7 @@ def test_some_videos_missing_is_exit_code_six(tmp_path: Path) -> None:
     done = run("cinepile", BENCHMARK, *words, "--device", "cpu", "--max-frames", "4")
     assert done.exit_code == 6, done.stderr
     text = " ".join(done.stdout.split())
-    assert re.search(r"coverage: \d+ of \d+ questions, 2 of 28 videos", text)
+    assert re.search(r"coverage: \d+ of 308 questions, 2 of 28 videos", text)
     assert re.search(r"without an answer: \d+ with no video, \d+ with a broken video", text)
     assert "if they were all wrong" in text
     assert run("report", tmp_path / "run").exit_code == 6
@@ -171,6 +171,6 @@ def test_nano_takes_the_benchmark_and_is_lost_without_its_eyes(tmp_path: Path) -
     assert done.exit_code == 0, done.stderr
     scores = json.loads(done.stdout)["conditions"]
     assert scores["main"]["overall"]["accuracy"] >= 0.95
-    assert scores["blind"]["overall"]["accuracy"] <= 0.35
+    assert scores["blind"]["overall"]["accuracy"] <= 0.32
     assert scores["main"]["overall"]["chance"] == pytest.approx(0.2)
     assert len(scores["main"]["groups"]["category"]) == 5
