@@ -288,6 +288,13 @@ def test_json_of_other_shapes(text: str, tmp_path: Path) -> None:
         read_rows(tmp_path / "x.json")
 
 
+def test_cinepile_in_several_files_has_ids_of_its_files(tmp_path: Path) -> None:
+    for shard in ("test-0", "test-1"):
+        write_json(tmp_path / f"{shard}.json", [cinepile_row(), cinepile_row()])
+    ids = [item.id for item in load_benchmark("cinepile", tmp_path).items]
+    assert ids == ["test-0/0", "test-0/1", "test-1/0", "test-1/1"]
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.json", tmp_path / "x.txt", tmp_path):
         with pytest.raises(SourceError):

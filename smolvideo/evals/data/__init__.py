@@ -77,7 +77,7 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
 
 def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
     if name == "cinepile":
-        return cinepile_item
+        return partial(cinepile_item, part=part)
     if name == "video-mme":
         return video_mme_item
     if name == "mvbench":

@@ -24,8 +24,8 @@ CATEGORIES = (
 _ID = re.compile(r"[\w-]{5,20}")
 
 
-def cinepile_item(row: Row, number: int) -> EvalItem:
-    """One row; ``number`` counts from 0 and is the item's id. Raises RowProblem."""
+def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
+    """One row; its id is ``number``, from 0, behind ``part``. Raises RowProblem."""
     options = checked(as_list(row, "choices"))
     link = optional_text(row, "yt_clip_link")
     video_id = optional_text(row, "videoID") or video_id_of(link or "")
@@ -37,7 +37,7 @@ def cinepile_item(row: Row, number: int) -> EvalItem:
         # The names in the fine-tuning script of SmolVLM's authors, and without its `watch?v=`.
         names += [f"{movie}_{link.rstrip('/').split('/')[-1]}", f"{movie}_{video_id}"]
     return EvalItem(
-        id=str(number),
+        id=f"{part}{number}",
         video_names=tuple(names),
         question=text_of(row, "question").strip(),
         options=options,
