@@ -146,6 +146,18 @@ def test_no_source_is_written_over(tmp_path: Path) -> None:
     assert (clip.read_bytes(), shot.read_bytes()) == before
 
 
+def test_subtitles_that_are_found_are_not_written_over(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
+    beside = clip.with_suffix(".srt")
+    beside.write_text("1\n00:00:00,000 --> 00:00:01,000\nPrecious.\n")
+    before = beside.read_bytes()
+    words = [clip, "What?", "--subtitles", "auto", "-o", beside, "--overwrite"]
+    done = run(Path("no-such-model"), *words)
+    assert done.exit_code == 2
+    assert "`--output` would write over the subtitles" in done.stderr
+    assert beside.read_bytes() == before
+
+
 def test_frames_that_do_not_fit_are_reduced_with_a_note(tiny: Path, video: Path) -> None:
     few = FrameSampling().max_frames
     done = run(tiny, video, "What happens? " * 100, "--json")

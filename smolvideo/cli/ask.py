@@ -33,6 +33,7 @@ from smolvideo.cli.outputs import (
     check_different_files,
     check_new_file,
     check_no_source,
+    check_not_beside,
     check_nothing_read,
     output_options,
 )
@@ -51,6 +52,7 @@ from smolvideo.pipeline import (
     record_error,
     stream_answer,
 )
+from smolvideo.pipeline.spoken import AUTO
 from smolvideo.prompt import PromptOptions
 from smolvideo.readers import start_ahead
 from smolvideo.records import AnswerRecord, RecordWriter, write_output
@@ -122,6 +124,8 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
         )
         if request.output is not None:
             check_no_source("--output", request.output, (source.path for source in sources))
+            if request.subtitles == AUTO:
+                check_not_beside("--output", request.output, [source.path for source in sources])
         try:
             if request.goes_on:
                 answered = _answer_next(ctx, request, sources, screen, stages)

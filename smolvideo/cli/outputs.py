@@ -13,6 +13,7 @@ import click
 from smolvideo.cli.sections import FilePath, SectionOption
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.safe_text import show_path
+from smolvideo.subtitles import find_sidecar
 
 
 def output_options(command: Any) -> Any:
@@ -116,6 +117,18 @@ def check_nothing_read(option: str, path: Path, given: Mapping[str, Any]) -> Non
                 f"`{option}` would write over {show_path(path)}, which `{reads}` names",
                 hint="name another file",
             )
+
+
+def check_not_beside(option: str, path: Path, videos: Iterable[Path]) -> None:
+    """See that what ``option`` writes is not the file of subtitles that lies beside a video.
+
+    Raises UsageError.
+    """
+    beside = [found for video in videos if (found := find_sidecar(video)) is not None]
+    if os.path.realpath(path) in map(os.path.realpath, beside):
+        raise UsageError(
+            f"`{option}` would write over the subtitles {show_path(path)}", hint="name another file"
+        )
 
 
 @contextmanager
