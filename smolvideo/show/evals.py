@@ -100,7 +100,7 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
     overall = comparison.overall
     lines = [
         f"McNemar's exact test, questions taken for independent: p {_p(overall.mcnemar_p)}",
-        f"the first less the second, 95 % and p, clustered by video ({overall.videos:,} videos)",
+        f"the first less the second, 95 % and p, clustered by video ({_counted(overall.videos)})",
         f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
     ]
     if not overall.discordant:
@@ -127,6 +127,10 @@ def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
         f"{pair.questions:,}",
     ]
     return [*cells, f"{pair.only_first}:{pair.only_second}"] if wide else cells
+
+
+def _counted(videos: int) -> str:
+    return f"{videos:,} {'video' if videos == 1 else 'videos'}"
 
 
 def _p(value: float) -> str:
