@@ -72,8 +72,8 @@ _DEFAULTS = BenchOptions()
     section="Model",
     type=click.Choice(QUANTISATIONS),
     default=_DEFAULTS.quantise,
-    help="int8: the engine native with int8 weights against itself without, and how far the scores "
-    "of the next token are off.",
+    help="The engine native with such weights against itself without, and how far the scores of "
+    "the next token are off.",
 )
 @click.option(
     "--frames",

@@ -68,7 +68,8 @@ class Engine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
-    ``auto``; ``quantise`` is in what most weights are kept: ``none`` (the dtype) or ``int8``.
+    ``auto``; ``quantise`` is in what most weights are kept: ``none`` (the dtype), ``int8`` or
+    ``int4``.
     ``load_seconds`` is what loading the weights took.
     """
 

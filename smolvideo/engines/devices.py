@@ -26,7 +26,7 @@ DTYPES = {
 }
 """What a person may type → the name of the torch dtype."""
 
-QUANTISATIONS = ("none", "int8")
+QUANTISATIONS = ("none", "int8", "int4")
 """In what weights may be kept: in the number format itself, or in fewer bits."""
 
 TINY_PARAMETERS = 50_000_000
@@ -102,8 +102,8 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
 
 
 def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
-    """Raises UsageError where the weights cannot be kept so: an unknown name, or int8 on another
-    device than the CPU or in float16."""
+    """Raises UsageError where the weights cannot be kept so: an unknown name, or quantised ones on
+    another device than the CPU or in float16."""
     if quantise not in QUANTISATIONS:
         known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
         raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
@@ -113,12 +113,12 @@ def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") 
 
     if device.type != "cpu":
         raise UsageError(
-            f"int8 weights are for the CPU, not for `{device}`",
+            f"{quantise} weights are for the CPU, not for `{device}`",
             hint="add `--device cpu`, or leave `--quantise` out",
         )
     if dtype is torch.float16:
         raise UsageError(
-            "int8 weights do not go with float16",
+            f"{quantise} weights do not go with float16",
             hint="run with `--dtype bfloat16` or `--dtype float32`",
         )
 

@@ -66,7 +66,7 @@ def load_native_engine(
             checkpoint.weights,
             device=place,
             dtype=number_format,
-            quantised=quantise == "int8",
+            quantise=quantise,
         )
     kept = None
     # Nano, too: 50 frames cost it 93 ms, 2 ms if they are kept, and 19 ms more to be kept first

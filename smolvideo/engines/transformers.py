@@ -41,8 +41,8 @@ def load_transformers_engine(
 ) -> "TransformersEngine":
     """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does.
 
-    UsageError with a ``cache`` or with int8 weights: a reference computes everything itself, from
-    the weights as they are.
+    UsageError with a ``cache`` or with quantised weights: a reference computes everything itself,
+    from the weights as they are.
     """
     if quantise != "none":
         raise UsageError(

@@ -59,6 +59,12 @@ class Int8Weight:
             its_scales.copy_(scale)
         return cls(levels, scales)
 
+    @classmethod
+    def stacked(cls, parts: Sequence["Int8Weight"]) -> "Int8Weight":
+        """The rows of ``parts``, one after the other."""
+        levels = torch.cat([part.levels for part in parts])
+        return cls(levels, torch.cat([part.scales for part in parts]))
+
     @property
     def nbytes(self) -> int:
         return self.levels.nbytes + self.scales.nbytes
@@ -89,13 +95,6 @@ class Int8Weight:
         for levels, place in zip(*parts, strict=True):
             place.copy_(rows @ levels.to(rows.dtype).t())
         return product.mul_(self.scales)
-
-
-def stacked(parts: Sequence[Int8Weight]) -> Int8Weight:
-    """The rows of ``parts``, one after the other."""
-    return Int8Weight(
-        torch.cat([part.levels for part in parts]), torch.cat([part.scales for part in parts])
-    )
 
 
 @cache

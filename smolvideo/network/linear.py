@@ -3,7 +3,7 @@
 oneDNN multiplies from a blocked copy of the weights and applies GELU or an addition while the
 result is still in the cache. torch keeps those operators private (its compiler uses them), so each
 is asked for once, tried once, and has a plain path beside it that gives the same numbers. A few
-rows meet int8 weights in another operator: see ``int8``.
+rows meet quantised weights in other operators: see ``int8`` and ``int4``.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.int8 import Int8Weight, stacked
+from smolvideo.network.int4 import Int4Weight
+from smolvideo.network.int8 import Int8Weight
 
 
 class Linear(nn.Linear):
@@ -21,7 +22,7 @@ class Linear(nn.Linear):
     and ``quantise`` puts a smaller one in its place."""
 
     packed: Tensor | None = None
-    int8: Int8Weight | None = None
+    quantised: Int8Weight | Int4Weight | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self._weight_for_onednn(x)
@@ -47,38 +48,41 @@ class Linear(nn.Linear):
 
     def pack(self) -> None:
         """Lay the weight out for oneDNN and let go of the plain one; only for inference."""
-        if self.int8 is not None or not can_pack(self.weight.device, self.weight.dtype):
+        if self.quantised is not None or not can_pack(self.weight.device, self.weight.dtype):
             return
         weight = self.weight.detach()
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
 
-    def quantise(self, weight: Tensor, dtype: torch.dtype) -> None:
-        """Take ``weight`` ``[out, in]`` as int8, to be multiplied in ``dtype``."""
+    def quantise(
+        self, weight: Tensor, dtype: torch.dtype, kind: type[Int8Weight | Int4Weight] = Int8Weight
+    ) -> None:
+        """Take ``weight`` ``[out, in]`` in that kind, to be multiplied in ``dtype``."""
         self.weight = None  # type: ignore[assignment]  # what was there has gone
-        self.int8 = Int8Weight.of(weight, dtype)
+        self.quantised = kind.of(weight, dtype)
 
     @property
     def weight_bytes(self) -> int:
         """What a product reads of the weight, in whatever form it is."""
-        if self.int8 is not None:
-            return self.int8.nbytes
+        if self.quantised is not None:
+            return self.quantised.nbytes
         return (self.weight if self.packed is None else self.packed).nbytes
 
     def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
         """The matrix for a product with what follows it; None where that is not the way."""
-        if self.int8 is None:
+        if self.quantised is None:
             return self.packed
-        if self.int8.suits(x) or not can_pack(x.device, x.dtype):
+        # A matrix of 4-bit weights lies in columns, which these operators are not tried with.
+        if isinstance(self.quantised, Int4Weight) or self.quantised.suits(x):
             return None
-        return self.int8.dequantised()
+        return self.quantised.dequantised() if can_pack(x.device, x.dtype) else None
 
     def _plain(self, x: Tensor) -> Tensor:
-        if self.int8 is None:
+        if self.quantised is None:
             return F.linear(x, self.weight, self.bias)
-        if self.int8.suits(x):
-            return self.int8.times(x, self.bias)
-        return F.linear(x, self.int8.dequantised(), self.bias)
+        if self.quantised.suits(x):
+            return self.quantised.times(x, self.bias)
+        return F.linear(x, self.quantised.dequantised(), self.bias)
 
 
 def joined(*parts: Linear) -> Linear:
@@ -89,16 +93,24 @@ def joined(*parts: Linear) -> Linear:
             sum(part.out_features for part in parts),
             bias=parts[0].bias is not None,
         )
-    quantised = [part.int8 for part in parts if part.int8 is not None]
-    if quantised:
-        assert len(quantised) == len(parts)
+    if any(part.quantised is not None for part in parts):
         whole.weight = None  # type: ignore[assignment]  # as after ``quantise``
-        whole.int8 = stacked(quantised)
+        whole.quantised = _stacked([part.quantised for part in parts])
     else:
         whole.weight = _frozen([part.weight for part in parts])
     if parts[0].bias is not None:
         whole.bias = _frozen([part.bias for part in parts if part.bias is not None])
     return whole
+
+
+def _stacked(
+    parts: Sequence[Int8Weight | Int4Weight | None],
+) -> Int8Weight | Int4Weight:
+    """Those of one kind: ``kinds_of_weights`` sees to it that what is joined is."""
+    eights = [part for part in parts if isinstance(part, Int8Weight)]
+    fours = [part for part in parts if isinstance(part, Int4Weight)]
+    assert len(parts) in (len(eights), len(fours))
+    return Int8Weight.stacked(eights) if eights else Int4Weight.stacked(fours)
 
 
 def _frozen(tensors: Sequence[Tensor]) -> nn.Parameter:

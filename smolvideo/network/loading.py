@@ -3,7 +3,7 @@
 The network is built without memory first. Each tensor is read into memory of its own, converted,
 and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
 network of 4.5 GB through a little more than 4.5 GB; and what a layer multiplies with is laid out
-for it as soon as it is there. int8 weights are made of each tensor as it is stored, so nothing
+for it as soon as it is there. Quantised weights are made of each tensor as it is stored, so nothing
 is rounded twice. Reading beats mapping here: pages of a mapped file stay with the process after
 their tensor was converted.
 """
@@ -27,7 +27,7 @@ from smolvideo.models.weights import (
 )
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.linear import Linear
-from smolvideo.network.model import SmolVLM, prepare_for_inference, quantisable
+from smolvideo.network.model import SmolVLM, kinds_of_weights, prepare_for_inference
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The names that safetensors has for the dtypes that checkpoints of this family come in."""
@@ -39,12 +39,12 @@ def load_network(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    quantised: bool = False,
+    quantise: str = "none",
 ) -> SmolVLM:
     """The network of the checkpoint in ``folder``, ready for inference on ``device``.
 
-    ``quantised``: with int8 weights where they are ``quantisable``. Raises ModelError naming
-    what is missing, left over, of another shape or unreadable.
+    ``quantise``: what becomes of weights that are ``quantisable``. Raises ModelError naming what is
+    missing, left over, of another shape or unreadable.
     """
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
     with torch.device("meta"):
@@ -54,13 +54,13 @@ def load_network(
     _check_complete(folder, network, headers.values())
     missing = Counter(_owner(name) for name in expected_shapes(network))
     # Names, not the maps: whoever holds those that are joined holds their weights twice.
-    as_int8 = set(quantisable(network)) if quantised else set()
+    kinds = kinds_of_weights(network, quantise)
     for name, tensor in _read(headers, skip=_skipped(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
-        if name in as_int8:
+        if name in kinds:
             assert isinstance(place, Linear)
-            place.quantise(tensor.to(device), dtype)
+            place.quantise(tensor.to(device), dtype, kinds[name])
         else:
             value = tensor.to(device=device, dtype=dtype)
             setattr(place, parameter, nn.Parameter(value, requires_grad=False))

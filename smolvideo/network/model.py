@@ -7,6 +7,8 @@ from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
+from smolvideo.network.int4 import Int4Weight
+from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
 from smolvideo.network.vision import VisionAttention, VisionTower
 
@@ -78,13 +80,14 @@ def weight_bytes(network: SmolVLM) -> int:
     others = (
         part.weight_bytes
         for part in network.modules()
-        if isinstance(part, Linear) and (part.packed is not None or part.int8 is not None)
+        if isinstance(part, Linear) and (part.packed is not None or part.quantised is not None)
     )
     return sum(weight.nbytes for weight in network.parameters()) + sum(others)
 
 
 def quantisable(network: SmolVLM) -> dict[str, Linear]:
-    """Name of the weight → the map that may have int8 ones: all of vision tower, decoder and head.
+    """Name of the weight → the map that may have quantised ones: all of vision tower, decoder and
+    head.
 
     A head that is the embedding stays as it is, as embedding and connector do: 6 % (2.2B) to 14 %
     (256M) of the published weights.
@@ -97,3 +100,22 @@ def quantisable(network: SmolVLM) -> dict[str, Linear]:
     if not network.config.tie_word_embeddings:
         maps["lm_head.weight"] = network.lm_head
     return maps
+
+
+def kinds_of_weights(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weight | Int4Weight]]:
+    """Name of the weight → what ``quantise`` makes of it; the others stay as they are.
+
+    ``int4`` is for the decoder's layers alone: they are what every token waits for. A frame is many
+    rows, and many rows take longer. What is joined is of one kind.
+    """
+    if quantise == "none":
+        return {}
+    kinds: dict[str, type[Int8Weight | Int4Weight]] = {}
+    for name, part in network.named_modules():
+        maps = {key: child for key, child in part.named_children() if isinstance(child, Linear)}
+        in_four = quantise == "int4" and ".text_model.layers." in name
+        fitting = all(Int4Weight.fits(m.out_features, m.in_features) for m in maps.values())
+        kind = Int4Weight if in_four and fitting else Int8Weight
+        kinds |= {f"{name}.{key}.weight".removeprefix("."): kind for key in maps}
+    allowed = quantisable(network)
+    return {name: kind for name, kind in kinds.items() if name in allowed}
