@@ -8,6 +8,7 @@ WebVTT: https://www.w3.org/TR/webvtt1/ · SubRip and Advanced SubStation have no
 """
 
 import html
+import os
 import re
 import unicodedata
 from bisect import bisect_left
@@ -106,6 +107,12 @@ def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
         count = min(len(kept) - 1, max(1, int(share * len(kept))) if len(kept) > 1 else 0)
         kept = [kept[int(place * len(kept) / count)] for place in range(count)]
     return kept
+
+
+def is_sidecar(path: Path, video_path: Path) -> bool:
+    """Whether ``find_sidecar`` would look at a file of this name."""
+    beside = os.path.realpath(path.parent) == os.path.realpath(video_path.parent)
+    return beside and _sidecar_rank(path, video_path) is not None
 
 
 def find_sidecar(video_path: Path) -> Path | None:

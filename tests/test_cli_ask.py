@@ -146,16 +146,21 @@ def test_no_source_is_written_over(tmp_path: Path) -> None:
     assert (clip.read_bytes(), shot.read_bytes()) == before
 
 
-def test_subtitles_that_are_found_are_not_written_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["clip.srt", "clip.de.vtt", "link.txt"])
+def test_no_answer_takes_the_place_of_subtitles(tmp_path: Path, name: str) -> None:
+    """Nor becomes what `auto` would find the next time."""
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
-    beside = clip.with_suffix(".srt")
+    beside, output = clip.with_suffix(".srt"), tmp_path / name
     beside.write_text("1\n00:00:00,000 --> 00:00:01,000\nPrecious.\n")
+    if name == "link.txt":
+        output.symlink_to(beside)
     before = beside.read_bytes()
-    words = [clip, "What?", "--subtitles", "auto", "-o", beside, "--overwrite"]
+    words = [clip, "What?", "--subtitles", "auto", "-o", output, "--overwrite"]
     done = run(Path("no-such-model"), *words)
     assert done.exit_code == 2
-    assert "`--output` would write over the subtitles" in done.stderr
+    assert "would be taken for the subtitles of" in done.stderr
     assert beside.read_bytes() == before
+    assert output.exists() == (name != "clip.de.vtt")
 
 
 def test_frames_that_do_not_fit_are_reduced_with_a_note(tiny: Path, video: Path) -> None:

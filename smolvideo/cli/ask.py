@@ -33,7 +33,7 @@ from smolvideo.cli.outputs import (
     check_different_files,
     check_new_file,
     check_no_source,
-    check_not_beside,
+    check_no_subtitles,
     check_nothing_read,
     output_options,
 )
@@ -125,7 +125,7 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
         if request.output is not None:
             check_no_source("--output", request.output, (source.path for source in sources))
             if request.subtitles == AUTO:
-                check_not_beside("--output", request.output, [source.path for source in sources])
+                check_no_subtitles("--output", request.output, [source.path for source in sources])
         try:
             if request.goes_on:
                 answered = _answer_next(ctx, request, sources, screen, stages)

@@ -13,7 +13,7 @@ import click
 from smolvideo.cli.sections import FilePath, SectionOption
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.safe_text import show_path
-from smolvideo.subtitles import find_sidecar
+from smolvideo.subtitles import find_sidecar, is_sidecar
 
 
 def output_options(command: Any) -> Any:
@@ -119,16 +119,21 @@ def check_nothing_read(option: str, path: Path, given: Mapping[str, Any]) -> Non
             )
 
 
-def check_not_beside(option: str, path: Path, videos: Iterable[Path]) -> None:
-    """See that what ``option`` writes is not the file of subtitles that lies beside a video.
+def check_no_subtitles(option: str, path: Path, videos: Iterable[Path]) -> None:
+    """See that what ``option`` writes does not take the place of the subtitles that are found
+    beside a video, nor would be found as such the next time.
 
     Raises UsageError.
     """
-    beside = [found for video in videos if (found := find_sidecar(video)) is not None]
-    if os.path.realpath(path) in map(os.path.realpath, beside):
-        raise UsageError(
-            f"`{option}` would write over the subtitles {show_path(path)}", hint="name another file"
-        )
+    for video in videos:
+        found = find_sidecar(video)
+        over = found is not None and os.path.realpath(path) == os.path.realpath(found)
+        if over or is_sidecar(path, video):
+            raise UsageError(
+                f"`{option}` {show_path(path)} would be taken for the subtitles of "
+                f"{show_path(video)}",
+                hint="name another file",
+            )
 
 
 @contextmanager
