@@ -69,12 +69,14 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
     length, shared = k.shape[2], heads // k.shape[1]
     # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
     mixed = q.new_empty(b, rows, heads, width).transpose(1, 2)
-    at_most = min(rows, max(1, _SCORES_AT_ONCE // (shared * length)))
+    at_most = max(1, min(rows, _SCORES_AT_ONCE // (shared * length)))
     if causal:
         at_most = min(at_most, _CAUSAL_ROWS)
     # Memory that every block writes again: fresh pages cost a seventh of the time of a long prompt.
     score_memory = q.new_empty(shared * at_most * length, dtype=torch.float32)
-    weight_memory = v.new_empty(shared * at_most * length)
+    weight_memory = score_memory
+    if v.dtype is not torch.float32:
+        weight_memory = v.new_empty(shared * at_most * length)
     with nullcontext() if q.dtype is torch.float32 else _FLOAT32_SUMS:
         for group in range(b * k.shape[1]):
             item, head = divmod(group, k.shape[1])
@@ -90,7 +92,9 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
                 if causal:
                     _hide_what_follows(scores.view(shared, end - start, seen))
                 torch.softmax(scores, dim=-1, out=scores)
-                weights = weight_memory[: scores.numel()].view_as(scores).copy_(scores)
+                weights = weight_memory[: scores.numel()].view_as(scores)
+                if v.dtype is not torch.float32:
+                    weights.copy_(scores)
                 mixed[item, sharing, start:end] = (weights @ values[:seen]).view(shared, -1, width)
     return mixed
 
