@@ -108,8 +108,9 @@ def engine_options(command: Any) -> Any:
             "--quantise",
             type=click.Choice(QUANTISATIONS),
             default=QUANTISATIONS[0],
-            help="int8: most weights in half the memory of bfloat16; int4: the decoder's in less "
-            "than a third, tokens come sooner, and it errs more. For the engine native on a CPU.",
+            help="int8: most weights in half the memory of bfloat16; int4: those of the decoder's "
+            "layers in less than a third, others as with int8, and it errs more. For the engine "
+            "native on a CPU.",
         ),
     )(command)
 

@@ -56,8 +56,8 @@ def load_engine(
 
     With a ``cache`` frames that it knows are not encoded again, and others are kept in it; without
     one nothing is written to the disk. With ``quantise="int8"`` most weights take half the memory
-    of bfloat16, with ``"int4"`` the decoder's less than a third; both are for the engine ``native``
-    on a CPU.
+    of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the others as
+    with int8; both are for the engine ``native`` on a CPU.
 
     Raises UsageError for unknown names of engines, devices, dtypes and quantisations, for a
     ``cache`` with an engine that keeps nothing, and for quantised weights where they cannot be had;

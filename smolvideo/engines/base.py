@@ -68,8 +68,8 @@ class Engine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
-    ``auto``; ``quantise`` is in what most weights are kept: ``none`` (the dtype), ``int8`` or
-    ``int4``.
+    ``auto``; ``quantise`` is how weights are kept: ``none`` (in the dtype), ``int8`` (most of
+    them), or ``int4`` (those of the decoder's layers, others as with int8).
     ``load_seconds`` is what loading the weights took.
     """
 

@@ -102,8 +102,8 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
 
 
 def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
-    """Raises UsageError where the weights cannot be kept so: an unknown name, or quantised ones on
-    another device than the CPU or in float16."""
+    """Raises UsageError where the weights cannot be kept so: an unknown name, quantised ones on
+    another device than the CPU or in float16, or int4 on a processor that is slow with them."""
     if quantise not in QUANTISATIONS:
         known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
         raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
@@ -121,6 +121,14 @@ def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") 
             f"{quantise} weights do not go with float16",
             hint="run with `--dtype bfloat16` or `--dtype float32`",
         )
+    if quantise == "int4":
+        from smolvideo.network.int4 import can_multiply_int4
+
+        if not can_multiply_int4():
+            raise UsageError(
+                "int4 weights need a processor with AVX2 or AVX-512, and a torch that knows them",
+                hint="run with `--quantise int8`",
+            )
 
 
 def cpu_has_bf16() -> bool:

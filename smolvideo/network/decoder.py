@@ -166,9 +166,9 @@ class Decoder(nn.Module):
 
     @cached_property
     def _layer_bytes(self) -> int:
-        """What one layer's products read."""
+        """What the products of one layer with one row cost."""
         return sum(
-            part.weight_bytes for part in self.layers[0].modules() if isinstance(part, Linear)
+            part.bytes_of_one_row for part in self.layers[0].modules() if isinstance(part, Linear)
         )
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:

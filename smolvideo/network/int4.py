@@ -34,7 +34,7 @@ float32 torch's operator took 400 times as long for 64 rows."""
 _LEAST_SCALE = torch.finfo(_SCALE_DTYPE).tiny
 
 _NUMBERS_AT_ONCE = 1 << 18
-"""Numbers that become levels, or levels numbers, before the next: 1 MB of float32 stays near."""
+"""Numbers that become levels before the next, or a tile of rows: 1 MB of float32 stays near."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +42,40 @@ class Layout:
     """How torch's operator wants levels: tiles of ``rows`` rows, input by input, two rows a byte.
 
     The low half of a byte is of a row in the first half of the tile, the high one of the row half a
-    tile further; ``neighbours``: of an even row and of the next.
+    tile further.
     """
 
     rows: int
-    neighbours: bool
 
     def pack(self, levels: Tensor) -> Tensor:
         """``[out, in]`` levels, a byte each → ``[out, in / 2]``."""
-        tiles = levels.view(-1, self.rows, levels.shape[1]).transpose(1, 2)
-        pairs = tiles.unflatten(2, (-1, 2) if self.neighbours else (2, -1))
-        low, high = pairs.unbind(3 if self.neighbours else 2)
+        tiles = levels.view(-1, 2, self.rows // 2, levels.shape[1])
+        low, high = tiles.permute(0, 3, 1, 2).unbind(2)
         return (low | high << 4).reshape(levels.shape[0], -1)
 
     def unpack(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
         """``[out, in / 2]`` → ``[in, out]`` in ``dtype``: so only whole runs of rows are moved."""
         tiles = packed.view(-1, packed.shape[1] * 2, self.rows // 2).transpose(0, 1)
         levels = torch.empty((*tiles.shape[:2], self.rows), dtype=dtype, device=packed.device)
-        pairs = levels.unflatten(2, (-1, 2) if self.neighbours else (2, -1))
-        low, high = pairs.unbind(3 if self.neighbours else 2)
+        low, high = levels.chunk(2, dim=2)
         low.copy_(tiles & 15)
         high.copy_(tiles >> 4)
         return levels.flatten(1)
 
 
-LAYOUTS = (Layout(64, neighbours=False), Layout(32, neighbours=False), Layout(32, neighbours=True))
-"""torch's on processors with AVX-512, with AVX2, and on others."""
+LAYOUTS = (Layout(64), Layout(32))
+"""torch's on processors with AVX-512 and with AVX2. On others its operator goes number by number,
+and takes longer than making a whole matrix."""
 
 
 @dataclass(frozen=True)
 class Int4Weight:
     """``levels`` packed as ``layout()`` says, ``[out, in / 2]``; ``scales`` and offsets
-    ``[in / GROUP, out, 2]``, in bfloat16; ``dtype`` is the one to multiply in."""
+    ``[in / GROUP, out, 2]``, in bfloat16; ``dtype`` is that of what they are multiplied with.
+
+    Few rows are multiplied in bfloat16 always, so that in float32 the products of many rows differ
+    from theirs by what bfloat16 rounds.
+    """
 
     levels: Tensor
     scales: Tensor
@@ -117,6 +119,12 @@ class Int4Weight:
     def nbytes(self) -> int:
         return self.levels.nbytes + self.scales.nbytes
 
+    @property
+    def bytes_of_one_row(self) -> int:
+        """The packed bfloat16 weights that take as long for one row: half of those that these stand
+        for."""
+        return 2 * self.levels.numel()
+
     def dequantised(self) -> Tensor:
         """``[out, in]``; its columns lie in a row."""
         numbers = layout().unpack(self.levels, self.dtype).unflatten(0, (-1, GROUP))
@@ -127,7 +135,7 @@ class Int4Weight:
 
     def suits(self, x: Tensor) -> bool:
         """Whether the rows of ``x`` are so few that ``times`` is the faster way."""
-        return x.numel() // x.shape[-1] <= _FEW_ROWS and can_multiply_int4()
+        return x.numel() // x.shape[-1] <= _FEW_ROWS
 
     def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``[..., in]`` → ``[..., out]``, as ``F.linear`` with the weights, for few rows."""
@@ -141,15 +149,15 @@ class Int4Weight:
 
 @cache
 def layout() -> Layout:
-    """That in which torch's operator reads levels on this processor; where there is no operator, or
-    none that is right, any does."""
+    """That in which torch's operator reads levels on this processor; any where
+    ``can_multiply_int4`` is false."""
     return next((one for one in LAYOUTS if _is_read_in(one)), LAYOUTS[0])
 
 
 @cache
 def can_multiply_int4() -> bool:
-    """Whether this torch has an operator for a few rows and 4-bit weights on the CPU, and a right
-    one."""
+    """Whether this torch has an operator for a few rows and 4-bit weights on the CPU, one that is
+    fast and right."""
     return _is_read_in(layout())
 
 

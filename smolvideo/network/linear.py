@@ -68,6 +68,11 @@ class Linear(nn.Linear):
             return self.quantised.nbytes
         return (self.weight if self.packed is None else self.packed).nbytes
 
+    @property
+    def bytes_of_one_row(self) -> int:
+        """How many bytes of packed weights take as long to be multiplied with one row."""
+        return self.weight_bytes if self.quantised is None else self.quantised.bytes_of_one_row
+
     def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
         """The matrix for a product with what follows it; None where that is not the way."""
         if self.quantised is None:
