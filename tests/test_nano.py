@@ -14,6 +14,7 @@ from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, FeatureCache, load_engine
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import Prepared, ask, notices_about, prepare, stream_answer
+from smolvideo.prompt import Message, pack_prompt
 from smolvideo.train.world.questions import same_answer
 
 SAMPLES = ROOT / "samples"
@@ -73,6 +74,29 @@ def test_answers_about_the_samples_are_right(asked: list[Asked]) -> None:
 @pytest.mark.slow
 def test_blind_answers_are_at_most_half_as_often_right(asked: list[Asked]) -> None:
     assert share_right(asked, blind=True) <= share_right(asked) / 2
+
+
+@pytest.mark.parametrize("before", ["What is in this video?", "How many things are there?"])
+def test_a_second_question_is_answered_as_well_as_a_first(nano: Engine, before: str) -> None:
+    """Whatever was asked before, and whatever nano said to it."""
+    right = {"first": 0, "second": 0}
+    for video in ("triangle_down", "circle_appears", "three_shots", "number_42"):
+        lines = (SAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        items = [item for item in map(json.loads, lines) if item["video"] == f"{video}.mp4"]
+        prepared = prepare(nano.checkpoint, SAMPLES / f"{video}.mp4", before)
+        (frames,) = prepared.batches
+        said = Message("assistant", (stream_answer(nano, prepared).result().text,))
+        for place, opening in (
+            ("first", []),
+            ("second", [Message("user", (frames, before)), said]),
+        ):
+            for item in items:
+                asked = (item["question"],) if opening else (frames, item["question"])
+                prompt = pack_prompt([*opening, Message("user", asked)], nano.checkpoint)
+                answer = nano.stream(prompt).result().text
+                right[place] += same_answer(answer, item["answer"])
+    assert right["first"] > 60
+    assert right["second"] >= right["first"] * 0.9
 
 
 def test_ask_prints_the_answer_and_nothing_else() -> None:

@@ -21,16 +21,19 @@ from smolvideo.train.asking import Asking
 from smolvideo.train.course import (
     ASKED_AT_FIRST,
     ASKED_LATER,
+    DRILLS_EVERY,
+    DRILLS_PER_ROW,
     STAGE_ENDS,
     Course,
     TrainOptions,
     TrainProgress,
 )
+from smolvideo.train.drilling import draw_drills
 from smolvideo.train.exam.sitting import conversation
 from smolvideo.train.examine import examine, mark
 from smolvideo.train.levelling import TOKEN_NORM, level_connector
 from smolvideo.train.nano import Trainer, train_nano
-from smolvideo.train.packing import frames_shown, pack_questions
+from smolvideo.train.packing import frames_shown, nothing_shown, pack_questions
 from smolvideo.train.pictures import (
     GLYPHS,
     LOOKS,
@@ -164,6 +167,43 @@ def test_videos_are_asked_about_as_the_course_says(tokenizer: Tokenizer) -> None
     assert len({question.answer for row in batch.rows.questions for question in row}) > 10
 
 
+@pytest.mark.parametrize("earlier", [0.0, 1.0])
+def test_questions_come_later_in_conversations_of_any_kind(
+    tokenizer: Tokenizer, earlier: float
+) -> None:
+    batch = draw_asked_videos(
+        Random(0),
+        videos=12,
+        frames=6,
+        asking=Asking(8, earlier=earlier),
+        network=NANO,
+        tokenizer=tokenizer,
+    )
+    asked = [question for row in batch.rows.questions for question in row]
+    apart = [question for question in asked if question.type != "follow-up"]
+    assert {bool(question.earlier) for question in apart} == {earlier > 0}
+    # A follow-up comes right after the turn that makes it clear.
+    follow_ups = [question for question in asked if question.type == "follow-up"]
+    assert follow_ups
+    assert all((len(question.earlier) > 1) is (earlier > 0) for question in follow_ups)
+    if earlier:
+        assert {len(question.earlier) for question in apart} == {1, 2}
+        assert len({answer for q in apart for _, answer in q.earlier}) > 20
+        bare = [[text.lower().rstrip("?.") for text, _ in q.earlier] for q in apart]
+        assert not any(
+            q.text.lower().rstrip("?.") in told for q, told in zip(apart, bare, strict=True)
+        )
+
+
+def test_exercises_are_rows_of_text_alone(tokenizer: Tokenizer) -> None:
+    rows = draw_drills(Random(0), 8, tokenizer)
+    front = nothing_shown(tokenizer)
+    assert all(row[: len(front)].tolist() == front for row in rows.token_ids)
+    assert tokenizer.token_to_id("<image>") not in rows.token_ids
+    assert [len(row) for row in rows.questions] == [DRILLS_PER_ROW] * 8
+    assert torch.equal(rows.targets >= 0, rows.weights > 0)
+
+
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_tokens_of_pictures_are_levelled_and_differ_as_before(trained: bool) -> None:
     torch.manual_seed(0)
@@ -235,6 +275,24 @@ def test_moments_come_before_the_rest() -> None:
     assert max(course.frames(options) for course in later) == 50
     assert {course.asking(options).glimpses for course in later} == {ASKED_LATER.glimpses}
     assert ASKED_LATER.glimpses < ASKED_AT_FIRST.glimpses
+
+
+def test_exercises_have_steps_of_their_own_once_moments_are_apart(tmp_path: Path) -> None:
+    options = TrainOptions(minutes=10)
+    at_first, later = ([Course("answer", since, n) for n in range(30)] for since in (100, 550))
+    assert not any(course.drills(options) for course in at_first)
+    assert not any(Course("see", 10, step).drills(options) for step in range(30))
+    own = {course.step for course in later if course.drills(options)}
+    assert len(own) == 30 / DRILLS_EVERY
+    # No step that is due for questions with options is taken from them.
+    assert not own & {course.step for course in later if course.asking(options).choices}
+    trainer = Trainer(tmp_path, options, 0, 1, lambda _: None)
+    trainer.course = Course("answer", 550, min(own))
+    trainer.optimizer = trainer._optimizer()
+    seen: list[str] = []
+    trainer._answer_loss = lambda random: seen.append("videos") or torch.zeros(())  # type: ignore
+    assert trainer._loss(Random(0)).requires_grad
+    assert not seen
 
 
 def test_what_is_slow_to_learn_is_asked_more_often(tokenizer: Tokenizer) -> None:

@@ -242,6 +242,11 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
         elif question.type == "before":
             (word,) = re.findall(rf"\b{answer}\)? (\w+)", text)
             assert re.search(rf"\b{word}\?|before {word}\?", text)
+        elif question.type == "told":
+            told, asked = text.split("\nWhat is ")
+            name = asked.split("?")[0]
+            option = text.split(f"\n{answer}. ")[1].split("\n")[0]
+            assert f"{name} is {option}." in told.split("\n")
         elif question.type == "option":
             assert f"\n{first.removesuffix('?')[-1]}. {answer}\n" in text
         elif question.type == "twice":
@@ -261,7 +266,8 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
             assert text == f"Say {answer}"
         else:
             assert answer in stamps
-    assert set(kinds) == {"letter", "before", "option", "list", "twice", "repeat", "stamp"}
+    known = {"letter", "before", "told", "option", "list", "twice", "repeat", "stamp"}
+    assert set(kinds) == known
     assert all(question.type != "stamp" for question in islice(drills(random, None), 100))
 
 

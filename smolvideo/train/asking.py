@@ -11,7 +11,8 @@ class Asking:
 
     ``choices`` of them have options, in the ``form`` of that name; ``drills`` are exercises.
     ``favoured`` is the probability of each of the slow types to come before the others. A glimpse
-    is an exercise in looking at one moment, or in finding it.
+    is an exercise in looking at one moment, or in finding it. ``earlier`` is the probability of a
+    question to come later in a conversation, after others about the same video.
     """
 
     questions: int
@@ -20,3 +21,4 @@ class Asking:
     form: PromptName = "plain"
     favoured: float = 0.0
     glimpses: int = 0
+    earlier: float = 0.0

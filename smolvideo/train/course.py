@@ -13,13 +13,13 @@ Stage = Literal["see", "read", "answer"]
 with something written, which takes longest to see. ``answer``: connector and decoder on videos with
 questions, the tower frozen."""
 
-STAGE_ENDS: dict[Stage, float] = {"see": 0.165, "read": 0.2196, "answer": 1.0}
+STAGE_ENDS: dict[Stage, float] = {"see": 0.1142, "read": 0.1521, "answer": 1.0}
 """The stages in their order, and at which share of the time each ends."""
 WRITTEN_SHARE = 0.75
 """Share of the pictures of the stage ``read`` with something written."""
 DECAY_SHARES: dict[Stage, float] = {"see": 0.35, "read": 0.35, "answer": 0.5}
 """Share of a stage in which its learning rate falls to zero, in a straight line."""
-CHOICES_EVERY = 8
+CHOICES_EVERY = 6
 """Steps from one that asks such questions to the next: each is as long as three open ones."""
 CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "plain", "plain", "plain", "official")
 FIRST_SHARE = 0.19
@@ -27,11 +27,15 @@ FIRST_SHARE = 0.19
 moment or for it: only who keeps the frames apart learns times and orders later."""
 WARM_UP_STEPS = 40
 PICTURES_PER_STEP = 128
+DRILLS_EVERY = 3
+"""Steps from one of exercises alone to the next. Beside questions about videos letters of options
+are never found; before any video they are, but then what videos show is not found for as long."""
+DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 12, 6
 FRAMES_PER_STEP = 160
 VIDEOS_PER_STEP = 3, 16
 """At least, and at most: so many frames are no fewer than three videos, nor more than sixteen."""
 ASKED_AT_FIRST = Asking(questions=7, drills=3, favoured=0.3, glimpses=6)
-ASKED_LATER = Asking(questions=8, drills=2, favoured=0.4, glimpses=3)
+ASKED_LATER = Asking(questions=8, drills=1, favoured=0.4, glimpses=3, earlier=0.25)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class TrainOptions:
     thrice as many.
     """
 
-    minutes: float = 112.0
+    minutes: float = 162.0
     processes: int | None = None
     seed: int = 0
     examine_minutes: float = 10.0
@@ -100,6 +104,11 @@ class Course:
         """How many videos this step has in every process."""
         least, most = VIDEOS_PER_STEP
         return max(least, min(most, FRAMES_PER_STEP // self.frames(options)))
+
+    def drills(self, options: TrainOptions) -> bool:
+        """Whether this step is of exercises in text alone."""
+        later = self.stage == "answer" and self.stage_share(options) >= FIRST_SHARE
+        return later and self.step % DRILLS_EVERY == DRILLS_EVERY - 1
 
     def asking(self, options: TrainOptions) -> Asking:
         """What is asked about every video of this step.

@@ -24,6 +24,7 @@ from smolvideo.errors import UsageError
 from smolvideo.network import SmolVLM
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.course import (
+    DRILL_ROWS_PER_STEP,
     PICTURES_PER_STEP,
     WRITTEN_SHARE,
     Course,
@@ -32,6 +33,7 @@ from smolvideo.train.course import (
     TrainOptions,
     TrainProgress,
 )
+from smolvideo.train.drilling import draw_drills
 from smolvideo.train.examine import examine, mark
 from smolvideo.train.levelling import level_connector
 from smolvideo.train.optimizer import MasterOptimizer
@@ -109,7 +111,10 @@ class Trainer:
         while self.course.share(self.options) < 1:
             if (due := self.course.due_stage(self.options)) != self.course.stage:
                 self._begin(due)
-            losses.append(self.step())
+            drills = self.course.drills(self.options)
+            loss = self.step()
+            if not drills:  # those have a loss of their own height
+                losses.append(loss)
             if self.rank == 0 and self._news_due(len(losses)):
                 self._report(sum(losses) / len(losses))
                 losses = []
@@ -125,7 +130,7 @@ class Trainer:
         course = self.course
         # Every process and every step draws scenes of its own, the same ones after a resumption.
         random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
-        loss = self._answer_loss(random) if course.stage == "answer" else self._see_loss(random)
+        loss = self._loss(random)
         loss.backward()
         clock = torch.tensor([loss.item(), time.monotonic() - self.started])
         clock, *gradients = averaged([clock, *self.optimizer.gradients()], self.ranks)
@@ -134,12 +139,24 @@ class Trainer:
         course.elapsed = clock[1].item()
         return clock[0].item()
 
+    def _loss(self, random: Random) -> Tensor:
+        if self.course.stage != "answer":
+            return self._see_loss(random)
+        if self.course.drills(self.options):
+            return self._drill_loss(random)
+        return self._answer_loss(random)
+
     def _see_loss(self, random: Random) -> Tensor:
         student = self.optimizer.running
         written = WRITTEN_SHARE if self.course.stage == "read" else 0.0
         labels = draw_labelled_pictures(random, PICTURES_PER_STEP, NANO, written=written)
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
+
+    def _drill_loss(self, random: Random) -> Tensor:
+        network = self.optimizer.running.network
+        rows = draw_drills(random, DRILL_ROWS_PER_STEP, self.tokenizer)
+        return _rows_loss(network, network.model.text_model.embed_tokens(rows.token_ids), rows)
 
     def _answer_loss(self, random: Random) -> Tensor:
         network = self.optimizer.running.network

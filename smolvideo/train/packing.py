@@ -61,12 +61,21 @@ class AskedRows:
 def frames_shown(stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer) -> list[int]:
     """The front of a row, in the layout ``nano``; without stamps it is one still picture."""
     image = [special_id(tokenizer, "<image>")] * tokens_per_image
-    ids = [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode("User:").ids]
+    ids = _opening(tokenizer)
     if not stamps:
         return [*ids, *image, *tokenizer.encode("\n").ids]
     for stamp in stamps:
         ids += [*image, *tokenizer.encode(f"{stamp}\n").ids]
     return ids
+
+
+def nothing_shown(tokenizer: Tokenizer) -> list[int]:
+    """The front of a row without pictures; what is asked begins a line, as it does after them."""
+    return [*_opening(tokenizer), *tokenizer.encode("\n").ids]
+
+
+def _opening(tokenizer: Tokenizer) -> list[int]:
+    return [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode("User:").ids]
 
 
 def pack_questions(

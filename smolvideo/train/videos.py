@@ -33,7 +33,7 @@ ANSWERED_BEFORE = 0.3
 only be read, not the video."""
 EVENTFUL = 0.3
 """Share of the videos in which something surely happens at a moment; in some of the others, too."""
-SLOW_TYPES = ("describe", "direction", "moment", "motion", "order", "time")
+SLOW_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
 """What takes longest to learn: each needs several frames, or several facts at once."""
 GREY = 128
 
@@ -139,6 +139,12 @@ def _questions(video: _Video, random: Random, asking: Asking) -> list[Question]:
         others = [question for question in every if question not in opened]
         opened += _glimpses(scene, others, random, clock, asking.glimpses)
     chosen = [carelessly(random, question) for question in opened]
+    chosen = [
+        _after_others(question, every, random)
+        if asking.earlier and random.random() < asking.earlier
+        else question
+        for question in chosen
+    ]
     fit = [question for question in every if question.type not in WITHOUT_CHOICE]
     for question in spread(random, fit, asking.choices):
         choice = with_options(question, scene, random, clock, asking.form)
@@ -147,6 +153,21 @@ def _questions(video: _Video, random: Random, asking: Asking) -> list[Question]:
             choice = replace(choice, earlier=((text, question.answer),))
         chosen.append(choice)
     return [*chosen, *islice(drills(random, clock), asking.drills)]
+
+
+def _after_others(question: Question, others: Sequence[Question], random: Random) -> Question:
+    """The question later in a conversation: after one or two others, which it need not be about."""
+    asked = question.text.lower().rstrip("?.")
+    plain = [
+        other
+        for other in others
+        if not (other.said or other.earlier) and other.text.lower().rstrip("?.") != asked
+    ]
+    turns = tuple(
+        (carelessly(random, other).text, other.answer)
+        for other in random.sample(plain, min(len(plain), random.choice((1, 1, 2))))
+    )
+    return replace(question, earlier=(*turns, *question.earlier))
 
 
 def _glimpses(

@@ -1,8 +1,9 @@
 """Exercises: looking something up, and nothing else.
 
 A letter is found by its option and an option by its letter, what comes after or before something in
-a list or among time stamps, and what was said is said again. Whoever can do that has only the
-seeing left to do when a video is asked for times, an order or options. No exam asks them.
+a list or among time stamps, what was told of somebody is chosen among options, and what was said
+is said again. Whoever can do that has only the seeing left to do when a video is asked for times,
+an order or options. No exam asks them.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from random import Random
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import ask_item
-from smolvideo.train.world.questions import NUMBERS, Clock, Question, a
+from smolvideo.train.world.questions import NAMES, NUMBERS, Clock, Question, a
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, PLACES, SHAPES, WORDS
 
 KINDS = (
@@ -28,7 +29,8 @@ KINDS = (
 SHORT_KINDS = KINDS[:4]
 """Those of one word: its letter is right before it."""
 _OFTEN = (
-    *["stamp"] * 2, *["letter"] * 3, *["before"] * 2, "option", "list", "twice", "repeat"
+    *["stamp"] * 2, *["letter"] * 3, *["before"] * 2, *["told"] * 2,
+    "option", "list", "twice", "repeat",
 )  # fmt: skip
 """Letters are the hardest to find."""
 
@@ -41,6 +43,8 @@ def drills(random: Random, clock: Clock | None) -> Iterator[Question]:
             yield _options(random, kind)
         elif kind == "before":
             yield _before(random)
+        elif kind == "told":
+            yield _told(random)
         elif kind == "list":
             yield _list(random)
         elif kind == "twice":
@@ -76,6 +80,17 @@ def _before(random: Random) -> Question:
     parts = [wording.format(words[place]), listed]
     random.shuffle(parts)
     return Question("before", "\n".join(parts), LETTERS[place])
+
+
+def _told(random: Random) -> Question:
+    """What one of several is, and then its letter: two steps, as with what a video shows."""
+    options = random.sample(random.choice(random.choice((KINDS, SHORT_KINDS))), 5)
+    names = random.sample(NAMES, random.choice((1, 2, 3)))
+    told = dict(zip(names, random.sample(options, len(names)), strict=True))
+    lines = "\n".join(f"{name} is {option}." for name, option in told.items())
+    name = random.choice(names)
+    asked = ask_item("plain", "cinepile", f"What is {name}?", options, None).text
+    return Question("told", f"{lines}\n{asked}", LETTERS[options.index(told[name])])
 
 
 def _list(random: Random) -> Question:
