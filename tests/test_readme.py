@@ -16,6 +16,7 @@ from conftest import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.show.quantities import format_bytes
+from smolvideo.train.course import TrainOptions
 
 README = ROOT / "README.md"
 COLUMNS = "100"
@@ -92,6 +93,10 @@ def test_the_python_example_runs(
     assert found
     exec(compile(found[1], "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("a purple circleUsage(")
+
+
+def test_the_recipe_takes_as_long_as_is_said() -> None:
+    assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in README.read_text("utf-8")
 
 
 def test_nano_table_is_what_the_exam_measured() -> None:
