@@ -211,7 +211,7 @@ def test_adding_a_source_leaves_what_was_read() -> None:
     assert "Video 1:" not in after.text
     assert "Video 2:" in after.text
     assert len(after.images) == 32
-    assert talking.ask(talk, "Which way does the circle move?") == "right"
+    assert talking.ask(talk, "What moves?") == "a purple circle"
 
 
 def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
