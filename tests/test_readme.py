@@ -191,7 +191,10 @@ def quantised_table() -> list[str]:
         "| twenty questions | log-probabilities off by |",
         "|---|---|---|---|---|---|---|",
     ]
-    for run in ("SmolVLM2-256M-int8", "SmolVLM2-2.2B-int8"):
+    runs = [
+        f"{name}-{how}" for name in ("SmolVLM2-256M", "SmolVLM2-2.2B") for how in ("int8", "int4")
+    ]
+    for run in runs:
         content, name = measured(run), run.rpartition("-")[0]
         for told in content["engines"].values():
             weights, off = told["dtype"], "-"
