@@ -277,7 +277,9 @@ def test_moments_come_before_the_rest() -> None:
     assert ASKED_LATER.glimpses < ASKED_AT_FIRST.glimpses
 
 
-def test_exercises_have_steps_of_their_own_once_moments_are_apart(tmp_path: Path) -> None:
+def test_exercises_have_steps_of_their_own_once_moments_are_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = TrainOptions(minutes=10)
     at_first, later = ([Course("answer", since, n) for n in range(30)] for since in (100, 550))
     assert not any(course.drills(options) for course in at_first)
@@ -289,10 +291,31 @@ def test_exercises_have_steps_of_their_own_once_moments_are_apart(tmp_path: Path
     trainer = Trainer(tmp_path, options, 0, 1, lambda _: None)
     trainer.course = Course("answer", 550, min(own))
     trainer.optimizer = trainer._optimizer()
-    seen: list[str] = []
-    trainer._answer_loss = lambda random: seen.append("videos") or torch.zeros(())  # type: ignore
+    monkeypatch.setattr(trainer, "_answer_loss", None)  # not called
     assert trainer._loss(Random(0)).requires_grad
-    assert not seen
+
+
+def test_an_examination_that_is_due_after_exercises_alone_waits_for_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TrainOptions(minutes=10)
+    trainer = Trainer(tmp_path, options, 0, 1, lambda _: None)
+    trainer.course = Course("answer", 550, DRILLS_EVERY - 1)
+    reported: list[float] = []
+
+    def step() -> float:
+        trainer.course.step += 1
+        trainer.course.elapsed += 20 if trainer.course.step % DRILLS_EVERY else 0
+        return 0.5
+
+    monkeypatch.setattr(trainer, "step", step)
+    monkeypatch.setattr(trainer, "_examination_due", lambda: True)
+    monkeypatch.setattr(trainer, "_report", reported.append)
+    for finish in ("_save", "_take_best", "_facts"):
+        monkeypatch.setattr(trainer, finish, dict)
+    trainer.run()
+    assert reported
+    assert set(reported) == {0.5}
 
 
 def test_what_is_slow_to_learn_is_asked_more_often(tokenizer: Tokenizer) -> None:

@@ -115,7 +115,7 @@ class Trainer:
             loss = self.step()
             if not drills:  # those have a loss of their own height
                 losses.append(loss)
-            if self.rank == 0 and self._news_due(len(losses)):
+            if self.rank == 0 and losses and self._news_due(len(losses)):
                 self._report(sum(losses) / len(losses))
                 losses = []
         if self.rank == 0:
