@@ -172,6 +172,6 @@ def test_nano_takes_the_benchmark_and_is_lost_without_its_eyes(tmp_path: Path) -
     scores = json.loads(done.stdout)["conditions"]
     assert scores["main"]["overall"]["accuracy"] >= 0.95
     # Above chance: options that are all of one kind give some of the answers away.
-    assert scores["blind"]["overall"]["accuracy"] <= 0.35
+    assert scores["blind"]["overall"]["accuracy"] <= 0.33
     assert scores["main"]["overall"]["chance"] == pytest.approx(0.2)
     assert len(scores["main"]["groups"]["category"]) == 5

@@ -29,7 +29,8 @@ WARM_UP_STEPS = 40
 PICTURES_PER_STEP = 128
 DRILLS_EVERY = 3
 """Steps from one of exercises alone to the next. Beside questions about videos letters of options
-are never found; before any video they are, but then what videos show is not found for as long."""
+are never found; before any video they are, but then what videos show is not, for as long as it was
+tried. With steps of their own they have only begun to be found."""
 DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 12, 6
 FRAMES_PER_STEP = 160
 VIDEOS_PER_STEP = 3, 16
