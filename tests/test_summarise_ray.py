@@ -14,9 +14,9 @@ from trial_kill_and_resume import compare
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
 
-from smolvideo.engines import Engine, load_engine
+from smolvideo.engines import Engine, EngineSpec, load_engine
 from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_work, open_batch
-from smolvideo.summaries.cluster import Cluster, EngineSpec, run_on_cluster
+from smolvideo.summaries.cluster import Cluster, run_on_cluster
 
 # Ray warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("default")

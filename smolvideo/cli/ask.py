@@ -22,6 +22,7 @@ from smolvideo.cli.options import (
     model_options,
     prompt_options,
     read_download,
+    read_engine_spec,
     read_filmstrip,
     read_generation,
     read_prompt_options,
@@ -40,9 +41,8 @@ from smolvideo.cli.outputs import (
 from smolvideo.cli.question import Typed, tell_apart
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.cli.subtitles import subtitles_near
-from smolvideo.engines import Engine, FeatureCache, GenerationOptions, load_engine
+from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import SmolVideoError, UsageError
-from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import (
     Prepared,
     notices_about,
@@ -163,12 +163,7 @@ class _Request:
     prompt_options: PromptOptions
     download: DownloadOptions
     filmstrip: FilmstripChoice
-    model: str
-    revision: str | None
-    engine: str
-    device: str
-    dtype: str
-    quantise: str
+    spec: EngineSpec
     no_cache: bool
     reader: str
     subtitles: str | None
@@ -206,8 +201,7 @@ def _read_request(ctx: click.Context) -> _Request:
         source_list=given["source_list"],
         needs_source=not given["goes_on"],
     )
-    engine = ("model", "revision", "engine", "device", "dtype", "quantise")
-    names = (*engine, "no_cache", "reader", "subtitles")
+    names = ("no_cache", "reader", "subtitles")
     return _Request(
         typed=typed,
         sampling=sampling,
@@ -215,6 +209,7 @@ def _read_request(ctx: click.Context) -> _Request:
         prompt_options=read_prompt_options(ctx),
         download=read_download(ctx, typed.sources),
         filmstrip=filmstrip,
+        spec=read_engine_spec(given),
         as_json=given["json"],
         output=given["output"],
         overwrite=given["overwrite"],
@@ -233,9 +228,9 @@ def _answer(
 ) -> _Answered:
     """From resolved sources to the answer, showing all on the way."""
     start_ahead()
-    checkpoint = _open(request, stages, weights=False)
-    cache = open_feature_cache(request.engine, no_cache=request.no_cache, on_note=screen.note)
-    loading = EngineLoading(lambda: _load(request, cache, stages))
+    checkpoint = request.spec.checkpoint(on_progress=stages.on_progress)
+    cache = open_feature_cache(request.spec.engine, no_cache=request.no_cache, on_note=screen.note)
+    loading = EngineLoading(lambda: request.spec.load(cache=cache, on_progress=stages.on_progress))
     subtitles = _subtitles(request, sources, screen)
     prepared = prepare(
         checkpoint,
@@ -312,28 +307,6 @@ def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
     else:
         write_output(request.output, text + "\n", overwrite=request.overwrite)
         screen.note(f"the answer is in `{request.output}`")
-
-
-def _open(request: _Request, stages: StageProgress, *, weights: bool) -> Checkpoint:
-    return open_checkpoint(
-        request.model,
-        offline=request.download.offline,
-        revision=request.revision,
-        weights=weights,
-        on_progress=stages.on_progress,
-    )
-
-
-def _load(request: _Request, cache: FeatureCache | None, stages: StageProgress) -> Engine:
-    return load_engine(
-        _open(request, stages, weights=True),
-        engine=request.engine,
-        device=request.device,
-        dtype=request.dtype,
-        quantise=request.quantise,
-        cache=cache,
-        on_progress=stages.on_progress,
-    )
 
 
 def _subtitles(request: _Request, sources: list[VideoSource], screen: Screen) -> str | None:

@@ -11,10 +11,11 @@ from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.eval_options import eval_options
 from smolvideo.cli.options import (
     is_explicit,
+    read_engine_spec,
     read_sampling,
 )
 from smolvideo.cli.sections import FilePath, SectionCommand
-from smolvideo.engines import Engine, load_engine
+from smolvideo.engines import Engine
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.data.hub import HUB_FILES, fetch_benchmark
@@ -29,7 +30,6 @@ from smolvideo.evals.videos import (
     VideoFinder,
     VideoFolder,
 )
-from smolvideo.models import open_checkpoint
 from smolvideo.prompt import PromptOptions
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.evals import EvalProgress, show_report
@@ -107,21 +107,8 @@ def _run(ctx: click.Context, name: str) -> int | None:
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
         folder = given["run"] or _default_folder(name, given["model"])
         finder = _finder(given, path, folder)
-        checkpoint = open_checkpoint(
-            given["model"],
-            offline=given["offline"],
-            revision=given["revision"],
-            on_progress=stages.on_progress,
-        )
-        engine = load_engine(
-            checkpoint,
-            engine=given["engine"],
-            device=given["device"],
-            dtype=given["dtype"],
-            quantise=given["quantise"],
-            cache=open_feature_cache(given["engine"], on_note=screen.note),
-            on_progress=stages.on_progress,
-        )
+        cache = open_feature_cache(given["engine"], on_note=screen.note)
+        engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
     screen.notes(benchmark.notices)
     return _ask(screen, benchmark, settings, engine, finder, folder, given)
 

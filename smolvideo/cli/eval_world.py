@@ -6,12 +6,10 @@ from typing import Any
 import click
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import default_of, engine_options, model_options
+from smolvideo.cli.options import default_of, engine_options, model_options, read_engine_spec
 from smolvideo.cli.outputs import check_new_file, writing
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
-from smolvideo.engines import load_engine
 from smolvideo.errors import UsageError
-from smolvideo.models import open_checkpoint
 from smolvideo.records import write_output
 from smolvideo.show.console import open_screen
 from smolvideo.show.exam import ExamProgress, show_exam
@@ -92,20 +90,7 @@ def world(**given: Any) -> None:
         raise UsageError("`--overwrite` has no effect without `--output`")
     screen = open_screen(quiet=given["quiet"])
     with StageProgress(screen) as stages:
-        checkpoint = open_checkpoint(
-            given["model"],
-            offline=given["offline"],
-            revision=given["revision"],
-            on_progress=stages.on_progress,
-        )
-        engine = load_engine(
-            checkpoint,
-            engine=given["engine"],
-            device=given["device"],
-            dtype=given["dtype"],
-            quantise=given["quantise"],
-            on_progress=stages.on_progress,
-        )
+        engine = read_engine_spec(given).load(on_progress=stages.on_progress)
     from smolvideo.train.exam.sitting import sit_exam
 
     options = ExamOptions(videos=given["limit"], seed=given["seed"])

@@ -15,6 +15,7 @@ from smolvideo.cli.options import (
     is_typed,
     model_options,
     read_download,
+    read_engine_spec,
     read_filmstrip,
     read_sampling,
     sampling_options,
@@ -30,7 +31,6 @@ from smolvideo.cli.outputs import (
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
-from smolvideo.models import open_checkpoint
 from smolvideo.models.registry import Layout
 from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import PromptOptions
@@ -162,13 +162,7 @@ class _Seen:
 def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgress) -> _Seen:
     """The frames that ``ask`` would show to the model. Its weights are not needed for that."""
     given = ctx.params
-    checkpoint = open_checkpoint(
-        given["model"],
-        offline=given["offline"],
-        revision=given["revision"],
-        weights=False,
-        on_progress=stages.on_progress,
-    )
+    checkpoint = read_engine_spec(given).checkpoint(on_progress=stages.on_progress)
     prepared = prepare(
         checkpoint,
         [source],

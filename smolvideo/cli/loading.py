@@ -5,28 +5,13 @@ from collections.abc import Callable
 
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.conversation import Settings
-from smolvideo.engines import Engine, load_engine
-from smolvideo.models import open_checkpoint
+from smolvideo.engines import Engine
 from smolvideo.progress import OnProgress, Progress
 
 
 def load_settled_engine(settings: Settings, on_progress: OnProgress) -> Engine:
-    """The engine of a conversation. Raises as ``open_checkpoint`` and ``load_engine`` do."""
-    checkpoint = open_checkpoint(
-        settings.model,
-        offline=settings.offline,
-        revision=settings.revision,
-        on_progress=on_progress,
-    )
-    return load_engine(
-        checkpoint,
-        engine=settings.engine,
-        device=settings.device,
-        dtype=settings.dtype,
-        quantise=settings.quantise,
-        cache=open_feature_cache(settings.engine),
-        on_progress=on_progress,
-    )
+    """The engine of a conversation. Raises as ``EngineSpec.load`` does."""
+    return settings.spec.load(cache=open_feature_cache(settings.engine), on_progress=on_progress)
 
 
 _LOOK_AGAIN_SECONDS = 0.2

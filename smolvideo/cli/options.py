@@ -4,7 +4,7 @@ One word from the flag to the field (``--max-frames`` is ``FrameSampling.max_fra
 default is read from the dataclass that owns it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
@@ -20,7 +20,7 @@ from smolvideo.cli.sections import (
     SizeType,
     WholeNumber,
 )
-from smolvideo.engines import ENGINES, QUANTISATIONS, GenerationOptions
+from smolvideo.engines import ENGINES, QUANTISATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import MODELS, Layout
 from smolvideo.prompt import Geometry, PromptOptions
@@ -361,6 +361,12 @@ def read_generation(ctx: click.Context) -> GenerationOptions:
 def read_prompt_options(ctx: click.Context) -> PromptOptions:
     """The prompt options of a command."""
     return PromptOptions(**{field.name: ctx.params[field.name] for field in fields(PromptOptions)})
+
+
+def read_engine_spec(given: Mapping[str, Any]) -> EngineSpec:
+    """The model and how it runs, for commands with some or all of the options about them."""
+    names = (part.name for part in fields(EngineSpec))
+    return EngineSpec(**{name: given[name] for name in names if name in given})
 
 
 def read_download(ctx: click.Context, given_sources: Sequence[str]) -> DownloadOptions:

@@ -17,6 +17,7 @@ from smolvideo.cli.options import (
     is_explicit,
     model_options,
     read_download,
+    read_engine_spec,
     read_generation,
 )
 from smolvideo.cli.summary_options import (
@@ -27,9 +28,8 @@ from smolvideo.cli.summary_options import (
     source_options,
     summary_options,
 )
-from smolvideo.engines import Engine, load_engine
+from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
-from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
@@ -48,7 +48,7 @@ from smolvideo.summaries import (
     open_batch,
     watch,
 )
-from smolvideo.summaries.cluster import Cluster, EngineSpec, check_installed, run_on_cluster
+from smolvideo.summaries.cluster import Cluster, check_installed, run_on_cluster
 from smolvideo.summaries.forms import TEXT_FORMS, as_text
 from smolvideo.summaries.planning import plan_items, seconds_per_frame
 from smolvideo.summaries.recording import OUT_OF_NANOS_WORLD
@@ -83,12 +83,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
     """
     request = _read_request(ctx)
     screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
-    checkpoint = open_checkpoint(
-        request.model,
-        offline=request.run.download.offline,
-        revision=request.revision,
-        weights=False,
-    )
+    checkpoint = request.spec.checkpoint()
     with ExitStack() as stack:
         loading: EngineLoading | None = None
         progress: BatchProgress | None = None
@@ -97,7 +92,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
             if progress is not None:
                 progress.on_progress(news)
 
-        loading = EngineLoading(lambda: _load(request, on_progress))
+        loading = EngineLoading(lambda: request.spec.load(on_progress=on_progress))
         batch = stack.enter_context(
             open_batch(
                 checkpoint,
@@ -106,7 +101,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
                 request.options,
                 request.outputs,
                 request.run,
-                quantise=request.quantise,
+                quantise=request.spec.quantise,
                 on_progress=on_progress,
             )
         )
@@ -126,12 +121,7 @@ class _Request:
     options: SummaryOptions
     outputs: OutputOptions
     run: RunOptions
-    model: str
-    revision: str | None
-    engine: str
-    device: str
-    dtype: str
-    quantise: str
+    spec: EngineSpec
     stdout_format: str | None
     """What goes to stdout for each video: a format, ``jsonl``, or nothing."""
     watch: bool
@@ -164,13 +154,13 @@ def _read_request(ctx: click.Context) -> _Request:
     )
     outputs, stdout_format = _read_outputs(given)
     selection = Selection(given["newer_than"], given["shuffle"], given["limit"])
-    engine = ("model", "revision", "engine", "device", "dtype", "quantise")
-    names = (*engine, "watch", "dry_run", "fail_fast")
+    names = ("watch", "dry_run", "fail_fast")
     return _Request(
         given=sources,
         options=options,
         outputs=outputs,
         run=RunOptions(selection, read_download(ctx, sources), given["retry"], given["dry_run"]),
+        spec=read_engine_spec(given),
         stdout_format=stdout_format,
         ray=given["ray"],
         ray_workers=given["ray_workers"],
@@ -228,23 +218,6 @@ def _list(request: _Request, selection: Selection, on_progress: OnProgress) -> l
     )
 
 
-def _load(request: _Request, on_progress: OnProgress) -> Engine:
-    checkpoint: Checkpoint = open_checkpoint(
-        request.model,
-        offline=request.run.download.offline,
-        revision=request.revision,
-        on_progress=on_progress,
-    )
-    return load_engine(
-        checkpoint,
-        engine=request.engine,
-        device=request.device,
-        dtype=request.dtype,
-        quantise=request.quantise,
-        on_progress=on_progress,
-    )
-
-
 def _run(
     request: _Request,
     screen: Screen,
@@ -285,16 +258,7 @@ def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Ite
         return batch.run(_watched(request))
     if request.ray is None:
         return batch.run(items)
-    spec = EngineSpec(
-        request.model,
-        request.revision,
-        request.run.download.offline,
-        request.engine,
-        request.device,
-        request.dtype,
-        request.quantise,
-    )
-    return run_on_cluster(batch, items, spec, Cluster(request.ray, request.ray_workers))
+    return run_on_cluster(batch, items, request.spec, Cluster(request.ray, request.ray_workers))
 
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:

@@ -15,7 +15,7 @@ from smolvideo.conversation.telling import Told, tell_what_fits, what_was_left_o
 from smolvideo.conversation.turns import Look, Turn
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
 from smolvideo.errors import PromptError, UsageError
-from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.models import Checkpoint
 from smolvideo.pipeline import Prepared, notices_about, notices_for, prepare
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import pack_prompt
@@ -74,13 +74,7 @@ class Conversation:
     def open_checkpoint(self, *, on_progress: OnProgress = no_progress) -> Checkpoint:
         """What the model says of itself; its weights are not needed to look at a source."""
         if self._checkpoint is None:
-            self._checkpoint = open_checkpoint(
-                self.settings.model,
-                offline=self.settings.offline,
-                revision=self.settings.revision,
-                weights=False,
-                on_progress=on_progress,
-            )
+            self._checkpoint = self.settings.spec.checkpoint(on_progress=on_progress)
         return self._checkpoint
 
     def load_engine(self, *, on_progress: OnProgress = no_progress) -> Engine:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from smolvideo.engines import GenerationOptions
+from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, Share, parse_time
@@ -27,6 +27,11 @@ class Settings:
     sampling: FrameSampling = field(default_factory=FrameSampling)
     prompt_options: PromptOptions = field(default_factory=PromptOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The model and how it runs."""
+        return EngineSpec(**{part.name: getattr(self, part.name) for part in fields(EngineSpec)})
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:

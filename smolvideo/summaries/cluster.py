@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from smolvideo.engines import Engine, load_engine
+from smolvideo.engines import EngineSpec
 from smolvideo.errors import ModelError, SmolVideoError, UsageError
-from smolvideo.models import open_checkpoint
 from smolvideo.source import DownloadOptions
 from smolvideo.summaries.batch import Batch, Done, Outcome
 from smolvideo.summaries.looking import Found, Looker, frames_of_window, identify
@@ -30,30 +29,6 @@ LOCAL = "local"
 _CORES_OF_WORKER = 4
 _MOST_BLOCKS = 1000
 """A block is what is done again when a worker dies; each costs Ray some milliseconds."""
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """What a worker loads: as for ``load_engine``."""
-
-    model: str
-    revision: str | None = None
-    offline: bool = False
-    engine: str = "auto"
-    device: str = "auto"
-    dtype: str = "auto"
-    quantise: str = "none"
-
-    def load(self) -> Engine:
-        """The engine, on the worker's own device."""
-        checkpoint = open_checkpoint(self.model, revision=self.revision, offline=self.offline)
-        return load_engine(
-            checkpoint,
-            engine=self.engine,
-            device=self.device,
-            dtype=self.dtype,
-            quantise=self.quantise,
-        )
 
 
 @dataclass(frozen=True)

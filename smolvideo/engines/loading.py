@@ -1,0 +1,103 @@
+"""Which engine runs a checkpoint, and how: by name, or by an ``EngineSpec``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.engines.base import Engine, EngineLoader
+from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.engines.native import load_native_engine
+from smolvideo.engines.transformers import load_transformers_engine
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.progress import OnProgress, no_progress
+
+ENGINES: dict[str, EngineLoader] = {
+    "native": load_native_engine,
+    "transformers": load_transformers_engine,
+}
+"""Name → what loads it; the first is what ``auto`` means."""
+
+CACHING_ENGINES = ("auto", "native")
+"""Names that go with a ``cache``: the reference, ``transformers``, computes everything itself."""
+
+
+def load_engine(
+    checkpoint: Checkpoint | str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantise: str = "none",
+    offline: bool = False,
+    cache: FeatureCache | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Engine:
+    """``checkpoint`` loaded and ready to answer; a name or folder is opened first.
+
+    With a ``cache`` frames that it knows are not encoded again, and others are kept in it; without
+    one nothing is written to the disk. With ``quantise="int8"`` most weights take half the memory
+    of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the others as
+    with int8; both are for the engine ``native`` on a CPU.
+
+    Raises UsageError for unknown names of engines, devices, dtypes and quantisations, for a
+    ``cache`` with an engine that keeps nothing, and for quantised weights where they cannot be had;
+    ModelError where the checkpoint is missing or broken, or where this machine lacks the device or
+    the memory.
+    """
+    name = next(iter(ENGINES)) if engine == "auto" else engine
+    if name not in ENGINES:
+        known = ", ".join(f"`{known}`" for known in ("auto", *ENGINES))
+        raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
+    return ENGINES[name](
+        checkpoint,
+        device=device,
+        dtype=dtype,
+        quantise=quantise,
+        cache=cache,
+        on_progress=on_progress,
+    )
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A model and how it runs, as given on the command line; nothing is opened yet."""
+
+    model: str
+    revision: str | None = None
+    offline: bool = False
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantise: str = "none"
+
+    def checkpoint(
+        self, *, weights: bool = False, on_progress: OnProgress = no_progress
+    ) -> Checkpoint:
+        """What the model says of itself; raises as ``open_checkpoint`` does.
+
+        Its weights are not fetched unless asked for: to look at a source they are not needed.
+        """
+        return open_checkpoint(
+            self.model,
+            revision=self.revision,
+            offline=self.offline,
+            weights=weights,
+            on_progress=on_progress,
+        )
+
+    def load(
+        self, *, cache: FeatureCache | None = None, on_progress: OnProgress = no_progress
+    ) -> Engine:
+        """The engine, weights fetched if need be; raises as ``open_checkpoint`` and ``load_engine``
+        do."""
+        return load_engine(
+            self.checkpoint(weights=True, on_progress=on_progress),
+            engine=self.engine,
+            device=self.device,
+            dtype=self.dtype,
+            quantise=self.quantise,
+            cache=cache,
+            on_progress=on_progress,
+        )
