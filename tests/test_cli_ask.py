@@ -217,6 +217,19 @@ def test_a_window_needs_a_video(tiny: Path, video: Path, tmp_path: Path) -> None
     assert any("still picture" in notice for notice in record["notices"])
 
 
+@pytest.mark.parametrize("given", [("--fps", "2"), ("--seek", "keyframes")])
+def test_a_picture_has_no_rate_and_that_is_said(
+    tiny: Path, video: Path, tmp_path: Path, given: tuple[str, str]
+) -> None:
+    picture = tmp_path / "still.png"
+    Image.new("RGB", (64, 48), "red").save(picture)
+    alone = run(tiny, picture, "What is it?", *given)
+    assert alone.exit_code == 0
+    assert "note: `still.png` is a still picture: it has no rate" in alone.stderr
+    beside = run(tiny, video, picture, "What has changed?", *given)
+    assert "has no rate" not in beside.stderr
+
+
 SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nA ball rolls.\n"
 
 

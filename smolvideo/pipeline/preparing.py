@@ -129,7 +129,7 @@ def prepare(
             for source in given
         )
         plan = _Plan(readers, sampling, question, subtitles, tuple(history))
-        stills = _without_window(plan)
+        stills = _about_stills(plan)
         total, notices = _fitting_total(plan, checkpoint, prompt_options, generation)
         batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
     seconds = {"decode": time.perf_counter() - started} if given else {}
@@ -224,18 +224,25 @@ class _Plan:
         return choose_times(reader, replace(self.sampling, max_frames=max_frames))
 
 
-def _without_window(plan: _Plan) -> list[str]:
-    """A sentence for each still picture that stands beside videos of which a part is asked for.
+def _about_stills(plan: _Plan) -> list[str]:
+    """A sentence for each still picture of which more is asked than it has: a part, beside videos
+    that have parts, or a rate and a way to seek, alone.
 
     Raises UsageError where there is nothing that the window could be for.
     """
-    metadata = [reader.metadata for reader in plan.readers]
+    metadata, sampling = [reader.metadata for reader in plan.readers], plan.sampling
     stills = [one for one in metadata if one.kind == "image"]
-    if not (stills and plan.sampling.has_window):
-        return []
-    if len(stills) == len(metadata):
-        window_of(stills[0], plan.sampling)
-    return [no_window_in(still) for still in stills]
+    alone = len(stills) == len(metadata)
+    if stills and sampling.has_window:
+        if alone:
+            window_of(stills[0], sampling)
+        return [no_window_in(still) for still in stills]
+    if alone and (sampling.fps is not None or sampling.seek != "exact"):
+        return [
+            f"`{still.name}` is a still picture: it has no rate, and nothing to seek in"
+            for still in stills
+        ]
+    return []
 
 
 def _fitting_total(
