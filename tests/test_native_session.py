@@ -15,7 +15,6 @@ from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, decoder
-from smolvideo.network.threads import threads_worth
 from smolvideo.prompt import Prompt
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -198,18 +197,6 @@ def test_long_prompts_are_read_in_parts(
     monkeypatch.setattr(decoder, "_ROWS_AT_ONCE", 4)
     assert expected.shape[0] == last
     torch.testing.assert_close(read(), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_token_takes_as_many_threads_as_it_feeds() -> None:
-    cpu, before = torch.device("cpu"), torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        for layer_bytes, worth in ((1, 1), (20 << 20, 1), (70 << 20, 2), (1 << 30, 3)):
-            with threads_worth(layer_bytes, cpu):
-                assert torch.get_num_threads() == worth
-            assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:

@@ -1,6 +1,5 @@
 """The decoder (Llama): token vectors in, hidden states out."""
 
-from contextlib import nullcontext
 from functools import cached_property
 
 import torch
@@ -13,7 +12,7 @@ from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
-from smolvideo.network.threads import threads_worth
+from smolvideo.network.threads import TokenThreads
 
 _ROWS_AT_ONCE = 2048
 """Rows that go through the layers together on a CPU: enough for full speed, and they stay near."""
@@ -159,17 +158,15 @@ class Decoder(nn.Module):
     def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        with threads_worth(self._layer_bytes, x.device) if rows == 1 else nullcontext():
+        with self._threads.reading(rows, x.device):
             hidden = self._layers(x, positions, cache)
         cache.length += rows
         return hidden
 
     @cached_property
-    def _layer_bytes(self) -> int:
-        """What the products of one layer with one row cost."""
-        return sum(
-            part.bytes_of_one_row for part in self.layers[0].modules() if isinstance(part, Linear)
-        )
+    def _threads(self) -> TokenThreads:
+        maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
+        return TokenThreads(sum(part.bytes_of_one_row for part in maps))
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
