@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from smolvideo.network import threads
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.decoder import Decoder
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.threads import TokenThreads
+from smolvideo.network.threads import ReadingThreads
 
 CPU = torch.device("cpu")
 MEGABYTE = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def _four_threads() -> Iterator[None]:
+def _four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(threads, "_TELLS", True)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -29,48 +31,63 @@ def _four_threads() -> Iterator[None]:
 class Machine:
     """A clock that goes on by what rows take, with cores that are ours by a ``share``."""
 
-    def __init__(self, token_seconds: Callable[[int], float], layer_bytes: int = MEGABYTE) -> None:
+    def __init__(
+        self,
+        token_seconds: Callable[[int], float] = lambda used: 0.02 / used,
+        layer_bytes: int = MEGABYTE,
+    ) -> None:
         self.now = self.worked = 0.0
         self.share = 1.0
         self.token_seconds = token_seconds
-        self.threads = TokenThreads(
+        self.threads = ReadingThreads(
             layer_bytes, clock=lambda: self.now, cpu_clock=lambda: self.worked
         )
 
-    def read(self, rows: int) -> int:
-        """Rows go through; how many threads they had."""
-        with self.threads.reading(rows, CPU):
+    def prompt(self, layers: int = 20) -> list[int]:
+        """A prompt is read; how many threads each layer had."""
+        used = []
+        with self.threads.reading(100, CPU) as after_layer:
+            for _ in range(layers):
+                used.append(torch.get_num_threads())
+                self._pass(0.2, used[-1])
+                after_layer()
+        assert torch.get_num_threads() == 4
+        return used
+
+    def token(self) -> int:
+        """A token is read; how many threads it had."""
+        with self.threads.reading(1, CPU):
             used = torch.get_num_threads()
-            seconds = 1.0 if rows > 1 else self.token_seconds(used)
-            self.now += seconds
-            self.worked += seconds * (used * self.share if used > 1 else 1)
+            self._pass(self.token_seconds(used), used)
         assert torch.get_num_threads() == 4
         return used
 
     def tokens(self, count: int = 20) -> list[int]:
-        return [self.read(1) for _ in range(count)]
+        return [self.token() for _ in range(count)]
+
+    def _pass(self, seconds: float, used: int) -> None:
+        self.now += seconds
+        self.worked += seconds * (used * self.share if used > 1 else 1)
 
 
 @pytest.mark.parametrize(("layer_megabytes", "worth"), [(0, 1), (20, 1), (70, 2), (1000, 4)])
 def test_nothing_known_of_the_cores_a_token_takes_what_it_keeps_busy(
     layer_megabytes: int, worth: int
 ) -> None:
-    machine = Machine(lambda used: 0.02 / used, layer_megabytes * MEGABYTE)
-    if worth < 4:  # whoever has all threads learns from a token too
-        assert set(machine.tokens()) == {worth}
-    assert machine.read(1) == worth
+    machine = Machine(layer_bytes=layer_megabytes * MEGABYTE)
+    assert machine.token() == worth
 
 
 def test_free_cores_are_taken_where_they_pay() -> None:
-    machine = Machine(lambda used: 0.02 / used)
-    assert machine.read(100) == 4
+    machine = Machine()
+    assert set(machine.prompt()) == {4}
     assert machine.tokens(12) == [1, 1, 1, 2, 2, 2, 4, 4, 4, 4, 4, 4]
 
 
 @pytest.mark.parametrize(("best", "took"), [(1, {1: 20, 2: 20, 4: 10}), (2, {1: 20, 2: 15, 4: 15})])
 def test_more_threads_that_do_not_pay_are_left_alone(best: int, took: dict[int, int]) -> None:
     machine = Machine(lambda used: took[used] / 1000)
-    machine.read(100)
+    machine.prompt()
     machine.tokens()
     assert set(machine.tokens()) == {best}
 
@@ -78,38 +95,65 @@ def test_more_threads_that_do_not_pay_are_left_alone(best: int, took: dict[int, 
 def test_what_is_slower_later_on_is_left() -> None:
     took = {1: 0.02, 2: 0.01, 4: 0.01}
     machine = Machine(lambda used: took[used])
-    machine.read(100)
+    machine.prompt()
     machine.tokens()
-    assert machine.read(1) == 2
+    assert machine.token() == 2
     took[2] = 0.03
     assert set(machine.tokens()[3:]) == {1}
 
 
 def test_on_a_busy_machine_no_more_threads_are_tried() -> None:
-    machine = Machine(lambda used: 0.02 / used)
-    machine.share = 0.8
-    machine.read(100)
+    machine = Machine()
+    machine.share = 0.7
+    machine.prompt()
     assert set(machine.tokens()) == {1}
     machine.share = 1.0
-    machine.read(100)
+    machine.prompt()
     assert machine.tokens()[-1] == 4
     machine.share = 0.5  # others come while an answer is made
     machine.tokens(200)
     assert set(machine.tokens()) == {1}
 
 
+def test_a_prompt_goes_on_with_the_threads_that_have_a_core() -> None:
+    machine = Machine()
+    machine.share = 0.5
+    assert machine.prompt(14) == [4, 2, 2, 2, 2, 2, 2, 4, 2, 2, 2, 2, 2, 2]
+    machine.share = 0.9
+    assert machine.prompt(3) == [4, 4, 4]
+
+
+def test_where_waiting_threads_sleep_nothing_is_concluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_TELLS", False)
+    machine = Machine()
+    for share in (0.5, 1.0):
+        machine.share = share
+        assert set(machine.prompt()) == {4}
+        assert set(machine.tokens()) == {1}
+
+
+def test_a_reading_that_fails_gives_the_threads_back() -> None:
+    reading = ReadingThreads(MEGABYTE)
+    for rows in (1, 100):
+        with pytest.raises(MemoryError), reading.reading(rows, CPU):
+            raise MemoryError
+        assert torch.get_num_threads() == 4
+
+
 def test_one_thread_and_other_devices_are_left_alone() -> None:
-    threads = TokenThreads(MEGABYTE)
-    with threads.reading(1, torch.device("meta")):
+    reading = ReadingThreads(MEGABYTE)
+    with reading.reading(1, torch.device("meta")) as after_layer:
+        after_layer()
         assert torch.get_num_threads() == 4
     torch.set_num_threads(1)
-    with threads.reading(100, CPU):
+    with reading.reading(100, CPU) as after_layer:
+        after_layer()
         assert torch.get_num_threads() == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("name", ["SmolVLM2-256M-Video-Instruct", "SmolVLM2-2.2B-Instruct"])
-def test_a_token_is_the_same_with_any_threads(
+def test_numbers_are_the_same_with_any_threads(
     processor_files: Path, name: str, dtype: torch.dtype
 ) -> None:
     """Else an answer would hang on how busy the machine is."""
@@ -121,16 +165,19 @@ def test_a_token_is_the_same_with_any_threads(
     decoder = Decoder(text).to(dtype).requires_grad_(False)
     for part in list(decoder.modules()):
         prepare_for_inference(part)
-    rows, length = torch.randn(1, 8, text.hidden_size).to(dtype), 900
+    rows, length = torch.randn(1, 300, text.hidden_size).to(dtype), 900
     got = []
     with torch.inference_mode():
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            decoder._threads._worth = threads
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            decoder._threads._worth = count
             torch.manual_seed(1)
-            cache = KeyValueCache.empty(text, length + 50, device=CPU, dtype=dtype)
+            cache = KeyValueCache.empty(text, length + 320, device=CPU, dtype=dtype)
             for kept in (cache._block.keys, cache._block.values):
                 kept.normal_()
             cache.length = length
-            got.append(torch.cat([decoder.read(row, cache) for row in rows.split(1, dim=1)]))
+            prompt = decoder.read(rows, cache, last=4)
+            cache.length = length
+            tokens = [decoder.read(row, cache) for row in rows[:, :8].split(1, dim=1)]
+            got.append(torch.cat([prompt, *tokens], dim=1))
     assert torch.equal(*got)

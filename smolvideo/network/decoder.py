@@ -1,5 +1,6 @@
 """The decoder (Llama): token vectors in, hidden states out."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -12,7 +13,7 @@ from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
-from smolvideo.network.threads import TokenThreads
+from smolvideo.network.threads import ReadingThreads
 
 _ROWS_AT_ONCE = 2048
 """Rows that go through the layers together on a CPU: enough for full speed, and they stay near."""
@@ -158,15 +159,15 @@ class Decoder(nn.Module):
     def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        with self._threads.reading(rows, x.device):
-            hidden = self._layers(x, positions, cache)
+        with self._threads.reading(rows, x.device) as after_layer:
+            hidden = self._layers(x, positions, cache, after_layer)
         cache.length += rows
         return hidden
 
     @cached_property
-    def _threads(self) -> TokenThreads:
+    def _threads(self) -> ReadingThreads:
         maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
-        return TokenThreads(sum(part.bytes_of_one_row for part in maps))
+        return ReadingThreads(sum(part.bytes_of_one_row for part in maps))
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
@@ -176,10 +177,15 @@ class Decoder(nn.Module):
         return self.norm(hidden[:, 0])
 
     def _layers(
-        self, x: Tensor, positions: Tensor, seen: Tensor | KeyValueCache | BatchCache
+        self,
+        x: Tensor,
+        positions: Tensor,
+        seen: Tensor | KeyValueCache | BatchCache,
+        after_layer: Callable[[], None] = lambda: None,
     ) -> Tensor:
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
         rotation = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)
         for layer in self.layers:
             x = layer(x, rotation, seen)
+            after_layer()
         return x

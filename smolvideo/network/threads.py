@@ -1,12 +1,14 @@
-"""How many threads one token is worth on a CPU.
+"""How many threads read a prompt and its tokens on a CPU.
 
-The products of a single row read their weights once and compute almost nothing. With more threads
-they read faster, and pay for it at every product: sleeping threads take tens of microseconds to
-wake, and threads that wait awake for others that do not get a core bring a busy machine to a halt.
-So more threads are tried only where the cores were free a moment ago, and kept where they pay. The
-numbers are the same with any.
+Threads that share a product wait for each other after every one, a hundred times and more per
+token. On free cores that costs little; where others want the cores, all wait for the one thread
+that has none. So a prompt begins with all threads, and where not all of them get a core it goes on
+with those that do, for some layers. The products of a single row read their weights once and
+compute almost nothing: for one token more threads are tried only where cores were free a moment
+ago, and kept where they pay. The numbers are the same with any.
 """
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,17 +22,23 @@ _BYTES_PER_THREAD = 32 << 20
 virtual cores two threads were slower than one on 7 and on 19 MB per layer (256M, 500M) and as fast
 on 128 MB (2.2B)."""
 
-_FREE = 0.9
-"""Share of the time of all threads in which each had a core, from which on the cores were free."""
-_STRETCH_SECONDS = 0.25
-"""What that is measured over, at least: a process's own time is told in steps of up to 16 ms."""
+_FREE = 0.8
+"""Share of the time of all threads in which each had a core, from which on the cores are free."""
+_STRETCH_SECONDS = 0.1
+"""What that is measured over, at least."""
+_LAYERS_WITH_FEWER = 6
+"""Layers until all threads are tried again."""
+_TELLS = sys.platform == "linux"
+"""Whether a thread that waits for others counts as one that has a core: elsewhere those sleep at
+once, see ``use_usable_cores``."""
+
 _TRIALS = 3
 _GAIN = 0.95
 """Twice as many threads are worth it where a token takes this share of the time, or less."""
 
 
-class TokenThreads:
-    """The threads of one decoder: what was free, and how long a token took with how many.
+class ReadingThreads:
+    """The threads of one decoder: whether cores are free, and how long a token takes with how many.
 
     ``bytes_of_a_layer`` are what the products of one layer with one row cost; ``clock`` tells the
     time, and ``cpu_clock`` what of it all threads of this process had, both in seconds.
@@ -47,27 +55,56 @@ class TokenThreads:
         self._clock, self._cpu_clock = clock, cpu_clock
         self._free = False
         self._took: dict[int, deque[float]] = {}
-        self._stretch = [0.0, 0.0]
+        self._wanted = self._had = 0.0
+        self._since = 0.0, 0.0
 
     @contextmanager
-    def reading(self, rows: int, device: torch.device) -> Iterator[None]:
-        """Let ``rows`` go through the layers: many with all threads, one with what it is worth."""
+    def reading(self, rows: int, device: torch.device) -> Iterator[Callable[[], None]]:
+        """Let ``rows`` go through the layers; what this gives is to be called after each layer."""
         most = torch.get_num_threads()
         if device.type != "cpu" or most == 1:
-            yield
+            yield _nothing
             return
-        threads = most if rows > 1 else self._choice(most)
-        torch.set_num_threads(threads)
-        started, worked = self._clock(), self._cpu_clock()
         try:
-            yield
+            if rows > 1:
+                yield self._steps_of_prompt(most)
+            else:
+                with self._token(self._choice(most)):
+                    yield _nothing
         finally:
             torch.set_num_threads(most)
-        seconds = self._clock() - started
-        if rows == 1:
-            self._took.setdefault(threads, deque(maxlen=_TRIALS)).append(seconds)
+
+    def _steps_of_prompt(self, most: int) -> Callable[[], None]:
+        """What keeps the threads of a prompt to those that have a core, layer by layer."""
+        layers_with_fewer = 0
+        self._wanted = self._had = 0.0
+        self._begin()
+
+        def after_layer() -> None:
+            nonlocal layers_with_fewer
+            if layers_with_fewer == 0:
+                share = self._share_had(most)
+                if share is not None and not self._free:
+                    torch.set_num_threads(max(1, int(most * share)))
+                    layers_with_fewer = _LAYERS_WITH_FEWER
+                return
+            layers_with_fewer -= 1
+            if layers_with_fewer == 0:
+                torch.set_num_threads(most)
+                self._begin()
+
+        return after_layer
+
+    @contextmanager
+    def _token(self, threads: int) -> Iterator[None]:
+        torch.set_num_threads(threads)
+        self._begin()
+        began = self._since[0]
+        yield
+        took = self._clock() - began
         if threads > 1:
-            self._look_around(seconds * threads, self._cpu_clock() - worked, threads)
+            self._share_had(threads)
+        self._took.setdefault(threads, deque(maxlen=_TRIALS)).append(took)
 
     def _choice(self, most: int) -> int:
         """For one row: as many as it keeps busy, or what has turned out best on free cores."""
@@ -83,14 +120,25 @@ class TokenThreads:
             best, threads = threads, most if threads < most < 2 * threads else 2 * threads
         return best
 
-    def _look_around(self, wanted: float, had: float, threads: int) -> None:
-        """Take note of whether ``threads`` had a core each."""
-        self._stretch[0] += wanted
-        self._stretch[1] += had
-        wanted, had = self._stretch
-        if wanted >= _STRETCH_SECONDS * threads:
-            free = had >= _FREE * wanted
-            if free != self._free:
-                self._free = free
-                self._took.clear()
-            self._stretch = [0.0, 0.0]
+    def _begin(self) -> None:
+        self._since = self._clock(), self._cpu_clock()
+
+    def _share_had(self, threads: int) -> float | None:
+        """The share of their time in which ``threads`` had a core; None until it can be told."""
+        if not _TELLS:
+            return None
+        started, worked = self._since
+        self._begin()
+        self._wanted += (self._since[0] - started) * threads
+        self._had += self._since[1] - worked
+        if self._wanted < _STRETCH_SECONDS * threads:
+            return None
+        share, self._wanted, self._had = self._had / self._wanted, 0.0, 0.0
+        if (share >= _FREE) != self._free:
+            self._free = not self._free
+            self._took.clear()
+        return share
+
+
+def _nothing() -> None:
+    """What there is to do after a layer that one thread has read."""
