@@ -1,5 +1,6 @@
 """Devices, dtypes, threads: what this machine has, and errors for what it has not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,19 @@ def test_threads_follow_the_cores_unless_the_person_said(monkeypatch: pytest.Mon
     monkeypatch.delenv("OMP_NUM_THREADS")
     devices.use_usable_cores()
     assert asked == [7]
+
+
+def test_waiting_threads_look_for_a_little_unless_the_person_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
+    devices.use_usable_cores()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "3000")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    devices.use_usable_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
 
 
 def test_peak_memory_is_the_process_s() -> None:

@@ -159,7 +159,7 @@ class Decoder(nn.Module):
     def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        with self._threads.reading(rows, x.device) as after_layer:
+        with self._threads.reading(x) as after_layer:
             hidden = self._layers(x, positions, cache, after_layer)
         cache.length += rows
         return hidden

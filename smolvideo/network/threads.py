@@ -4,10 +4,12 @@ Threads that share a product wait for each other after every one, a hundred time
 token. On free cores that costs little; where others want the cores, all wait for the one thread
 that has none. So a prompt begins with all threads, and where not all of them get a core it goes on
 with those that do, for some layers. The products of a single row read their weights once and
-compute almost nothing: for one token more threads are tried only where cores were free a moment
-ago, and kept where they pay. The numbers are the same with any.
+compute almost nothing: for one token more threads are tried only where cores were free in the
+prompt before it, and kept where they pay. That is for bfloat16, whose numbers are the same with any
+threads; in float32 the last bits are not, and an answer must not hang on how busy a machine is.
 """
 
+import math
 import sys
 import time
 from collections import deque
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from statistics import median
 
 import torch
+from torch import Tensor
 
 _BYTES_PER_THREAD = 32 << 20
 """Weights of a layer that keep a thread busy for long: about a millisecond at 30 GB/s. On two busy
@@ -23,14 +26,17 @@ virtual cores two threads were slower than one on 7 and on 19 MB per layer (256M
 on 128 MB (2.2B)."""
 
 _FREE = 0.8
-"""Share of the time of all threads in which each had a core, from which on the cores are free."""
+"""Share of the time of all threads in which each had a core, from which on cores count as free."""
+_TAKEN = 0.6
+"""That below which some count as taken. In between are free cores, too, where one thread has more
+to do than the others."""
 _STRETCH_SECONDS = 0.1
 """What that is measured over, at least."""
 _LAYERS_WITH_FEWER = 6
 """Layers until all threads are tried again."""
 _TELLS = sys.platform == "linux"
-"""Whether a thread that waits for others counts as one that has a core: elsewhere those sleep at
-once, see ``use_usable_cores``."""
+"""Whether a thread that waits for others counts as one that has a core: with the threads of other
+systems it sleeps at once, see ``use_usable_cores``."""
 
 _TRIALS = 3
 _GAIN = 0.95
@@ -41,7 +47,8 @@ class ReadingThreads:
     """The threads of one decoder: whether cores are free, and how long a token takes with how many.
 
     ``bytes_of_a_layer`` are what the products of one layer with one row cost; ``clock`` tells the
-    time, and ``cpu_clock`` what of it all threads of this process had, both in seconds.
+    time, and ``cpu_clock`` what of it all threads of this process had, both in seconds. (What
+    others than ours have had counts as ours: then a core may seem free that is not.)
     """
 
     def __init__(
@@ -59,18 +66,22 @@ class ReadingThreads:
         self._since = 0.0, 0.0
 
     @contextmanager
-    def reading(self, rows: int, device: torch.device) -> Iterator[Callable[[], None]]:
-        """Let ``rows`` go through the layers; what this gives is to be called after each layer."""
-        most = torch.get_num_threads()
-        if device.type != "cpu" or most == 1:
+    def reading(self, x: Tensor) -> Iterator[Callable[[], None]]:
+        """Let ``x`` ``[1, L, D]`` go through the layers; what this gives is to be called after each
+        layer."""
+        most, one = torch.get_num_threads(), x.shape[1] == 1
+        if x.device.type != "cpu" or most == 1:
             yield _nothing
             return
         try:
-            if rows > 1:
-                yield self._steps_of_prompt(most)
-            else:
+            if x.dtype is not torch.bfloat16:
+                torch.set_num_threads(min(most, self._worth) if one else most)
+                yield _nothing
+            elif one:
                 with self._token(self._choice(most)):
                     yield _nothing
+            else:
+                yield self._steps_of_prompt(most)
         finally:
             torch.set_num_threads(most)
 
@@ -84,9 +95,12 @@ class ReadingThreads:
             nonlocal layers_with_fewer
             if layers_with_fewer == 0:
                 share = self._share_had(most)
-                if share is not None and not self._free:
-                    torch.set_num_threads(max(1, int(most * share)))
-                    layers_with_fewer = _LAYERS_WITH_FEWER
+                if share is not None:
+                    self._free = share >= _FREE
+                    self._took = {}  # what was slow once may have been so for others' sake
+                    if share < _TAKEN:
+                        torch.set_num_threads(max(1, min(most - 1, round(most * share))))
+                        layers_with_fewer = _LAYERS_WITH_FEWER
                 return
             layers_with_fewer -= 1
             if layers_with_fewer == 0:
@@ -102,22 +116,25 @@ class ReadingThreads:
         began = self._since[0]
         yield
         took = self._clock() - began
-        if threads > 1:
-            self._share_had(threads)
         self._took.setdefault(threads, deque(maxlen=_TRIALS)).append(took)
+        if threads > 1 and self._free:
+            share = self._share_had(threads)
+            self._free = share is None or share >= _FREE
 
     def _choice(self, most: int) -> int:
         """For one row: as many as it keeps busy, or what has turned out best on free cores."""
+        best = threads = min(most, self._worth)
         if not self._free:
-            return min(most, self._worth)
-        best, threads = 1, 1
+            return best
+        least = math.inf
         while threads <= most:
-            took = self._took.get(threads, ())
+            took = tuple(self._took.get(threads, ()))
             if len(took) < _TRIALS:
                 return threads
-            if threads > 1 and median(took) > _GAIN * median(self._took[best]):
+            if median(took) > _GAIN * least:
                 break
-            best, threads = threads, most if threads < most < 2 * threads else 2 * threads
+            best, least = threads, median(took)
+            threads = most if threads < most < 2 * threads else 2 * threads
         return best
 
     def _begin(self) -> None:
@@ -134,11 +151,8 @@ class ReadingThreads:
         if self._wanted < _STRETCH_SECONDS * threads:
             return None
         share, self._wanted, self._had = self._had / self._wanted, 0.0, 0.0
-        if (share >= _FREE) != self._free:
-            self._free = not self._free
-            self._took.clear()
         return share
 
 
 def _nothing() -> None:
-    """What there is to do after a layer that one thread has read."""
+    """Where the number of threads stays as it is."""
