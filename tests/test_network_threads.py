@@ -12,6 +12,9 @@ from smolvideo.network import threads
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.decoder import Decoder
+from smolvideo.network.int4 import Int4Weight
+from smolvideo.network.int8 import Int8Weight
+from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
 from smolvideo.network.threads import ReadingThreads
 
@@ -194,9 +197,13 @@ def test_one_thread_and_other_devices_are_left_alone() -> None:
         assert torch.get_num_threads() == 1
 
 
+@pytest.mark.parametrize("kind", [None, Int8Weight, Int4Weight])
 @pytest.mark.parametrize("name", ["SmolVLM2-256M-Video-Instruct", "SmolVLM2-2.2B-Instruct"])
 def test_numbers_are_the_same_with_any_threads(
-    processor_files: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    processor_files: Path,
+    name: str,
+    kind: type[Int8Weight | Int4Weight] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else an answer would hang on how busy the machine is."""
     monkeypatch.setattr(threads, "_TELLS", False)
@@ -205,6 +212,9 @@ def test_numbers_are_the_same_with_any_threads(
     text = replace(config.text, num_hidden_layers=1, vocab_size=64)
     torch.manual_seed(0)
     decoder = Decoder(text).bfloat16().requires_grad_(False)
+    for part in list(decoder.modules()):
+        if kind is not None and isinstance(part, Linear):
+            part.quantise(part.weight, torch.bfloat16, kind)
     for part in list(decoder.modules()):
         prepare_for_inference(part)
     rows, length = torch.randn(1, 300, text.hidden_size).bfloat16(), 900

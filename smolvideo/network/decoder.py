@@ -13,7 +13,7 @@ from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
-from smolvideo.network.threads import ReadingThreads
+from smolvideo.network.threads import ReadingThreads, nothing
 
 _ROWS_AT_ONCE = 2048
 """Rows that go through the layers together on a CPU: enough for full speed, and they stay near."""
@@ -181,7 +181,7 @@ class Decoder(nn.Module):
         x: Tensor,
         positions: Tensor,
         seen: Tensor | KeyValueCache | BatchCache,
-        after_layer: Callable[[], None] = lambda: None,
+        after_layer: Callable[[], None] = nothing,
     ) -> Tensor:
         cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
         rotation = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)

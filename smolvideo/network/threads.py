@@ -71,15 +71,15 @@ class ReadingThreads:
         layer."""
         most, one = torch.get_num_threads(), x.shape[1] == 1
         if x.device.type != "cpu" or most == 1:
-            yield _nothing
+            yield nothing
             return
         try:
             if x.dtype is not torch.bfloat16:
                 torch.set_num_threads(min(most, self._worth) if one else most)
-                yield _nothing
+                yield nothing
             elif one:
                 with self._token(self._choice(most)):
-                    yield _nothing
+                    yield nothing
             else:
                 yield self._steps_of_prompt(most)
         finally:
@@ -154,5 +154,5 @@ class ReadingThreads:
         return share
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Where the number of threads stays as it is."""
