@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from smolvideo.engines.devices import usable_cores
 from smolvideo.errors import UsageError
+from smolvideo.evals.protocol import ask_item
 from smolvideo.frames import FrameBatch, PlannedFrames, VideoMetadata
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
@@ -21,6 +22,7 @@ from smolvideo.train.asking import Asking
 from smolvideo.train.course import (
     ASKED_AT_FIRST,
     ASKED_LATER,
+    CHOICE_FORMS,
     DRILLS_EVERY,
     DRILLS_PER_ROW,
     STAGE_ENDS,
@@ -131,7 +133,12 @@ def test_training_reads_the_prompt_that_ask_packs(kind: str, stamps: list[str]) 
     [
         Question("subtitles", "What colour is Mia?", "red", said="00:01 This is Mia, the star."),
         Question("follow-up", "Where is it?", "top", earlier=(("What is the red thing?", "star"),)),
-        Question("choice", "Which?\n- A) a star\n- B) a cross\n\n\nNote: one letter.", "A"),
+        Question(
+            "choice",
+            "Which?\n- A) a star\n- B) a cross\n\n\nNote: one letter.",
+            "A",
+            options=("a star", "a cross"),
+        ),
     ],
     ids=lambda question: question.type,
 )
@@ -139,18 +146,35 @@ def test_conversations_are_packed_as_training_reads_them(question: Question) -> 
     tokenizer = open_checkpoint("nano").tokenizer
     front = frames_shown(["00:00"], NANO.tokens_per_image, tokenizer)
     trained = pack_questions(front, [question], tokenizer)
-    answer = len(tokenizer.encode(f" {question.answer}").ids)
+    answer = len(tokenizer.encode(f" {question.response}").ids)
     metadata = VideoMetadata(96, 96, 2.0, kind="video")
     images = np.zeros((1, 96, 96, 3), np.uint8)
     messages = conversation(FrameBatch(images, (0.0,), metadata, "official"), question)
     prompt = pack_prompt(messages, open_checkpoint("nano"))
     assert list(prompt.token_ids) == trained.token_ids[:-answer]
     # Every answer of the conversation is aimed at, and nothing else.
-    answers = [*(text for _, text in question.earlier), question.answer]
+    answers = [*(text for _, text in question.earlier), question.response]
     end = tokenizer.token_to_id("<end_of_utterance>")
     aimed = [target for target in trained.targets if target != -100]
     assert aimed == [id for text in answers for id in [*tokenizer.encode(f" {text}").ids, end]]
     assert [weight > 0 for weight in trained.weights] == [t != -100 for t in trained.targets]
+
+
+def test_questions_with_options_are_packed_as_evaluation_asks_them() -> None:
+    """An instruction before the frames stands in front of the whole row."""
+    checkpoint = open_checkpoint("nano")
+    asking = Asking(1, choices=1, form="smolvlm")
+    asked = ask_item("smolvlm", "cinepile", "Which?", ("a star", "a cross"), None)
+    assert asking.instruction == asked.instruction != ""
+    assert Asking(1, form="smolvlm").instruction == ""
+    front = frames_shown(["00:00"], NANO.tokens_per_image, checkpoint.tokenizer, asking.instruction)
+    question = Question("choice", asked.text, "B", options=("a star", "a cross"))
+    trained = pack_questions(front, [question], checkpoint.tokenizer)
+    answer = len(checkpoint.tokenizer.encode(f" {question.response}").ids)
+    metadata = VideoMetadata(96, 96, 2.0, kind="video")
+    batch = FrameBatch(np.zeros((1, 96, 96, 3), np.uint8), (0.0,), metadata, "official")
+    message = Message("user", (batch, asked.text), instruction=asked.instruction)
+    assert list(pack_prompt([message], checkpoint).token_ids) == trained.token_ids[:-answer]
 
 
 def test_videos_are_asked_about_as_the_course_says(tokenizer: Tokenizer) -> None:
@@ -197,7 +221,7 @@ def test_questions_come_later_in_conversations_of_any_kind(
 
 def test_exercises_are_rows_of_text_alone(tokenizer: Tokenizer) -> None:
     rows = draw_drills(Random(0), 8, tokenizer)
-    front = nothing_shown(tokenizer)
+    front = nothing_shown(tokenizer).token_ids
     assert all(row[: len(front)].tolist() == front for row in rows.token_ids)
     assert tokenizer.token_to_id("<image>") not in rows.token_ids
     assert [len(row) for row in rows.questions] == [DRILLS_PER_ROW] * 8
@@ -233,6 +257,7 @@ def test_the_stages_train_what_they_are_for(tmp_path: Path) -> None:
         "connector": trainer.student.network.model.connector,
         "decoder": trainer.student.network.model.text_model,
         "heads": trainer.student.heads,
+        "letters": trainer.student.letters,
     }
     trained = {}
     for stage in STAGE_ENDS:
@@ -243,7 +268,7 @@ def test_the_stages_train_what_they_are_for(tmp_path: Path) -> None:
     assert trained == {
         "see": {"vision", "connector", "heads"},
         "read": {"vision", "connector", "heads"},
-        "answer": {"connector", "decoder"},
+        "answer": {"connector", "decoder", "letters"},
     }
 
 
@@ -260,7 +285,7 @@ def test_a_course_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
 def test_every_step_has_a_size_and_a_form() -> None:
     options = TrainOptions(minutes=10)
     steps = [Course("answer", 400, step) for step in range(200)]
-    assert {course.asking(options).form for course in steps} == {"plain", "official"}
+    assert {course.asking(options).form for course in steps} == set(CHOICE_FORMS)
     assert {course.asking(options).choices for course in steps} == {0, 1}
     assert all(3 <= course.videos(options) <= 16 for course in steps)
     early = [Course("answer", 600 * STAGE_ENDS["read"] + 1, step) for step in range(200)]

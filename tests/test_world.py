@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from smolvideo.evals.item import LETTERS
+from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol.extract import lenient_choice, official_parts
+from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.frames import format_timestamp
 from smolvideo.readers import open_video
 from smolvideo.train.samples import SAMPLES, sample_questions, write_samples
@@ -20,7 +24,16 @@ from smolvideo.train.world.draw import RGB, TINT, caption_box, draw_frame, draw_
 from smolvideo.train.world.drills import drills
 from smolvideo.train.world.glimpses import findings, glimpses
 from smolvideo.train.world.lots import Side, draw_scene
-from smolvideo.train.world.questions import Clock, ask_about, describe, does, same_answer, spread
+from smolvideo.train.world.questions import (
+    NAMES,
+    Clock,
+    Question,
+    ask_about,
+    describe,
+    does,
+    same_answer,
+    spread,
+)
 from smolvideo.train.world.scene import PLACES, Caption, Scene, Thing
 from smolvideo.train.world.video import Film, frame_times, write_video
 from smolvideo.train.world.wordings import worded
@@ -236,23 +249,10 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
         kinds[question.type] += 1
         text, answer = question.text, question.answer
         first = text.split("\n")[0]
-        if question.type == "letter":
-            option = text.split(f"\n{answer}. ")[1].split("\n")[0]
-            assert option in first
-        elif question.type == "before":
-            (word,) = re.findall(rf"\b{answer}\)? (\w+)", text)
-            assert re.search(rf"\b{word}\?|before {word}\?", text)
-        elif question.type == "told":
-            told, asked = text.split("\nWhat is ")
-            name = asked.split("?")[0]
-            option = text.split(f"\n{answer}. ")[1].split("\n")[0]
-            assert f"{name} is {option}." in told.split("\n")
+        if question.type in ("letter", "told"):
+            _holds_letters(question)
         elif question.type == "option":
             assert f"\n{first.removesuffix('?')[-1]}. {answer}\n" in text
-        elif question.type == "twice":
-            again, words = text.removesuffix(". What comes twice?").split("? ")
-            assert again == answer
-            assert words.split(", ").count(answer) == 1
         elif question.type == "list":
             words, asked = text.removesuffix("?").split(". ")
             places = {"first": 0, "second": 1, "last": -1}
@@ -266,9 +266,45 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
             assert text == f"Say {answer}"
         else:
             assert answer in stamps
-    known = {"letter", "before", "told", "option", "list", "twice", "repeat", "stamp"}
-    assert set(kinds) == known
+    assert set(kinds) == {"letter", "told", "option", "list", "repeat", "stamp"}
     assert all(question.type != "stamp" for question in islice(drills(random, None), 100))
+
+
+def _holds_letters(question: Question) -> None:
+    """What is asked for, the words that are said and the line of the letter are the same."""
+    turns = [*question.earlier, (question.text, question.response)]
+    said, _, _ = turns[0][0].partition("\nA. ")
+    for text, answer in turns:
+        words, letter = answer.split("\nAnswer: ")
+        assert f"\n{letter}. {words}\n" in turns[0][0]
+        asked = text.partition("\nA. ")[0].split("\n")[-1]
+        if question.type == "told":
+            (name,) = set(NAMES) & set(re.findall(r"\w+", asked))
+            assert f"{name} is {words}." in said
+        else:
+            assert words in asked
+
+
+@pytest.mark.parametrize("form", ["official", "smolvlm", "lmms-eval"])
+def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
+    for question in islice(drills(Random(1), None, form), 100):
+        if question.options:
+            listing = [*question.earlier, (question.text, "")][0][0]
+            made = ask_item(form, "cinepile", "", question.options, None).text
+            assert made.splitlines()[-1] in listing
+            lines = [
+                f"- {letter}) {option}\n"
+                for letter, option in zip(LETTERS, question.options, strict=False)
+            ]
+            assert "".join(lines) in listing
+
+
+def test_an_answer_with_options_says_its_words_and_then_its_letter() -> None:
+    chosen = Question("choice", "Which?", "B", options=("a star", "a cross"))
+    assert chosen.response == "a cross\nAnswer: B"
+    assert official_parts(chosen.response) == ("B", "")
+    assert lenient_choice(chosen.response, chosen.options) == (1, "letter")
+    assert replace(chosen, options=(), answer="a star").response == "a star"
 
 
 def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:

@@ -19,6 +19,8 @@ from smolvideo.evals.videos import Downloads
 from smolvideo.models.registry import Layout
 
 _DEFAULTS = EvalSettings()
+NANO_MAX_NEW_TOKENS = 64
+"""nano says the words of the option before its letter, and the longest are descriptions."""
 
 
 def eval_options(versions: list[str]) -> Any:
@@ -129,7 +131,9 @@ def eval_options(versions: list[str]) -> Any:
         type=WholeNumber(min=1),
         metavar="N",
         default=_DEFAULTS.generation.max_new_tokens,
-        help="Longest answer, in tokens.",
+        show_default=f"{_DEFAULTS.generation.max_new_tokens}, as lmms-eval; {NANO_MAX_NEW_TOKENS} "
+        "for nano",
+        help="Longest answer, in tokens. nano says the words of its option before its letter.",
     )
     option(
         "--layout",

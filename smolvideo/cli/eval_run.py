@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from smolvideo.cli.cache import open_feature_cache
-from smolvideo.cli.eval_options import eval_options
+from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, eval_options
 from smolvideo.cli.options import (
     is_explicit,
     read_engine_spec,
     read_sampling,
 )
 from smolvideo.cli.sections import FilePath, SectionCommand
-from smolvideo.engines import Engine
+from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.data.hub import HUB_FILES, fetch_benchmark
@@ -37,6 +37,7 @@ from smolvideo.show.stages import StageProgress
 from smolvideo.source import DownloadOptions
 
 _DEFAULTS = EvalSettings()
+_ROOM_FOR_WORDS = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 
 
 def _benchmark_command(name: str, help_text: str) -> click.Command:
@@ -109,6 +110,8 @@ def _run(ctx: click.Context, name: str) -> int | None:
         finder = _finder(given, path, folder)
         cache = open_feature_cache(given["engine"], on_note=screen.note)
         engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
+    if engine.checkpoint.is_nano and not is_explicit(ctx, "max_new_tokens"):
+        settings = replace(settings, generation=_ROOM_FOR_WORDS)
     screen.notes(benchmark.notices)
     return _ask(screen, benchmark, settings, engine, finder, folder, given)
 

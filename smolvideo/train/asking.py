@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.protocol.prompts import PromptName
 
 
@@ -22,3 +23,9 @@ class Asking:
     favoured: float = 0.0
     glimpses: int = 0
     earlier: float = 0.0
+
+    @property
+    def instruction(self) -> str:
+        """What stands before the frames, for questions with options in this form."""
+        asked = ask_item(self.form, "cinepile", "", (), None)
+        return asked.instruction or "" if self.choices else ""

@@ -13,25 +13,25 @@ Stage = Literal["see", "read", "answer"]
 with something written, which takes longest to see. ``answer``: connector and decoder on videos with
 questions, the tower frozen."""
 
-STAGE_ENDS: dict[Stage, float] = {"see": 0.1142, "read": 0.1521, "answer": 1.0}
+STAGE_ENDS: dict[Stage, float] = {"see": 0.0797, "read": 0.106, "answer": 1.0}
 """The stages in their order, and at which share of the time each ends."""
 WRITTEN_SHARE = 0.75
 """Share of the pictures of the stage ``read`` with something written."""
 DECAY_SHARES: dict[Stage, float] = {"see": 0.35, "read": 0.35, "answer": 0.5}
 """Share of a stage in which its learning rate falls to zero, in a straight line."""
-CHOICES_EVERY = 6
+CHOICES_EVERY = 3
 """Steps from one that asks such questions to the next: each is as long as three open ones."""
-CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "plain", "plain", "plain", "official")
+CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "smolvlm", "official")
 FIRST_SHARE = 0.19
 """Share of the stage ``answer`` in which videos are of few frames, and most questions about one
 moment or for it: only who keeps the frames apart learns times and orders later."""
 WARM_UP_STEPS = 40
 PICTURES_PER_STEP = 128
 DRILLS_EVERY = 3
-"""Steps from one of exercises alone to the next. Beside questions about videos letters of options
-are never found; before any video they are, but then what videos show is not, for as long as it was
-tried. With steps of their own they have only begun to be found."""
-DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 12, 6
+"""Steps from one of exercises alone to the next: these are the cheapest."""
+DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 8, 4
+POINTING_WEIGHT = 0.15
+"""What looking elsewhere than shown counts, against a wrong word."""
 FRAMES_PER_STEP = 160
 VIDEOS_PER_STEP = 3, 16
 """At least, and at most: so many frames are no fewer than three videos, nor more than sixteen."""
@@ -47,7 +47,7 @@ class TrainOptions:
     thrice as many.
     """
 
-    minutes: float = 162.0
+    minutes: float = 232.0
     processes: int | None = None
     seed: int = 0
     examine_minutes: float = 10.0
@@ -112,10 +112,7 @@ class Course:
         return later and self.step % DRILLS_EVERY == DRILLS_EVERY - 1
 
     def asking(self, options: TrainOptions) -> Asking:
-        """What is asked about every video of this step.
-
-        CinePile's own form of questions with options is much longer than ours, and comes less.
-        """
+        """What is asked about every video of this step."""
         if self.stage_share(options) < FIRST_SHARE:
             return ASKED_AT_FIRST
         form = Random(f"{options.seed}/{self.step}/form").choice(CHOICE_FORMS)

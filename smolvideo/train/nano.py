@@ -26,6 +26,7 @@ from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.course import (
     DRILL_ROWS_PER_STEP,
     PICTURES_PER_STEP,
+    POINTING_WEIGHT,
     WRITTEN_SHARE,
     Course,
     OnTrainProgress,
@@ -39,6 +40,7 @@ from smolvideo.train.levelling import level_connector
 from smolvideo.train.optimizer import MasterOptimizer
 from smolvideo.train.packing import AskedRows
 from smolvideo.train.pictures import draw_labelled_pictures
+from smolvideo.train.pointing import read_pointed
 from smolvideo.train.processes import averaged, run_in_processes
 from smolvideo.train.seeing import Student, seeing_accuracy
 from smolvideo.train.tokenizer import special_id, train_tokenizer
@@ -154,13 +156,14 @@ class Trainer:
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
     def _drill_loss(self, random: Random) -> Tensor:
-        network = self.optimizer.running.network
+        student = self.optimizer.running
         rows = draw_drills(random, DRILL_ROWS_PER_STEP, self.tokenizer)
-        return _rows_loss(network, network.model.text_model.embed_tokens(rows.token_ids), rows)
+        vectors = student.network.model.text_model.embed_tokens(rows.token_ids)
+        return _rows_loss(student, vectors, rows)
 
     def _answer_loss(self, random: Random) -> Tensor:
-        network = self.optimizer.running.network
-        course, options = self.course, self.options
+        student, course, options = self.optimizer.running, self.course, self.options
+        network = student.network
         batch = draw_asked_videos(
             random,
             videos=course.videos(options),
@@ -173,7 +176,7 @@ class Trainer:
             patches = network.model.vision_model(batch.pixels.bfloat16())
         features = network.model.connector(patches)[batch.frames].flatten(0, 2)
         vectors = network.embed(batch.rows.token_ids, features, self.image_token_id)
-        return _rows_loss(network, vectors, batch.rows)
+        return _rows_loss(student, vectors, batch.rows)
 
     def _begin(self, stage: Stage) -> None:
         self.course.begin(stage)
@@ -190,7 +193,7 @@ class Trainer:
         """A fresh optimizer for what the stage trains."""
         network, seeing = self.student.network, self.course.stage != "answer"
         eyes: list[nn.Module] = [self.student.heads, network.model.vision_model]
-        words: list[nn.Module] = [network.model.text_model, network.lm_head]
+        words: list[nn.Module] = [network.model.text_model, network.lm_head, self.student.letters]
         for part in (*eyes, *words):
             part.requires_grad_(seeing == (part in eyes))
         return MasterOptimizer(self.student)
@@ -284,14 +287,16 @@ class Trainer:
         }
 
 
-def _rows_loss(network: SmolVLM, vectors: Tensor, rows: AskedRows) -> Tensor:
-    """The weighted mean of the cross entropies of all tokens of the answers."""
-    hidden = network.model.text_model(vectors, rows.positions, rows.mask(torch.bfloat16))
+def _rows_loss(student: Student, vectors: Tensor, rows: AskedRows) -> Tensor:
+    """The weighted mean of the cross entropies of all tokens of the answers, and a little of what
+    the pointers say."""
+    network = student.network
+    hidden, astray = read_pointed(network.model.text_model, student.letters, vectors, rows)
     asked = rows.targets >= 0
     logits = network.lm_head(hidden[asked]).float()
     losses = F.cross_entropy(logits, rows.targets[asked], reduction="none")
     weights = rows.weights[asked]
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / weights.sum() + POINTING_WEIGHT * astray
 
 
 def initialise(model: nn.Module) -> None:

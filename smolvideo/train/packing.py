@@ -6,12 +6,13 @@ positions of every question go on from the frames'.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from smolvideo.train.pointers import Pointer, Shown, Turn, point
 from smolvideo.train.tokenizer import special_id
 from smolvideo.train.world.questions import Question
 
@@ -21,14 +22,24 @@ ever seen."""
 
 
 @dataclass(frozen=True)
+class Front:
+    """What stands before all questions of a row, and where ``shown`` frames stand in it."""
+
+    token_ids: list[int]
+    shown: Shown = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PackedRow:
-    """One video's tokens, with the position, the target, its weight and the block of each."""
+    """One video's tokens, with the position, the target, its weight and the block of each, and
+    the ``pointers`` between them."""
 
     token_ids: list[int]
     positions: list[int]
     targets: list[int]
     weights: list[float]
     blocks: list[int]
+    pointers: list[Pointer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class AskedRows:
 
     ``token_ids``, ``positions`` ``[B, L]``; ``targets``, ``weights`` ``[B, L]``: the next token
     inside answers, −100 elsewhere, and what a mistake there counts; ``blocks`` ``[B, L]``: 0 for
-    the frames, k for question k, −1 for padding.
+    the frames, k for question k, −1 for padding; ``pointers``: those of each row.
     """
 
     token_ids: Tensor
@@ -46,6 +57,7 @@ class AskedRows:
     weights: Tensor
     blocks: Tensor
     questions: tuple[tuple[Question, ...], ...]
+    pointers: tuple[tuple[Pointer, ...], ...]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """``[B, 1, L, L]``: 0 where a token may look (its own block and the frames), else −inf."""
@@ -58,47 +70,57 @@ class AskedRows:
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def frames_shown(stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer) -> list[int]:
+def frames_shown(
+    stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer, instruction: str = ""
+) -> Front:
     """The front of a row, in the layout ``nano``; without stamps it is one still picture."""
     image = [special_id(tokenizer, "<image>")] * tokens_per_image
-    ids = _opening(tokenizer)
+    ids = _opening(tokenizer, instruction)
     if not stamps:
-        return [*ids, *image, *tokenizer.encode("\n").ids]
+        return Front([*ids, *image, *tokenizer.encode("\n").ids])
+    shown: dict[str, tuple[range, ...]] = {}
     for stamp in stamps:
-        ids += [*image, *tokenizer.encode(f"{stamp}\n").ids]
-    return ids
+        frame = [*image, *tokenizer.encode(f"{stamp}\n").ids]
+        shown[stamp] = (*shown.get(stamp, ()), range(len(ids), len(ids) + len(frame)))
+        ids += frame
+    return Front(ids, shown)
 
 
-def nothing_shown(tokenizer: Tokenizer) -> list[int]:
+def nothing_shown(tokenizer: Tokenizer) -> Front:
     """The front of a row without pictures; what is asked begins a line, as it does after them."""
-    return [*_opening(tokenizer), *tokenizer.encode("\n").ids]
+    return Front([*_opening(tokenizer), *tokenizer.encode("\n").ids])
 
 
-def _opening(tokenizer: Tokenizer) -> list[int]:
-    return [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode("User:").ids]
+def _opening(tokenizer: Tokenizer, instruction: str = "") -> list[int]:
+    user = f"User: {instruction}" if instruction else "User:"
+    return [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode(user).ids]
 
 
-def pack_questions(
-    frames: list[int], questions: Sequence[Question], tokenizer: Tokenizer
-) -> PackedRow:
+def pack_questions(front: Front, questions: Sequence[Question], tokenizer: Tokenizer) -> PackedRow:
     """The frames once, then every question with its answer, in the layout ``nano``."""
     end = special_id(tokenizer, "<end_of_utterance>")
-    start = len(frames)
-    row = PackedRow([*frames], list(range(start)), [-100] * start, [0.0] * start, [0] * start)
+    start = len(front.token_ids)
+    row = PackedRow(
+        [*front.token_ids], list(range(start)), [-100] * start, [0.0] * start, [0] * start
+    )
     for number, question in enumerate(questions, start=1):
         said = "" if question.said is None else f"{question.said}\n\n"
-        turns = [*question.earlier, (question.text, question.answer)]
         block: list[int] = []
         targets: list[int] = []
         weights: list[float] = []
-        for turn, (text, answer) in enumerate(turns):
-            text = f"\nUser: {text}" if turn else said + text
-            asked = [*tokenizer.encode(text).ids, end, *tokenizer.encode("\nAssistant:").ids]
-            answered = [*tokenizer.encode(f" {answer}").ids, end]
-            block += asked + answered
-            targets += [-100] * len(asked) + answered
+        turns: list[Turn] = []
+        for text, answer in (*question.earlier, (question.text, question.response)):
+            before = "\nUser: " if turns else said
+            asked, answered = tokenizer.encode(before + text), tokenizer.encode(f" {answer}")
+            at = len(row.token_ids) + len(block)
+            asked_ids = [*asked.ids, end, *tokenizer.encode("\nAssistant:").ids]
+            turns.append(Turn(before + text, asked, at, answer, answered, at + len(asked_ids)))
+            block += [*asked_ids, *answered.ids, end]
+            targets += [-100] * len(asked_ids) + [*answered.ids, end]
             # Long answers count more than short ones, but not by as much as they are longer.
-            weights += [0.0] * len(asked) + [len(answered) ** -0.5] * len(answered)
+            length = len(answered.ids) + 1
+            weights += [0.0] * len(asked_ids) + [length**-0.5] * length
+        row.pointers.extend(point(turns, question.options, front.shown))
         # Each token is to tell the next one; the last one has none.
         row.token_ids.extend(block[:-1])
         row.positions.extend(range(start, start + len(block) - 1))
@@ -123,4 +145,5 @@ def stack_rows(rows: Sequence[PackedRow], questions: Sequence[Sequence[Question]
         weights=padded([row.weights for row in rows], 0.0),
         blocks=padded([row.blocks for row in rows], -1),
         questions=tuple(tuple(asked) for asked in questions),
+        pointers=tuple(tuple(row.pointers) for row in rows),
     )

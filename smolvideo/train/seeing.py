@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from smolvideo.network import NetworkConfig, SmolVLM
 from smolvideo.train.pictures import PATCH_LABELS, TOKEN_LABELS, LabelledPictures
+from smolvideo.train.pointing import LetterReader
 from smolvideo.train.world.scene import BACKGROUNDS
 
 
@@ -50,12 +51,13 @@ class SeeingHeads(nn.Module):
 
 
 class Student(nn.Module):
-    """The network with the heads that teach it to see."""
+    """The network with what teaches it to see, and to find letters."""
 
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
         self.network = SmolVLM(network)
         self.heads = SeeingHeads(network)
+        self.letters = LetterReader(network.text.hidden_size)
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def draw_asked_videos(
         frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
         pixels.append(np.full_like(spoilt, GREY) if grey else spoilt)
         asked.append(_questions(video, random, asking))
-        front = frames_shown(video.stamps, network.tokens_per_image, tokenizer)
+        front = frames_shown(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
         rows.append(pack_questions(front, asked[-1], tokenizer))
     return AskedVideos(
         pixels=to_pixels(np.concatenate(pixels)),
@@ -152,7 +152,7 @@ def _questions(video: _Video, random: Random, asking: Asking) -> list[Question]:
             text = question.text if question.said is None else f"{question.said}\n\n{question.text}"
             choice = replace(choice, earlier=((text, question.answer),))
         chosen.append(choice)
-    return [*chosen, *islice(drills(random, clock), asking.drills)]
+    return [*chosen, *islice(drills(random, clock, asking.form), asking.drills)]
 
 
 def _after_others(question: Question, others: Sequence[Question], random: Random) -> Question:

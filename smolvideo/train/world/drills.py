@@ -1,16 +1,18 @@
 """Exercises: looking something up, and nothing else.
 
-A letter is found by its option and an option by its letter, what comes after or before something in
-a list or among time stamps, what was told of somebody is chosen among options, and what was said
-is said again. Whoever can do that has only the seeing left to do when a video is asked for times,
-an order or options. No exam asks them.
+Letters are found by their options and an option by its letter, what was told of somebody is chosen
+among options, what comes after or before something is found in a list or among time stamps, and
+what was said is said again. Whoever can do that has only the seeing left to do when a video is
+asked for times, an order or options. No exam asks them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.train.world.questions import NAMES, NUMBERS, Clock, Question, a
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, PLACES, SHAPES, WORDS
 
@@ -26,29 +28,24 @@ KINDS = (
     tuple(str(number) for number in range(10, 100)),
 )
 """Words as answers are, five or more of a kind."""
-SHORT_KINDS = KINDS[:4]
-"""Those of one word: its letter is right before it."""
-_OFTEN = (
-    *["stamp"] * 2, *["letter"] * 3, *["before"] * 2, *["told"] * 2,
-    "option", "list", "twice", "repeat",
-)  # fmt: skip
-"""Letters are the hardest to find."""
+_OFTEN = (*["letter"] * 3, *["told"] * 3, *["stamp"] * 2, "option", "list", "repeat")
+TURNS = 4
+"""Letters that one list of options is asked for."""
 
 
-def drills(random: Random, clock: Clock | None) -> Iterator[Question]:
-    """Endless exercises, in random order; those with times where there is a ``clock``."""
+def drills(random: Random, clock: Clock | None, form: PromptName = "plain") -> Iterator[Question]:
+    """Endless exercises, in random order; those with times where there is a ``clock``, and those
+    with options in this ``form``."""
     while True:
         kind = random.choice(_OFTEN)
-        if kind in ("letter", "option"):
-            yield _options(random, kind)
-        elif kind == "before":
-            yield _before(random)
+        if kind == "letter":
+            yield _letter(random, form)
         elif kind == "told":
-            yield _told(random)
+            yield _told(random, form)
+        elif kind == "option":
+            yield _option(random, form)
         elif kind == "list":
             yield _list(random)
-        elif kind == "twice":
-            yield _twice(random)
         elif kind == "repeat":
             words = [random.choice(random.choice(KINDS)) for _ in range(random.randint(1, 4))]
             yield Question(kind, f"Say {', '.join(words)}", ", ".join(words))
@@ -56,41 +53,52 @@ def drills(random: Random, clock: Clock | None) -> Iterator[Question]:
             yield _stamp(random, clock.stamps())
 
 
-def _options(random: Random, kind: str) -> Question:
-    kinds = random.choice((KINDS, SHORT_KINDS))
-    options = random.sample(random.choice(kinds), random.choice((2, 3, 5, 5)))
-    place = random.randrange(len(options))
-    letter, option = LETTERS[place], options[place]
-    if kind == "option":
-        wording, answer = f"What is option {letter}?", option
-    else:
-        wordings = ("Which option is {0}?", "What is {0}?", "{0}")
-        wording, answer = random.choice(wordings).format(option), letter
-    # The shortest form of questions with options: exercises are many.
-    return Question(kind, ask_item("plain", "cinepile", wording, options, None).text, answer)
+def _letter(random: Random, form: PromptName) -> Question:
+    """The letters of some options, in one conversation."""
+    options = random.sample(random.choice(KINDS), random.choice((2, 3, 5, 5)))
+    wording = random.choice(("Which option is {0}?", "What is {0}?", "{0}"))
+    asked = [(wording.format(option), option) for option in random.choices(options, k=TURNS)]
+    return _about_options("letter", asked, options, form)
 
 
-def _before(random: Random) -> Question:
-    """The letter right before a word, in short lists: finding that of an option begins so."""
-    words = random.sample(random.choice(SHORT_KINDS), random.randint(2, 5))
-    place = random.randrange(len(words))
-    bracket, end = random.choice((("", ", "), (")", ", "), (")", "\n"), (")", "\n")))
-    listed = end.join(f"{LETTERS[n]}{bracket} {word}" for n, word in enumerate(words))
-    wording = random.choice(("What comes before {}?", "Which option is {}?", "What is {}?"))
-    parts = [wording.format(words[place]), listed]
-    random.shuffle(parts)
-    return Question("before", "\n".join(parts), LETTERS[place])
-
-
-def _told(random: Random) -> Question:
-    """What one of several is, and then its letter: two steps, as with what a video shows."""
-    options = random.sample(random.choice(random.choice((KINDS, SHORT_KINDS))), 5)
+def _told(random: Random, form: PromptName) -> Question:
+    """What each of several is told to be, and then its letter: two steps, as with what a video
+    shows."""
+    options = random.sample(random.choice(KINDS), 5)
     names = random.sample(NAMES, random.choice((1, 2, 3)))
     told = dict(zip(names, random.sample(options, len(names)), strict=True))
     lines = "\n".join(f"{name} is {option}." for name, option in told.items())
-    name = random.choice(names)
-    asked = ask_item("plain", "cinepile", f"What is {name}?", options, None).text
-    return Question("told", f"{lines}\n{asked}", LETTERS[options.index(told[name])])
+    random.shuffle(names)
+    asked = [(f"What is {name}?", told[name]) for name in names]
+    return _about_options("told", asked, options, form, said=lines)
+
+
+def _about_options(
+    kind: str,
+    asked: Sequence[tuple[str, str]],
+    options: Sequence[str],
+    form: PromptName,
+    said: str = "",
+) -> Question:
+    """Questions with their right options in one conversation, the first with all options."""
+    (first, _), *others = asked
+    texts = [f"{said}\n" * bool(said) + ask_item(form, "cinepile", first, options, None).text]
+    texts += [text for text, _ in others]
+    letters = [LETTERS[options.index(right)] for _, right in asked]
+    turns = [
+        Question(kind, text, letter, options=tuple(options))
+        for text, letter in zip(texts, letters, strict=True)
+    ]
+    *earlier, last = turns
+    return replace(last, earlier=tuple((turn.text, turn.response) for turn in earlier))
+
+
+def _option(random: Random, form: PromptName) -> Question:
+    """The option behind a letter."""
+    options = random.sample(random.choice(KINDS), random.choice((2, 3, 5, 5)))
+    place = random.randrange(len(options))
+    asked = ask_item(form, "cinepile", f"What is option {LETTERS[place]}?", options, None)
+    return Question("option", asked.text, options[place])
 
 
 def _list(random: Random) -> Question:
@@ -107,14 +115,6 @@ def _list(random: Random) -> Question:
         )
     )
     return Question("list", f"{', '.join(words)}. {text}", answer)
-
-
-def _twice(random: Random) -> Question:
-    """Which of some words comes again: half of what finding a letter takes."""
-    words = random.sample(random.choice(KINDS), random.randint(2, 5))
-    again = random.choice(words)
-    random.shuffle(words)
-    return Question("twice", f"{again}? {', '.join(words)}. What comes twice?", again)
 
 
 def _stamp(random: Random, stamps: list[str]) -> Question:

@@ -10,6 +10,7 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
+from smolvideo.evals.item import LETTERS
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, Thing
 from smolvideo.train.world.wordings import worded
@@ -25,7 +26,8 @@ class Question:
 
     ``said``: the subtitles that stand before it. ``earlier``: the turns of the conversation before
     it. ``moment``: where the answer is a time, the share of the duration at which it happens.
-    ``options``: those it has, and ``opened`` is the same question without them.
+    ``options``: those it has, the answer then being a letter, and ``opened`` is the same question
+    without them.
     """
 
     type: str
@@ -36,6 +38,17 @@ class Question:
     moment: float | None = None
     options: tuple[str, ...] = ()
     opened: "Question | None" = None
+
+    @property
+    def response(self) -> str:
+        """What is to be said: with options the right one in its words, and then its letter.
+
+        Who has said the words need only look for them in the list; CinePile's own rule reads the
+        letter off such an answer.
+        """
+        if not self.options:
+            return self.answer
+        return f"{self.options[LETTERS.index(self.answer)]}\nAnswer: {self.answer}"
 
 
 @dataclass(frozen=True)
