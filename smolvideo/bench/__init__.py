@@ -1,5 +1,6 @@
 """Speed and memory of engines, stage by stage, on checkpoints or on random weights."""
 
-from smolvideo.bench.report import PEERS, BenchOptions, BenchReport, run_bench
+from smolvideo.bench.peers import PEERS
+from smolvideo.bench.report import BenchOptions, BenchReport, run_bench
 
 __all__ = ["PEERS", "BenchOptions", "BenchReport", "run_bench"]

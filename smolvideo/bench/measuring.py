@@ -12,8 +12,7 @@ from pathlib import Path
 
 from smolvideo.bench.footage import read_footage
 from smolvideo.bench.likeness import keep_log_probabilities
-from smolvideo.bench.openvino_engine import OpenVinoEngine
-from smolvideo.bench.openvino_export import openvino_dtype
+from smolvideo.bench.peers import PEERS
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session, load_engine
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
@@ -29,7 +28,7 @@ class Task:
 
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
     file for those behind the first question, which the engine ``native`` has. ``exported`` is the
-    folder of ``openvino_export``'s files, for the engine ``openvino``.
+    folder of a peer's own files.
     """
 
     engine: str
@@ -147,8 +146,7 @@ def measure(task: Task) -> Measured:
 
 def _load(task: Task, checkpoint: Checkpoint) -> Engine:
     if task.exported is not None:
-        dtype = openvino_dtype(checkpoint, task.dtype)
-        return OpenVinoEngine(checkpoint, Path(task.exported), dtype)
+        return PEERS[task.engine].load(checkpoint, Path(task.exported), task.dtype)
     return load_engine(
         checkpoint,
         engine=task.engine,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
 from smolvideo.bench.openvino_export import import_openvino
+from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
 from smolvideo.engines.answering import stream_tokens
 from smolvideo.engines.devices import use_usable_cores
@@ -38,10 +39,10 @@ class OpenVinoEngine:
         import torch
 
         self.checkpoint = checkpoint
-        self.dtype = dtype
+        self.dtype = peer_dtype(checkpoint, dtype)
         core = import_openvino().Core()
         options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+            "INFERENCE_PRECISION_HINT": _HINTS[self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }

@@ -1,7 +1,6 @@
 """A checkpoint as OpenVINO's files: the tower, the words and the decoder, each a network.
 
-``python -m smolvideo.bench.openvino_export CHECKPOINT FOLDER DTYPE`` writes them, in a
-process of its own: what tracing takes is no part of what is measured afterwards.
+``python -m smolvideo.bench.openvino_export CHECKPOINT FOLDER DTYPE`` writes them.
 
 The networks are those of transformers. The decoder keeps keys and values as states of OpenVINO's,
 which its CPU plugin fuses with the attention, as the exporters of optimum-intel do it.
@@ -12,10 +11,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from smolvideo.engines.devices import choose_dtype
+from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines.transformers_weights import load_network
 from smolvideo.errors import UsageError
-from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.models import open_checkpoint
 
 _TRACED_PAST, _TRACED_TOKENS = 2, 3
 """Sizes of the example that is traced; another length of either is another call of the same."""
@@ -41,13 +40,13 @@ def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``tower``, ``words`` and ``decoder`` (.xml and .bin) of ``checkpoint`` to ``folder``.
 
     Weights are written in float16 unless it computes in float32; loading them turns them into the
-    format it computes in. Raises as ``load_network`` and ``openvino_dtype`` do.
+    format it computes in. Raises as ``load_network`` and ``peer_dtype`` do.
     """
     import torch
 
     openvino = import_openvino()
     opened = open_checkpoint(checkpoint, offline=True)
-    computes_in = openvino_dtype(opened, dtype)
+    computes_in = peer_dtype(opened, dtype)
     network = load_network(opened, torch.device("cpu"), torch.float32)
     size = opened.image_size
     config = network.config.text_config
@@ -76,24 +75,6 @@ def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
             _keep_states(model, heads)
         half = computes_in != "float32"
         openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=half)
-
-
-def check_openvino(device: str) -> None:
-    """Raises UsageError where OpenVINO is not installed, or ``device`` is not the CPU."""
-    import_openvino()
-    if device not in ("auto", "cpu"):
-        raise UsageError("`--against openvino` measures on the CPU", hint="add `--device cpu`")
-
-
-def openvino_dtype(checkpoint: Checkpoint, dtype: str) -> str:
-    """What OpenVINO computes in, chosen as for our own engines on a CPU.
-
-    Raises UsageError for an unknown ``dtype``.
-    """
-    import torch
-
-    parameters = 0 if checkpoint.weights is None else checkpoint.weights.parameters
-    return str(choose_dtype(torch.device("cpu"), parameters, dtype)).removeprefix("torch.")
 
 
 def _tower(network: Any) -> Any:

@@ -16,12 +16,9 @@ from typing import Any
 from smolvideo.bench.footage import write_footage
 from smolvideo.bench.likeness import log_probability_error
 from smolvideo.bench.measuring import Measured, Task, engine_name
-from smolvideo.bench.openvino_export import check_openvino
+from smolvideo.bench.peers import PEERS, check_peer
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
-
-PEERS = ("openvino",)
-"""What is measured beside our own engines, where it is installed."""
 
 OnMeasured = Callable[[str, int, int], None]
 """Told ``(engine, run, runs)`` before each measurement."""
@@ -98,8 +95,9 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
     Raises UsageError where a peer is not installed or knows another device only, ModelError where a
     measurement fails, with what it said last.
     """
-    if "openvino" in options.engines:
-        check_openvino(options.device)
+    peers = [engine for engine in options.engines if engine in PEERS]
+    for peer in peers:
+        check_peer(peer, options.device)
         options = replace(options, device="cpu")  # all where the peer is, or nothing is compared
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         checkpoint = options.model
@@ -109,8 +107,9 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
         if video is None:
             video = Path(folder) / "video.mp4"
             write_footage(video, options.frames)
-        if "openvino" in options.engines:
-            _export(options, checkpoint, Path(folder) / "openvino")
+        for peer in peers:
+            arguments = [checkpoint, str(Path(folder) / peer), options.dtype]
+            _run(PEERS[peer].exporting, arguments, f"converting for `{peer}`")
         tasks = _tasks(options, checkpoint, video, Path(folder))
         runs: dict[str, list[Measured]] = {name: [] for name in tasks}
         for number in range(options.repeats):
@@ -141,14 +140,9 @@ def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) ->
             options.dtype,
             quantise,
             kept,
-            str(folder / "openvino") if engine == "openvino" else None,
+            str(folder / engine) if engine in PEERS else None,
         )
     return tasks
-
-
-def _export(options: BenchOptions, checkpoint: str, folder: Path) -> None:
-    arguments = [checkpoint, str(folder), options.dtype]
-    _run("smolvideo.bench.openvino_export", arguments, "converting for `openvino`")
 
 
 def _in_a_process(task: Task) -> Measured:
@@ -205,8 +199,8 @@ def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
     """What the figures were measured on, with the versions of peers among ``engines``."""
     import psutil
 
-    packages = ("smolvideo", "torch", "transformers", "av", *(set(PEERS) & set(engines)))
-
+    peers = [package for name in engines if name in PEERS for package in PEERS[name].packages]
+    packages = ("smolvideo", "torch", "transformers", "av", *peers)
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))

@@ -56,9 +56,10 @@ _DEFAULTS = BenchOptions()
     "--against",
     cls=SectionOption,
     section="Model",
-    type=click.Choice(PEERS),
+    type=click.Choice(list(PEERS)),
     show_default="none",
-    help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]'.",
+    help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]', "
+    "or 'smolvideo[llama-cpp]', which compiles.",
 )
 @click.option(
     "--device", cls=SectionOption, section="Model", default=_DEFAULTS.device, help="As for `ask`."

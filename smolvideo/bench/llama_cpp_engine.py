@@ -1,0 +1,235 @@
+"""A peer to be measured against: the same checkpoint, run by llama.cpp on the CPU.
+
+Frames go through its ``libmtmd`` and the prompt through ``llama_decode``, part by part as its own
+programs do it: words as tokens, frames as vectors.
+"""
+
+import ctypes
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from smolvideo.answer import AnswerStream
+from smolvideo.bench.llama_cpp_export import import_llama_cpp
+from smolvideo.bench.peer_dtype import peer_dtype
+from smolvideo.engines import GenerationOptions
+from smolvideo.engines.answering import stream_tokens
+from smolvideo.engines.devices import usable_cores
+from smolvideo.errors import ModelError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+_LOG_ERROR = 4
+"""llama.cpp's number for errors in its log."""
+_BATCH = 2048
+"""Tokens that one call takes, as in llama.cpp's own programs."""
+
+
+_last_errors = deque(["it says nothing"], maxlen=1)
+
+
+@cache
+def _listen_to(library: Any, mtmd: Any) -> object:
+    """llama.cpp's log is silent from now on, but for the last error; kept as long as it runs."""
+
+    def listen(level: int, text: bytes, _: object) -> None:
+        if level == _LOG_ERROR and text.strip():
+            _last_errors.append(text.decode(errors="replace").strip())
+
+    listener = library.llama_log_callback(listen)
+    library.llama_log_set(listener, ctypes.c_void_p(0))
+    mtmd.mtmd_log_set(listener, ctypes.c_void_p(0))
+    return listener
+
+
+class LlamaCppEngine:
+    """Files of ``llama_cpp_export`` that answer one prompt at a time.
+
+    Raises UsageError where llama.cpp is not installed, ModelError where it cannot read the files.
+    """
+
+    name = "llama.cpp"
+    device = "cpu"
+    quantise = "none"
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
+        started = time.perf_counter()
+        self.checkpoint = checkpoint
+        self.dtype = peer_dtype(checkpoint, dtype)
+        self.library = import_llama_cpp()
+        from llama_cpp import mtmd_cpp
+
+        self._mtmd = mtmd_cpp
+        _listen_to(self.library, mtmd_cpp)
+        self.library.llama_backend_init()
+        of_model = self.library.llama_model_default_params()
+        of_model.n_gpu_layers = 0
+        model = str(folder / "model.gguf").encode()
+        self._model = self.library.llama_model_load_from_file(model, of_model)
+        of_tower = mtmd_cpp.mtmd_context_params_default()
+        of_tower.use_gpu = False
+        of_tower.print_timings = False
+        of_tower.n_threads = usable_cores()
+        tower = str(folder / "mmproj.gguf").encode()
+        self._tower = self._model and mtmd_cpp.mtmd_init_from_file(tower, self._model, of_tower)
+        if not self._tower:
+            self.fail(f"read its files of `{checkpoint.name}`")
+        self.width = self.library.llama_model_n_embd(self._model)
+        vocabulary = self.library.llama_model_get_vocab(self._model)
+        self.vocabulary_size = self.library.llama_vocab_n_tokens(vocabulary)
+        self.load_seconds = time.perf_counter() - started
+
+    def fail(self, what: str) -> NoReturn:
+        """Raises ModelError with what llama.cpp said last."""
+        raise ModelError(f"llama.cpp cannot {what}: {_last_errors[-1]}")
+
+    def stream(
+        self,
+        prompt: Prompt,
+        generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> AnswerStream:
+        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+        import torch
+
+        room = len(prompt.token_ids) + generation.max_new_tokens
+        return stream_tokens(
+            self.checkpoint,
+            prompt,
+            generation,
+            device=torch.device("cpu"),
+            encode=lambda: ([self._encode(image) for image in prompt.images], 0),
+            decode=lambda rows: _Decoding(self, prompt, rows, room),
+            on_progress=on_progress,
+        )
+
+    def _encode(self, image: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """Rows [tokens_per_image, hidden] of one image [S, S, 3]."""
+        import numpy as np
+
+        mtmd = self._mtmd
+        with self._image_chunk(image) as chunk:
+            if mtmd.mtmd_encode_chunk(self._tower, chunk):
+                self.fail("encode a frame")
+            shape = (mtmd.mtmd_input_chunk_get_n_tokens(chunk), self.width)
+            rows = mtmd.mtmd_get_output_embd(self._tower)
+            return np.ctypeslib.as_array(rows, shape).copy()
+
+    @contextmanager
+    def _image_chunk(self, image: "np.ndarray[Any, Any]") -> Iterator[Any]:
+        """The image, prepared for the tower.
+
+        llama.cpp makes two squares of it, one tile and the whole, which are the same: one is taken.
+        """
+        mtmd = self._mtmd
+        height, width, _ = image.shape
+        pixels = image.tobytes()
+        data = (ctypes.c_uint8 * len(pixels)).from_buffer_copy(pixels)
+        bitmap = mtmd.mtmd_bitmap_init(width, height, data)
+        chunks = mtmd.mtmd_input_chunks_init()
+        marker = mtmd.mtmd_default_marker()
+        text = mtmd.mtmd_input_text(marker, len(marker), False, True)
+        bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+        try:
+            if mtmd.mtmd_tokenize(self._tower, chunks, ctypes.byref(text), bitmaps, 1):
+                self.fail("prepare a frame")
+            parts = [
+                mtmd.mtmd_input_chunks_get(chunks, number)
+                for number in range(mtmd.mtmd_input_chunks_size(chunks))
+            ]
+            kind = mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
+            yield next(part for part in parts if mtmd.mtmd_input_chunk_get_type(part) == kind)
+        finally:
+            mtmd.mtmd_input_chunks_free(chunks)
+            mtmd.mtmd_bitmap_free(bitmap)
+
+    def new_context(self, room: int) -> Any:
+        """An empty cache for ``room`` tokens."""
+        options = self.library.llama_context_default_params()
+        options.n_ctx = room
+        options.n_batch = _BATCH
+        options.n_threads = options.n_threads_batch = usable_cores()
+        context = self.library.llama_init_from_model(self._model, options)
+        if not context:
+            self.fail(f"make room for {room} tokens")
+        return context
+
+
+class _Decoding:
+    """The decoder over one prompt; see ``answering.Decoding``."""
+
+    def __init__(
+        self,
+        engine: LlamaCppEngine,
+        prompt: Prompt,
+        rows: "list[np.ndarray[Any, Any]]",
+        room: int,
+    ) -> None:
+        self._engine = engine
+        self._library = engine.library
+        self._prompt = prompt
+        self._rows = rows
+        self._context = engine.new_context(room)
+        self._past = 0
+
+    def __del__(self) -> None:
+        self._library.llama_free(self._context)
+
+    def read(self) -> "torch.Tensor":
+        image = self._engine.checkpoint.image_token_id
+        frames = iter(self._rows)
+        for is_image, part in groupby(self._prompt.token_ids, lambda token: token == image):
+            tokens = list(part)
+            while is_image and tokens:
+                rows = next(frames)
+                self._decode(rows=rows)
+                del tokens[: len(rows)]
+            for start in range(0, len(tokens), _BATCH):
+                self._decode(tokens=tokens[start : start + _BATCH])
+        return self._scores()
+
+    def step(self, token_id: int) -> "torch.Tensor":
+        self._decode(tokens=[token_id])
+        return self._scores()
+
+    def _decode(
+        self, tokens: list[int] | None = None, rows: "np.ndarray[Any, Any] | None" = None
+    ) -> None:
+        """Append tokens, or the vectors of a frame; the scores after the last are kept."""
+        length = len(tokens or ()) if rows is None else len(rows)
+        batch = self._library.llama_batch_init(length, 0 if rows is None else rows.shape[1], 1)
+        try:
+            batch.n_tokens = length
+            if rows is not None:
+                ctypes.memmove(batch.embd, rows.ctypes.data, rows.nbytes)
+            for place in range(length):
+                if tokens is not None:
+                    batch.token[place] = tokens[place]
+                batch.pos[place] = self._past + place
+                batch.n_seq_id[place] = 1
+                batch.seq_id[place][0] = 0
+                batch.logits[place] = place == length - 1
+            if self._library.llama_decode(self._context, batch):
+                self._engine.fail("read the prompt")
+        finally:
+            self._library.llama_batch_free(batch)
+        self._past += length
+
+    def _scores(self) -> "torch.Tensor":
+        import numpy as np
+        import torch
+
+        scores = self._library.llama_get_logits_ith(self._context, -1)
+        shape = (self._engine.vocabulary_size,)
+        return torch.from_numpy(np.ctypeslib.as_array(scores, shape).copy())

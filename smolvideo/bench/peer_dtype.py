@@ -1,0 +1,15 @@
+"""In which number format a peer computes."""
+
+from smolvideo.engines.devices import choose_dtype
+from smolvideo.models import Checkpoint
+
+
+def peer_dtype(checkpoint: Checkpoint, dtype: str) -> str:
+    """What a peer computes in on the CPU, chosen as for our own engines there.
+
+    Raises UsageError for an unknown ``dtype``.
+    """
+    import torch
+
+    parameters = 0 if checkpoint.weights is None else checkpoint.weights.parameters
+    return str(choose_dtype(torch.device("cpu"), parameters, dtype)).removeprefix("torch.")

@@ -1,0 +1,49 @@
+"""Peers: what is measured beside our own engines, where it is installed.
+
+A peer reads files of its own, which its ``exporting`` module writes: ``python -m smolvideo.bench.…
+CHECKPOINT FOLDER DTYPE``, in a process of its own, so that what converting takes is no part of
+what is measured afterwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.bench.llama_cpp_engine import LlamaCppEngine
+from smolvideo.bench.llama_cpp_export import import_gguf, import_llama_cpp
+from smolvideo.bench.openvino_engine import OpenVinoEngine
+from smolvideo.bench.openvino_export import import_openvino
+from smolvideo.engines import Engine
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``packages`` are what is installed; ``find`` raises UsageError where one is not."""
+
+    packages: tuple[str, ...]
+    find: tuple[Callable[[], object], ...]
+    exporting: str
+    load: Callable[[Checkpoint, Path, str], Engine]
+
+
+PEERS = {
+    "openvino": Peer(
+        ("openvino",), (import_openvino,), "smolvideo.bench.openvino_export", OpenVinoEngine
+    ),
+    "llama.cpp": Peer(
+        ("llama-cpp-python",),
+        (import_llama_cpp, import_gguf),
+        "smolvideo.bench.llama_cpp_export",
+        LlamaCppEngine,
+    ),
+}
+
+
+def check_peer(name: str, device: str) -> None:
+    """Raises UsageError where the peer is not installed, or ``device`` is not the CPU."""
+    for find in PEERS[name].find:
+        find()
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"`--against {name}` measures on the CPU", hint="add `--device cpu`")

@@ -1,0 +1,125 @@
+"""Peers answer what transformers answers, or their speed would mean nothing."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinymodels
+from click.testing import CliRunner
+from conftest import ROOT
+
+from smolvideo.bench import PEERS, BenchOptions, run_bench
+from smolvideo.bench.footage import read_footage
+from smolvideo.bench.llama_cpp_export import export_llama_cpp
+from smolvideo.bench.openvino_export import export_openvino, import_openvino
+from smolvideo.cli.bench import bench
+from smolvideo.engines import GenerationOptions, load_engine
+from smolvideo.errors import ModelError, UsageError
+from smolvideo.models import open_checkpoint
+from smolvideo.prompt import Message, pack_prompt
+
+MODULES = {"openvino": ("openvino",), "llama.cpp": ("llama_cpp", "gguf")}
+EXPORTS = {"openvino": export_openvino, "llama.cpp": export_llama_cpp}
+
+
+@pytest.mark.parametrize(
+    ("peer", "module", "told"),
+    [
+        ("openvino", "openvino", "OpenVINO is not installed"),
+        ("llama.cpp", "llama_cpp", "llama.cpp is not installed"),
+    ],
+)
+def test_an_absent_peer_is_named_with_what_installs_it(
+    peer: str, module: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=told) as caught:
+        run_bench(BenchOptions(engines=("native", peer)))
+    assert caught.value.hint is not None
+    assert f"pip install 'smolvideo[{peer.replace('.', '-')}]'" in caught.value.hint
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_int8_weights_have_no_peer(peer: str) -> None:
+    arguments = ["--quantise", "int8", "--against", peer]
+    with pytest.raises(UsageError, match="with and without"):
+        CliRunner().invoke(bench, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+class TestInstalled:
+    @pytest.fixture(autouse=True)
+    def _installed(self, peer: str) -> None:
+        for module in MODULES[peer]:
+            hint = f"pip install 'smolvideo[{peer.replace('.', '-')}]'"
+            pytest.importorskip(module, reason=hint)
+
+    @pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
+    def test_same_answers_as_transformers(
+        self, peer: str, family: tinymodels.Family, tmp_path: Path
+    ) -> None:
+        folder = tinymodels.make_tiny(tmp_path / "tiny", family)
+        if peer == "llama.cpp":  # it wants a vocabulary with merges
+            tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            tokenizer["model"]["vocab"]["th"] = max(tokenizer["model"]["vocab"].values())
+            tokenizer["model"]["merges"] = [["t", "h"]]
+            (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        self._compare(peer, str(folder), tmp_path, tokens=24)
+
+    def test_same_answers_as_transformers_of_nano(self, peer: str, tmp_path: Path) -> None:
+        assert self._compare(peer, "nano", tmp_path, tokens=32)
+
+    def _compare(self, peer: str, name: str, tmp_path: Path, tokens: int) -> str:
+        checkpoint = open_checkpoint(name)
+        EXPORTS[peer](name, tmp_path / "exported", "float32")
+        engine = PEERS[peer].load(checkpoint, tmp_path / "exported", "float32")
+        reference = load_engine(checkpoint, engine="transformers", dtype="float32", device="cpu")
+        frames = read_footage(ROOT / "samples" / "triangle_down.mp4", checkpoint, 6).batch
+        generation = GenerationOptions(max_new_tokens=tokens)
+        for content in ((frames, "What is in this video?"), ("What is this?",)):
+            prompt = pack_prompt([Message("user", content)], checkpoint)
+            expected = reference.stream(prompt, generation).result()
+            for _ in range(2):  # the second time without anything of the first
+                assert engine.stream(prompt, generation).result().text == expected.text
+            if content[0] is frames:
+                answered = expected.text
+        return answered
+
+    def test_another_device_than_the_cpu_is_refused(self, peer: str) -> None:
+        with pytest.raises(UsageError, match="measures on the CPU"):
+            run_bench(BenchOptions(engines=(peer,), device="cuda", frames=1, repeats=1))
+
+    def test_a_table_and_a_line(self, peer: str) -> None:
+        arguments = ["--against", peer, "--frames", "3", "--repeats", "1"]
+        arguments += ["--max-new-tokens", "4"]
+        run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+        content = json.loads(run.stdout.splitlines()[-1])
+        assert list(content["engines"]) == ["native", peer]
+        (package,) = PEERS[peer].packages
+        assert content["machine"]["versions"][package]
+        assert {"encode", "first_token", "generation"} <= set(content["ratios"])
+        assert {one["device"] for one in content["engines"].values()} == {"cpu"}
+        told = content["engines"][peer]
+        assert (told["dtype"], told["twenty_questions"]) == ("float32", None)
+        assert np.isfinite(list(content["ratios"].values())).all()
+        assert f"measuring {peer}, 1 of 1" in run.stderr
+
+
+def test_openvino_tells_nothing_to_anybody() -> None:
+    """Its converter reports every conversion where the package for it can be imported."""
+    pytest.importorskip("openvino", reason="pip install 'smolvideo[openvino]'")
+    import_openvino()
+    ovc = importlib.import_module("openvino.tools.ovc")
+    assert ovc.telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_files_that_llama_cpp_cannot_read_are_an_error(tmp_path: Path) -> None:
+    for module in MODULES["llama.cpp"]:
+        pytest.importorskip(module, reason="pip install 'smolvideo[llama-cpp]'")
+    for name in ("model.gguf", "mmproj.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF and no more")
+    with pytest.raises(ModelError, match="cannot read its files of `nano`"):
+        PEERS["llama.cpp"].load(open_checkpoint("nano"), tmp_path, "float32")
