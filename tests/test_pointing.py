@@ -1,6 +1,7 @@
 """Pointers are true of the rows that they are in, and heads learn to look where they say."""
 
 import math
+import re
 from collections import Counter
 from random import Random
 
@@ -38,8 +39,10 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
         tokenizer=tokenizer,
     )
     seen = Counter[str]()
+    rows = batch.rows
+    questions = set[str]()
     for ids, targets, pointers in zip(
-        batch.rows.token_ids.tolist(), batch.rows.targets.tolist(), batch.rows.pointers, strict=True
+        rows.token_ids.tolist(), rows.targets.tolist(), rows.pointers, strict=True
     ):
         for look, at, to, letter in pointers:
             seen[look] += 1
@@ -54,6 +57,13 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
                 assert tokenizer.decode([ids[at]]) == ":"
                 assert tokenizer.decode([targets[at]]).strip() == LETTERS[letter]
                 assert ids[to[0].start + 1] == tokenizer.token_to_id("\u010a")
+            elif look == "question":
+                (line,) = to
+                assert "\n" not in tokenizer.decode(pointed)
+                # The options follow.
+                after = tokenizer.decode(ids[line.stop : line.stop + 5])
+                assert re.match(r"\n(- |)A[.)] ", after)
+                questions.add(tokenizer.decode(pointed).removeprefix("Question: "))
             else:
                 stamps = {tokenizer.decode([ids[p] for p in places]).strip() for places in to}
                 (stamp,) = stamps
@@ -63,6 +73,9 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
                 # Nothing but whole frames: as many tokens of pictures for every stamp.
                 images = pointed.count(tokenizer.token_to_id("<image>"))
                 assert images == NANO.tokens_per_image * len(to)
+    assert {q.opened.text for asked in rows.questions for q in asked if q.opened} <= {
+        question.removeprefix("User: ") for question in questions
+    }
     assert set(seen) == set(HEADS)
     assert min(seen.values()) > 10
 
@@ -120,15 +133,16 @@ def test_reading_is_the_decoders_own_and_watches_its_own_attention(
         plain = text(vectors, rows.positions, rows.mask(torch.float32))
     assert torch.equal(hidden, plain)
     expected = 0.0
-    for look, (layer, head) in HEADS.items():
-        shares = [
-            sum(attended[layer][row, head, at, p.start : p.stop].sum().item() for p in to)
-            for row, pointers in enumerate(rows.pointers)
-            for other, at, to, _ in pointers
-            if other == look
-        ]
-        if shares:
-            expected -= sum(math.log(share) for share in shares) / len(shares)
+    for look, heads in HEADS.items():
+        for layer, head in heads:
+            shares = [
+                sum(attended[layer][row, head, at, p.start : p.stop].sum().item() for p in to)
+                for row, pointers in enumerate(rows.pointers)
+                for other, at, to, _ in pointers
+                if other == look
+            ]
+            if shares:
+                expected -= sum(math.log(share) for share in shares) / len(shares)
     # The letters are read thrice at chance: with weights this small nothing is known of them yet.
     assert astray.item() == pytest.approx(expected + 3 * math.log(5), rel=0.1)
     assert astray.item() > expected

@@ -286,7 +286,7 @@ def test_every_step_has_a_size_and_a_form() -> None:
     options = TrainOptions(minutes=10)
     steps = [Course("answer", 400, step) for step in range(200)]
     assert {course.asking(options).form for course in steps} == set(CHOICE_FORMS)
-    assert {course.asking(options).choices for course in steps} == {0, 1}
+    assert {course.asking(options).choices for course in steps} == {ASKED_LATER.choices}
     assert all(3 <= course.videos(options) <= 16 for course in steps)
     early = [Course("answer", 600 * STAGE_ENDS["read"] + 1, step) for step in range(200)]
     assert {course.asking(options).choices for course in early} == {0}
@@ -311,8 +311,6 @@ def test_exercises_have_steps_of_their_own_once_moments_are_apart(
     assert not any(Course("see", 10, step).drills(options) for step in range(30))
     own = {course.step for course in later if course.drills(options)}
     assert len(own) == 30 / DRILLS_EVERY
-    # No step that is due for questions with options is taken from them.
-    assert not own & {course.step for course in later if course.asking(options).choices}
     trainer = Trainer(tmp_path, options, 0, 1, lambda _: None)
     trainer.course = Course("answer", 550, min(own))
     trainer.optimizer = trainer._optimizer()

@@ -13,14 +13,12 @@ Stage = Literal["see", "read", "answer"]
 with something written, which takes longest to see. ``answer``: connector and decoder on videos with
 questions, the tower frozen."""
 
-STAGE_ENDS: dict[Stage, float] = {"see": 0.0797, "read": 0.106, "answer": 1.0}
+STAGE_ENDS: dict[Stage, float] = {"see": 0.0749, "read": 0.0996, "answer": 1.0}
 """The stages in their order, and at which share of the time each ends."""
 WRITTEN_SHARE = 0.75
 """Share of the pictures of the stage ``read`` with something written."""
 DECAY_SHARES: dict[Stage, float] = {"see": 0.35, "read": 0.35, "answer": 0.5}
 """Share of a stage in which its learning rate falls to zero, in a straight line."""
-CHOICES_EVERY = 3
-"""Steps from one that asks such questions to the next: each is as long as three open ones."""
 CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "smolvlm", "official")
 FIRST_SHARE = 0.19
 """Share of the stage ``answer`` in which videos are of few frames, and most questions about one
@@ -36,7 +34,9 @@ FRAMES_PER_STEP = 160
 VIDEOS_PER_STEP = 3, 16
 """At least, and at most: so many frames are no fewer than three videos, nor more than sixteen."""
 ASKED_AT_FIRST = Asking(questions=7, drills=3, favoured=0.3, glimpses=6)
-ASKED_LATER = Asking(questions=8, drills=1, favoured=0.4, glimpses=3, earlier=0.25)
+ASKED_LATER = Asking(questions=8, choices=3, drills=1, favoured=0.4, glimpses=3, earlier=0.25)
+"""With options in between, a question is far from where it is answered, and what is said comes from
+them before it comes from the video: that takes many of them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TrainOptions:
     thrice as many.
     """
 
-    minutes: float = 232.0
+    minutes: float = 247.0
     processes: int | None = None
     seed: int = 0
     examine_minutes: float = 10.0
@@ -116,7 +116,7 @@ class Course:
         if self.stage_share(options) < FIRST_SHARE:
             return ASKED_AT_FIRST
         form = Random(f"{options.seed}/{self.step}/form").choice(CHOICE_FORMS)
-        return replace(ASKED_LATER, choices=int(self.step % CHOICES_EVERY == 0), form=form)
+        return replace(ASKED_LATER, form=form)
 
     def frames(self, options: TrainOptions) -> int:
         """How many frames the videos of this step have: few at first, up to fifty later on."""

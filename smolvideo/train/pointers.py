@@ -2,8 +2,9 @@
 
 A letter is found in three looks. The words of an option look at the letter before them; the words
 that are said look at the same words among the options, and take that letter; what is to say the
-letter looks at what was said. A moment is found in one: the time stamp in a question or an answer
-is that of a frame.
+letter looks at what was said. The words themselves are those of the video, and not just any of the
+options, where the question is looked at, which the options part from its answer. A moment is found
+in one look: the time stamp in a question or an answer is that of a frame.
 """
 
 import re
@@ -14,7 +15,9 @@ from tokenizers import Encoding
 
 from smolvideo.evals.item import LETTERS
 
-Look = Literal["letter of option", "option of said", "said before letter", "moment", "time"]
+Look = Literal[
+    "question", "letter of option", "option of said", "said before letter", "moment", "time"
+]
 
 Shown = Mapping[str, tuple[range, ...]]
 """Time stamp → the places in a row of the frames that have it: image tokens and stamp."""
@@ -62,6 +65,7 @@ def point(turns: Sequence[Turn], options: Sequence[str], shown: Shown) -> Iterat
     for turn in turns:
         if options and (here := _listed(turn, options)):
             listed = here
+            yield from _to_question(turn, listed[0])
             for number, option in enumerate(listed):
                 for place in option.words:
                     yield Pointer("letter of option", place, (_only(option.letter),), number)
@@ -70,6 +74,19 @@ def point(turns: Sequence[Turn], options: Sequence[str], shown: Shown) -> Iterat
             number = LETTERS.index(given[1])
             yield from _to_letter(turn, listed[number], number)
         yield from _to_moment(turn, shown)
+
+
+def _to_question(turn: Turn, first: _Option) -> Iterator[Pointer]:
+    """From what is to say the words of the option to the line before the options."""
+    letter_at, _ = turn.asked.offsets[first.letter - turn.asked_at]
+    lines = turn.text[:letter_at].rsplit("\n", 2)
+    if len(lines) > 1:
+        end = letter_at - len(lines[-1]) - 1
+        question = _tokens(turn.asked, end - len(lines[-2]), end)
+        to = range(turn.asked_at + question.start, turn.asked_at + question.stop)
+        words = len(_tokens(turn.answered, 0, len(turn.answer.partition("\n")[0]) + 1))
+        for place in range(words):
+            yield Pointer("question", turn.answer_at - 1 + place, (to,))
 
 
 def _to_letter(turn: Turn, option: _Option, number: int) -> Iterator[Pointer]:
@@ -113,7 +130,7 @@ def _listed(turn: Turn, options: Sequence[str]) -> list[_Option]:
 def _tokens(encoding: Encoding, start: int, end: int) -> range:
     """The tokens of these characters."""
     inside = [n for n, (a, b) in enumerate(encoding.offsets) if start <= a and b <= end]
-    return range(inside[0], inside[-1] + 1)
+    return range(inside[0], inside[-1] + 1) if inside else range(0)
 
 
 def _only(place: int) -> range:

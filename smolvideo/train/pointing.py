@@ -24,12 +24,13 @@ class Head(NamedTuple):
     head: int
 
 
-HEADS: dict[Look, Head] = {
-    "letter of option": Head(1, 0),
-    "moment": Head(2, 3),
-    "option of said": Head(3, 0),
-    "said before letter": Head(4, 0),
-    "time": Head(4, 2),
+HEADS: dict[Look, tuple[Head, ...]] = {
+    "letter of option": (Head(1, 0),),
+    "question": (Head(1, 1), Head(1, 3)),
+    "moment": (Head(2, 3),),
+    "option of said": (Head(3, 0),),
+    "said before letter": (Head(4, 0),),
+    "time": (Head(4, 2),),
 }
 """Each look is a layer later than those that it builds upon."""
 
@@ -57,20 +58,20 @@ def read_pointed(
     mask = rows.mask(vectors.dtype)
     losses: list[Tensor] = []
     hooks = []
-    for look, (layer, head) in HEADS.items():
+    for look, heads in HEADS.items():
         pointers = [
             (row, pointer)
             for row, shown in enumerate(rows.pointers)
             for pointer in shown
             if pointer.look == look
         ]
-        if pointers:
+        for layer, head in heads if pointers else ():
             part = decoder.layers[layer]
             assert isinstance(part, TextLayer)
             watch = _watch_attention(pointers, head, losses)
             hooks.append(part.self_attn.register_forward_pre_hook(watch))
-        if pointers and pointers[0][1].letter is not None:
-            hooks.append(part.register_forward_hook(_watch_letters(pointers, reader, losses)))
+            if pointers[0][1].letter is not None:
+                hooks.append(part.register_forward_hook(_watch_letters(pointers, reader, losses)))
     try:
         hidden = decoder(vectors, rows.positions, mask)
     finally:
