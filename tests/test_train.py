@@ -395,7 +395,7 @@ def test_an_untrained_network_fails_the_examination(tokenizer: Tokenizer) -> Non
 
 def test_rates_warm_up_and_fall() -> None:
     options = TrainOptions(minutes=1)
-    first, level = Course("see"), Course("see", 60 * 0.05, 100)
+    first, level = Course("see"), Course("see", 60 * 0.03, 100)
     last = Course("see", 60 * STAGE_ENDS["see"] - 0.1, 300)
     assert max(first.rate(options), last.rate(options)) < 0.1
     assert level.rate(options) == 1.0

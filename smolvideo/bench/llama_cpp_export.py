@@ -14,10 +14,12 @@ from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines.transformers_weights import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.network.config import NetworkConfig, TextConfig, VisionConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from smolvideo.network import NetworkConfig
+    from smolvideo.network.config import TextConfig, VisionConfig
 
     Arrays = Iterator[tuple[str, np.ndarray[Any, Any]]]
 
@@ -53,6 +55,8 @@ def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
     """
     import torch
 
+    from smolvideo.network import NetworkConfig
+
     import_gguf()
     opened = open_checkpoint(checkpoint, offline=True)
     kind = _TYPES[peer_dtype(opened, dtype)]
@@ -66,7 +70,7 @@ def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
 
 
 def _write_decoder(
-    file: Path, checkpoint: Checkpoint, config: TextConfig, weights: Mapping[str, Any], kind: str
+    file: Path, checkpoint: Checkpoint, config: "TextConfig", weights: Mapping[str, Any], kind: str
 ) -> None:
     writer = import_gguf().GGUFWriter(file, "llama")
     writer.add_context_length(checkpoint.context_tokens)
@@ -105,7 +109,7 @@ def _add_tokenizer(writer: Any, checkpoint: Checkpoint, size: int) -> None:
     writer.add_eos_token_id(checkpoint.eos_token_ids[0])
 
 
-def _decoder_tensors(config: TextConfig, weights: Mapping[str, Any]) -> "Arrays":
+def _decoder_tensors(config: "TextConfig", weights: Mapping[str, Any]) -> "Arrays":
     names = {
         "input_layernorm": "attn_norm",
         "self_attn.q_proj": "attn_q",
@@ -136,7 +140,9 @@ def _interleaved(array: "np.ndarray[Any, Any]", heads: int) -> "np.ndarray[Any, 
     return halves.swapaxes(1, 2).reshape(array.shape)
 
 
-def _write_tower(file: Path, config: NetworkConfig, weights: Mapping[str, Any], kind: str) -> None:
+def _write_tower(
+    file: Path, config: "NetworkConfig", weights: Mapping[str, Any], kind: str
+) -> None:
     vision = config.vision
     writer = import_gguf().GGUFWriter(file, "clip")
     writer.add_clip_has_vision_encoder(True)
@@ -157,7 +163,7 @@ def _write_tower(file: Path, config: NetworkConfig, weights: Mapping[str, Any], 
     _write(writer, _tower_tensors(vision, weights), kind)
 
 
-def _tower_tensors(vision: VisionConfig, weights: Mapping[str, Any]) -> "Arrays":
+def _tower_tensors(vision: "VisionConfig", weights: Mapping[str, Any]) -> "Arrays":
     names = {
         "layer_norm1": "ln1",
         "self_attn.q_proj": "attn_q",
