@@ -17,7 +17,8 @@ from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.paper import exam_videos
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
 from smolvideo.train.exam.sitting import sit_exam
-from smolvideo.train.world.questions import Clock, Question
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import Clock
 
 CLOCK = Clock(tuple(place / 11 for place in range(12)), 24.0)
 

@@ -15,7 +15,7 @@ from smolvideo.engines import Engine, FeatureCache, load_engine
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import Prepared, ask, notices_about, prepare, stream_answer
 from smolvideo.prompt import Message, pack_prompt
-from smolvideo.train.world.questions import same_answer
+from smolvideo.train.world.question import same_answer
 
 SAMPLES = ROOT / "samples"
 

@@ -20,7 +20,7 @@ from smolvideo.train.drilling import draw_drills
 from smolvideo.train.packing import AskedRows, frames_shown, pack_questions, stack_rows
 from smolvideo.train.pointing import HEADS, LetterReader, read_pointed
 from smolvideo.train.videos import draw_asked_videos
-from smolvideo.train.world.questions import Question
+from smolvideo.train.world.question import Question
 
 
 @pytest.fixture(scope="module")

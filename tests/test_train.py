@@ -46,7 +46,7 @@ from smolvideo.train.pictures import (
 from smolvideo.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from smolvideo.train.videos import draw_asked_videos
 from smolvideo.train.world.corpus import corpus
-from smolvideo.train.world.questions import Question
+from smolvideo.train.world.question import Question
 
 
 @pytest.fixture(scope="module")

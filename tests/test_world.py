@@ -24,16 +24,8 @@ from smolvideo.train.world.draw import RGB, TINT, caption_box, draw_frame, draw_
 from smolvideo.train.world.drills import drills
 from smolvideo.train.world.glimpses import findings, glimpses
 from smolvideo.train.world.lots import Side, draw_scene
-from smolvideo.train.world.questions import (
-    NAMES,
-    Clock,
-    Question,
-    ask_about,
-    describe,
-    does,
-    same_answer,
-    spread,
-)
+from smolvideo.train.world.question import Question, same_answer
+from smolvideo.train.world.questions import NAMES, Clock, ask_about, describe, does, spread
 from smolvideo.train.world.scene import PLACES, Caption, Scene, Thing
 from smolvideo.train.world.video import Film, frame_times, write_video
 from smolvideo.train.world.wordings import worded

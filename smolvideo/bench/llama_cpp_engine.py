@@ -39,15 +39,15 @@ _last_errors = deque(["it says nothing"], maxlen=1)
 
 
 @cache
-def _listen_to(library: Any, mtmd: Any) -> object:
+def _listen_to(llama: Any, mtmd: Any) -> object:
     """llama.cpp's log is silent from now on, but for the last error; kept as long as it runs."""
 
     def listen(level: int, text: bytes, _: object) -> None:
         if level == _LOG_ERROR and text.strip():
             _last_errors.append(text.decode(errors="replace").strip())
 
-    listener = library.llama_log_callback(listen)
-    library.llama_log_set(listener, ctypes.c_void_p(0))
+    listener = llama.llama_log_callback(listen)
+    llama.llama_log_set(listener, ctypes.c_void_p(0))
     mtmd.mtmd_log_set(listener, ctypes.c_void_p(0))
     return listener
 
@@ -66,16 +66,16 @@ class LlamaCppEngine:
         started = time.perf_counter()
         self.checkpoint = checkpoint
         self.dtype = peer_dtype(checkpoint, dtype)
-        self.library = import_llama_cpp()
+        self.llama = import_llama_cpp()
         from llama_cpp import mtmd_cpp
 
         self._mtmd = mtmd_cpp
-        _listen_to(self.library, mtmd_cpp)
-        self.library.llama_backend_init()
-        of_model = self.library.llama_model_default_params()
+        _listen_to(self.llama, mtmd_cpp)
+        self.llama.llama_backend_init()
+        of_model = self.llama.llama_model_default_params()
         of_model.n_gpu_layers = 0
         model = str(folder / "model.gguf").encode()
-        self._model = self.library.llama_model_load_from_file(model, of_model)
+        self._model = self.llama.llama_model_load_from_file(model, of_model)
         of_tower = mtmd_cpp.mtmd_context_params_default()
         of_tower.use_gpu = False
         of_tower.print_timings = False
@@ -84,9 +84,9 @@ class LlamaCppEngine:
         self._tower = self._model and mtmd_cpp.mtmd_init_from_file(tower, self._model, of_tower)
         if not self._tower:
             self.fail(f"read its files of `{checkpoint.name}`")
-        self.width = self.library.llama_model_n_embd(self._model)
-        vocabulary = self.library.llama_model_get_vocab(self._model)
-        self.vocabulary_size = self.library.llama_vocab_n_tokens(vocabulary)
+        self.width = self.llama.llama_model_n_embd(self._model)
+        vocabulary = self.llama.llama_model_get_vocab(self._model)
+        self.vocabulary_size = self.llama.llama_vocab_n_tokens(vocabulary)
         self.load_seconds = time.perf_counter() - started
 
     def fail(self, what: str) -> NoReturn:
@@ -156,11 +156,11 @@ class LlamaCppEngine:
 
     def new_context(self, room: int) -> Any:
         """An empty cache for ``room`` tokens."""
-        options = self.library.llama_context_default_params()
+        options = self.llama.llama_context_default_params()
         options.n_ctx = room
         options.n_batch = _BATCH
         options.n_threads = options.n_threads_batch = usable_cores()
-        context = self.library.llama_init_from_model(self._model, options)
+        context = self.llama.llama_init_from_model(self._model, options)
         if not context:
             self.fail(f"make room for {room} tokens")
         return context
@@ -177,14 +177,14 @@ class _Decoding:
         room: int,
     ) -> None:
         self._engine = engine
-        self._library = engine.library
+        self._llama = engine.llama
         self._prompt = prompt
         self._rows = rows
         self._context = engine.new_context(room)
         self._past = 0
 
     def __del__(self) -> None:
-        self._library.llama_free(self._context)
+        self._llama.llama_free(self._context)
 
     def read(self) -> "torch.Tensor":
         image = self._engine.checkpoint.image_token_id
@@ -208,7 +208,7 @@ class _Decoding:
     ) -> None:
         """Append tokens, or the vectors of a frame; the scores after the last are kept."""
         length = len(tokens or ()) if rows is None else len(rows)
-        batch = self._library.llama_batch_init(length, 0 if rows is None else rows.shape[1], 1)
+        batch = self._llama.llama_batch_init(length, 0 if rows is None else rows.shape[1], 1)
         try:
             batch.n_tokens = length
             if rows is not None:
@@ -220,16 +220,16 @@ class _Decoding:
                 batch.n_seq_id[place] = 1
                 batch.seq_id[place][0] = 0
                 batch.logits[place] = place == length - 1
-            if self._library.llama_decode(self._context, batch):
+            if self._llama.llama_decode(self._context, batch):
                 self._engine.fail("read the prompt")
         finally:
-            self._library.llama_batch_free(batch)
+            self._llama.llama_batch_free(batch)
         self._past += length
 
     def _scores(self) -> "torch.Tensor":
         import numpy as np
         import torch
 
-        scores = self._library.llama_get_logits_ith(self._context, -1)
+        scores = self._llama.llama_get_logits_ith(self._context, -1)
         shape = (self._engine.vocabulary_size,)
         return torch.from_numpy(np.ctypeslib.as_array(scores, shape).copy())

@@ -4,7 +4,6 @@
 are those of llama.cpp's own converter (conversion/llama.py and conversion/smolvlm.py).
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines.transformers_weights import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.models.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,8 +60,7 @@ def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
     import_gguf()
     opened = open_checkpoint(checkpoint, offline=True)
     kind = _TYPES[peer_dtype(opened, dtype)]
-    content = json.loads((opened.folder / "config.json").read_text(encoding="utf-8"))
-    config = NetworkConfig.from_json(content)
+    config = NetworkConfig.from_json(read_json(opened.folder / "config.json"))
     network = load_network(opened, torch.device("cpu"), torch.float32)
     weights = network.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,8 +89,8 @@ def _write_decoder(
 
 
 def _add_tokenizer(writer: Any, checkpoint: Checkpoint, size: int) -> None:
-    """The words of the vocabulary: prompts come as numbers, but the library wants to know them."""
-    content = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    """The words of the vocabulary: prompts come as numbers, but llama.cpp wants to know them."""
+    content = read_json(checkpoint.folder / "tokenizer.json")
     words = {number: word for word, number in content["model"]["vocab"].items()}
     special = {added["id"]: added["content"] for added in content["added_tokens"]}
     named = {**words, **special}

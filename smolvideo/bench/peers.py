@@ -20,9 +20,9 @@ from smolvideo.models import Checkpoint
 
 @dataclass(frozen=True)
 class Peer:
-    """``packages`` are what is installed; ``find`` raises UsageError where one is not."""
+    """``package`` is what is measured; each of ``find`` raises UsageError where it is missing."""
 
-    packages: tuple[str, ...]
+    package: str
     find: tuple[Callable[[], object], ...]
     exporting: str
     load: Callable[[Checkpoint, Path, str], Engine]
@@ -30,10 +30,10 @@ class Peer:
 
 PEERS = {
     "openvino": Peer(
-        ("openvino",), (import_openvino,), "smolvideo.bench.openvino_export", OpenVinoEngine
+        "openvino", (import_openvino,), "smolvideo.bench.openvino_export", OpenVinoEngine
     ),
     "llama.cpp": Peer(
-        ("llama-cpp-python",),
+        "llama-cpp-python",
         (import_llama_cpp, import_gguf),
         "smolvideo.bench.llama_cpp_export",
         LlamaCppEngine,

@@ -199,7 +199,7 @@ def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
     """What the figures were measured on, with the versions of peers among ``engines``."""
     import psutil
 
-    peers = [package for name in engines if name in PEERS for package in PEERS[name].packages]
+    peers = [PEERS[name].package for name in engines if name in PEERS]
     packages = ("smolvideo", "torch", "transformers", "av", *peers)
     return {
         "processor": _processor(),

@@ -13,7 +13,8 @@ from typing import Any
 
 from smolvideo.train.world.choices import options_for
 from smolvideo.train.world.lots import draw_scene
-from smolvideo.train.world.questions import Question, ask_about, describe
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import ask_about, describe
 from smolvideo.train.world.scene import Scene
 from smolvideo.train.world.video import Film, write_video
 

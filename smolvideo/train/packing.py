@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smolvideo.train.pointers import Pointer, Shown, Turn, point
 from smolvideo.train.tokenizer import special_id
-from smolvideo.train.world.questions import Question
+from smolvideo.train.world.question import Question
 
 LENGTH_STEP = 32
 """Rows of tokens are padded to a multiple of this: torch keeps memory for every shape that it has

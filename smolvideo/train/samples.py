@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 
 from smolvideo.train.benchmark import write_benchmark
-from smolvideo.train.world.questions import Clock, Question, ask_about
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import Clock, ask_about
 from smolvideo.train.world.scene import Caption, Scene, Thing
 from smolvideo.train.world.video import Film, frame_times, write_video
 

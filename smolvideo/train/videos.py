@@ -25,7 +25,8 @@ from smolvideo.train.world.draw import draw_moments
 from smolvideo.train.world.drills import drills
 from smolvideo.train.world.glimpses import findings, glimpses
 from smolvideo.train.world.lots import Side, draw_scene
-from smolvideo.train.world.questions import Clock, Question, ask_about, carelessly, spread
+from smolvideo.train.world.question import Question, carelessly
+from smolvideo.train.world.questions import Clock, ask_about, spread
 from smolvideo.train.world.scene import Scene
 
 ANSWERED_BEFORE = 0.3

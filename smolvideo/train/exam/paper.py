@@ -7,7 +7,8 @@ from random import Random
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.world.choices import WITHOUT_CHOICE, with_options
 from smolvideo.train.world.lots import Side, draw_scene
-from smolvideo.train.world.questions import Clock, Question, ask_about, spread
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import Clock, ask_about, spread
 from smolvideo.train.world.scene import Scene
 from smolvideo.train.world.video import Film
 

@@ -8,7 +8,7 @@ from typing import Any
 from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.extract import official_parts
 from smolvideo.train.world.lots import Side
-from smolvideo.train.world.questions import Question, same_answer
+from smolvideo.train.world.question import Question, same_answer
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.paper import ExamVideo, exam_videos
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
-from smolvideo.train.world.questions import Clock, Question
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import Clock
 from smolvideo.train.world.video import write_video
 
 GREY = 128

@@ -13,7 +13,8 @@ from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.draw import RGB
-from smolvideo.train.world.questions import DOES, NUMBERS, Clock, Question, a, describe
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import DOES, NUMBERS, Clock, a, describe
 from smolvideo.train.world.scene import (
     BACKGROUNDS,
     COLOURS,

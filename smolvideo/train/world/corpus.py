@@ -7,7 +7,8 @@ from random import Random
 from smolvideo.evals.protocol.prompts import PROMPTS
 from smolvideo.train.world.choices import WITHOUT_CHOICE, with_options
 from smolvideo.train.world.lots import draw_scene
-from smolvideo.train.world.questions import Clock, ask_about, carelessly
+from smolvideo.train.world.question import carelessly
+from smolvideo.train.world.questions import Clock, ask_about
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
 
 _CLOCK = Clock(tuple(moment / 9 for moment in range(10)), 60.0)

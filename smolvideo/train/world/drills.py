@@ -13,7 +13,8 @@ from random import Random
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.protocol.prompts import PromptName
-from smolvideo.train.world.questions import NAMES, NUMBERS, Clock, Question, a
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import NAMES, NUMBERS, Clock, a
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, PLACES, SHAPES, WORDS
 
 KINDS = (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from random import Random
 
 from smolvideo.frames import format_timestamp
-from smolvideo.train.world.questions import Clock, Question, a
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import Clock, a
 from smolvideo.train.world.scene import Scene, place_of
 
 

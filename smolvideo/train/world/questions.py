@@ -5,50 +5,19 @@ that its pictures do not show, so a model that answers without them can only gue
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Protocol
 
-from smolvideo.evals.item import LETTERS
 from smolvideo.frames import format_timestamp
+from smolvideo.train.world.question import Question
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, Thing
 from smolvideo.train.world.wordings import worded
 
 NUMBERS = ("none", "one", "two", "three", "four")
 NAMES = ("Mia", "Tom", "Ada", "Leo")
 DOES = {"appears": "it appears", "disappears": "it disappears", "still": "it stands still"}
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with its one right answer; ``type`` groups the scores.
-
-    ``said``: the subtitles that stand before it. ``earlier``: the turns of the conversation before
-    it. ``moment``: where the answer is a time, the share of the duration at which it happens.
-    ``options``: those it has, the answer then being a letter, and ``opened`` is the same question
-    without them.
-    """
-
-    type: str
-    text: str
-    answer: str
-    said: str | None = None
-    earlier: tuple[tuple[str, str], ...] = ()
-    moment: float | None = None
-    options: tuple[str, ...] = ()
-    opened: "Question | None" = None
-
-    @property
-    def response(self) -> str:
-        """What is to be said: with options the right one in its words, and then its letter.
-
-        Who has said the words need only look for them in the list; CinePile's own rule reads the
-        letter off such an answer.
-        """
-        if not self.options:
-            return self.answer
-        return f"{self.options[LETTERS.index(self.answer)]}\nAnswer: {self.answer}"
 
 
 @dataclass(frozen=True)
@@ -93,22 +62,6 @@ def ask_about(
     if clock is not None:
         questions += [*_times(scene, random, clock, ask), *_moments(scene, random, clock)]
     return [*questions, *_named(scene, random), *_follow_ups(scene, random, ask)]
-
-
-def carelessly(random: Random, question: Question) -> Question:
-    """Now and then the same question as people type it: without a capital, without its mark."""
-    if random.random() < 0.8:
-        return question
-    return replace(question, text=question.text[0].lower() + question.text[1:].rstrip("?."))
-
-
-def same_answer(given: str, right: str) -> bool:
-    """Exact match, but for case, outer blanks and the full stop."""
-    return _bare(given) == _bare(right)
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.lower().strip(" .!\n").split())
 
 
 def a(words: str) -> str:
