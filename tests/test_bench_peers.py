@@ -49,6 +49,12 @@ def test_int8_weights_have_no_peer(peer: str) -> None:
         CliRunner().invoke(bench, arguments, catch_exceptions=False)
 
 
+def test_a_peer_is_measured_once() -> None:
+    arguments = ["--against", "openvino", "--against", "llama.cpp", "--against", "openvino"]
+    with pytest.raises(UsageError, match="named twice"):
+        CliRunner().invoke(bench, arguments, catch_exceptions=False)
+
+
 @pytest.mark.parametrize("peer", PEERS)
 class TestInstalled:
     @pytest.fixture(autouse=True)
@@ -104,6 +110,7 @@ class TestInstalled:
         told = content["engines"][peer]
         assert (told["dtype"], told["twenty_questions"]) == ("float32", None)
         assert np.isfinite(list(content["ratios"].values())).all()
+        assert f"converting for {peer}\nmeasuring native, 1 of 1\n" in run.stderr
         assert f"measuring {peer}, 1 of 1" in run.stderr
 
 

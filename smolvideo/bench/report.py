@@ -20,8 +20,8 @@ from smolvideo.bench.peers import PEERS, check_peer
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
 
-OnMeasured = Callable[[str, int, int], None]
-"""Told ``(engine, run, runs)`` before each measurement."""
+OnBenchProgress = Callable[[str], None]
+"""Told what begins now, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class BenchReport:
         return json.dumps(content)
 
 
-def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) -> BenchReport:
+def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: None) -> BenchReport:
     """Measure each engine ``repeats`` times, in turns.
 
     Raises UsageError where a peer is not installed or knows another device only, ModelError where a
@@ -108,13 +108,14 @@ def run_bench(options: BenchOptions, on_measured: OnMeasured = lambda *_: None) 
             video = Path(folder) / "video.mp4"
             write_footage(video, options.frames)
         for peer in peers:
+            on_progress(f"converting for {peer}")
             arguments = [checkpoint, str(Path(folder) / peer), options.dtype]
             _run(PEERS[peer].exporting, arguments, f"converting for `{peer}`")
         tasks = _tasks(options, checkpoint, video, Path(folder))
         runs: dict[str, list[Measured]] = {name: [] for name in tasks}
         for number in range(options.repeats):
             for name, task in tasks.items():
-                on_measured(name, number + 1, options.repeats)
+                on_progress(f"measuring {name}, {number + 1} of {options.repeats}")
                 runs[name].append(_in_a_process(task))
         error = None
         if options.quantise != "none":

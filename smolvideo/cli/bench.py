@@ -57,9 +57,10 @@ _DEFAULTS = BenchOptions()
     cls=SectionOption,
     section="Model",
     type=click.Choice(list(PEERS)),
+    multiple=True,
     show_default="none",
     help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]', "
-    "or 'smolvideo[llama-cpp]', which compiles.",
+    "or 'smolvideo[llama-cpp]', which compiles. Repeatable.",
 )
 @click.option(
     "--device", cls=SectionOption, section="Model", default=_DEFAULTS.device, help="As for `ask`."
@@ -139,7 +140,7 @@ def bench(
     random_weights: bool,
     config: Path | None,
     engines: str,
-    against: str | None,
+    against: tuple[str, ...],
     device: str,
     dtype: str,
     quantise: str,
@@ -161,7 +162,7 @@ def bench(
             "`--random-weights` and `--config DIR` go together",
             hint="smolvideo bench --random-weights --config DIR",
         )
-    if quantise != "none" and (against is not None or is_explicit(ctx, "engines")):
+    if quantise != "none" and (against or is_explicit(ctx, "engines")):
         raise UsageError(
             "`--quantise` measures the engine `native` with and without",
             hint="leave `--engine` and `--against` out",
@@ -187,9 +188,9 @@ def bench(
     )
     screen = open_screen(quiet=quiet)
 
-    def tell(engine: str, run: int, runs: int) -> None:
+    def tell(doing: str) -> None:
         if not quiet:
-            screen.err.print(f"measuring {engine}, {run} of {runs}", style="dim")
+            screen.err.print(doing, style="dim")
 
     report = run_bench(options, tell)
     if not quiet:
@@ -199,19 +200,20 @@ def bench(
     click.echo(report.as_json())
 
 
-def _engines(ctx: click.Context, text: str, against: str | None) -> tuple[str, ...]:
+def _engines(ctx: click.Context, text: str, against: tuple[str, ...]) -> tuple[str, ...]:
     from smolvideo.engines import ENGINES
 
-    if against is not None and not is_explicit(ctx, "engines"):
-        return "native", against
+    if against and not is_explicit(ctx, "engines"):
+        text = "native"
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in ENGINES:
             known = ", ".join(f"`{known}`" for known in ENGINES)
             raise UsageError(f"unknown engine `{name}`", hint=f"one of {known}")
+    names += against
     if len(set(names)) < len(names):
         raise UsageError("an engine is named twice")
-    return names if against is None else (*names, against)
+    return names
 
 
 def _show(screen: Screen, report: BenchReport) -> None:
