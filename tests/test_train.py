@@ -132,12 +132,18 @@ def test_training_reads_the_prompt_that_ask_packs(kind: str, stamps: list[str]) 
     "question",
     [
         Question("subtitles", "What colour is Mia?", "red", said="00:01 This is Mia, the star."),
-        Question("follow-up", "Where is it?", "top", earlier=(("What is the red thing?", "star"),)),
+        Question(
+            "follow-up",
+            "Where is it?",
+            "top",
+            earlier=(Question("shape", "What is the red thing?", "star"),),
+        ),
         Question(
             "choice",
             "Which?\n- A) a star\n- B) a cross\n\n\nNote: one letter.",
             "A",
             options=("a star", "a cross"),
+            opened=Question("shape", "Which?", "a star"),
         ),
     ],
     ids=lambda question: question.type,
@@ -153,7 +159,7 @@ def test_conversations_are_packed_as_training_reads_them(question: Question) -> 
     prompt = pack_prompt(messages, open_checkpoint("nano"))
     assert list(prompt.token_ids) == trained.token_ids[:-answer]
     # Every answer of the conversation is aimed at, and nothing else.
-    answers = [*(text for _, text in question.earlier), question.response]
+    answers = [turn.response for turn in (*question.earlier, question)]
     end = tokenizer.token_to_id("<end_of_utterance>")
     aimed = [target for target in trained.targets if target != -100]
     assert aimed == [id for text in answers for id in [*tokenizer.encode(f" {text}").ids, end]]
@@ -168,7 +174,9 @@ def test_questions_with_options_are_packed_as_evaluation_asks_them() -> None:
     assert asking.instruction == asked.instruction != ""
     assert Asking(1, form="smolvlm").instruction == ""
     front = frames_shown(["00:00"], NANO.tokens_per_image, checkpoint.tokenizer, asking.instruction)
-    question = Question("choice", asked.text, "B", options=("a star", "a cross"))
+    opened = Question("shape", "Which?", "a cross")
+    options = ("a star", "a cross")
+    question = Question("choice", asked.text, "B", options=options, opened=opened)
     trained = pack_questions(front, [question], checkpoint.tokenizer)
     answer = len(checkpoint.tokenizer.encode(f" {question.response}").ids)
     metadata = VideoMetadata(96, 96, 2.0, kind="video")
@@ -212,8 +220,8 @@ def test_questions_come_later_in_conversations_of_any_kind(
     assert all((len(question.earlier) > 1) is (earlier > 0) for question in follow_ups)
     if earlier:
         assert {len(question.earlier) for question in apart} == {1, 2}
-        assert len({answer for q in apart for _, answer in q.earlier}) > 20
-        bare = [[text.lower().rstrip("?.") for text, _ in q.earlier] for q in apart]
+        assert len({turn.answer for q in apart for turn in q.earlier}) > 20
+        bare = [[turn.text.lower().rstrip("?.") for turn in q.earlier] for q in apart]
         assert not any(
             q.text.lower().rstrip("?.") in told for q, told in zip(apart, bare, strict=True)
         )

@@ -240,11 +240,8 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
     for question in islice(drills(random, CLOCK), 400):
         kinds[question.type] += 1
         text, answer = question.text, question.answer
-        first = text.split("\n")[0]
-        if question.type in ("letter", "told"):
+        if question.type in ("letter", "told", "option"):
             _holds_letters(question)
-        elif question.type == "option":
-            assert f"\n{first.removesuffix('?')[-1]}. {answer}\n" in text
         elif question.type == "list":
             words, asked = text.removesuffix("?").split(". ")
             places = {"first": 0, "second": 1, "last": -1}
@@ -263,14 +260,17 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
 
 
 def _holds_letters(question: Question) -> None:
-    """What is asked for, the words that are said and the line of the letter are the same."""
-    turns = [*question.earlier, (question.text, question.response)]
-    said, _, _ = turns[0][0].partition("\nA. ")
-    for text, answer in turns:
-        words, letter = answer.split("\nAnswer: ")
-        assert f"\n{letter}. {words}\n" in turns[0][0]
-        asked = text.partition("\nA. ")[0].split("\n")[-1]
-        if question.type == "told":
+    """What is asked is said again, and the words that answer it are in the line of the letter."""
+    first, *_ = turns = [*question.earlier, question]
+    said, _, _ = first.text.partition("\nA. ")
+    for turn in turns:
+        asked = turn.text.partition("\nA. ")[0].split("\n")[-1]
+        line, letter = turn.response.split("\nAnswer: ")
+        words = line.removeprefix(f"{asked}\nThat is: ")
+        assert f"\n{letter}. {words}\n" in first.text
+        if question.type == "option":
+            assert asked == f"What is option {letter}?"
+        elif question.type == "told":
             (name,) = set(NAMES) & set(re.findall(r"\w+", asked))
             assert f"{name} is {words}." in said
         else:
@@ -281,7 +281,7 @@ def _holds_letters(question: Question) -> None:
 def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
     for question in islice(drills(Random(1), None, form), 100):
         if question.options:
-            listing = [*question.earlier, (question.text, "")][0][0]
+            listing = [*question.earlier, question][0].text
             made = ask_item(form, "cinepile", "", question.options, None).text
             assert made.splitlines()[-1] in listing
             lines = [
@@ -291,12 +291,14 @@ def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
             assert "".join(lines) in listing
 
 
-def test_an_answer_with_options_says_its_words_and_then_its_letter() -> None:
-    chosen = Question("choice", "Which?", "B", options=("a star", "a cross"))
-    assert chosen.response == "a cross\nAnswer: B"
+def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter() -> None:
+    opened = Question("shape", "Which of A to B is it?", "a cross")
+    options = ("a star", "a cross")
+    chosen = Question("choice", f"{opened.text} ...", "B", options=options, opened=opened)
+    assert chosen.response == "Which of A to B is it?\nThat is: a cross\nAnswer: B"
     assert official_parts(chosen.response) == ("B", "")
     assert lenient_choice(chosen.response, chosen.options) == (1, "letter")
-    assert replace(chosen, options=(), answer="a star").response == "a star"
+    assert opened.response == "a cross"
 
 
 def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:

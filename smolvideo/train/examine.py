@@ -14,7 +14,7 @@ from smolvideo.train.tokenizer import special_id
 from smolvideo.train.videos import draw_asked_videos
 from smolvideo.train.world.lots import Side
 
-ASKING = Asking(questions=16, choices=3)
+ASKING = Asking(questions=16, choices=3, form="official")
 """About each video of an examination."""
 CHOICE_WEIGHT = 3
 """How many types of open questions those with options weigh in the mark."""

@@ -109,18 +109,22 @@ def pack_questions(front: Front, questions: Sequence[Question], tokenizer: Token
         targets: list[int] = []
         weights: list[float] = []
         turns: list[Turn] = []
-        for text, answer in (*question.earlier, (question.text, question.response)):
+        for one in (*question.earlier, question):
             before = "\nUser: " if turns else said
-            asked, answered = tokenizer.encode(before + text), tokenizer.encode(f" {answer}")
+            text = before + one.text
+            asked, answered = tokenizer.encode(text), tokenizer.encode(f" {one.response}")
             at = len(row.token_ids) + len(block)
             asked_ids = [*asked.ids, end, *tokenizer.encode("\nAssistant:").ids]
-            turns.append(Turn(before + text, asked, at, answer, answered, at + len(asked_ids)))
+            turns.append(Turn(one, text, asked, at, answered, at + len(asked_ids)))
             block += [*asked_ids, *answered.ids, end]
             targets += [-100] * len(asked_ids) + [*answered.ids, end]
-            # Long answers count more than short ones, but not by as much as they are longer.
-            length = len(answered.ids) + 1
-            weights += [0.0] * len(asked_ids) + [length**-0.5] * length
-        row.pointers.extend(point(turns, question.options, front.shown))
+            weights += [0.0] * len(asked_ids)
+            # Long answers count more than short ones, but not by as much as they are longer; a
+            # question that is said again counts as one of its own.
+            lead = turns[-1].words.start
+            for length in (lead, len(answered.ids) + 1 - lead):
+                weights += [max(1, length) ** -0.5] * length
+        row.pointers.extend(point(turns, front.shown))
         # Each token is to tell the next one; the last one has none.
         row.token_ids.extend(block[:-1])
         row.positions.extend(range(start, start + len(block) - 1))

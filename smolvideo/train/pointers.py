@@ -2,8 +2,8 @@
 
 A letter is found in three looks. The words of an option look at the letter before them; the words
 that are said look at the same words among the options, and take that letter; what is to say the
-letter looks at what was said. The words themselves are those of the video, and not just any of the
-options, where the question is looked at, which the options part from its answer. A moment is found
+letter looks at what was said. A question is said again in as many looks as it has words, each at
+the next one; from then on it is looked at there, and not where options follow it. A moment is found
 in one look: the time stamp in a question or an answer is that of a frame.
 """
 
@@ -14,16 +14,22 @@ from typing import Literal, NamedTuple
 from tokenizers import Encoding
 
 from smolvideo.evals.item import LETTERS
+from smolvideo.train.world.question import THAT_IS, Question
 
 Look = Literal[
-    "question", "letter of option", "option of said", "said before letter", "moment", "time"
+    "next of question",
+    "question",
+    "letter of option",
+    "option of said",
+    "said before letter",
+    "moment",
+    "time",
 ]
 
 Shown = Mapping[str, tuple[range, ...]]
 """Time stamp → the places in a row of the frames that have it: image tokens and stamp."""
 
 _STAMP = re.compile(r"\d\d:\d\d")
-_LETTER_GIVEN = re.compile(r"\nAnswer: ([A-Z])$")
 
 
 class Pointer(NamedTuple):
@@ -41,15 +47,34 @@ class Pointer(NamedTuple):
 class Turn(NamedTuple):
     """A question and its answer, as tokens that begin at these places of a row.
 
-    ``answer_at`` is the place of the first token of the answer; the one before it says it.
+    ``text`` is the question with what stands before it. ``answer_at`` is the place of the first
+    token of the answer; the one before it says it.
     """
 
+    question: Question
     text: str
     asked: Encoding
     asked_at: int
-    answer: str
     answered: Encoding
     answer_at: int
+
+    @property
+    def again(self) -> range:
+        """The tokens of the answer that say the question again, where it has options."""
+        opened = self.question.opened
+        return self._up_to(opened.text) if opened else range(0)
+
+    @property
+    def words(self) -> range:
+        """The tokens of the answer that are its words."""
+        question = self.question
+        lead = f"{question.opened.text}{THAT_IS}" if question.opened else ""
+        start = len(self._up_to(lead)) if lead else 0
+        return range(start, len(self._up_to(f"{lead} {question.words}".lstrip())))
+
+    def _up_to(self, said: str) -> range:
+        """The tokens of the answer, which begins with a blank, up to the end of these words."""
+        return _tokens(self.answered, 0, len(f" {said}"))
 
 
 class _Option(NamedTuple):
@@ -59,60 +84,67 @@ class _Option(NamedTuple):
     words: range
 
 
-def point(turns: Sequence[Turn], options: Sequence[str], shown: Shown) -> Iterator[Pointer]:
-    """All pointers of one conversation, of which a turn may list ``options``."""
+def point(turns: Sequence[Turn], shown: Shown) -> Iterator[Pointer]:
+    """All pointers of one conversation, of which a turn may list options."""
     listed: list[_Option] = []
     for turn in turns:
-        if options and (here := _listed(turn, options)):
+        if here := _listed(turn):
             listed = here
-            yield from _to_question(turn, listed[0])
             for number, option in enumerate(listed):
                 for place in option.words:
                     yield Pointer("letter of option", place, (_only(option.letter),), number)
-        given = _LETTER_GIVEN.search(turn.answer)
-        if given and listed:
-            number = LETTERS.index(given[1])
-            yield from _to_letter(turn, listed[number], number)
+        if turn.question.opened:
+            yield from _to_question(turn, turn.question.opened.text)
+            if listed:
+                number = LETTERS.index(turn.question.answer)
+                yield from _to_letter(turn, listed[number], number)
         yield from _to_moment(turn, shown)
 
 
-def _to_question(turn: Turn, first: _Option) -> Iterator[Pointer]:
-    """From what is to say the words of the option to the line before the options."""
-    letter_at, _ = turn.asked.offsets[first.letter - turn.asked_at]
-    lines = turn.text[:letter_at].rsplit("\n", 2)
-    if len(lines) > 1:
-        end = letter_at - len(lines[-1]) - 1
-        question = _tokens(turn.asked, end - len(lines[-2]), end)
-        to = range(turn.asked_at + question.start, turn.asked_at + question.stop)
-        words = len(_tokens(turn.answered, 0, len(turn.answer.partition("\n")[0]) + 1))
-        for place in range(words):
-            yield Pointer("question", turn.answer_at - 1 + place, (to,))
+def _to_question(turn: Turn, question: str) -> Iterator[Pointer]:
+    """From what is to say a token of the question again to that token, on a line of its own; and
+    from all that follows up to the end of the words to the question as said again."""
+    line = re.compile(rf"(?:^|\n|: ){re.escape(question)}(?=\n|$)").search(turn.text)
+    if line is None:
+        return
+    start = line.end() - len(question)
+    for place in turn.again:
+        # Each by its last character; a blank of its own goes before the first word.
+        _, end = turn.answered.offsets[place]
+        token = turn.asked.char_to_token(start + max(0, end - len(" ") - 1))
+        assert token is not None
+        to = _only(turn.asked_at + token)
+        yield Pointer("next of question", turn.answer_at - 1 + place, (to,))
+    again = range(turn.answer_at, turn.answer_at + turn.again.stop)
+    for place in range(turn.again.stop, turn.words.stop - 1):
+        yield Pointer("question", turn.answer_at + place, (again,))
 
 
 def _to_letter(turn: Turn, option: _Option, number: int) -> Iterator[Pointer]:
+    words_at = turn.answer_at + turn.words.start
     for place, word in enumerate(option.words):
-        yield Pointer("option of said", turn.answer_at + place, (_only(word),), number)
-    said = turn.answer_at + len(option.words) - 1
+        yield Pointer("option of said", words_at + place, (_only(word),), number)
+    said = words_at + len(option.words) - 1
     before_letter = turn.answer_at + len(turn.answered.ids) - 2
     yield Pointer("said before letter", before_letter, (_only(said),), number)
 
 
 def _to_moment(turn: Turn, shown: Shown) -> Iterator[Pointer]:
-    asked = set(_STAMP.findall(turn.text)) & shown.keys()
+    question, words = turn.question, turn.words
+    text = question.opened.text if question.opened else turn.text
+    asked = set(_STAMP.findall(text)) & shown.keys()
     if len(asked) == 1:
-        yield Pointer("moment", turn.answer_at - 1, shown[asked.pop()])
-    stamp = turn.answer.partition("\n")[0]
-    if stamp in shown:
-        digits = _tokens(turn.answered, 0, len(f" {stamp}"))
-        for place in digits:
-            yield Pointer("time", turn.answer_at + place - 1, shown[stamp])
+        yield Pointer("moment", turn.answer_at + words.start - 1, shown[asked.pop()])
+    if question.words in shown:
+        for place in words:
+            yield Pointer("time", turn.answer_at + place - 1, shown[question.words])
 
 
-def _listed(turn: Turn, options: Sequence[str]) -> list[_Option]:
+def _listed(turn: Turn) -> list[_Option]:
     """Where the turn lists the options, each behind its letter; empty where it does not."""
     found: list[_Option] = []
     end = 0
-    for letter, option in zip(LETTERS, options, strict=False):
+    for letter, option in zip(LETTERS, turn.question.options, strict=False):
         line = re.compile(rf"(?<!\w){letter}[.)] {re.escape(option)}(?=\n|$)").search(
             turn.text, end
         )

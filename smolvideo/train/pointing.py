@@ -27,6 +27,7 @@ class Head(NamedTuple):
 HEADS: dict[Look, tuple[Head, ...]] = {
     "letter of option": (Head(1, 0),),
     "question": (Head(1, 1), Head(1, 3)),
+    "next of question": (Head(2, 0),),
     "moment": (Head(2, 3),),
     "option of said": (Head(3, 0),),
     "said before letter": (Head(4, 0),),

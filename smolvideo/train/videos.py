@@ -148,10 +148,10 @@ def _questions(video: _Video, random: Random, asking: Asking) -> list[Question]:
     ]
     fit = [question for question in every if question.type not in WITHOUT_CHOICE]
     for question in spread(random, fit, asking.choices):
-        choice = with_options(question, scene, random, clock, asking.form)
+        choice = with_options(carelessly(random, question), scene, random, clock, asking.form)
         if random.random() < ANSWERED_BEFORE:
             text = question.text if question.said is None else f"{question.said}\n\n{question.text}"
-            choice = replace(choice, earlier=((text, question.answer),))
+            choice = replace(choice, earlier=(Question(question.type, text, question.answer),))
         chosen.append(choice)
     return [*chosen, *islice(drills(random, clock, asking.form), asking.drills)]
 
@@ -165,7 +165,7 @@ def _after_others(question: Question, others: Sequence[Question], random: Random
         if not (other.said or other.earlier) and other.text.lower().rstrip("?.") != asked
     ]
     turns = tuple(
-        (carelessly(random, other).text, other.answer)
+        carelessly(random, other)
         for other in random.sample(plain, min(len(plain), random.choice((1, 1, 2))))
     )
     return replace(question, earlier=(*turns, *question.earlier))

@@ -125,7 +125,8 @@ def conversation(batch: FrameBatch, question: Question) -> list[Message]:
     options, as in CinePile's own form."""
     said = () if question.said is None else (f"{question.said}\n\n",)
     instruction = "" if question.type == "choice" else None
-    turns = [text for turn in question.earlier for text in turn] + [question.text]
+    turns = [text for turn in question.earlier for text in (turn.text, turn.response)]
+    turns.append(question.text)
     first = Message("user", (batch, *said, turns[0]), instruction=instruction)
     roles = ("user", "assistant")
     later = [Message(roles[n % 2], (text,)) for n, text in enumerate(turns)][1:]  # type: ignore[arg-type]

@@ -82,24 +82,23 @@ def _about_options(
     said: str = "",
 ) -> Question:
     """Questions with their right options in one conversation, the first with all options."""
-    (first, _), *others = asked
+    opened = [Question(kind, text, right) for text, right in asked]
+    first, *others = (question.text for question in opened)
     texts = [f"{said}\n" * bool(said) + ask_item(form, "cinepile", first, options, None).text]
-    texts += [text for text, _ in others]
-    letters = [LETTERS[options.index(right)] for _, right in asked]
     turns = [
-        Question(kind, text, letter, options=tuple(options))
-        for text, letter in zip(texts, letters, strict=True)
+        Question(kind, text, LETTERS[options.index(of.answer)], options=tuple(options), opened=of)
+        for text, of in zip([*texts, *others], opened, strict=True)
     ]
     *earlier, last = turns
-    return replace(last, earlier=tuple((turn.text, turn.response) for turn in earlier))
+    return replace(last, earlier=tuple(earlier))
 
 
 def _option(random: Random, form: PromptName) -> Question:
     """The option behind a letter."""
     options = random.sample(random.choice(KINDS), random.choice((2, 3, 5, 5)))
     place = random.randrange(len(options))
-    asked = ask_item(form, "cinepile", f"What is option {LETTERS[place]}?", options, None)
-    return Question("option", asked.text, options[place])
+    asked = (f"What is option {LETTERS[place]}?", options[place])
+    return _about_options("option", [asked], options, form)
 
 
 def _list(random: Random) -> Question:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from random import Random
 
-from smolvideo.evals.item import LETTERS
+THAT_IS = "\nThat is:"
+"""Between the question, said again, and its answer; it ends as what stands before every answer."""
 
 
 @dataclass(frozen=True)
@@ -13,28 +14,35 @@ class Question:
     ``said``: the subtitles that stand before it. ``earlier``: the turns of the conversation before
     it. ``moment``: where the answer is a time, the share of the duration at which it happens.
     ``options``: those it has, the answer then being a letter, and ``opened`` is the same question
-    without them.
+    without them, or one of those before it in its conversation that listed them.
     """
 
     type: str
     text: str
     answer: str
     said: str | None = None
-    earlier: tuple[tuple[str, str], ...] = ()
+    earlier: tuple["Question", ...] = ()
     moment: float | None = None
     options: tuple[str, ...] = ()
     opened: "Question | None" = None
 
     @property
     def response(self) -> str:
-        """What is to be said: with options the right one in its words, and then its letter.
+        """What is to be said: with options the question again, the right one in its words, and
+        then its letter.
 
-        Who has said the words need only look for them in the list; CinePile's own rule reads the
-        letter off such an answer.
+        Options part the question from its answer; said again it stands right before it, as one
+        without options does (re-reading, arXiv 2309.06275). Who has said the words need only look
+        for them in the list; CinePile's own rule reads the letter off such an answer.
         """
-        if not self.options:
+        if self.opened is None:
             return self.answer
-        return f"{self.options[LETTERS.index(self.answer)]}\nAnswer: {self.answer}"
+        return f"{self.opened.text}{THAT_IS} {self.words}\nAnswer: {self.answer}"
+
+    @property
+    def words(self) -> str:
+        """The answer in words, even where a letter is asked for."""
+        return self.answer if self.opened is None else self.opened.answer
 
 
 def carelessly(random: Random, question: Question) -> Question:

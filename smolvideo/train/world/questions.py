@@ -332,12 +332,12 @@ def _follow_ups(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]
     thing = random.choice(scene.things)
     if thing.turns_to:
         return
-    first = (ask("shape", colour=thing.colour), thing.shape)
+    first = Question("shape", ask("shape", colour=thing.colour), thing.shape)
     then = [("What does it do?", does(scene, thing)), ("How big is it?", thing.size)]
     if thing.place is not None:
         then.append(("Where is it?", thing.place))
     if scene.mover is thing and thing.direction and random.random() < 0.5:
-        first = (ask("mover shape"), thing.shape)
+        first = Question("mover", ask("mover shape"), thing.shape)
         then = [("Which way does it move?", thing.direction), ("What colour is it?", thing.colour)]
     text, answer = random.choice(then)
     yield Question("follow-up", text, answer, earlier=(first,))
