@@ -25,6 +25,8 @@ from smolvideo.progress import Progress
 from smolvideo.prompt import PromptOptions, count_tokens
 from smolvideo.sampling import FrameSampling
 
+BACKGROUND = "What colour is the background at the end?"
+
 
 @pytest.fixture
 def encoded() -> Iterator[list[int]]:
@@ -203,6 +205,7 @@ def test_several_sources_share_the_frames_and_are_told_apart() -> None:
 def test_adding_a_source_leaves_what_was_read() -> None:
     talk = talking.conversation(TRIANGLE)
     talking.ask(talk, WHAT)
+    assert talking.ask(talking.conversation(TRIANGLE), BACKGROUND) == "grey"
     before = talk.prepare(WHERE_TO).prompt.token_ids
     talk.look([talking.source(CIRCLE)])
     after = talk.prepare(WHERE_TO).prompt
@@ -211,7 +214,7 @@ def test_adding_a_source_leaves_what_was_read() -> None:
     assert "Video 1:" not in after.text
     assert "Video 2:" in after.text
     assert len(after.images) == 32
-    assert talking.ask(talk, "What moves?") == "a purple circle"
+    assert talking.ask(talk, BACKGROUND) == "brown"
 
 
 def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
