@@ -12,12 +12,14 @@ from conftest import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, FeatureCache, load_engine
+from smolvideo.evals.protocol import ask_item
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import Prepared, ask, notices_about, prepare, stream_answer
 from smolvideo.prompt import Message, pack_prompt
 from smolvideo.train.world.question import same_answer
 
 SAMPLES = ROOT / "samples"
+SHAPE_OF_IT = "What shape is the purple object?"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.strip()
     assert "nano is a small model trained on drawn scenes" in done.stderr
+
+
+def test_options_are_answered_in_words_and_by_letter_and_are_nothing_foreign() -> None:
+    asked = ask_item("plain", "cinepile", SHAPE_OF_IT, ["star", "circle", "cross"], None)
+    done = CliRunner().invoke(cli, ["ask", str(SAMPLES / "circle_right.mp4"), asked.text])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{SHAPE_OF_IT}\nThat is: circle\nAnswer: B\n"
 
 
 def test_words_that_nano_was_never_taught_are_named() -> None:

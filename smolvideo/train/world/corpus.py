@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
+from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.protocol.prompts import PROMPTS
-from smolvideo.train.world.choices import WITHOUT_CHOICE, with_options
+from smolvideo.train.world.choices import OPTIONS, WITHOUT_CHOICE, with_options
 from smolvideo.train.world.lots import draw_scene
 from smolvideo.train.world.question import carelessly
 from smolvideo.train.world.questions import Clock, ask_about
@@ -15,11 +17,13 @@ _CLOCK = Clock(tuple(moment / 9 for moment in range(10)), 60.0)
 
 
 def known_words() -> list[str]:
-    """Every word of the questions and answers, in lower case, in alphabetical order."""
+    """Every word of the questions and answers, and of how options are listed, in lower case, in
+    alphabetical order."""
     random = Random(0)
     scenes = (draw_scene(random) for _ in range(2000))
     asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
-    texts = (f"{question.text} {question.said or ''} {question.answer}" for question in asked)
+    told = (f"{question.text} {question.said or ''} {question.answer}" for question in asked)
+    texts = chain(told, [ask_item("plain", "cinepile", "", [""] * OPTIONS, None).text])
     return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
 
 
