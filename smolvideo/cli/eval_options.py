@@ -133,7 +133,7 @@ def eval_options(versions: list[str]) -> Any:
         default=_DEFAULTS.generation.max_new_tokens,
         show_default=f"{_DEFAULTS.generation.max_new_tokens}, as lmms-eval; {NANO_MAX_NEW_TOKENS} "
         "for nano",
-        help="Longest answer, in tokens. nano says the words of its option before its letter.",
+        help="Longest answer, in tokens. nano says more than its letter.",
     )
     option(
         "--layout",

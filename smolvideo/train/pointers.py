@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from tokenizers import Encoding
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.train.world.question import THAT_IS, Question
+from smolvideo.train.world.question import Question
 
 Look = Literal[
     "next of question",
@@ -67,10 +67,9 @@ class Turn(NamedTuple):
     @property
     def words(self) -> range:
         """The tokens of the answer that are its words."""
-        question = self.question
-        lead = f"{question.opened.text}{THAT_IS}" if question.opened else ""
-        start = len(self._up_to(lead)) if lead else 0
-        return range(start, len(self._up_to(f"{lead} {question.words}".lstrip())))
+        lead, words = self.question.lead, self.question.words
+        start = len(self._up_to(lead.rstrip())) if lead else 0
+        return range(start, len(self._up_to(lead + words)))
 
     def _up_to(self, said: str) -> range:
         """The tokens of the answer, which begins with a blank, up to the end of these words."""
@@ -104,7 +103,7 @@ def point(turns: Sequence[Turn], shown: Shown) -> Iterator[Pointer]:
 def _to_question(turn: Turn, question: str) -> Iterator[Pointer]:
     """From what is to say a token of the question again to that token, on a line of its own; and
     from all that follows up to the end of the words to the question as said again."""
-    line = re.compile(rf"(?:^|\n|: ){re.escape(question)}(?=\n|$)").search(turn.text)
+    line = re.search(rf"(?:^|\n|: ){re.escape(question)}(?=\n|$)", turn.text)
     if line is None:
         return
     start = line.end() - len(question)

@@ -35,9 +35,13 @@ class Question:
         without options does (re-reading, arXiv 2309.06275). Who has said the words need only look
         for them in the list; CinePile's own rule reads the letter off such an answer.
         """
-        if self.opened is None:
-            return self.answer
-        return f"{self.opened.text}{THAT_IS} {self.words}\nAnswer: {self.answer}"
+        letter = f"\nAnswer: {self.answer}" if self.opened else ""
+        return f"{self.lead}{self.words}{letter}"
+
+    @property
+    def lead(self) -> str:
+        """What is said before the words: with options the question again."""
+        return f"{self.opened.text}{THAT_IS} " if self.opened else ""
 
     @property
     def words(self) -> str:
