@@ -36,10 +36,10 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """The same without a backward pass, as fast as the device allows; shapes as above."""
-    if q.shape[2] == 1:
-        return _attend_one_row(q, k, v)
     if q.device.type == "cpu" and (q.dtype is torch.float32 or _can_keep_scores(q.dtype)):
         return _attend_in_blocks(q, k, v, causal=causal)
+    if q.shape[2] == 1:
+        return _attend_one_row(q, k, v)
     shared = q.shape[1] // k.shape[1]
     rows, length = q.shape[2], k.shape[2]
     mask = None
@@ -51,17 +51,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
 
 
 def _attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One query per head: the heads that share keys are the rows of one product."""
+    """One query per head, none of it hidden: those that share keys are queries of one head."""
     b, heads, _, width = q.shape
-    groups, length = k.shape[1], k.shape[2]
-    if q.device.type != "cpu":
-        grouped = q.reshape(b, groups, heads // groups, width)
-        return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
-    # In three dimensions torch multiplies in place what in four it copies first.
-    grouped = (q * width**-0.5).reshape(b * groups, heads // groups, width)
-    scores = torch.bmm(grouped, k.mT.reshape(b * groups, width, length))
-    mixed = torch.bmm(scores.softmax(dim=-1), v.reshape(b * groups, length, width))
-    return mixed.view(b, heads, 1, width)
+    grouped = q.reshape(b, k.shape[1], -1, width)
+    return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
 
 
 def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
@@ -81,7 +74,7 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
         for group in range(b * k.shape[1]):
             item, head = divmod(group, k.shape[1])
             sharing = slice(head * shared, (head + 1) * shared)
-            queries = q[item, sharing].float().mul_(width**-0.5)
+            queries = q[item, sharing].float() * width**-0.5
             keys, values = k[item, head].float().t(), v[item, head]
             for start in range(0, rows, at_most):
                 end = min(start + at_most, rows)

@@ -18,13 +18,13 @@ class BatchCache:
     def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
         """Room for ``capacity`` own rows of each sequence, behind all rows of ``common``."""
         self.common = common
-        keys, values = common.rows
-        layers, _, heads, _, width = values.shape
-        shape = (layers, sequences, heads, capacity, width)
+        nothing = common.layer(0).between(0, 0)[1]
+        heads, _, width = nothing.shape
+        shape = (common.layers, sequences, heads, capacity, width)
         # What is never written takes no memory on a CPU. Values must be numbers all the same: those
         # of rows that a shorter sequence has not written yet are multiplied by zero.
-        self._keys, self._values = keys.new_empty(shape), values.new_zeros(shape)
-        self._lengths = torch.zeros(sequences, dtype=torch.long, device=keys.device)
+        self._keys, self._values = nothing.new_empty(shape), nothing.new_zeros(shape)
+        self._lengths = torch.zeros(sequences, dtype=torch.long, device=nothing.device)
         self._longest = 0
         self._unseen: Tensor | None = None
 
@@ -34,9 +34,10 @@ class BatchCache:
     def take(self, sequence: int, cache: KeyValueCache) -> None:
         """Copy what ``cache`` has behind the common rows into the place of ``sequence``."""
         own = cache.length - self.common.length
-        keys, values = cache.rows
-        self._keys[:, sequence, :, :own] = keys[:, 0, :, self.common.length :]
-        self._values[:, sequence, :, :own] = values[:, 0, :, self.common.length :]
+        for layer in range(cache.layers):
+            keys, values = cache.layer(layer).between(self.common.length, cache.length)
+            self._keys[layer, sequence, :, :own] = keys
+            self._values[layer, sequence, :, :own] = values
         self._lengths[sequence] = own
         self._longest = max(self._longest, own)
 
@@ -77,7 +78,7 @@ class BatchCache:
         # In three dimensions torch multiplies in place what in four it copies first.
         own_keys = self._keys[layer].flatten(0, 1)[:, : self._longest]
         own_values = self._values[layer].flatten(0, 1)[:, : self._longest]
-        common_keys, common_values = (rows[layer, 0] for rows in self.common.rows)
+        seen_by_all = self.common.layer(layer)
 
         queries = (q * width**-0.5).view(b, groups, shared, width)
         own = torch.bmm(queries.flatten(0, 1), own_keys.mT).view(b, groups, shared, -1)
@@ -85,12 +86,12 @@ class BatchCache:
         own.masked_fill_(self._unseen[:, None, None], float("-inf"))
         # The sequences are rows of one product over the keys that all of them see.
         together = queries.transpose(0, 1).reshape(groups, b * shared, width)
-        common = torch.bmm(together, common_keys.mT)
-        common = common.view(groups, b, shared, -1).transpose(0, 1)
+        common = seen_by_all.scores(together, self.common.length)
+        common = common.reshape(groups, b, shared, -1).transpose(0, 1)
         weights = torch.cat((common, own), dim=-1).softmax(dim=-1)
         on_common, on_own = weights.split((self.common.length, self._longest), dim=-1)
         on_common = on_common.transpose(0, 1).reshape(groups, b * shared, -1)
-        mixed = torch.bmm(on_common, common_values).view(groups, b, shared, width)
+        mixed = seen_by_all.gathered(on_common).view(groups, b, shared, width)
         mixed = mixed.transpose(0, 1).reshape(b * groups, shared, width)
         return torch.baddbmm(mixed, on_own.flatten(0, 1), own_values).view(b, heads, 1, width)
 

@@ -7,40 +7,21 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from smolvideo.network.attention import attend
 from smolvideo.network.config import TextConfig
+from smolvideo.network.rows import LayerRows, empty_rows
 
 
 class _Block:
-    """Memory for keys and values ``[layers, 1, G, capacity, d]``, and the caches that read it.
+    """Memory for the rows of all layers, and the caches that read it."""
 
-    On a CPU the numbers of a key lie ``capacity`` apart, so that a single query meets many keys at
-    once: with a key's numbers side by side its product took four times as long. Left uninitialised:
-    pages that are never written take no memory.
-    """
-
-    def __init__(
-        self, shape: Sequence[int], capacity: int, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        layers, heads, width = shape
-
-        def rows(*order: int) -> Tensor:
-            return torch.empty((layers, 1, heads, *order), device=device, dtype=dtype)
-
-        self.shape = tuple(shape)
+    def __init__(self, layers: Sequence[LayerRows], capacity: int) -> None:
+        self.layers = layers
         self.capacity = capacity
-        across = device.type == "cpu"
-        self.keys = rows(width, capacity).mT if across else rows(capacity, width)
-        self.values = rows(capacity, width)
         self.readers: WeakSet[KeyValueCache] = WeakSet()
 
     def grown(self, capacity: int, length: int) -> "_Block":
         """Another block with the first ``length`` rows of this one."""
-        keys = self.keys
-        other = _Block(self.shape, capacity, device=keys.device, dtype=keys.dtype)
-        other.keys[:, :, :, :length] = keys[:, :, :, :length]
-        other.values[:, :, :, :length] = self.values[:, :, :, :length]
-        return other
+        return _Block([layer.grown(capacity, length) for layer in self.layers], capacity)
 
 
 class KeyValueCache:
@@ -60,8 +41,12 @@ class KeyValueCache:
         cls, config: TextConfig, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> Self:
         """Room for ``capacity`` tokens."""
-        shape = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        return cls(_Block(shape, capacity, device=device, dtype=dtype), 0)
+        heads, width = config.num_key_value_heads, config.head_dim
+        layers = [
+            empty_rows(heads, width, capacity, device=device, dtype=dtype)
+            for _ in range(config.num_hidden_layers)
+        ]
+        return cls(_Block(layers, capacity), 0)
 
     @property
     def capacity(self) -> int:
@@ -76,7 +61,7 @@ class KeyValueCache:
         self.length = min(self.length, length)
 
     def make_room(self, rows: int) -> None:
-        """See to it that ``rows`` more can be written; to be called before ``put``."""
+        """See to it that ``rows`` more can be written; to be called before ``attend``."""
         needed = self.length + rows
         others = [reader for reader in self._block.readers if reader is not self]
         taken = any(reader.length > self.length for reader in others)
@@ -86,25 +71,18 @@ class KeyValueCache:
             self._block.readers.add(self)
 
     @property
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Keys and values so far, each ``[layers, 1, G, length, d]``, as views."""
-        block = self._block
-        return block.keys[..., : self.length, :], block.values[..., : self.length, :]
+    def layers(self) -> int:
+        return len(self._block.layers)
+
+    def layer(self, number: int) -> LayerRows:
+        """The rows of one layer; the first ``length`` are those so far."""
+        return self._block.layers[number]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What queries ``[1, H, L, d]`` gather from the rows so far and from their own.
 
         ``k`` and ``v`` ``[1, G, L, d]`` are appended to those of ``layer``.
         """
-        return attend(q, *self.put(layer, k, v), causal=True)
-
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write rows ``[1, G, L, d]`` of one layer behind the others.
-
-        Returns that layer's keys and values so far, ``[1, G, length + L, d]``, as views.
-        """
-        end = self.length + keys.shape[2]
-        kept_keys, kept_values = self._block.keys[layer], self._block.values[layer]
-        kept_keys[:, :, self.length : end] = keys
-        kept_values[:, :, self.length : end] = values
-        return kept_keys[:, :, :end], kept_values[:, :, :end]
+        rows = self._block.layers[layer]
+        rows.put(self.length, k, v)
+        return rows.attend(q, self.length + k.shape[2])
