@@ -115,7 +115,7 @@ def test_what_was_slow_once_is_tried_again_behind_the_next_prompt() -> None:
     machine.tokens()
     assert machine.token() == 1
     took |= {2: 0.01, 4: 0.005}
-    assert set(machine.tokens()) == {1}
+    assert set(machine.tokens(8)) == {1}
     machine.prompt()
     assert machine.tokens()[-1] == 4
 
@@ -128,6 +128,30 @@ def test_what_is_slower_later_on_is_left() -> None:
     assert machine.token() == 2
     took[2] = 0.03
     assert set(machine.tokens()[3:]) == {1}
+
+
+@pytest.mark.parametrize("told_by", ["time", "share"])
+def test_one_busy_moment_does_not_slow_the_whole_answer(told_by: str) -> None:
+    took = {1: 0.02, 2: 0.015, 4: 0.012}
+    machine = Machine(lambda used: took[used])
+    machine.prompt()
+    assert machine.tokens()[-1] == 4
+    if told_by == "time":
+        took |= {2: 0.09, 4: 0.09}
+    else:
+        machine.share = 0.5
+    assert 1 in machine.tokens(30)
+    took |= {2: 0.015, 4: 0.012}
+    machine.share = 1.0
+    assert machine.tokens(40)[-1] == 4
+
+
+def test_a_busy_machine_is_tried_ever_more_rarely() -> None:
+    machine = Machine(lambda used: 0.02 if used == 1 else 0.2)
+    machine.prompt()
+    used = machine.tokens(1000)
+    assert 3 <= sum(count > 1 for count in used[200:]) <= 9
+    assert set(used[900:]) == {1}
 
 
 def test_on_a_busy_machine_no_more_threads_are_tried() -> None:

@@ -5,8 +5,10 @@ token. On free cores that costs little; where others want the cores, all wait fo
 that has none. So a prompt begins with all threads, and where not all of them get a core it goes on
 with those that do, for some layers. The products of a single row read their weights once and
 compute almost nothing: for one token more threads are tried only where cores were free in the
-prompt before it, and kept where they pay. That is for bfloat16, whose numbers are the same with any
-threads; in float32 the last bits are not, and an answer must not hang on how busy a machine is.
+prompt before it, and kept where they pay. Where they do not, they are tried again, ever more
+rarely: one busy moment must not slow a whole answer. That is for bfloat16, whose numbers are the
+same with any threads; in float32 the last bits are not, and an answer must not hang on how busy a
+machine is.
 """
 
 import math
@@ -41,6 +43,8 @@ systems it sleeps at once, see ``use_usable_cores``."""
 _TRIALS = 3
 _GAIN = 0.95
 """Twice as many threads are worth it where a token takes this share of the time, or less."""
+_TOKENS_WITH_FEWER = 32
+"""Tokens until more threads are tried again for the first time; then twice as many, and so on."""
 
 
 class ReadingThreads:
@@ -60,7 +64,9 @@ class ReadingThreads:
     ) -> None:
         self._worth = max(1, bytes_of_a_layer // _BYTES_PER_THREAD)
         self._clock, self._cpu_clock = clock, cpu_clock
-        self._free = False
+        self._free = self._were_free = False
+        self._patience = _TOKENS_WITH_FEWER
+        self._with_fewer = 0
         self._took: dict[int, deque[float]] = {}
         self._wanted = self._had = 0.0
         self._since = 0.0, 0.0
@@ -96,8 +102,9 @@ class ReadingThreads:
             if layers_with_fewer == 0:
                 share = self._share_had(most)
                 if share is not None:
-                    self._free = share >= _FREE
-                    self._took = {}  # what was slow once may have been so for others' sake
+                    self._were_free = share >= _FREE
+                    self._patience = _TOKENS_WITH_FEWER
+                    self._forget()
                     if share < _TAKEN:
                         torch.set_num_threads(max(1, min(most - 1, round(most * share))))
                         layers_with_fewer = _LAYERS_WITH_FEWER
@@ -124,10 +131,8 @@ class ReadingThreads:
     def _choice(self, most: int) -> int:
         """For one row: as many as it keeps busy, or what has turned out best on free cores."""
         best = threads = min(most, self._worth)
-        if not self._free:
-            return best
         least = math.inf
-        while threads <= most:
+        while self._free and threads <= most:
             took = tuple(self._took.get(threads, ()))
             if len(took) < _TRIALS:
                 return threads
@@ -135,7 +140,16 @@ class ReadingThreads:
                 break
             best, least = threads, median(took)
             threads = most if threads < most < 2 * threads else 2 * threads
+        if self._were_free and threads <= most:
+            self._with_fewer += 1
+            if self._with_fewer == self._patience:
+                self._patience *= 2
+                self._forget()
         return best
+
+    def _forget(self) -> None:
+        """What tokens told, not the prompt: what was slow may have been so for others' sake."""
+        self._free, self._took, self._with_fewer = self._were_free, {}, 0
 
     def _begin(self) -> None:
         self._since = self._clock(), self._cpu_clock()
