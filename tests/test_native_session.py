@@ -194,7 +194,8 @@ def test_long_prompts_are_read_in_parts(
             return engine.network.read(vectors, cache, last=last)
 
     expected = read()
-    monkeypatch.setattr(decoder, "_ROWS_AT_ONCE", 4)
+    width = 2 * engine.network.config.text.intermediate_size
+    monkeypatch.setattr(decoder, "_NUMBERS_AT_ONCE", 4 * width)
     assert expected.shape[0] == last
     torch.testing.assert_close(read(), expected, rtol=1e-4, atol=1e-5)
 

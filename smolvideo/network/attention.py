@@ -15,7 +15,7 @@ _SCORES_AT_ONCE = 1 << 20
 """Scores that are computed, normalised and used before the next: 4 MB stay in the cache, where
 torch's own kernel took more than twice as long (1,024 rows of 64, AVX512-BF16)."""
 
-_CAUSAL_ROWS = 128
+_CAUSAL_ROWS = 256
 """Query rows of a causal block at most: those before its end are computed although masked."""
 
 
@@ -67,6 +67,7 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
         at_most = min(at_most, _CAUSAL_ROWS)
     # Memory that every block writes again: fresh pages cost a seventh of the time of a long prompt.
     score_memory = q.new_empty(shared * at_most * length, dtype=torch.float32)
+    later = torch.ones(at_most, at_most, dtype=torch.bool).triu_(1) if causal else None
     weight_memory = score_memory
     if v.dtype is not torch.float32:
         weight_memory = v.new_empty(shared * at_most * length)
@@ -82,8 +83,8 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
                 block = queries[:, start:end].reshape(-1, width)
                 scores = score_memory[: len(block) * seen].view(len(block), seen)
                 torch.mm(block, keys[:, :seen], out=scores)
-                if causal:
-                    _hide_what_follows(scores.view(shared, end - start, seen))
+                if later is not None:
+                    _hide_what_follows(scores.view(shared, end - start, seen), later)
                 torch.softmax(scores, dim=-1, out=scores)
                 weights = weight_memory[: scores.numel()].view_as(scores)
                 if v.dtype is not torch.float32:
@@ -128,9 +129,10 @@ class _Float32Sums:
 _FLOAT32_SUMS = _Float32Sums()
 
 
-def _hide_what_follows(scores: Tensor) -> None:
-    """``[..., L, T]``, in place: the last L keys are the rows themselves; no row sees the next."""
+def _hide_what_follows(scores: Tensor, later: Tensor) -> None:
+    """``[..., L, T]``, in place: the last L keys are the rows themselves; no row sees the next.
+
+    ``later``: for more rows than these, at least, which of them come after which.
+    """
     rows = scores.shape[-2]
-    if rows > 1:
-        later = torch.ones(rows, rows, dtype=torch.bool, device=scores.device).triu(1)
-        scores[..., -rows:].masked_fill_(later, float("-inf"))
+    scores[..., -rows:].masked_fill_(later[:rows, :rows], float("-inf"))
