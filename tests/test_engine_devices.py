@@ -121,7 +121,7 @@ def test_waiting_threads_look_for_a_little_unless_the_person_said(
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
     devices.use_usable_cores()
-    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "3000")
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "6000")
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     devices.use_usable_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
