@@ -19,6 +19,8 @@ _NUMBERS_AT_ONCE = 6 << 20
 """Numbers between two products that go through the layers together on a CPU: 2,048 rows of 256M,
 384 of 2.2B. With fewer, products are slower, with more they leave the cache: 2.2B took a
 twenty-fifth longer with 2,048 rows."""
+_QUANTISED_ROWS_AT_ONCE = 2048
+"""Rows at least where weights are quantised: numbers are made of them for each of the parts."""
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -160,7 +162,9 @@ class Decoder(nn.Module):
 
     @property
     def _rows_at_once(self) -> int:
-        return max(1, _NUMBERS_AT_ONCE // (2 * self.config.intermediate_size))
+        quantised = self.layers[0].mlp.down_proj.quantised is not None
+        at_least = _QUANTISED_ROWS_AT_ONCE if quantised else 1
+        return max(at_least, _NUMBERS_AT_ONCE // (2 * self.config.intermediate_size))
 
     def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
