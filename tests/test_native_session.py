@@ -1,6 +1,7 @@
 """Sessions: a further question computes the question alone, and answers as if it were the first."""
 
 import gc
+import json
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.frames import Images
-from smolvideo.network import KeyValueCache, decoder
+from smolvideo.network import KeyValueCache, NetworkConfig, decoder
 from smolvideo.prompt import Prompt
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -194,10 +195,37 @@ def test_long_prompts_are_read_in_parts(
             return engine.network.read(vectors, cache, last=last)
 
     expected = read()
-    width = 2 * engine.network.config.text.intermediate_size
-    monkeypatch.setattr(decoder, "_NUMBERS_AT_ONCE", 4 * width)
+    parts: list[int] = []
+    text_model = engine.network.model.text_model
+    append = text_model._append
+    monkeypatch.setattr(text_model, "_rows_at_once", 4)
+    monkeypatch.setattr(
+        text_model, "_append", lambda x, cache: (parts.append(x.shape[1]), append(x, cache))[1]
+    )
     assert expected.shape[0] == last
     torch.testing.assert_close(read(), expected, rtol=1e-4, atol=1e-5)
+    assert parts == [4, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantise", "rows"),
+    [
+        ("SmolVLM2-256M-Video-Instruct", False, 2048),
+        ("SmolVLM2-2.2B-Instruct", False, 384),
+        ("SmolVLM2-2.2B-Instruct", True, 2048),
+    ],
+)
+def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
+    processor_files: Path, name: str, quantise: bool, rows: int
+) -> None:
+    config = NetworkConfig.from_json(
+        json.loads((processor_files / name / "config.json").read_text())
+    )
+    with torch.device("meta"):
+        text_model = decoder.Decoder(replace(config.text, num_hidden_layers=1, vocab_size=64))
+    if quantise:
+        text_model.layers[0].mlp.down_proj.quantise(torch.zeros(16, 32), torch.bfloat16)
+    assert text_model._rows_at_once == rows
 
 
 def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:
@@ -210,7 +238,6 @@ def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: lis
     assert engine.encode(np.zeros((0, 32, 32, 3), np.uint8)).shape[0] == 0
 
 
-def test_loading_converts_tensor_by_tensor(tmp_path: Path) -> None:
     """A float32 checkpoint becomes bfloat16 without both in memory: measured in another process."""
     import json
     import subprocess

@@ -160,11 +160,12 @@ class Decoder(nn.Module):
         hidden = [self._append(part, cache)[:, -last:] for part in parts]
         return self.norm(torch.cat(hidden, dim=1)[:, -last:])
 
-    @property
+    @cached_property
     def _rows_at_once(self) -> int:
-        quantised = self.layers[0].mlp.down_proj.quantised is not None
-        at_least = _QUANTISED_ROWS_AT_ONCE if quantised else 1
-        return max(at_least, _NUMBERS_AT_ONCE // (2 * self.config.intermediate_size))
+        rows = max(1, _NUMBERS_AT_ONCE // (2 * self.config.intermediate_size))
+        maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
+        quantised = any(part.quantised is not None for part in maps)
+        return max(rows, _QUANTISED_ROWS_AT_ONCE) if quantised else rows
 
     def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         rows = x.shape[1]
