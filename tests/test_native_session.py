@@ -238,8 +238,8 @@ def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: lis
     assert engine.encode(np.zeros((0, 32, 32, 3), np.uint8)).shape[0] == 0
 
 
+def test_loading_converts_tensor_by_tensor(tmp_path: Path) -> None:
     """A float32 checkpoint becomes bfloat16 without both in memory: measured in another process."""
-    import json
     import subprocess
     import sys
 
