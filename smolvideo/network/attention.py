@@ -132,7 +132,7 @@ _FLOAT32_SUMS = _Float32Sums()
 def _hide_what_follows(scores: Tensor, later: Tensor) -> None:
     """``[..., L, T]``, in place: the last L keys are the rows themselves; no row sees the next.
 
-    ``later``: for more rows than these, at least, which of them come after which.
+    ``later`` ``[M, M]``, M at least L, is true where the column's row comes after the row's.
     """
     rows = scores.shape[-2]
     scores[..., -rows:].masked_fill_(later[:rows, :rows], float("-inf"))

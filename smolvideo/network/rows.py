@@ -129,7 +129,7 @@ class PagedRows:
         heads, each, width = queries.shape
         pages = -(-length // _PAGE)
         if not _are_sums_faster(each, length):
-            return torch.bmm(queries, self._keys_across(pages))[:, :, :length]
+            return torch.bmm(queries, self._keys_across(0, pages))[:, :, :length]
         table = self._keys.view(-1, _PAGE)
         sums = _sums_over_keys(heads, each, width, pages, self._keys.shape[1])
         weights = queries[:, :, None].expand(heads, each, pages, width)
@@ -144,8 +144,10 @@ class PagedRows:
         return _add_rows(table, sums, weights).view(heads, each, -1)
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        keys = self._keys_across(-(-end // _PAGE))
-        return keys[:, :, start:end].mT, self._values[:, start:end]
+        first = start // _PAGE
+        keys = self._keys_across(first, -(-end // _PAGE))
+        in_pages = slice(start - first * _PAGE, end - first * _PAGE)
+        return keys[:, :, in_pages].mT, self._values[:, start:end]
 
     def grown(self, capacity: int, length: int) -> "PagedRows":
         heads, _, width, _ = self._keys.shape
@@ -156,9 +158,9 @@ class PagedRows:
         values[:, :length] = self._values[:, :length]
         return PagedRows(keys, values)
 
-    def _keys_across(self, pages: int) -> Tensor:
-        """A copy ``[G, d, pages · 256]`` of the first pages, one behind the other."""
-        return self._keys[:, :pages].transpose(1, 2).flatten(2)
+    def _keys_across(self, first: int, behind: int) -> Tensor:
+        """A copy ``[G, d, pages · 256]`` of the pages between, one after the other."""
+        return self._keys[:, first:behind].transpose(1, 2).flatten(2)
 
 
 def _are_sums_faster(queries: int, rows: int) -> bool:
