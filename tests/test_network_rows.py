@@ -43,7 +43,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 @pytest.fixture(params=[True, False], ids=["sums", "products"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways wherever the tests run."""
-    monkeypatch.setattr(rows, "_are_sums_faster", lambda queries, count: count and request.param)
+    monkeypatch.setattr(rows, "_has_fast_sums", lambda: request.param)
 
 
 @pytest.mark.usefixtures("_way")
@@ -120,3 +120,25 @@ def test_queries_stay_as_they_are() -> None:
     kept = q.clone()
     attend(q, k, v, causal=True)
     assert torch.equal(q, kept)
+
+
+@pytest.mark.usefixtures("_way")
+def test_rows_read_in_inference_may_be_read_in_training() -> None:
+    memory = paged(40, torch.float32)
+    memory.put(0, *numbers(2, 1, HEADS, 30, WIDTH))
+    q = numbers(1, HEADS, 1, WIDTH)
+    with torch.inference_mode():
+        expected = memory.attend(q, 30)
+    got = memory.attend(q.requires_grad_(), 30)
+    got.sum().backward()
+    assert q.grad is not None
+    assert close(got.detach(), expected.clone())
+
+
+def test_without_fast_sums_keys_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them for each token: it took half as long again."""
+    monkeypatch.setattr(rows, "_has_fast_sums", lambda: False)
+    memory = paged(700, torch.float32)
+    memory.put(0, *numbers(2, 1, HEADS, 600, WIDTH))
+    one, again = memory.between(0, 600)[0], memory.between(0, 600)[0]
+    assert one.data_ptr() == again.data_ptr()

@@ -18,13 +18,13 @@ class BatchCache:
     def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
         """Room for ``capacity`` own rows of each sequence, behind all rows of ``common``."""
         self.common = common
-        nothing = common.layer(0).between(0, 0)[1]
-        heads, _, width = nothing.shape
+        _, none = common.layer(0).between(0, 0)  # of their shape, dtype and device
+        heads, _, width = none.shape
         shape = (common.layers, sequences, heads, capacity, width)
         # What is never written takes no memory on a CPU. Values must be numbers all the same: those
         # of rows that a shorter sequence has not written yet are multiplied by zero.
-        self._keys, self._values = nothing.new_empty(shape), nothing.new_zeros(shape)
-        self._lengths = torch.zeros(sequences, dtype=torch.long, device=nothing.device)
+        self._keys, self._values = none.new_empty(shape), none.new_zeros(shape)
+        self._lengths = torch.zeros(sequences, dtype=torch.long, device=none.device)
         self._longest = 0
         self._unseen: Tensor | None = None
 

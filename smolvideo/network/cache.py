@@ -1,4 +1,4 @@
-"""Keys and values of the tokens read so far, in one block of memory made once."""
+"""Keys and values of the tokens read so far, in memory that is made once and shared by forks."""
 
 from collections.abc import Sequence
 from typing import Self

@@ -3,12 +3,13 @@
 A GPU has them in their order. On a CPU a single token's attention is a few rows times much memory,
 which matrix products are slow at: they copy a part of a block before they multiply. But what
 queries gather is a weighted sum of values, and scores are weighted sums, too, of what keys have in
-one dimension. torch adds up weighted rows of a table in place (``embedding_bag``, made for
+one dimension. torch adds up weighted rows of a table where they lie (``embedding_bag``, made for
 recommenders) and takes two thirds (256M) to a third (2.2B) of the time, behind 3,660 tokens. For
-that a key's numbers stand below each other, in pages of some keys.
+that a key's numbers stand below each other, in pages of some keys; where torch has no fast sums,
+all keys are one page, which products read best.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Protocol
 
 import torch
@@ -47,7 +48,7 @@ class LayerRows(Protocol):
         ...
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of these rows, each ``[G, end - start, d]``."""
+        """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
         ...
 
     def grown(self, capacity: int, length: int) -> "LayerRows":
@@ -64,10 +65,11 @@ def empty_rows(
     """
     if device.type != "cpu":
         return OrderedRows(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
-    pages = -(-capacity // _PAGE)
+    rounded = -(-capacity // _PAGE) * _PAGE
+    page = _PAGE if _has_fast_sums() else rounded
     return PagedRows(
-        torch.empty((heads, pages, width, _PAGE), dtype=dtype),
-        torch.empty((heads, pages * _PAGE, width), dtype=dtype),
+        torch.empty((heads, rounded // page, width, page), device=device, dtype=dtype),
+        torch.empty((heads, rounded, width), device=device, dtype=dtype),
     )
 
 
@@ -102,18 +104,20 @@ class OrderedRows:
 
 
 class PagedRows:
-    """Keys in pages ``[G, pages, d, 256]``, values in their order ``[G, pages · 256, d]``."""
+    """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
+        self._page = keys.shape[3]
 
     def put(self, start: int, keys: Tensor, values: Tensor) -> None:
         end = start + keys.shape[2]
         self._values[:, start:end] = values[0]
-        for page in range(start // _PAGE, -(-end // _PAGE)):
-            first, behind = max(start, page * _PAGE), min(end, (page + 1) * _PAGE)
-            places = slice(first - page * _PAGE, behind - page * _PAGE)
-            self._keys[:, page, :, places] = keys[0, :, first - start : behind - start].mT
+        for page in range(start // self._page, -(-end // self._page)):
+            before = page * self._page
+            first, behind = max(start, before), min(end, before + self._page)
+            own = keys[0, :, first - start : behind - start]
+            self._keys[:, page, :, first - before : behind - before] = own.mT
 
     def attend(self, q: Tensor, length: int) -> Tensor:
         _, heads, rows, width = q.shape
@@ -127,10 +131,12 @@ class PagedRows:
 
     def scores(self, queries: Tensor, length: int) -> Tensor:
         heads, each, width = queries.shape
-        pages = -(-length // _PAGE)
         if not _are_sums_faster(each, length):
-            return torch.bmm(queries, self._keys_across(0, pages))[:, :, :length]
-        table = self._keys.view(-1, _PAGE)
+            # Of whole pages, which are a copy already: a part of them would be copied again.
+            rounded = -(-length // _PAGE) * _PAGE
+            return torch.bmm(queries, self._keys_across(0, rounded))[:, :, :length]
+        pages = -(-length // self._page)
+        table = self._keys.view(-1, self._page)
         sums = _sums_over_keys(heads, each, width, pages, self._keys.shape[1])
         weights = queries[:, :, None].expand(heads, each, pages, width)
         return _add_rows(table, sums, weights).view(heads, each, -1)[:, :, :length]
@@ -144,36 +150,37 @@ class PagedRows:
         return _add_rows(table, sums, weights).view(heads, each, -1)
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        first = start // _PAGE
-        keys = self._keys_across(first, -(-end // _PAGE))
-        in_pages = slice(start - first * _PAGE, end - first * _PAGE)
-        return keys[:, :, in_pages].mT, self._values[:, start:end]
+        return self._keys_across(start, end).mT, self._values[:, start:end]
 
-    def grown(self, capacity: int, length: int) -> "PagedRows":
+    def grown(self, capacity: int, length: int) -> LayerRows:
         heads, _, width, _ = self._keys.shape
-        pages, kept = -(-capacity // _PAGE), -(-length // _PAGE)
-        keys = self._keys.new_empty((heads, pages, width, _PAGE))
-        values = self._values.new_empty((heads, pages * _PAGE, width))
-        keys[:, :kept] = self._keys[:, :kept]
-        values[:, :length] = self._values[:, :length]
-        return PagedRows(keys, values)
+        device, dtype = self._keys.device, self._keys.dtype
+        other = empty_rows(heads, width, capacity, device=device, dtype=dtype)
+        other.put(0, *(rows[None] for rows in self.between(0, length)))
+        return other
 
-    def _keys_across(self, first: int, behind: int) -> Tensor:
-        """A copy ``[G, d, pages · 256]`` of the pages between, one after the other."""
-        return self._keys[:, first:behind].transpose(1, 2).flatten(2)
+    def _keys_across(self, start: int, end: int) -> Tensor:
+        """Keys ``[G, d, end - start]``: a copy of those in several pages, a view of one page."""
+        first = start // self._page
+        across = self._keys[:, first : -(-end // self._page)].transpose(1, 2).flatten(2)
+        return across[:, :, start - first * self._page : end - first * self._page]
 
 
 def _are_sums_faster(queries: int, rows: int) -> bool:
-    """Than products, for so many ``queries`` per head. What adds up rows, FBGEMM, is of x86."""
-    return (
-        0 < queries <= _FEW
-        and rows > 0
-        and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    )
+    """Than products, for so many ``queries`` per head."""
+    return _has_fast_sums() and 0 < queries <= _FEW and rows > 0
+
+
+@cache
+def _has_fast_sums() -> bool:
+    """Whether torch adds up rows of any dtype by code made for it, FBGEMM, as its builds for x86
+    do."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 Sums = tuple[Tensor, Tensor]
-"""Which rows of a table are added up: their numbers, sum after sum, and where each sum begins."""
+"""Which rows of a table are added up: their numbers, sum after sum, and where each sum begins.
+They are kept, and made outside of inference mode, as later reads may be outside of it."""
 
 
 def _add_rows(table: Tensor, sums: Sums, weights: Tensor) -> Tensor:
@@ -186,20 +193,22 @@ def _add_rows(table: Tensor, sums: Sums, weights: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _sums_over_keys(heads: int, each: int, width: int, pages: int, capacity: int) -> Sums:
-    """For the scores of ``each`` queries: all rows of each page of ``capacity`` pages a head."""
-    first = _counted(heads, 1, 1) * (capacity * width) + _counted(1, pages, 1) * width
+@torch.inference_mode(False)
+def _sums_over_keys(heads: int, each: int, width: int, pages: int, of_pages: int) -> Sums:
+    """For the scores of ``each`` queries: all rows of the first ``pages`` of each head."""
+    first = _counted(heads, 1, 1) * (of_pages * width) + _counted(1, pages, 1) * width
     numbers = (first + _counted(1, 1, width)).view(heads, 1, -1).expand(heads, each, -1)
     return numbers.reshape(-1), _counted(heads * each * pages) * width
 
 
 @lru_cache(maxsize=8)
-def _sums_over_values(heads: int, each: int, length: int, capacity: int) -> Sums:
-    """For what ``each`` queries gather: the first rows of ``capacity`` a head."""
-    numbers = _counted(heads, 1, 1) * capacity + _counted(1, 1, length)
+@torch.inference_mode(False)
+def _sums_over_values(heads: int, each: int, length: int, of_rows: int) -> Sums:
+    """For what ``each`` queries gather: the first ``length`` rows of each head."""
+    numbers = _counted(heads, 1, 1) * of_rows + _counted(1, 1, length)
     return numbers.expand(heads, each, -1).reshape(-1), _counted(heads * each) * length
 
 
 def _counted(*shape: int) -> Tensor:
     """0, 1, 2 …, along the one dimension that is not 1."""
-    return torch.arange(max(shape), dtype=torch.int32).view(shape)
+    return torch.arange(max(shape), dtype=torch.int32, device="cpu").view(shape)
