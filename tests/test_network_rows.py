@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smolvideo.network import rows
 from smolvideo.network.attention import attend, attend_plainly
-from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, empty_rows
+from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, empty_rows, grown_rows
 
 CPU = torch.device("cpu")
 LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 511, 512, 513, 700]))
@@ -88,7 +88,7 @@ def test_pages_are_read_as_rows_are(parts: list[int], queries: int, seen: float,
         lambda memory: memory.gathered(weights),
         lambda memory: memory.attend(at_the_end, length),
         lambda memory: torch.stack(memory.between(length // 2, length)),
-        lambda memory: torch.stack(memory.grown(total + 300, length).between(0, length)),
+        lambda memory: torch.stack(grown_rows(memory, total + 300, length).between(0, length)),
     ):
         expected, got = map(ask, both)
         assert got.shape == expected.shape
@@ -107,7 +107,7 @@ def test_grown_memory_is_its_own() -> None:
     memory = paged(40, torch.float32)
     keys, values = numbers(2, 1, HEADS, 30, WIDTH)
     memory.put(0, keys, values)
-    grown = memory.grown(600, 20)
+    grown = grown_rows(memory, 600, 20)
     grown.put(10, keys, values)
     assert torch.equal(memory.between(0, 30)[0], keys[0])
     assert torch.equal(grown.between(10, 40)[1], values[0])

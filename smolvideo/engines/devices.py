@@ -162,8 +162,8 @@ def use_usable_cores() -> None:
 
     Threads that wait soon sleep, where torch was not loaded before: threads that spin keep each
     other from a busy machine's cores, and a token then took a hundred times as long. GNU's threads
-    (Linux) look a few thousand times first, a fifth of a millisecond or so: on free cores the
-    next product has come by then, and a long prompt is read in four fifths of the time.
+    (Linux) look a few thousand times first: on free cores the next product has come by then, and
+    a long prompt is read in four fifths of the time.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "6000")

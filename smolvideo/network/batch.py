@@ -75,7 +75,6 @@ class BatchCache:
         sequences = torch.arange(b, device=q.device)
         self._keys[layer, sequences, :, self._lengths] = k[:, :, 0]
         self._values[layer, sequences, :, self._lengths] = v[:, :, 0]
-        # In three dimensions torch multiplies in place what in four it copies first.
         own_keys = self._keys[layer].flatten(0, 1)[:, : self._longest]
         own_values = self._values[layer].flatten(0, 1)[:, : self._longest]
         seen_by_all = self.common.layer(layer)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from smolvideo.network.config import TextConfig
-from smolvideo.network.rows import LayerRows, empty_rows
+from smolvideo.network.rows import LayerRows, empty_rows, grown_rows
 
 
 class _Block:
@@ -21,7 +21,7 @@ class _Block:
 
     def grown(self, capacity: int, length: int) -> "_Block":
         """Another block with the first ``length`` rows of this one."""
-        return _Block([layer.grown(capacity, length) for layer in self.layers], capacity)
+        return _Block([grown_rows(layer, capacity, length) for layer in self.layers], capacity)
 
 
 class KeyValueCache:

@@ -18,7 +18,7 @@ from smolvideo.network.threads import ReadingThreads, nothing
 _NUMBERS_AT_ONCE = 6 << 20
 """Numbers between two products that go through the layers together on a CPU: 2,048 rows of 256M,
 384 of 2.2B. With fewer, products are slower, with more they leave the cache: 2.2B took a
-twenty-fifth longer with 2,048 rows."""
+twenty-fifth longer with 2,048 rows than with 512."""
 _QUANTISED_ROWS_AT_ONCE = 2048
 """Rows at least where weights are quantised: numbers are made of them for each of the parts."""
 

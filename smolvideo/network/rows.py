@@ -18,11 +18,11 @@ from torch import Tensor
 from smolvideo.network.attention import attend
 
 _PAGE = 256
-"""Keys of a page: from 128 to 512 the time of a token hardly changes, with 64 and 1,024 it grows by
-a third."""
+"""Keys of a page: scores of one token take as long with 128 to 448 of them, and two fifths longer
+with 64 and 1,024 (256M, one thread)."""
 
 _FEW = 6
-"""Queries per head, up to which sums of rows are faster than products; of 256M to 2.2B."""
+"""Queries per head, up to which sums of rows are no slower than products (256M; 2.2B: 15)."""
 
 
 class LayerRows(Protocol):
@@ -51,10 +51,6 @@ class LayerRows(Protocol):
         """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
         ...
 
-    def grown(self, capacity: int, length: int) -> "LayerRows":
-        """Memory of its own for ``capacity`` rows, with the first ``length`` of these."""
-        ...
-
 
 def empty_rows(
     heads: int, width: int, capacity: int, *, device: torch.device, dtype: torch.dtype
@@ -71,6 +67,15 @@ def empty_rows(
         torch.empty((heads, rounded // page, width, page), device=device, dtype=dtype),
         torch.empty((heads, rounded, width), device=device, dtype=dtype),
     )
+
+
+def grown_rows(rows: LayerRows, capacity: int, length: int) -> LayerRows:
+    """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
+    keys, values = rows.between(0, length)
+    heads, _, width = values.shape
+    grown = empty_rows(heads, width, capacity, device=values.device, dtype=values.dtype)
+    grown.put(0, keys[None], values[None])
+    return grown
 
 
 class OrderedRows:
@@ -95,12 +100,6 @@ class OrderedRows:
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         return self._keys[:, start:end], self._values[:, start:end]
-
-    def grown(self, capacity: int, length: int) -> "OrderedRows":
-        heads, _, width = self._keys.shape
-        other = OrderedRows(*self._keys.new_empty((2, heads, capacity, width)))
-        other.put(0, *(rows[None] for rows in self.between(0, length)))
-        return other
 
 
 class PagedRows:
@@ -151,13 +150,6 @@ class PagedRows:
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         return self._keys_across(start, end).mT, self._values[:, start:end]
-
-    def grown(self, capacity: int, length: int) -> LayerRows:
-        heads, _, width, _ = self._keys.shape
-        device, dtype = self._keys.device, self._keys.dtype
-        other = empty_rows(heads, width, capacity, device=device, dtype=dtype)
-        other.put(0, *(rows[None] for rows in self.between(0, length)))
-        return other
 
     def _keys_across(self, start: int, end: int) -> Tensor:
         """Keys ``[G, d, end - start]``: a copy of those in several pages, a view of one page."""
