@@ -1,6 +1,7 @@
 """Keys and values in pages give what those in their order give, on any way and at any length."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import torch
@@ -8,27 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smolvideo.network import rows
 from smolvideo.network.attention import attend, attend_plainly
-from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, empty_rows, grown_rows
+from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, grown_rows
 
 CPU = torch.device("cpu")
 LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 511, 512, 513, 700]))
 HEADS, WIDTH = 3, 16
+Rows = TypeVar("Rows", OrderedRows, PagedRows)
 
 
 def ordered(capacity: int, dtype: torch.dtype) -> OrderedRows:
-    """What a GPU has."""
-    return OrderedRows(*torch.full((2, HEADS, capacity, WIDTH), torch.nan, dtype=dtype))
+    """What torch's products read."""
+    return unwritten(OrderedRows.of(HEADS, WIDTH, capacity, device=CPU, dtype=dtype))
 
 
-def paged(capacity: int, dtype: torch.dtype) -> LayerRows:
-    """What a CPU has; its memory as it may be found, with no numbers in it."""
-    empty = empty_rows(HEADS, WIDTH, capacity, device=CPU, dtype=dtype)
-    assert isinstance(empty, PagedRows)
-    empty._keys.fill_(torch.nan)
-    empty._values.fill_(torch.nan)
-    return empty
+def paged(capacity: int, dtype: torch.dtype) -> PagedRows:
+    """What a ``TokenStep`` reads."""
+    return unwritten(PagedRows.of(HEADS, WIDTH, capacity, dtype=dtype))
+
+
+def unwritten(rows: Rows) -> Rows:
+    """Memory as it may be found, with no numbers in it."""
+    rows._keys.fill_(torch.nan)
+    rows._values.fill_(torch.nan)
+    return rows
 
 
 def numbers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -40,13 +44,6 @@ def close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture(params=[True, False], ids=["sums", "products"])
-def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways wherever the tests run."""
-    monkeypatch.setattr(rows, "_has_fast_sums", lambda: request.param)
-
-
-@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("make", [ordered, paged])
 def test_one_query_sees_all_rows(
@@ -61,19 +58,22 @@ def test_one_query_sees_all_rows(
         assert close(memory.attend(q, length), expected.to(dtype))
 
 
-@pytest.mark.usefixtures("_way")
 @settings(max_examples=60, deadline=None)
 @given(
     parts=st.lists(LENGTHS, min_size=1, max_size=4),
     queries=st.integers(1, 9),
+    page=st.sampled_from([64, 256]),
     seen=st.floats(0.01, 1),
     seed=st.integers(0, 99),
 )
-def test_pages_are_read_as_rows_are(parts: list[int], queries: int, seen: float, seed: int) -> None:
+def test_pages_are_read_as_rows_are(
+    parts: list[int], queries: int, page: int, seen: float, seed: int
+) -> None:
     """Written part by part, read up to any row, by any number of queries."""
     torch.manual_seed(seed)
     total = sum(parts)
-    both = ordered(total, torch.float32), paged(total, torch.float32)
+    pages = unwritten(paged(1, torch.float32).in_pages_of(page, total))
+    both: tuple[LayerRows, LayerRows] = ordered(total, torch.float32), pages
     start = 0
     for part in parts:
         keys, values = numbers(2, 1, HEADS, part, WIDTH)
@@ -81,11 +81,8 @@ def test_pages_are_read_as_rows_are(parts: list[int], queries: int, seen: float,
             memory.put(start, keys, values)
         start += part
     length = max(1, int(seen * total))
-    asked, weights = numbers(HEADS, queries, WIDTH), numbers(HEADS, queries, length)
     at_the_end = numbers(1, 2 * HEADS, min(queries, length), WIDTH)
     for ask in (
-        lambda memory: memory.scores(asked, length),
-        lambda memory: memory.gathered(weights),
         lambda memory: memory.attend(at_the_end, length),
         lambda memory: torch.stack(memory.between(length // 2, length)),
         lambda memory: torch.stack(grown_rows(memory, total + 300, length).between(0, length)),
@@ -93,14 +90,6 @@ def test_pages_are_read_as_rows_are(parts: list[int], queries: int, seen: float,
         expected, got = map(ask, both)
         assert got.shape == expected.shape
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("make", [ordered, paged])
-def test_no_rows_are_seen_in_common(make: Callable[[int, torch.dtype], LayerRows]) -> None:
-    """Prompts that begin with different words share none."""
-    memory = make(40, torch.float32)
-    assert memory.scores(numbers(HEADS, 4, WIDTH), 0).shape == (HEADS, 4, 0)
-    assert memory.gathered(numbers(HEADS, 4, 0)).eq(0).all()
 
 
 def test_grown_memory_is_its_own() -> None:
@@ -120,25 +109,3 @@ def test_queries_stay_as_they_are() -> None:
     kept = q.clone()
     attend(q, k, v, causal=True)
     assert torch.equal(q, kept)
-
-
-@pytest.mark.usefixtures("_way")
-def test_rows_read_in_inference_may_be_read_in_training() -> None:
-    memory = paged(40, torch.float32)
-    memory.put(0, *numbers(2, 1, HEADS, 30, WIDTH))
-    q = numbers(1, HEADS, 1, WIDTH)
-    with torch.inference_mode():
-        expected = memory.attend(q, 30)
-    got = memory.attend(q.requires_grad_(), 30)
-    got.sum().backward()
-    assert q.grad is not None
-    assert close(got.detach(), expected.clone())
-
-
-def test_without_fast_sums_keys_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them for each token: it took half as long again."""
-    monkeypatch.setattr(rows, "_has_fast_sums", lambda: False)
-    memory = paged(700, torch.float32)
-    memory.put(0, *numbers(2, 1, HEADS, 600, WIDTH))
-    one, again = memory.between(0, 600)[0], memory.between(0, 600)[0]
-    assert one.data_ptr() == again.data_ptr()

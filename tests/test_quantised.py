@@ -218,17 +218,6 @@ def test_this_torch_has_the_operator_for_bfloat16() -> None:
     assert can_multiply_int4()
 
 
-def test_a_row_costs_by_what_it_multiplies_and_not_by_memory() -> None:
-    """Else a layer of 4-bit weights would keep fewer threads busy than it can."""
-    cost = {}
-    for kind in (None, *KINDS):
-        linear = Linear(64, 128).requires_grad_(False).bfloat16()
-        if kind is not None:
-            linear.quantise(linear.weight, torch.bfloat16, kind)
-        cost[kind] = linear.bytes_of_one_row
-    assert cost == {None: 16384, Int8Weight: 16384, Int4Weight: 8192}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weight]) -> None:
     parts = [Linear(32, out).requires_grad_(False) for out in (64, 128, 64)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolvideo.engines.native import NativeEngine
-    from smolvideo.network import BatchCache, KeyValueCache
+    from smolvideo.network import BatchCache, KeyValueCache, PagedBatch
 
 Encode = Callable[[Prompt], int]
 """Makes the features of a prompt's frames; says how many came from the cache."""
@@ -51,7 +51,7 @@ def answer_batch(
     reset_peak_memory(engine.place)
     growing = [GrowingAnswer(engine.checkpoint, prompt, generation) for prompt in prompts]
     texts = [""] * len(prompts)
-    batch: BatchCache | None = None
+    batch: BatchCache | PagedBatch | None = None
     for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
         with answer.timed("encode"):
             answer.frames_from_cache = encode(prompt)
@@ -76,16 +76,14 @@ def answer_batch(
 
 def _empty_batch(
     engine: "NativeEngine", cache: "KeyValueCache", in_common: int, sequences: int, capacity: int
-) -> "BatchCache":
-    from smolvideo.network import BatchCache
-
+) -> "BatchCache | PagedBatch":
     with device_failures(engine.device, "reading the prompts"):
-        return BatchCache(cache.fork(in_common), sequences, capacity)
+        return engine.network.empty_batch(cache.fork(in_common), sequences, capacity)
 
 
 def _grow(
     engine: "NativeEngine",
-    batch: "BatchCache",
+    batch: "BatchCache | PagedBatch",
     growing: Sequence[GrowingAnswer],
     texts: list[str],
     on_progress: OnProgress,

@@ -183,7 +183,7 @@ class Session:
         known = min(common_ids(self.token_ids, token_ids), len(token_ids) - 1)
         with device_failures(engine.device, "reading the prompt"), torch.inference_mode():
             if self._cache is None:
-                self._cache = self._empty_cache()
+                self._cache = engine.network.empty_cache(self._room)
             self._cache.truncate(known)
             # Only now: if reading fails half-way, the session knows what it has.
             self.token_ids = token_ids[:known]
@@ -206,17 +206,6 @@ class Session:
             ids = torch.tensor([list(token_ids)], device=engine.place)
             vectors = engine.network.model.text_model.embed_tokens(ids)
             return engine.network.read(vectors, self._cache.fork(), last=len(token_ids))
-
-    def _empty_cache(self) -> "KeyValueCache":
-        from smolvideo.network import KeyValueCache
-
-        engine = self.engine
-        return KeyValueCache.empty(
-            engine.network.config.text,
-            self._room,
-            device=engine.place,
-            dtype=engine.number_format,
-        )
 
 
 class _Decoding:

@@ -5,9 +5,17 @@ Only engines and training import this package; it knows nothing of videos and pr
 only what a checkpoint's weights need (``loading``).
 """
 
-from smolvideo.network.batch import BatchCache
+from smolvideo.network.batch import BatchCache, PagedBatch
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.network.model import SmolVLM
 
-__all__ = ["BatchCache", "KeyValueCache", "NetworkConfig", "SmolVLM", "TextConfig", "VisionConfig"]
+__all__ = [
+    "BatchCache",
+    "KeyValueCache",
+    "NetworkConfig",
+    "PagedBatch",
+    "SmolVLM",
+    "TextConfig",
+    "VisionConfig",
+]

@@ -1,4 +1,8 @@
-"""Keys and values of several answers that grow side by side, a token each at a time."""
+"""Keys and values of several answers that grow side by side, a token each at a time.
+
+Weights are read once for all of them, and so are the keys and values of the common rows: that is
+what makes a step for several barely slower than a step for one.
+"""
 
 from collections.abc import Sequence
 
@@ -6,14 +10,11 @@ import torch
 from torch import Tensor
 
 from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.rows import SMALL_PAGE
 
 
 class BatchCache:
-    """``B`` sequences: the rows that all begin with once, and each one's own, padded.
-
-    Weights are read once for all of them, and so are the keys and values of the common rows:
-    that is what makes a step for several barely slower than a step for one.
-    """
+    """``B`` sequences: the rows that all begin with once, and each one's own, padded."""
 
     def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
         """Room for ``capacity`` own rows of each sequence, behind all rows of ``common``."""
@@ -77,7 +78,7 @@ class BatchCache:
         self._values[layer, sequences, :, self._lengths] = v[:, :, 0]
         own_keys = self._keys[layer].flatten(0, 1)[:, : self._longest]
         own_values = self._values[layer].flatten(0, 1)[:, : self._longest]
-        seen_by_all = self.common.layer(layer)
+        seen_by_all = self.common.layer(layer).between(0, self.common.length)
 
         queries = (q * width**-0.5).view(b, groups, shared, width)
         own = torch.bmm(queries.flatten(0, 1), own_keys.mT).view(b, groups, shared, -1)
@@ -85,12 +86,12 @@ class BatchCache:
         own.masked_fill_(self._unseen[:, None, None], float("-inf"))
         # The sequences are rows of one product over the keys that all of them see.
         together = queries.transpose(0, 1).reshape(groups, b * shared, width)
-        common = seen_by_all.scores(together, self.common.length)
+        common = torch.bmm(together, seen_by_all[0].mT)
         common = common.reshape(groups, b, shared, -1).transpose(0, 1)
         weights = torch.cat((common, own), dim=-1).softmax(dim=-1)
         on_common, on_own = weights.split((self.common.length, self._longest), dim=-1)
         on_common = on_common.transpose(0, 1).reshape(groups, b * shared, -1)
-        mixed = seen_by_all.gathered(on_common).view(groups, b, shared, width)
+        mixed = torch.bmm(on_common, seen_by_all[1]).view(groups, b, shared, width)
         mixed = mixed.transpose(0, 1).reshape(b * groups, shared, width)
         return torch.baddbmm(mixed, on_own.flatten(0, 1), own_values).view(b, heads, 1, width)
 
@@ -99,3 +100,27 @@ class BatchCache:
         chosen = rows.new_zeros(layers, len(sequences), *rest)
         chosen[:, :, :, : self._longest] = rows[:, sequences, :, : self._longest]
         return chosen
+
+
+class PagedBatch:
+    """The same for a ``TokenStep``: each sequence has pages of its own."""
+
+    def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
+        """As for a ``BatchCache``; ``common`` is paged."""
+        self.common = common
+        self.own = [common.empty_in_pages_of(SMALL_PAGE, capacity) for _ in range(sequences)]
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def take(self, sequence: int, cache: KeyValueCache) -> None:
+        """Copy what ``cache`` has behind the common rows into the place of ``sequence``."""
+        own = self.own[sequence]
+        for layer in range(cache.layers):
+            keys, values = cache.layer(layer).between(self.common.length, cache.length)
+            own.layer(layer).put(0, keys[None], values[None])
+        own.length = cache.length - self.common.length
+
+    def keep(self, sequences: Sequence[int]) -> None:
+        """Forget all but ``sequences``, which are counted anew in this order."""
+        self.own = [self.own[sequence] for sequence in sequences]

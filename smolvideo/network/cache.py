@@ -1,14 +1,19 @@
 """Keys and values of the tokens read so far, in memory that is made once and shared by forks."""
 
 from collections.abc import Sequence
-from typing import Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from smolvideo.network.config import TextConfig
-from smolvideo.network.rows import LayerRows, empty_rows, grown_rows
+from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, grown_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class _Block:
@@ -22,6 +27,16 @@ class _Block:
     def grown(self, capacity: int, length: int) -> "_Block":
         """Another block with the first ``length`` rows of this one."""
         return _Block([grown_rows(layer, capacity, length) for layer in self.layers], capacity)
+
+    @cached_property
+    def pages(self) -> Sequence[PagedRows]:
+        pages = [layer for layer in self.layers if isinstance(layer, PagedRows)]
+        assert len(pages) == len(self.layers)
+        return pages
+
+    @cached_property
+    def addresses(self) -> "NDArray[np.int64]":
+        return np.array([layer.addresses for layer in self.pages], dtype=np.int64)
 
 
 class KeyValueCache:
@@ -38,15 +53,28 @@ class KeyValueCache:
 
     @classmethod
     def empty(
-        cls, config: TextConfig, capacity: int, *, device: torch.device, dtype: torch.dtype
+        cls,
+        config: TextConfig,
+        capacity: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        paged: bool = False,
     ) -> Self:
-        """Room for ``capacity`` tokens."""
+        """Room for ``capacity`` tokens; ``paged`` as a ``TokenStep`` reads them."""
         heads, width = config.num_key_value_heads, config.head_dim
-        layers = [
-            empty_rows(heads, width, capacity, device=device, dtype=dtype)
+        layers: list[LayerRows] = [
+            PagedRows.of(heads, width, capacity, dtype=dtype)
+            if paged
+            else OrderedRows.of(heads, width, capacity, device=device, dtype=dtype)
             for _ in range(config.num_hidden_layers)
         ]
         return cls(_Block(layers, capacity), 0)
+
+    def empty_in_pages_of(self, page: int, capacity: int) -> Self:
+        """Another cache like this, which is paged, with other pages and no rows."""
+        layers = [rows.in_pages_of(page, capacity) for rows in self._block.pages]
+        return type(self)(_Block(layers, capacity), 0)
 
     @property
     def capacity(self) -> int:
@@ -61,7 +89,7 @@ class KeyValueCache:
         self.length = min(self.length, length)
 
     def make_room(self, rows: int) -> None:
-        """See to it that ``rows`` more can be written; to be called before ``attend``."""
+        """See to it that ``rows`` more can be written; to be called before they are."""
         needed = self.length + rows
         others = [reader for reader in self._block.readers if reader is not self]
         taken = any(reader.length > self.length for reader in others)
@@ -77,6 +105,16 @@ class KeyValueCache:
     def layer(self, number: int) -> LayerRows:
         """The rows of one layer; the first ``length`` are those so far."""
         return self._block.layers[number]
+
+    @property
+    def pages(self) -> Sequence[PagedRows]:
+        """The rows of all layers, which are paged."""
+        return self._block.pages
+
+    @property
+    def addresses(self) -> "NDArray[np.int64]":
+        """Where keys and values of all layers begin, ``[layers, 2]``; they are paged."""
+        return self._block.addresses
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What queries ``[1, H, L, d]`` gather from the rows so far and from their own.

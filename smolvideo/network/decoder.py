@@ -23,14 +23,20 @@ _QUANTISED_ROWS_AT_ONCE = 2048
 """Rows at least where weights are quantised: numbers are made of them for each of the parts."""
 
 
+def rotary_frequencies(head_dim: int, theta: float, device: torch.device) -> Tensor:
+    """The angles from one position to the next, ``[head_dim / 2]``."""
+    exponents = torch.arange(0, head_dim, 2, device=device).float() / head_dim
+    return 1.0 / theta**exponents
+
+
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[..., L, head_dim]`` of rotary positions (arXiv 2104.09864), in float32.
 
     The halves of a head rotate against each other, as in the published checkpoints, not the
     neighbouring pairs of the paper; the sines of the first half carry its minus.
     """
-    exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
-    angles = positions.float().unsqueeze(-1) * (1.0 / theta**exponents)
+    frequencies = rotary_frequencies(head_dim, theta, positions.device)
+    angles = positions.float().unsqueeze(-1) * frequencies
     sines = angles.sin()
     return torch.cat((angles, angles), dim=-1).cos(), torch.cat((-sines, sines), dim=-1)
 
@@ -144,6 +150,7 @@ class Decoder(nn.Module):
             TextLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self._threads = ReadingThreads()
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """``positions`` ``[B, L]``; ``mask`` ``[B, 1, L, L]``, 0 where a row may look, or −inf."""
@@ -174,11 +181,6 @@ class Decoder(nn.Module):
             hidden = self._layers(x, positions, cache, after_layer)
         cache.length += rows
         return hidden
-
-    @cached_property
-    def _threads(self) -> ReadingThreads:
-        maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
-        return ReadingThreads(sum(part.bytes_of_one_row for part in maps))
 
     def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""

@@ -119,12 +119,6 @@ class Int4Weight:
     def nbytes(self) -> int:
         return self.levels.nbytes + self.scales.nbytes
 
-    @property
-    def bytes_of_one_row(self) -> int:
-        """The packed bfloat16 weights that take as long for one row: half of those that these stand
-        for."""
-        return 2 * self.levels.numel()
-
     def dequantised(self) -> Tensor:
         """``[out, in]``; its columns lie in a row."""
         numbers = layout().unpack(self.levels, self.dtype).unflatten(0, (-1, GROUP))

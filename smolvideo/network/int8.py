@@ -69,11 +69,6 @@ class Int8Weight:
     def nbytes(self) -> int:
         return self.levels.nbytes + self.scales.nbytes
 
-    @property
-    def bytes_of_one_row(self) -> int:
-        """The packed bfloat16 weights that take as long for one row: as many."""
-        return 2 * self.levels.numel()
-
     def dequantised(self) -> Tensor:
         """``[out, in]`` in the dtype of the scales."""
         return self.levels.to(self.scales.dtype).mul_(self.scales[:, None])

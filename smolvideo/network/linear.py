@@ -46,13 +46,16 @@ class Linear(nn.Linear):
         assert to.shape == (*x.shape[:-1], self.out_features)
         return _pointwise_binary(x, to, weight, self.bias, "add")
 
-    def pack(self) -> None:
-        """Lay the weight out for oneDNN and let go of the plain one; only for inference."""
+    def pack(self, *, in_rows: bool = False) -> None:
+        """Lay the weight out for oneDNN and let go of the plain one; only for inference.
+
+        ``in_rows``: leave it as it is, and only let oneDNN do what follows the product.
+        """
         if self.quantised is not None or not can_pack(self.weight.device, self.weight.dtype):
             return
         weight = self.weight.detach()
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
+        self.packed = weight if in_rows else torch.ops.mkldnn._reorder_linear_weight(weight, 1)
 
     def quantise(
         self, weight: Tensor, dtype: torch.dtype, kind: type[Int8Weight | Int4Weight] = Int8Weight
@@ -67,11 +70,6 @@ class Linear(nn.Linear):
         if self.quantised is not None:
             return self.quantised.nbytes
         return (self.weight if self.packed is None else self.packed).nbytes
-
-    @property
-    def bytes_of_one_row(self) -> int:
-        """How many bytes of packed weights take as long to be multiplied with one row."""
-        return self.weight_bytes if self.quantised is None else self.quantised.bytes_of_one_row
 
     def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
         """The matrix for a product with what follows it; None where that is not the way."""

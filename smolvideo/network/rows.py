@@ -1,28 +1,22 @@
-"""Keys and values of one layer, laid out as the device reads them fastest.
+"""Keys and values of one layer, laid out for what reads them.
 
-A GPU has them in their order. On a CPU a single token's attention is a few rows times much memory,
-which matrix products are slow at: they copy a part of a block before they multiply. But what
-queries gather is a weighted sum of values, and scores are weighted sums, too, of what keys have in
-one dimension. torch adds up weighted rows of a table where they lie (``embedding_bag``, made for
-recommenders) and takes two thirds (256M) to a third (2.2B) of the time, behind 3,660 tokens. For
-that a key's numbers stand below each other, in pages of some keys; where torch has no fast sums,
-all keys are one page, which products read best.
+torch's products read them in their order. The function that reads single tokens (``kernels``)
+takes keys whose numbers stand below each other, in pages of some keys: then the scores of many
+keys are added up at once.
 """
 
-from functools import cache, lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from smolvideo.network.attention import attend
 
-_PAGE = 256
-"""Keys of a page: scores of one token take as long with 128 to 448 of them, and two fifths longer
-with 64 and 1,024 (256M, one thread)."""
+PAGE = 256
+"""Rows of a page: with 128 a token of 256M took as long behind 3,660 others."""
 
-_FEW = 6
-"""Queries per head, up to which sums of rows are no slower than products (256M; 2.2B: 15)."""
+SMALL_PAGE = 64
+"""Where there will be few rows: of a page of keys all memory is touched."""
 
 
 class LayerRows(Protocol):
@@ -39,50 +33,27 @@ class LayerRows(Protocol):
         """What queries ``[1, H, L, d]`` gather that stand at the last L rows, in that shape."""
         ...
 
-    def scores(self, queries: Tensor, length: int) -> Tensor:
-        """Products ``[G, R, length]`` of R queries ``[G, R, d]`` with all keys."""
-        ...
-
-    def gathered(self, weights: Tensor) -> Tensor:
-        """Sums ``[G, R, d]`` of the first values by ``weights`` ``[G, R, length]``."""
-        ...
-
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
         ...
 
-
-def empty_rows(
-    heads: int, width: int, capacity: int, *, device: torch.device, dtype: torch.dtype
-) -> LayerRows:
-    """Memory for ``capacity`` rows of ``heads`` keys and values of ``width`` numbers.
-
-    Left uninitialised: pages of memory that are never written are never taken.
-    """
-    if device.type != "cpu":
-        return OrderedRows(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
-    rounded = -(-capacity // _PAGE) * _PAGE
-    page = _PAGE if _has_fast_sums() else rounded
-    return PagedRows(
-        torch.empty((heads, rounded // page, width, page), device=device, dtype=dtype),
-        torch.empty((heads, rounded, width), device=device, dtype=dtype),
-    )
-
-
-def grown_rows(rows: LayerRows, capacity: int, length: int) -> LayerRows:
-    """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
-    keys, values = rows.between(0, length)
-    heads, _, width = values.shape
-    grown = empty_rows(heads, width, capacity, device=values.device, dtype=values.dtype)
-    grown.put(0, keys[None], values[None])
-    return grown
+    def empty(self, capacity: int) -> Self:
+        """Other memory like this, for ``capacity`` rows."""
+        ...
 
 
 class OrderedRows:
-    """Keys and values ``[G, capacity, d]``, for matrix products."""
+    """Keys and values ``[G, capacity, d]``."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
+
+    @classmethod
+    def of(
+        cls, heads: int, width: int, capacity: int, *, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """Left uninitialised: pages of memory that are never written are never taken."""
+        return cls(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
 
     def put(self, start: int, keys: Tensor, values: Tensor) -> None:
         self._keys[:, start : start + keys.shape[2]] = keys[0]
@@ -92,22 +63,46 @@ class OrderedRows:
         keys, values = self.between(0, length)
         return attend(q, keys[None], values[None], causal=True)
 
-    def scores(self, queries: Tensor, length: int) -> Tensor:
-        return torch.bmm(queries, self._keys[:, :length].mT)
-
-    def gathered(self, weights: Tensor) -> Tensor:
-        return torch.bmm(weights, self._values[:, : weights.shape[2]])
-
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         return self._keys[:, start:end], self._values[:, start:end]
 
+    def empty(self, capacity: int) -> Self:
+        heads, _, width = self._keys.shape
+        return self.of(heads, width, capacity, device=self._keys.device, dtype=self._keys.dtype)
+
 
 class PagedRows:
-    """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``."""
+    """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``; on a
+    CPU."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
         self._page = keys.shape[3]
+
+    @classmethod
+    def of(
+        cls, heads: int, width: int, capacity: int, *, dtype: torch.dtype, page: int = PAGE
+    ) -> Self:
+        """Left uninitialised, as ``OrderedRows`` are."""
+        pages = -(-capacity // page)
+        return cls(
+            torch.empty((heads, pages, width, page), dtype=dtype, device="cpu"),
+            torch.empty((heads, pages * page, width), dtype=dtype, device="cpu"),
+        )
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where keys and values begin."""
+        return self._keys.data_ptr(), self._values.data_ptr()
+
+    @property
+    def pages(self) -> int:
+        return self._keys.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Rows of a page."""
+        return self._page
 
     def put(self, start: int, keys: Tensor, values: Tensor) -> None:
         end = start + keys.shape[2]
@@ -119,88 +114,28 @@ class PagedRows:
             self._keys[:, page, :, first - before : behind - before] = own.mT
 
     def attend(self, q: Tensor, length: int) -> Tensor:
-        _, heads, rows, width = q.shape
-        if rows > 1:
-            keys, values = self.between(0, length)
-            return attend(q, keys[None], values[None], causal=True)
-        # The heads that share keys are queries of the same keys.
-        queries = (q * width**-0.5).view(len(self._keys), -1, width)
-        weights = self.scores(queries, length).softmax(dim=-1)
-        return self.gathered(weights).view(1, heads, 1, width)
-
-    def scores(self, queries: Tensor, length: int) -> Tensor:
-        heads, each, width = queries.shape
-        if not _are_sums_faster(each, length):
-            # Of whole pages, which are a copy already: a part of them would be copied again.
-            rounded = -(-length // _PAGE) * _PAGE
-            return torch.bmm(queries, self._keys_across(0, rounded))[:, :, :length]
-        pages = -(-length // self._page)
-        table = self._keys.view(-1, self._page)
-        sums = _sums_over_keys(heads, each, width, pages, self._keys.shape[1])
-        weights = queries[:, :, None].expand(heads, each, pages, width)
-        return _add_rows(table, sums, weights).view(heads, each, -1)[:, :, :length]
-
-    def gathered(self, weights: Tensor) -> Tensor:
-        heads, each, length = weights.shape
-        if not _are_sums_faster(each, length):
-            return torch.bmm(weights, self._values[:, :length])
-        table = self._values.view(-1, self._values.shape[2])
-        sums = _sums_over_values(heads, each, length, self._values.shape[1])
-        return _add_rows(table, sums, weights).view(heads, each, -1)
+        keys, values = self.between(0, length)
+        return attend(q, keys[None], values[None], causal=True)
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        return self._keys_across(start, end).mT, self._values[:, start:end]
-
-    def _keys_across(self, start: int, end: int) -> Tensor:
-        """Keys ``[G, d, end - start]``: a copy of those in several pages, a view of one page."""
+        """Keys are a copy, unless all are in one page."""
         first = start // self._page
         across = self._keys[:, first : -(-end // self._page)].transpose(1, 2).flatten(2)
-        return across[:, :, start - first * self._page : end - first * self._page]
+        keys = across[:, :, start - first * self._page : end - first * self._page].mT
+        return keys, self._values[:, start:end]
+
+    def empty(self, capacity: int) -> Self:
+        return self.in_pages_of(self._page, capacity)
+
+    def in_pages_of(self, page: int, capacity: int) -> Self:
+        """Other memory like this, in pages of another size."""
+        heads, _, width, _ = self._keys.shape
+        return self.of(heads, width, capacity, dtype=self._keys.dtype, page=page)
 
 
-def _are_sums_faster(queries: int, rows: int) -> bool:
-    """Than products, for so many ``queries`` per head."""
-    return _has_fast_sums() and 0 < queries <= _FEW and rows > 0
-
-
-@cache
-def _has_fast_sums() -> bool:
-    """Whether torch adds up rows of any dtype by code made for it, FBGEMM, as its builds for x86
-    do."""
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
-
-
-Sums = tuple[Tensor, Tensor]
-"""Which rows of a table are added up: their numbers, sum after sum, and where each sum begins.
-They are kept, and made outside of inference mode, as later reads may be outside of it."""
-
-
-def _add_rows(table: Tensor, sums: Sums, weights: Tensor) -> Tensor:
-    """Sums ``[sums, n]`` of rows of ``table`` ``[rows, n]``, each with its weight."""
-    numbers, starts = sums
-    summed: Tensor = torch.embedding_bag(
-        table, numbers, starts, mode=0, per_sample_weights=weights.reshape(-1)
-    )[0]
-    return summed
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
-def _sums_over_keys(heads: int, each: int, width: int, pages: int, of_pages: int) -> Sums:
-    """For the scores of ``each`` queries: all rows of the first ``pages`` of each head."""
-    first = _counted(heads, 1, 1) * (of_pages * width) + _counted(1, pages, 1) * width
-    numbers = (first + _counted(1, 1, width)).view(heads, 1, -1).expand(heads, each, -1)
-    return numbers.reshape(-1), _counted(heads * each * pages) * width
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
-def _sums_over_values(heads: int, each: int, length: int, of_rows: int) -> Sums:
-    """For what ``each`` queries gather: the first ``length`` rows of each head."""
-    numbers = _counted(heads, 1, 1) * of_rows + _counted(1, 1, length)
-    return numbers.expand(heads, each, -1).reshape(-1), _counted(heads * each) * length
-
-
-def _counted(*shape: int) -> Tensor:
-    """0, 1, 2 …, along the one dimension that is not 1."""
-    return torch.arange(max(shape), dtype=torch.int32, device="cpu").view(shape)
+def grown_rows(rows: LayerRows, capacity: int, length: int) -> LayerRows:
+    """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
+    keys, values = rows.between(0, length)
+    grown = rows.empty(capacity)
+    grown.put(0, keys[None], values[None])
+    return grown

@@ -1,0 +1,27 @@
+"""How the functions of this package are compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+Compiled = Callable[..., Any]
+
+_FREEDOMS = {"arcp", "contract", "nsz", "reassoc"}
+"""Sums may be taken in any order, so that many numbers are added at once. NaN stays NaN: it tells
+that a network computes no numbers."""
+
+_OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+
+
+def compiled(function: Compiled) -> Compiled:
+    """``function`` in machine code, for the types it is called with."""
+    return njit(fastmath=_FREEDOMS, **_OPTIONS)(function)
+
+
+def compiled_and_kept(function: Compiled) -> Compiled:
+    """The same, kept on disk: beside its file or, where that cannot be, in the user's cache."""
+    try:
+        return njit(fastmath=_FREEDOMS, cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # nowhere: then it is compiled each time
+        return compiled(function)

@@ -1,0 +1,74 @@
+"""Memory that is told by its address: arrays of it, numbers in it, and counters in it."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from smolvideo.network.kernels.compiling import compiled
+
+_INT64 = ir.IntType(64)
+_CACHE_LINE = 64
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
+    """``address`` as a pointer to numbers of the dtype of the array ``like``."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(types.int64, like), build
+
+
+@compiled
+def array_at(address: int, shape: tuple[int, ...], like: Any) -> Any:
+    """The array of that shape at ``address``, in the dtype of ``like``."""
+    return carray(_pointer(address, like), shape)
+
+
+@intrinsic
+def add_at(typing_context: Any, address: Any, number: Any) -> Any:
+    """Add to the int64 at ``address``, before or after other threads do; what it was."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), build
+
+
+@intrinsic
+def read_at(typing_context: Any, address: Any) -> Any:
+    """The int64 at ``address``; what others wrote before they added to it can be read, too."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], _INT64.as_pointer())
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(types.int64), build
+
+
+@intrinsic
+def _fetch_line(typing_context: Any, address: Any) -> Any:
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            (byte,),
+            ir.FunctionType(ir.VoidType(), (byte, int32, int32, int32)),
+        )
+        place = builder.inttoptr(arguments[0], byte)
+        # To be read, into the second level of caches, as data.
+        builder.call(fetch, (place, int32(0), int32(2), int32(1)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), build
+
+
+@compiled
+def fetch(address: int, count: int) -> None:
+    """Let ``count`` bytes come nearer while something else is computed; any address will do."""
+    for offset in range(0, count, _CACHE_LINE):
+        _fetch_line(address + offset)

@@ -1,0 +1,100 @@
+"""Numbers as they are kept, and as they are computed with: float32."""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from smolvideo.network.kernels.compiling import compiled
+
+
+def as_float(kept: Any) -> Any:
+    """bfloat16 (told as uint16), int8 or float32 as float32."""
+    raise NotImplementedError
+
+
+@overload(as_float)
+def _as_float(kept: Any) -> Any:
+    def widened(kept: Any) -> Any:
+        """bfloat16 is the upper half of a float32."""
+        return np.uint32(np.uint32(kept) << np.uint32(16)).view(np.float32)
+
+    def converted(kept: Any) -> Any:
+        return np.float32(kept)
+
+    return widened if kept == types.uint16 else converted
+
+
+def as_kept(number: Any, like: Any) -> Any:
+    """float32 in the dtype of the array ``like``: bfloat16 (told as uint16) or float32."""
+    raise NotImplementedError
+
+
+@overload(as_kept)
+def _as_kept(number: Any, like: Any) -> Any:
+    def rounded(number: Any, like: Any) -> Any:
+        """To the nearest, and of two the even one."""
+        bits = np.float32(number).view(np.uint32)
+        upper = bits >> np.uint32(16)
+        return np.uint16((bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16))
+
+    def converted(number: Any, like: Any) -> Any:
+        return np.float32(number)
+
+    return rounded if like.dtype == types.uint16 else converted
+
+
+@compiled
+def exponential(x: Any) -> Any:
+    """eˣ of a float32, at most 2 units in the last place off, for many numbers at once.
+
+    x = n · ln 2 + r; eʳ by the polynomial of Cephes (S. Moshier, ``expf``). Numbers beyond −87 and
+    88 count as these; NaN stays NaN.
+    """
+    x = np.float32(-87) if x < np.float32(-87) else x
+    x = np.float32(88) if x > np.float32(88) else x
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1)
+    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return p * power
+
+
+@compiled
+def normalise(rows: Any, weights: Any, epsilon: Any, into: Any) -> None:
+    """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``."""
+    width = rows.shape[1]
+    for b in range(rows.shape[0]):
+        squares = np.float32(0)
+        for i in range(width):
+            squares += rows[b, i] * rows[b, i]
+        factor = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
+        for i in range(width):
+            into[b, i] = rows[b, i] * factor * weights[i]
+
+
+@compiled
+def gate(both: Any, into: Any) -> None:
+    """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half."""
+    width = into.shape[1]
+    for b in range(both.shape[0]):
+        for i in range(width):
+            x = both[b, i]
+            into[b, i] = x / (np.float32(1) + exponential(-x)) * both[b, width + i]
+
+
+@compiled
+def rotate(head: Any, cosines: Any, sines: Any, factor: Any, into: Any) -> None:
+    """``head`` ``[d]`` turned by a row of ``rotary_table``, times ``factor``."""
+    half = head.shape[0] // 2
+    for i in range(half):
+        first, second = head[i], head[half + i]
+        into[i] = (first * cosines[i] + second * sines[i]) * factor
+        into[half + i] = (second * cosines[half + i] + first * sines[half + i]) * factor

@@ -1,0 +1,87 @@
+"""The one function: a new token of each sequence, from its vector to the scores of the next."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from smolvideo.network.kernels.attention import Gathered, Seen, attend, join
+from smolvideo.network.kernels.compiling import Compiled, compiled_and_kept
+from smolvideo.network.kernels.numbers import gate, normalise
+from smolvideo.network.kernels.products import Matrix, multiply
+from smolvideo.network.kernels.sharing import are_done
+
+PHASES_OF_A_LAYER = 5
+
+
+class Weights(NamedTuple):
+    """All layers' maps, the head, and the weights of their norms ``[2 layers + 1, D]``, float32."""
+
+    qkv: Matrix
+    out: Matrix
+    gate_up: Matrix
+    down: Matrix
+    head: Matrix
+    norms: Any
+    epsilon: Any
+
+
+def _kept_by(sources: int) -> Compiled:
+    """The function, kept on disk under the checksum ``sources``: numba itself only looks whether
+    this file is as old as it was, not at those it calls."""
+
+    @compiled_and_kept
+    def read_token(
+        hidden: Any,
+        rotation: Any,
+        weights: Weights,
+        seen: Seen,
+        heads: int,
+        projected: Any,
+        gathered: Gathered,
+        gated: Any,
+        scores: Any,
+        counting: Any,
+    ) -> int:
+        """Vectors ``hidden`` ``[B, D]`` → ``scores`` ``[B, vocabulary]``; all threads run this.
+
+        ``projected`` ``[B, H + 2 G, d]``, ``gathered`` and ``gated`` ``[B, 2 I]`` are memory that
+        they share, as ``hidden`` is, which does not stay what it was. ``heads`` are those of
+        queries.
+        """
+        sequences, width = hidden.shape
+        counters = counting.ctypes.data
+        layers = weights.qkv.weights.shape[0]
+        last_parts = (weights.head.outputs + weights.head.at_once - 1) // weights.head.at_once
+        if are_done(counters, PHASES_OF_A_LAYER * layers, last_parts):
+            return sources  # too late to be of use
+        normed = np.empty((sequences, width), np.float32)
+        joined = np.empty((sequences, weights.out.inputs), np.float32)
+        activated = np.empty((sequences, weights.down.inputs), np.float32)
+        flat = projected.reshape(sequences, -1)
+        phase = 0
+        for layer in range(layers):
+            normalise(hidden, weights.norms[2 * layer], weights.epsilon, normed)
+            phase = multiply(weights.qkv, layer, normed, flat, False, counters, phase)
+            phase = attend(projected, heads, rotation, seen, layer, gathered, counters, phase)
+            join(gathered, sequences, joined)
+            phase = multiply(weights.out, layer, joined, hidden, True, counters, phase)
+            normalise(hidden, weights.norms[2 * layer + 1], weights.epsilon, normed)
+            phase = multiply(weights.gate_up, layer, normed, gated, False, counters, phase)
+            gate(gated, activated)
+            phase = multiply(weights.down, layer, activated, hidden, True, counters, phase)
+        normalise(hidden, weights.norms[2 * layers], weights.epsilon, normed)
+        multiply(weights.head, 0, normed, scores, False, counters, phase)
+        return sources
+
+    return read_token
+
+
+def _checksum() -> int:
+    """Of all files of this package."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return crc32(b"".join(file.read_bytes() for file in files))
+
+
+read_token = _kept_by(_checksum())

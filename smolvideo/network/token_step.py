@@ -1,0 +1,238 @@
+"""Tokens one at a time on a CPU, each in one call of a function that is compiled for it.
+
+This is the side that knows torch: where weights, keys and values lie, how many threads there are,
+and for which networks the function is worth its compiling. The function itself: ``kernels``.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smolvideo.errors import ModelError
+from smolvideo.network.batch import PagedBatch
+from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.config import TextConfig
+from smolvideo.network.decoder import Decoder, TextLayer, rotary_frequencies
+from smolvideo.network.int4 import Int4Weight, layout
+from smolvideo.network.int8 import Int8Weight
+from smolvideo.network.linear import Linear
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from smolvideo.network.kernels.attention import Pages
+    from smolvideo.network.kernels.products import Matrix
+    from smolvideo.network.kernels.token import Weights
+
+_LEAST_NUMBERS = 20_000_000
+"""Weights that a token reads, from which on the function is used: importing numba takes as long as
+nano's whole answer."""
+
+_PART_BYTES = 128 << 10
+"""Weights that a thread reads before it takes the next part, at most: tokens of 256M took as long
+with 256 KB, and a twentieth longer with 64."""
+
+_MOST_THREADS = 16
+"""More would not read memory faster, and all wait for each other five times a layer."""
+
+_NUMPY_DTYPES = {
+    torch.bfloat16: np.uint16,  # its bits: numpy does not know it
+    torch.float32: np.float32,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.int32: np.uint32,
+}
+
+
+def suits(config: TextConfig, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether tokens of such a decoder are read this way."""
+    heads = config.num_attention_heads + config.num_key_value_heads
+    of_a_layer = 2 * heads * config.head_dim + 3 * config.intermediate_size
+    rows = config.num_hidden_layers * of_a_layer + config.vocab_size
+    return (
+        device.type == "cpu"
+        and dtype in (torch.bfloat16, torch.float32)
+        and rows * config.hidden_size >= _LEAST_NUMBERS
+        and find_spec("numba") is not None
+    )
+
+
+class TokenStep:
+    """One token of each of ``B`` sequences at a time, for one decoder and its head.
+
+    The maps must have their weights in rows, or quantised, and keep them: their addresses are
+    taken here. The function is compiled, or fetched from where it is kept, while the caller goes
+    on.
+    """
+
+    def __init__(self, decoder: Decoder, head: Linear) -> None:
+        self._decoder, self._head = decoder, head
+        self._dtype = decoder.norm.weight.dtype
+        config, cpu = decoder.config, torch.device("cpu")
+        self._frequencies = rotary_frequencies(config.head_dim, config.rope_theta, cpu).numpy()
+        self._threads = min(torch.get_num_threads(), _MOST_THREADS)
+        self._weights: Future[Weights] = _helpers(os.getpid()).submit(self._prepared)
+
+    def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
+        """Scores ``[1, vocabulary]``, float32, behind one more row ``[1, D]`` of ``cache``, which
+        is appended to it. Raises ModelError where the function cannot be compiled."""
+        cache.make_room(1)
+        scores = self._run(self._ready(), vectors, None, [cache])
+        cache.length += 1
+        return scores
+
+    def read_batch(self, vectors: Tensor, batch: PagedBatch) -> Tensor:
+        """Scores ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence, which is
+        appended to it."""
+        for cache in batch.own:
+            cache.make_room(1)
+        scores = self._run(self._ready(), vectors, batch.common, batch.own)
+        for cache in batch.own:
+            cache.length += 1
+        return scores
+
+    def _ready(self) -> "Weights":
+        try:
+            return self._weights.result()
+        except Exception as error:
+            raise ModelError(
+                f"numba cannot compile for this machine: {type(error).__name__}: {error}",
+                hint="`pip uninstall numba` leaves it to torch, which takes longer",
+            ) from error
+
+    def _prepared(self) -> "Weights":
+        """The weights as the function takes them; and the function, compiled for them: by its first
+        call, for no tokens."""
+        from smolvideo.network.kernels.token import Weights
+
+        config = self._decoder.config
+        layers = [cast(TextLayer, layer) for layer in self._decoder.layers]
+        norms = [
+            norm.weight.detach().float()
+            for layer in layers
+            for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+        ]
+        weights = Weights(
+            qkv=self._matrix([layer.self_attn.qkv_proj for layer in layers]),
+            out=self._matrix([layer.self_attn.o_proj for layer in layers]),
+            gate_up=self._matrix([layer.mlp.gate_up_proj for layer in layers]),
+            down=self._matrix([layer.mlp.down_proj for layer in layers]),
+            head=self._matrix([self._head]),
+            norms=torch.stack((*norms, self._decoder.norm.weight.detach().float())).numpy(),
+            epsilon=np.float32(config.rms_norm_eps),
+        )
+        self._run(weights, torch.empty(0, config.hidden_size), None, [])
+        return weights
+
+    def _matrix(self, maps: Sequence[Linear | None]) -> "Matrix":
+        """The same map of all layers."""
+        from smolvideo.network.kernels.products import Matrix
+
+        first = maps[0]
+        assert first is not None  # joined for inference
+        outputs, inputs = first.out_features, first.in_features
+        weights, scales = zip(*(_tensors(part) for part in maps if part is not None), strict=True)
+        assert all(tensor.is_contiguous() for tensor in (*weights, *scales))
+        tile = layout().rows if weights[0].dtype is torch.uint8 else 1
+        return Matrix(
+            weights=np.array([weight.data_ptr() for weight in weights]),
+            scales=np.array([scale.data_ptr() for scale in scales]),
+            like=np.empty(0, _NUMPY_DTYPES[weights[0].dtype]),
+            scale_like=np.empty(0, _NUMPY_DTYPES[scales[0].dtype]),
+            outputs=outputs,
+            inputs=inputs,
+            tile=tile,
+            at_once=_rows_at_once(outputs, weights[0].nbytes, tile, self._threads),
+        )
+
+    def _run(
+        self,
+        weights: "Weights",
+        vectors: Tensor,
+        common: KeyValueCache | None,
+        own: Sequence[KeyValueCache],
+    ) -> Tensor:
+        """Scores ``[B, vocabulary]`` behind ``vectors`` ``[B, D]``."""
+        from smolvideo.network.kernels.attention import Gathered, Seen
+        from smolvideo.network.kernels.sharing import new_counters
+        from smolvideo.network.kernels.token import PHASES_OF_A_LAYER, read_token
+
+        config, count = self._decoder.config, len(own)
+        heads, groups = config.num_attention_heads, config.num_key_value_heads
+        layers = config.num_hidden_layers
+        of_common, of_own = _pages([] if common is None else [common], layers), _pages(own, layers)
+        rotation = self._rotation(of_common.lengths.sum() + of_own.lengths)
+        pages = -(-int(of_common.lengths.sum()) // of_common.size)
+        pages += int(of_own.lengths.max(initial=0)) // of_own.size + 1
+        gathered = groups, pages, count * heads // groups
+        scores = np.empty((count, config.vocab_size), np.float32)
+        counters = new_counters(PHASES_OF_A_LAYER * config.num_hidden_layers + 1)
+        arguments = (
+            vectors.float().numpy().copy(),  # what is added to it stays here
+            rotation,
+            weights,
+            Seen(np.empty(0, _NUMPY_DTYPES[self._dtype]), of_common, of_own),
+            heads,
+            np.empty((count, heads + 2 * groups, config.head_dim), np.float32),
+            Gathered(
+                sums=np.empty((*gathered, config.head_dim), np.float32),
+                weights=np.empty(gathered, np.float32),
+                largest=np.empty(gathered, np.float32),
+            ),
+            np.empty((count, 2 * config.intermediate_size), np.float32),
+            scores,
+            counters,
+        )
+        helpers = min(torch.get_num_threads(), _MOST_THREADS) - 1 if count else 0
+        helping = [_helpers(os.getpid()).submit(read_token, *arguments) for _ in range(helpers)]
+        read_token(*arguments)
+        for helper in helping:
+            helper.cancel()  # one that has not begun
+        return torch.from_numpy(scores)
+
+    def _rotation(self, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
+        """``rotary_table``, ``[2, B, head_dim]``, without the cost of a dozen torch operators."""
+        angles = np.outer(positions.astype(np.float32), self._frequencies)
+        sines = np.sin(angles)
+        return np.stack((np.tile(np.cos(angles), 2), np.concatenate((-sines, sines), axis=1)))
+
+
+def _pages(caches: Sequence[KeyValueCache], layers: int) -> "Pages":
+    from smolvideo.network.kernels.attention import Pages
+
+    addresses = np.array([cache.addresses for cache in caches], dtype=np.int64)
+    return Pages(
+        addresses=addresses.reshape(len(caches), layers, 2),
+        lengths=np.array([cache.length for cache in caches], dtype=np.int64),
+        counts=np.array([cache.pages[0].pages for cache in caches], dtype=np.int64),
+        size=caches[0].pages[0].size if caches else 1,
+    )
+
+
+def _tensors(part: Linear) -> tuple[Tensor, Tensor]:
+    """The weights of a map, and their scales; none for plain ones."""
+    if isinstance(part.quantised, Int4Weight):
+        # A scale and its offset are one number of 32 bits.
+        return part.quantised.levels, part.quantised.scales.view(torch.int32)
+    if isinstance(part.quantised, Int8Weight):
+        return part.quantised.levels, part.quantised.scales
+    return (part.weight if part.packed is None else part.packed), torch.empty(0)
+
+
+def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
+    """Rows of a part of a matrix of ``size`` bytes: every thread has as many parts."""
+    parts = -(-size // (_PART_BYTES * threads)) * threads
+    return -(-rows // (parts * tile)) * tile
+
+
+@lru_cache(maxsize=1)
+def _helpers(process: int) -> ThreadPoolExecutor:
+    """Threads of this ``process``: those of the one it was forked from are not with it."""
+    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="smolvideo-token")

@@ -1,0 +1,424 @@
+"""The compiled function for single tokens gives what torch's operators give, in any shape."""
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinymodels
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.errors import ModelError
+from smolvideo.network import KeyValueCache, PagedBatch, TextConfig, token_step
+from smolvideo.network.decoder import Decoder
+from smolvideo.network.int4 import Int4Weight
+from smolvideo.network.int8 import Int8Weight
+from smolvideo.network.kernels.compiling import compiled, compiled_and_kept
+from smolvideo.network.kernels.numbers import as_float, as_kept, exponential
+from smolvideo.network.kernels.sharing import done, new_counters, taken, wait
+from smolvideo.network.linear import Linear
+from smolvideo.network.model import prepare_for_inference
+from smolvideo.network.token_step import TokenStep
+
+CPU = torch.device("cpu")
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
+Kind = type[Int8Weight | Int4Weight] | None
+
+
+def text_config(
+    *, queries: int = 3, groups: int = 2, head_dim: int = 16, layers: int = 2
+) -> TextConfig:
+    return TextConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=queries * groups,
+        num_key_value_heads=groups,
+        head_dim=head_dim,
+        vocab_size=192,
+        max_position_embeddings=2048,
+        rope_theta=10_000.0,
+    )
+
+
+class Network:
+    """A decoder and its head, both ways: by torch's operators and by the function."""
+
+    def __init__(self, config: TextConfig, dtype: torch.dtype, kind: Kind = None) -> None:
+        torch.manual_seed(0)
+        self.config, self.dtype = config, dtype
+        self.decoder = Decoder(config).to(dtype).requires_grad_(False)
+        for norm in self.decoder.modules():
+            if isinstance(norm, torch.nn.RMSNorm):
+                norm.weight.normal_()
+        self.head = Linear(config.hidden_size, config.vocab_size, bias=False).to(dtype)
+        self.head.requires_grad_(False)
+        for part in [*self.decoder.modules(), self.head]:
+            if kind is not None and isinstance(part, Linear):
+                part.quantise(part.weight.detach(), dtype, kind)
+        for part in list(self.decoder.modules()):
+            prepare_for_inference(part, token_step=True)
+        self.step = TokenStep(self.decoder, self.head)
+
+    def cache(self, capacity: int) -> KeyValueCache:
+        """Memory as it may be found, with no numbers in it."""
+        cache = KeyValueCache.empty(self.config, capacity, device=CPU, dtype=self.dtype, paged=True)
+        for rows in cache.pages:
+            for memory in rows.between(0, rows.pages * rows.size):
+                memory.fill_(math.nan)
+            rows._keys.fill_(math.nan)
+        return cache
+
+    def vectors(self, rows: int) -> Tensor:
+        return torch.randn(1, rows, self.config.hidden_size).to(self.dtype)
+
+    def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
+        """By torch's operators."""
+        with torch.inference_mode():
+            return self.head(self.decoder.read(vectors, cache))[0].float()
+
+    def close(self, got: Tensor, expected: Tensor) -> bool:
+        error = (got - expected).abs().max() / expected.abs().max()
+        return bool(error < TOLERANCE[self.dtype])
+
+
+LENGTHS = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 511, 512]))
+
+
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(max_examples=25, deadline=None)
+@given(
+    before=LENGTHS,
+    queries=st.integers(1, 7),
+    groups=st.integers(1, 3),
+    head_dim=st.sampled_from([2, 6, 16, 64]),
+    seed=st.integers(0, 99),
+)
+def test_tokens_are_those_of_torch(
+    dtype: torch.dtype, before: int, queries: int, groups: int, head_dim: int, seed: int
+) -> None:
+    network = Network(text_config(queries=queries, groups=groups, head_dim=head_dim), dtype)
+    torch.manual_seed(seed)
+    caches = [network.cache(before + 3) for _ in range(2)]
+    if before:
+        prompt = network.vectors(before)
+        for cache in caches:
+            network.read(prompt, cache)
+    for _ in range(3):
+        vector = network.vectors(1)
+        expected = network.read(vector, caches[0])
+        assert network.close(network.step.read(vector[0], caches[1]), expected)
+    assert caches[1].length == before + 3
+    for one, other in zip(caches[0].pages, caches[1].pages, strict=True):
+        for a, b in zip(one.between(0, before + 3), other.between(0, before + 3), strict=True):
+            tolerance = TOLERANCE[dtype]
+            torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [Int8Weight, Int4Weight])
+def test_quantised_weights(dtype: torch.dtype, kind: Kind) -> None:
+    network = Network(text_config(head_dim=32, queries=2), dtype, kind)
+    caches = [network.cache(300) for _ in range(2)]
+    prompt = network.vectors(270)
+    for cache in caches:
+        network.read(prompt, cache)
+    # In float32 torch's operator for 4-bit weights multiplies in bfloat16 all the same.
+    tolerance = TOLERANCE[torch.bfloat16 if kind is Int4Weight else dtype]
+    for _ in range(4):
+        vector = network.vectors(1)
+        expected = network.read(vector, caches[0])
+        got = network.step.read(vector[0], caches[1])
+        assert (got - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(max_examples=25, deadline=None)
+@given(common=LENGTHS, owns=st.lists(st.integers(1, 150), min_size=1, max_size=9))
+def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]) -> None:
+    """Each gets what it would get alone, until one after the other leaves."""
+    network = Network(text_config(), dtype)
+    beginning = network.vectors(common)
+    caches = []
+    for own in owns:
+        caches.append(network.cache(common + own + 5))
+        network.read(torch.cat((beginning, network.vectors(own)), dim=1), caches[-1])
+    batch = PagedBatch(caches[0].fork(common), len(owns), max(owns) + 5)
+    for place, cache in enumerate(caches):
+        batch.take(place, cache)
+    while caches:
+        vectors = network.vectors(len(caches))[0]
+        got = network.step.read_batch(vectors, batch)
+        for row, cache in enumerate(caches):
+            # The same numbers: rows lie in other pages, so that sums are taken in another order.
+            expected = network.step.read(vectors[row : row + 1], cache)[0]
+            tolerance = 1e-4 if dtype is torch.float32 else 1e-2
+            torch.testing.assert_close(got[row], expected, rtol=tolerance, atol=tolerance)
+        stay = list(range(1, len(caches)))
+        batch.keep(stay)
+        caches = [caches[place] for place in stay]
+
+
+def test_quantised_sequences_side_by_side() -> None:
+    network = Network(text_config(head_dim=32, queries=2), torch.bfloat16, Int4Weight)
+    cache = network.cache(40)
+    network.read(network.vectors(20), cache)
+    batch = PagedBatch(cache.fork(), 6, 10)
+    for place in range(6):
+        batch.take(place, cache)
+    vectors = network.vectors(6)[0]
+    got = network.step.read_batch(vectors, batch)
+    for row in range(6):
+        alone = network.step.read(vectors[row : row + 1], cache.fork())[0]
+        torch.testing.assert_close(got[row], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_numbers_are_the_same_with_any_threads() -> None:
+    """Else an answer would hang on how busy the machine is."""
+    network = Network(text_config(), torch.float32)
+    cache = network.cache(700)
+    network.read(network.vectors(650), cache)
+    vector, before = network.vectors(1)[0], torch.get_num_threads()
+    got = []
+    for threads in (1, 2, 3, 7, 40):
+        torch.set_num_threads(threads)
+        got.append(network.step.read(vector, cache.fork()))
+    torch.set_num_threads(before)
+    for other in got[1:]:
+        assert torch.equal(other, got[0])
+
+
+def test_a_fork_writes_nothing_that_another_sees() -> None:
+    network = Network(text_config(), torch.float32)
+    cache = network.cache(300)
+    network.read(network.vectors(255), cache)
+    vectors = network.vectors(3)[0]
+    alone = [network.step.read(vectors[n : n + 1], cache.fork(255)) for n in range(3)]
+    forks = [cache.fork() for _ in range(3)]
+    together = [network.step.read(vectors[n : n + 1], fork) for n, fork in enumerate(forks)]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+    assert [fork.length for fork in forks] == [256] * 3
+    assert cache.length == 255
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    network = Network(text_config(), torch.float32)
+    caches = [network.cache(300) for _ in range(4)]
+    for cache in caches:
+        network.read(network.vectors(260), cache)
+    vector = network.vectors(1)[0]
+    expected = [network.step.read(vector, cache.fork()) for cache in caches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            got = list(pool.map(lambda cache: network.step.read(vector, cache.fork()), caches))
+            assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_nobody_waits_for_a_thread_that_does_not_come() -> None:
+    """One that gets no core, or is busy with something else."""
+    network = Network(text_config(), torch.float32)
+    vector, before = network.vectors(1)[0], torch.get_num_threads()
+    expected = network.step.read(vector, network.cache(3))
+    busy, release = threading.Barrier(token_step._MOST_THREADS + 1), threading.Event()
+    helpers = token_step._helpers(os.getpid())
+    waiting = [
+        helpers.submit(lambda: (busy.wait(), release.wait()))
+        for _ in range(token_step._MOST_THREADS)
+    ]
+    busy.wait(timeout=30)
+    torch.set_num_threads(4)
+    try:
+        assert torch.equal(network.step.read(vector, network.cache(3)), expected)
+    finally:
+        torch.set_num_threads(before)
+        release.set()
+    for task in waiting:
+        task.result(timeout=30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    network = Network(text_config(), torch.float32)
+    vector = network.vectors(1)[0]
+    expected = network.step.read(vector, network.cache(3))
+    child = os.fork()
+    if not child:
+        got = network.step.read(vector, network.cache(3))
+        os._exit(0 if np.array_equal(got.numpy(), expected.numpy()) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ------------------------------------------------------------------------------ in an engine
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint whose tokens are read this way although it is tiny."""
+    monkeypatch.setattr(token_step, "_LEAST_NUMBERS", 0)
+    return tinymodels.make_tiny(tmp_path / "tiny")
+
+
+def native(folder: Path) -> NativeEngine:
+    engine = load_engine(str(folder), engine="native", device="cpu", dtype="float32")
+    assert isinstance(engine, NativeEngine)
+    return engine
+
+
+def answers(engine: NativeEngine) -> list[str]:
+    """Of a question alone, of the next on the same frames, and of several in a batch."""
+    options, images = GenerationOptions(max_new_tokens=24), tinymodels.random_images(3)
+    prompts = [
+        tinymodels.frames_prompt(engine.checkpoint, images, question)
+        for question in ("Who?", "What is it?", "W" * 70)
+    ]
+    session = engine.start(prompts[0])
+    alone = [session.stream(prompt, options).result().text for prompt in prompts]
+    return [*alone, *(answer.text for answer in engine.answer_batch(prompts, options))]
+
+
+def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = native(tiny)
+    assert engine.network.token_step is not None
+    got = answers(engine)
+    monkeypatch.setattr(token_step, "find_spec", lambda name: None)  # as if not installed
+    plain = native(tiny)
+    assert plain.network.token_step is None
+    assert got == answers(plain)
+    assert len(set(got)) > 1
+
+
+def test_nano_does_not_wait_for_numba() -> None:
+    engine = load_engine("nano", engine="native", device="cpu")
+    assert isinstance(engine, NativeEngine)
+    assert engine.network.token_step is None
+
+
+def test_what_is_no_number_is_told(tiny: Path) -> None:
+    engine = native(tiny)
+    prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1), "Who?")
+    session = engine.start(prompt)
+    assert session._cache is not None
+    config = engine.network.config.text
+    shape = 2, 1, config.num_key_value_heads, 1, config.head_dim
+    with torch.inference_mode():
+        session._cache.pages[0].put(0, *torch.full(shape, math.nan))
+    with pytest.raises(ModelError, match="computed no numbers in float32"):
+        session.stream(prompt, GenerationOptions(max_new_tokens=8)).result()
+
+
+def test_a_compiler_that_fails_is_told_in_one_line(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: TokenStep) -> None:
+        raise RuntimeError("no such processor")
+
+    monkeypatch.setattr(TokenStep, "_prepared", fail)
+    with pytest.raises(ModelError, match=r"numba cannot compile .*: no such processor$") as told:
+        answers(native(tiny))
+    assert "pip uninstall numba" in (told.value.hint or "")
+
+
+def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+
+    def twice(x: int) -> int:
+        return 2 * x
+
+    assert compiled_and_kept(twice)(4) == 8
+
+
+# ------------------------------------------------------------------------------ its parts
+
+
+@compiled
+def _exponentials(x: np.ndarray, into: np.ndarray) -> None:
+    for i in range(len(x)):
+        into[i] = exponential(x[i])
+
+
+def test_exponentials() -> None:
+    x = np.concatenate((np.linspace(-87, 88, 50_001), [0, -1e-9])).astype(np.float32)
+    got = np.empty_like(x)
+    _exponentials(x, got)
+    exact = np.exp(x.astype(np.float64))
+    assert np.abs(got / exact - 1).max() < 2 * np.finfo(np.float32).eps
+    beyond = np.array([-np.inf, -200, 200, np.nan], np.float32)
+    got = np.empty_like(beyond)
+    _exponentials(beyond, got)
+    assert got[0] == got[1] < 1e-37
+    assert 1e38 < got[2] < np.inf
+    assert np.isnan(got[3])
+
+
+@compiled
+def _there_and_back(x: np.ndarray, kept: np.ndarray, back: np.ndarray) -> None:
+    for i in range(len(x)):
+        kept[i] = as_kept(x[i], kept)
+        back[i] = as_float(kept[i])
+
+
+def test_bfloat16_is_rounded_as_torch_does() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
+    x = bits.view(np.float32)
+    x = np.concatenate((x[np.isfinite(x)], np.array([1 + 2**-8, 1 + 3 * 2**-8, 0.0], np.float32)))
+    kept, back = np.empty(len(x), np.uint16), np.empty_like(x)
+    _there_and_back(x, kept, back)
+    expected = torch.from_numpy(x).bfloat16()
+    assert np.array_equal(kept, expected.view(torch.uint16).numpy())
+    assert np.array_equal(back, expected.float().numpy())
+
+
+@compiled
+def _work(counting: np.ndarray, parts: int, phases: int, did: np.ndarray) -> None:
+    counters = counting.ctypes.data
+    phase = 0
+    while phase < phases:
+        part = taken(counters, phase, parts)
+        if part < 0:
+            wait(counters, phase, parts)
+            phase += 1
+        else:
+            finished = 0  # of the phase before: all of them
+            for other in range(parts):
+                finished += did[phase, other]
+            did[phase + 1, part] += 1 if finished == parts else 100
+            done(counters, phase)
+
+
+def test_every_part_is_done_once_and_in_its_turn() -> None:
+    phases, parts = 200, 7
+    did = np.zeros((phases + 1, parts), np.int64)
+    did[0] = 1
+    counting = new_counters(phases)
+    _work(new_counters(1), 1, 1, np.zeros((2, 1), np.int64))  # compiled before they start
+    threads = [
+        threading.Thread(target=_work, args=(counting, parts, phases, did)) for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert (did == 1).all()
