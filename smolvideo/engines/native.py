@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from smolvideo.frames import Images
     from smolvideo.network import SmolVLM
 
-_FRAMES_AT_ONCE = {"cpu": 2, "mps": 4, "cuda": 16}
-"""Frames that go through the vision tower together: memory does not grow with the video."""
+_PATCHES_AT_ONCE = {"cpu": 1024, "mps": 4096, "cuda": 16384}
+"""Patches of frames that go through the vision tower together, on a CPU by each thread: memory does
+not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one and
+80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
 
 
 def load_native_engine(
@@ -171,7 +173,7 @@ class NativeEngine:
         shape = (len(images), network.tokens_per_image, network.text.hidden_size)
         features = torch.empty(shape, device=self.place, dtype=self.number_format)
         recall = Recall(self.kept, images, features)
-        at_once = _FRAMES_AT_ONCE[self.place.type]
+        at_once = max(1, _PATCHES_AT_ONCE[self.place.type] // network.vision.patches_per_side**2)
 
         def encode_chunk(start: int) -> list[int]:
             places = recall.missing[start : start + at_once]
