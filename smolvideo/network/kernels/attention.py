@@ -13,7 +13,7 @@ import numpy as np
 
 from smolvideo.network.kernels.compiling import compiled
 from smolvideo.network.kernels.memory import array_at, fetch
-from smolvideo.network.kernels.numbers import as_float, as_kept, exponential, rotate
+from smolvideo.network.kernels.numbers import as_float, as_kept, exponential, larger, rotate
 from smolvideo.network.kernels.sharing import done, taken, wait
 
 
@@ -237,7 +237,7 @@ def weigh(scores: Any, rows: int) -> Any:
     """Weights in place of scores, counted from the largest; that, and the sum of the weights."""
     largest = scores[0]
     for t in range(rows):
-        largest = scores[t] if scores[t] > largest else largest
+        largest = larger(largest, scores[t])
     total = np.float32(0)
     for t in range(rows):
         scores[t] = exponential(scores[t] - largest)
@@ -316,7 +316,7 @@ def join(gathered: Gathered, sequences: int, into: Any) -> None:
             head = into[b, start : start + width]
             largest = gathered.largest[group, 0, query]
             for page in range(1, pages):
-                largest = max(largest, gathered.largest[group, page, query])
+                largest = larger(largest, gathered.largest[group, page, query])
             head[:] = np.float32(0)
             total = np.float32(0)
             for page in range(pages):

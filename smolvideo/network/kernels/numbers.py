@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from smolvideo.network.kernels.compiling import compiled
 
@@ -65,6 +66,20 @@ def exponential(x: Any) -> Any:
     p = p * r * r + r + np.float32(1)
     power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
     return p * power
+
+
+@intrinsic
+def larger(typing_context: Any, one: Any, other: Any) -> Any:
+    """The larger of two float32, NaN if one is: of many numbers the largest is found a vector at a
+    time, as comparisons would not be."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.FloatType()
+        function = ir.FunctionType(number, (number, number))
+        maximum = builder.module.declare_intrinsic("llvm.maximum", (number,), function)
+        return builder.call(maximum, arguments)
+
+    return types.float32(types.float32, types.float32), build
 
 
 @compiled
