@@ -217,13 +217,19 @@ def _pages(caches: Sequence[KeyValueCache], layers: int) -> "Pages":
 
 
 def _tensors(part: Linear) -> tuple[Tensor, Tensor]:
-    """The weights of a map, and their scales; none for plain ones."""
+    """The weights of a map, and their scales; all 1 for plain ones."""
     if isinstance(part.quantised, Int4Weight):
         # A scale and its offset are one number of 32 bits.
         return part.quantised.levels, part.quantised.scales.view(torch.int32)
     if isinstance(part.quantised, Int8Weight):
         return part.quantised.levels, part.quantised.scales
-    return (part.weight if part.packed is None else part.packed), torch.empty(0)
+    weight = part.weight if part.packed is None else part.packed
+    return weight, _ones(part.out_features)
+
+
+@lru_cache
+def _ones(count: int) -> Tensor:
+    return torch.ones(count)
 
 
 def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
