@@ -4,8 +4,9 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,6 +267,60 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         got = network.step.read(vector, network.cache(3))
         os._exit(0 if np.array_equal(got.numpy(), expected.numpy()) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_another_process_began_is_not_waited_for() -> None:
+    network = Network(text_config(), torch.float32)
+    vector = network.vectors(1)[0]
+    expected = network.step.read(vector, network.cache(3))
+    step = network.step
+    step._weights, step._preparing, step._process = None, Future(), -1  # as a forked one finds it
+    assert torch.equal(step.read(vector, network.cache(3)), expected)
+
+
+class Pool:
+    """Helpers of whom only the first ``count`` come; then there is ``error``."""
+
+    def __init__(self, count: int, error: type[BaseException]) -> None:
+        self.pool, self.count, self.error = token_step._helpers(os.getpid()), count, error
+        self.started: list[Future[int]] = []
+
+    def submit(self, *work: Any) -> "Future[int]":
+        if len(self.started) == self.count:
+            raise self.error
+        self.started.append(self.pool.submit(*work))
+        return self.started[-1]
+
+
+def test_an_interpreter_that_ends_gives_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(text_config(), torch.float32)
+    vector, before = network.vectors(1)[0], torch.get_num_threads()
+    expected = network.step.read(vector, network.cache(3))
+    torch.set_num_threads(4)
+    for count in (0, 1):
+        pool = Pool(count, RuntimeError)
+        monkeypatch.setattr(token_step, "_helpers", lambda process, pool=pool: pool)
+        assert torch.equal(network.step.read(vector, network.cache(3)), expected)
+        other = TokenStep(network.decoder, network.head)
+        assert torch.equal(other.read(vector, network.cache(3)), expected)
+    torch.set_num_threads(before)
+
+
+def test_helpers_of_an_interrupted_token_write_nothing_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Network(text_config(), torch.float32)
+    cache, before = network.cache(3), torch.get_num_threads()
+    network.step.read(network.vectors(1)[0], network.cache(3))
+    pool = Pool(2, KeyboardInterrupt)
+    monkeypatch.setattr(token_step, "_helpers", lambda process: pool)
+    torch.set_num_threads(4)
+    with pytest.raises(KeyboardInterrupt):
+        network.step.read(network.vectors(1)[0], cache)
+    torch.set_num_threads(before)
+    assert len(pool.started) == 2
+    assert all(helper.done() for helper in pool.started)
+    assert cache.length == 0
 
 
 # ------------------------------------------------------------------------------ in an engine

@@ -6,10 +6,12 @@ and for which networks the function is worth its compiling. The function itself:
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -78,7 +80,12 @@ class TokenStep:
         config, cpu = decoder.config, torch.device("cpu")
         self._frequencies = rotary_frequencies(config.head_dim, config.rope_theta, cpu).numpy()
         self._threads = min(torch.get_num_threads(), _MOST_THREADS)
-        self._weights: Future[Weights] = _helpers(os.getpid()).submit(self._prepared)
+        self._weights: Weights | None = None
+        self._process = os.getpid()
+        self._preparing: Future[Weights] | None = None
+        with suppress(RuntimeError):  # the interpreter ends: no more threads
+            self._preparing = _helpers(self._process).submit(self._prepared)
+            _preparing.add(self._preparing)
 
     def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
         """Scores ``[1, vocabulary]``, float32, behind one more row ``[1, D]`` of ``cache``, which
@@ -99,13 +106,20 @@ class TokenStep:
         return scores
 
     def _ready(self) -> "Weights":
-        try:
-            return self._weights.result()
-        except Exception as error:
-            raise ModelError(
-                f"numba cannot compile for this machine: {type(error).__name__}: {error}",
-                hint="`pip uninstall numba` leaves it to torch, which takes longer",
-            ) from error
+        if self._weights is None:
+            # In a forked process nobody goes on with what was begun in another.
+            lost = self._process != os.getpid() and not (self._preparing and self._preparing.done())
+            try:
+                if self._preparing is None or lost:
+                    self._weights = self._prepared()
+                else:
+                    self._weights = self._preparing.result()
+            except Exception as error:
+                raise ModelError(
+                    f"numba cannot compile for this machine: {type(error).__name__}: {error}",
+                    hint="`pip uninstall numba` leaves it to torch, which takes longer",
+                ) from error
+        return self._weights
 
     def _prepared(self) -> "Weights":
         """The weights as the function takes them; and the function, compiled for them: by its first
@@ -191,8 +205,15 @@ class TokenStep:
             counters,
         )
         helpers = min(torch.get_num_threads(), _MOST_THREADS) - 1 if count else 0
-        helping = [_helpers(os.getpid()).submit(read_token, *arguments) for _ in range(helpers)]
-        read_token(*arguments)
+        helping: list[Future[int]] = []
+        try:
+            with suppress(RuntimeError):  # the interpreter ends: no more threads
+                for _ in range(helpers):
+                    helping.append(_helpers(os.getpid()).submit(read_token, *arguments))
+            read_token(*arguments)
+        except BaseException:  # interrupted, before this thread has done its part
+            wait(helping)  # they write where others will
+            raise
         for helper in helping:
             helper.cancel()  # one that has not begun
         return torch.from_numpy(scores)
@@ -242,3 +263,15 @@ def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
 def _helpers(process: int) -> ThreadPoolExecutor:
     """Threads of this ``process``: those of the one it was forked from are not with it."""
     return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="smolvideo-token")
+
+
+_preparing: "WeakSet[Future[Weights]]" = WeakSet()
+
+
+def _wait_for_compilers() -> None:
+    """A process that is forked while numba compiles could never compile."""
+    wait(list(_preparing))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_compilers)
