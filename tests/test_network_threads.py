@@ -60,11 +60,12 @@ def test_free_cores_are_used() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_single_row_gets_one_thread(dtype: torch.dtype) -> None:
-    with ReadingThreads().reading(torch.empty(1, 1, 8, dtype=dtype)) as after_layer:
-        assert torch.get_num_threads() == 1
-        after_layer()
-    assert torch.get_num_threads() == 4
+def test_a_single_row_of_a_tiny_network_gets_one_thread(dtype: torch.dtype) -> None:
+    for width, threads_of_it in ((8, 1), (576, 4)):
+        with ReadingThreads().reading(torch.empty(1, 1, width, dtype=dtype)) as after_layer:
+            assert torch.get_num_threads() == threads_of_it
+            after_layer()
+        assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(("share", "fewer"), [(0.49, 2), (0.51, 2), (0.59, 2), (0.3, 1), (0.1, 1)])

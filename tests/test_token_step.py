@@ -2,11 +2,11 @@
 
 import math
 import os
+import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +20,10 @@ from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
 from smolvideo.network import KeyValueCache, PagedBatch, TextConfig, token_step
 from smolvideo.network.decoder import Decoder
+from smolvideo.network.helpers import Helpers
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
+from smolvideo.network.kernels import token
 from smolvideo.network.kernels.compiling import compiled, compiled_and_kept
 from smolvideo.network.kernels.numbers import as_float, as_kept, exponential
 from smolvideo.network.kernels.sharing import done, new_counters, taken, wait
@@ -234,26 +236,85 @@ def test_several_threads_may_ask_at_once() -> None:
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_nobody_waits_for_a_thread_that_does_not_come() -> None:
-    """One that gets no core, or is busy with something else."""
+class NoHelpers:
+    """Threads of which none has come yet; what they were asked for is in ``works``."""
+
+    def __init__(self, error: type[BaseException] | None = None) -> None:
+        self.works: list[Callable[[], object]] = []
+        self.error = error
+
+    def ask(self, work: Callable[[], object], times: int) -> None:
+        self.works += [work] * times
+        if self.error is not None:
+            raise self.error
+
+
+def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that gets no core, or comes when all is done: then it touches nothing."""
     network = Network(text_config(), torch.float32)
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     expected = network.step.read(vector, network.cache(3))
-    busy, release = threading.Barrier(token_step._MOST_THREADS + 1), threading.Event()
-    helpers = token_step._helpers(os.getpid())
-    waiting = [
-        helpers.submit(lambda: (busy.wait(), release.wait()))
-        for _ in range(token_step._MOST_THREADS)
-    ]
-    busy.wait(timeout=30)
+    late = NoHelpers()
+    monkeypatch.setattr(token_step, "helpers", lambda process: late)
     torch.set_num_threads(4)
-    try:
-        assert torch.equal(network.step.read(vector, network.cache(3)), expected)
-    finally:
-        torch.set_num_threads(before)
-        release.set()
-    for task in waiting:
-        task.result(timeout=30)
+    cache = network.cache(3)
+    assert torch.equal(network.step.read(vector, cache), expected)
+    torch.set_num_threads(before)
+    assert len(late.works) == 3
+    written = [rows._values.clone() for rows in cache.pages]
+    for rows in cache.pages:
+        rows._values.zero_()
+    for work in late.works:
+        work()
+    assert all(rows._values.eq(0).all() for rows in cache.pages)
+    assert not any(rows.eq(0).all() for rows in written)
+
+
+def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(text_config(), torch.float32)
+    vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
+    network.step.read(vector, network.cache(3))
+    late = NoHelpers(KeyboardInterrupt)
+    monkeypatch.setattr(token_step, "helpers", lambda process: late)
+    torch.set_num_threads(2)
+    with pytest.raises(KeyboardInterrupt):
+        network.step.read(vector, cache)
+    torch.set_num_threads(before)
+    assert cache.length == 0
+    late.works[0]()
+    assert all(rows._values.isnan().all() for rows in cache.pages)
+
+
+def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> None:
+    asked, done_by = Helpers(), set()
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        done_by.add(threading.get_ident())
+        together.wait(timeout=30)
+        raise ValueError
+
+    for _ in range(3):
+        asked.ask(work, 3)
+        together.wait(timeout=30)
+    assert len(done_by) == 3
+
+
+def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    network = Network(text_config(), torch.float32)
+    vector, before = network.vectors(1)[0], torch.get_num_threads()
+    expected = network.step.read(vector, network.cache(3))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    alone = Helpers()
+    monkeypatch.setattr(token_step, "helpers", lambda process: alone)
+    torch.set_num_threads(4)
+    other = TokenStep(network.decoder, network.head)
+    assert torch.equal(other.read(vector, network.cache(3)), expected)
+    torch.set_num_threads(before)
+    assert alone._queue.empty()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -262,65 +323,13 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     network = Network(text_config(), torch.float32)
     vector = network.vectors(1)[0]
     expected = network.step.read(vector, network.cache(3))
+    unprepared = TokenStep(network.decoder, network.head)
     child = os.fork()
     if not child:
+        assert torch.equal(unprepared.read(vector, network.cache(3)), expected)
         got = network.step.read(vector, network.cache(3))
         os._exit(0 if np.array_equal(got.numpy(), expected.numpy()) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_what_another_process_began_is_not_waited_for() -> None:
-    network = Network(text_config(), torch.float32)
-    vector = network.vectors(1)[0]
-    expected = network.step.read(vector, network.cache(3))
-    step = network.step
-    step._weights, step._preparing, step._process = None, Future(), -1  # as a forked one finds it
-    assert torch.equal(step.read(vector, network.cache(3)), expected)
-
-
-class Pool:
-    """Helpers of whom only the first ``count`` come; then there is ``error``."""
-
-    def __init__(self, count: int, error: type[BaseException]) -> None:
-        self.pool, self.count, self.error = token_step._helpers(os.getpid()), count, error
-        self.started: list[Future[int]] = []
-
-    def submit(self, *work: Any) -> "Future[int]":
-        if len(self.started) == self.count:
-            raise self.error
-        self.started.append(self.pool.submit(*work))
-        return self.started[-1]
-
-
-def test_an_interpreter_that_ends_gives_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Network(text_config(), torch.float32)
-    vector, before = network.vectors(1)[0], torch.get_num_threads()
-    expected = network.step.read(vector, network.cache(3))
-    torch.set_num_threads(4)
-    for count in (0, 1):
-        pool = Pool(count, RuntimeError)
-        monkeypatch.setattr(token_step, "_helpers", lambda process, pool=pool: pool)
-        assert torch.equal(network.step.read(vector, network.cache(3)), expected)
-        other = TokenStep(network.decoder, network.head)
-        assert torch.equal(other.read(vector, network.cache(3)), expected)
-    torch.set_num_threads(before)
-
-
-def test_helpers_of_an_interrupted_token_write_nothing_afterwards(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    network = Network(text_config(), torch.float32)
-    cache, before = network.cache(3), torch.get_num_threads()
-    network.step.read(network.vectors(1)[0], network.cache(3))
-    pool = Pool(2, KeyboardInterrupt)
-    monkeypatch.setattr(token_step, "_helpers", lambda process: pool)
-    torch.set_num_threads(4)
-    with pytest.raises(KeyboardInterrupt):
-        network.step.read(network.vectors(1)[0], cache)
-    torch.set_num_threads(before)
-    assert len(pool.started) == 2
-    assert all(helper.done() for helper in pool.started)
-    assert cache.length == 0
 
 
 # ------------------------------------------------------------------------------ in an engine
@@ -355,7 +364,7 @@ def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatc
     engine = native(tiny)
     assert engine.network.token_step is not None
     got = answers(engine)
-    monkeypatch.setattr(token_step, "find_spec", lambda name: None)  # as if not installed
+    monkeypatch.setattr(token_step, "has_compiler", lambda: False)
     plain = native(tiny)
     assert plain.network.token_step is None
     assert got == answers(plain)
@@ -384,13 +393,49 @@ def test_what_is_no_number_is_told(tiny: Path) -> None:
 def test_a_compiler_that_fails_is_told_in_one_line(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: TokenStep) -> None:
-        raise RuntimeError("no such processor")
+    def fail(self: TokenStep, weights: object, *, kept: bool) -> None:
+        raise RuntimeError("no such processor\nand pages of this")
 
-    monkeypatch.setattr(TokenStep, "_prepared", fail)
-    with pytest.raises(ModelError, match=r"numba cannot compile .*: no such processor$") as told:
+    monkeypatch.setattr(TokenStep, "_compiled_for", fail)
+    with pytest.raises(ModelError, match=r"what reads tokens: no such processor$") as told:
         answers(native(tiny))
     assert "pip uninstall numba" in (told.value.hint or "")
+
+
+@pytest.mark.slow
+def test_broken_files_of_what_was_compiled_do_no_harm(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a power cut leaves them, or a full disk."""
+    expected = answers(native(tiny))
+
+    def broken(function: Callable[..., object]) -> Callable[..., object]:
+        def read(*arguments: object) -> None:
+            raise EOFError("Ran out of input")
+
+        return read
+
+    monkeypatch.setattr(token, "compiled_and_kept", broken)
+    token.reader.cache_clear()
+    try:
+        assert answers(native(tiny)) == expected
+    finally:
+        token.reader.cache_clear()
+
+
+def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    token_step.has_compiler.cache_clear()
+    assert token_step.has_compiler()
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    token_step.has_compiler.cache_clear()
+    assert not token_step.has_compiler()
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
+    monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
+    token_step.has_compiler.cache_clear()
+    assert not token_step.has_compiler()
+    token_step.has_compiler.cache_clear()
 
 
 def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

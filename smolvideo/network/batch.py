@@ -122,5 +122,5 @@ class PagedBatch:
         own.length = cache.length - self.common.length
 
     def keep(self, sequences: Sequence[int]) -> None:
-        """Forget all but ``sequences``, which are counted anew in this order."""
+        """Forget all but ``sequences``, none of them twice; they are counted anew in this order."""
         self.own = [self.own[sequence] for sequence in sequences]

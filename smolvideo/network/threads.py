@@ -6,8 +6,8 @@ prompt begins with all threads, and where not all of them get a core it goes on 
 for some layers. That is for bfloat16, whose numbers are the same with any threads; in float32 the
 last bits are not, and an answer must not hang on how busy a machine is.
 
-A single row is read by a ``TokenStep``, which has threads of its own. Where there is none, for tiny
-networks, its products are too short to be shared: it gets one.
+A single row is read by a ``TokenStep``, which has threads of its own. Where there is none, products
+of a tiny network are too short to be shared: it gets one.
 """
 
 import sys
@@ -17,6 +17,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+_SHARED_WIDTH = 512
+"""Numbers of a row from which on its products are shared: nano has 192, 256M 576."""
 
 _TAKEN = 0.6
 """Share of the time of all threads in which each had a core, below which some cores count as taken:
@@ -56,7 +59,7 @@ class ReadingThreads:
             yield nothing
             return
         try:
-            if one:
+            if one and x.shape[2] < _SHARED_WIDTH:
                 torch.set_num_threads(1)
             yield nothing if one or x.dtype is not torch.bfloat16 else self._steps(most)
         finally:

@@ -5,11 +5,10 @@ and for which networks the function is worth its compiling. The function itself:
 """
 
 import os
+import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 from weakref import WeakSet
 
@@ -22,6 +21,7 @@ from smolvideo.network.batch import PagedBatch
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.decoder import Decoder, TextLayer, rotary_frequencies
+from smolvideo.network.helpers import helpers
 from smolvideo.network.int4 import Int4Weight, layout
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
@@ -38,11 +38,14 @@ _LEAST_NUMBERS = 20_000_000
 nano's whole answer."""
 
 _PART_BYTES = 128 << 10
-"""Weights that a thread reads before it takes the next part, at most: tokens of 256M took as long
+"""Weights that a thread reads before it takes the next part, about: tokens of 256M took as long
 with 256 KB, and a twentieth longer with 64."""
 
 _MOST_THREADS = 16
 """More would not read memory faster, and all wait for each other five times a layer."""
+
+_ALL_DONE = 1 << 40
+"""More parts than any phase has."""
 
 _NUMPY_DTYPES = {
     torch.bfloat16: np.uint16,  # its bits: numpy does not know it
@@ -62,8 +65,18 @@ def suits(config: TextConfig, device: torch.device, dtype: torch.dtype) -> bool:
         device.type == "cpu"
         and dtype in (torch.bfloat16, torch.float32)
         and rows * config.hidden_size >= _LEAST_NUMBERS
-        and find_spec("numba") is not None
+        and has_compiler()
     )
+
+
+@lru_cache
+def has_compiler() -> bool:
+    """Whether there is a numba that works with what else is installed, and compiles."""
+    try:
+        import numba
+    except ImportError:
+        return False
+    return not numba.config.DISABLE_JIT
 
 
 class TokenStep:
@@ -80,11 +93,11 @@ class TokenStep:
         config, cpu = decoder.config, torch.device("cpu")
         self._frequencies = rotary_frequencies(config.head_dim, config.rope_theta, cpu).numpy()
         self._threads = min(torch.get_num_threads(), _MOST_THREADS)
+        self._held: list[Tensor] = []
         self._weights: Weights | None = None
-        self._process = os.getpid()
-        self._preparing: Future[Weights] | None = None
+        self._preparing = threading.Thread(target=self._prepare, daemon=True)
         with suppress(RuntimeError):  # the interpreter ends: no more threads
-            self._preparing = _helpers(self._process).submit(self._prepared)
+            self._preparing.start()
             _preparing.add(self._preparing)
 
     def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
@@ -106,44 +119,51 @@ class TokenStep:
         return scores
 
     def _ready(self) -> "Weights":
+        with suppress(RuntimeError):  # it was never started
+            self._preparing.join()
         if self._weights is None:
-            # In a forked process nobody goes on with what was begun in another.
-            lost = self._process != os.getpid() and not (self._preparing and self._preparing.done())
+            # It failed, or was at work in the process that this one was forked from.
             try:
-                if self._preparing is None or lost:
-                    self._weights = self._prepared()
-                else:
-                    self._weights = self._preparing.result()
+                self._weights = self._compiled_for(self._taken_weights(), kept=False)
             except Exception as error:
+                reason = str(error).strip().partition("\n")[0]
                 raise ModelError(
-                    f"numba cannot compile for this machine: {type(error).__name__}: {error}",
+                    f"numba cannot make what reads tokens: {reason}",
                     hint="`pip uninstall numba` leaves it to torch, which takes longer",
                 ) from error
         return self._weights
 
-    def _prepared(self) -> "Weights":
-        """The weights as the function takes them; and the function, compiled for them: by its first
-        call, for no tokens."""
+    def _prepare(self) -> None:
+        with suppress(Exception):  # a broken file, or a full disk: ``_ready`` tries without
+            self._weights = self._compiled_for(self._taken_weights(), kept=True)
+
+    def _compiled_for(self, weights: "Weights", *, kept: bool) -> "Weights":
+        """``weights``, when the function is compiled for them: by its first call, for no tokens."""
+        from smolvideo.network.kernels.token import reader
+
+        self._reader = reader(weights.kind, kept=kept)
+        self._run(weights, torch.empty(0, self._decoder.config.hidden_size), None, [])
+        return weights
+
+    def _taken_weights(self) -> "Weights":
+        """The weights as the function takes them."""
         from smolvideo.network.kernels.token import Weights
 
-        config = self._decoder.config
         layers = [cast(TextLayer, layer) for layer in self._decoder.layers]
         norms = [
             norm.weight.detach().float()
             for layer in layers
             for norm in (layer.input_layernorm, layer.post_attention_layernorm)
         ]
-        weights = Weights(
+        return Weights(
             qkv=self._matrix([layer.self_attn.qkv_proj for layer in layers]),
             out=self._matrix([layer.self_attn.o_proj for layer in layers]),
             gate_up=self._matrix([layer.mlp.gate_up_proj for layer in layers]),
             down=self._matrix([layer.mlp.down_proj for layer in layers]),
             head=self._matrix([self._head]),
             norms=torch.stack((*norms, self._decoder.norm.weight.detach().float())).numpy(),
-            epsilon=np.float32(config.rms_norm_eps),
+            epsilon=np.float32(self._decoder.config.rms_norm_eps),
         )
-        self._run(weights, torch.empty(0, config.hidden_size), None, [])
-        return weights
 
     def _matrix(self, maps: Sequence[Linear | None]) -> "Matrix":
         """The same map of all layers."""
@@ -154,6 +174,7 @@ class TokenStep:
         outputs, inputs = first.out_features, first.in_features
         weights, scales = zip(*(_tensors(part) for part in maps if part is not None), strict=True)
         assert all(tensor.is_contiguous() for tensor in (*weights, *scales))
+        self._held += weights + scales  # whatever becomes of the maps
         tile = layout().rows if weights[0].dtype is torch.uint8 else 1
         return Matrix(
             weights=np.array([weight.data_ptr() for weight in weights]),
@@ -176,7 +197,7 @@ class TokenStep:
         """Scores ``[B, vocabulary]`` behind ``vectors`` ``[B, D]``."""
         from smolvideo.network.kernels.attention import Gathered, Seen
         from smolvideo.network.kernels.sharing import new_counters
-        from smolvideo.network.kernels.token import PHASES_OF_A_LAYER, read_token
+        from smolvideo.network.kernels.token import PHASES_OF_A_LAYER
 
         config, count = self._decoder.config, len(own)
         heads, groups = config.num_attention_heads, config.num_key_value_heads
@@ -204,18 +225,19 @@ class TokenStep:
             scores,
             counters,
         )
-        helpers = min(torch.get_num_threads(), _MOST_THREADS) - 1 if count else 0
-        helping: list[Future[int]] = []
+        blocks = [cache.pages for cache in own]  # they stay while anybody writes there
+
+        def read_token() -> None:
+            assert blocks is not None
+            self._reader(*arguments)
+
         try:
-            with suppress(RuntimeError):  # the interpreter ends: no more threads
-                for _ in range(helpers):
-                    helping.append(_helpers(os.getpid()).submit(read_token, *arguments))
-            read_token(*arguments)
-        except BaseException:  # interrupted, before this thread has done its part
-            wait(helping)  # they write where others will
+            threads = min(torch.get_num_threads(), _MOST_THREADS) if count else 1
+            helpers(os.getpid()).ask(read_token, threads - 1)
+            read_token()
+        except BaseException:
+            counters += _ALL_DONE  # whoever still helps finds nothing more to do
             raise
-        for helper in helping:
-            helper.cancel()  # one that has not begun
         return torch.from_numpy(scores)
 
     def _rotation(self, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
@@ -245,32 +267,22 @@ def _tensors(part: Linear) -> tuple[Tensor, Tensor]:
     if isinstance(part.quantised, Int8Weight):
         return part.quantised.levels, part.quantised.scales
     weight = part.weight if part.packed is None else part.packed
-    return weight, _ones(part.out_features)
-
-
-@lru_cache
-def _ones(count: int) -> Tensor:
-    return torch.ones(count)
+    return weight, torch.ones(part.out_features)
 
 
 def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
-    """Rows of a part of a matrix of ``size`` bytes: every thread has as many parts."""
+    """Rows of a part of a matrix of ``size`` bytes: about as many parts for every thread."""
     parts = -(-size // (_PART_BYTES * threads)) * threads
     return -(-rows // (parts * tile)) * tile
 
 
-@lru_cache(maxsize=1)
-def _helpers(process: int) -> ThreadPoolExecutor:
-    """Threads of this ``process``: those of the one it was forked from are not with it."""
-    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="smolvideo-token")
-
-
-_preparing: "WeakSet[Future[Weights]]" = WeakSet()
+_preparing: WeakSet[threading.Thread] = WeakSet()
 
 
 def _wait_for_compilers() -> None:
     """A process that is forked while numba compiles could never compile."""
-    wait(list(_preparing))
+    for thread in list(_preparing):
+        thread.join()
 
 
 if hasattr(os, "register_at_fork"):

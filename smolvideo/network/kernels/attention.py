@@ -71,6 +71,7 @@ def attend(
         common += (length + seen.common.size - 1) // seen.common.size
     parts = groups * (common + (slots - common) * count)
     queries = np.empty((queries_of_all, width), np.float32)
+    key = np.empty(width, np.float32)
     scores = np.empty((queries_of_all, max(seen.common.size, seen.own.size)), np.float32)
     while True:
         part = taken(counters, phase, parts)
@@ -107,6 +108,7 @@ def attend(
                     values[group, page],
                     rows - 1,
                     seen.like,
+                    key,
                 )
             for b in range(first, last):
                 for s in range(each):
@@ -144,10 +146,10 @@ def write(
     values: Any,
     row: int,
     like: Any,
+    key: Any,
 ) -> None:
-    """Key and value of a new token as ``row`` of a page."""
+    """Key and value of a new token as ``row`` of a page; ``key`` ``[d]`` is memory for one."""
     width = projected.shape[1]
-    key = np.empty(width, np.float32)
     rotate(projected[head], cosines, sines, np.float32(1), key)
     for i in range(width):
         keys[i, row] = as_kept(key[i], like)

@@ -15,6 +15,9 @@ from smolvideo.network.kernels.memory import array_at
 from smolvideo.network.kernels.numbers import as_float
 from smolvideo.network.kernels.sharing import done, taken, wait
 
+_GROUP, _MIDDLE_LEVEL = 32, 8
+"""As in ``int4``, whose layout this reads."""
+
 
 class Matrix(NamedTuple):
     """One map of every layer, ``[out, in]``.
@@ -44,6 +47,7 @@ def multiply(
     """``vectors`` ``[B, in]`` times ``matrix`` of ``layer`` into ``into`` ``[B, out]``, or added to
     it; returns the next phase. All arrays are float32."""
     parts = (matrix.outputs + matrix.at_once - 1) // matrix.at_once
+    numbers = np.empty((_GROUP, matrix.tile), np.float32)
     while True:
         part = taken(counters, phase, parts)
         if part < 0:
@@ -52,23 +56,28 @@ def multiply(
         last = min(matrix.outputs, first + matrix.at_once)
         if not adds:
             into[:, first:last] = np.float32(0)
-        add_rows(matrix, layer, first, last, vectors, into)
+        add_rows(matrix, layer, first, last, vectors, numbers, into)
         done(counters, phase)
 
 
-def add_rows(matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, into: Any) -> None:
-    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``."""
+def add_rows(
+    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
+) -> None:
+    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``; ``numbers``
+    is memory for a group of a tile."""
     raise NotImplementedError
 
 
 @overload(add_rows)
-def _add_rows(matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, into: Any) -> Any:
+def _add_rows(
+    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
+) -> Any:
     kept = dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
     return _add_rows_of_4_bits if kept == types.uint8 else _add_rows_of_numbers
 
 
 def _add_rows_of_numbers(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, into: Any
+    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
 ) -> None:
     """Four vectors at a time, where there are so many: they stay near while the rows pass."""
     shape = (matrix.outputs, matrix.inputs)
@@ -103,11 +112,11 @@ def product(weights: Any, vector: Any) -> Any:
 @compiled
 def add_two_rows_by_four(weights: Any, scales: Any, row: int, vectors: Any, into: Any) -> None:
     """``row`` and the next, times four vectors: eight sums of what is read once."""
-    upper, lower = weights[row], weights[row + 1]
+    this, after = weights[row], weights[row + 1]
     one, two, three, four = vectors[0], vectors[1], vectors[2], vectors[3]
     a = b = c = d = e = f = g = h = np.float32(0)
-    for i in range(upper.shape[0]):
-        first, second = as_float(upper[i]), as_float(lower[i])
+    for i in range(this.shape[0]):
+        first, second = as_float(this[i]), as_float(after[i])
         a += first * one[i]
         b += first * two[i]
         c += first * three[i]
@@ -128,12 +137,8 @@ def add_two_rows_by_four(weights: Any, scales: Any, row: int, vectors: Any, into
     into[3, row + 1] += h * scale
 
 
-_GROUP, _MIDDLE_LEVEL = 32, 8
-"""As in ``int4``, whose layout this reads."""
-
-
 def _add_rows_of_4_bits(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, into: Any
+    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
 ) -> None:
     """Rows lie in tiles: the low half of a byte is of a row in the first half of its tile."""
     size, groups = matrix.tile, matrix.inputs // _GROUP
@@ -141,7 +146,6 @@ def _add_rows_of_4_bits(
         matrix.weights[layer], (matrix.outputs // size, groups, _GROUP, size // 2), matrix.like
     )
     scales = array_at(matrix.scales[layer], (groups, matrix.outputs), matrix.scale_like)
-    numbers = np.empty((_GROUP, size), np.float32)
     for tile in range(first // size, last // size):
         its_rows = slice(tile * size, (tile + 1) * size)
         for group in range(groups):

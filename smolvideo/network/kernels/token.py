@@ -1,5 +1,6 @@
 """The one function: a new token of each sequence, from its vector to the scores of the next."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -7,7 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from smolvideo.network.kernels.attention import Gathered, Seen, attend, join
-from smolvideo.network.kernels.compiling import Compiled, compiled_and_kept
+from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept
 from smolvideo.network.kernels.numbers import gate, normalise
 from smolvideo.network.kernels.products import Matrix, multiply
 from smolvideo.network.kernels.sharing import are_done
@@ -26,12 +27,24 @@ class Weights(NamedTuple):
     norms: Any
     epsilon: Any
 
+    @property
+    def kind(self) -> str:
+        """A name for the dtypes of all maps and their scales."""
+        maps = self.qkv, self.out, self.gate_up, self.down, self.head
+        dtypes = [like.dtype.name for part in maps for like in (part.like, part.scale_like)]
+        return "_".join(dtypes)
 
-def _kept_by(sources: int) -> Compiled:
-    """The function, kept on disk under the checksum ``sources``: numba itself only looks whether
-    this file is as old as it was, not at those it calls."""
 
-    @compiled_and_kept
+@lru_cache
+def reader(kind: str, *, kept: bool = True) -> Compiled:
+    """The function for weights of one ``kind``, which is kept on disk by that name.
+
+    Kinds have files of their own: two processes that compile two of them at once would else write
+    one index. numba itself looks whether this file has changed, not at those it calls, but what the
+    function refers to counts: the checksum of all. Returning it is all that is done with it.
+    """
+    sources = _checksum()
+
     def read_token(
         hidden: Any,
         rotation: Any,
@@ -55,11 +68,11 @@ def _kept_by(sources: int) -> Compiled:
         layers = weights.qkv.weights.shape[0]
         last_parts = (weights.head.outputs + weights.head.at_once - 1) // weights.head.at_once
         if are_done(counters, PHASES_OF_A_LAYER * layers, last_parts):
-            return sources  # too late to be of use
+            return sources  # this thread came too late
         normed = np.empty((sequences, width), np.float32)
         joined = np.empty((sequences, weights.out.inputs), np.float32)
         activated = np.empty((sequences, weights.down.inputs), np.float32)
-        flat = projected.reshape(sequences, -1)
+        flat = projected.reshape(sequences, weights.qkv.outputs)
         phase = 0
         for layer in range(layers):
             normalise(hidden, weights.norms[2 * layer], weights.epsilon, normed)
@@ -75,13 +88,11 @@ def _kept_by(sources: int) -> Compiled:
         multiply(weights.head, 0, normed, scores, False, counters, phase)
         return sources
 
-    return read_token
+    read_token.__qualname__ = f"read_token_{kind}"
+    return compiled_and_kept(read_token) if kept else compiled(read_token)
 
 
 def _checksum() -> int:
     """Of all files of this package."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return crc32(b"".join(file.read_bytes() for file in files))
-
-
-read_token = _kept_by(_checksum())
