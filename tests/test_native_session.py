@@ -12,7 +12,7 @@ import pytest
 import tinymodels
 import torch
 
-from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, NetworkConfig, decoder
@@ -228,10 +228,16 @@ def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
     assert text_model._rows_at_once == rows
 
 
+@pytest.fixture
+def _two_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(native._PATCHES_AT_ONCE, "cpu", 2 * 16)
+
+
+@pytest.mark.usefixtures("_two_frames_at_once")
 def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:
     features = engine.encode(tinymodels.random_images(11))
     assert features.shape == (11, tinymodels.TOKENS_PER_IMAGE, 64)
-    assert max(encoded) <= 8
+    assert max(encoded) == 2
     assert sum(encoded) == 11
     one_by_one = [engine.encode(image[None]) for image in tinymodels.random_images(11)]
     torch.testing.assert_close(features, torch.cat(one_by_one), rtol=1e-4, atol=1e-5)
@@ -294,6 +300,17 @@ def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None
         load_engine(str(folder), engine="native", device="cpu")
 
 
+def test_few_frames_are_shared_by_all_threads(engine: NativeEngine, encoded: list[int]) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        engine.encode(tinymodels.random_images(8))
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(encoded) == [2, 3, 3]
+
+
+@pytest.mark.usefixtures("_two_frames_at_once")
 def test_frames_side_by_side_are_frames_one_after_the_other(engine: NativeEngine) -> None:
     images = tinymodels.random_images(9)
     threads = torch.get_num_threads()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smolvideo.answer import Answer, StopReason, Usage
 from smolvideo.engines.answer_text import AnswerText, TokenText
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.next_token import NextToken
+from smolvideo.engines.next_token import NextToken, likeliest
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt
@@ -90,7 +90,7 @@ class GrowingAnswer:
 
 def _check_numbers(scores: "torch.Tensor") -> None:
     """ModelError where they are none; asking also waits for a GPU, so that it fails here."""
-    if bool(scores.max().isnan()):  # the largest of numbers and no numbers is no number
+    if bool(scores[likeliest(scores)].isnan()):  # of numbers and no numbers that is none
         dtype = str(scores.dtype).removeprefix("torch.")
         raise ModelError(
             f"`{scores.device}` computed no numbers in {dtype}",

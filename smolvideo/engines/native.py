@@ -173,7 +173,10 @@ class NativeEngine:
         shape = (len(images), network.tokens_per_image, network.text.hidden_size)
         features = torch.empty(shape, device=self.place, dtype=self.number_format)
         recall = Recall(self.kept, images, features)
-        at_once = max(1, _PATCHES_AT_ONCE[self.place.type] // network.vision.patches_per_side**2)
+        at_once = _PATCHES_AT_ONCE[self.place.type] // network.vision.patches_per_side**2
+        if self.place.type == "cpu":  # something for each of the threads
+            at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
+        at_once = max(1, at_once)
 
         def encode_chunk(start: int) -> list[int]:
             places = recall.missing[start : start + at_once]
