@@ -17,7 +17,7 @@ from smolvideo.conversation import Conversation, Look, Turn
 from smolvideo.conversation.looking import look_at
 from smolvideo.conversation.telling import Told, tell, tell_what_fits, what_was_left_out
 from smolvideo.conversation.turns import label_of
-from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import ask as ask_once
@@ -131,7 +131,10 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
     assert talking.ask(talk, WHERE_TO) == "down"
 
 
-def test_stopping_while_frames_are_encoded_keeps_the_conversation(encoded: list[int]) -> None:
+def test_stopping_while_frames_are_encoded_keeps_the_conversation(
+    encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(native._PATCHES_AT_ONCE, "cpu", 2 * 64)  # two frames
     talk = talking.conversation(TRIANGLE)
 
     def stop(progress: Progress) -> None:
