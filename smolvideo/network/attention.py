@@ -1,6 +1,6 @@
 """Attention, in three ways with equal results: to be learned through, on a CPU, on a GPU.
 
-For a single token on a CPU there is a fourth, with the memory it reads: see ``rows``.
+For single tokens on a CPU there is a fourth: see ``kernels``.
 
 Heads are grouped (arXiv 2305.13245): H heads of queries share G heads of keys and values, H / G
 each. Where rows are causal, the queries are the last rows of the keys.

@@ -20,7 +20,7 @@ class Helpers:
         self._queue: SimpleQueue[Work] = SimpleQueue()
         self._threads = 0
 
-    def ask(self, work: Work, times: int = 1) -> None:
+    def ask(self, work: Work, times: int) -> None:
         """Let ``times`` threads do ``work`` beside whatever the caller does."""
         with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
             while self._threads < times:

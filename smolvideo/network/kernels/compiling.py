@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.extending import overload
 
 Compiled = Callable[..., Any]
 
@@ -25,3 +26,14 @@ def compiled_and_kept(function: Compiled) -> Compiled:
         return njit(fastmath=_FREEDOMS, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere: then it is compiled each time
         return compiled(function)
+
+
+def chosen_by_types(choose: Compiled) -> Compiled:
+    """A function for compiled callers: ``choose`` gets the types of the arguments, and returns what
+    is compiled for them."""
+
+    def function(*arguments: Any) -> Any:
+        raise TypeError(f"`{choose.__name__}` is for compiled callers")
+
+    overload(function)(choose)
+    return function

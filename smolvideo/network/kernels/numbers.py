@@ -5,18 +5,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import compiled
+from smolvideo.network.kernels.compiling import chosen_by_types, compiled
 
 
+@chosen_by_types
 def as_float(kept: Any) -> Any:
     """bfloat16 (told as uint16), int8 or float32 as float32."""
-    raise NotImplementedError
 
-
-@overload(as_float)
-def _as_float(kept: Any) -> Any:
     def widened(kept: Any) -> Any:
         """bfloat16 is the upper half of a float32."""
         return np.uint32(np.uint32(kept) << np.uint32(16)).view(np.float32)
@@ -27,13 +24,10 @@ def _as_float(kept: Any) -> Any:
     return widened if kept == types.uint16 else converted
 
 
+@chosen_by_types
 def as_kept(number: Any, like: Any) -> Any:
     """float32 in the dtype of the array ``like``: bfloat16 (told as uint16) or float32."""
-    raise NotImplementedError
 
-
-@overload(as_kept)
-def _as_kept(number: Any, like: Any) -> Any:
     def rounded(number: Any, like: Any) -> Any:
         """To the nearest, and of two the even one."""
         bits = np.float32(number).view(np.uint32)

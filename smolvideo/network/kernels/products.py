@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 
-from smolvideo.network.kernels.compiling import Compiled, compiled
+from smolvideo.network.kernels.compiling import Compiled, chosen_by_types, compiled
 from smolvideo.network.kernels.memory import array_at
 from smolvideo.network.kernels.numbers import as_float
 from smolvideo.network.kernels.sharing import done, taken, wait
@@ -60,18 +59,12 @@ def multiply(
         done(counters, phase)
 
 
+@chosen_by_types
 def add_rows(
     matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
-) -> None:
+) -> Any:
     """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``; ``numbers``
     is memory for a group of a tile."""
-    raise NotImplementedError
-
-
-@overload(add_rows)
-def _add_rows(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
-) -> Any:
     kept = dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
     return _add_rows_of_4_bits if kept == types.uint8 else _add_rows_of_numbers
 
