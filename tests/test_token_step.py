@@ -18,7 +18,7 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
-from smolvideo.network import KeyValueCache, PagedBatch, TextConfig, token_step
+from smolvideo.network import KeyValueCache, PagedBatch, TextConfig, preparing, token_step
 from smolvideo.network.decoder import Decoder
 from smolvideo.network.helpers import Helpers
 from smolvideo.network.int4 import Int4Weight
@@ -68,7 +68,7 @@ class Network:
             if kind is not None and isinstance(part, Linear):
                 part.quantise(part.weight.detach(), dtype, kind)
         for part in list(self.decoder.modules()):
-            prepare_for_inference(part, token_step=True)
+            prepare_for_inference(part, compiled=True)
         self.step = TokenStep(self.decoder, self.head)
 
     def cache(self, capacity: int) -> KeyValueCache:
@@ -255,7 +255,7 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     expected = network.step.read(vector, network.cache(3))
     late = NoHelpers()
-    monkeypatch.setattr(token_step, "helpers", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: late)
     torch.set_num_threads(4)
     cache = network.cache(3)
     assert torch.equal(network.step.read(vector, cache), expected)
@@ -275,7 +275,7 @@ def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.Monke
     vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
     network.step.read(vector, network.cache(3))
     late = NoHelpers(KeyboardInterrupt)
-    monkeypatch.setattr(token_step, "helpers", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: late)
     torch.set_num_threads(2)
     with pytest.raises(KeyboardInterrupt):
         network.step.read(vector, cache)
@@ -309,7 +309,7 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
     expected = network.step.read(vector, network.cache(3))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     alone = Helpers()
-    monkeypatch.setattr(token_step, "helpers", lambda process: alone)
+    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: alone)
     torch.set_num_threads(4)
     other = TokenStep(network.decoder, network.head)
     assert torch.equal(other.read(vector, network.cache(3)), expected)
@@ -393,11 +393,11 @@ def test_what_is_no_number_is_told(tiny: Path) -> None:
 def test_a_compiler_that_fails_is_told_in_one_line(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: TokenStep, weights: object, *, kept: bool) -> None:
+    def fail(self: TokenStep, kept: bool) -> None:
         raise RuntimeError("no such processor\nand pages of this")
 
-    monkeypatch.setattr(TokenStep, "_compiled_for", fail)
-    with pytest.raises(ModelError, match=r"what reads tokens: no such processor$") as told:
+    monkeypatch.setattr(TokenStep, "_compiled", fail)
+    with pytest.raises(ModelError, match=r"what is faster than torch: no such processor$") as told:
         answers(native(tiny))
     assert "pip uninstall numba" in (told.value.hint or "")
 
@@ -426,16 +426,16 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
 def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    token_step.has_compiler.cache_clear()
-    assert token_step.has_compiler()
+    preparing.has_compiler.cache_clear()
+    assert preparing.has_compiler()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    token_step.has_compiler.cache_clear()
-    assert not token_step.has_compiler()
+    preparing.has_compiler.cache_clear()
+    assert not preparing.has_compiler()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
-    token_step.has_compiler.cache_clear()
-    assert not token_step.has_compiler()
-    token_step.has_compiler.cache_clear()
+    preparing.has_compiler.cache_clear()
+    assert not preparing.has_compiler()
+    preparing.has_compiler.cache_clear()
 
 
 def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

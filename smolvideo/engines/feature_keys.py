@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolvideo.frames import Images
-    from smolvideo.network import NetworkConfig
+    from smolvideo.network import SmolVLM
 
 _FORMAT = "features [tokens_per_image, hidden], row by row, as the dtype lies in memory"
 """What an entry holds; other words make other keys."""
@@ -54,7 +54,7 @@ def frame_keys(scope: bytes, images: "Images") -> list[bytes]:
 
 def feature_scope(
     weights: bytes,
-    config: "NetworkConfig",
+    network: "SmolVLM",
     *,
     device: "torch.device",
     dtype: "torch.dtype",
@@ -70,13 +70,14 @@ def feature_scope(
     facts = [
         _FORMAT,
         weights.hex(),
-        repr(config),
+        repr(network.config),
         str(dtype),
         quantise,
         # Each of these may round another way, and answers shall not depend on what was asked
         # before.
         device.type,
         processor,
+        network.attention,
         torch.__version__,
         _code_digest(),
     ]
@@ -171,7 +172,8 @@ def _code_digest() -> str:
 
     folder = Path(network.__file__ or "").parent
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
-    for file in [*sorted(folder.glob("*.py*")), Path(__file__).with_stem("native")]:
+    files = [file for place in (folder, folder / "kernels") for file in sorted(place.glob("*.py*"))]
+    for file in [*files, Path(__file__).with_stem("native")]:
         hashed.update(file.read_bytes())
     return hashed.hexdigest()
 

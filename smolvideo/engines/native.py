@@ -78,7 +78,7 @@ def load_native_engine(
             cache,
             checkpoint.weights,
             state,
-            network.config,
+            network,
             device=place,
             dtype=number_format,
             quantise=quantise,

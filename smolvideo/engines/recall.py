@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolvideo.frames import Images
-    from smolvideo.network import NetworkConfig
+    from smolvideo.network import SmolVLM
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class KeptFeatures:
         cache: FeatureCache,
         weights: WeightFiles,
         loaded_state: bytes,
-        config: "NetworkConfig",
+        network: "SmolVLM",
         *,
         device: "torch.device",
         dtype: "torch.dtype",
@@ -39,7 +39,7 @@ class KeptFeatures:
         digest = weights_digest(weights, cache)
         if weight_state(weights) != loaded_state:
             return None
-        scope = feature_scope(digest, config, device=device, dtype=dtype, quantise=quantise)
+        scope = feature_scope(digest, network, device=device, dtype=dtype, quantise=quantise)
         return cls(cache, scope)
 
 

@@ -1,17 +1,21 @@
 """Attention, in three ways with equal results: to be learned through, on a CPU, on a GPU.
 
-For single tokens on a CPU there is a fourth: see ``kernels``.
+Where it can be compiled for the CPU at hand there are others: see ``row_attention``, and
+``token_step`` for single tokens.
 
 Heads are grouped (arXiv 2305.13245): H heads of queries share G heads of keys and values, H / G
 each. Where rows are causal, the queries are the last rows of the keys.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from threading import Lock
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Soften = Callable[[Tensor, Tensor], None]
 
 _SCORES_AT_ONCE = 1 << 20
 """Scores that are computed, normalised and used before the next: 4 MB stay in the cache, where
@@ -36,10 +40,23 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) 
     return scores.softmax(dim=-1) @ v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """The same without a backward pass, as fast as the device allows; shapes as above."""
+def soften(scores: Tensor, weights: Tensor) -> None:
+    """Softmax of ``scores`` ``[R, T]``, which do not stay, into ``weights``, as many, which may be
+    the same memory."""
+    torch.softmax(scores, dim=-1, out=scores)
+    if weights.data_ptr() != scores.data_ptr():
+        weights.copy_(scores)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, soften: Soften = soften
+) -> Tensor:
+    """The same without a backward pass, as fast as torch allows; shapes as above.
+
+    ``soften`` is what a CPU makes weights of scores with.
+    """
     if q.device.type == "cpu" and (q.dtype is torch.float32 or _can_keep_scores(q.dtype)):
-        return _attend_in_blocks(q, k, v, causal=causal)
+        return _attend_in_blocks(q, k, v, causal=causal, soften=soften)
     if q.shape[2] == 1:
         return _attend_one_row(q, k, v)
     shared = q.shape[1] // k.shape[1]
@@ -59,7 +76,7 @@ def _attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
 
 
-def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, soften: Soften) -> Tensor:
     b, heads, rows, width = q.shape
     length, shared = k.shape[2], heads // k.shape[1]
     # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
@@ -87,10 +104,8 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tenso
                 torch.mm(block, keys[:, :seen], out=scores)
                 if later is not None:
                     _hide_what_follows(scores.view(shared, end - start, seen), later)
-                torch.softmax(scores, dim=-1, out=scores)
                 weights = weight_memory[: scores.numel()].view_as(scores)
-                if v.dtype is not torch.float32:
-                    weights.copy_(scores)
+                soften(scores, weights)
                 mixed[item, sharing, start:end] = (weights @ values[:seen]).view(shared, -1, width)
     return mixed
 

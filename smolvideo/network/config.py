@@ -27,6 +27,10 @@ class VisionConfig:
     def patches_per_side(self) -> int:
         return self.image_size // self.patch_size
 
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Self:
         """From ``vision_config``. Raises ModelError for what these modules do not compute."""

@@ -1,12 +1,24 @@
 """Threads that help the caller's: they may come late, or not at all."""
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Work = Callable[[], object]
+
+_MOST_THREADS = 16
+"""All wait for each other many times. (No more than two cores were measured.)"""
+
+_ALL_DONE = 1 << 40
+"""More parts than any phase of any work has."""
 
 
 class Helpers:
@@ -41,3 +53,19 @@ class Helpers:
 def helpers(process: int) -> Helpers:
     """Those of this ``process``: the threads of the one it was forked from are not with it."""
     return Helpers()
+
+
+def most_threads(threads: int) -> int:
+    """How many of ``threads`` share work."""
+    return min(threads, _MOST_THREADS)
+
+
+def share(work: Work, threads: int, counters: "NDArray[np.int64]") -> None:
+    """Let the caller's thread do ``work``, and others help it, ``threads`` in all; ``counters`` are
+    those of its parts (see ``kernels.sharing``)."""
+    try:
+        helpers(os.getpid()).ask(work, most_threads(threads) - 1)
+        work()
+    except BaseException:
+        counters += _ALL_DONE  # whoever still helps finds nothing more to do
+        raise

@@ -28,6 +28,7 @@ from smolvideo.models.weights import (
 from smolvideo.network.config import NetworkConfig
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import SmolVLM, kinds_of_weights, prepare_for_inference
+from smolvideo.network.row_attention import prepared
 from smolvideo.network.token_step import TokenStep, suits
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -53,7 +54,10 @@ def load_network(
     headers = {file: read_header(file) for file in weights.files}
     _check_once(folder, headers, skip=_skipped(config))
     _check_complete(folder, network, headers.values())
-    token_step = suits(config.text, device, dtype)
+    compiled = suits(config.text, device, dtype)
+    if compiled:  # while weights are read
+        for attending in (config.vision, config.text):
+            prepared(attending.head_dim, dtype)
     missing = Counter(_owner(name) for name in expected_shapes(network))
     # Names, not the maps: whoever holds those that are joined holds their weights twice.
     kinds = kinds_of_weights(network, quantise)
@@ -70,10 +74,10 @@ def load_network(
         if _owner(name) and not missing[_owner(name)]:
             # Now, not at the end: the memory of what was packed serves the next to be read.
             part = network.get_submodule(_owner(name))
-            prepare_for_inference(part, token_step=token_step)
+            prepare_for_inference(part, compiled=compiled)
     network.tie()
-    prepare_for_inference(network, token_step=token_step)
-    if token_step:
+    prepare_for_inference(network, compiled=compiled)
+    if compiled:
         network.token_step = TokenStep(network.model.text_model, network.lm_head)
     return network.eval()
 

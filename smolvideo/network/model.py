@@ -1,5 +1,7 @@
 """The whole network, with the parameter names of a published checkpoint."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from smolvideo.network.batch import BatchCache, PagedBatch
@@ -11,7 +13,7 @@ from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
 from smolvideo.network.token_step import TokenStep
-from smolvideo.network.vision import VisionAttention, VisionTower
+from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
 
 
 class VisionAndText(nn.Module):
@@ -43,6 +45,12 @@ class SmolVLM(nn.Module):
         """Make the head the embedding, where the configuration says so."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.text_model.embed_tokens.weight
+
+    @property
+    def attention(self) -> str:
+        """The name of the way in which patches attend to each other: others round otherwise."""
+        layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
+        return layer.self_attn.way.name
 
     def encode(self, pixels: Tensor) -> Tensor:
         """``[N, 3, S, S]`` pixels in −1…1 → ``[N, T, D]``: what the decoder sees of each frame."""
@@ -88,19 +96,22 @@ class SmolVLM(nn.Module):
         return logits
 
 
-def prepare_for_inference(part: nn.Module, *, token_step: bool = False) -> None:
+def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
     """Join and pack what ``part`` itself multiplies with; there is no way back to training.
 
-    Its children's parts are theirs: memory never holds more than one part twice. What a
-    ``token_step`` reads, too, stays in rows: 2,048 rows take 3 to 6 % longer with it.
+    Its children's parts are theirs: memory never holds more than one part twice. ``compiled``: some
+    of it is left to functions that are compiled for it. What a ``token_step`` reads, too, stays in
+    rows: 2,048 rows take 3 to 6 % longer with it.
     """
     if isinstance(part, VisionAttention | TextAttention | TextMLP):
         part.join()
-    if token_step and isinstance(part, SmolVLM):
+    if compiled and isinstance(part, VisionAttention):
+        part.use_compiled()
+    if compiled and isinstance(part, SmolVLM):
         return  # the head: nothing follows it
     for child in part.children():
         if isinstance(child, Linear):
-            child.pack(in_rows=token_step and isinstance(part, TextAttention | TextMLP))
+            child.pack(in_rows=compiled and isinstance(part, TextAttention | TextMLP))
 
 
 def weight_bytes(network: SmolVLM) -> int:

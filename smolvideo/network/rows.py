@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from smolvideo.network.attention import attend
+from smolvideo.network.row_attention import TORCH, prepared
 
 PAGE = 256
 """Rows of a page: with 128 a token of 256M took as long behind 3,660 others."""
@@ -115,7 +116,9 @@ class PagedRows:
 
     def attend(self, q: Tensor, length: int) -> Tensor:
         keys, values = self.between(0, length)
-        return attend(q, keys[None], values[None], causal=True)
+        fastest = prepared(values.shape[-1], values.dtype)
+        way = TORCH if fastest is None else fastest.get()
+        return way.attend_prompt(q, keys[None], values[None], causal=True)
 
     def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys are a copy, unless all are in one page."""

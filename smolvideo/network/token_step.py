@@ -4,34 +4,32 @@ This is the side that knows torch: where weights, keys and values lie, how many 
 and for which networks the function is worth its compiling. The function itself: ``kernels``.
 """
 
-import os
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
-from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smolvideo.errors import ModelError
 from smolvideo.network.batch import PagedBatch
 from smolvideo.network.cache import KeyValueCache
 from smolvideo.network.config import TextConfig
 from smolvideo.network.decoder import Decoder, TextLayer, rotary_frequencies
-from smolvideo.network.helpers import helpers
+from smolvideo.network.helpers import most_threads, share
 from smolvideo.network.int4 import Int4Weight, layout
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
+from smolvideo.network.preparing import Prepared, has_compiler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from smolvideo.network.kernels.attention import Pages
+    from smolvideo.network.kernels.compiling import Compiled
     from smolvideo.network.kernels.products import Matrix
     from smolvideo.network.kernels.token import Weights
+    from smolvideo.network.kernels.token_attention import Pages
+
+    _Compiled = tuple[Weights, Compiled]
 
 _LEAST_NUMBERS = 20_000_000
 """Weights that a token reads, from which on the function is used: to fetch it takes half a second,
@@ -40,12 +38,6 @@ in which nano could have answered."""
 _PART_BYTES = 128 << 10
 """Weights that a thread reads before it takes the next part, about: tokens of 256M took as long
 with 256 KB, and a twentieth longer with 64."""
-
-_MOST_THREADS = 16
-"""All wait for each other five times a layer. (No more than two cores were measured.)"""
-
-_ALL_DONE = 1 << 40
-"""More parts than any phase has."""
 
 _NUMPY_DTYPES = {
     torch.bfloat16: np.uint16,  # its bits: numpy does not know it
@@ -69,16 +61,6 @@ def suits(config: TextConfig, device: torch.device, dtype: torch.dtype) -> bool:
     )
 
 
-@lru_cache
-def has_compiler() -> bool:
-    """Whether there is a numba that works with what else is installed, and compiles."""
-    try:
-        import numba
-    except ImportError:
-        return False
-    return not numba.config.DISABLE_JIT
-
-
 class TokenStep:
     """One token of each of ``B`` sequences at a time, for one decoder and its head.
 
@@ -92,19 +74,15 @@ class TokenStep:
         self._dtype = decoder.norm.weight.dtype
         config, cpu = decoder.config, torch.device("cpu")
         self._frequencies = rotary_frequencies(config.head_dim, config.rope_theta, cpu).numpy()
-        self._threads = min(torch.get_num_threads(), _MOST_THREADS)
+        self._threads = most_threads(torch.get_num_threads())
         self._held: list[Tensor] = []
-        self._weights: Weights | None = None
-        self._preparing = threading.Thread(target=self._prepare, daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends: no more threads
-            self._preparing.start()
-            _preparing.add(self._preparing)
+        self._prepared = Prepared(self._compiled)
 
     def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
         """Scores ``[1, vocabulary]``, float32, behind one more row ``[1, D]`` of ``cache``, which
         is appended to it. Raises ModelError where the function cannot be compiled."""
         cache.make_room(1)
-        scores = self._run(self._ready(), vectors, None, [cache])
+        scores = self._run(self._prepared.get(), vectors, None, [cache])
         cache.length += 1
         return scores
 
@@ -113,37 +91,19 @@ class TokenStep:
         appended to it."""
         for cache in batch.own:
             cache.make_room(1)
-        scores = self._run(self._ready(), vectors, batch.common, batch.own)
+        scores = self._run(self._prepared.get(), vectors, batch.common, batch.own)
         for cache in batch.own:
             cache.length += 1
         return scores
 
-    def _ready(self) -> "Weights":
-        with suppress(RuntimeError):  # it was never started
-            self._preparing.join()
-        if self._weights is None:
-            # It failed, or was at work in the process that this one was forked from.
-            try:
-                self._weights = self._compiled_for(self._taken_weights(), kept=False)
-            except Exception as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise ModelError(
-                    f"numba cannot make what reads tokens: {reason}",
-                    hint="`pip uninstall numba` leaves it to torch, which takes longer",
-                ) from error
-        return self._weights
-
-    def _prepare(self) -> None:
-        with suppress(Exception):  # a broken file, or a full disk: ``_ready`` tries without
-            self._weights = self._compiled_for(self._taken_weights(), kept=True)
-
-    def _compiled_for(self, weights: "Weights", *, kept: bool) -> "Weights":
-        """``weights``, when the function is compiled for them: by its first call, for no tokens."""
+    def _compiled(self, kept: bool) -> "_Compiled":
+        """The weights, when the function is compiled for them: by its first call, for no tokens."""
         from smolvideo.network.kernels.token import reader
 
-        self._reader = reader(weights.kind, kept=kept)
-        self._run(weights, torch.empty(0, self._decoder.config.hidden_size), None, [])
-        return weights
+        weights = self._taken_weights()
+        compiled = weights, reader(weights.kind, kept=kept)
+        self._run(compiled, torch.empty(0, self._decoder.config.hidden_size), None, [])
+        return compiled
 
     def _taken_weights(self) -> "Weights":
         """The weights as the function takes them."""
@@ -189,16 +149,17 @@ class TokenStep:
 
     def _run(
         self,
-        weights: "Weights",
+        compiled: "_Compiled",
         vectors: Tensor,
         common: KeyValueCache | None,
         own: Sequence[KeyValueCache],
     ) -> Tensor:
         """Scores ``[B, vocabulary]`` behind ``vectors`` ``[B, D]``."""
-        from smolvideo.network.kernels.attention import Gathered, Seen
         from smolvideo.network.kernels.sharing import new_counters
         from smolvideo.network.kernels.token import PHASES_OF_A_LAYER
+        from smolvideo.network.kernels.token_attention import Gathered, Seen
 
+        weights, read = compiled
         config, count = self._decoder.config, len(own)
         heads, groups = config.num_attention_heads, config.num_key_value_heads
         layers = config.num_hidden_layers
@@ -229,15 +190,9 @@ class TokenStep:
 
         def read_token() -> None:
             assert blocks is not None
-            self._reader(*arguments)
+            read(*arguments)
 
-        try:
-            threads = min(torch.get_num_threads(), _MOST_THREADS) if count else 1
-            helpers(os.getpid()).ask(read_token, threads - 1)
-            read_token()
-        except BaseException:
-            counters += _ALL_DONE  # whoever still helps finds nothing more to do
-            raise
+        share(read_token, torch.get_num_threads() if count else 1, counters)
         return torch.from_numpy(scores)
 
     def _rotation(self, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
@@ -248,7 +203,7 @@ class TokenStep:
 
 
 def _pages(caches: Sequence[KeyValueCache], layers: int) -> "Pages":
-    from smolvideo.network.kernels.attention import Pages
+    from smolvideo.network.kernels.token_attention import Pages
 
     addresses = np.array([cache.addresses for cache in caches], dtype=np.int64)
     return Pages(
@@ -274,16 +229,3 @@ def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
     """Rows of a part of a matrix of ``size`` bytes: about as many parts for every thread."""
     parts = -(-size // (_PART_BYTES * threads)) * threads
     return -(-rows // (parts * tile)) * tile
-
-
-_preparing: WeakSet[threading.Thread] = WeakSet()
-
-
-def _wait_for_compilers() -> None:
-    """A process that is forked while numba compiles could never compile."""
-    for thread in list(_preparing):
-        thread.join()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_compilers)

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.attention import attend, attend_plainly
+from smolvideo.network.attention import attend_plainly
 from smolvideo.network.config import VisionConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
+from smolvideo.network.preparing import Prepared
+from smolvideo.network.row_attention import TORCH, Way, prepared
 
 
 class PatchEmbeddings(nn.Module):
@@ -39,17 +41,27 @@ class VisionAttention(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
+        self.heads, self.head_dim = config.num_attention_heads, config.head_dim
         self.q_proj = Linear(config.hidden_size, config.hidden_size)
         self.k_proj = Linear(config.hidden_size, config.hidden_size)
         self.v_proj = Linear(config.hidden_size, config.hidden_size)
         self.out_proj = Linear(config.hidden_size, config.hidden_size)
         self.qkv_proj: Linear | None = None
+        self._way: Prepared[Way] | None = None
 
     def join(self) -> None:
         """One product for queries, keys and values; only for inference."""
         self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
+
+    def use_compiled(self) -> None:
+        """Attend in the fastest way there is; only for inference on a CPU."""
+        self._way = prepared(self.head_dim, self.out_proj.bias.dtype)
+
+    @property
+    def way(self) -> Way:
+        """How the heads attend, when nothing is to be learned."""
+        return TORCH if self._way is None else self._way.get()
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` plus what the patches of ``x`` see in each other, both ``[N, P, D]``."""
@@ -59,10 +71,11 @@ class VisionAttention(nn.Module):
         else:
             projected = list(self.qkv_proj(x).chunk(3, dim=-1))
         q, k, v = (
-            part.view(n, patches, self.heads, width // self.heads).transpose(1, 2)
-            for part in projected
+            part.view(n, patches, self.heads, self.head_dim).transpose(1, 2) for part in projected
         )
-        mixed = attend_plainly(q, k, v) if torch.is_grad_enabled() else attend(q, k, v)
+        mixed = (
+            attend_plainly(q, k, v) if torch.is_grad_enabled() else self.way.attend_frames(q, k, v)
+        )
         return self.out_proj.add(mixed.transpose(1, 2).reshape(n, patches, width), to)
 
 

@@ -1,7 +1,13 @@
-"""One token through the whole decoder on a CPU, as one function in machine code.
+"""What torch computes too slowly on a CPU, as functions in machine code.
 
-What a token costs is reading weights, keys and values once. torch's operators add to that what a
-call costs, a few hundred times a token, and their threads wait for each other after each. Here all
-threads run the one function of ``token`` and share its parts; numba compiles it where it runs, and
-keeps what it compiled. Nothing here knows torch: memory comes as addresses, see ``token_step``.
+``token``: one token through the whole decoder. What a token costs is reading weights, keys and
+values once. torch's operators add to that what a call costs, a few hundred times a token, and their
+threads wait for each other after each.
+
+``row_attention``: attention of many rows. What that costs are products of small matrices and the
+softmax between them. torch writes the scores to memory and reads them again, several times.
+
+All threads run one function and share its parts. numba compiles it where it runs, and keeps what it
+compiled. Nothing here knows torch: memory comes as addresses, see ``token_step`` and
+``row_attention`` in the package above.
 """

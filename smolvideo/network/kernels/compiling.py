@@ -1,7 +1,10 @@
 """How the functions of this package are compiled."""
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from numba import njit
 from numba.extending import overload
@@ -26,6 +29,17 @@ def compiled_and_kept(function: Compiled) -> Compiled:
         return njit(fastmath=_FREEDOMS, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere: then it is compiled each time
         return compiled(function)
+
+
+@cache
+def sources() -> int:
+    """A checksum of all files of this package.
+
+    numba itself looks whether the file of a kept function has changed, not at those it calls, but
+    what the function refers to counts: this number. Returning it is all that is done with it.
+    """
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return crc32(b"".join(file.read_bytes() for file in files))
 
 
 def chosen_by_types(choose: Compiled) -> Compiled:

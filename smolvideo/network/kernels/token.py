@@ -1,17 +1,15 @@
 """The one function: a new token of each sequence, from its vector to the scores of the next."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 
-from smolvideo.network.kernels.attention import Gathered, Seen, attend, join
-from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept
+from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
 from smolvideo.network.kernels.numbers import gate, normalise
 from smolvideo.network.kernels.products import Matrix, multiply
 from smolvideo.network.kernels.sharing import are_done
+from smolvideo.network.kernels.token_attention import Gathered, Seen, attend, join
 
 PHASES_OF_A_LAYER = 5
 
@@ -43,7 +41,7 @@ def reader(kind: str, *, kept: bool = True) -> Compiled:
     one index. numba itself looks whether this file has changed, not at those it calls, but what the
     function refers to counts: the checksum of all. Returning it is all that is done with it.
     """
-    sources = _checksum()
+    checksum = sources()
 
     def read_token(
         hidden: Any,
@@ -68,12 +66,12 @@ def reader(kind: str, *, kept: bool = True) -> Compiled:
         layers = weights.qkv.weights.shape[0]
         last_parts = (weights.head.outputs + weights.head.at_once - 1) // weights.head.at_once
         if are_done(counters, PHASES_OF_A_LAYER * layers, last_parts):
-            return sources  # this thread came too late
+            return checksum  # this thread came too late
         normed = np.empty((sequences, width), np.float32)
         joined = np.empty((sequences, weights.out.inputs), np.float32)
         activated = np.empty((sequences, weights.down.inputs), np.float32)
         flat = projected.reshape(sequences, weights.qkv.outputs)
-        phase = 0
+        phase = np.int64(0)
         for layer in range(layers):
             normalise(hidden, weights.norms[2 * layer], weights.epsilon, normed)
             phase = multiply(weights.qkv, layer, normed, flat, False, counters, phase)
@@ -86,13 +84,7 @@ def reader(kind: str, *, kept: bool = True) -> Compiled:
             phase = multiply(weights.down, layer, activated, hidden, True, counters, phase)
         normalise(hidden, weights.norms[2 * layers], weights.epsilon, normed)
         multiply(weights.head, 0, normed, scores, False, counters, phase)
-        return sources
+        return checksum
 
     read_token.__qualname__ = f"read_token_{kind}"
     return compiled_and_kept(read_token) if kept else compiled(read_token)
-
-
-def _checksum() -> int:
-    """Of all files of this package."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return crc32(b"".join(file.read_bytes() for file in files))

@@ -1,0 +1,80 @@
+"""Softmax of scores in float32 into weights in bfloat16, in as few passes as there can be."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
+from smolvideo.network.kernels.numbers import larger
+from smolvideo.network.kernels.tiles import rounded
+
+LOG2_E = 1.4426950408889634
+
+
+@compiled
+def power_of_two(x: Any) -> Any:
+    """2ˣ of a float32 that is 0 or less, for many numbers at once; a relative error below 3e-6, a
+    thousandth of what is lost when it becomes a bfloat16.
+
+    x = n + r; 2ʳ by the polynomial of the least largest error for r in −½…½ (fitted; 1 at 0).
+    Numbers below −126 count as −126; NaN stays NaN.
+    """
+    x = np.float32(-126) if x < np.float32(-126) else x
+    n = np.floor(x + np.float32(0.5))
+    r = x - n
+    p = np.float32(9.582854e-3)
+    p = p * r + np.float32(5.5906426e-2)
+    p = p * r + np.float32(2.4024099e-1)
+    p = p * r + np.float32(6.9312418e-1)
+    p = p * r + np.float32(1)
+    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled
+def largest_of(numbers: Any, count: int) -> Any:
+    """The largest of the first ``count``; NaN if one is."""
+    largest = numbers[0]
+    for t in range(count):
+        largest = larger(largest, numbers[t])
+    return largest
+
+
+@compiled
+def weigh(scores: Any, count: int, factor: Any, largest: Any, weights: Any) -> Any:
+    """The first ``count`` of ``weights``: 2 to the power of ``factor`` times what the scores are
+    less than the ``largest``; their sum."""
+    total = np.float32(0)
+    for t in range(count):
+        weight = power_of_two((scores[t] - largest) * factor)
+        total += weight
+        weights[t] = rounded(weight)
+    return total
+
+
+@compiled
+def soften_row(scores: Any, weights: Any) -> None:
+    """All of a row, whose weights add up to 1."""
+    count = scores.shape[0]
+    largest, total = largest_of(scores, count), np.float32(0)
+    for t in range(count):
+        scores[t] = power_of_two((scores[t] - largest) * np.float32(LOG2_E))
+        total += scores[t]
+    share = np.float32(1) / total
+    for t in range(count):
+        weights[t] = rounded(scores[t] * share)
+
+
+@lru_cache
+def softener(*, kept: bool = True) -> Compiled:
+    """The function for whole rows; see ``token.reader``."""
+    checksum = sources()
+
+    def soften(scores: Any, weights: Any) -> int:
+        """``scores`` ``[R, T]``, which do not stay, into ``weights`` ``[R, T]``, bfloat16 told as
+        uint16."""
+        for r in range(scores.shape[0]):
+            soften_row(scores[r], weights[r])
+        return checksum
+
+    return compiled_and_kept(soften) if kept else compiled(soften)

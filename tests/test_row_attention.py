@@ -1,0 +1,242 @@
+"""Attention that is compiled for the processor gives what torch's products and softmax give."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from smolvideo.network import preparing, row_attention
+from smolvideo.network.attention import attend, attend_plainly, soften
+from smolvideo.network.config import VisionConfig
+from smolvideo.network.kernels import tiles
+from smolvideo.network.kernels.row_attention import reader, registers_of
+from smolvideo.network.kernels.softmax import softener
+from smolvideo.network.model import prepare_for_inference
+from smolvideo.network.row_attention import attend_in_tiles, prepared
+from smolvideo.network.rows import PagedRows
+from smolvideo.network.vision import VisionTower
+
+CPU = torch.device("cpu")
+
+needs_instruction = pytest.mark.skipif(
+    not tiles.can_multiply(), reason="this processor has no AVX512-BF16"
+)
+
+
+def in_tiles(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    return attend_in_tiles(reader(registers_of(q.shape[-1])), q, k, v, causal=causal)
+
+
+def with_compiled_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    return attend(q, k, v, causal=causal, soften=partial(row_attention._soften, softener()))
+
+
+Attend = Callable[..., Tensor]
+WAYS = pytest.mark.parametrize("way", [in_tiles, with_compiled_softmax])
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(*shape).bfloat16()
+
+
+def exact(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    rows, length = q.shape[2], k.shape[2]
+    mask = None
+    if causal:
+        mask = torch.full((rows, length), -math.inf).triu(length - rows + 1).double()
+    return attend_plainly(q.double(), k.double(), v.double(), mask)
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    return float((got.double() - expected).norm() / expected.norm())
+
+
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_instruction
+@WAYS
+@pytest.mark.usefixtures("_threads")
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 65, 96, 97, 200])),
+    before=st.one_of(st.integers(0, 70), st.sampled_from([960, 1024, 1023, 2100])),
+    queries=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    width=st.sampled_from([64, 72, 50]),
+    causal=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_it_is_as_near_as_torch(
+    way: Attend,
+    rows: int,
+    before: int,
+    queries: int,
+    groups: int,
+    width: int,
+    causal: bool,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    q = numbers(1, queries * groups, rows, width) * 2
+    k, v = numbers(1, groups, before + rows, width), numbers(1, groups, before + rows, width)
+    expected = exact(q, k, v, causal=causal)
+    got = way(q, k, v, causal=causal)
+    assert got.shape == q.shape
+    assert error(got, expected) < max(0.003, 1.1 * error(attend(q, k, v, causal=causal), expected))
+
+
+@needs_instruction
+def test_any_number_of_threads_and_any_parts_give_the_same_bits() -> None:
+    q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 1500, 64), numbers(1, 2, 1500, 64)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(in_tiles(q, k, v, causal=True))
+    finally:
+        torch.set_num_threads(before)
+    parts = [
+        in_tiles(q[:, :, a:b], k[:, :, : 1200 + b], v[:, :, : 1200 + b], causal=True)
+        for a, b in ((0, 100), (100, 107), (107, 300))
+    ]
+    for other in (*results[1:], torch.cat(parts, dim=2)):
+        assert torch.equal(results[0], other)
+
+
+@needs_instruction
+def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
+    joined = numbers(2, 100, 3 * 4 * 64)
+    q, k, v = (part.view(2, 100, 4, 64).transpose(1, 2) for part in joined.chunk(3, dim=-1))
+    expected = in_tiles(q.contiguous(), k.contiguous(), v.contiguous())
+    assert torch.equal(in_tiles(q, k, v), expected)
+    below_each_other = k.mT.contiguous().mT
+    assert torch.equal(in_tiles(q, below_each_other, v), expected)
+    assert torch.equal(in_tiles(q[:1], k[:1], v[:1]), expected[:1])
+
+
+@needs_instruction
+def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
+    monkeypatch.setattr(tiles, "has_matrix_registers", lambda: False)
+    prepared.cache_clear()
+    rows = PagedRows.of(2, 64, 1000, dtype=torch.bfloat16)
+    rows.put(0, k, v)
+    assert torch.equal(rows.attend(q, 700), in_tiles(q, k, v, causal=True))
+    prepared.cache_clear()
+
+
+@needs_instruction
+def test_nothing_is_read_or_written_beside() -> None:
+    """Rows between others that are no numbers, and a place for the result between others."""
+    guarded = {name: torch.full((1, 3, 150, 80), math.nan).bfloat16() for name in "qkv"}
+    for name in guarded:
+        guarded[name][:, 1:2, 20:120, :64] = numbers(1, 1, 100, 64)
+    q, k, v = (guarded[name][:, 1:2, 20:120, :64] for name in "qkv")
+    expected = in_tiles(q.contiguous(), k.contiguous(), v.contiguous(), causal=True)
+    assert expected.isfinite().all()
+    around = torch.full((3, 150, 80), 7.0).bfloat16()
+    row_attention._read_rows(reader(4), q[0], k[0], v[0], around[1:2, 20:120, :64], True)
+    assert torch.equal(around[1, 20:120, :64], expected[0, 0])
+    around[1, 20:120, :64] = 7
+    assert (around == 7).all()
+
+
+@needs_instruction
+@WAYS
+def test_large_scores_and_no_numbers(way: Attend) -> None:
+    q, k, v = numbers(1, 1, 8, 64), numbers(1, 1, 2000, 64), numbers(1, 1, 2000, 64)
+    for factor in (1e-30, 300, 1e15):
+        expected = exact(q * factor, k, v)
+        assert error(way(q * factor, k, v), expected) < 0.02
+    k[0, 0, 1500] = math.nan
+    assert way(q, k, v).isnan().all()
+    q[0, 0, 3] = math.inf
+    assert way(q, k, v)[0, 0, 3].isnan().all()
+
+
+@needs_instruction
+def test_weights_of_rows() -> None:
+    scores = torch.randn(5, 333) * 10
+    got, expected = torch.empty(5, 333).bfloat16(), torch.empty(5, 333).bfloat16()
+    row_attention._soften(softener(), scores.clone(), got)
+    soften(scores.clone(), expected)
+    assert (got.view(torch.int16) - expected.view(torch.int16)).abs().max() <= 1
+
+
+@pytest.fixture
+def _ways_anew() -> Iterator[None]:
+    prepared.cache_clear()
+    yield
+    prepared.cache_clear()
+    preparing.has_compiler.cache_clear()
+
+
+def way_of(width: int) -> str:
+    prepared.cache_clear()
+    told = prepared(width, torch.bfloat16)
+    assert told is not None
+    return told.get().name
+
+
+@pytest.mark.usefixtures("_ways_anew")
+def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prepared(64, torch.float32) is None
+    if tiles.can_multiply():
+        monkeypatch.setattr(tiles, "has_matrix_registers", lambda: False)
+        assert [way_of(width) for width in (64, 72, 128, 63)] == [
+            "tiles",
+            "tiles",
+            "torch",
+            "torch",
+        ]
+        monkeypatch.setattr(tiles, "has_matrix_registers", lambda: True)
+        assert [way_of(width) for width in (64, 128)] == ["softmax", "softmax"]
+    # LLVM ends the process where it is told to use an instruction that there is not.
+    monkeypatch.setattr("numba.config.CPU_NAME", "haswell")
+    assert way_of(64) == "torch"
+    monkeypatch.setattr("numba.config.CPU_NAME", None)
+    monkeypatch.setattr(tiles, "_features", set)
+    assert way_of(64) == "torch"
+    monkeypatch.setattr(row_attention, "has_compiler", lambda: False)
+    assert way_of(64) == "torch"
+
+
+@needs_instruction
+@pytest.mark.usefixtures("_ways_anew")
+@pytest.mark.parametrize("has_matrix_registers", [False, True])
+def test_the_tower_attends_so_too(
+    monkeypatch: pytest.MonkeyPatch, has_matrix_registers: bool
+) -> None:
+    monkeypatch.setattr(tiles, "has_matrix_registers", lambda: has_matrix_registers)
+    config = VisionConfig(
+        image_size=112,
+        patch_size=14,
+        hidden_size=144,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    torch.manual_seed(0)
+    tower = VisionTower(config).requires_grad_(False)
+    pixels = torch.rand(2, 3, 112, 112) * 2 - 1
+    expected = tower(pixels).double()
+    half = VisionTower(config).bfloat16().requires_grad_(False)
+    half.load_state_dict(tower.state_dict())
+    with torch.inference_mode():
+        before = error(half(pixels.bfloat16()), expected)
+        for part in half.modules():
+            prepare_for_inference(part, compiled=True)
+        names = {layer.self_attn.way.name for layer in half.encoder.layers}
+        assert names == {"softmax" if has_matrix_registers else "tiles"}
+        assert error(half(pixels.bfloat16()), expected) < 1.2 * before
