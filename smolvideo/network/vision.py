@@ -73,9 +73,8 @@ class VisionAttention(nn.Module):
         q, k, v = (
             part.view(n, patches, self.heads, self.head_dim).transpose(1, 2) for part in projected
         )
-        mixed = (
-            attend_plainly(q, k, v) if torch.is_grad_enabled() else self.way.attend_frames(q, k, v)
-        )
+        attend = attend_plainly if torch.is_grad_enabled() else self.way.attend_frames
+        mixed = attend(q, k, v)
         return self.out_proj.add(mixed.transpose(1, 2).reshape(n, patches, width), to)
 
 
