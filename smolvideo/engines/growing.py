@@ -1,5 +1,6 @@
 """One answer as it grows, token by token: the same for every engine, alone or side by side."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ class GrowingAnswer:
 
 def _check_numbers(scores: "torch.Tensor") -> None:
     """ModelError where they are none; asking also waits for a GPU, so that it fails here."""
-    if bool(scores[likeliest(scores)].isnan()):  # of numbers and no numbers that is none
+    if math.isnan(scores[likeliest(scores)]):  # of numbers and no numbers that is none
         dtype = str(scores.dtype).removeprefix("torch.")
         raise ModelError(
             f"`{scores.device}` computed no numbers in {dtype}",

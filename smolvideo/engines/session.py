@@ -228,8 +228,7 @@ class _Decoding:
         engine = self._session.engine
         assert self._cache is not None
         with device_failures(engine.device, "answering"), torch.inference_mode():
-            ids = torch.tensor([[token_id]], device=engine.place)
-            vectors = engine.network.model.text_model.embed_tokens(ids)
+            vectors = engine.network.embed_one(token_id)
             return engine.network.read(vectors, self._cache)[-1]
 
 

@@ -62,6 +62,10 @@ class SmolVLM(nn.Module):
         at_images = (token_ids == image_token_id).unsqueeze(-1)
         return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))
 
+    def embed_one(self, token_id: int) -> Tensor:
+        """``[1, 1, D]``, a row of the table itself: nothing is copied, nor moved to the device."""
+        return self.model.text_model.embed_tokens.weight[token_id].view(1, 1, -1)
+
     def empty_cache(self, capacity: int) -> KeyValueCache:
         """Room for the keys and values of ``capacity`` tokens."""
         weight, paged = self.model.text_model.norm.weight, self.token_step is not None

@@ -40,8 +40,9 @@ class Prepared(Generic[Made]):
 
     def get(self) -> Made:
         """Waits for it; raises ModelError where it cannot be made."""
-        with suppress(RuntimeError):  # it was never started
-            self._thread.join()
+        if self._make is not None:
+            with suppress(RuntimeError):  # it was never started
+                self._thread.join()
         make = self._make
         if make is not None:
             # It failed, or was at work in the process that this one was forked from.

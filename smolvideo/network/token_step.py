@@ -164,9 +164,10 @@ class TokenStep:
         heads, groups = config.num_attention_heads, config.num_key_value_heads
         layers = config.num_hidden_layers
         of_common, of_own = _pages([] if common is None else [common], layers), _pages(own, layers)
-        rotation = self._rotation(of_common.lengths.sum() + of_own.lengths)
-        pages = -(-int(of_common.lengths.sum()) // of_common.size)
-        pages += int(of_own.lengths.max(initial=0)) // of_own.size + 1
+        before = 0 if common is None else common.length
+        rotation = self._rotation(before + of_own.lengths)
+        pages = -(-before // of_common.size)
+        pages += max((cache.length for cache in own), default=0) // of_own.size + 1
         gathered = groups, pages, count * heads // groups
         scores = np.empty((count, config.vocab_size), np.float32)
         counters = new_counters(PHASES_OF_A_LAYER * config.num_hidden_layers + 1)
@@ -197,9 +198,15 @@ class TokenStep:
 
     def _rotation(self, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
         """``rotary_table``, ``[2, B, head_dim]``, without the cost of a dozen torch operators."""
-        angles = np.outer(positions.astype(np.float32), self._frequencies)
-        sines = np.sin(angles)
-        return np.stack((np.tile(np.cos(angles), 2), np.concatenate((-sines, sines), axis=1)))
+        half = len(self._frequencies)
+        angles = positions.astype(np.float32)[:, None] * self._frequencies
+        rotation = np.empty((2, len(positions), 2 * half), np.float32)
+        cosines, sines = rotation
+        np.cos(angles, out=cosines[:, :half])
+        np.sin(angles, out=sines[:, half:])
+        cosines[:, half:] = cosines[:, :half]
+        np.negative(sines[:, half:], out=sines[:, :half])
+        return rotation
 
 
 def _pages(caches: Sequence[KeyValueCache], layers: int) -> "Pages":
