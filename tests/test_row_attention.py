@@ -13,7 +13,7 @@ from torch import Tensor
 from smolvideo.network import preparing, row_attention
 from smolvideo.network.attention import attend, attend_plainly, soften
 from smolvideo.network.config import VisionConfig
-from smolvideo.network.kernels import tiles
+from smolvideo.network.kernels import registers
 from smolvideo.network.kernels.row_attention import reader, registers_of
 from smolvideo.network.kernels.softmax import softener
 from smolvideo.network.model import prepare_for_inference
@@ -24,7 +24,7 @@ from smolvideo.network.vision import VisionTower
 CPU = torch.device("cpu")
 
 needs_instruction = pytest.mark.skipif(
-    not tiles.can_multiply(), reason="this processor has no AVX512-BF16"
+    not registers.can_multiply_pairs(), reason="this processor has no AVX512-BF16"
 )
 
 
@@ -128,7 +128,7 @@ def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
 @needs_instruction
 def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
-    monkeypatch.setattr(tiles, "has_matrix_registers", lambda: False)
+    monkeypatch.setattr(registers, "has_matrix_registers", lambda: False)
     prepared.cache_clear()
     rows = PagedRows.of(2, 64, 1000, dtype=torch.bfloat16)
     rows.put(0, k, v)
@@ -192,21 +192,21 @@ def way_of(width: int) -> str:
 @pytest.mark.usefixtures("_ways_anew")
 def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prepared(64, torch.float32) is None
-    if tiles.can_multiply():
-        monkeypatch.setattr(tiles, "has_matrix_registers", lambda: False)
+    if registers.can_multiply_pairs():
+        monkeypatch.setattr(registers, "has_matrix_registers", lambda: False)
         assert [way_of(width) for width in (64, 72, 128, 63)] == [
             "tiles",
             "tiles",
             "torch",
             "torch",
         ]
-        monkeypatch.setattr(tiles, "has_matrix_registers", lambda: True)
+        monkeypatch.setattr(registers, "has_matrix_registers", lambda: True)
         assert [way_of(width) for width in (64, 128)] == ["softmax", "softmax"]
     # LLVM ends the process where it is told to use an instruction that there is not.
     monkeypatch.setattr("numba.config.CPU_NAME", "haswell")
     assert way_of(64) == "torch"
     monkeypatch.setattr("numba.config.CPU_NAME", None)
-    monkeypatch.setattr(tiles, "_features", set)
+    monkeypatch.setattr(registers, "_features", set)
     assert way_of(64) == "torch"
     monkeypatch.setattr(row_attention, "has_compiler", lambda: False)
     assert way_of(64) == "torch"
@@ -218,7 +218,7 @@ def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_tower_attends_so_too(
     monkeypatch: pytest.MonkeyPatch, has_matrix_registers: bool
 ) -> None:
-    monkeypatch.setattr(tiles, "has_matrix_registers", lambda: has_matrix_registers)
+    monkeypatch.setattr(registers, "has_matrix_registers", lambda: has_matrix_registers)
     config = VisionConfig(
         image_size=112,
         patch_size=14,

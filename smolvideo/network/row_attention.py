@@ -42,20 +42,20 @@ def prepared(width: int, dtype: torch.dtype) -> Prepared[Way] | None:
 def _fastest(width: int, kept: bool) -> Way:
     if not has_compiler():
         return TORCH
-    from smolvideo.network.kernels import row_attention, softmax, tiles
+    from smolvideo.network.kernels import registers, row_attention, softmax
 
-    if not tiles.can_multiply():
+    if not registers.can_multiply_pairs():
         return TORCH
-    if tiles.has_matrix_registers():
+    if registers.has_matrix_registers():
         # oneDNN's products are faster there; what is left is the softmax between them, and torch's
         # own is as fast with two threads.
         soften = softmax.softener(kept=kept)
         _soften(soften, torch.empty(0, 1), torch.empty(0, 1, dtype=torch.bfloat16))
         return Way("softmax", partial(attend, soften=partial(_soften, soften)), attend)
-    registers = row_attention.registers_of(width)
-    if registers not in row_attention.TILE_ROWS or width % 2:
+    of_a_row = row_attention.registers_of(width)
+    if of_a_row not in row_attention.TILE_ROWS or width % 2:
         return TORCH
-    read_rows = row_attention.reader(registers, kept=kept)
+    read_rows = row_attention.reader(of_a_row, kept=kept)
     nothing = torch.empty(1, 1, 0, width, dtype=torch.bfloat16)
     attend_in_tiles(read_rows, nothing, nothing, nothing)
     in_tiles = partial(attend_in_tiles, read_rows)
@@ -83,6 +83,7 @@ def _read_rows(
     read_rows: "Compiled", q: Tensor, k: Tensor, v: Tensor, into: Tensor, causal: bool
 ) -> None:
     """``q`` ``[H, L, d]``, ``k`` and ``v`` ``[G, T, d]`` → ``into`` ``[H, L, d]``."""
+    from smolvideo.network.kernels.registers import LANES
     from smolvideo.network.kernels.row_attention import (
         BLOCK,
         PHASES_OF_A_GROUP,
@@ -91,7 +92,6 @@ def _read_rows(
         registers_of,
     )
     from smolvideo.network.kernels.sharing import new_counters
-    from smolvideo.network.kernels.tiles import LANES
 
     heads, rows, width = q.shape
     groups, length, _ = k.shape

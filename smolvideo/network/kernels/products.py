@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from smolvideo.network.kernels.compiling import Compiled, chosen_by_types, compiled
+from smolvideo.network.kernels.compiling import chosen_by_types, compiled
+from smolvideo.network.kernels.level_pairs import TILE, add_rows_by_pairs, pairs_of
+from smolvideo.network.kernels.levels import add_rows_of_levels
 from smolvideo.network.kernels.memory import array_at
 from smolvideo.network.kernels.numbers import as_float
+from smolvideo.network.kernels.registers import can_multiply_pairs, can_shuffle_bytes
 from smolvideo.network.kernels.sharing import done, taken, wait
 
-_GROUP, _MIDDLE_LEVEL = 32, 8
-"""As in ``int4``, whose layout this reads."""
+_HAS_PAIRS = can_multiply_pairs() and can_shuffle_bytes()
+"""Whether levels are multiplied by pairs."""
 
 
 class Matrix(NamedTuple):
@@ -46,7 +49,7 @@ def multiply(
     """``vectors`` ``[B, in]`` times ``matrix`` of ``layer`` into ``into`` ``[B, out]``, or added to
     it; returns the next phase. All arrays are float32."""
     parts = (matrix.outputs + matrix.at_once - 1) // matrix.at_once
-    numbers = np.empty((_GROUP, matrix.tile), np.float32)
+    ready = made_ready(matrix, vectors)
     while True:
         part = taken(counters, phase, parts)
         if part < 0:
@@ -55,24 +58,66 @@ def multiply(
         last = min(matrix.outputs, first + matrix.at_once)
         if not adds:
             into[:, first:last] = np.float32(0)
-        add_rows(matrix, layer, first, last, vectors, numbers, into)
+        add_rows(matrix, layer, first, last, vectors, ready, into)
         done(counters, phase)
 
 
 @chosen_by_types
+def made_ready(matrix: Any, vectors: Any) -> Any:
+    """What a thread makes of ``vectors`` once, for all rows it multiplies with them."""
+
+    def pairs(matrix: Any, vectors: Any) -> Any:
+        return pairs_of(vectors)
+
+    def nothing(matrix: Any, vectors: Any) -> int:
+        return 0
+
+    return pairs if kept_in(matrix) == types.uint8 and _HAS_PAIRS else nothing
+
+
+@chosen_by_types
 def add_rows(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
+    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, ready: Any, into: Any
 ) -> Any:
-    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``; ``numbers``
-    is memory for a group of a tile."""
-    kept = dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
-    return _add_rows_of_4_bits if kept == types.uint8 else _add_rows_of_numbers
+    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``, of which
+    ``ready`` was made."""
+
+    def of_levels(
+        matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, ready: Any, into: Any
+    ) -> None:
+        add_rows_of_levels(matrix, layer, first, last, vectors, into)
+
+    def by_pairs(
+        matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, ready: Any, into: Any
+    ) -> None:
+        if matrix.tile == TILE:
+            add_rows_by_pairs(matrix, layer, first, last, ready, into)
+        else:
+            add_rows_of_levels(matrix, layer, first, last, vectors, into)
+
+    def of_numbers(
+        matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, ready: Any, into: Any
+    ) -> None:
+        add_rows_of_numbers(matrix, layer, first, last, vectors, into)
+
+    if kept_in(matrix) == types.uint8:
+        return by_pairs if _HAS_PAIRS else of_levels
+    return of_numbers
 
 
-def _add_rows_of_numbers(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
+def kept_in(matrix: Any) -> Any:
+    """The dtype of the weights, of a type of ``Matrix``."""
+    return dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
+
+
+@compiled
+def add_rows_of_numbers(
+    matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any
 ) -> None:
-    """Four vectors at a time, where there are so many: they stay near while the rows pass."""
+    """The same, for weights that are numbers.
+
+    Four vectors at a time, where there are so many: they stay near while the rows pass.
+    """
     shape = (matrix.outputs, matrix.inputs)
     weights = array_at(matrix.weights[layer], shape, matrix.like)
     scales = array_at(matrix.scales[layer], matrix.outputs, matrix.scale_like)
@@ -128,114 +173,3 @@ def add_two_rows_by_four(weights: Any, scales: Any, row: int, vectors: Any, into
     into[1, row + 1] += f * scale
     into[2, row + 1] += g * scale
     into[3, row + 1] += h * scale
-
-
-def _add_rows_of_4_bits(
-    matrix: Any, layer: Any, first: Any, last: Any, vectors: Any, numbers: Any, into: Any
-) -> None:
-    """Rows lie in tiles: the low half of a byte is of a row in the first half of its tile."""
-    size, groups = matrix.tile, matrix.inputs // _GROUP
-    tiles = array_at(
-        matrix.weights[layer], (matrix.outputs // size, groups, _GROUP, size // 2), matrix.like
-    )
-    scales = array_at(matrix.scales[layer], (groups, matrix.outputs), matrix.scale_like)
-    for tile in range(first // size, last // size):
-        its_rows = slice(tile * size, (tile + 1) * size)
-        for group in range(groups):
-            its_inputs = slice(group * _GROUP, (group + 1) * _GROUP)
-            levels, its_scales = tiles[tile, group], scales[group][its_rows]
-            if vectors.shape[0] == 1:
-                inputs, rows = vectors[0][its_inputs], into[0][its_rows]
-                if size == 64:
-                    add_levels_of_64(levels, its_scales, inputs, numbers[0], rows)
-                else:
-                    add_levels_of_32(levels, its_scales, inputs, numbers[0], rows)
-            else:
-                as_numbers(levels, its_scales, numbers)
-                for b in range(vectors.shape[0]):
-                    add_columns(numbers, vectors[b][its_inputs], into[b][its_rows])
-
-
-def _adding_levels_of(size: int) -> Compiled:
-    """A function for tiles of so many rows: loops of a known length become a few instructions."""
-    half = size // 2
-
-    @compiled
-    def add_levels(levels: Any, scales: Any, inputs: Any, sums: Any, into: Any) -> None:
-        """Add ``inputs`` ``[32]`` times ``levels`` ``[32, size / 2]`` to the rows of a tile.
-
-        A scale is in the lower half of one of ``scales`` ``[size]``, its offset in the upper one.
-        ``sums`` is memory of that size.
-        """
-        total = np.float32(0)
-        for i in range(_GROUP):
-            total += inputs[i]
-        for r in range(size):
-            sums[r] = np.float32(0)
-        for i in range(0, _GROUP, 4):
-            a, b, c, d = inputs[i], inputs[i + 1], inputs[i + 2], inputs[i + 3]
-            for r in range(half):
-                one, two = levels[i, r], levels[i + 1, r]
-                three, four = levels[i + 2, r], levels[i + 3, r]
-                sums[r] += low(one) * a + low(two) * b + low(three) * c + low(four) * d
-                sums[half + r] += high(one) * a + high(two) * b + high(three) * c + high(four) * d
-        middle = np.float32(_MIDDLE_LEVEL) * total
-        for r in range(size):
-            into[r] += (sums[r] - middle) * scale_of(scales[r]) + total * offset_of(scales[r])
-
-    return add_levels
-
-
-add_levels_of_64, add_levels_of_32 = _adding_levels_of(64), _adding_levels_of(32)
-
-
-@compiled
-def as_numbers(levels: Any, scales: Any, into: Any) -> None:
-    """The weights of a group, ``[32, size]``."""
-    half = levels.shape[1]
-    for i in range(_GROUP):
-        upper, lower = into[i][:half], into[i][half:]
-        for r in range(half):
-            upper[r] = low(levels[i, r])
-            lower[r] = high(levels[i, r])
-        for r in range(2 * half):
-            level = into[i, r] - np.float32(_MIDDLE_LEVEL)
-            into[i, r] = level * scale_of(scales[r]) + offset_of(scales[r])
-
-
-@compiled
-def add_columns(numbers: Any, inputs: Any, into: Any) -> None:
-    """Add ``inputs`` ``[32]`` times ``numbers`` ``[32, R]`` to ``into`` ``[R]``."""
-    for i in range(0, numbers.shape[0], 4):
-        a, b, c, d = inputs[i], inputs[i + 1], inputs[i + 2], inputs[i + 3]
-        for r in range(into.shape[0]):
-            into[r] += (
-                numbers[i, r] * a
-                + numbers[i + 1, r] * b
-                + numbers[i + 2, r] * c
-                + numbers[i + 3, r] * d
-            )
-
-
-@compiled
-def low(both: Any) -> Any:
-    """The 4-bit level in the lower half of a byte."""
-    return np.float32(np.int32(both & np.uint8(15)))
-
-
-@compiled
-def high(both: Any) -> Any:
-    """That in the upper half."""
-    return np.float32(np.int32(both >> np.uint8(4)))
-
-
-@compiled
-def scale_of(both: Any) -> Any:
-    """The bfloat16 in the lower half of 32 bits."""
-    return np.uint32(both << np.uint32(16)).view(np.float32)
-
-
-@compiled
-def offset_of(both: Any) -> Any:
-    """That in the upper half."""
-    return np.uint32(both & np.uint32(0xFFFF0000)).view(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 
 from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
 from smolvideo.network.kernels.numbers import larger
-from smolvideo.network.kernels.tiles import rounded
+from smolvideo.network.kernels.registers import rounded
 
 LOG2_E = 1.4426950408889634
 
