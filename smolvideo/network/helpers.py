@@ -1,7 +1,9 @@
 """Threads that help the caller's: they may come late, or not at all."""
 
+import atexit
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -17,6 +19,9 @@ Work = Callable[[], object]
 _MOST_THREADS = 16
 """All wait for each other many times. (No more than two cores were measured.)"""
 
+_STOP_SECONDS = 1.0
+"""How long an interpreter that ends waits for threads in the midst of work."""
+
 _ALL_DONE = 1 << 40
 """More parts than any phase of any work has."""
 
@@ -25,25 +30,38 @@ class Helpers:
     """As many threads as were ever asked for at once, each of which takes the next work.
 
     Work is put where an interrupt leaves no lock behind, and nobody is told that it is done. The
-    threads are daemons: an interpreter that ends does not wait for them.
+    threads are daemons: an interpreter that ends waits for no work, see ``stop``.
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Work] = SimpleQueue()
-        self._threads = 0
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
 
     def ask(self, work: Work, times: int) -> None:
         """Let ``times`` threads do ``work`` beside whatever the caller does."""
         with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
-            while self._threads < times:
-                threading.Thread(target=self._help, name="smolvideo-helper", daemon=True).start()
-                self._threads += 1
+            while len(self._threads) < times:
+                thread = threading.Thread(target=self._help, name="smolvideo-helper", daemon=True)
+                thread.start()
+                self._threads.append(thread)
         for _ in range(times if self._threads else 0):
             self._queue.put(work)
 
+    def stop(self) -> None:
+        """Let the threads end, and wait a moment for those that do.
+
+        To be called before the interpreter ends: a thread that lets go of the last reference to a
+        tensor while it does so ends the process with an error (torch's destructors ask for the
+        interpreter's lock).
+        """
+        for _ in self._threads:
+            self._queue.put(None)
+        until = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
     def _help(self) -> None:
-        while True:
-            work = self._queue.get()
+        while (work := self._queue.get()) is not None:
             with suppress(Exception):  # the caller does the same work, and is told
                 work()
             del work  # and all that it holds
@@ -52,7 +70,9 @@ class Helpers:
 @lru_cache(maxsize=1)
 def helpers(process: int) -> Helpers:
     """Those of this ``process``: the threads of the one it was forked from are not with it."""
-    return Helpers()
+    made = Helpers()
+    atexit.register(made.stop)
+    return made
 
 
 def most_threads(threads: int) -> int:

@@ -42,7 +42,7 @@ def prepared(width: int, dtype: torch.dtype) -> Prepared[Way] | None:
 def _fastest(width: int, kept: bool) -> Way:
     if not has_compiler():
         return TORCH
-    from smolvideo.network.kernels import registers, row_attention, softmax
+    from smolvideo.network.kernels import compiling, registers, row_attention, softmax
 
     if not registers.can_multiply_pairs():
         return TORCH
@@ -51,7 +51,8 @@ def _fastest(width: int, kept: bool) -> Way:
         # own is as fast with two threads.
         soften = softmax.softener(kept=kept)
         _soften(soften, torch.empty(0, 1), torch.empty(0, 1, dtype=torch.bfloat16))
-        return Way("softmax", partial(attend, soften=partial(_soften, soften)), attend)
+        name = f"softmax, {compiling.compiler()}"
+        return Way(name, partial(attend, soften=partial(_soften, soften)), attend)
     of_a_row = row_attention.registers_of(width)
     if of_a_row not in row_attention.TILE_ROWS or width % 2:
         return TORCH
@@ -59,7 +60,7 @@ def _fastest(width: int, kept: bool) -> Way:
     nothing = torch.empty(1, 1, 0, width, dtype=torch.bfloat16)
     attend_in_tiles(read_rows, nothing, nothing, nothing)
     in_tiles = partial(attend_in_tiles, read_rows)
-    return Way("tiles", in_tiles, in_tiles)
+    return Way(f"tiles, {compiling.compiler()}", in_tiles, in_tiles)
 
 
 def attend_in_tiles(

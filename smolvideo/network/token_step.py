@@ -187,10 +187,11 @@ class TokenStep:
             scores,
             counters,
         )
-        blocks = [cache.pages for cache in own]  # they stay while anybody writes there
+        # They stay while anybody reads or writes there, whatever becomes of the network.
+        held = self._held, common, [cache.pages for cache in own]
 
         def read_token() -> None:
-            assert blocks is not None
+            assert held is not None
             read(*arguments)
 
         share(read_token, torch.get_num_threads() if count else 1, counters)

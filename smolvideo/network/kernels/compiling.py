@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import llvmlite
+import numba
 from numba import njit
+from numba.core.registry import cpu_target
 from numba.extending import overload
 
 Compiled = Callable[..., Any]
@@ -24,11 +27,27 @@ def compiled(function: Compiled) -> Compiled:
 
 
 def compiled_and_kept(function: Compiled) -> Compiled:
-    """The same, kept on disk: beside its file or, where that cannot be, in the user's cache."""
+    """The same, kept on disk: beside its file or, where that cannot be, in the user's cache.
+
+    Each function and each processor have files of their own: two processes that compile two of them
+    at once would else write one index.
+    """
+    function.__qualname__ += f"_{crc32(repr(target()).encode()):08x}"
     try:
         return njit(fastmath=_FREEDOMS, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere: then it is compiled each time
         return compiled(function)
+
+
+def target() -> tuple[str, str, str]:
+    """What numba compiles for: system, processor, and its features, ``+avx2,-avx512f,…``."""
+    told: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return told
+
+
+def compiler() -> str:
+    """Another one may take sums in another order."""
+    return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {target()[1]}"
 
 
 @cache

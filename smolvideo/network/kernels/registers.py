@@ -8,9 +8,11 @@ instruction that the processor does not have: ask first.
 
 from typing import Any
 
-from llvmlite import binding, ir
-from numba import config, types
+from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
+
+from smolvideo.network.kernels.compiling import target
 
 LANES = 16
 """Numbers of 32 bits in a register."""
@@ -38,9 +40,8 @@ _PAIRS = ir.VectorType(_BFloat16(), 2 * LANES)
 
 
 def can_multiply_pairs() -> bool:
-    """Whether the processor has the instruction, and numba compiles for that processor."""
-    chosen = config.CPU_NAME is not None or config.CPU_FEATURES is not None
-    return not chosen and "avx512bf16" in _features()
+    """Whether numba compiles for a processor that has the instruction."""
+    return _features() >= {"avx512bf16", "avx512bw", "avx512vl"}
 
 
 def can_shuffle_bytes() -> bool:
@@ -55,7 +56,10 @@ def has_matrix_registers() -> bool:
 
 
 def _features() -> set[str]:
-    return {name for name, has in binding.get_host_cpu_features().items() if has}
+    """Those of the processor but for what numba was told to leave alone (``NUMBA_CPU_FEATURES``,
+    ``NUMBA_ENABLE_AVX``)."""
+    *_, features = target()
+    return {name[1:] for name in features.split(",") if name.startswith("+")}
 
 
 @intrinsic

@@ -169,8 +169,12 @@ def _gathering(at_once: int, registers: int) -> Compiled:
                 seen = count
                 if shape.causal:
                     seen = max(0, min(count, length - start - (at_once - 1 - r)))
+                new = largest[r]
                 if seen:
-                    new = larger(largest_of(scores[r], seen), largest[r])
+                    new = larger(largest_of(scores[r], seen), new)
+                if new == -np.inf:  # nothing yet that counts
+                    seen = 0
+                if seen:
                     total = weigh(scores[r], seen, factor, new, weights[r])
                     # What was gathered before counts less beside a larger score.
                     share = power_of_two((largest[r] - new) * factor)
@@ -209,7 +213,8 @@ def _gathering(at_once: int, registers: int) -> Compiled:
             # The last rows first: where rows are causal, they take the longest.
             first = (parts_of_a_head - 1 - part // each) * rows_of_a_part
             for start in range(first, min(first + rows_of_a_part, shape.rows), at_once):
-                # The last tile may begin earlier, and give some rows the same numbers again.
+                # The last tile may begin earlier, and give some rows the same numbers again (if
+                # all values are numbers: 0 times infinity is none, and hidden keys weigh 0).
                 row = min(start, shape.rows - at_once)
                 queries = q.address + head * q.head + row * q.row
                 gather_tile(

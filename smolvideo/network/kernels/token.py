@@ -37,9 +37,8 @@ class Weights(NamedTuple):
 def reader(kind: str, *, kept: bool = True) -> Compiled:
     """The function for weights of one ``kind``, which is kept on disk by that name.
 
-    Kinds have files of their own: two processes that compile two of them at once would else write
-    one index. numba itself looks whether this file has changed, not at those it calls, but what the
-    function refers to counts: the checksum of all. Returning it is all that is done with it.
+    numba itself looks whether this file has changed, not at those it calls, but what the function
+    refers to counts: the checksum of all. Returning it is all that is done with it.
     """
     checksum = sources()
 
