@@ -8,7 +8,7 @@ turns every skip into a failure, for the machine that must run them all.
 import os
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,3 +77,14 @@ def processor_files() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no processor files at {folder}")
     return folder
+
+
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """torch's, for tests of what must not depend on how many there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

@@ -31,7 +31,7 @@ from smolvideo.network.kernels.registers import (
 )
 
 TILE = 64
-"""Rows that lie together, on every processor that multiplies pairs: two for each of 32 bytes."""
+"""Rows that lie together where torch uses AVX-512, two for each of 32 bytes."""
 
 _LAST_BITS_TWICE, _128_TWICE = 0x000F000F, 0x43004300
 _FUSED = ("contract",)

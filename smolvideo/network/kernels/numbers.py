@@ -77,6 +77,15 @@ def larger(typing_context: Any, one: Any, other: Any) -> Any:
 
 
 @compiled
+def largest_of(numbers: Any, count: int) -> Any:
+    """The largest of the first ``count``; NaN if one is."""
+    largest = numbers[0]
+    for t in range(count):
+        largest = larger(largest, numbers[t])
+    return largest
+
+
+@compiled
 def normalise(rows: Any, weights: Any, epsilon: Any, into: Any) -> None:
     """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``."""
     width = rows.shape[1]

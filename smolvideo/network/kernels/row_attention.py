@@ -15,10 +15,10 @@ import numpy as np
 
 from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
 from smolvideo.network.kernels.memory import array_at
-from smolvideo.network.kernels.numbers import larger
+from smolvideo.network.kernels.numbers import larger, largest_of
 from smolvideo.network.kernels.registers import LANES, rounded
 from smolvideo.network.kernels.sharing import done, taken, wait
-from smolvideo.network.kernels.softmax import LOG2_E, largest_of, power_of_two, weigh
+from smolvideo.network.kernels.softmax import LOG2_E, power_of_two, weigh
 from smolvideo.network.kernels.tiles import tile_of
 
 BLOCK = 64

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
-from smolvideo.network.kernels.numbers import larger
+from smolvideo.network.kernels.numbers import largest_of
 from smolvideo.network.kernels.registers import rounded
 
 LOG2_E = 1.4426950408889634
@@ -29,15 +29,6 @@ def power_of_two(x: Any) -> Any:
     p = p * r + np.float32(6.9312418e-1)
     p = p * r + np.float32(1)
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@compiled
-def largest_of(numbers: Any, count: int) -> Any:
-    """The largest of the first ``count``; NaN if one is."""
-    largest = numbers[0]
-    for t in range(count):
-        largest = larger(largest, numbers[t])
-    return largest
 
 
 @compiled

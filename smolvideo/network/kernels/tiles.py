@@ -46,7 +46,7 @@ def tile_of(rows: int, registers: int, *, adds: bool) -> Compiled:
         """
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _build_tile(builder, rows, registers, adds, *arguments)
+            _build_tile(builder, rows, registers, adds, arguments)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6), build
@@ -54,19 +54,9 @@ def tile_of(rows: int, registers: int, *, adds: bool) -> Compiled:
     return multiply_tile
 
 
-def _build_tile(
-    builder: Any,
-    rows: int,
-    registers: int,
-    adds: bool,
-    left: Any,
-    left_stride: Any,
-    right: Any,
-    steps: Any,
-    into: Any,
-    into_stride: Any,
-) -> None:
-    """The instructions of ``multiply_tile``."""
+def _build_tile(builder: Any, rows: int, registers: int, adds: bool, arguments: Any) -> None:
+    """The instructions of ``multiply_tile`` with its ``arguments``."""
+    left, left_stride, right, steps, into, into_stride = arguments
 
     def behind(address: Any, count: Any, stride: Any) -> Any:
         return builder.add(address, builder.mul(count, stride))

@@ -13,7 +13,14 @@ import numpy as np
 
 from smolvideo.network.kernels.compiling import compiled
 from smolvideo.network.kernels.memory import array_at, fetch
-from smolvideo.network.kernels.numbers import as_float, as_kept, exponential, larger, rotate
+from smolvideo.network.kernels.numbers import (
+    as_float,
+    as_kept,
+    exponential,
+    larger,
+    largest_of,
+    rotate,
+)
 from smolvideo.network.kernels.sharing import done, taken, wait
 
 
@@ -237,10 +244,7 @@ def score_one(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None
 @compiled
 def weigh(scores: Any, rows: int) -> Any:
     """Weights in place of scores, counted from the largest; that, and the sum of the weights."""
-    largest = scores[0]
-    for t in range(rows):
-        largest = larger(largest, scores[t])
-    total = np.float32(0)
+    largest, total = largest_of(scores, rows), np.float32(0)
     for t in range(rows):
         scores[t] = exponential(scores[t] - largest)
         total += scores[t]
