@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
@@ -21,6 +23,12 @@ from smolvideo.show.quantities import format_bytes
 from smolvideo.train.course import TrainOptions
 
 README = ROOT / "README.md"
+CLI_PAGE = ROOT / "docs" / "cli.md"
+CLI_INTRODUCTION = """\
+# Commands and options
+
+What each command prints with `--help`, in a terminal 100 columns wide.
+"""
 COLUMNS = "100"
 
 
@@ -53,9 +61,27 @@ def check(marker: str, expected: str) -> None:
     assert block_after(marker) == expected
 
 
-@pytest.mark.parametrize("command", re.findall("<!-- help: (.*?) -->", README.read_text("utf-8")))
-def test_help(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(f"help: {command}", run(command, monkeypatch))
+def commands(command: click.Command, path: str) -> Iterator[str]:
+    """Every command that is listed in a help text, depth first, in the order of that text."""
+    yield path
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            if found is not None and not found.hidden:
+                yield from commands(found, f"{path} {name}")
+
+
+def test_the_page_of_all_options_is_the_help_of_every_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = [CLI_INTRODUCTION]
+    for command in commands(cli, "smolvideo"):
+        shown = run(f"{command} --help", monkeypatch)
+        parts.append(f"## {command}\n\n```\n{shown}\n```\n")
+    expected = "\n".join(parts)
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        CLI_PAGE.write_text(expected, encoding="utf-8")
+    assert CLI_PAGE.read_text("utf-8") == expected
 
 
 def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
