@@ -6,7 +6,6 @@ touched.
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -215,23 +214,6 @@ def read_records(
                 raise _foreign(path) from error
             raise RecordError(f"`{path}`, line {number}, is not a record of smolvideo") from error
     return records
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a file's bytes.
-
-    Of a folder: of the lines ``name, NUL, hash of the file, line break`` of its files, sorted by
-    name; folders inside it and hidden files do not count.
-    """
-    with _told_about(path, "read"):
-        if not path.is_dir():
-            with path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-        total = hashlib.sha256()
-        files = (file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
-        for file in sorted(files, key=lambda file: os.fsencode(file.name)):
-            total.update(os.fsencode(file.name) + b"\0" + content_hash(file).encode() + b"\n")
-        return total.hexdigest()
 
 
 def write_output(path: Path, text: str, *, overwrite: bool = False) -> None:

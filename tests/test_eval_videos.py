@@ -77,7 +77,7 @@ def test_a_name_cannot_leave_the_folder(folder: Path) -> None:
     (folder.parent / "secret.mp4").write_bytes(b"x")
     assert VideoFolder(folder).find(["../secret.mp4"]) is None
     with pytest.raises(MissingVideo, match="is not in the folder"):
-        VideoFinder(VideoFolder(folder)).source(item("../secret"))
+        VideoFinder(VideoFolder(folder)).find(item("../secret"))
     with pytest.raises(SourceError, match="no such folder"):
         VideoFolder(folder / "absent")
 
@@ -91,11 +91,11 @@ def test_a_download_lies_in_the_folder_from_then_on(server, clip, tmp_path: Path
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     finder = VideoFinder(VideoFolder(tmp_path), downloads(tmp_path))
     wanted = item("id-1", url=url)
-    source = finder.source(wanted)
+    source = finder.find(wanted).source
     assert source.path == tmp_path / "id-1.mp4"
     assert source.path.read_bytes() == clip
     later = VideoFinder(VideoFolder(tmp_path))
-    assert later.source(wanted).path == source.path
+    assert later.find(wanted).source.path == source.path
     (line,) = (tmp_path / "downloads.jsonl").read_text().splitlines()
     assert json.loads(line) == {"video": "id-1", "url": url, "error": None}
 
@@ -105,7 +105,7 @@ def test_hostile_names_of_downloads(server, clip, tmp_path: Path) -> None:  # ty
     folder = tmp_path / "in"
     folder.mkdir()
     finder = VideoFinder(VideoFolder(folder), downloads(folder))
-    assert finder.source(item("../../x\x1b[2J", url=url)).path.parent == folder
+    assert finder.find(item("../../x\x1b[2J", url=url)).source.path.parent == folder
 
 
 def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

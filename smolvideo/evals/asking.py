@@ -45,7 +45,8 @@ class Asker:
         self, ready: ReadyItem, look: Look, condition: Condition, kept: "_Kept"
     ) -> EvalAnswer:
         item = ready.item
-        blank = EvalAnswer(item.id, condition, item.video)
+        seen = look.video
+        blank = EvalAnswer(item.id, condition, item.video, file=seen.file, sha256=seen.sha256)
         try:
             if ready.error is not None:
                 raise ready.error

@@ -74,7 +74,7 @@ def compare_runs(
         return compare_pairs(
             [mine[item.id].correct for item in members],
             [others[item.id].correct for item in members],
-            [item.video for item in members],
+            [mine[item.id].cluster for item in members],
         )
 
     groups: dict[str, dict[str, list[Any]]] = {}

@@ -11,11 +11,13 @@ class EvalItem:
     """A multiple-choice question about one video.
 
     ``video_names`` are the names under which its video may lie in a folder, the likeliest first,
-    with or without a suffix; the first one identifies the video. ``options`` are texts without
-    letters. ``groups`` maps a way of grouping (``category``) to the group this item is in.
-    ``subtitles`` is text that came with the item, ``subtitle_names`` are files that may lie beside
-    the videos. ``start_seconds`` and ``end_seconds`` bound the part that is asked about.
-    ``frames_fps`` is the rate of a video that is kept as a folder of frames.
+    with or without a suffix; the first one identifies the video. Under ``cut_names``, some of
+    them, lies no more than the part that is asked about. ``foreign_folders`` are ends of folders in
+    which other videos have the same names. ``options`` are texts without letters. ``groups`` maps a
+    way of grouping (``category``) to the group this item is in. ``subtitles`` is text that came
+    with the item, ``subtitle_names`` are files that may lie beside the videos. ``start_seconds``
+    and ``end_seconds`` bound the part that is asked about. ``frames_fps`` is the rate of a video
+    that is kept as a folder of frames.
     """
 
     id: str
@@ -30,10 +32,12 @@ class EvalItem:
     end_seconds: float | None = None
     url: str | None = None
     frames_fps: float | None = None
+    cut_names: tuple[str, ...] = ()
+    foreign_folders: tuple[str, ...] = ()
 
     @property
     def video(self) -> str:
-        """What identifies the video: scores are clustered by it."""
+        """What identifies the video before its file is found."""
         return self.video_names[0]
 
     @property

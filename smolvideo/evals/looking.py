@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from smolvideo.content import content_hash, file_state, read_unchanged
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.run_folder import EvalVideo, look_id
 from smolvideo.evals.settings import EvalSettings
-from smolvideo.evals.videos import MissingVideo, VideoFinder
+from smolvideo.evals.videos import FoundVideo, MissingVideo, VideoFinder
 from smolvideo.frames import FrameBatch, Images, PlannedFrames
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Message, count_tokens, frame_fitter, frames_that_fit, room_left
 from smolvideo.readers import VideoReader, open_video
-from smolvideo.records import content_hash
+from smolvideo.safe_text import clean_name
 from smolvideo.sampling import FrameSampling, choose_times, no_window_in, sample_frames
-from smolvideo.source import VideoSource
 from smolvideo.subtitles import Cue, cues_near, read_subtitles
 
 Job = TypeVar("Job")
@@ -47,13 +47,20 @@ class ReadyItem:
 class Look:
     """One part of one video, decoded: the items and, by number of frames asked for, the frames.
 
-    ``strip`` is a JPEG of some of the frames, for reports.
+    ``strip`` is a JPEG of some of the frames, for reports. ``unread`` is the file that could not be
+    read, which may be still growing; ``video.stamp`` is how it was then.
     """
 
     ready: tuple[ReadyItem, ...]
     batches: dict[int, FrameBatch]
     video: EvalVideo
     strip: bytes | None = None
+    unread: Path | None = None
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether the file that could not be read has changed since."""
+        return self.unread is not None and file_state(self.unread) != self.video.stamp
 
 
 @dataclass
@@ -64,51 +71,66 @@ class Looker:
     settings: EvalSettings
     benchmark: str
     finder: VideoFinder
-    _hashes: dict[Path, str] = field(default_factory=dict)
+    _hashes: dict[tuple[Path, tuple[int, ...]], str] = field(default_factory=dict)
 
     def look(self, items: Sequence[EvalItem]) -> Look:
         """The frames for ``items``, which are about the same part of one video.
 
-        What goes wrong is noted item by item; only UsageError is raised.
+        A file that changes meanwhile is read again. What goes wrong is noted item by item; only
+        UsageError is raised.
         """
-        started = time.perf_counter()
         first = items[0]
+        path: Path | None = None
+        stamp: tuple[int, ...] = ()
         try:
-            source = self.finder.source(first)
-            with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
-                sampling = self._sampling(first, source)
-                if stills := _without_window(reader, sampling):
-                    sampling = sampling.without_window()
-                ready = tuple(self._ready(item, reader, sampling) for item in items)
-                batches = {
-                    frames: self._decoded(reader, replace(sampling, max_frames=frames))
-                    for frames in sorted({one.frames for one in ready if one.error is None})
-                }
+            path = self.finder.path(first)
+            stamp = () if path is None else file_state(path)
+            found = self.finder.find(first)
+            path = found.source.path
+            return read_unchanged(path, lambda: self._look_at(found, items))
         except UsageError:
             raise
         except SmolVideoError as error:
             failed = tuple(ReadyItem(item, error=error) for item in items)
-            return Look(failed, {}, EvalVideo(look_id(first), first.video, notices=(str(error),)))
-        seconds = {"decode": round(time.perf_counter() - started, 3)}
-        return self._told(ready, batches, source, seconds, stills)
+            video = EvalVideo(look_id(first), first.video, stamp=stamp, notices=(str(error),))
+            is_of_file = error_kind(error) == "video"
+            return Look(failed, {}, video, unread=path if is_of_file else None)
+
+    def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> Look:
+        started = time.perf_counter()
+        source, stamp = found.source, file_state(found.source.path)
+        with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
+            sampling, notices = self._sampling(items[0], found)
+            if stills := _without_window(reader, sampling):
+                sampling = sampling.without_window()
+            ready = tuple(self._ready(item, source.path, reader, sampling) for item in items)
+            batches = {
+                frames: self._decoded(reader, replace(sampling, max_frames=frames))
+                for frames in sorted({one.frames for one in ready if one.error is None})
+            }
+        video = EvalVideo(
+            look_id(items[0]),
+            items[0].video,
+            file=found.file,
+            sha256=self.content_hash(source.path),
+            stamp=stamp,
+            seconds={"decode": round(time.perf_counter() - started, 3)},
+        )
+        return self._told(ready, batches, video, (*notices, *stills))
 
     def _told(
         self,
         ready: tuple[ReadyItem, ...],
         batches: dict[int, FrameBatch],
-        source: VideoSource,
-        seconds: dict[str, float],
+        video: EvalVideo,
         notices: tuple[str, ...],
     ) -> Look:
-        item = ready[0].item
-        video = EvalVideo(look_id(item), item.video, file=source.name, seconds=seconds)
         if not batches:
             return Look(ready, batches, video)
         batch = batches[max(batches)]
         strip = strip_of(batch.images)
         video = replace(
             video,
-            sha256=self._hash(source.path),
             frame_times=batch.pts_seconds,
             geometry=batch.geometry,
             layout=self.settings.prompt_options.layout or self.checkpoint.layout,
@@ -118,19 +140,25 @@ class Looker:
         )
         return Look(ready, batches, video, strip)
 
-    def _sampling(self, item: EvalItem, source: VideoSource) -> FrameSampling:
-        """The settings' sampling within the part that the item is about.
+    def _sampling(self, item: EvalItem, found: FoundVideo) -> tuple[FrameSampling, tuple[str, ...]]:
+        """The settings' sampling within the part that the item is about, and what to say of it.
 
         A folder of frames has no clock: its frames count as one second each, whatever their rate.
         """
-        scale = item.frames_fps if source.kind == "frames" and item.frames_fps else 1.0
+        is_frames = found.source.kind == "frames"
+        scale = item.frames_fps if is_frames and item.frames_fps else 1.0
         edges = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
         given = {name: edge * scale for name, edge in edges.items() if edge is not None}
-        return replace(self.settings.sampling, **given)  # type: ignore[arg-type]
+        if given and found.is_cut:
+            notice = f"`{clean_name(found.file)}` is cut to its part already, and is seen whole"
+            return self.settings.sampling, (notice,)
+        return replace(self.settings.sampling, **given), ()  # type: ignore[arg-type]
 
-    def _ready(self, item: EvalItem, reader: VideoReader, sampling: FrameSampling) -> ReadyItem:
+    def _ready(
+        self, item: EvalItem, path: Path, reader: VideoReader, sampling: FrameSampling
+    ) -> ReadyItem:
         try:
-            cues = self._cues(item)
+            cues = self._cues(item, path)
             frames = self._fitting(item, reader, sampling, cues)
             times = choose_times(reader, replace(sampling, max_frames=frames))
         except UsageError:
@@ -175,11 +203,11 @@ class Looker:
         geometry, fit = frame_fitter(self.checkpoint, self.settings.prompt_options)
         return sample_frames(reader, sampling, fit=fit, geometry=geometry)
 
-    def _cues(self, item: EvalItem) -> list[Cue]:
+    def _cues(self, item: EvalItem, video: Path) -> list[Cue]:
         """Lines with times of a file beside the videos, where they are wanted."""
         if self.settings.subtitles not in ("all", "frames") or item.subtitles:
             return []
-        path = self.finder.subtitle_file(item)
+        path = self.finder.subtitle_file(item, video)
         return read_subtitles(path) if path else []
 
     def _subtitles(self, item: EvalItem, cues: Sequence[Cue], times: Sequence[float]) -> str | None:
@@ -194,10 +222,12 @@ class Looker:
     def _at_frames(self) -> bool:
         return self.settings.subtitles == "frames"
 
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = content_hash(path)
-        return self._hashes[path]
+    def content_hash(self, path: Path) -> str:
+        """The hash of a file or folder of frames, read once as long as it does not change."""
+        known_as = path, file_state(path)
+        if known_as not in self._hashes:
+            self._hashes[known_as] = content_hash(path)
+        return self._hashes[known_as]
 
 
 def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:

@@ -44,8 +44,9 @@ class EvalAnswer:
     ``choice`` is the place of the option taken, in the item's own order, None where the text means
     none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
     ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
-    order. ``order`` is how the options were shown where they were shuffled. ``error_kind`` is
-    ``missing`` (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
+    order. ``order`` is how the options were shown where they were shuffled. ``file`` is the path
+    of the video inside the folder of videos, ``sha256`` the hash of what was seen. ``error_kind``
+    is ``missing`` (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
     """
 
     id: str
@@ -59,6 +60,8 @@ class EvalAnswer:
     order: tuple[int, ...] | None = None
     frames: int = 0
     prompt_tokens: int = 0
+    file: str | None = None
+    sha256: str | None = None
     error: str | None = None
     error_kind: str | None = None
 
@@ -72,6 +75,11 @@ class EvalAnswer:
     def failed(self) -> bool:
         """Whether there is no answer, which a later run tries again."""
         return self.error is not None
+
+    @property
+    def cluster(self) -> str:
+        """The file that was really seen, whatever the item calls it; its name where none was."""
+        return self.file or self.video
 
     def to_json(self) -> str:
         """One line, keys in the order of the fields, without those that are not set."""
@@ -95,14 +103,17 @@ class EvalAnswer:
 class EvalVideo:
     """What was seen of one part of one video.
 
-    ``look`` is its ``look_id``; ``strip`` is its file under ``frames/``; ``drawn`` is
-    False for a video that does not say of itself that it shows the drawn world.
+    ``look`` is its ``look_id``; ``file`` is the path of the video inside the folder of videos;
+    ``stamp`` is the ``file_state`` of the file whose hash is ``sha256``; ``strip`` is its picture
+    under ``frames/``; ``drawn`` is False for a video that does not say of itself that it shows the
+    drawn world.
     """
 
     look: str
     video: str
     file: str | None = None
     sha256: str | None = None
+    stamp: tuple[int, ...] = ()
     frame_times: tuple[float, ...] = ()
     geometry: str | None = None
     layout: str | None = None
@@ -122,7 +133,7 @@ class EvalVideo:
         """The video of one line; ValueError if it is none."""
         content = known_content(cls, line)
         try:
-            for name in ("frame_times", "notices"):
+            for name in ("stamp", "frame_times", "notices"):
                 content[name] = tuple(content.get(name, ()))
             return cls(**content)
         except TypeError as error:
@@ -294,13 +305,15 @@ def looks(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
     """The items that share the same part of the same video, in the order of their first ones."""
     groups: dict[tuple[Any, ...], list[EvalItem]] = {}
     for item in items:
-        groups.setdefault((item.video, item.start_seconds, item.end_seconds), []).append(item)
+        part = item.video_names, item.start_seconds, item.end_seconds
+        groups.setdefault(part, []).append(item)
     return list(groups.values())
 
 
 def look_id(item: EvalItem) -> str:
     """A name for the part of the video that an item is about, fit for a file."""
-    named = f"{item.video}\0{item.start_seconds}\0{item.end_seconds}"
+    video = "\1".join(item.video_names)
+    named = f"{video}\0{item.start_seconds}\0{item.end_seconds}"
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 

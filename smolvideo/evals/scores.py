@@ -131,7 +131,7 @@ def report_of(run: RunFolder) -> EvalReport:
         condition: _condition_scores(run.items, by_condition.get(condition, {}), main, condition)
         for condition in wanted
     }
-    seen = {answer.video for answer in main.values() if not answer.failed}
+    seen = {answer.cluster for answer in main.values() if not answer.failed}
     seconds: Counter[str] = Counter()
     for video in videos.values():
         seconds.update(video.seconds)
@@ -139,10 +139,16 @@ def report_of(run: RunFolder) -> EvalReport:
         run.folder.resolve().name,
         run.info,
         conditions,
-        videos=len({item.video for item in run.items}),
+        videos=len(_videos(run.items, main)),
         videos_seen=len(seen),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
+
+
+def _videos(items: Sequence[EvalItem], main: Mapping[str, EvalAnswer]) -> set[str]:
+    """The files that were seen, and the names of those that were not."""
+    files = {item.video_names: main[item.id].file for item in items if item.id in main}
+    return {files.get(item.video_names) or item.video for item in items}
 
 
 def _condition_scores(
@@ -171,7 +177,7 @@ def score_of(items: Iterable[EvalItem], answers: Mapping[str, EvalAnswer]) -> Sc
     asked = list(items)
     given = [answers[item.id] for item in asked if item.id in answers]
     answered = [answer for answer in given if not answer.failed]
-    share = share_right([one.correct for one in answered], [one.video for one in answered])
+    share = share_right([one.correct for one in answered], [one.cluster for one in answered])
     counts = Counter(
         [answer.how for answer in answered if answer.how in NO_CHOICE]
         + [answer.error_kind or "model" for answer in given if answer.failed]

@@ -1,68 +1,36 @@
 """Where the video of an item is: in a local folder, in the downloads, or nowhere."""
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.evals.item import EvalItem
+from smolvideo.evals.video_folder import MissingVideo, VideoFolder
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name, show_path
-from smolvideo.source import VIDEO_SUFFIXES, DownloadOptions, VideoSource, resolve_source
+from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
+
+__all__ = [
+    "ARCHIVE_NAME",
+    "DownloadArchive",
+    "Downloads",
+    "FoundVideo",
+    "MissingVideo",
+    "VideoFinder",
+    "VideoFolder",
+]
 
 ARCHIVE_NAME = "downloads.jsonl"
 TRIES = 3
 """A video that could not be fetched in so many runs is not asked for again."""
-
-
-class MissingVideo(SourceError):
-    """The video of an item is not to be had: counted, and no reason to stop."""
-
-
-class VideoFolder:
-    """The files of a folder and its subfolders, found by the names that benchmarks use.
-
-    Names out of a benchmark's file are looked up among what lies in the folder; they never become
-    paths, so nothing outside can be reached.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        if not folder.is_dir():
-            raise SourceError(f"no such folder: {show_path(folder)}")
-        self._by_name: dict[str, Path] = {}
-        for parent, subfolders, files in os.walk(folder):
-            subfolders.sort()
-            for name in (*sorted(files), *subfolders):
-                if not name.startswith("."):
-                    self._add(Path(parent) / name)
-
-    def _add(self, path: Path) -> None:
-        relative = path.relative_to(self.folder)
-        names = [relative.as_posix(), path.name]
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            names += [relative.with_suffix("").as_posix(), path.stem]
-        for name in names:
-            self._by_name.setdefault(name, path)
-
-    def add(self, path: Path) -> None:
-        """A file that has come into the folder since."""
-        self._add(path)
-
-    def find(self, names: Iterable[str]) -> Path | None:
-        """The first of ``names`` that lies there, with its suffix or without."""
-        for name in names:
-            path = PurePosixPath(name.replace("\\", "/"))
-            stem = path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path
-            for known in (path.as_posix(), path.name, stem.as_posix(), stem.name):
-                if known in self._by_name:
-                    return self._by_name[known]
-        return None
 
 
 @dataclass
@@ -118,7 +86,7 @@ class Downloads:
 
     def fetch(self, item: EvalItem, on_progress: OnProgress) -> Path:
         """The video of ``item`` from its address. Raises MissingVideo."""
-        if item.url is None:
+        if item.url is None or not is_url(item.url):  # a path in its place opens nothing here
             raise MissingVideo(f"the video `{clean_name(item.video)}` has no address")
         if self.archive.failures.get(item.video, 0) >= TRIES:
             raise MissingVideo(
@@ -140,40 +108,103 @@ class Downloads:
         return source.path
 
 
+@dataclass(frozen=True)
+class FoundVideo:
+    """The video of an item: ``file`` is its path inside the folder of videos, or its file name;
+    ``is_cut`` says that the file is the part that the item is about, and no more.
+    """
+
+    source: VideoSource
+    file: str
+    is_cut: bool = False
+
+
 @dataclass
 class VideoFinder:
-    """The source of an item's video: from ``folder``, else by ``downloads`` where wanted."""
+    """The video of an item: from ``folder``, else by ``downloads`` where wanted."""
 
     folder: VideoFolder | None
     downloads: Downloads | None = None
 
-    def source(self, item: EvalItem, *, on_progress: OnProgress = no_progress) -> VideoSource:
-        """Raises MissingVideo where there is none, SourceError for a file that is no video."""
-        path = self.folder.find(item.video_names) if self.folder else None
+    def find(self, item: EvalItem, *, on_progress: OnProgress = no_progress) -> FoundVideo:
+        """Raises MissingVideo where there is none or several that it could be, SourceError for a
+        file that is no video.
+        """
+        path, name = self._in_folder(item)
         if path is None:
             if self.downloads is None:
-                raise MissingVideo(f"the video `{clean_name(item.video)}` is not in the folder")
+                raise self._missing(item)
             path = self._kept(item, self.downloads.fetch(item, on_progress))
         (source, *more) = resolve_source(str(path))
         if more:
             raise SourceError(f"{show_path(path)} is a folder of several videos")
-        return source
+        inside = self.folder is not None and path.is_relative_to(self.folder.folder)
+        file = self.folder.relative(source.path) if self.folder and inside else source.path.name
+        return FoundVideo(source, file, is_cut=name in item.cut_names)
 
-    def subtitle_file(self, item: EvalItem) -> Path | None:
-        """The subtitle file that belongs to an item, if the folder has it."""
-        return self.folder.find(item.subtitle_names) if self.folder else None
+    def path(self, item: EvalItem) -> Path | None:
+        """The file in the folder that ``find`` would take, None where it would be fetched.
+
+        Raises MissingVideo.
+        """
+        path, _ = self._in_folder(item)
+        return path
+
+    def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
+        """The subtitle file that belongs to an item's video, if the folder has it.
+
+        Raises MissingVideo where it could be several.
+        """
+        return self.folder.find_subtitles(item.subtitle_names, video) if self.folder else None
+
+    def _in_folder(self, item: EvalItem) -> tuple[Path | None, str | None]:
+        """The file, and the name under which it was found."""
+        if self.folder is None:
+            return None, None
+        names = () if is_url(item.video) else item.video_names
+        for name in (*names, *((_unique_name(item.video),) if item.url else ())):
+            path = self.folder.find((name,), foreign=item.foreign_folders)
+            if path is not None:
+                return path, name
+        return None, None
+
+    def _missing(self, item: EvalItem) -> MissingVideo:
+        other = self.folder.alike(item.video_names) if self.folder else None
+        return MissingVideo(
+            f"the video `{clean_name(item.video)}` is not in the folder",
+            hint=f"{show_path(other)} is another one: it lies in another folder" if other else None,
+        )
 
     def _kept(self, item: EvalItem, downloaded: Path) -> Path:
         """The download under the benchmark's name in the folder: found at once the next time."""
         if self.folder is None:
             return downloaded
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in item.video).lstrip(".")
-        kept = self.folder.folder / f"{name[:150] or 'video'}{downloaded.suffix}"
-        beside = kept.with_name(f".{kept.name}.part")
+        kept = self.folder.folder / f"{item.video}{downloaded.suffix}"
+        # On many systems names that differ in case alone are one file.
+        if _plain_name(item.video) != item.video or os.path.lexists(kept):
+            kept = self.folder.folder / f"{_unique_name(item.video)}{downloaded.suffix}"
+        beside = kept.with_name(f".{secrets.token_hex(4)}.part")
         try:
-            shutil.copyfile(downloaded, beside)
+            with downloaded.open("rb") as source, beside.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
             os.replace(beside, kept)
         except OSError as error:
             raise SourceError(f"cannot write {show_path(kept)}: {error.strerror}") from error
+        finally:
+            beside.unlink(missing_ok=True)
         self.folder.add(kept)
         return kept
+
+
+def _plain_name(video: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in video).lstrip(".")[:150]
+
+
+def _unique_name(video: str) -> str:
+    """A video's name as that of a file, without its suffix; never the same for two videos.
+
+    >>> _unique_name("https://example.org/a")
+    'https___example.org_a-b5b10dd0'
+    """
+    digest = hashlib.sha256(video.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_plain_name(video) or 'video'}-{digest[:8]}"

@@ -8,12 +8,13 @@ from typing import Any
 
 import smolvideo
 from smolvideo.answer import Answer
+from smolvideo.content import content_hash
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline.preparing import Prepared
 from smolvideo.prompt import PromptOptions
-from smolvideo.records import AnswerRecord, SourceRecord, content_hash
+from smolvideo.records import AnswerRecord, SourceRecord
 from smolvideo.sampling import FrameSampling, Share
 from smolvideo.source import VideoSource
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from smolvideo.content import content_hash
 from smolvideo.errors import PromptError, ReaderError, RecordError, SmolVideoError
 from smolvideo.frames import Frame, PlannedFrames, VideoMetadata
 from smolvideo.models import Checkpoint
@@ -19,7 +20,6 @@ from smolvideo.pipeline import Prepared, prepare
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, frame_fitter, frames_that_fit, room_left
 from smolvideo.readers import open_video
-from smolvideo.records import content_hash
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import DownloadOptions, VideoSource
 from smolvideo.summaries.options import SummaryOptions

@@ -6,6 +6,7 @@ https://github.com/egoschema/EgoSchema · https://huggingface.co/datasets/lmms-l
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from smolvideo.evals.data.options import (
     checked,
@@ -27,6 +28,51 @@ from smolvideo.evals.item import EvalItem
 
 MVBENCH_FRAMES_FPS = 3.0
 """Rate of the videos that MVBench keeps as folders of frames (episodic reasoning)."""
+
+
+class TaskFolders(NamedTuple):
+    """Where the videos of a task of MVBench lie: as published, in other formats, and cut."""
+
+    whole: tuple[str, ...]
+    cut: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.whole + self.cut
+
+
+_STAR = TaskFolders(("star/Charades_v1_480",), ("star/Charades_segment",))
+_CLEVRER = TaskFolders(("clevrer/video_validation",))
+_PERCEPTION = TaskFolders(("perception/videos",))
+
+MVBENCH_FOLDERS = {
+    "action_sequence": _STAR,
+    "action_prediction": _STAR,
+    "action_antonym": TaskFolders(("ssv2_video", "ssv2_video_mp4")),
+    "fine_grained_action": TaskFolders(("Moments_in_Time_Raw/videos",)),
+    "unexpected_action": TaskFolders(("FunQA_test/test",)),
+    "object_existence": _CLEVRER,
+    "object_interaction": _STAR,
+    "object_shuffle": _PERCEPTION,
+    "moving_direction": _CLEVRER,
+    "action_localization": TaskFolders(("sta/sta_video",), ("sta/sta_video_segment",)),
+    "scene_transition": TaskFolders(("scene_qa/video",)),
+    "action_count": _PERCEPTION,
+    "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER,
+    "state_change": _PERCEPTION,
+    "fine_grained_pose": TaskFolders(("nturgbd", "nturgbd_convert")),
+    "character_order": _PERCEPTION,
+    "egocentric_navigation": TaskFolders(("vlnqa",)),
+    "episodic_reasoning": TaskFolders(("tvqa/frames_fps3_hq",), ("tvqa/video_fps3_hq_segment",)),
+    "counterfactual_inference": _CLEVRER,
+}
+"""Task → its folders. Several sources number their videos alike, so only these are right.
+
+open-compass/VLMEvalKit@006aa296, vlmeval/dataset/mvbench.py (as published);
+EvolvingLMMs-Lab/lmms-eval@1ab9504d, lmms_eval/tasks/mvbench/utils.py (converted, and cut to the
+parts that are asked about).
+"""
 
 
 def video_mme_item(row: Row, number: int) -> EvalItem:
@@ -51,9 +97,12 @@ def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
     """One entry of a task's JSON file; ``task`` is the file's name. Raises RowProblem."""
     options = checked(as_list(row, "candidates"))
     start, end = as_seconds(row, "start"), as_seconds(row, "end")
+    video = text_of(row, "video").strip()
+    own = MVBENCH_FOLDERS.get(task, TaskFolders(()))
+    cut_names = tuple(f"{folder}/{video}" for folder in own.cut)
     return EvalItem(
         id=f"{task}/{number}",
-        video_names=(text_of(row, "video").strip(),),
+        video_names=(*(f"{folder}/{video}" for folder in own.whole), *cut_names, video),
         question=text_of(row, "question").strip(),
         options=options,
         answer_index=index_of_text(text_of(row, "answer"), options),
@@ -61,7 +110,17 @@ def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
         start_seconds=start,
         end_seconds=end,
         frames_fps=MVBENCH_FRAMES_FPS,
+        cut_names=cut_names,
+        foreign_folders=_foreign_folders(own),
     )
+
+
+def _foreign_folders(own: TaskFolders) -> tuple[str, ...]:
+    """The folders of MVBench that are not ``own``; none where a task's own are not known."""
+    if not own.whole:
+        return ()
+    folders = dict.fromkeys(one for task in MVBENCH_FOLDERS.values() for one in task.all)
+    return tuple(folder for folder in folders if folder not in own.all)
 
 
 def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) -> EvalItem | None:
@@ -101,9 +160,11 @@ def own_item(row: Row, number: int, part: str = "") -> EvalItem:
     groups = row.get("groups") or {}
     if not isinstance(groups, Mapping):
         raise RowProblem("`groups` is not a set of names and values")
-    video = text_of(row, "video").strip()
-    if not PurePosixPath(video).name:
+    # Not stripped: a name may end with a blank.
+    video = text_of(row, "video")
+    if not PurePosixPath(video.strip()).name:
         raise RowProblem("`video` names no file")  # `.` or `/`
+    video = video.strip() if "://" in video else video
     stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video
     return EvalItem(
         id=optional_text(row, "id") or f"{part}row {number + 1}",
