@@ -1,4 +1,4 @@
-"""The README says what the program says.
+"""README and docs say what the program says.
 
 ``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/test_readme.py`` writes the blocks anew.
 """
@@ -23,6 +23,7 @@ from smolvideo.show.quantities import format_bytes
 from smolvideo.train.course import TrainOptions
 
 README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CLI_PAGE = ROOT / "docs" / "cli.md"
 CLI_INTRODUCTION = """\
 # Commands and options
@@ -42,23 +43,39 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return done.stdout.rstrip()
 
 
+def page_with(comment: str) -> Path:
+    """The one page that holds a comment."""
+    (page,) = (page for page in PAGES if comment in page.read_text("utf-8"))
+    return page
+
+
 def block_after(marker: str) -> str:
-    """The fenced block that follows a comment in the README."""
-    found = re.search(
-        rf"<!-- {re.escape(marker)} -->\n```\n(.*?)```", README.read_text("utf-8"), re.S
-    )
-    assert found, f"no block after <!-- {marker} -->"
-    return found[1].rstrip()
+    """The fenced block that follows a comment in one of the pages."""
+    comment = f"<!-- {marker} -->\n```\n"
+    text = page_with(comment).read_text("utf-8")
+    start = text.index(comment) + len(comment)
+    return text[start : text.index("```", start)].rstrip()
 
 
 def check(marker: str, expected: str) -> None:
+    """Compare the fenced block after a comment."""
+    check_between(f"<!-- {marker} -->\n```\n", "```", expected + "\n")
+
+
+def check_table(name: str, rows: list[str]) -> None:
+    """Compare the table between two comments."""
+    check_between(f"<!-- {name} -->\n", f"<!-- end of {name} -->", "\n".join(rows) + "\n")
+
+
+def check_between(opening: str, closing: str, expected: str) -> None:
+    page = page_with(opening)
+    text = page.read_text("utf-8")
+    start = text.index(opening) + len(opening)
+    end = text.index(closing, start)
     if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
-        text = README.read_text("utf-8")
-        opening = f"<!-- {marker} -->\n```\n"
-        start = text.index(opening) + len(opening)
-        end = text.index("```", start)
-        README.write_text(text[:start] + expected + "\n" + text[end:], encoding="utf-8")
-    assert block_after(marker) == expected
+        page.write_text(text[:start] + expected + text[end:], encoding="utf-8")
+        return
+    assert text[start:end] == expected
 
 
 def commands(command: click.Command, path: str) -> Iterator[str]:
@@ -99,8 +116,9 @@ def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(command.removeprefix("$ "), monkeypatch) == answer
 
 
-def test_the_example_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    command, *shown = block_after("summarise").splitlines()
+@pytest.mark.parametrize("marker", ["summarise one", "summarise"])
+def test_the_example_of_a_folder(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, *shown = block_after(marker).splitlines()
     assert run(command.removeprefix("$ "), monkeypatch).splitlines() == shown
 
 
@@ -113,29 +131,34 @@ def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert json.loads((tmp_path / "answers.jsonl").read_text("utf-8"))["text"] == mover
 
 
-def test_the_python_example_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
+def test_the_python_examples_run(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    found = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    found = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     assert found
-    exec(compile(found[1], "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("a purple circleUsage(")
+    exec(compile(found[1], page.name, "exec"), {})
+    assert capsys.readouterr().out.startswith("a purple circle")
+
+
+def test_the_readme_is_read_in_minutes_and_its_links_lead_somewhere() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 250
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+        for link in links:
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page}: {link}"
+    listed = re.findall(r"\]\(docs/(\w+\.md)\)", README.read_text("utf-8"))
+    assert {page.name for page in PAGES[1:]} <= set(listed)
 
 
 def test_the_recipe_takes_as_long_as_is_said() -> None:
-    assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in README.read_text("utf-8")
+    text = (ROOT / "docs" / "nano.md").read_text("utf-8")
+    assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in text
 
 
 def test_nano_table_is_what_the_exam_measured() -> None:
-    text = README.read_text("utf-8")
-    start = text.index("<!-- nano -->\n") + len("<!-- nano -->\n")
-    end = text.index("<!-- end of nano -->")
-    expected = "\n".join(exam_table()) + "\n"
-    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
-        README.write_text(text[:start] + expected + text[end:], encoding="utf-8")
-        text = README.read_text("utf-8")
-    assert expected in text
+    check_table("nano", exam_table())
 
 
 def exam_table() -> list[str]:
@@ -162,17 +185,30 @@ def exam_table() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["speed", "quantised"])
+@pytest.mark.parametrize("name", ["first video", "speed", "quantised"])
 def test_speed_tables_are_what_bench_measured(name: str) -> None:
-    text = README.read_text("utf-8")
-    start = text.index(f"<!-- {name} -->\n") + len(f"<!-- {name} -->\n")
-    end = text.index(f"<!-- end of {name} -->")
-    rows = speed_table() if name == "speed" else quantised_table()
-    expected = "\n".join(rows) + "\n"
-    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
-        README.write_text(text[:start] + expected + text[end:], encoding="utf-8")
-        text = README.read_text("utf-8")
-    assert expected in text
+    tables = {
+        "first video": first_video_table,
+        "speed": speed_table,
+        "quantised": quantised_table,
+    }
+    check_table(name, tables[name]())
+
+
+def first_video_table() -> list[str]:
+    """What the first and the next question about a video cost with each model."""
+    rows = [
+        "| model | first token | next question | tokens per second | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for file in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B-int8"):
+        found = measured(file)["engines"]["native"]
+        rows.append(
+            f"| `{file.removesuffix('-int8').lower()}` | {found['first_token']:.0f} s "
+            f"| {found['next_question']:.1f} s | {found['tokens_per_second']:.0f} "
+            f"| {format_bytes(found['peak_memory_bytes'])} |"
+        )
+    return rows
 
 
 def measured(name: str) -> dict[str, Any]:

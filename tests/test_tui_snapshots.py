@@ -2,7 +2,7 @@
 
 ``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/test_tui_snapshots.py`` writes all of them anew. The words
 on the screen are kept as text, and the main states with their pictures and colours as SVG. Frames
-are drawn and figures are fixed, so every machine shows the same; two SVGs stand in the README.
+are drawn and figures are fixed, so every machine shows the same; two SVGs are in `docs/chat.md`.
 """
 
 import asyncio
@@ -243,6 +243,6 @@ def test_without_colour(pictures: PictureKind) -> None:
     check(GOLDEN / f"answer-80x24-{pictures}.txt", text + "\n")
 
 
-def test_the_readme_shows_two_of_them() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f".github/{name}" in readme for name in PICTURES.values())
+def test_the_page_of_conversations_shows_two_of_them() -> None:
+    page = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
+    assert all(f".github/{name}" in page for name in PICTURES.values())
