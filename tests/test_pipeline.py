@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import smolvideo.pipeline.preparing as preparing
+from smolvideo.content import content_hash
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.models import Checkpoint
@@ -29,7 +30,7 @@ from smolvideo.pipeline import (
 )
 from smolvideo.progress import Progress
 from smolvideo.prompt import Message, PromptOptions
-from smolvideo.records import AnswerRecord, RecordWriter, content_hash, read_records
+from smolvideo.records import AnswerRecord, RecordWriter, read_records
 from smolvideo.sampling import FrameSampling, Share
 from smolvideo.source import VideoSource
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smolvideo.content import content_hash
 from smolvideo.errors import RecordError
 from smolvideo.records import (
     AnswerRecord,
     RecordWriter,
     SourceRecord,
-    content_hash,
     read_records,
     write_output,
 )
