@@ -8,6 +8,7 @@ from pathlib import Path
 
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url, read_source_list
+from smolvideo.spelling import existing_path
 
 STDIN = "-"
 
@@ -81,7 +82,7 @@ def _is_surely_a_source(text: str) -> bool:
     if is_url(text) and " " not in text.strip():
         return True
     try:
-        if Path(text).exists():
+        if existing_path(Path(text)).exists():
             return True
     except (OSError, ValueError):  # too long for a path, as good questions are
         return False

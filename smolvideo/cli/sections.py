@@ -10,6 +10,7 @@ import click
 from smolvideo.errors import UsageError
 from smolvideo.safe_text import show_path
 from smolvideo.sampling import Share, parse_time
+from smolvideo.spelling import existing_path
 
 _OTHER = "Other"
 
@@ -89,14 +90,17 @@ class Number(click.FloatRange):
 
 
 class FilePath(click.ParamType):  # type: ignore[type-arg]
-    """A file or folder by name. An empty one, which shells make of unset variables, is none."""
+    """A file or folder by name, as the disk spells its accents if it is there.
+
+    An empty one, which shells make of unset variables, is none.
+    """
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not str(value):
             self.fail("the name is empty", param, ctx)
-        return Path(value)
+        return existing_path(Path(value))
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -13,6 +13,7 @@ from smolvideo.cli.sections import FilePath, MomentType, SectionCommand, WholeNu
 from smolvideo.errors import UsageError
 from smolvideo.readers import READERS
 from smolvideo.sampling import Share
+from smolvideo.spelling import existing_path
 from smolvideo.summaries.options import Style, SummaryOptions
 from smolvideo.summaries.publishing import FORMATS
 
@@ -67,7 +68,7 @@ class SinceType(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             pass
         try:
-            return Path(text).stat().st_mtime
+            return existing_path(Path(text)).stat().st_mtime
         except (OSError, ValueError):
             self.fail(
                 f"`{text}` is no age (7d, 12h, 30min), no date (2026-11-01) and no file", param, ctx

@@ -15,6 +15,7 @@ from smolvideo.records import write_output
 from smolvideo.safe_text import clean_name, show_path
 from smolvideo.sampling import Share, parse_time
 from smolvideo.source import DownloadOptions, resolve_sources
+from smolvideo.spelling import existing_path
 from smolvideo.subtitles import format_cues
 
 _MOST_FRAMES = 10_000
@@ -149,7 +150,7 @@ def _save(call: Call, conversation: Conversation) -> str:
     words = [word for word in call.words if word != "--overwrite"]
     if len(words) != 1:
         raise UsageError("save as what?", hint=f"`{call.command.usage}`")
-    path = Path(words[0]).expanduser()
+    path = existing_path(Path(words[0]).expanduser())
     text = transcript(path.suffix, conversation.settings, conversation.looks, conversation.turns)
     write_output(path, text, overwrite="--overwrite" in call.words)
     return f"saved as {show_path(path)}"

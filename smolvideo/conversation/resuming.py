@@ -1,5 +1,6 @@
 """A conversation from the disk, to go on with: words at once, frames without decoding."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from smolvideo.conversation.conversation import Conversation, Keeper, Load
@@ -14,6 +15,7 @@ from smolvideo.pipeline import load_frames
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import frame_fitter, picture_fitter
 from smolvideo.safe_text import clean_name
+from smolvideo.spelling import existing_path
 
 
 def resume(
@@ -82,7 +84,8 @@ def _kept_batch(look: KeptLook, folder: Path, checkpoint: Checkpoint) -> FrameBa
 def _decoded_again(
     conversation: Conversation, look: KeptLook, checkpoint: Checkpoint, on_progress: OnProgress
 ) -> FrameBatch:
-    if not look.source.path.exists():
+    path = existing_path(look.source.path)
+    if not path.exists():
         raise SourceError("it is no longer where it was")
     settings = conversation.settings
     geometry, fit = None, None
@@ -91,7 +94,7 @@ def _decoded_again(
     elif look.geometry is not None:
         geometry, fit = picture_fitter(checkpoint, settings.prompt_options)
     return load_frames(
-        look.source,
+        replace(look.source, path=path),
         look.sampling,
         reader=settings.reader,
         fit=fit,
@@ -103,7 +106,7 @@ def _decoded_again(
 
 def _has_changed(look: KeptLook) -> bool:
     try:
-        state = look.source.path.stat()
+        state = existing_path(look.source.path).stat()
     except OSError:
         return False
     return look.size is not None and (state.st_size, state.st_mtime_ns) != (

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from smolvideo.errors import SourceError
 from smolvideo.safe_text import clean_name, show_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
-from smolvideo.source.spelling import normal_form
 from smolvideo.source.video_source import is_unfinished_or_hidden
+from smolvideo.spelling import normal_form
 
 _MAX_PATHS_SHOWN = 3
 

@@ -10,6 +10,7 @@ from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
 from smolvideo.models.hub import fetch, is_offline
 from smolvideo.models.registry import lookup_model, unknown_model
 from smolvideo.progress import OnProgress, no_progress
+from smolvideo.spelling import existing_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -72,7 +73,7 @@ def _bundled_folder(name: str) -> Path:
 def _as_path(model: str) -> Path | None:
     """What ``model`` is as a path; None where no file system would take it for one."""
     try:
-        folder = Path(model).expanduser()
+        folder = existing_path(Path(model).expanduser())
         folder.is_dir()
     except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
         return None

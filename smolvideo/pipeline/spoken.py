@@ -6,6 +6,7 @@ from pathlib import Path
 from smolvideo.errors import SourceError
 from smolvideo.readers import open_video
 from smolvideo.source import VideoSource
+from smolvideo.spelling import existing_path
 from smolvideo.subtitles import (
     Cue,
     cues_near,
@@ -29,7 +30,7 @@ def read_cues(wanted: str, video: VideoSource, *, reader: str) -> list[Cue]:
         SourceError: no subtitles there, or none that can be read.
         ReaderError: the video cannot be read.
     """
-    path = find_sidecar(video.path) if wanted == AUTO else Path(wanted).expanduser()
+    path = find_sidecar(video.path) if wanted == AUTO else _file_named(wanted)
     if path is not None:
         return read_subtitles(path)
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
@@ -40,6 +41,10 @@ def read_cues(wanted: str, video: VideoSource, *, reader: str) -> list[Cue]:
             hint="name the file with the subtitles",
         )
     return cues
+
+
+def _file_named(wanted: str) -> Path:
+    return existing_path(Path(wanted).expanduser())
 
 
 def cues_with_room(

@@ -16,6 +16,7 @@ from smolvideo.readers.guarded import GuardedReader
 from smolvideo.readers.opening import HELD_TO_PYAV, PACKAGES, READERS, readers_for
 from smolvideo.readers.process import start_ahead
 from smolvideo.readers.witness import Witness
+from smolvideo.spelling import existing_path
 
 __all__ = ["READERS", "VideoReader", "open_video", "start_ahead"]
 
@@ -31,7 +32,7 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
         ReaderError: it cannot be read, or not by the reader asked for.
         UsageError: there is no reader of that name.
     """
-    path = Path(path)
+    path = existing_path(Path(path))
     errors: list[ReaderError] = []
     for name in readers_for(path, kind, reader):
         try:

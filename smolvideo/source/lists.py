@@ -7,6 +7,7 @@ from smolvideo.errors import SourceError
 from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path
 from smolvideo.source.local import path_error
+from smolvideo.spelling import existing_path
 
 _LARGEST_LIST = 16 * 2**20
 """Bytes. A longer "list" is a video named by mistake."""
@@ -52,8 +53,9 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _beside_list(source: str, list_path: Path) -> str:
-    beside = list_path.parent / source
     try:
-        return str(beside) if not Path(source).exists() and beside.exists() else source
+        beside = existing_path(list_path.parent / source)
+        is_here = existing_path(Path(source)).exists()
+        return str(beside) if not is_here and beside.exists() else source
     except (OSError, ValueError):  # not a path at all: shown as an error where it is resolved
         return source

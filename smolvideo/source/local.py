@@ -20,6 +20,7 @@ from smolvideo.source.video_source import (
     kind_of_file,
     what_else_it_is,
 )
+from smolvideo.spelling import existing_path
 
 _HEAD_BYTES = 4096
 _TEXTUAL_PICTURES = (".pgm", ".pnm", ".ppm")
@@ -31,13 +32,15 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
     """A file as one source; a folder as its videos, or, if it holds only pictures, as one of
     frames.
 
-    Links are followed. In a folder, hidden and unfinished files are passed over, and subfolders are
-    looked into only if ``recursive``. A file that is named is never passed over.
+    Accents match in NFC and NFD, links are followed. In a folder, hidden and unfinished files are
+    passed over, and subfolders are looked into only if ``recursive``. A file that is named is never
+    passed over.
 
     Raises:
         SourceError: it is missing, empty, not readable, surely no video or picture, or a folder
             without media.
     """
+    path = existing_path(path)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

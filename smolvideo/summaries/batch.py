@@ -216,7 +216,8 @@ class Batch:
 
     def _keep(self, item: WorkItem) -> Done:
         record = self.journal.record(item.path)
-        if not self.publisher.is_placed(record):
+        if record.path != item.path or not self.publisher.is_placed(record):
+            record = replace(record, path=item.path)
             record = replace(record, output=self.publisher.outputs_of(item, record))
             self.journal.write(record)
         self.publisher.publish(record, is_new=False)

@@ -18,6 +18,7 @@ from smolvideo.errors import RecordError
 from smolvideo.locking import locked
 from smolvideo.records import RecordWriter, write_output
 from smolvideo.safe_text import show_path
+from smolvideo.spelling import normal_form
 from smolvideo.summaries.record import SummaryRecord
 
 
@@ -61,6 +62,7 @@ class Journal:
             self._writer = self._stack.enter_context(RecordWriter(path, SummaryRecord))
             _sync_folder(path.parent)
             self._by_path: dict[str, Entry] = {}
+            self._by_form: dict[str, set[str]] = {}
             self._by_content: dict[tuple[str, str], str] = {}
             self._outputs: dict[str, str] = {}
             self._superseded = 0
@@ -84,12 +86,13 @@ class Journal:
         self._stack.close()
 
     def entry(self, path: str) -> Entry | None:
-        """What is known of a video by its path."""
-        return self._by_path.get(path)
+        """What is known of a video by its path, its accents in NFC or NFD."""
+        known_as = self._known_as(path)
+        return None if known_as is None else self._by_path[known_as]
 
     def record(self, path: str) -> SummaryRecord:
         """The last record of a video that has an entry, read from the file."""
-        place = self._by_path[path].place
+        place = self._by_path[self._known_as(path) or path].place
         with self.path.open("rb") as file:
             file.seek(place)
             return SummaryRecord.from_json(file.readline())
@@ -133,6 +136,16 @@ class Journal:
         self._writer = self._stack.enter_context(RecordWriter(self.path, SummaryRecord))
         self._read()
 
+    def _known_as(self, path: str) -> str | None:
+        """The path in the records that is ``path``, or was before the folder moved to a system that
+        stores accents otherwise: one that is no other file now.
+        """
+        if path in self._by_path:
+            return path
+        alike = [one for one in self._by_form.get(normal_form(path), ()) if one in self._by_path]
+        moved = [one for one in alike if not os.path.lexists(one) or _is_same(one, path)]
+        return moved[0] if len(moved) == 1 else None
+
     def _hold_alone(self) -> None:
         lock = self.path.with_name(f".{self.path.name}.lock")
         try:
@@ -150,6 +163,7 @@ class Journal:
 
     def _read(self) -> None:
         self._by_path.clear()
+        self._by_form.clear()
         self._by_content.clear()
         self._outputs.clear()
         self._superseded = 0
@@ -164,13 +178,14 @@ class Journal:
             self._remember(record, place)
 
     def _remember(self, record: SummaryRecord, place: int) -> None:
-        before = self._by_path.get(record.path)
+        known_as = self._known_as(record.path)
+        before = None if known_as is None else self._by_path.pop(known_as)
         if before is not None:
             self._superseded += 1
             if before.sha256 is not None:
-                known_as = (before.sha256, before.settings_key)
-                if self._by_content.get(known_as) == record.path:
-                    del self._by_content[known_as]
+                content = (before.sha256, before.settings_key)
+                if self._by_content.get(content) == known_as:
+                    del self._by_content[content]
             if before.output is not None:
                 self._outputs.pop(before.output.casefold(), None)
         entry = Entry(
@@ -183,10 +198,19 @@ class Journal:
             final=record.error is None or (record.exit_code == 3 and record.source.url is None),
         )
         self._by_path[record.path] = entry
+        if not record.path.isascii():  # the others have one form
+            self._by_form.setdefault(normal_form(record.path), set()).add(record.path)
         if entry.sha256 is not None and not entry.failed:
             self._by_content.setdefault((entry.sha256, entry.settings_key), record.path)
         if entry.output is not None:
             self._outputs[entry.output.casefold()] = record.path
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

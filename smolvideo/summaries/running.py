@@ -11,6 +11,7 @@ from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions, is_url
+from smolvideo.spelling import existing_path
 from smolvideo.summaries.batch import Batch
 from smolvideo.summaries.journal import Journal
 from smolvideo.summaries.options import SummaryOptions
@@ -143,7 +144,7 @@ def summarise(
         PromptError: not one frame fits the context beside the question.
     """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else existing_path(Path(out))
     outputs = OutputOptions(folder, formats=tuple(formats) if folder else (), overwrite=overwrite)
     run = RunOptions(selection, download, retry)
     with open_batch(
@@ -165,7 +166,7 @@ def _shared_folder(given: Sequence[str | Path]) -> Path:
     """The folder that holds all that was typed; of one folder, itself."""
     folders = []
     for item in given:
-        path = Path(os.path.abspath(item))
+        path = Path(os.path.abspath(existing_path(Path(item))))
         folders.append(str(path if path.is_dir() else path.parent))
     try:
         return Path(os.path.commonpath(folders))

@@ -4,7 +4,6 @@ Nothing is decoded and nothing downloaded here. What cannot be found is an item,
 becomes its record.
 """
 
-import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ from smolvideo.source import (
     playlist_addresses,
     resolve_source,
 )
+from smolvideo.source.patterns import is_pattern, matching_paths
+from smolvideo.spelling import existing_path
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _items_of(given: str, download: DownloadOptions, on_progress: OnProgress) ->
                 yield WorkItem(given, address, PurePath(address))
             return
         for name in _matches(given):
-            folder = Path(name).expanduser()
+            folder = existing_path(Path(name).expanduser())
             sources = resolve_source(name, recursive=True)
             for source in sources:
                 yield item_of_file(given, source, folder if folder.is_dir() else None)
@@ -103,11 +104,11 @@ def _items_of(given: str, download: DownloadOptions, on_progress: OnProgress) ->
 def _matches(given: str) -> Iterable[str]:
     """The names that a pattern stands for; what exists as it is written is no pattern."""
     try:
-        if Path(given).exists() or not glob.has_magic(given):
+        if existing_path(Path(given)).exists() or not is_pattern(given):
             return [given]
         from smolvideo.source.local import natural_order
 
-        found = sorted(glob.glob(given, recursive=True), key=natural_order)
+        found = sorted(map(str, matching_paths(given)), key=natural_order)
     except (OSError, ValueError):  # not a path at all: resolving it says why
         return [given]
     if not found:
@@ -116,7 +117,7 @@ def _matches(given: str) -> Iterable[str]:
 
 
 def _path_of(given: str) -> str:
-    return given.strip() if is_url(given) else os.path.abspath(given)
+    return given.strip() if is_url(given) else os.path.abspath(existing_path(Path(given)))
 
 
 def _is_new(item: WorkItem, newer_than: float | None) -> bool:
