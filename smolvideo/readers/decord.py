@@ -15,6 +15,7 @@ from typing import Any
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, refuse_text
+from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.witness import Witness, agreed_times
 
@@ -116,12 +117,11 @@ class DecordReader(VideoReader):
 
 
 def _is_transport_stream(path: Path) -> bool:
-    """By its sync bytes, whatever its name: packets of 188 bytes, or of 192 on discs."""
+    """By its sync bytes, whatever its name; or by its name, where they are damaged."""
     with path.open("rb") as file:
-        head = file.read(4 * 192 + 1)
-    plain = head[:1] == head[188:189] == head[376:377] == b"G"
-    disc = head[4:5] == head[196:197] == head[388:389] == b"G"
-    return plain or disc or path.suffix.lower() in {".ts", ".mts", ".m2ts"}
+        head = file.read(2048)
+    named = path.suffix.lower() in {".ts", ".mts", ".m2ts"}
+    return named or transport_packet_bytes(head) is not None
 
 
 def _import_decord() -> Any:

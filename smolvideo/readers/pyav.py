@@ -23,6 +23,7 @@ from smolvideo.readers.base import (
     refuse_huge,
 )
 from smolvideo.readers.cursor import FrameCursor
+from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
 from smolvideo.readers.lanes import Lanes
 from smolvideo.readers.segments import (
     Segment,
@@ -54,7 +55,8 @@ _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
 _FRAMES_OF_A_DECODER = 20
 """H.264 and HEVC refer to 16 frames at most; some are under way."""
-
+_SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
+"""Files that are often pieces of a stream."""
 
 T = TypeVar("T")
 
@@ -73,6 +75,10 @@ class PyavReader(VideoReader):
         self._path = path
         self._index: int | None = None
         self._times: list[float] | None = None
+        try:
+            self._encrypted = encryption_in(path)
+        except OSError as error:
+            raise _cannot_open(path) from error
         self._cursor = FrameCursor(self._open)
         try:
             self._prepare()
@@ -111,7 +117,9 @@ class PyavReader(VideoReader):
         return [time for time in times if time >= self._first - self._tolerance] or [self._first]
 
     def text_track(self) -> list[TimedText]:
-        return self._read_packets(lambda _: read_text_track(self._path, self._origin))
+        return self._read_packets(
+            lambda _: read_text_track(self._path, self._origin, self._encrypted)
+        )
 
     def frames_at(
         self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
@@ -213,6 +221,7 @@ class PyavReader(VideoReader):
         try:
             container = open_container(self._path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            self._refuse_if_encrypted()
             raise _cannot_open(self._path) from error
         try:
             stream = self._choose_stream(container)
@@ -235,6 +244,7 @@ class PyavReader(VideoReader):
         moving = [stream for stream in container.streams.video if not _is_still_attachment(stream)]
         candidates = [stream for stream in moving if stream.codec_context is not None]
         if moving and not candidates:
+            self._refuse_if_encrypted()
             raise ReaderError(f"the video of `{self._path.name}` is in a codec unknown here")
         if not candidates:
             raise NotAVideoError(
@@ -244,13 +254,21 @@ class PyavReader(VideoReader):
         best = container.streams.best("video")
         if best is None or all(best.index != stream.index for stream in candidates):
             best = max(candidates, key=lambda stream: stream.width * stream.height)
+        if (found := encryption_of(self._encrypted, container, best)) is not None:
+            raise found.error(self._path.name)
         self._index = best.index
         return best
+
+    def _refuse_if_encrypted(self) -> None:
+        """Raise NotAVideoError where that is why the pictures cannot be read."""
+        if (found := locks_pictures(self._encrypted)) is not None:
+            raise found.error(self._path.name)
 
     def _prepare(self) -> None:
         container, stream = self._cursor.container, self._cursor.stream
         first = self._cursor.first()
         if first is None:
+            self._refuse_if_encrypted()
             raise ReaderError(
                 f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})"
             )
@@ -358,7 +376,9 @@ def _rate_of(times: Sequence[float]) -> float | None:
 
 def _cannot_open(path: Path) -> ReaderError:
     check_file(path)
+    hint = "a download or recording that broke off cannot be opened; fetch it again"
+    if path.suffix.lower() in _SEGMENT_SUFFIXES:
+        hint = "a single segment of a stream is encrypted (HLS AES-128), or needs its init segment"
     return ReaderError(
-        f"`{path.name}` is not a video that can be read, or its header is lost",
-        hint="a download or recording that broke off cannot be opened; fetch it again",
+        f"`{path.name}` is not a video that can be read, or its header is lost", hint=hint
     )

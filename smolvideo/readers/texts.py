@@ -5,10 +5,12 @@ text stands in the packets of SubRip, WebVTT and plain tracks, behind a length i
 245, 5.16: two bytes), and behind eight fields in Matroska's Advanced SubStation.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from smolvideo.frames import TimedText
+from smolvideo.readers.encryption import Encryption, encryption_of
 from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
 
 _TEXT_FORMATS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
@@ -18,10 +20,12 @@ _UNKNOWN_LENGTH = 3.0
 """Seconds that a text stays where the file does not say until when."""
 
 
-def read_text_track(path: Path, origin: float) -> list[TimedText]:
-    """The texts of the likeliest track, in order of time; seconds since ``origin``."""
+def read_text_track(
+    path: Path, origin: float, encrypted: Sequence[Encryption] = ()
+) -> list[TimedText]:
+    """The texts of the likeliest clear track, in order of time; seconds since ``origin``."""
     with open_container(path) as container:
-        stream = _likeliest(container)
+        stream = _likeliest(container, encrypted)
         if stream is None:
             return []
         name = stream.codec_context.codec.canonical_name
@@ -44,12 +48,13 @@ def read_text_track(path: Path, origin: float) -> list[TimedText]:
     return sorted(texts, key=lambda text: text.start_seconds)
 
 
-def _likeliest(container: Any) -> Any | None:
+def _likeliest(container: Any, encrypted: Sequence[Encryption]) -> Any | None:
     """The track that a player would show: the default one, else an English one, else the first."""
     tracks = [
         stream
         for stream in container.streams.subtitles
         if stream.codec_context is not None and stream.codec_context.name in _TEXT_FORMATS
+        if encryption_of(encrypted, container, stream) is None
     ]
 
     def rank(stream: Any) -> tuple[bool, bool, int]:
