@@ -288,15 +288,19 @@ class TestLists:
         listing.write_bytes(
             "\ufeff# holiday\r\na b.mp4\r\n\r\n  https://e.org/x#1  \n; no\n-v.mp4".encode()
         )
-        assert read_source_list(listing) == ["a b.mp4", "https://e.org/x#1", "-v.mp4"]
+        found = [str(one) for one in read_source_list(listing)]
+        assert found == ["a b.mp4", "https://e.org/x#1", "-v.mp4"]
 
     def test_paths_beside_the_list(self, tmp_path, monkeypatch):
         beside = make(tmp_path / "lists" / "beside.mp4")
+        own = make(tmp_path / "lists" / "here.mp4")
         make(tmp_path / "here.mp4")
-        make(tmp_path / "lists" / "here.mp4")
         listing = make(tmp_path / "lists" / "l.txt", b"beside.mp4\nhere.mp4\nnowhere.mp4\n")
         monkeypatch.chdir(tmp_path)
-        assert read_source_list(listing) == [str(beside), "here.mp4", "nowhere.mp4"]
+        found = [str(one) for one in read_source_list(listing)]
+        assert found == [str(beside), str(own), "nowhere.mp4"], "what it may name comes first"
+        found = [str(one) for one in read_source_list(listing, allow_outside=True)]
+        assert found == [str(beside), "here.mp4", "nowhere.mp4"]
 
     def test_standard_input(self, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.mp4\n#\nb.mp4\n")))

@@ -7,7 +7,7 @@ import pytest
 from webserver import Content, WebServer
 
 from smolvideo.errors import UsageError
-from smolvideo.source import DownloadOptions, playlist_addresses
+from smolvideo.source import DownloadOptions, Entry, playlist_entries
 from smolvideo.summaries import Selection, WorkItem, list_work, watch
 from smolvideo.summaries.watching import STEADY_SECONDS
 
@@ -85,7 +85,7 @@ def test_a_playlist_is_its_videos() -> None:
         url = server.serve("/feed", Content(feed, "application/rss+xml"))
         items = list_work([url])
         assert [item.path for item in items] == [one, two]
-        assert playlist_addresses(one, DownloadOptions(), lambda _: None) == [one]
+        assert playlist_entries(one, DownloadOptions(), lambda _: None) == [Entry(one)]
         assert server.requests_for("/one.mp4") == []
 
 

@@ -6,6 +6,7 @@ with WebServer() as server:
     assert server.requests_for("/clip.mp4") == [None, "bytes=1000-"]   # their Range headers
 """
 
+import base64
 import contextlib
 import threading
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Content:
     stall_after: int | None = None
     break_after: int | None = None
     location: str | None = None
+    login: str | None = None
+    """``user:password`` without which the answer is 401."""
 
 
 class WebServer:
@@ -93,6 +96,10 @@ class WebServer:
         self._requests.append((request.path, wanted))
         self._headers[request.path] = request.headers
         content = self._contents.get(request.path, Content(b"nothing here", "text/plain", 404))
+        if content.login is not None:
+            proof = "Basic " + base64.b64encode(content.login.encode()).decode()
+            if request.headers.get("Authorization") != proof:
+                content = Content(b"who are you?", "text/plain", 401)
         first = 0
         if wanted and content.ranges and content.status == 200:
             first = int(wanted.removeprefix("bytes=").split("-")[0])

@@ -39,7 +39,8 @@ from smolvideo.cli.outputs import (
     output_options,
 )
 from smolvideo.cli.question import Typed, tell_apart
-from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
+from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.source_list import allows_outside, list_options
 from smolvideo.cli.subtitles import subtitles_near
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import SmolVideoError, UsageError
@@ -76,17 +77,7 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
     show_default="the last word",
     help="The question; all that stands alone is then a source.",
 )
-@click.option(
-    "--list",
-    "-a",
-    "source_list",
-    cls=SectionOption,
-    section="Question",
-    type=FilePath(),
-    metavar="FILE",
-    show_default="none",
-    help="More sources, one a line; - is stdin.",
-)
+@list_options("Question")
 @continue_option
 @no_keep_option
 @model_options
@@ -199,6 +190,7 @@ def _read_request(ctx: click.Context) -> _Request:
         given["words"],
         question=given["question"],
         source_list=given["source_list"],
+        allow_outside=allows_outside(given),
         needs_source=not given["goes_on"],
     )
     names = ("no_cache", "reader", "subtitles")

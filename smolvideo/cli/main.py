@@ -70,6 +70,7 @@ class Commands(click.Group):
     """The group of all commands; ``main`` turns whatever goes wrong into words and an exit code."""
 
     debug = False
+    _words: Sequence[str] = ()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -108,6 +109,7 @@ class Commands(click.Group):
         """Run and exit; with ``standalone_mode=False`` the exit code is returned instead."""
         standalone = extra.pop("standalone_mode", True)
         self.debug = os.environ.get("SMOLVIDEO_DEBUG", "") not in ("", "0")
+        self._words = sys.argv[1:] if args is None else list(args)
         code = self._run(args, prog_name or "smolvideo", extra)
         if standalone:
             sys.exit(code)
@@ -135,12 +137,21 @@ class Commands(click.Group):
     def _show(self, error: Exception) -> int:
         """Say on stderr what went wrong, and give the exit code."""
         if self.debug:
-            traceback.print_exception(error)
+            trace = "".join(traceback.format_exception(error))
+            click.echo(_without_secrets(trace, self._words), err=True)
         message, hint, code = _words_for(error)
-        _echo_line("Error: ", "red", message)
+        _echo_line("Error: ", "red", _without_secrets(message, self._words))
         if hint:
-            _echo_line("hint: ", "cyan", hint)
+            _echo_line("hint: ", "cyan", _without_secrets(hint, self._words))
         return code
+
+
+def _without_secrets(text: str, words: Sequence[str]) -> str:
+    """Other libraries put addresses into their errors, as they were typed and in parts."""
+    from smolvideo.credentials import WebAddress, environment_secrets, redact
+
+    typed = [secret for word in words if "://" in word for secret in WebAddress(word).secrets]
+    return redact(text, [*typed, *environment_secrets(os.environ)])
 
 
 def _words_for(error: Exception) -> tuple[str, str | None, int]:

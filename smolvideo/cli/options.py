@@ -26,7 +26,7 @@ from smolvideo.models.registry import MODELS, Layout
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
 from smolvideo.sampling import FrameSampling, Seek, Strategy
-from smolvideo.source import DownloadOptions, is_url
+from smolvideo.source import DownloadOptions, Named, is_url
 
 Decorator = Callable[[Any], Any]
 """click's decorators turn a function into a command, or add to one."""
@@ -369,10 +369,10 @@ def read_engine_spec(given: Mapping[str, Any]) -> EngineSpec:
     return EngineSpec(**{name: given[name] for name in names if name in given})
 
 
-def read_download(ctx: click.Context, given_sources: Sequence[str]) -> DownloadOptions:
+def read_download(ctx: click.Context, given_sources: Sequence[Named]) -> DownloadOptions:
     """The download options of a command. Raises UsageError where there is nothing to download."""
     names = ("cookies", "cookies_from_browser", "max_filesize", "max_height")
-    if not any(is_url(source) for source in given_sources):
+    if not any(is_url(str(source)) for source in given_sources):
         for name in names:
             if is_explicit(ctx, name):
                 flag = "--" + name.replace("_", "-")

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import PromptError, UsageError
-from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url, read_source_list
+from smolvideo.source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Named,
+    is_url,
+    public_name,
+    read_source_list,
+)
 from smolvideo.spelling import existing_path
 
 STDIN = "-"
@@ -17,7 +24,7 @@ STDIN = "-"
 class Typed:
     """The sources as they were typed, and the question."""
 
-    sources: tuple[str, ...]
+    sources: tuple[Named, ...]
     question: str
 
 
@@ -26,6 +33,7 @@ def tell_apart(
     *,
     question: str | None,
     source_list: Path | None,
+    allow_outside: bool = False,
     needs_source: bool = True,
 ) -> Typed:
     """The last of ``positional`` is the question unless ``question`` is given apart from them.
@@ -51,9 +59,10 @@ def tell_apart(
         question = sys.stdin.read()
     if not question.strip():
         raise PromptError("the question has no text", hint='ask something: "What happens?"')
+    listed: list[Named] = []
     if source_list is not None:
-        sources += read_source_list(source_list)
-    return Typed(tuple(sources), question.strip())
+        listed = read_source_list(source_list, allow_outside=allow_outside)
+    return Typed((*sources, *listed), question.strip())
 
 
 def _last_of(sources: list[str], *, needs_source: bool) -> str:
@@ -62,10 +71,10 @@ def _last_of(sources: list[str], *, needs_source: bool) -> str:
         raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
     last = sources.pop()
     if _is_surely_a_source(last):
+        typed = shlex.join(map(public_name, [*sources, last]))
         raise UsageError(
-            f"no question: `{last}` is a source",
-            hint=f'`smolvideo ask {shlex.join([*sources, last])} "What happens?"` asks one; '
-            "`--question` takes any text",
+            f"no question: `{public_name(last)}` is a source",
+            hint=f'`smolvideo ask {typed} "What happens?"` asks one; `--question` takes any text',
         )
     if not sources and needs_source:
         raise UsageError(

@@ -20,6 +20,7 @@ from smolvideo.cli.options import (
     read_engine_spec,
     read_generation,
 )
+from smolvideo.cli.source_list import read_list
 from smolvideo.cli.summary_options import (
     SummariseCommand,
     batch_options,
@@ -35,7 +36,7 @@ from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
 from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line
 from smolvideo.show.console import Screen, open_screen
-from smolvideo.source import read_source_list
+from smolvideo.source import Named
 from smolvideo.summaries import (
     Batch,
     Done,
@@ -117,7 +118,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
 class _Request:
     """Everything that was asked for."""
 
-    given: tuple[str, ...]
+    given: tuple[Named, ...]
     options: SummaryOptions
     outputs: OutputOptions
     run: RunOptions
@@ -134,9 +135,7 @@ class _Request:
 def _read_request(ctx: click.Context) -> _Request:
     """Raises UsageError, SourceError or RecordError for what cannot be done."""
     given = ctx.params
-    sources = tuple(given["sources"])
-    if given["source_list"] is not None:
-        sources += tuple(read_source_list(given["source_list"]))
+    sources: tuple[Named, ...] = (*given["sources"], *read_list(given))
     if not sources:
         raise UsageError("nothing to summarise", hint="`smolvideo summarise VIDEO` summarises one")
     if given["quiet"] and given["verbose"]:

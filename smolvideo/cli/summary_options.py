@@ -10,6 +10,7 @@ import click
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import declare, option
 from smolvideo.cli.sections import FilePath, MomentType, SectionCommand, WholeNumber
+from smolvideo.cli.source_list import list_options
 from smolvideo.errors import UsageError
 from smolvideo.readers import READERS
 from smolvideo.sampling import Share
@@ -109,17 +110,8 @@ class SummariseCommand(SectionCommand):
 
 def source_options(command: Any) -> Any:
     """Which videos."""
-    return declare(
+    more = declare(
         "Sources",
-        option(
-            "--list",
-            "-a",
-            "source_list",
-            type=FilePath(),
-            metavar="FILE",
-            show_default="none",
-            help="More sources, one a line; - is stdin.",
-        ),
         option(
             "--newer-than",
             type=SinceType(),
@@ -148,7 +140,8 @@ def source_options(command: Any) -> Any:
             help="Go on with videos that appear in the folders, once they are complete. "
             "Ctrl-C ends it.",
         ),
-    )(command)
+    )
+    return list_options("Sources")(more(command))
 
 
 def summary_options(command: Any) -> Any:

@@ -8,7 +8,7 @@ from smolvideo.errors import ReaderError, SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.safe_text import clean_name
-from smolvideo.source import DownloadOptions, VideoSource, resolve_source
+from smolvideo.source import DownloadOptions, VideoSource, public_name, resolve_source
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def look_at(
         try:
             sources += resolve_source(one, download=download, on_progress=on_progress)
         except SourceError as error:
-            failed.append(NotSeen(clean_name(one), error))
+            failed.append(NotSeen(clean_name(public_name(one)), error))
     if len(sources) > 1:
         # Most that cannot be looked at cannot even be opened, which is seen at once.
         sources, closed = _openable(sources, conversation.settings.reader)

@@ -145,6 +145,7 @@ def prepare(
         generation=generation.with_seed(),
         reader=reader,
         notices=(
+            *(notice for source in given for notice in source.notices),
             *stills,
             *notices,
             *(warning for batch in batches for warning in batch.warnings),

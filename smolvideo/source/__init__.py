@@ -16,10 +16,10 @@ Nothing is decoded here. What is typed never passes through a shell, and a name 
 ``-`` is a name.
 """
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
+from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name
@@ -33,10 +33,10 @@ from smolvideo.source.cache import (
     download_contents,
 )
 from smolvideo.source.download import DownloadOptions, download_video
-from smolvideo.source.lists import read_source_list
-from smolvideo.source.local import path_of_file_url, resolve_path
-from smolvideo.source.names import show_url
-from smolvideo.source.playlists import playlist_addresses
+from smolvideo.source.lists import ListedPath, Named, read_source_list, resolve_listed
+from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
+from smolvideo.source.names import public_name, scheme_of, show_url
+from smolvideo.source.playlists import Entry, playlist_entries
 from smolvideo.source.video_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
 
 __all__ = [
@@ -45,6 +45,9 @@ __all__ = [
     "CacheContents",
     "CachedDownload",
     "DownloadOptions",
+    "Entry",
+    "ListedPath",
+    "Named",
     "VideoSource",
     "cache_dir",
     "cached",
@@ -52,18 +55,18 @@ __all__ = [
     "clear_downloads",
     "download_contents",
     "is_url",
-    "playlist_addresses",
+    "playlist_entries",
+    "public_name",
     "read_source_list",
+    "resolve_address",
     "resolve_source",
     "resolve_sources",
     "show_url",
 ]
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-
 
 def resolve_source(
-    given: str,
+    given: Named,
     *,
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
     recursive: bool = False,
@@ -77,14 +80,16 @@ def resolve_source(
     Raises:
         SourceError: nothing is there, nothing usable is there, or it cannot be downloaded.
     """
+    if isinstance(given, ListedPath):
+        return resolve_listed(given, partial(resolve_path, recursive=recursive))
     if not given.strip():
         raise SourceError("the name of the source is empty")
-    scheme = _scheme(given)
+    scheme = scheme_of(given)
     if scheme in ("http", "https"):
-        return [_resolve_url(given.strip(), download, on_progress)]
+        return [resolve_address(given.strip(), download, on_progress)]
     if scheme == "file":
-        return resolve_path(given, path_of_file_url(given.strip()), recursive=recursive)
-    path = _expand_home(given)
+        return resolve_path(given, path_of_file_url(given), recursive=recursive)
+    path = expand_home(given)
     if scheme is not None and not path.parent.is_dir():
         raise SourceError(
             f"`{scheme}://` addresses are not supported: {show_url(given)}",
@@ -94,7 +99,7 @@ def resolve_source(
 
 
 def resolve_sources(
-    given: Sequence[str],
+    given: Sequence[Named],
     *,
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
     recursive: bool = False,
@@ -114,26 +119,21 @@ def resolve_sources(
 
 def is_url(given: str) -> bool:
     """Whether ``resolve_source`` would look for this on the network (or in the download cache)."""
-    return _scheme(given) in ("http", "https")
+    return scheme_of(given) in ("http", "https")
 
 
-def _scheme(given: str) -> str | None:
-    match = _SCHEME.match(given.strip())
-    return match[1].lower() if match else None
+def resolve_address(
+    url: str,
+    download: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
+    on_progress: OnProgress = no_progress,
+    *,
+    named_by: str | None = None,
+) -> VideoSource:
+    """The video of an http(s) address, which the list at the address ``named_by`` may have named.
 
-
-def _expand_home(given: str) -> Path:
-    # The shell expands `~` unless the name was quoted, or came from a list.
-    path = Path(given)
-    if not given.startswith("~"):
-        return path
-    try:
-        return path if path.exists() else path.expanduser()
-    except (OSError, RuntimeError, ValueError):  # no such user; path_error says the rest
-        return path
-
-
-def _resolve_url(url: str, options: DownloadOptions, on_progress: OnProgress) -> VideoSource:
-    found = download_video(url, options, on_progress)
-    (source,) = resolve_path(url, found.path)
-    return VideoSource(url, found.path, source.kind, clean_name(found.title), url)
+    Its ``given`` and ``url`` are without credentials. Raises SourceError.
+    """
+    found = download_video(url, download, on_progress, named_by=named_by)
+    public = without_credentials(url)
+    (source,) = resolve_path(public, found.path)
+    return VideoSource(public, found.path, source.kind, clean_name(found.title), public)

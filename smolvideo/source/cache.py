@@ -4,7 +4,9 @@
     <cache>/downloads/<key>/video.<format>.<ext>   the file (``….part`` while it grows)
     <cache>/downloads/<key>.lock                   held by the process that downloads
 
-``key`` is a hash of the address. Each address has its own entry, so two processes only ever meet if
+``key`` is a hash of the address without its credentials, and a slow hash of these where there are
+any: what one login may see is never taken for what another one does, and a signature that is new
+finds the video of the old one. Each address has its own entry, so two processes only ever meet if
 they want the same video; then the second waits for the lock and finds the file of the first.
 Entries are written beside and renamed: a reader sees the old one or the new one, never half of one.
 """
@@ -18,15 +20,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.locking import locked
 from smolvideo.safe_text import show_path
-from smolvideo.source.names import without_login
 
 _ENTRY = "entry.json"
+_LOGIN_ROUNDS = 50_000
+"""Of PBKDF2 (RFC 8018): a password cannot be tried out on the names of folders in no time."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,22 @@ def downloads_folder(cache: Path | None = None) -> Path:
 
 def download_folder(url: str, cache: Path | None = None) -> Path:
     """The folder of one address; scheme and host do not distinguish capitals, the rest does."""
-    parts = urlsplit(url.strip())
-    same = urlunsplit(parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()))
-    return downloads_folder(cache) / hashlib.sha256(same.encode(errors="replace")).hexdigest()[:24]
+    return downloads_folder(cache) / _key(url)
+
+
+@lru_cache(maxsize=1024)
+def _key(url: str) -> str:
+    address = WebAddress(url.strip())
+    same = address.public
+    with contextlib.suppress(ValueError):  # no valid address has an entry, nor ever gets one
+        parts = urlsplit(same)
+        same = urlunsplit(parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()))
+    key = hashlib.sha256(same.encode(errors="replace")).hexdigest()[:24]
+    if not address.login:
+        return key
+    login = address.login.encode(errors="replace")
+    slow = hashlib.pbkdf2_hmac("sha256", login, key.encode(), _LOGIN_ROUNDS, dklen=8)
+    return f"{key}-{slow.hex()}"
 
 
 def cached(
@@ -114,8 +132,17 @@ def cached(
     offline: bool = True,
     cache: Path | None = None,
 ) -> CachedDownload | None:
-    """The finished download of ``url`` that serves ``max_height``, if its file is still there."""
-    entry = _read_entry(download_folder(url, cache))
+    """The finished download of ``url`` that serves ``max_height``, if its file is still there.
+
+    Without credentials it is also what was fetched with some, if that is one video and not several:
+    an address out of a record has lost them.
+    """
+    folder = download_folder(url, cache)
+    entry = _read_entry(folder)
+    if entry is None and "-" not in folder.name:
+        logins = folder.parent.glob(f"{folder.name}-*/")
+        entries = [entry for folder in logins if (entry := _read_entry(folder))]
+        entry = entries[0] if len(entries) == 1 else None
     return entry if entry and entry.serves(max_height, offline=offline) else None
 
 
@@ -142,9 +169,10 @@ def remember(
 ) -> CachedDownload:
     """Writes the entry of a finished download; its folder is the one of ``path``."""
     size = path.stat().st_size
-    # The address is kept for people: without the password it may hold.
+    # The address is kept for people: without the credentials it may hold.
+    public = without_credentials(url)
     entry = CachedDownload(
-        without_login(url), path, title, size, time.time(), height=height, max_height=max_height
+        public, path, title, size, time.time(), height=height, max_height=max_height
     )
     written = json.dumps(asdict(entry) | {"path": path.name}, ensure_ascii=True)
     beside = path.parent / f"{_ENTRY}.{os.getpid()}"

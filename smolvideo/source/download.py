@@ -10,8 +10,8 @@ Options of yt-dlp: https://github.com/yt-dlp/yt-dlp, the docstring of ``YoutubeD
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from smolvideo.credentials import WebAddress
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.safe_text import clean_name
@@ -24,10 +24,11 @@ from smolvideo.source.cache import (
     own_download_folder,
     remember,
 )
+from smolvideo.source.entries import check_address, checked_entry
 from smolvideo.source.names import show_url
 from smolvideo.source.refusals import refusal
 from smolvideo.source.transfer import Transfer, TransferChanged, Worthless
-from smolvideo.source.web import WebDoor
+from smolvideo.source.web import web_client
 from smolvideo.source.ytdlp_options import ytdlp_options
 
 
@@ -52,17 +53,19 @@ class DownloadOptions:
     retries: int = 3
 
 
-def download_video(url: str, options: DownloadOptions, on_progress: OnProgress) -> CachedDownload:
+def download_video(
+    url: str, options: DownloadOptions, on_progress: OnProgress, *, named_by: str | None = None
+) -> CachedDownload:
     """The file of ``url``: from the cache if it is there, else downloaded into it.
 
-    What an interrupted download left is used. ``KeyboardInterrupt`` passes through and leaves it.
+    ``named_by`` is the address of the list that named it, if one did. What an interrupted download
+    left is used. ``KeyboardInterrupt`` passes through and leaves it.
 
     Raises:
         SourceError: not a valid address, not in the cache while ``offline``, or not to be had.
         UsageError: cookies of an unknown browser.
     """
-    if not _has_host(url):
-        raise SourceError(f"not a valid address: {show_url(url)}")
+    check_address(url)
     folder = download_folder(url, options.cache_dir)
 
     def in_cache() -> CachedDownload | None:
@@ -90,28 +93,21 @@ def download_video(url: str, options: DownloadOptions, on_progress: OnProgress) 
         if found is not None:
             return found
         forget_damaged(folder)
-        return _download(url, folder, options, on_progress)
-
-
-def _has_host(url: str) -> bool:
-    try:
-        return bool(urlsplit(url).hostname)
-    except ValueError:
-        return False
+        return _download(url, named_by or url, folder, options, on_progress)
 
 
 def _download(
-    url: str, folder: Path, options: DownloadOptions, on_progress: OnProgress
+    url: str, named_by: str, folder: Path, options: DownloadOptions, on_progress: OnProgress
 ) -> CachedDownload:
     label = show_url(url).strip("`")
     on_progress(Progress("download", label=label))
     transfer = Transfer(url, folder, options.max_filesize, label, on_progress)
     try:
         try:
-            return _fetch(url, folder, options, transfer)
+            return _fetch(url, named_by, folder, options, transfer)
         except TransferChanged:
             transfer.forget_partial_files()
-            return _fetch(url, folder, options, transfer)
+            return _fetch(url, named_by, folder, options, transfer)
     except Worthless:
         transfer.forget_partial_files()
         raise
@@ -121,36 +117,32 @@ def _download(
         raise refusal(url, error, timeout_seconds=options.timeout_seconds) from error
 
 
-def _fetch(url: str, folder: Path, options: DownloadOptions, transfer: Transfer) -> CachedDownload:
-    import yt_dlp
-
+def _fetch(
+    url: str, named_by: str, folder: Path, options: DownloadOptions, transfer: Transfer
+) -> CachedDownload:
+    address = WebAddress(url)
     said: list[str] = []
-    ydl = yt_dlp.YoutubeDL(
-        ytdlp_options(
-            folder=folder,
-            yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
-            cookies=options.cookies,
-            cookies_from_browser=options.cookies_from_browser,
-            max_height=options.max_height,
-            timeout_seconds=options.timeout_seconds,
-            retries=options.retries,
-            logger=_Listener(said),
-            progress_hook=transfer,
-        )
+    settings = ytdlp_options(
+        folder=folder,
+        yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
+        cookies=options.cookies,
+        cookies_from_browser=options.cookies_from_browser,
+        max_height=options.max_height,
+        timeout_seconds=options.timeout_seconds,
+        retries=options.retries,
+        logger=_Listener(said),
+        progress_hook=transfer,
     )
-    door = WebDoor(ydl.urlopen)
-    try:
-        ydl.urlopen = door
+    with web_client(settings, named_by) as ydl:
         # Its own way takes "$" and "~" in the path of the cache for something to fill in.
         ydl.get_output_path = lambda _, name: str(folder / name)
         info = _one_video(ydl, url)
         _refuse_unfit(url, info)
         transfer.refuse_larger(info.get("filesize"))
-        transfer.label = clean_name(str(info.get("title") or transfer.label))
+        # A title may be the address, or a part of it.
+        title = address.hide_in(str(info.get("title") or ""))
+        transfer.label = clean_name(title or transfer.label)
         info = ydl.process_ie_result(info, download=True)
-    finally:
-        door.close()
-        ydl.close()
     path = _downloaded_path(info)
     if path is None:
         reason = said[-1] if said else "yt-dlp brought no file"
@@ -159,7 +151,7 @@ def _fetch(url: str, folder: Path, options: DownloadOptions, transfer: Transfer)
     return remember(
         url,
         path,
-        title=str(info.get("title") or path.name),
+        title=title or path.name,
         height=_smaller_side(info),
         max_height=options.max_height,
     )
@@ -197,7 +189,7 @@ def _one_video(ydl: Any, url: str) -> dict[str, Any]:
             break
         if entries[0].get("_type", "video") == "video":
             return dict(entries[0])
-        address = entries[0]["url"]
+        address = checked_entry(entries[0], url)
     raise SourceError(
         f"no video found at {show_url(url)}", hint="give the address of the video itself"
     )

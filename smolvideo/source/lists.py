@@ -1,23 +1,77 @@
-"""Lists of sources in a text file: what ``-a FILE`` reads."""
+"""Lists of sources in a text file: what ``-a FILE`` reads.
 
+A list may come from somebody else: it names files below its own folder, once links and ``..`` are
+resolved, unless ``--allow-outside`` says otherwise. What comes from standard input has no folder,
+and was put together by a command of the user's own. A list in a list is no video: it is not read.
+"""
+
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path
-from smolvideo.source.local import path_error
+from smolvideo.source.local import expand_home, path_error, path_of_file_url
+from smolvideo.source.names import scheme_of
+from smolvideo.source.video_source import VideoSource
 from smolvideo.spelling import existing_path
 
 _LARGEST_LIST = 16 * 2**20
 """Bytes. A longer "list" is a video named by mistake."""
 
 
-def read_source_list(path: Path) -> list[str]:
+@dataclass(frozen=True)
+class ListedPath:
+    """A path, or ``file://`` address, that a list in ``folder`` names."""
+
+    given: str
+    folder: Path
+    allow_outside: bool = False
+
+    def __str__(self) -> str:
+        return self.given
+
+    def __fspath__(self) -> str:
+        return self.given
+
+    @property
+    def path(self) -> Path:
+        """What is opened. Raises SourceError for an address on another machine."""
+        if scheme_of(self.given) == "file":
+            return existing_path(path_of_file_url(self.given))
+        return existing_path(expand_home(self.given))
+
+    def check(self, path: Path) -> None:
+        """See that ``path``, with all links followed, is one that the list may name.
+
+        Raises SourceError.
+        """
+        if not self.allow_outside and not _is_below(path, self.folder):
+            raise SourceError(
+                f"{show_path(self.given)} lies outside {show_path(self.folder)}, the folder of the "
+                "list that names it",
+                hint="`--allow-outside` lets a list name files anywhere",
+            )
+
+    def notices(self, path: Path) -> tuple[str, ...]:
+        """What the record of a file says that ``--allow-outside`` alone let in."""
+        if not self.allow_outside or _is_below(path, self.folder):
+            return ()
+        return (f"{show_path(path.name)} lies outside the folder of its list (`--allow-outside`)",)
+
+
+Named = str | ListedPath
+"""A source as it was typed, or as a list names it."""
+
+
+def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
     """One source a line; blank lines and lines that begin with ``#`` or ``;`` are left out.
 
-    ``-`` is standard input. A path that does not exist as written, seen from the current folder,
-    but does beside the list, is taken from beside the list.
+    ``-`` is standard input. A relative path is seen from the current folder if it exists there and
+    the list may name it, else from the folder of the list.
 
     Raises:
         SourceError: the list cannot be read, is no text, or names nothing.
@@ -39,7 +93,26 @@ def read_source_list(path: Path) -> list[str]:
     sources = [line for line in lines if line and not line.startswith(("#", ";"))]
     if not sources:
         raise SourceError(f"{shown} names no source", hint="one path or URL a line")
-    return sources if from_stdin else [_beside_list(source, path) for source in sources]
+    if from_stdin or not path.is_file():  # a pipe has no folder, either
+        return [*sources]
+    return [_named(source, path.parent, allow_outside) for source in sources]
+
+
+def resolve_listed(
+    listed: ListedPath, resolve: Callable[[str, Path], list[VideoSource]]
+) -> list[VideoSource]:
+    """The sources behind a path of a list, found by ``resolve``; each is one that it may name.
+
+    Raises SourceError: that of ``resolve``, or because a path leads out of the list's folder.
+    """
+    path = listed.path
+    listed.check(path)  # first: not even whether something is there is said of what lies outside
+    sources = resolve(listed.given, path)
+    for source in sources:
+        listed.check(source.path)
+        for file in source.path.iterdir() if source.path.is_dir() else ():
+            listed.check(file)
+    return [replace(source, notices=listed.notices(source.path)) for source in sources]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -52,10 +125,22 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _beside_list(source: str, list_path: Path) -> str:
-    try:
-        beside = existing_path(list_path.parent / source)
-        is_here = existing_path(Path(source)).exists()
-        return str(beside) if not is_here and beside.exists() else source
-    except (OSError, ValueError):  # not a path at all: shown as an error where it is resolved
+def _named(source: str, folder: Path, allow_outside: bool) -> Named:
+    if scheme_of(source) not in (None, "file"):
         return source
+    try:
+        beside, as_written = existing_path(folder / source), existing_path(Path(source))
+        here = as_written.exists() and (allow_outside or _is_below(as_written, folder))
+        name = str(beside) if not here and beside.exists() else source
+    except (OSError, ValueError):  # not a path at all: shown as an error where it is resolved
+        name = source
+    return ListedPath(name, folder, allow_outside)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether ``path`` is inside ``folder`` when links and ``..`` are resolved in both."""
+    try:
+        inside, outer = os.path.realpath(path), os.path.realpath(folder)
+        return os.path.commonpath([inside, outer]) == outer
+    except (OSError, ValueError):  # a null byte, or another drive of Windows
+        return False

@@ -69,13 +69,24 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
 
 def path_of_file_url(url: str) -> Path:
     """``file:///home/me/a%20b.mp4`` → ``/home/me/a b.mp4``; ``SourceError`` for other machines."""
-    parts = urlsplit(url)
+    parts = urlsplit(url.strip())
     if parts.netloc.lower() not in ("", "localhost"):
         raise SourceError(
             f"{show_path(url)} points to another machine",
             hint="a file of this machine has three slashes: `file:///home/me/video.mp4`",
         )
     return Path(url2pathname(parts.path))
+
+
+def expand_home(given: str) -> Path:
+    """A path as the shell would have made it: it leaves ``~`` as it is in quotes and lists."""
+    path = Path(given)
+    if not given.startswith("~"):
+        return path
+    try:
+        return path if path.exists() else path.expanduser()
+    except (OSError, RuntimeError, ValueError):  # no such user; path_error says the rest
+        return path
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

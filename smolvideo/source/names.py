@@ -1,25 +1,30 @@
 """Addresses made fit to be shown, and the name that was probably meant."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
-from urllib.parse import urlsplit, urlunsplit
 
+from smolvideo.credentials import without_credentials
 from smolvideo.safe_text import show_path
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
 def show_url(url: str) -> str:
-    """An address in backticks, for messages, without the user name and password it may carry."""
-    return show_path(without_login(url))
+    """An address in backticks, for messages, without the credentials it may carry."""
+    return show_path(without_credentials(url))
 
 
-def without_login(url: str) -> str:
-    """``https://name:secret@host/x`` → ``https://host/x``."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def public_name(given: str) -> str:
+    """A source as it was typed, an address without the credentials it may carry."""
+    return without_credentials(given) if scheme_of(given) not in (None, "file") else given
+
+
+def scheme_of(given: str) -> str | None:
+    """``https`` of ``HTTPS://…``; None for a path."""
+    match = _SCHEME.match(given.strip())
+    return match[1].lower() if match else None
 
 
 def similar_name(wanted: str, names: Iterable[str]) -> str | None:

@@ -1,5 +1,7 @@
 """An http(s) address → the addresses of the videos behind it, through yt-dlp's flat extraction."""
 
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,38 +10,60 @@ from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.source.cache import cache_dir, cached, download_folder
 from smolvideo.source.download import DownloadOptions
+from smolvideo.source.entries import MAX_ENTRIES, check_address, checked_entry, entry_name
 from smolvideo.source.names import show_url
 from smolvideo.source.refusals import refusal
 from smolvideo.source.video_source import VIDEO_SUFFIXES
-from smolvideo.source.web import WebDoor
+from smolvideo.source.web import web_client
 from smolvideo.source.ytdlp_options import ytdlp_options
 
+_LISTS = ("playlist", "multi_video", "compat_list")
+_MOST_HOPS = 5
+"""From one address to the next until there is a list or a video."""
 
-def playlist_addresses(url: str, options: DownloadOptions, on_progress: OnProgress) -> list[str]:
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list from the web: the address that it names, or why that is refused."""
+
+    address: str
+    error: SourceError | None = None
+
+
+def playlist_entries(url: str, options: DownloadOptions, on_progress: OnProgress) -> list[Entry]:
     """The videos of a playlist, channel or feed, in its order; of anything else, ``url`` alone.
 
-    An address that is in the cache, or that names a video file, is not asked about.
+    An address that is in the cache, or that names a video file, is not asked about. What an entry
+    names that is no address of the web has an error; whether the address may be asked for is seen
+    when it is (``download_video``).
 
     Raises:
-        SourceError: the site refuses or nothing is there; offline, an address not in the cache is
-            returned as it is, and its download says so.
+        SourceError: not a valid address, the site refuses or nothing is there; offline, an address
+            not in the cache is returned as it is, and its download says so.
     """
+    check_address(url)
     known = cached(url, max_height=options.max_height, cache=options.cache_dir)
     if known is not None or options.offline or _names_a_file(url):
-        return [url]
+        return [Entry(url)]
     on_progress(Progress("download", label=show_url(url).strip("`")))
     try:
-        info = _flat(url, options)
+        info, found = _flat(url, options)
     except SmolVideoError:
         raise
     except Exception as error:  # extractors of thousands of sites: anything may come
         raise refusal(url, error, timeout_seconds=options.timeout_seconds) from error
-    if info.get("_type", "video") not in ("playlist", "multi_video"):
-        return [url]
-    found = [address for entry in info.get("entries") or () if (address := _address(entry))]
+    if info.get("_type", "video") not in _LISTS:
+        return [Entry(url)]
     if not found:
         raise SourceError(f"the list {show_url(url)} is empty")
     return found
+
+
+def _checked(entry: dict[str, Any], list_url: str) -> Entry:
+    try:
+        return Entry(checked_entry(entry, list_url))
+    except SourceError as error:
+        return Entry(entry_name(entry), error)
 
 
 def _names_a_file(url: str) -> bool:
@@ -49,10 +73,8 @@ def _names_a_file(url: str) -> bool:
         return True
 
 
-def _flat(url: str, options: DownloadOptions) -> dict[str, Any]:
-    """What yt-dlp says of the address without following its entries."""
-    import yt_dlp
-
+def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entry]]:
+    """What yt-dlp says of the address and its entries, without following these."""
     settings = ytdlp_options(
         folder=download_folder(url, options.cache_dir),
         yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
@@ -64,19 +86,18 @@ def _flat(url: str, options: DownloadOptions) -> dict[str, Any]:
         logger=_Silent(),
         progress_hook=lambda _: None,
     )
-    ydl = yt_dlp.YoutubeDL(settings | {"playlist_items": None})
-    door = WebDoor(ydl.urlopen)
-    try:
-        ydl.urlopen = door
-        return dict(ydl.extract_info(url, download=False) or {})
-    finally:
-        door.close()
-        ydl.close()
-
-
-def _address(entry: dict[str, Any] | None) -> str | None:
-    address = (entry or {}).get("webpage_url") or (entry or {}).get("url")
-    return str(address) if address else None
+    with web_client(settings, url) as ydl:
+        address, info = url, {}
+        for _ in range(_MOST_HOPS):
+            # Not processed: one entry that yt-dlp cannot take apart would be the end of all.
+            info = dict(ydl.extract_info(address, download=False, process=False) or {})
+            if info.get("_type") not in ("url", "url_transparent"):
+                break
+            address = checked_entry(info, url)
+        if info.get("_type", "video") not in _LISTS:
+            return info, []
+        entries = (entry for entry in info.get("entries") or () if entry and entry_name(entry))
+        return info, [_checked(entry, url) for entry in islice(entries, MAX_ENTRIES)]
 
 
 class _Silent:

@@ -7,6 +7,7 @@ the sentences are read, with the address and the video's id taken out, which cou
 import re
 from typing import NamedTuple
 
+from smolvideo.credentials import WebAddress
 from smolvideo.errors import SourceError
 from smolvideo.safe_text import clean_name
 from smolvideo.source.names import show_url
@@ -130,7 +131,9 @@ def refusal(url: str, error: BaseException | str, *, timeout_seconds: float) -> 
 
 
 def _plain_reason(url: str, message: str) -> str:
-    text = clean_name(message.replace(url, " "), longest=10_000)
+    address = WebAddress(url)
+    text = address.hide_in(message.replace(url, " ").replace(address.public, " "))
+    text = clean_name(text, longest=10_000)
     text = re.sub(r"^(?:ERROR: )?(?:\[[\w:+.-]+\] )?", "", text)
     # "Downloading x: HTTP Error 404": the id of the video, which has no blanks, is not part of it.
     text = re.sub(r"^\S+: (?=\S)", "", text)

@@ -35,8 +35,9 @@ UNFINISHED_SUFFIXES = frozenset(
 class VideoSource:
     """One thing to look at: a video, a picture, or a folder of pictures that belong together.
 
-    ``given`` is what the user typed, as it was. ``name`` is for people: a file name or the title of
-    a download, on one line, without control characters; it is never a path.
+    ``given`` is what the user typed, an address without its credentials. ``name`` is for people: a
+    file name or the title of a download, on one line, without control characters; it is never a
+    path. ``notices`` are sentences for the user.
     """
 
     given: str
@@ -44,6 +45,7 @@ class VideoSource:
     kind: "MediaKind"
     name: str
     url: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 def is_unfinished_or_hidden(name: str) -> bool:

@@ -1,45 +1,121 @@
 """The door between yt-dlp and the network: it opens to the web only, and is closed at the end."""
 
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from smolvideo.errors import SourceError
 from smolvideo.source.names import show_url
+from smolvideo.source.reach import check_named, reach_of
 
 _WEB_SCHEMES = ("http", "https", "data")
 """``data:`` carries its content in itself (keys of streams) and reaches nothing."""
 
 
-class WebDoor:
-    """Takes the place of a ``YoutubeDL``'s ``urlopen``.
+@contextmanager
+def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
+    """A ``YoutubeDL`` that asks for nothing but what ``named_by`` may name.
+
+    Its only client is urllib's: the others that yt-dlp finds on some machines follow redirects
+    where nobody can look at them. Options of yt-dlp's own configuration files are not read.
+    """
+    import yt_dlp
+    from yt_dlp.networking._urllib import UrllibRH as Client
+
+    guard = _Guard(named_by)
+
+    class UrllibRH(Client):  # type: ignore[misc]  # yt-dlp knows its clients by these names
+        def _create_instance(self, *args: Any, **named: Any) -> Any:
+            opener = super()._create_instance(*args, **named)
+            opener.add_handler(guard)
+            return opener
+
+    ydl = yt_dlp.YoutubeDL(settings)
+    door = _WebDoor(ydl.urlopen, guard)
+    try:
+        ydl._request_director = ydl.build_request_director([UrllibRH])
+        ydl.urlopen = door
+        yield ydl
+    finally:
+        door.close()
+        ydl.close()
+
+
+class _Guard(urllib.request.BaseHandler):
+    """urllib asks it before it opens anything: the address itself, and each redirect.
 
     A page, a redirect or a stream's list of pieces may point to ``file:`` or ``ftp:``, which nobody
-    meant who typed an http address. And yt-dlp leaves answers open that it has read only in part.
+    meant who typed an http address, or to this machine's own network. Once a far place was asked,
+    all that comes after may be its doing.
     """
 
-    def __init__(self, open_any: Callable[[Any], Any]) -> None:
+    handler_order = 0  # before all others
+
+    def __init__(self, named_by: str) -> None:
+        self.refusal: SourceError | None = None
+        self._named_by = named_by
+        self._reach = reach_of(named_by)
+        self._site = ("", "")
+
+    def default_open(self, request: urllib.request.Request) -> None:
+        """None lets the next handler open it. Raises what yt-dlp passes on."""
+        from yt_dlp.networking.exceptions import RequestError
+
+        try:
+            self.check(request.full_url)
+        except SourceError as error:
+            self.refusal = error
+            raise RequestError(str(error)) from error
+        site = _site(request.full_url)
+        if not request.unverifiable:  # no redirect, in the words of RFC 2965
+            self._site = site
+        elif site != self._site:
+            # What proves the user to one site is nothing for another.
+            request.remove_header("Authorization")
+
+    def check(self, url: str) -> None:
+        """Raises SourceError for what is out of the web, or too near."""
+        scheme = urlsplit(url).scheme.lower()
+        if scheme not in _WEB_SCHEMES:
+            raise SourceError(f"the address leads out of the web, to {show_url(url)}")
+        if scheme == "data":
+            return
+        check_named(url, self._named_by, self._reach)
+        self._reach = min(self._reach, reach_of(url))
+
+
+def _site(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+class _WebDoor:
+    """Takes the place of a ``YoutubeDL``'s ``urlopen``, which leaves answers open that it has read
+    only in part."""
+
+    def __init__(self, open_any: Any, guard: _Guard) -> None:
         self._open_any = open_any
+        self._guard = guard
         self._answers: list[Any] = []
 
     def __call__(self, request: Any) -> Any:
-        from yt_dlp.networking.exceptions import HTTPError
+        from yt_dlp.networking.exceptions import HTTPError, RequestError
 
-        _refuse_outside_web(request if isinstance(request, str) else request.url)
+        self._guard.check(request if isinstance(request, str) else request.url)
         try:
             answer = self._open_any(request)
         except HTTPError as error:
             self._answers.append(error.response)
             raise
+        except RequestError:
+            if self._guard.refusal is not None:
+                raise self._guard.refusal from None
+            raise
         self._answers = [older for older in self._answers if not older.closed] + [answer]
-        _refuse_outside_web(answer.url)
         return answer
 
     def close(self) -> None:
         for answer in self._answers:
             answer.close()
-
-
-def _refuse_outside_web(url: str) -> None:
-    if urlsplit(url).scheme.lower() not in _WEB_SCHEMES:
-        raise SourceError(f"the address leads out of the web, to {show_url(url)}")

@@ -40,6 +40,8 @@ def made_record(
     """The record of a summary made now."""
     if facts.checkpoint.is_nano and not opened.metadata.is_drawn:
         notices = (OUT_OF_NANOS_WORLD, *notices)
+    if facts.found is not None:
+        notices = (*facts.found.source.notices, *notices)
     return _record(
         facts,
         text=composed.text,

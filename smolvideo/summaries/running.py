@@ -10,7 +10,7 @@ from smolvideo.engines import Engine
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.source import DownloadOptions, is_url
+from smolvideo.source import DownloadOptions, Named, is_url
 from smolvideo.spelling import existing_path
 from smolvideo.summaries.batch import Batch
 from smolvideo.summaries.journal import Journal
@@ -50,7 +50,7 @@ class OutputOptions:
         """Whether files are written at all."""
         return self.folder is not None or self.beside
 
-    def records_path(self, given: Sequence[str | Path]) -> Path | None:
+    def records_path(self, given: Sequence[Named | Path]) -> Path | None:
         """The file of records of a run over what was typed. Raises UsageError."""
         if self.records is not None:
             return self.records
@@ -77,7 +77,7 @@ class RunOptions:
 def open_batch(
     checkpoint: Checkpoint,
     engine: Callable[[], Engine],
-    given: Sequence[str | Path],
+    given: Sequence[Named | Path],
     options: SummaryOptions,
     outputs: OutputOptions,
     run: RunOptions,
@@ -162,7 +162,7 @@ def summarise(
             yield done.record
 
 
-def _shared_folder(given: Sequence[str | Path]) -> Path:
+def _shared_folder(given: Sequence[Named | Path]) -> Path:
     """The folder that holds all that was typed; of one folder, itself."""
     folders = []
     for item in given:

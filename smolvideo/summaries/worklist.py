@@ -9,15 +9,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from random import Random
+from urllib.parse import quote
 
+from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name
 from smolvideo.source import (
     DownloadOptions,
+    ListedPath,
+    Named,
     VideoSource,
     is_url,
-    playlist_addresses,
+    playlist_entries,
+    public_name,
+    resolve_address,
     resolve_source,
 )
 from smolvideo.source.patterns import is_pattern, matching_paths
@@ -28,8 +34,10 @@ from smolvideo.spelling import existing_path
 class WorkItem:
     """One video to summarise: a local file, an address still to be fetched, or what went wrong.
 
-    ``relative`` is where its outputs belong inside a folder of outputs: the file's path inside the
-    folder that was typed, or its bare name.
+    ``given`` and ``path`` are what records say: of an address all but its credentials, which
+    serve the request alone (``address``). ``relative`` is where its outputs belong inside a folder
+    of outputs: the file's path inside the folder that was typed, or its bare name. ``named_by`` is
+    the list from the web that names the address.
     """
 
     given: str
@@ -37,6 +45,8 @@ class WorkItem:
     relative: PurePath
     source: VideoSource | None = None
     error: SourceError | None = None
+    address: WebAddress | None = None
+    named_by: WebAddress | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +65,7 @@ class Selection:
 
 
 def list_work(
-    given: Sequence[str | Path],
+    given: Sequence[Named | Path],
     selection: Selection = Selection(),
     *,
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
@@ -70,8 +80,9 @@ def list_work(
         raise UsageError("`--newer-than` goes by the time of a file: an address has none")
     unique: dict[str, WorkItem] = {}
     for typed in given:
-        for item in _items_of(str(typed), download, on_progress):
-            unique.setdefault(item.path, item)
+        named = str(typed) if isinstance(typed, Path) else typed
+        for item in _items_of(named, download, on_progress):
+            _add(unique, item)
     items = [item for item in unique.values() if _is_new(item, selection.newer_than)]
     if selection.shuffle is not None:
         Random(selection.shuffle).shuffle(items)
@@ -86,19 +97,51 @@ def item_of_file(given: str, source: VideoSource, folder: Path | None) -> WorkIt
     return WorkItem(given, os.path.abspath(source.path), relative, source)
 
 
-def _items_of(given: str, download: DownloadOptions, on_progress: OnProgress) -> Iterator[WorkItem]:
-    try:
-        if is_url(given):
-            for address in playlist_addresses(given.strip(), download, on_progress):
-                yield WorkItem(given, address, PurePath(address))
+def _add(unique: dict[str, WorkItem], item: WorkItem) -> None:
+    """Each video once. Two addresses that differ in their credentials alone may be two videos."""
+    path, number = item.path, 1
+    while (before := unique.get(item.path)) is not None:
+        if before.address == item.address:
             return
-        for name in _matches(given):
-            folder = existing_path(Path(name).expanduser())
-            sources = resolve_source(name, recursive=True)
-            for source in sources:
-                yield item_of_file(given, source, folder if folder.is_dir() else None)
+        number += 1
+        item = replace(item, path=f"{path}#{number}")
+    unique[item.path] = item
+
+
+def _items_of(
+    given: Named, download: DownloadOptions, on_progress: OnProgress
+) -> Iterator[WorkItem]:
+    try:
+        if is_url(str(given)):
+            yield from _items_on_the_web(str(given).strip(), download, on_progress)
+            return
+        for name in _matches(str(given)):
+            listed = replace(given, given=name) if isinstance(given, ListedPath) else name
+            plain = Path(name).expanduser()
+            folder = existing_path(listed.path if isinstance(listed, ListedPath) else plain)
+            for source in resolve_source(listed, recursive=True):
+                yield item_of_file(str(given), source, folder if folder.is_dir() else None)
     except SourceError as error:
-        yield WorkItem(given, _path_of(given), PurePath(clean_name(given)), error=error)
+        public = public_name(str(given))
+        yield WorkItem(public, _path_of(public), PurePath(clean_name(public)), error=error)
+
+
+def _items_on_the_web(
+    url: str, download: DownloadOptions, on_progress: OnProgress
+) -> Iterator[WorkItem]:
+    public = without_credentials(url)
+    for entry in playlist_entries(url, download, on_progress):
+        path = without_credentials(entry.address)
+        if entry.error is not None:  # never the path of a file, which may have a record of its own
+            path = f"{public}#{quote(path, safe='')}"
+        yield WorkItem(
+            public,
+            path,
+            PurePath(path),
+            error=entry.error,
+            address=WebAddress(entry.address),
+            named_by=None if entry.address == url else WebAddress(url),
+        )
 
 
 def _matches(given: str) -> Iterable[str]:
@@ -117,7 +160,7 @@ def _matches(given: str) -> Iterable[str]:
 
 
 def _path_of(given: str) -> str:
-    return given.strip() if is_url(given) else os.path.abspath(existing_path(Path(given)))
+    return given if is_url(given) else os.path.abspath(existing_path(Path(given)))
 
 
 def _is_new(item: WorkItem, newer_than: float | None) -> bool:
@@ -129,11 +172,6 @@ def _is_new(item: WorkItem, newer_than: float | None) -> bool:
         return True  # its error becomes its record
 
 
-def as_urls(items: Sequence[WorkItem]) -> list[str]:
-    """The addresses among the items."""
-    return [item.path for item in items if item.source is None and item.error is None]
-
-
 def fetched(item: WorkItem, download: DownloadOptions, on_progress: OnProgress) -> VideoSource:
     """The local source of an item. Raises SourceError: the item's own, or that of its download."""
     if item.error is not None:
@@ -141,6 +179,7 @@ def fetched(item: WorkItem, download: DownloadOptions, on_progress: OnProgress) 
     if item.source is not None:
         # The list may be hours old.
         (source,) = resolve_source(str(item.source.path))[:1]
-        return replace(source, given=item.given, name=item.source.name)
-    (source,) = resolve_source(item.path, download=download, on_progress=on_progress)
-    return source
+        return replace(source, given=item.given, name=item.source.name, notices=item.source.notices)
+    assert item.address is not None
+    named_by = None if item.named_by is None else item.named_by.request
+    return resolve_address(item.address.request, download, on_progress, named_by=named_by)

@@ -1,0 +1,163 @@
+"""Which parts of an address are credentials, and that they leave nothing behind in a text."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smolvideo.credentials import (
+    WebAddress,
+    environment_secrets,
+    redact,
+    sort_of,
+    without_credentials,
+)
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://e.org/watch?v=a&list=PL1", "https://e.org/watch?v=a&list=PL1"),
+        ("https://me:secret@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https://ghp_0123456789abcd@e.org/x", "https://e.org/x"),
+        ("https://me:p/w@e.org/x.mp4?a=1", "https://e.org/x.mp4"),
+        ("https://me:p#w@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https://me:p?w@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https://me:secret@[broken/x?token=abc", "https://[broken/x"),
+        ("https://e.org/@someone/v.mp4", "https://e.org/@someone/v.mp4"),
+        ("https://e.org/x?v=a&token=abc", "https://e.org/x?v=a"),
+        ("https://e.org/x?%74oken=abc&v=a", "https://e.org/x?v=a"),
+        ("https://e.org/x?v=a;ACCESS_TOKEN=abc", "https://e.org/x?v=a"),
+        ("https://e.org/x?playbackToken=abc", "https://e.org/x"),
+        ("https://e.org/x?api_key=1&apikey=2&api-key=3&x-api-key=4", "https://e.org/x"),
+        ("https://e.org/x?q=" + JWT, "https://e.org/x"),
+        ("https://e.org/x?author=me&passage=3&compass=n", "https://e.org/x?author=me&passage=3&compass=n"),
+        (
+            "https://b.s3.amazonaws.com/k.mp4?X-Amz-Algorithm=A&X-Amz-Credential=C%2F1&X-Amz-Date=2"
+            "&X-Amz-Signature=ff&versionId=7",
+            "https://b.s3.amazonaws.com/k.mp4?versionId=7",
+        ),
+        (
+            "https://a.blob.core.windows.net/c/v.mp4?sv=2021&se=2030-01-01&sr=b&sp=r&sig=Zm9v%3D",
+            "https://a.blob.core.windows.net/c/v.mp4",
+        ),
+        (
+            "https://d.cloudfront.net/v.mp4?Expires=17&Signature=abc&Key-Pair-Id=K",
+            "https://d.cloudfront.net/v.mp4",
+        ),
+        ("https://e.org/x?sp=2&st=10", "https://e.org/x?sp=2&st=10"),
+        ("https://e.org/x;jsessionid=9A?v=1", "https://e.org/x?v=1"),
+        ("https://e.org/hdnts=exp=1~hmac=ab/x.m3u8", "https://e.org/hdnts=…/x.m3u8"),
+        ("https://e.org/x#access_token=abc&state=1", "https://e.org/x#state=1"),
+        ("https://e.org/x.mp4#t=10,20", "https://e.org/x.mp4#t=10,20"),
+        ("https://e.org/x?u=https%3A%2F%2Fme%3Asecret%40f.org%2Fy", "https://e.org/x?u=https://f.org/y"),
+    ],
+)  # fmt: skip
+def test_what_is_left_of_an_address(url: str, public: str) -> None:
+    assert without_credentials(url) == public
+    assert str(WebAddress(url)) == public
+    assert repr(WebAddress(url)) == f"WebAddress({public!r})"
+
+
+def test_what_may_name_the_video_is_told_apart_and_not_given_away() -> None:
+    one, other = (without_credentials(f"https://e.org/x?key={key}") for key in ("alpha7", "beta77"))
+    assert one != other
+    assert "alpha7" not in one
+    assert without_credentials("https://e.org/x#alpha7secret") != "https://e.org/x"
+    assert "alpha7secret" not in without_credentials("https://e.org/x#alpha7secret")
+
+
+def test_two_videos_differ_and_two_tokens_of_one_do_not() -> None:
+    def public(rest: str) -> str:
+        return without_credentials("https://e.org/watch" + rest)
+
+    assert public("?v=a&token=1") != public("?v=b&token=1")
+    assert public("?v=a&token=1") == public("?v=a&token=2") == public("?token=3&v=a")
+    logins = {WebAddress(f"https://e.org/get?token={one}").login for one in ("", "a", "b")}
+    assert len(logins) == 3, "a token may be all that names a video"
+    signed = {WebAddress(f"https://e.org/get?v=1&sig={one}").login for one in ("a", "b")}
+    assert signed == {""}, "a signature names nothing"
+
+
+NAMES = ["token", "access_token", "sig", "X-Amz-Signature", "password", "apikey", "authToken"]
+secrets = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x17E), min_size=6, max_size=24)
+plain = st.text("abcdefghijklmnop", min_size=1, max_size=5)
+
+
+@given(name=st.sampled_from(NAMES), secret=secrets, before=plain, after=plain)
+def test_no_secret_survives_whatever_it_is_made_of(
+    name: str, secret: str, before: str, after: str
+) -> None:
+    from urllib.parse import quote
+
+    quoted = quote(secret, safe="")
+    url = f"https://me:{quoted}@e.org/{before}?v={after}&{name}={quoted}#{name}={quoted}"
+    public = without_credentials(url)
+    assert public == f"https://e.org/{before}?v={after}"
+    assert without_credentials(public) == public
+    address = WebAddress(url)
+    text = f"ERROR: [generic] {before}: cannot open {url} (caused by '{quoted}' and {secret})"
+    assert quoted not in address.hide_in(text)
+    assert secret not in address.hide_in(text)
+    assert "cannot open" in address.hide_in(text)
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=80))
+def test_anything_can_be_redacted_and_stays_so(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+    public = without_credentials(f"http://{text}")
+    assert isinstance(public, str)
+    WebAddress(f"https://e.org/{text}").hide_in(text)
+
+
+def test_texts_of_other_libraries() -> None:
+    text = (
+        "HTTP Error 401: https://me:hunter22@e.org/x?token=abcdef, see (http://f.org/?sig=12345). "
+        "Authorization: Basic bWU6aHVudGVyMjI=\nset-cookie: sid=abcdef; path=/\n"
+        "Bearer abcdefgh.ijkl access_token=abcdef user=3"
+    )
+    shown = redact(text)
+    for secret in ("hunter22", "abcdef", "12345", "bWU6"):
+        assert secret not in shown
+    assert shown.startswith("HTTP Error 401: https://e.org/x, see (http://f.org/). ")
+    assert "user=3" in shown
+    assert redact("a plain line: 50 % of x=3, y@z.org") == "a plain line: 50 % of x=3, y@z.org"
+
+
+def test_a_long_hostile_line_takes_no_time() -> None:
+    # Quadratic in these, it would take minutes.
+    for piece in (
+        "http:",
+        "https://",
+        "a=",
+        "=a",
+        "://@",
+        "cookie: ",
+        "eyJ.",
+        "%3D",
+        "a@",
+        "basic ",
+    ):
+        redact(piece * 60_000)
+
+
+def test_secrets_of_the_environment() -> None:
+    environment = {
+        "HF_TOKEN": "hf_secret0123456789",
+        "https_proxy": "http://me:proxypw@proxy:3128",
+        "ALL_PROXY": "socks5://token77@proxy",
+        "HOME": "/home/me",
+    }
+    found = environment_secrets(environment)
+    assert set(found) == {"hf_secret0123456789", "proxypw", "token77"}
+
+
+def test_kinds_by_name() -> None:
+    assert sort_of("v") == "plain"
+    assert sort_of("Expires") == "companion"
+    assert sort_of("x-goog-signature") == "signature"
+    assert sort_of("session") == "doubtful"
+    assert sort_of("JSESSIONID") == "credential"

@@ -1,0 +1,111 @@
+"""A list names files below its own folder, however it spells them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from smolvideo.cli.main import cli
+from smolvideo.errors import SourceError
+from smolvideo.source import read_source_list, resolve_sources
+from smolvideo.summaries import list_work
+
+VIDEO = b"\0\0\0\x18ftypisom"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``lists/`` with a video and a subfolder, and beside it what it must not name."""
+    for name in ("lists/in.mp4", "lists/sub/deep.mp4", "secret.mp4", "lists-too/near.mp4"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(VIDEO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "lists"
+
+
+def entry(folder: Path, line: str, *, allow_outside: bool = False) -> list[Path]:
+    (folder / "list.txt").write_text(line + "\n", encoding="utf-8")
+    named = read_source_list(folder / "list.txt", allow_outside=allow_outside)
+    return [source.path.resolve() for source in resolve_sources(named)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["in.mp4", "sub/deep.mp4", "sub", "sub/../in.mp4", "./in.mp4", "{folder}/in.mp4",
+     "file://{folder}/in.mp4", "../lists/in.mp4", "~/lists/in.mp4", "lists/in.mp4"],
+)  # fmt: skip
+def test_what_lies_below_the_list(folder: Path, line: str) -> None:
+    (path,) = entry(folder, line.format(folder=folder))
+    assert path.is_relative_to(folder.resolve())
+
+
+OUTSIDE = [
+    "../secret.mp4", "sub/../../secret.mp4", "secret.mp4", "{up}/secret.mp4", "..", ".././.",
+    "file://{up}/secret.mp4", "FILE://{up}/secret.mp4", "file://localhost{up}/secret.mp4",
+    "file://{up}/lists/%2e%2e/secret.mp4", "~/secret.mp4", "../lists-too/near.mp4",
+    "link.mp4", "linked/secret.mp4", "linked", "holds-a-link", "/etc/passwd", "../none.mp4",
+    "/proc/self/environ", "/dev/zero",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", OUTSIDE)
+def test_what_lies_outside_is_refused(folder: Path, line: str) -> None:
+    up = folder.parent
+    os.symlink("../secret.mp4", folder / "link.mp4")
+    os.symlink("..", folder / "linked")
+    (folder / "holds-a-link").mkdir()
+    os.symlink(up / "secret.mp4", folder / "holds-a-link" / "x.mp4")
+    with pytest.raises(SourceError, match="lies outside") as refused:
+        entry(folder, line.format(up=up))
+    assert "--allow-outside" in str(refused.value.hint)
+
+
+def test_pictures_that_a_folder_links_to_are_its_own_or_none(folder: Path) -> None:
+    frames = folder / "frames"
+    frames.mkdir()
+    (frames / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert entry(folder, "frames") == [frames.resolve()]
+    (folder.parent / "private.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    os.symlink(folder.parent / "private.png", frames / "2.png")
+    with pytest.raises(SourceError, match="lies outside"):
+        entry(folder, "frames")
+
+
+def test_allowed_it_is_taken_and_the_record_says_so(folder: Path) -> None:
+    (folder / "list.txt").write_text("in.mp4\n../secret.mp4\n")
+    named = read_source_list(folder / "list.txt", allow_outside=True)
+    inside, outside = resolve_sources(named)
+    assert inside.notices == ()
+    (notice,) = outside.notices
+    assert notice == "`secret.mp4` lies outside the folder of its list (`--allow-outside`)"
+
+
+def test_in_a_batch_each_line_has_its_own_error_and_the_rest_goes_on(folder: Path) -> None:
+    lines = [
+        *("in.mp4", "../secret.mp4", "*.mp4", "list.txt"),
+        *("lists/s*/*.mp4", "smb://host/x.mp4"),
+    ]
+    (folder / "list.txt").write_text("\n".join(lines))
+    items = list_work(read_source_list(folder / "list.txt"))
+    errors = [str(item.error) if item.error else item.name for item in items]
+    assert errors[0] == "in.mp4"
+    assert "lies outside" in errors[1]
+    assert "lies outside" in errors[2], "a pattern is no way out"
+    assert "is a text, not a video" in errors[3], "a list that names itself ends"
+    assert errors[4] == "deep.mp4"
+    assert "addresses are not supported" in errors[5]
+
+
+def test_the_option_is_for_lists_alone(folder: Path) -> None:
+    (folder / "list.txt").write_text("../secret.mp4\n")
+    for words in (["ask", "in.mp4", "What?"], ["summarise", "in.mp4"]):
+        done = CliRunner().invoke(cli, [*words, "--allow-outside"])
+        assert done.exit_code == 2, done.output
+        assert "--list" in done.stderr
+    done = CliRunner().invoke(cli, ["ask", "-a", str(folder / "list.txt"), "What?"])
+    assert done.exit_code == 3
+    assert "lies outside" in done.stderr
+    assert "hint: `--allow-outside`" in done.stderr
