@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
+from smolvideo.json_types import check_types
 
 RECORD_KIND = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""
@@ -137,7 +138,7 @@ def json_line(content: Mapping[str, Any], *, indent: int | None = None) -> str:
 def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
     """The keys of a line that are fields of the record ``kind``, a dataclass with a ``KIND``.
 
-    ValueError for what is no record of that kind, of whatever version.
+    ValueError for what is no record of that kind, of whatever version, or has other types.
     """
     try:
         content = json.loads(line)
@@ -145,8 +146,10 @@ def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
         raise ValueError("nested too deeply") from error
     if not isinstance(content, dict) or not str(content.get("record")).startswith(_family(kind)):
         raise ValueError("not a record of smolvideo")
-    known = {name.name for name in fields(kind)}
-    return {key: value for key, value in content.items() if key in known}
+    names = {name.name for name in fields(kind)}
+    known = {key: value for key, value in content.items() if key in names}
+    check_types(kind, known)
+    return known
 
 
 class RecordWriter:

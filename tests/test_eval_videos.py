@@ -122,6 +122,30 @@ def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:
         downloads(tmp_path).fetch(item("dead"), no_progress)
 
 
+def test_an_address_that_is_a_path_opens_nothing(clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "outside.mp4").write_bytes(clip)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for url in (str(tmp_path / "outside.mp4"), (tmp_path / "outside.mp4").as_uri()):
+        with pytest.raises(MissingVideo, match="no address"):
+            VideoFinder(VideoFolder(folder), downloads(folder)).find(item("x", url=url))
+
+
+def test_downloads_never_take_the_name_of_another_video(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    names = ("a/b", "a_b", "a:b", "https://youtu.be/a_b")
+    kept = {}
+    for place, name in enumerate(names):
+        url = server.serve(f"/{place}.mp4", Content(clip + bytes([place]), "video/mp4"))
+        finder = VideoFinder(VideoFolder(tmp_path), downloads(tmp_path))
+        kept[name] = finder.find(item(name, url=url)).source.path
+    assert len(set(kept.values())) == len(names)
+    finder = VideoFinder(VideoFolder(tmp_path))
+    for place, name in enumerate(names):
+        found = finder.find(item(name, url="https://example.org/x")).source.path
+        assert found == kept[name]
+        assert found.read_bytes() == clip + bytes([place])
+
+
 class Waiting(threading.Event):
     """A clock and a wait that only count."""
 

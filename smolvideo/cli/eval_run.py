@@ -138,6 +138,7 @@ def _ask(
                 finder,
                 only_failed=given["only_failed"],
                 on_news=progress.show,
+                on_note=screen.note,
             )
     except KeyboardInterrupt:
         screen.note(f"the answers so far are in `{folder}`; the same command goes on from there")

@@ -11,167 +11,33 @@ frames/         a strip of small frames per video
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.item import EvalItem
-from smolvideo.evals.settings import Condition
+from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, RunInfo
+from smolvideo.json_types import check_types
 from smolvideo.locking import locked
 from smolvideo.records import (
     RecordWriter,
     json_line,
-    known_content,
     read_records,
     write_output,
 )
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import clean_name, show_path
+
+__all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "look_id", "looks"]
 
 RUN_KIND = "smolvideo.eval/1"
 
-Key = tuple[str, str]
-"""Condition and id: what an answer is known by."""
-
-
-@dataclass(frozen=True)
-class EvalAnswer:
-    """One item in one condition: the answer or the error in place of it.
-
-    ``choice`` is the place of the option taken, in the item's own order, None where the text means
-    none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
-    ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
-    order. ``order`` is how the options were shown where they were shuffled. ``file`` is the path
-    of the video inside the folder of videos, ``sha256`` the hash of what was seen. ``error_kind``
-    is ``missing`` (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
-    """
-
-    id: str
-    condition: Condition
-    video: str
-    text: str | None = None
-    choice: int | None = None
-    correct: bool = False
-    how: str | None = None
-    scores: tuple[float, ...] | None = None
-    order: tuple[int, ...] | None = None
-    frames: int = 0
-    prompt_tokens: int = 0
-    file: str | None = None
-    sha256: str | None = None
-    error: str | None = None
-    error_kind: str | None = None
-
-    KIND: ClassVar[str] = "smolvideo.eval-answer/1"
-
-    @property
-    def key(self) -> Key:
-        return self.condition, self.id
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no answer, which a later run tries again."""
-        return self.error is not None
-
-    @property
-    def cluster(self) -> str:
-        """The file that was really seen, whatever the item calls it; its name where none was."""
-        return self.file or self.video
-
-    def to_json(self) -> str:
-        """One line, keys in the order of the fields, without those that are not set."""
-        content = {name: value for name, value in asdict(self).items() if value is not None}
-        return json_line({"record": self.KIND} | content)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> "EvalAnswer":
-        """The answer of one line; ValueError if it is none."""
-        content = known_content(cls, line)
-        try:
-            for name in ("scores", "order"):
-                if content.get(name) is not None:
-                    content[name] = tuple(content[name])
-            return cls(**content)
-        except TypeError as error:
-            raise ValueError(f"an incomplete record: {error}") from error
-
-
-@dataclass(frozen=True)
-class EvalVideo:
-    """What was seen of one part of one video.
-
-    ``look`` is its ``look_id``; ``file`` is the path of the video inside the folder of videos;
-    ``stamp`` is the ``file_state`` of the file whose hash is ``sha256``; ``strip`` is its picture
-    under ``frames/``; ``drawn`` is False for a video that does not say of itself that it shows the
-    drawn world.
-    """
-
-    look: str
-    video: str
-    file: str | None = None
-    sha256: str | None = None
-    stamp: tuple[int, ...] = ()
-    frame_times: tuple[float, ...] = ()
-    geometry: str | None = None
-    layout: str | None = None
-    strip: str | None = None
-    drawn: bool = True
-    notices: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    KIND: ClassVar[str] = "smolvideo.eval-video/1"
-
-    def to_json(self) -> str:
-        """One line."""
-        return json_line({"record": self.KIND} | asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> "EvalVideo":
-        """The video of one line; ValueError if it is none."""
-        content = known_content(cls, line)
-        try:
-            for name in ("stamp", "frame_times", "notices"):
-                content[name] = tuple(content.get(name, ()))
-            return cls(**content)
-        except TypeError as error:
-            raise ValueError(f"an incomplete record: {error}") from error
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """run.json: what the answers depend on, and where they were made.
-
-    ``benchmark`` has ``name``, ``source`` and ``sha256``; ``model`` has ``name``, ``revision``,
-    ``weights`` (their hash where there is no revision), ``engine``, ``device``, ``dtype``,
-    ``quantise``.
-    """
-
-    benchmark: dict[str, Any]
-    settings: dict[str, Any]
-    model: dict[str, Any]
-    versions: dict[str, str]
-    notices: tuple[str, ...] = ()
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def differences(self, other: "RunInfo", joint: str = ", now ") -> list[str]:
-        """What may make answers of the two differ, in words: ``seed: 0, now 3``."""
-        mine, others = self._flat(), other._flat()
-        names = [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
-        return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
-
-    def _flat(self) -> dict[str, Any]:
-        # Runs from before there was a choice were asked of weights as they are.
-        model = {"quantise": "none", **self.model}
-        flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **model}
-        for name, value in self.settings.items():
-            if isinstance(value, dict):
-                flat.update({f"{name}.{inner}": one for inner, one in value.items()})
-            else:
-                flat[name] = value
-        return flat
+_NAMES = ("run.json", "items.jsonl", "answers.jsonl", "videos.jsonl", "frames", ".lock")
+_LOOK = re.compile("[0-9a-f]{20}")
 
 
 class RunFolder:
@@ -190,15 +56,8 @@ class RunFolder:
         holds something else or cannot be written.
         """
         if (folder / "run.json").exists():
-            run = cls.read(folder)
-            if differences := run.info.differences(info):
-                raise UsageError(
-                    f"{show_path(folder)} holds a run with other settings ("
-                    f"{'; '.join(differences[:3])})",
-                    hint="name another folder with `--run DIR`, or ask as that run did",
-                )
-            return run
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            return cls._go_on(folder, info, items)
+        if folder.exists() and not _is_as_good_as_empty(folder):
             raise RecordError(
                 f"{show_path(folder)} holds something else than a run",
                 hint="name another folder with `--run DIR`",
@@ -207,8 +66,7 @@ class RunFolder:
             (folder / "frames").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordError(f"cannot write {show_path(folder)}: {error.strerror}") from error
-        lines = (json_line(asdict(item)) + "\n" for item in items)
-        write_output(folder / "items.jsonl", "".join(lines), overwrite=True)
+        _write_items(folder, items)
         content = {"record": RUN_KIND} | asdict(info)
         text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
         # Last: a folder with a run.json is a whole run.
@@ -216,16 +74,42 @@ class RunFolder:
         return cls(folder, info, items)
 
     @classmethod
+    def _go_on(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
+        """The run that was there, with the items of now: they say where their videos may lie."""
+        run = cls.read(folder)
+        if differences := run.info.differences(info):
+            raise UsageError(
+                f"{show_path(folder)} holds a run with other settings ("
+                f"{'; '.join(differences[:3])})",
+                hint="name another folder with `--run DIR`, or ask as that run did",
+            )
+        if list(map(_as_asked, run.items)) != list(map(_as_asked, items)):
+            raise UsageError(
+                f"{show_path(folder)} holds a run that asked other questions",
+                hint="name another folder with `--run DIR`",
+            )
+        if list(map(look_id, run.items)) != list(map(look_id, items)):
+            _write_items(folder, items)
+        return cls(folder, run.info, items)
+
+    @classmethod
     def read(cls, folder: Path) -> "RunFolder":
-        """Raises RecordError where ``folder`` is no run."""
+        """Raises RecordError where ``folder`` is no run, or where a part of it is a link: what a
+        run reads and writes lies in its folder.
+        """
+        for name in _NAMES:
+            if (folder / name).is_symlink():
+                raise RecordError(f"{show_path(folder / name)} is a link, and no part of a run")
         path = folder / "run.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("record", None) != RUN_KIND:
                 raise ValueError("another kind of file")
-            info = replace(RunInfo(**content), notices=tuple(content.get("notices", ())))
+            info = RunInfo.from_content(content)
             lines = (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")
             items = [_item_from(json.loads(line)) for line in lines if line]
+            if len({item.id for item in items}) < len(items):
+                raise ValueError("two items of one id")
         except OSError as error:
             raise RecordError(
                 f"{show_path(folder)} is no run: {error.strerror or error}",
@@ -248,6 +132,11 @@ class RunFolder:
         if not self.answers_path.exists():
             return {}
         found = {answer.key: answer for answer in read_records(self.answers_path, EvalAnswer)}
+        options = {item.id: len(item.options) for item in self.items}
+        for key, answer in found.items():
+            if answer.choice is not None and not 0 <= answer.choice < options.get(key[1], 0):
+                where = f"{show_path(self.answers_path)}: `{clean_name(key[1])}`"
+                raise RecordError(f"{where} has no option {answer.choice}")
         return {key: found[key] for key in self.wanted_keys() if key in found}
 
     def videos(self) -> dict[str, EvalVideo]:
@@ -292,13 +181,34 @@ class RunFolder:
     def save_strip(self, name: str, content: bytes) -> None:
         """A picture of the frames, whole or not at all. Raises RecordError."""
         path = self.folder / "frames" / name
-        beside = path.with_name(f".{name}.part")
+        beside = path.with_name(f".{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(exist_ok=True)
-            beside.write_bytes(content)
+            with beside.open("xb") as file:
+                file.write(content)
             os.replace(beside, path)
         except OSError as error:
             raise RecordError(f"cannot write {show_path(path)}: {error.strerror}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def strip(self, look: str) -> Path | None:
+        """The picture of a look's frames, None where there is none of its own."""
+        path = self.folder / "frames" / f"{look}.jpg"
+        is_own = _LOOK.fullmatch(look) is not None and not path.is_symlink()
+        return path if is_own and path.is_file() else None
+
+
+def _is_as_good_as_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or what a run leaves that died before its run.json."""
+    if not folder.is_dir():
+        return False
+    entries = list(folder.iterdir())
+    started = {"frames", "items.jsonl"}
+    return all(
+        not one.is_symlink() and (one.name in started or re.fullmatch(r"\..*\.part", one.name))
+        for one in entries
+    )
 
 
 def looks(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
@@ -317,7 +227,28 @@ def look_id(item: EvalItem) -> str:
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
+def _write_items(folder: Path, items: Sequence[EvalItem]) -> None:
+    """What the folders of others are is only of use to find videos: it is not kept."""
+    kept = (replace(item, foreign_folders=()) for item in items)
+    lines = (json_line(asdict(item)) + "\n" for item in kept)
+    write_output(folder / "items.jsonl", "".join(lines), overwrite=True)
+
+
+def _as_asked(item: EvalItem) -> EvalItem:
+    """An item without what only says where its files lie: that may change from version to version,
+    the answers do not depend on it.
+    """
+    return replace(item, video_names=(), subtitle_names=(), cut_names=(), foreign_folders=())
+
+
 def _item_from(content: dict[str, Any]) -> EvalItem:
-    for name in ("video_names", "options", "subtitle_names"):
-        content[name] = tuple(content[name])
-    return EvalItem(**content)
+    """The item of a line. Raises ValueError or TypeError for what is none."""
+    check_types(EvalItem, content)
+    for name in ("video_names", "options", "subtitle_names", "cut_names", "foreign_folders"):
+        content[name] = tuple(content.get(name, ()))
+    item = EvalItem(**content)
+    if not item.video_names or not 2 <= len(item.options) <= len(LETTERS):
+        raise ValueError("an item without a video or options")
+    if not 0 <= item.answer_index < len(item.options):
+        raise ValueError("no option is the right one")
+    return item

@@ -10,6 +10,7 @@ from smolvideo.engines import Engine
 from smolvideo.evals.asking import Asker
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.looking import Look, Looker, one_ahead
+from smolvideo.evals.outdated import outdated_answers
 from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, looks
 from smolvideo.evals.settings import EvalSettings, check_settings, chosen_items
 from smolvideo.evals.videos import VideoFinder
@@ -76,48 +77,50 @@ def continue_run(
     *,
     only_failed: bool = False,
     on_news: OnNews = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> dict[Key, EvalAnswer]:
     """Ask all that has no answer yet, failures included (``only_failed``: them alone).
 
-    Gives all answers of the run in its order. Videos that are missing or broken, and prompts that
-    do not fit, are answers with an error. Raises RecordError where the folder cannot be written or
-    another process works there.
+    What was asked about a file that has another content now is asked anew. Gives all answers of the
+    run in its order. Videos that are missing or broken, and prompts that do not fit, are answers
+    with an error; a file that was still growing is tried once more at the end. Raises RecordError
+    where the folder cannot be written or another process works there.
     """
     with run.held():
         known = run.answers()
+        looker = Looker(engine.checkpoint, settings, run.info.benchmark["name"], finder)
+        stale = outdated_answers(run, known, looker, on_note)
         wanted = {
             key
             for key in run.wanted_keys()
-            if (known[key].failed if key in known else not only_failed)
+            if key in stale or (known[key].failed if key in known else not only_failed)
         }
-        _ask_all(run, settings, engine, finder, known, wanted, on_news)
+        _ask_all(run, looker, Asker(engine, settings, looker.benchmark), known, wanted, on_news)
         run.settle()
         return run.answers()
 
 
 def _ask_all(
     run: RunFolder,
-    settings: EvalSettings,
-    engine: Engine,
-    finder: VideoFinder,
+    looker: Looker,
+    asker: Asker,
     known: dict[Key, EvalAnswer],
     wanted: set[Key],
     on_news: OnNews,
 ) -> None:
-    benchmark = run.info.benchmark["name"]
-    conditions = settings.conditions
+    conditions = asker.settings.conditions
     todo = [
         items
         for items in looks(run.items)
         if any((condition, item.id) in wanted for item in items for condition in conditions)
     ]
-    looker = Looker(engine.checkpoint, settings, benchmark, finder)
-    asker = Asker(engine, settings, benchmark)
     counts = _Counts(len(list(run.wanted_keys())), known, wanted)
     on_news(counts.news())
+    unread: list[Look] = []
     try:
         with run.answer_writer() as answers, run.video_writer() as videos:
-            for look in one_ahead(todo, looker.look):
+
+            def ask(look: Look) -> None:
                 started = time.perf_counter()
                 # Before its answers: they are all that tells a later run what is done.
                 _keep(run, look)
@@ -131,9 +134,17 @@ def _ask_all(
                     "answer": round(time.perf_counter() - started, 3),
                 }
                 videos.write(replace(look.video, seconds=seconds))
+
+            for look in one_ahead(todo, looker.look):
+                ask(look)
+                if look.unread is not None:
+                    unread.append(look)
+            for look in unread:
+                if look.is_worth_another_try:
+                    ask(looker.look([ready.item for ready in look.ready]))
     finally:
-        if finder.downloads is not None:
-            finder.downloads.stop.set()  # nobody waits for a video that nobody will see
+        if looker.finder.downloads is not None:
+            looker.finder.downloads.stop.set()  # nobody waits for a video that nobody will see
 
 
 def _keep(run: RunFolder, look: Look) -> None:
@@ -142,24 +153,31 @@ def _keep(run: RunFolder, look: Look) -> None:
 
 
 class _Counts:
-    """What has been answered so far, in this run and before."""
+    """What has been answered so far, in this run and before; of each key the last answer counts."""
 
     def __init__(self, total: int, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
         self._total = total
-        self._done = self._right = self._answered = self._failed = 0
+        self._failed: set[Key] = set()
+        self._right: dict[Key, bool] = {}
+        self._done: set[Key] = set()
         for key, answer in known.items():
             if key not in wanted:
                 self.add(answer)
 
     def add(self, answer: EvalAnswer) -> None:
-        self._done += 1
-        self._failed += answer.failed
-        if answer.condition == "main" and not answer.failed:
-            self._answered += 1
-            self._right += answer.correct
+        self._done.add(answer.key)
+        if answer.failed:
+            self._failed.add(answer.key)
+            return
+        self._failed.discard(answer.key)
+        if answer.condition == "main":
+            self._right[answer.key] = answer.correct
 
     def news(self, video: str = "") -> EvalNews:
-        return EvalNews(self._done, self._total, self._right, self._answered, self._failed, video)
+        right = sum(self._right.values())
+        return EvalNews(
+            len(self._done), self._total, right, len(self._right), len(self._failed), video
+        )
 
 
 def _weights_hash(checkpoint: Checkpoint) -> str:

@@ -13,16 +13,14 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from smolvideo.errors import SourceError
 from smolvideo.evals.data.cinepile import cinepile_item
 from smolvideo.evals.data.rows import Row, RowProblem, read_rows
 from smolvideo.evals.data.siblings import egoschema_item, mvbench_item, own_item, video_mme_item
-from smolvideo.evals.item import Benchmark, EvalItem
+from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
 from smolvideo.safe_text import clean_name, show_path
 
-BenchmarkName = Literal["cinepile", "video-mme", "mvbench", "egoschema", "jsonl"]
 MakeItem = Callable[[Row, int], EvalItem | None]
 
 _MOST_TOLD = 3

@@ -106,9 +106,9 @@ def _pictures(run: RunFolder, videos: dict[str, EvalVideo]) -> tuple[dict[str, s
     found: dict[str, str] = {}
     size = left_out = 0
     for look, video in videos.items():
-        path = run.folder / "frames" / f"{look}.jpg"
         # The name comes from the look, which is ours, not from the line.
-        if video.strip is None or not look.isalnum() or not path.is_file():
+        path = run.strip(look)
+        if video.strip is None or path is None:
             continue
         if size + path.stat().st_size > MOST_PICTURE_BYTES:
             left_out += 1

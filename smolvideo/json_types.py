@@ -1,0 +1,83 @@
+"""Whether what was read from JSON has the types that a dataclass declares.
+
+Records come back from files that anybody may have changed: what does not conform is refused where
+it is read, so that nothing behind it meets a number in place of a name.
+"""
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+def check_types(kind: Any, content: Mapping[str, Any]) -> None:
+    """See that ``content`` can be the fields of the dataclass ``kind``; keys it lacks are defaults.
+
+    Raises ValueError, naming the first field that cannot.
+    """
+    for name, (wanted, is_required) in _declared(kind).items():
+        if name not in content:
+            if is_required:
+                raise ValueError(f"`{name}` is missing")
+        elif not conforms(content[name], wanted):
+            raise ValueError(f"`{name}` is of another type")
+
+
+def conforms(value: Any, wanted: Any) -> bool:
+    """Whether a value of JSON is one of the type ``wanted``; lists are tuples, numbers finite."""
+    if wanted is Any or wanted is None or wanted is types.NoneType:
+        return wanted is Any or value is None
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, list | tuple) and _conform_all(value, inner)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, dict) and all(
+            conforms(key, inner[0]) and conforms(one, inner[1]) for key, one in value.items()
+        )
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if is_dataclass(wanted):
+        return isinstance(value, dict) and _has_types(wanted, value)
+    return isinstance(value, wanted)
+
+
+def _conform_all(values: Any, inner: tuple[Any, ...]) -> bool:
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return all(conforms(value, inner[0]) for value in values)
+    return len(values) == len(inner) and all(map(conforms, values, inner))
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _has_types(kind: Any, content: Mapping[str, Any]) -> bool:
+    try:
+        check_types(kind, content)
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def _declared(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """The type of each field, and whether it has to be there."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: (
+            hints[field.name],
+            field.default is MISSING and field.default_factory is MISSING,
+        )
+        for field in fields(kind)
+    }

@@ -1,0 +1,296 @@
+"""Videos that change between runs and during one, and runs that somebody else has changed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_eval_run
+from test_eval_run import QUICK, SAMPLES, VIDEOS, begin_run, continue_run, run_all, write_items
+
+from smolvideo.engines import NativeEngine
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.evals.item import Benchmark
+from smolvideo.evals.looking import Looker
+from smolvideo.evals.run_folder import RunFolder
+from smolvideo.evals.scores import report_of
+from smolvideo.evals.videos import VideoFinder, VideoFolder
+from smolvideo.evals.writing import html_report
+
+engine = test_eval_run.engine
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in VIDEOS[:2]:
+        shutil.copyfile(SAMPLES / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Benchmark:
+    return write_items(tmp_path, VIDEOS[:2], each=1)
+
+
+def put(source: str, target: Path) -> None:
+    """Another content under the same name, as a fresh download has it."""
+    beside = target.with_name("new")
+    shutil.copyfile(SAMPLES / source, beside)
+    os.replace(beside, target)
+
+
+def resumed(
+    run: RunFolder, benchmark: Benchmark, engine: NativeEngine, videos: Path, **more: Any
+) -> tuple[RunFolder, list[str]]:
+    notes: list[str] = []
+    again = begin_run(run.folder, benchmark, QUICK, engine)
+    finder = VideoFinder(VideoFolder(videos))
+    continue_run(again, QUICK, engine, finder, on_note=notes.append, **more)
+    return again, notes
+
+
+@pytest.mark.parametrize("only_failed", [False, True])
+def test_a_replaced_video_is_asked_about_anew(
+    only_failed: bool, tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
+) -> None:
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    put(VIDEOS[2], videos / VIDEOS[0])
+    run, notes = resumed(run, benchmark, engine, videos, only_failed=only_failed)
+    (note,) = notes
+    assert f"`{VIDEOS[0]}` has another content" in note
+    assert "1 answer is asked anew" in note
+    fresh = run_all(tmp_path / "fresh", benchmark, engine, videos=videos)
+    assert run.answers_path.read_bytes() == fresh.answers_path.read_bytes()
+    assert resumed(run, benchmark, engine, videos)[1] == []
+
+
+def test_a_kill_before_the_new_answers_leaves_them_to_be_asked(
+    tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
+) -> None:
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    put(VIDEOS[2], videos / VIDEOS[0])
+    looker = Looker(engine.checkpoint, QUICK, "jsonl", VideoFinder(VideoFolder(videos)))
+    with run.video_writer() as writer:
+        writer.write(looker.look([benchmark.items[0]]).video)
+    assert len(resumed(run, benchmark, engine, videos)[1]) == 1
+
+
+def test_the_same_bytes_with_another_time_are_the_same_video(
+    tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
+) -> None:
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    before = run.answers_path.read_bytes()
+    put(VIDEOS[0], videos / VIDEOS[0])
+    hashed: list[Path] = []
+    plain = Looker.content_hash
+
+    def counted(self: Looker, path: Path) -> str:
+        hashed.append(path)
+        return plain(self, path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Looker, "content_hash", counted)
+        assert resumed(run, benchmark, engine, videos)[1] == []
+        assert hashed == [videos / VIDEOS[0]]
+        assert resumed(run, benchmark, engine, videos)[1] == []
+    assert len(hashed) == 1, "its new state is noted"
+    assert run.answers_path.read_bytes() == before
+
+
+def test_answers_about_videos_that_are_gone_stand(
+    tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
+) -> None:
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    before = run.answers_path.read_bytes()
+    (videos / VIDEOS[0]).unlink()
+    (note,) = resumed(run, benchmark, engine, videos)[1]
+    assert "1 video is no longer found" in note
+    assert run.answers_path.read_bytes() == before
+    (videos / VIDEOS[1]).write_bytes(b"")
+    run, _ = resumed(run, benchmark, engine, videos)
+    assert "is empty" in str(run.answers()["main", f"{VIDEOS[1]}/0"].error)
+
+
+def growing(
+    monkeypatch: pytest.MonkeyPatch, target: Path, then: Callable[[], None], times: int
+) -> list[int]:
+    """``then`` happens to ``target`` while it is decoded, for so many times."""
+    plain, done = Looker._decoded, []
+
+    def decoded(self: Looker, *arguments: Any) -> Any:
+        batch = plain(self, *arguments)
+        if batch.metadata.name == target.name and len(done) < times:
+            done.append(1)
+            then()
+        return batch
+
+    monkeypatch.setattr(Looker, "_decoded", decoded)
+    return done
+
+
+def test_what_changes_while_it_is_decoded_is_decoded_again(
+    tmp_path: Path,
+    benchmark: Benchmark,
+    videos: Path,
+    engine: NativeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = videos / VIDEOS[0]
+    growing(monkeypatch, target, lambda: put(VIDEOS[2], target), times=1)
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    monkeypatch.undo()
+    fresh = run_all(tmp_path / "fresh", benchmark, engine, videos=videos)
+    assert run.answers_path.read_bytes() == fresh.answers_path.read_bytes()
+
+
+def test_what_never_stops_changing_is_an_error_and_tried_again_at_the_end(
+    tmp_path: Path,
+    benchmark: Benchmark,
+    videos: Path,
+    engine: NativeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = videos / VIDEOS[0]
+    count = growing(monkeypatch, target, lambda: put(VIDEOS[0], target), times=6)
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    assert len(count) == 6, "three tries, and once more at the end"
+    answer = run.answers()["main", f"{VIDEOS[0]}/0"]
+    assert (answer.error_kind, str(answer.error).endswith("changes while it is read")) == (
+        "video",
+        True,
+    )
+    monkeypatch.undo()
+    growing(monkeypatch, target, lambda: put(VIDEOS[0], target), times=3)
+    run, _ = resumed(run, benchmark, engine, videos)
+    assert report_of(run).complete, "it was quiet at the end"
+
+
+def test_an_empty_file_is_tried_again_at_the_end(
+    tmp_path: Path,
+    benchmark: Benchmark,
+    videos: Path,
+    engine: NativeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = (videos / name for name in VIDEOS[:2])
+    first.write_bytes(b"")
+    growing(monkeypatch, second, lambda: put(VIDEOS[0], first), times=1)
+    news: list[Any] = []
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos, on_news=news.append)
+    assert report_of(run).complete
+    assert [(one.done, one.failed) for one in news] == [(0, 0), (1, 1), (2, 1), (2, 0)]
+    assert len(run.answers_path.read_bytes().splitlines()) == 2
+
+
+def test_a_run_of_other_questions_is_not_gone_on_with(
+    tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
+) -> None:
+    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    lines = (run.folder / "items.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    moved = first | {"video_names": ["elsewhere.mp4"]}
+    (run.folder / "items.jsonl").write_text("\n".join([json.dumps(moved), *lines[1:]]))
+    assert begin_run(run.folder, benchmark, QUICK, engine).items == benchmark.items
+    assert RunFolder.read(run.folder).items == benchmark.items, "written down as they are now"
+    other = first | {"answer_index": 1}
+    (run.folder / "items.jsonl").write_text("\n".join([json.dumps(other), *lines[1:]]))
+    with pytest.raises(UsageError, match="other questions"):
+        begin_run(run.folder, benchmark, QUICK, engine)
+
+
+def test_a_run_that_died_before_it_began_is_begun(
+    tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
+) -> None:
+    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    (run.folder / "run.json").unlink()
+    (run.folder / ".items.jsonl.1a2b3c4d.part").touch()
+    with pytest.raises(RecordError, match="is no run"):
+        RunFolder.read(run.folder)
+    assert begin_run(run.folder, benchmark, QUICK, engine).items == run.items
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "items.jsonl", "answers.jsonl", "videos.jsonl", "frames", ".lock"]
+)
+def test_no_part_of_a_run_is_a_link(
+    name: str, tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
+) -> None:
+    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    outside = tmp_path / "outside"
+    if (run.folder / name).exists():
+        (run.folder / name).rename(outside)
+    (run.folder / name).symlink_to(outside)
+    for use in (RunFolder.read, lambda folder: begin_run(folder, benchmark, QUICK, engine)):
+        with pytest.raises(RecordError, match=f"`.*{name}` is a link"):
+            use(run.folder)
+    assert outside.exists() == (name in ("run.json", "items.jsonl", "frames"))
+
+
+def test_pictures_from_outside_do_not_get_into_a_page(
+    tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
+) -> None:
+    run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
+    (seen, other) = run.videos().values()
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"not for others")
+    picture = run.folder / "frames" / f"{seen.look}.jpg"
+    picture.unlink()
+    picture.symlink_to(secret)
+    with run.video_writer() as writer:
+        writer.write(replace(other, look="../../secret", strip="x.jpg"))
+    page = html_report(run)
+    assert "bm90IGZvciBvdGhlcnM" not in page
+    assert page.count('id="strip-') == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("run.json", {"created": "../../outside"}),
+        ("run.json", {"benchmark": {"name": "../x", "source": "", "sha256": "", "items": 1}}),
+        ("run.json", {"settings": {"controls": ["blind"]}}),
+        ("run.json", {"model": "nano"}),
+        ("items.jsonl", {"options": "abc"}),
+        ("items.jsonl", {"options": ["x", 3]}),
+        ("items.jsonl", {"answer_index": 9}),
+        ("items.jsonl", {"answer_index": -1}),
+        ("items.jsonl", {"video_names": []}),
+        ("items.jsonl", {"start_seconds": float("nan")}),
+        ("items.jsonl", {"groups": {"category": ["x"]}}),
+        ("items.jsonl", {"extra": 1}),
+        ("answers.jsonl", {"choice": 7}),
+        ("answers.jsonl", {"choice": "A"}),
+        ("answers.jsonl", {"text": ["x"]}),
+        ("answers.jsonl", {"condition": "../x"}),
+        ("answers.jsonl", {"frames": 10**400}),
+        ("videos.jsonl", {"look": 3}),
+        ("videos.jsonl", {"seconds": {"decode": "long"}}),
+        ("videos.jsonl", {"frame_times": [None]}),
+    ],
+)
+def test_what_was_tampered_with_is_one_error(
+    name: str, changes: dict[str, Any], tried: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tried, folder)
+    lines = (folder / name).read_text().splitlines()
+    whole = json.loads("".join(lines)) if name == "run.json" else json.loads(lines[0])
+    rest = [] if name == "run.json" else lines[1:]
+    (folder / name).write_text("\n".join([json.dumps(whole | changes), *rest]) + "\n")
+    if name == "answers.jsonl" and changes == {"frames": 10**400}:
+        assert report_of(RunFolder.read(folder)).complete, "large, and a number all the same"
+        return
+    with pytest.raises(RecordError):
+        html_report(RunFolder.read(folder))
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory, engine: NativeEngine) -> Path:
+    folder = tmp_path_factory.mktemp("tried")
+    return run_all(folder / "run", write_items(folder, VIDEOS[:1], each=2), engine).folder
