@@ -168,6 +168,24 @@ def test_markdown(run: RunFolder) -> None:
     assert "| all | 57.1% |" in text
     assert "| Temporal | 75.0% |" in text
     assert "## hard split" in text
+    # Questions by video: 3, 2, 2 of those answered.
+    assert re.search(r"\| all \| 57\.1% \|.*\| 3 \| 2\.9 \|\n", text)
+
+
+def test_every_report_says_what_the_videos_are_worth(run: RunFolder) -> None:
+    report = report_of(run)
+    weighs = "clustered by video (3 videos that weigh like 2.9 of one size)"
+    assert weighs in " ".join(shown(show_report, report).split())
+    assert weighs in html_report(run)
+    assert "(3 videos that weigh like 2.9 of one size)" in markdown_report(report).replace("\\", "")
+    overall = report.to_dict()["conditions"]["main"]["overall"]
+    assert overall["effective_videos"] == pytest.approx(49 / 17)
+    rows = list(csv.DictReader(io.StringIO(csv_report(run))))
+    worth = {row["condition"]: row["effective_videos"] for row in rows}
+    assert worth == {"main": "2.9", "blind": "3.6"}, "blind, the fourth video has an answer too"
+    assert "3 videos that weigh like 2.9 of one size" in shown(
+        show_comparison, compare_runs(run, run, second_condition="blind"), width=110
+    )
 
 
 def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
@@ -282,21 +300,38 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
 def test_comparison_of_runs_that_do_not_differ(run: RunFolder, tmp_path: Path) -> None:
     text = shown(show_comparison, compare_runs(run, make_run(tmp_path / "again")), width=110)
     assert "to +0.0" not in text
-    assert re.search(r"all +57\.1 % +57\.1 % +\+0\.0 +- +1\.000", text)
+    assert re.search(r"all +57\.1 % +57\.1 % +\+0\.0 +- +- +7", text)
+    assert "independent: p 1.000" in text
     assert "both are right on the same questions: no difference, and so no interval" in text
 
 
 def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None:
-    items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in "ab"]
+    comparison = compare_runs(*runs_that_differ(tmp_path / "six", "abcdef"))
+    text = shown(show_comparison, comparison, width=110)
+    assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +- +- +6", text)
+    assert "the difference is the same in every video: no interval and no p but McNemar's" in text
+    assert "independent: p 0.031" in text, "2 / 2^6"
+    assert (comparison.overall.p, comparison.overall.no_interval) == (None, "same in every video")
+    two = compare_runs(*runs_that_differ(tmp_path / "two", "ab"))
+    text = shown(show_comparison, two, width=110)
+    assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +- +- +2", text)
+    assert "independent: p 0.500" in text
+    assert "fewer than 5 videos, or as many of one size: no interval and no p" in text
+    plain = two.to_dict()["overall"]
+    assert [plain[name] for name in ("p", "low", "high", "standard_error")] == [None] * 4
+    assert (plain["no_interval"], plain["effective_videos"]) == ("too few videos", 2)
+
+
+def runs_that_differ(folder: Path, videos: str) -> list[RunFolder]:
+    """The first has all right, the second all wrong; one question a video."""
+    items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in videos]
     runs = []
     for choice in (0, 1):
-        runs.append(RunFolder.open_for_run(tmp_path / str(choice), INFO, items))
+        runs.append(RunFolder.open_for_run(folder / str(choice), INFO, items))
         with runs[-1].answer_writer() as writer:
             for item in items:
                 writer.write(_answer(item, "main", choice))
-    text = shown(show_comparison, compare_runs(*runs), width=110)
-    assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +-", text)
-    assert "the difference is the same in every video: that gives no interval" in text
+    return runs
 
 
 def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:

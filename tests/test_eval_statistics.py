@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smolvideo.evals.clustered import clustered_mean, student_p, student_t
 from smolvideo.evals.statistics import (
     Bounds,
     bounds,
-    clustered_error,
     compare_pairs,
     mcnemar,
     share_right,
-    student_t,
 )
 
 CORRECT = [True, True, False, True, False, False]
@@ -21,20 +20,57 @@ VIDEOS = ["a", "a", "a", "b", "b", "c"]
 
 
 def test_clustered_error_by_hand() -> None:
-    # Mean 1/2. Residuals by video: a: .5+.5-.5 = .5; b: .5-.5 = 0; c: -.5. Sum of squares .5.
-    # Times G/(G-1) = 3/2, root, over n = 6.
-    expected = math.sqrt(1.5 * 0.5) / 6
-    assert clustered_error([1, 1, 0, 1, 0, 0], VIDEOS) == pytest.approx(expected)
+    # Mean 1/2. Residuals by video: a: .5+.5-.5 = .5; b: .5-.5 = 0; c: -.5. Squares over 1 - n_g/n:
+    # .25 / (1/2) + 0 + .25 / (5/6) = .8. Root, over n = 6.
+    expected = math.sqrt(0.8) / 6
+    assert clustered_mean([1, 1, 0, 1, 0, 0], VIDEOS).standard_error == pytest.approx(expected)
     share = share_right(CORRECT, VIDEOS)
     assert (share.right, share.answered, share.videos) == (3, 6, 3)
     assert share.standard_error == pytest.approx(expected)
+    assert share.effective_videos == pytest.approx(36 / (9 + 4 + 1))
+
+
+def test_degrees_by_hand() -> None:
+    # Independent values, shares 1/2, 1/3, 1/6: 1 over the sum of p^2 (14/36) and of p^2 p'^2 over
+    # (1-p)(1-p') for each ordered pair, 2 (1/12 + 1/60 + 1/180): in all 0.6.
+    mean = clustered_mean([1, 1, 0, 1, 0, 0], VIDEOS)
+    assert mean.degrees == pytest.approx(1 / 0.6)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "degrees"),
+    [
+        # scipy.linalg's fractional power of the whole 30 x 30 matrices, by the definition of CR2;
+        # the intraclass correlations, 0.0420382 and 0.5928636, from statsmodels' anova_lm.
+        ("11111111111111000000 1010 110 00 1", 0.0914742079706, 1.5863521413763),
+        ("11111111111111111100 0001 100 00 0", 0.2828704153049, 1.2547362422542),
+    ],
+)
+def test_one_cluster_holds_most(values: str, error: float, degrees: float) -> None:
+    clusters = [name for name, part in zip("abcde", values.split(), strict=True) for _ in part]
+    mean = clustered_mean([int(value) for value in values.replace(" ", "")], clusters)
+    assert mean.standard_error == pytest.approx(error, rel=1e-10)
+    assert mean.degrees == pytest.approx(degrees, rel=1e-10)
+    assert mean.effective_clusters == pytest.approx(900 / (400 + 16 + 9 + 4 + 1))
+
+
+@given(st.integers(2, 12), st.integers(1, 8), st.randoms(use_true_random=False))
+def test_clusters_of_one_size_are_the_usual_correction(count: int, size: int, random) -> None:  # type: ignore[no-untyped-def]
+    values = [random.randint(-1, 1) for _ in range(count * size)]
+    clusters = [str(place // size) for place in range(count * size)]
+    mean = clustered_mean(values, clusters)
+    sums = [sum(values[at : at + size]) - mean.mean * size for at in range(0, count * size, size)]
+    usual = math.sqrt(count / (count - 1) * sum(one * one for one in sums)) / (count * size)
+    assert mean.standard_error == pytest.approx(usual, abs=1e-12)
+    assert mean.degrees == pytest.approx(count - 1)
+    assert mean.effective_clusters == pytest.approx(count)
 
 
 def test_one_question_a_video_is_the_ordinary_error() -> None:
     values = [1.0, 0.0, 1.0, 1.0, 0.0]
     mean = sum(values) / 5
     ordinary = math.sqrt(sum((x - mean) ** 2 for x in values) / 4 / 5)
-    assert clustered_error(values, list("abcde")) == pytest.approx(ordinary)
+    assert clustered_mean(values, list("abcde")).standard_error == pytest.approx(ordinary)
 
 
 def test_copies_of_a_question_bring_no_certainty() -> None:
@@ -47,8 +83,8 @@ def test_copies_of_a_question_bring_no_certainty() -> None:
 
 
 def test_interval_by_hand() -> None:
-    # p = .5, error^2 = .75/36 -> .25/.0208 = 12 draws, but there are six questions: 6 draws.
-    t = 4.302652729911275  # Student's t, 2 degrees, .975
+    # p = .5, error^2 = .8/36 -> .25/.0222 = 11.25 draws, but there are six questions: 6 draws.
+    t = 5.24226513058  # Student's t, 1 / 0.6 degrees, .975 (scipy.stats.t.ppf)
     middle = (0.5 + t**2 / 12) / (1 + t**2 / 6)
     half = t / (1 + t**2 / 6) * math.sqrt(0.25 / 6 + t**2 / (4 * 36))
     share = share_right(CORRECT, VIDEOS)
@@ -61,13 +97,29 @@ def test_all_right_is_not_certain() -> None:
     assert share.value == 1.0
     assert share.high == 1.0
     assert share.low is not None
-    assert 0.3 < share.low < 0.7
+    # Five draws of two questions each, Student's t with 4 degrees: G / (G + t^2).
+    assert share.low == pytest.approx(5 / (5 + 2.7764451052**2))
+
+
+@pytest.mark.parametrize("right", [True, False])
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=30))
+def test_the_end_that_is_the_share_itself(right: bool, sizes: list[int]) -> None:
+    videos = [str(video) for video, size in enumerate(sizes) for _ in range(size)]
+    share = share_right([right] * len(videos), videos)
+    assert (share.high if right else share.low) == share.value == float(right)
+    assert share.standard_error == 0
+    assert share.low is not None
+    assert share.high is not None
+    assert share.high - share.low > 0.05, "never a point, however many questions"
 
 
 def test_too_little_for_an_interval() -> None:
-    assert share_right([], []).value is None
+    none = share_right([], [])
+    assert (none.value, none.low, none.effective_videos) == (None, None, None)
     one = share_right([True, False], ["a", "a"])
-    assert (one.value, one.low, one.high) == (0.5, None, None)
+    assert (one.value, one.low, one.high, one.effective_videos) == (0.5, None, None, 1.0)
+    with pytest.raises(ValueError, match="no values"):
+        clustered_mean([], [])
 
 
 @pytest.mark.parametrize(
@@ -79,8 +131,27 @@ def test_student_as_in_the_tables(degrees: int, quantile: float) -> None:
 
 
 def test_student_ends_as_the_normal() -> None:
-    assert student_t(0.975, 5000) == pytest.approx(1.959964, abs=1e-5)
-    assert student_t(0.975, 2000) == pytest.approx(1.9612, abs=1e-4)
+    assert student_t(0.975, 1e6) == pytest.approx(1.959966, abs=1e-6)
+    assert student_t(0.975, 5000) == pytest.approx(1.960439, abs=1e-6)
+    assert student_t(0.975, 2000) == pytest.approx(1.961151, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1.5, 6.016663104428), (3.25, 3.048339870187), (7.8, 2.316336868389)],
+)
+def test_student_with_parts_of_degrees(degrees: float, quantile: float) -> None:
+    # scipy.stats.t.ppf
+    assert student_t(0.975, degrees) == pytest.approx(quantile, rel=1e-10)
+    assert student_p(quantile, degrees) == pytest.approx(0.05, rel=1e-9)
+
+
+def test_tails_of_student() -> None:
+    # scipy.stats.t.sf, twice: the far tail keeps its digits.
+    assert student_p(2.5, 3.25) == pytest.approx(0.0812284979753, rel=1e-10)
+    assert student_p(0.3, 1.5) == pytest.approx(0.8004721968036, rel=1e-10)
+    assert student_p(9, 40.5) == pytest.approx(3.287744573228e-11, rel=1e-9)
+    assert (student_p(0, 3), student_p(math.inf, 3)) == (1.0, 0.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), min_size=2, max_size=60))
@@ -91,8 +162,7 @@ def test_the_interval_holds_the_share(pairs: list[tuple[bool, str]]) -> None:
         return
     assert share.value is not None
     assert share.high is not None
-    assert 0 <= share.low <= share.value + 1e-9
-    assert share.value - 1e-9 <= share.high <= 1
+    assert 0 <= share.low <= share.value <= share.high <= 1
 
 
 def test_bounds() -> None:
@@ -117,12 +187,18 @@ def test_pairs_by_hand() -> None:
     assert pair.difference == pytest.approx(1 / 6)
     # Differences 0 1 1 0 0 -1, mean 1/6; sums by video less 2/6: 2/3, 2/3, -4/3.
     error = math.sqrt(1.5 * (4 / 9 + 4 / 9 + 16 / 9)) / 6
-    assert pair.standard_error == pytest.approx(error)
-    assert pair.high == 1.0, "1/6 + 4.3 errors is more than there can be"
-    # Two degrees of freedom: P(|T| > t) = 1 - t / sqrt(2 + t^2).
-    t = (1 / 6) / error
-    assert pair.p == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    assert clustered_mean([0, 1, 1, 0, 0, -1], videos).standard_error == pytest.approx(error)
+    # Three videos are too few to trust that error, whatever it is.
+    assert (pair.standard_error, pair.low, pair.high, pair.p) == (None, None, None, None)
+    assert (pair.no_interval, pair.effective_videos) == ("too few videos", 3)
     assert pair.mcnemar_p == 1.0
+    # Twice as many are enough: six videos, squares 2 * 24/9, five degrees of freedom.
+    twice = compare_pairs(first * 2, second * 2, [*videos, *"ddeeff"])
+    error = math.sqrt(6 / 5 * 16 / 3) / 12
+    assert twice.standard_error == pytest.approx(error)
+    assert twice.p == pytest.approx(student_p((1 / 6) / error, 5))
+    assert twice.low == pytest.approx(1 / 6 - 2.5705818 * error)
+    assert twice.no_interval is None
 
 
 def test_the_interval_of_a_difference_by_hand() -> None:
@@ -138,7 +214,67 @@ def test_the_interval_of_a_difference_by_hand() -> None:
 
 def test_pairs_that_all_agree() -> None:
     same = compare_pairs([True, False], [True, False], ["a", "b"])
-    assert (same.p, same.low, same.high) == (1.0, 0.0, 0.0)
+    assert (same.p, same.low, same.high, same.standard_error) == (None,) * 4
+    assert (same.no_interval, same.mcnemar_p) == ("no difference", 1.0)
     better = compare_pairs([True, True], [False, False], ["a", "b"])
-    assert better.p == 0.0
-    assert compare_pairs([True], [False], ["a"]).p is None
+    assert (better.p, better.low, better.no_interval) == (None, None, "too few videos")
+    assert better.mcnemar_p == 0.5
+    everywhere = compare_pairs([True] * 30, [False] * 30, [str(place) for place in range(30)])
+    assert (everywhere.p, everywhere.low, everywhere.no_interval) == (
+        None,
+        None,
+        "same in every video",
+    )
+    assert everywhere.mcnemar_p == 2 / 2**30
+    assert compare_pairs([True], [False], ["a"]).no_interval == "too few videos"
+    with pytest.raises(ValueError, match="no values"):
+        compare_pairs([], [], [])
+
+
+def test_a_third_of_each_video_differs_alike() -> None:
+    # 1/3 is no binary fraction: the variance between videos is exactly nothing all the same.
+    first = [True, True, False] * 7 + [True, True, True, True, False, False]
+    second = [False, True, False] * 7 + [True, True, False, False, False, False]
+    videos = [str(place // 3) for place in range(21)] + ["x"] * 6
+    pair = compare_pairs(first, second, videos)
+    assert (pair.no_interval, pair.p, pair.difference) == ("same in every video", None, 1 / 3)
+
+
+@pytest.mark.parametrize(("videos", "few"), [(4, True), (5, False)])
+def test_how_many_videos_a_paired_interval_needs(videos: int, few: bool) -> None:
+    first = [True] * 10 * videos
+    second = [place % 10 < place // 10 for place in range(10 * videos)]
+    pair = compare_pairs(first, second, [str(place // 10) for place in range(10 * videos)])
+    assert (pair.no_interval == "too few videos") is few
+    assert (pair.p is None) is few
+
+
+def test_two_videos_with_most_questions_are_little() -> None:
+    # Two hundred questions in two videos, forty in forty: 240^2 / (2 * 100^2 + 40) = 2.87.
+    videos = ["a"] * 100 + ["b"] * 100 + [str(place) for place in range(40)]
+    first = [True] * 150 + [False] * 50 + [True, False] * 20
+    pair = compare_pairs(first, [not one for one in first], videos)
+    assert pair.effective_videos == pytest.approx(2.8742514970)
+    assert pair.no_interval == "too few videos"
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.sampled_from("abcdefgh")),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_a_paired_comparison_is_whole_or_says_why(rows: list[tuple[bool, bool, str]]) -> None:
+    pair = compare_pairs(*(list(column) for column in zip(*rows, strict=True)))
+    gone = [value is None for value in (pair.standard_error, pair.low, pair.high, pair.p)]
+    assert set(gone) == {pair.no_interval is not None}
+    assert 1 - 1e-9 <= pair.effective_videos <= pair.videos + 1e-9
+    assert 0 <= pair.mcnemar_p <= 1
+    if pair.low is not None and pair.high is not None and pair.p is not None:
+        assert -1 <= pair.low <= pair.difference <= pair.high <= 1
+        assert 0 <= pair.p <= 1
+        if abs(pair.p - 0.05) > 1e-6:
+            assert (pair.p < 0.05) == (pair.low > 0 or pair.high < 0)
+    other = compare_pairs([b for _, b, _ in rows], [a for a, _, _ in rows], [v for *_, v in rows])
+    assert (other.difference, other.p) == (-pair.difference, pair.p)

@@ -112,6 +112,7 @@ def _plain(score: Score) -> dict[str, Any]:
         "answered": score.share.answered,
         "items": score.total,
         "videos": score.share.videos,
+        "effective_videos": score.share.effective_videos,
         "coverage": score.coverage,
         "bounds": asdict(score.bounds) if score.bounds else None,
         "chance": score.chance,

@@ -1,37 +1,45 @@
 """How sure a score is: intervals clustered by video, bounds for what is missing, paired tests.
 
 Questions about one video are not independent draws: a video that cannot be understood takes all of
-its questions with it. So every error here is computed from sums over videos.
+its questions with it (E. Miller, "Adding Error Bars to Evals", arXiv:2411.00640, 2024, §2.2). So
+every error here is computed from sums over videos, see ``clustered``; where a few videos hold most
+questions, the degrees of freedom fall and intervals widen.
 
-Clustered standard error of a mean: E. Miller, "Adding Error Bars to Evals" (arXiv:2411.00640,
-2024), §2.2, with the correction G/(G-1) for few clusters of A. C. Cameron and D. L. Miller, "A
-Practitioner's Guide to Cluster-Robust Inference" (J. Human Resources 50(2), 2015), §III and VI.
 Interval of a share: Wilson's (JASA 22, 1927) with the effective sample size of E. L. Korn and
 B. I. Graubard (Survey Methodology 24(2), 1998), which stays within 0 and 1 and does not shrink to a
 point where all answers are right. Exact test of pairs: Q. McNemar (Psychometrika 12, 1947), by the
-binomial distribution.
+binomial distribution. What the intervals cover: ``tests/trial_intervals.py``.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Literal
+
+from smolvideo.evals.clustered import ClusteredMean, clustered_mean, student_p, student_t
 
 CONFIDENCE = 0.95
+
+MIN_EFFECTIVE_VIDEOS = 5
+"""Fewer give no paired interval: the t approximation of a clustered error is not to be trusted
+below 4 degrees of freedom. E. Tipton, "Small Sample Adjustments for Robust Variance Estimation with
+Meta-Regression" (Psychological Methods 20(3), 2015)."""
 
 
 @dataclass(frozen=True)
 class Share:
     """Right answers among those given, and what that says about the benchmark.
 
-    ``low`` and ``high`` are the ends of the 95 % interval, clustered by video; None where fewer
-    than two videos leave nothing to compute it from. ``standard_error`` is that of ``value``.
+    ``low`` and ``high`` are the ends of the 95 % interval, clustered by video, and never on the
+    wrong side of ``value``; None where fewer than two videos leave nothing to compute it from.
+    ``standard_error`` is that of ``value``. ``effective_videos`` is how many videos of one size are
+    worth as much; None where nothing was answered.
     """
 
     right: int
     answered: int
     videos: int
+    effective_videos: float | None
     standard_error: float | None
     low: float | None
     high: float | None
@@ -44,69 +52,32 @@ class Share:
 
 def share_right(correct: Sequence[bool], videos: Sequence[str]) -> Share:
     """The share of True; ``videos[i]`` is the cluster of ``correct[i]``."""
-    total, right, clusters = len(correct), sum(correct), len(set(videos))
-    if total == 0 or clusters < 2:
-        return Share(right, total, clusters, None, None, None)
-    error = clustered_error([float(one) for one in correct], videos)
-    low, high = _interval(right / total, total, clusters, error)
-    return Share(right, total, clusters, error, low, high)
+    total, right = len(correct), sum(correct)
+    if total == 0:
+        return Share(0, 0, 0, None, None, None, None)
+    mean = clustered_mean([int(one) for one in correct], videos)
+    low, high = _interval(mean)
+    return Share(
+        right, total, mean.clusters, mean.effective_clusters, mean.standard_error, low, high
+    )
 
 
-def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
-    """The standard error of the mean of ``values``, of which those of one cluster go together.
-
-    ``sqrt(G/(G-1) * sum over clusters of (sum of (x - mean))^2) / n`` with G clusters, at least 2.
-    """
-    mean = math.fsum(values) / len(values)
-    sums: defaultdict[str, float] = defaultdict(float)
-    for value, cluster in zip(values, clusters, strict=True):
-        sums[cluster] += value - mean
-    count = len(sums)
-    squares = math.fsum(total * total for total in sums.values())
-    return math.sqrt(count / (count - 1) * squares) / len(values)
-
-
-def _interval(share: float, total: int, clusters: int, error: float) -> tuple[float, float]:
+def _interval(mean: ClusteredMean) -> tuple[float, float] | tuple[None, None]:
     """Wilson's interval with as many independent draws as would give the clustered error.
 
-    Never more draws than questions; where the error is 0 the videos are counted, the most cautious
-    reading. Student's t in place of the normal widens it where videos are few.
+    Never more draws than questions; where the error is 0 the effective videos are counted, the
+    most cautious reading. Student's t in place of the normal widens it where videos are few.
     """
+    error, share = mean.standard_error, mean.mean
+    if error is None:
+        return None, None
     spread = share * (1 - share)
-    draws = min(float(total), spread / error**2) if error and spread else float(clusters)
-    t = student_t(1 - (1 - CONFIDENCE) / 2, clusters - 1)
+    draws = min(float(mean.count), spread / error**2) if error else mean.effective_clusters
+    t = student_t(1 - (1 - CONFIDENCE) / 2, mean.degrees)
     middle = (share + t * t / (2 * draws)) / (1 + t * t / draws)
     half = t / (1 + t * t / draws) * math.sqrt(spread / draws + t * t / (4 * draws * draws))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def student_t(probability: float, degrees: int) -> float:
-    """The quantile of Student's t distribution, for ``probability`` above one half.
-
-    By halving, on the closed form of the distribution for whole degrees of freedom: M. Abramowitz
-    and I. A. Stegun, "Handbook of Mathematical Functions" (1964), 26.7.3 and 26.7.4.
-    """
-    if degrees > 2000:
-        return NormalDist().inv_cdf(probability)
-    wanted, low, high = 2 * probability - 1, 0.0, 1e6
-    while high - low > 1e-10 * max(1.0, low):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _t_within(middle, degrees) > wanted else (middle, high)
-    return (low + high) / 2
-
-
-def _t_within(t: float, degrees: int) -> float:
-    """The probability of a value between -t and t."""
-    angle = math.atan2(t, math.sqrt(degrees))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = degrees % 2
-    term = total = cosine if odd else 1.0
-    for step in range(2 + odd, degrees - 1, 2):
-        term *= (step - 1) / step * cosine * cosine
-        total += term
-    if odd:
-        return (angle + (sine * total if degrees > 1 else 0.0)) * 2 / math.pi
-    return sine * total
+    # Rounding must not put an end between the share and itself (0.9999… where all are right).
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
 @dataclass(frozen=True)
@@ -124,17 +95,23 @@ def bounds(right: int, answered: int, total: int) -> Bounds | None:
     return Bounds(right / total, (right + total - answered) / total)
 
 
+NoInterval = Literal["no difference", "same in every video", "too few videos"]
+"""Why a paired comparison has neither interval nor clustered p."""
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two runs on the same questions: the first less the second.
 
     ``only_first`` and ``only_second`` count the questions that only one has right.
-    ``mcnemar_p`` is exact and takes questions for independent; ``low``, ``high`` and ``p`` are
-    clustered by video (t with one degree less than videos), None where there is one video only.
+    ``mcnemar_p`` is exact and takes questions for independent; ``standard_error``, ``low``,
+    ``high`` and ``p`` are clustered by video. They are None where ``no_interval`` says why: without
+    variance between videos, or with fewer than ``MIN_EFFECTIVE_VIDEOS``, they would mean nothing.
     """
 
     questions: int
     videos: int
+    effective_videos: float
     first: float
     second: float
     only_first: int
@@ -144,54 +121,54 @@ class Paired:
     low: float | None
     high: float | None
     p: float | None
+    no_interval: NoInterval | None
 
     @property
     def difference(self) -> float:
-        return self.first - self.second
+        return (self.only_first - self.only_second) / self.questions
 
     @property
     def discordant(self) -> int:
         """The questions that only one of the two has right."""
         return self.only_first + self.only_second
 
-    @property
-    def varies(self) -> bool:
-        """Whether the interval is one: its ends are the same where all videos agree."""
-        return bool(self.standard_error)
-
 
 def compare_pairs(first: Sequence[bool], second: Sequence[bool], videos: Sequence[str]) -> Paired:
-    """The paired comparison of two runs; at least one question."""
-    count, clusters = len(first), len(set(videos))
-    differences = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
-    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
-    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    """The paired comparison of two runs; at least one question, else ValueError."""
+    differences = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    mean = clustered_mean(differences, videos)
+    only_first, only_second = differences.count(1), differences.count(-1)
+    reason = _why_no_interval(mean, only_first + only_second)
+    error = low = high = p = None
+    if reason is None and mean.standard_error is not None:
+        error = mean.standard_error
+        half = student_t(1 - (1 - CONFIDENCE) / 2, mean.degrees) * error
+        low, high = max(-1.0, mean.mean - half), min(1.0, mean.mean + half)
+        p = student_p(abs(mean.mean) / error, mean.degrees)
     return Paired(
-        questions=count,
-        videos=clusters,
-        first=sum(first) / count,
-        second=sum(second) / count,
+        questions=mean.count,
+        videos=mean.clusters,
+        effective_videos=mean.effective_clusters,
+        first=sum(first) / mean.count,
+        second=sum(second) / mean.count,
         only_first=only_first,
         only_second=only_second,
         mcnemar_p=mcnemar(only_first, only_second),
-        **_clustered_difference(differences, videos),
+        standard_error=error,
+        low=low,
+        high=high,
+        p=p,
+        no_interval=reason,
     )
 
 
-def _clustered_difference(
-    differences: Sequence[float], videos: Sequence[str]
-) -> dict[str, float | None]:
-    """Error, interval and p of a mean difference; nothing where there is one video only."""
-    clusters = len(set(videos))
-    if clusters < 2:
-        return dict.fromkeys(("standard_error", "low", "high", "p"))
-    mean = math.fsum(differences) / len(differences)
-    error = clustered_error(differences, videos)
-    half = student_t(1 - (1 - CONFIDENCE) / 2, clusters - 1) * error
-    # Where all videos agree there is no difference at all, or one that nothing speaks against.
-    p = 1 - _t_within(abs(mean) / error, clusters - 1) if error else float(not mean)
-    low, high = max(-1.0, mean - half), min(1.0, mean + half)
-    return {"standard_error": error, "low": low, "high": high, "p": p}
+def _why_no_interval(mean: ClusteredMean, discordant: int) -> NoInterval | None:
+    if not discordant:
+        return "no difference"
+    # Rounding must not turn five videos of one size into fewer.
+    if mean.effective_clusters < MIN_EFFECTIVE_VIDEOS - 1e-9:
+        return "too few videos"
+    return None if mean.standard_error else "same in every video"
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -1,7 +1,9 @@
 """What a run says in sentences: the same in the terminal, in markdown and in the browser."""
 
 from smolvideo.engines import told_format
+from smolvideo.evals.comparing import Comparison
 from smolvideo.evals.scores import EvalReport, Score
+from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, NoInterval, Paired, Share
 from smolvideo.safe_text import clean_name
 
 
@@ -66,8 +68,61 @@ def remarks(report: EvalReport) -> list[str]:
     for name, scores in report.conditions.items():
         if scores.same_choice is not None:
             lines.append(f"{name}: the same choice in {percent(scores.same_choice)} of the items")
-    lines.append("intervals: 95 %, clustered by video; | marks chance")
+    lines.append(
+        f"intervals: 95 %, clustered by video ({counted_videos(score.share)}); | marks chance"
+    )
     return lines
+
+
+def counted_videos(counted: Share | Paired) -> str:
+    """``20 videos``, or ``20 videos that weigh like 4.4 of one size`` where some hold more."""
+    words = f"{counted.videos:,} {'video' if counted.videos == 1 else 'videos'}"
+    effective = effective_videos(counted)
+    return (
+        words
+        if effective == f"{counted.videos}"
+        else f"{words} that weigh like {effective} of one size"
+    )
+
+
+def effective_videos(counted: Share | Paired) -> str:
+    """Their effective number, ``4.4`` or ``20``; ``-`` where nothing was answered."""
+    effective = counted.effective_videos
+    return "-" if effective is None else f"{effective:.1f}".removesuffix(".0")
+
+
+def comparison_remarks(comparison: Comparison) -> list[str]:
+    """The test of single questions, what the columns are, and why an interval is missing."""
+    overall = comparison.overall
+    lines = [
+        f"McNemar's exact test, questions taken for independent: p {p_value(overall.mcnemar_p)}",
+        f"the first less the second, 95 % and p, clustered by video ({counted_videos(overall)})",
+        f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
+    ]
+    if overall.no_interval is not None:
+        lines.append(_NO_INTERVAL_WORDS[overall.no_interval])
+    elif any(pair.no_interval for group in comparison.groups.values() for pair in group.values()):
+        lines.append(
+            "groups without an interval: no difference, the same in every video, or fewer than "
+            f"{MIN_EFFECTIVE_VIDEOS} videos of one size"
+        )
+    if comparison.left_out:
+        lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
+    return lines
+
+
+_NO_INTERVAL_WORDS: dict[NoInterval, str] = {
+    "no difference": "both are right on the same questions: no difference, and so no interval",
+    "same in every video": "the difference is the same in every video: no interval and no p but "
+    "McNemar's",
+    "too few videos": f"fewer than {MIN_EFFECTIVE_VIDEOS} videos, or as many of one size: no "
+    "interval and no p but McNemar's, which is too small where questions share a video",
+}
+
+
+def p_value(value: float) -> str:
+    """``0.034``; below a thousandth only that it is."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 _NO_ANSWER_WORDS = {

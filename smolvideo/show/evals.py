@@ -7,7 +7,15 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from smolvideo.evals.words import headline, interval, particulars, percent, remarks
+from smolvideo.evals.words import (
+    comparison_remarks,
+    headline,
+    interval,
+    p_value,
+    particulars,
+    percent,
+    remarks,
+)
 from smolvideo.safe_text import clean_name
 from smolvideo.show.bar import Bar
 from smolvideo.show.console import Screen
@@ -97,25 +105,13 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
             table.add_row(*_pair_row(f"  {clean_name(value, longest - 2)}", pair, wide=wide))
     console.print(table)
     console.print()
-    overall = comparison.overall
-    lines = [
-        f"McNemar's exact test, questions taken for independent: p {_p(overall.mcnemar_p)}",
-        f"the first less the second, 95 % and p, clustered by video ({_counted(overall.videos)})",
-        f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
-    ]
-    if not overall.discordant:
-        lines.append("both are right on the same questions: no difference, and so no interval")
-    elif overall.standard_error == 0:
-        lines.append("the difference is the same in every video: that gives no interval")
-    if comparison.left_out:
-        lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
-    for line in lines:
+    for line in comparison_remarks(comparison):
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
     ends = "-"
-    if pair.varies and pair.low is not None and pair.high is not None:
+    if pair.low is not None and pair.high is not None:
         ends = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
     cells = [
         name,
@@ -123,18 +119,10 @@ def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
         percent(pair.second),
         f"{100 * pair.difference:+.1f}",
         ends,
-        "-" if pair.p is None else _p(pair.p),
+        "-" if pair.p is None else p_value(pair.p),
         f"{pair.questions:,}",
     ]
     return [*cells, f"{pair.only_first}:{pair.only_second}"] if wide else cells
-
-
-def _counted(videos: int) -> str:
-    return f"{videos:,} {'video' if videos == 1 else 'videos'}"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:

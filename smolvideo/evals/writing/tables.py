@@ -6,8 +6,8 @@ import re
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import EvalReport, Score
-from smolvideo.evals.words import headline, particulars, remarks
+from smolvideo.evals.scores import EvalReport, Score, report_of
+from smolvideo.evals.words import effective_videos, headline, particulars, remarks
 from smolvideo.safe_text import visible
 
 
@@ -26,8 +26,8 @@ def markdown_report(report: EvalReport) -> str:
 
 
 _HEADER = (
-    "| | accuracy | 95 % | right | answered | of | chance |",
-    "|---|---|---|---|---|---|---|",
+    "| | accuracy | 95 % | right | answered | of | chance | videos | effective videos |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -36,7 +36,8 @@ def _row(name: str, score: Score) -> str:
     value = "-" if share.value is None else f"{share.value:.1%}"
     ends = "-" if share.low is None else f"{share.low:.1%} – {share.high:.1%}"  # noqa: RUF001
     counts = f"{share.right} | {share.answered} | {score.total}"
-    return f"| {_cell(name)} | {value} | {ends} | {counts} | {score.chance:.1%} |"
+    videos = f"{share.videos} | {effective_videos(share)}"
+    return f"| {_cell(name)} | {value} | {ends} | {counts} | {score.chance:.1%} | {videos} |"
 
 
 def _cell(text: str) -> str:
@@ -47,7 +48,7 @@ def _cell(text: str) -> str:
 
 _COLUMNS = (
     "id", "condition", "video", "question", "options", "answer", "choice", "correct", "how", "text",
-    "scores", "frames", "prompt_tokens", "error_kind", "error",
+    "scores", "frames", "prompt_tokens", "error_kind", "error", "effective_videos",
 )  # fmt: skip
 
 
@@ -66,7 +67,14 @@ def _csv_text(text: str) -> str:
 def csv_report(run: RunFolder) -> str:
     """One line per item and condition, groups in columns of their own; for spreadsheets and data
     frames. No text of somebody else's is a formula, see ``_csv_text``.
+
+    ``effective_videos`` is the same in all lines of a condition: how many videos of one size the
+    answers of that condition are worth, where a mean of ``correct`` needs an error.
     """
+    effective = {
+        name: effective_videos(scores.overall.share)
+        for name, scores in report_of(run).conditions.items()
+    }
     items = {item.id: item for item in run.items}
     groups = list(dict.fromkeys(name for item in run.items for name in item.groups))
     written = io.StringIO()
@@ -92,6 +100,7 @@ def csv_report(run: RunFolder) -> str:
                 answer.prompt_tokens,
                 answer.error_kind or "",
                 _csv_text(answer.error or ""),
+                effective.get(answer.condition, ""),
                 *(_csv_text(item.groups.get(name, "")) for name in groups),
             ]
         )
