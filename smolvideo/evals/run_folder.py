@@ -68,7 +68,7 @@ class RunFolder:
             raise RecordError(f"cannot write {show_path(folder)}: {error.strerror}") from error
         _write_items(folder, items)
         content = {"record": RUN_KIND} | asdict(info)
-        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        text = json_line(content, indent=2) + "\n"
         # Last: a folder with a run.json is a whole run.
         write_output(folder / "run.json", text)
         return cls(folder, info, items)

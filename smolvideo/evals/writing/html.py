@@ -5,15 +5,14 @@ markup; rows and pictures are made when they come into view, so five thousand it
 """
 
 import base64
-import json
-from html import escape
-from importlib.resources import files
+from collections.abc import Mapping
 from typing import Any
 
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, look_id
 from smolvideo.evals.scores import EvalReport, Score, report_of
 from smolvideo.evals.words import headline, interval, particulars, percent, remarks
+from smolvideo.html_page import render_page
 
 MOST_PICTURE_BYTES = 64 * 2**20
 """Strips beyond this are left out, with a remark: a page must still open."""
@@ -27,29 +26,16 @@ def html_report(run: RunFolder) -> str:
     notes = [*remarks(report)]
     if left_out:
         notes.append(f"{left_out:,} videos are without frames here: the page would be too large")
-    return _PAGE.format(
-        title=escape(headline(report)),
-        style=_file("report.css"),
-        particulars="".join(f"<li>{escape(line)}</li>" for line in particulars(report)),
-        remarks="".join(f"<li>{escape(line)}</li>" for line in notes),
-        scores=_scores(report),
-        data=_script_json(_data(run, report, videos)),
-        pictures="".join(
-            f'<script type="text/plain" id="strip-{look}">{content}</script>\n'
-            for look, content in pictures.items()
-        ),
-        script=_file("report.js"),
+    return render_page(
+        "smolvideo.evals.writing",
+        "report.html",
+        title=headline(report),
+        particulars=particulars(report),
+        remarks=notes,
+        tables=_tables(report),
+        data=_data(run, report, videos),
+        pictures=pictures,
     )
-
-
-def _file(name: str) -> str:
-    return files("smolvideo.evals.writing").joinpath(name).read_text(encoding="utf-8")
-
-
-def _script_json(content: Any) -> str:
-    """JSON that cannot end the element it stands in, nor open another."""
-    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _data(run: RunFolder, report: EvalReport, videos: dict[str, EvalVideo]) -> dict[str, Any]:
@@ -119,75 +105,32 @@ def _pictures(run: RunFolder, videos: dict[str, EvalVideo]) -> tuple[dict[str, s
     return found, left_out
 
 
-def _scores(report: EvalReport) -> str:
-    """The tables of scores, as bars."""
-    rows: list[tuple[str, Score]] = [
-        ("accuracy" if name == "main" else name, scores.overall)
+def _tables(report: EvalReport) -> list[dict[str, Any]]:
+    """The tables of scores, as bars: all conditions, then every group of the main one."""
+    conditions = {
+        "accuracy" if name == "main" else name: scores.overall
         for name, scores in report.conditions.items()
+    }
+    tables: list[tuple[str, Mapping[str, Score]]] = [("", conditions), *report.main.groups.items()]
+    return [
+        {
+            "title": title.replace("_", " "),
+            "rows": [_row(name, score) for name, score in members.items()],
+        }
+        for title, members in tables
     ]
-    parts = [_table("", rows)]
-    for group, members in report.main.groups.items():
-        parts.append(_table(group.replace("_", " "), list(members.items())))
-    return "".join(parts)
 
 
-def _table(title: str, rows: list[tuple[str, Score]]) -> str:
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    return f"<table>{caption}{''.join(_row(name, score) for name, score in rows)}</table>"
-
-
-def _row(name: str, score: Score) -> str:
+def _row(name: str, score: Score) -> dict[str, Any]:
+    """One bar: ends in per cent of its width, None where there is nothing to draw."""
     share = score.share
-    if share.value is None:
-        bar, value = "", "-"
-    else:
-        value = percent(share.value)
-        low = share.value if share.low is None else share.low
-        high = share.value if share.high is None else share.high
-        bar = (
-            f'<i class="fill" style="width:{100 * share.value:.2f}%"></i>'
-            f'<i class="ends" style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"></i>'
-            f'<i class="chance" style="left:{100 * score.chance:.2f}%"></i>'
-        )
-    return (
-        f'<tr><th scope="row">{escape(name)}</th><td class="bar"><span>{bar}</span></td>'
-        f"<td>{value}</td><td>{escape(interval(score))}</td>"
-        f"<td>{share.right}/{share.answered}</td></tr>"
-    )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<ul class="particulars">{particulars}</ul>
-</header>
-<details open class="scores"><summary>Scores</summary>
-{scores}
-<ul class="remarks">{remarks}</ul>
-</details>
-<main>
-<form id="filters" aria-label="Which items"></form>
-<div id="browser">
-<div id="list" role="listbox" tabindex="0" aria-label="Items"><div id="space"></div></div>
-<article id="item" aria-live="polite"></article>
-</div>
-</main>
-<script type="application/json" id="data">{data}</script>
-{pictures}<script>
-{script}
-</script>
-</body>
-</html>
-"""
+    return {
+        "name": name,
+        "value": None if share.value is None else 100 * share.value,
+        "low": None if share.low is None else 100 * share.low,
+        "high": None if share.high is None else 100 * share.high,
+        "chance": 100 * score.chance,
+        "percent": "-" if share.value is None else percent(share.value),
+        "interval": interval(score),
+        "counts": f"{share.right}/{share.answered}",
+    }

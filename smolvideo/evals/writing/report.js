@@ -1,6 +1,7 @@
 "use strict";
 // The page of a run. Rows exist only while they are in view; an item's pictures only while it is
-// open. All texts are set with textContent: whatever a dataset or a model says stays text.
+// open. All texts are set with textContent: whatever a dataset or a model says stays text, and each
+// text has a direction of its own, so that none turns its neighbours around.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [CHOICE, CORRECT, HOW, TEXT, SCORES, KIND, ERROR, FRAMES, TOKENS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -14,9 +15,19 @@
   let shown = [];
   let selected = -1;
 
+  // What would act instead of being seen is spelled out, as everywhere in smolvideo.
+  const ACTS = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+  const visible = (text) => String(text).replace(ACTS, (character) => {
+    const code = character.charCodeAt(0).toString(16);
+    return code.length > 2 ? "\\u" + code.padStart(4, "0") : "\\x" + code.padStart(2, "0");
+  });
+
   const make = (tag, text, classes) => {
     const element = document.createElement(tag);
-    if (text !== undefined && text !== null) element.textContent = text;
+    if (text !== undefined && text !== null) {
+      element.textContent = visible(text);
+      element.dir = "auto";
+    }
     if (classes) element.className = classes;
     return element;
   };
@@ -29,7 +40,8 @@
   const SIGN = { right: "✓", wrong: "✗", "names no option": "?", "no answer": "–" };
 
   const addSelect = (name, label, values) => {
-    const wrapper = make("label", label + " ");
+    const wrapper = make("label");
+    wrapper.append(make("bdi", label), " ");
     const select = make("select");
     select.name = name;
     for (const value of values) {
@@ -93,8 +105,10 @@
     const sign = make("span", SIGN[result] + " ", result === "right" ? "good" : "bad");
     sign.title = result;
     const line = make("b");
-    line.append(sign, item.question);
-    row.append(line, make("small", `${item.id} · ${item.video} · ${result}`));
+    line.append(sign, make("bdi", item.question));
+    const below = make("small");
+    below.append(make("bdi", item.id), " · ", make("bdi", item.video), ` · ${result}`);
+    row.append(line, below);
     row.addEventListener("click", () => select(at));
     return row;
   };
@@ -158,7 +172,8 @@
     item.options.forEach((option, place) => {
       const taken = chosen && chosen[CHOICE] === place ? " ← chosen" : "";
       const right = place === item.right ? " ✓ right" : "";
-      const line = make("li", `${LETTERS[place]}) ${option}`, place === item.right ? "right" : "");
+      const line = make("li", null, place === item.right ? "right" : "");
+      line.append(`${LETTERS[place]}) `, make("bdi", option));
       line.append(make("strong", right, "good"), make("strong", taken, right ? "good" : "bad"));
       ordered.append(line);
     });
@@ -182,14 +197,20 @@
     const add = (name, value) => {
       if (value) facts.append(make("dt", name), make("dd", value));
     };
+    const addAll = (name, values, between) => {
+      if (!values.length) return;
+      const shownValues = make("dd");
+      values.forEach((value, place) => shownValues.append(place ? between : "", make("bdi", value)));
+      facts.append(make("dt", name), shownValues);
+    };
     const answer = item.answers[form.elements.condition.value];
     add("id", item.id);
-    add("video", look?.file && look.file !== item.video ? `${item.video} (${look.file})` : item.video);
+    addAll("video", look?.file && look.file !== item.video ? [item.video, look.file] : [item.video], ", file ");
     for (const [group, value] of Object.entries(item.groups)) add(group.replaceAll("_", " "), value);
     if (answer && answer[HOW]) add("read from", answer[HOW]);
     if (answer && answer[FRAMES]) add("frames", `${answer[FRAMES]}, prompt of ${answer[TOKENS]} tokens`);
     if (look) add("at seconds", look.times.join(", "));
-    if (look) add("notes", look.notices.join("; "));
+    if (look) addAll("notes", look.notices, "; ");
     return facts;
   };
 
