@@ -14,6 +14,9 @@ from conftest import ROOT
 from jinja2 import UndefinedError
 from test_eval_reports import INFO
 
+from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.transcript import transcript
+from smolvideo.conversation.turns import Turn
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, look_id
 from smolvideo.evals.writing import html_report
@@ -44,6 +47,7 @@ SHOWN = [
 ]  # fmt: skip
 """How each of them is spelled out where it is shown."""
 
+ACTS = re.compile("[\u2028\u2029\u202e\u2066\u200f\u061c\x00\x1b\x9b\udcff]")
 CASES = list(zip(HOSTILE, SHOWN, strict=True))
 
 
@@ -88,6 +92,10 @@ def check(page: Page, scripts: int) -> None:
         (image["src"] or "").startswith("data:image/jpeg;base64,") for image in page.named("img")
     )
     (policy,) = [meta["content"] for meta in page.named("meta") if "http-equiv" in meta]
+    if not scripts:
+        assert policy is not None
+        assert "script-src" not in policy
+        return
     digest = base64.b64encode(hashlib.sha256(page.scripts[-1].encode()).digest()).decode()
     assert policy is not None
     assert f"script-src 'sha256-{digest}'" in " ".join(policy.split())
@@ -187,7 +195,7 @@ def test_a_run_stays_text(tmp_path: Path, hostile: str, shown: str) -> None:
     text = html_report(hostile_run(tmp_path / "run", hostile))
     page = Page(text)
     check(page, scripts=3)
-    assert not re.search("[\u2028\u2029\u202e\u2066\u200f\u061c\x00\x1b\x9b]", text)
+    assert not ACTS.search(text)
     data = json.loads(page.scripts[0])
     (item,) = data["items"]
     assert (item["id"], item["question"], item["options"]) == (
@@ -201,6 +209,20 @@ def test_a_run_stays_text(tmp_path: Path, hostile: str, shown: str) -> None:
     assert shown in page.text
     rows = [attributes for tag, attributes in page.tags if tag == "th"]
     assert len(page.named("bdi")) == len(rows) == 6, "two conditions, three groups and two crossed"
+
+
+@pytest.mark.parametrize(("hostile", "shown"), CASES)
+def test_a_conversation_stays_text(hostile: str, shown: str) -> None:
+    turns = [
+        Turn(f"Why {hostile}?", f"It is 0:02 {hostile}\nand more"),
+        Turn("And?", "", "failed", error=f"no {hostile}"),
+    ]
+    text = transcript(".html", Settings(hostile), [], turns)
+    page = Page(text)
+    check(page, scripts=0)
+    assert f"It is 0:02 {shown}\nand more" in page.text
+    assert f"no {shown}" in page.text
+    assert not ACTS.search(text)
 
 
 def test_a_strip_that_leads_out_of_the_run_is_left_out(tmp_path: Path) -> None:
@@ -228,5 +250,5 @@ def test_scripts_of_pages_write_no_markup() -> None:
 
 def scripts() -> Iterator[Path]:
     found = sorted((ROOT / "smolvideo").rglob("*.js"))
-    assert len(found) == 2
+    assert {path.name for path in found} == {"page.js", "report.js"}
     yield from found

@@ -1,7 +1,6 @@
 """A conversation as a file, for people or programs: Markdown, JSON, or a web page with frames."""
 
 import base64
-import html
 import io
 import json
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from smolvideo.conversation.settings import Settings, settings_as_json
 from smolvideo.conversation.turns import Look, Turn
 from smolvideo.errors import UsageError
 from smolvideo.frames import format_timestamp
+from smolvideo.html_page import render_page
 from smolvideo.safe_text import clean_name, visible
 
 KIND = "smolvideo.conversation/1"
@@ -90,56 +90,41 @@ def _json(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> s
     return json.dumps(content, indent=2) + "\n"
 
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-.strip { display: flex; overflow-x: auto; gap: 4px; padding-bottom: .5rem; }
-figure { margin: 0; text-align: center; font-size: .75rem; opacity: .85; }
-h2 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
-p { white-space: pre-wrap; margin: .25rem 0; }
-.error { color: #c33; } .aside { opacity: .6; font-size: .85rem; }
-a { color: inherit; }
-"""
-
-
 def _web_page(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> str:
-    title = f"Conversation with {html.escape(settings.model)}"
-    # Nothing of the page runs or is fetched, whatever an answer says.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
-    ]
-    parts += [_strip(look) for look in looks]
-    for turn in turns:
-        parts.append(f"<h2>{html.escape(clean_name(turn.question, 10_000))}</h2>")
-        if turn.text:
-            parts.append(f"<p>{_linked(visible(turn.text, keep=chr(10)), looks)}</p>")
-        if turn.outcome == "stopped":
-            parts.append('<p class="aside">stopped</p>')
-        if turn.error is not None:
-            parts.append(f'<p class="error">{html.escape(visible(turn.error))}</p>')
-    return "\n".join([*parts, "</body></html>"]) + "\n"
-
-
-def _strip(look: Look) -> str:
-    figures = []
-    for number, (image, seconds) in enumerate(
-        zip(look.batch.images, look.batch.pts_seconds, strict=True)
-    ):
-        name = f"f{look.number}-{number}"
-        caption = format_timestamp(seconds) if look.moves else str(number + 1)
-        source = _jpeg(Image.fromarray(image), look)
-        figures.append(
-            f'<figure id="{name}"><img alt="{caption}" src="{source}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return (
-        f'<p class="aside">{html.escape(_facts(look))}</p>'
-        f'<div class="strip">{"".join(figures)}</div>'
+    """Nothing of the page runs or is fetched, whatever an answer says."""
+    return render_page(
+        "smolvideo.conversation",
+        "transcript.html",
+        model=settings.model,
+        looks=[{"caption": _facts(look), "figures": _figures(look)} for look in looks],
+        turns=[
+            {
+                "question": clean_name(turn.question, 10_000),
+                "parts": _linked(turn.text, looks) if turn.text else [],
+                "stopped": turn.outcome == "stopped",
+                "error": turn.error,
+            }
+            for turn in turns
+        ],
     )
+
+
+def _figures(look: Look) -> list[dict[str, str]]:
+    return [
+        {
+            "id": _frame_name(look, number),
+            "caption": format_timestamp(seconds) if look.moves else str(number + 1),
+            "base64": _jpeg(Image.fromarray(image), look),
+        }
+        for number, (image, seconds) in enumerate(
+            zip(look.batch.images, look.batch.pts_seconds, strict=True)
+        )
+    ]
+
+
+def _frame_name(look: Look, frame: int) -> str:
+    """What a link calls a frame."""
+    return f"f{look.number}-{frame}"
 
 
 def _jpeg(picture: Image.Image, look: Look) -> str:
@@ -149,19 +134,20 @@ def _jpeg(picture: Image.Image, look: Look) -> str:
     size = max(1, min(1000, round(_SHOWN_HEIGHT * aspect))), _SHOWN_HEIGHT
     encoded = io.BytesIO()
     picture.resize(size, Image.Resampling.LANCZOS).save(encoded, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
-def _linked(text: str, looks: Sequence[Look]) -> str:
-    """``text`` as HTML, its times leading to the frame of the last video."""
+def _linked(text: str, looks: Sequence[Look]) -> list[dict[str, str | None]]:
+    """``text`` in parts, of which times lead to a ``frame`` of the last video."""
     look = next((look for look in reversed(looks) if look.moves), None)
     if look is None:
-        return html.escape(text)
-    done, parts = 0, []
+        return [{"text": text, "frame": None}]
+    done = 0
+    parts: list[dict[str, str | None]] = []
     for moment in moments_in(text, look.batch.metadata.duration_seconds):
         frame = nearest_frame(look.batch.pts_seconds, moment.seconds)
-        parts.append(html.escape(text[done : moment.start]))
-        clock = html.escape(text[moment.start : moment.end])
-        parts.append(f'<a href="#f{look.number}-{frame}">{clock}</a>')
+        parts.append({"text": text[done : moment.start], "frame": None})
+        clock = text[moment.start : moment.end]
+        parts.append({"text": clock, "frame": _frame_name(look, frame)})
         done = moment.end
-    return "".join([*parts, html.escape(text[done:])])
+    return [*parts, {"text": text[done:], "frame": None}]
