@@ -8,7 +8,6 @@ touched.
 import errno
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,10 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
 from smolvideo.json_types import check_types
+from smolvideo.safe_text import visible_json
 
 RECORD_KIND = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""
-
-_NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
 
 
 class Record(Protocol):
@@ -125,14 +123,14 @@ class AnswerRecord:
             raise ValueError(f"an incomplete record: {error}") from error
 
 
-def json_line(content: Mapping[str, Any], *, indent: int | None = None) -> str:
+def json_line(content: Any, *, indent: int | None = None) -> str:
     """``content`` as one line of JSON, or, with ``indent``, as several.
 
-    Line separators of Unicode, at which some readers cut lines, and half characters of file names
-    are written as ``\\u…``.
+    Line separators of Unicode, at which some readers cut lines, half characters of file names, and
+    what would act in a terminal are written as ``\\u…``. Raises ValueError for what is no number.
     """
     line = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
-    return _NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+    return visible_json(line)
 
 
 def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:

@@ -12,36 +12,80 @@ import re
 import unicodedata
 from pathlib import Path
 
-_BIDI_CONTROLS = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# In the order of their numbers: C0, DEL and C1, marks that change the direction of writing, line
+# and paragraph separators, deprecated format characters, the byte order mark, annotations, halves
+# of surrogate pairs. Joiners and breaks inside words, which scripts and emoji need, are not here.
+_ACTING = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
 )
-"""Invisible marks that reorder the text around them: a name could read as another one."""
+_TAGS = "\U000e0001\U000e0020-\U000e007f"
+"""A copy of ASCII that no font draws: text hides in it. Flags of regions are written with it."""
 
-_BREAKS = frozenset("\u2028\u2029")
+_FLAG = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f"
+"""https://www.unicode.org/reports/tr51/#flag-emoji-tag-sequences"""
+
+_ACTS = re.compile(f"({_FLAG})|[{_ACTING}{_TAGS}]")
 
 
 def visible(text: str, *, keep: str = "") -> str:
     r"""``text`` with every character that would act instead of being seen written as an escape.
 
-    Control characters (C0, DEL, C1), marks that change the direction of writing, and halves of
-    surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``keep`` stay: ``"\n\t"`` for the
-    paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
+    Control characters (C0, DEL, C1), marks that change the direction of writing, hidden tags, and
+    halves of surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``keep`` stay: ``"\n\t"``
+    for the paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
 
     >>> visible("a\x1b[31mb\n")
     'a\\x1b[31mb\\x0a'
     """
-    return "".join(char if _harmless(char) or char in keep else _escaped(char) for char in text)
 
+    def spelled(found: re.Match[str]) -> str:
+        return found[0] if found[1] or found[0] in keep else _escaped(found[0])
 
-def _harmless(char: str) -> bool:
-    if char in _BIDI_CONTROLS or char in _BREAKS:
-        return False
-    return unicodedata.category(char) not in ("Cc", "Cs")
+    return _ACTS.sub(spelled, text)
 
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def visible_json(text: str) -> str:
+    r"""JSON with the characters that ``visible`` spells out as JSON's own escapes.
+
+    It reads as the same content, and a terminal shows it without obeying it.
+
+    >>> visible_json('["a\u202eb"]')
+    '["a\\u202eb"]'
+    """
+
+    def spelled(found: re.Match[str]) -> str:
+        # Between values JSON has line breaks; inside strings it has none that is not escaped.
+        if found[1] or found[0] == "\n":
+            return found[0]
+        units = found[0].encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+    return _ACTS.sub(spelled, text)
+
+
+_FORMULA = re.compile(r"[=+\-@\t\n\uff1d\uff0b\uff0d\uff20]")
+_NUMBERS = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?(?: [+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)*")
+
+
+def visible_cell(text: str) -> str:
+    """``text`` for a cell of csv: nothing acts in a terminal, and nothing runs in a spreadsheet.
+
+    Behind an apostrophe stands what a spreadsheet would take for a formula, as OWASP advises:
+    https://owasp.org/www-community/attacks/CSV_Injection; numbers are none. Line breaks stay.
+
+    >>> visible_cell("=HYPERLINK(1)"), visible_cell("-3.5")
+    ("'=HYPERLINK(1)", '-3.5')
+    """
+    shown = visible(text, keep="\n\t")
+    runs = _FORMULA.match(shown) and not _NUMBERS.fullmatch(shown)
+    return f"'{shown}" if runs else shown
 
 
 LONGEST_NAME = 120

@@ -193,12 +193,12 @@ def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
     assert len(rows) == 16
     assert [row["correct"] for row in rows if row["condition"] == "main"] == list("11010100")
     assert rows[0]["group:category"] == "Temporal"
-    assert rows[0]["question"] == f"Why 0? {HOSTILE}"
+    assert rows[0]["question"] == f"Why 0? {HOSTILE}".replace("\x1b", "\\x1b")
 
 
 def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
-    formulas = ["=HYPERLINK(1)", "+1+1", "-2+cmd()", "@SUM(A1)", "\t=1", "\r=1"]
-    plain = ["-3", "+1.5", "a=b", "'quoted", ""]
+    formulas = ["=HYPERLINK(1)", "+1+1", "-2+cmd()", "@SUM(A1)", "\t=1", "\n=1", "\uff1d1", "-1 -x"]
+    plain = ["-3", "+1.5", "a=b", "'quoted", "", "-1.5 2e-3"]
     for place, text in enumerate([*formulas, *plain]):
         item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
         run = RunFolder.open_for_run(tmp_path / str(place), INFO, [item])
@@ -210,7 +210,20 @@ def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
         assert (row["video"], row["question"], row["scores"]) == ("'@a", "'=1", "-1.5 -2.0")
         if text:
             assert [row["id"], row["group:by"]] == [expected] * 2
-            assert row["options"] == (f"'{text} | y" if text[0] in "=+-@\t\r" else f"{text} | y")
+            runs = text[0] in "=+-@\t\n\uff1d"
+            assert row["options"] == (f"'{text} | y" if runs else f"{text} | y")
+
+
+def test_csv_has_nothing_that_acts_in_any_cell(tmp_path: Path) -> None:
+    item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0, {"=group": "\r=1"})
+    run = RunFolder.open_for_run(tmp_path / "run", INFO, [item])
+    formula = '=HYPERLINK("http://x")'
+    with run.answer_writer() as writer:
+        made = _answer(item, "main", 0)
+        writer.write(replace(made, how=formula, error=formula, error_kind=formula))
+    (row,) = csv.DictReader(io.StringIO(csv_report(run), newline=""))
+    assert [row[name] for name in ("how", "error", "error_kind")] == [f"'{formula}"] * 3
+    assert row["group:=group"] == r"\x0d=1", "a lone carriage return would write over the line"
 
 
 class Page(HTMLParser):

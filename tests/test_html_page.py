@@ -166,7 +166,7 @@ def test_links_lead_to_the_web_alone(url: str, link: str | None) -> None:
 def hostile_run(folder: Path, hostile: str) -> RunFolder:
     info = replace(
         INFO,
-        benchmark={**INFO.benchmark, "name": f"cinepile {hostile}"},
+        benchmark={**INFO.benchmark, "source": hostile},
         model={**INFO.model, "name": hostile, "revision": hostile},
         notices=(hostile,),
     )

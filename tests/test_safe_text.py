@@ -1,10 +1,19 @@
 """Text from outside cannot act when it is shown."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.safe_text import LONGEST_NAME, clean_name, show_path, visible
+from smolvideo.safe_text import (
+    LONGEST_NAME,
+    clean_name,
+    show_path,
+    visible,
+    visible_cell,
+    visible_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +24,13 @@ from smolvideo.safe_text import LONGEST_NAME, clean_name, show_path, visible
         ("a\u202egpj.exe", r"a\u202egpj.exe"),
         ("line\u2028break", r"line\u2028break"),
         ("\ud83d", r"\ud83d"),
+        ("tag\U000e0041\U000e007f", r"tag\U000e0041\U000e007f"),
+        ("\ufeffbom\ufff9\u206a", r"\ufeffbom\ufff9\u206a"),
+        (
+            "\U0001f3f4\U000e0067\U000e0062\U000e007f flag",
+            "\U0001f3f4\U000e0067\U000e0062\U000e007f flag",
+        ),
+        ("क\u200cष co\xadop ก\u200bข", "क\u200cष co\xadop ก\u200bข"),
         ("naïve 漢字 \U0001f468\u200d\U0001f469", "naïve 漢字 \U0001f468\u200d\U0001f469"),
     ],
 )
@@ -28,6 +44,40 @@ def test_visible_leaves_nothing_that_acts(text: str) -> None:
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
     shown.encode("utf-8")  # no half of a surrogate pair is left
     assert visible(shown, keep="\n") == shown
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_reads_as_before_and_nothing_in_it_acts(content: object) -> None:
+    for indent in (None, 2):
+        text = visible_json(json.dumps(content, ensure_ascii=False, indent=indent))
+        assert json.loads(text) == content
+        assert visible(text, keep="\n") == text
+        text.encode("utf-8")
+
+
+def test_json_writes_what_lies_outside_the_first_plane_as_pairs() -> None:
+    assert visible_json('"\U000e0041 \x9b \u2028 \U0001f600"') == (
+        r'"\udb40\udc41 \u009b \u2028 ' + '\U0001f600"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1", "'=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-", "'-"),
+        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+        ("-1.5e-3 +2,5", "-1.5e-3 +2,5"),
+        ("\ufeff=1", r"\ufeff=1"),
+        ("a\x1b[2J\r\nb", r"a\x1b[2J\x0d" + "\nb"),
+        ("a=1", "a=1"),
+        ("", ""),
+    ],
+)
+def test_cells_of_csv(text: str, cell: str) -> None:
+    assert visible_cell(text) == cell
 
 
 @given(st.text(st.characters()))

@@ -20,6 +20,7 @@ from smolvideo.bench.report import machine
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.opening import PACKAGES
+from smolvideo.safe_text import visible_json
 from smolvideo.sampling import FrameSampling, sample_times
 
 _LOOK_SECONDS = 0.02
@@ -71,7 +72,7 @@ class FramesReport:
             for file in self.files
         ]
         content = {"frames": self.frames, "repeats": self.repeats, "files": files}
-        return json.dumps(content | {"machine": machine()})
+        return visible_json(json.dumps(content | {"machine": machine()}))
 
 
 def installed_ways() -> list[str]:

@@ -19,6 +19,7 @@ from smolvideo.bench.measuring import Measured, Task, engine_name
 from smolvideo.bench.peers import PEERS, check_peer
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
+from smolvideo.safe_text import visible_json
 
 OnBenchProgress = Callable[[str], None]
 """Told what begins now, in a few words."""
@@ -86,7 +87,7 @@ class BenchReport:
         }
         if self.log_probability_error is not None:
             content["log_probability_error"] = self.log_probability_error
-        return json.dumps(content)
+        return visible_json(json.dumps(content))
 
 
 def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: None) -> BenchReport:

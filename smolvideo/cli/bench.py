@@ -12,6 +12,7 @@ from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.engines import QUANTISATIONS
 from smolvideo.errors import UsageError
 from smolvideo.records import write_output
+from smolvideo.safe_text import visible
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.quantities import format_bytes
 from smolvideo.source import resolve_source
@@ -190,7 +191,7 @@ def bench(
 
     def tell(doing: str) -> None:
         if not quiet:
-            screen.err.print(doing, style="dim")
+            screen.err.print(visible(doing), style="dim")
 
     report = run_bench(options, tell)
     if not quiet:
@@ -222,7 +223,7 @@ def _show(screen: Screen, report: BenchReport) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for one in report.measured:
-        table.add_column(one.name, justify="right")
+        table.add_column(visible(one.name), justify="right")
     rows = {
         "load, s": "load",
         "decode, s": "decode",

@@ -8,7 +8,7 @@ import click
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import show_path, visible
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.source import resolve_source
 
@@ -80,7 +80,7 @@ def bench_frames(
 
     def tell(text: str) -> None:
         if not quiet:
-            screen.err.print(text, style="dim", highlight=False, markup=False)
+            screen.err.print(visible(text), style="dim", highlight=False, markup=False)
 
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         report = bench.bench_frames(
@@ -122,7 +122,6 @@ def _show(screen: Screen, file: "object") -> None:
     from rich.table import Table
 
     from smolvideo.bench.frames import FileResult
-    from smolvideo.safe_text import visible
     from smolvideo.show.quantities import format_bytes
 
     assert isinstance(file, FileResult)

@@ -1,6 +1,5 @@
 """``smolvideo cache``: what is kept on disk to be had again at once; and the option of others."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from smolvideo.cli.sections import SectionOption, SizeType
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.records import json_line
 from smolvideo.show.console import open_screen
 from smolvideo.show.quantities import format_bytes, format_count
 from smolvideo.show.tables import show_table
@@ -81,7 +81,7 @@ def info(as_json: bool) -> None:
             name: {**_as_json(contents), "limit_bytes": limits[name]}
             for name, contents in kept.items()
         }
-        screen.write(json.dumps({"folder": str(cache_dir()), **facts}, ensure_ascii=False) + "\n")
+        screen.write(json_line({"folder": str(cache_dir()), **facts}) + "\n")
         return
     rows = [
         [
@@ -123,7 +123,7 @@ def clear(features: bool, downloads: bool, as_json: bool) -> None:
             name: {"entries": contents.entries, "freed_bytes": contents.size_bytes}
             for name, contents in freed.items()
         }
-        screen.write(json.dumps(facts) + "\n")
+        screen.write(json_line(facts) + "\n")
         return
     for name, contents in freed.items():
         count = format_count(contents.entries, "entry", "entries")

@@ -1,7 +1,6 @@
 """``smolvideo eval report``, ``compare`` and ``export``: what runs say, without a model."""
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import get_args
@@ -17,8 +16,8 @@ from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import EvalReport, report_of
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.writing import csv_report, export_lmms_eval, html_report, markdown_report
-from smolvideo.records import write_output
-from smolvideo.show.console import open_screen
+from smolvideo.records import json_line, write_output
+from smolvideo.show.console import SafeConsole, open_screen
 from smolvideo.show.evals import show_comparison, show_report
 
 FORMATS = ("charts", "markdown", "html", "csv", "json")
@@ -86,11 +85,9 @@ def _text(form: str, run: RunFolder, scores: EvalReport) -> str:
     if form == "csv":
         return csv_report(run)
     if form == "json":
-        return json.dumps(scores.to_dict(), ensure_ascii=False, indent=2) + "\n"
-    from rich.console import Console
-
+        return json_line(scores.to_dict(), indent=2) + "\n"
     written = io.StringIO()
-    show_report(Console(file=written, width=100, no_color=True, markup=False), scores)
+    show_report(SafeConsole(file=written, width=100, no_color=True, markup=False), scores)
     return written.getvalue()
 
 
@@ -137,7 +134,7 @@ def compare(
     )
     screen = open_screen()
     if as_json:
-        screen.write(json.dumps(comparison.to_dict(), ensure_ascii=False) + "\n")
+        screen.write(json_line(comparison.to_dict()) + "\n")
     else:
         show_comparison(screen.out, comparison)
 
@@ -155,4 +152,4 @@ def export(run: Path, folder: Path, overwrite: bool) -> None:
     opened = RunFolder.read(run)
     with writing(folder):
         paths = export_lmms_eval(opened, folder, overwrite=overwrite)
-    open_screen().write("".join(f"{path}\n" for path in paths))
+    open_screen().write_paths(paths)

@@ -1,6 +1,5 @@
 """``smolvideo eval BENCHMARK``: one run, from its beginning or from where it stopped."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from smolvideo.evals.videos import (
     VideoFolder,
 )
 from smolvideo.prompt import PromptOptions
+from smolvideo.records import json_line
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.evals import EvalProgress, show_report
 from smolvideo.show.stages import StageProgress
@@ -148,7 +148,7 @@ def _ask(
         screen.note("nano knows drawn scenes alone: its score on real footage means nothing")
     report = report_of(run)
     if given["json"]:
-        screen.write(json.dumps(report.to_dict()) + "\n")
+        screen.write(json_line(report.to_dict()) + "\n")
     else:
         show_report(screen.out, report)
     return None if report.complete else EXIT_SOME_FAILED

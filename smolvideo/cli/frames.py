@@ -1,6 +1,5 @@
 """``smolvideo frames``: what a model would see of a video, without any model at work."""
 
-import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from smolvideo.models.registry import Layout
 from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import PromptOptions
 from smolvideo.readers import open_video, start_ahead
+from smolvideo.records import json_line
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
 from smolvideo.show.quantities import format_clock
@@ -137,7 +137,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
         files = _write_pictures(given, seen)
     screen.notes(seen.notices)
     if given["as_json"]:
-        screen.write(json.dumps(_as_json(seen, files), ensure_ascii=False) + "\n")
+        screen.write(json_line(_as_json(seen, files)) + "\n")
         return
     _show(screen, seen, filmstrip, files)
     if given["sheet"]:

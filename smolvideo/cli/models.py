@@ -1,6 +1,5 @@
 """``smolvideo models``: which there are, what one is like, and fetching one."""
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from smolvideo.models import (
     pull,
 )
 from smolvideo.prompt import Message, count_tokens, frames_that_fit
+from smolvideo.records import json_line
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.show.quantities import format_bytes
 from smolvideo.show.stages import StageProgress
@@ -88,7 +88,7 @@ def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> 
         )
     facts = _facts(_with_local_weights(checkpoint, name, revision))
     if as_json:
-        screen.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        screen.write(json_line(facts) + "\n")
         return
     show_facts(screen, {key.replace("_", " "): _in_words(key, facts[key]) for key in facts})
 
@@ -115,9 +115,9 @@ def pull_model(name: str, revision: str | None, as_json: bool) -> None:
     with StageProgress(screen) as stages:
         checkpoint = pull(name, revision=revision, on_progress=stages.on_progress)
     if as_json:
-        screen.write(json.dumps(_facts(checkpoint), ensure_ascii=False) + "\n")
+        screen.write(json_line(_facts(checkpoint)) + "\n")
         return
-    screen.write(f"{checkpoint.folder}\n")
+    screen.write_paths([checkpoint.folder])
     size = format_bytes(checkpoint_size_bytes(checkpoint))
     screen.note(f"`{checkpoint.name}` is on this machine ({size}): `--model {checkpoint.name}`")
 
@@ -143,7 +143,7 @@ def _list(as_json: bool) -> None:
     rows = _rows()
     if as_json:
         listed = [asdict(row) for row in rows]
-        screen.write(json.dumps(listed, ensure_ascii=False) + "\n")
+        screen.write(json_line(listed) + "\n")
         return
     columns = ["name", "params", "download", "context", "per frame", "frames", "here", "what"]
     show_table(screen, columns, [_cells(row) for row in rows], right=frozenset(range(1, 6)))

@@ -34,6 +34,7 @@ from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
+from smolvideo.safe_text import visible
 from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.source import Named
@@ -280,7 +281,9 @@ def _shown(request: _Request, done: Done, *, alone: bool) -> str:
         return TEXT_FORMS[".summary.json"](record)
     if wanted in _ON_STDOUT:
         return TEXT_FORMS[_ON_STDOUT[wanted]](record) + ("" if alone else "\n")
-    return as_text(record) if alone else f"{done.item.name}\n{_indented(as_text(record))}\n"
+    if alone:
+        return as_text(record)
+    return f"{visible(done.item.name)}\n{_indented(as_text(record))}\n"
 
 
 def _indented(text: str) -> str:

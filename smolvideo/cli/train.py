@@ -86,7 +86,7 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
         title = "nano: exact answers about held-out scenes, on the way"
         write_output(out / "curves.svg", curves_svg(curve, title), overwrite=True)
     show_scores(screen, folder)
-    screen.write(f"{folder}\n")
+    screen.write_paths([folder])
 
 
 @train.command(cls=SectionCommand)
@@ -101,4 +101,4 @@ def samples(folder: Path) -> None:
 
     with writing(folder):
         write_samples(folder)
-    open_screen().write(f"{folder}\n")
+    open_screen().write_paths([folder])

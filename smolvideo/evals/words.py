@@ -4,18 +4,17 @@ from smolvideo.engines import told_format
 from smolvideo.evals.comparing import Comparison
 from smolvideo.evals.scores import EvalReport, Score
 from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, NoInterval, Paired, Share
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import clean_name, visible
 
 
 def headline(report: EvalReport) -> str:
     """``nano on cinepile: 61.5 % of 288 questions``, with the interval."""
     share = report.main.overall.share
     model, benchmark = report.info.model["name"], report.info.benchmark["name"]
+    about = f"{clean_name(model)} on {clean_name(benchmark)}"
     if share.value is None:
-        return f"{clean_name(model)} on {benchmark}: nothing answered"
-    return (
-        f"{clean_name(model)} on {benchmark}: {percent(share.value)}{ends_of(report.main.overall)}"
-    )
+        return f"{about}: nothing answered"
+    return f"{about}: {percent(share.value)}{ends_of(report.main.overall)}"
 
 
 def particulars(report: EvalReport) -> list[str]:
@@ -33,13 +32,14 @@ def particulars(report: EvalReport) -> list[str]:
         "generate",
     )
     protocol = "CinePile's own protocol" if official else "not an official protocol"
-    return [
+    lines = [
         f"prompt {settings['prompt']}, scoring {scoring}{reading}: {protocol}",
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
         f"layout {layout}, subtitles {settings['subtitles']}",
         f"{model['engine']} on {model['device']} in "
         f"{told_format(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
     ]
+    return [visible(line) for line in lines]
 
 
 def remarks(report: EvalReport) -> list[str]:
@@ -67,7 +67,8 @@ def remarks(report: EvalReport) -> list[str]:
             lines.append(f"{count:,} {words[count != 1]}: counted as wrong")
     for name, scores in report.conditions.items():
         if scores.same_choice is not None:
-            lines.append(f"{name}: the same choice in {percent(scores.same_choice)} of the items")
+            same = f"the same choice in {percent(scores.same_choice)} of the items"
+            lines.append(f"{clean_name(name)}: {same}")
     lines.append(
         f"intervals: 95 %, clustered by video ({counted_videos(score.share)}); | marks chance"
     )

@@ -4,8 +4,10 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from smolvideo.safe_text import visible
@@ -57,9 +59,15 @@ class Screen:
             self.note(sentence)
 
     def write(self, text: str) -> None:
-        """Data for stdout, exactly as it is."""
+        """Data for stdout, exactly as it is: text that was made safe where it was made."""
         self.out.file.write(text)
         self.out.file.flush()
+
+    def write_paths(self, paths: Iterable[Path]) -> None:
+        """Paths for stdout, a line each: as they are for a program, spelled out for a person."""
+        lines = [str(path) for path in paths]
+        shown = [visible(line) for line in lines] if self.out.is_terminal else lines
+        self.write("".join(f"{line}\n" for line in shown))
 
 
 def open_screen(*, quiet: bool = False, verbose: bool = False) -> Screen:
@@ -69,17 +77,30 @@ def open_screen(*, quiet: bool = False, verbose: bool = False) -> Screen:
     )
 
 
-class _Console(Console):
-    """rich's console, without its own way of leaving when a pipe is closed."""
+class SafeConsole(Console):
+    """rich's console, through which no text reaches a terminal that would act there.
+
+    Those who show text make it ``visible`` themselves, since what is spelled out is wider; this is
+    for what they forget. Also without rich's own way of leaving when a pipe is closed.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible(segment.text, keep="\n\t"), segment.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # the command line knows what to do about it
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool) -> SafeConsole:
     stream = sys.stderr if stderr else sys.stdout
     is_terminal = stream.isatty()
-    return _Console(
+    return SafeConsole(
         stderr=stderr,
         highlight=False,
         markup=False,

@@ -15,7 +15,7 @@ from rich.text import Text
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import Layout
 from smolvideo.safe_text import clean_name
-from smolvideo.show.console import Screen, colour_wanted
+from smolvideo.show.console import SafeConsole, Screen, colour_wanted
 from smolvideo.show.pictures import PictureKind, draw_row
 from smolvideo.show.quantities import format_clock, format_count
 from smolvideo.show.terminal import TerminalAbilities, ask_terminal
@@ -164,7 +164,7 @@ def _draw_strip(
 
 def _console_for_file(console: Console) -> Console:
     """Pictures that were asked for are drawn in a pipe or file, too: ``less -R`` shows them."""
-    return Console(
+    return SafeConsole(
         file=console.file, force_terminal=True, color_system="truecolor", width=80, height=50
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from smolvideo.safe_text import clean_name
 from smolvideo.show.bar import Bar
 from smolvideo.show.console import Screen
 
@@ -60,7 +61,8 @@ def show_scores(screen: Screen, folder: Path) -> None:
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     screen.err.print("exact answers about held-out scenes (and about grey frames):")
     for name, share in facts["held_out"].items():
-        screen.err.print(f"  {name:12} {share:6.1%}   ({facts['held_out_grey'][name]:.1%})")
+        grey = facts["held_out_grey"][name]
+        screen.err.print(f"  {clean_name(name):12} {share:6.1%}   ({grey:.1%})")
     lines = (folder.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [json.loads(line) for line in lines]
     screen.err.print(f"accuracy over time: {sparkline([c['scores'].get('all') for c in curve])}")

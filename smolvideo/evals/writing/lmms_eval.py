@@ -82,7 +82,7 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
     target.mkdir(parents=True, exist_ok=True)
     date = info.created.partition("+")[0].replace(":", "-")
     paths = [target / f"{date}_results.json", target / f"{date}_samples_{task}.jsonl"]
-    text = json.dumps(results, ensure_ascii=False, indent=2) + "\n"
+    text = json_line(results, indent=2) + "\n"
     write_output(paths[0], text, overwrite=overwrite)
     samples = "".join(json_line(sample) + "\n" for sample in lines)
     write_output(paths[1], samples, overwrite=overwrite)

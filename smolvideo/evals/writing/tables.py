@@ -8,7 +8,7 @@ from smolvideo.evals.item import LETTERS
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import EvalReport, Score, report_of
 from smolvideo.evals.words import effective_videos, headline, particulars, remarks
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import visible, visible_cell
 
 
 def markdown_report(report: EvalReport) -> str:
@@ -52,21 +52,9 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
-
-
-def _csv_text(text: str) -> str:
-    """Behind an apostrophe what a spreadsheet would take for a formula and run.
-
-    As OWASP advises, https://owasp.org/www-community/attacks/CSV_Injection; a number is none.
-    """
-    runs = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if runs else text
-
-
 def csv_report(run: RunFolder) -> str:
     """One line per item and condition, groups in columns of their own; for spreadsheets and data
-    frames. No text of somebody else's is a formula, see ``_csv_text``.
+    frames. No text of somebody else's acts, see ``visible_cell``.
 
     ``effective_videos`` is the same in all lines of a condition: how many videos of one size the
     answers of that condition are worth, where a mean of ``correct`` needs an error.
@@ -80,28 +68,27 @@ def csv_report(run: RunFolder) -> str:
     written = io.StringIO()
     # All texts in quotes: without them a lone carriage return would begin a row of its own.
     writer = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow([*_COLUMNS, *(f"group:{name}" for name in groups)])
+    writer.writerow([*_COLUMNS, *(visible_cell(f"group:{name}") for name in groups)])
     for answer in run.answers().values():
         item = items[answer.id]
-        writer.writerow(
-            [
-                _csv_text(answer.id),
-                answer.condition,
-                _csv_text(answer.video),
-                _csv_text(item.question),
-                _csv_text(" | ".join(item.options)),
-                LETTERS[item.answer_index],
-                "" if answer.choice is None else LETTERS[answer.choice],
-                int(answer.correct),
-                answer.how or "",
-                _csv_text(answer.text or ""),
-                " ".join(map(str, answer.scores or ())),
-                answer.frames,
-                answer.prompt_tokens,
-                answer.error_kind or "",
-                _csv_text(answer.error or ""),
-                effective.get(answer.condition, ""),
-                *(_csv_text(item.groups.get(name, "")) for name in groups),
-            ]
-        )
+        cells = [
+            answer.id,
+            answer.condition,
+            answer.video,
+            item.question,
+            " | ".join(item.options),
+            LETTERS[item.answer_index],
+            "" if answer.choice is None else LETTERS[answer.choice],
+            int(answer.correct),
+            answer.how or "",
+            answer.text or "",
+            " ".join(map(str, answer.scores or ())),
+            answer.frames,
+            answer.prompt_tokens,
+            answer.error_kind or "",
+            answer.error or "",
+            effective.get(answer.condition, ""),
+            *(item.groups.get(name, "") for name in groups),
+        ]
+        writer.writerow([visible_cell(one) if isinstance(one, str) else one for one in cells])
     return written.getvalue()

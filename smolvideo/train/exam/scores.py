@@ -7,6 +7,7 @@ from typing import Any
 
 from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.extract import official_parts
+from smolvideo.safe_text import visible_json
 from smolvideo.train.world.lots import Side
 from smolvideo.train.world.question import Question, same_answer
 
@@ -42,7 +43,7 @@ class ExamReport:
 
     def as_json(self) -> str:
         """One line: the summary, and what it was measured on."""
-        return json.dumps({**self.summary(), **self.setting, "machine": machine()})
+        return visible_json(json.dumps({**self.summary(), **self.setting, "machine": machine()}))
 
     def summary(self) -> dict[str, Any]:
         """Shares of right answers, of the questions that each entry speaks of.
