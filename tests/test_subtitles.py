@@ -13,7 +13,6 @@ from smolvideo.subtitles import (
     cues_near,
     cues_of_track,
     cues_within,
-    find_sidecar,
     format_cues,
     parse_subtitles,
     read_subtitles,
@@ -109,8 +108,6 @@ def test_windows_quotes_and_undefined_bytes(tmp_path):
     [
         "00:00:05,000 --> 00:00:04,000\nbackwards\n",
         "00:00:05,000 --> 00:00:05,000\nno time at all\n",
-        "00:00:75,000 --> 00:00:80,000\nno clock\n",
-        "00:61:00,000 --> 00:62:00,000\nno clock\n",
         "00:00:05,000 -->\nno end\n",
         "a --> b\nno times\n",
         "00:00:05,000 --> 00:00:06,000\n\n",
@@ -163,6 +160,10 @@ def test_what_cannot_be_read(tmp_path):
     path.write_bytes(b"\0\0\0\x1cftypisom" * 100)
     with pytest.raises(SourceError, match="no subtitles in"):
         read_subtitles(path)
+    with path.open("wb") as file:
+        file.truncate(32 * 2**20 + 1)
+    with pytest.raises(SourceError, match="too large for subtitles: they may have 32 MiB"):
+        read_subtitles(path)
 
 
 @given(st.text())
@@ -171,36 +172,6 @@ def test_any_text_is_survived(text):
         for cue in parse_subtitles(before + text):
             assert cue.start_seconds < cue.end_seconds
             assert cue.text == " ".join(cue.text.split()) != ""
-
-
-class TestSidecar:
-    @pytest.fixture
-    def video(self, tmp_path: Path) -> Path:
-        return tmp_path / "film [1080p].mp4"
-
-    @pytest.mark.parametrize(
-        ("beside", "found"),
-        [
-            (["film [1080p].srt"], "film [1080p].srt"),
-            (["film [1080p].VTT"], "film [1080p].VTT"),
-            (["film [1080p].mp4.srt"], "film [1080p].mp4.srt"),
-            (["film [1080p].vtt", "film [1080p].srt"], "film [1080p].srt"),
-            (["film [1080p].de.srt", "film [1080p].en.vtt"], "film [1080p].en.vtt"),
-            (["film [1080p].en.srt", "film [1080p].ass"], "film [1080p].ass"),
-            (["film [1080p].pt-BR.forced.srt"], "film [1080p].pt-BR.forced.srt"),
-            (["film [1080p].part two.srt", "film.srt", "film 1.srt", "._film [1080p].srt"], None),
-            ([], None),
-        ],
-    )
-    def test_which_file_belongs_to_a_video(self, video, beside, found):
-        for name in beside:
-            (video.parent / name).write_text(SRT)
-        assert find_sidecar(video) == (found and video.parent / found)
-
-    def test_folders_do_not_count_and_a_missing_folder_is_no_error(self, video):
-        (video.parent / "film [1080p].srt").mkdir()
-        assert find_sidecar(video) is None
-        assert find_sidecar(video / "deeper" / "x.mp4") is None
 
 
 class TestNear:

@@ -1,5 +1,6 @@
 """``smolvideo ask``: a question about videos, pictures, URLs, or folders of frames."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,7 +224,8 @@ def _answer(
     checkpoint = request.spec.checkpoint(on_progress=stages.on_progress)
     cache = open_feature_cache(request.spec.engine, no_cache=request.no_cache, on_note=screen.note)
     loading = EngineLoading(lambda: request.spec.load(cache=cache, on_progress=stages.on_progress))
-    subtitles = _subtitles(request, sources, screen)
+    heard: list[str] = []
+    subtitles = _subtitles(request, sources, heard.append)
     prepared = prepare(
         checkpoint,
         sources,
@@ -233,6 +235,7 @@ def _answer(
         generation=request.generation,
         reader=request.reader,
         subtitles=subtitles,
+        notices=heard,
         on_progress=loading.with_first_frame(stages.on_progress),
     )
     with stages.paused():
@@ -301,7 +304,9 @@ def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
         screen.note(f"the answer is in `{request.output}`")
 
 
-def _subtitles(request: _Request, sources: list[VideoSource], screen: Screen) -> str | None:
+def _subtitles(
+    request: _Request, sources: list[VideoSource], on_notice: Callable[[str], None]
+) -> str | None:
     if request.subtitles is None:
         return None
     return subtitles_near(
@@ -309,7 +314,7 @@ def _subtitles(request: _Request, sources: list[VideoSource], screen: Screen) ->
         sources,
         request.sampling,
         reader=request.reader,
-        on_note=lambda note: screen.notes([note]),
+        on_notice=on_notice,
     )
 
 

@@ -45,11 +45,10 @@ def continued(
         if sources:
             looks = conversation.look(sources, sampling=read_sampling(ctx), on_progress=on_progress)
             if ctx.params["subtitles"] is not None:
-                text, note = subtitles_for(
+                text, heard = subtitles_for(
                     looks[0], ctx.params["subtitles"], reader=settings.reader
                 )
-                conversation.give_subtitles(looks[0], text)
-                screen.notes([note] if note else [])
+                conversation.give_subtitles(looks[0], text, notices=heard)
         yield conversation
         if journal.problem is not None:
             screen.note(journal.problem)

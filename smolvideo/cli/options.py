@@ -204,7 +204,7 @@ def prompt_options(command: Any) -> Any:
             "--subtitles",
             metavar="FILE|auto",
             show_default="none",
-            help="Give the model the subtitles near the frames: a file (.srt, .vtt, .ass), or "
+            help="Give the model the subtitles near the frames: a file (.srt, .vtt, .ass, …), or "
             "auto for the one beside the video or the text track in it.",
         ),
     )(command)

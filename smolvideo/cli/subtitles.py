@@ -16,12 +16,12 @@ def subtitles_near(
     sampling: FrameSampling,
     *,
     reader: str,
-    on_note: Callable[[str], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> str:
     """The cues near the frames that ``sampling`` chooses, one a line; empty if nothing is said.
 
     ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
-    ``on_note`` hears of cues that have no room.
+    ``on_notice`` hears what was guessed or left out, and of cues that have no room.
 
     Raises:
         UsageError: there is not just one video.
@@ -31,10 +31,10 @@ def subtitles_near(
     if len(sources) != 1 or sources[0].kind != "video":
         raise UsageError("`--subtitles` needs one video, and only one, to belong to")
     video = sources[0]
-    cues = read_cues(wanted, video, reader=reader)
+    cues = read_cues(wanted, video, reader=reader, on_notice=on_notice)
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
         times = choose_times(opened, sampling)
     kept, note = cues_with_room(cues, times)
     if note is not None:
-        on_note(note)
+        on_notice(note)
     return format_cues(kept)

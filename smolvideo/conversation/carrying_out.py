@@ -119,22 +119,24 @@ def _subtitles(call: Call, conversation: Conversation, look: Look | None) -> str
     if call.words[0] == "off":
         conversation.give_subtitles(look, None)
         return "without subtitles"
-    text, note = subtitles_for(look, call.words[0], reader=conversation.settings.reader)
-    conversation.give_subtitles(look, text)
-    return note or f"{len(text.splitlines())} lines of subtitles near the frames"
+    text, heard = subtitles_for(look, call.words[0], reader=conversation.settings.reader)
+    conversation.give_subtitles(look, text, notices=heard)
+    return "; ".join(heard) or f"{len(text.splitlines())} lines of subtitles near the frames"
 
 
-def subtitles_for(look: Look, wanted: str, *, reader: str) -> tuple[str, str | None]:
-    """The cues near the frames of ``look``, one a line, and a sentence if not all have room.
+def subtitles_for(look: Look, wanted: str, *, reader: str) -> tuple[str, list[str]]:
+    """The cues near the frames of ``look``, one a line, and sentences for the user: what was
+    guessed or left out, and if not all cues have room.
 
     ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
     Raises UsageError for what is no video, else as ``read_cues``.
     """
     if not look.moves:
         raise UsageError(f"`{look.source.name}` is no video that subtitles could belong to")
-    cues = read_cues(wanted, look.source, reader=reader)
+    heard: list[str] = []
+    cues = read_cues(wanted, look.source, reader=reader, on_notice=heard.append)
     kept, note = cues_with_room(cues, look.batch.pts_seconds)
-    return format_cues(kept), note
+    return format_cues(kept), heard + ([note] if note else [])
 
 
 def _model(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:

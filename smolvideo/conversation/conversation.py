@@ -4,7 +4,7 @@ Everything here runs to its end in the thread that calls it; ``Asked.stop`` may 
 another one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -169,9 +169,15 @@ class Conversation:
         self._replace_looks(looks)
         return engine
 
-    def give_subtitles(self, look: Look, subtitles: str | None) -> None:
-        """Show the model ``subtitles``, a finished text, behind the frames of ``look``."""
+    def give_subtitles(
+        self, look: Look, subtitles: str | None, *, notices: Iterable[str] = ()
+    ) -> None:
+        """Show the model ``subtitles``, a finished text, behind the frames of ``look``.
+
+        ``notices`` about them come with the next answer.
+        """
         self._replace_looks([replace(look, subtitles=subtitles)])
+        self._notices += [notice for notice in notices if notice not in self._notices]
 
     def take_back(self) -> Turn | None:
         """Remove the last turn, as if it had never been asked; None where there is none."""

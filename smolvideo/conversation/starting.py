@@ -46,7 +46,6 @@ def bring_in(
     not_seen = look_at(talk, start.sources, download=start.download, on_progress=on_progress)
     if start.subtitles is not None and len(talk.looks) > seen:
         look = talk.looks[seen]
-        text, note = subtitles_for(look, start.subtitles, reader=talk.settings.reader)
-        talk.give_subtitles(look, text)
-        notes += [note] if note else []
+        text, heard = subtitles_for(look, start.subtitles, reader=talk.settings.reader)
+        talk.give_subtitles(look, text, notices=heard)
     return notes, not_seen

@@ -99,11 +99,12 @@ class Looker:
     def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> Look:
         started = time.perf_counter()
         source, stamp = found.source, file_state(found.source.path)
+        heard: dict[str, None] = {}  # about subtitles, in their order, each once
         with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
             sampling, notices = self._sampling(items[0], found)
             if stills := _without_window(reader, sampling):
                 sampling = sampling.without_window()
-            ready = tuple(self._ready(item, source.path, reader, sampling) for item in items)
+            ready = tuple(self._ready(item, source.path, reader, sampling, heard) for item in items)
             batches = {
                 frames: self._decoded(reader, replace(sampling, max_frames=frames))
                 for frames in sorted({one.frames for one in ready if one.error is None})
@@ -116,7 +117,7 @@ class Looker:
             stamp=stamp,
             seconds={"decode": round(time.perf_counter() - started, 3)},
         )
-        return self._told(ready, batches, video, (*notices, *stills))
+        return self._told(ready, batches, video, (*heard, *notices, *stills))
 
     def _told(
         self,
@@ -155,10 +156,16 @@ class Looker:
         return replace(self.settings.sampling, **given), ()  # type: ignore[arg-type]
 
     def _ready(
-        self, item: EvalItem, path: Path, reader: VideoReader, sampling: FrameSampling
+        self,
+        item: EvalItem,
+        path: Path,
+        reader: VideoReader,
+        sampling: FrameSampling,
+        heard: dict[str, None],
     ) -> ReadyItem:
+        """``item`` with what it is asked with; ``heard`` gets the notices about its subtitles."""
         try:
-            cues = self._cues(item, path)
+            cues = self._cues(item, path, heard)
             frames = self._fitting(item, reader, sampling, cues)
             times = choose_times(reader, replace(sampling, max_frames=frames))
         except UsageError:
@@ -203,12 +210,14 @@ class Looker:
         geometry, fit = frame_fitter(self.checkpoint, self.settings.prompt_options)
         return sample_frames(reader, sampling, fit=fit, geometry=geometry)
 
-    def _cues(self, item: EvalItem, video: Path) -> list[Cue]:
+    def _cues(self, item: EvalItem, video: Path, heard: dict[str, None]) -> list[Cue]:
         """Lines with times of a file beside the videos, where they are wanted."""
         if self.settings.subtitles not in ("all", "frames") or item.subtitles:
             return []
         path = self.finder.subtitle_file(item, video)
-        return read_subtitles(path) if path else []
+        if path is None:
+            return []
+        return read_subtitles(path, on_notice=lambda notice: heard.setdefault(notice))
 
     def _subtitles(self, item: EvalItem, cues: Sequence[Cue], times: Sequence[float]) -> str | None:
         if self.settings.subtitles == "none":

@@ -5,7 +5,7 @@ and only then decode.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +106,7 @@ def prepare(
     reader: str = "auto",
     history: Sequence[Message] = (),
     subtitles: str | None = None,
+    notices: Iterable[str] = (),
     on_progress: OnProgress = no_progress,
 ) -> Prepared:
     """Choose frames, see that they fit, decode them, pack the prompt.
@@ -113,7 +114,8 @@ def prepare(
     ``sampling.max_frames`` is for the whole question: several videos share it evenly, and what a
     short one leaves goes to the others; a picture counts as one frame. With several sources each is
     announced by a line ``Video 1:`` or ``Image 1:``. ``subtitles`` (a finished text) stand before
-    the question. Tokens are counted before anything is decoded; what does not fit is reduced where
+    the question; ``notices`` about what was given stand before those of this function. Tokens are
+    counted before anything is decoded; what does not fit is reduced where
     ``sampling.reduce_to_fit`` allows it, with a notice.
 
     Raises SourceError and ReaderError for the sources, UsageError for more sources than
@@ -130,7 +132,7 @@ def prepare(
         )
         plan = _Plan(readers, sampling, question, subtitles, tuple(history))
         stills = _about_stills(plan)
-        total, notices = _fitting_total(plan, checkpoint, prompt_options, generation)
+        total, reduced = _fitting_total(plan, checkpoint, prompt_options, generation)
         batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
     seconds = {"decode": time.perf_counter() - started} if given else {}
     messages = plan.messages(batches)
@@ -146,8 +148,9 @@ def prepare(
         reader=reader,
         notices=(
             *(notice for source in given for notice in source.notices),
-            *stills,
             *notices,
+            *stills,
+            *reduced,
             *(warning for batch in batches for warning in batch.warnings),
             *(batch.explanation for batch in batches if batch.explanation),
         ),

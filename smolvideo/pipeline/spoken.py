@@ -1,10 +1,12 @@
 """What is said in a video: the cues of a file, or of the text track inside the video."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from smolvideo.caption_kinds import CaptionKind
 from smolvideo.errors import SourceError
 from smolvideo.readers import open_video
+from smolvideo.safe_text import show_path
 from smolvideo.source import VideoSource
 from smolvideo.spelling import existing_path
 from smolvideo.subtitles import (
@@ -14,6 +16,7 @@ from smolvideo.subtitles import (
     cues_within,
     find_sidecar,
     read_subtitles,
+    sidecar_kind,
 )
 
 AUTO = "auto"
@@ -23,18 +26,34 @@ _MOST_CHARACTERS = 4000
 """About a thousand tokens: beside fifty frames, every context has room for so many."""
 
 
-def read_cues(wanted: str, video: VideoSource, *, reader: str) -> list[Cue]:
+def read_cues(
+    wanted: str,
+    video: VideoSource,
+    *,
+    reader: str,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> list[Cue]:
     """The cues of the file ``wanted``, or of what ``auto`` finds.
+
+    ``on_notice`` hears sentences for the user: what was guessed or left out, and that subtitles
+    were found which hold a part of what is said.
 
     Raises:
         SourceError: no subtitles there, or none that can be read.
         ReaderError: the video cannot be read.
     """
+
+    def frame_rate() -> float | None:
+        with open_video(video.path, kind=video.kind, reader=reader) as opened:
+            return opened.metadata.average_fps
+
     path = find_sidecar(video.path) if wanted == AUTO else _file_named(wanted)
     if path is not None:
-        return read_subtitles(path)
+        if wanted == AUTO and sidecar_kind(path, video.path) is CaptionKind.PARTIAL:
+            on_notice(f"by its name {show_path(path.name)} holds a part of what is said, not all")
+        return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
-        cues = cues_of_track(opened.text_track())
+        cues = cues_of_track(opened.text_track(), on_notice=on_notice)
     if not cues:
         raise SourceError(
             f"no subtitles beside `{video.name}`, and no text track in it",

@@ -5,10 +5,13 @@ text stands in the packets of SubRip, WebVTT and plain tracks, behind a length i
 245, 5.16: two bytes), and behind eight fields in Matroska's Advanced SubStation.
 """
 
+import codecs
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.caption_kinds import CaptionKind, kind_of_title
 from smolvideo.frames import TimedText
 from smolvideo.readers.encryption import Encryption, encryption_of
 from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
@@ -16,6 +19,7 @@ from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_pack
 _TEXT_FORMATS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
 _LARGEST_CUE = 2**16
 _MOST_CUES = 100_000
+_LONGEST_TITLE = 200
 _UNKNOWN_LENGTH = 3.0
 """Seconds that a text stays where the file does not say until when."""
 
@@ -38,7 +42,7 @@ def read_text_track(
                 continue
             if name == "mov_text":
                 content = content[2 : 2 + int.from_bytes(content[:2], "big")]
-            text = content.decode("utf-8", errors="replace")
+            text = _text_of(content)
             start = round(ticks * tick - origin, 6)
             length = (packet.duration or 0) * tick or _UNKNOWN_LENGTH
             if text.strip():
@@ -48,19 +52,66 @@ def read_text_track(
     return sorted(texts, key=lambda text: text.start_seconds)
 
 
+def _text_of(content: bytes) -> str:
+    """UTF-8, or what a mark of byte order says; bytes that are neither are halves of surrogate
+    pairs, from which their code page can be guessed once all of the track is known.
+    """
+    for mark in (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE):  # ETSI TS 126 245, 5.17
+        if content.startswith(mark):
+            return content.decode("utf-16", errors="replace")
+    return content.decode("utf-8", errors="surrogateescape")
+
+
 def _likeliest(container: Any, encrypted: Sequence[Encryption]) -> Any | None:
-    """The track that a player would show: the default one, else an English one, else the first."""
+    """The track with what is said: in the language of the default one, else in English, else of the
+    first; in that language rather without the sounds of the hard of hearing.
+
+    Forced tracks ("foreign parts only"), signs, songs and commentary come last: players show a
+    forced one beside what is heard, and nothing is heard here.
+    """
     tracks = [
-        stream
+        _Track(stream, kind_of_track(stream))
         for stream in container.streams.subtitles
         if stream.codec_context is not None and stream.codec_context.name in _TEXT_FORMATS
         if encryption_of(encrypted, container, stream) is None
     ]
+    if not tracks:
+        return None
+    first = min(tracks, key=lambda track: track.rank)
+    is_partial = first.kind is CaptionKind.PARTIAL
+    rivals = [
+        track
+        for track in tracks
+        if track.stream.language == first.stream.language
+        and (track.kind is CaptionKind.PARTIAL) is is_partial
+    ]
+    return min(rivals, key=lambda track: (track.kind, track.rank)).stream
 
-    def rank(stream: Any) -> tuple[bool, bool, int]:
+
+@dataclass(frozen=True)
+class _Track:
+    stream: Any
+    kind: CaptionKind
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, int]:
         import av
 
-        default = bool(stream.disposition & av.stream.Disposition.default)
-        return not default, stream.language not in ("eng", "en"), stream.index
+        default = bool(self.stream.disposition & av.stream.Disposition.default)
+        is_partial = self.kind is CaptionKind.PARTIAL
+        foreign = self.stream.language not in ("eng", "en")
+        return is_partial, not default, foreign, self.stream.index
 
-    return min(tracks, key=rank, default=None)
+
+def kind_of_track(stream: Any) -> CaptionKind:
+    """What a subtitle stream holds, by its dispositions and by the words of its title."""
+    import av
+
+    flags = av.stream.Disposition
+    partial = flags.forced | flags.comment | flags.descriptions | flags.lyrics | flags.karaoke
+    if stream.disposition & (partial | flags.metadata):
+        return CaptionKind.PARTIAL
+    by_title = kind_of_title(stream.metadata.get("title", "")[:_LONGEST_TITLE])
+    if stream.disposition & (flags.hearing_impaired | flags.captions):
+        return max(CaptionKind.HEARING_IMPAIRED, by_title)
+    return by_title

@@ -1,0 +1,85 @@
+"""Cues: one line of text each, and when it is on screen."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from smolvideo.frames import format_timestamp
+
+_TOUCHING = 0.1
+"""Seconds. What begins so soon after the end of another text takes its place on screen."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One line of text (no line breaks, no markup) and when it is shown, in seconds."""
+
+    start_seconds: float
+    end_seconds: float
+    text: str
+
+
+Block = tuple[float, float, list[str]]
+"""Start and end in seconds and the cleaned lines: a cue whose text still has its lines."""
+
+
+def without_repeats(blocks: Iterable[Block]) -> Iterator[Cue]:
+    """Cues of one line of text in order of time; lines that were on screen until then are not said
+    again.
+
+    Rolling captions show the last lines of the text before above each new one.
+    """
+    previous: Cue | None = None
+    shown: list[str] = []
+    for start, end, lines in sorted(blocks, key=lambda block: block[:2]):
+        touches = previous is not None and start <= previous.end_seconds + _TOUCHING
+        new_lines = lines[_rolled(shown, lines) :] if touches else lines
+        if previous is not None and not new_lines:
+            previous = replace(previous, end_seconds=max(end, previous.end_seconds))
+            shown = lines
+            continue
+        if previous is not None:
+            yield previous
+        previous, shown = Cue(start, end, " ".join(new_lines)), lines
+    if previous is not None:
+        yield previous
+
+
+def _rolled(shown: Sequence[str], lines: Sequence[str]) -> int:
+    """How many of the first ``lines`` are the last of those ``shown`` before."""
+    for count in range(min(len(shown), len(lines)), 0, -1):
+        if list(shown[-count:]) == list(lines[:count]):
+            return count
+    return 0
+
+
+def cues_near(
+    cues: Sequence[Cue], pts_seconds: Sequence[float], *, within_seconds: float = 1.0
+) -> list[Cue]:
+    """The cues that are on screen at one of the times, or at most ``within_seconds`` before or
+    after.
+
+    Each cue comes once, in the order of ``cues``; ``pts_seconds`` may be in any order.
+    """
+    times = sorted(pts_seconds)
+
+    def is_near(cue: Cue) -> bool:
+        first = bisect_left(times, cue.start_seconds - within_seconds)
+        return first < len(times) and times[first] <= cue.end_seconds + within_seconds
+
+    return [cue for cue in cues if is_near(cue)]
+
+
+def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
+    """As many of the cues as fit, spread evenly over all of them."""
+    kept = list(cues)
+    while kept and len(format_cues(kept)) > most_characters:
+        share = most_characters / len(format_cues(kept))
+        count = min(len(kept) - 1, max(1, int(share * len(kept))) if len(kept) > 1 else 0)
+        kept = [kept[int(place * len(kept) / count)] for place in range(count)]
+    return kept
+
+
+def format_cues(cues: Iterable[Cue]) -> str:
+    """One cue a line: ``01:15 Where is the red ball?``, the time being the start of the cue."""
+    return "\n".join(f"{format_timestamp(cue.start_seconds)} {cue.text}" for cue in cues)

@@ -1,0 +1,68 @@
+"""Which format a text is in. Names lie: what is inside decides."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smolvideo.subtitles.cues import Block
+from smolvideo.subtitles.marked_up import json3_blocks, sami_blocks, ttml_blocks
+from smolvideo.subtitles.microdvd import is_microdvd, microdvd_blocks, rate_needed, stated_rate
+from smolvideo.subtitles.substation import substation_blocks
+from smolvideo.subtitles.timed import has_timing_lines, subrip_blocks, webvtt_blocks
+
+FORMATS = (
+    "SubRip (.srt), WebVTT (.vtt), .ass, .ttml, SAMI (.smi), MicroDVD (.sub) and .json3 are read"
+)
+
+_XML = re.compile(r"<(?:\w{1,20}:)?(?:tt|timedtext|transcript)\b", re.IGNORECASE)
+_MARKS = re.compile("[\x00\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+"""Invisible, and in the way of counters and times: zero bytes, marks of byte order and of direction
+(editors of Arabic and Hebrew put them before every line).
+"""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Blocks in the order of the file; ``left_out`` are cues whose times are none.
+
+    ``assumed_rate`` is the frame rate that times rest on where the file does not state it.
+    """
+
+    blocks: list[Block]
+    left_out: int = 0
+    assumed_rate: float | None = None
+
+
+def parse_text(text: str, frame_rate: Callable[[], float | None]) -> Parsed:
+    """The blocks of ``text``; none where it is in no format that is known.
+
+    ``frame_rate`` is called for a format that counts frames, and does not say how long one is.
+
+    Raises:
+        SourceError: it would have to be known, and is not; or the text is of a kind that is
+            refused.
+    """
+    text = _MARKS.sub("", text)
+    text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    head = text[:4000].lstrip()
+    if head.startswith("WEBVTT"):
+        return Parsed(*webvtt_blocks(lines))
+    if any(line.strip().lower() == "[events]" for line in lines if line[:1] in "[ \t"):
+        found = Parsed(*substation_blocks(lines))
+        if found.blocks or found.left_out:
+            return found
+    if head[:6].lower() == "<sami>" or "<sync start" in head.lower():
+        return Parsed(*sami_blocks(text))
+    if head.startswith("<") and _XML.search(head):
+        return Parsed(*ttml_blocks(text))
+    if head.startswith("{") and head[1:].lstrip().startswith('"'):
+        return Parsed(*json3_blocks(text))
+    if is_microdvd(lines) and not has_timing_lines(lines):
+        stated = stated_rate(lines)
+        rate = stated or frame_rate()
+        if not rate:
+            raise rate_needed()
+        blocks, left_out = microdvd_blocks(lines, rate)
+        return Parsed(blocks, left_out, None if stated else rate)
+    return Parsed(*subrip_blocks(lines))

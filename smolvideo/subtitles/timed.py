@@ -1,0 +1,152 @@
+"""SubRip and WebVTT: a line with two times, and the text below it.
+
+Real files are rarely as their formats say: wrong counters, missing or surplus blank lines, times of
+other formats. What players read is read here; a cue whose times are none is left out and counted.
+
+WebVTT: https://www.w3.org/TR/webvtt1/ · SubRip has no standard.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from smolvideo.subtitles.cues import Block
+from smolvideo.subtitles.plain_text import plain_lines
+
+_CLOCK = (
+    r"(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,3})"
+    r"(?: ?([.,]) ?(\d{1,9})|:(\d{3}))?(?![\d:.,])"
+)
+_ARROW = r"[ \t]*(?:-{1,3}>|={1,2}>|[–—]>|--&gt;|→)[ \t]*"  # noqa: RUF001 -- as they are found
+_TIMING_LINE = re.compile(rf"[ \t]*{_CLOCK}{_ARROW}{_CLOCK}(?=\s|$)")
+_ONE_CLOCK = re.compile(rf"\s*{_CLOCK}\s*")
+_LONGEST_TIMING = 200
+"""Characters. No line of times is longer, whatever stands behind the times."""
+
+_COMMENTS = ("NOTE", "STYLE", "REGION")
+
+
+def parse_clock(text: str) -> float | None:
+    """Seconds of ``1:02:03.45``, ``02:03,450`` and the like; None for what is no time."""
+    found = _ONE_CLOCK.fullmatch(text[:_LONGEST_TIMING])
+    return None if found is None else _seconds(found.groups())
+
+
+def has_timing_lines(lines: Sequence[str]) -> bool:
+    """Whether one of the lines has two times."""
+    return any(_TIMING_LINE.match(line) for line in lines if _may_be_timing(line))
+
+
+def subrip_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
+    """The cues of SubRip, and how many were left out for their times.
+
+    As FFmpeg and players read it, the text of a cue ends where the next line of times comes, so
+    that blank lines may stand below the times and within the text; the counter above those times is
+    no text.
+    """
+    timings = list(_timings(lines))
+    numbered = [_is_number(lines, timing.line - 1) for timing in timings]
+    has_counters = any(numbered[:1]) or 2 * sum(numbered) > len(numbered)
+    blocks, left_out = [], 0
+    for timing, following in zip_longest(timings, timings[1:]):
+        last = len(lines) if following is None else following.line
+        if following is not None and has_counters:
+            last = _without_counter(lines, last)
+        text = lines[timing.line + 1 : max(last, timing.line + 1)]
+        if timing.seconds is None:
+            left_out += 1
+        elif shown := plain_lines("\n".join(text)):
+            blocks.append((*timing.seconds, shown))
+    return blocks, left_out
+
+
+def webvtt_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
+    """The cues of WebVTT, and how many were left out for their times.
+
+    An empty line ends a cue, and a line of blanks does not: rolling captions rely on it.
+    """
+    timings = {timing.line: timing.seconds for timing in _timings(lines)}
+    blocks, left_out, at = [], 0, 0
+    while at < len(lines):
+        begins_block = at == 0 or not lines[at - 1]
+        if begins_block and lines[at].split(" ")[0].split("\t")[0] in _COMMENTS:
+            while at < len(lines) and lines[at]:
+                at += 1
+            continue
+        if at not in timings:
+            at += 1
+            continue
+        seconds, first = timings[at], at + 1
+        at = first
+        while at < len(lines) and lines[at] and at not in timings:
+            at += 1
+        last = at
+        if at in timings and lines[at - 1].strip().isdecimal() and last > first:
+            last -= 1  # the blank line is missing: this is the counter of the next cue
+        if seconds is None:
+            left_out += 1
+        elif shown := plain_lines("\n".join(lines[first:last])):
+            blocks.append((*seconds, shown))
+    return blocks, left_out
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """The number of a line of times, and its times; None where they are none."""
+
+    line: int
+    seconds: tuple[float, float] | None
+
+
+def _timings(lines: Sequence[str]) -> Iterator[_Timing]:
+    for number, line in enumerate(lines):
+        if not _may_be_timing(line):
+            continue
+        if found := _TIMING_LINE.match(line[:_LONGEST_TIMING]):
+            start, end = _seconds(found.groups()[:6]), _seconds(found.groups()[6:])
+            yield _Timing(number, (start, end) if start < end else None)
+        elif "-->" in line and (_has_no_words(line) or _is_counter(lines, number - 1)):
+            yield _Timing(number, None)
+
+
+def _may_be_timing(line: str) -> bool:
+    return ">" in line or "→" in line or "&gt;" in line
+
+
+def _has_no_words(line: str) -> bool:
+    return len(line) < _LONGEST_TIMING and not any(map(str.isalpha, line))
+
+
+def _is_number(lines: Sequence[str], number: int) -> bool:
+    return number >= 0 and lines[number].strip().isdecimal()
+
+
+def _is_counter(lines: Sequence[str], number: int) -> bool:
+    """Whether a line is a number alone, at the beginning or below a blank line."""
+    return _is_number(lines, number) and (number == 0 or not lines[number - 1].strip())
+
+
+def _without_counter(lines: Sequence[str], timing: int) -> int:
+    """Where the text above the line ``timing`` ends: before the counter, if there is one."""
+    at = timing - 1
+    while at >= 0 and not lines[at].strip():
+        at -= 1
+    is_counter = at >= 0 and lines[at].strip().isdecimal()
+    return at if is_counter else timing
+
+
+def _seconds(groups: Sequence[str | None]) -> float:
+    """Hours, minutes, seconds, the mark before the decimals, decimals, milliseconds → seconds.
+
+    What a player carries over is carried over: ``00:61:00`` is an hour and a minute.
+    """
+    hours, minutes, seconds = (int(group or 0) for group in groups[:3])
+    mark, decimals, milliseconds = groups[3:]
+    fraction = float(f"0.{decimals or 0}")
+    if milliseconds is not None:
+        fraction = int(milliseconds) / 1000
+    elif decimals is not None and len(decimals) == 4 and (mark == "," or decimals == "1000"):
+        # SubRip counts milliseconds: transcribers round 999.6 to 1000, and players carry it over.
+        fraction = int(decimals) / 1000
+    return round(hours * 3600 + minutes * 60 + seconds + fraction, 6)
