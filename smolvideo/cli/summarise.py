@@ -227,12 +227,14 @@ def _run(
 ) -> int:
     """Deal with all videos and say how it went; the exit code comes back."""
     alone = items is not None and len(items) == 1
-    first_failure: Done | None = None
+    failures: dict[str, Done] = {}
     try:
         with progress:
             for done in _dones(request, batch, items):
                 if done.outcome == "failed":
-                    first_failure = first_failure or done
+                    failures[done.item.path] = done
+                else:
+                    failures.pop(done.item.path, None)  # it was tried again, and whole by then
                 if not (alone and done.outcome == "failed"):
                     progress.done(done)
                 if OUT_OF_NANOS_WORLD in done.record.notices and done.is_new:
@@ -246,10 +248,10 @@ def _run(
             screen.err.print(final_line(batch.tally, progress.wall_seconds), soft_wrap=True)
         if screen.verbose:
             screen.err.print(stages_line(batch.tally), style="dim", soft_wrap=True)
-    if first_failure is None:
+    if not failures:
         return 0
     if alone:
-        raise _error_of(first_failure)
+        raise _error_of(next(iter(failures.values())))
     return EXIT_SOME_FAILED
 
 

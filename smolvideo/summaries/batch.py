@@ -7,17 +7,18 @@ again leaves the same as one that was not.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
+from smolvideo.content import file_state
 from smolvideo.engines import Engine
-from smolvideo.errors import SmolVideoError
+from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions
-from smolvideo.summaries.ahead import Ahead, Pieces
+from smolvideo.summaries.ahead import Ahead
 from smolvideo.summaries.journal import Journal
 from smolvideo.summaries.looking import Found, Looker, Piece, frames_of_window
 from smolvideo.summaries.options import SummaryOptions, key_of
@@ -25,7 +26,7 @@ from smolvideo.summaries.publishing import Publisher
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.recording import Facts, failed_record, same_record
 from smolvideo.summaries.summarising import summarise_pieces
-from smolvideo.summaries.worklist import WorkItem
+from smolvideo.summaries.worklist import WorkItem, listed_again
 
 Outcome = Literal["made", "same", "kept", "failed"]
 """Summarised now; the same content as another; done by an earlier run; an error in its place."""
@@ -111,23 +112,44 @@ class Batch:
         self._loaded: Engine | None = None
         self._claimed: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._failures: list[tuple[Done, Found | None]] = []
 
     def run(self, items: Iterable[WorkItem | None]) -> Iterator[Done]:
         """Deal with every item; its record is on disk when it is yielded. None is no item yet.
 
         Raises RecordError where records or outputs cannot be written, ModelError where the model
-        cannot be loaded; errors of a video are its record.
+        cannot be loaded; errors of a video are its record. At the end of a list ``try_again``.
         """
+        has_end = isinstance(items, Sequence)
         threads = min(2, os.cpu_count() or 1)
         with Ahead(_numbered(items), self._look, threads=threads, videos=_VIDEOS_AHEAD) as ahead:
             for (_, item), pieces in ahead:
-                try:
-                    done = self._deal_with(item, pieces)
-                except _EngineMissing as missing:
-                    raise missing.why from None
-                self.count(done)
+                done = self._deal_with(item, iter(pieces))
                 self.tally.waited_seconds = ahead.waited_seconds
                 self.tally.decoded_seconds = ahead.busy_seconds
+                yield done
+                if not has_end:
+                    self._failures.clear()  # who watches a folder sees for himself what changes
+        yield from self.try_again()
+
+    def try_again(self) -> Iterator[Done]:
+        """Deal once more with the files that could not be read, where they have changed since: they
+        were empty or growing. Each that ends otherwise than before is yielded again.
+        """
+        failures, self._failures = self._failures, []
+        for before, found in failures:
+            item = listed_again(before.item)
+            if found is not None and file_state(found.source.path) == found.state:
+                continue
+            pieces = self.looker.pieces(
+                item,
+                known_hash=self.known_hash,
+                is_needed=lambda found, item=item: not self.is_done(item, found),  # type: ignore[misc]
+                on_progress=self.on_progress,
+            )
+            self.tally.counts["failed"] -= 1
+            done = self._deal_with(item, pieces)
+            if done.record.error is None or done.record.error != before.record.error:
                 yield done
 
     # ------------------------------------------------------------ in the decoding threads
@@ -172,15 +194,19 @@ class Batch:
 
     # ------------------------------------------------------------ in the thread of the model
 
-    def _deal_with(self, item: WorkItem, pieces: Pieces[Piece]) -> Done:
-        stream = iter(pieces)
-
+    def _deal_with(self, item: WorkItem, stream: Iterator[Piece]) -> Done:
         def find() -> Found:
             found = next(stream)
             assert isinstance(found, Found)
             return found
 
-        return self.settle(item, find, lambda facts, found: self._answered(facts, found, stream))
+        def answer(facts: Facts, found: Found) -> tuple[SummaryRecord, Outcome]:
+            return self._answered(facts, found, stream)
+
+        try:
+            return self.settle(item, find, answer)
+        except _EngineMissing as missing:
+            raise missing.why from None
 
     def settle(
         self,
@@ -188,7 +214,7 @@ class Batch:
         find: Callable[[], Found],
         answer: Callable[[Facts, Found], tuple[SummaryRecord, Outcome]],
     ) -> Done:
-        """Bring one item to its end: its record on disk, its outputs after it.
+        """Bring one item to its end: its record on disk, its outputs after it, and counted.
 
         ``find`` says what the item is, ``answer`` makes its record if that is needed; the errors
         that both may raise become its record.
@@ -198,21 +224,24 @@ class Batch:
             found = find()
             facts = facts.of(found)
             if self.is_done(item, found):
-                return self._keep(item)
+                return self._counted(self._keep(item), found)
             record, outcome = answer(facts, found)
         except SmolVideoError as error:
             record, outcome = failed_record(facts, error), "failed"
         if record.error is not None and self._same_failure(item, record):
-            return self._keep(item)
+            return self._counted(self._keep(item), facts.found)
         record = replace(record, output=self.publisher.outputs_of(item, record))
         self.journal.write(record)
         self.publisher.publish(record, is_new=True)
-        return Done(item, record, outcome, is_new=True)
+        return self._counted(Done(item, record, outcome, is_new=True), facts.found)
 
-    def count(self, done: Done) -> None:
-        """Add one item to the tally."""
+    def _counted(self, done: Done, found: Found | None) -> Done:
+        """``done``, added to the tally; what could not be read is noted for ``try_again``."""
         self.tally.counts[done.outcome] += 1
         self.tally.video_seconds += done.record.duration_seconds or 0.0
+        if done.record.exit_code == ReaderError.exit_code and done.record.source.url is None:
+            self._failures.append((done, found))
+        return done
 
     def _keep(self, item: WorkItem) -> Done:
         record = self.journal.record(item.path)
@@ -244,11 +273,7 @@ class Batch:
 
     def answer_here(self, facts: Facts, found: Found) -> SummaryRecord:
         """The record of an item that nobody looked at ahead. Raises the errors of the video."""
-        stream = self.looker.pieces(
-            facts.item, known_hash=lambda *_: found.sha256, is_needed=lambda _: True
-        )
-        next(stream)
-        return self._summarised(facts, stream)
+        return self._summarised(facts, self.looker.pieces_of(facts.item, found))
 
     def _summarised(self, facts: Facts, pieces: Iterator[Piece]) -> SummaryRecord:
         started = time.perf_counter()

@@ -54,10 +54,9 @@ def run_on_cluster(
     with closing(answers):
         for number, item in enumerate(items):
             row = next(answers) if number in needed else None
-            done = batch.settle(item, _raise_or(found[number]), _answer_of(batch, row))
-            batch.count(done)
-            yield done
+            yield batch.settle(item, _raise_or(found[number]), _answer_of(batch, row))
         next(answers, None)  # there are no more, and Ray ends what it keeps about them
+    yield from batch.try_again()
 
 
 def _find(batch: Batch, item: WorkItem) -> Found | SmolVideoError:
@@ -193,10 +192,6 @@ class _Worker:
         key = key_of(self._settings)
         facts = Facts(item, self._options, self._settings, key, self._engine.checkpoint).of(found)
         try:
-            pieces = self._looker.pieces(
-                item, known_hash=lambda *_: found.sha256, is_needed=lambda _: True
-            )
-            next(pieces)
-            return summarise_pieces(facts, pieces, self._engine)
+            return summarise_pieces(facts, self._looker.pieces_of(item, found), self._engine)
         except SmolVideoError as error:
             return failed_record(facts, error)

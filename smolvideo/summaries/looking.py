@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolvideo.content import content_hash
+from smolvideo.content import content_hash, file_state, still_changing
 from smolvideo.errors import PromptError, ReaderError, RecordError, SmolVideoError
 from smolvideo.frames import Frame, PlannedFrames, VideoMetadata
 from smolvideo.models import Checkpoint
@@ -30,11 +30,20 @@ from smolvideo.summaries.worklist import WorkItem, fetched
 
 @dataclass(frozen=True)
 class Found:
-    """What an item is: its local source, its content, and when that was last changed."""
+    """What an item is: its local source, its content, and when that was last changed.
+
+    ``state`` is the ``file_state`` of the content; ``stamp`` is what records keep of it.
+    """
 
     source: VideoSource
     sha256: str | None
     stamp: tuple[int, ...]
+    state: tuple[int, ...] = ()
+
+    def check_unchanged(self) -> None:
+        """Raises SourceError where the file is no longer the one that was hashed."""
+        if file_state(self.source.path) != self.state:
+            raise still_changing(self.source.path)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Looker:
             found = identify(source, item.path, known_hash)
             yield found
             if is_needed(found):
-                yield from self._seen(source, on_progress)
+                yield from self._seen(found, on_progress)
         except (SmolVideoError, MemoryError):
             raise
         except Exception as error:  # decoders meet files that nobody has thought of
@@ -87,13 +96,27 @@ class Looker:
                 f"`{item.name}` cannot be read: {type(error).__name__}: {error}"
             ) from error
 
-    def _seen(self, source: VideoSource, on_progress: OnProgress) -> Iterator[Piece]:
-        opened = self.open(source)
+    def pieces_of(self, item: WorkItem, found: Found) -> Iterator[Piece]:
+        """What follows ``Found`` of an item that was identified elsewhere; raises as ``pieces``,
+        and SourceError where its file is another one here.
+        """
+        if stamp_of(found.source.path) != found.stamp:
+            raise still_changing(found.source.path)
+        pieces = self.pieces(item, known_hash=lambda *_: found.sha256, is_needed=lambda _: True)
+        next(pieces)
+        return pieces
+
+    def _seen(self, found: Found, on_progress: OnProgress) -> Iterator[Piece]:
+        """The content that was hashed, or an error: a file may change while it is decoded."""
+        opened = self.open(found.source)
         yield opened
         if opened.window_seconds is None:
-            yield self._prepared(source, on_progress)
+            prepared = self._prepared(found.source, on_progress)
+            found.check_unchanged()
+            yield prepared
         else:
-            yield from self._windows(source, opened.window_seconds, on_progress)
+            yield from self._windows(found.source, opened.window_seconds, on_progress)
+            found.check_unchanged()
 
     def open(self, source: VideoSource) -> Opened:
         """What the video says of itself, and how it will be seen. Raises ReaderError."""
@@ -146,7 +169,11 @@ class Looker:
 
 
 def identify(source: VideoSource, path: str, known_hash: StampKnown) -> Found:
-    """Hash the content once; a file that has not changed since its record is not read again."""
+    """Hash the content once; a file that has not changed since its record is not read again.
+
+    Raises ReaderError where it cannot be read, SourceError where it does not stop changing.
+    """
+    state = file_state(source.path)
     stamp = stamp_of(source.path)
     sha256 = known_hash(path, stamp) if stamp else None
     if sha256 is None:
@@ -154,7 +181,9 @@ def identify(source: VideoSource, path: str, known_hash: StampKnown) -> Found:
             sha256 = content_hash(source.path)
         except RecordError as error:
             raise ReaderError(str(error)) from error
-    return Found(source, sha256, stamp)
+    found = Found(source, sha256, stamp, state)
+    found.check_unchanged()
+    return found
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:

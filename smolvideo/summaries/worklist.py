@@ -37,7 +37,7 @@ class WorkItem:
     ``given`` and ``path`` are what records say: of an address all but its credentials, which
     serve the request alone (``address``). ``relative`` is where its outputs belong inside a folder
     of outputs: the file's path inside the folder that was typed, or its bare name. ``named_by`` is
-    the list from the web that names the address.
+    the list from the web that names the address, ``named`` the path that could not be opened.
     """
 
     given: str
@@ -47,6 +47,7 @@ class WorkItem:
     error: SourceError | None = None
     address: WebAddress | None = None
     named_by: WebAddress | None = None
+    named: Named | None = None
 
     @property
     def name(self) -> str:
@@ -115,15 +116,27 @@ def _items_of(
         if is_url(str(given)):
             yield from _items_on_the_web(str(given).strip(), download, on_progress)
             return
-        for name in _matches(str(given)):
-            listed = replace(given, given=name) if isinstance(given, ListedPath) else name
+        names = _matches(str(given))
+    except SourceError as error:
+        yield _failed_item(given, str(given), error)
+        return
+    for name in names:
+        listed = replace(given, given=name) if isinstance(given, ListedPath) else name
+        try:
             plain = Path(name).expanduser()
             folder = existing_path(listed.path if isinstance(listed, ListedPath) else plain)
-            for source in resolve_source(listed, recursive=True):
-                yield item_of_file(str(given), source, folder if folder.is_dir() else None)
-    except SourceError as error:
-        public = public_name(str(given))
-        yield WorkItem(public, _path_of(public), PurePath(clean_name(public)), error=error)
+            sources = resolve_source(listed, recursive=True)
+        except SourceError as error:  # of one name of a pattern: the others go on
+            yield replace(_failed_item(given, name, error), named=listed)
+            continue
+        for source in sources:
+            yield item_of_file(str(given), source, folder if folder.is_dir() else None)
+
+
+def _failed_item(given: Named, name: str, error: SourceError) -> WorkItem:
+    path = _path_of(public_name(name))
+    relative = PurePath(clean_name(public_name(name)))
+    return WorkItem(public_name(str(given)), path, relative, error=error)
 
 
 def _items_on_the_web(
@@ -157,6 +170,17 @@ def _matches(given: str) -> Iterable[str]:
     if not found:
         raise SourceError(f"nothing matches `{clean_name(given)}`")
     return found
+
+
+def listed_again(item: WorkItem) -> WorkItem:
+    """``item`` as it would be listed now: a file that could not be opened may be whole by now."""
+    if item.named is None:
+        return item
+    try:
+        (source,) = resolve_source(item.named)
+    except (SourceError, ValueError):  # still none, or a folder of several by now
+        return item
+    return item_of_file(item.given, source, None)
 
 
 def _path_of(given: str) -> str:
