@@ -67,9 +67,9 @@ def test_sources_patterns_and_lists(
     assert (item.path, item.relative.as_posix()) == (str(file), f"{stored}.mp4")
     listed = tmp_path / stored / f"{stored}.txt"
     listed.write_text(f"{typed}.mp4\n", encoding="utf-8")
-    assert read_source_list(listed) == [str(file)]
+    assert [str(one) for one in read_source_list(listed)] == [str(file)]
     monkeypatch.chdir(tmp_path / stored)
-    assert read_source_list(listed) == [f"{typed}.mp4"]
+    assert [str(one) for one in read_source_list(listed)] == [f"{typed}.mp4"]
     (source,) = resolve_source(f"{typed}.mp4")
     assert source.path == Path(f"{stored}.mp4")
 
