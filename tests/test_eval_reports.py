@@ -302,6 +302,8 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
     text = shown(show_comparison, comparison, width=110)
     assert re.search(r"all +57\.1 % +28\.6 % +\+28\.6", text)
     assert "p 0.500" in text
+    assert "(they weigh like 2.9 of one size, and 5 are needed): no interval" in text
+    assert "no p but McNemar's, which is too small where questions share a video" in text
     narrow = shown(show_comparison, comparison, width=80).split("McNemar")[0]
     assert all(len(line) <= 80 for line in narrow.splitlines())
     assert "…" not in narrow.split("category")[0]
@@ -322,14 +324,16 @@ def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None
     comparison = compare_runs(*runs_that_differ(tmp_path / "six", "abcdef"))
     text = shown(show_comparison, comparison, width=110)
     assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +- +- +6", text)
-    assert "the difference is the same in every video: no interval and no p but McNemar's" in text
+    assert (
+        "the difference is the same in every video: no interval, and no p but McNemar's\n" in text
+    )
     assert "independent: p 0.031" in text, "2 / 2^6"
     assert (comparison.overall.p, comparison.overall.no_interval) == (None, "same in every video")
     two = compare_runs(*runs_that_differ(tmp_path / "two", "ab"))
     text = shown(show_comparison, two, width=110)
     assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +- +- +2", text)
     assert "independent: p 0.500" in text
-    assert "fewer than 5 videos, or as many of one size: no interval and no p" in text
+    assert "too few videos for more (5 are needed): no interval, and no p but McNemar's\n" in text
     plain = two.to_dict()["overall"]
     assert [plain[name] for name in ("p", "low", "high", "standard_error")] == [None] * 4
     assert (plain["no_interval"], plain["effective_videos"]) == ("too few videos", 2)
@@ -356,3 +360,23 @@ def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
         writer.write(_answer(items[0], "main", 0))
     with pytest.raises(UsageError, match="different questions"):
         compare_runs(run, other)
+
+
+def test_runs_with_other_right_answers_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
+    changed = [replace(item, answer_index=(item.answer_index + 1) % 5) for item in run.items]
+    other = RunFolder.open_for_run(tmp_path / "other", INFO, changed)
+    with other.answer_writer() as writer:
+        writer.write(_answer(changed[0], "main", 0))
+    with pytest.raises(UsageError, match="different questions"):
+        compare_runs(run, other)
+
+
+def test_a_comparison_says_where_files_had_another_content(tmp_path: Path) -> None:
+    item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0)
+    runs = []
+    for content in "ab":
+        runs.append(RunFolder.open_for_run(tmp_path / content, INFO, [item]))
+        with runs[-1].answer_writer() as writer:
+            writer.write(replace(_answer(item, "main", 0), file="a.mp4", sha256=content * 64))
+    assert compare_runs(*runs).differences == ("questions asked about files of another content: 1",)
+    assert compare_runs(runs[0], runs[0]).differences == ()

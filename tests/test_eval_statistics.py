@@ -176,6 +176,9 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(3, 3) == 1.0
     assert mcnemar(0, 2000) < 1e-100
+    # scipy.stats.binomtest(9, 30).pvalue and (4900, 10000)
+    assert mcnemar(9, 21) == pytest.approx(0.0427739452571, rel=1e-10)
+    assert mcnemar(4900, 5100) == pytest.approx(0.0465855277049, rel=1e-10)
 
 
 def test_pairs_by_hand() -> None:

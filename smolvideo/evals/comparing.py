@@ -1,10 +1,11 @@
 """Two runs on the same items: which is better, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from smolvideo.errors import UsageError
+from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import Paired, compare_pairs
@@ -61,7 +62,7 @@ def compare_runs(
     shared = []
     for item in first.items:
         other = theirs.get(item.id)
-        if other is not None and (other.question, other.options) != (item.question, item.options):
+        if other is not None and _meaning(other) != _meaning(item):
             raise UsageError(
                 f"the runs are about different questions: `{item.id}` is not the same in both"
             )
@@ -89,9 +90,31 @@ def compare_runs(
             name: {value: paired(members[value]) for value in sorted(members)}
             for name, members in groups.items()
         },
-        differences=tuple(first.info.differences(second.info, " and ")),
+        differences=(
+            *first.info.differences(second.info, " and "),
+            *_other_files(mine, others, [item.id for item in shared]),
+        ),
         left_out=len(mine.keys() | others.keys()) - len(shared),
     )
+
+
+def _meaning(item: EvalItem) -> tuple[object, ...]:
+    """What must be the same for two answers to be right about the same."""
+    return item.question, item.options, item.answer_index
+
+
+def _other_files(
+    mine: Mapping[str, EvalAnswer], others: Mapping[str, EvalAnswer], shared: Sequence[str]
+) -> list[str]:
+    """A sentence where videos of the same name had another content."""
+    changed = sum(
+        mine[one].sha256 != others[one].sha256
+        for one in shared
+        if mine[one].sha256 and others[one].sha256
+    )
+    if not changed:
+        return []
+    return [f"questions asked about files of another content: {changed:,}"]
 
 
 def _answered(run: RunFolder, condition: Condition) -> dict[str, EvalAnswer]:

@@ -101,7 +101,7 @@ def comparison_remarks(comparison: Comparison) -> list[str]:
         f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
     ]
     if overall.no_interval is not None:
-        lines.append(_NO_INTERVAL_WORDS[overall.no_interval])
+        lines.append(_why_no_interval(overall, overall.no_interval))
     elif any(pair.no_interval for group in comparison.groups.values() for pair in group.values()):
         lines.append(
             "groups without an interval: no difference, the same in every video, or fewer than "
@@ -112,13 +112,19 @@ def comparison_remarks(comparison: Comparison) -> list[str]:
     return lines
 
 
-_NO_INTERVAL_WORDS: dict[NoInterval, str] = {
-    "no difference": "both are right on the same questions: no difference, and so no interval",
-    "same in every video": "the difference is the same in every video: no interval and no p but "
-    "McNemar's",
-    "too few videos": f"fewer than {MIN_EFFECTIVE_VIDEOS} videos, or as many of one size: no "
-    "interval and no p but McNemar's, which is too small where questions share a video",
-}
+def _why_no_interval(pair: Paired, reason: NoInterval) -> str:
+    match reason:
+        case "no difference":
+            return "both are right on the same questions: no difference, and so no interval"
+        case "same in every video":
+            why = "the difference is the same in every video"
+        case "too few videos":
+            weight = f"they weigh like {effective_videos(pair)} of one size, and "
+            needed = f"{weight * (pair.effective_videos != pair.videos)}{MIN_EFFECTIVE_VIDEOS}"
+            why = f"too few videos for more ({needed} are needed)"
+    # Only then: the exact test of single questions is right where each has its own video.
+    shared = ", which is too small where questions share a video"
+    return f"{why}: no interval, and no p but McNemar's{shared * (pair.questions > pair.videos)}"
 
 
 def p_value(value: float) -> str:
