@@ -1,6 +1,9 @@
 """The full-screen chat, driven key by key at three sizes, with the bundled model at work."""
 
 import asyncio
+import re
+import shutil
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,7 +22,9 @@ from smolvideo.conversation import Conversation, Settings
 from smolvideo.conversation.resuming import resume
 from smolvideo.conversation.sessions import begin, go_on, latest
 from smolvideo.conversation.starting import Start
+from smolvideo.conversation.turns import Turn
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
+from smolvideo.errors import SourceError
 from smolvideo.sampling import FrameSampling
 from smolvideo.tui.app import ChatApp
 from smolvideo.tui.pictures import CellPicture, PictureKind
@@ -398,6 +403,38 @@ def test_hostile_answers_stay_text() -> None:
         assert "\x1b" not in screen
 
     drive(new(TRIANGLE), scenario)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such file names there")
+def test_nothing_on_the_screen_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "a\x1b]0;o\x07b\x9b6nc\u202ed\u2066e\x7ff\u2028g\ufeffh"
+    folder = tmp_path / "files"
+    folder.mkdir()
+    video = shutil.copy(TRIANGLE, folder / f"{hostile}.mp4")
+    monkeypatch.chdir(folder)
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        app.talk.say(hostile)
+        app.talk.say_error(SourceError(hostile, hint=hostile), about=hostile)
+        turn = Turn(f"What {hostile}?", f"At 0:02 {hostile}", notices=(hostile,), model=hostile)
+        app.talk.add(turn, 8.0)
+        app.talk.add(Turn(hostile, "", "failed", error=hostile, hint=hostile), 8.0)
+        await pilot.pause()
+        screens = [text_of(app)]
+        for line in ("/add a", f"/model {hostile}", hostile):
+            app.prompt.put(line)
+            await pilot.pause()
+            screens.append(text_of(app))
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        screens.append(text_of(app))
+        for screen in screens:
+            assert not re.search(
+                "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ufeff]", screen
+            )
+        assert r"a\x1b]0;o\x07b\x9b6nc\u202ed\u2066e" in screens[0]
+
+    drive(new(video), scenario, size=(100, 60), history=(hostile,))
 
 
 def test_no_colour_means_no_colour() -> None:

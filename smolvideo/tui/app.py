@@ -6,6 +6,7 @@ from typing import ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.filter import LineFilter
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Look
@@ -19,10 +20,12 @@ from smolvideo.tui.frame import FrameView
 from smolvideo.tui.overlays import HelpScreen, history_screen, sessions_screen
 from smolvideo.tui.pictures import PictureKind
 from smolvideo.tui.prompt import Prompt
+from smolvideo.tui.safety import NothingActs
 from smolvideo.tui.status import StageLine, StatusLine
 from smolvideo.tui.talk import TalkView
 from smolvideo.tui.themes import THEMES
 
+_NOTHING_ACTS = NothingActs()
 _TICKS_A_SECOND = 15
 """How often progress and the running answer are drawn: more would be seen by nobody."""
 
@@ -80,6 +83,10 @@ class ChatApp(App[str]):
         self._theme_name = theme
         self._marked: float | None = None
         self._last_time: tuple[str, int] = ("", -1)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Those of textual, and last the one that lets nothing through that acts."""
+        return [*super().get_line_filters(), _NOTHING_ACTS]
 
     def compose(self) -> ComposeResult:
         completions = OptionList(id="completions", markup=False)
