@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.evals.protocol.extract import extract, official_parts
+from smolvideo.evals.protocol.extract import extract
 
 OPTIONS = ("a man walks", "Because he left", "a dog", "a dog barks", "nobody")
 NONE = None
@@ -65,18 +65,6 @@ def test_both_extractors(text, right, official, lenient) -> None:  # type: ignor
     choice, how = lenient
     found = extract("lenient", text, OPTIONS, right)
     assert (found.choice, found.how, found.correct) == (choice, how, choice == right)
-
-
-def test_the_official_letter_swallows_the_first_letter_of_a_word() -> None:
-    assert official_parts("Answer: Because he left") == ("B", "ecause he left")
-    assert official_parts("Answer: C\nbecause") == ("C", "because")
-    assert official_parts("no letter") == (None, "no letter")
-
-
-def test_letters_beyond_the_options_are_none() -> None:
-    for extractor in ("official", "lenient"):
-        found = extract(extractor, "E", OPTIONS[:3], 0)  # type: ignore[arg-type]
-        assert (found.choice, found.correct) == (None, False)
 
 
 @given(st.text(), st.integers(0, 4))

@@ -14,7 +14,8 @@ from conftest import ROOT
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import ask_item
-from smolvideo.evals.protocol.extract import lenient_choice, official_parts
+from smolvideo.evals.protocol.lenient import lenient_choice
+from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.frames import format_timestamp
 from smolvideo.readers import open_video
@@ -296,7 +297,7 @@ def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter(
     options = ("a star", "a cross")
     chosen = Question("choice", f"{opened.text} ...", "B", options=options, opened=opened)
     assert chosen.response == "Which of A to B is it?\nThat is: a cross\nAnswer: B"
-    assert official_parts(chosen.response) == ("B", "")
+    assert cinepile_parts(chosen.response) == ("B", "")
     assert lenient_choice(chosen.response, chosen.options) == (1, "letter")
     assert opened.response == "a cross"
 

@@ -97,8 +97,11 @@ def eval_options(versions: list[str]) -> Any:
         "--extractor",
         section="Protocol",
         type=click.Choice(EXTRACTORS),
+        metavar="NAME",
         default=_DEFAULTS.extractor,
-        help="How the letter is read off an answer: by CinePile's own rule, or in any usual dress.",
+        help="How the option is read off an answer: lenient, in any usual dress and language; "
+        "official, by the rule of the tool that publishes scores of the benchmark; or one of these "
+        f"rules by its name: {', '.join(EXTRACTORS[2:])}.",
     )
     option(
         "--scoring",

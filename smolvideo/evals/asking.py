@@ -15,7 +15,7 @@ from smolvideo.engines import Engine, NativeEngine, Session
 from smolvideo.errors import SmolVideoError
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.looking import Look, ReadyItem, error_kind, question_message
-from smolvideo.evals.protocol import extract
+from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_folder import EvalAnswer, Key
 from smolvideo.evals.settings import Condition, EvalSettings
 from smolvideo.frames import FrameBatch, Images
@@ -88,7 +88,8 @@ class Asker:
         text = source.stream(prompt, self.settings.generation).result().text
         order = blank.order or tuple(range(len(item.options)))
         shown = [item.options[place] for place in order]
-        read = extract(self.settings.extractor, text, shown, order.index(item.answer_index))
+        extractor = extractor_for(self.settings.extractor, self.benchmark)
+        read = extract(extractor, text, shown, order.index(item.answer_index))
         choice = None if read.choice is None else order[read.choice]
         return replace(blank, text=text, choice=choice, correct=read.correct, how=read.how)
 

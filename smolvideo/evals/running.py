@@ -11,6 +11,7 @@ from smolvideo.evals.asking import Asker
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.looking import Look, Looker, one_ahead
 from smolvideo.evals.outdated import outdated_answers
+from smolvideo.evals.protocol import extractor_for
 from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, looks
 from smolvideo.evals.settings import EvalSettings, check_settings, chosen_items
 from smolvideo.evals.videos import VideoFinder
@@ -46,6 +47,7 @@ def begin_run(
     check_settings(settings, benchmark, engine)
     items = chosen_items(benchmark.items, settings)
     checkpoint = engine.checkpoint
+    extractor = extractor_for(settings.extractor, benchmark.name)
     info = RunInfo(
         benchmark={
             "name": benchmark.name,
@@ -53,7 +55,7 @@ def begin_run(
             "sha256": benchmark.sha256,
             "items": len(benchmark.items),
         },
-        settings=settings.to_dict(),
+        settings=settings.to_dict() | {"extractor": extractor},
         model={
             "name": checkpoint.name,
             "revision": checkpoint.revision,

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine
 from smolvideo.errors import UsageError
-from smolvideo.evals.item import Benchmark, EvalItem
+from smolvideo.evals.item import LETTERS, Benchmark, EvalItem
 from smolvideo.evals.protocol import ask_item, check_prompt
-from smolvideo.evals.protocol.extract import ExtractorName
+from smolvideo.evals.protocol.extract import ExtractorName, extractor_for, letters_known
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, Share
@@ -31,7 +31,8 @@ SUBTITLE_CHOICES: tuple[SubtitleChoice, ...] = get_args(SubtitleChoice)
 class EvalSettings:
     """How items are asked.
 
-    ``scoring``: ``generate`` lets the model answer and reads the answer with ``extractor``;
+    ``scoring``: ``generate`` lets the model answer and reads the answer with ``extractor`` (records
+    name the rule that ``official`` stands for on the benchmark);
     ``likelihood`` takes the letter with the highest log-probability, ``options`` the option whose
     text has it; neither of the two is any benchmark's official protocol. ``controls`` are asked
     besides: ``blind`` with grey frames, ``shuffled-options``, ``shuffled-frames``, and
@@ -61,11 +62,6 @@ class EvalSettings:
     def conditions(self) -> tuple[Condition, ...]:
         """The items as they are, then the controls, in the order of ``CONTROLS``."""
         return ("main", *(control for control in CONTROLS if control in self.controls))
-
-    @property
-    def official(self) -> bool:
-        """Whether prompt, extractor and scoring are those of CinePile's authors."""
-        return (self.prompt, self.extractor, self.scoring) == ("official", "official", "generate")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by the names of the options, for records."""
@@ -107,11 +103,15 @@ def check_settings(settings: EvalSettings, benchmark: Benchmark, engine: Engine)
     if settings.subtitles == "frames" and any(item.subtitles for item in benchmark.items):
         raise UsageError("the subtitles of these items have no times, so no frames to go by")
     most = max(len(item.options) for item in benchmark.items)
-    if settings.extractor == "official" and settings.scoring == "generate" and most > 5:
-        raise UsageError(
-            f"the extractor `official` knows the letters A to E, and an item has {most} options",
-            hint="use `--extractor lenient`",
-        )
+    if settings.scoring == "generate":
+        extractor = extractor_for(settings.extractor, benchmark.name)
+        known = letters_known(extractor)
+        if known is not None and most > known:
+            raise UsageError(
+                f"the extractor `{extractor}` knows the letters A to {LETTERS[known - 1]}, and an "
+                f"item has {most} options",
+                hint="use `--extractor lenient`",
+            )
     if settings.prompt in ("official", "lmms-eval") and benchmark.name == "cinepile" and most > 5:
         raise UsageError(f"the prompt `{settings.prompt}` is for five options, not {most}")
 

@@ -1,5 +1,8 @@
 """What a run says in sentences: the same in the terminal, in markdown and in the browser."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from smolvideo.engines import told_format
 from smolvideo.evals.comparing import Comparison
 from smolvideo.evals.scores import EvalReport, Score
@@ -26,12 +29,7 @@ def particulars(report: EvalReport) -> list[str]:
     geometry = settings["prompt_options"]["geometry"] or "official"
     layout = settings["prompt_options"]["layout"] or "the model's own"
     revision = model["revision"] or (model["weights"] or "")[:12]
-    official = (settings["prompt"], settings["extractor"], scoring) == (
-        "official",
-        "official",
-        "generate",
-    )
-    protocol = "CinePile's own protocol" if official else "not an official protocol"
+    protocol = "CinePile's own protocol" if _official(settings) else "not an official protocol"
     lines = [
         f"prompt {settings['prompt']}, scoring {scoring}{reading}: {protocol}",
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
@@ -40,6 +38,16 @@ def particulars(report: EvalReport) -> list[str]:
         f"{told_format(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
     ]
     return [visible(line) for line in lines]
+
+
+def _official(settings: Mapping[str, Any]) -> bool:
+    """Whether prompt, extractor and scoring are those of CinePile's authors.
+
+    Runs from before every rule had a name of its own call the extractor ``official``.
+    """
+    return settings["extractor"] in ("cinepile", "official") and (
+        (settings["prompt"], settings["scoring"]) == ("official", "generate")
+    )
 
 
 def remarks(report: EvalReport) -> list[str]:

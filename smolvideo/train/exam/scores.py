@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from smolvideo.bench.report import machine
-from smolvideo.evals.protocol.extract import official_parts
+from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.safe_text import visible_json
 from smolvideo.train.world.lots import Side
 from smolvideo.train.world.question import Question, same_answer
@@ -96,7 +96,7 @@ def is_right(question: Question, given: str, *, duration: float, step: float) ->
     (seconds) from where it happens, in whole seconds as time stamps are; words exactly.
     """
     if question.type == "choice":
-        return official_parts(given)[0] == question.answer
+        return cinepile_parts(given)[0] == question.answer
     if question.moment is None or same_answer(given, question.answer):
         return same_answer(given, question.answer)
     seconds = _seconds(given)

@@ -1,0 +1,102 @@
+"""Spellings of one text that mean the same: widths, quotation marks, dashes, markup."""
+
+import re
+import unicodedata
+
+_INVISIBLE = dict.fromkeys(
+    [0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0xE000, 0xF900)]
+)
+"""Zero-width characters and the private use area, in which ``option_texts`` puts its marks."""
+
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0xA0: 0x20}
+_QUOTES = {
+    ord(mark): plain
+    for marks, plain in (
+        ("\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4", "'"),
+        ("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"'),
+    )
+    for mark in marks
+}
+_BRACKETS = {
+    ord(mark): plain
+    for marks, plain in (
+        ("\u300c\u300e\u3010\u3008\u300a\u3014\u27e8\u27ea", "("),
+        ("\u300d\u300f\u3011\u3009\u300b\u3015\u27e9\u27eb", ")"),
+    )
+    for mark in marks
+}
+_DASHES = dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63], "-")
+
+_LATEX = re.compile(
+    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:bf|rm|sf|it|tt|bb)?|bm|bf|operatorname)\{([^{}\\]{0,200})\}"
+)
+_TAG = re.compile(
+    r"</?(?:em|strong|code|p|span|div|li|ul|ol|h[1-6]|font|mark)(?:\s[^<>]{0,80})?>|<br\s?/?>",
+    re.IGNORECASE,
+)
+# A star between figures is a sign of its own.
+_STARS = re.compile(r"(?<!\d)\*+|\*+(?!\d)")
+_UNDERLINES = re.compile(r"(?<!\w)_{1,3}(?=\S)|(?<=[^\W_])_{1,3}(?!\w)")
+_FONTS = re.compile(r"<([biu])>([^<>]{0,2000})</\1>", re.IGNORECASE)
+_LINE_MARKS = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]|>[ \t]|[-\u2022\u2043\u25cf\u25aa][ \t]"
+    r"|[\u2713\u2714\u2705\u2611]|\[[xX]\])[ \t]*",
+    re.MULTILINE,
+)
+_VERDICTS = "\u2713\u2714\u2705\u2611\u2717\u2718\u274c\u2716\u27a1"
+"""Ticks, crosses and an arrow; other pictographs say nothing."""
+
+
+def unified(text: str) -> str:
+    """One code point for each width, quotation mark and blank; nothing invisible; NFC."""
+    text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
+    text = text.translate(_FULL_WIDTH).translate(_QUOTES)
+    return re.sub(r"[^\S\n]+", " ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def folded(text: str) -> str:
+    """For comparing whole texts: ``unified``, dashes and blanks alike, without regard to case."""
+    return " ".join(unified(text).translate(_DASHES).casefold().split())
+
+
+def same_length_folded(text: str) -> str:
+    """Dashes alike and lower case, as long as ``text`` is: positions stay what they are."""
+    lowered = text.translate(_DASHES)
+    return "".join(low if len(low := one.lower()) == 1 else one for one in lowered)
+
+
+def undressed(text: str) -> str:
+    """``unified`` text without markdown, inline HTML and LaTeX's fonts; ``Ⓑ`` as ``(B)``."""
+    text = unified(text)
+    for _ in range(3):  # fonts lie within each other
+        text = _LATEX.sub(r"\1", text)
+    text = (
+        _TAG.sub(" ", _FONTS.sub(r"\2", text))
+        .replace("\\(", " ")
+        .replace("\\)", " ")
+        .replace("\\[", " ")
+    )
+    text = text.replace("\\]", " ").replace("`", "").translate(_BRACKETS)
+    text = re.sub(r"\$([A-Za-z])\$", r"\1", text)
+    text = _UNDERLINES.sub("", _STARS.sub("", text))
+    if not text.isascii():
+        text = "".join(_plain_letter(one) for one in text)
+    return _LINE_MARKS.sub("", text).strip()
+
+
+def _plain_letter(one: str) -> str:
+    """Capitals in a circle or a square, in bold or doubled as plain ones; others as they are."""
+    code = ord(one)
+    if code < 0x249C or 0x2160 <= code <= 0x217F:
+        return one
+    for first in (0x1F150, 0x1F170):  # negative circled and squared capitals, which NFKC leaves
+        if first <= code < first + 26:
+            return f"({chr(ord('A') + code - first)})"
+    plain = unicodedata.normalize("NFKC", one)
+    if re.fullmatch(r"\([A-Za-z]\)", plain):
+        return plain.upper()
+    if 0x24B6 <= code <= 0x24E9 or 0x1F130 <= code <= 0x1F149:
+        return f"({plain.upper()})"
+    if unicodedata.category(one) == "So" and one not in _VERDICTS:
+        return " "
+    return plain if re.fullmatch("[A-Z]", plain) else one

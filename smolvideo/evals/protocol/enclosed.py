@@ -1,0 +1,53 @@
+"""Where an answer is set apart from the rest: tags, boxes, JSON."""
+
+import json
+import re
+from typing import Any
+
+_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_THINKS = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_TAGGED = re.compile(
+    r"<(answer|final_answer|final|choice|option|letter|ans)>([^<>]{0,2000})</\1>", re.IGNORECASE
+)
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s?\{([^{}]{0,400}(?:\{[^{}]{0,200}\}[^{}]{0,200}){0,3})\}")
+_OBJECT = re.compile(r"\{[^{}]{0,4000}\}")
+_KEYS = frozenset(
+    {"answer", "ans", "choice", "option", "letter", "response", "selection", "prediction", "pred"}
+    | {"final_answer", "correct_answer", "finalanswer", "correctanswer", "selected_option"}
+    | {"correct_option", "answer_letter", "answer_key"}
+)
+
+
+def final_part(text: str) -> str | None:
+    """What comes behind the thoughts; all of it where there are none.
+
+    None where the thoughts never end.
+    """
+    *_, last = _THOUGHT.split(text)
+    return None if _THINKS.search(last) else last.strip()
+
+
+def enclosed_answers(text: str) -> list[str] | None:
+    """The answers that are set apart, in their order; None where nothing is."""
+    found = [match[2] for match in _TAGGED.finditer(text)]
+    if not found:
+        found = [match[1] for match in _BOXED.finditer(text)]
+    if not found and "{" in text:
+        for match in _OBJECT.finditer(text):
+            found += _values(match[0])
+    return [one.strip() for one in found] or None
+
+
+def _values(text: str) -> list[str]:
+    """What the keys for answers hold; an answer that is no text is held as what it is written."""
+    for candidate in (text, text.replace("'", '"')):
+        try:
+            pairs: Any = json.loads(candidate, object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            continue
+        return [
+            value if isinstance(value, str) else json.dumps(value)
+            for key, value in pairs
+            if key.lower().replace(" ", "_").replace("-", "_") in _KEYS
+        ]
+    return []

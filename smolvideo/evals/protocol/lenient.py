@@ -1,0 +1,113 @@
+"""The lenient reading: an option in any usual dress, in many languages, and nothing guessed.
+
+In this order: the whole text is one option; what is set apart (tags, boxes, JSON); letters and
+the texts of options in the sentences. Letters that are denied or taken back do not count. A letter
+is the answer where it is the only one left and its place says that it is the answer: alone, in
+front with a bracket or stop behind it, behind ``the answer is`` and the like. Where others are
+mentioned, too, it must be declared behind them all. An ``A`` before a noun is an article.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from smolvideo.evals.item import LETTERS
+from smolvideo.evals.protocol import wording
+from smolvideo.evals.protocol.canonical import undressed
+from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
+from smolvideo.evals.protocol.mentions import Mention, mentions
+from smolvideo.evals.protocol.option_texts import whole_option
+
+How = Literal["letter", "text", "refusal", "unparsable", "empty"]
+
+LONGEST_READ = 20_000
+"""Characters; a longer text is an answer only where it equals an option."""
+
+
+def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
+    """The option that ``text`` means, and by what it was recognised."""
+    place, met = whole_option(text[: LONGEST_READ * 2], options) if text else (None, False)
+    if met:
+        return _whole(place, text, options)
+    if len(text) > LONGEST_READ:
+        return None, "unparsable"
+    rest = final_part(re.sub(r"^\s*assistant\s*:\s*", "", text, flags=re.IGNORECASE))
+    if rest is None:
+        return None, "unparsable"
+    apart = enclosed_answers(rest)
+    if apart is None:
+        return _read(rest, options)
+    read = {_read(one, options) for one in apart}
+    if len({place for place, _ in read}) == 1:
+        return next(iter(read))
+    return None, "unparsable"
+
+
+def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | None, How]:
+    """A text that is an option; none where it is the letter of another one besides."""
+    letter = text.strip()
+    if len(letter) == 1 and letter in LETTERS[: len(options)] and LETTERS.index(letter) != place:
+        return None, "unparsable"
+    return place, "unparsable" if place is None else "text"
+
+
+def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
+    plain = undressed(text)
+    if not plain.strip(" \n.*_"):
+        return None, "empty" if not text.strip(" \n.*_") else "unparsable"
+    for candidate in (text, plain):
+        place, met = whole_option(candidate, options)
+        if met:
+            return _whole(place, candidate, options)
+    named = mentions(plain, options)
+    for kind in ("letter", "text"):
+        place = _decided(named, kind)
+        if place is not None:
+            return place, kind
+    return None, "refusal" if wording.REFUSES.search(plain) else "unparsable"
+
+
+def _decided(named: Sequence[Mention], kind: str) -> int | None:
+    """The option that the mentions leave; None where they leave none, or several."""
+    letters = [one for one in named if one.kind == "letter"]
+    if kind == "text":
+        # A letter that was not understood still contradicts the text of another option.
+        mine = [one for one in named if one.kind == "text"]
+        open_letters = {one.place for one in letters if not one.denied}
+        place = _left(mine, strong=("declared", "bare", "listed", "named"))
+        return place if place is not None and open_letters <= {place} else None
+    place = _left(letters, strong=("declared", "bare", "listed"))
+    if place is None:
+        return None
+    last = max(one.start for one in letters if one.place == place)
+    others = (one for one in named if one.kind == "text" and one.alone and one.start > last)
+    return place if all(one.denied or one.place == place for one in others) else None
+
+
+def _left(mentions: Sequence[Mention], strong: Sequence[str]) -> int | None:
+    held = [one for one in mentions if not one.denied]
+    if not held:
+        return None
+    places = {one.place for one in held}
+    denied = {one.place for one in mentions if one.denied}
+    if len(places) == 1:
+        place = held[0].place
+        sure = any(one.how in strong for one in held)
+        return place if sure and place not in denied and place >= 0 else None
+    return _declared_last(held, denied)
+
+
+def _declared_last(held: Sequence[Mention], denied: set[int]) -> int | None:
+    """The option declared behind all others, which were mentioned but never declared themselves."""
+    declared = [one for one in held if one.how == "declared"]
+    if not declared or len({one.place for one in declared}) != 1:
+        return None
+    place, first = declared[0].place, declared[0].start
+    behind = (one for one in held if one.start > first)
+    if place in denied or place < 0 or any(one.place != place for one in behind):
+        return None
+    if any(one.how == "bare" and one.place != place for one in held):
+        return None
+    listed = {one.place for one in held if one.how == "listed" and one.start < first}
+    # One option in front is an answer; several are the list of them, said again.
+    return None if len(listed) == 1 and listed != {place} else place

@@ -1,0 +1,365 @@
+"""The letters and texts of options that an answer names, and what their places say of them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from smolvideo.evals.item import LETTERS
+from smolvideo.evals.protocol import wording
+from smolvideo.evals.protocol.canonical import folded
+from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
+
+_MOST_MENTIONS = 300
+_BEFORE, _AFTER = 160, 100
+_BEYOND, _CONTRADICTION = -1, -2
+"""In place of an index: a letter that no option has, and one that means two options."""
+
+
+@dataclass
+class Mention:
+    """One letter, or one option's text, in a marked text: ``start`` to ``end``.
+
+    ``declared``: words around it say that it is the answer. ``bare``: it is a sentence or line of
+    its own. ``listed``: it is in front of a line, as in a list of the options. ``named``: none of
+    these. ``denied`` and ``alone`` (nothing else in the sentence) are what they say.
+    """
+
+    start: int
+    end: int
+    place: int
+    kind: str
+    how: Literal["declared", "bare", "listed", "named"] = "named"
+    denied: bool = False
+    denied_before: bool = False
+    alone: bool = False
+
+
+def mentions(text: str, options: Sequence[str]) -> list[Mention]:
+    """What ``undressed`` text names, in its order; nothing where it names hundreds."""
+    return _Named(marked(text, options), options).found
+
+
+_JOINED = "0-9A-Za-z_\u00c0-\u02af\u0370-\u052f\u1e00-\u1fff"
+_CANDIDATE = re.compile(rf"(?<![{_JOINED}])([A-Za-z\u0391-\u03a9\u0410-\u042f])(?![{_JOINED}])")
+_LOOK_ALIKE = {"\u0410": "A", "\u0421": "C", "\u0415": "E", "\u0411": "B"} | {
+    "\u0391": "A",
+    "\u0392": "B",
+    "\u0395": "E",
+}
+"""Cyrillic and Greek capitals that mean one Latin letter by shape and by place in their alphabet.
+
+The Cyrillic third letter has the shape of a B, so it means neither.
+"""
+_STOP = re.compile(r"[.!?;\n\u3002\uff01\uff1f]")
+_OPEN, _CLOSE = "([{<", ")]}>"
+_ENDS = r"[ \"')\]}>]*"
+_SENTENCE_ENDS = re.compile(_ENDS + r"(?:$|[.!]*\s*(?:\n|$)|[.!?;])")
+_CLAUSE_ENDS = re.compile(_ENDS + r"(?:$|[.!?;\n,:\u3002\uff01\uff1f-])")
+_ALL_THERE_IS = re.compile(r"[\"')\]}>]*\s*[.!?,:;\u3001\u3002]*\s*(?:\n|$)")
+_ALL_SAID = re.compile(r"[\"')\]}>]*(?:[.!]\s|\s*[.!?,:;\u3001\u3002]*\s*(?:\n|$))")
+_DRESS = re.compile(
+    r"[\"')\]}>]*\s?(?:[.):;,](?=\s|$|[^\x00-\u04ff])|\)|\s[-\u2013\u2014](?=\s))|\s*\n"
+)
+
+
+class _Named:
+    """The letters and texts of options in a marked text, with what their places say of them."""
+
+    def __init__(self, text: str, options: Sequence[str]) -> None:
+        self.text = text
+        self.options = options
+        self.count = len(options)
+        self._twins = {
+            option.strip().upper(): place
+            for place, option in enumerate(options)
+            if len(option.strip()) == 1
+        }
+        self.found = self._candidates()
+        self._pair()
+        self._join()
+        self._deny()
+
+    # What is a mention at all
+
+    def _candidates(self) -> list[Mention]:
+        marks = f"[{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}]"
+        found = []
+        for match in re.finditer(marks, self.text):
+            place = ord(match[0]) - FIRST_MARK
+            found.append(Mention(match.start(), match.end(), place, "text"))
+        small: list[re.Match[str]] = []
+        for match in _CANDIDATE.finditer(self.text):
+            if len(found) + len(small) > _MOST_MENTIONS:
+                return []
+            one = self._letter(match)
+            if one is not None:
+                found.append(one)
+            elif match[1].islower():
+                small.append(match)
+        if len(found) > _MOST_MENTIONS:
+            return []
+        found += self._small_in_lists(small, found)
+        found.sort(key=lambda one: one.start)
+        for one in found:
+            self._set_how(one)
+        return [one for one in found if one.place != _BEYOND or one.how != "named"]
+
+    def _letter(self, match: re.Match[str]) -> Mention | None:
+        start, end, letter = match.start(), match.end(), match[1]
+        if self._attached(start, end):
+            return None
+        bracketed = self._bracketed(start, end)
+        if letter.islower() and not bracketed and not self._small_counts(start, end):
+            return None
+        ends_a_word = bracketed and re.match(rf"[{_JOINED}]", self.text[start - 2 : start - 1])
+        if ends_a_word and not wording.NAMES.search(self._before(start)):
+            return None  # person(s)
+        if not bracketed and self._function_word(letter, start, end):
+            return None
+        return Mention(start, end, self._place(letter), "letter")
+
+    def _place(self, letter: str) -> int:
+        letter = _LOOK_ALIKE.get(letter, letter).upper()
+        place = LETTERS.find(letter)
+        if not 0 <= place < self.count:
+            return _BEYOND if letter in LETTERS else _CONTRADICTION
+        return place if self._twins.get(letter, place) == place else _CONTRADICTION
+
+    def _attached(self, start: int, end: int) -> bool:
+        """Whether the letter is part of a longer word or sign: C++, A-frame, Q&A, B's, 5.C"""
+        before, after = self.text[max(0, start - 2) : start], self.text[end : end + 3]
+        if before[-1:] and before[-1] in "'.@#$%_\\" and before[:-1].isalnum():
+            return True
+        if before[-1:] in ("-", "&") and before[:-1].isalnum() and not self._single(start - 2):
+            return not wording.NAMES.search(self._before(start - 1))
+        if after[:1] == "'" and after[1:2].isalpha():
+            return True
+        if after[:1] in ("-", "&") and after[1:2].isalnum() and not self._single(end + 1):
+            return True
+        if after[:1] in ("+", "#", "@", "_") and not self._single(end + 1):
+            return True
+        return after[:1] == "." and after[1:2].isalnum()
+
+    def _single(self, at: int) -> bool:
+        return 0 <= at < len(self.text) and _CANDIDATE.match(self.text, at) is not None
+
+    def _bracketed(self, start: int, end: int) -> bool:
+        before = self.text[max(0, start - 3) : start].rstrip(" ")[-1:]
+        after = self.text[end : end + 3].lstrip(" ")[:1]
+        return bool(before) and before in _OPEN and _CLOSE[_OPEN.index(before)] == after
+
+    def _small_counts(self, start: int, end: int) -> bool:
+        """Whether a small letter is dressed as a letter of an option, or is all there is."""
+        if not self.text.strip(" \n\"'.,:;!()[]{}<>").replace(self.text[start], "", 1):
+            return True
+        after = self.text[end : end + 3]
+        if self._article(start, end):
+            return False
+        if after[:1] == ")" or (after[:1] in (".", ":") and self._line_start(start)):
+            return True
+        window = self._before(start)
+        if wording.NAMES.search(window) and not self._noun_follows(end):
+            return True
+        if not (wording.DECLARES.search(window) or wording.DECLARES_EAST.search(window)):
+            return False
+        if self._noun_follows(end):
+            return False
+        # "it is a" may be the beginning of more that was cut off.
+        return (
+            self.text[start] not in "aio"
+            or window.rstrip(" \"'(")[-1:] in (":", "=")
+            or (after[:1] in (".", ")", ",", ";", "!") or after[:1] == "\n")
+        )
+
+    def _article(self, start: int, end: int) -> bool:
+        """Whether an ``a`` stands before a capital: é a B."""
+        return self.text[start] == "a" and re.match(r" [A-Z]", self.text[end : end + 2]) is not None
+
+    def _small_in_lists(
+        self, small: Sequence[re.Match[str]], found: Sequence[Mention]
+    ) -> list[Mention]:
+        """Small letters that stand in one list with letters that count."""
+        ends, starts = {one.end for one in found}, {one.start for one in found}
+        more = []
+        for match in small:
+            start, end = match.start(), match.end()
+            if (
+                self._noun_follows(end)
+                or self._article(start, end)
+                or LETTERS.find(match[1].upper()) >= self.count
+            ):
+                continue
+            behind = any(
+                edge <= start and wording.JOINS.fullmatch(self.text[edge:start])
+                for edge in ends
+                if start - edge <= _AFTER
+            )
+            ahead = any(
+                end <= edge and wording.JOINS.fullmatch(self.text[end:edge])
+                for edge in starts
+                if edge - end <= _AFTER
+            )
+            if behind or ahead:
+                more.append(Mention(start, end, self._place(match[1]), "letter"))
+        return more
+
+    def _function_word(self, letter: str, start: int, end: int) -> bool:
+        """An article or a conjunction: A red ball, E o gato, I think"""
+        if letter not in "AEIOUY" and letter not in _LOOK_ALIKE and ord(letter) < 0x400:
+            return False
+        if letter in "\u0410\u0412\u0418\u041a\u041e\u0421\u0423\u042f":
+            return re.match(r"\s+[\u0400-\u052f]", self.text[end : end + 4]) is not None
+        return self._noun_follows(end) and not wording.NAMES.search(self._before(start))
+
+    def _noun_follows(self, end: int) -> bool:
+        window = self.text[end : end + 24]
+        if re.match(rf" [{_JOINED}{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}]", window) is None:
+            return False
+        if re.match(rf" (?:[A-Za-z](?![{_JOINED}'-])|\d+[.)])", window):
+            return False
+        return wording.FOLLOWS_A_LETTER.match(window) is None
+
+    # What its place says of it
+
+    def _before(self, start: int) -> str:
+        return self.text[max(0, start - _BEFORE) : start]
+
+    def _line_start(self, start: int) -> bool:
+        before = self._before(start).rstrip(" \"'([{<")
+        return not before or before.endswith("\n")
+
+    def _sentence_start(self, start: int) -> bool:
+        before = self._before(start).rstrip(" \"'([{<")
+        return not before or _STOP.match(before[-1]) is not None
+
+    def _set_how(self, one: Mention) -> None:
+        before, after = self._before(one.start), self.text[one.end : one.end + _AFTER]
+        starts = self._sentence_start(one.start)
+        one.alone = starts and _SENTENCE_ENDS.match(after) is not None
+        if one.kind == "text":
+            declared = wording.DECLARES.search(before) or wording.DECLARES_EAST.search(before)
+            one.how = "declared" if declared else "named"
+        elif starts and (_ALL_THERE_IS if self._line_start(one.start) else _ALL_SAID).match(after):
+            one.how = "bare"
+        elif self._line_start(one.start) and self._dressed(one, after):
+            one.how = "listed"
+        elif self._declared(before, after):
+            one.how = "bare" if wording.NAMES.search(before) else "declared"
+        elif wording.DECLARES.search(before):
+            one.how = "named"  # an option talked about: option B shows a cat
+        elif self._bracketed(one.start, one.end) or (starts and wording.REASONS.match(after)):
+            one.how = "listed"
+
+    def _declared(self, before: str, after: str) -> bool:
+        if wording.AFFIRMS.match(after) or wording.AFFIRMS_EAST.match(after):
+            return True
+        if wording.DECLARES_EAST.search(before):
+            return True
+        if not wording.DECLARES.search(before):
+            return False
+        ends = _CLAUSE_ENDS.match(after) or wording.REASONS.match(after)
+        return ends is not None or not wording.NAMES.search(before)
+
+    def _dressed(self, one: Mention, after: str) -> bool:
+        return self._bracketed(one.start, one.end) or _DRESS.match(after) is not None
+
+    # Which belong together, which are denied
+
+    def _pair(self) -> None:
+        """A letter and the text next to it say one thing, or contradict each other."""
+        kept: list[Mention] = []
+        for one in self.found:
+            last = kept[-1] if kept else None
+            between = self.text[last.end : one.start] if last is not None else ""
+            if (
+                last is not None
+                and last.kind == "letter"
+                and one.kind == "text"
+                and (_LABEL.fullmatch(between))
+            ):
+                last.place = last.place if self._agree(last, one) else _CONTRADICTION
+                last.end = one.end
+                if last.how == "named":
+                    last.how = "listed"
+                continue
+            if (
+                last is not None
+                and last.kind == "text"
+                and one.kind == "letter"
+                and (re.fullmatch(r"[\"']? ?[(\[]", between))
+            ):
+                one.place = one.place if self._agree(one, last) else _CONTRADICTION
+            kept.append(one)
+        self.found = kept
+
+    def _agree(self, letter: Mention, text: Mention) -> bool:
+        """Whether a text is the letter's own, or the beginning of it: answers are cut off."""
+        if not 0 <= letter.place < self.count:
+            return False
+        return folded(self.options[letter.place]).startswith(folded(self.options[text.place]))
+
+    def _join(self) -> None:
+        """What is in one list with another is not declared in its place."""
+        for last, one in pairwise(self.found):
+            between = self.text[last.end : one.start]
+            listed = "\n" not in between and wording.JOINS.fullmatch(between[-_BEFORE:])
+            if one.how == "declared" and (listed or wording.JOINED.match(between)):
+                one.how = "bare"
+
+    def _deny(self) -> None:
+        for at, one in enumerate(self.found):
+            last = self.found[at - 1] if at else None
+            following = self.found[at + 1].start if at + 1 < len(self.found) else len(self.text)
+            one.denied_before = self._denied_before(one, last)
+            one.denied = one.denied_before or self._denied_after(one, following)
+            if last is not None and wording.RETRACTS.search(
+                self.text[last.end : one.start][-_BEFORE:]
+            ):
+                for earlier in self.found[:at]:
+                    earlier.denied = earlier.denied or earlier.place != one.place
+        if self.found and wording.DOUBTS.match(
+            self.text[self.found[-1].end :][:_AFTER].lstrip(")]}>\"'")
+        ):
+            self.found[-1].denied = True
+
+    def _denied_before(self, one: Mention, last: Mention | None) -> bool:
+        start = max(last.end if last else 0, one.start - _BEFORE)
+        between = self.text[start : one.start]
+        in_list = last is not None and start == last.end and "\n" not in between
+        if last is not None and in_list and wording.JOINS.fullmatch(between):
+            return last.denied_before
+        clause = _STOP.split(between)[-1]
+        if last is not None and last.denied and not last.denied_before:
+            clause = re.split(r"[,:]|\band\b", clause)[-1]  # the verdict on the one before is said
+        clause = wording.BREAKS.split(clause)[-1]
+        if clause is None:
+            return False
+        return (
+            wording.DENIES_BEFORE.search(clause) or wording.DENIES_EAST_BEFORE.search(clause)
+        ) is not None
+
+    def _denied_after(self, one: Mention, following: int) -> bool:
+        after = self.text[one.end : min(following, one.end + _AFTER)]
+        if one.kind == "letter" or following < one.end + _AFTER:
+            found = wording.DENIES_AFTER.match(after)
+            # A denial right in front of the next mention is about that one.
+            if found and (
+                found.end() < len(after.rstrip())
+                or following > one.end + _AFTER
+                or after.rstrip()[-1:] in ".,;!?\n"
+                or following == len(self.text)
+            ):
+                return True
+            return wording.DENIES_EAST_AFTER.match(after) is not None
+        clause = wording.BREAKS.split(re.split(r"[,.;!?\n]", after)[0])[0] or ""
+        clause = re.split(r"\b(?:as|which|that|when|while|and|where|who)\b", clause)[0]
+        return (
+            wording.DENIES_BEFORE.search(clause)
+            or wording.DENIES_AFTER.match(after)
+            or wording.DENIES_EAST_AFTER.match(after)
+        ) is not None
+
+
+_LABEL = re.compile(r"[\"')\]}>]*\s*[.):;,=\u2013\u2014-]*\s*[\"'(\[]*(?:(?:the|an?) )?")

@@ -1,0 +1,207 @@
+"""The lenient extractor: what it reads, in which dress and language, and that it never guesses."""
+
+import json
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smolvideo.evals.protocol import lenient
+from smolvideo.evals.protocol.extract import extract
+from smolvideo.evals.protocol.lenient import LONGEST_READ, lenient_choice
+
+GOLDEN = Path(__file__).parent / "golden" / "answer-wordings.jsonl"
+HEAD, *ROWS = map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())
+OPTIONS: list[str] = HEAD["options"]
+
+
+def test_every_wording_is_read_or_left_unread() -> None:
+    """Over a thousand answers, judged by hand; an empty ``wanted`` is one that names no option."""
+    wrong = []
+    for row in ROWS:
+        choice, _ = lenient_choice(row["text"], OPTIONS)
+        if ("" if choice is None else "ABCD"[choice]) != row["wanted"]:
+            wrong.append((row["text"], row["wanted"], choice))
+    assert not wrong
+    assert len(ROWS) > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "choice"),
+    [
+        (["C++", "C#"], "C++", 0),
+        (["C++", "C#"], "c#", 1),
+        (["C++", "Java"], "C#", None),
+        (["C", "C++"], "C++", 1),
+        (["+", "-"], "+", 0),
+        (["+", "-"], "-", 1),
+        (["1:30", "1.30"], "1:30", 0),
+        (["1:30", "1.30"], "1.30.", 1),
+        (["5%", "$5"], "$5", 1),
+        (["5%", "$5"], "5", None),
+        (["5", "6"], "It costs $5", None),
+        (["5", "6"], "There are 5 of them", 0),
+        (["5", "6"], "-5", None),
+        (["15", "5"], "1.5", None),
+        (["5", "50"], "50 %", None),
+        (["42", "42!"], "42", 0),
+        (["42", "42!"], "42!", 1),
+        (["42", "42!"], "42.", 0),
+        (["😀", "😢"], "😢", 1),
+        (["It’s raining", "It’s snowing"], "It's raining", 0),
+        (["It's raining", "It's snowing"], "It’s raining.", 0),
+        (["Polish", "polish"], "polish", 1),
+        (["Polish", "polish"], "POLISH", None),
+        (["a dog", "the dog"], "dog", None),
+        (["a dog", "the cat"], "The dog", 0),
+        (["twice", "twice", "once"], "twice", None),
+        (["twice", "twice", "once"], "B", 1),
+        (["2⁵", "25"], "25", 1),
+        (["25", "30"], "2⁵", None),
+        (["B", "A"], "A", None),
+        (["A", "B"], "A", 0),
+        (["B", "A"], "The letter is A", None),
+        (["Yes", "No"], "No, it is not.", None),
+        (["Yes", "No"], "no", 1),
+        (["Yes", "No"], "There is no ball", None),
+        (["Team B wins", "Team A wins"], "I think Team B wins", 0),
+        (["犬", "猫"], "これは猫です", 1),
+        (["强壮的狗", "猫"], "不是猫", None),
+        (["кот", "пёс"], "Это кот.", 0),
+        (["the dog does not bark", "the dog barks"], "The dog does not bark.", 0),
+    ],
+)
+def test_signs_and_spellings_are_part_of_an_option(
+    options: list[str], text: str, choice: int | None
+) -> None:
+    assert lenient_choice(text, options)[0] == choice
+
+
+def test_the_text_of_an_option_may_be_cut_off() -> None:
+    options = ["a dog", "a dog barks", "a cat"]
+    assert lenient_choice("B) a dog", options) == (1, "letter")
+    assert lenient_choice("C) a dog", options) == (None, "unparsable")
+
+
+LETTER = st.sampled_from("ABCD")
+DRESS = st.sampled_from(["{}", "({})", "[{}]", "{}.", "{})", "**{}**", '"{}"', "option {}", "{}:"])
+BEFORE = st.sampled_from(
+    [
+        "",
+        "Answer: ",
+        "The answer is ",
+        "I think ",
+        "It is ",
+        "Both ",
+        "Either ",
+        "Maybe ",
+        "So ",
+        "答案是",
+        "正解は",
+        "정답은 ",
+        "Ответ: ",
+        "Die Antwort ist ",
+        "La réponse est ",
+        "Correct: ",
+    ]
+)
+BETWEEN = st.sampled_from(
+    [
+        ", ",
+        " or ",
+        " and ",
+        "/",
+        "; ",
+        "\n",
+        " & ",
+        " - ",
+        " | ",
+        " vs ",
+        ", or ",
+        "? ",
+        "! ",
+        " und ",
+        " oder ",
+        " et ",
+        " ou ",
+        " y ",
+        " e ",
+        " и ",
+        " или ",
+        "、",
+        "或",
+        " or maybe ",
+    ]
+)
+BEHIND = st.sampled_from(["", ".", "?", " because it is red", " are correct", " is possible"])
+
+
+@settings(max_examples=300)
+@given(BEFORE, DRESS, LETTER, BETWEEN, DRESS, LETTER, BEHIND)
+def test_two_letters_are_never_one_answer(  # type: ignore[no-untyped-def]
+    before, dress, one, between, other_dress, other, behind
+) -> None:
+    if one == other:
+        return
+    text = before + dress.format(one) + between + other_dress.format(other) + behind
+    assert lenient_choice(text, OPTIONS)[0] is None, text
+
+
+@given(st.sampled_from([row["text"] for row in ROWS if row["wanted"]]))
+def test_one_letter_more_is_no_answer_any_more(text: str) -> None:
+    longer = f"{text}\nOr D"
+    if "{" not in text and "<" not in text and "\\" not in text and "D" not in text:
+        assert lenient_choice(longer, OPTIONS)[0] is None, longer
+
+
+TEXTS = [
+    "the blue cube",
+    "A red ball.",
+    "It is a green star",
+    "I see that the dog barks",
+    "**a red ball**",
+]
+
+
+@given(st.sampled_from(TEXTS), st.sampled_from(list(permutations(range(4)))))
+def test_the_order_of_options_does_not_matter_to_their_texts(
+    text: str, order: tuple[int, ...]
+) -> None:
+    choice, how = lenient_choice(text, OPTIONS)
+    shown = [OPTIONS[place] for place in order]
+    assert choice is not None
+    assert lenient_choice(text, shown) == (order.index(choice), how)
+
+
+@given(st.sampled_from([row["text"] for row in ROWS]), st.integers(0, 3))
+def test_the_reading_does_not_know_the_right_answer(text: str, right: int) -> None:
+    found = extract("lenient", text, OPTIONS, right)
+    assert found.choice == extract("lenient", text, OPTIONS, 0).choice
+    assert found.correct == (found.choice == right)
+    assert (found.choice is None) == (found.how not in ("letter", "text"))
+
+
+def test_endless_answers_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is longer than any answer is compared with the options, and nothing else."""
+    searched: list[int] = []
+
+    def counting(text: str) -> str:
+        searched.append(len(text))
+        return text
+
+    monkeypatch.setattr(lenient, "final_part", counting)
+    for unit in ("A ", "(a) ", "{", "\\boxed{", "<answer>", "answer is ", "a red ball "):
+        assert lenient_choice(unit * (1_000_000 // len(unit)), OPTIONS)[0] is None
+    assert searched == []
+    lenient_choice("A", OPTIONS)
+    assert searched == [1]
+    long_option = "x" * 2 * LONGEST_READ
+    assert lenient_choice(long_option, [long_option, "y"])[0] == 0
+
+
+@pytest.mark.parametrize("unit", ["A ", "(a) ", "b, ", "a b ", "a red ball ", "not B, ", "Ⓐ"])
+def test_hundreds_of_letters_are_no_answer(unit: str) -> None:
+    text = (unit * LONGEST_READ)[:LONGEST_READ]
+    assert lenient_choice(text, OPTIONS) == (None, "unparsable")
