@@ -17,6 +17,10 @@ Images = NDArray[np.uint8]
 DRAWN_COMMENT = "drawn by smolvideo"
 """The comment in the files of the drawn world, which is what the bundled model knows."""
 
+Damage = Literal["", "corrupt", "reference"]
+"""What a decoder says of a frame: nothing; that it is damaged and parts of it are made up; or that
+it refers to such a frame, whose faults it may show until the next key frame."""
+
 MediaKind = Literal["video", "image", "frames"]
 """A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
 
@@ -58,6 +62,7 @@ class Frame:
 
     image: Images
     pts_seconds: float
+    damage: Damage = ""
 
 
 @dataclass(frozen=True)

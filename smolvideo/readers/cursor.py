@@ -3,10 +3,14 @@
 Everything here counts in ticks of the stream's time base, on the container's own clock.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import Any
 
+from smolvideo.frames import Damage
+from smolvideo.readers.harm import HarmTracker
+from smolvideo.readers.segments import MAX_REORDERED
 from smolvideo.readers.timeline import nominal_seconds, packet_ticks, sturdy_packets
 
 _STEPS_BACK = (0.0, 1.0, 5.0, 30.0)
@@ -25,13 +29,18 @@ _LONGEST_FREEZE = 1.0
 class FrameCursor:
     """Finds the decoded frame on screen at ascending times; earlier times cost a jump back.
 
-    ``reopen`` gives a fresh container and its stream, set up for decoding: the one way back to the
-    beginning that every format allows.
+    ``reopen`` gives a fresh container and its stream, set up for decoding with so many threads
+    (None: as many as make sense): the one way back to the beginning that every format allows.
+
+    A decoder with several threads loses whole frames around an error, and those it still holds when
+    the data end in one. So it only has to notice damage: from there on one thread decodes, and what
+    that gives is what counts.
     """
 
-    def __init__(self, reopen: Callable[[], tuple[Any, Any]]) -> None:
+    def __init__(self, reopen: Callable[[int | None], tuple[Any, Any]]) -> None:
         self._reopen = reopen
-        self.container, self.stream = reopen()
+        self._threads: int | None = None
+        self.container, self.stream = reopen(None)
         self._tick = float(self.stream.time_base)
         self._longest_key_interval = _UNKNOWN_KEY_INTERVAL
         self.untimed = False
@@ -40,6 +49,7 @@ class FrameCursor:
         self._upcoming: Any = None
         self._decoded: Generator[Any] = self._decode(iter(()), None)
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
+        self._decode_alone_if_harmed()
 
     def close(self) -> None:
         self._decoded.close()
@@ -58,6 +68,22 @@ class FrameCursor:
 
     def frame_at(self, ticks: float) -> Any | None:
         """The frame on screen at ``ticks``, or None where damage left none."""
+        frame = self._frame_at(ticks)
+        return self._frame_at(ticks) if self._decode_alone_if_harmed() else frame
+
+    def damage_of(self, frame: Any) -> Damage:
+        """What is known to be wrong with the frame that was given last."""
+        return self._harm.damage_of(frame)
+
+    def _decode_alone_if_harmed(self) -> bool:
+        """Begin again with one thread, where several met damage."""
+        if self._threads == 1 or not self._harm:
+            return False
+        self._threads = 1
+        self._rewind()
+        return True
+
+    def _frame_at(self, ticks: float) -> Any | None:
         standing = self._current if self._current is not None else self._upcoming
         if standing is None:
             return None
@@ -73,18 +99,34 @@ class FrameCursor:
         if frame is None:
             return True
         stale = (ticks - frame.pts) * self._tick > _LONGEST_FREEZE
-        return stale and any(frame.pts < failed <= ticks for failed in self._failed)
+        return stale and self._harm.failed_between(frame.pts, ticks)
 
     # ------------------------------------------------------------------ decoding on
 
     def _start_over_with(self, packets: Iterator[Any], trusted_from: int | None) -> None:
-        self._failed: list[int] = []
+        self._harm = HarmTracker()
         self._last_key: int | None = None
         self._current = None
         self._decoded = self._decode(packets, trusted_from)
         self._upcoming = next(self._decoded, None)
 
     def _decode(self, packets: Iterator[Any], trusted_from: int | None) -> Generator[Any]:
+        """Frames in order of time, the damage to each known."""
+        held: deque[Any] = deque()
+        for frame in self._decode_all(packets, trusted_from):
+            held.append(frame)
+            # Several threads only have to notice damage: then nothing is held back.
+            while held and (
+                self._threads != 1 or len(held) > MAX_REORDERED or self._harm.is_settled(held[0])
+            ):
+                yield self._judged(held.popleft())
+        yield from map(self._judged, held)
+
+    def _judged(self, frame: Any) -> Any:
+        self._harm.judge(frame)
+        return frame
+
+    def _decode_all(self, packets: Iterator[Any], trusted_from: int | None) -> Iterator[Any]:
         """Frames in order of time. After a jump, frames before the key frame are not to be trusted:
         they lean on pictures that were not decoded."""
         latest: int | None = None if trusted_from is None else trusted_from - 1
@@ -101,19 +143,19 @@ class FrameCursor:
                     frame.pts = self._guessed_ticks(latest)
                 if latest is None or frame.pts > latest:
                     latest = frame.pts
+                    self._harm.shown(frame)
                     yield frame
 
     def _frames_of(self, packet: Any) -> list[Any]:
         import av
 
+        self._harm.fed(packet)
         try:
             frames: list[Any] = packet.decode()
         except av.error.EOFError:
             return []
         except av.error.FFmpegError:
-            ticks = packet_ticks(packet)
-            if ticks is not None:
-                self._failed.append(ticks)
+            self._harm.failed(packet)
             return []
         return frames
 
@@ -178,5 +220,5 @@ class FrameCursor:
 
     def _rewind(self) -> None:
         self.close()
-        self.container, self.stream = self._reopen()
+        self.container, self.stream = self._reopen(self._threads)
         self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)

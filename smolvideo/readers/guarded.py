@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, TimedText, VideoMetadata
+from smolvideo.frames import Damage, Frame, TimedText, VideoMetadata
 from smolvideo.readers.base import VideoReader, ascending, size_within
 from smolvideo.readers.channel import Message
 from smolvideo.readers.process import DEFAULT_LIMITS, Limits, give_back, take_process
@@ -113,7 +114,10 @@ class GuardedReader(VideoReader):
     def _received(self, answer: Message) -> Frame:
         try:
             image = self._process.slots.read(answer["slot"], tuple(answer["shape"]))
-            frame = Frame(image, float(answer["pts"]))
+            damage = answer["damage"]
+            if damage not in get_args(Damage):
+                raise ValueError(damage)
+            frame = Frame(image, float(answer["pts"]), damage)
         except (KeyError, TypeError, ValueError) as error:
             self._process.kill()
             raise ReaderError(f"the decoder of `{self._file}` talks nonsense") from error

@@ -55,6 +55,9 @@ _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
 _FRAMES_OF_A_DECODER = 20
 """H.264 and HEVC refer to 16 frames at most; some are under way."""
+_SILENT_DECODERS = {"hevc", "vvc"}
+"""Decoders that flag no frame as corrupt. Where errors are reported, they do say so, and give the
+same frames."""
 _SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
 """Files that are often pieces of a stream."""
 
@@ -79,7 +82,8 @@ class PyavReader(VideoReader):
             self._encrypted = encryption_in(path)
         except OSError as error:
             raise _cannot_open(path) from error
-        self._cursor = FrameCursor(self._open)
+        # With several threads, flags of frames come late, errors do not.
+        self._cursor = FrameCursor(lambda threads: self._open(threads, strict=threads is None))
         try:
             self._prepare()
         except BaseException:
@@ -129,7 +133,11 @@ class PyavReader(VideoReader):
         last_ticks: int | None = None
         for decoded in self._decoded_at(ascending(seconds), keyframes=keyframes):
             if last is None or decoded.pts != last_ticks:
-                last = Frame(self._image(decoded, shape), self._seconds(decoded.pts))
+                last = Frame(
+                    self._image(decoded, shape),
+                    self._seconds(decoded.pts),
+                    self._cursor.damage_of(decoded),
+                )
                 last_ticks = decoded.pts
             yield last
 
@@ -229,7 +237,7 @@ class PyavReader(VideoReader):
             refuse_huge(stream.width or 1, stream.height or 1, self._path.name)
             context = stream.codec_context
             context.options = {"max_pixels": str(MAX_PIXELS)} | (
-                {"err_detect": "explode"} if strict else {}
+                {"err_detect": "explode"} if strict or context.name in _SILENT_DECODERS else {}
             )
             context.thread_type = "AUTO"
             context.thread_count = threads or _decoding_threads(stream.width * stream.height)

@@ -11,6 +11,7 @@ All this trusts the file. Where a segment does not give the very frames that its
 Everything counts in ticks of the stream's time base, on the container's own clock.
 """
 
+import errno
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.timeline import delay_of_first
 
-_MOST_REORDERED = 16
+MAX_REORDERED = 16
 """Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
 (A.4.2) allow. Decoding times would say it sooner, but not all files have true ones."""
 
@@ -69,7 +70,7 @@ def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[
         if not packet.is_keyframe or not packet.size:
             return
         frames = [*packet.decode(), *stream.codec_context.decode(None)]
-        if frames and frames[0].pts == packet.pts:
+        if frames and frames[0].pts == packet.pts and not frames[0].is_corrupt:
             for place, _ in segment.wanted:
                 yield place, frames[0]
         return
@@ -78,7 +79,7 @@ def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[
 def decode_segment(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:
     """``(place, frame)`` in order; places whose frame did not come as promised are left out.
 
-    Raises av.error.FFmpegError where the data are damaged.
+    Raises av.error.FFmpegError where the data are damaged, or the decoder says that a frame is.
     """
     container.seek(segment.seek_ticks, stream=stream)
     yield from _SegmentDecoder(container, stream).frames(segment)
@@ -104,7 +105,7 @@ class _SegmentDecoder:
             while any(packet.pts == self._best for packet in self._queue):
                 self._feed(self._queue.popleft(), tick)
             yield from self._kept_promises()
-        self._decoded.extend(self._context.decode(None))
+        self._take(self._context.decode(None))
         yield from self._kept_promises()
 
     def _choose(self, tick: float) -> bool:
@@ -112,7 +113,7 @@ class _SegmentDecoder:
         told."""
         self._best = max((pts for pts in self._ahead if pts <= tick), default=self._best)
         self._ahead = [pts for pts in self._ahead if pts > tick]
-        while len(self._ahead) <= _MOST_REORDERED:
+        while len(self._ahead) <= MAX_REORDERED:
             packet = next(self._packets, None)
             if packet is None:
                 return self._best is not None
@@ -134,8 +135,15 @@ class _SegmentDecoder:
         """Decode; what has gone by and is not wanted only as far as others refer to it."""
         gone_by = packet.pts <= tick and packet.pts != self._best
         self._context.skip_frame = "NONREF" if gone_by else "DEFAULT"
-        self._decoded.extend(packet.decode())
+        self._take(packet.decode())
         self._forget_before(self._promised[0][1] if self._promised else self._best)
+
+    def _take(self, frames: Sequence[Any]) -> None:
+        import av
+
+        if any(frame.is_corrupt for frame in frames):
+            raise av.error.InvalidDataError(errno.EINVAL, "the decoder flags a frame as corrupt")
+        self._decoded.extend(frames)
 
     def _forget_before(self, pts: int | None) -> None:
         """Frames on the way to the wanted one are large, and many."""

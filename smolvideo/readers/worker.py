@@ -119,7 +119,13 @@ class Server:
                     return
                 slot = free.pop()
                 self._slots.write(slot, frame.image)
-                self._say(request, slot=slot, shape=frame.image.shape, pts=frame.pts_seconds)
+                self._say(
+                    request,
+                    slot=slot,
+                    shape=frame.image.shape,
+                    pts=frame.pts_seconds,
+                    damage=frame.damage,
+                )
         self._say(request, done=True)
 
     def _has_free(self, free: list[int]) -> bool:

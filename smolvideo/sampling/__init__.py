@@ -1,6 +1,7 @@
 """Which frames of a video to look at, and taking them.
 
 options.py    what can be asked for
+damage.py     frames that damage has reached, counted
 choosing.py   the arithmetic of times, and taking frames from a reader
 content.py    strategies that look at the pictures first: scenes, changes
 """
@@ -15,9 +16,11 @@ from smolvideo.sampling.choosing import (
     v1_indices,
     window_of,
 )
+from smolvideo.sampling.damage import DamageCount
 from smolvideo.sampling.options import FrameSampling, Seek, Share, Strategy, parse_time
 
 __all__ = [
+    "DamageCount",
     "FrameSampling",
     "Seek",
     "Share",

@@ -30,6 +30,7 @@ from smolvideo.sampling.content import (
     look_over,
     thinned,
 )
+from smolvideo.sampling.damage import DamageCount
 from smolvideo.sampling.options import FrameSampling, Share
 
 _OFFICIAL = ("v1", "smolvlm2")
@@ -303,8 +304,8 @@ def sample_frames(
     times is kept once.
 
     Raises:
-        ReaderError: fewer than half of the times could be read, or the images are more than memory
-            can hold.
+        ReaderError: fewer than half of the times have a frame that is not corrupt, or the images
+            are more than memory can hold.
         ValueError: ``times`` are none, or no times.
     """
     wanted = choose_times(reader, sampling) if times is None else sorted(times)
@@ -314,9 +315,10 @@ def sample_frames(
     on_progress(Progress("decode", 0, len(wanted), name))
     images: Images | None = None
     shown_at: list[float] = []
-    answered, off = 0, 0.0
+    damage, off = DamageCount(name, len(wanted)), 0.0
     frames = reader.frames_at(wanted, longest=longest, keyframes=sampling.seek == "keyframes")
     for answered, frame in enumerate(frames, start=1):
+        damage.add(frame)
         off = max(off, wanted[answered - 1] - frame.pts_seconds)
         if not shown_at or frame.pts_seconds != shown_at[-1]:
             image = frame.image if fit is None else fit(frame.image)
@@ -325,15 +327,9 @@ def sample_frames(
             images[len(shown_at)] = image
             shown_at.append(frame.pts_seconds)
         on_progress(Progress("decode", answered, len(wanted), name))
-    if images is None or 2 * answered < len(wanted):
-        raise ReaderError(
-            f"only {answered} of {len(wanted)} frames of `{name}` could be decoded",
-            hint="the file is damaged; fetch it again",
-        )
-    missing = len(wanted) - answered
-    warnings = []
-    if missing:
-        warnings.append(f"{missing} of {len(wanted)} frames of `{name}` could not be decoded")
+    damage.refuse_if_most()
+    assert images is not None
+    warnings = damage.warnings()
     if sampling.seek == "keyframes":
         warnings.append(f"a quick look: the key frames of `{name}`, up to {off:.1f} s too early")
     dropped, explanation = _explained(reader, sampling, len(shown_at))

@@ -27,13 +27,20 @@ def summarise_pieces(
     composer = Composer(facts.checkpoint, facts.options)
     opened = next(pieces)
     assert isinstance(opened, Opened)
-    notices: tuple[str, ...] = ()
+    notices: list[str] = []
     if opened.window_seconds is not None:
-        windows = (piece for piece in pieces if isinstance(piece, Window))
-        asking = composer.windowed(windows)
+        asking = composer.windowed(_windows(pieces, notices))
     else:
         prepared = next(pieces)
         assert isinstance(prepared, Prepared)
-        asking, notices = composer.direct(prepared), prepared.notices
+        asking, notices = composer.direct(prepared), [*prepared.notices]
     composed = run_asking(engine, asking, on_progress=on_progress)
-    return made_record(facts, opened, composed, engine, notices)
+    return made_record(facts, opened, composed, engine, tuple(notices))
+
+
+def _windows(pieces: Iterator[Piece], notices: list[str]) -> Iterator[Window]:
+    """The windows among the pieces; what they warn of goes to ``notices`` as they pass."""
+    for piece in pieces:
+        if isinstance(piece, Window):
+            notices.extend(piece.batch.warnings)
+            yield piece

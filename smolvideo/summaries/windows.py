@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
+from smolvideo.sampling import DamageCount
 from smolvideo.summaries.shots import (
     Thumbnail,
     best_change,
@@ -90,18 +90,19 @@ def stream_windows(
     """The windows of an open video in order, together the whole of it.
 
     ``look_closely`` reads frames at ascending times from a second reader: this one only goes
-    forward. A window has at most ``frames`` frames.
+    forward. A window has at most ``frames`` frames. The last one carries the warnings of all.
 
-    Raises ReaderError where fewer than half of the frames could be read.
+    Raises ReaderError where fewer than half of the times have a frame that is not corrupt.
     """
     metadata = reader.metadata
     end = max(metadata.duration_seconds, metadata.last_frame_seconds or 0.0)
     times = grid_times(metadata, window_seconds, frames)
     cutter = _Cutter(window_seconds, frames, geometry, metadata, look_closely)
-    read, last = 0, None
+    damage, last = DamageCount(metadata.name, len(times)), None
     small: Thumbnail | None = None
     for read, frame in enumerate(reader.frames_at(times), start=1):
         on_progress(Progress("decode", read, len(times), metadata.name))
+        damage.add(frame)
         if frame.pts_seconds == last:
             continue  # it stands on screen at several of the times
         last = frame.pts_seconds
@@ -110,12 +111,13 @@ def stream_windows(
         cutter.pending.add(frame.pts_seconds, fit(frame.image), change)
         if frame.pts_seconds > cutter.start + LONGEST * window_seconds:
             yield cutter.cut(end)
-    if 2 * read < len(times):
-        raise ReaderError(
-            f"`{metadata.name}` is damaged: only {read} of {len(times)} frames could be read"
-        )
+    damage.refuse_if_most()
     while cutter.pending.times:
-        yield cutter.cut(end)
+        window = cutter.cut(end)
+        if not cutter.pending.times:
+            batch = replace(window.batch, warnings=tuple(damage.warnings()))
+            window = replace(window, batch=batch)
+        yield window
 
 
 class _Cutter:
