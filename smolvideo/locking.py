@@ -19,7 +19,9 @@ def locked(path: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
         BlockingIOError: another process holds it and ``wait`` is None.
         OSError: the file cannot be made.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # A link in its place could have any file made anywhere; Windows has no such flag.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o644)
     try:
         while True:
             try:

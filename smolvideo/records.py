@@ -21,10 +21,13 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
 from smolvideo.json_types import check_types
-from smolvideo.safe_text import visible_json
+from smolvideo.safe_text import show_path, visible_json
 
 RECORD_KIND = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""
+
+MAX_LINE_BYTES = 64 * 2**20
+"""Of a record. A day of film, noted each second, has fewer; more would fill the memory."""
 
 
 class Record(Protocol):
@@ -138,6 +141,8 @@ def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
 
     ValueError for what is no record of that kind, of whatever version, or has other types.
     """
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB")
     try:
         content = json.loads(line)
     except RecursionError as error:
@@ -213,7 +218,7 @@ def read_records(
                 break  # the process was killed while it wrote this line
             if not records:
                 raise _foreign(path) from error
-            raise RecordError(f"`{path}`, line {number}, is not a record of smolvideo") from error
+            raise broken_line(path, number, error) from error
     return records
 
 
@@ -264,42 +269,60 @@ def _make_continuable(path: Path, kind: type[Record]) -> None:
     if not path.is_file():
         raise RecordError(f"`{path}` is not a file that records can be appended to")
     with path.open("r+b") as stream:
-        first = stream.readline()
+        first = stream.readline(MAX_LINE_BYTES + 1)
         whole, last = _last_line(stream)
-        if first != last and not _is_record(first, kind):
-            raise _foreign(path)
+        if first != last and (why := _problem(first, kind)) is not None:
+            raise _foreign(path, f" (line 1: {why})")
         if not last:
             return
         if _is_record(last, kind):  # only its line break is missing
             stream.seek(0, os.SEEK_END)
             stream.write(b"\n")
-        elif _is_begun_by_us(last, kind):
+        elif _is_begun_by_us(last, kind) and not _is_whole_json(last):
             stream.truncate(whole)
         else:
-            raise _foreign(path)
+            raise _foreign(path, f" (last line: {_problem(last, kind)})")
         stream.flush()
         _sync(stream.fileno())
 
 
 def _last_line(stream: Any) -> tuple[int, bytes]:
-    """Where the text after the last line break begins, and that text; empty if there is none."""
+    """Where the text after the last line break begins, and that text; empty if there is none.
+
+    What is longer than a record can be is given as far as that shows.
+    """
     block = 1 << 16
     end = start = stream.seek(0, os.SEEK_END)
-    tail = b""
-    while start > 0 and b"\n" not in tail:
-        start = max(0, start - block)
+    tail: list[bytes] = []
+    while start > 0 and end - start <= MAX_LINE_BYTES and not (tail and b"\n" in tail[-1]):
+        size = min(block, start)
+        start -= size
         stream.seek(start)
-        tail = stream.read(end - start)
-    last = tail[tail.rfind(b"\n") + 1 :]
+        tail.append(stream.read(size))
+    text = b"".join(reversed(tail))
+    last = text[text.rfind(b"\n") + 1 :]
     return end - len(last), last
 
 
-def _is_record(line: bytes, kind: type[Record]) -> bool:
+def _is_whole_json(line: bytes) -> bool:
     try:
-        kind.from_json(line)
-    except ValueError:
+        json.loads(line)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_record(line: bytes, kind: type[Record]) -> bool:
+    return _problem(line, kind) is None
+
+
+def _problem(line: bytes, kind: type[Record]) -> str | None:
+    """Why a line is no record; None if it is one."""
+    try:
+        kind.from_json(line)
+    except ValueError as error:
+        return str(error) or "no JSON"
+    return None
 
 
 def _is_begun_by_us(line: bytes, kind: type[Record]) -> bool:
@@ -320,9 +343,19 @@ def source_from(content: Mapping[str, Any]) -> SourceRecord:
     return SourceRecord(**source)
 
 
-def _foreign(path: Path) -> RecordError:
+def broken_line(path: Path, number: int, why: object = "") -> RecordError:
+    """The error of a line that is no record, and why it is none."""
+    reason = f": {why}" if str(why) else ""
     return RecordError(
-        f"`{path}` does not hold records of smolvideo", hint="name a new file for the records"
+        f"{show_path(path)}, line {number}, is not a record of smolvideo{reason}",
+        hint="take that line out, or name a new file for the records",
+    )
+
+
+def _foreign(path: Path, where: str = "") -> RecordError:
+    return RecordError(
+        f"{show_path(path)} does not hold records of smolvideo{where}",
+        hint="name a new file for the records",
     )
 
 

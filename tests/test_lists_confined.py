@@ -85,7 +85,7 @@ def test_allowed_it_is_taken_and_the_record_says_so(folder: Path) -> None:
 
 def test_in_a_batch_each_line_has_its_own_error_and_the_rest_goes_on(folder: Path) -> None:
     lines = [
-        *("in.mp4", "../secret.mp4", "*.mp4", "list.txt"),
+        *("in.mp4", "../secret.mp4", "lists-too/*.mp4", "list.txt"),
         *("lists/s*/*.mp4", "smb://host/x.mp4"),
     ]
     (folder / "list.txt").write_text("\n".join(lines))

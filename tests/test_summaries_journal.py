@@ -11,6 +11,7 @@ import pytest
 
 from smolvideo.errors import RecordError
 from smolvideo.records import RecordWriter, SourceRecord
+from smolvideo.summaries.file_names import fit_name
 from smolvideo.summaries.journal import Journal
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
 
@@ -27,7 +28,7 @@ def record(path: str, text: str | None = "A dog.", **fields: object) -> SummaryR
         notes=(Note(0, 5, "A dog.", True, (0.0, 2.5)),),
         settings_key="brief",
         stamp=(10, 20, 30),
-        output=None if text is None else Path(path).stem,
+        output=None if text is None else fit_name(Path(path).stem),
         created="2026-01-02T03:04:05+00:00",
     )
     return replace(made, **fields)  # type: ignore[arg-type]
@@ -147,7 +148,7 @@ def test_a_broken_line_in_the_middle_is_told(file: Path) -> None:
         journal.write(record("/v/b.mp4"))
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + b'{"record": "smolvideo.summary/1", "oops\n' + lines[1])
-    with pytest.raises(RecordError, match="broken at byte"):
+    with pytest.raises(RecordError, match=r"line 2, is not a record"):
         Journal(file)
 
 

@@ -116,9 +116,11 @@ def how_made(record: SummaryRecord) -> str:
     """One sentence for people: what saw how much."""
     seen = f"{record.frames} frame{'s' * (record.frames != 1)}"
     if record.notes:
-        seen += f" in {len(record.notes)} windows of about {record.window_seconds:g} s"
+        seen += f" in {len(record.notes)} windows"
+    if record.notes and record.window_seconds is not None:
+        seen += f" of about {record.window_seconds:g} s"
     length = f" of {clock(record.duration_seconds)}" if record.duration_seconds else ""
-    return f"{record.model} saw {seen}{length}."
+    return f"{clean_name(record.model or 'a model')} saw {seen}{length}."
 
 
 def clock(seconds: float) -> str:

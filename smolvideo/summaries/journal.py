@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from smolvideo.errors import RecordError
 from smolvideo.locking import locked
-from smolvideo.records import RecordWriter, write_output
+from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_output
 from smolvideo.safe_text import show_path
 from smolvideo.spelling import normal_form
 from smolvideo.summaries.record import SummaryRecord
@@ -167,14 +168,11 @@ class Journal:
         self._by_content.clear()
         self._outputs.clear()
         self._superseded = 0
-        for place, line in _lines(self.path):
+        for number, place, line in _lines(self.path):
             try:
                 record = SummaryRecord.from_json(line)
             except ValueError as error:
-                raise RecordError(
-                    f"{show_path(self.path)} is broken at byte {place}: not a record of smolvideo",
-                    hint="name a new folder with `--out`",
-                ) from error
+                raise broken_line(self.path, number, error) from error
             self._remember(record, place)
 
     def _remember(self, record: SummaryRecord, place: int) -> None:
@@ -213,13 +211,19 @@ def _is_same(one: str, other: str) -> bool:
         return False
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Each line that is not blank, with its place in the file."""
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Each line that is not blank, with its number and its place in the file.
+
+    Of a line that is too long to be a record there comes only as much as shows it.
+    """
     place = 0
     with path.open("rb") as file:
-        for line in file:
+        for number in count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
             if line.strip():
-                yield place, line
+                yield number, place, line
             place += len(line)
 
 

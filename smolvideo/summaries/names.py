@@ -7,37 +7,12 @@ what is said in it.
 
 import hashlib
 import os
-import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
+from smolvideo.summaries.file_names import fit_name, is_output_name
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
-
-_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, whatever their ending."""
-_LONGEST_BYTES = 180
-"""File systems take 255 bytes; the endings, and the name of the unfinished file, need some."""
-
-
-def fit_name(name: str) -> str:
-    """A file name that any system can store: no separators, no control characters, not too long.
-
-    >>> fit_name("what is 1/2?.mp4"), fit_name("..")
-    ('what is 1_2_.mp4', '_')
-    """
-    fit = "".join(
-        "_" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
-        for char in _UNFIT.sub("_", name)
-    )
-    fit = fit.strip(" .") or "_"
-    if _RESERVED.fullmatch(fit):
-        fit = f"_{fit}"
-    while len(fit.encode("utf-8")) > _LONGEST_BYTES:
-        fit = fit[:-1]
-    return fit.rstrip(" .") or "_"
 
 
 class OutputNames:
@@ -63,9 +38,12 @@ class OutputNames:
         """Where the outputs of that name are."""
         return Path(output) if self._folder is None else self._folder / output
 
-    def belongs_here(self, output: str) -> bool:
-        """Whether a recorded name is one of this folder: those beside a video are absolute."""
-        return os.path.isabs(output) == (self._folder is None)
+    def belongs_here(self, output: str, path: str) -> bool:
+        """Whether the recorded name of the outputs of the video at ``path`` is one of this folder:
+        relative and as it would be given, or, beside the video, in the video's own folder."""
+        if self._folder is None:
+            return is_output_name(output) and os.path.dirname(output) == os.path.dirname(path)
+        return is_output_name(output) and not os.path.isabs(output)
 
     def name_for(self, item: WorkItem, record: SummaryRecord) -> str:
         """The first good name that is not another video's and not another file's."""

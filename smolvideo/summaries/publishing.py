@@ -5,6 +5,7 @@ what is missing there can be made again from the record without the model. Outpu
 record of the same video are removed before the new record is written: none ever tells of another.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Publisher:
         overwrite: bool = False,
     ) -> None:
         self._journal = journal
+        self._folder = folder
         self._overwrite = overwrite
         self._endings = [ending for name in check_formats(formats) for ending in ENDINGS[name]]
         self._renew: dict[str, list[str]] = {}
@@ -67,14 +69,14 @@ class Publisher:
         """
         entry = self._journal.entry(record.path)
         before = entry.output if entry is not None else None
-        if before is not None and not self._names.belongs_here(before):
+        if before is not None and not self._names.belongs_here(before, record.path):
             before = None
         if record.error is not None:
             return before
         output = before or self._names.name_for(item, record)
         if before is not None:
             known = [*TEXT_FORMS, PAGE_ENDING]
-            there = [ending for ending in known if self._file(output, ending).exists()]
+            there = [ending for ending in known if os.path.lexists(self._file(output, ending))]
             for ending in there:
                 _remove(self._file(output, ending))
             self._renew[record.path] = there
@@ -86,16 +88,18 @@ class Publisher:
             return
         for ending in dict.fromkeys((*self._endings, *self._renew.pop(record.path, ()))):
             file = self._file(record.output, ending)
-            if is_new or not file.exists():
+            if is_new or not os.path.lexists(file):
                 self._write(file, ending, record)
 
     def is_placed(self, record: SummaryRecord) -> bool:
         """Whether a record that is kept has a name for its outputs here, or needs none."""
         if record.error is not None or not self._endings:
             return True
-        return record.output is not None and self._names.belongs_here(record.output)
+        output = record.output
+        return output is not None and self._names.belongs_here(output, record.path)
 
     def _write(self, file: Path, ending: str, record: SummaryRecord) -> None:
+        self._check_inside(file)
         text = as_page(record, file) if ending == PAGE_ENDING else TEXT_FORMS[ending](record)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,25 @@ class Publisher:
     def _is_free(self, place: Path) -> bool:
         if self._overwrite:
             return True
-        return not any(_with(place, ending).exists() for ending in self._endings)
+        return not any(os.path.lexists(_with(place, ending)) for ending in self._endings)
+
+    def _check_inside(self, file: Path) -> None:
+        """See that writing ``file`` follows no link out of the folder. Raises RecordError."""
+        if file.is_symlink():
+            if not self._overwrite:
+                raise RecordError(
+                    f"{show_path(file)} is a link, and no output is written through one",
+                    hint="remove it, or have it replaced with `--overwrite`",
+                )
+            _remove(file)
+        if self._folder is None:
+            return
+        folder, parent = os.path.realpath(self._folder), os.path.realpath(file.parent)
+        if parent != folder and not Path(parent).is_relative_to(folder):
+            raise RecordError(
+                f"{show_path(file.parent)} leads out of the folder of outputs {show_path(folder)}",
+                hint="remove that link, or name another folder with `--out`",
+            )
 
     def _file(self, output: str, ending: str) -> Path:
         return _with(self._names.place(output), ending)

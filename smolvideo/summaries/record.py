@@ -6,6 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
 from smolvideo.records import SourceRecord, json_line, known_content, source_from
+from smolvideo.summaries.file_names import is_output_name
+
+_LONGEST_SECONDS = 1e9
+"""Of a video, 32 years: what is beyond is no time."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,39 @@ class SummaryRecord:
             content["notes"] = tuple(_note_from(item) for item in content.get("notes", ()))
             for name in ("stamp", "notices"):
                 content[name] = tuple(content.get(name, ()))
-            return cls(**content)
+            record = cls(**content)
+            check_values(record)
+            return record
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"an incomplete record: {error}") from error
+
+
+def check_values(record: SummaryRecord) -> None:
+    """See that the values of a record from a file are possible ones.
+
+    Raises ValueError, naming the field.
+    """
+    parts: tuple[Note | Chapter, ...] = (*record.notes, *record.chapters)
+    for part in parts:
+        if not 0 <= part.start_seconds <= part.end_seconds <= _LONGEST_SECONDS:
+            raise ValueError(f"impossible times {part.start_seconds:g} to {part.end_seconds:g}")
+    times = (time for note in record.notes for time in note.frame_times)
+    if any(abs(time) > _LONGEST_SECONDS for time in (*times, *record.source.frame_times)):
+        raise ValueError("impossible `frame_times`")
+    if not 0 <= (record.duration_seconds or 0) <= _LONGEST_SECONDS:
+        raise ValueError("impossible `duration_seconds`")
+    window = record.window_seconds
+    if window is not None and not 0 < window <= _LONGEST_SECONDS:
+        raise ValueError("impossible `window_seconds`")
+    if min(record.frames, *record.tokens.values(), 0) < 0 or not 0 <= (record.exit_code or 0) < 256:
+        raise ValueError("impossible `frames`, `tokens` or `exit_code`")
+    if record.output is not None and not is_output_name(record.output):
+        raise ValueError("`output` is no name of output files")
+    url = record.source.url
+    if url is not None and record.path != url and not record.path.startswith(f"{url}#"):
+        raise ValueError("`url` is not the address of the video")
+    if url is not None and not url.lower().startswith(("http://", "https://")):
+        raise ValueError("`url` is no web address")
 
 
 def _note_from(content: Mapping[str, Any]) -> Note:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smolvideo.engines import Engine
-from smolvideo.errors import UsageError
+from smolvideo.errors import RecordError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
+from smolvideo.safe_text import show_path
 from smolvideo.source import DownloadOptions, Named, is_url
 from smolvideo.spelling import existing_path
 from smolvideo.summaries.batch import Batch
@@ -55,12 +56,12 @@ class OutputOptions:
         if self.records is not None:
             return self.records
         if self.folder is not None:
-            return self.folder / RECORDS_NAME
+            return _no_link(self.folder / RECORDS_NAME)
         if not self.beside:
             return None
         if any(is_url(str(item)) for item in given):
             raise UsageError("`--beside` needs files: an address has no folder", hint="`--out DIR`")
-        return _shared_folder(given) / RECORDS_NAME
+        return _no_link(_shared_folder(given) / RECORDS_NAME)
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,16 @@ def summarise(
         items = list_work(given, selection, download=download, on_progress=on_progress)
         for done in batch.run(items):
             yield done.record
+
+
+def _no_link(path: Path) -> Path:
+    """Records that nobody named are written where they seem to be. Raises RecordError."""
+    if path.is_symlink():
+        raise RecordError(
+            f"{show_path(path)} is a link, and leads out of its folder",
+            hint="name the file itself with `--jsonl`",
+        )
+    return path
 
 
 def _shared_folder(given: Sequence[Named | Path]) -> Path:
