@@ -18,7 +18,7 @@ from smolvideo.safe_text import visible
 from smolvideo.show.quantities import format_seconds
 
 _TIME = "time:"
-_CODE = re.compile(r"(`[^`]*`|\[[^\]]*\]\([^)]*\))")
+_CODE = re.compile(r"(`[^`]*`|\[[^\[\]]*\]\([^()]*\))")
 """Parts of Markdown in which nothing becomes a link: code, and links that are there already."""
 
 

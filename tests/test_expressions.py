@@ -1,0 +1,46 @@
+"""Texts from outside are searched in linear time, whatever they hold."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from smolvideo.conversation.moments import moments_in
+from smolvideo.credentials import redact
+from smolvideo.evals.data.options import without_letters
+from smolvideo.safe_text import clean_name, visible
+from smolvideo.sampling import parse_time
+from smolvideo.source.refusals import refusal
+from smolvideo.tui.talk import with_links
+
+PIECES = [
+    *"aA1 \t\n.:-`[(<{&*\x1b", "a ", "1.", "1:", "1:11 ", "A. ", "[a](", "\x1b[0", "(caused by ",
+    "https://a", "http://a ", "token=a&", "a@",
+]  # fmt: skip
+
+
+def as_time(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(
+    "searched",
+    [
+        lambda text: with_links(text, 1e5),
+        lambda text: moments_in(text, 1e5),
+        clean_name,
+        visible,
+        lambda text: refusal("https://example.org/v", text, timeout_seconds=5),
+        lambda text: without_letters([f"A. {text}x", f"B{text}x"]),
+        redact,
+        as_time,
+    ],
+    ids=["links", "moments", "names", "escapes", "refusals", "options", "credentials", "times"],
+)
+def test_searching_is_linear(searched: Callable[[str], object]) -> None:
+    """A quadratic expression takes several times the CPU seconds of this bound, ours a tenth."""
+    for piece in PIECES:
+        begun = time.process_time()
+        searched(piece * (40_000 // len(piece)))
+        assert time.process_time() - begun < 1.0, repr(piece)
