@@ -199,6 +199,18 @@ def test_mvbench_counts_are_texts_not_places(tmp_path: Path) -> None:
     assert (sequence.start_seconds, sequence.end_seconds) == (11.1, 20.0)
 
 
+def test_mvbench_candidates_that_are_there_twice_count_as_the_first(tmp_path: Path) -> None:
+    """Two candidates may be the same, or but for case: lmms-eval takes the first equal one."""
+    row = {"video": "v.mp4", "question": "Which?", "candidates": ["Put", "put", "up", "put"]}
+    rows = [row | {"answer": answer} for answer in ("put", "up", "PUT", "Up")]
+    benchmark = load_benchmark("mvbench", write_json(tmp_path / "state_change.json", rows))
+    assert [item.answer_index for item in benchmark.items] == [1, 2, 2]
+    assert benchmark.notices == (
+        "1 row is left out: state_change.json, row 3: "
+        "the right answer is 3 of the options, not one",
+    )
+
+
 def test_egoschema_raw_and_subset(tmp_path: Path) -> None:
     raw = [
         {"q_uid": uid, "question": "Why?", **{f"option {n}": f"reason {n}" for n in range(5)}}

@@ -65,7 +65,11 @@ class Asker:
             prompt = pack_prompt([message], self.engine.checkpoint, self.settings.prompt_options)
             prompt = kept.with_same_images(prompt, ready)
             blank = replace(
-                blank, order=order, frames=len(prompt.images), prompt_tokens=len(prompt)
+                blank,
+                order=order,
+                frames=len(prompt.images),
+                prompt_tokens=len(prompt),
+                subtitles=None if ready.subtitles == item.subtitles else ready.subtitles,
             )
             if self.settings.scoring == "generate":
                 return self._generated(blank, item, prompt, kept)

@@ -26,6 +26,8 @@ from smolvideo.subtitles import Cue, cues_near, read_subtitles
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
+_CUT_SECONDS = 1.0
+"""How far the length of a video that was cut may be off: cuts are made at key frames."""
 _STRIP_FRAMES = 10
 _STRIP_HEIGHT = 96
 
@@ -101,7 +103,8 @@ class Looker:
         source, stamp = found.source, file_state(found.source.path)
         heard: dict[str, None] = {}  # about subtitles, in their order, each once
         with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
-            sampling, notices = self._sampling(items[0], found)
+            duration = reader.metadata.duration_seconds
+            sampling, notices = self._sampling(items[0], found, duration)
             if stills := _without_window(reader, sampling):
                 sampling = sampling.without_window()
             ready = tuple(self._ready(item, source.path, reader, sampling, heard) for item in items)
@@ -141,7 +144,9 @@ class Looker:
         )
         return Look(ready, batches, video, strip)
 
-    def _sampling(self, item: EvalItem, found: FoundVideo) -> tuple[FrameSampling, tuple[str, ...]]:
+    def _sampling(
+        self, item: EvalItem, found: FoundVideo, duration_seconds: float
+    ) -> tuple[FrameSampling, tuple[str, ...]]:
         """The settings' sampling within the part that the item is about, and what to say of it.
 
         A folder of frames has no clock: its frames count as one second each, whatever their rate.
@@ -150,7 +155,10 @@ class Looker:
         scale = item.frames_fps if is_frames and item.frames_fps else 1.0
         edges = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
         given = {name: edge * scale for name, edge in edges.items() if edge is not None}
-        if given and found.is_cut:
+        is_cut = found.is_cut or (
+            self.benchmark == "mvbench" and not is_frames and _is_cut(item, duration_seconds)
+        )
+        if given and is_cut:
             notice = f"`{clean_name(found.file)}` is cut to its part already, and is seen whole"
             return self.settings.sampling, (notice,)
         return replace(self.settings.sampling, **given), ()  # type: ignore[arg-type]
@@ -237,6 +245,18 @@ class Looker:
         if known_as not in self._hashes:
             self._hashes[known_as] = content_hash(path)
         return self._hashes[known_as]
+
+
+def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
+    """Whether a file is as long as the part that is asked about, which would end beyond it.
+
+    MVBench's videos are to be had whole and cut to their parts, under the same names.
+    """
+    start, end = item.start_seconds or 0.0, item.end_seconds
+    if end is None or start <= _CUT_SECONDS:
+        return duration_seconds <= start
+    as_long = abs(duration_seconds - (end - start)) <= _CUT_SECONDS
+    return duration_seconds <= start or (as_long and duration_seconds < end - _CUT_SECONDS)
 
 
 def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:

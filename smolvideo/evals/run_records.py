@@ -21,9 +21,10 @@ class EvalAnswer:
     ``choice`` is the place of the option taken, in the item's own order, None where the text means
     none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
     ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
-    order. ``order`` is how the options were shown where they were shuffled. ``file`` is the path
-    of the video inside the folder of videos, ``sha256`` the hash of what was seen. ``error_kind``
-    is ``missing`` (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
+    order. ``order`` is how the options were shown where they were shuffled. ``subtitles`` is text
+    from a file beside the videos that was part of the question. ``file`` is the path of the video
+    inside the folder of videos, ``sha256`` the hash of what was seen. ``error_kind`` is ``missing``
+    (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
     """
 
     id: str
@@ -37,6 +38,7 @@ class EvalAnswer:
     order: tuple[int, ...] | None = None
     frames: int = 0
     prompt_tokens: int = 0
+    subtitles: str | None = None
     file: str | None = None
     sha256: str | None = None
     error: str | None = None
@@ -152,8 +154,12 @@ class RunInfo:
     def _flat(self) -> dict[str, Any]:
         # Runs from before there was a choice were asked of weights as they are.
         model = {"quantise": "none", **self.model}
+        # Runs from before every rule had a name of its own called CinePile's `official`.
+        settings = dict(self.settings)
+        if settings.get("extractor") == "official":
+            settings["extractor"] = "cinepile"
         flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **model}
-        for name, value in self.settings.items():
+        for name, value in settings.items():
             if isinstance(value, dict):
                 flat.update({f"{name}.{inner}": one for inner, one in value.items()})
             else:

@@ -44,10 +44,13 @@ def different(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def index_of_text(answer: str, options: Sequence[str]) -> int:
-    """Which option reads like ``answer``, without regard to case and outer blanks.
+    """Which option ``answer`` is: the first that equals it, as lmms-eval counts options that are
+    there twice; else the one that does without regard to case and outer blanks.
 
     Raises RowProblem where none does, or several.
     """
+    if answer.strip() in options:
+        return options.index(answer.strip())
     wanted = answer.strip().casefold()
     places = [place for place, option in enumerate(options) if option.casefold() == wanted]
     if len(places) != 1:
