@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network import threads
 from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.config import NetworkConfig
 from smolvideo.network.decoder import Decoder
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight

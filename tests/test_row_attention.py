@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from smolvideo.models.network_config import VisionConfig
 from smolvideo.network import preparing, row_attention
 from smolvideo.network.attention import attend, attend_plainly, soften
-from smolvideo.network.config import VisionConfig
 from smolvideo.network.kernels import registers
 from smolvideo.network.kernels.row_attention import reader, registers_of
 from smolvideo.network.kernels.softmax import softener

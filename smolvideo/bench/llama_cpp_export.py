@@ -18,8 +18,8 @@ from smolvideo.models.files import read_json
 if TYPE_CHECKING:
     import numpy as np
 
+    from smolvideo.models.network_config import TextConfig, VisionConfig
     from smolvideo.network import NetworkConfig
-    from smolvideo.network.config import TextConfig, VisionConfig
 
     Arrays = Iterator[tuple[str, np.ndarray[Any, Any]]]
 

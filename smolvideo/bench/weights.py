@@ -5,6 +5,8 @@ from pathlib import Path
 
 from smolvideo.errors import ModelError
 from smolvideo.models.files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.tensors import expected_shapes
 
 
 def write_random_weights(config: Path, folder: Path) -> Path:
@@ -15,9 +17,6 @@ def write_random_weights(config: Path, folder: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from smolvideo.network import NetworkConfig, SmolVLM
-    from smolvideo.network.loading import expected_shapes
-
     if not config.is_dir():
         raise ModelError(f"no folder `{config}`")
     network_config = NetworkConfig.from_json(read_json(config / "config.json"))
@@ -25,11 +24,9 @@ def write_random_weights(config: Path, folder: Path) -> Path:
     for file in config.glob("*.json"):
         if not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
-    with torch.device("meta"):
-        shapes = expected_shapes(SmolVLM(network_config))
     random = torch.Generator().manual_seed(0)
     weights = {}
-    for name, shape in shapes.items():
+    for name, shape in expected_shapes(network_config).items():
         weight = torch.empty(shape, dtype=torch.bfloat16)
         if len(shape) > 1:
             # Each output is a sum over its inputs: this keeps its size near one.

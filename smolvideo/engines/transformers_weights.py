@@ -4,12 +4,16 @@ for."""
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.engines.failures import LOADING, device_failures, first_line, is_out_of_memory
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
-from smolvideo.models.weights import COMPUTED_WEIGHTS, named_weights
+from smolvideo.models.files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.tensors import check_tensors
+from smolvideo.models.weights import COMPUTED_WEIGHTS, named_weights, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +25,15 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
     Raises ModelError where weights are missing, left over, of another shape or unreadable, and
     where memory does not suffice.
     """
+    config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+    assert checkpoint.weights is not None
+    headers = {file: read_header(file) for file in checkpoint.weights.files}
+    check_tensors(checkpoint.folder, config, headers)
     with quiet_transformers(), device_failures(str(device), LOADING):
         try:
             network, report = _network_class(checkpoint).from_pretrained(
                 checkpoint.folder,
+                config=_network_config(checkpoint, config),
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
@@ -41,6 +50,30 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
             ) from error
         _check_complete(checkpoint, report)
         return network.eval().requires_grad_(False).to(device)
+
+
+def _network_config(checkpoint: Checkpoint, config: NetworkConfig) -> Any:
+    """``config`` as transformers wants it: what was checked, and nothing else of the file.
+
+    Other keys make its classes allocate (``num_labels`` builds a table) or load other code.
+    """
+    from transformers import Idefics3Config, SmolVLMConfig
+
+    vision, text = asdict(config.vision), asdict(config.text)
+    rope_theta = text.pop("rope_theta")
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": rope_theta}
+    shared = {
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "pad_token_id": checkpoint.pad_token_id,
+    }
+    kind = Idefics3Config if checkpoint.model_type == "idefics3" else SmolVLMConfig
+    return kind(
+        vision_config=vision,
+        text_config={"model_type": "llama", **shared, **text},
+        scale_factor=config.scale_factor,
+        image_token_id=checkpoint.image_token_id,
+        **shared,
+    )
 
 
 @contextmanager

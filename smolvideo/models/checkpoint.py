@@ -9,10 +9,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from smolvideo.errors import ModelError
-from smolvideo.models.files import Json, read_json, read_optional_json
+from smolvideo.models.files import (
+    TAKE_AS_PUBLISHED,
+    Json,
+    broken_checkpoint,
+    read_json,
+    read_optional_json,
+    read_text,
+    shown,
+)
+from smolvideo.models.network_config import (
+    MAX_CONTEXT_TOKENS,
+    MAX_IMAGE_SIZE,
+    MAX_SCALE_FACTOR,
+    MAX_VOCABULARY,
+    NetworkConfig,
+    flag,
+    whole_number,
+)
 from smolvideo.models.registry import LAYOUTS, Layout
 from smolvideo.models.tokenizer import (
     TOKENIZER_FILE,
@@ -38,6 +55,8 @@ _DEFAULT_IMAGE_SIZE = 224
 _DEFAULT_PATCH_SIZE = 32
 _DEFAULT_CONTEXT_TOKENS = 2048
 _DEFAULT_IMAGE_TOKEN_ID = 128257
+
+_LONG_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -123,8 +142,8 @@ def read_checkpoint(
     processor = _image_processor(folder)
     rules = read_json(folder / TOKENIZER_FILE)
     tokens = special_tokens(rules, folder)
-    vocabulary = _vocabulary_size(text, highest_token_id(rules, tokens), folder)
-    image_size = _positive_int(vision, "image_size", _DEFAULT_IMAGE_SIZE, folder)
+    vocabulary = _vocabulary_size(text, highest_token_id(rules, tokens, folder), folder)
+    image_size = whole_number(vision, "image_size", _DEFAULT_IMAGE_SIZE, MAX_IMAGE_SIZE)
     checkpoint = Checkpoint(
         name=name,
         folder=folder,
@@ -132,51 +151,47 @@ def read_checkpoint(
         revision=revision,
         model_type=str(config["model_type"]),
         image_size=image_size,
-        patch_size=_positive_int(vision, "patch_size", _DEFAULT_PATCH_SIZE, folder),
-        scale_factor=_positive_int(config, "scale_factor", _DEFAULT_SCALE_FACTOR, folder),
-        context_tokens=_positive_int(
-            text, "max_position_embeddings", _DEFAULT_CONTEXT_TOKENS, folder
+        patch_size=whole_number(vision, "patch_size", _DEFAULT_PATCH_SIZE, MAX_IMAGE_SIZE),
+        scale_factor=whole_number(config, "scale_factor", _DEFAULT_SCALE_FACTOR, MAX_SCALE_FACTOR),
+        context_tokens=whole_number(
+            text, "max_position_embeddings", _DEFAULT_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS
         ),
-        image_token_id=_positive_int(config, "image_token_id", _DEFAULT_IMAGE_TOKEN_ID, folder),
+        image_token_id=whole_number(
+            config, "image_token_id", _DEFAULT_IMAGE_TOKEN_ID, MAX_VOCABULARY
+        ),
         pad_token_id=_pad_token_id(text, tokens, vocabulary),
-        eos_token_ids=_eos_token_ids(folder, config, text, tokens),
+        eos_token_ids=_eos_token_ids(folder, config, text, tokens, vocabulary),
         turn_end=_turn_end(folder, tokens),
-        resize_edge=_longest_edge(processor, 4 * image_size, folder),
-        splits_pictures=bool(processor.get("do_image_splitting", True)),
-        stored_dtype=config.get("dtype") or config.get("torch_dtype"),
+        resize_edge=_longest_edge(processor, min(4 * image_size, MAX_IMAGE_SIZE), folder),
+        splits_pictures=flag(processor, "do_image_splitting", default=True),
+        stored_dtype=_text(config, "dtype") or _text(config, "torch_dtype"),
         special_tokens=tokens,
         weights=find_weights(folder) if weights else None,
     )
     _check_agreement(checkpoint)
+    NetworkConfig.from_json(config)  # for what it raises: before weights are fetched or read
     return checkpoint
 
 
 def _section(config: Json, key: str, folder: Path) -> Json:
     section = config.get(key)
     if not isinstance(section, dict):
-        raise ModelError(f"broken checkpoint: `{folder / 'config.json'}` has no `{key}`")
+        raise broken_checkpoint(f"`{folder / 'config.json'}` has no `{key}`")
     return section
 
 
-def _positive_int(section: Json, key: str, default: int, folder: Path) -> int:
-    value = section.get(key, default)
-    if not _is_positive_int(value):
-        raise ModelError(
-            f"broken checkpoint: `{key}` in `{folder / 'config.json'}` must be a whole number "
-            f"above 0, not {value!r}"
-        )
+def _text(section: Json, key: str) -> str | None:
+    value = section.get(key)
+    if value is not None and not isinstance(value, str):
+        raise broken_checkpoint(f"`{key}` must be a text, not {shown(value)}")
     return value
 
 
-def _is_positive_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _layout(config: Json, folder: Path) -> Layout:
-    family = str(config.get("model_type"))
-    if family not in _LAYOUT_OF_FAMILY:
+    family = config.get("model_type")
+    if not isinstance(family, str) or family not in _LAYOUT_OF_FAMILY:
         raise ModelError(
-            f"`{folder}` is a model of type `{family}`, not a SmolVLM",
+            f"`{folder}` is a model of type {_quoted(family)}, not a SmolVLM",
             hint="smolvideo runs the types `idefics3` (SmolVLM) and `smolvlm` (SmolVLM2)",
         )
     named = config.get("smolvideo_layout")
@@ -184,11 +199,15 @@ def _layout(config: Json, folder: Path) -> Layout:
         return _LAYOUT_OF_FAMILY[family]
     layout: Layout | None = next((known for known in LAYOUTS if known == named), None)
     if layout is None:
-        raise ModelError(
-            f"broken checkpoint: `smolvideo_layout` in `{folder / 'config.json'}` is {named!r}, "
+        raise broken_checkpoint(
+            f"`smolvideo_layout` in `{folder / 'config.json'}` is {shown(named)}, "
             f"not one of {', '.join(LAYOUTS)}"
         )
     return layout
+
+
+def _quoted(value: object) -> str:
+    return f"`{value}`" if isinstance(value, str) and len(value) < _LONG_NAME else shown(value)
 
 
 def _image_processor(folder: Path) -> Json:
@@ -197,26 +216,32 @@ def _image_processor(folder: Path) -> Json:
     if own:
         return own
     nested = read_optional_json(folder / "processor_config.json").get("image_processor")
-    return nested if isinstance(nested, dict) else {}
+    if nested is not None and not isinstance(nested, dict):
+        raise broken_checkpoint(
+            f"`image_processor` in `{folder / 'processor_config.json'}` must be an object, "
+            f"not {shown(nested)}"
+        )
+    return nested or {}
 
 
 def _longest_edge(processor: Json, default: int, folder: Path) -> int:
     size = processor.get("size")
     edge = size.get("longest_edge", default) if isinstance(size, dict) else default
-    if not _is_positive_int(edge):
-        raise ModelError(
-            f"broken checkpoint: the image processor's `longest_edge` in `{folder}` must be a "
-            f"whole number above 0, not {edge!r}"
+    odd = size is not None and not isinstance(size, dict)
+    if odd or isinstance(edge, bool) or not isinstance(edge, int) or not 0 < edge <= MAX_IMAGE_SIZE:
+        raise broken_checkpoint(
+            f"the image processor's `longest_edge` in `{folder}` must be a whole number from 1 to "
+            f"{MAX_IMAGE_SIZE:,}, not {shown(size if odd else edge)}"
         )
     return edge
 
 
 def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:
     """The tokens the network knows, which must be all that its tokenizer can give it."""
-    size = _positive_int(text, "vocab_size", highest_id + 1, folder)
+    size = whole_number(text, "vocab_size", min(highest_id + 1, MAX_VOCABULARY), MAX_VOCABULARY)
     if highest_id >= size:
-        raise ModelError(
-            f"broken checkpoint: the tokenizer of `{folder}` goes up to token {highest_id}, "
+        raise broken_checkpoint(
+            f"the tokenizer of `{folder}` goes up to token {highest_id}, "
             f"but `vocab_size` in config.json is {size}"
         )
     return size
@@ -225,13 +250,15 @@ def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:
 def _pad_token_id(text: Json, tokens: Mapping[str, int], vocabulary: int) -> int:
     """Not the top-level pad_token_id: on the hub it is 128002, outside the vocabulary."""
     declared = text.get("pad_token_id")
-    if isinstance(declared, int) and 0 <= declared < vocabulary:
+    if declared is not None and (isinstance(declared, bool) or not isinstance(declared, int)):
+        raise broken_checkpoint(f"`pad_token_id` must be a whole number, not {shown(declared)}")
+    if declared is not None and 0 <= declared < vocabulary:
         return declared
     return tokens.get("<|im_end|>", 0)
 
 
 def _eos_token_ids(
-    folder: Path, config: Json, text: Json, tokens: Mapping[str, int]
+    folder: Path, config: Json, text: Json, tokens: Mapping[str, int], vocabulary: int
 ) -> tuple[int, ...]:
     """The declared ends, and ``<end_of_utterance>``, past which SmolVLM-Base would go on."""
     generation = read_optional_json(folder / "generation_config.json")
@@ -246,9 +273,14 @@ def _eos_token_ids(
     ends = list(declared) if isinstance(declared, list) else [declared]
     if END_OF_UTTERANCE in tokens:
         ends.append(tokens[END_OF_UTTERANCE])
-    ids = [end for end in ends if isinstance(end, int)]
-    if not ends or ids != ends:
-        raise ModelError(f"broken checkpoint: `{folder}` does not say which token ends an answer")
+    ids = [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
+    if not ends or len(ids) < len(ends):
+        raise broken_checkpoint(f"`{folder}` does not say which token ends an answer")
+    if not 0 <= min(ids) <= max(ids) < vocabulary:
+        raise broken_checkpoint(
+            f"`{folder}` names token {shown(next(i for i in ids if not 0 <= i < vocabulary))} as "
+            f"the end of an answer, and there are {vocabulary:,}"
+        )
     return tuple(sorted(set(ids)))
 
 
@@ -260,11 +292,16 @@ def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:
     """
     template = read_optional_json(folder / "chat_template.json").get("chat_template")
     if template is None and (folder / "chat_template.jinja").is_file():
-        template = (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
+        template = read_text(folder / "chat_template.jinja")
     if template is None:
         template = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):  # several by name
+        named = {one.get("name"): one for one in template if isinstance(one, dict)}
+        template = named.get("default", {}).get("template")
+    if template is not None and not isinstance(template, str):
+        raise broken_checkpoint(f"the chat template in `{folder}` is no text: {shown(template)}")
     ends_with_text = (
-        isinstance(template, str) and END_OF_UTTERANCE not in template and _END_OF_TEXT in template
+        template is not None and END_OF_UTTERANCE not in template and _END_OF_TEXT in template
     )
     return _END_OF_TEXT if ends_with_text or END_OF_UTTERANCE not in tokens else END_OF_UTTERANCE
 
@@ -273,8 +310,8 @@ def _check_agreement(checkpoint: Checkpoint) -> None:
     """Config and tokenizer must speak of the same model."""
     patches = checkpoint.image_size // checkpoint.patch_size  # 384 / 14 leaves a margin unseen
     if not patches or patches % checkpoint.scale_factor:
-        raise ModelError(
-            f"broken checkpoint: image size {checkpoint.image_size}, patch size "
+        raise broken_checkpoint(
+            f"image size {checkpoint.image_size}, patch size "
             f"{checkpoint.patch_size} and scale factor {checkpoint.scale_factor} in "
             f"`{checkpoint.folder / 'config.json'}` do not divide"
         )
@@ -285,11 +322,12 @@ def _check_agreement(checkpoint: Checkpoint) -> None:
     if missing:
         raise ModelError(
             f"the tokenizer of `{checkpoint.folder}` has no "
-            f"{', '.join(f'`{token}`' for token in missing)}: not a SmolVLM"
+            f"{', '.join(f'`{token}`' for token in missing)}: not a SmolVLM",
+            hint=TAKE_AS_PUBLISHED,
         )
     if checkpoint.special_tokens["<image>"] != checkpoint.image_token_id:
-        raise ModelError(
-            f"broken checkpoint: `<image>` is token {checkpoint.special_tokens['<image>']} in "
+        raise broken_checkpoint(
+            f"`<image>` is token {checkpoint.special_tokens['<image>']} in "
             f"tokenizer.json, but {checkpoint.image_token_id} in config.json, "
             f"of `{checkpoint.folder}`"
         )

@@ -1,6 +1,11 @@
-"""Reading the small files of a checkpoint, with errors that name the file."""
+"""Reading the small files of a checkpoint, with errors that name the file.
+
+They come from strangers: what a JSON text can make of a parser (numbers of a thousand digits, NaN,
+keys that stand there twice, files of gigabytes, pipes) is refused before it is anything else.
+"""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +13,100 @@ from smolvideo.errors import ModelError
 
 Json = dict[str, Any]
 
+MAX_TEXT_BYTES = 64 << 20
+"""The largest file of a checkpoint beside its weights; a tokenizer takes 4 MB."""
+_MAX_DIGITS = 18
+"""No number in these files has so many, and what has fits 64 bits."""
+_SHOWN_CHARACTERS = 80
+TAKE_AS_PUBLISHED = "take the checkpoint's files as they were published, or fetch it again"
+
+
+def shown(value: object) -> str:
+    """``value`` as Python writes it, cut to what an error has room for."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def broken_checkpoint(what: str, *, folder: Path | None = None) -> ModelError:
+    """The error for a checkpoint, that of ``folder``, whose files say what cannot be."""
+    which = f" `{folder}`" if folder is not None else ""
+    return ModelError(f"broken checkpoint{which}: {what}", hint=TAKE_AS_PUBLISHED)
+
+
+def read_text(path: Path) -> str:
+    """The text of ``path``. Raises ModelError where it is missing, no file, too large or not
+    UTF-8."""
+    try:
+        if not path.exists():
+            raise broken_checkpoint(f"no `{path.name}` in `{path.parent}`")
+        if not path.is_file():
+            raise broken_checkpoint(f"`{path}` is not a file")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"cannot read `{path}`: {error.strerror or error}") from error
+    if len(content) > MAX_TEXT_BYTES:
+        raise broken_checkpoint(f"`{path}` is larger than {MAX_TEXT_BYTES >> 20} MB")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise broken_checkpoint(f"`{path}` is not valid JSON: it is not UTF-8") from error
+
 
 def read_json(path: Path) -> Json:
     """The object in ``path``. Raises ModelError where it is missing, unreadable or no object."""
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"broken checkpoint: no `{path.name}` in `{path.parent}`") from error
-    except OSError as error:
-        raise ModelError(f"cannot read `{path}`: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # ValueError: bad JSON or bad UTF-8
-        raise ModelError(f"broken checkpoint: `{path}` is not valid JSON") from error
+        content = parse_json(text)
+    except ValueError as error:
+        raise broken_checkpoint(f"`{path}` is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ModelError(f"broken checkpoint: `{path}` holds no JSON object")
+        raise broken_checkpoint(f"`{path}` holds no JSON object")
     return content
 
 
 def read_optional_json(path: Path) -> Json:
-    """The object in ``path``, or an empty one where there is no such file."""
-    return read_json(path) if path.is_file() else {}
+    """The object in ``path``, or an empty one where there is nothing of that name."""
+    return read_json(path) if path.exists() else {}
+
+
+def parse_json(text: str) -> Any:
+    """What ``text`` says. Raises ValueError for what is no JSON by RFC 8259 or ambiguous (a key
+    that stands there twice), for numbers beyond 64 bits, and for nesting that Python cannot
+    follow."""
+    try:
+        return json.loads(
+            text,
+            parse_int=_whole_number,
+            parse_float=_finite_number,
+            parse_constant=_no_number,
+            object_pairs_hook=_without_duplicates,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite_number(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond 64 bits")
+    return number
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"`{name}` is no number")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> Json:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {key[:60]!r} stands there twice")
+    return content

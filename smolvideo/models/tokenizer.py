@@ -1,10 +1,10 @@
 """tokenizer.json: the tokens it names, and the tokenizer itself with or without special ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from smolvideo.errors import ModelError
-from smolvideo.models.files import Json
+from smolvideo.models.files import TAKE_AS_PUBLISHED, Json, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,8 +21,11 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ModelError(f"broken tokenizer `{folder / TOKENIZER_FILE}`: {error}") from error
+    except BaseException as error:
+        # tokenizers raises bare Exception, and pyo3's PanicException, which is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise _broken(folder, str(error)) from error
     # Truncation (on the left, in this family) would cut images in two.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -46,18 +49,40 @@ def without_special_tokens(tokenizer: "Tokenizer") -> "Tokenizer":
 
 def special_tokens(rules: Json, folder: Path) -> dict[str, int]:
     """The added tokens of a parsed tokenizer.json, name → id. Raises ModelError."""
-    try:
-        added = rules.get("added_tokens") or []
-        return {str(token["content"]): int(token["id"]) for token in added}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"broken tokenizer `{folder / TOKENIZER_FILE}`: `added_tokens` is malformed"
-        ) from error
+    added = rules.get("added_tokens")
+    if added is not None and not isinstance(added, list):
+        raise _broken(folder, "`added_tokens` is malformed")
+    tokens: dict[str, int] = {}
+    for token in added or ():
+        name, token_id = (
+            (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
+        )
+        if not isinstance(name, str) or not name or not _is_id(token_id):
+            raise _broken(folder, f"`added_tokens` is malformed: {shown(token)}")
+        if tokens.setdefault(name, token_id) != token_id:
+            raise _broken(folder, f"`added_tokens` has two ids for {shown(name)}")
+    if len(set(tokens.values())) < len(tokens):
+        raise _broken(folder, "`added_tokens` has two tokens of one id")
+    return tokens
 
 
-def highest_token_id(rules: Json, special: dict[str, int]) -> int:
-    """The largest id that a text or a prompt can contain."""
+def highest_token_id(rules: Json, special: dict[str, int], folder: Path) -> int:
+    """The largest id that a text or a prompt can contain. Raises ModelError."""
     model = rules.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    ids = vocabulary.values() if isinstance(vocabulary, dict) else ()
-    return max((value for value in (*ids, *special.values()) if isinstance(value, int)), default=0)
+    if not isinstance(vocabulary, dict) or not vocabulary:
+        raise _broken(folder, "it has no vocabulary")
+    for name, token_id in vocabulary.items():
+        if not _is_id(token_id):
+            raise _broken(folder, f"{shown(name)} has the id {shown(token_id)}")
+    highest: int = max((*vocabulary.values(), *special.values()))
+    return highest
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _broken(folder: Path, why: str) -> ModelError:
+    path = folder / TOKENIZER_FILE
+    return ModelError(f"broken tokenizer `{path}`: {why}", hint=TAKE_AS_PUBLISHED)

@@ -5,25 +5,39 @@ each tensor's dtype, shape and data_offsets, then the data (github.com/huggingfa
 README).
 """
 
-import json
 import math
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from smolvideo.errors import ModelError
-from smolvideo.models.files import Json, read_json
+from smolvideo.models.files import (
+    TAKE_AS_PUBLISHED,
+    Json,
+    broken_checkpoint,
+    parse_json,
+    read_json,
+    shown,
+)
 
 COMPUTED_WEIGHTS = (".inv_freq", ".position_ids")
 """Ends of the names of tensors that old checkpoints store although they follow from the config."""
+
+DTYPE_BYTES = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2},
+    **{"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1},
+}
+"""The names of safetensors' dtypes → bytes of a value, those of less than a byte left out."""
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 _NAMED_AT_MOST = 3
 """So many tensors an error names before it counts the rest."""
 
-_LONGEST_HEADER = 100_000_000  # the limit of the safetensors library
+_MAX_HEADER_BYTES = 16 << 20
+"""The library's limit is 100 MB, which parsed is a gigabyte; 2.2B takes 90 kB."""
+
+_MAX_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ def find_weights(folder: Path) -> WeightFiles:
     elif index.is_file():
         files = _shards(index)
     else:
-        hint = None
+        hint = TAKE_AS_PUBLISHED
         if any(folder.glob("*.bin")):
             hint = "weights in PyTorch's own format can run code and are not loaded"
         raise ModelError(f"broken checkpoint: no `model.safetensors` in `{folder}`", hint=hint)
@@ -61,15 +75,26 @@ def find_weights(folder: Path) -> WeightFiles:
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"broken checkpoint: `{index}` has no `weight_map`")
-    names = sorted({str(name) for name in weight_map.values()})
-    for name in names:
+        raise broken_checkpoint(f"`{index}` has no `weight_map`")
+    names = set(map(str, weight_map.values()))
+    for name in sorted(names):
         # A name with a folder in it could point anywhere.
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ModelError(f"broken checkpoint: `{index}` names `{name}`, which is no shard")
+        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+            raise broken_checkpoint(f"`{index}` names `{name[:80]}`, which is no shard")
         if not (index.parent / name).is_file():
-            raise ModelError(f"broken checkpoint: no `{name}` in `{index.parent}`")
-    return [index.parent / name for name in names]
+            raise broken_checkpoint(f"no `{name[:80]}` in `{index.parent}`")
+        if not _is_inside(index.parent / name, index.parent):
+            raise broken_checkpoint(f"`{name[:80]}` in `{index.parent}` leads to another folder")
+    return [index.parent / name for name in sorted(names)]
+
+
+def _is_inside(file: Path, folder: Path) -> bool:
+    """Whether a link leads to ``folder``, or from a snapshot of the hub's cache to its blobs."""
+    real = file.resolve()
+    homes = [folder.resolve()]
+    if homes[0].parent.name == "snapshots":
+        homes.append(homes[0].parent.parent / "blobs")
+    return any(real.is_relative_to(home) for home in homes)
 
 
 def named_weights(names: list[str]) -> str:
@@ -98,32 +123,62 @@ def read_header(file: Path) -> WeightHeader:
             return _parse_header(stream, file)
     except OSError as error:
         raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _no_safetensors(file) from error
+    except ValueError as error:
+        raise _no_safetensors(file, str(error)) from error
 
 
 def _count_parameters(file: Path) -> int:
     """How many numbers ``file`` holds. Raises ModelError where it ends before its data does."""
     header = read_header(file)
-    try:
-        tensors = header.tensors.values()
-        # `index` refuses what only looks like a whole number: the loader calculates with them.
-        ends = [[index(offset) for offset in tensor["data_offsets"]][1] for tensor in tensors]
-        end = max(ends, default=0)
-        parameters = sum(math.prod(map(index, tensor["shape"])) for tensor in tensors)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise _no_safetensors(file) from error
-    if not all(isinstance(tensor.get("dtype"), str) for tensor in tensors):
-        raise _no_safetensors(file)
-    if not tensors:
-        raise ModelError(f"broken checkpoint: `{file}` holds no weights")
+    if not header.tensors:
+        raise broken_checkpoint(f"`{file}` holds no weights")
+    parameters, extents = 0, []
+    for name, told in header.tensors.items():
+        try:
+            count, start, end = _extent(told)
+        except ValueError as error:
+            raise _no_safetensors(file, f"{shown(name)} has {error}") from error
+        parameters += count
+        extents.append((start, end))
     _refuse_quantised(file, header)
+    end = 0
+    for start, stop in sorted(extents):
+        if start != end:
+            raise _no_safetensors(file, "its tensors overlap, or leave gaps")
+        end = stop
     size, expected = file.stat().st_size, header.data_start + end
     if expected > size:
-        raise ModelError(
-            f"broken checkpoint: `{file}` is cut short ({size:,} of {expected:,} bytes)"
-        )
+        raise broken_checkpoint(f"`{file}` is cut short ({size:,} of {expected:,} bytes)")
+    if expected < size:
+        raise _no_safetensors(file, f"{size - expected:,} bytes belong to no tensor")
     return parameters
+
+
+def _extent(told: object) -> tuple[int, int, int]:
+    """How many numbers a tensor has, and the offsets of its bytes; ValueError for what cannot be.
+
+    Whole numbers have to be such: the loader calculates with them.
+    """
+    if not isinstance(told, dict):
+        raise ValueError("no description")
+    shape, offsets = told.get("shape"), told.get("data_offsets")
+    if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"the shape {shown(shape)}")
+    if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"the offsets {shown(offsets)}")
+    dtype = told.get("dtype")
+    if not isinstance(dtype, str):
+        raise ValueError(f"the dtype {shown(dtype)}")
+    count = math.prod(shape)
+    if dtype in DTYPE_BYTES and count * DTYPE_BYTES[dtype] != offsets[1] - offsets[0]:
+        raise ValueError("another length than its shape")
+    return count, offsets[0], offsets[1]
+
+
+def _are_counts(values: object) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values
+    )
 
 
 def _refuse_quantised(file: Path, header: WeightHeader) -> None:
@@ -144,17 +199,19 @@ def _parse_header(stream: BinaryIO, file: Path) -> WeightHeader:
             f"`{file}` is a Git LFS pointer, not the weights",
             hint="fetch it with `git lfs pull`",
         )
-    if len(start) < 8 or not 2 <= length <= _LONGEST_HEADER:
-        raise _no_safetensors(file)
+    if len(start) < 8 or not 2 <= length <= _MAX_HEADER_BYTES:
+        raise _no_safetensors(file, "it does not begin with the length of its header")
     text = stream.read(length)
     if len(text) < length:
-        raise ModelError(f"broken checkpoint: `{file}` is cut short")
-    content = json.loads(text)
+        raise broken_checkpoint(f"`{file}` is cut short")
+    content = parse_json(text.decode("utf-8"))
     if not isinstance(content, dict):
-        raise _no_safetensors(file)
-    content.pop("__metadata__", None)
+        raise _no_safetensors(file, "its header is no object")
+    notes = content.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise _no_safetensors(file, "its `__metadata__` holds more than texts")
     return WeightHeader(content, 8 + length)
 
 
-def _no_safetensors(file: Path) -> ModelError:
-    return ModelError(f"broken checkpoint: `{file}` is not a safetensors file")
+def _no_safetensors(file: Path, why: str) -> ModelError:
+    return broken_checkpoint(f"`{file}` is not a safetensors file: {why}")

@@ -5,9 +5,9 @@ Only engines and training import this package; it knows nothing of videos and pr
 only what a checkpoint's weights need (``loading``).
 """
 
+from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.network.batch import BatchCache, PagedBatch
 from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.network.model import SmolVLM
 
 __all__ = [

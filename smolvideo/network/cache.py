@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smolvideo.network.config import TextConfig
+from smolvideo.models.network_config import TextConfig
 from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, grown_rows
 
 if TYPE_CHECKING:

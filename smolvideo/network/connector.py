@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from smolvideo.network.config import NetworkConfig
+from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network.linear import Linear
 
 

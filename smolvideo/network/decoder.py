@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.models.network_config import TextConfig
 from smolvideo.network.attention import attend_plainly
 from smolvideo.network.batch import BatchCache
 from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.config import TextConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
 from smolvideo.network.threads import ReadingThreads, nothing

@@ -9,7 +9,7 @@ their tensor was converted.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,14 +18,9 @@ from torch import Tensor, nn
 
 from smolvideo.errors import ModelError
 from smolvideo.models.files import Json, read_json
-from smolvideo.models.weights import (
-    COMPUTED_WEIGHTS,
-    WeightFiles,
-    WeightHeader,
-    named_weights,
-    read_header,
-)
-from smolvideo.network.config import NetworkConfig
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.tensors import check_tensors, expected_shapes, left_out
+from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import SmolVLM, kinds_of_weights, prepare_for_inference
 from smolvideo.network.row_attention import prepared
@@ -49,19 +44,18 @@ def load_network(
     missing, left over, of another shape or unreadable.
     """
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
+    headers = {file: read_header(file) for file in weights.files}
+    check_tensors(folder, config, headers, dtypes=tuple(STORED_DTYPES))
     with torch.device("meta"):
         network = SmolVLM(config)
-    headers = {file: read_header(file) for file in weights.files}
-    _check_once(folder, headers, skip=_skipped(config))
-    _check_complete(folder, network, headers.values())
     compiled = suits(config.text, device, dtype)
     if compiled:  # while weights are read
         for attending in (config.vision, config.text):
             prepared(attending.head_dim, dtype)
-    missing = Counter(_owner(name) for name in expected_shapes(network))
+    missing = Counter(map(_owner, expected_shapes(config)))
     # Names, not the maps: whoever holds those that are joined holds their weights twice.
     kinds = kinds_of_weights(network, quantise)
-    for name, tensor in _read(headers, skip=_skipped(config)):
+    for name, tensor in _read(headers, skip=left_out(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
         if name in kinds:
@@ -85,60 +79,6 @@ def load_network(
 def _owner(name: str) -> str:
     """The module that multiplies with a tensor: of ``x.mlp.up_proj.weight``, ``x.mlp``."""
     return name.rpartition(".")[0].rpartition(".")[0]
-
-
-def expected_shapes(network: SmolVLM) -> dict[str, list[int]]:
-    """Name → shape of each tensor that a checkpoint of ``network`` stores."""
-    skipped = _skipped(network.config)
-    return {
-        name: list(parameter.shape)
-        for name, parameter in network.named_parameters(remove_duplicate=False)
-        if not name.endswith(skipped)
-    }
-
-
-def _skipped(config: NetworkConfig) -> tuple[str, ...]:
-    return (*COMPUTED_WEIGHTS, "lm_head.weight") if config.tie_word_embeddings else COMPUTED_WEIGHTS
-
-
-def _check_once(folder: Path, headers: dict[Path, WeightHeader], *, skip: tuple[str, ...]) -> None:
-    """No weight in two of the files: they may differ, and either may be the one that is meant."""
-    held: dict[str, Path] = {}
-    for file, header in headers.items():
-        for name in header.tensors:
-            if not name.endswith(skip) and name in held:
-                raise ModelError(
-                    f"broken checkpoint `{folder}`: {named_weights([name])} is in both "
-                    f"`{held[name].name}` and `{file.name}`"
-                )
-            held[name] = file
-
-
-def _check_complete(folder: Path, network: SmolVLM, headers: Iterable[WeightHeader]) -> None:
-    """Every weight of the network from the files, and no weight in the files without a place."""
-    expected = expected_shapes(network)
-    stored = {name: told for header in headers for name, told in header.tensors.items()}
-    skipped = _skipped(network.config)
-    faults = {
-        "is missing": [name for name in expected if name not in stored],
-        "has another shape than config.json says": [
-            name for name, shape in expected.items() if stored.get(name, {}).get("shape") != shape
-        ],
-        "does not belong to this network": [
-            name for name in stored if name not in expected and not name.endswith(skipped)
-        ],
-        "is stored in a format this engine does not read": [
-            name for name in expected if stored.get(name, {}).get("dtype") not in STORED_DTYPES
-        ],
-    }
-    missing = set(faults["is missing"])
-    told = "; ".join(
-        f"{named_weights(names)} {fault}"
-        for fault, all_names in faults.items()
-        if (names := sorted(n for n in all_names if fault == "is missing" or n not in missing))
-    )
-    if told:
-        raise ModelError(f"broken checkpoint `{folder}`: {told}")
 
 
 def _read(

@@ -4,9 +4,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network.batch import BatchCache, PagedBatch
 from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.config import NetworkConfig
 from smolvideo.network.connector import Connector
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
 from smolvideo.network.int4 import Int4Weight

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smolvideo.models.network_config import TextConfig
 from smolvideo.network.batch import PagedBatch
 from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.config import TextConfig
 from smolvideo.network.decoder import Decoder, TextLayer, rotary_frequencies
 from smolvideo.network.helpers import most_threads, share
 from smolvideo.network.int4 import Int4Weight, layout

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.models.network_config import VisionConfig
 from smolvideo.network.attention import attend_plainly
-from smolvideo.network.config import VisionConfig
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, joined
 from smolvideo.network.preparing import Prepared

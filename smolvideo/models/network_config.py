@@ -1,0 +1,203 @@
+"""The hyperparameters of a SmolVLM network, as they stand in its ``config.json``.
+
+Published configurations leave out what equals the defaults of transformers' classes (5.23:
+Idefics3VisionConfig, SmolVLMVisionConfig, LlamaConfig), so those defaults stand here too.
+
+A configuration comes from strangers, and what it says is allocated before weights are read. So each
+value has a bound far above every SmolVLM (2.2B: 24 layers, 2,048 wide, 49,280 tokens, a context of
+16,384), and ``tensors`` compares all of them with the shapes that the weight files hold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from smolvideo.models.files import broken_checkpoint, shown
+
+MAX_LAYERS = 512
+MAX_WIDTH = 65_536
+"""Of hidden and intermediate sizes."""
+MAX_HEADS = 1024
+MAX_VOCABULARY = 1 << 20
+MAX_CONTEXT_TOKENS = 1 << 17
+MAX_IMAGE_SIZE = 4096
+"""Pixels; transformers' processors of the family scale to no more (``MAX_IMAGE_SIZE``)."""
+MAX_SCALE_FACTOR = 64
+_MAX_EPSILON = 0.1
+_MAX_ROPE_THETA = 1e12
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The SigLIP vision tower: square images cut into square patches."""
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    layer_norm_eps: float = 1e-6
+
+    @property
+    def patches_per_side(self) -> int:
+        return self.image_size // self.patch_size
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> Self:
+        """From ``vision_config``. Raises ModelError for what these modules do not compute."""
+        _only(section, "hidden_act", "gelu_pytorch_tanh")
+        _only(section, "num_channels", 3)
+        config = cls(
+            image_size=whole_number(section, "image_size", 224, MAX_IMAGE_SIZE),
+            patch_size=whole_number(section, "patch_size", 32, MAX_IMAGE_SIZE),
+            hidden_size=whole_number(section, "hidden_size", 1152, MAX_WIDTH),
+            intermediate_size=whole_number(section, "intermediate_size", 3072, MAX_WIDTH),
+            num_hidden_layers=whole_number(section, "num_hidden_layers", 12, MAX_LAYERS),
+            num_attention_heads=whole_number(section, "num_attention_heads", 16, MAX_HEADS),
+            layer_norm_eps=_number(section, "layer_norm_eps", 1e-6, _MAX_EPSILON),
+        )
+        _divides(config.num_attention_heads, config.hidden_size, "heads of the vision tower")
+        return config
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The Llama decoder: grouped-query attention, rotary positions, gated MLP."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float
+    rms_norm_eps: float = 1e-5
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> Self:
+        """From ``text_config``. Raises ModelError for what these modules do not compute."""
+        _only(section, "model_type", "llama")
+        _only(section, "hidden_act", "silu")
+        _only(section, "attention_bias", False)
+        for name in ("mlp_bias", "qk_layer_norms", "rope_interleaved", "use_resampler"):
+            _only(section, name, False)
+        hidden = whole_number(section, "hidden_size", 4096, MAX_WIDTH)
+        heads = whole_number(section, "num_attention_heads", 32, MAX_HEADS)
+        config = cls(
+            vocab_size=whole_number(section, "vocab_size", 32000, MAX_VOCABULARY),
+            hidden_size=hidden,
+            intermediate_size=whole_number(section, "intermediate_size", 11008, MAX_WIDTH),
+            num_hidden_layers=whole_number(section, "num_hidden_layers", 32, MAX_LAYERS),
+            num_attention_heads=heads,
+            num_key_value_heads=whole_number(section, "num_key_value_heads", heads, MAX_HEADS),
+            head_dim=whole_number(section, "head_dim", hidden // heads, MAX_WIDTH),
+            max_position_embeddings=whole_number(
+                section, "max_position_embeddings", 2048, MAX_CONTEXT_TOKENS
+            ),
+            rope_theta=_rope_theta(section),
+            rms_norm_eps=_number(section, "rms_norm_eps", 1e-6, _MAX_EPSILON),
+        )
+        _divides(config.num_key_value_heads, heads, "key and value heads of the decoder")
+        _divides(2, config.head_dim, "halves of a rotating head")
+        return config
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Vision tower, decoder, and the pixel shuffle between them.
+
+    ``scale_factor`` squared patches become one token.
+    """
+
+    vision: VisionConfig
+    text: TextConfig
+    scale_factor: int
+    tie_word_embeddings: bool
+
+    @property
+    def tokens_per_image(self) -> int:
+        return (self.vision.patches_per_side // self.scale_factor) ** 2
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """From the content of ``config.json`` of either family, ``idefics3`` or ``smolvlm``.
+
+        Raises ModelError where a number is missing or malformed, or where the network would
+        compute something else.
+        """
+        vision, text = (_section(config, key) for key in ("vision_config", "text_config"))
+        network = cls(
+            vision=VisionConfig.from_json(vision),
+            text=TextConfig.from_json(text),
+            scale_factor=whole_number(config, "scale_factor", 2, MAX_SCALE_FACTOR),
+            tie_word_embeddings=flag(config, "tie_word_embeddings", default=False),
+        )
+        _divides(network.scale_factor, network.vision.patches_per_side, "shuffled patches")
+        return network
+
+
+def whole_number(section: Mapping[str, Any], key: str, default: int, at_most: int) -> int:
+    """``section[key]``, 1 to ``at_most``; ``default`` where it is missing or null. Raises
+    ModelError."""
+    value = section.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise broken_checkpoint(f"`{key}` must be a whole number above 0, not {shown(value)}")
+    if value > at_most:
+        raise broken_checkpoint(f"`{key}` is {value:,}, and no SmolVLM has more than {at_most:,}")
+    return value
+
+
+def flag(section: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    """``section[key]``, true or false; ``default`` where it is missing or null. Raises
+    ModelError."""
+    value = section.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise broken_checkpoint(f"`{key}` must be true or false, not {shown(value)}")
+    return default if value is None else value
+
+
+def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = config.get(key)
+    if section is not None and not isinstance(section, Mapping):
+        raise broken_checkpoint(f"`{key}` must be an object, not {shown(section)}")
+    return section or {}
+
+
+def _rope_theta(section: Mapping[str, Any]) -> float:
+    """transformers 5 keeps it in ``rope_parameters``, transformers 4 kept it by itself."""
+    rope = _section(section, "rope_parameters") or _section(section, "rope_scaling")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise broken_checkpoint(f"no SmolVLM has rotary positions of type {shown(kind)}")
+    both = {"rope_theta": section.get("rope_theta"), **rope}
+    return _number(both, "rope_theta", 10000.0, _MAX_ROPE_THETA)
+
+
+def _number(section: Mapping[str, Any], key: str, default: float, at_most: float) -> float:
+    value = section.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise broken_checkpoint(f"`{key}` must be a number above 0, not {shown(value)}")
+    if value > at_most:
+        raise broken_checkpoint(f"`{key}` is {value:g}, and no SmolVLM has more than {at_most:g}")
+    return float(value)
+
+
+def _only(section: Mapping[str, Any], key: str, value: object) -> None:
+    given = section.get(key)
+    # 3.0 and True are equal to a 3 and a 1 that other code may not take them for.
+    if given is not None and (type(given) is not type(value) or given != value):
+        raise broken_checkpoint(f"`{key}` is {shown(given)}, and every SmolVLM has {value!r}")
+
+
+def _divides(divisor: int, number: int, what: str) -> None:
+    if number % divisor:
+        raise broken_checkpoint(f"{divisor} {what} do not divide {number}")
