@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-StopReason = Literal["end", "length", "stop_string"]
-"""The model ended its turn, ``max_new_tokens`` were used up, or a stop string appeared."""
+StopReason = Literal["end", "length", "stop_string", "empty"]
+"""The model ended its turn, ``max_new_tokens`` were used up, or a stop string appeared; ``empty``
+whichever it was, where the answer has no text."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,18 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished answer: only the new text, without the prompt, stripped of outer blanks."""
+    """A finished answer: only the new text, without the prompt, stripped of outer blanks.
+
+    ``notices`` are sentences for the user, on the answer (empty, cut, broken characters) and, where
+    the pipeline prepared the prompt, on what it stands on: frames left out, a model that was not
+    made for such footage. They are shown on stderr and kept in every record. An answer without text
+    is an answer: ``stop_reason`` is ``empty``, and the exit code is that of any other answer.
+    """
 
     text: str
     stop_reason: StopReason
     usage: Usage
+    notices: tuple[str, ...] = ()
 
 
 class AnswerStream:

@@ -134,13 +134,19 @@ def test_controls(tmp_path: Path, engine: NativeEngine, scoring: Any) -> None:
             assert answer.correct == (answer.choice == item.answer_index)
 
 
-def test_transformers_answers_too_and_cannot_score(tmp_path: Path, engine: NativeEngine) -> None:
+@pytest.mark.parametrize("scoring", ["generate", "likelihood", "options"])
+def test_transformers_answers_and_scores_too(
+    tmp_path: Path, engine: NativeEngine, scoring: Any
+) -> None:
     other = load_engine(engine.checkpoint, engine="transformers", device="cpu")
-    benchmark = write_items(tmp_path)
-    run = run_all(tmp_path / "run", benchmark, other)
+    benchmark, how = write_items(tmp_path), replace(QUICK, scoring=scoring)
+    run = run_all(tmp_path / "run", benchmark, other, how)
     assert not any(answer.failed for answer in run.answers().values())
-    with pytest.raises(UsageError, match="cannot score"):
-        begin_run(tmp_path / "no", benchmark, replace(QUICK, scoring="likelihood"), other)
+    native = run_all(tmp_path / "native", benchmark, engine, how).answers()
+    for key, answer in run.answers().items():
+        assert (answer.choice, answer.stop_reason) == (native[key].choice, native[key].stop_reason)
+        if scoring != "generate":
+            assert answer.scores == pytest.approx(native[key].scores, abs=0.01)
 
 
 def test_a_still_picture_among_videos_has_no_window(tmp_path: Path, engine: NativeEngine) -> None:

@@ -13,7 +13,7 @@ import tinymodels
 import torch
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
-from smolvideo.errors import ModelError, PromptError, UsageError
+from smolvideo.errors import ModelError, PromptError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, NetworkConfig, decoder
 from smolvideo.prompt import Prompt
@@ -133,27 +133,6 @@ def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> 
     del session
     gc.collect()
     assert block() is None
-
-
-def test_scores_are_the_probabilities_of_the_tokens(engine: NativeEngine) -> None:
-    prompt = ask(engine, tinymodels.random_images(3), "Which?")
-    session = engine.start(prompt)
-    answers = ["A", "B", " red", "a longer one"]
-    scores = session.score(prompt, answers)
-    tokenizer = engine.checkpoint.plain_tokenizer
-    for answer, score in zip(answers, scores, strict=True):
-        expected, read = 0.0, prompt
-        for token_id in tokenizer.encode(answer, add_special_tokens=False).ids:
-            row = engine.start(read).read(read).double().log_softmax(-1)
-            expected += float(row[token_id])
-            read = replace(read, token_ids=(*read.token_ids, token_id))
-        assert score == pytest.approx(expected, rel=1e-4)
-    assert len(set(scores)) == len(scores)
-    assert session.score(prompt, answers) == scores
-    with pytest.raises(PromptError, match="must not be empty"):
-        session.score(prompt, ["A", ""])
-    with pytest.raises(UsageError, match="several texts, not one: 'red'"):
-        session.score(prompt, "red")
 
 
 def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:

@@ -13,7 +13,13 @@ from pathlib import Path
 from smolvideo.bench.footage import read_footage
 from smolvideo.bench.likeness import keep_log_probabilities
 from smolvideo.bench.peers import PEERS
-from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session, load_engine
+from smolvideo.engines import (
+    GenerationOptions,
+    NativeEngine,
+    Session,
+    StreamingEngine,
+    load_engine,
+)
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, pack_prompt
@@ -144,7 +150,7 @@ def measure(task: Task) -> Measured:
     )
 
 
-def _load(task: Task, checkpoint: Checkpoint) -> Engine:
+def _load(task: Task, checkpoint: Checkpoint) -> StreamingEngine:
     if task.exported is not None:
         return PEERS[task.engine].load(checkpoint, Path(task.exported), task.dtype)
     return load_engine(
@@ -156,7 +162,7 @@ def _load(task: Task, checkpoint: Checkpoint) -> Engine:
     )
 
 
-def _weight_bytes(engine: Engine) -> int | None:
+def _weight_bytes(engine: StreamingEngine) -> int | None:
     from smolvideo.network.model import weight_bytes
 
     return weight_bytes(engine.network) if isinstance(engine, NativeEngine) else None

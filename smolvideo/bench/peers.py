@@ -13,7 +13,7 @@ from smolvideo.bench.llama_cpp_engine import LlamaCppEngine
 from smolvideo.bench.llama_cpp_export import import_gguf, import_llama_cpp
 from smolvideo.bench.openvino_engine import OpenVinoEngine
 from smolvideo.bench.openvino_export import import_openvino
-from smolvideo.engines import Engine
+from smolvideo.engines import StreamingEngine
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 
@@ -25,7 +25,7 @@ class Peer:
     package: str
     find: tuple[Callable[[], object], ...]
     exporting: str
-    load: Callable[[Checkpoint, Path, str], Engine]
+    load: Callable[[Checkpoint, Path, str], StreamingEngine]
 
 
 PEERS = {

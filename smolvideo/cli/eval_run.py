@@ -144,9 +144,8 @@ def _ask(
         screen.note(f"the answers so far are in `{folder}`; the same command goes on from there")
         raise
     screen.note(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
-    if engine.checkpoint.is_nano and not all(seen.drawn for seen in run.videos().values()):
-        screen.note("nano knows drawn scenes alone: its score on real footage means nothing")
     report = report_of(run)
+    screen.notes(report.notices)
     if given["json"]:
         screen.write(json_line(report.to_dict()) + "\n")
     else:

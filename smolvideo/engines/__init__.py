@@ -4,7 +4,13 @@ An engine is a loaded checkpoint on one device. ``load_engine`` picks one by nam
 asked for never falls back to another.
 """
 
-from smolvideo.engines.base import Engine, EngineLoader, GenerationOptions, told_format
+from smolvideo.engines.base import (
+    Engine,
+    EngineLoader,
+    GenerationOptions,
+    StreamingEngine,
+    told_format,
+)
 from smolvideo.engines.devices import QUANTISATIONS
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.loading import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
@@ -23,6 +29,7 @@ __all__ = [
     "GenerationOptions",
     "NativeEngine",
     "Session",
+    "StreamingEngine",
     "TransformersEngine",
     "load_engine",
     "told_format",

@@ -18,7 +18,8 @@ OVERLAP = 8
 
 
 class TokenText:
-    """Turns ids into text as they come. ``push`` gives the text that an id completed."""
+    """Turns ids into text as they come. ``push`` gives the text that an id completed;
+    ``incomplete`` says whether bytes are held back that are no character yet."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
@@ -29,6 +30,7 @@ class TokenText:
         }
         self._window: list[int] = []
         self._given = ""
+        self.incomplete = False
 
     def push(self, token_id: int) -> str:
         """The characters that ``token_id`` completes; empty for special tokens and half
@@ -38,9 +40,10 @@ class TokenText:
         self._window.append(token_id)
         decoded = self._decode(self._window)
         whole = decoded.rstrip(HALF_CHARACTER)
+        self.incomplete = whole != decoded
         piece = whole[len(self._given) :]
         self._given = whole
-        if whole == decoded and len(self._window) > WINDOW:
+        if not self.incomplete and len(self._window) > WINDOW:
             self._window = self._window[-OVERLAP:]
             self._given = self._decode(self._window)
         return piece

@@ -1,7 +1,7 @@
 """What an engine is, and how it is told to generate."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -64,7 +64,7 @@ class GenerationOptions:
         return replace(self, seed=secrets.randbelow(2**32))
 
 
-class Engine(Protocol):
+class StreamingEngine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
@@ -97,6 +97,29 @@ class Engine(Protocol):
 
         Raises PromptError at once where prompt and answer do not fit the context together, and
         ModelError while iterating where the device fails or runs out of memory.
+        """
+        ...
+
+
+class Engine(StreamingEngine, Protocol):
+    """An engine that also says how likely given answers are."""
+
+    def score(
+        self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
+    ) -> list[float]:
+        """The natural logarithm of the probability of each text as the answer to ``prompt``.
+
+        Texts are what ``Answer.text`` would be: outer blanks make no difference, and the blank
+        that the checkpoint writes before an answer is added (see ``prompt.answer_ids``). A text's
+        probability is the product of those of its tokens, and of the end of the turn after them
+        (any of the checkpoint's ``eos_token_ids``): only so can an answer be compared with one that
+        begins like it. Without ``with_end`` it is that of an answer that begins with the text,
+        such as the letter of an option. Nothing is divided by the length: of two texts the longer
+        one tends to be less likely. Temperature and penalties play no part.
+
+        Raises UsageError for one text in place of several and for none, PromptError for a text
+        that is empty or blank and where the longest does not fit the context, ModelError where the
+        device fails or computes no finite numbers.
         """
         ...
 

@@ -1,15 +1,15 @@
 """One answer as it grows, token by token: the same for every engine, alone or side by side."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer, StopReason, Usage
+from smolvideo.engines.answer_notices import notices_on
 from smolvideo.engines.answer_text import AnswerText, TokenText
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.next_token import NextToken, likeliest
+from smolvideo.engines.next_token import NextToken, check_logits
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt
@@ -33,8 +33,7 @@ class GrowingAnswer:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.tokens = 0
-        self.last_token_id = -1
+        self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
         self.frames_from_cache = 0
         self.peak_memory_bytes: int | None = None
@@ -48,11 +47,20 @@ class GrowingAnswer:
         self._answer_text = AnswerText(generation.stop)
         self._clock = clock
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated, the end token included."""
+        return len(self.token_ids)
+
+    @property
+    def last_token_id(self) -> int:
+        """The token that the next one follows."""
+        return self.token_ids[-1]
+
     def take(self, scores: "torch.Tensor") -> str:
         """Choose a token by ``scores`` [vocabulary]; the text that is certain now, often none."""
-        _check_numbers(scores)
-        self.last_token_id = self._next_token.choose(scores)
-        self.tokens += 1
+        check_logits(scores)
+        self.token_ids.append(self._next_token.choose(scores))
         if self.last_token_id in self._checkpoint.eos_token_ids:
             self.stop_reason = "end"
             return self._answer_text.finish()
@@ -77,7 +85,10 @@ class GrowingAnswer:
             seconds=dict(self.seconds),
             peak_memory_bytes=self.peak_memory_bytes,
         )
-        return Answer(text, self.stop_reason, usage)
+        notices = notices_on(
+            text, self.stop_reason, self.token_ids, incomplete=self._token_text.incomplete
+        )
+        return Answer(text, self.stop_reason if text else "empty", usage, notices)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -87,13 +98,3 @@ class GrowingAnswer:
             yield
         finally:
             self.seconds[stage] += self._clock() - started
-
-
-def _check_numbers(scores: "torch.Tensor") -> None:
-    """ModelError where they are none; asking also waits for a GPU, so that it fails here."""
-    if math.isnan(scores[likeliest(scores)]):  # of numbers and no numbers that is none
-        dtype = str(scores.dtype).removeprefix("torch.")
-        raise ModelError(
-            f"`{scores.device}` computed no numbers in {dtype}",
-            hint="run with `--dtype float32`, or check the weights",
-        )

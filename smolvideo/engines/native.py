@@ -146,6 +146,12 @@ class NativeEngine:
         room = min(longest, self.checkpoint.context_tokens)
         return Session(self, room=room).answer_batch(prompts, generation, on_progress=on_progress)
 
+    def score(
+        self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
+    ) -> list[float]:
+        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
+        return Session(self).score(prompt, answers, with_end=with_end)
+
     def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """``prompt`` encoded and read once, for any number of questions that begin like it.
 

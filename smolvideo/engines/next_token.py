@@ -1,9 +1,11 @@
 """Which token comes next: the likeliest, or one drawn at random."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from smolvideo.engines.base import GenerationOptions
+from smolvideo.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -74,3 +76,21 @@ def likeliest(scores: "torch.Tensor") -> int:
     if scores.device.type == "cpu":
         return int(scores.float().numpy().argmax())
     return int(scores.float().argmax())
+
+
+def check_logits(logits: "torch.Tensor") -> None:
+    """Raise ModelError where the likeliest of ``logits`` [vocabulary] is infinite or no number.
+
+    Asking also waits for a GPU, so that it fails here.
+    """
+    if not math.isfinite(logits[likeliest(logits)]):  # of numbers and no numbers that is none
+        raise no_numbers(logits)
+
+
+def no_numbers(logits: "torch.Tensor") -> ModelError:
+    """The error for logits that are infinite or no numbers."""
+    dtype = str(logits.dtype).removeprefix("torch.")
+    return ModelError(
+        f"`{logits.device}` computed no numbers in {dtype}, but NaN or infinity",
+        hint="run with `--dtype float32`, or check the weights",
+    )

@@ -14,6 +14,7 @@ from smolvideo.engines.answering import check_fits, stream_tokens
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.batch import answer_batch
 from smolvideo.engines.failures import device_failures
+from smolvideo.engines.scoring import log_probabilities
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
 
@@ -96,35 +97,21 @@ class Session:
             on_progress=on_progress,
         )
 
-    def score(self, prompt: Prompt, continuations: Sequence[str]) -> list[float]:
-        """The log-probability of each text as the answer to ``prompt``.
+    def score(
+        self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
+    ) -> list[float]:
+        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``.
 
-        A text's probability is that of its tokens one after the other; the end of the turn is not
-        counted. Raises PromptError for an empty text, or where the longest does not fit, and
-        UsageError for one text in place of several.
+        The session then knows ``prompt``, and nothing of the answers.
         """
-        import torch
-
-        from smolvideo.errors import PromptError, UsageError
-
-        # Each of its characters would be scored as an answer.
-        if isinstance(continuations, str):
-            raise UsageError(f"continuations must be several texts, not one: {continuations!r}")
-        tokenizer = self.engine.checkpoint.plain_tokenizer
-        answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in continuations]
-        if not all(answers):
-            raise PromptError("an answer to score must not be empty")
-        check_fits(prompt, self.engine.checkpoint, max(map(len, answers), default=1))
-        first = self.read(prompt).float().log_softmax(-1)
-        scores = []
-        for answer in answers:
-            score = float(first[answer[0]])
-            if len(answer) > 1:
-                rows = self._rows_after_prompt(answer[:-1]).float().log_softmax(-1)
-                wanted = torch.tensor(answer[1:], device=rows.device)
-                score += float(rows.gather(1, wanted[:, None]).sum())
-            scores.append(score)
-        return scores
+        return log_probabilities(
+            self.engine.checkpoint,
+            prompt,
+            answers,
+            with_end=with_end,
+            read_prompt=lambda: self.read(prompt),
+            read_answer=self._rows_after_prompt,
+        )
 
     def read(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``prompt``, which the session then knows."""

@@ -6,6 +6,7 @@ greedy answers are equal.
 """
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
@@ -14,6 +15,7 @@ from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import choose_device, choose_dtype, use_usable_cores, wait_for
 from smolvideo.engines.failures import device_failures
 from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.engines.scoring import log_probabilities
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
@@ -105,6 +107,26 @@ class TransformersEngine:
             on_progress=on_progress,
         )
 
+    def score(
+        self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
+    ) -> list[float]:
+        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
+        decoders: list[_Decoder] = []
+
+        def read_prompt() -> "torch.Tensor":
+            rows = self.encode(prompt.images)
+            decoders.append(_Decoder(self.network, prompt, rows, self.checkpoint.image_token_id))
+            return decoders[0].read()
+
+        return log_probabilities(
+            self.checkpoint,
+            prompt,
+            answers,
+            with_end=with_end,
+            read_prompt=read_prompt,
+            read_answer=lambda token_ids: decoders[0].after_prompt(token_ids),
+        )
+
     def encode(
         self, images: "Images", *, on_progress: OnProgress = no_progress
     ) -> "torch.Tensor | None":
@@ -156,7 +178,7 @@ class _Decoder:
             if self._rows is not None:
                 vectors[ids == self._image_token_id] = self._rows.to(vectors.dtype)
                 self._rows = None
-            return self._forward(inputs_embeds=vectors)
+            return self._forward(inputs_embeds=vectors)[-1]
 
     def step(self, token_id: int) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``token_id``."""
@@ -164,14 +186,26 @@ class _Decoder:
 
         network = self._network
         with device_failures(str(network.device), "answering"), torch.inference_mode():
-            return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))
+            return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))[-1]
 
-    def _forward(self, **inputs: "torch.Tensor") -> "torch.Tensor":
-        # Only the last position's scores: all of them would take 0.8 GB for 4,000 tokens in
-        # float32.
+    def after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        """Scores [L, vocabulary] after each of ``token_ids``; the prompt alone stays in the
+        cache."""
+        import torch
+
+        network = self._network
+        with device_failures(str(network.device), "scoring answers"), torch.inference_mode():
+            ids = torch.tensor([list(token_ids)], device=network.device)
+            scores = self._forward(last=len(token_ids), input_ids=ids)
+            self._cache.crop(-len(token_ids))
+        return scores
+
+    def _forward(self, *, last: int = 1, **inputs: "torch.Tensor") -> "torch.Tensor":
+        """Scores [L, vocabulary] of the ``last`` positions: all of them would take 0.8 GB for 4,000
+        tokens in float32."""
         output = self._network(
-            **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=last
         )
         self._cache = output.past_key_values
-        scores: torch.Tensor = output.logits[0, -1]
+        scores: torch.Tensor = output.logits[0]
         return scores

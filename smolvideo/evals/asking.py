@@ -89,27 +89,38 @@ class Asker:
         self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
     ) -> EvalAnswer:
         source: Session | Engine = kept.session(prompt) or self.engine
-        text = source.stream(prompt, self.settings.generation).result().text
+        answer = source.stream(prompt, self.settings.generation).result()
         order = blank.order or tuple(range(len(item.options)))
         shown = [item.options[place] for place in order]
         extractor = extractor_for(self.settings.extractor, self.benchmark)
-        read = extract(extractor, text, shown, order.index(item.answer_index))
+        read = extract(extractor, answer.text, shown, order.index(item.answer_index))
         choice = None if read.choice is None else order[read.choice]
-        return replace(blank, text=text, choice=choice, correct=read.correct, how=read.how)
+        return replace(
+            blank,
+            text=answer.text,
+            choice=choice,
+            correct=read.correct,
+            how=read.how,
+            stop_reason=answer.stop_reason,
+            notices=answer.notices or None,
+        )
 
     def _scored(
         self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
     ) -> EvalAnswer:
-        """The likeliest letter (as it was shown) or text of an option; the first of equal ones."""
+        """The likeliest letter (as it was shown) or text of an option; the first of equal ones.
+
+        An answer may go on after its letter, as ``A. red`` does; a text is a whole answer, or
+        ``red`` would always be likelier than ``red and blue``.
+        """
         count = len(item.options)
         order = blank.order or tuple(range(count))
-        session = kept.session(prompt)
-        assert session is not None  # check_settings has seen to it
+        source: Session | Engine = kept.session(prompt) or self.engine
         if self.settings.scoring == "likelihood":
-            shown = session.score(prompt, [f" {letter}" for letter in LETTERS[:count]])
+            shown = source.score(prompt, tuple(LETTERS[:count]), with_end=False)
             found = [shown[order.index(place)] for place in range(count)]
         else:
-            found = session.score(prompt, [f" {option}" for option in item.options])
+            found = source.score(prompt, item.options)
         scores = tuple(round(score, 4) for score in found)
         choice = max(range(count), key=scores.__getitem__)
         return replace(

@@ -22,9 +22,10 @@ class EvalAnswer:
     none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
     ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
     order. ``order`` is how the options were shown where they were shuffled. ``subtitles`` is text
-    from a file beside the videos that was part of the question. ``file`` is the path of the video
-    inside the folder of videos, ``sha256`` the hash of what was seen. ``error_kind`` is ``missing``
-    (no video), ``video`` (one that cannot be read), ``prompt`` or ``model``.
+    from a file beside the videos that was part of the question. ``stop_reason`` and ``notices`` are
+    those of a generated ``Answer``. ``file`` is the path of the video inside the folder of videos,
+    ``sha256`` the hash of what was seen. ``error_kind`` is ``missing`` (no video), ``video`` (one
+    that cannot be read), ``prompt`` or ``model``.
     """
 
     id: str
@@ -36,6 +37,8 @@ class EvalAnswer:
     how: str | None = None
     scores: tuple[float, ...] | None = None
     order: tuple[int, ...] | None = None
+    stop_reason: str | None = None
+    notices: tuple[str, ...] | None = None
     frames: int = 0
     prompt_tokens: int = 0
     subtitles: str | None = None
@@ -70,7 +73,7 @@ class EvalAnswer:
         """The answer of one line; ValueError if it is none."""
         content = known_content(cls, line)
         try:
-            for name in ("scores", "order"):
+            for name in ("scores", "order", "notices"):
                 if content.get(name) is not None:
                     content[name] = tuple(content[name])
             return cls(**content)

@@ -44,7 +44,7 @@ def begin_run(
     Raises UsageError for settings that cannot be honoured or that differ from those of the run that
     is there, RecordError where the folder cannot be used.
     """
-    check_settings(settings, benchmark, engine)
+    check_settings(settings, benchmark)
     items = chosen_items(benchmark.items, settings)
     checkpoint = engine.checkpoint
     extractor = extractor_for(settings.extractor, benchmark.name)

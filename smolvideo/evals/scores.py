@@ -1,12 +1,12 @@
 """The scores of a run, computed from its files alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
+from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import Bounds, Share, bounds, share_right
 
@@ -15,6 +15,8 @@ CROSSED = ("category", "hard_split")
 
 NO_CHOICE = ("refusal", "unparsable", "empty")
 """Answers that name no option: wrong, and told apart."""
+
+NANO_SCORE_NOTICE = "nano knows drawn scenes alone: its score on real footage means nothing"
 
 NO_ANSWER = ("missing", "video", "prompt", "model")
 """Why items have no answer: not in the score, but in its coverage and bounds."""
@@ -58,7 +60,7 @@ class ConditionScores:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """All that a run says; ``asked`` counts the answers that there are of those that it wants."""
+    """All that a run says; ``notices`` are sentences that whoever reads a score must know."""
 
     name: str
     info: RunInfo
@@ -66,6 +68,7 @@ class EvalReport:
     videos: int
     videos_seen: int
     seconds: Mapping[str, float]
+    notices: tuple[str, ...] = ()
 
     @property
     def main(self) -> ConditionScores:
@@ -86,6 +89,7 @@ class EvalReport:
             "settings": self.info.settings,
             "versions": self.info.versions,
             "created": self.info.created,
+            "notices": list(self.notices),
             "videos": self.videos,
             "videos_seen": self.videos_seen,
             "seconds": dict(self.seconds),
@@ -143,6 +147,7 @@ def report_of(run: RunFolder) -> EvalReport:
         videos=len(_videos(run.items, main)),
         videos_seen=len(seen),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        notices=(*run.info.notices, *_notices(answers.values(), videos.values())),
     )
 
 
@@ -150,6 +155,21 @@ def _videos(items: Sequence[EvalItem], main: Mapping[str, EvalAnswer]) -> set[st
     """The files that were seen, and the names of those that were not."""
     files = {item.video_names: main[item.id].file for item in items if item.id in main}
     return {files.get(item.video_names) or item.video for item in items}
+
+
+def _notices(answers: Iterable[EvalAnswer], videos: Iterable[EvalVideo]) -> Iterator[str]:
+    """What is said of single videos and answers, said of all of them; empty answers are counted
+    with those that name no option."""
+    if any(video.layout == "nano" and not video.drawn for video in videos):
+        yield NANO_SCORE_NOTICE
+    noted = sum(bool(video.notices) for video in videos)
+    if noted:
+        of = "1 video" if noted == 1 else f"{noted:,} videos"
+        yield f"notices on {of} are in `videos.jsonl` and in the html report"
+    cut = sum(answer.stop_reason == "length" for answer in answers)
+    if cut:
+        were = "answer was" if cut == 1 else "answers were"
+        yield f"{cut:,} {were} cut: `--max-new-tokens` allows more"
 
 
 def _condition_scores(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from smolvideo.engines import Engine, GenerationOptions, NativeEngine
+from smolvideo.engines import GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.evals.item import LETTERS, Benchmark, EvalItem
 from smolvideo.evals.protocol import ask_item, check_prompt
@@ -74,15 +74,9 @@ class EvalSettings:
         return plain
 
 
-def check_settings(settings: EvalSettings, benchmark: Benchmark, engine: Engine) -> None:
-    """Raises UsageError for what the benchmark or the engine cannot honour."""
+def check_settings(settings: EvalSettings, benchmark: Benchmark) -> None:
+    """Raises UsageError for what the benchmark cannot honour."""
     check_prompt(settings.prompt, benchmark.name)
-    if settings.scoring != "generate" and not isinstance(engine, NativeEngine):
-        raise UsageError(
-            f"the engine `{engine.name}` cannot score answers, which `--scoring "
-            f"{settings.scoring}` needs",
-            hint="use `--engine native`",
-        )
     shows = _shows(settings.prompt, benchmark)
     if settings.prompt == "open" and settings.scoring == "likelihood":
         raise UsageError(

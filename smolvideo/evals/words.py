@@ -58,7 +58,7 @@ def remarks(report: EvalReport) -> list[str]:
         f"{report.videos_seen:,} of {report.videos:,} videos"
     ]
     # Rows that were no questions are in no score: whoever reads one must know of them.
-    lines += [clean_name(notice) for notice in report.info.notices]
+    lines += [clean_name(notice) for notice in report.notices]
     if score.bounds and score.coverage < 1:
         missing = ", ".join(
             f"{count:,} {_NO_ANSWER_WORDS[kind]}"

@@ -1,6 +1,7 @@
 """Prompts: the layout, geometry and token budget of a conversation about frames."""
 
 from smolvideo.models.registry import Layout
+from smolvideo.prompt.answers import answer_ids
 from smolvideo.prompt.budget import check_budget, count_tokens, frames_that_fit, room_left
 from smolvideo.prompt.geometry import frame_fitter, picture_fitter
 from smolvideo.prompt.layouts import splits_pictures
@@ -13,6 +14,7 @@ __all__ = [
     "Message",
     "Prompt",
     "PromptOptions",
+    "answer_ids",
     "check_budget",
     "count_tokens",
     "frame_fitter",

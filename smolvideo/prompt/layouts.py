@@ -30,6 +30,9 @@ _VIDEO_INTRO = (
 _FRAME_STAMP = "\nFrame from {stamp}:"
 _VIDEO_END = "\n\n"
 
+ANSWER_OPENING = " "
+"""Between ``Assistant:`` and an answer, as the chat template of every checkpoint has it."""
+
 _START = Special("<|im_start|>")
 _FAKE = Special("<fake_token_around_image>")
 _GLOBAL = Special("<global-img>")
@@ -49,7 +52,8 @@ def lay_out(
     pieces: list[Piece] = [_START]
     for message in _with_instruction(messages, layout):
         first = message.content[0]
-        pieces.append(message.role.capitalize() + (": " if _follows_blank(first, layout) else ":"))
+        opening = ANSWER_OPENING if _follows_blank(first, layout) else ""
+        pieces.append(f"{message.role.capitalize()}:{opening}")
         for item in message.content:
             if isinstance(item, str):
                 pieces.append(item)

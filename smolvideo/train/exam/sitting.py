@@ -116,7 +116,7 @@ def _answered(
 
 
 def _likeliest(session: Session, question: Question, prompt: Prompt) -> str:
-    scores = session.score(prompt, [f" {option}" for option in question.options])
+    scores = session.score(prompt, question.options)
     return LETTERS[max(range(len(scores)), key=scores.__getitem__)]
 
 

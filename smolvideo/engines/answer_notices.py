@@ -1,0 +1,64 @@
+"""What is wrong with a finished answer, in sentences: its text alone would not say so."""
+
+from collections.abc import Sequence
+
+from smolvideo.answer import StopReason
+from smolvideo.engines.answer_text import HALF_CHARACTER
+
+_MIN_REPEATS = 4
+_MIN_REPEATED_TOKENS = 16
+"""An answer that was cut while it repeated one thing so often, over so many tokens, was in a loop:
+shorter runs end by themselves ("no, no, no, no")."""
+
+
+def notices_on(
+    text: str,
+    stop_reason: StopReason,
+    token_ids: Sequence[int],
+    *,
+    incomplete: bool,
+) -> tuple[str, ...]:
+    """Sentences on the answer ``text``, generated as ``token_ids`` with the end token if it came.
+
+    ``incomplete``: bytes that began a character were left out at the end.
+    """
+    count = len(token_ids)
+    tokens = f"{count} token" + "s" * (count != 1)
+    if not text:
+        return (f"the answer is empty: {_why_empty(stop_reason, tokens)}",)
+    notices = []
+    if stop_reason == "length":
+        loop = ", repeating itself" if is_loop(token_ids) else ""
+        notices.append(
+            f"the answer was cut after {tokens}{loop}: "
+            + ("`--repetition-penalty 1.1` may help" if loop else "`--max-new-tokens` allows more")
+        )
+    if HALF_CHARACTER in text or (incomplete and stop_reason != "length"):
+        notices.append("the answer holds bytes that are no UTF-8 text: characters are missing")
+    return tuple(notices)
+
+
+def is_loop(token_ids: Sequence[int]) -> bool:
+    """Whether ``token_ids`` end with one run of tokens, repeated again and again.
+
+    >>> is_loop([9, *[1, 2, 3] * 6]), is_loop([9, 1, 1, 1, 1])
+    (True, False)
+    """
+    last = len(token_ids)
+    for period in range(1, last // _MIN_REPEATS + 1):
+        wanted = max(_MIN_REPEATS * period, _MIN_REPEATED_TOKENS)
+        if wanted <= last and all(
+            token_ids[at] == token_ids[at - period] for at in range(last - wanted + period, last)
+        ):
+            return True
+    return False
+
+
+def _why_empty(stop_reason: StopReason, tokens: str) -> str:
+    if stop_reason == "stop_string":
+        return "it began with the text to stop at"
+    if stop_reason == "length":
+        return f"{tokens} without text, and `--max-new-tokens` allows no more"
+    if tokens == "1 token":
+        return "the model ended its turn at once"
+    return f"the model ended its turn after {tokens} without text"
