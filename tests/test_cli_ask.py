@@ -9,9 +9,10 @@ from click.testing import CliRunner, Result
 from clipmaker import evenly, write_clip
 from PIL import Image
 
+from smolvideo.answer import Answer
 from smolvideo.cli.loading import EngineLoading
 from smolvideo.cli.main import cli
-from smolvideo.engines import load_engine
+from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import ModelError
 from smolvideo.pipeline import ask
 from smolvideo.progress import Progress
@@ -31,13 +32,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answer(tiny: Path, video: Path) -> str:
-    """What the Python interface answers."""
-    from smolvideo.engines import GenerationOptions
-
+def whole(tiny: Path, video: Path) -> Answer:
+    """What the Python interface answers: eight tokens, so it is cut."""
     engine = load_engine(str(tiny), device="cpu")
     short = GenerationOptions(max_new_tokens=8)
-    return ask(engine, str(video), "What happens?", generation=short).result().text
+    return ask(engine, str(video), "What happens?", generation=short).result()
+
+
+@pytest.fixture(scope="module")
+def answer(whole: Answer) -> str:
+    return whole.text
+
+
+@pytest.fixture(scope="module")
+def notes(whole: Answer) -> str:
+    """What stderr says of the answer."""
+    assert any("cut after 8 tokens" in notice for notice in whole.notices)
+    return "".join(f"note: {notice}\n" for notice in whole.notices)
 
 
 def run(model: Path, *words: str | Path, stdin: str | None = None) -> Result:
@@ -45,9 +56,9 @@ def run(model: Path, *words: str | Path, stdin: str | None = None) -> Result:
     return CliRunner().invoke(cli, ["ask", *options, *map(str, words)], input=stdin)
 
 
-def test_answer_alone_is_on_stdout(tiny: Path, video: Path, answer: str) -> None:
+def test_answer_alone_is_on_stdout(tiny: Path, video: Path, answer: str, notes: str) -> None:
     done = run(tiny, video, "What happens?")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, notes)
     assert done.stdout == visible(answer, keep="\n\t") + "\n"
 
 
@@ -61,7 +72,7 @@ def test_question_by_its_option_and_sources_from_a_list(
 ) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"# one video\n{video}\n")
-    done = run(tiny, "--list", listed, "--question", "What happens?")
+    done = run(tiny, "--list", listed, "--allow-outside", "--question", "What happens?")
     assert done.stdout == visible(answer, keep="\n\t") + "\n"
 
 
@@ -80,12 +91,12 @@ def test_json_is_one_record(tiny: Path, video: Path, answer: str) -> None:
     assert record["tokens"]["answer"] <= 8
 
 
-def test_output_and_save(tiny: Path, video: Path, tmp_path: Path, answer: str) -> None:
+def test_output_and_save(tiny: Path, video: Path, tmp_path: Path, answer: str, notes: str) -> None:
     output, save = tmp_path / "answer.txt", tmp_path / "answers.jsonl"
     for _ in range(2):
         done = run(tiny, video, "What happens?", "-o", output, "--overwrite", "--save", save)
         assert (done.exit_code, done.stdout) == (0, "")
-        assert done.stderr == f"note: the answer is in `{output}`\n"
+        assert done.stderr == f"{notes}note: the answer is in `{output}`\n"
     assert output.read_text() == answer + "\n"
     records = read_records(save)
     assert [record.text for record in records] == [answer, answer]

@@ -16,10 +16,12 @@ from smolvideo.answer import AnswerStream
 from smolvideo.conversation import Conversation, Look, Turn
 from smolvideo.conversation.looking import look_at
 from smolvideo.conversation.telling import Told, tell, tell_what_fits, what_was_left_out
+from smolvideo.conversation.transcript import transcript
 from smolvideo.conversation.turns import label_of
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError
 from smolvideo.models import Checkpoint
+from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.pipeline import ask as ask_once
 from smolvideo.progress import Progress
 from smolvideo.prompt import PromptOptions, count_tokens
@@ -311,15 +313,18 @@ def test_one_bad_source_among_several_is_told_and_the_others_are_seen(tmp_path: 
     assert len(not_seen) == 3
 
 
-def test_a_notice_is_said_once_for_real_footage(tmp_path: Path) -> None:
+def test_every_answer_about_real_footage_holds_the_notice(tmp_path: Path) -> None:
     from clipmaker import evenly, write_clip
 
     write_clip(tmp_path / "a.mp4", evenly(20, 10))
     talk = talking.conversation(tmp_path / "a.mp4")
     talking.ask(talk, WHAT)
     talking.ask(talk, WHAT)
-    assert any("drawn scenes" in notice for notice in talk.turns[0].notices)
-    assert talk.turns[1].notices == ()
+    for turn in talk.turns:
+        assert [notice for notice in turn.notices if "drawn scenes" in notice] == [NANO_NOTICE]
+    for suffix in (".md", ".html", ".json"):
+        text = transcript(suffix, talk.settings, talk.looks, talk.turns)
+        assert text.count("trained on drawn scenes") == 2, suffix
 
 
 # What fits ---------------------------------------------------------------------------------------

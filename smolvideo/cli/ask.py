@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,6 @@ from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.pipeline import (
     Prepared,
-    notices_about,
-    notices_for,
     prepare,
     record_answer,
     record_error,
@@ -222,9 +220,9 @@ def _answer(
     """From resolved sources to the answer, showing all on the way."""
     start_ahead()
     checkpoint = request.spec.checkpoint(on_progress=stages.on_progress)
-    cache = open_feature_cache(request.spec.engine, no_cache=request.no_cache, on_note=screen.note)
-    loading = EngineLoading(lambda: request.spec.load(cache=cache, on_progress=stages.on_progress))
     heard: list[str] = []
+    cache = open_feature_cache(request.spec.engine, no_cache=request.no_cache, on_note=heard.append)
+    loading = EngineLoading(lambda: request.spec.load(cache=cache, on_progress=stages.on_progress))
     subtitles = _subtitles(request, sources, heard.append)
     prepared = prepare(
         checkpoint,
@@ -240,28 +238,39 @@ def _answer(
     )
     with stages.paused():
         show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
-        screen.notes(notices_for(prepared.batches, prepared.notices, nano=checkpoint.is_nano))
-        screen.notes(notices_about(request.typed.question, checkpoint))
+        screen.notes(prepared.notices)
     engine = loading.result()
     with stages.paused():
         show_settings(screen, prepared, engine)
     answer = _stream(request, prepared, engine, screen, stages)
+    screen.notes(answer.notices)
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
-    if cache is not None and cache.problem is not None:
-        screen.note(cache.problem)
+    problems = [cache.problem if cache is not None else None]
     if request.keep:
-        settings = settings_of(
-            ctx,
-            sampling=request.sampling,
-            prompt_options=request.prompt_options,
-            generation=request.generation,
-        )
-        if problem := keep_asked(settings, prepared, answer, subtitles=subtitles):
-            screen.note(problem)
-    return _Answered(prepared, engine, answer)
+        problems.append(_keep(ctx, request, prepared, answer, subtitles))
+    notices = (*answer.notices, *filter(None, problems))
+    screen.notes(notices)
+    return _Answered(prepared, engine, replace(answer, notices=notices))
+
+
+def _keep(
+    ctx: click.Context,
+    request: _Request,
+    prepared: Prepared,
+    answer: Answer,
+    subtitles: str | None,
+) -> str | None:
+    """Keep the answer for ``--continue``; why that failed, if so."""
+    settings = settings_of(
+        ctx,
+        sampling=request.sampling,
+        prompt_options=request.prompt_options,
+        generation=request.generation,
+    )
+    return keep_asked(settings, prepared, answer, subtitles=subtitles)
 
 
 def _answer_next(
@@ -286,7 +295,7 @@ def _answer_next(
         done = whole(asked)
         if request.shows_answer and not begun:
             screen.write("\n")
-        screen.notes(done.prepared.notices)
+        screen.notes(done.answer.notices)
         show_footer(screen, done.answer.usage, done.answer.usage.seconds)
         engine = conversation.load_engine()
     return _Answered(done.prepared, engine, done.answer)

@@ -68,9 +68,7 @@ def whole(asked: Asked) -> Whole:
         raise asked.error
     if asked.prepared is None or asked.answer is None:
         raise ModelError("the answer was broken off before its end")
-    seconds = asked.turn.usage.seconds if asked.turn and asked.turn.usage else {}
-    usage = replace(asked.answer.usage, seconds=seconds)
-    return Whole(asked.prepared, replace(asked.answer, usage=usage))
+    return Whole(asked.prepared, asked.answer)
 
 
 def keep_asked(
@@ -94,7 +92,7 @@ def keep_asked(
                 answer.text,
                 usage=answer.usage,
                 model=settings.model,
-                notices=prepared.notices,
+                notices=answer.notices,
             )
         )
         return journal.problem

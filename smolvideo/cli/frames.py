@@ -173,7 +173,7 @@ def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgres
         on_progress=stages.on_progress,
     )
     (batch,) = prepared.batches
-    return _Seen(source, batch, checkpoint.name, checkpoint.layout, prepared.notices)
+    return _Seen(source, batch, checkpoint.name, checkpoint.layout, prepared.frame_notices)
 
 
 def _check_no_model(ctx: click.Context) -> None:

@@ -132,8 +132,8 @@ class _Plain:
             self.failed = True
             self._show_error(asked.error)
             return
-        if asked.prepared is not None:
-            self.screen.notes(asked.prepared.notices)
+        if asked.turn is not None:
+            self.screen.notes(asked.turn.notices)
         if asked.answer is not None and asked.turn is not None and asked.turn.usage is not None:
             show_footer(self.screen, asked.turn.usage, asked.turn.usage.seconds)
 

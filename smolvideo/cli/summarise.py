@@ -34,7 +34,7 @@ from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import clean_name, visible
 from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line
 from smolvideo.show.console import Screen, open_screen
 from smolvideo.source import Named
@@ -53,7 +53,6 @@ from smolvideo.summaries import (
 from smolvideo.summaries.cluster import Cluster, check_installed, run_on_cluster
 from smolvideo.summaries.forms import TEXT_FORMS, as_text
 from smolvideo.summaries.planning import plan_items, seconds_per_frame
-from smolvideo.summaries.recording import OUT_OF_NANOS_WORLD
 
 STDOUT = Path("-")
 _ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}
@@ -237,9 +236,10 @@ def _run(
                     failures.pop(done.item.path, None)  # it was tried again, and whole by then
                 if not (alone and done.outcome == "failed"):
                     progress.done(done)
-                if OUT_OF_NANOS_WORLD in done.record.notices and done.is_new:
-                    progress.note(NANO_NOTICE)
-                if text := _shown(request, done, alone=alone):
+                text = _shown(request, done, alone=alone)
+                if text or done.is_new:
+                    _note(progress, done, alone=alone)
+                if text:
                     progress.write(text)
                 if done.outcome == "failed" and request.fail_fast:
                     break
@@ -253,6 +253,13 @@ def _run(
     if alone:
         raise _error_of(next(iter(failures.values())))
     return EXIT_SOME_FAILED
+
+
+def _note(progress: BatchProgress, done: Done, *, alone: bool) -> None:
+    """Show the notices of a summary; what is said of the model is said once for all."""
+    for notice in done.record.notices:
+        of_one = alone or notice == NANO_NOTICE
+        progress.note(notice if of_one else f"`{clean_name(done.record.source.name)}`: {notice}")
 
 
 def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Iterator[Done]:

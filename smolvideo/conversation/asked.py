@@ -56,7 +56,7 @@ class Asked:
             finally:
                 stream.close()
             self.answer = stream.result()
-            self._end(Turn(self.question, self.answer.text, usage=self._usage()))
+            self._end(Turn(self.question, self.answer.text, usage=self.answer.usage))
         except Stopped:
             self._end(self._broken_off())
         except (KeyboardInterrupt, GeneratorExit):
@@ -89,9 +89,8 @@ class Asked:
         return Turn(self.question, "".join(self._pieces), "stopped", usage=self._usage())
 
     def _usage(self) -> Usage | None:
-        if self.answer is not None and self.prepared is not None:
-            usage = self.answer.usage
-            return replace(usage, seconds={**self.prepared.seconds, **usage.seconds})
+        if self.answer is not None:
+            return self.answer.usage
         if self.prepared is None:
             return None
         prompt = self.prepared.prompt
@@ -105,5 +104,7 @@ class Asked:
     def _end(self, turn: Turn) -> None:
         if self.turn is None:
             notices = self.prepared.notices if self.prepared else ()
+            if self.answer is not None:
+                notices = self.answer.notices
             self.turn = replace(turn, model=self._model, notices=notices)
             self._keep(self.turn)

@@ -16,7 +16,7 @@ from smolvideo.conversation.turns import Look, Turn
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import Prepared, notices_about, notices_for, prepare
+from smolvideo.pipeline import Prepared, notices_about, notices_for_model, prepare, with_prepared
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import pack_prompt
 from smolvideo.sampling import FrameSampling
@@ -172,12 +172,14 @@ class Conversation:
     def give_subtitles(
         self, look: Look, subtitles: str | None, *, notices: Iterable[str] = ()
     ) -> None:
-        """Show the model ``subtitles``, a finished text, behind the frames of ``look``.
-
-        ``notices`` about them come with the next answer.
-        """
+        """Show the model ``subtitles``, a finished text, behind the frames of ``look``; ``notices``
+        on them are part of the next turn."""
         self._replace_looks([replace(look, subtitles=subtitles)])
-        self._notices += [notice for notice in notices if notice not in self._notices]
+        self.note(notices)
+
+    def note(self, notices: Iterable[str]) -> None:
+        """Make ``notices`` part of the next turn, each once."""
+        self._notices += [one for one in dict.fromkeys(notices) if one not in self._notices]
 
     def take_back(self) -> Turn | None:
         """Remove the last turn, as if it had never been asked; None where there is none."""
@@ -213,7 +215,9 @@ class Conversation:
         prompt = pack_prompt(told.messages, checkpoint, settings.prompt_options)
         self.told = told
         looks = self.looks[told.first_look :]
+        batches = tuple(look.batch for look in looks)
         notices = (
+            *notices_for_model(checkpoint, batches),
             *self._notices,
             *notices_about(question, checkpoint),
             *what_was_left_out(before, told, self.looks, self.turns),
@@ -223,12 +227,13 @@ class Conversation:
             sources=tuple(look.source for look in looks),
             messages=told.messages,
             prompt=prompt,
-            batches=tuple(look.batch for look in looks),
+            batches=batches,
             sampling=settings.sampling,
             prompt_options=settings.prompt_options,
             generation=settings.generation.with_seed(),
             reader=settings.reader,
             notices=notices,
+            frame_notices=(),
             seconds={"decode": self._decode_seconds} if self._decode_seconds else {},
         )
 
@@ -254,10 +259,11 @@ class Conversation:
 
     def _stream(self, prepared: Prepared, on_progress: OnProgress) -> AnswerStream:
         engine = self.load_engine(on_progress=on_progress)
-        if not isinstance(engine, NativeEngine):
-            return engine.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
-        session = self._engine_session(engine)
-        return session.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+        source: Engine | Session = engine
+        if isinstance(engine, NativeEngine):
+            source = self._engine_session(engine)
+        stream = source.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+        return with_prepared(prepared, stream)
 
     def _engine_session(self, engine: NativeEngine) -> Session:
         if self._session is None or self._session.engine is not engine:
@@ -297,8 +303,7 @@ class Conversation:
             on_progress=on_progress,
         )
         self._decode_seconds += prepared.seconds.get("decode", 0.0)
-        notices = notices_for(prepared.batches, prepared.notices, nano=checkpoint.is_nano)
-        self._notices += [notice for notice in notices if notice not in self._notices]
+        self.note(prepared.frame_notices)
         return [
             Look(0, source, batch, sampling, turn=len(self.turns), window=window)
             for source, batch in zip(prepared.sources, prepared.batches, strict=True)

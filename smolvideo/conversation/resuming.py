@@ -38,7 +38,8 @@ def restore_looks(
     was.
 
     Frames come from ``folder``, without opening a source. Those that are not there are decoded once
-    more; a source that cannot be read any longer is left out, and it is said.
+    more; a source that cannot be read any longer is left out, and it is said. The sentences are
+    notices of the next turn, too.
     """
     checkpoint = conversation.open_checkpoint(on_progress=on_progress)
     sentences = []
@@ -66,6 +67,7 @@ def restore_looks(
         conversation.looks.append(look)
         if decoded and conversation.keeper is not None:
             conversation.keeper.keep_look(look)
+    conversation.note(sentences)
     return sentences
 
 

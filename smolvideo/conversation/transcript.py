@@ -60,6 +60,8 @@ def _markdown(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) 
             lines += ["", "*stopped*"]
         if turn.error is not None:
             lines += ["", f"*Error: {_escaped(visible(turn.error))}*"]
+        for notice in turn.notices:
+            lines += ["", f"*Note: {_escaped(visible(notice))}*"]
     return "\n".join(lines) + "\n"
 
 
@@ -103,6 +105,7 @@ def _web_page(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) 
                 "parts": _linked(turn.text, looks) if turn.text else [],
                 "stopped": turn.outcome == "stopped",
                 "error": turn.error,
+                "notices": turn.notices,
             }
             for turn in turns
         ],

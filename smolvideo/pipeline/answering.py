@@ -51,8 +51,14 @@ def ask(
 def stream_answer(
     engine: Engine, prepared: Prepared, *, on_progress: OnProgress = no_progress
 ) -> AnswerStream:
-    """The answer to what was prepared; ``Usage.seconds`` then has all stages, decoding included."""
+    """The answer to what was prepared; ``Usage.seconds`` then has all stages, decoding included,
+    and ``Answer.notices`` also those of ``prepared``."""
     stream = engine.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
+    return with_prepared(prepared, stream)
+
+
+def with_prepared(prepared: Prepared, stream: AnswerStream) -> AnswerStream:
+    """``stream``, whose answer then holds what preparing its prompt took and gave rise to."""
 
     def pieces() -> Iterator[str]:
         try:
@@ -62,7 +68,11 @@ def stream_answer(
 
     def finish(text: str) -> Answer:
         answer = stream.result()
-        seconds = {**prepared.seconds, **answer.usage.seconds}
-        return replace(answer, text=text, usage=replace(answer.usage, seconds=seconds))
+        return replace(
+            answer,
+            text=text,
+            usage=replace(answer.usage, seconds={**prepared.seconds, **answer.usage.seconds}),
+            notices=(*prepared.notices, *answer.notices),
+        )
 
     return AnswerStream(pieces(), finish)

@@ -1,4 +1,8 @@
-"""What is worth saying to a person besides the answer."""
+"""Notices: what the user must know besides the answer.
+
+They belong to what they are about: ``Prepared.notices``, and from there ``Answer.notices``, turns
+and records. Commands show them; none is made only to be shown.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,13 +17,17 @@ _MOST_WORDS = 3
 """Of the words that a model was never taught, so many are named."""
 
 
-def notices_for(
-    batches: Sequence[FrameBatch], notices: Iterable[str], *, nano: bool
-) -> Iterator[str]:
-    """``notices``, and before them what ``nano`` (a model of that layout) makes of real footage."""
-    if nano and any(not batch.metadata.is_drawn for batch in batches):
+def notices_for_model(checkpoint: Checkpoint, batches: Iterable[FrameBatch]) -> Iterator[str]:
+    """What nano makes of real footage, where there is some among ``batches``."""
+    if checkpoint.is_nano and any(not batch.metadata.is_drawn for batch in batches):
         yield NANO_NOTICE
-    yield from notices
+
+
+def notices_of_frames(batches: Sequence[FrameBatch]) -> Iterator[str]:
+    """What reading and choosing the frames gave rise to."""
+    for batch in batches:
+        yield from batch.warnings
+    yield from (batch.explanation for batch in batches if batch.explanation)
 
 
 def notices_about(question: str, checkpoint: Checkpoint) -> Iterator[str]:

@@ -14,6 +14,7 @@ from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.frames import FrameBatch, Images, PlannedFrames
 from smolvideo.models import Checkpoint
+from smolvideo.pipeline.notices import notices_about, notices_for_model, notices_of_frames
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import (
     Message,
@@ -48,7 +49,8 @@ class Prepared:
 
     ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, to go
     on from. ``sampling``, ``prompt_options`` and ``generation`` are those in effect: the frames
-    that fit, and the seed that was drawn. ``notices`` are sentences for the user.
+    that fit, and the seed that was drawn. ``notices`` are sentences for the user, on frames, model
+    and question; those of ``frame_notices`` are on the frames alone.
     """
 
     question: str
@@ -61,6 +63,7 @@ class Prepared:
     generation: GenerationOptions
     reader: str
     notices: tuple[str, ...]
+    frame_notices: tuple[str, ...]
     seconds: Mapping[str, float]
 
 
@@ -136,6 +139,8 @@ def prepare(
         batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
     seconds = {"decode": time.perf_counter() - started} if given else {}
     messages = plan.messages(batches)
+    of_sources = (notice for source in given for notice in source.notices)
+    frame_notices = (*of_sources, *stills, *reduced, *notices_of_frames(batches))
     return Prepared(
         question=question,
         sources=given,
@@ -147,13 +152,12 @@ def prepare(
         generation=generation.with_seed(),
         reader=reader,
         notices=(
-            *(notice for source in given for notice in source.notices),
+            *notices_for_model(checkpoint, batches),
             *notices,
-            *stills,
-            *reduced,
-            *(warning for batch in batches for warning in batch.warnings),
-            *(batch.explanation for batch in batches if batch.explanation),
+            *frame_notices,
+            *notices_about(question, checkpoint),
         ),
+        frame_notices=frame_notices,
         seconds=seconds,
     )
 

@@ -48,7 +48,7 @@ def record_answer(prepared: Prepared, engine: Engine, answer: Answer) -> AnswerR
         frames_from_cache=usage.frames_from_cache,
         seconds={"load": engine.load_seconds, **usage.seconds},
         peak_memory_bytes=usage.peak_memory_bytes,
-        notices=prepared.notices,
+        notices=tuple(dict.fromkeys((*prepared.notices, *answer.notices))),
     )
 
 

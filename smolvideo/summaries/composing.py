@@ -6,14 +6,15 @@ answered, one after the other or those of several videos together, is the engine
 """
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from smolvideo.answer import Answer
 from smolvideo.engines import GenerationOptions
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import Prepared
+from smolvideo.pipeline import Prepared, notices_for_model, notices_of_frames
 from smolvideo.prompt import Message, Prompt, count_tokens, pack_prompt
 from smolvideo.summaries.chapters import Stretch, join_notes
 from smolvideo.summaries.options import SummaryOptions
@@ -51,10 +52,28 @@ class Composed:
     frames: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: {"prompt": 0, "answer": 0})
     seconds: dict[str, float] = field(default_factory=dict)
+    notices: dict[str, None] = field(default_factory=dict)
+    _answers: int = 0
+    _answer_notices: Counter[str] = field(default_factory=Counter)
 
-    def count(self, answers: Sequence[Answer]) -> None:
-        """Add what answers have cost."""
+    def note(self, notices: Iterable[str]) -> None:
+        """Add notices on the video and its frames, each once."""
+        self.notices |= dict.fromkeys(notices)
+
+    def all_notices(self) -> tuple[str, ...]:
+        """Those on the video, and those on answers with how many answers they are on."""
+        on_answers = (
+            notice if self._answers == 1 else f"{count} of {self._answers} answers: {notice}"
+            for notice, count in self._answer_notices.items()
+        )
+        return (*self.notices, *on_answers)
+
+    def count(self, answers: Sequence[Answer], *, may_be_cut: bool = False) -> None:
+        """Add what answers have cost, and notices on them; a title ``may_be_cut``."""
+        self._answers += len(answers)
         for answer in answers:
+            if not (may_be_cut and answer.stop_reason == "length"):
+                self._answer_notices.update(answer.notices)
             self.tokens["prompt"] += answer.usage.prompt_tokens
             self.tokens["answer"] += answer.usage.answer_tokens
             for stage, seconds in answer.usage.seconds.items():
@@ -77,6 +96,7 @@ class Composer:
         """A video that is seen at once; ``prepared`` asks the first question of ``whole``."""
         composed = Composed(frames=sum(map(len, prepared.batches)))
         composed.seconds.update(prepared.seconds)
+        composed.note(prepared.notices)
         *before, last = prepared.messages
         others = (
             self._pack((*before, replace(last, content=(*last.content[:-1], question))))
@@ -100,6 +120,8 @@ class Composer:
             )
             answers = yield Ask(tuple(prompts), self.options.generation)
             composed.count(answers)
+            composed.note(notices_for_model(self.checkpoint, [window.batch]))
+            composed.note(notices_of_frames([window.batch]))
             composed.frames += len(window.batch)
             text = self.wording.answer(tuple(answer.text for answer in answers))
             notes.append(
@@ -192,7 +214,7 @@ class Composer:
             fewer = min(max_new_tokens, generation.max_new_tokens)
             generation = replace(generation, max_new_tokens=fewer)
         answers = yield Ask((self._pack((Message("user", (question,)),)),), generation)
-        composed.count(answers)
+        composed.count(answers, may_be_cut=max_new_tokens is not None)
         return answers[0].text
 
     def _fits(self, question: str) -> bool:

@@ -33,6 +33,12 @@ def as_text(record: SummaryRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_text_file(record: SummaryRecord) -> str:
+    """``as_text``, and below it what the user must know besides."""
+    notes = "".join(f"note: {_line(notice)}\n" for notice in record.notices)
+    return as_text(record) + (f"\n{notes}" if notes else "")
+
+
 def as_markdown(record: SummaryRecord) -> str:
     """A page with a heading, the summary, the chapters, and how it was made."""
     parts = [f"# {_markdown(clean_name(record.source.name))}", _markdown_text(record.text or "")]
@@ -43,7 +49,8 @@ def as_markdown(record: SummaryRecord) -> str:
             f"{_markdown_text(chapter.text)}"
             for chapter in record.chapters
         ]
-    return "\n\n".join([*parts, f"*{_markdown(how_made(record))}*"]) + "\n"
+    told = [f"Note: {_line(notice)}" for notice in record.notices] + [how_made(record)]
+    return "\n\n".join([*parts, *(f"*{_markdown(line)}*" for line in told)]) + "\n"
 
 
 def as_json(record: SummaryRecord) -> str:
@@ -52,7 +59,7 @@ def as_json(record: SummaryRecord) -> str:
 
 
 def as_srt(record: SummaryRecord) -> str:
-    """What was seen when, as SubRip subtitles."""
+    """What was seen when, as SubRip subtitles; the format has no place for notices."""
     cues = (
         f"{number}\n{_moment(start, ',')} --> {_moment(end, ',')}\n{_cue(text)}\n"
         for number, (start, end, text) in enumerate(_cues(record), start=1)
@@ -61,12 +68,13 @@ def as_srt(record: SummaryRecord) -> str:
 
 
 def as_vtt(record: SummaryRecord) -> str:
-    """What was seen when, as WebVTT subtitles."""
+    """What was seen when, as WebVTT subtitles, with notices as comments."""
+    notes = "".join(f"\nNOTE {_cue(notice)}\n" for notice in record.notices)
     cues = (
         f"\n{_moment(start, '.')} --> {_moment(end, '.')}\n{html.escape(_cue(text), quote=False)}\n"
         for start, end, text in _cues(record)
     )
-    return "WEBVTT\n" + "".join(cues)
+    return "WEBVTT\n" + notes + "".join(cues)
 
 
 def as_site_chapters(record: SummaryRecord) -> str:
@@ -90,7 +98,8 @@ def as_site_chapters(record: SummaryRecord) -> str:
 
 def as_ffmetadata(record: SummaryRecord) -> str:
     """Chapters as FFmpeg writes them into a file: ``ffmpeg -i VIDEO -i THIS -map_metadata 1``."""
-    parts = [";FFMETADATA1\n", f"title={_metadata(clean_name(record.source.name))}\n"]
+    parts = [";FFMETADATA1\n", *(f";note: {_line(notice)}\n" for notice in record.notices)]
+    parts.append(f"title={_metadata(clean_name(record.source.name))}\n")
     for chapter in record.chapters:
         start, end = round(chapter.start_seconds * 1000), round(chapter.end_seconds * 1000)
         parts.append(
@@ -101,7 +110,7 @@ def as_ffmetadata(record: SummaryRecord) -> str:
 
 
 TEXT_FORMS: dict[str, Callable[[SummaryRecord], str]] = {
-    ".summary.txt": as_text,
+    ".summary.txt": as_text_file,
     ".summary.md": as_markdown,
     ".summary.json": as_json,
     ".summary.srt": as_srt,

@@ -54,6 +54,7 @@ def as_page(record: SummaryRecord, page: Path) -> str:
             }
             for chapter, still in zip(_chapters(record), heads, strict=True)
         ],
+        notices=record.notices,
         how_made=how_made(record),
     )
 

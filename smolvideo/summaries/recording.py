@@ -15,8 +15,6 @@ from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
-OUT_OF_NANOS_WORLD = "nano knows drawn scenes only: what it says of this video means little"
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -34,14 +32,9 @@ class Facts:
         return replace(self, found=found)
 
 
-def made_record(
-    facts: Facts, opened: Opened, composed: Composed, engine: Engine, notices: tuple[str, ...]
-) -> SummaryRecord:
+def made_record(facts: Facts, opened: Opened, composed: Composed, engine: Engine) -> SummaryRecord:
     """The record of a summary made now."""
-    if facts.checkpoint.is_nano and not opened.metadata.is_drawn:
-        notices = (OUT_OF_NANOS_WORLD, *notices)
-    if facts.found is not None:
-        notices = (*facts.found.source.notices, *notices)
+    from_source = facts.found.source.notices if facts.found is not None else ()
     return _record(
         facts,
         text=composed.text,
@@ -56,7 +49,7 @@ def made_record(
         tokens=composed.tokens,
         frames=composed.frames,
         seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},
-        notices=notices,
+        notices=tuple(dict.fromkeys((*from_source, *composed.all_notices()))),
     )
 
 

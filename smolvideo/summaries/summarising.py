@@ -27,20 +27,11 @@ def summarise_pieces(
     composer = Composer(facts.checkpoint, facts.options)
     opened = next(pieces)
     assert isinstance(opened, Opened)
-    notices: list[str] = []
     if opened.window_seconds is not None:
-        asking = composer.windowed(_windows(pieces, notices))
+        asking = composer.windowed(piece for piece in pieces if isinstance(piece, Window))
     else:
         prepared = next(pieces)
         assert isinstance(prepared, Prepared)
-        asking, notices = composer.direct(prepared), [*prepared.notices]
+        asking = composer.direct(prepared)
     composed = run_asking(engine, asking, on_progress=on_progress)
-    return made_record(facts, opened, composed, engine, tuple(notices))
-
-
-def _windows(pieces: Iterator[Piece], notices: list[str]) -> Iterator[Window]:
-    """The windows among the pieces; what they warn of goes to ``notices`` as they pass."""
-    for piece in pieces:
-        if isinstance(piece, Window):
-            notices.extend(piece.batch.warnings)
-            yield piece
+    return made_record(facts, opened, composed, engine)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 from rich.text import Text
@@ -88,6 +89,7 @@ class TurnView(Vertical):
         self._question = question
         self._answer = Markdown(classes="answer", open_links=False, parser_factory=_parser)
         self._below = Static(classes="below")
+        self.notices: list[str] = []
         self._text = ""
         self._drawn = ""
         self._draw_after = 0.0
@@ -128,9 +130,17 @@ class TurnView(Vertical):
             self._below.update(error_text(turn.error, turn.hint))
             return
         self._below.update(_facts(turn))
-        if turn.notices and self.parent is not None:
-            for notice in turn.notices:
-                self.mount(Static(Text(visible(notice)), classes="note"))
+        for notice in self._new(turn.notices):
+            self.mount(Static(Text(visible(notice)), classes="note"))
+
+    def _new(self, notices: Sequence[str]) -> list[str]:
+        """Those of ``notices`` that no turn on the screen has; each is shown once."""
+        if self.parent is None:
+            return []
+        others = self.parent.query_children(TurnView)
+        shown = {notice for view in others for notice in view.notices}
+        self.notices = [notice for notice in notices if notice not in shown]
+        return self.notices
 
 
 def _parser() -> MarkdownIt:
