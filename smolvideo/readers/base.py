@@ -138,15 +138,6 @@ def check_file(path: Path) -> None:
         raise NotAVideoError(f"`{path.name}` is empty (0 bytes)")
 
 
-def refuse_text(path: Path) -> None:
-    """Raise NotAVideoError for a text: a playlist makes FFmpeg open what it names, and only PyAV
-    can be told not to."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    if not any(byte < 9 or 13 < byte < 27 for byte in head):
-        raise NotAVideoError(f"`{path.name}` is a text, not a video")
-
-
 def ascending(seconds: Sequence[float]) -> list[float]:
     """The times as a list; ValueError where a caller hands them in unsorted."""
     times = list(seconds)

@@ -14,7 +14,8 @@ from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge, refuse_text
+from smolvideo.readers.alone import names_a_sequence, refuse_text
+from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
 from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.witness import Witness, agreed_times
@@ -35,6 +36,10 @@ class DecordReader(VideoReader):
         self._path = path
         self._witness = witness
         refuse_text(path)
+        if names_a_sequence(path):
+            raise ReaderError(
+                f"the reader `decord` takes `{path.name}` for a sequence of pictures", hint=_HINT
+            )
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(

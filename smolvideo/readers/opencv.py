@@ -17,11 +17,11 @@ import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.readers.alone import OPTIONS, refuse_text
 from smolvideo.readers.base import (
     VideoReader,
     frames_on_screen,
     refuse_huge,
-    refuse_text,
     scaled_size,
 )
 from smolvideo.readers.heartbeat import beat
@@ -147,6 +147,8 @@ def _import_opencv() -> Any:
     if not os.environ.get("SMOLVIDEO_DEBUG"):
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    options = "|".join(f"{name};{value}" for name, value in OPTIONS.items())
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options
     try:
         import cv2
     except ImportError as error:

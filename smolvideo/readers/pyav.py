@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
+from smolvideo.readers.alone import refuse_list
 from smolvideo.readers.base import (
     MAX_PIXELS,
     NotAVideoError,
@@ -230,7 +231,10 @@ class PyavReader(VideoReader):
             container = open_container(self._path)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self._refuse_if_encrypted()
-            raise _cannot_open(self._path) from error
+            refusal = _cannot_open(self._path)
+            if isinstance(error, av.error.ArgumentError):  # no demuxer of the white list
+                refusal = NotAVideoError(str(refusal), hint=refusal.hint)
+            raise refusal from error
         try:
             stream = self._choose_stream(container)
             # 0 by 0 where the header does not say; the first frame will.
@@ -384,6 +388,7 @@ def _rate_of(times: Sequence[float]) -> float | None:
 
 def _cannot_open(path: Path) -> ReaderError:
     check_file(path)
+    refuse_list(path)
     hint = "a download or recording that broke off cannot be opened; fetch it again"
     if path.suffix.lower() in _SEGMENT_SUFFIXES:
         hint = "a single segment of a stream is encrypted (HLS AES-128), or needs its init segment"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.readers.alone import OPTIONS, format_whitelist
 from smolvideo.readers.heartbeat import beat
 
 _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
@@ -40,7 +41,8 @@ def open_container(path: Path) -> Any:
 
     # Up to version 18, a tag in an old encoding would otherwise keep the file from being opened.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, **lenient)
+    options = {**OPTIONS, "format_whitelist": format_whitelist()}
+    return av.open(str(path.absolute()), options=options, **lenient)
 
 
 def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
