@@ -4,7 +4,19 @@ import re
 import unicodedata
 
 _INVISIBLE = dict.fromkeys(
-    [0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0xE000, 0xF900)]
+    [
+        0xAD,
+        0x200B,
+        0x200C,
+        0x200D,
+        0x200E,
+        0x200F,
+        0x2060,
+        0xFE0E,
+        0xFE0F,
+        0xFEFF,
+        *range(0xE000, 0xF900),
+    ]
 )
 """Zero-width characters and the private use area, in which ``option_texts`` puts its marks."""
 
@@ -65,9 +77,13 @@ def same_length_folded(text: str) -> str:
     return "".join(low if len(low := one.lower()) == 1 else one for one in lowered)
 
 
-def undressed(text: str) -> str:
-    """``unified`` text without markdown, inline HTML and LaTeX's fonts; ``Ⓑ`` as ``(B)``."""
+def undressed(text: str, keep: str = "") -> str:
+    """``unified`` text without markdown, inline HTML and LaTeX's fonts; ``Ⓑ`` as ``(B)``.
+
+    Pictographs are left out, but for those in ``keep``.
+    """
     text = unified(text)
+    kept = set(keep)
     for _ in range(3):  # fonts lie within each other
         text = _LATEX.sub(r"\1", text)
     text = (
@@ -80,7 +96,7 @@ def undressed(text: str) -> str:
     text = re.sub(r"\$([A-Za-z])\$", r"\1", text)
     text = _UNDERLINES.sub("", _STARS.sub("", text))
     if not text.isascii():
-        text = "".join(_plain_letter(one) for one in text)
+        text = "".join(one if one in kept else _plain_letter(one) for one in text)
     return _LINE_MARKS.sub("", text).strip()
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import wording
-from smolvideo.evals.protocol.canonical import undressed
+from smolvideo.evals.protocol.canonical import folded, undressed
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
 from smolvideo.evals.protocol.mentions import Mention, mentions
 from smolvideo.evals.protocol.option_texts import whole_option
@@ -52,19 +52,61 @@ def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | 
 
 
 def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
-    plain = undressed(text)
+    plain = undressed(text, keep="".join(options))
     if not plain.strip(" \n.*_"):
         return None, "empty" if not text.strip(" \n.*_") else "unparsable"
     for candidate in (text, plain):
         place, met = whole_option(candidate, options)
         if met:
             return _whole(place, candidate, options)
+    labelled = _labelled(plain, options)
+    if labelled is not None:
+        return labelled
+    place = _led(plain, options)
+    if place is not None:
+        return place, "text"
     named = mentions(plain, options)
     for kind in ("letter", "text"):
         place = _decided(named, kind)
         if place is not None:
             return place, kind
     return None, "refusal" if wording.REFUSES.search(plain) else "unparsable"
+
+
+_LABEL = re.compile(r"[\"'(\[]*([A-Z])[\"')\]]*\s*(?:[.:),;=-]+\s*|\s)[\"'(\[]*(?=\S)")
+
+
+def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
+    """A letter and the whole text of an option, which must be its own; None for other texts."""
+    label = _LABEL.match(text)
+    if label is None or LETTERS.index(label[1]) >= len(options):
+        return None
+    place, met = whole_option(text[label.end() :], options)
+    letter = LETTERS.index(label[1])
+    if not met or (label[1] == "A" and label[0].endswith("A ")):
+        return None
+    own = {letter, place} if folded(options[letter]) != folded(text[label.end() :]) else {letter}
+    if len(own) == 1:
+        return letter, "letter"
+    # The beginning of its own text is left to what reads sentences: answers are cut off.
+    cut = place is not None and folded(options[letter]).startswith(folded(options[place]))
+    return None if cut else (None, "unparsable")
+
+
+def _led(text: str, options: Sequence[str]) -> int | None:
+    """The option that is all behind ``the answer is``, or a yes or no before all else."""
+    lead = wording.LEADS.match(text)
+    if lead is not None and not wording.DENIES_BEFORE.search(lead[0]):
+        place, met = whole_option(text[lead.end() :], options)
+        if met:
+            return place
+    first, _, rest = re.sub(r"[,.;:!\n]", "\0", text, count=1).partition("\0")
+    if first.casefold() not in ("yes", "no", "true", "false"):
+        return None
+    place, _ = whole_option(first, options)
+    others = [folded(option) for at, option in enumerate(options) if at != place]
+    said = f" {re.sub(r'[^a-z]+', ' ', folded(rest))} "
+    return None if any(f" {other.strip('.')} " in said for other in others) else place
 
 
 def _decided(named: Sequence[Mention], kind: str) -> int | None:

@@ -95,6 +95,13 @@ DECLARES = re.compile(
 )
 """What stands in front of a letter that is the answer, up to the letter."""
 
+LEADS = re.compile(
+    r"(?:[\w']{1,20},? ){0,6}?(?:[\w']{1,20})"
+    rf"(?:{_SIGN}| ?(?:'s|is|was|are|ist|est|es|è|é|это)\b) ?[:]? ?(?=\S)",
+    re.IGNORECASE,
+)
+"""A few words up to what they say: ``the sign is``."""
+
 NAMES = re.compile(rf"(?:^|(?<=[\s\"'(,.;:!?>/-])){NOUN} ?[\"'(\[]?$", re.IGNORECASE)
 """What names a letter without saying that it is the answer: ``option``."""
 
