@@ -51,17 +51,21 @@ def file_state(path: Path) -> tuple[int, ...]:
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
-def read_unchanged(path: Path, read: Callable[[], Read]) -> Read:
-    """What ``read`` makes of the file at ``path``, read again where it changed meanwhile.
+def read_unchanged(read: Callable[[], Read], *paths: Path) -> Read:
+    """What ``read`` makes of the files at ``paths``, read again where one changed meanwhile.
 
-    Raises SourceError where it changes under ``MAX_READS`` of them, and what ``read`` raises.
+    Raises SourceError where they change under ``MAX_READS`` of them, and what ``read`` raises.
     """
+    changed = None
     for _ in range(MAX_READS):
-        before = file_state(path)
+        before = [file_state(path) for path in paths]
         result = read()
-        if file_state(path) == before:
+        states = zip(paths, before, strict=True)
+        changed = next((path for path, state in states if file_state(path) != state), None)
+        if changed is None:
             return result
-    raise still_changing(path)
+    assert changed is not None
+    raise still_changing(changed)
 
 
 def still_changing(path: Path) -> SourceError:

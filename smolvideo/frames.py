@@ -87,7 +87,8 @@ class FrameBatch:
     read, or if the video has fewer. ``geometry`` names how the images were fitted to the model's
     square input, or is None while they have the shape in which a player shows them. ``dropped``
     is how many frames the strategy left out because others show the same, and ``explanation`` what
-    it says of its choice. ``warnings`` are sentences for the user.
+    it says of its choice. ``warnings`` are sentences for the user. ``state`` is the ``file_state``
+    of the source that they were decoded from, empty where nobody asked.
     """
 
     images: Images
@@ -98,6 +99,7 @@ class FrameBatch:
     dropped: int = 0
     explanation: str = ""
     warnings: tuple[str, ...] = field(default=())
+    state: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:

@@ -11,6 +11,8 @@ from conftest import ROOT
 from smolvideo.content import content_hash, file_state, read_unchanged
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import SourceError
+from smolvideo.pipeline import prepare, preparing, record_answer, stream_answer
+from smolvideo.sampling import FrameSampling
 from smolvideo.source import resolve_source
 from smolvideo.summaries import (
     Done,
@@ -142,6 +144,31 @@ def test_a_worker_sees_the_file_that_was_hashed(nano: Engine, folder: Path) -> N
         looker.pieces_of(item, found)
 
 
+def test_a_question_is_about_one_content(
+    nano: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = folder / "b.mp4"
+    plain, times = preparing._decoded, []
+
+    def decoded(*arguments: Any) -> Any:
+        batches = plain(*arguments)
+        if not times:
+            times.append(1)
+            put("circle_right.mp4", video)
+        return batches
+
+    monkeypatch.setattr(preparing, "_decoded", decoded)
+    prepared = prepare(nano.checkpoint, video, "What moves?", sampling=FrameSampling(max_frames=4))
+    answer = stream_answer(nano, prepared).result()
+    record = record_answer(prepared, nano, answer)
+    assert record.sources[0].sha256 == content_hash(SAMPLES / "circle_right.mp4")
+    assert record.notices == prepared.notices
+    put("triangle_down.mp4", video)
+    record = record_answer(prepared, nano, answer)
+    assert record.sources[0].sha256 is None
+    assert record.notices[-1].startswith("`b.mp4` has changed since its frames were decoded")
+
+
 def test_states(tmp_path: Path) -> None:
     file = tmp_path / "frames" / "1.jpg"
     file.parent.mkdir()
@@ -171,6 +198,6 @@ def test_reading_again_has_an_end(tmp_path: Path) -> None:
                 file.write_bytes(file.read_bytes() + b"x")
             return len(calls)
 
-        assert read_unchanged(file, read) == reads
+        assert read_unchanged(read, file) == reads
     with pytest.raises(SourceError, match="changes while"):
-        read_unchanged(file, lambda: file.write_bytes(file.read_bytes() + b"x"))
+        read_unchanged(lambda: file.write_bytes(file.read_bytes() + b"x"), file)

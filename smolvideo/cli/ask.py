@@ -129,6 +129,8 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
         _write(request, answered, screen)
         if writer is not None:
             writer.write(answered.record)
+        if writer is not None or request.as_json:
+            screen.notes(answered.notices_of_record)
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,12 @@ class _Answered:
     def record(self) -> AnswerRecord:
         """Made where it is used: it reads every source once more, for its hash."""
         return record_answer(self.prepared, self.engine, self.answer)
+
+    @property
+    def notices_of_record(self) -> tuple[str, ...]:
+        """What the record alone says: of sources that have changed since."""
+        known = self.prepared.notices
+        return tuple(notice for notice in self.record.notices if notice not in known)
 
 
 @dataclass(frozen=True)

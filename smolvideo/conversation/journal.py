@@ -28,7 +28,8 @@ from smolvideo.conversation.settings import (
 )
 from smolvideo.conversation.turns import Look, Outcome, Turn, now
 from smolvideo.errors import RecordError, SmolVideoError
-from smolvideo.frames import VideoMetadata
+from smolvideo.frames import MediaKind, VideoMetadata
+from smolvideo.json_types import check_types
 from smolvideo.safe_text import show_path
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
@@ -147,6 +148,7 @@ def read_journal(folder: Path) -> Kept:
     Raises RecordError where there is none, or where it is damaged before its last line.
     """
     path = folder / JOURNAL
+    _refuse_link(path)
     try:
         if path.stat().st_size > _LARGEST_JOURNAL:
             raise RecordError(f"{show_path(path)} is too large for a conversation")
@@ -175,11 +177,18 @@ def cut_off_half_a_line(folder: Path, kept: Kept) -> None:
     To be called by who holds the lock of the conversation.
     """
     path = folder / JOURNAL
+    _refuse_link(path)
     try:
         if path.stat().st_size > kept.end:
             os.truncate(path, kept.end)
     except OSError as error:
         raise RecordError(f"cannot write {show_path(path)}: {error.strerror}") from error
+
+
+def _refuse_link(path: Path) -> None:
+    """A journal that leads out of its folder would be read and written elsewhere."""
+    if path.is_symlink() or path.parent.is_symlink():
+        raise RecordError(f"{show_path(path)} is a link, and no conversation of its own")
 
 
 def _begun(event: Mapping[str, Any]) -> Kept:
@@ -205,10 +214,8 @@ def _after(kept: Kept, event: Mapping[str, Any]) -> Kept:
 
 def _look_as_json(look: Look) -> dict[str, Any]:
     source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
-    size = mtime_ns = None
-    with contextlib.suppress(OSError):
-        state = look.source.path.stat()
-        size, mtime_ns = state.st_size, state.st_mtime_ns
+    # As they were when the frames were decoded; a folder of frames has neither.
+    size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
     return {
         "number": look.number,
         "source": source,
@@ -228,14 +235,20 @@ def _look_as_json(look: Look) -> dict[str, Any]:
 
 def _look_from_json(content: Mapping[str, Any]) -> KeptLook:
     known = _known(KeptLook, content)
+    check_types(_LookLine, known)
     source = _known(VideoSource, known["source"])
+    check_types(_SourceLine, source)
+    if not source["path"] or "\0" in source["path"] or source["kind"] not in get_args(MediaKind):
+        raise ValueError("no source")
+    metadata = _known(VideoMetadata, known["metadata"])
+    check_types(VideoMetadata, metadata)
     window = known.get("window")
     kept = KeptLook(
         **known
         | {
             "source": VideoSource(**source | {"path": Path(source["path"])}),
             "sampling": sampling_from_json(known["sampling"]),
-            "metadata": VideoMetadata(**_known(VideoMetadata, known["metadata"])),
+            "metadata": VideoMetadata(**metadata),
             "pts_seconds": tuple(float(time) for time in known["pts_seconds"]),
             "shape": tuple(int(side) for side in known["shape"]),
             "window": None if window is None else (float(window[0]), float(window[1])),
@@ -248,6 +261,7 @@ def _look_from_json(content: Mapping[str, Any]) -> KeptLook:
 
 def _turn_from_json(content: Mapping[str, Any]) -> Turn:
     known = _known(Turn, content)
+    check_types(Turn, known)
     if known.get("outcome", "answered") not in get_args(Outcome):
         raise ValueError("no outcome")
     usage = known.get("usage")
@@ -256,13 +270,42 @@ def _turn_from_json(content: Mapping[str, Any]) -> Turn:
     return Turn(**known)
 
 
+@dataclass(frozen=True)
+class _LookLine:
+    """The types of a look in JSON; what is in the others is checked where they are made."""
+
+    number: int
+    source: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    turn: int
+    metadata: Mapping[str, Any]
+    pts_seconds: tuple[float, ...]
+    shape: tuple[int, ...]
+    sha256: str
+    geometry: str | None = None
+    window: tuple[float, float] | None = None
+    subtitles: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class _SourceLine:
+    given: str
+    path: str
+    kind: str
+    name: str
+    url: str | None = None
+    notices: tuple[str, ...] = ()
+
+
 def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in content.items() if name in names}
 
 
 def _append_lines(path: Path, lines: bytes) -> None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o600)
     try:
         end = os.lseek(descriptor, 0, os.SEEK_END)

@@ -59,8 +59,11 @@ def kept_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) ->
     count, height, width = shape[:3]
     if count * height * width > MOST_PIXELS:
         return None
+    path = frames_file(folder, number)
+    if path.is_symlink():
+        return None
     try:
-        with Image.open(frames_file(folder, number), formats=("PNG",)) as picture:
+        with Image.open(path, formats=("PNG",)) as picture:
             # The size is looked at first: a file that was swapped must not fill the memory.
             if picture.size != (width, count * height) or picture.mode != "RGB":
                 return None

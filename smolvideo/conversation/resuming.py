@@ -5,7 +5,7 @@ from pathlib import Path
 
 from smolvideo.conversation.conversation import Conversation, Keeper, Load
 from smolvideo.conversation.journal import Kept, KeptLook
-from smolvideo.conversation.pictures import kept_frames
+from smolvideo.conversation.pictures import hash_of, kept_frames
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Look
 from smolvideo.errors import ReaderError, SourceError
@@ -53,8 +53,10 @@ def restore_looks(
             except (SourceError, ReaderError) as error:
                 sentences.append(f"`{name}` cannot be looked at any longer: {error}")
                 continue
-            if _has_changed(kept_look):
+            if _has_changed(kept_look) or _looks_otherwise(kept_look, batch):
                 sentences.append(f"`{name}` has changed since: it was looked at again")
+        elif _has_changed(kept_look):
+            sentences.append(f"`{name}` has changed since: its frames are those of before")
         look = Look(
             kept_look.number,
             kept_look.source,
@@ -78,8 +80,14 @@ def _kept_batch(look: KeptLook, folder: Path, checkpoint: Checkpoint) -> FrameBa
     images = kept_frames(folder, look.number, look.shape, look.sha256)
     if images is None:
         return None
+    state = () if look.size is None or look.mtime_ns is None else (look.size, look.mtime_ns)
     return FrameBatch(
-        images, look.pts_seconds, look.metadata, look.geometry, asked=len(look.pts_seconds)
+        images,
+        look.pts_seconds,
+        look.metadata,
+        look.geometry,
+        asked=len(look.pts_seconds),
+        state=state,
     )
 
 
@@ -104,6 +112,11 @@ def _decoded_again(
         times=look.pts_seconds,
         on_progress=on_progress,
     )
+
+
+def _looks_otherwise(look: KeptLook, batch: FrameBatch) -> bool:
+    """Whether other pixels were decoded than before, in the same size."""
+    return batch.images.shape == look.shape and hash_of(batch.images) != look.sha256
 
 
 def _has_changed(look: KeptLook) -> bool:

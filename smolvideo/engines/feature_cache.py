@@ -76,7 +76,7 @@ class FeatureCache:
         """
         path = self._path(key)
         try:
-            with path.open("rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=_open_own) as file:
                 header = file.read(_HEADER_BYTES)
                 count = _read_whole(file, into)
                 is_longer = bool(file.read(1))
@@ -98,6 +98,7 @@ class FeatureCache:
         path = self._path(key)
         beside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
+            _drop_link(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before the entry: who is killed between the two has counted too much, not too little.
             self._count(size)
@@ -158,6 +159,7 @@ class FeatureCache:
         process's sweep not at all; each sweep puts it right.
         """
         ledger = self.folder / _LEDGER
+        _drop_link(ledger)
         if not ledger.exists():
             self._sweep()
         with ledger.open("ab", buffering=0) as file:
@@ -182,6 +184,7 @@ class FeatureCache:
                 with suppress(OSError):  # another process was faster, or has it open
                     entry.path.unlink()
                 total -= _blocks(entry.size)
+        _drop_link(self.folder / _LEDGER)
         with (self.folder / _LEDGER).open("ab") as file:
             file.truncate(total)
 
@@ -198,7 +201,8 @@ class FeatureCache:
 
     def _shards(self) -> list[Path]:
         try:
-            return [folder for folder in self.folder.iterdir() if len(folder.name) == 2]
+            folders = [folder for folder in self.folder.iterdir() if len(folder.name) == 2]
+            return [folder for folder in folders if not folder.is_symlink()]
         except OSError:
             return []
 
@@ -219,6 +223,20 @@ class _Entry:
 def _header(key: bytes, payload: memoryview) -> bytes:
     """What stands before ``payload``: its key, and a checksum that no other key gives it."""
     return _MAGIC + key + hashlib.blake2b(payload, key=key, digest_size=KEY_BYTES).digest()
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open an entry; one that is a link is refused, and a pipe does not wait for its writer."""
+    more = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+    for name in more:
+        flags |= getattr(os, name, 0)
+    return os.open(path, flags)
+
+
+def _drop_link(path: Path) -> None:
+    """A link in the cache is not of our making: what is behind it must not be written."""
+    if path.is_symlink():
+        path.unlink()
 
 
 def _blocks(size: int) -> int:

@@ -89,7 +89,7 @@ class Looker:
             stamp = () if path is None else file_state(path)
             found = self.finder.find(first)
             path = found.source.path
-            return read_unchanged(path, lambda: self._look_at(found, items))
+            return read_unchanged(lambda: self._look_at(found, items), path)
         except UsageError:
             raise
         except SmolVideoError as error:

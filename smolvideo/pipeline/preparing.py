@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smolvideo.content import file_state, read_unchanged
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.frames import FrameBatch, Images, PlannedFrames
@@ -86,16 +87,22 @@ def load_frames(
     one, *more = _resolved(source, on_progress)
     if more:
         raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
-    with open_video(one.path, kind=one.kind, reader=reader) as opened:
-        return sample_frames(
-            opened,
-            sampling,
-            times=times,
-            fit=fit,
-            geometry=geometry,
-            longest=longest,
-            on_progress=on_progress,
-        )
+
+    def load() -> FrameBatch:
+        state = file_state(one.path)
+        with open_video(one.path, kind=one.kind, reader=reader) as opened:
+            batch = sample_frames(
+                opened,
+                sampling,
+                times=times,
+                fit=fit,
+                geometry=geometry,
+                longest=longest,
+                on_progress=on_progress,
+            )
+        return replace(batch, state=state)
+
+    return read_unchanged(load, one.path)
 
 
 def prepare(
@@ -121,26 +128,37 @@ def prepare(
     counted before anything is decoded; what does not fit is reduced where
     ``sampling.reduce_to_fit`` allows it, with a notice.
 
+    A file that changes while it is decoded is decoded again.
+
     Raises SourceError and ReaderError for the sources, UsageError for more sources than
     ``max_frames`` and for a window where all are still pictures, PromptError for what does not fit
     (naming what does) and for an empty question.
     """
     _check_question(question)
     given = _resolved(sources, on_progress)
+    paths = [source.path for source in given]
+
+    def decode() -> tuple[_Plan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+        states = [file_state(path) for path in paths]
+        with ExitStack() as stack:
+            readers = tuple(
+                stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
+                for source in given
+            )
+            plan = _Plan(readers, sampling, question, subtitles, tuple(history))
+            stills = _about_stills(plan)
+            total, reduced = _fitting_total(plan, checkpoint, prompt_options, generation)
+            decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
+        batches = zip(decoded, states, strict=True)
+        known = tuple(replace(batch, state=state) for batch, state in batches)
+        return plan, total, (*stills, *reduced), known
+
     started = time.perf_counter()
-    with ExitStack() as stack:
-        readers = tuple(
-            stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
-            for source in given
-        )
-        plan = _Plan(readers, sampling, question, subtitles, tuple(history))
-        stills = _about_stills(plan)
-        total, reduced = _fitting_total(plan, checkpoint, prompt_options, generation)
-        batches = _decoded(plan, total, checkpoint, prompt_options, on_progress)
+    plan, total, told, batches = read_unchanged(decode, *paths)
     seconds = {"decode": time.perf_counter() - started} if given else {}
     messages = plan.messages(batches)
     of_sources = (notice for source in given for notice in source.notices)
-    frame_notices = (*of_sources, *stills, *reduced, *notices_of_frames(batches))
+    frame_notices = (*of_sources, *told, *notices_of_frames(batches))
     return Prepared(
         question=question,
         sources=given,

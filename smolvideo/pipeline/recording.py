@@ -1,6 +1,6 @@
 """What happened to a question, as a record: all that is needed to make the answer again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +8,7 @@ from typing import Any
 
 import smolvideo
 from smolvideo.answer import Answer
-from smolvideo.content import content_hash
+from smolvideo.content import content_hash, file_state
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import FrameBatch
@@ -48,7 +48,9 @@ def record_answer(prepared: Prepared, engine: Engine, answer: Answer) -> AnswerR
         frames_from_cache=usage.frames_from_cache,
         seconds={"load": engine.load_seconds, **usage.seconds},
         peak_memory_bytes=usage.peak_memory_bytes,
-        notices=tuple(dict.fromkeys((*prepared.notices, *answer.notices))),
+        notices=tuple(
+            dict.fromkeys((*prepared.notices, *answer.notices, *_changed_since(prepared)))
+        ),
     )
 
 
@@ -104,10 +106,13 @@ def _record(
 
 
 def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> SourceRecord:
+    sha256: str | None
     try:
         sha256 = content_hash(source.path)
     except RecordError:
         sha256 = None  # a source that cannot be read has no content; its own error says why
+    if batch is not None and _has_changed(source, batch):
+        sha256 = None
     return SourceRecord(
         given=source.given,
         name=source.name,
@@ -119,6 +124,20 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
         reader=batch.metadata.reader if batch else None,
         explanation=(batch.explanation or None) if batch else None,
     )
+
+
+def _has_changed(source: VideoSource, batch: FrameBatch) -> bool:
+    """Whether the file is no longer the one that the frames are from."""
+    return file_state(source.path)[: len(batch.state)] != batch.state
+
+
+def _changed_since(prepared: Prepared) -> Iterator[str]:
+    for source, batch in zip(prepared.sources, prepared.batches, strict=True):
+        if _has_changed(source, batch):
+            yield (
+                f"`{source.name}` has changed since its frames were decoded: the record has no "
+                "hash of it"
+            )
 
 
 @cache

@@ -15,7 +15,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +26,10 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from smolvideo.content import content_hash
 from smolvideo.credentials import WebAddress, without_credentials
-from smolvideo.errors import SourceError
+from smolvideo.errors import RecordError, SourceError
+from smolvideo.json_types import check_types
 from smolvideo.locking import locked
 from smolvideo.safe_text import show_path
 
@@ -40,6 +44,7 @@ class CachedDownload:
 
     ``height`` is the smaller side of the chosen format in pixels, None where the site offers a
     plain file and no choice; ``max_height`` is the limit that was asked for when it was chosen.
+    ``sha256`` is of the file as it came, ``mtime_ns`` its time of change then.
     """
 
     url: str
@@ -49,6 +54,8 @@ class CachedDownload:
     time: float
     height: int | None = None
     max_height: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
 
     def serves(self, max_height: int | None, *, offline: bool = False) -> bool:
         """Whether a new download with this limit would fetch the same format.
@@ -168,15 +175,24 @@ def remember(
     url: str, path: Path, *, title: str, height: int | None, max_height: int | None
 ) -> CachedDownload:
     """Writes the entry of a finished download; its folder is the one of ``path``."""
-    size = path.stat().st_size
+    state = path.stat()
     # The address is kept for people: without the credentials it may hold.
     public = without_credentials(url)
     entry = CachedDownload(
-        public, path, title, size, time.time(), height=height, max_height=max_height
+        public,
+        path,
+        title,
+        state.st_size,
+        time.time(),
+        height=height,
+        max_height=max_height,
+        mtime_ns=state.st_mtime_ns,
+        sha256=content_hash(path),
     )
     written = json.dumps(asdict(entry) | {"path": path.name}, ensure_ascii=True)
-    beside = path.parent / f"{_ENTRY}.{os.getpid()}"
-    beside.write_text(written + "\n", encoding="ascii")
+    beside = path.parent / f"{_ENTRY}.{secrets.token_hex(4)}"
+    with beside.open("x", encoding="ascii") as file:
+        file.write(written + "\n")
     beside.replace(path.parent / _ENTRY)
     return entry
 
@@ -189,7 +205,9 @@ def forget_damaged(folder: Path) -> None:
     """
     if (folder / _ENTRY).exists() and _read_entry(folder) is None:
         for path in folder.iterdir():
-            if not path.name.endswith(".part"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif not path.name.endswith(".part"):
                 path.unlink()
 
 
@@ -209,6 +227,9 @@ def clear_downloads(cache: Path | None = None) -> int:
     freed = 0
     try:
         for folder in downloads_folder(cache).glob("*/"):
+            if folder.is_symlink():
+                folder.unlink()
+                continue
             with contextlib.suppress(BlockingIOError), locked(_lock_of(folder), wait=None):
                 freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
                 shutil.rmtree(folder)
@@ -229,6 +250,7 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(_lock_of(folder), wait=on_wait))
+            _drop_links(folder)
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SourceError(
@@ -238,16 +260,32 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
         yield
 
 
+def _drop_links(folder: Path) -> None:
+    """Links in the cache are not of our making: through them files elsewhere would be written."""
+    if folder.is_symlink():
+        folder.unlink()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink():
+            path.unlink()
+
+
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
 def _read_entry(folder: Path) -> CachedDownload | None:
-    """None for what is missing, damaged, or whose file has gone or changed its size."""
+    """None for what is missing, damaged, a link, or whose file has gone or another content."""
+    if folder.is_symlink() or (folder / _ENTRY).is_symlink():
+        return None
     try:
         fields = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
         fields["path"] = folder / Path(fields["path"]).name
+        check_types(CachedDownload, fields)
         entry = CachedDownload(**fields)
-        return entry if entry.path.stat().st_size == entry.size else None
-    except (OSError, ValueError, TypeError, KeyError):
+        state = entry.path.lstat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size != entry.size:
+            return None
+        is_same = entry.mtime_ns in (None, state.st_mtime_ns)
+        return entry if is_same or entry.sha256 == content_hash(entry.path) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, RecordError):
         return None
