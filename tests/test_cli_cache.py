@@ -179,7 +179,7 @@ def test_info_and_clear_of_both(tiny: Path, video: Path) -> None:
     assert film.exists()
     assert facts()["features"]["entries"] == 0
     done = run("clear", "--downloads")
-    assert done.stdout.startswith("downloads: 1 entry deleted, 5.")
+    assert done.stdout.startswith("downloads: 1 entry deleted, 6.")  # the film and its entry
     assert not film.exists()
     assert facts()["downloads"] == {
         "entries": 0,
