@@ -21,8 +21,20 @@ Damage = Literal["", "corrupt", "reference"]
 """What a decoder says of a frame: nothing; that it is damaged and parts of it are made up; or that
 it refers to such a frame, whose faults it may show until the next key frame."""
 
+_MOST_NAMED = 3
+"""Of the discontinuities of a recording, as many are described to the user."""
+
 MediaKind = Literal["video", "image", "frames"]
 """A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
+
+
+@dataclass(frozen=True)
+class Discontinuity:
+    """A place where the clock of a recording is set anew: ``seconds`` on the continued clock, which
+    is shown, and by how much the file's own clock jumps there, ahead or (negative) back."""
+
+    seconds: float
+    jump_seconds: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,29 @@ class VideoMetadata:
     """When the first decodable frame appears; later than 0 where a recording starts broken."""
     last_frame_seconds: float | None = None
     """When the last frame appears; None where only duration and rate are known."""
+    discontinuities: tuple[Discontinuity, ...] = ()
+    """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
+
+    def __post_init__(self) -> None:
+        found = (
+            one if isinstance(one, Discontinuity) else Discontinuity(**one)  # out of JSON
+            for one in self.discontinuities
+        )
+        object.__setattr__(self, "discontinuities", tuple(found))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the user about the recording itself."""
+        if not self.discontinuities:
+            return ()
+        named = [_described(one) for one in self.discontinuities[:_MOST_NAMED]]
+        places = len(self.discontinuities)
+        more = f" and {places - _MOST_NAMED} more" if places > _MOST_NAMED else ""
+        noun = "discontinuity" if places == 1 else "discontinuities"
+        return (
+            f"timestamp {noun} in `{self.name}` at {', '.join(named)}{more}: "
+            "times count on from there",
+        )
 
     @property
     def is_drawn(self) -> bool:
@@ -125,6 +160,12 @@ class PlannedFrames:
 
     def __len__(self) -> int:
         return len(self.pts_seconds)
+
+
+def _described(place: Discontinuity) -> str:
+    way = "ahead" if place.jump_seconds > 0 else "back"
+    length = f"{abs(place.jump_seconds):.1f}".removesuffix(".0")
+    return f"{format_timestamp(place.seconds)} ({length} s {way})"
 
 
 def format_timestamp(seconds: float) -> str:

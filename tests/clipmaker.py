@@ -5,11 +5,14 @@ The upper half of each picture holds the number as 2 × 8 black and white blocks
 first; the lower left quarter is red, the lower right one blue, which shows turning and mirroring.
 """
 
+import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -83,8 +86,13 @@ def write_clip(
     pixel_format: str = "yuv420p",
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    sound_seconds: float = 0.0,
+    texts: Sequence[tuple[float, float, str]] = (),
 ) -> Clip:
-    """Encode one numbered frame for each of ``times``; the clock begins at ``starts_at``."""
+    """Encode one numbered frame for each of ``times``; the clock begins at ``starts_at``.
+
+    ``sound_seconds`` of silence and ``texts`` (start, end, words: a text track of MP4) go with it.
+    """
     if images is None:
         images = [numbered_image(number) for number in range(len(times))]
     pictures = list(images)
@@ -94,7 +102,9 @@ def write_clip(
         stream.pix_fmt = pixel_format
         stream.height, stream.width = pictures[0].shape[:2]
         context = stream.codec_context
-        context.time_base = Fraction(1, _TICKS_PER_SECOND)
+        # MPEG-2 knows steady rates only.
+        tick = Fraction(1, rate if codec == "mpeg2video" else _TICKS_PER_SECOND)
+        context.time_base = tick
         context.gop_size = gop
         if codec == "libx264":
             context.max_b_frames = b_frames
@@ -102,13 +112,95 @@ def write_clip(
             context.options = {**steady, **(options or {})}
         if sample_aspect_ratio is not None:
             context.sample_aspect_ratio = sample_aspect_ratio
+        sound = _Silence(container, sound_seconds, starts_at)
+        _add_texts(container, texts, starts_at)
         for time, picture in zip(times, pictures, strict=True):
+            sound.write_until(time)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.time_base = Fraction(1, _TICKS_PER_SECOND)
-            frame.pts = round((time + starts_at) * _TICKS_PER_SECOND)
+            frame.time_base = tick
+            frame.pts = round((time + starts_at) / tick)
             container.mux(stream.encode(frame))
+        sound.write_until(math.inf)
         container.mux(stream.encode(None))
     return Clip(path, tuple(times))
+
+
+def join(target: Path, *parts: Clip | Path) -> Path:
+    """The files one after the other, as ``cat`` joins them."""
+    paths = [part.path if isinstance(part, Clip) else part for part in parts]
+    target.write_bytes(b"".join(path.read_bytes() for path in paths))
+    return target
+
+
+def split(clip: Clip, folder: Path, jumps: Mapping[int, float]) -> list[Path]:
+    """The packets of a clip, not decoded, as files: a new one begins with each packet of ``jumps``,
+    whose clock and that of all later ones is so many seconds ahead."""
+    bounds = [0, *jumps, 2**31]
+    paths = []
+    with av.open(str(clip.path)) as source:
+        stream = source.streams.video[0]
+        packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+        shift = 0.0
+        for number, (first, end) in enumerate(pairwise(bounds)):
+            shift += jumps.get(first, 0.0)
+            path = folder / f"split{number}{clip.path.suffix}"
+            options = {"mpegts_m2ts_mode": str(int(path.suffix == ".m2ts"))}
+            is_transport = path.suffix in (".ts", ".m2ts")
+            with av.open(str(path), "w", options=options if is_transport else {}) as target:
+                copied = target.add_stream_from_template(stream)
+                for packet in packets[first:end]:
+                    ticks = round(shift / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                    packet.stream = copied
+                    target.mux(packet)
+            paths.append(path)
+    return paths
+
+
+class _Silence:
+    """A sound track that is written as far as the pictures are."""
+
+    _RATE, _SIZE = 16000, 1024
+
+    def __init__(
+        self, container: av.container.OutputContainer, seconds: float, starts_at: float
+    ) -> None:
+        self._container = container
+        self._number, self._count = 0, round(seconds * self._RATE / self._SIZE)
+        self._first = round(starts_at * self._RATE)
+        self._stream: Any = None
+        if self._count:
+            self._stream = container.add_stream("aac", rate=self._RATE)
+            self._stream.layout = "mono"
+
+    def write_until(self, seconds: float) -> None:
+        while self._number < min(self._count, seconds * self._RATE / self._SIZE):
+            silence = np.zeros((1, self._SIZE), dtype=np.int16)
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate = self._RATE
+            frame.pts = self._number * self._SIZE + self._first
+            self._container.mux(self._stream.encode(frame))
+            self._number += 1
+        if self._count and self._number == self._count:
+            self._container.mux(self._stream.encode(None))
+            self._count = 0
+
+
+def _add_texts(
+    container: av.container.OutputContainer,
+    texts: Sequence[tuple[float, float, str]],
+    starts_at: float,
+) -> None:
+    if not texts:
+        return
+    stream = container.add_mux_stream("mov_text")
+    stream.time_base = Fraction(1, 1000)
+    for start, end, words in texts:
+        packet = av.Packet(len(words).to_bytes(2, "big") + words.encode())
+        packet.stream, packet.time_base = stream, Fraction(1, 1000)
+        packet.pts = packet.dts = round((start + starts_at) * 1000)
+        packet.duration = round((end - start) * 1000)
+        container.mux(packet)
 
 
 def write_sound(path: Path) -> Path:
@@ -121,6 +213,20 @@ def write_sound(path: Path) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def shift_fragments(path: Path, seconds: float) -> None:
+    """Have the fragments of an mp4 file of one track begin later: FFmpeg's muxer counts them from
+    0 (ISO/IEC 14496-12, 8.8.12 and 8.4.2)."""
+    data = bytearray(path.read_bytes())
+    media = data.index(b"mdhd") + 4
+    (scale,) = struct.unpack_from(">I", data, media + 12)
+    place = data.find(b"tfdt")
+    while place >= 0:
+        (time,) = struct.unpack_from(">Q", data, place + 8)
+        struct.pack_into(">Q", data, place + 8, time + round(seconds * scale))
+        place = data.find(b"tfdt", place + 1)
+    path.write_bytes(bytes(data))
 
 
 def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

@@ -18,7 +18,7 @@ from smolvideo.readers.alone import names_a_sequence, refuse_text
 from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
 from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Witness, agreed_times
+from smolvideo.readers.witness import Witness, agreed_times, refuse_unseen
 
 _HINT = "the reader `pyav` reads most"
 
@@ -40,6 +40,7 @@ class DecordReader(VideoReader):
             raise ReaderError(
                 f"the reader `decord` takes `{path.name}` for a sequence of pictures", hint=_HINT
             )
+        refuse_unseen(witness, self.name, path.name)
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(

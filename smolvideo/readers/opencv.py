@@ -25,7 +25,7 @@ from smolvideo.readers.base import (
     scaled_size,
 )
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Witness, agreed_times
+from smolvideo.readers.witness import Witness, agreed_times, refuse_unseen
 
 
 class OpencvReader(VideoReader):
@@ -41,6 +41,7 @@ class OpencvReader(VideoReader):
         self._path = path
         self._witness = witness
         refuse_text(path)
+        refuse_unseen(witness, self.name, path.name)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
         self._capture: Any = None

@@ -1,5 +1,6 @@
 """Which reader reads what; opening in this very process."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from smolvideo.readers.witness import Witness
 
 
 def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
+    from smolvideo.readers.joined import JoinedReader
+    from smolvideo.readers.parts import find_parts
     from smolvideo.readers.pyav import PyavReader
 
-    return PyavReader(path)
+    parts = []
+    with contextlib.suppress(OSError):  # the reader, which opens it next, says why
+        parts = find_parts(path)
+    return JoinedReader(path, parts) if len(parts) > 1 else PyavReader(path)
 
 
 def _open_with_opencv(path: Path, witness: Witness | None) -> VideoReader:

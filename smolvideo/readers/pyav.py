@@ -23,6 +23,7 @@ from smolvideo.readers.base import (
     check_file,
     refuse_huge,
 )
+from smolvideo.readers.clocks import Part
 from smolvideo.readers.cursor import FrameCursor
 from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
 from smolvideo.readers.lanes import Lanes
@@ -36,10 +37,13 @@ from smolvideo.readers.shown import PQ, Shape, image_as_shown, shape_of
 from smolvideo.readers.texts import read_text_track
 from smolvideo.readers.timeline import (
     LastPackets,
+    is_still_attachment,
     open_container,
+    rate_of,
     read_all_packets,
     read_key_times,
     read_last_packets,
+    visible_frames,
 )
 from smolvideo.readers.witness import Witness
 
@@ -68,6 +72,9 @@ T = TypeVar("T")
 class PyavReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`.
 
+    Of a ``part`` of the file the times are on the continued clock; ``followed`` says that another
+    comes after it.
+
     Raises:
         ReaderError: the file cannot be opened, has no video stream, or nothing in it can be
         decoded.
@@ -75,8 +82,10 @@ class PyavReader(VideoReader):
 
     name = "pyav"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: Part | None = None, *, followed: bool = False) -> None:
         self._path = path
+        self._part = part
+        self._followed = followed
         self._index: int | None = None
         self._times: list[float] | None = None
         try:
@@ -94,9 +103,13 @@ class PyavReader(VideoReader):
     def close(self) -> None:
         self._cursor.close()
 
+    def seconds_of(self, part: Part) -> float:
+        """When the first frame of a part appears, on the player's clock."""
+        return float(part.near(self._origin).first - self._origin)
+
     def frame_times(self) -> list[float]:
         if self._times is None:
-            packets = self._read_packets(lambda index: read_all_packets(self._path, index))
+            packets = self._read_packets(lambda index: read_all_packets(self._container, index))
             self._times = self._shown_times(packets)
         return list(self._times)
 
@@ -117,13 +130,13 @@ class PyavReader(VideoReader):
         return ""
 
     def key_frame_times(self) -> list[float]:
-        keys = self._read_packets(lambda index: read_key_times(self._path, index))
+        keys = self._read_packets(lambda index: read_key_times(self._container, index))
         times = (round(time - self._origin, 6) + 0.0 for time in keys)
         return [time for time in times if time >= self._first - self._tolerance] or [self._first]
 
     def text_track(self) -> list[TimedText]:
         return self._read_packets(
-            lambda _: read_text_track(self._path, self._origin, self._encrypted)
+            lambda _: read_text_track(self._container, self._origin, self._encrypted)
         )
 
     def frames_at(
@@ -217,6 +230,9 @@ class PyavReader(VideoReader):
 
     # ------------------------------------------------------------------ opening
 
+    def _container(self) -> Any:
+        return open_container(self._path, None if self._part is None else self._part.stretch)
+
     def _open(self, threads: int | None = None, *, strict: bool = False) -> tuple[Any, Any]:
         """A container and its stream, ready to decode; ``threads`` None is as many as make sense.
 
@@ -228,7 +244,7 @@ class PyavReader(VideoReader):
         # threads: closing, which holds that lock and waits for them, then never ends.
         av.logging.set_level(None)
         try:
-            container = open_container(self._path)
+            container = self._container()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self._refuse_if_encrypted()
             refusal = _cannot_open(self._path)
@@ -253,7 +269,7 @@ class PyavReader(VideoReader):
     def _choose_stream(self, container: Any) -> Any:
         if self._index is not None:
             return container.streams[self._index]
-        moving = [stream for stream in container.streams.video if not _is_still_attachment(stream)]
+        moving = [stream for stream in container.streams.video if not is_still_attachment(stream)]
         candidates = [stream for stream in moving if stream.codec_context is not None]
         if moving and not candidates:
             self._refuse_if_encrypted()
@@ -292,15 +308,29 @@ class PyavReader(VideoReader):
         self._tolerance = min(self._tick / 2, 0.0005)
         starts = container.start_time
         self._origin = starts / 1e6 if starts is not None else first.pts * self._tick
-        self._first = self._seconds(first.pts)
-        self._first_ticks = first.pts
+        self._begins = 0.0
+        if self._part is not None and self._part.starts_at is not None:
+            origin = self._part.near(self._origin).first - self._part.starts_at
+            self._begins = self._origin - origin
+            self._origin = origin
+        self._first, self._first_ticks = self._seconds(first.pts), first.pts
+        if self._part is not None:
+            # Frames before the part's own stand there for what leans on them.
+            begins = self.seconds_of(self._part)
+            if begins > self._first + self._tolerance:
+                self._first, self._first_ticks = begins, round(self._ticks(begins))
         self.metadata = self._read_metadata(container, stream)
 
     def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
         claimed = container.duration / 1e6 if container.duration else None
+        if self._part is not None and self._followed:
+            # What FFmpeg makes of the end may belong to the next clock already.
+            claimed = self.seconds_of(self._part) + self._part.seconds
+        elif claimed is not None:
+            claimed += self._begins
         claimed_end = claimed + self._origin if claimed is not None else None
         packets = self._read_packets(
-            lambda index: read_last_packets(self._path, index, claimed_end)
+            lambda index: read_last_packets(self._container, index, claimed_end)
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
@@ -308,11 +338,11 @@ class PyavReader(VideoReader):
         goes_on = claimed is not None and last >= claimed
         duration = end if claimed is None or broke_off or goes_on else claimed
         rate: float | None = float(stream.average_rate or 0)
-        count = None if broke_off else _visible_frames(stream)
+        count = None if broke_off else visible_frames(stream)
         if packets is not None and packets.times is not None:
             self._times = self._shown_times(packets)
         if not rate or not 0 < rate <= _FASTEST_RATE:
-            rate = _rate_of(self.frame_times())
+            rate = rate_of(self.frame_times())
         if self._times is not None:
             count = len(self._times)
         elif (
@@ -361,29 +391,6 @@ def _cores() -> int:
 def _decoding_threads(pixels: int) -> int:
     """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
     return min(_cores(), _MOST_DECODING_THREADS if pixels < _LARGE else 2)
-
-
-def _is_still_attachment(stream: Any) -> bool:
-    import av
-
-    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    return bool(stream.disposition & still)
-
-
-def _visible_frames(stream: Any) -> int | None:
-    """The header's count, less what an edit list hides at the beginning."""
-    if not stream.frames:
-        return None
-    index = stream.index_entries
-    if len(index) and index[0].is_discard:
-        return sum(not entry.is_discard for entry in index)
-    return int(stream.frames)
-
-
-def _rate_of(times: Sequence[float]) -> float | None:
-    if len(times) < 2 or times[-1] <= times[0]:
-        return None
-    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def _cannot_open(path: Path) -> ReaderError:

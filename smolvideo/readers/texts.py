@@ -8,13 +8,12 @@ text stands in the packets of SubRip, WebVTT and plain tracks, behind a length i
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from smolvideo.caption_kinds import CaptionKind, kind_of_title
 from smolvideo.frames import TimedText
 from smolvideo.readers.encryption import Encryption, encryption_of
-from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import Open, packet_ticks, sturdy_packets
 
 _TEXT_FORMATS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
 _LARGEST_CUE = 2**16
@@ -25,10 +24,10 @@ _UNKNOWN_LENGTH = 3.0
 
 
 def read_text_track(
-    path: Path, origin: float, encrypted: Sequence[Encryption] = ()
+    open_: Open, origin: float, encrypted: Sequence[Encryption] = ()
 ) -> list[TimedText]:
     """The texts of the likeliest clear track, in order of time; seconds since ``origin``."""
-    with open_container(path) as container:
+    with open_() as container:
         stream = _likeliest(container, encrypted)
         if stream is None:
             return []

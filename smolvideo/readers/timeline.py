@@ -5,13 +5,14 @@ live recordings claim nothing. The packets do not.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolvideo.readers.alone import OPTIONS, format_whitelist
 from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.slices import FileSlice, Stretch
 
 _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
 """Seconds before the end at which the last packets are looked for."""
@@ -20,8 +21,13 @@ _LONGEST_REORDERING = 1.0
 _MOST_FAILURES = 100
 _LONG = 20_000
 """Frames from which on reading all packets takes a second and more."""
+_BUFFER = 2**18
+"""Bytes that FFmpeg fetches at once from a part of a file."""
 _RATE_OF_RAW_STREAMS = 25
 """Frames per second where nobody says; FFmpeg's own assumption."""
+
+Open = Callable[[], Any]
+"""Opens the container that is read."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,23 @@ class LastPackets:
     times: tuple[float, ...] | None = None
 
 
-def open_container(path: Path) -> Any:
-    """Open a local file and nothing else: a playlist must not make us fetch what it names."""
+def open_container(path: Path, stretch: Stretch | None = None) -> Any:
+    """Open a local file or a stretch of it, and nothing else: a playlist must not make us fetch
+    what it names."""
     import av
 
     # Up to version 18, a tag in an old encoding would otherwise keep the file from being opened.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     options = {**OPTIONS, "format_whitelist": format_whitelist()}
-    return av.open(str(path.absolute()), options=options, **lenient)
+    if stretch is None:
+        return av.open(str(path.absolute()), options=options, **lenient)
+    return av.open(
+        FileSlice(path, stretch),
+        format=stretch.demuxer,
+        options=options,
+        buffer_size=_BUFFER,
+        **lenient,
+    )
 
 
 def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
@@ -75,13 +90,13 @@ def packet_ticks(packet: Any) -> int | None:
 
 
 def read_last_packets(
-    path: Path, stream_index: int, claimed_end: float | None
+    open_: Open, stream_index: int, claimed_end: float | None
 ) -> LastPackets | None:
     """Jump near the claimed end and read on; where that fails, read all. None: no packets."""
     import av
 
     if claimed_end is not None:
-        with open_container(path) as container:
+        with open_() as container:
             stream = container.streams[stream_index]
             for back in _BACK_FROM_THE_END:
                 try:
@@ -94,25 +109,25 @@ def read_last_packets(
                 # Packets come in the order of decoding: a few of them may miss the last frame.
                 if times and (from_key or max(times) - min(times) > _LONGEST_REORDERING):
                     return LastPackets(max(times), max(end, *times))
-    return read_all_packets(path, stream_index)
+    return read_all_packets(open_, stream_index)
 
 
-def read_all_packets(path: Path, stream_index: int) -> LastPackets | None:
+def read_all_packets(open_: Open, stream_index: int) -> LastPackets | None:
     """Read the file once from the beginning."""
-    with open_container(path) as container:
+    with open_() as container:
         _, times, end = _read_on(container, container.streams[stream_index])
     if not times:
         return None
     return LastPackets(max(times), max(end, *times), tuple(sorted(set(times))))
 
 
-def read_key_times(path: Path, stream_index: int) -> list[float]:
+def read_key_times(open_: Open, stream_index: int) -> list[float]:
     """When key frames appear, in seconds of the container's clock.
 
     Of films by their index, which is exact where frames come at a steady rate; FFmpeg's own way to
     read key frames only (``discard``) gives wrong times in MP4.
     """
-    with open_container(path) as container:
+    with open_() as container:
         stream = container.streams[stream_index]
         tick = float(stream.time_base)
         index = stream.index_entries
@@ -166,3 +181,28 @@ def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:
         times = [place * nominal_seconds(stream) for place in range(untimed)]
         end = untimed * nominal_seconds(stream)
     return bool(from_key), times, end
+
+
+def visible_frames(stream: Any) -> int | None:
+    """The header's count, less what an edit list hides at the beginning."""
+    if not stream.frames:
+        return None
+    index = stream.index_entries
+    if len(index) and index[0].is_discard:
+        return sum(not entry.is_discard for entry in index)
+    return int(stream.frames)
+
+
+def rate_of(times: Sequence[float]) -> float | None:
+    """Frames per second on average; None for a single frame."""
+    if len(times) < 2 or times[-1] <= times[0]:
+        return None
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def is_still_attachment(stream: Any) -> bool:
+    """Whether a video stream is the cover of the file, or thumbnails, and no film."""
+    import av
+
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return bool(stream.disposition & still)

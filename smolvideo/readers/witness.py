@@ -26,6 +26,12 @@ class Witness:
     times: Sequence[float]
 
 
+def refuse_unseen(witness: Witness | None, reader: str, name: str) -> None:
+    """Raise ReaderError where ``reader`` cannot honour what the file ``name`` holds."""
+    if witness is not None and witness.unseen:
+        raise _refusal(name, reader, f"it knows nothing of {witness.unseen}")
+
+
 def agreed_times(
     witness: Witness | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
 ) -> list[float]:
@@ -36,8 +42,7 @@ def agreed_times(
     """
     if witness is None:
         return list(times)
-    if witness.unseen:
-        raise _refusal(name, reader, f"it knows nothing of {witness.unseen}")
+    refuse_unseen(witness, reader, name)
     if (witness.width, witness.height) != size:
         given, shown = f"{size[0]} x {size[1]}", f"{witness.width} x {witness.height}"
         raise _refusal(name, reader, f"{given} pixels instead of {shown}")

@@ -329,7 +329,7 @@ def sample_frames(
         on_progress(Progress("decode", answered, len(wanted), name))
     damage.refuse_if_most()
     assert images is not None
-    warnings = damage.warnings()
+    warnings = [*reader.metadata.notices, *damage.warnings()]
     if sampling.seek == "keyframes":
         warnings.append(f"a quick look: the key frames of `{name}`, up to {off:.1f} s too early")
     dropped, explanation = _explained(reader, sampling, len(shown_at))

@@ -49,7 +49,9 @@ def made_record(facts: Facts, opened: Opened, composed: Composed, engine: Engine
         tokens=composed.tokens,
         frames=composed.frames,
         seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},
-        notices=tuple(dict.fromkeys((*from_source, *composed.all_notices()))),
+        notices=tuple(
+            dict.fromkeys((*from_source, *opened.metadata.notices, *composed.all_notices()))
+        ),
     )
 
 

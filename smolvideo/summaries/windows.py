@@ -170,6 +170,7 @@ class _Cutter:
             num_frames=None,
             first_frame_seconds=own[0],
             last_frame_seconds=own[-1],
+            discontinuities=(),
         )
         images = np.stack([taken.images[place] for place in kept])
         batch = FrameBatch(images, own, metadata, self._geometry, asked=len(own))

@@ -1,0 +1,170 @@
+"""MP4 files that were joined: recordings one after the other, or fragments whose clock restarts.
+
+FFmpeg ignores a second movie box, and puts fragments of another clock between those of the first.
+Boxes: ISO/IEC 14496-12, 4.2 (box), 8.8.4-8.8.12 (fragments and their decoding times).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from smolvideo.readers.clocks import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.slices import Stretch
+
+_DEMUXER = "mov"
+_LARGEST_HEADER = 64 * 2**20
+"""Bytes of a movie box or a fragment's box that are read; real ones stay far below."""
+
+
+@dataclass(frozen=True)
+class _Box:
+    kind: bytes
+    start: int
+    body: int
+    end: int
+
+
+@dataclass
+class _Movie:
+    """What a movie box says of its first video track, and from where to where it stands."""
+
+    start: int
+    end: int
+    track: int
+    timescale: int
+    default_duration: int
+
+
+def find_stretches(file: BinaryIO, end: int) -> list[Stretch]:
+    """The stretches that are on one clock each, as far as fragments' decoding times say."""
+    boxes = list(_boxes(file, 0, end))
+    indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
+    stretches: list[Stretch] = []
+    base, start, head, gap = 0, 0, b"", 0
+    movie: _Movie | None = None
+    expected: float | None = None
+    for box in boxes:
+        if box.kind == b"ftyp" and movie is not None:
+            stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+            base = start = box.start
+            head, gap, movie, expected = b"", 0, None, None
+        elif box.kind == b"moov" and movie is None:
+            movie = _read_movie(file, box)
+        elif box.kind == b"moof" and movie is not None:
+            span = _span(_read(file, box), movie)
+            if span is None:
+                continue
+            if expected is not None and _is_break(span[0] - expected, indexed=indexed):
+                stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+                start = box.start
+                head, gap = _opening(file, base, movie.end, start)
+            expected = span[1]
+    return [*stretches, Stretch(start, end, _DEMUXER, head, gap)]
+
+
+def _is_break(step: float, *, indexed: bool) -> bool:
+    return step < -STEP_BACK_SECONDS or (step > JUMP_AHEAD_SECONDS and not indexed)
+
+
+def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, int]:
+    """The bytes from ``base`` to the end of the movie box, and a free box up to ``start``."""
+    file.seek(base)
+    opening = file.read(end - base)
+    free = start - end
+    if free < 16:
+        return opening, 0
+    header = (1).to_bytes(4, "big") + b"free" + free.to_bytes(8, "big")
+    return opening + header, free - len(header)
+
+
+def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
+    while position + 8 <= end:
+        beat()
+        file.seek(position)
+        header = file.read(16)
+        size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
+        if size == 1 and len(header) == 16:
+            size, body = int.from_bytes(header[8:], "big"), position + 16
+        elif size == 0:
+            size = end - position
+        if size < body - position or not kind.isascii():
+            return
+        yield _Box(kind, position, body, min(position + size, end))
+        position += size
+
+
+def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and body of each box inside one."""
+    position = 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size < 8:
+            return
+        yield data[position + 4 : position + 8], data[position + 8 : position + size]
+        position += size
+
+
+def _child(data: bytes, *kinds: bytes) -> bytes:
+    """The body of the first box along a path of kinds; empty where there is none."""
+    for kind in kinds:
+        data = next((body for name, body in _children(data) if name == kind), b"")
+    return data
+
+
+def _read(file: BinaryIO, box: _Box) -> bytes:
+    file.seek(box.body)
+    return file.read(min(box.end - box.body, _LARGEST_HEADER))
+
+
+def _number(data: bytes, place: int, size: int = 4) -> int:
+    return int.from_bytes(data[place : place + size], "big")
+
+
+def _read_movie(file: BinaryIO, box: _Box) -> _Movie:
+    data = _read(file, box)
+    found = _Movie(box.start, box.end, 0, 0, 0)
+    for kind, track in _children(data):
+        header, media = _child(track, b"tkhd"), _child(track, b"mdia")
+        if kind == b"trak" and _child(media, b"hdlr")[8:12] == b"vide" and not found.track:
+            clock = _child(media, b"mdhd")
+            found.track = _number(header, 20 if header[:1] == b"\x01" else 12)
+            found.timescale = _number(clock, 20 if clock[:1] == b"\x01" else 12)
+    for kind, body in _children(_child(data, b"mvex")):
+        if kind == b"trex" and _number(body, 4) == found.track:
+            found.default_duration = _number(body, 12)
+    return found
+
+
+def _span(fragment: bytes, movie: _Movie) -> tuple[float, float] | None:
+    """When the video of a fragment begins and ends to be decoded; None without any."""
+    if not movie.timescale:
+        return None
+    for kind, track in _children(fragment):
+        header, clock = _child(track, b"tfhd"), _child(track, b"tfdt")
+        if kind != b"traf" or not clock or _number(header, 4) != movie.track:
+            continue
+        start = _number(clock, 4, 8 if clock[0] == 1 else 4)
+        default = _default_duration(header, movie)
+        length = sum(
+            _run_duration(body, default) for name, body in _children(track) if name == b"trun"
+        )
+        return start / movie.timescale, (start + length) / movie.timescale
+    return None
+
+
+def _default_duration(header: bytes, movie: _Movie) -> int:
+    flags = _number(header, 1, 3)
+    if not flags & 0x08:
+        return movie.default_duration
+    return _number(header, 8 + (8 if flags & 0x01 else 0) + (4 if flags & 0x02 else 0))
+
+
+def _run_duration(run: bytes, default: int) -> int:
+    flags, count = _number(run, 1, 3), _number(run, 4)
+    if not flags & 0x100:
+        return count * default
+    place = 8 + (4 if flags & 0x01 else 0) + (4 if flags & 0x04 else 0)
+    width = 4 * sum(bool(flags & flag) for flag in (0x100, 0x200, 0x400, 0x800))
+    count = min(count, max(0, len(run) - place) // width)
+    return sum(_number(run, place + width * sample) for sample in range(count))

@@ -1,0 +1,191 @@
+"""The time stamps of a Flash Video file, read from the headers of its tags.
+
+FFmpeg's demuxer ends at a second file header. Format: Adobe Flash Video File Format Specification
+10.1, annex E, and Enhanced RTMP (Veovera) for newer codecs.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from smolvideo.readers.clocks import Lead, Part, Stamps, find_breaks, find_lead, make_part
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.slices import Stretch
+
+MAGIC = b"FLV\x01"
+_AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
+_TAG, _TRAILER = 11, 4
+"""Bytes of a tag's header, and of the size that is said again after it."""
+_PEEK = 10
+"""Bytes of a video tag that say what it holds."""
+_WITH_PACKET_TYPE = (7, 12, 13)
+"""Codecs (AVC, HEVC, AV1) whose tags say whether they hold frames, and when these are shown."""
+_SEQUENCE_HEADER, _FRAMES, _FRAMES_WITHOUT_OFFSET = 0, 1, 3
+_KEY_FRAME, _COMMAND = 1, 5
+_SEARCH = 2**20
+
+
+@dataclass
+class _Tags:
+    """Positions, ends, and milliseconds of decoding and presentation of the video's tags; the same
+    of all others; and where file headers and sequence headers stand."""
+
+    positions: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    decoded: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    other_positions: list[int] = field(default_factory=list)
+    other_times: list[int] = field(default_factory=list)
+    file_headers: list[int] = field(default_factory=list)
+    sequence_headers: list[tuple[int, int]] = field(default_factory=list)
+
+
+def find_flv_parts(path: Path) -> list[Part]:
+    """The stretches of the file that are on one clock, in their order; empty without video."""
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        tags = _read_tags(file, end)
+        if not tags.positions:
+            return []
+        stamps = _stamps(tags.positions, tags.decoded, tags.shown, tags.keys)
+        others = _stamps(tags.other_positions, tags.other_times, tags.other_times)
+        headers = np.searchsorted(stamps.positions, tags.file_headers)
+        inner = {*find_breaks(stamps, others), *map(int, headers)} - {0, len(stamps)}
+        cuts = [0, *sorted(inner), len(stamps)]
+        within = [stamps.within(*places) for places in pairwise(cuts)]
+        starts = [(0, b""), *(_joint(file, tags, place) for place in cuts[1:-1])]
+        ends = [*(tags.ends[place - 1] for place in cuts[1:-1]), end]
+        parts = [
+            make_part(Stretch(start, last, "flv", head), one)
+            for one, (start, head), last in zip(within, starts, ends, strict=True)
+        ]
+        for place in range(1, len(parts)):
+            lead = find_lead(parts, within, place)
+            if lead is not None:
+                start = int(within[place].positions[0])
+                head = _opening(file, tags, start) + _lead_in(file, tags, lead)
+                stretch = replace(parts[place].stretch, start=start, head=head)
+                parts[place] = replace(parts[place], stretch=stretch)
+    return parts
+
+
+def _lead_in(file: BinaryIO, tags: _Tags, lead: Lead) -> bytes:
+    """The tags that the first frames of a part lean on, on its clock."""
+    found = []
+    for start, end in zip(tags.positions, tags.ends, strict=True):
+        if lead.positions[0] <= start < lead.end:
+            shift = lead.shifts[bisect_right(lead.positions, start) - 1]
+            tag = bytearray(_bytes(file, start, end))
+            time = (tag[7] << 24 | int.from_bytes(tag[4:7], "big")) + round(1000 * shift)
+            time %= 2**32
+            tag[4:8] = (time & 0xFFFFFF).to_bytes(3, "big") + bytes([time >> 24])
+            found.append(bytes(tag))
+    return b"".join(found)
+
+
+def _joint(file: BinaryIO, tags: _Tags, place: int) -> tuple[int, bytes]:
+    """Where the part that begins with video tag ``place`` can be read from, and after what."""
+    begin, end = tags.ends[place - 1], tags.positions[place]
+    headers = [position for position in tags.file_headers if begin <= position < end]
+    if headers:
+        return headers[-1], b""
+    return end, _opening(file, tags, end)
+
+
+def _opening(file: BinaryIO, tags: _Tags, position: int) -> bytes:
+    """What has to be read before the tags from ``position`` on."""
+    before = [one for one in tags.sequence_headers if one[0] < position]
+    return _bytes(file, 0, 13) + (_bytes(file, *before[-1]) if before else b"")
+
+
+def _bytes(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _stamps(
+    positions: list[int], decoded: list[int], shown: list[int], keys: list[bool] | None = None
+) -> Stamps:
+    return Stamps(
+        np.asarray(decoded, dtype=np.float64) / 1000,
+        np.asarray(shown, dtype=np.float64) / 1000,
+        np.asarray(positions, dtype=np.int64),
+        None if not keys or not any(keys) else np.asarray(keys, dtype=np.bool_),
+    )
+
+
+def _read_tags(file: BinaryIO, end: int) -> _Tags:
+    tags = _Tags()
+    position = 0
+    while position + _TAG <= end:
+        beat()
+        file.seek(position)
+        header = file.read(_TAG + _PEEK)
+        if header.startswith(MAGIC):
+            tags.file_headers.append(position)
+            position += int.from_bytes(header[5:9], "big") + _TRAILER
+            continue
+        size = int.from_bytes(header[1:4], "big")
+        behind = position + _TAG + size + _TRAILER
+        if header[0] & 0x1F not in (_AUDIO, _VIDEO, _SCRIPT) or not _is_whole(file, behind, size):
+            # Damage, or a recording that broke off before the next one was joined to it.
+            found = _next_header(file, position + 1, end)
+            if found is None:
+                break
+            position = found
+            continue
+        _note(tags, position, behind, header)
+        position = behind
+    return tags
+
+
+def _is_whole(file: BinaryIO, behind: int, size: int) -> bool:
+    file.seek(behind - _TRAILER)
+    said = file.read(_TRAILER)
+    return len(said) == _TRAILER and int.from_bytes(said, "big") in (_TAG + size, 0)
+
+
+def _next_header(file: BinaryIO, position: int, end: int) -> int | None:
+    while position < end:
+        beat()
+        file.seek(position)
+        found = file.read(_SEARCH + len(MAGIC)).find(MAGIC)
+        if found >= 0:
+            return position + found
+        position += _SEARCH
+    return None
+
+
+def _note(tags: _Tags, position: int, behind: int, header: bytes) -> None:
+    kind = header[0] & 0x1F
+    time = header[7] << 24 | int.from_bytes(header[4:7], "big")
+    if kind != _VIDEO:
+        if kind == _AUDIO:
+            tags.other_positions.append(position)
+            tags.other_times.append(time)
+        return
+    body = header[_TAG:]
+    if len(body) < 5 or behind - position <= _TAG + _TRAILER:
+        return
+    if body[0] & 0x80:
+        packet, offset = body[0] & 0x0F, body[5:8]
+        command = body[0] >> 4 & 7 == _COMMAND
+    else:
+        plain = body[0] & 0x0F not in _WITH_PACKET_TYPE
+        packet, offset = (_FRAMES_WITHOUT_OFFSET, b"") if plain else (body[1], body[2:5])
+        command = body[0] >> 4 == _COMMAND
+    if packet == _SEQUENCE_HEADER:
+        tags.sequence_headers.append((position, behind))
+    if command or packet not in (_FRAMES, _FRAMES_WITHOUT_OFFSET):
+        return
+    later = int.from_bytes(offset, "big", signed=True) if packet == _FRAMES else 0
+    tags.positions.append(position)
+    tags.ends.append(behind)
+    tags.decoded.append(time)
+    tags.shown.append(time + later)
+    tags.keys.append(body[0] >> 4 & 7 == _KEY_FRAME)

@@ -1,0 +1,64 @@
+"""A stretch of a file as a file of its own, for FFmpeg to read."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Bytes ``start`` to ``end`` of a file, which FFmpeg's ``demuxer`` can read alone after the
+    bytes ``head`` and ``gap`` zeros."""
+
+    start: int
+    end: int
+    demuxer: str
+    head: bytes = field(default=b"", repr=False)
+    gap: int = 0
+
+
+class FileSlice(io.RawIOBase):
+    """A stretch of a file, read-only and seekable.
+
+    Raises OSError where the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, stretch: Stretch) -> None:
+        super().__init__()
+        self._file = path.open("rb", buffering=0)
+        self._start = stretch.start
+        self._head = stretch.head
+        self._begin = len(stretch.head) + stretch.gap  # where the file's own bytes begin
+        self._size = self._begin + stretch.end - stretch.start
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
+        wanted = min(len(buffer), max(0, self._size - self._position))
+        if self._position < self._begin:
+            part = self._head[self._position : self._position + wanted]
+            part = part or bytes(min(wanted, self._begin - self._position))
+            buffer[: len(part)] = part
+            count = len(part)
+        else:
+            self._file.seek(self._start + self._position - self._begin)
+            count = self._file.readinto(memoryview(buffer)[:wanted]) or 0
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,177 @@
+"""The headers of an MPEG transport stream: what its packets say of time.
+
+FFmpeg's demuxer parses every picture on the way, which takes several times as long; here a gigabyte
+costs about a second, so that every transport stream can be read to its end before it is trusted.
+Formats: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.3.6 (PES), 2.4.4.3 (PAT).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smolvideo.readers.encryption import transport_packet_bytes
+from smolvideo.readers.heartbeat import beat
+
+Bytes = NDArray[np.uint8]
+
+_PACKET_OF_DISCS, _SYNC_OF_DISCS = 192, 4
+"""Bytes of a packet on discs, where four stand before the sync byte."""
+_SYNC = 0x47
+_SYNCS_IN_ROW = 5
+_FEWEST, _MOST = 64, 2**12
+"""Packets that are read at once: few after damage, more where there is none, and no more than a
+processor's cache holds."""
+_HEADER = 19
+"""Bytes of a PES header as far as its time stamps."""
+TABLE, CLOCK = -1, -2
+"""What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
+PACKET = 188
+"""Bytes of a packet from its sync byte on, without what some layouts put around it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the packets lie in the file: bytes of one, the place of the sync byte, the first one."""
+
+    size: int
+    sync: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Headers:
+    """PES headers with time stamps: int64 ``[N]`` positions, packet ids, stream ids, stamps in
+    ticks, and whether decoding can begin there (``random_access_indicator``), where it says so."""
+
+    positions: NDArray[np.int64]
+    pids: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    decoded: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    keys: NDArray[np.bool_]
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Headers":
+        return Headers(
+            self.positions[chosen],
+            self.pids[chosen],
+            self.ids[chosen],
+            self.decoded[chosen],
+            self.shown[chosen],
+            self.keys[chosen],
+        )
+
+
+def layout_of(head: bytes) -> Layout | None:
+    """From the first bytes of a file; None where it is no transport stream."""
+    found = transport_packet_bytes(head)
+    if found is None:
+        return None
+    offset, size = found
+    sync = _SYNC_OF_DISCS if size == _PACKET_OF_DISCS else 0
+    return Layout(size, sync, (offset - sync) % size)
+
+
+def _in_step(data: Bytes, size: int, sync: int) -> int | None:
+    """Where the first of several packets in a row begins."""
+    rows = min(_SYNCS_IN_ROW, len(data) // size)
+    if rows < 2:
+        return None
+    marks = data[sync:] == _SYNC
+    usable = len(marks) - (rows - 1) * size
+    together = np.ones(usable, dtype=np.bool_)
+    for row in range(rows):
+        together &= marks[row * size : row * size + usable]
+    found = int(together.argmax())
+    return found if together[found] else None
+
+
+def read_headers(path: Path, layout: Layout, end: int) -> Headers:
+    found: list[Headers] = []
+    with path.open("rb") as file:
+        for positions, rows in packet_rows(file, layout, layout.start, end):
+            found += _headers_of(positions, rows)
+    if not found:
+        none = np.empty(0, np.int64)
+        return Headers(none, none, none, none, none, none > 0)
+    columns = (
+        np.concatenate([getattr(one, name) for one in found])
+        for name in ("positions", "pids", "ids", "decoded", "shown", "keys")
+    )
+    return Headers(*columns)
+
+
+def packet_rows(
+    file: BufferedReader, layout: Layout, start: int, end: int
+) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
+    """Positions ``[N]`` and bytes ``[N, 188]`` of the packets, some thousand at a time, which are
+    valid until the next are fetched; what is out of step is stepped over."""
+    size, position, count = layout.size, start, _FEWEST
+    buffer = memoryview(bytearray(_MOST * size))
+    while position + size <= end:
+        beat()
+        file.seek(position)
+        read = file.readinto(buffer[: min(count * size, end - position)])
+        data = np.frombuffer(buffer, np.uint8, read)
+        whole = len(data) // size
+        if not whole:
+            return
+        rows = data[: whole * size].reshape(whole, size)
+        marked = rows[:, layout.sync] == _SYNC
+        good = whole if marked.all() else int(marked.argmin())
+        if good:
+            places = position + size * np.arange(good, dtype=np.int64)
+            yield places, rows[:good, layout.sync : layout.sync + PACKET]
+        position += good * size
+        count = min(2 * count, _MOST)
+        if good < whole:
+            count = _FEWEST
+            rest = data[good * size + 1 :]
+            found = _in_step(rest, size, layout.sync)
+            position += 1 + (found if found is not None else max(0, len(rest) - size))
+
+
+def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
+    """PES headers, tables of programs, and clock references among packets ``[N, 188]``."""
+    heads = rows[:, :4].copy()  # one walk through memory instead of several
+    found = []
+    begins = np.flatnonzero(heads[:, 1] & 0xC0 == 0x40)
+    tables = begins[packet_ids(heads[begins]) == 0]
+    if len(tables):
+        none = np.zeros(len(tables), np.int64)
+        found.append(Headers(positions[tables], none, none + TABLE, none, none, none > 0))
+    clocks = np.flatnonzero(heads[:, 3] & 0x20 != 0)
+    clocks = clocks[(rows[clocks, 4] >= 7) & (rows[clocks, 5] & 0x10 != 0)]
+    if len(clocks):
+        base = rows[clocks, 6:11].astype(np.int64)
+        ticks = base[:, 0] << 25 | base[:, 1] << 17 | base[:, 2] << 9 | base[:, 3] << 1
+        ticks |= base[:, 4] >> 7
+        kind = np.full(len(clocks), CLOCK, np.int64)
+        pids = packet_ids(heads[clocks])
+        found.append(Headers(positions[clocks], pids, kind, ticks, ticks, kind > 0))
+    places = begins[heads[begins, 3] & 0x10 != 0]
+    packets = rows[places]
+    offsets = np.where(packets[:, 3] & 0x20, 5 + packets[:, 4].astype(np.int64), 4)
+    fits = offsets <= PACKET - _HEADER
+    places, packets, offsets = places[fits], packets[fits], offsets[fits]
+    pes = np.take_along_axis(packets, offsets[:, None] + np.arange(_HEADER), axis=1)
+    stamped = (pes[:, 0] == 0) & (pes[:, 1] == 0) & (pes[:, 2] == 1) & (pes[:, 7] & 0x80 != 0)
+    places, pes, packets = places[stamped], pes[stamped].astype(np.int64), packets[stamped]
+    shown = _ticks(pes[:, 9:14])
+    decoded = np.where(pes[:, 7] & 0x40, _ticks(pes[:, 14:19]), shown)
+    pids = packet_ids(packets)
+    keys = (packets[:, 3] & 0x20 != 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x40 != 0)
+    return [*found, Headers(positions[places], pids, pes[:, 3], decoded, shown, keys)]
+
+
+def packet_ids(rows: Bytes) -> NDArray[np.int64]:
+    return np.asarray((rows[:, 1] & 0x1F).astype(np.int64) << 8 | rows[:, 2])
+
+
+def _ticks(stamp: NDArray[np.int64]) -> NDArray[np.int64]:
+    """33 bits out of five bytes ``[N, 5]`` with marker bits between them."""
+    a, b, c, d, e = (stamp[:, place] for place in range(5))
+    return np.asarray((a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1)

@@ -1,0 +1,236 @@
+"""The parts of an MPEG transport stream: stretches that are on one clock."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BufferedReader
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smolvideo.readers.clocks import Lead, Part, Stamps, find_breaks, find_lead, make_part
+from smolvideo.readers.slices import Stretch
+from smolvideo.readers.transport_packets import (
+    CLOCK,
+    PACKET,
+    TABLE,
+    Headers,
+    Layout,
+    packet_ids,
+    packet_rows,
+    read_headers,
+)
+
+_VIDEO_IDS = (0xE0, 0xEF)
+_EXTENDED_ID = 0xFD
+"""Stream ids of MPEG and ITU video, and of what came later (VC-1)."""
+_NEXT_TABLES = 500
+"""Packets among which the streams of a program are listed."""
+_FEWEST_FRAMES = 3
+"""With fewer, a packet id is damage and no stream."""
+_TICKS_PER_SECOND = 90_000
+_WRAP = 2**33
+
+
+def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]) -> list[Part]:
+    """The stretches of the file that are on one clock, in their order.
+
+    Streams with other packet ids that take each other's place are the parts of one recording.
+    ``main_pid`` says, where several run side by side, which one is watched. Empty where no video
+    has time stamps.
+    """
+    end = path.stat().st_size
+    headers = read_headers(path, layout, end)
+    videos = headers.where(_is_video(headers.ids))
+    stretches: list[tuple[int, Stamps]] = []
+    for pid in _in_turn(videos, main_pid):
+        stamps = _unwrapped(videos.where(videos.pids == pid))
+        cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
+        stretches += [(pid, stamps.within(*places)) for places in pairwise(cuts)]
+    if not stretches:
+        return []
+    tables = headers.positions[headers.ids == TABLE]
+    return _parts_of(path, layout, tables, stretches)
+
+
+def _parts_of(
+    path: Path, layout: Layout, tables: NDArray[np.int64], stretches: list[tuple[int, Stamps]]
+) -> list[Part]:
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        joints = [
+            _joint(file, layout, tables, pid, (int(before.positions[-1]), int(after.positions[0])))
+            for (pid, before), (_, after) in pairwise(stretches)
+        ]
+        starts = [(0, b""), *((begin, head) for _, begin, head in joints)]
+        ends = [*(last for last, _, _ in joints), end]
+        parts = [
+            make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True)
+            for (_, stamps), (start, head), last in zip(stretches, starts, ends, strict=True)
+        ]
+        for place in range(1, len(parts)):
+            lead = find_lead(parts, [stamps for _, stamps in stretches], place)
+            if lead is None or stretches[lead.first][0] != stretches[place][0]:
+                continue
+            head = _lead_in(file, layout, tables, stretches[place][0], lead)
+            parts[place] = replace(parts[place], stretch=replace(parts[place].stretch, head=head))
+    return parts
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def _is_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    low, high = _VIDEO_IDS
+    usual = (ids >= low) & (ids <= high)
+    return usual if usual.any() else ids == _EXTENDED_ID
+
+
+def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
+    """The packet ids of streams that take each other's place, in the order of the file."""
+    spans: dict[int, tuple[int, int]] = {}
+    for pid in np.unique(videos.pids):
+        positions = videos.positions[videos.pids == pid]
+        if len(positions) >= _FEWEST_FRAMES:
+            spans[int(pid)] = int(positions[0]), int(positions[-1])
+    order = sorted(spans, key=lambda pid: spans[pid])
+    if any(spans[after][0] < spans[before][1] for before, after in pairwise(order)):
+        main = main_pid()
+        begin, end = spans.get(main, (0, 0))
+        order = [pid for pid in order if pid == main or not _overlap(spans[pid], (begin, end))]
+        kept: list[int] = []
+        for pid in order:
+            if pid == main or not any(_overlap(spans[pid], spans[one]) for one in kept):
+                kept.append(pid)
+        order = kept
+    return order or [int(pid) for pid in np.unique(videos.pids)[:1]]
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _unwrapped(headers: Headers) -> Stamps:
+    """Seconds of a clock that does not begin again at 0 after a day."""
+    steps = _centred(np.diff(headers.decoded, prepend=headers.decoded[:1]))
+    decoded = headers.decoded[:1] + np.cumsum(steps)
+    shown = decoded + _centred(headers.shown - headers.decoded)
+    keys = headers.keys if headers.keys.any() else None
+    return Stamps(decoded / _TICKS_PER_SECOND, shown / _TICKS_PER_SECOND, headers.positions, keys)
+
+
+def _centred(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Differences of stamps as the shorter way round the clock."""
+    return np.asarray((ticks + _WRAP // 2) % _WRAP - _WRAP // 2)
+
+
+def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
+    """What all other streams say, and the clock references, near the stamps of stream ``pid``."""
+    others = headers.where(
+        (headers.ids != TABLE) & ((headers.pids != pid) | (headers.ids == CLOCK))
+    )
+    order = np.argsort(others.positions, kind="stable")
+    others = others.where(order)
+    places = np.searchsorted(stamps.positions, others.positions).clip(1) - 1
+    reference = np.round(stamps.decoded[places] * _TICKS_PER_SECOND).astype(np.int64)
+    ticks = reference + _centred(others.decoded - reference)
+    seconds = ticks / _TICKS_PER_SECOND
+    return Stamps(seconds, seconds, others.positions)
+
+
+# ---------------------------------------------------------------------- joints
+
+
+def _joint(
+    file: BufferedReader,
+    layout: Layout,
+    tables: NDArray[np.int64],
+    pid: int,
+    gap: tuple[int, int],
+) -> tuple[int, int, bytes]:
+    """Where stream ``pid`` ends, from where what follows can be read, and after which bytes.
+
+    ``gap`` is between its last PES header and the first of what follows. The best place to read on
+    from is the last of the ``tables`` of programs in there.
+    """
+    last, first_after = gap
+    end = last + layout.size
+    for positions, rows in packet_rows(file, layout, last, first_after):
+        own = positions[packet_ids(rows) == pid]
+        if len(own):
+            end = int(own[-1]) + layout.size
+    inside = tables[(tables >= end) & (tables < first_after)]
+    if len(inside):
+        return end, int(inside[-1]), b""
+    before = tables[tables < end]
+    return end, first_after, _tables_from(file, layout, int(before[-1])) if len(before) else b""
+
+
+def _tables_from(file: BufferedReader, layout: Layout, start: int) -> bytes:
+    """The packets from ``start`` on that say which streams there are."""
+    head = b""
+    wanted: set[int] = set()
+    for positions, rows in packet_rows(file, layout, start, start + _NEXT_TABLES * layout.size):
+        wanted = wanted or _program_pids(bytes(rows[0]))
+        for place, pid in zip(positions, packet_ids(rows), strict=True):
+            if not head or int(pid) in wanted:
+                file.seek(int(place))
+                head += file.read(layout.size)
+    return head
+
+
+def _lead_in(
+    file: BufferedReader, layout: Layout, tables: NDArray[np.int64], pid: int, lead: Lead
+) -> bytes:
+    """The packets of stream ``pid`` that the first frames of a part lean on, on its clock."""
+    before = tables[tables <= lead.positions[0]]
+    found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
+    around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
+    shifts = np.round(np.asarray(lead.shifts) * _TICKS_PER_SECOND).astype(np.int64)
+    for positions, rows in packet_rows(file, layout, lead.positions[0], lead.end):
+        chosen = np.flatnonzero(packet_ids(rows) == pid)
+        owners = np.searchsorted(lead.positions, positions[chosen], side="right") - 1
+        for row, shift in zip(rows[chosen], shifts[owners], strict=True):
+            packet = bytearray(row.tobytes())
+            _shift_stamps(packet, int(shift))
+            found += [around[0], bytes(packet), around[1]]
+    return b"".join(found)
+
+
+def _shift_stamps(packet: bytearray, ticks: int) -> None:
+    """Move the time stamps of a packet's PES header, if one begins in it; a clock reference goes
+    (2.4.3.4)."""
+    adapted = packet[3] & 0x20
+    if adapted and packet[4]:
+        packet[5] &= ~0x10
+    place = 4 + (1 + packet[4] if adapted else 0)
+    if not packet[1] & 0x40 or packet[place : place + 3] != b"\0\0\1" or place + 19 > PACKET:
+        return
+    for flag, at in ((0x80, place + 9), (0x40, place + 14)):
+        if packet[place + 7] & flag:
+            a, b, c, d, e = packet[at : at + 5]
+            time = (a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1
+            time = (time + ticks) % _WRAP
+            packet[at : at + 5] = (
+                (a & 0xF0) | time >> 29 & 0x0E | 1,
+                time >> 22 & 0xFF,
+                time >> 14 & 0xFE | 1,
+                time >> 7 & 0xFF,
+                time << 1 & 0xFE | 1,
+            )
+
+
+def _program_pids(packet: bytes) -> set[int]:
+    """The packet ids of the tables that list the streams of each program (2.4.4.3)."""
+    offset = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
+    section = packet[offset + 1 + packet[offset] :] if offset < len(packet) else b""
+    if len(section) < 8:
+        return set()
+    length = (section[1] & 0x0F) << 8 | section[2]
+    entries = section[8 : 3 + length - 4]
+    return {
+        (entries[place + 2] & 0x1F) << 8 | entries[place + 3]
+        for place in range(0, len(entries) - 3, 4)
+        if entries[place] or entries[place + 1]
+    }
