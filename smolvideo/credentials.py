@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
@@ -71,6 +71,8 @@ _SMUGGLED = "__youtubedl_smuggle="
 _HIDDEN = "…"
 _DIGEST = re.compile(r"~[0-9a-f]{8}|…|%E2%80%A6")
 """What stands in the place of a value already: a public address is its own public address."""
+_ROUNDS = 50_000
+"""Of PBKDF2 (RFC 8018): a password cannot be tried out on names of files in no time."""
 _SHORTEST_SECRET = 4
 """Characters. A shorter one would be found in the middle of ordinary words."""
 
@@ -138,6 +140,17 @@ class WebAddress:
         user = parts.netloc.rpartition("@")[0]
         return "\n".join(filter(None, (user, *segments, *pieces)))
 
+    @property
+    def login_digest(self) -> str:
+        """Sixteen hexadecimal digits of ``login``, slow to make; empty where there is none."""
+        parts = _split(self.request)
+        return _slow_digest(self.login, parts.hostname or "" if parts else "") if self.login else ""
+
+    @property
+    def name(self) -> str:
+        """``public``, and something that tells it from the same address with another login."""
+        return f"{self.public}#~{self.login_digest[:8]}" if self.login else self.public
+
     def hide_in(self, text: str) -> str:
         """``text`` without this address's credentials, nor those of any other address in it."""
         return redact(text, self.secrets)
@@ -188,6 +201,15 @@ def environment_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
         elif upper.startswith(("HF_", "HUGGING")) and upper.endswith("TOKEN") and value:
             found.append(value)
     return tuple(sorted(set(found), key=len, reverse=True))
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables for a process that has to do with strangers' bytes: no tokens, no passwords."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if sort_of(name) not in ("credential", "signature") and redact(value) == value
+    }
 
 
 def _split(url: str) -> SplitResult | None:
@@ -291,6 +313,12 @@ def _without_value(found: re.Match[str]) -> str:
     if sort_of(name, value) in ("signature", "credential"):
         return f"{name}{equals}{_HIDDEN}"
     return found[0]
+
+
+@lru_cache(maxsize=1024)
+def _slow_digest(secret: str, salt: str) -> str:
+    whole = (secret.encode(errors="replace"), salt.encode(errors="replace"))
+    return hashlib.pbkdf2_hmac("sha256", *whole, _ROUNDS, dklen=8).hex()
 
 
 def _digest(value: str) -> str:

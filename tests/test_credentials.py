@@ -128,7 +128,7 @@ def test_texts_of_other_libraries() -> None:
 
 
 def test_a_long_hostile_line_takes_no_time() -> None:
-    # Quadratic in these, it would take minutes.
+    # Quadratic in these, it would take a minute.
     for piece in (
         "http:",
         "https://",
@@ -141,7 +141,7 @@ def test_a_long_hostile_line_takes_no_time() -> None:
         "a@",
         "basic ",
     ):
-        redact(piece * 60_000)
+        redact(piece * 20_000)
 
 
 def test_secrets_of_the_environment() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import UsageError
+from smolvideo.safe_text import show_path
+from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _AT: dict[str, Callable[[float], list[str]]] = {
     "mpv": lambda seconds: [f"--start={seconds:.3f}"],
@@ -46,6 +48,12 @@ def how_to_play(path: Path, seconds: float) -> Playing:
     program = shutil.which(_ANY.get(sys.platform, "xdg-open"))
     if program is None:
         raise UsageError("no video player was found", hint="install mpv or VLC")
+    if not path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        # It would be opened by its ending, as a program or a page, perhaps, and run.
+        raise UsageError(
+            f"{show_path(path.name)} has no ending of a video, and no video player was found",
+            hint="install mpv or VLC",
+        )
     return Playing((program, where), at_moment=False)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.video_folder import MissingVideo, VideoFolder
@@ -60,7 +61,7 @@ class DownloadArchive:
     def remember(self, video: str, url: str, error: str | None) -> None:
         """Write a try down; ``error`` is None for one that brought the video."""
         self.failures[video] = self.failures.get(video, 0) + 1 if error is not None else 0
-        line = json.dumps({"video": video, "url": url, "error": error})
+        line = json.dumps({"video": video, "url": without_credentials(url), "error": error})
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

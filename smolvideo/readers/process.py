@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.credentials import without_secrets
 from smolvideo.errors import ReaderError, SmolVideoError, UsageError
 from smolvideo.readers.base import NotAVideoError
 from smolvideo.readers.channel import Channel, Message, inheritable
@@ -191,7 +192,8 @@ def _start(theirs: Channel, slots: FrameSlots, limits: Limits) -> "subprocess.Po
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
-        **os.environ,
+        # What hostile bytes may take over finds no token and no password there.
+        **without_secrets(os.environ),
         "PYTHONPATH": os.pathsep.join(paths),
         # Neither is needed there, and both reserve memory for every core.
         "OPENBLAS_NUM_THREADS": "1",

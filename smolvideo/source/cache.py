@@ -34,8 +34,6 @@ from smolvideo.locking import locked
 from smolvideo.safe_text import show_path
 
 _ENTRY = "entry.json"
-_LOGIN_ROUNDS = 50_000
-"""Of PBKDF2 (RFC 8018): a password cannot be tried out on the names of folders in no time."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,7 @@ def _key(url: str) -> str:
         parts = urlsplit(same)
         same = urlunsplit(parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()))
     key = hashlib.sha256(same.encode(errors="replace")).hexdigest()[:24]
-    if not address.login:
-        return key
-    login = address.login.encode(errors="replace")
-    slow = hashlib.pbkdf2_hmac("sha256", login, key.encode(), _LOGIN_ROUNDS, dklen=8)
-    return f"{key}-{slow.hex()}"
+    return f"{key}-{address.login_digest}" if address.login else key
 
 
 def cached(
@@ -248,7 +242,8 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
     """
     with contextlib.ExitStack() as held:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            # What was fetched with a login is not for all users of the machine.
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             held.enter_context(locked(_lock_of(folder), wait=on_wait))
             _drop_links(folder)
             folder.mkdir(exist_ok=True)

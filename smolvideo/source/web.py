@@ -1,7 +1,7 @@
 """The door between yt-dlp and the network: it opens to the web only, and is closed at the end."""
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +10,7 @@ from smolvideo.errors import SourceError
 from smolvideo.source.names import show_url
 from smolvideo.source.reach import check_named, reach_of
 
+_LARGEST_PAGE = 64 * 2**20
 _WEB_SCHEMES = ("http", "https", "data")
 """``data:`` carries its content in itself (keys of streams) and reaches nothing."""
 
@@ -91,6 +92,20 @@ def _site(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
+def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
+    """``read`` where it is asked for all there is, as of pages and lists: not without an end."""
+
+    def read_some(amount: int | None = None) -> bytes:
+        if amount is not None and amount >= 0:
+            return read(amount)
+        content = read(_LARGEST_PAGE + 1)
+        if len(content) > _LARGEST_PAGE:
+            raise SourceError(f"a page or list of more than {_LARGEST_PAGE >> 20} MB is not read")
+        return content
+
+    return read_some
+
+
 class _WebDoor:
     """Takes the place of a ``YoutubeDL``'s ``urlopen``, which leaves answers open that it has read
     only in part."""
@@ -114,6 +129,7 @@ class _WebDoor:
                 raise self._guard.refusal from None
             raise
         self._answers = [older for older in self._answers if not older.closed] + [answer]
+        answer.read = _limited(answer.read)
         return answer
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from smolvideo.credentials import WebAddress
 from smolvideo.evals.data.options import (
     checked,
     different,
@@ -164,7 +165,8 @@ def own_item(row: Row, number: int, part: str = "") -> EvalItem:
     video = text_of(row, "video")
     if not PurePosixPath(video.strip()).name:
         raise RowProblem("`video` names no file")  # `.` or `/`
-    video = video.strip() if "://" in video else video
+    address = video.strip() if video.strip().startswith(("http://", "https://")) else None
+    video = WebAddress(address).name if address else video.strip() if "://" in video else video
     stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video
     return EvalItem(
         id=optional_text(row, "id") or f"{part}row {number + 1}",
@@ -177,5 +179,5 @@ def own_item(row: Row, number: int, part: str = "") -> EvalItem:
         subtitle_names=(f"{stem}.srt", f"{stem}.vtt"),
         start_seconds=as_seconds(row, "start"),
         end_seconds=as_seconds(row, "end"),
-        url=video if video.startswith(("http://", "https://")) else None,
+        url=address,
     )
