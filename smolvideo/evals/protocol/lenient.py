@@ -97,15 +97,16 @@ def _led(text: str, options: Sequence[str]) -> int | None:
     """The option that is all behind ``the answer is``, or a yes or no before all else."""
     lead = wording.LEADS.match(text)
     if lead is not None and not wording.DENIES_BEFORE.search(lead[0]):
-        place, met = whole_option(text[lead.end() :], options)
+        rest = text[lead.end() :]
+        place, met = whole_option(rest, options)
         if met:
-            return place
-    first, _, rest = re.sub(r"[,.;:!\n]", "\0", text, count=1).partition("\0")
+            return _whole(place, rest, options)[0]
+    first, _, reason = re.sub(r"[,.;:!\n]", "\0", text, count=1).partition("\0")
     if first.casefold() not in ("yes", "no", "true", "false"):
         return None
     place, _ = whole_option(first, options)
     others = [folded(option) for at, option in enumerate(options) if at != place]
-    said = f" {re.sub(r'[^a-z]+', ' ', folded(rest))} "
+    said = f" {re.sub(r'[^a-z]+', ' ', folded(reason))} "
     return None if any(f" {other.strip('.')} " in said for other in others) else place
 
 
