@@ -1,9 +1,43 @@
-"""Small files that a person names, which may be the pipes that shells put in place of files."""
+"""Text that a person hands over: small files, the pipes that shells put in place of files, stdin.
 
+It is UTF-8 on every system, whatever the locale says; a byte order mark names UTF-8 or UTF-16, as
+editors and shells of Windows write them.
+"""
+
+import codecs
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decode_text(content: bytes) -> str:
+    """Text in UTF-8, or in what its byte order mark says. Raises UnicodeDecodeError."""
+    marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
+    return content.decode(next(marked, "utf-8"))
+
+
+def decoded_lines(stream: BinaryIO) -> Iterator[str]:
+    """The lines of a stream as they come, without their ends; text as ``decode_text`` reads it.
+
+    UTF-16, which nobody types line by line, is read to its end first. Raises UnicodeDecodeError.
+    """
+    first = stream.readline()
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from decode_text(first + stream.read()).splitlines()
+        return
+    if first:
+        yield decode_text(first).rstrip("\r\n")
+    for line in stream:
+        yield line.decode("utf-8").rstrip("\r\n")
 
 
 def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:

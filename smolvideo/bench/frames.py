@@ -147,9 +147,14 @@ def _median(runs: Sequence[WayResult]) -> WayResult:
 
 def _in_a_process(task: FrameTask) -> tuple[MeasuredWay, int] | WayResult:
     """What was measured and the largest memory of the process and those it started."""
-    command = [sys.executable, "-m", "smolvideo.bench.frame_ways", json.dumps(asdict(task))]
+    python = [sys.executable, "-X", "utf8"]
+    command = [*python, "-m", "smolvideo.bench.frame_ways", json.dumps(asdict(task))]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         peak = _largest_memory(process)
         out, said = process.communicate()

@@ -158,7 +158,11 @@ def _in_a_process(task: Task) -> Measured:
 def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
     """The lines that ``python -m module`` prints."""
     run = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-X", "utf8", "-m", module, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if run.returncode:
         said = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
@@ -225,7 +229,7 @@ def _commit() -> str | None:
         told = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):  # no git here

@@ -14,8 +14,9 @@ from smolvideo.conversation.carrying_out import carry_out, question_behind
 from smolvideo.conversation.commands import COMMANDS, Call, complete, read_line
 from smolvideo.conversation.sessions import asked_before
 from smolvideo.conversation.starting import Start, bring_in
-from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError
+from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import record_answer, record_error
+from smolvideo.pipes import decoded_lines
 from smolvideo.safe_text import visible
 from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.console import Screen, open_screen
@@ -175,7 +176,12 @@ class _Plain:
 def _lines(watched: bool) -> Iterator[str]:
     """What is typed or piped, line by line."""
     if not watched:
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        try:
+            yield from decoded_lines(sys.stdin.buffer)
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                "a line on standard input is not text", hint="lines are read as UTF-8"
+            ) from error
         return
     _complete_with_tab(asked_before())
     while True:

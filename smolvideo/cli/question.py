@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import PromptError, UsageError
+from smolvideo.pipes import decode_text
 from smolvideo.source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -56,13 +57,23 @@ def tell_apart(
             "no video to ask about", hint='`smolvideo ask VIDEO "What happens?"` asks about one'
         )
     if question == STDIN:
-        question = sys.stdin.read()
+        question = _from_stdin()
     if not question.strip():
         raise PromptError("the question has no text", hint='ask something: "What happens?"')
     listed: list[Named] = []
     if source_list is not None:
         listed = read_source_list(source_list, allow_outside=allow_outside)
     return Typed((*sources, *listed), question.strip())
+
+
+def _from_stdin() -> str:
+    """Raises PromptError for what is no text."""
+    try:
+        return decode_text(sys.stdin.buffer.read())
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            "the question on standard input is not text", hint="it is read as UTF-8"
+        ) from error
 
 
 def _last_of(sources: list[str], *, needs_source: bool) -> str:

@@ -182,12 +182,13 @@ def prepare(
 
 def fair_shares(wanted: Sequence[int], total: int) -> list[int]:
     """Divide ``total`` among those who want so many each: evenly, at least 1, never more than
-    wanted.
+    wanted (max-min fairness).
 
-    What one does not want goes to the others; what does not divide goes to the first ones.
+    What one does not want goes to the others; what does not divide goes to those that want most, of
+    equal ones to the last.
 
-    >>> fair_shares([50, 50, 4], 50)
-    [23, 23, 4]
+    >>> fair_shares([50, 50, 4], 51)
+    [23, 24, 4]
     """
     shares = [0] * len(wanted)
     left = total
@@ -195,10 +196,6 @@ def fair_shares(wanted: Sequence[int], total: int) -> list[int]:
         even = left // (len(wanted) - place)
         shares[index] = max(1, min(wanted[index], even))
         left -= shares[index]
-    for index, most in enumerate(wanted):
-        if left > 0 and shares[index] < most:
-            shares[index] += 1
-            left -= 1
     return shares
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.pipes import read_file_or_pipe
+from smolvideo.pipes import decode_text, read_file_or_pipe
 from smolvideo.safe_text import show_path
 from smolvideo.source.local import path_error
 
@@ -27,7 +27,7 @@ def cookie_text(path: Path) -> io.StringIO:
         SourceError: the file cannot be read, or has no cookie.
     """
     try:
-        lines = read_file_or_pipe(path).decode("utf-8-sig").splitlines()
+        lines = decode_text(read_file_or_pipe(path)).splitlines()
     except UnicodeDecodeError:
         lines = []
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.pipes import read_file_or_pipe
+from smolvideo.pipes import decode_text, read_file_or_pipe
 from smolvideo.safe_text import show_path
 from smolvideo.source.local import expand_home, path_error, path_of_file_url
 from smolvideo.source.names import scheme_of
@@ -80,7 +80,7 @@ def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
     shown = "standard input" if from_stdin else show_path(path)
     try:
         content = sys.stdin.buffer.read() if from_stdin else _read_bytes(path)
-        text = content.decode("utf-8-sig")
+        text = decode_text(content)
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{shown} is not a list of sources", hint="a list is UTF-8 text, one path or URL a line"

@@ -132,8 +132,9 @@ class Journal:
             for place in places:
                 file.seek(place)
                 lines.append(file.readline().decode("utf-8"))
-        write_output(self.path, "".join(lines), overwrite=True)
+        # First: Windows replaces no file that somebody, be it this process, has open.
         self._writer.close()
+        write_output(self.path, "".join(lines), overwrite=True)
         self._writer = self._stack.enter_context(RecordWriter(self.path, SummaryRecord))
         self._read()
 

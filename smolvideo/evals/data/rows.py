@@ -6,6 +6,7 @@ something else.
 
 import ast
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.errors import SourceError
+from smolvideo.pipes import decode_text
 from smolvideo.safe_text import clean_name, show_path
 
 Row = Mapping[str, Any]
@@ -71,7 +73,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     """A list of rows; the same under one key; rows as the hub's viewer gives them; or columns."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = json.loads(decode_text(path.read_bytes()))
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
@@ -97,7 +99,7 @@ def _columns_by_index(content: Mapping[str, Mapping[str, Any]]) -> list[dict[str
 
 
 def _json_line_rows(path: Path) -> Iterator[Row]:
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = decode_text(path.read_bytes()).split("\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -108,9 +110,9 @@ def _json_line_rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     csv.field_size_limit(2**27)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        yield from csv.DictReader(file, delimiter=delimiter, strict=True)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    text = io.StringIO(decode_text(path.read_bytes()), newline="")
+    yield from csv.DictReader(text, delimiter=delimiter, strict=True)
 
 
 class RowProblem(ValueError):
