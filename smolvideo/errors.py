@@ -14,7 +14,20 @@ once, in the module that calls the library, with ``raise … from``. Only ``cli/
 errors.
 """
 
+import re
 from typing import ClassVar
+
+_ERROR_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d{1,9}\] ?")
+
+
+def plain_reason(error: BaseException | str) -> str:
+    """The first line of what an error says, without the numbers of the operating system.
+
+    >>> plain_reason(OSError(28, "No space left on device", "/a"))
+    "No space left on device: '/a'"
+    """
+    lines = _ERROR_NUMBER.sub("", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 class SmolVideoError(Exception):
@@ -23,7 +36,8 @@ class SmolVideoError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        # Messages quote those of other libraries; the numbers in them mean nothing to a person.
+        super().__init__(_ERROR_NUMBER.sub("", message))
         self.hint = hint
 
 

@@ -16,7 +16,7 @@ from smolvideo.cli.options import FIELD_OF_FLAG, FILMSTRIPS, read_sampling
 from smolvideo.cli.question import tell_apart
 from smolvideo.cli.sections import SizeType
 from smolvideo.engines import GenerationOptions
-from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.errors import PromptError, SmolVideoError, SourceError, UsageError
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, Share
 from smolvideo.show.filmstrip import FilmstripChoice
@@ -205,6 +205,32 @@ def test_words_that_are_not_enough(words: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)) as caught:
         tell_apart(words, question=None, source_list=None)
     assert caught.value.hint
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "says", "right"),
+    [
+        (["What moves?", "a.mp4"], "before the sources", 'a.mp4 "What moves?"'),
+        (["What", "moves?", "a.mp4", "b.mp4"], "before the sources", 'a.mp4 b.mp4 "What moves?"'),
+        (["a.mp4", "What", "moves?"], "no such file or folder: `What`", 'a.mp4 "What moves?"'),
+        (["a.mp4", "Is", "1/2", "red?"], "no such file or folder: `Is`", 'a.mp4 "Is 1/2 red?"'),
+        (["What", "moves?"], "no such file or folder: `What`", 'VIDEO "What moves?"'),
+        (["a.mp4", "is", "$x", "red?"], "no such file or folder: `is`", "a.mp4 'is $x red?'"),
+    ],
+)
+def test_questions_in_the_wrong_place_or_without_quotes(
+    words: list[str], says: str, right: str
+) -> None:
+    with pytest.raises(SmolVideoError, match=re.escape(says)) as caught:
+        tell_apart(words, question=None, source_list=None)
+    assert str(caught.value.hint).endswith(f": `smolvideo ask {right}`")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("words", [["nothere", "What moves?"], ["nothere/", "What?"], ["c*", "d"]])
+def test_a_source_that_is_missing_is_no_part_of_the_question(words: list[str]) -> None:
+    assert tell_apart(words, question=None, source_list=None).question == words[-1]
 
 
 @pytest.mark.usefixtures("here")

@@ -13,6 +13,7 @@ from clipmaker import cut, evenly, tear, write_clip, write_sound
 from terminals import environment, run_process
 
 from smolvideo.cli.main import EXIT_PIPE_CLOSED, cli
+from smolvideo.errors import SourceError, plain_reason
 
 USAGE, SOURCE, MODEL, RECORD = 2, 3, 4, 5
 
@@ -301,3 +302,32 @@ def test_cache_of_an_unknown_user() -> None:
     done = run_process("ask", "http://127.0.0.1:9/a.mp4", "What?", SMOLVIDEO_CACHE_DIR="~nobody0/x")
     assert (done.returncode, done.stdout) == (SOURCE, "")
     assert done.stderr.startswith("Error: no home folder of that user: `~nobody0/x`\n")
+
+
+@pytest.mark.parametrize(("words", "is_shown"), [([], False), (["--debug"], True)])
+def test_warnings_of_libraries_are_for_programmers(words: list[str], is_shown: bool) -> None:
+    program = (
+        "import sys, warnings, logging\n"
+        "from smolvideo.cli import main\n"
+        "def speak(self, *_, **__):\n"
+        "    warnings.warn('a library warns')\n"
+        "    logging.getLogger('library').warning('a library logs')\n"
+        "    raise OSError(13, 'Permission denied')\n"
+        "main.Commands.invoke = speak\n"
+        f"sys.argv[1:] = {[*words, 'models']!r}\n"
+        "main.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 1
+    assert ("a library warns" in done.stderr) is is_shown
+    assert ("a library logs" in done.stderr) is is_shown
+    assert "Error: unexpected error: PermissionError: Permission denied\n" in done.stderr
+
+
+def test_numbers_of_the_system_are_not_shown() -> None:
+    error = SourceError("cannot read `a`: [Errno 5] Input/output error: [WinError 32] in use")
+    assert str(error) == "cannot read `a`: Input/output error: in use"
+    assert plain_reason(OSError(28, "No space left on device")) == "No space left on device"
+    assert plain_reason(ValueError()) == "ValueError"

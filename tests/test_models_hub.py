@@ -1,8 +1,13 @@
 """Downloading: against a server on loopback that speaks the hub's protocol."""
 
+import errno
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hub_server import COMMIT, HubServer, serve_hub
@@ -116,11 +121,74 @@ def test_an_unknown_revision(hub: HubServer) -> None:
 
 
 def test_a_hub_that_cannot_be_reached(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match="cannot download `smolvlm2-500m`") as caught:
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(ModelError) as caught:
         open_checkpoint("smolvlm2-500m")
-    assert "\n" not in str(caught.value)
-    assert "--model nano" in str(caught.value.hint)
+    assert str(caught.value) == (
+        "cannot download `smolvlm2-500m`: there is no connection to http://127.0.0.1:9 "
+        "(HF_ENDPOINT)"
+    )
+    assert caught.value.hint == "check the network; `--model nano` needs no download"
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    pull("smolvlm2-256m")
+    monkeypatch.setenv("HF_ENDPOINT", "http://no-such-host.invalid")
+    with pytest.raises(ModelError, match="there is no connection to") as caught:
+        open_checkpoint("smolvlm2-500m")
+    assert caught.value.hint == "check the network; `--model smolvlm2-256m` needs no download"
+
+
+def test_a_disk_without_room_is_refused_before_the_download(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = hub.repositories["someone/fine-tune"]
+    assert isinstance(repository, Path)
+    needed = (repository / "model.safetensors").stat().st_size
+    free = needed // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(ModelError, match=r"no room for `someone/fine-tune`: \d+ kB") as caught:
+        open_checkpoint("someone/fine-tune")
+    assert "HF_HOME" in str(caught.value.hint)
+    assert hub.files() == []
+    assert capsys.readouterr().err == ""
+    free = 1_000_000
+    assert open_checkpoint("someone/fine-tune").revision == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "another disk"), (errno.EACCES, "must be writable")]
+)
+def test_what_the_system_refuses_to_store(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", refuse)
+    with pytest.raises(ModelError, match="cannot store `someone/fine-tune` in `") as caught:
+        open_checkpoint("someone/fine-tune")
+    assert os.strerror(number).lower() in str(caught.value)
+    assert "Errno" not in str(caught.value)
+    assert hint in str(caught.value.hint)
+
+
+def test_an_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
+    """The server holds the weights back until the interrupt has come through."""
+    hub.rest_of_weights = threading.Event()
+
+    def interrupt() -> None:
+        hub.began.wait(60)
+        signal.raise_signal(signal.SIGINT)
+
+    caller = threading.Thread(target=interrupt)
+    caller.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            open_checkpoint("someone/fine-tune")
+        assert not hub.rest_of_weights.is_set()
+    finally:
+        hub.rest_of_weights.set()
+        caller.join()
+    assert not list_local() or list_local()[0].problem, "nothing half done is taken for whole"
 
 
 def test_a_download_without_weights_is_broken(hub: HubServer) -> None:

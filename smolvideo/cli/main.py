@@ -7,11 +7,13 @@ Only click is imported here, and a subcommand's module only when it runs or its 
 import contextlib
 import errno
 import io
+import logging
 import os
 import re
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -19,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from smolvideo import __version__
-from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError
+from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError, plain_reason
 from smolvideo.safe_text import visible
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -167,7 +169,7 @@ def _words_for(error: Exception) -> tuple[str, str | None, int]:
         # No file was being opened: it is what stdout leads to.
         return f"cannot write the output: {error.strerror}", None, RecordError.exit_code
     kind = type(error).__name__
-    words = f"unexpected error: {kind}: {error}" if str(error) else f"unexpected error: {kind}"
+    words = f"unexpected error: {kind}: {plain_reason(error)}"
     return words, "run it again with `--debug` to see where", SmolVideoError.exit_code
 
 
@@ -245,6 +247,7 @@ def main() -> NoReturn:
     """The console script."""
     _replace_closed_streams()
     _speak_utf8()
+    _silence_libraries()
     code = cli.main(standalone_mode=False)
     if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
         # A thread still loads weights that nobody waits for: Python's orderly end would tear torch
@@ -267,6 +270,17 @@ def _replace_closed_streams() -> None:
         sys.stdout = _ClosedOutput(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _silence_libraries() -> None:
+    """Warnings of libraries are for programmers: shown with ``--debug`` and Python's ``-W`` alone.
+
+    What a person should know of them is said in words of our own, where it is noticed.
+    """
+    debug = "--debug" in sys.argv or os.environ.get("SMOLVIDEO_DEBUG", "") not in ("", "0")
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        logging.lastResort = None  # what writes records that no handler takes to stderr
 
 
 def _speak_utf8() -> None:

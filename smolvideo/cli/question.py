@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolvideo.errors import PromptError, UsageError
+from smolvideo.errors import PromptError, SourceError, UsageError
 from smolvideo.pipes import decode_text
+from smolvideo.safe_text import clean_name
 from smolvideo.source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -81,6 +82,7 @@ def _last_of(sources: list[str], *, needs_source: bool) -> str:
     if not sources:
         raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
     last = sources.pop()
+    _check_quotes([*sources, last])
     if _is_surely_a_source(last):
         typed = shlex.join(map(public_name, [*sources, last]))
         raise UsageError(
@@ -93,6 +95,44 @@ def _last_of(sources: list[str], *, needs_source: bool) -> str:
             hint=f"name it first: `smolvideo ask VIDEO {shlex.quote(last)}`",
         )
     return last
+
+
+def _check_quotes(words: list[str]) -> None:
+    """See that no words of a question stand where sources stand.
+
+    Raises UsageError for a question before the sources, SourceError for one without its quotes.
+    """
+    is_source = [_is_surely_a_source(word) for word in words]
+    first_source = is_source.index(True) if any(is_source) else len(words)
+    before, after = words[:first_source], words[first_source:]
+    if before and after and all(is_source[first_source:]) and all(map(_is_no_path, before)):
+        right = _command(after, before)
+        raise UsageError("the question stands before the sources", hint=f"it comes last: `{right}`")
+    sources = words[: is_source.index(False)] if not all(is_source) else words
+    asked = words[len(sources) :]
+    alone = len(asked) > 1 and not any(" " in word.strip() for word in asked)
+    if alone and _is_no_path(asked[0]) and not any(is_source[len(sources) :]):
+        raise SourceError(
+            f"no such file or folder: `{clean_name(asked[0])}`",
+            hint="a question of several words stands in quotes: "
+            f"`{_command(sources or ['VIDEO'], asked)}`",
+        )
+
+
+def _command(sources: Sequence[str], asked: Sequence[str]) -> str:
+    """The command with the words of the question in the double quotes that people write, unless a
+    shell would see more in them.
+    """
+    question = " ".join(asked)
+    quoted = shlex.quote(question) if set(question) & set('"$`\\!') else f'"{question}"'
+    return f"smolvideo ask {shlex.join(map(public_name, sources))} {quoted}"
+
+
+def _is_no_path(word: str) -> bool:
+    """Whether a word that is no source does not even look like one."""
+    if not word.strip() or word == STDIN:
+        return False
+    return " " in word.strip() or not any(mark in word.rstrip(".…") for mark in "./\\*~")
 
 
 def _is_surely_a_source(text: str) -> bool:

@@ -5,23 +5,33 @@ HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only JSON files, th
 safetensors are fetched: nothing that could run code.
 """
 
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolvideo.errors import ModelError
+from smolvideo.credentials import without_credentials
+from smolvideo.errors import ModelError, SmolVideoError, plain_reason
 from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
+from smolvideo.models.downloading import (
+    causes,
+    check_room,
+    is_without_network,
+    progress_bars,
+    stoppable,
+)
 from smolvideo.models.registry import MODELS, lookup_model, unknown_model
 from smolvideo.models.weights import find_weights
-from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.progress import OnProgress, no_progress
 
 _CONFIGURATION = ["*.json", "chat_template.jinja"]
 _WEIGHTS = ["*.safetensors"]
 _NOT_IN_FOLDERS = ["*/*"]  # such as onnx/, which holds the same weights again
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 
 
@@ -56,23 +66,20 @@ def fetch(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def snapshot(**how: Any) -> Path:
-        patterns = _CONFIGURATION + (_WEIGHTS if weights else [])
-        return Path(
-            snapshot_download(
-                repo_id,
-                revision=revision,
-                cache_dir=hub_cache(),
-                allow_patterns=patterns,
-                ignore_patterns=_NOT_IN_FOLDERS,
-                endpoint=os.environ.get("HF_ENDPOINT") or None,
-                **how,
-            )
+    def snapshot(**how: Any) -> Any:
+        return snapshot_download(
+            repo_id,
+            revision=revision,
+            cache_dir=hub_cache(),
+            allow_patterns=_CONFIGURATION + (_WEIGHTS if weights else []),
+            ignore_patterns=_NOT_IN_FOLDERS,
+            endpoint=os.environ.get("HF_ENDPOINT") or None,
+            **how,
         )
 
     if not refresh or offline:
         try:
-            folder = snapshot(local_files_only=True)
+            folder = Path(snapshot(local_files_only=True))
             if _is_whole(folder, weights=weights):
                 return folder
         except LocalEntryNotFoundError:
@@ -82,7 +89,7 @@ def fetch(
     if offline:
         raise _missing_offline(repo_id)
     with _as_model_errors(repo_id, revision), _quiet_hub():
-        return snapshot(tqdm_class=_progress_bars(repo_id, on_progress))
+        return stoppable(lambda stop: _with_room(repo_id, snapshot, on_progress, stop))
 
 
 def pull(
@@ -110,6 +117,24 @@ def pull(
         on_progress=on_progress,
     )
     return read_checkpoint(folder, name=spec.name if spec else name, revision=folder.name)
+
+
+def _with_room(
+    repo_id: str, snapshot: Callable[..., Any], on_progress: OnProgress, stop: threading.Event
+) -> Path:
+    """The downloaded snapshot. Raises ModelError before the download where the disk is too full."""
+    from huggingface_hub.errors import DryRunError
+
+    try:
+        missing = snapshot(dry_run=True, tqdm_class=progress_bars(repo_id, no_progress, stop))
+    except DryRunError:  # the download itself knows better what is the matter
+        missing = []
+    check_room(
+        _short_name(repo_id),
+        {file.filename: file.file_size for file in missing if file.will_download},
+        hub_cache() / f"models--{repo_id.replace('/', '--')}",
+    )
+    return Path(snapshot(tqdm_class=progress_bars(repo_id, on_progress, stop)))
 
 
 def _is_whole(folder: Path, *, weights: bool) -> bool:
@@ -224,11 +249,9 @@ def _as_model_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         raise _unreachable(name, error.__cause__ or error) from error
     except HfHubHTTPError as error:
         raise _unreachable(name, error) from error
+    except SmolVideoError:
+        raise
     except Exception as error:  # the HTTP library's errors have no common base over its versions
-        if isinstance(error, OSError) and error.errno is not None and error.filename:
-            raise ModelError(
-                f"cannot store `{name}`: {error.strerror} (`{error.filename}`)"
-            ) from error
         raise _unreachable(name, error) from error
 
 
@@ -240,12 +263,38 @@ def _unreachable(name: str, error: BaseException) -> ModelError:
             f"the hub refused to hand out `{name}` (HTTP {status})",
             hint="check the token in HF_TOKEN",
         )
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    reason = f"HTTP {status}" if status else first_line
+    if (refused := _not_stored(name, error)) is not None:
+        return refused
+    if status is None and is_without_network(error):
+        endpoint = os.environ.get("HF_ENDPOINT")
+        where = f"{without_credentials(endpoint)} (HF_ENDPOINT)" if endpoint else "huggingface.co"
+        return ModelError(
+            f"cannot download `{name}`: there is no connection to {where}",
+            hint=f"check the network; {_without_download()}",
+        )
+    reason = f"HTTP {status}" if status else plain_reason(error)
     return ModelError(
         f"cannot download `{name}`: {reason}",
         hint="run it again to go on where it stopped; `--model nano` needs no download",
     )
+
+
+def _not_stored(name: str, error: BaseException) -> ModelError | None:
+    """The error where the system refused to write; None where something else is the matter."""
+    failed = next((one for one in causes(error) if isinstance(one, OSError) and one.errno), None)
+    if failed is None or failed.errno not in _UNWRITABLE:
+        return None
+    hint = f"`{hub_cache()}` must be writable, or HF_HOME name another folder"
+    if failed.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "make room, or let HF_HOME name a folder on another disk; what is here is kept"
+    reason = (failed.strerror or str(failed)).lower()
+    return ModelError(f"cannot store `{name}` in `{hub_cache()}`: {reason}", hint=hint)
+
+
+def _without_download() -> str:
+    """What can be done without a network: use a model that is here."""
+    here = [local.name for local in list_local() if local.problem is None]
+    return f"`--model {here[0] if here else 'nano'}` needs no download"
 
 
 @contextmanager
@@ -259,42 +308,3 @@ def _quiet_hub() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def _progress_bars(label: str, on_progress: OnProgress) -> type:
-    """A class for the hub's ``tqdm_class`` that reports bytes and draws nothing.
-
-    The hub keeps a bar of files and, by version, one or two bars of bytes (received and written);
-    the larger count is what a person calls progress.
-    """
-    from tqdm.std import tqdm  # type: ignore[import-untyped]
-
-    bars: list[Any] = []
-    lock = threading.Lock()
-
-    def report() -> None:
-        with lock:
-            done = max((bar.n for bar in bars), default=0)
-            total = max((bar.total or 0 for bar in bars), default=0)
-            on_progress(Progress("download", done, total or None, label))
-
-    class ReportingBar(tqdm):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            settings.pop("name", None)
-            counts_bytes = settings.get("unit") == "B"
-            super().__init__(*arguments, **{**settings, "disable": True})
-            if counts_bytes:
-                bars.append(self)
-
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if self in bars:
-                report()
-
-        def __hash__(self) -> int:
-            return id(self)
-
-        def __eq__(self, other: object) -> bool:
-            return self is other
-
-    return ReportingBar
