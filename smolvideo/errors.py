@@ -11,11 +11,13 @@
 Every error is one line for a person (``str(error)``, no full stop, paths and commands in backticks)
 and, where something can be done about it, a ``hint``. Exceptions of other libraries are wrapped
 once, in the module that calls the library, with ``raise … from``. Only ``cli/main.py`` shows
-errors.
+errors. No error holds credentials of an address that it names.
 """
 
 import re
 from typing import ClassVar
+
+from smolvideo.credentials import redact
 
 _ERROR_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d{1,9}\] ?")
 
@@ -36,9 +38,10 @@ class SmolVideoError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        # Messages quote those of other libraries; the numbers in them mean nothing to a person.
-        super().__init__(_ERROR_NUMBER.sub("", message))
-        self.hint = hint
+        # Messages quote those of other libraries, whose numbers mean nothing to a person. They name
+        # what was typed, and go into records, pages and conversations.
+        super().__init__(redact(_ERROR_NUMBER.sub("", message)))
+        self.hint = None if hint is None else redact(hint)
 
 
 class UsageError(SmolVideoError):

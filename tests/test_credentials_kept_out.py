@@ -152,3 +152,62 @@ def test_two_addresses_that_differ_in_their_token_alone_are_two_items(tmp_path: 
         "http://127.0.0.1/get.mp4",
         "http://127.0.0.1/get.mp4#2",
     ]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        f"http:/{USER}:{PASSWORD}@127.0.0.1/x.mp4",
+        f"http:{USER}:{PASSWORD}@127.0.0.1/x.mp4",
+        f"'http://{USER}:{PASSWORD}@127.0.0.1/x.mp4'",
+        f"www.e.org/x.mp4?token={TOKEN}",
+        f"rtsp://{USER}:{PASSWORD}@127.0.0.1/x.mp4",
+        f" HTTP://{USER}:{PASSWORD}@[::1/x.mp4",
+    ],
+)
+def test_what_was_meant_as_an_address(typed: str, tmp_path: Path) -> None:
+    video = str(VIDEO)
+    save = ["--save", str(tmp_path / "r.jsonl")]
+    for words in (
+        ["ask", typed, "What?", *save],
+        ["ask", video, "What?", "--subtitles", typed, *save],
+        ["ask", video, "What?", "--model", typed, *save],
+        ["summarise", typed, "--out", str(tmp_path / "out")],
+        ["summarise", "--dry-run", typed],
+        ["frames", typed],
+    ):
+        result = run(*words)
+        assert result.exit_code == 0 or "Error: " in result.output, result.output
+        check_nothing_left(result, tmp_path)
+
+
+def test_errors_hold_no_credentials() -> None:
+    from smolvideo.errors import ModelError
+
+    url = f"http://{USER}:{PASSWORD}@e.org/?token={TOKEN}"
+    error = ModelError(f"cannot read `{url}`", hint=f"try `{url}`")
+    assert str(error) == "cannot read `http://e.org/`"
+    assert error.hint == "try `http://e.org/`"
+
+
+def test_cookies_are_in_no_error_however_odd_they_are(server: WebServer, tmp_path: Path) -> None:
+    cookies = tmp_path / "cookies"
+    cookies.mkdir()
+    lines = [
+        f"e.org\tTRUE\t/\tFALSE\t0\tsid\t{TOKEN}",
+        f".e.org\tFALSE\t/\tFALSE\t0\tsid\t{TOKEN}",
+        f"127.0.0.1\tFALSE\t/\tFALSE\t0\tsid\t{TOKEN}",
+        f"a bad line {TOKEN}",
+        f"\tTRUE\t\t\t\t\t{TOKEN}",
+    ]
+    for number, line in enumerate(lines):
+        file = cookies / f"{number}.txt"
+        file.write_text(line + "\n")
+        url = server.url("/none.mp4")
+        result = run(
+            "ask", "--cookies", str(file), url, "What?", "--save", str(tmp_path / "r.jsonl")
+        )
+        assert result.exit_code == 3, result.output
+        assert TOKEN not in result.output
+    assert "404" in run("ask", "--cookies", str(cookies / "0.txt"), url, "What?").output
+    assert server.last_headers("/none.mp4")["Cookie"] is None, "it is for another site"

@@ -11,7 +11,7 @@ from downloading import QUICK, download
 from webserver import Content, WebServer
 
 from smolvideo.errors import SourceError
-from smolvideo.source import reach
+from smolvideo.source import playlists, reach
 from smolvideo.source.reach import Reach, check_named, reach_of
 from smolvideo.summaries import WorkItem, list_work
 from smolvideo.summaries.worklist import fetched
@@ -156,6 +156,19 @@ def test_xspf_from_the_web_is_its_videos(server: WebServer, clip: bytes) -> None
     )
     server.serve("/a/one.mp4?v=2", Content(clip, "video/mp4"))
     assert [item.path for item in list_work([url])] == [one, one + "?v=2"]
+
+
+def test_a_list_without_an_end_is_cut_with_a_word(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playlists, "MAX_ENTRIES", 3)
+    names = [f"http://127.0.0.1/{number}.mp4" for number in range(5)]
+    items = list_work([server.serve("/feed", feed(*names))])
+    assert [item.path for item in items[:3]] == names[:3]
+    (rest,) = items[3:]
+    assert "more than 3 videos" in str(rest.error)
+    items = list_work([server.serve("/feed", feed(*names[:3]))])
+    assert [item.path for item in items] == names[:3]
 
 
 def test_a_list_that_names_itself_ends(server: WebServer) -> None:

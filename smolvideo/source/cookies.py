@@ -34,13 +34,25 @@ def cookie_text(path: Path) -> io.StringIO:
         raise path_error(str(path), path, error) from error
     # "#HttpOnly_" begins a cookie, any other "#" a comment.
     marked = (line.removeprefix("#HttpOnly_") for line in lines)
-    cookies = [line for line in marked if not line.startswith("#") and _COOKIE_LINE.fullmatch(line)]
+    fit = (line for line in marked if not line.startswith("#") and _COOKIE_LINE.fullmatch(line))
+    cookies = [_with_dot(line) for line in fit]
     if not cookies:
         raise SourceError(
             f"no cookies in {show_path(path)}",
             hint="it must be the text in Netscape format that browser extensions export",
         )
     return io.StringIO("\n".join(["# Netscape HTTP Cookie File", *cookies, ""]))
+
+
+def _with_dot(line: str) -> str:
+    """A cookie whose domain begins with a dot where it is for subdomains, too.
+
+    Extensions write one sign without the other; the reader would refuse the whole file, and show
+    the line.
+    """
+    domain, subdomains, rest = line.split("\t", 2)
+    whole = domain.startswith(".") or subdomains.upper() == "TRUE"
+    return f".{domain.lstrip('.')}\tTRUE\t{rest}" if whole else f"{domain}\tFALSE\t{rest}"
 
 
 def browser_fields(specification: str) -> tuple[str, str | None, str | None, str | None]:

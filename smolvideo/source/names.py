@@ -1,11 +1,12 @@
 """Addresses made fit to be shown, and the name that was probably meant."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from smolvideo.credentials import without_credentials
+from smolvideo.credentials import redact, without_credentials
 from smolvideo.safe_text import show_path
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
@@ -17,8 +18,14 @@ def show_url(url: str) -> str:
 
 
 def public_name(given: str) -> str:
-    """A source as it was typed, an address without the credentials it may carry."""
-    return without_credentials(given) if scheme_of(given) not in (None, "file") else given
+    """A source as it was typed, an address without the credentials it may carry.
+
+    So is what was meant as one: ``http:/me:secret@host``, ``www.host/?token=secret``.
+    """
+    if scheme_of(given) not in (None, "file"):
+        return without_credentials(given)
+    meant = any(mark in given for mark in ":?@") and not os.path.lexists(given.replace("\0", ""))
+    return redact(given) if meant else given
 
 
 def scheme_of(given: str) -> str | None:

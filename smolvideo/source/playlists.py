@@ -97,7 +97,11 @@ def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entr
         if info.get("_type", "video") not in _LISTS:
             return info, []
         entries = (entry for entry in info.get("entries") or () if entry and entry_name(entry))
-        return info, [_checked(entry, url) for entry in islice(entries, MAX_ENTRIES)]
+        checked = [_checked(entry, url) for entry in islice(entries, MAX_ENTRIES)]
+        if next(entries, None) is not None:
+            more = f"the list {show_url(url)} names more than {MAX_ENTRIES:,} videos: the rest is"
+            checked.append(Entry(f"{url}#more", SourceError(f"{more} left out")))
+        return info, checked
 
 
 class _Silent:

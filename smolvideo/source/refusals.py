@@ -134,6 +134,7 @@ def _plain_reason(url: str, message: str) -> str:
     address = WebAddress(url)
     text = address.hide_in(message.replace(url, " ").replace(address.public, " "))
     text = clean_name(text, longest=10_000)
+    text = re.sub(r"<_io\.\w+[^>]{0,200}>", "the file", text)
     text = re.sub(r"^(?:ERROR: )?(?:\[[\w:+.-]+\] )?", "", text)
     # "Downloading x: HTTP Error 404": the id of the video, which has no blanks, is not part of it.
     text = re.sub(r"^\S+: (?=\S)", "", text)
