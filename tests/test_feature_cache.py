@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES, FeatureCache
 from smolvideo.errors import SourceError
 
-COUNTED = 64 * 1024
-"""What an entry of a few bytes counts."""
+COUNTED = 1000 + len(b"smolvideo.frame/1\n") + 2 * 32
+"""Bytes of an entry of the usual payload, on disk."""
 
 
 def key(number: int) -> bytes:
@@ -128,11 +128,14 @@ def test_never_more_than_the_limit(tmp_path: Path) -> None:
     assert read(cache, 59, 70_000) == payload(59, 70_000)
 
 
-def test_many_small_entries_are_bounded_too(tmp_path: Path) -> None:
+def test_small_entries_count_as_much_as_they_take(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=20 * COUNTED)
-    for number in range(50):
+    for number in range(400):
         write(cache, number, 10)
-    assert 15 <= cache.contents().entries <= 20
+        size = cache.contents().size_bytes
+        assert size <= cache.limit_bytes
+        assert cache.contents().entries == number + 1 or size >= 0.85 * cache.limit_bytes
+    assert cache.contents().entries > 190, "twenty larger ones take as much"
 
 
 def test_an_entry_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Frame features on disk: what a frame became in the vision tower, for the next run.
 
     <cache>/features/ab/ab3f…   one entry; ``ab3f…`` is its key in hexadecimal
-    <cache>/features/written    as many bytes long as 4 KiB blocks were written (see ``_count``)
+    <cache>/features/written    one byte long for every 256 that were written (see ``_count``)
 
 One entry is one frame. Samplings of one video overlap (a closer look at a minute, 50 frames after
 20, another video beside the first), and then each frame that was seen before is there, whatever it
@@ -38,9 +38,8 @@ _MAGIC = b"smolvideo.frame/1\n"
 _HEADER_BYTES = len(_MAGIC) + 2 * KEY_BYTES
 
 _LEDGER = "written"
-_BLOCK = 4096
-_LEAST_COUNTED = 64 * 1024
-"""Small entries count as much: it bounds the number of files, and with it the time of a sweep."""
+_BYTES_PER_COUNT = 256
+"""What one byte of the ledger stands for: it stays below a 256th of the limit."""
 
 _KEPT_SHARE = 0.9
 """What a sweep leaves of the limit, so that not every write needs one."""
@@ -93,7 +92,7 @@ class FeatureCache:
     def write(self, key: bytes, payload: memoryview) -> None:
         """Keep ``payload`` under ``key``, unless it is too large or the disk refuses."""
         size = _HEADER_BYTES + len(payload)
-        if self.problem is not None or _blocks(size) * _BLOCK > self.limit_bytes:
+        if self.problem is not None or size > self.limit_bytes:
             return
         path = self._path(key)
         beside = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -153,29 +152,29 @@ class FeatureCache:
     def _count(self, size: int) -> None:
         """Say that ``size`` bytes are about to be written, and make room where there is none left.
 
-        The count is the length of a file, one byte for each block: many processes can append to it
-        at once, and reading it is one question to the system. Looking at all entries instead takes
-        0.15 s for 27,000. It counts replaced entries twice, and appends that fall into another
-        process's sweep not at all; each sweep puts it right.
+        The count is the length of a file: many processes can append to it at once, and reading it
+        is one question to the system. Looking at all entries instead takes 0.15 s for 27,000. It
+        counts replaced entries twice, and appends that fall into another process's sweep not at
+        all; each sweep puts it right.
         """
         ledger = self.folder / _LEDGER
         _drop_link(ledger)
         if not ledger.exists():
             self._sweep()
         with ledger.open("ab", buffering=0) as file:
-            file.write(b"\0" * _blocks(size))
-            blocks = file.tell()
-        if blocks * _BLOCK > self.limit_bytes:
-            self._sweep(coming=_blocks(size))
+            file.write(b"\0" * _counts(size))
+            written = file.tell() * _BYTES_PER_COUNT
+        if written > self.limit_bytes:
+            self._sweep(coming=size)
 
     def _sweep(self, *, coming: int = 0) -> None:
         """Delete what was not used for longest until there is room, and count anew.
 
-        ``coming`` blocks are about to be written.
+        ``coming`` bytes are about to be written.
         """
-        limit = self.limit_bytes // _BLOCK
+        limit = self.limit_bytes
         entries = sorted(self._entries(), key=lambda entry: entry.used)
-        total = coming + sum(_blocks(entry.size) for entry in entries)
+        total = coming + sum(entry.size for entry in entries)
         goal = total if total <= limit else max(int(limit * _KEPT_SHARE), coming)
         abandoned = time.time() - _ABANDONED_SECONDS
         for entry in entries:
@@ -183,10 +182,10 @@ class FeatureCache:
             if is_abandoned or (total > goal and not entry.is_part):
                 with suppress(OSError):  # another process was faster, or has it open
                     entry.path.unlink()
-                total -= _blocks(entry.size)
+                total -= entry.size
         _drop_link(self.folder / _LEDGER)
         with (self.folder / _LEDGER).open("ab") as file:
-            file.truncate(total)
+            file.truncate(_counts(total))
 
     def _entries(self) -> Iterator["_Entry"]:
         """All entries, and the files that may become some."""
@@ -239,8 +238,8 @@ def _drop_link(path: Path) -> None:
         path.unlink()
 
 
-def _blocks(size: int) -> int:
-    return -(-max(size, _LEAST_COUNTED) // _BLOCK)
+def _counts(size: int) -> int:
+    return -(-size // _BYTES_PER_COUNT)
 
 
 def _read_whole(file: FileIO, into: memoryview) -> int:
