@@ -20,7 +20,7 @@ def check_types(kind: Any, content: Mapping[str, Any]) -> None:
     for name, (wanted, is_required) in _declared(kind).items():
         if name not in content:
             if is_required:
-                raise ValueError(f"`{name}` is missing")
+                raise ValueError(f"incomplete: `{name}` is missing")
         elif not conforms(content[name], wanted):
             raise ValueError(f"`{name}` is of another type")
 

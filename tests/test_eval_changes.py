@@ -229,7 +229,7 @@ def test_no_part_of_a_run_is_a_link(
     for use in (RunFolder.read, lambda folder: begin_run(folder, benchmark, QUICK, engine)):
         with pytest.raises(RecordError, match=f"`.*{name}` is a link"):
             use(run.folder)
-    assert outside.exists() == (name in ("run.json", "items.jsonl", "frames"))
+    assert outside.exists() == (name in ("run.json", "items.jsonl"))
 
 
 def test_pictures_from_outside_do_not_get_into_a_page(

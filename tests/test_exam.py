@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -11,11 +12,14 @@ from click.testing import CliRunner
 from test_imports import modules_after
 
 from smolvideo.cli.main import cli
-from smolvideo.engines import load_engine
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
+from smolvideo.train.exam import sitting
 from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.paper import exam_videos
+from smolvideo.train.exam.paper import ExamVideo, exam_videos
+from smolvideo.train.exam.run import ExamRun
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
 from smolvideo.train.exam.sitting import sit_exam
 from smolvideo.train.world.question import Question
@@ -118,6 +122,13 @@ def test_the_likeliest_option_is_counted_beside_the_letter() -> None:
     assert found["blind"]["multiple_choice_by_score"] == 0.0
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are kept below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
     checkpoint = open_checkpoint("nano")
     reports = [
@@ -132,7 +143,53 @@ def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
     native, peer = (report.answers for report in reports)
     assert [replace(a, likeliest=None, blind_likeliest=None) for a in native] == list(peer)
     assert {a.likeliest in LETTERS[:5] for a in native if a.type == "choice"} == {True}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["world0000.mp4", "world0001.mp4"]
+    assert sorted(path.name for path in tmp_path.glob("*.mp4")) == [
+        "world0000.mp4",
+        "world0001.mp4",
+    ]
+
+
+def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load_engine(open_checkpoint("nano"), device="cpu")
+    options = ExamOptions(2)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    asked: list[int] = []
+    plain = sitting._asked
+
+    def counted(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
+        asked.append(video.number)
+        return plain(engine, video, folder)
+
+    monkeypatch.setattr(sitting, "_asked", counted)
+
+    def sit() -> ExamReport:
+        run = ExamRun.open(tmp_path / "run", engine, options)
+        return sit_exam(engine, options, folder=videos, run=run)
+
+    whole = sit()
+    answers = tmp_path / "run" / "answers.jsonl"
+    lines = answers.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(whole.answers)
+    # Killed within a line about the second video.
+    answers.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
+    assert sit() == whole
+    assert sit() == whole
+    assert asked == [0, 1, 1]
+    with pytest.raises(UsageError, match="videos: 2, now 3"):
+        ExamRun.open(tmp_path / "run", engine, ExamOptions(3))
+    run = ExamRun.open(tmp_path / "run", engine, options)
+    with run.held(), pytest.raises(RecordError, match="another process"):
+        sit()
+    answers.write_text(answers.read_text().replace('"place": 0', '"place": "x"', 1))
+    with pytest.raises(RecordError, match="`place` is of another type"):
+        sit()
+    (tmp_path / "run" / "run.json").write_text("[" * 100_000)
+    with pytest.raises(RecordError, match="no exam that can be read"):
+        ExamRun.open(tmp_path / "run", engine, options)
+    (videos / "thesis.txt").touch()
+    with pytest.raises(RecordError, match="something else than a run"):
+        ExamRun.open(videos, engine, options)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The options of ``smolvideo eval BENCHMARK``, the same for all benchmarks."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -190,3 +191,9 @@ def _declare(declarations: list[tuple[tuple[str, ...], str, dict[str, Any]]]) ->
         return command
 
     return decorate
+
+
+def default_run_folder(name: str, model: str) -> Path:
+    """Where the run of a benchmark is kept unless `--run` says otherwise."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.")
+    return Path("runs") / f"{name}-{plain[-80:] or 'model'}"

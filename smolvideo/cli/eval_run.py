@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.cache import open_feature_cache
-from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, eval_options
+from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, default_run_folder, eval_options
 from smolvideo.cli.options import (
     is_explicit,
     read_engine_spec,
@@ -106,7 +106,7 @@ def _run(ctx: click.Context, name: str) -> int | None:
         elif given.get("data_version") is not None:
             raise UsageError("`--data-version` is for the hub's file, and FILE names another")
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
-        folder = given["run"] or _default_folder(name, given["model"])
+        folder = given["run"] or default_run_folder(name, given["model"])
         finder = _finder(given, path, folder)
         cache = open_feature_cache(given["engine"], on_note=screen.note)
         engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
@@ -188,11 +188,6 @@ def _check_downloads(ctx: click.Context) -> None:
         if is_explicit(ctx, name):
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"`{flag}` has no effect without `--download`")
-
-
-def _default_folder(name: str, model: str) -> Path:
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.")
-    return Path("runs") / f"{name}-{plain[-80:] or 'model'}"
 
 
 def _finder(given: dict[str, Any], data: Path, folder: Path) -> VideoFinder:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.eval_options import default_run_folder
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import default_of, engine_options, model_options, read_engine_spec
 from smolvideo.cli.outputs import check_new_file, writing
@@ -46,6 +47,15 @@ from smolvideo.train.exam.options import ExamOptions
     metavar="DIR",
     show_default="gone afterwards",
     help="Leave the rendered videos in DIR, or take them from there.",
+)
+@click.option(
+    "--run",
+    cls=SectionOption,
+    section="Exam",
+    type=FilePath(),
+    metavar="DIR",
+    show_default="runs/world-MODEL",
+    help="Where the run is kept, and gone on with if it was stopped.",
 )
 @click.option(
     "--json",
@@ -91,17 +101,21 @@ def world(**given: Any) -> None:
     screen = open_screen(quiet=given["quiet"])
     with StageProgress(screen) as stages:
         engine = read_engine_spec(given).load(on_progress=stages.on_progress)
+    from smolvideo.train.exam.run import ExamRun
     from smolvideo.train.exam.sitting import sit_exam
 
     options = ExamOptions(videos=given["limit"], seed=given["seed"])
     folder: Path | None = given["videos"]
-    with ExamProgress(screen) as progress:
-        if folder is None:
-            report = sit_exam(engine, options, on_progress=progress.show)
-        else:
-            with writing(folder):
+    kept: Path = given["run"] or default_run_folder("world", given["model"])
+    run = ExamRun.open(kept, engine, options)
+    try:
+        with ExamProgress(screen) as progress, writing(folder or kept):
+            if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                report = sit_exam(engine, options, folder=folder, on_progress=progress.show)
+            report = sit_exam(engine, options, folder=folder, run=run, on_progress=progress.show)
+    except KeyboardInterrupt:
+        screen.note(f"the answers so far are in `{kept}`; the same command goes on from there")
+        raise
     if output is not None:
         write_output(output, report.lines(), overwrite=given["overwrite"])
     if given["as_json"]:

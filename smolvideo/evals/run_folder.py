@@ -21,9 +21,9 @@ from typing import Any
 
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.run_files import RunFiles
 from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, RunInfo
 from smolvideo.json_types import check_types
-from smolvideo.locking import locked
 from smolvideo.records import (
     RecordWriter,
     json_line,
@@ -36,7 +36,7 @@ __all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "look_id", 
 
 RUN_KIND = "smolvideo.eval/1"
 
-_NAMES = ("run.json", "items.jsonl", "answers.jsonl", "videos.jsonl", "frames", ".lock")
+_PARTS = ("items.jsonl", "answers.jsonl", "videos.jsonl", "frames")
 _LOOK = re.compile("[0-9a-f]{20}")
 
 
@@ -55,41 +55,24 @@ class RunFolder:
         Raises UsageError where the folder holds a run that asked otherwise, RecordError where it
         holds something else or cannot be written.
         """
-        if (folder / "run.json").exists():
+        files = _files_of(folder)
+        if files.is_begun:
             return cls._go_on(folder, info, items)
-        if folder.exists() and not _is_as_good_as_empty(folder):
-            raise RecordError(
-                f"{show_path(folder)} holds something else than a run",
-                hint="name another folder with `--run DIR`",
-            )
-        try:
-            (folder / "frames").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(f"cannot write {show_path(folder)}: {error.strerror}") from error
-        _write_items(folder, items)
-        content = {"record": RUN_KIND} | asdict(info)
-        text = json_line(content, indent=2) + "\n"
-        # Last: a folder with a run.json is a whole run.
-        write_output(folder / "run.json", text)
+        files.begin(asdict(info), {"items.jsonl": _item_lines(items)})
         return cls(folder, info, items)
 
     @classmethod
     def _go_on(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
         """The run that was there, with the items of now: they say where their videos may lie."""
         run = cls.read(folder)
-        if differences := run.info.differences(info):
-            raise UsageError(
-                f"{show_path(folder)} holds a run with other settings ("
-                f"{'; '.join(differences[:3])})",
-                hint="name another folder with `--run DIR`, or ask as that run did",
-            )
+        _files_of(folder).check_same(run.info.differences(info))
         if list(map(_as_asked, run.items)) != list(map(_as_asked, items)):
             raise UsageError(
                 f"{show_path(folder)} holds a run that asked other questions",
                 hint="name another folder with `--run DIR`",
             )
         if list(map(look_id, run.items)) != list(map(look_id, items)):
-            _write_items(folder, items)
+            write_output(folder / "items.jsonl", _item_lines(items), overwrite=True)
         return cls(folder, run.info, items)
 
     @classmethod
@@ -97,14 +80,8 @@ class RunFolder:
         """Raises RecordError where ``folder`` is no run, or where a part of it is a link: what a
         run reads and writes lies in its folder.
         """
-        for name in _NAMES:
-            if (folder / name).is_symlink():
-                raise RecordError(f"{show_path(folder / name)} is a link, and no part of a run")
-        path = folder / "run.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("record", None) != RUN_KIND:
-                raise ValueError("another kind of file")
+            content = _files_of(folder).content()
             info = RunInfo.from_content(content)
             lines = (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")
             items = [_item_from(json.loads(line)) for line in lines if line]
@@ -156,11 +133,8 @@ class RunFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
-        try:
-            with locked(self.folder / ".lock", wait=None):
-                yield
-        except BlockingIOError as error:
-            raise RecordError(f"another process works at {show_path(self.folder)}") from error
+        with _files_of(self.folder).held():
+            yield
 
     def answer_writer(self) -> RecordWriter:
         """Appends answers. Raises RecordError."""
@@ -199,16 +173,8 @@ class RunFolder:
         return path if is_own and path.is_file() else None
 
 
-def _is_as_good_as_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing, or what a run leaves that died before its run.json."""
-    if not folder.is_dir():
-        return False
-    entries = list(folder.iterdir())
-    started = {"frames", "items.jsonl"}
-    return all(
-        not one.is_symlink() and (one.name in started or re.fullmatch(r"\..*\.part", one.name))
-        for one in entries
-    )
+def _files_of(folder: Path) -> RunFiles:
+    return RunFiles(folder, RUN_KIND, _PARTS)
 
 
 def looks(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
@@ -227,11 +193,10 @@ def look_id(item: EvalItem) -> str:
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def _write_items(folder: Path, items: Sequence[EvalItem]) -> None:
+def _item_lines(items: Sequence[EvalItem]) -> str:
     """What the folders of others are is only of use to find videos: it is not kept."""
     kept = (replace(item, foreign_folders=()) for item in items)
-    lines = (json_line(asdict(item)) + "\n" for item in kept)
-    write_output(folder / "items.jsonl", "".join(lines), overwrite=True)
+    return "".join(json_line(asdict(item)) + "\n" for item in kept)
 
 
 def _as_asked(item: EvalItem) -> EvalItem:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from smolvideo.engines import Engine
 from smolvideo.evals.asking import Asker
@@ -46,7 +47,6 @@ def begin_run(
     """
     check_settings(settings, benchmark)
     items = chosen_items(benchmark.items, settings)
-    checkpoint = engine.checkpoint
     extractor = extractor_for(settings.extractor, benchmark.name)
     info = RunInfo(
         benchmark={
@@ -56,15 +56,7 @@ def begin_run(
             "items": len(benchmark.items),
         },
         settings=settings.to_dict() | {"extractor": extractor},
-        model={
-            "name": checkpoint.name,
-            "revision": checkpoint.revision,
-            "weights": None if checkpoint.revision else _weights_hash(checkpoint),
-            "engine": engine.name,
-            "device": engine.device,
-            "dtype": engine.dtype,
-            "quantise": engine.quantise,
-        },
+        model=model_identity(engine),
         versions=recorded_versions(),
         notices=benchmark.notices,
     )
@@ -180,6 +172,20 @@ class _Counts:
         return EvalNews(
             len(self._done), self._total, right, len(self._right), len(self._failed), video
         )
+
+
+def model_identity(engine: Engine) -> dict[str, Any]:
+    """What answers depend on: the checkpoint, its revision or else its weights, and the engine."""
+    checkpoint = engine.checkpoint
+    return {
+        "name": checkpoint.name,
+        "revision": checkpoint.revision,
+        "weights": None if checkpoint.revision else _weights_hash(checkpoint),
+        "engine": engine.name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "quantise": engine.quantise,
+    }
 
 
 def _weights_hash(checkpoint: Checkpoint) -> str:

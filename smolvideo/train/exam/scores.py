@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.official_rules import cinepile_parts
+from smolvideo.records import json_line, known_content
 from smolvideo.safe_text import visible_json
 from smolvideo.train.world.lots import Side
 from smolvideo.train.world.question import Question, same_answer
@@ -17,7 +18,8 @@ class ExamAnswer:
     """One question with what was answered to it, seeing and blind.
 
     ``likeliest``, ``blind_likeliest``: the letter of the option whose words are the likeliest
-    answer, where there are options and the engine tells probabilities.
+    answer, where there are options and the engine tells probabilities. It is number ``place``, from
+    0, of the ``count`` questions about its video.
     """
 
     video: int
@@ -32,6 +34,19 @@ class ExamAnswer:
     blind_right: bool
     likeliest: str | None = None
     blind_likeliest: str | None = None
+    place: int = 0
+    count: int = 1
+
+    KIND: ClassVar[str] = "smolvideo.exam-answer/1"
+
+    def to_json(self) -> str:
+        """One line without its line break."""
+        return json_line({"record": self.KIND} | asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> "ExamAnswer":
+        """The answer of one line; ValueError if it is none."""
+        return cls(**known_content(cls, line))
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class ExamReport:
 
     def lines(self) -> str:
         """Every answer as one JSON line."""
-        return "".join(json.dumps(asdict(answer)) + "\n" for answer in self.answers)
+        return "".join(answer.to_json() + "\n" for answer in self.answers)
 
 
 def is_right(question: Question, given: str, *, duration: float, step: float) -> bool:

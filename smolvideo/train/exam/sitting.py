@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.paper import ExamVideo, exam_videos
+from smolvideo.train.exam.run import ExamRun
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import Clock
@@ -32,17 +34,28 @@ def sit_exam(
     options: ExamOptions,
     *,
     folder: Path | None = None,
+    run: ExamRun | None = None,
     on_progress: OnExamProgress = lambda *_: None,
 ) -> ExamReport:
     """The answers of ``engine`` to the paper of ``options``.
 
-    The videos are left in ``folder``, which exists; without one they are gone afterwards. Raises
-    as ``load_frames``, ``pack_prompt`` and the engine do.
+    The videos are left in ``folder``, which exists; without one they are gone afterwards. What
+    ``run`` has is not asked again, what comes is on its disk before the next video. Raises
+    RecordError for ``run``, else as ``load_frames``, ``pack_prompt`` and the engine do.
     """
     answers: list[ExamAnswer] = []
-    with tempfile.TemporaryDirectory(prefix="smolvideo-exam-") as own:
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smolvideo-exam-")))
+        writer = None if run is None else stack.enter_context(run.held())
+        known = {} if run is None else run.answers()
         for video in exam_videos(options):
-            answers += _asked(engine, video, folder or Path(own))
+            if video.number in known:
+                answers += known[video.number]
+            else:
+                for answer in _asked(engine, video, folder or own):
+                    if writer is not None:
+                        writer.write(answer)
+                    answers.append(answer)
             right = sum(answer.right for answer in answers)
             on_progress(video.number + 1, options.videos, right, len(answers))
     setting = {
@@ -72,7 +85,8 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
     seen = _answered(engine, batch, questions)
     grey = replace(batch, images=np.full_like(batch.images, GREY))
     blind = _answered(engine, grey, questions)
-    for question, (one, likeliest), (other, guessed) in zip(questions, seen, blind, strict=True):
+    answered = zip(questions, seen, blind, strict=True)
+    for place, (question, (one, likeliest), (other, guessed)) in enumerate(answered):
         yield ExamAnswer(
             video=video.number,
             side=video.side,
@@ -86,6 +100,8 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
             blind_right=is_right(question, other, duration=duration, step=step),
             likeliest=likeliest,
             blind_likeliest=guessed,
+            place=place,
+            count=len(questions),
         )
 
 

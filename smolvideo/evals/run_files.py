@@ -1,0 +1,103 @@
+"""The files of any run that is gone on with: run.json, records beside it, and who works at them.
+
+run.json is written last, so a folder that has one is a whole run; whatever a run keeps lies in its
+folder.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.locking import locked
+from smolvideo.records import json_line, write_output
+from smolvideo.safe_text import show_path
+
+_LOCK = ".lock"
+_UNFINISHED = re.compile(r"\..*\.part")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """``kind`` is the value of ``record`` in run.json, ``parts`` are the names beside it."""
+
+    folder: Path
+    kind: str
+    parts: tuple[str, ...]
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.folder / "run.json").exists()
+
+    def begin(self, content: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """Make the folder, the texts of ``files`` in it, and run.json.
+
+        Raises RecordError where the folder holds something else, or cannot be written.
+        """
+        if self.folder.exists() and not self._is_as_good_as_empty():
+            raise RecordError(
+                f"{show_path(self.folder)} holds something else than a run",
+                hint="name another folder with `--run DIR`",
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(f"cannot write {show_path(self.folder)}: {error.strerror}") from error
+        for name, text in files.items():
+            write_output(self.folder / name, text, overwrite=True)
+        text = json_line({"record": self.kind} | dict(content), indent=2) + "\n"
+        write_output(self.folder / "run.json", text)
+
+    def content(self) -> dict[str, Any]:
+        """What run.json holds, without its kind.
+
+        Raises RecordError where the folder is no run, or where a part of it is a link; ValueError
+        for another kind of file.
+        """
+        for name in ("run.json", *self.parts, _LOCK):
+            if (self.folder / name).is_symlink():
+                raise RecordError(
+                    f"{show_path(self.folder / name)} is a link, and no part of a run"
+                )
+        try:
+            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(
+                f"{show_path(self.folder)} is no run: {error.strerror or error}",
+                hint="`smolvideo eval BENCHMARK … --run DIR` makes one",
+            ) from error
+        if not isinstance(content, dict) or content.pop("record", None) != self.kind:
+            raise ValueError("another kind of file")
+        return content
+
+    def check_same(self, differences: Sequence[str]) -> None:
+        """Raises UsageError where a run that is gone on with was asked otherwise."""
+        if differences:
+            raise UsageError(
+                f"{show_path(self.folder)} holds a run with other settings ("
+                f"{'; '.join(differences[:3])})",
+                hint="name another folder with `--run DIR`, or ask as that run did",
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
+        try:
+            with locked(self.folder / _LOCK, wait=None):
+                yield
+        except BlockingIOError as error:
+            raise RecordError(f"another process works at {show_path(self.folder)}") from error
+
+    def _is_as_good_as_empty(self) -> bool:
+        """Whether the folder holds nothing, or what a run leaves that died before its run.json."""
+        if not self.folder.is_dir():
+            return False
+        return all(
+            not one.is_symlink() and (one.name in self.parts or _UNFINISHED.fullmatch(one.name))
+            for one in self.folder.iterdir()
+        )
