@@ -12,6 +12,7 @@ import click
 from smolvideo.answer import Answer
 from smolvideo.cli.cache import cache_option, open_feature_cache
 from smolvideo.cli.chat_options import continue_option, no_keep_option, settings_of
+from smolvideo.cli.completing import complete_files
 from smolvideo.cli.continuing import continued, keep_asked, whole
 from smolvideo.cli.loading import EngineLoading
 from smolvideo.cli.notices import show_settings
@@ -66,7 +67,7 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
 
 
 @click.command(cls=SectionCommand)
-@click.argument("words", nargs=-1, metavar="SOURCE... QUESTION")
+@click.argument("words", nargs=-1, metavar="SOURCE... QUESTION", shell_complete=complete_files)
 @click.option(
     "--question",
     "-q",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from smolvideo.bench import PEERS, BenchOptions, BenchReport, run_bench
+from smolvideo.cli.completing import BY_METAVAR, complete_models, complete_names
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import is_explicit
 from smolvideo.cli.outputs import check_new_file, check_no_source
@@ -26,6 +27,7 @@ _DEFAULTS = BenchOptions()
     "--model",
     cls=SectionOption,
     section="Model",
+    shell_complete=complete_models,
     default=_DEFAULTS.model,
     help="As for `ask`.",
 )
@@ -50,6 +52,7 @@ _DEFAULTS = BenchOptions()
     "engines",
     cls=SectionOption,
     section="Model",
+    shell_complete=complete_names("native", "transformers"),
     default=",".join(_DEFAULTS.engines),
     help="Engines, by commas; the first is compared with the second.",
 )
@@ -64,10 +67,20 @@ _DEFAULTS = BenchOptions()
     "or 'smolvideo[llama-cpp]', which compiles. Repeatable.",
 )
 @click.option(
-    "--device", cls=SectionOption, section="Model", default=_DEFAULTS.device, help="As for `ask`."
+    "--device",
+    cls=SectionOption,
+    section="Model",
+    default=_DEFAULTS.device,
+    shell_complete=BY_METAVAR["DEVICE"],
+    help="As for `ask`.",
 )
 @click.option(
-    "--dtype", cls=SectionOption, section="Model", default=_DEFAULTS.dtype, help="As for `ask`."
+    "--dtype",
+    cls=SectionOption,
+    section="Model",
+    default=_DEFAULTS.dtype,
+    shell_complete=BY_METAVAR["DTYPE"],
+    help="As for `ask`.",
 )
 @click.option(
     "--quantise",

@@ -13,6 +13,12 @@ from smolvideo.show.console import Screen, open_screen
 from smolvideo.source import resolve_source
 
 
+def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from smolvideo.bench import frames as bench
+
+    return [way for way in bench.installed_ways() if way.startswith(incomplete)]
+
+
 @click.command("frames", cls=SectionCommand)
 @click.argument("files", nargs=-1, type=FilePath(), metavar="[FILE]...")
 @click.option(
@@ -21,6 +27,7 @@ from smolvideo.source import resolve_source
     cls=SectionOption,
     multiple=True,
     metavar="WAY",
+    shell_complete=_complete_ways,
     show_default="all that are installed",
     help="auto or a reader, or `pyav plainly` and such: that decoder as its own documentation "
     "uses it. Repeatable.",

@@ -16,6 +16,7 @@ from smolvideo.cli.chat_options import (
     settings_of,
     settings_to_go_on,
 )
+from smolvideo.cli.completing import complete_files
 from smolvideo.cli.loading import load_settled_engine
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import (
@@ -58,7 +59,7 @@ THEMES = ("auto", "dark", "light")
 
 
 @click.command(cls=SectionCommand)
-@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...", shell_complete=complete_files)
 @continue_option
 @click.option(
     "--session",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from PIL import Image
 
+from smolvideo.cli.completing import complete_files
 from smolvideo.cli.options import (
     download_options,
     geometry_option,
@@ -54,7 +55,7 @@ _STAND_IN_QUESTION = "What happens in this video?"
 
 
 @click.command(cls=SectionCommand)
-@click.argument("source")
+@click.argument("source", shell_complete=complete_files)
 @click.option(
     "--output",
     "-o",

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ModelError, UsageError
@@ -66,7 +67,7 @@ def list_models(as_json: bool) -> None:
 
 
 @models.command("info")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @_revision_option
 @_offline_option
 @_json_option
@@ -102,7 +103,7 @@ def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None)
 
 
 @models.command("pull")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @_revision_option
 @_json_option
 @debug_option

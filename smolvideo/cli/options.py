@@ -11,6 +11,7 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
+from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.sections import (
     FilePath,
@@ -22,7 +23,7 @@ from smolvideo.cli.sections import (
 )
 from smolvideo.engines import ENGINES, QUANTISATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
-from smolvideo.models.registry import MODELS, Layout
+from smolvideo.models.registry import Layout
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
 from smolvideo.sampling import FrameSampling, Seek, Strategy
@@ -73,7 +74,7 @@ def model_options(command: Any) -> Any:
             envvar="SMOLVIDEO_MODEL",
             show_envvar=True,
             metavar="NAME",
-            shell_complete=_complete_model,
+            shell_complete=complete_models,
             help="A name of `smolvideo models`, a hub id or a folder. nano is bundled and small: "
             "it knows drawn scenes, no real footage.",
         ),
@@ -394,7 +395,3 @@ def read_filmstrip(ctx: click.Context) -> Any:
     if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
         return "none"
     return ctx.params["filmstrip"]
-
-
-def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in MODELS if name.startswith(incomplete)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.completing import BY_METAVAR
 from smolvideo.errors import UsageError
 from smolvideo.safe_text import show_path
 from smolvideo.sampling import Share, parse_time
@@ -20,6 +21,7 @@ class SectionOption(click.Option):
 
     def __init__(self, *args: Any, section: str = _OTHER, **attributes: Any) -> None:
         attributes.setdefault("show_default", True)
+        attributes.setdefault("shell_complete", BY_METAVAR.get(attributes.get("metavar", "")))
         super().__init__(*args, **attributes)
         self.section = section
 

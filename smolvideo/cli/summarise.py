@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.completing import complete_files
 from smolvideo.cli.loading import EngineLoading
 from smolvideo.cli.options import (
     download_options,
@@ -59,7 +60,7 @@ _ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}
 
 
 @click.command(cls=SummariseCommand)
-@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...", shell_complete=complete_files)
 @source_options
 @summary_options
 @model_options
