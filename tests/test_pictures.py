@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from smolvideo.errors import ReaderError
+from smolvideo.media import natural_order
 from smolvideo.readers import open_video
-from smolvideo.readers.pictures import natural_key
 from smolvideo.sampling import FrameSampling, sample_frames
 
 
@@ -139,4 +139,4 @@ def test_no_picture(kind: str, tmp_path: Path) -> None:
 
 def test_natural_order() -> None:
     names = ["f10b2", "f2", "F1", "10", "9", "f10b10", "a"]
-    assert sorted(names, key=natural_key) == ["9", "10", "a", "F1", "f2", "f10b2", "f10b10"]
+    assert sorted(names, key=natural_order) == ["9", "10", "a", "F1", "f2", "f10b2", "f10b10"]

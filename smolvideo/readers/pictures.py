@@ -5,35 +5,28 @@ should be concluded from these times. The order is the one people mean: ``frame2
 ``frame10``.
 """
 
-import re
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
+from smolvideo.media import IMAGE_SUFFIXES, natural_order
 from smolvideo.readers.base import MAX_PIXELS, VideoReader, frames_on_screen, refuse_huge
 from smolvideo.readers.heartbeat import beat
 
-PICTURE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".ppm",
-        ".pgm",
-    }
+_COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
+"""What Pillow knows without loading all its plug-ins."""
+_OTHER_FORMATS = (
+    *("AVIF", "DDS", "DIB", "FITS", "HEIF", "JPEG2000", "MPO", "MSP", "PCX", "PSD", "QOI", "SGI"),
+    *("SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 )
+"""What else it may take a file for, by its content. Others it hands to a program (Ghostscript for
+EPS) or to the system (WMF)."""
 _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 _UNTIMED_PICTURE = 0.1
 """Seconds a picture of an animation stays where its file says 0: what browsers do."""
@@ -97,7 +90,9 @@ class PicturesReader(VideoReader):
         for place in range(len(self._files)):
             if (image := self._picture(place)) is not None:
                 return place, image
-        raise ReaderError(f"no picture in `{self._path}` can be read")
+        raise ReaderError(
+            f"no picture in `{self._path}` can be read", hint=_hint_for(self._files[0])
+        )
 
     def _picture(self, place: int) -> Images | None:
         """uint8 RGB; None for a damaged one of a folder, whose others are as good without it."""
@@ -118,24 +113,13 @@ def pictures_in(folder: Path) -> list[Path]:
         files = [
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
     except OSError as error:
         raise ReaderError(f"cannot read the folder `{folder}`: {error.strerror}") from error
     if not files:
         raise ReaderError(f"no pictures in `{folder}`")
-    return sorted(files, key=lambda path: natural_key(path.name))
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts numbers by value: ``frame2`` before ``frame10``.
-
-    >>> sorted(["f10.png", "f9.png", "F1.png"], key=natural_key)
-    ['F1.png', 'f9.png', 'f10.png']
-    """
-    parts = re.split(r"(\d+)", name.casefold())
-    # Letters and numbers alternate, so equal places always compare like with like.
-    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]
+    return sorted(files, key=lambda path: natural_order(path.name))
 
 
 def _open_picture(path: Path) -> Image.Image:
@@ -143,7 +127,7 @@ def _open_picture(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # Our own limit follows; Pillow's warning would reach the terminal.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            picture = _identified(path)
     except FileNotFoundError as error:
         raise ReaderError(f"no such file: `{path}`") from error
     except PermissionError as error:
@@ -155,7 +139,7 @@ def _open_picture(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError) as error:
         raise ReaderError(
             f"`{path.name}` is not a picture that can be read",
-            hint="convert it to JPEG" if path.suffix.lower() in {".heic", ".heif"} else None,
+            hint=_hint_for(path),
         ) from error
     try:
         refuse_huge(picture.width, picture.height, path.name)
@@ -163,6 +147,18 @@ def _open_picture(path: Path) -> Image.Image:
         picture.close()
         raise
     return picture
+
+
+def _identified(path: Path) -> Image.Image:
+    """The file as one of the formats that are allowed. Raises as ``Image.open``."""
+    with contextlib.suppress(UnidentifiedImageError):
+        return Image.open(path, formats=_COMMON_FORMATS)
+    Image.init()
+    return Image.open(path, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
+
+
+def _hint_for(path: Path) -> str | None:
+    return "convert it to JPEG" if path.suffix.lower() in {".heic", ".heif"} else None
 
 
 def _animation_times(path: Path) -> tuple[list[float], float]:

@@ -1,7 +1,8 @@
 """What the user typed → local files.
 
     __init__.py      which kind of thing was typed
-    local.py         files, folders of videos, folders of frames
+    local.py         files
+    folders.py       folders of videos, folders of frames
     lists.py         lists of sources in a text file
     playlists.py     an address of many videos → their addresses
     download.py      an http(s) address → a file in the cache, through yt-dlp
@@ -21,6 +22,7 @@ from functools import partial
 
 from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
+from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name
 from smolvideo.source.cache import (
@@ -37,7 +39,7 @@ from smolvideo.source.lists import ListedPath, Named, read_source_list, resolve_
 from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
 from smolvideo.source.names import public_name, scheme_of, show_url
 from smolvideo.source.playlists import Entry, playlist_entries
-from smolvideo.source.video_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSource
+from smolvideo.source.video_source import VideoSource
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -112,7 +112,10 @@ def resolve_listed(
         listed.check(source.path)
         for file in source.path.iterdir() if source.path.is_dir() else ():
             listed.check(file)
-    return [replace(source, notices=listed.notices(source.path)) for source in sources]
+    return [
+        replace(source, notices=(*source.notices, *listed.notices(source.path)))
+        for source in sources
+    ]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -1,30 +1,22 @@
-"""Paths on this machine: files, folders of videos, folders of frames."""
+"""Paths on this machine."""
 
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from smolvideo.errors import SourceError
+from smolvideo.media import TEXTUAL_IMAGE_SUFFIXES
 from smolvideo.safe_text import clean_name, show_path
+from smolvideo.source.folders import resolve_folder
 from smolvideo.source.names import similar_name
-from smolvideo.source.video_source import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    VideoSource,
-    is_unfinished_or_hidden,
-    kind_of_file,
-    what_else_it_is,
-)
+from smolvideo.source.video_source import VideoSource, kind_of_file, what_else_it_is
 from smolvideo.spelling import existing_path
 
 _HEAD_BYTES = 4096
-_TEXTUAL_PICTURES = (".pgm", ".pnm", ".ppm")
-_MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 _NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -44,7 +36,7 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return _resolve_folder(given, path, recursive)
+            return resolve_folder(given, path, recursive=recursive)
         if not stat.S_ISREG(mode):
             # Opening a pipe would wait for ever, a device has no end.
             raise SourceError(f"{show_path(given)} is not a file but {_special_kind(mode)}")
@@ -56,7 +48,7 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
         raise SourceError(
             f"{show_path(given)} is empty (0 bytes)", hint="was its download or copy interrupted?"
         )
-    what = None if path.suffix.lower() in _TEXTUAL_PICTURES else what_else_it_is(head)
+    what = None if path.suffix.lower() in TEXTUAL_IMAGE_SUFFIXES else what_else_it_is(head)
     if what is not None:
         raise SourceError(
             f"{show_path(given)} is {what}, not a video",
@@ -87,62 +79,6 @@ def expand_home(given: str) -> Path:
         return path if path.exists() else path.expanduser()
     except (OSError, RuntimeError, ValueError):  # no such user; path_error says the rest
         return path
-
-
-def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts ``frame2`` before ``frame10``."""
-    return [
-        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece.casefold())
-        for piece in re.split(r"(\d+)", name)
-        if piece
-    ]
-
-
-def _resolve_folder(given: str, folder: Path, recursive: bool) -> list[VideoSource]:
-    files = sorted(_media_files(folder, recursive), key=lambda path: natural_order(str(path)))
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    if videos:
-        # Pictures beside videos are covers and thumbnails.
-        return [VideoSource(given, path, "video", clean_name(path.name)) for path in videos]
-    if any(path.parent == folder for path in files):
-        return [VideoSource(given, folder, "frames", clean_name(folder.resolve().name))]
-    raise SourceError(
-        f"no videos or pictures in the folder {show_path(given)}", hint=_where_instead(folder)
-    )
-
-
-def _media_files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """The files of a folder that are media by their suffix, in no order."""
-    subfolders = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_unfinished_or_hidden(entry.name):
-                continue
-            # A link to a folder could lead back up: links are followed to files only.
-            if recursive and entry.is_dir(follow_symlinks=False):
-                subfolders.append(Path(entry.path))
-            elif Path(entry.name).suffix.lower() in _MEDIA_SUFFIXES and entry.is_file():
-                yield Path(entry.path)
-    for subfolder in subfolders:
-        yield from _media_files(subfolder, recursive)
-
-
-def _where_instead(folder: Path) -> str | None:
-    """A hint that names a subfolder with media, or the files that were passed over."""
-    names = sorted(os.listdir(folder), key=natural_order)
-    for name in names:
-        path = folder / name
-        try:
-            holds_media = (
-                path.is_dir() and not name.startswith(".") and any(_media_files(path, False))
-            )
-        except OSError:
-            continue
-        if holds_media:
-            return f"its subfolder {show_path(path)} has some"
-    if any(is_unfinished_or_hidden(name) and Path(name).suffix for name in names):
-        return "it has hidden or unfinished files only; name a file to use it all the same"
-    return None
 
 
 def _special_kind(mode: int) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smolvideo.errors import SmolVideoError, SourceError
+from smolvideo.media import VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.source.cache import cache_dir, cached, download_folder
 from smolvideo.source.download import DownloadOptions
 from smolvideo.source.entries import MAX_ENTRIES, check_address, checked_entry, entry_name
 from smolvideo.source.names import show_url
 from smolvideo.source.refusals import refusal
-from smolvideo.source.video_source import VIDEO_SUFFIXES
 from smolvideo.source.web import web_client
 from smolvideo.source.ytdlp_options import ytdlp_options
 

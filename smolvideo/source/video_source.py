@@ -1,26 +1,13 @@
-"""One thing to look at, and which files are media."""
+"""One thing to look at, and what a file is by its name and its first bytes."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smolvideo.media import IMAGE_SUFFIXES
+
 if TYPE_CHECKING:  # frames imports numpy, which `smolvideo --help` must not wait for
     from smolvideo.frames import MediaKind
-
-VIDEO_SUFFIXES = frozenset(
-    {
-        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264",
-        ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg",
-        ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv",
-        ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-    }
-)  # fmt: skip
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".avif", ".bmp", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm",
-        ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
-    }
-)  # fmt: skip
 
 UNFINISHED_SUFFIXES = frozenset(
     {
@@ -85,6 +72,20 @@ def _starts_like_video(head: bytes) -> bool:
         head[4:8] == b"ftyp"
         or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01"))  # Matroska and WebM, Flash
         or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+    )
+
+
+def starts_like_video(head: bytes) -> bool:
+    """Whether a file of any name may be a video by its first bytes (400 are enough)."""
+    if _starts_like_picture(head):
+        return False
+    return (
+        _starts_like_video(head)
+        or head[4:8] in (b"moov", b"mdat", b"wide")  # QuickTime before there was `ftyp`
+        or head.startswith((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"))  # MPEG
+        or head.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")  # ASF
+        or head.startswith(b"OggS")
+        or b"GGG" in (head[:377:188], head[4:389:192])  # transport streams, also of discs
     )
 
 

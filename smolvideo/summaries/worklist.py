@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.media import natural_order
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name
 from smolvideo.source import (
@@ -162,8 +163,6 @@ def _matches(given: str) -> Iterable[str]:
     try:
         if existing_path(Path(given)).exists() or not is_pattern(given):
             return [given]
-        from smolvideo.source.local import natural_order
-
         found = sorted(map(str, matching_paths(given)), key=natural_order)
     except (OSError, ValueError):  # not a path at all: resolving it says why
         return [given]
