@@ -241,6 +241,7 @@ def commands(folder: Path) -> Iterator[list[str]]:
     yield ["summarise", "--list", HOSTILE]
     yield ["eval", "jsonl", HOSTILE, "--videos", HOSTILE]
     yield ["chat", f"{HOSTILE}.mp4", "--plain"]
+    yield ["--debug", "ask", f"{HOSTILE}.mp4", "What?"]
     yield [HOSTILE]
 
 

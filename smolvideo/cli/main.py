@@ -140,7 +140,8 @@ class Commands(click.Group):
         """Say on stderr what went wrong, and give the exit code."""
         if self.debug:
             trace = "".join(traceback.format_exception(error))
-            click.echo(_without_secrets(trace, self._words), err=True)
+            shown = visible(_without_secrets(trace, self._words), keep="\n\t")
+            click.echo(shown, err=True)
         message, hint, code = _words_for(error)
         _echo_line("Error: ", "red", _without_secrets(message, self._words))
         if hint:
