@@ -1,14 +1,18 @@
 """What every test may rely on: no network, no leftovers, and skips that can be made to fail.
 
 ``SMOLVIDEO_SHARED`` names the folder with the odd real clips and the processor files of the
-published checkpoints; by default it is ``shared`` beside the project. ``SMOLVIDEO_FAIL_ON_SKIP=1``
-turns every skip into a failure, for the machine that must run them all.
+published checkpoints; by default it is ``shared`` beside the project. Where what a mark of
+``NEEDED`` stands for is not there, its tests are left out, and the first lines say so.
+
+``SMOLVIDEO_FAIL_ON_SKIP=1``, as CI has it, turns every skip into a failure whose reason does not
+begin with ``hardware: ``.
 """
 
 import os
 import signal
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SMOLVIDEO_SHARED", ROOT.parent / "shared"))
 FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
+ALLOWED_SKIP = "Skipped: hardware: "
+
+NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
+    "clips": ("odd real clips", (SHARED / "clips").is_dir),
+    "checkpoints": ("files of published checkpoints", (SHARED / "processor_files").is_dir),
+    "llama_cpp": ("llama.cpp, which pip compiles", lambda: find_spec("llama_cpp")),
+}
+"""Mark → what its tests need that is no part of the project, and whether it is there."""
+
+FIXTURES = {"clips": "clips", "processor_files": "checkpoints"}
+"""Fixture → the mark of the tests that use it."""
 
 
 # A shell without job control starts what it puts in the background deaf to Ctrl-C, and every
@@ -23,15 +38,46 @@ FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> list[str]:
+    return [f"left out: tests of {what}" for what, is_there in NEEDED.values() if not is_there()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = {mark for mark, (_, is_there) in NEEDED.items() if not is_there()}
+    for item in items:
+        for fixture in {*FIXTURES} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(FIXTURES[fixture])
+    left_out = [item for item in items if missing & {mark.name for mark in item.iter_markers()}]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if FAIL_ON_SKIP and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, and SMOLVIDEO_FAIL_ON_SKIP=1: {report.longrepr}"
+    if not hasattr(report, "wasxfail"):
+        _fail_if_skipped(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped(report)  # a whole file
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not (FAIL_ON_SKIP and report.skipped):
+        return
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not why.startswith(ALLOWED_SKIP):
+        report.outcome = "failed"
+        report.longrepr = f"SMOLVIDEO_FAIL_ON_SKIP=1, and not for the hardware: {why}"
 
 
 @pytest.fixture(autouse=True)
@@ -64,19 +110,13 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def clips() -> Path:
     """The folder of odd real clips, with its MANIFEST.tsv."""
-    folder = SHARED / "clips"
-    if not folder.is_dir():
-        pytest.skip(f"no clips at {folder}")
-    return folder
+    return SHARED / "clips"
 
 
 @pytest.fixture(scope="session")
 def processor_files() -> Path:
     """The folder with one folder of tokenizer and configuration files per published checkpoint."""
-    folder = SHARED / "processor_files"
-    if not folder.is_dir():
-        pytest.skip(f"no processor files at {folder}")
-    return folder
+    return SHARED / "processor_files"
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])

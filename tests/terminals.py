@@ -22,6 +22,8 @@ _OWN_THE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
+_ALL_READ = b"\x1b[?61h"
+"""Nothing that any program of ours writes."""
 _CONTROL = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[78]|\x1b_G.*?\x1b\\|\x1bP.*?\x1b\\", re.DOTALL
 )
@@ -127,7 +129,12 @@ class Terminal:
     def finish(self, *, seconds: float = 120) -> int:
         """The exit code, once the process has ended and all it wrote has been read."""
         code = self.process.wait(seconds)
-        time.sleep(0.1)
+        # What this writes through the terminal comes after all that the process has written.
+        os.write(self._slave, _ALL_READ)
+        with self._seen:
+            read = self._seen.wait_for(lambda: _ALL_READ in self._output, timeout=seconds)
+            del self._output[self._output.rfind(_ALL_READ) :]
+        assert read, "the terminal was not read to its end"
         return code
 
     def _came(self, text: str, after: str) -> bool:

@@ -61,7 +61,9 @@ def test_a_peer_is_measured_once() -> None:
         CliRunner().invoke(bench, arguments, catch_exceptions=False)
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize(
+    "peer", [pytest.param("openvino"), pytest.param("llama.cpp", marks=pytest.mark.llama_cpp)]
+)
 class TestInstalled:
     @pytest.fixture(autouse=True)
     def _installed(self, peer: str) -> None:
@@ -126,8 +128,8 @@ def test_openvino_tells_nothing_to_anybody() -> None:
     assert ovc.telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
 
 
+@pytest.mark.llama_cpp
 def test_files_that_llama_cpp_cannot_read_are_an_error(tmp_path: Path) -> None:
-    skip_without("llama.cpp")
     for name in ("model.gguf", "mmproj.gguf"):
         (tmp_path / name).write_bytes(b"GGUF and no more")
     with pytest.raises(ModelError, match="cannot read its files of `nano`"):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -140,9 +139,11 @@ def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: st
     assert done.stdout == ""
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
 @pytest.mark.parametrize("words", [("--ray", "x"), ("x", "--ray"), ("--ray", "auto", "x")])
-def test_without_ray_a_cluster_is_an_error_that_says_how(words: tuple[str, ...]) -> None:
+def test_without_ray_a_cluster_is_an_error_that_says_how(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smolvideo.summaries.cluster.find_spec", lambda _: None)
     done = run(*words)
     assert done.exit_code == 2
     assert "pip install 'smolvideo[ray]'" in done.stderr

@@ -167,7 +167,7 @@ def test_ctrl_c_while_downloading(server: WebServer, tiny: Path, video: Path) ->
 
 def assert_stops_quietly(terminal: Terminal) -> None:
     terminal.type(CTRL_C)
-    assert terminal.finish(seconds=20) == 130, terminal.text
+    assert terminal.finish() == 130, terminal.text
     assert "Traceback" not in terminal.text
     assert "Error" not in terminal.text
     assert terminal.is_as_it_was

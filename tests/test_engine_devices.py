@@ -13,7 +13,7 @@ from smolvideo.errors import ModelError, UsageError
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 BIG = 250_000_000
 
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="hardware: a GPU")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cuda:", "", "mps:1", "meta"])

@@ -83,7 +83,7 @@ def test_on_any_processor(layout: Layout, tiles: int, groups: int, count: int, s
     assert close(got, added(levels.numbers, vectors))
 
 
-@pytest.mark.skipif(not can_multiply_pairs(), reason="this processor has no AVX512-BF16")
+@pytest.mark.skipif(not can_multiply_pairs(), reason="hardware: this processor has no AVX512-BF16")
 @settings(max_examples=40, deadline=None)
 @given(**SIZES)
 def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
@@ -99,7 +99,7 @@ def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
     assert close(got[:, : tiles * 64], expected)
 
 
-@pytest.mark.skipif(not can_multiply_pairs(), reason="this processor has no AVX512-BF16")
+@pytest.mark.skipif(not can_multiply_pairs(), reason="hardware: this processor has no AVX512-BF16")
 def test_what_is_no_number_stays_none() -> None:
     levels = Levels(LAYOUTS[0], 64, 2 * GROUP, 0)
     vectors = torch.randn(2, 2 * GROUP)

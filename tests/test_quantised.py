@@ -146,7 +146,7 @@ def test_levels_come_out_as_they_went_in(layout: Layout) -> None:
     assert torch.equal(layout.unpack(packed, torch.float32).t(), levels.float())
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="hardware: names of x86")
 @pytest.mark.parametrize(("capability", "told"), [("avx2", "32 True"), ("default", "refused")])
 def test_levels_are_laid_out_for_the_processor(capability: str, told: str) -> None:
     """What torch does on lesser processors, this one can be told to do."""

@@ -27,7 +27,7 @@ from smolvideo.network.vision import VisionTower
 CPU = torch.device("cpu")
 
 needs_instruction = pytest.mark.skipif(
-    not registers.can_multiply_pairs(), reason="this processor has no AVX512-BF16"
+    not registers.can_multiply_pairs(), reason="hardware: no AVX512-BF16"
 )
 
 

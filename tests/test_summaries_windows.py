@@ -150,8 +150,9 @@ def test_chapters_of_an_hour_lie_on_its_true_changes(nano: Engine, tmp_path: Pat
     """The measure of the whole: at least four of five chapters begin within one window of a true
     change, and most changes are found."""
     true = plan_film(3600, Random(1), shortest=60, longest=480)
-    film = write_film(tmp_path / "hour.mp4", true, fps=1.0)
-    options = SummaryOptions(style="chapters", max_frames=12)
+    # A frame each four seconds, and one where a scene begins: an hour is drawn in two seconds.
+    film = write_film(tmp_path / "hour.mp4", true, fps=0.25)
+    options = SummaryOptions(style="chapters", max_frames=6)
     (record,) = summarise(nano, film, options=options)
     assert record.error is None
     assert record.window_seconds == 60

@@ -7,6 +7,7 @@ course that was stopped goes on from its last saved state.
 import copy
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -50,9 +51,20 @@ from smolvideo.train.world.corpus import corpus, known_words
 STEPS_PER_NEWS = 20
 
 
-def train_nano(folder: Path, options: TrainOptions, on_progress: OnTrainProgress) -> Path:
+Clock = Callable[[], float]
+"""Seconds from whenever; picklable, for each process has one."""
+
+
+def train_nano(
+    folder: Path,
+    options: TrainOptions,
+    on_progress: OnTrainProgress,
+    *,
+    clock: Clock = time.monotonic,
+) -> Path:
     """Train nano, or go on where ``folder`` stopped; returns the folder of the checkpoint.
 
+    The stages are shares of the time that ``clock`` tells, which is asked once a step.
     Raises UsageError for options that do not fit what ``folder`` holds, ModelError when a process
     of the training is lost.
     """
@@ -65,7 +77,7 @@ def train_nano(folder: Path, options: TrainOptions, on_progress: OnTrainProgress
         )
     folder.mkdir(parents=True, exist_ok=True)
     run_in_processes(
-        partial(_train, folder, options, _Rank0(on_progress)),
+        partial(_train, folder, options, _Rank0(on_progress), clock),
         ranks,
         folder / "meeting",
     )
@@ -82,8 +94,10 @@ class Trainer:
         rank: int,
         ranks: int,
         on_progress: OnTrainProgress,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.folder, self.options, self.rank, self.ranks = folder, options, rank, ranks
+        self.clock = clock
         self.on_progress = on_progress
         torch.manual_seed(options.seed)
         self.tokenizer = self._tokenizer()
@@ -94,7 +108,7 @@ class Trainer:
         self.optimizer = self._optimizer()
         if (folder / "state.pt").exists():
             self._resume()
-        self.started = time.monotonic() - self.course.elapsed
+        self.started = self.clock() - self.course.elapsed
         self.saved = self.examined = self.course.elapsed
 
     def _tokenizer(self) -> Tokenizer:
@@ -134,7 +148,7 @@ class Trainer:
         random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
         loss = self._loss(random)
         loss.backward()
-        clock = torch.tensor([loss.item(), time.monotonic() - self.started])
+        clock = torch.tensor([loss.item(), self.clock() - self.started])
         clock, *gradients = averaged([clock, *self.optimizer.gradients()], self.ranks)
         self.optimizer.step(gradients, course.rate(self.options))
         course.step += 1
@@ -330,6 +344,11 @@ class _Rank0:
 
 
 def _train(
-    folder: Path, options: TrainOptions, on_progress: OnTrainProgress, rank: int, ranks: int
+    folder: Path,
+    options: TrainOptions,
+    on_progress: OnTrainProgress,
+    clock: Clock,
+    rank: int,
+    ranks: int,
 ) -> None:
-    Trainer(folder, options, rank, ranks, on_progress).run()
+    Trainer(folder, options, rank, ranks, on_progress, clock).run()
