@@ -59,9 +59,7 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
     date = info.created.partition("+")[0].replace(":", "-")
     results = _results(run, report_of(run), tasks, group if group not in tasks else None, metric)
     path = target / f"{date}_results.json"
-    write_output(
-        path, json.dumps(results, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite
-    )
+    write_output(path, json_line(results, indent=2) + "\n", overwrite=overwrite)
     paths = [path]
     for task, lines in tasks.items():
         paths.append(target / f"{date}_samples_{_plain(task)}.jsonl")
