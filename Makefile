@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 BASE := $(VENV)/.base-installed
 TEST := $(VENV)/.test-installed
 
-.PHONY: demo test check format samples clean
+.PHONY: demo test check check-systems format samples clean
 
 ## demo: install, then ask the bundled model about a sample video
 demo: $(BASE)
@@ -27,6 +27,11 @@ check: $(TEST)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+## check-systems: the types as they are on Windows and macOS
+check-systems: $(TEST)
+	$(BIN)/mypy --platform win32 --no-warn-unreachable
+	$(BIN)/mypy --platform darwin --no-warn-unreachable
 
 ## format: put the code into the project's style
 format: $(TEST)

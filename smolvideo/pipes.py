@@ -8,6 +8,7 @@ import codecs
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -53,7 +54,7 @@ def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:
     mode = path.stat().st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise OSError(errno.ENODEV, "it is a device, not a file")
-    if not stat.S_ISFIFO(mode):
+    if sys.platform == "win32" or not stat.S_ISFIFO(mode):  # Windows has none with a path
         with path.open("rb") as file:
             return file.read(most_bytes)
     # Opened in the ordinary way it would wait for a writer that may never come.

@@ -205,9 +205,11 @@ def _read_beside_answers() -> str:
 
 def _complete_with_tab(history: Iterable[str]) -> None:
     """Commands and files complete with Tab, questions come back with ↑, where readline is."""
+    if sys.platform == "win32":
+        return
     try:
         import readline
-    except ImportError:  # Windows
+    except ImportError:  # a Python built without it
         return
     for question in history:
         readline.add_history(question)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+    pass
 
 _LARGEST_MESSAGE = 64 * 2**20
 """Bytes: the times of the frames of a week."""
@@ -75,7 +75,7 @@ def inheritable(handle: int) -> Any:
     return {"pass_fds": (handle,), "start_new_session": True}
 
 
-def _connection_type() -> "type[Connection[Any, Any]]":
+def _connection_type() -> Any:
     if sys.platform == "win32":
         from multiprocessing.connection import PipeConnection
 

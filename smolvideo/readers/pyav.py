@@ -384,8 +384,9 @@ class PyavReader(VideoReader):
 
 
 def _cores() -> int:
-    pinned = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _decoding_threads(pixels: int) -> int:

@@ -207,9 +207,11 @@ def _return_memory() -> None:
 def _limit_memory(limit: int) -> None:
     """A bomb fails to allocate, instead of taking the machine's memory. Not on Windows, and macOS
     takes no notice; there the program watches."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
+    if sys.platform == "win32":
+        return
+    import resource
 
+    with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))

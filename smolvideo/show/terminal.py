@@ -67,6 +67,8 @@ def _may_ask() -> bool:
 
 def _ask(terminal: int, seconds: float) -> bytes:
     """Everything the terminal answers, up to its device attributes or the end of patience."""
+    if sys.platform == "win32":
+        raise OSError("Windows has no such terminals")
     import termios
     import tty
 
@@ -88,6 +90,8 @@ def _ask(terminal: int, seconds: float) -> bytes:
 
 def _cell_size(terminal: int) -> tuple[int, int] | None:
     """Width and height of a cell in pixels, where the terminal's driver knows them."""
+    if sys.platform == "win32":
+        raise OSError("Windows has no such terminals")
     import fcntl
     import struct
     import termios
