@@ -4,12 +4,34 @@ Records come back from files that anybody may have changed: what does not confor
 it is read, so that nothing behind it meets a number in place of a name.
 """
 
+import json
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MAX_DIGITS = 300
+"""Of a whole number: no float holds more, and none of ours is nearly as long."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What ``text`` says.
+
+    Raises ValueError for what is no JSON, for nesting that Python cannot follow, and for whole
+    numbers that no float holds.
+    """
+    try:
+        return json.loads(text, parse_int=_whole_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def check_types(kind: Any, content: Mapping[str, Any]) -> None:

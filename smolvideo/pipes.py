@@ -69,3 +69,28 @@ def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:
         os.set_blocking(descriptor, True)
         begins = begins or b""
         return begins + pipe.read(-1 if most_bytes < 0 else max(0, most_bytes - len(begins)))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file of our own, opened for reading; what another program put in its place is not waited
+    for.
+
+    Raises OSError as opening does, and for a pipe, a device, a socket or a folder.
+    """
+    descriptor = os.open(path, open_flags())
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb")
+
+
+def open_flags() -> int:
+    """Flags to open a file for reading with, that wait for no other end of a pipe."""
+    binary = getattr(os, "O_BINARY", 0)  # of Windows
+    return os.O_RDONLY | binary | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file of our own. Raises OSError as ``open_regular``."""
+    with open_regular(path) as file:
+        return file.read()

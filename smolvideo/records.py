@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
-from smolvideo.json_types import check_types
+from smolvideo.json_types import check_types, parse_json
+from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path, visible_json
 
 RECORD_KIND = "smolvideo.answer/1"
@@ -143,10 +144,7 @@ def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB")
-    try:
-        content = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    content = parse_json(line)
     if not isinstance(content, dict) or not str(content.get("record")).startswith(_family(kind)):
         raise ValueError("not a record of smolvideo")
     names = {name.name for name in fields(kind)}
@@ -205,7 +203,7 @@ def read_records(
     line.
     """
     with _told_about(path, "read"):
-        content = path.read_bytes()
+        content = read_file_or_pipe(path)
     lines = content.split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
@@ -306,8 +304,8 @@ def _last_line(stream: Any) -> tuple[int, bytes]:
 
 def _is_whole_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        parse_json(line)
+    except ValueError:
         return False
     return True
 

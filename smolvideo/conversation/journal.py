@@ -29,7 +29,8 @@ from smolvideo.conversation.settings import (
 from smolvideo.conversation.turns import Look, Outcome, Turn, now
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import MediaKind, VideoMetadata
-from smolvideo.json_types import check_types
+from smolvideo.json_types import check_types, parse_json
+from smolvideo.pipes import open_regular, read_regular
 from smolvideo.safe_text import show_path
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
@@ -152,14 +153,14 @@ def read_journal(folder: Path) -> Kept:
     try:
         if path.stat().st_size > _LARGEST_JOURNAL:
             raise RecordError(f"{show_path(path)} is too large for a conversation")
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise RecordError(f"cannot read {show_path(path)}: {error.strerror or error}") from error
     end = content.rfind(b"\n") + 1
     kept: Kept | None = None
     for number, line in enumerate(content[:end].splitlines(), start=1):
         try:
-            event = json.loads(line)
+            event = parse_json(line)
             kept = _begun(event) if kept is None else _after(kept, event)
         except (ValueError, KeyError, TypeError, RecursionError, SmolVideoError) as error:
             raise RecordError(
@@ -319,8 +320,8 @@ def _append_lines(path: Path, lines: bytes) -> None:
 
 def events_of(folder: Path) -> Iterator[Mapping[str, Any]]:
     """The raw events of a journal, as far as they can be read; for lists, which must not fail."""
-    with contextlib.suppress(OSError, ValueError), (folder / JOURNAL).open("rb") as lines:
+    with contextlib.suppress(OSError, ValueError), open_regular(folder / JOURNAL) as lines:
         for line in lines:
-            event = json.loads(line)
+            event = parse_json(line)
             if isinstance(event, dict):
                 yield event

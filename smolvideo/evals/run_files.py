@@ -4,7 +4,6 @@ run.json is written last, so a folder that has one is a whole run; whatever a ru
 folder.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.json_types import parse_json
 from smolvideo.locking import locked
+from smolvideo.pipes import read_regular
 from smolvideo.records import json_line, write_output
 from smolvideo.safe_text import show_path
 
@@ -65,7 +66,7 @@ class RunFiles:
                     f"{show_path(self.folder / name)} is a link, and no part of a run"
                 )
         try:
-            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            content = parse_json(read_regular(self.folder / "run.json"))
         except OSError as error:
             raise RecordError(
                 f"{show_path(self.folder)} is no run: {error.strerror or error}",

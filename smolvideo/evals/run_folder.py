@@ -9,7 +9,6 @@ frames/         a strip of small frames per video
 """
 
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -23,7 +22,8 @@ from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.run_files import RunFiles
 from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, RunInfo
-from smolvideo.json_types import check_types
+from smolvideo.json_types import check_types, parse_json
+from smolvideo.pipes import read_regular
 from smolvideo.records import (
     RecordWriter,
     json_line,
@@ -83,8 +83,8 @@ class RunFolder:
         try:
             content = _files_of(folder).content()
             info = RunInfo.from_content(content)
-            lines = (folder / "items.jsonl").read_text(encoding="utf-8").split("\n")
-            items = [_item_from(json.loads(line)) for line in lines if line]
+            lines = read_regular(folder / "items.jsonl").decode("utf-8").split("\n")
+            items = [_item_from(parse_json(line)) for line in lines if line]
             if len({item.id for item in items}) < len(items):
                 raise ValueError("two items of one id")
         except OSError as error:
@@ -149,7 +149,7 @@ class RunFolder:
         if not self.answers_path.exists():
             return
         text = "".join(answer.to_json() + "\n" for answer in self.answers().values())
-        if self.answers_path.read_bytes() != text.encode("utf-8"):
+        if read_regular(self.answers_path) != text.encode("utf-8"):
             write_output(self.answers_path, text, overwrite=True)
 
     def save_strip(self, name: str, content: bytes) -> None:

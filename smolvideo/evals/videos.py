@@ -15,6 +15,8 @@ from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.video_folder import MissingVideo, VideoFolder
+from smolvideo.json_types import parse_json
+from smolvideo.pipes import read_regular
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.safe_text import clean_name, show_path
 from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
@@ -46,12 +48,12 @@ class DownloadArchive:
         """The archive at ``path``; a line that was cut short does not count."""
         archive = cls(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            lines = read_regular(path).decode("utf-8").splitlines() if path.exists() else []
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(f"cannot read {show_path(path)}: {error}") from error
         for line in lines:
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 video, failed = str(entry["video"]), entry["error"] is not None
             except (ValueError, KeyError, TypeError):
                 continue

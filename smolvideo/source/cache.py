@@ -29,8 +29,9 @@ from urllib.parse import urlsplit, urlunsplit
 from smolvideo.content import content_hash
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import RecordError, SourceError
-from smolvideo.json_types import check_types
+from smolvideo.json_types import check_types, parse_json
 from smolvideo.locking import locked
+from smolvideo.pipes import read_regular
 from smolvideo.safe_text import show_path
 
 _ENTRY = "entry.json"
@@ -273,7 +274,7 @@ def _read_entry(folder: Path) -> CachedDownload | None:
     if folder.is_symlink() or (folder / _ENTRY).is_symlink():
         return None
     try:
-        fields = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        fields = parse_json(read_regular(folder / _ENTRY))
         fields["path"] = folder / Path(fields["path"]).name
         check_types(CachedDownload, fields)
         entry = CachedDownload(**fields)

@@ -4,7 +4,6 @@
 TTML: https://www.w3.org/TR/ttml1/ · SAMI: https://learn.microsoft.com/previous-versions/ms971327
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from smolvideo.errors import SourceError
+from smolvideo.json_types import parse_json
 from smolvideo.subtitles.cues import Block
 from smolvideo.subtitles.plain_text import plain_lines
 
@@ -162,7 +162,7 @@ def _number(text: str) -> float:
 def json3_blocks(text: str) -> tuple[list[Block], int]:
     """The cues of YouTube's .json3, and how many were left out for their times."""
     try:
-        events = json.loads(text)["events"]
+        events = parse_json(text)["events"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return [], 0
     blocks, left_out = [], 0

@@ -17,6 +17,7 @@ from typing import Self
 
 from smolvideo.errors import RecordError
 from smolvideo.locking import locked
+from smolvideo.pipes import open_regular
 from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_output
 from smolvideo.safe_text import show_path
 from smolvideo.spelling import normal_form
@@ -94,7 +95,7 @@ class Journal:
     def record(self, path: str) -> SummaryRecord:
         """The last record of a video that has an entry, read from the file."""
         place = self._by_path[self._known_as(path) or path].place
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(place)
             return SummaryRecord.from_json(file.readline())
 
@@ -127,7 +128,7 @@ class Journal:
         if not self._superseded:
             return
         places = sorted(entry.place for entry in self._by_path.values())
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             lines = []
             for place in places:
                 file.seek(place)
@@ -218,7 +219,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     Of a line that is too long to be a record there comes only as much as shows it.
     """
     place = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number in count(1):
             line = file.readline(MAX_LINE_BYTES + 1)
             if not line:

@@ -9,7 +9,6 @@ hub.py        the files from the Hugging Face hub
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from smolvideo.evals.data.cinepile import cinepile_item
 from smolvideo.evals.data.rows import Row, RowProblem, read_rows
 from smolvideo.evals.data.siblings import egoschema_item, mvbench_item, own_item, video_mme_item
 from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
+from smolvideo.json_types import parse_json
 from smolvideo.pipes import decode_text
 from smolvideo.safe_text import clean_name, show_path
 
@@ -92,7 +92,7 @@ def _egoschema_answers(file: Path) -> dict[str, object] | None:
     if not beside.is_file():
         return None
     try:
-        content = json.loads(decode_text(beside.read_bytes()))
+        content = parse_json(decode_text(beside.read_bytes()))
     except (OSError, ValueError) as error:
         raise SourceError(f"{show_path(beside)} cannot be understood: {error}") from error
     if not isinstance(content, dict):

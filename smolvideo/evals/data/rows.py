@@ -7,13 +7,13 @@ something else.
 import ast
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from smolvideo.errors import SourceError
+from smolvideo.json_types import parse_json
 from smolvideo.pipes import decode_text
 from smolvideo.safe_text import clean_name, show_path
 
@@ -73,7 +73,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     """A list of rows; the same under one key; rows as the hub's viewer gives them; or columns."""
-    content = json.loads(decode_text(path.read_bytes()))
+    content = parse_json(decode_text(path.read_bytes()))
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
@@ -103,7 +103,7 @@ def _json_line_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
 
@@ -137,7 +137,7 @@ def as_list(row: Row, name: str) -> list[str]:
     """A list of texts; a text that spells one in JSON or Python is read."""
     value = row.get(name)
     if isinstance(value, str):
-        for read in (json.loads, ast.literal_eval):
+        for read in (parse_json, ast.literal_eval):
             try:
                 value = read(value)
                 break
