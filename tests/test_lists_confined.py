@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from smolvideo.cli.main import cli
 from smolvideo.errors import SourceError
 from smolvideo.source import read_source_list, resolve_sources
+from smolvideo.source.lists import is_on_another_drive
 from smolvideo.summaries import list_work
 
 VIDEO = b"\0\0\0\x18ftypisom"
@@ -109,3 +110,26 @@ def test_the_option_is_for_lists_alone(folder: Path) -> None:
     assert done.exit_code == 3
     assert "lies outside" in done.stderr
     assert "hint: `--allow-outside`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [
+        (r"\\machine\share\x.mp4", True), ("//machine/share/x.mp4", True), (r"D:\x.mp4", True),
+        (r"d:x.mp4", True), (r"\\?\C:\x.mp4", True), (r"C:\x.mp4", False),
+        ("c:/videos/x.mp4", False), ("x.mp4", False), (r"..\x.mp4", False), (r"\x.mp4", False),
+    ],
+)  # fmt: skip
+def test_on_windows_another_machine_is_not_even_looked_for(name: str, elsewhere: bool) -> None:
+    import ntpath
+
+    assert is_on_another_drive(name, r"C:\videos", ntpath) is elsewhere
+
+
+def test_a_list_that_the_shell_opened_has_no_folder(folder: Path) -> None:
+    (folder / "list.txt").write_text(f"{folder.parent / 'secret.mp4'}\n")
+    with (folder / "list.txt").open() as opened:
+        path = Path(f"/dev/fd/{opened.fileno()}")
+        if not path.exists():
+            pytest.skip("this system has no /dev/fd")
+        assert read_source_list(path) == [str(folder.parent / "secret.mp4")]

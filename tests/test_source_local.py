@@ -311,7 +311,8 @@ class TestLists:
         [
             (b"", "names no source"),
             (b"# only this\n", "names no source"),
-            (b"\xff\xfe\x00\x80", "is not a list of sources"),
+            (b"\xff\xfe\x00\x80\x00", "is not a list of sources"),  # half a letter of UTF-16
+            (b"\x80\x81", "is not a list of sources"),
             (b"x" * (2**24 + 1), "too large"),
         ],
     )

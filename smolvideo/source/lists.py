@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 from smolvideo.errors import SourceError
 from smolvideo.pipes import decode_text, read_file_or_pipe
@@ -39,10 +40,16 @@ class ListedPath:
 
     @property
     def path(self) -> Path:
-        """What is opened. Raises SourceError for an address on another machine."""
-        if scheme_of(self.given) == "file":
-            return existing_path(path_of_file_url(self.given))
-        return existing_path(expand_home(self.given))
+        """What it names, as it is written. Raises SourceError for what is on another machine.
+
+        Nothing is asked of the file system: on Windows that alone would send this user's proof of
+        login to whatever machine ``//machine/share`` names.
+        """
+        is_url = scheme_of(self.given) == "file"
+        path = path_of_file_url(self.given) if is_url else Path(self.given)
+        if not self.allow_outside and is_on_another_drive(str(path), str(self.folder)):
+            raise self._outside()
+        return path if is_url else expand_home(self.given)
 
     def check(self, path: Path) -> None:
         """See that ``path``, with all links followed, is one that the list may name.
@@ -50,11 +57,14 @@ class ListedPath:
         Raises SourceError.
         """
         if not self.allow_outside and not _is_below(path, self.folder):
-            raise SourceError(
-                f"{show_path(self.given)} lies outside {show_path(self.folder)}, the folder of the "
-                "list that names it",
-                hint="`--allow-outside` lets a list name files anywhere",
-            )
+            raise self._outside()
+
+    def _outside(self) -> SourceError:
+        folder = show_path(os.path.abspath(self.folder))
+        return SourceError(
+            f"{show_path(self.given)} lies outside {folder}, the folder of the list that names it",
+            hint="`--allow-outside` lets a list name files anywhere",
+        )
 
     def notices(self, path: Path) -> tuple[str, ...]:
         """What the record of a file says that ``--allow-outside`` alone let in."""
@@ -93,7 +103,8 @@ def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
     sources = [line for line in lines if line and not line.startswith(("#", ";"))]
     if not sources:
         raise SourceError(f"{shown} names no source", hint="one path or URL a line")
-    if from_stdin or not path.is_file():  # a pipe has no folder, either
+    if from_stdin or not path.is_file() or path.parts[1:2] in (("dev",), ("proc",)):
+        # A pipe has no folder, either, nor has a file that the shell opened for us.
         return [*sources]
     return [_named(source, path.parent, allow_outside) for source in sources]
 
@@ -105,7 +116,7 @@ def resolve_listed(
 
     Raises SourceError: that of ``resolve``, or because a path leads out of the list's folder.
     """
-    path = listed.path
+    path = existing_path(listed.path)
     listed.check(path)  # first: not even whether something is there is said of what lies outside
     sources = resolve(listed.given, path)
     for source in sources:
@@ -131,6 +142,8 @@ def _read_bytes(path: Path) -> bytes:
 def _named(source: str, folder: Path, allow_outside: bool) -> Named:
     if scheme_of(source) not in (None, "file"):
         return source
+    if not allow_outside and is_on_another_drive(source, str(folder)):
+        return ListedPath(source, folder)
     try:
         beside, as_written = existing_path(folder / source), existing_path(Path(source))
         here = as_written.exists() and (allow_outside or _is_below(as_written, folder))
@@ -138,6 +151,16 @@ def _named(source: str, folder: Path, allow_outside: bool) -> Named:
     except (OSError, ValueError):  # not a path at all: shown as an error where it is resolved
         name = source
     return ListedPath(name, folder, allow_outside)
+
+
+def is_on_another_drive(name: str, folder: str, paths: ModuleType = os.path) -> bool:
+    """Whether ``name`` begins with a drive or a machine that is not the folder's own (Windows).
+
+    ``paths`` is the system's module of paths.
+    """
+    drive = paths.splitdrive(name)[0]
+    own = paths.splitdrive(paths.abspath(folder))[0]
+    return bool(drive) and paths.normcase(drive) != paths.normcase(own)
 
 
 def _is_below(path: Path, folder: Path) -> bool:

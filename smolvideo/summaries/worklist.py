@@ -117,6 +117,8 @@ def _items_of(
         if is_url(str(given)):
             yield from _items_on_the_web(str(given).strip(), download, on_progress)
             return
+        if isinstance(given, ListedPath):
+            _ = given.path  # first: what is on another machine is not even looked for
         names = _matches(str(given))
     except SourceError as error:
         yield _failed_item(given, str(given), error)
@@ -124,9 +126,9 @@ def _items_of(
     for name in names:
         listed = replace(given, given=name) if isinstance(given, ListedPath) else name
         try:
+            sources = resolve_source(listed, recursive=True)
             plain = Path(name).expanduser()
             folder = existing_path(listed.path if isinstance(listed, ListedPath) else plain)
-            sources = resolve_source(listed, recursive=True)
         except SourceError as error:  # of one name of a pattern: the others go on
             yield replace(_failed_item(given, name, error), named=listed)
             continue
