@@ -13,6 +13,7 @@ from conftest import SHARED
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame
 from smolvideo.readers import open_video
+from smolvideo.readers.opening import open_here
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.shown import image_as_shown
 
@@ -96,9 +97,9 @@ def decode_all_for(reader: PyavReader, path: Path, wanted: list[float]) -> list[
             left.pop(0)
             found.append(Frame(image_as_shown(standing[1], shape), standing[0]))
 
-    assert reader._index is not None
+    assert reader._film.index is not None
     threads = reader._cursor.stream.codec_context.thread_count
-    for time, frame in decode_all(path, reader._index, threads):
+    for time, frame in decode_all(path, reader._film.index, threads):
         if standing is not None and time <= standing[0]:
             continue
         take(until=time)
@@ -115,7 +116,8 @@ def test_clip(clips: Path, name: str) -> None:
             open_video(path)
         assert "\n" not in str(caught.value)
         return
-    with PyavReader(path) as reader:
+    with open_here(path, "pyav") as reader:
+        assert isinstance(reader, PyavReader), "none of them was joined"
         metadata = reader.metadata
         last = metadata.last_frame_seconds
         assert last is not None
@@ -149,8 +151,8 @@ def test_clip(clips: Path, name: str) -> None:
 def test_times_from_packets_are_those_of_the_decoder(clips: Path, name: str) -> None:
     with PyavReader(clips / name) as reader:
         times = reader.frame_times()
-        assert reader._index is not None
-        decoded = [time for time, _ in decode_all(clips / name, reader._index)]
+        assert reader._film.index is not None
+        decoded = [time for time, _ in decode_all(clips / name, reader._film.index)]
     assert times == pytest.approx(decoded, abs=1e-4)
     assert reader.metadata.num_frames == len(times)
 

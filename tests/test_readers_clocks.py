@@ -348,9 +348,9 @@ def test_parts_are_opened_where_frames_are_wanted(
     path = clipmaker.join(tmp_path / "a.ts", *[make("ts", number=100 * n) for n in range(10)])
     opened: list[float] = []
 
-    def count(path: Path, part: Part, *, followed: bool) -> PyavReader:
+    def count(path: Path, part: Part, *, joined: bool, followed: bool) -> PyavReader:
         opened.append(part.starts_at or 0.0)
-        return PyavReader(path, part, followed=followed)
+        return PyavReader(path, part, joined=joined, followed=followed)
 
     with contextlib.closing(JoinedReader(path, find_parts(path))) as reader:
         monkeypatch.setattr("smolvideo.readers.joined.PyavReader", count)

@@ -12,7 +12,7 @@ import pytest
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
-from smolvideo.readers import open_video, pyav
+from smolvideo.readers import film_stream, open_video, pyav
 from smolvideo.readers.harm import HarmTracker
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.timeline import sturdy_packets
@@ -130,8 +130,9 @@ def decode_alone(path: Path) -> dict[float, Images]:
 @pytest.fixture
 def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with many cores, where a decoder holds back most."""
-    monkeypatch.setattr(pyav, "_decoding_threads", lambda pixels: 8)
-    monkeypatch.setattr(pyav, "_cores", lambda: 8)
+    for module in (film_stream, pyav):
+        monkeypatch.setattr(module, "decoding_threads", lambda pixels: 8)
+        monkeypatch.setattr(module, "usable_cores", lambda: 8)
 
 
 @pytest.mark.usefixtures("eight_threads")

@@ -32,12 +32,14 @@ def test_every_frame_is_found_without_the_cursor(
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 def test_lanes_keep_the_order(clip: Path, lanes: int) -> None:
     with PyavReader(clip) as reader:
-        container, stream = reader._open()
+        container, stream = reader._film.open()
         ticks = [reader._ticks(time) for time in TIMES]
         with container:
             segments = plan_segments(container, stream, ticks) or []
         assert len(segments) == 5
-        side_by_side = Lanes(lambda: reader._open(1), decode_segment, segments, lanes=lanes, room=2)
+        side_by_side = Lanes(
+            lambda: reader._film.open(1), decode_segment, segments, lanes=lanes, room=2
+        )
         assert [place for place, _ in side_by_side.frames()] == list(range(200))
 
 
@@ -54,7 +56,7 @@ def test_what_opening_raises_in_a_lane_reaches_the_caller(clip: Path) -> None:
         raise OSError("gone")
 
     with PyavReader(clip) as reader:
-        container, stream = reader._open()
+        container, stream = reader._film.open()
         with container:
             segments = plan_segments(container, stream, [0.0]) or []
     with pytest.raises(OSError, match="gone"):

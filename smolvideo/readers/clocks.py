@@ -11,7 +11,7 @@ is shown, on which the parts follow each other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -80,6 +80,17 @@ class Lead:
 
 
 @dataclass(frozen=True)
+class KeyFrames:
+    """Where decoding can begin: float64 ``[N]`` seconds of presentation on the file's own clock,
+    ascending, int64 ``[N]`` byte positions; of the stream with FFmpeg's id ``stream_id``, if
+    given."""
+
+    shown: Times
+    positions: NDArray[np.int64]
+    stream_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Part:
     """A stretch of a file that is on one clock.
 
@@ -87,6 +98,7 @@ class Part:
     lasts; ``first_decoded`` and ``last_decoded`` are when they are decoded. ``starts_at`` is
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
+    ``key_frames`` are known where the packets say which they are.
     """
 
     stretch: Stretch
@@ -99,6 +111,7 @@ class Part:
     leans: bool = False
     wraps: bool = False
     starts_at: float | None = None
+    key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -119,7 +132,9 @@ class Part:
         )
 
 
-def make_part(stretch: Stretch, stamps: Stamps, *, wraps: bool = False) -> Part:
+def make_part(
+    stretch: Stretch, stamps: Stamps, *, wraps: bool = False, stream_id: int | None = None
+) -> Part:
     """The part with these stamps, one or more."""
     steps = np.diff(np.sort(stamps.shown))
     steps = steps[steps > _SAME_TIME]
@@ -134,7 +149,15 @@ def make_part(stretch: Stretch, stamps: Stamps, *, wraps: bool = False) -> Part:
         frame_seconds=float(np.median(steps)) if len(steps) else 0.0,
         num_frames=1 + len(steps),
         wraps=wraps,
+        key_frames=_key_frames(stamps, stream_id),
     )
+
+
+def _key_frames(stamps: Stamps, stream_id: int | None) -> KeyFrames | None:
+    if stamps.keys is None or not stamps.keys.any():
+        return None
+    shown, places = np.unique(stamps.shown[stamps.keys], return_index=True)
+    return KeyFrames(shown, stamps.positions[stamps.keys][places], stream_id)
 
 
 def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 from smolvideo.frames import Damage
 from smolvideo.readers.harm import HarmTracker
 from smolvideo.readers.segments import MAX_REORDERED
-from smolvideo.readers.timeline import nominal_seconds, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import has_index, nominal_seconds, packet_ticks, sturdy_packets
 
 _STEPS_BACK = (0.0, 1.0, 5.0, 30.0)
 """Seconds before the wanted time at which a key frame is looked for, one try after the other."""
@@ -185,7 +185,7 @@ class FrameCursor:
         if ahead < _WORTH_A_JUMP:
             return False
         index = self.stream.index_entries
-        if len(index) and index[len(index) - 1].timestamp >= ticks:
+        if has_index(self.container) and len(index) and index[len(index) - 1].timestamp >= ticks:
             place = index.search_timestamp(int(ticks), backward=True)
             if place >= 0:
                 saved = (index[place].timestamp - self._upcoming.pts) * self._tick

@@ -119,7 +119,7 @@ class JoinedReader(VideoReader):
             while len(self._open) >= _MOST_OPEN:
                 self._open.pop(next(iter(self._open))).close()
             followed = place + 1 < len(self._parts)
-            reader = PyavReader(self._path, self._parts[place], followed=followed)
+            reader = PyavReader(self._path, self._parts[place], joined=True, followed=followed)
         self._open[place] = reader
         return reader
 

@@ -18,7 +18,9 @@ def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
     parts = []
     with contextlib.suppress(OSError):  # the reader, which opens it next, says why
         parts = find_parts(path)
-    return JoinedReader(path, parts) if len(parts) > 1 else PyavReader(path)
+    if len(parts) > 1:
+        return JoinedReader(path, parts)
+    return PyavReader(path, parts[0] if parts else None)
 
 
 def _open_with_opencv(path: Path, witness: Witness | None) -> VideoReader:

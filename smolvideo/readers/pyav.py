@@ -7,38 +7,34 @@ jumps (``cursor.py``).
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
-from smolvideo.readers.alone import refuse_list
 from smolvideo.readers.base import (
-    MAX_PIXELS,
-    NotAVideoError,
     VideoReader,
     ascending,
-    check_file,
     refuse_huge,
 )
 from smolvideo.readers.clocks import Part
 from smolvideo.readers.cursor import FrameCursor
-from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
+from smolvideo.readers.film_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 from smolvideo.readers.lanes import Lanes
 from smolvideo.readers.segments import (
     Segment,
     decode_key_frame,
     decode_segment,
+    plan_by_positions,
     plan_segments,
 )
 from smolvideo.readers.shown import PQ, Shape, image_as_shown, shape_of
 from smolvideo.readers.texts import read_text_track
 from smolvideo.readers.timeline import (
     LastPackets,
-    is_still_attachment,
-    open_container,
     rate_of,
     read_all_packets,
     read_key_times,
@@ -52,19 +48,11 @@ _FASTEST_RATE = 300
 _LYING_COUNT = 0.1
 """Share by which a header's number of frames may miss what rate and duration say: fragmented files
 count the first fragment only."""
-_MOST_DECODING_THREADS = 8
-_LARGE = 4096 * 2304
-"""Pixels of a frame beyond 4K."""
 _WAITING_MEMORY = 96 * 2**20
 _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
 _FRAMES_OF_A_DECODER = 20
 """H.264 and HEVC refer to 16 frames at most; some are under way."""
-_SILENT_DECODERS = {"hevc", "vvc"}
-"""Decoders that flag no frame as corrupt. Where errors are reported, they do say so, and give the
-same frames."""
-_SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
-"""Files that are often pieces of a stream."""
 
 T = TypeVar("T")
 
@@ -72,7 +60,8 @@ T = TypeVar("T")
 class PyavReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`.
 
-    Of a ``part`` of the file the times are on the continued clock; ``followed`` says that another
+    ``part`` is what is known of the file's clock and key frames. Of one of several, ``joined``,
+    only that part is read, and times are on the continued clock; ``followed`` says that another
     comes after it.
 
     Raises:
@@ -82,18 +71,24 @@ class PyavReader(VideoReader):
 
     name = "pyav"
 
-    def __init__(self, path: Path, part: Part | None = None, *, followed: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        part: Part | None = None,
+        *,
+        joined: bool = False,
+        followed: bool = False,
+    ) -> None:
         self._path = path
-        self._part = part
+        self._part = part if joined else None
+        self._key_frames = part.key_frames if part is not None else None
+        self._clock = part
         self._followed = followed
-        self._index: int | None = None
         self._times: list[float] | None = None
-        try:
-            self._encrypted = encryption_in(path)
-        except OSError as error:
-            raise _cannot_open(path) from error
+        self._keys: list[float] | None = None
+        self._film = FilmStream(path, part.stretch if part is not None and joined else None)
         # With several threads, flags of frames come late, errors do not.
-        self._cursor = FrameCursor(lambda threads: self._open(threads, strict=threads is None))
+        self._cursor = FrameCursor(lambda threads: self._film.open(threads, strict=threads is None))
         try:
             self._prepare()
         except BaseException:
@@ -109,7 +104,9 @@ class PyavReader(VideoReader):
 
     def frame_times(self) -> list[float]:
         if self._times is None:
-            packets = self._read_packets(lambda index: read_all_packets(self._container, index))
+            packets = self._read_packets(
+                lambda index: read_all_packets(self._film.container, index)
+            )
             self._times = self._shown_times(packets)
         return list(self._times)
 
@@ -130,13 +127,30 @@ class PyavReader(VideoReader):
         return ""
 
     def key_frame_times(self) -> list[float]:
-        keys = self._read_packets(lambda index: read_key_times(self._container, index))
-        times = (round(time - self._origin, 6) + 0.0 for time in keys)
-        return [time for time in times if time >= self._first - self._tolerance] or [self._first]
+        if self._keys is None:
+            known = self._known_keys()
+            if known is None:
+                keys = self._read_packets(lambda index: read_key_times(self._film.container, index))
+            else:
+                keys = [ticks * self._tick for ticks in known[0]]
+            times = (round(time - self._origin, 6) + 0.0 for time in keys)
+            self._keys = [time for time in times if time >= self._first - self._tolerance]
+        return list(self._keys) or [self._first]
+
+    def _known_keys(self) -> tuple[list[int], list[int]] | None:
+        """Ticks and byte positions of the key frames, where the search for clocks found them."""
+        if self._clock is None or self._key_frames is None or not self._is_their_stream:
+            return None
+        shift = self._clock.near(self._starts).first - self._clock.first
+        ticks = np.rint((self._key_frames.shown + shift) / self._tick).astype(np.int64)
+        positions = self._key_frames.positions
+        if self._part is not None:
+            positions = positions - self._part.stretch.start + self._part.stretch.head_bytes
+        return ticks.tolist(), positions.tolist()
 
     def text_track(self) -> list[TimedText]:
         return self._read_packets(
-            lambda _: read_text_track(self._container, self._origin, self._encrypted)
+            lambda _: read_text_track(self._film.container, self._origin, self._film.encrypted)
         )
 
     def frames_at(
@@ -179,14 +193,18 @@ class PyavReader(VideoReader):
         """``(place, frame)`` of what can be found by the index, in order."""
         if not ticks or self._cursor.untimed:
             return
-        container, stream = self._open()
+        container, stream = self._film.open()
+        known = self._known_keys()
         with container:
-            segments = plan_segments(container, stream, ticks)
+            if known is not None:
+                segments: list[Segment] | None = plan_by_positions(*known, ticks)
+            else:
+                segments = plan_segments(container, stream, ticks)
         if segments is None:
             return
         lanes, threads, room = self._division(stream, segments, keyframes=keyframes)
         side_by_side = Lanes(
-            lambda: self._open(threads, strict=True),
+            lambda: self._film.open(threads, strict=True),
             decode_key_frame if keyframes else decode_segment,
             segments,
             lanes=lanes,
@@ -199,7 +217,7 @@ class PyavReader(VideoReader):
     ) -> tuple[int, int, int]:
         """How many lanes, threads in each, and frames of a segment that may wait."""
         frame_bytes = 3 * stream.width * stream.height  # 4:2:0 with ten bits, or 4:4:4
-        cores = _cores()
+        cores = usable_cores()
         memory = _DECODER_MEMORY // (_FRAMES_OF_A_DECODER * frame_bytes)
         lanes = max(1, min(cores, memory, len(segments)))
         waiting = max(2, _WAITING_MEMORY // frame_bytes)
@@ -208,7 +226,7 @@ class PyavReader(VideoReader):
         # Few segments, or more wanted of one than may wait: the lanes would wait for each other.
         if lanes > 1 and not keyframes and (len(segments) < 2 * lanes or most > room):
             lanes, room = 1, waiting
-        return lanes, max(1, _decoding_threads(stream.width * stream.height) // lanes), room
+        return lanes, max(1, decoding_threads(stream.width * stream.height) // lanes), room
 
     def _ticks(self, time: float) -> float:
         return float((time + self._tolerance + self._origin) / self._tick)
@@ -228,75 +246,11 @@ class PyavReader(VideoReader):
         """The container's clock to the player's; microseconds, so that 0 is 0 and not -1e-15."""
         return float(round(ticks * self._tick - self._origin, 6) + 0.0)
 
-    # ------------------------------------------------------------------ opening
-
-    def _container(self) -> Any:
-        return open_container(self._path, None if self._part is None else self._part.stretch)
-
-    def _open(self, threads: int | None = None, *, strict: bool = False) -> tuple[Any, Any]:
-        """A container and its stream, ready to decode; ``threads`` None is as many as make sense.
-
-        ``strict`` makes damage an error, where the decoder would make something up.
-        """
-        import av
-
-        # With any level PyAV listens, and its listener waits for Python's lock in the decoder's own
-        # threads: closing, which holds that lock and waits for them, then never ends.
-        av.logging.set_level(None)
-        try:
-            container = self._container()
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            self._refuse_if_encrypted()
-            refusal = _cannot_open(self._path)
-            if isinstance(error, av.error.ArgumentError):  # no demuxer of the white list
-                refusal = NotAVideoError(str(refusal), hint=refusal.hint)
-            raise refusal from error
-        try:
-            stream = self._choose_stream(container)
-            # 0 by 0 where the header does not say; the first frame will.
-            refuse_huge(stream.width or 1, stream.height or 1, self._path.name)
-            context = stream.codec_context
-            context.options = {"max_pixels": str(MAX_PIXELS)} | (
-                {"err_detect": "explode"} if strict or context.name in _SILENT_DECODERS else {}
-            )
-            context.thread_type = "AUTO"
-            context.thread_count = threads or _decoding_threads(stream.width * stream.height)
-        except BaseException:
-            container.close()
-            raise
-        return container, stream
-
-    def _choose_stream(self, container: Any) -> Any:
-        if self._index is not None:
-            return container.streams[self._index]
-        moving = [stream for stream in container.streams.video if not is_still_attachment(stream)]
-        candidates = [stream for stream in moving if stream.codec_context is not None]
-        if moving and not candidates:
-            self._refuse_if_encrypted()
-            raise ReaderError(f"the video of `{self._path.name}` is in a codec unknown here")
-        if not candidates:
-            raise NotAVideoError(
-                f"`{self._path.name}` has no video stream",
-                hint="it holds sound only" if container.streams.audio else None,
-            )
-        best = container.streams.best("video")
-        if best is None or all(best.index != stream.index for stream in candidates):
-            best = max(candidates, key=lambda stream: stream.width * stream.height)
-        if (found := encryption_of(self._encrypted, container, best)) is not None:
-            raise found.error(self._path.name)
-        self._index = best.index
-        return best
-
-    def _refuse_if_encrypted(self) -> None:
-        """Raise NotAVideoError where that is why the pictures cannot be read."""
-        if (found := locks_pictures(self._encrypted)) is not None:
-            raise found.error(self._path.name)
-
     def _prepare(self) -> None:
         container, stream = self._cursor.container, self._cursor.stream
         first = self._cursor.first()
         if first is None:
-            self._refuse_if_encrypted()
+            self._film.refuse_if_encrypted()
             raise ReaderError(
                 f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})"
             )
@@ -307,7 +261,10 @@ class PyavReader(VideoReader):
         # Half a tick, where ticks are short, forgives the rounding of times that were computed.
         self._tolerance = min(self._tick / 2, 0.0005)
         starts = container.start_time
-        self._origin = starts / 1e6 if starts is not None else first.pts * self._tick
+        self._starts = starts / 1e6 if starts is not None else first.pts * self._tick
+        self._origin = self._starts
+        ids = None if self._key_frames is None else self._key_frames.stream_id
+        self._is_their_stream = ids in (None, stream.id)
         self._begins = 0.0
         if self._part is not None and self._part.starts_at is not None:
             origin = self._part.near(self._origin).first - self._part.starts_at
@@ -330,7 +287,7 @@ class PyavReader(VideoReader):
             claimed += self._begins
         claimed_end = claimed + self._origin if claimed is not None else None
         packets = self._read_packets(
-            lambda index: read_last_packets(self._container, index, claimed_end)
+            lambda index: read_last_packets(self._film.container, index, claimed_end)
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
@@ -369,11 +326,11 @@ class PyavReader(VideoReader):
     def _read_packets(self, read: Callable[[int], T]) -> T:
         import av
 
-        assert self._index is not None
+        assert self._film.index is not None
         try:
-            return read(self._index)
+            return read(self._film.index)
         except (av.error.FFmpegError, OSError) as error:
-            raise _cannot_open(self._path) from error
+            raise cannot_open(self._path) from error
 
     def _shown_times(self, packets: LastPackets | None) -> list[float]:
         """Times of packets on the player's clock, without those before the first decodable
@@ -381,25 +338,3 @@ class PyavReader(VideoReader):
         times = () if packets is None or packets.times is None else packets.times
         shown = [round(time - self._origin, 6) + 0.0 for time in times]
         return [time for time in shown if time >= self._first - self._tolerance] or [self._first]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _decoding_threads(pixels: int) -> int:
-    """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
-    return min(_cores(), _MOST_DECODING_THREADS if pixels < _LARGE else 2)
-
-
-def _cannot_open(path: Path) -> ReaderError:
-    check_file(path)
-    refuse_list(path)
-    hint = "a download or recording that broke off cannot be opened; fetch it again"
-    if path.suffix.lower() in _SEGMENT_SUFFIXES:
-        hint = "a single segment of a stream is encrypted (HLS AES-128), or needs its init segment"
-    return ReaderError(
-        f"`{path.name}` is not a video that can be read, or its header is lost", hint=hint
-    )

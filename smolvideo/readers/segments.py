@@ -13,13 +13,14 @@ Everything counts in ticks of the stream's time base, on the container's own clo
 
 import errno
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.timeline import delay_of_first
+from smolvideo.readers.timeline import delay_of_first, has_index
 
 MAX_REORDERED = 16
 """Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
@@ -28,16 +29,40 @@ MAX_REORDERED = 16
 
 @dataclass
 class Segment:
-    """``seek_ticks`` lands on the key frame; ``wanted`` are (place among all wanted, ticks)."""
+    """``seek_ticks`` lands on the key frame, or the byte ``position`` where it is known; ``wanted``
+    are (place among all wanted, ticks)."""
 
     seek_ticks: int
+    position: int | None = None
     wanted: list[tuple[int, float]] = field(default_factory=list)
+
+    def seek(self, container: Any, stream: Any) -> None:
+        """Go to the key frame."""
+        if self.position is None:
+            container.seek(self.seek_ticks, stream=stream)
+        else:
+            container.seek(self.position, stream=stream, unsupported_byte_offset=True)
+
+
+def plan_by_positions(
+    key_ticks: Sequence[int], positions: Sequence[int], ticks: Sequence[float]
+) -> list[Segment]:
+    """The wanted times by the key frames at ascending ``key_ticks``, whose bytes are known."""
+    segments: list[Segment] = []
+    for place, tick in enumerate(ticks):
+        entry = max(0, bisect_right(key_ticks, tick) - 1)
+        if not segments or segments[-1].position != positions[entry]:
+            segments.append(Segment(key_ticks[entry], positions[entry]))
+        segments[-1].wanted.append((place, tick))
+    return segments
 
 
 def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[Segment] | None:
     """The wanted times by their key frames, ascending; None where there is no index to go by."""
     import av
 
+    if not has_index(container):
+        return None
     try:
         container.seek(math.floor(ticks[-1]), stream=stream)  # Matroska reads its index now
         index = stream.index_entries
@@ -64,7 +89,7 @@ def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[S
 
 def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:
     """The key frame of a segment, in all its places."""
-    container.seek(segment.seek_ticks, stream=stream)
+    segment.seek(container, stream)
     stream.codec_context.skip_frame = "DEFAULT"
     for packet in container.demux(stream):
         if not packet.is_keyframe or not packet.size:
@@ -81,11 +106,14 @@ def decode_segment(container: Any, stream: Any, segment: Segment) -> Iterator[tu
 
     Raises av.error.FFmpegError where the data are damaged, or the decoder says that a frame is.
     """
-    container.seek(segment.seek_ticks, stream=stream)
+    segment.seek(container, stream)
     yield from _SegmentDecoder(container, stream).frames(segment)
 
 
 class _SegmentDecoder:
+    """Holds the frames that are wanted and not fetched yet, and those that a decoder gives before
+    it is known whether they are wanted: as many as can be out of order."""
+
     def __init__(self, container: Any, stream: Any) -> None:
         self._context = stream.codec_context
         self._packets = (packet for packet in container.demux(stream) if packet.size)
@@ -94,19 +122,26 @@ class _SegmentDecoder:
         self._best: int | None = None  # the packet on screen at the wanted time
         self._promised: deque[tuple[int, int]] = deque()  # place, appearance
         self._decoded: deque[Any] = deque()
+        self._found: deque[tuple[int, Any]] = deque()  # place, frame
         self._last: Any = None
 
     def frames(self, segment: Segment) -> Iterator[tuple[int, Any]]:
         for place, tick in segment.wanted:
             if not self._choose(tick):
-                return
+                break
             assert self._best is not None
             self._promised.append((place, self._best))
             while any(packet.pts == self._best for packet in self._queue):
                 self._feed(self._queue.popleft(), tick)
-            yield from self._kept_promises()
-        self._take(self._context.decode(None))
-        yield from self._kept_promises()
+            yield from self._fetched()
+        else:
+            self._take(self._context.decode(None))
+        yield from self._fetched()
+
+    def _fetched(self) -> Iterator[tuple[int, Any]]:
+        self._keep_promises()
+        while self._found:
+            yield self._found.popleft()
 
     def _choose(self, tick: float) -> bool:
         """Read on until it is sure which packet is on screen at ``tick``; False where it cannot be
@@ -136,7 +171,6 @@ class _SegmentDecoder:
         gone_by = packet.pts <= tick and packet.pts != self._best
         self._context.skip_frame = "NONREF" if gone_by else "DEFAULT"
         self._take(packet.decode())
-        self._forget_before(self._promised[0][1] if self._promised else self._best)
 
     def _take(self, frames: Sequence[Any]) -> None:
         import av
@@ -144,13 +178,17 @@ class _SegmentDecoder:
         if any(frame.is_corrupt for frame in frames):
             raise av.error.InvalidDataError(errno.EINVAL, "the decoder flags a frame as corrupt")
         self._decoded.extend(frames)
+        self._keep_promises()
+        if not self._promised and self._best is not None:
+            self._forget_before(self._best)
 
-    def _forget_before(self, pts: int | None) -> None:
+    def _forget_before(self, pts: int) -> None:
         """Frames on the way to the wanted one are large, and many."""
-        while pts is not None and self._decoded and (self._decoded[0].pts or 0) < pts:
+        while self._decoded and (self._decoded[0].pts or 0) < pts:
             self._decoded.popleft()
 
-    def _kept_promises(self) -> Iterator[tuple[int, Any]]:
+    def _keep_promises(self) -> None:
+        """Find the promised frames as they come, so that none after them has to wait."""
         while self._promised:
             place, pts = self._promised[0]
             if self._last is None or self._last.pts != pts:
@@ -162,4 +200,4 @@ class _SegmentDecoder:
                     continue
                 self._last = self._decoded.popleft()
             self._promised.popleft()
-            yield place, self._last
+            self._found.append((place, self._last))

@@ -16,6 +16,11 @@ class Stretch:
     head: bytes = field(default=b"", repr=False)
     gap: int = 0
 
+    @property
+    def head_bytes(self) -> int:
+        """What stands before the file's own bytes."""
+        return len(self.head) + self.gap
+
 
 class FileSlice(io.RawIOBase):
     """A stretch of a file, read-only and seekable.
@@ -28,7 +33,7 @@ class FileSlice(io.RawIOBase):
         self._file = path.open("rb", buffering=0)
         self._start = stretch.start
         self._head = stretch.head
-        self._begin = len(stretch.head) + stretch.gap  # where the file's own bytes begin
+        self._begin = stretch.head_bytes  # where the file's own bytes begin
         self._size = self._begin + stretch.end - stretch.start
         self._position = 0
 

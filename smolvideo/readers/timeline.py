@@ -19,6 +19,8 @@ _BACK_FROM_THE_END = (0.0, 2.0, 15.0)
 _LONGEST_REORDERING = 1.0
 """Seconds by which packets can be out of the order of presentation."""
 _MOST_FAILURES = 100
+_SOUGHT_BY_HALVES = {"mpegts", "mpeg", "ogg", "asf", "wtv", "rm"}
+"""FFmpeg's demuxers that look for a time by ``read_timestamp``."""
 _LONG = 20_000
 """Frames from which on reading all packets takes a second and more."""
 _BUFFER = 2**18
@@ -131,7 +133,7 @@ def read_key_times(open_: Open, stream_index: int) -> list[float]:
         stream = container.streams[stream_index]
         tick = float(stream.time_base)
         index = stream.index_entries
-        if len(index) > _LONG:
+        if len(index) > _LONG and has_index(container):
             delay = delay_of_first(container, stream) or 0
             return [(entry.timestamp + delay) * tick for entry in index if entry.is_keyframe]
         found = {
@@ -141,6 +143,15 @@ def read_key_times(open_: Open, stream_index: int) -> list[float]:
             if (ticks := packet_ticks(packet)) is not None
         }
     return sorted(found)
+
+
+def has_index(container: Any) -> bool:
+    """Whether FFmpeg's index of the file is complete, as far as the file was read.
+
+    Of formats that are sought in by halves it holds what was met on the way, and marks as key
+    frames what is none.
+    """
+    return _SOUGHT_BY_HALVES.isdisjoint(container.format.name.split(","))
 
 
 def delay_of_first(container: Any, stream: Any) -> int | None:

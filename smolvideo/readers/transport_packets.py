@@ -29,6 +29,7 @@ _HEADER = 19
 """Bytes of a PES header as far as its time stamps."""
 TABLE, CLOCK = -1, -2
 """What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
+TICKS_PER_SECOND = 90_000
 PACKET = 188
 """Bytes of a packet from its sync byte on, without what some layouts put around it."""
 
@@ -151,7 +152,7 @@ def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
         ticks |= base[:, 4] >> 7
         kind = np.full(len(clocks), CLOCK, np.int64)
         pids = packet_ids(heads[clocks])
-        found.append(Headers(positions[clocks], pids, kind, ticks, ticks, kind > 0))
+        found.append(_once_a_second(Headers(positions[clocks], pids, kind, ticks, ticks, kind > 0)))
     places = begins[heads[begins, 3] & 0x10 != 0]
     packets = rows[places]
     offsets = np.where(packets[:, 3] & 0x20, 5 + packets[:, 4].astype(np.int64), 4)
@@ -164,7 +165,26 @@ def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
     decoded = np.where(pes[:, 7] & 0x40, _ticks(pes[:, 14:19]), shown)
     pids = packet_ids(packets)
     keys = (packets[:, 3] & 0x20 != 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x40 != 0)
-    return [*found, Headers(positions[places], pids, pes[:, 3], decoded, shown, keys)]
+    headers = Headers(positions[places], pids, pes[:, 3], decoded, shown, keys)
+    pictures = is_video(headers.ids) | is_other_video(headers.ids)
+    return [*found, headers.where(pictures), _once_a_second(headers.where(~pictures))]
+
+
+def is_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which stream ids are those of MPEG and ITU video."""
+    return np.asarray((ids >= 0xE0) & (ids <= 0xEF))
+
+
+def is_other_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which stream ids may be those of what came later (VC-1)."""
+    return np.asarray(ids == 0xFD)
+
+
+def _once_a_second(headers: Headers) -> Headers:
+    """Of other streams it is enough to know that their clock runs."""
+    seconds = headers.decoded // TICKS_PER_SECOND
+    _, places = np.unique(headers.pids << 32 | seconds, return_index=True)
+    return headers.where(np.sort(places))
 
 
 def packet_ids(rows: Bytes) -> NDArray[np.int64]:

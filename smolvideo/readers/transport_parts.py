@@ -15,21 +15,20 @@ from smolvideo.readers.transport_packets import (
     CLOCK,
     PACKET,
     TABLE,
+    TICKS_PER_SECOND,
     Headers,
     Layout,
+    is_other_video,
+    is_video,
     packet_ids,
     packet_rows,
     read_headers,
 )
 
-_VIDEO_IDS = (0xE0, 0xEF)
-_EXTENDED_ID = 0xFD
-"""Stream ids of MPEG and ITU video, and of what came later (VC-1)."""
 _NEXT_TABLES = 500
 """Packets among which the streams of a program are listed."""
 _FEWEST_FRAMES = 3
 """With fewer, a packet id is damage and no stream."""
-_TICKS_PER_SECOND = 90_000
 _WRAP = 2**33
 
 
@@ -42,7 +41,8 @@ def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]
     """
     end = path.stat().st_size
     headers = read_headers(path, layout, end)
-    videos = headers.where(_is_video(headers.ids))
+    pictures = is_video(headers.ids)
+    videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     stretches: list[tuple[int, Stamps]] = []
     for pid in _in_turn(videos, main_pid):
         stamps = _unwrapped(videos.where(videos.pids == pid))
@@ -66,8 +66,8 @@ def _parts_of(
         starts = [(0, b""), *((begin, head) for _, begin, head in joints)]
         ends = [*(last for last, _, _ in joints), end]
         parts = [
-            make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True)
-            for (_, stamps), (start, head), last in zip(stretches, starts, ends, strict=True)
+            make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid)
+            for (pid, stamps), (start, head), last in zip(stretches, starts, ends, strict=True)
         ]
         for place in range(1, len(parts)):
             lead = find_lead(parts, [stamps for _, stamps in stretches], place)
@@ -79,12 +79,6 @@ def _parts_of(
 
 
 # ---------------------------------------------------------------------- streams
-
-
-def _is_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    low, high = _VIDEO_IDS
-    usual = (ids >= low) & (ids <= high)
-    return usual if usual.any() else ids == _EXTENDED_ID
 
 
 def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
@@ -117,7 +111,7 @@ def _unwrapped(headers: Headers) -> Stamps:
     decoded = headers.decoded[:1] + np.cumsum(steps)
     shown = decoded + _centred(headers.shown - headers.decoded)
     keys = headers.keys if headers.keys.any() else None
-    return Stamps(decoded / _TICKS_PER_SECOND, shown / _TICKS_PER_SECOND, headers.positions, keys)
+    return Stamps(decoded / TICKS_PER_SECOND, shown / TICKS_PER_SECOND, headers.positions, keys)
 
 
 def _centred(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -133,9 +127,9 @@ def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
     order = np.argsort(others.positions, kind="stable")
     others = others.where(order)
     places = np.searchsorted(stamps.positions, others.positions).clip(1) - 1
-    reference = np.round(stamps.decoded[places] * _TICKS_PER_SECOND).astype(np.int64)
+    reference = np.round(stamps.decoded[places] * TICKS_PER_SECOND).astype(np.int64)
     ticks = reference + _centred(others.decoded - reference)
-    seconds = ticks / _TICKS_PER_SECOND
+    seconds = ticks / TICKS_PER_SECOND
     return Stamps(seconds, seconds, others.positions)
 
 
@@ -187,7 +181,7 @@ def _lead_in(
     before = tables[tables <= lead.positions[0]]
     found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
     around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
-    shifts = np.round(np.asarray(lead.shifts) * _TICKS_PER_SECOND).astype(np.int64)
+    shifts = np.round(np.asarray(lead.shifts) * TICKS_PER_SECOND).astype(np.int64)
     for positions, rows in packet_rows(file, layout, lead.positions[0], lead.end):
         chosen = np.flatnonzero(packet_ids(rows) == pid)
         owners = np.searchsorted(lead.positions, positions[chosen], side="right") - 1
