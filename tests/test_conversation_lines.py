@@ -23,6 +23,7 @@ from smolvideo.conversation.moments import moments_in, nearest_frame
 from smolvideo.conversation.player import how_to_play, play
 from smolvideo.conversation.transcript import transcript
 from smolvideo.errors import PromptError, RecordError, SmolVideoError, UsageError
+from smolvideo.sampling import FrameSampling
 
 
 def do(talk: Conversation, line: str) -> str:
@@ -261,6 +262,7 @@ def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
     player.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {told}.part; mv {told}.part {told}\n')
     player.chmod(player.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{player.parent}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setenv("DISPLAY", ":0")
     video = tmp_path / "-v; touch hacked.mp4"
     playing = how_to_play(video, 72.4567)
     assert playing.at_moment
@@ -274,5 +276,28 @@ def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
 
 def test_without_a_player_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")
     with pytest.raises(UsageError, match="no video player"):
         how_to_play(TRIANGLE, 1.0)
+
+
+def test_a_player_that_fails_at_once_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = tmp_path / "mpv"
+    player.write_text("#!/bin/sh\nexit 3\n")
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("smolvideo.conversation.player._FAILS_WITHIN_SECONDS", 60)
+    with pytest.raises(UsageError, match="`mpv` ended at once, with code 3"):
+        play(how_to_play(TRIANGLE, 1.0))
+
+
+@pytest.mark.parametrize("given", [{"strategy": "v1"}, {"strategy": "keyframes"}, {"fps": 0.5}, {}])
+def test_frames_are_as_many_as_were_asked_for(given: dict[str, object]) -> None:
+    talk = Conversation(talking.settings(sampling=FrameSampling(**given)), talking.load)
+    talk.look([talking.source(SUBTITLED)])
+    assert do(talk, "/frames 8") == "looking at 8 frames"
+    assert do(talk, "/frames") == "frames in view: 8"
+    assert len(set(talk.looks[0].batch.pts_seconds)) == 8

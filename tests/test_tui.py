@@ -18,18 +18,20 @@ from PIL import Image
 from talking import ANSWER, CIRCLE, SAMPLES, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 from textual.events import Key
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from smolvideo.conversation import Conversation, Settings
 from smolvideo.conversation.resuming import resume
 from smolvideo.conversation.sessions import begin, go_on, latest
 from smolvideo.conversation.starting import Start
 from smolvideo.conversation.turns import Turn
+from smolvideo.conversation.wording import in_chat
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import SourceError
 from smolvideo.sampling import FrameSampling
 from smolvideo.tui.app import ChatApp
 from smolvideo.tui.pictures import CellPicture, PictureKind
-from smolvideo.tui.talk import TurnView, with_links
+from smolvideo.tui.talk import TurnView, error_text, with_links
 
 SIZES = [(80, 24), (120, 36), (200, 60)]
 Scenario = Callable[[ChatApp, Pilot[str]], Awaitable[None]]
@@ -157,18 +159,88 @@ def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
 
 def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     played = []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("smolvideo.tui.asking.play", played.append)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await pilot.press("right", "right")
         await enter(pilot, "/open")
-        assert "opened in mpv" in text_of(app)
+        await until(pilot, lambda: "opened in mpv" in text_of(app))
 
     start = new(TRIANGLE)
     drive(start, scenario)
     seconds = start.conversation.looks[0].batch.pts_seconds[2]
     assert played[0].words[1:] == (f"--start={seconds:.3f}", str(TRIANGLE))
+
+
+def test_open_without_a_display_says_so_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("smolvideo.conversation.player.sys.platform", "linux")
+    monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("smolvideo.tui.asking.play", lambda _: pytest.fail("it was started"))
+
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, "/open")
+        assert "there is no display to play on" in " ".join(text_of(app).split())
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_help_and_lists_scroll_by_pages() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await pilot.press("f1")
+        await pilot.pause()
+        shown = app.screen.query_one(".overlay")
+        assert shown.max_scroll_y > 0, "all of the help is on the screen"
+        await pilot.press("pagedown")
+        await pilot.pause()
+        below = shown.scroll_offset.y
+        assert below > 0
+        await pilot.press("pageup")
+        await pilot.pause()
+        assert shown.scroll_offset.y < below
+        await pilot.press("escape")
+        app.prompt.history[:] = [f"question {number}" for number in range(50)]
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        await pilot.press("pagedown")
+        await pilot.pause()
+        assert (app.screen.query_one(OptionList).highlighted or 0) > 1
+
+    drive(new(TRIANGLE), scenario, size=(60, 16))
+
+
+def test_an_idle_chat_draws_nothing() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await until(pilot, lambda: app.asking._work.now is None)
+        await pilot.pause(0.3)
+        drawn: list[object] = []
+        for widget in app.query("*"):
+            refresh = widget.refresh
+            widget.refresh = (  # type: ignore[method-assign]
+                lambda *a, _refresh=refresh, _widget=widget, **k: (
+                    drawn.append(_widget),
+                    _refresh(*a, **k),
+                )[1]
+            )
+        for _ in range(20):
+            app.asking.tick()
+        await pilot.pause(0.3)
+        assert drawn == []
+        assert not app.prompt.input.cursor_blink
+
+    drive(new(TRIANGLE), scenario)
+
+
+def test_notices_and_hints_name_commands_in_a_conversation() -> None:
+    assert in_chat("`--max-frames 12` fits") == "`/frames 12` fits"
+    assert in_chat("ask for fewer (`--max-frames`)") == "ask for fewer (`/frames`)"
+    assert in_chat("`--model nano` needs no download") == "`/model nano` needs no download"
+    assert in_chat("run with `--device cpu`") == "run with `--device cpu`"
+    notice = error_text("no room", "`--max-frames 12` fits").plain
+    assert "`/frames 12` fits" in notice
 
 
 def test_errors_appear_in_place_and_the_session_goes_on(tmp_path: Path) -> None:

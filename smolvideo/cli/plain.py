@@ -14,6 +14,7 @@ from smolvideo.conversation.carrying_out import carry_out, question_behind
 from smolvideo.conversation.commands import COMMANDS, Call, complete, read_line
 from smolvideo.conversation.sessions import asked_before
 from smolvideo.conversation.starting import Start, bring_in
+from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import record_answer, record_error
 from smolvideo.pipes import decoded_lines
@@ -134,7 +135,7 @@ class _Plain:
             self._show_error(asked.error)
             return
         if asked.turn is not None:
-            self.screen.notes(asked.turn.notices)
+            self.screen.notes(map(in_chat, asked.turn.notices))
         if asked.answer is not None and asked.turn is not None and asked.turn.usage is not None:
             show_footer(self.screen, asked.turn.usage, asked.turn.usage.seconds)
 
@@ -162,11 +163,11 @@ class _Plain:
 
     def _show_error(self, error: SmolVideoError) -> None:
         self.screen.err.print(
-            Text.assemble(("Error: ", "bold red"), visible(str(error))), soft_wrap=True
+            Text.assemble(("Error: ", "bold red"), visible(in_chat(str(error)))), soft_wrap=True
         )
         if error.hint:
             self.screen.err.print(
-                Text.assemble(("hint: ", "bold cyan"), visible(error.hint)), soft_wrap=True
+                Text.assemble(("hint: ", "bold cyan"), visible(in_chat(error.hint))), soft_wrap=True
             )
 
     def _say(self, text: str) -> None:

@@ -140,13 +140,22 @@ class Conversation:
     def look_again(self, max_frames: int, *, on_progress: OnProgress = no_progress) -> None:
         """Take ``max_frames`` frames of everything, in place of those taken before.
 
-        Raises PromptError where they do not fit, naming how many do.
+        A rate or a strategy that yields fewer gives way to evenly spaced frames. Raises PromptError
+        where they do not fit, naming how many do.
         """
 
-        def again(sampling: FrameSampling) -> FrameSampling:
-            return replace(sampling, max_frames=max_frames, reduce_to_fit=False)
+        def by_strategy(sampling: FrameSampling) -> FrameSampling:
+            return replace(sampling, max_frames=max_frames, fps=None, reduce_to_fit=False)
 
+        def evenly(sampling: FrameSampling) -> FrameSampling:
+            return replace(by_strategy(sampling), strategy="uniform")
+
+        again = by_strategy
         looks = self._all_again(again, on_progress)
+        strategies = {self.settings.sampling.strategy, *(one.sampling.strategy for one in looks)}
+        if sum(len(look.batch) for look in looks) < max_frames and strategies != {"uniform"}:
+            again = evenly
+            looks = self._all_again(again, on_progress)
         self.settings = replace(self.settings, sampling=again(self.settings.sampling))
         self._replace_looks(looks)
 

@@ -26,6 +26,9 @@ _ANY = {"darwin": "open", "win32": "explorer"}
 """What opens a file with the program that the person chose for its kind; elsewhere ``xdg-open``."""
 
 
+_FAILS_WITHIN_SECONDS = 0.5
+
+
 @dataclass(frozen=True)
 class Playing:
     """A command and whether it begins at the moment that was asked for."""
@@ -39,7 +42,15 @@ class Playing:
 
 
 def how_to_play(path: Path, seconds: float) -> Playing:
-    """The command that plays ``path`` from ``seconds`` on; UsageError where there is no player."""
+    """The command that plays ``path`` from ``seconds`` on.
+
+    Raises UsageError where there is no display to play on, or no player.
+    """
+    if not has_display():
+        raise UsageError(
+            "there is no display to play on: neither DISPLAY nor WAYLAND_DISPLAY is set",
+            hint=f"open {show_path(path)} on a machine with a screen",
+        )
     where = os.path.abspath(path)  # absolute: a name that begins with - is no option
     for name, at in _AT.items():
         program = shutil.which(name)
@@ -57,8 +68,18 @@ def how_to_play(path: Path, seconds: float) -> Playing:
     return Playing((program, where), at_moment=False)
 
 
+def has_display() -> bool:
+    """Whether windows can be opened; macOS and Windows always have somewhere to show them."""
+    if sys.platform in _ANY:
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
 def play(playing: Playing) -> None:
-    """Start the player beside us; it keeps running when we end. UsageError where it cannot."""
+    """Start the player beside us; it keeps running when we end.
+
+    Raises UsageError where it cannot be started, or fails at once: the display may be gone.
+    """
     try:
         process = subprocess.Popen(
             playing.words,
@@ -67,7 +88,16 @@ def play(playing: Playing) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        # Whoever starts a process has to notice its end, or it stays in the system's list.
-        threading.Thread(target=process.wait, name="player", daemon=True).start()
     except OSError as error:
         raise UsageError(f"`{playing.player}` cannot be started: {error.strerror}") from error
+    try:
+        code = process.wait(_FAILS_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        # Whoever starts a process has to notice its end, or it stays in the system's list.
+        threading.Thread(target=process.wait, name="player", daemon=True).start()
+        return
+    if code != 0:
+        raise UsageError(
+            f"`{playing.player}` ended at once, with code {code}",
+            hint="does it open a window from this terminal?",
+        )

@@ -7,6 +7,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.filter import LineFilter
+from textual.widget import Widget
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Look
@@ -261,10 +262,17 @@ class ChatApp(App[str]):
             self.show_look(looks[place % len(looks)])
 
     def action_scroll(self, by: int) -> None:
-        if by < 0:
-            self.talk.scroll_page_up(animate=False)
+        """PgUp and PgDn: what lies above where something does, else the conversation."""
+        shown: Widget = self.talk
+        if len(self.screen_stack) > 1:
+            shown = self.screen.query(".overlay").first(Widget)
+        if lists := shown.query(OptionList):
+            move = lists.first().action_page_up if by < 0 else lists.first().action_page_down
+            move()  # type: ignore[no-untyped-call]
+        elif by < 0:
+            shown.scroll_page_up(animate=False)
         else:
-            self.talk.scroll_page_down(animate=False)
+            shown.scroll_page_down(animate=False)
 
     def action_mark(self) -> None:
         """z on the filmstrip: the first marks where a window begins, the second zooms into it."""

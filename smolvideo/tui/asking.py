@@ -2,7 +2,9 @@
 them.
 """
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from smolvideo.conversation import Asked, Turn
@@ -231,11 +233,21 @@ class Asking:
             self._app.talk.say("there is nothing to open yet")
             return
         playing = how_to_play(look.source.path, self._app.seconds if look.moves else 0.0)
-        play(playing)
+
         said = f"opened in {playing.player}"
         if not playing.at_moment and look.moves:
             said += ", from the beginning: only mpv, VLC and some others can begin at a time"
-        self._app.talk.say(said)
+
+        def run() -> None:
+            try:
+                play(playing)
+            except SmolVideoError as error:
+                self._tell(partial(self._app.talk.say_error, error, about="/open"))
+            else:
+                self._tell(partial(self._app.talk.say, said))
+
+        # Beside the thread that works: an answer may take long, and a player a moment to fail.
+        threading.Thread(target=run, name="open", daemon=True).start()
 
     def _add(
         self,

@@ -83,6 +83,7 @@ class ChoiceScreen(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         self.query_one(OptionList).can_focus = False
+        self.query_one(Input).cursor_blink = False
         self.query_one(Input).focus()
         self._narrow("")
 

@@ -153,6 +153,9 @@ class PromptInput(Input):
         "end": "last",
     }
 
+    def on_mount(self) -> None:
+        self.cursor_blink = False  # an idle conversation writes nothing to the terminal
+
     def action_back(self, by: int) -> None:
         self._prompt.move(by)
 

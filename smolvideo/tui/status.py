@@ -45,13 +45,17 @@ class StageLine(Static):
         super().__init__(id="stage")
         self._clock = StageClock()
         self._turns = 0
+        self._rule = -1
 
     def show(self, progress: Progress | None, *, waiting: int = 0, doing: str = "") -> None:
         """``progress`` of what runs, None while nothing does; ``waiting`` jobs come after it."""
         width = self.size.width
         if progress is None and not doing:
-            self.update(Text("─" * width, "dim"))
+            if self._rule != width:  # drawn once: while nothing runs, nothing is written
+                self._rule = width
+                self.update(Text("─" * width, "dim"))
             return
+        self._rule = -1
         self._turns += 1
         text = Text("── ", "dim", no_wrap=True)
         text.append(_SPINNER[self._turns % len(_SPINNER)] + " ", "bold")

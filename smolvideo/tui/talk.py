@@ -14,6 +14,7 @@ from textual.widgets import Markdown, Static
 
 from smolvideo.conversation import Turn
 from smolvideo.conversation.moments import moments_in
+from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import SmolVideoError
 from smolvideo.safe_text import visible
 from smolvideo.show.quantities import format_seconds
@@ -54,7 +55,7 @@ class TalkView(VerticalScroll, can_focus=False):
 
     def say(self, sentence: str, *, kind: str = "note") -> None:
         """A sentence of the program: ``note``, or ``hint``."""
-        self.mount(Static(Text(visible(sentence)), classes=kind))
+        self.mount(Static(Text(visible(in_chat(sentence))), classes=kind))
         self.anchor()
 
     def say_error(self, error: SmolVideoError, *, about: str = "") -> None:
@@ -131,7 +132,7 @@ class TurnView(Vertical):
             return
         self._below.update(_facts(turn))
         for notice in self._new(turn.notices):
-            self.mount(Static(Text(visible(notice)), classes="note"))
+            self.mount(Static(Text(visible(in_chat(notice))), classes="note"))
 
     def _new(self, notices: Sequence[str]) -> list[str]:
         """Those of ``notices`` that no turn on the screen has; each is shown once."""
@@ -167,9 +168,9 @@ def error_text(message: str, hint: str | None, about: str = "") -> Text:
     text = Text("✗ ", "bold")
     if about:
         text.append(f"{visible(about)}: ", "bold")
-    text.append(_on_one_line(message), "not bold")
+    text.append(_on_one_line(in_chat(message)), "not bold")
     if hint:
-        text.append("\n  " + _on_one_line(hint), "not bold dim")
+        text.append("\n  " + _on_one_line(in_chat(hint)), "not bold dim")
     return text
 
 
