@@ -9,6 +9,7 @@ begin with ``hardware: ``.
 """
 
 import os
+import platform
 import signal
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -78,6 +79,35 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     if not why.startswith(ALLOWED_SKIP):
         report.outcome = "failed"
         report.longrepr = f"SMOLVIDEO_FAIL_ON_SKIP=1, and not for the hardware: {why}"
+
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+def _has_int4() -> bool:
+    from smolvideo.network.int4 import is_known_processor
+
+    return is_known_processor()
+
+
+HARDWARE = {
+    "int4": (_has_int4, "hardware: 4-bit weights are for x86 with AVX2 or AVX-512"),
+    "Int4Weight": (_has_int4, "hardware: 4-bit weights are for x86 with AVX2 or AVX-512"),
+    "decord": (lambda: X86 or find_spec("decord") is not None, "hardware: decord has wheels for x86 alone"),
+}
+"""What some machines cannot have: a parameter of a test, or an argument of its mark ``needs`` →
+whether this one has it, and the reason to skip the test."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    wanted = [getattr(value, "__name__", value) for value in parameters]
+    wanted += [name for mark in item.iter_markers("needs") for name in mark.args]
+    for name in wanted:
+        if isinstance(name, str) and name in HARDWARE:
+            has, reason = HARDWARE[name]
+            if not has():
+                pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,66 @@ def test_auto_dtype(
     assert devices.choose_dtype(device, 5_000_000) is torch.float32
 
 
+X86 = """\
+processor\t: 0
+model name\t: AMD EPYC bf16 (a name is no feature)
+flags\t\t: fpu avx2 avx512f{more}
+bugs\t\t: spectre_v1
+
+"""
+ARM = """\
+processor\t: 0
+BogoMIPS\t: 2100.00
+Features\t: fp asimd sve{more}
+CPU implementer\t: 0x41
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "faster", "expected"),
+    [
+        (X86.format(more=" avx512_bf16"), False, True),
+        (X86.format(more=" amx_bf16"), False, True),
+        (X86.format(more=""), True, False),
+        (ARM.format(more=" svei8mm svebf16 i8mm bf16"), True, True),
+        (ARM.format(more=" svei8mm svebf16 i8mm bf16"), False, False),
+        (ARM.format(more=" i8mm"), True, False),
+        (ARM.format(more=" bf16") + ARM.format(more=""), True, False),
+        ("", True, False),
+    ],
+)
+def test_bfloat16_of_the_cpu_is_read_and_on_arm_measured(
+    cpuinfo: str, faster: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(cpuinfo)
+    features = devices.cpu_features(file)
+    monkeypatch.setattr(devices, "cpu_features", lambda: features)
+    monkeypatch.setattr(devices, "_bf16_is_faster", lambda: faster)
+    assert devices.cpu_has_bf16() is expected
+
+
+def test_where_linux_says_nothing_torch_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert devices.cpu_features(tmp_path / "none") is None
+    monkeypatch.setattr(devices, "cpu_features", lambda: None)
+    for answer in (True, False):
+        for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+            monkeypatch.setattr(torch.cpu, question, lambda answer=answer: answer, raising=False)
+        assert devices.cpu_has_bf16() is answer
+
+
+def test_products_are_measured_by_the_shortest_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock of the test's own: one product in bfloat16 was disturbed, the others are short."""
+    for bfloat16, expected in (([9.0, 1, 1, 1, 1], True), ([3.0, 3, 3, 3, 3], False)):
+        spans = [span for pair in zip([2.0] * 5, bfloat16, strict=True) for span in pair]
+        clock = iter([edge for span in spans for edge in (0.0, span)])
+        monkeypatch.setattr(devices.time, "perf_counter", lambda clock=clock: next(clock))
+        assert devices._bf16_is_faster.__wrapped__() is expected
+
+
 def test_explicit_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.choose_dtype(CPU, BIG, "fp32") is torch.float32
     assert devices.choose_dtype(CPU, 1, "bfloat16") is torch.bfloat16

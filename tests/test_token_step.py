@@ -172,6 +172,7 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
         caches = [caches[place] for place in stay]
 
 
+@pytest.mark.needs("int4")
 def test_quantised_sequences_side_by_side() -> None:
     network = Network(text_config(head_dim=32, queries=2), torch.bfloat16, Int4Weight)
     cache = network.cache(40)

@@ -6,7 +6,9 @@ choice that this machine cannot honour is an error.
 
 import os
 import sys
+import time
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +35,16 @@ TINY_PARAMETERS = 50_000_000
 """Below this, half precision saves nothing worth having: float32 is as fast and exact
 everywhere."""
 
-BF16_CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
-"""Names in /proc/cpuinfo of the instructions that make bfloat16 faster than float32 on x86."""
+BF16_FLAGS_X86 = frozenset({"amx_bf16", "avx512_bf16"})
+"""Names in /proc/cpuinfo of the instructions that make bfloat16 faster than float32 on x86, as was
+measured."""
+
+BF16_FEATURES_ARM = frozenset({"bf16", "svebf16"})
+"""Their names on Arm, where it depends on the processor, and on whether torch uses them. (``i8mm``
+multiplies int8 with int8; here int8 weights meet floating-point numbers, so it decides nothing.)"""
+
+_CPUINFO = Path("/proc/cpuinfo")
+_MEASURED_ROUNDS = 5
 
 
 def choose_device(device: str = "auto") -> "torch.device":
@@ -74,8 +84,9 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
     """The number format for a checkpoint of so many ``parameters`` on ``device``.
 
     ``auto``: float32 for tiny checkpoints; else bfloat16 on CUDA (float16 where the GPU has no
-    bfloat16), float16 on MPS, and on the CPU bfloat16 where it has instructions for it, else
-    float32. Raises UsageError for an unknown name, ModelError for bfloat16 on a GPU without it.
+    bfloat16), float16 on MPS, and on the CPU bfloat16 where it has instructions for it that make it
+    faster, else float32. Raises UsageError for an unknown name, ModelError for bfloat16 on a GPU
+    without it.
     """
     import torch
 
@@ -134,14 +145,51 @@ def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") 
 def cpu_has_bf16() -> bool:
     """True where the CPU multiplies bfloat16 matrices faster than float32 ones (AMX,
     AVX512-BF16)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
-        return not BF16_CPU_FLAGS.isdisjoint(flags)
-    except OSError:  # not Linux: torch's own questions, where this torch has them
+    features = cpu_features()
+    if features is None:  # not Linux: torch's own questions, where this torch has them
         import torch
 
         questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
+    if features & BF16_FLAGS_X86:
+        return True
+    return bool(features & BF16_FEATURES_ARM) and _bf16_is_faster()
+
+
+def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
+    """What Linux says that the processor can do: ``flags`` on x86, ``Features`` on Arm; of the
+    cores all have. None where there is no such file.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    of_cores = [
+        frozenset(words.split())
+        for name, colon, words in (line.partition(":") for line in lines)
+        if colon and name.strip() in ("flags", "Features")
+    ]
+    return frozenset.intersection(*of_cores) if of_cores else frozenset()
+
+
+@cache
+def _bf16_is_faster() -> bool:
+    """Whether a product of matrices takes less time in bfloat16 than in float32, of each the
+    shortest of some in turns: what disturbs the machine makes none of them shorter."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    rows, weight = (torch.randn(shape, generator=random) for shape in ((128, 576), (576, 576)))
+    shortest: dict[torch.dtype, float] = {}
+    with torch.inference_mode():
+        for _ in range(_MEASURED_ROUNDS):
+            for dtype in (torch.float32, torch.bfloat16):
+                x, w = rows.to(dtype), weight.to(dtype)
+                started = time.perf_counter()
+                torch.nn.functional.linear(x, w)
+                seconds = time.perf_counter() - started
+                shortest[dtype] = min(seconds, shortest.get(dtype, seconds))
+    return shortest[torch.bfloat16] < shortest[torch.float32]
 
 
 def usable_cores() -> int:

@@ -11,6 +11,7 @@ take 0.04 s (measured; SHA-256 takes as long only where the processor has instru
 
 import hashlib
 import json
+import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache as remembered
@@ -76,6 +77,7 @@ def feature_scope(
         # Each of these may round another way, and answers shall not depend on what was asked
         # before.
         device.type,
+        platform.machine(),
         processor,
         network.attention,
         torch.__version__,

@@ -5,6 +5,7 @@ the two ends, rounded to nearest. What is multiplied with them is not quantised,
 be calibrated.
 """
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -150,9 +151,20 @@ def layout() -> Layout:
 
 @cache
 def can_multiply_int4() -> bool:
-    """Whether this torch has an operator for a few rows and 4-bit weights on the CPU, one that is
-    fast and right."""
-    return _is_read_in(layout())
+    """Whether this processor and this torch have an operator for a few rows and 4-bit weights, one
+    that is fast and right."""
+    return is_known_processor() and _is_read_in(layout())
+
+
+def is_known_processor() -> bool:
+    """Whether torch's operator knows the processor: x86 with AVX2 or AVX-512.
+
+    The name of the operator is there on every machine; elsewhere it reads levels in another layout,
+    which none of ``LAYOUTS`` is.
+    """
+    return platform.machine() in ("x86_64", "AMD64") and (
+        torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    )
 
 
 def _is_read_in(layout: Layout) -> bool:
