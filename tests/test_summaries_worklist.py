@@ -1,6 +1,9 @@
 """What was typed, as a list of videos."""
 
+import itertools
 import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,9 @@ from webserver import Content, WebServer
 
 from smolvideo.errors import UsageError
 from smolvideo.source import DownloadOptions, Entry, playlist_entries
-from smolvideo.summaries import Selection, WorkItem, list_work, watch
-from smolvideo.summaries.watching import STEADY_SECONDS
+from smolvideo.summaries import Selection, WorkItem, list_work, watch, watching
+from smolvideo.summaries.changes import FolderChanges, watched_folders
+from smolvideo.summaries.watching import STEADY_SECONDS, UNTOLD_SECONDS
 
 OLD, NEW = 1_000_000_000.0, 1_700_000_000.0
 
@@ -128,6 +132,111 @@ def test_a_watched_file_comes_once_it_is_complete(folder: Path) -> None:
     growing.write_bytes(b"\0\0\0\x18ftypisom, and later something else")
     look(40)
     assert found[4:] == ["new.mp4", "new.mp4"], "what changes is done anew"
+
+
+class Told:
+    """Changes as the system would tell them, when the test says so."""
+
+    def __init__(self, *, works: bool = True) -> None:
+        self.works, self.changed = works, False
+
+    def take(self) -> bool:
+        changed, self.changed = self.changed, False
+        return changed
+
+
+def given(watched: Iterator[WorkItem | None], steps: int) -> list[str]:
+    return [item.name for item in itertools.islice(watched, steps) if item is not None]
+
+
+def test_nothing_is_listed_while_nothing_is_told(folder: Path) -> None:
+    clock, told, listings = Clock(), Told(), []
+
+    def listed() -> list[WorkItem]:
+        listings.append(clock.now)
+        return list_work([folder])
+
+    watched = watch(listed, changes=told, clock=clock)
+    assert len(given(watched, 200)) == 4
+    begun = clock.now
+    for _ in range(200):
+        assert next(watched) is None
+    seconds = clock.now - begun
+    assert len([at for at in listings if at > begun]) <= seconds / UNTOLD_SECONDS + 1
+    (folder / "new.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    told.changed = True
+    assert given(watched, 20) == ["new.mp4"]
+    told.works = False  # a limit was reached: from now on it is looked at again and again
+    (folder / "newer.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    assert given(watched, 20) == ["newer.mp4"]
+
+
+def test_the_longer_listing_takes_the_more_seldom_it_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of the test's own: what listing takes is a fiftieth of the time at most."""
+    clock, cost, listings = Clock(), [0.0], []
+
+    def listed() -> list[WorkItem]:
+        listings.append(clock.now)
+        cost[0] += 0.2
+        return []
+
+    monkeypatch.setattr(watching.time, "perf_counter", lambda: cost[0])
+    watched = watch(listed, changes=Told(works=False), clock=clock)
+    for _ in range(400):
+        assert next(watched) is None
+    pauses = [after - before for before, after in itertools.pairwise(listings)]
+    assert 10.0 <= min(pauses) <= max(pauses) < 12.0
+
+
+def test_what_the_system_tells_of(tmp_path: Path) -> None:
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    with FolderChanges([str(tmp_path / "sub")]) as changes:
+        assert changes.works
+        for number in range(2):  # the second time it has begun to listen for certain
+            until(lambda number=number: touched(tmp_path / "sub/deep", number) or changes.take())
+        (tmp_path / "beside.mp4").write_bytes(b"x")
+    assert not any(thread.is_alive() for thread in changes._threads)
+
+
+def touched(folder: Path, number: int) -> None:
+    """Something changes in ``folder``."""
+    (folder / f"{number}.mp4").write_bytes(os.urandom(8))
+
+
+def until(happens: Callable[[], object]) -> None:
+    """Wait for what comes from another thread, however slow the machine is."""
+    while not happens():
+        time.sleep(0.02)
+
+
+def test_a_folder_that_cannot_be_watched_is_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> object:
+        raise OSError("OS file watch limit reached")
+
+    monkeypatch.setattr("watchfiles.watch", refuse)
+    with FolderChanges([str(tmp_path)]) as changes:
+        until(lambda: not changes.works)
+    assert not FolderChanges(["https://e.org/a.mp4"]).works
+
+
+def test_which_folders_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "films [2024]" / "a").mkdir(parents=True)
+    (tmp_path / "one.mp4").write_bytes(b"x")
+    trees, parents = watched_folders(
+        [
+            str(tmp_path / "films [2024]"),
+            str(tmp_path / "films [2024]" / "a" / "*.mp4"),
+            str(tmp_path / "one.mp4"),
+            str(tmp_path / "two.mp4"),
+            "https://example.org/feed",
+        ]
+    )
+    assert trees == [tmp_path / "films [2024]", tmp_path / "films [2024]" / "a"]
+    assert parents == [tmp_path]
 
 
 def test_watching_ends_after_the_limit_and_waits_in_an_empty_folder(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ from smolvideo.summaries import (
     open_batch,
     watch,
 )
+from smolvideo.summaries.changes import FolderChanges
 from smolvideo.summaries.cluster import Cluster, check_installed, run_on_cluster
 from smolvideo.summaries.forms import TEXT_FORMS, as_text
 from smolvideo.summaries.planning import plan_items, seconds_per_frame
@@ -273,9 +274,12 @@ def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Ite
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:
     everything = replace(request.run.selection, limit=None)
-    return watch(
-        lambda: _list(request, everything, lambda _: None), limit=request.run.selection.limit
-    )
+    with FolderChanges(request.given) as changes:
+        yield from watch(
+            lambda: _list(request, everything, lambda _: None),
+            changes=changes,
+            limit=request.run.selection.limit,
+        )
 
 
 def _shown(request: _Request, done: Done, *, alone: bool) -> str:
