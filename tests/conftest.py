@@ -93,7 +93,10 @@ def _has_int4() -> bool:
 HARDWARE = {
     "int4": (_has_int4, "hardware: 4-bit weights are for x86 with AVX2 or AVX-512"),
     "Int4Weight": (_has_int4, "hardware: 4-bit weights are for x86 with AVX2 or AVX-512"),
-    "decord": (lambda: X86 or find_spec("decord") is not None, "hardware: decord has wheels for x86 alone"),
+    "decord": (
+        lambda: X86 or find_spec("decord") is not None,
+        "hardware: decord has wheels for x86 alone",
+    ),
 }
 """What some machines cannot have: a parameter of a test, or an argument of its mark ``needs`` →
 whether this one has it, and the reason to skip the test."""
