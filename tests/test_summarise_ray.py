@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ROOT
+from terminals import environment
 from trial_kill_and_resume import compare
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
@@ -97,3 +100,26 @@ def test_the_records_are_those_of_a_local_run(nano: Engine, folder: Path, tmp_pa
         compare(tmp_path / "here", tmp_path / "killed")
     finally:
         ray.shutdown()
+
+
+def test_an_interrupt_leaves_no_process_behind(folder: Path, tmp_path: Path) -> None:
+    words = ["summarise", str(folder), "--ray", "--out", str(tmp_path / "out"), "--quiet"]
+    command = [sys.executable, "-m", "smolvideo", *words]
+    family: set[psutil.Process] = set()
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+        while not any("MapWorker" in " ".join(cmdline_of(one)) for one in family):
+            assert process.poll() is None, "it ended before it could be interrupted"
+            family |= set(psutil.Process(process.pid).children(recursive=True))
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+        assert process.returncode == 130, said
+    left = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert [cmdline_of(one) for one in left] == []
+
+
+def cmdline_of(process: psutil.Process) -> list[str]:
+    try:
+        return [process.name(), *process.cmdline()]
+    except psutil.Error:
+        return []

@@ -1,7 +1,7 @@
 """``smolvideo summarise``: summaries of files, folders, URLs and lists."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -230,8 +230,9 @@ def _run(
     alone = items is not None and len(items) == 1
     failures: dict[str, Done] = {}
     try:
-        with progress:
-            for done in _dones(request, batch, items):
+        # Closed here: after Ctrl-C nobody else would, and Ray's processes would stay.
+        with progress, closing(_dones(request, batch, items)) as dones:
+            for done in dones:
                 if done.outcome == "failed":
                     failures[done.item.path] = done
                 else:
@@ -264,7 +265,7 @@ def _note(progress: BatchProgress, done: Done, *, alone: bool) -> None:
         progress.note(notice if of_one else f"`{clean_name(done.record.source.name)}`: {notice}")
 
 
-def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Iterator[Done]:
+def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Generator[Done]:
     if items is None:
         return batch.run(_watched(request))
     if request.ray is None:

@@ -7,7 +7,7 @@ again leaves the same as one that was not.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
@@ -114,7 +114,7 @@ class Batch:
         self._lock = threading.Lock()
         self._failures: list[tuple[Done, Found | None]] = []
 
-    def run(self, items: Iterable[WorkItem | None]) -> Iterator[Done]:
+    def run(self, items: Iterable[WorkItem | None]) -> Generator[Done]:
         """Deal with every item; its record is on disk when it is yielded. None is no item yet.
 
         Raises RecordError where records or outputs cannot be written, ModelError where the model

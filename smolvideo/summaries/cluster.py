@@ -9,10 +9,10 @@ again: only finished summaries come back. Ray Data: https://docs.ray.io/en/lates
 import os
 import pickle
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import ModelError, SmolVideoError, UsageError
@@ -25,7 +25,12 @@ from smolvideo.summaries.recording import Facts, failed_record, same_record
 from smolvideo.summaries.summarising import summarise_pieces
 from smolvideo.summaries.worklist import WorkItem, fetched
 
+if TYPE_CHECKING:
+    import psutil
+
 LOCAL = "local"
+_SECONDS_TO_END = 2.0
+"""For Ray's processes to end by themselves, then when they are asked to."""
 _CORES_OF_WORKER = 4
 _MOST_BLOCKS = 1000
 """A block is what is done again when a worker dies; each costs Ray some milliseconds."""
@@ -44,7 +49,7 @@ class Cluster:
 
 def run_on_cluster(
     batch: Batch, items: Sequence[WorkItem], spec: EngineSpec, cluster: Cluster
-) -> Iterator[Done]:
+) -> Generator[Done]:
     """``Batch.run``, with the answers made by workers. Raises UsageError where Ray is missing or
     does not answer, ModelError where the workers cannot load the model."""
     found = [_find(batch, item) for item in items]
@@ -112,7 +117,18 @@ def _answers(
     """The records of ``rows`` from the workers, in order; no cluster is needed for none."""
     if not rows:
         return
-    ray = _connected(cluster)
+    with _connected(cluster) as ray:
+        try:
+            for row in _mapped(ray, batch, rows, spec, cluster).iter_rows():
+                yield SummaryRecord.from_json(row["record"])
+        except ray.exceptions.RayError as error:
+            raise ModelError(f"the workers failed: {_first_line(error)}") from error
+
+
+def _mapped(
+    ray: Any, batch: Batch, rows: list[dict[str, Any]], spec: EngineSpec, cluster: Cluster
+) -> Any:
+    """The dataset of the answers to ``rows``; nothing runs before it is iterated."""
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -120,7 +136,7 @@ def _answers(
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = cluster.workers or gpus or max(1, cores // _CORES_OF_WORKER)
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
-    answered = dataset.map_batches(
+    return dataset.map_batches(
         _Worker,
         fn_constructor_args=(spec, batch.options, batch.download),
         batch_size=1,
@@ -129,11 +145,6 @@ def _answers(
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else min(_CORES_OF_WORKER, max(1, cores // workers)),
     )
-    try:
-        for row in answered.iter_rows():
-            yield SummaryRecord.from_json(row["record"])
-    except ray.exceptions.RayError as error:
-        raise ModelError(f"the workers failed: {_first_line(error)}") from error
 
 
 def check_installed() -> None:
@@ -144,14 +155,31 @@ def check_installed() -> None:
         )
 
 
-def _connected(cluster: Cluster) -> Any:
-    """Ray, connected to the cluster. Raises UsageError."""
+@contextmanager
+def _connected(cluster: Cluster) -> Iterator[Any]:
+    """Ray, connected to the cluster; what was started for that has ended when this is left.
+
+    A connection that was there stays. Raises UsageError.
+    """
     check_installed()
     import ray
     import ray.data
 
     if ray.is_initialized():
-        return ray
+        yield ray
+        return
+    before, started = _processes_of_ray(), []
+    try:
+        try:
+            _start(ray, cluster)
+        finally:  # Ctrl-C comes at any moment
+            started = [one for one in _processes_of_ray() if one not in before]
+        yield ray
+    finally:
+        _end(ray, started)
+
+
+def _start(ray: Any, cluster: Cluster) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cluster.address == LOCAL:
         # A worker needs a core each, however few this machine has.
@@ -164,7 +192,48 @@ def _connected(cluster: Cluster) -> Any:
             f"no Ray cluster at `{cluster.address}`: {_first_line(error)}",
             hint="start one with `ray start --head`, or leave the address out",
         ) from error
-    return ray
+
+
+def _processes_of_ray() -> "list[psutil.Process]":
+    """The children of this process that run something of Ray, and theirs."""
+    import psutil
+
+    inside = f"{os.sep}ray{os.sep}"
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(inside in word for word in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
+
+
+def _end(ray: Any, started: "list[psutil.Process]") -> None:
+    """Shut Ray down, and what it leaves behind: its agents only look for their parent, which is
+    gone, every half minute.
+    """
+    import psutil
+
+    # While it runs it has more of them than in the beginning.
+    roots = set(started)
+    family = [*started, *(one for one in _processes_of_ray() if roots & set(_parents(one)))]
+    ray.shutdown()
+    _, left = psutil.wait_procs(family, timeout=_SECONDS_TO_END)
+    for process in left:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(left, timeout=_SECONDS_TO_END)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _parents(process: "psutil.Process") -> "list[psutil.Process]":
+    import psutil
+
+    found: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        found = process.parents()
+    return found
 
 
 def _first_line(error: Exception) -> str:
