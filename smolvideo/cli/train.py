@@ -54,8 +54,8 @@ def train() -> None:
     type=WholeNumber(min=1),
     metavar="N",
     default=None,
-    show_default="one per core",
-    help="Processes that share the work.",
+    show_default="one per core with 2 GB of free memory",
+    help="Processes that share the work; each takes a core and up to 2 GB of memory.",
 )
 @click.option(
     "--seed",

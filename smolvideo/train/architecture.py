@@ -110,7 +110,8 @@ def save_checkpoint(
         if not (name == "lm_head.weight" and network.tie_word_embeddings)
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # Not its own `save`, whose errors are of no kind that says what is wrong.
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     ends = config["text_config"]
     size = network.vision.image_size
     _write_json(folder / "config.json", config)

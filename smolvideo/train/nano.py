@@ -6,8 +6,11 @@ course that was stopped goes on from its last saved state.
 
 import copy
 import json
+import secrets
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,14 +18,16 @@ from random import Random
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo import __version__
-from smolvideo.engines.devices import usable_cores
-from smolvideo.errors import UsageError
+from smolvideo.errors import RecordError, SmolVideoError, UsageError
 from smolvideo.network import SmolVLM
+from smolvideo.records import write_output
+from smolvideo.safe_text import show_path
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.course import (
     DRILL_ROWS_PER_STEP,
@@ -42,8 +47,9 @@ from smolvideo.train.optimizer import MasterOptimizer
 from smolvideo.train.packing import AskedRows
 from smolvideo.train.pictures import draw_labelled_pictures
 from smolvideo.train.pointing import read_pointed
-from smolvideo.train.processes import averaged, run_in_processes
+from smolvideo.train.processes import averaged, processes_that_fit, run_in_processes
 from smolvideo.train.seeing import Student, seeing_accuracy
+from smolvideo.train.states import load_state, save_state
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.videos import draw_asked_videos
 from smolvideo.train.world.corpus import corpus, known_words
@@ -65,16 +71,11 @@ def train_nano(
     """Train nano, or go on where ``folder`` stopped; returns the folder of the checkpoint.
 
     The stages are shares of the time that ``clock`` tells, which is asked once a step.
-    Raises UsageError for options that do not fit what ``folder`` holds, ModelError when a process
-    of the training is lost.
+
+    Raises UsageError for options that do not fit what ``folder`` holds or the machine, ModelError
+    when a process of the training is lost, RecordError where states cannot be written or read.
     """
-    cores = usable_cores()
-    ranks = options.processes or cores
-    if ranks > cores:
-        raise UsageError(
-            f"{ranks} processes cannot work side by side on {cores} cores",
-            hint="each needs a core and two gigabytes of memory; leave out `--processes`",
-        )
+    ranks = processes_that_fit(options.processes)
     folder.mkdir(parents=True, exist_ok=True)
     run_in_processes(
         partial(_train, folder, options, _Rank0(on_progress), clock),
@@ -115,10 +116,11 @@ class Trainer:
         """That of the course, as its weights know no other; a new one at its beginning."""
         file = self.folder / "tokenizer.json"
         if (self.folder / "state.pt").exists():
-            return Tokenizer.from_file(str(file))
+            with _as_record_error(file):
+                return Tokenizer.from_str(file.read_text(encoding="utf-8"))
         tokenizer = train_tokenizer(corpus())
         if self.rank == 0:
-            tokenizer.save(str(file))
+            write_output(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
 
     def run(self) -> None:
@@ -137,9 +139,7 @@ class Trainer:
         if self.rank == 0:
             self._save()
             self._take_best()
-            save_checkpoint(
-                self.folder / "nano", self.student.network, self.tokenizer, self._facts()
-            )
+            self._save_checkpoint()
 
     def step(self) -> float:
         """One step of all processes together: returns their mean loss, sets the mean clock."""
@@ -248,17 +248,32 @@ class Trainer:
     def _keep_if_best(self, scores: dict[str, float]) -> None:
         if mark(scores) > self.course.best:
             self.course.best = mark(scores)
-            torch.save(self.student.network.state_dict(), self.folder / "best.pt")
+            save_state(self.student.network.state_dict(), self.folder / "best.pt")
 
     def _take_best(self) -> None:
         """The last weights, unless an examination on the way marked others higher."""
         if mark(self._scores()) < self.course.best:
-            best = torch.load(self.folder / "best.pt", weights_only=True)
-            self.student.network.load_state_dict(best)
+            best = load_state(self.folder / "best.pt")
+            with _as_record_error(self.folder / "best.pt"):
+                self.student.network.load_state_dict(best)
 
     def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         videos = self.options.examine_videos // (4 if grey else 1)
         return _rounded(examine(network, self.tokenizer, seed=2, videos=videos, grey=grey))
+
+    def _save_checkpoint(self) -> None:
+        """The checkpoint, whole: written beside, then in the place of one that is there."""
+        target = self.folder / "nano"
+        beside = self.folder / f".nano.{secrets.token_hex(4)}.part"
+        try:
+            save_checkpoint(beside, self.student.network, self.tokenizer, self._facts())
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            beside.replace(target)
+        except SafetensorError as error:
+            raise RecordError(f"cannot write {show_path(target)}: {error}") from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
     def _save(self) -> None:
         """Everything that going on needs, written beside and renamed."""
@@ -269,23 +284,22 @@ class Trainer:
             "course": asdict(self.course),
             "seed": self.options.seed,
         }
-        beside = self.folder / "state.pt.part"
-        torch.save(state, beside)
-        beside.replace(self.folder / "state.pt")
+        save_state(state, self.folder / "state.pt")
         curve = "".join(json.dumps(point) + "\n" for point in self.course.curve)
-        (self.folder / "curve.jsonl").write_text(curve, encoding="utf-8")
+        write_output(self.folder / "curve.jsonl", curve, overwrite=True)
 
     def _resume(self) -> None:
-        state = torch.load(self.folder / "state.pt", weights_only=True)
-        if state["seed"] != self.options.seed:
-            raise UsageError(
-                f"`{self.folder}` holds a training with `--seed {state['seed']}`",
-                hint=f"give `--seed {state['seed']}` to go on with it, or another `--out`",
-            )
-        self.course = Course(**state["course"])
-        self.student.load_state_dict(state["student"])
-        self.optimizer = self._optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = load_state(self.folder / "state.pt")
+        with _as_record_error(self.folder / "state.pt"):
+            if state["seed"] != self.options.seed:
+                raise UsageError(
+                    f"`{self.folder}` holds a training with `--seed {state['seed']}`",
+                    hint=f"give `--seed {state['seed']}` to go on with it, or another `--out`",
+                )
+            self.course = Course(**state["course"])
+            self.student.load_state_dict(state["student"])
+            self.optimizer = self._optimizer()
+            self.optimizer.load_state_dict(state["optimizer"])
 
     def _facts(self) -> dict[str, Any]:
         """How the weights came about, and what they can do as shipped: rounded to bfloat16."""
@@ -323,6 +337,20 @@ def initialise(model: nn.Module) -> None:
         else:
             residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
             nn.init.normal_(parameter, std=0.006 if residual else 0.02)
+
+
+@contextmanager
+def _as_record_error(path: Path) -> Iterator[None]:
+    """A state that holds something else than it should, as one error."""
+    try:
+        yield
+    except SmolVideoError:
+        raise
+    except Exception as error:  # tensors of other shapes, other keys, other types: whatever comes
+        raise RecordError(
+            f"{show_path(path)} does not fit this training",
+            hint="delete it and the states beside it, or name another `--out`",
+        ) from error
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:

@@ -5,17 +5,51 @@ every product.
 """
 
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from smolvideo.errors import ModelError
+from smolvideo.engines.devices import usable_cores
+from smolvideo.errors import ModelError, UsageError
+
+BYTES_PER_PROCESS = 2_000_000_000
+"""What a process of the training takes at most, with 50 frames and their gradients."""
+_SECONDS_TO_END = 5.0
 
 Work = Callable[[int, int], None]
 """What a process does, given its rank and how many there are; must be picklable."""
+
+
+def processes_that_fit(wanted: int | None) -> int:
+    """How many processes work side by side on this machine: ``wanted``, or as many as it has cores
+    and memory for.
+
+    Raises UsageError for more than that, and where there is no memory for one.
+    """
+    import psutil
+
+    cores, free = usable_cores(), psutil.virtual_memory().available
+    with_memory = free // BYTES_PER_PROCESS
+    ranks = wanted or max(1, min(cores, with_memory))
+    if ranks > cores:
+        raise UsageError(
+            f"{ranks} processes cannot work side by side on {cores} cores",
+            hint="each needs a core and two gigabytes of memory; leave out `--processes`",
+        )
+    if ranks > with_memory:
+        raise UsageError(
+            f"{ranks} processes need {ranks * BYTES_PER_PROCESS / 1e9:.0f} GB of memory, and "
+            f"{free / 1e9:.1f} are free",
+            hint=f"`--processes {with_memory}`" if with_memory else "end other programs first",
+        )
+    return ranks
 
 
 def run_in_processes(work: Work, ranks: int, meeting: Path) -> None:
@@ -29,25 +63,76 @@ def run_in_processes(work: Work, ranks: int, meeting: Path) -> None:
         return
     meeting.unlink(missing_ok=True)
     spawn = torch.multiprocessing.get_context("spawn")
-    others = [
-        spawn.Process(target=_work_aside, args=(work, rank, ranks, meeting), daemon=True)
-        for rank in range(1, ranks)
-    ]
-    for process in others:
-        process.start()
+    others: list[_Other] = []
     try:
+        for rank in range(1, ranks):
+            ours, theirs = spawn.Pipe(duplex=False)
+            process = spawn.Process(
+                target=_work_aside, args=(work, rank, ranks, meeting, theirs), daemon=True
+            )
+            process.start()
+            theirs.close()
+            others.append(_Other(process, ours))
+        _wait_until_ready(others)
         _work_together(work, 0, ranks, meeting)
     except RuntimeError as error:
-        if all(process.is_alive() for process in others):
+        # The connection breaks a moment before the process is gone.
+        signs = [sign for other in others for sign in (other.news, other.process.sentinel)]
+        wait(signs, timeout=_SECONDS_TO_END)
+        gone = [one for one in others if one.news.poll() or not one.process.is_alive()]
+        if not gone:
             raise
-        raise ModelError(
-            "a process of the training was lost", hint="the same command goes on where it stopped"
-        ) from error
+        raise _lost(gone) from error
     finally:
-        for process in others:
-            process.join(timeout=5)
-            process.kill()
+        for other in others:
+            other.process.join(timeout=_SECONDS_TO_END)
+            other.process.kill()
         meeting.unlink(missing_ok=True)
+
+
+class _Other(NamedTuple):
+    """A process, and what it sends: None when it is about to meet the others, then its error."""
+
+    process: Any
+    news: Connection
+
+
+def _wait_until_ready(others: list[_Other]) -> None:
+    """Until all processes are about to meet: who waits for one that has died waits for half an
+    hour. Raises ModelError.
+    """
+    waiting = list(others)
+    while waiting:
+        wait([sign for other in waiting for sign in (other.news, other.process.sentinel)])
+        for other in list(waiting):
+            if other.news.poll():
+                waiting.remove(other)
+                if (said := _received(other.news)) is not None:
+                    raise _lost([other], said)
+            elif not other.process.is_alive():
+                raise _lost([other])
+
+
+def _received(news: Connection) -> str | None:
+    try:
+        said: str | None = news.recv()
+    except (EOFError, OSError):
+        return "it ended"
+    return said
+
+
+def _lost(others: list[_Other], said: str | None = None) -> ModelError:
+    """What became of the first process that is gone, as far as it could say."""
+    for other in others:
+        if said is None and other.news.poll():
+            said = _received(other.news)
+        other.process.join(timeout=_SECONDS_TO_END)
+        if other.process.exitcode == -9:  # SIGKILL, which Windows has not
+            said = "the system killed it, perhaps for lack of memory"
+    return ModelError(
+        "a process of the training was lost" + (f": {said}" if said else ""),
+        hint="the same command goes on where it stopped; fewer `--processes` take less memory",
+    )
 
 
 def averaged(tensors: list[Tensor], ranks: int) -> list[Tensor]:
@@ -61,10 +146,17 @@ def averaged(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _work_aside(work: Work, rank: int, ranks: int, meeting: Path) -> None:
+def _work_aside(work: Work, rank: int, ranks: int, meeting: Path, news: Connection) -> None:
     # Ctrl-C reaches every process of a terminal: rank 0 ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _work_together(work, rank, ranks, meeting)
+    news.send(None)
+    try:
+        _work_together(work, rank, ranks, meeting)
+    except Exception as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        with suppress(OSError):
+            news.send(said[0])
+        sys.exit(1)
 
 
 def _work_together(work: Work, rank: int, ranks: int, meeting: Path) -> None:

@@ -1,0 +1,126 @@
+"""Trainings that lose a process, the disk or a state: errors of ours, and nothing half written."""
+
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from smolvideo.errors import ModelError, RecordError, UsageError
+from smolvideo.train import processes
+from smolvideo.train.course import TrainOptions
+from smolvideo.train.nano import Trainer
+from smolvideo.train.processes import averaged, processes_that_fit, run_in_processes
+from smolvideo.train.states import load_state, save_state
+
+posix = pytest.mark.skipif(os.name == "nt", reason="no signals and limits of that kind there")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may become longer than 64 kB, as on a disk that is full."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@posix
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    path = tmp_path / "state.pt"
+    save_state({"weights": torch.ones(10)}, path)
+    request.getfixturevalue("small_disk")
+    with pytest.raises(RecordError, match=r"cannot write `.*state.pt`") as raised:
+        save_state({"weights": torch.rand(10**6)}, path)
+    assert "goes on from the last state" in str(raised.value.hint)
+    assert torch.equal(load_state(path)["weights"], torch.ones(10))
+    assert [one.name for one in tmp_path.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02c__builtin__\neval\n.", None])
+def test_a_damaged_state_is_one_error(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "state.pt").write_bytes(content)
+    with pytest.raises(RecordError, match="no state of a training"):
+        load_state(tmp_path / "state.pt")
+
+
+@posix
+def test_the_best_weights_are_written_whole_or_not_at_all(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(minutes=10, examine_videos=3), 0, 1, lambda _: None)
+    trainer._begin("answer")
+    trainer._keep_if_best({"all": 0.5, "colour": 0.5})
+    before = (tmp_path / "best.pt").read_bytes()
+    request.getfixturevalue("small_disk")
+    with pytest.raises(RecordError, match=r"best\.pt"):
+        trainer._keep_if_best({"all": 0.9, "colour": 0.9})
+    assert (tmp_path / "best.pt").read_bytes() == before
+    save_state({"seed": 0, "course": {"stage": "x", "other": 1}}, tmp_path / "state.pt")
+    with pytest.raises(RecordError, match="does not fit this training"):
+        Trainer(tmp_path, TrainOptions(minutes=10), 0, 1, lambda _: None)
+
+
+def _die(how: str, rank: int, ranks: int) -> None:
+    """Work in which the other process comes to an end before the averages are made."""
+    if rank == 1:
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no such picture")
+    averaged([torch.ones(3)], ranks)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("killed", "the system killed it, perhaps for lack of memory"), ("raised", "no such picture")],
+)
+def test_a_process_that_dies_at_work_is_told(
+    how: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match=f"was lost: {why}"):
+        run_in_processes(partial(_die, how), 2, tmp_path / "meeting")
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "meeting").exists()
+
+
+class DiesWhenUnpacked:
+    """Work that ends its process before it has begun."""
+
+    def __call__(self, rank: int, ranks: int) -> None:
+        raise AssertionError("the others never meet")
+
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
+
+
+def test_a_process_that_dies_before_all_meet_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a process of the training was lost"):
+        run_in_processes(DiesWhenUnpacked(), 2, tmp_path / "meeting")
+
+
+def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def machine(cores: int, gigabytes: float) -> None:
+        memory = psutil.virtual_memory()._replace(available=int(gigabytes * 1e9))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+        monkeypatch.setattr(processes, "usable_cores", lambda: cores)
+
+    machine(8, 5.0)
+    assert processes_that_fit(None) == 2
+    assert processes_that_fit(2) == 2
+    with pytest.raises(UsageError, match=r"4 processes need 8 GB of memory, and 5.0 are free") as e:
+        processes_that_fit(4)
+    assert e.value.hint == "`--processes 2`"
+    with pytest.raises(UsageError, match="9 processes cannot work side by side on 8 cores"):
+        processes_that_fit(9)
+    machine(8, 1.0)
+    with pytest.raises(UsageError, match="1 processes need 2 GB"):
+        processes_that_fit(None)
