@@ -124,3 +124,13 @@ def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(8, 1.0)
     with pytest.raises(UsageError, match="1 processes need 2 GB"):
         processes_that_fit(None)
+
+
+def _average(folder: Path, rank: int, ranks: int) -> None:
+    (mean,) = averaged([torch.full((3,), float(rank))], ranks)
+    (folder / str(rank)).write_text(str(mean.tolist()), encoding="utf-8")
+
+
+def test_processes_that_live_meet(tmp_path: Path) -> None:
+    run_in_processes(partial(_average, tmp_path), 2, tmp_path / "meeting")
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0.5, 0.5, 0.5]"] * 2
