@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import clipmaker
 import pytest
 
@@ -28,10 +29,11 @@ FORMATS = {
     "mp4": {"container_options": FRAGMENTED},
     "mkv": {},
     "webm": {"codec": "libvpx", "options": {"deadline": "realtime", "b:v": "2M"}},
+    "wmv": {"codec": "wmv2", "options": {"b": "4M"}},
     "mov": {"container_options": {"movflags": "frag_keyframe"}},
 }
-SHIFTED = [kind for kind in FORMATS if kind not in ("mov", "webm")]
-"""Of mov the first frames are no fragment; webm is as mkv."""
+SHIFTED = [kind for kind in FORMATS if kind not in ("mov", "webm", "wmv")]
+"""Of mov the first frames are no fragment; webm and wmv are as mkv."""
 NEAR = 0.002
 """Seconds: FLV counts milliseconds."""
 
@@ -239,6 +241,37 @@ def test_a_still_picture_while_the_sound_goes_on(make: Make) -> None:
     assert len(metadata(silent.path).discontinuities) == 1
     assert metadata(with_sound.path).discontinuities == ()
     assert shown(with_sound.path, [0.6, 20.0, 31.1]) == [12, 23, 24]
+
+
+def test_a_jump_of_the_sound_alone_does_not_lengthen_the_video(make: Make, tmp_path: Path) -> None:
+    clip = make("ts", 72, sound_seconds=3.0)
+    path = tmp_path / "a.ts"
+    with av.open(str(clip.path)) as source, av.open(str(path), "w") as target:
+        copies = [target.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio" and packet.pts * packet.time_base > 2.5:
+                ticks = round(3600 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            packet.stream = copies[packet.stream_index]
+            target.mux(packet)
+    known = metadata(path)
+    assert known.discontinuities == ()
+    assert known.duration_seconds == pytest.approx(3.0, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", ["mpg", "vob"])
+def test_a_program_stream_set_anew_between_key_frames(
+    kind: str, make: Make, tmp_path: Path
+) -> None:
+    """What leans on pictures of another clock is left out, and the notice says where that is."""
+    clip = make(kind, 72, gop=48, starts_at=5.0)
+    path = clipmaker.join(tmp_path / f"a.{kind}", *clipmaker.split(clip, tmp_path, {30: 3600.0}))
+    known = metadata(path)
+    assert len(known.discontinuities) == 1
+    assert known.duration_seconds == pytest.approx(3.0, abs=0.2)
+    assert shown(path, [0.0, 1.0, 2.5]) == [0, 24, 60]
 
 
 def test_an_index_is_believed(make: Make, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Matroska (WebM) and Ogg files that were joined: where each of them begins.
+"""Matroska (WebM), ASF (WMV) and Ogg files that were joined: where each of them begins.
 
 FFmpeg reads on through a second header and puts the frames of both on one clock, or loses them.
-Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska); RFC 3533, 6 (Ogg pages).
+Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska); ASF specification, 2; RFC 3533, 6 (Ogg
+pages).
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.slices import Stretch
 
 EBML = b"\x1a\x45\xdf\xa3"
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 OGG = b"OggS"
 _PAGE = 27
 """Bytes of an Ogg page's header before the sizes of its segments."""
@@ -21,6 +23,11 @@ _FIRST_OF_STREAM = 2
 def find_matroska_stretches(file: BinaryIO, end: int) -> list[Stretch]:
     """The stretches of a file that begin with a header of their own."""
     return _between(_ebml_headers(file, end), end, "matroska")
+
+
+def find_asf_stretches(file: BinaryIO, end: int) -> list[Stretch]:
+    """The stretches of a file that begin with a header object."""
+    return _between(_asf_headers(file, end), end, "asf")
 
 
 def find_ogg_stretches(file: BinaryIO, end: int) -> list[Stretch]:
@@ -50,6 +57,20 @@ def _ebml_headers(file: BinaryIO, end: int) -> Iterator[int]:
         position += id_length + size_length
         if size != (1 << 7 * size_length) - 1:  # all ones: not known
             position += size
+
+
+def _asf_headers(file: BinaryIO, end: int) -> Iterator[int]:
+    position = 0
+    while position + 24 <= end:
+        beat()
+        file.seek(position)
+        head = file.read(24)
+        if head.startswith(ASF):
+            yield position
+        size = int.from_bytes(head[16:], "little")
+        if size < 24:
+            return
+        position += size
 
 
 def _vint_length(first: bytes, most: int) -> int:

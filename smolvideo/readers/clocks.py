@@ -98,7 +98,8 @@ class Part:
     lasts; ``first_decoded`` and ``last_decoded`` are when they are decoded. ``starts_at`` is
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
-    ``key_frames`` are known where the packets say which they are.
+    ``sound_jumps`` says whether another stream's clock is set anew in it. ``key_frames`` are known
+    where the packets say which they are.
     """
 
     stretch: Stretch
@@ -111,6 +112,7 @@ class Part:
     leans: bool = False
     wraps: bool = False
     starts_at: float | None = None
+    sound_jumps: bool = False
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 
     @property

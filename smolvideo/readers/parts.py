@@ -3,7 +3,7 @@
 transport_parts.py  MPEG transport streams
 flv_tags.py         Flash Video
 boxes.py            MP4, fragmented or joined
-chained.py          Matroska and Ogg, joined
+chained.py          Matroska, ASF and Ogg, joined
 here                MPEG program streams (VOB), by FFmpeg's demuxer
 """
 
@@ -17,7 +17,14 @@ from typing import BinaryIO
 import numpy as np
 
 from smolvideo.readers.boxes import find_stretches
-from smolvideo.readers.chained import EBML, OGG, find_matroska_stretches, find_ogg_stretches
+from smolvideo.readers.chained import (
+    ASF,
+    EBML,
+    OGG,
+    find_asf_stretches,
+    find_matroska_stretches,
+    find_ogg_stretches,
+)
 from smolvideo.readers.clocks import Part, Stamps, find_breaks, is_discontinuous, make_part
 from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
 from smolvideo.readers.slices import Stretch
@@ -61,6 +68,8 @@ def _find_parts(path: Path, _: tuple[int, int]) -> tuple[Part, ...]:
             parts = _find_joined_parts(path, find_stretches)
         elif head.startswith(EBML):
             parts = _find_joined_parts(path, find_matroska_stretches)
+        elif head.startswith(ASF):
+            parts = _find_joined_parts(path, find_asf_stretches)
         elif head.startswith(OGG):
             parts = _find_joined_parts(path, find_ogg_stretches)
         elif head.startswith(_PACK):
@@ -97,28 +106,43 @@ def _find_program_parts(path: Path) -> list[Part]:
     starts = [0]
     with path.open("rb") as file:
         # Times of presentation are made up next to a discontinuity, those of decoding are not.
-        for place in find_breaks(replace(stamps, shown=stamps.decoded), others):
+        stamps = replace(stamps, shown=stamps.decoded)
+        for place in find_breaks(stamps, others):
             before, first = int(stamps.positions[place - 1]), int(stamps.positions[place])
             file.seek(before)
             pack = file.read(first - before).rfind(_PACK)
             starts.append(before + pack if pack > 0 else first)
     if len(starts) < 2:
         return []
-    parts = _measured_program(path, [*starts, end])
+    parts = _measured_program(path, stamps, [*starts, end])
     joints = [
         part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
     ]
-    return parts if len(joints) == len(parts) - 1 else _measured_program(path, [0, *joints, end])
+    return (
+        parts
+        if len(joints) == len(parts) - 1
+        else _measured_program(path, stamps, [0, *joints, end])
+    )
 
 
-def _measured_program(path: Path, bounds: Sequence[int]) -> list[Part]:
-    return _measured(path, [Stretch(*ends, "mpeg") for ends in pairwise(bounds)], wraps=True)
+def _measured_program(path: Path, stamps: Stamps, bounds: Sequence[int]) -> list[Part]:
+    return _measured(path, [Stretch(*ends, "mpeg") for ends in pairwise(bounds)], stamps)
 
 
-def _measured(path: Path, stretches: Sequence[Stretch], *, wraps: bool = False) -> list[Part]:
-    """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times."""
-    found = [(stretch, _read_stamps(path, stretch)[0]) for stretch in stretches]
-    return [make_part(stretch, stamps, wraps=wraps) for stretch, stamps in found if len(stamps)]
+def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:
+    """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times.
+
+    Of those that cannot be read alone, as no key frame is in them, what is ``known``.
+    """
+    parts = []
+    for stretch in stretches:
+        stamps, _ = _read_stamps(path, stretch)
+        if not len(stamps) and known is not None:
+            ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
+            stamps = known.within(*map(int, ends))
+        if len(stamps):
+            parts.append(make_part(stretch, stamps, wraps=known is not None))
+    return parts
 
 
 def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps]:

@@ -280,9 +280,10 @@ class PyavReader(VideoReader):
 
     def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
         claimed = container.duration / 1e6 if container.duration else None
-        if self._part is not None and self._followed:
+        clock = self._clock
+        if clock is not None and (self._followed or clock.sound_jumps):
             # What FFmpeg makes of the end may belong to the next clock already.
-            claimed = self.seconds_of(self._part) + self._part.seconds
+            claimed = self.seconds_of(clock) + clock.seconds
         elif claimed is not None:
             claimed += self._begins
         claimed_end = claimed + self._origin if claimed is not None else None

@@ -51,7 +51,16 @@ def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]
     if not stretches:
         return []
     tables = headers.positions[headers.ids == TABLE]
-    return _parts_of(path, layout, tables, stretches)
+    parts = _parts_of(path, layout, tables, stretches)
+    return [replace(part, sound_jumps=_others_jump(headers, part.stretch)) for part in parts]
+
+
+def _others_jump(headers: Headers, stretch: Stretch) -> bool:
+    """Whether the clock of another stream is set anew within a stretch."""
+    inside = (headers.positions >= stretch.start) & (headers.positions < stretch.end)
+    others = headers.where(inside & (headers.ids >= 0) & ~is_video(headers.ids))
+    pids = (others.where(others.pids == pid) for pid in np.unique(others.pids))
+    return any(find_breaks(_unwrapped(one)) for one in pids)
 
 
 def _parts_of(
