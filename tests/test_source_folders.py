@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from smolvideo.cli.main import cli
+from smolvideo.deep_folders import make_folders, walk
 from smolvideo.errors import ReaderError, SourceError
+from smolvideo.evals.video_folder import VideoFolder
 from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.readers import open_video, pictures
 from smolvideo.source import folders, resolve_source
@@ -201,6 +204,7 @@ def test_an_unreadable_folder_is_an_error(closed: Path, monkeypatch: pytest.Monk
         resolve_source(str(closed), recursive=True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="paths are shorter on other systems")
 def test_a_very_deep_folder(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,300 levels: more than Python's recursion and, deeper still, than the system's paths."""
     monkeypatch.chdir(tmp_path)
@@ -230,3 +234,40 @@ def test_levels_of_frames_have_the_right_values(tmp_path: Path) -> None:
     with open_video(tmp_path, kind="frames") as reader:
         for frame in reader.frames_at([0, 1, 2, 3, 4]):
             assert (frame.image == image).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths are shorter on other systems")
+def test_folders_are_made_and_listed_at_any_depth(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    deep = Path("top", *["d"] * 1200)
+    make_folders(deep)
+    make_folders(deep)
+    assert deep.is_dir()
+    shutil.copy(video, deep / "b.mp4")
+    assert VideoFolder(Path("top")).find(["b.mp4"]) == deep / "b.mp4"
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folders(tmp_path / "file" / "below")
+    for folder in [deep, *deep.parents][:-1]:  # pytest's own removal calls itself for each level
+        for file in folder.glob("*.mp4"):
+            file.unlink()
+        folder.rmdir()
+
+
+def test_walk_is_as_that_of_the_system_and_follows_no_links(tmp_path: Path) -> None:
+    make_folders(tmp_path / "a" / "b")
+    make_folders(tmp_path / "left_out")
+    (tmp_path / "a" / "f.mp4").touch()
+    (tmp_path / "left_out" / "g.mp4").touch()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    found = []
+    for folder, below, files in walk(tmp_path):
+        below[:] = sorted(name for name in below if name != "left_out")
+        found.append((folder, below, files))
+    assert found == [
+        (tmp_path, ["a"], []),
+        (tmp_path / "a", ["b", "up"], ["f.mp4"]),
+        (tmp_path / "a" / "b", [], []),
+    ]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.sections import FilePath, SectionOption
+from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.safe_text import show_path
 from smolvideo.subtitles import find_sidecar, is_sidecar
@@ -153,7 +154,7 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
     """
     beside = path.with_name(f".{secrets.token_hex(4)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         write(beside)
         os.replace(beside, path)
     except (OSError, ValueError) as error:  # ValueError: higher than a .webp or .jpg can be

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.json_types import parse_json
 from smolvideo.locking import locked
@@ -46,7 +47,7 @@ class RunFiles:
                 hint="name another folder with `--run DIR`",
             )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.folder)
         except OSError as error:
             raise RecordError(f"cannot write {show_path(self.folder)}: {error.strerror}") from error
         for name, text in files.items():

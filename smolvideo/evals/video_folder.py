@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from smolvideo.deep_folders import walk
 from smolvideo.errors import SourceError
 from smolvideo.safe_text import clean_name, show_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
@@ -64,11 +65,11 @@ class VideoFolder:
         self._above = Path(os.path.abspath(folder)).parts
         self._by_name: dict[str, list[_Entry]] = {}
         self._by_stem: dict[str, list[_Entry]] = {}
-        for parent, subfolders, files in os.walk(folder):
+        for parent, subfolders, files in walk(folder):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in (*sorted(files), *subfolders):
                 if not is_unfinished_or_hidden(name):
-                    self.add(Path(parent) / name)
+                    self.add(parent / name)
 
     def add(self, path: Path) -> None:
         """List a file that has come into the folder."""

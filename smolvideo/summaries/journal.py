@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError
 from smolvideo.locking import locked
 from smolvideo.pipes import open_regular
@@ -152,7 +153,7 @@ class Journal:
     def _hold_alone(self) -> None:
         lock = self.path.with_name(f".{self.path.name}.lock")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(self.path.parent)
             self._stack.enter_context(locked(lock, wait=None))
         except BlockingIOError as error:
             raise RecordError(

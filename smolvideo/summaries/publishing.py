@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.records import write_output
 from smolvideo.safe_text import show_path
@@ -102,7 +103,7 @@ class Publisher:
         self._check_inside(file)
         text = as_page(record, file) if ending == PAGE_ENDING else TEXT_FORMS[ending](record)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(file.parent)
         except OSError as error:
             raise RecordError(f"cannot write {show_path(file)}: {error.strerror}") from error
         write_output(file, text, overwrite=self._overwrite)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from smolvideo.deep_folders import make_folders
 from smolvideo.evals.data.cinepile import CATEGORIES
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import ask_item
@@ -55,7 +56,7 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
         for task in dict.fromkeys(one.task for one in samples)
     } or {_task_of(None, run): []}
     target = folder / _plain(info.model["name"])
-    target.mkdir(parents=True, exist_ok=True)
+    make_folders(target)
     date = info.created.partition("+")[0].replace(":", "-")
     results = _results(run, report_of(run), tasks, group if group not in tasks else None, metric)
     path = target / f"{date}_results.json"
