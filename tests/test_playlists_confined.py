@@ -293,8 +293,24 @@ def test_a_login_is_for_its_own_site(server: WebServer, clip: bytes) -> None:
         target = other.serve("/x.mp4", Content(clip, "video/mp4"))
         moved = server.serve("/moved.mp4", Content(status=302, location=target))
         download(moved.replace("http://", "http://me:s3cret@"))
-        assert "Authorization" not in other.last_headers("/x.mp4")
+        assert other.all_headers("/x.mp4")
+        for headers in other.all_headers("/x.mp4"):
+            assert "Authorization" not in headers
+            assert "s3cret" not in str(headers)
         assert server.last_headers("/moved.mp4")["Authorization"].startswith("Basic ")
+
+
+def test_a_page_is_named_to_others_without_its_credentials(server: WebServer, clip: bytes) -> None:
+    with WebServer() as other:
+        video = other.serve("/x.mp4", Content(clip, "video/mp4"))
+        page = Content(f"<html><video src='{video}'></video></html>".encode(), "text/html")
+        url = server.serve("/page?v=1&token=t0ken5678", page)
+        download(url.replace("http://", "http://me:s3cret@"))
+        assert other.all_headers("/x.mp4")
+        for headers in other.all_headers("/x.mp4"):
+            assert headers["Referer"] in (None, server.url("/page?v=1"))
+            assert "s3cret" not in str(headers)
+            assert "t0ken5678" not in str(headers)
 
 
 def test_what_yt_dlp_finds_on_the_machine_has_no_say(

@@ -41,7 +41,7 @@ class WebServer:
     def __init__(self) -> None:
         self._contents: dict[str, Content] = {}
         self._requests: list[tuple[str, str | None]] = []
-        self._headers: dict[str, Message] = {}
+        self._headers: dict[str, list[Message]] = {}
         self._closing = threading.Event()
         outer = self
 
@@ -86,7 +86,11 @@ class WebServer:
         return [wanted for asked, wanted in self._requests if asked == path]
 
     def last_headers(self, path: str) -> Message:
-        return self._headers[path]
+        return self._headers[path][-1]
+
+    def all_headers(self, path: str) -> list[Message]:
+        """The headers of every request for ``path``."""
+        return self._headers.get(path, [])
 
     def forget_requests(self) -> None:
         self._requests.clear()
@@ -94,7 +98,7 @@ class WebServer:
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range")
         self._requests.append((request.path, wanted))
-        self._headers[request.path] = request.headers
+        self._headers.setdefault(request.path, []).append(request.headers)
         content = self._contents.get(request.path, Content(b"nothing here", "text/plain", 404))
         if content.login is not None:
             proof = "Basic " + base64.b64encode(content.login.encode()).decode()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.source.names import show_url
 from smolvideo.source.reach import check_named, reach_of
@@ -69,6 +70,9 @@ class _Guard(urllib.request.BaseHandler):
         except SourceError as error:
             self.refusal = error
             raise RequestError(str(error)) from error
+        referer = request.get_header("Referer")
+        if referer is not None:  # extractors set it, with the login and token of the page
+            request.add_header("Referer", without_credentials(referer))
         site = _site(request.full_url)
         if not request.unverifiable:  # no redirect, in the words of RFC 2965
             self._site = site
