@@ -432,7 +432,7 @@ def test_the_loss_falls_by_half(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Two processes, stopped by the end of their time, then given more of it: three seconds a step."""
+    """Two processes, stopped by the end of their time, then given more: three seconds a step."""
 
     def train(minutes: float, seed: int = 3) -> dict[str, int]:
         options = TrainOptions(
