@@ -207,3 +207,15 @@ def test_a_run_says_what_it_is_worth(silent: Path, real: Path, tmp_path: Path) -
         run("eval", "report", folder, "--output", report)
         assert "its score on real footage means nothing" in report.read_text("utf-8"), suffix
     assert {one.stop_reason for one in RunFolder.read(folder).answers().values()} == {"length"}
+
+
+def test_seconds_are_those_of_the_stages_alone() -> None:
+    times = iter([10.0, 12.5, 20.0, 21.0, 30.0, 30.25])
+    checkpoint = open_checkpoint("nano")
+    prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)
+    growing = GrowingAnswer(checkpoint, prompt, GenerationOptions(), clock=lambda: next(times))
+    assert growing.seconds == {"encode": 0.0, "read": 0.0, "answer": 0.0}
+    for stage in ("encode", "answer", "answer"):
+        with growing.timed(stage):
+            pass
+    assert growing.seconds == {"encode": 2.5, "read": 0.0, "answer": 1.25}

@@ -71,6 +71,13 @@ def test_a_tiny_temperature_is_greedy() -> None:
     assert chooser.choose(scores()) == int(scores().argmax())
 
 
+def test_the_smallest_temperature_is_greedy() -> None:
+    """Scores are divided by it: anything but the difference to the largest would be infinite."""
+    chooser = NextToken(GenerationOptions(temperature=1e-308, seed=0), ())
+    assert chooser.choose(scores() + 100) == int(scores().argmax())
+    assert chooser.choose(scores() - 100) == int(scores().argmax())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

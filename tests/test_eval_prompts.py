@@ -9,6 +9,7 @@ from conftest import ROOT
 from smolvideo.engines import load_engine
 from smolvideo.errors import UsageError
 from smolvideo.evals.protocol import PROMPTS, ask_item
+from smolvideo.evals.protocol.prompts import check_prompt
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, PromptOptions, pack_prompt
@@ -208,3 +209,13 @@ def test_what_stands_before_the_frames(prompt: str, checkpoint: Checkpoint) -> N
     assert text.endswith(f"image>{asked.text}<end_of_utterance>\nAssistant:") or (
         f"{asked.text}<end_of_utterance>\nAssistant:" in text
     )
+
+
+def test_the_hint_names_the_prompts_that_fit() -> None:
+    for prompt, benchmark, fitting in (
+        ("official", "mvbench", "one of `smolvlm`, `lmms-eval`, `plain`, `open`"),
+        ("lmms-eval", "jsonl", "one of `smolvlm`, `plain`, `open`"),
+    ):
+        with pytest.raises(UsageError, match=f"not for `{benchmark}`") as raised:
+            check_prompt(prompt, benchmark)  # type: ignore[arg-type]
+        assert raised.value.hint == fitting

@@ -242,6 +242,17 @@ class Page(HTMLParser):
             self.scripts.setdefault(self.tags[-1][1].get("id"), data)
 
 
+def test_bounds_are_in_the_json_report(run: RunFolder) -> None:
+    plain = report_of(run).to_dict()["conditions"]["main"]["overall"]
+    assert plain["bounds"] == {"low": 4 / 8, "high": 5 / 8}
+    assert (plain["right"], plain["answered"], plain["items"]) == (4, 7, 8)
+
+
+def test_a_failed_answer_counts_no_tokens() -> None:
+    failed = EvalAnswer("1", "main", "a", error="gone", error_kind="missing")
+    assert json.loads(failed.to_json())["prompt_tokens"] == 0
+
+
 def test_the_page_is_whole_and_harmless(run: RunFolder) -> None:
     page = Page()
     text = html_report(run)

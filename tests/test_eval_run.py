@@ -445,5 +445,5 @@ def test_an_answer_survives_its_line() -> None:
     )
     assert "\n" not in answer.to_json()
     assert EvalAnswer.from_json(answer.to_json()) == answer
-    with pytest.raises(ValueError, match="incomplete"):
+    with pytest.raises(ValueError, match="`condition` is missing"):
         EvalAnswer.from_json('{"record": "smolvideo.eval-answer/1", "id": "x"}')

@@ -119,6 +119,21 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert kept == [0, *range(3, 11)], "nine tenths of the limit"
 
 
+def test_a_sweep_spares_what_another_process_is_writing(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, limit_bytes=4 * COUNTED)
+    write(cache, 0)
+    name = entry(cache, 0)
+    fresh, old = (name.with_name(f".{letter * 16}.part") for letter in "ab")
+    for part in (fresh, old):
+        part.write_bytes(b"half")
+    long_ago = time.time() - 10 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    cache._sweep()
+    assert fresh.exists()
+    assert not old.exists()
+    assert read(cache, 0) == payload(0)
+
+
 def test_never_more_than_the_limit(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=1_000_000)
     for number in range(60):

@@ -160,6 +160,55 @@ def test_a_full_cache_grows(engine: NativeEngine) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_cache_that_has_grown_is_safe_from_its_forks(engine: NativeEngine) -> None:
+    """A row that both want is the first writer's; the other one takes its rows elsewhere."""
+    config = engine.network.config.text
+    cpu, dtype = torch.device("cpu"), torch.float32
+    vectors = torch.randn(1, 14, 64, generator=torch.Generator().manual_seed(1))
+    cache = KeyValueCache.empty(config, 4, device=cpu, dtype=dtype)
+    with torch.inference_mode():
+        engine.network.read(vectors[:, :3], cache)
+        cache.make_room(40)  # grows
+        engine.network.read(vectors[:, 3:10], cache)
+        assert cache.capacity >= cache.length + 2, "both find room where they are"
+        fork = cache.fork()
+        one = [engine.network.read(vectors[:, 10:11], cache)]
+        other = [engine.network.read(vectors[:, 12:13], fork)]
+        one.append(engine.network.read(vectors[:, 11:12], cache))
+        other.append(engine.network.read(vectors[:, 13:14], fork))
+        for got, own in ((one, [10, 11]), (other, [12, 13])):
+            roomy = KeyValueCache.empty(config, 99, device=cpu, dtype=dtype)
+            engine.network.read(vectors[:, :10], roomy)
+            for scores, place in zip(got, own, strict=True):
+                expected = engine.network.read(vectors[:, place : place + 1], roomy)
+                torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_session_knows_what_it_has_after_reading_failed(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tinymodels.random_images(3)
+    first, second, third = (
+        ask(engine, images, text) for text in ("What is it?", "Who?", "What is on?")
+    )
+    session = engine.start(first)
+    read = type(engine.network).read
+
+    def failing(self, vectors, cache, **options):  # type: ignore[no-untyped-def]
+        read(self, vectors, cache, **options)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(engine.network), "read", failing)
+        with pytest.raises((ModelError, RuntimeError), match="memory"):
+            session.stream(second, SHORT).result()
+    for prompt in (third, first):
+        assert session.score(prompt, [" yes", " no"]) == pytest.approx(
+            engine.start(prompt).score(prompt, [" yes", " no"]), abs=1e-3
+        )
+        assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+
+
 @pytest.mark.parametrize("last", [1, 6])
 def test_long_prompts_are_read_in_parts(
     engine: NativeEngine, last: int, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolvideo.network import SmolVLM
+from smolvideo.network import SmolVLM, attention
 from smolvideo.network.connector import pixel_shuffle
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.nano import initialise
@@ -65,3 +65,11 @@ def test_pixel_shuffle_lays_a_square_of_patches_side_by_side() -> None:
     assert pixel_shuffle(patches, 2).tolist() == [
         [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     ]
+
+
+def test_only_bfloat16_is_multiplied_as_such() -> None:
+    """float32 rounded to bfloat16 would lose two thirds of its digits."""
+    able = hasattr(torch.backends.mkldnn, "matmul")
+    for dtype in (torch.float32, torch.float16, torch.float64):
+        assert attention._can_keep_scores(dtype) is False
+    assert attention._can_keep_scores(torch.bfloat16) is able

@@ -224,6 +224,13 @@ def test_several_sources_share_the_frames_and_are_announced(
     assert done == sorted(done)
 
 
+def test_as_many_sources_as_frames(checkpoint: Checkpoint, media: Path) -> None:
+    prepared = prepare(
+        checkpoint, [media / "a.mp4"] * 3, "What?", sampling=FrameSampling(max_frames=3)
+    )
+    assert [len(batch) for batch in prepared.batches] == [1, 1, 1]
+
+
 def test_more_sources_than_frames(checkpoint: Checkpoint, media: Path) -> None:
     with pytest.raises(UsageError, match="3 sources need 3 frames") as caught:
         prepare(checkpoint, [media / "a.mp4"] * 3, "What?", sampling=FrameSampling(max_frames=2))

@@ -19,6 +19,7 @@ from smolvideo.prompt import (
     frames_that_fit,
     pack_prompt,
 )
+from smolvideo.prompt.budget import most_frames, thin_out
 
 TOY: dict[str, Checkpoint] = {}
 
@@ -169,6 +170,19 @@ def test_frames_of_several_videos_are_counted_together() -> None:
         check_budget(messages, checkpoint, max_new_tokens=256)
     fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
     assert caught.value.hint == f"{fit} of each video fit"
+
+
+def test_the_hint_for_videos_of_different_lengths_counts_for_the_longest() -> None:
+    """``--max-frames`` is for each video: a short one does not bound it."""
+    checkpoint = TOY["smolvlm2"]
+    messages = asked(plan(300), plan(2), "Which?")
+    assert most_frames(messages) == 300
+    fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
+    assert 2 < fit < 300
+    fits, more = (
+        count_tokens(thin_out(messages, frames), checkpoint) + 256 for frames in (fit, fit + 1)
+    )
+    assert fits <= checkpoint.context_tokens < more
 
 
 def test_the_prompt_itself_must_leave_room_for_a_token() -> None:

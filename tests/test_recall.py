@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ import tinymodels
 import torch
 from tinymodels import frames_prompt, make_tiny, random_images
 
-from smolvideo.engines import FeatureCache, GenerationOptions, NativeEngine, load_engine
+from smolvideo.engines import (
+    FeatureCache,
+    GenerationOptions,
+    NativeEngine,
+    feature_keys,
+    load_engine,
+)
 from smolvideo.engines.feature_keys import weight_state, weights_digest
 from smolvideo.engines.recall import KeptFeatures
 from smolvideo.errors import UsageError
@@ -301,3 +308,25 @@ def test_cached_frames_are_not_held_twice(
     row = tinymodels.TOKENS_PER_IMAGE * 64 * 4
     assert features.nbytes == 64 * row
     assert sorted(places) == [(features.data_ptr() + at * row, row) for at in range(64)]
+
+
+def test_features_are_known_by_the_code_that_computes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change in any module of the network is another key, wherever the program is called."""
+    import smolvideo.network
+
+    folder = Path(smolvideo.network.__file__).parent
+    copied = tmp_path / "network"
+    shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    digest = feature_keys._code_digest.__wrapped__
+    monkeypatch.setattr(smolvideo.network, "__file__", str(copied / "__init__.py"))
+    before = digest()
+    monkeypatch.chdir(tmp_path)
+    assert digest() == before
+    for file in (copied / "vision.py", copied / "attention.py", copied / "kernels" / "token.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        assert digest() != before, file.name
+        file.write_bytes(content)
+        assert digest() == before

@@ -402,3 +402,8 @@ def test_fifty_frames_of_a_real_file_reach_from_its_first_to_its_last(tmp_path: 
     assert len(numbers) == 50
     assert (numbers[0], numbers[-1]) == (0, 299)
     assert batch.pts_seconds == pytest.approx([number / 25 for number in numbers])
+
+
+def test_an_unknown_seek_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown seek `fast`: exact, keyframes"):
+        FrameSampling(seek="fast")  # type: ignore[arg-type]

@@ -12,7 +12,14 @@ from smolvideo.errors import UsageError
 from smolvideo.frames import Images
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times, sample_frames
-from smolvideo.sampling.content import Looks, choose_by_changes, choose_by_scenes, thinned
+from smolvideo.sampling.content import (
+    Looks,
+    choose_by_changes,
+    choose_by_scenes,
+    key_frames_within,
+    thinned,
+)
+from smolvideo.sampling.options import Strategy
 
 FPS = 10
 
@@ -67,6 +74,33 @@ def test_budget_is_spent_where_the_picture_changes(tmp_path: Path) -> None:
         times = choose_times(video, FrameSampling(max_frames=8, strategy="changes"))
     assert 2 < len(times) <= 8
     assert sum(time >= 5.9 for time in times) >= len(times) - 1
+
+
+@pytest.mark.parametrize("strategy", ["scenes", "changes", "keyframes"])
+@pytest.mark.parametrize(("start", "end"), [(None, 1.5), (None, 4.0), (2.5, 4.0), (2.5, None)])
+def test_nothing_outside_the_window_is_chosen(
+    three_shots: Path, strategy: Strategy, start: float | None, end: float | None
+) -> None:
+    sampling = FrameSampling(strategy=strategy, start_seconds=start, end_seconds=end, max_frames=8)
+    with open_video(three_shots) as video:
+        times = sample_frames(video, sampling).pts_seconds
+    assert times
+    assert min(times) >= (start or 0.0) - 1 / FPS
+    assert max(times) <= (end or 6.0)
+    # All shots of the window are there: 0 to 2, 2 to 5 and 5 to 6 s.
+    first, last = start or 0.0, end or 6.0
+    shots = sum(first < upper and last > lower for lower, upper in ((0, 2), (2, 5), (5, 6)))
+    if strategy != "keyframes":
+        assert len({(time >= 2) + (time >= 5) for time in times}) == shots
+
+
+def test_a_window_without_key_frames_shows_the_one_on_screen() -> None:
+    keys = [0.0, 2.0, 4.0, 8.0]
+    assert key_frames_within(keys, 5.0, 7.0) == [4.0]
+    assert key_frames_within(keys, 9.0, 10.0) == [8.0]
+    assert key_frames_within(keys, 1.0, 1.5) == [0.0]
+    assert key_frames_within([1.0, 3.0], 0.0, 0.5) == [1.0]
+    assert key_frames_within(keys, 2.0, 4.0) == [2.0, 4.0]
 
 
 def test_keyframes_are_the_key_frames_of_the_file(tmp_path: Path) -> None:

@@ -127,6 +127,26 @@ def test_unsaid_colour_matrix_is_guessed_by_size() -> None:
     assert rgb_of(small, 16, 16)[8, 8, 0] < 245
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "hd"),
+    [
+        (720, 1280, True),
+        (1280, 544, True),
+        (1024, 578, True),
+        (1278, 576, False),
+        (720, 576, False),
+    ],
+)
+def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
+    width: int, height: int, hd: bool
+) -> None:
+    frame = av.VideoFrame(width, height, "yuv444p")
+    for plane, value in zip(frame.planes, (63, 102, 240), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    red = rgb_of(frame, width, height)[height // 2, width // 2]
+    assert (red.tolist() == pytest.approx((255, 0, 0), abs=3)) == hd
+
+
 def test_hdr_is_brought_down_to_plausible_levels() -> None:
     frame = yuv_frame(16 + 127, 128, 128)
     frame.colorspace, frame.color_range, frame.color_trc = 9, 1, 16

@@ -1,6 +1,6 @@
 """Notes joined to chapters, and words made of them."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +73,17 @@ def test_titles_of_what_models_write() -> None:
     assert title_from('"A Day at the Beach"\nmore') == "A Day at the Beach"
     assert title_from("- A dog runs. It barks.") == "A dog runs"
     assert title_from("word " * 40).endswith("word…")
+
+
+def test_of_chapters_that_are_equally_alike_the_shortest_are_joined() -> None:
+    words = ("cats", "dogs", "birds", "fish", "cows", "sheep", "goats", "bees")
+    lengths = (30, 5, 5, 30, 30, 30, 30, 30)
+    ends = list(accumulate(lengths))
+    told = [
+        Note(end - length, end, text, True)
+        for end, length, text in zip(ends, lengths, words, strict=True)
+    ]
+    assert most_chapters(len(told)) == 6
+    joined = [(one.start_seconds, one.end_seconds) for one in join_notes(told)]
+    # First the two of 5 s; then these with the first of their equal neighbours.
+    assert joined == [(0, 40), (40, 70), (70, 100), (100, 130), (130, 160), (160, 190)]

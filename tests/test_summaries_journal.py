@@ -158,3 +158,24 @@ def test_without_a_path_nothing_stays() -> None:
         path = journal.path
         assert journal.record("/v/a.mp4").text == "A dog."
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "url", "final"),
+    [(3, None, True), (4, None, False), (1, None, False), (3, "https://a.b/c", False)],
+)
+def test_what_may_come_right_is_tried_again(
+    file: Path, exit_code: int, url: str | None, final: bool
+) -> None:
+    """A local file that is broken stays so; want of memory, and what a server says, pass."""
+    failed = record("/v/a.mp4", text=None, exit_code=exit_code)
+    failed = replace(failed, source=replace(failed.source, url=url))
+    with Journal(file) as journal:
+        journal.write(failed)
+        entry = journal.entry("/v/a.mp4")
+        assert entry is not None
+        assert (entry.failed, entry.final) == (True, final)
+        journal.write(record("/v/a.mp4"))
+        entry = journal.entry("/v/a.mp4")
+        assert entry is not None
+        assert (entry.failed, entry.final) == (False, True)

@@ -13,10 +13,11 @@ from longfilm import TrueChapter, plan_film, write_film
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import UsageError
 from smolvideo.frames import VideoMetadata
+from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.summaries import SummaryOptions, summarise
 from smolvideo.summaries.shots import best_change, difference, thumbnail
-from smolvideo.summaries.windows import LONGEST, Window, grid_times, stream_windows
+from smolvideo.summaries.windows import LONGEST, Window, count_windows, grid_times, stream_windows
 
 WINDOW = 20.0
 FRAMES = 10
@@ -37,7 +38,7 @@ def nano() -> Engine:
     return load_engine("nano")
 
 
-def windows_of(film: Path) -> list[Window]:
+def windows_of(film: Path, on_progress: OnProgress = no_progress) -> list[Window]:
     with open_video(film) as reader, open_video(film) as second:
         return list(
             stream_windows(
@@ -47,6 +48,7 @@ def windows_of(film: Path) -> list[Window]:
                 fit=lambda image: image[:32, :32],
                 geometry="direct",
                 look_closely=lambda times: list(second.frames_at(times)),
+                on_progress=on_progress,
             )
         )
 
@@ -80,8 +82,12 @@ def test_edges_lie_on_the_true_changes(film: Path, chapters: list[TrueChapter]) 
 def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueChapter]) -> None:
     scene = next(chapter.scene for chapter in chapters if chapter.scene.mover is None)
     still = write_film(tmp_path / "still.mp4", [TrueChapter(0, 70, scene)])
-    windows = windows_of(still)
-    assert [window.start_seconds for window in windows] == [0, 20, 40, 60][: len(windows)]
+    told: list[Progress] = []
+    windows = windows_of(still, told.append)
+    assert {(one.stage, one.total) for one in told} == {("decode", len(told))}
+    assert [one.done for one in told] == list(range(1, len(told) + 1))
+    assert [window.start_seconds for window in windows] == [0, 20, 40]
+    assert [len(window.batch) for window in windows] == [FRAMES] * 3
     assert not any(window.at_shot_change for window in windows)
 
 
@@ -101,6 +107,18 @@ def test_the_grid_goes_from_the_first_frame_to_the_last(
     assert times[0] == 0
     assert times[-1] <= duration + 1e-3
     assert times[-1] > duration - window / frames - 1e-3
+
+
+def test_the_grid_by_hand() -> None:
+    known = VideoMetadata(64, 64, 10.0, first_frame_seconds=1.0, last_frame_seconds=7.0)
+    assert grid_times(known, 6, 2) == [1, 4, 7]
+    unknown = VideoMetadata(64, 64, 10.0, first_frame_seconds=1.0)
+    assert unknown.last_frame_seconds is None
+    assert grid_times(unknown, 6, 2) == [1, 4, 7, 10]
+
+
+def test_windows_are_counted_for_the_estimate() -> None:
+    assert [count_windows(length, 60) for length in (1, 60, 89, 91, 3600)] == [1, 1, 1, 2, 60]
 
 
 def test_a_moving_camera_is_no_shot_change() -> None:
