@@ -52,7 +52,7 @@ def run_process(
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -112,7 +112,7 @@ class Terminal:
         os.close(self._slave)
         os.close(self.master)
 
-    def wait_for(self, text: str, *, after: str = "", seconds: float = 60) -> None:
+    def wait_for(self, text: str, *, after: str = "", seconds: float = 300) -> None:
         """Until ``text`` is on the screen, later than ``after``; AssertionError if it never is."""
         deadline = time.monotonic() + seconds
         while not self._came(text, after):
@@ -126,7 +126,7 @@ class Terminal:
         """What a person types; ``b"\\x03"`` is Ctrl-C."""
         os.write(self.master, keys)
 
-    def finish(self, *, seconds: float = 120) -> int:
+    def finish(self, *, seconds: float = 300) -> int:
         """The exit code, once the process has ended and all it wrote has been read."""
         code = self.process.wait(seconds)
         # What this writes through the terminal comes after all that the process has written.

@@ -109,7 +109,7 @@ def as_nobody_special(words: list[str], folder: Path) -> subprocess.CompletedPro
         text=True,
         env=environment(),
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -252,7 +252,7 @@ SMOLVIDEO = f'"{sys.executable}" -m smolvideo'
 
 def run_in_shell(command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, env=environment(), check=False, timeout=60
+        ["bash", "-c", command], capture_output=True, env=environment(), check=False, timeout=600
     )
 
 

@@ -214,7 +214,7 @@ class TestCache:
             )
             for _ in range(2)
         ]
-        paths = {process.communicate(timeout=60)[0] for process in both}
+        paths = {process.communicate(timeout=600)[0] for process in both}
         assert [process.returncode for process in both] == [0, 0]
         assert len(paths) == 1
         assert Path(paths.pop().strip()).read_bytes() == clip
@@ -230,9 +230,9 @@ class TestCache:
                 target=lambda: found.append(download(url, on_progress=lambda _: waiting.set()))
             )
             thread.start()
-            assert waiting.wait(timeout=10)
+            assert waiting.wait(timeout=300)
             assert server.requests_for("/clip.mp4") == []
-        thread.join(timeout=30)
+        thread.join(timeout=300)
         assert found[0].read_bytes() == clip
 
     def test_a_cache_that_cannot_be_written_is_named(self, server, clip, tmp_path):

@@ -50,7 +50,7 @@ def test_a_pipe_is_read_to_its_end_however_slowly_it_is_written(
         waited_for.set()
 
     def write() -> None:
-        waited_for.wait(60)
+        waited_for.wait(300)
         for place in range(len(SRT)):
             os.write(held, SRT[place : place + 1])
         os.close(held)
@@ -83,6 +83,6 @@ def test_what_a_shell_puts_in_place_of_a_file(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (done.stdout, done.stderr) == ("A ball rolls.\n", "")

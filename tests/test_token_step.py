@@ -284,12 +284,12 @@ def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> Non
 
     def work() -> None:
         done_by.add(threading.get_ident())
-        together.wait(timeout=30)
+        together.wait(timeout=300)
         raise ValueError
 
     for _ in range(3):
         asked.ask(work, 3)
-        together.wait(timeout=30)
+        together.wait(timeout=300)
     assert len(done_by) == 3
 
 
@@ -512,6 +512,6 @@ def test_every_part_is_done_once_and_in_its_turn() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=300)
         assert not thread.is_alive()
     assert (did == 1).all()

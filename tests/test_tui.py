@@ -63,7 +63,7 @@ def drive(
     return asyncio.run(run())
 
 
-async def until(pilot: Pilot[str], condition: Callable[[], object], seconds: float = 60) -> None:
+async def until(pilot: Pilot[str], condition: Callable[[], object], seconds: float = 300) -> None:
     """Let the app run until ``condition`` holds; AssertionError if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
