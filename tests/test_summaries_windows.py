@@ -86,8 +86,8 @@ def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueCha
     windows = windows_of(still, told.append)
     assert {(one.stage, one.total) for one in told} == {("decode", len(told))}
     assert [one.done for one in told] == list(range(1, len(told) + 1))
-    assert [window.start_seconds for window in windows] == [0, 20, 40]
-    assert [len(window.batch) for window in windows] == [FRAMES] * 3
+    assert [window.start_seconds for window in windows] == [0, 20, 40, 60]
+    assert [len(window.batch) for window in windows] == [FRAMES, FRAMES, FRAMES, FRAMES // 2]
     assert not any(window.at_shot_change for window in windows)
 
 
