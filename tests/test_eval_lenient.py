@@ -105,6 +105,64 @@ def test_the_text_of_an_option_may_be_cut_off() -> None:
     assert lenient_choice("C) a dog", options) == (None, "unparsable")
 
 
+CARS = ["a red car", "a blue car", "a green car", "a dog"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "B. Wrong!",
+        "B. Not correct.",
+        "B. This is incorrect.",
+        "B - ruled out",
+        "B: not shown in the video",
+        "B: no evidence",
+        "B. a blue car - not shown",
+        "A. That's wrong.",
+        "A is correct. No, it's wrong.",
+        "There's no correct answer. A",
+        "!B",
+        "¬(B)",
+        '{"answer": "B", "correct": false}',
+        '{"B": 0}',
+        "La mauvaise réponse est B",
+        "La peor opción es B",
+        "誤った選択肢はB",
+        "틀린 답은 B",
+        "The least likely answer is B",
+        "Worst choice: B",
+        "Which is wrong? B.",
+        "The option to avoid is B",
+        "I refuse to pick B",
+        "Respond with a letter, e.g., (B)",
+        "For example, the answer is B.",
+        "If the car were red, the answer would be A.",
+        "At first I thought the answer was B.",
+        "Should I choose B?",
+        "Previous answer: A",
+    ],
+)
+def test_an_answer_that_is_denied_or_supposed_is_none(text: str) -> None:
+    assert lenient_choice(text, CARS)[0] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "B. It is not moving.",
+        "B. Not C.",
+        "B. There is no dog.",
+        "At first I thought A, but the answer is B.",
+        "The worst choice is A. The answer is B.",
+        "B, because, for example, it is blue.",
+        '{"answer": "B", "correct": true}',
+        '{"B": 1}',
+    ],
+)
+def test_a_denial_of_something_else_leaves_the_answer(text: str) -> None:
+    assert lenient_choice(text, CARS)[0] == 1
+
+
 LETTER = st.sampled_from("ABCD")
 DRESS = st.sampled_from(["{}", "({})", "[{}]", "{}.", "{})", "**{}**", '"{}"', "option {}", "{}:"])
 BEFORE = st.sampled_from(

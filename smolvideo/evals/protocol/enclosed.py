@@ -18,6 +18,11 @@ _KEYS = frozenset(
 )
 
 
+_VERDICTS = frozenset({"correct", "is_correct", "valid", "is_valid", "right", "true"})
+_NOTHING = "?"
+"""Stands for an object that denies its own answer: no option is read from it."""
+
+
 def final_part(text: str) -> str | None:
     """What comes behind the thoughts; all of it where there are none.
 
@@ -45,9 +50,19 @@ def _values(text: str) -> list[str]:
             pairs: Any = json.loads(candidate, object_pairs_hook=list)
         except (ValueError, RecursionError):
             continue
+        if any(_denied(key, value) for key, value in pairs):
+            return [_NOTHING]
         return [
             value if isinstance(value, str) else json.dumps(value)
             for key, value in pairs
             if key.lower().replace(" ", "_").replace("-", "_") in _KEYS
         ]
     return []
+
+
+def _denied(key: str, value: Any) -> bool:
+    """Whether a pair says that an answer is wrong: ``"correct": false``, ``"B": 0``."""
+    said = value.strip().lower() if isinstance(value, str) else value
+    # 0 is equal to False
+    refused = said in (None, False, "false", "no", "wrong", "incorrect", "0")
+    return refused and (len(key) == 1 or key.lower().replace(" ", "_") in _VERDICTS)

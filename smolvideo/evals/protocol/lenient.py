@@ -14,6 +14,7 @@ from typing import Literal
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import wording
 from smolvideo.evals.protocol.canonical import folded, undressed
+from smolvideo.evals.protocol.doubts import withheld
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
 from smolvideo.evals.protocol.mentions import Mention, mentions
 from smolvideo.evals.protocol.option_texts import whole_option
@@ -65,6 +66,8 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     place = _led(plain, options)
     if place is not None:
         return place, "text"
+    if withheld(plain):
+        return None, "unparsable"
     named = mentions(plain, options)
     for kind in ("letter", "text"):
         place = _decided(named, kind)

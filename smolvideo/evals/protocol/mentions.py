@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import wording
+from smolvideo.evals.protocol import doubts, wording
 from smolvideo.evals.protocol.canonical import folded
 from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
 
@@ -336,14 +336,17 @@ class _Named:
         clause = wording.BREAKS.split(clause)[-1]
         if clause is None:
             return False
+        after = self.text[one.end : one.end + _AFTER]
         return (
-            wording.DENIES_BEFORE.search(clause) or wording.DENIES_EAST_BEFORE.search(clause)
-        ) is not None
+            doubts.hypothetical(between, clause, after)
+            or (wording.DENIES_BEFORE.search(clause) or wording.DENIES_EAST_BEFORE.search(clause))
+            is not None
+        )
 
     def _denied_after(self, one: Mention, following: int) -> bool:
         after = self.text[one.end : min(following, one.end + _AFTER)]
         if one.kind == "letter" or following < one.end + _AFTER:
-            found = wording.DENIES_AFTER.match(after)
+            found = wording.DENIES_AFTER.match(after) or doubts.DENIED_LATER.match(after)
             # A denial right in front of the next mention is about that one.
             if found and (
                 found.end() < len(after.rstrip())
