@@ -216,6 +216,26 @@ def test_a_fork_writes_nothing_that_another_sees() -> None:
     assert cache.length == 255
 
 
+def test_forks_of_a_full_cache_answer_in_turns() -> None:
+    """Both forks want the next row, and the cache has no room for it: neither may take the
+    other's."""
+    network = Network(text_config(), torch.float32)
+    cache = network.cache(256)
+    network.read(network.vectors(256), cache)
+    assert cache.length == cache.capacity
+    vectors = network.vectors(6)[0].reshape(2, 3, 1, -1)
+    forks = [cache.fork(), cache.fork()]
+    in_turns = [
+        [network.step.read(vectors[which, turn], fork) for which, fork in enumerate(forks)]
+        for turn in range(3)
+    ]
+    for which in range(2):
+        alone = cache.fork(256)
+        for turn in range(3):
+            expected = network.read(vectors[which, turn][None], alone)
+            assert network.close(in_turns[turn][which], expected), (which, turn)
+
+
 def test_several_threads_may_ask_at_once() -> None:
     network = Network(text_config(), torch.float32)
     caches = [network.cache(300) for _ in range(4)]
