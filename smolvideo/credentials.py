@@ -23,7 +23,10 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, ur
 Sort = Literal["plain", "signature", "companion", "credential", "doubtful"]
 
 _SIGNATURES = frozenset(
-    ("hdnea", "hdntl", "hdnts", "hmac", "lsig", "sig", "signature", "wmsauthsign")
+    (
+        *("gda", "hdnea", "hdntl", "hdnts", "hmac", "lsig", "sig", "sign", "signature", "vkey"),
+        "wmsauthsign",
+    )
 )
 _SIGNATURE_PREFIXES = ("xamz", "xgoog", "xoss", "xcos")
 _COMPANIONS = frozenset(
@@ -38,7 +41,8 @@ _WORDS = frozenset(
     (
         *("apikey", "auth", "authkey", "authorization", "bearer", "cred", "credential"),
         *("credentials", "csrf", "jwt", "oauth", "otp", "pass", "passcode", "passphrase"),
-        *("passwd", "password", "pw", "pwd", "secret", "ticket", "token", "tokens", "xsrf"),
+        *("passw", "passwd", "password", "pin", "psw", "pw", "pwd", "resourcekey", "rlkey"),
+        *("secret", "ticket", "tk", "token", "tokens", "xsrf"),
     )
 )
 _ENDINGS = (
@@ -46,7 +50,19 @@ _ENDINGS = (
     *("authkey", "privatekey", "sessid", "sessionid", "credential"),
 )
 _DOUBTFUL = frozenset(
-    ("code", "hash", "key", "login", "session", "sid", "user", "username", "userid")
+    (
+        "access",
+        "code",
+        "hash",
+        "key",
+        "login",
+        "md5",
+        "session",
+        "sid",
+        "user",
+        "username",
+        "userid",
+    )
 )
 _TOKEN = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"  # JSON Web Token (RFC 7519)
@@ -88,6 +104,8 @@ def sort_of(name: str, value: str = "") -> Sort:
         return "signature"
     if joined.endswith("signature"):
         return "signature"
+    if joined.startswith("aspsessionid"):  # the server appends letters of its own
+        return "credential"
     words = {word.lower() for word in _WORD.findall(name)}
     if joined.endswith(_ENDINGS) or joined in _WORDS or words & _WORDS:
         return "credential"
@@ -264,6 +282,8 @@ def _shown_segment(segment: str) -> str:
     name, equals, value = first.partition("=")
     if equals and sort_of(*_named(first)) in ("signature", "credential", "doubtful"):
         first = f"{name}={_digest(value)}" if sort_of(name) == "doubtful" else f"{name}={_HIDDEN}"
+    elif any(sort_of(*_named(one)) == "signature" for one in first.split("~")[1:]):
+        first = _HIDDEN  # Akamai's exp=1~acl=*~hmac=2
     elif _TOKEN.fullmatch(unquote(first)):
         first = _digest(first)
     return ";".join([first, *kept])
@@ -287,6 +307,12 @@ def _secrets(url: str) -> Iterator[str]:
         value = segment.partition("=")[2]
         if value and sort_of(*_named(segment)) not in ("plain", "companion"):
             found.append(value)
+        elif signatures := [
+            one.partition("=")[2]
+            for one in segment.split("~")[1:]
+            if sort_of(*_named(one)) == "signature"
+        ]:
+            found += signatures
         elif _TOKEN.fullmatch(unquote(segment)):
             found.append(segment)
     if not _PLAIN_FRAGMENT.fullmatch(parts.fragment):
