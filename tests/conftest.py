@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SMOLVIDEO_SHARED", ROOT.parent / "shared"))
@@ -33,6 +34,10 @@ NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
 FIXTURES = {"clips": "clips", "processor_files": "checkpoints"}
 """Fixture → the mark of the tests that use it."""
 
+
+# A busy machine is slow, and no fault of the code.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 # A shell without job control starts what it puts in the background deaf to Ctrl-C, and every
 # program that the tests start would inherit it.
