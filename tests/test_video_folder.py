@@ -120,6 +120,14 @@ def test_accents_in_both_forms(tmp_path: Path) -> None:
     assert VideoFolder(tmp_path / DECOMPOSED).find([f"{COMPOSED}/{COMPOSED}.mp4"]) is not None
 
 
+def test_paths_that_are_one_in_nfc_stay_two_files(tmp_path: Path) -> None:
+    write(tmp_path, f"both/{COMPOSED}.avi", f"both/{DECOMPOSED}.avi", f"{DECOMPOSED}.mp4")
+    folder = VideoFolder(tmp_path)
+    for form in (COMPOSED, DECOMPOSED):
+        assert folder.relative(tmp_path / f"both/{form}.avi") == f"both/{form}.avi"
+    assert folder.relative(tmp_path / f"{DECOMPOSED}.mp4") == f"{COMPOSED}.mp4"
+
+
 def subtitles(folder: Path, video: str, *names: str) -> str | None:
     path = VideoFolder(folder).find_subtitles(names, folder / video)
     return None if path is None else path.relative_to(folder).as_posix()

@@ -117,12 +117,22 @@ class VideoFolder:
         return None
 
     def relative(self, path: Path) -> str:
-        """The path of a file inside the folder, with ``/``, in NFC; of a link, that of its file."""
+        """The path of a file inside the folder, with ``/``; of a link, that of its file.
+
+        In NFC, so that copies of a folder on other systems give the same, unless another file's
+        path is the same in NFC.
+        """
         real, top = Path(os.path.realpath(path)), Path(os.path.realpath(self.folder))
         inside = (
             real.relative_to(top) if real.is_relative_to(top) else path.relative_to(self.folder)
         )
-        return normal_form(inside.as_posix())
+        normal = normal_form(inside.as_posix())
+        twins = [
+            entry
+            for entry in self._by_name.get(normal_form(inside.name), ())
+            if normal_form("/".join(entry.parts)) == normal
+        ]
+        return inside.as_posix() if len(twins) > 1 else normal
 
     def alike(self, names: Iterable[str]) -> Path | None:
         """A file with the bare name of one of ``names``, wherever it lies: for a hint."""
