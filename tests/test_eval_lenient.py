@@ -163,6 +163,47 @@ def test_a_denial_of_something_else_leaves_the_answer(text: str) -> None:
     assert lenient_choice(text, CARS)[0] == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A, E",
+        "B, E",
+        "B, maybe E",
+        "B but also C",
+        "The answer is B, which is a dog",
+        "a dog\nB",
+        "a dog, so B",
+        "B: red",
+        "A: blue",
+    ],
+)
+def test_a_letter_beside_another_answer_is_none(text: str) -> None:
+    assert lenient_choice(text, CARS)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("No, I cannot see the video.", None),
+        ("No, I don't know", None),
+        ("No. 1", None),
+        ("Yes. No.", None),
+        ("Yes, I can help you with that. Please share the video.", None),
+        ("Yes, B", None),
+        ("Answer: Yes, B", None),
+        ("No. A", None),
+        ("Answer: No. A", None),
+        ("Yes, A", 0),
+        ("Answer: No, B", 1),
+        ("Answer: Yes", 0),
+        ("No, the man cannot swim.", 1),
+        ("Yes, I can see a dog.", 0),
+    ],
+)
+def test_a_yes_or_no_that_is_talk_is_none(text: str, choice: int | None) -> None:
+    assert lenient_choice(text, ["yes", "no"])[0] == choice
+
+
 LETTER = st.sampled_from("ABCD")
 DRESS = st.sampled_from(["{}", "({})", "[{}]", "{}.", "{})", "**{}**", '"{}"', "option {}", "{}:"])
 BEFORE = st.sampled_from(

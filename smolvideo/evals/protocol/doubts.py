@@ -82,3 +82,15 @@ def hypothetical(before: str, clause: str, after: str) -> bool:
     if _FORMERLY.search(clause) or _NEGATIVE.search(clause):
         return True
     return _ASKS.match(clause) is not None and _ASKED.match(after) is not None
+
+
+KNOWS_NOTHING = re.compile(
+    r"\b(?:i|we)(?:'m| am)? (?:cannot|can't|can not|could not|couldn't|do not|don't|did not|didn't"
+    r"|unable to|not able to) (?:\w+ )?(?:see|view|watch|know|access|answer|tell|determine|say|open"
+    r"|play|have|find|process|analy[sz]e|understand)\b"
+    r"|\b(?:i|we)(?:'m| am) (?:not sure|unsure|unable|sorry)\b"
+    r"|\b(?:can|happy to|glad to|ready to|here to) (?:help|assist)\b"
+    r"|\bplease (?:share|provide|upload|send|attach)\b|\b(?:sorry|apologi[sz]e)\b",
+    re.IGNORECASE,
+)
+"""What makes a yes or no in front of it part of a talk, and no answer."""

@@ -14,7 +14,7 @@ from typing import Literal
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import wording
 from smolvideo.evals.protocol.canonical import folded, undressed
-from smolvideo.evals.protocol.doubts import withheld
+from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, withheld
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
 from smolvideo.evals.protocol.mentions import Mention, mentions
 from smolvideo.evals.protocol.option_texts import whole_option
@@ -63,6 +63,9 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     labelled = _labelled(plain, options)
     if labelled is not None:
         return labelled
+    polar = _polar(plain, options)
+    if polar is not None:
+        return polar
     place = _led(plain, options)
     if place is not None:
         return place, "text"
@@ -86,6 +89,8 @@ def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | Non
         return None
     place, met = whole_option(text[label.end() :], options)
     letter = LETTERS.index(label[1])
+    if not met and _is_part_of_another(text[label.end() :], letter, options):
+        return None, "unparsable"
     if not met or (label[1] == "A" and label[0].endswith("A ")):
         return None
     own = {letter, place} if folded(options[letter]) != folded(text[label.end() :]) else {letter}
@@ -96,21 +101,59 @@ def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | Non
     return None if cut else (None, "unparsable")
 
 
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", folded(text))) - {"a", "an", "the"}
+
+
+def _is_part_of_another(text: str, letter: int, options: Sequence[str]) -> bool:
+    """Whether all words of ``text`` are another option's, and not all its own: ``B: red``."""
+    said = _words(text)
+    others = (option for place, option in enumerate(options) if place != letter)
+    return bool(said - _words(options[letter])) and any(said <= _words(one) for one in others)
+
+
 def _led(text: str, options: Sequence[str]) -> int | None:
-    """The option that is all behind ``the answer is``, or a yes or no before all else."""
+    """The option that is all behind ``the answer is``."""
     lead = wording.LEADS.match(text)
     if lead is not None and not wording.DENIES_BEFORE.search(lead[0]):
         rest = text[lead.end() :]
         place, met = whole_option(rest, options)
         if met:
             return _whole(place, rest, options)[0]
-    first, _, reason = re.sub(r"[,.;:!\n]", "\0", text, count=1).partition("\0")
-    if first.casefold() not in ("yes", "no", "true", "false"):
+    return None
+
+
+_POLAR = frozenset({"yes", "no", "true", "false"})
+
+
+def _polar(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
+    """A yes or no before all else, which nothing behind it may contradict; None for other texts."""
+    if not _POLAR & {folded(option).strip(" .") for option in options}:
         return None
-    place, _ = whole_option(first, options)
+    lead = wording.LEADS.match(text)
+    if lead is None or wording.DENIES_BEFORE.search(lead[0]):
+        lead = None
+    for rest in (text, text[lead.end() :] if lead else ""):
+        first, _, reason = re.sub(r"[,.;:!\n]", "\0", rest, count=1).partition("\0")
+        place, met = whole_option(first, options)
+        if first.casefold() in _POLAR and met:
+            return _unless_doubted(place, reason, options)
+    return None
+
+
+def _unless_doubted(
+    place: int | None, reason: str, options: Sequence[str]
+) -> tuple[int | None, How]:
     others = [folded(option) for at, option in enumerate(options) if at != place]
     said = f" {re.sub(r'[^a-z]+', ' ', folded(reason))} "
-    return None if any(f" {other.strip('.')} " in said for other in others) else place
+    letters = (one for one in mentions(reason, options) if one.kind == "letter")
+    doubted = (
+        any(f" {other.strip('.')} " in said for other in others)
+        or any(not one.denied and one.place != place and one.how != "named" for one in letters)
+        or KNOWS_NOTHING.search(reason)
+        or re.fullmatch(r"\W*\d+\W*", reason)
+    )
+    return (None, "unparsable") if doubted or place is None else (place, "text")
 
 
 def _decided(named: Sequence[Mention], kind: str) -> int | None:
@@ -125,8 +168,7 @@ def _decided(named: Sequence[Mention], kind: str) -> int | None:
     place = _left(letters, strong=("declared", "bare", "listed"))
     if place is None:
         return None
-    last = max(one.start for one in letters if one.place == place)
-    others = (one for one in named if one.kind == "text" and one.alone and one.start > last)
+    others = (one for one in named if one.kind == "text")
     return place if all(one.denied or one.place == place for one in others) else None
 
 

@@ -104,7 +104,16 @@ class _Named:
         found.sort(key=lambda one: one.start)
         for one in found:
             self._set_how(one)
-        return [one for one in found if one.place != _BEYOND or one.how != "named"]
+        return [one for one in found if one.place != _BEYOND or self._counts(one, found)]
+
+    def _counts(self, one: Mention, found: Sequence[Mention]) -> bool:
+        """Whether a letter beyond the options is an answer, or in one list with an answer."""
+        others = [(min(one.end, last.end), max(one.start, last.start)) for last in found]
+        return one.how != "named" or any(
+            start - end <= _AFTER and wording.JOINS.fullmatch(self.text[end:start])
+            for end, start in others
+            if end <= start
+        )
 
     def _letter(self, match: re.Match[str]) -> Mention | None:
         start, end, letter = match.start(), match.end(), match[1]

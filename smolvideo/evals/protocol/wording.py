@@ -97,7 +97,7 @@ DECLARES = re.compile(
 
 LEADS = re.compile(
     r"(?:[\w']{1,20},? ){0,6}?(?:[\w']{1,20})"
-    rf"(?:{_SIGN}| ?(?:'s|is|was|are|ist|est|es|è|é|это)\b) ?[:]? ?(?=\S)",
+    rf"(?:(?<!\d){_SIGN}|'s\b|(?:(?<=') ?| )(?:is|was|are|ist|est|es|è|é|это)\b) ?[:]? ?(?=\S)",
     re.IGNORECASE,
 )
 """A few words up to what they say: ``the sign is``."""
@@ -257,6 +257,7 @@ JOINS = re.compile(
 
 JOINED = re.compile(
     r"[\s)\]}>\"'.,:]*(?:or|and|nor|und|oder|noch|et|ou|ni|y|o|e|u|en|of|и|или)\b(?! not\b)"
+    r"|[\s,]*but (?:also|maybe|possibly|perhaps)\b"
     "|[、和或与及]|または|또는|및",
     re.IGNORECASE,
 )
