@@ -63,8 +63,11 @@ class VideoMetadata:
     """When the last frame appears; None where only duration and rate are known."""
     discontinuities: tuple[Discontinuity, ...] = ()
     """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
+    missing_seconds: tuple[float, ...] = ()
+    """Where parts of the recording are left out, as they cannot be read."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "missing_seconds", tuple(self.missing_seconds))
         found = (
             one if isinstance(one, Discontinuity) else Discontinuity(**one)  # out of JSON
             for one in self.discontinuities
@@ -74,6 +77,18 @@ class VideoMetadata:
     @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the recording itself."""
+        return (*self._notices_of_clocks(), *self._notices_of_parts())
+
+    def _notices_of_parts(self) -> tuple[str, ...]:
+        if not self.missing_seconds:
+            return ()
+        named = ", ".join(format_timestamp(one) for one in self.missing_seconds[:_MOST_NAMED])
+        count = len(self.missing_seconds)
+        more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
+        what = "a part" if count == 1 else "parts"
+        return (f"{what} of `{self.name}` cannot be read, and missing at {named}{more}",)
+
+    def _notices_of_clocks(self) -> tuple[str, ...]:
         if not self.discontinuities:
             return ()
         named = [_described(one) for one in self.discontinuities[:_MOST_NAMED]]

@@ -1,6 +1,8 @@
 """MP4 files that were joined: recordings one after the other, or fragments whose clock restarts.
 
 FFmpeg ignores a second movie box, and puts fragments of another clock between those of the first.
+Where a recording broke off before the next one, its last box ends somewhere in that one: the box
+with which a file begins is searched then.
 Boxes: ISO/IEC 14496-12, 4.2 (box), 8.8.4-8.8.12 (fragments and their decoding times).
 """
 
@@ -10,11 +12,21 @@ from typing import BinaryIO
 
 from smolvideo.readers.clocks import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
 from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.resuming import find_header
 from smolvideo.readers.slices import Stretch
 
 _DEMUXER = "mov"
 _LARGEST_HEADER = 64 * 2**20
 """Bytes of a movie box or a fragment's box that are read; real ones stay far below."""
+
+
+_KINDS = frozenset(
+    b"ftyp styp moov moof mdat free wide skip sidx mfra uuid meta pdin ssix prft emsg pnot udta "
+    b"junk imda".split()
+)
+_MEDIA = (b"moov", b"moof", b"mdat")
+_LARGEST_TYPE = 256
+"""Bytes of a box of a file's type."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,13 @@ def find_stretches(file: BinaryIO, end: int) -> list[Stretch]:
     base, start, head, gap = 0, 0, b"", 0
     movie: _Movie | None = None
     expected: float | None = None
+    has_media = False  # a movie box may be lost with the end of a recording
     for box in boxes:
-        if box.kind == b"ftyp" and movie is not None:
+        has_media = has_media or box.kind in _MEDIA
+        if box.kind == b"ftyp" and has_media:
             stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
             base = start = box.start
-            head, gap, movie, expected = b"", 0, None, None
+            head, gap, movie, expected, has_media = b"", 0, None, None, False
         elif box.kind == b"moov" and movie is None:
             movie = _read_movie(file, box)
         elif box.kind == b"moof" and movie is not None:
@@ -79,19 +93,90 @@ def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, in
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
-    while position + 8 <= end:
+    """The boxes of all files that stand in there; the last one of a file that broke off ends where
+    the next begins."""
+    last: _Box | None = None
+    has_movie = is_searched = False
+    while position < end:
         beat()
-        file.seek(position)
-        header = file.read(16)
-        size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
-        if size == 1 and len(header) == 16:
-            size, body = int.from_bytes(header[8:], "big"), position + 16
-        elif size == 0:
-            size = end - position
-        if size < body - position or not kind.isascii():
-            return
-        yield _Box(kind, position, body, min(position + size, end))
-        position += size
+        box = _box_at(file, position, end)
+        sound = box is not None and _is_sound(file, box, end, has_movie=has_movie)
+        if box is not None and last is not None and last.kind in _MEDIA and box.kind != b"moof":
+            sound = sound and not _follows_type(file, box)
+        if not sound and not is_searched:
+            begin = _next_file(file, position if last is None else last.start, end)
+            is_searched = begin is None
+            if begin is not None:
+                if last is not None:
+                    yield _Box(last.kind, last.start, last.body, min(last.end, begin))
+                if box is not None and box.end > begin > box.start >= (last.end if last else 0):
+                    yield _Box(box.kind, box.start, box.body, begin)
+                position, last, has_movie = begin, None, False
+                continue
+        if box is None:
+            break
+        if last is not None:
+            yield last
+        last = _Box(box.kind, box.start, box.body, min(box.end, end))
+        has_movie = has_movie or box.kind == b"moov"
+        position = box.end
+    if last is not None:
+        yield last
+
+
+def _box_at(file: BinaryIO, position: int, end: int) -> _Box | None:
+    """The box that begins there, to where it says that it ends; None where there is none."""
+    file.seek(position)
+    header = file.read(min(16, max(0, end - position)))
+    size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
+    if size == 1 and len(header) == 16:
+        size, body = int.from_bytes(header[8:], "big"), position + 16
+    elif size == 0:
+        size = end - position
+    if len(header) < 8 or size < body - position or not kind.isascii():
+        return None
+    return _Box(kind, position, body, position + size)
+
+
+def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
+    """Whether a box is whole, and of a kind that is known or followed by one."""
+    file.seek(box.start)
+    to_the_end = file.read(4) == bytes(4)
+    if box.end > end or (to_the_end and not (box.kind == b"mdat" and has_movie)):
+        return False
+    if box.kind in _KINDS or box.end == end:
+        return True
+    after = _box_at(file, box.end, end)
+    return after is not None and after.kind in _KINDS and after.end <= end
+
+
+def _follows_type(file: BinaryIO, box: _Box) -> bool:
+    """Whether the box of another file's type ends where ``box`` begins."""
+    start = max(0, box.start - _LARGEST_TYPE)
+    file.seek(start)
+    before = file.read(box.start - start)
+    place = before.rfind(b"ftyp") - 4
+    return place >= 0 and _number(before, place) == len(before) - place
+
+
+def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
+    """Where after ``start`` the first box of a file begins."""
+    found = find_header(file, start + 5, end, b"ftyp", bool)
+    while found is not None and not _begins_file(file, found - 4, end):
+        found = find_header(file, found + 1, end, b"ftyp", bool)
+    return None if found is None else found - 4
+
+
+def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
+    """Whether the box of a file's type stands there, before a box of a kind that is known."""
+    box = _box_at(file, position, end)
+    if box is None or not 16 <= box.end - position <= _LARGEST_TYPE:
+        return False
+    file.seek(box.body)
+    brand = file.read(4)
+    after = _box_at(file, box.end, end)
+    printable = brand.isascii() and brand.decode("ascii").isprintable()
+    return printable and after is not None and after.kind in _KINDS
 
 
 def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:

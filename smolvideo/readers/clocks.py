@@ -98,7 +98,8 @@ class Part:
     lasts; ``first_decoded`` and ``last_decoded`` are when they are decoded. ``starts_at`` is
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
-    ``sound_jumps`` says whether another stream's clock is set anew in it. ``key_frames`` are known
+    ``sound_jumps`` says whether another stream's clock is set anew in it, ``lost_before`` and
+    ``lost_after`` whether next to it there is one that cannot be read. ``key_frames`` are known
     where the packets say which they are.
     """
 
@@ -113,6 +114,8 @@ class Part:
     wraps: bool = False
     starts_at: float | None = None
     sound_jumps: bool = False
+    lost_before: bool = False
+    lost_after: bool = False
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -146,7 +146,19 @@ class JoinedReader(VideoReader):
             average_fps=frames / lasting if lasting > 0 else first.average_fps,
             last_frame_seconds=last,
             discontinuities=discontinuities(self._parts),
+            missing_seconds=self._missing(place, duration),
         )
+
+    def _missing(self, first: int, end: float) -> tuple[float, ...]:
+        """When parts that cannot be read would begin; ``first`` is the place of the first that
+        can."""
+        found: list[float] = []
+        for place, part in enumerate(self._parts):
+            if part.lost_before or place < first:
+                found.append(round(part.starts_at or 0.0, 6))
+            if part.lost_after:
+                found.append(round(end, 6))
+        return tuple(found)
 
 
 def framed(image: Images, width: int, height: int) -> Images:

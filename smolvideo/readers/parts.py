@@ -134,14 +134,25 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
 
     Of those that cannot be read alone, as no key frame is in them, what is ``known``.
     """
-    parts = []
+    import av
+
+    parts: list[Part] = []
+    lost = False
     for stretch in stretches:
-        stamps, _ = _read_stamps(path, stretch)
+        try:
+            stamps, _ = _read_stamps(path, stretch)
+        except av.error.FFmpegError:
+            stamps = _stamps([])
+            lost = known is None
         if not len(stamps) and known is not None:
             ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
             stamps = known.within(*map(int, ends))
         if len(stamps):
-            parts.append(make_part(stretch, stamps, wraps=known is not None))
+            part = make_part(stretch, stamps, wraps=known is not None)
+            parts.append(replace(part, lost_before=lost))
+            lost = False
+    if parts and lost:
+        parts[-1] = replace(parts[-1], lost_after=True)
     return parts
 
 

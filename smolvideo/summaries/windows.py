@@ -171,6 +171,7 @@ class _Cutter:
             first_frame_seconds=own[0],
             last_frame_seconds=own[-1],
             discontinuities=(),
+            missing_seconds=(),
         )
         images = np.stack([taken.images[place] for place in kept])
         batch = FrameBatch(images, own, metadata, self._geometry, asked=len(own))
