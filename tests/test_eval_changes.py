@@ -283,9 +283,6 @@ def test_what_was_tampered_with_is_one_error(
     whole = json.loads("".join(lines)) if name == "run.json" else json.loads(lines[0])
     rest = [] if name == "run.json" else lines[1:]
     (folder / name).write_text("\n".join([json.dumps(whole | changes), *rest]) + "\n")
-    if name == "answers.jsonl" and changes == {"frames": 10**400}:
-        assert report_of(RunFolder.read(folder)).complete, "large, and a number all the same"
-        return
     with pytest.raises(RecordError):
         html_report(RunFolder.read(folder))
 
