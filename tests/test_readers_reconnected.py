@@ -3,7 +3,9 @@ missing."""
 
 from pathlib import Path
 
+import av
 import clipmaker
+import numpy as np
 import pytest
 
 from smolvideo.frames import VideoMetadata
@@ -102,3 +104,30 @@ def test_a_part_without_its_movie_box_is_told_of_at_the_end(folder: Path, tmp_pa
     known = metadata(clipmaker.join(tmp_path / "a.mp4", whole, last))
     assert known.missing_seconds == pytest.approx((0.5,), abs=0.1)
     assert known.duration_seconds == pytest.approx(0.5, abs=0.1)
+
+
+def write_sound(path: Path, seconds: float) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        silence = np.zeros((1, round(seconds * 16000)), dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("with_sound", [False, True])
+@pytest.mark.parametrize("seconds", [2.0, 20.0])
+def test_a_tail_of_sound_alone_is_no_video(
+    with_sound: bool, seconds: float, folder: Path, tmp_path: Path
+) -> None:
+    """Its packets have the id of the pictures before it."""
+    sound = {"sound_seconds": 4.0, "gop": 12} if with_sound else {"gop": 12}
+    clip = make(folder, "ts", 96, **sound)
+    path = clipmaker.join(tmp_path / "a.ts", clip, write_sound(tmp_path / "s.ts", seconds))
+    with open_video(path) as video, open_video(clip) as alone:
+        assert video.frame_times() == pytest.approx(alone.frame_times(), abs=0.002)
+        assert video.metadata.duration_seconds == pytest.approx(4.0, abs=0.2)
+        assert video.metadata.discontinuities == ()
+    assert shown(path, [0.2, 2.0, 3.8])[1:] == shown(clip, [0.2, 2.0, 3.8])[1:]

@@ -99,8 +99,9 @@ class Part:
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
     ``sound_jumps`` says whether another stream's clock is set anew in it, ``lost_before`` and
-    ``lost_after`` whether next to it there is one that cannot be read. ``key_frames`` are known
-    where the packets say which they are.
+    ``lost_after`` whether next to it there is one that cannot be read,
+    ``tail_left_out`` whether the file goes on after it without pictures, on another clock.
+    ``key_frames`` are known where the packets say which they are.
     """
 
     stretch: Stretch
@@ -116,6 +117,7 @@ class Part:
     sound_jumps: bool = False
     lost_before: bool = False
     lost_after: bool = False
+    tail_left_out: bool = False
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smolvideo.readers.clocks import Lead, Part, Stamps, find_breaks, find_lead, make_part
+from smolvideo.readers.clocks import (
+    JUMP_AHEAD_SECONDS,
+    Lead,
+    Part,
+    Stamps,
+    find_breaks,
+    find_lead,
+    make_part,
+)
 from smolvideo.readers.slices import Stretch
 from smolvideo.readers.transport_packets import (
     CLOCK,
@@ -29,6 +37,8 @@ _NEXT_TABLES = 500
 """Packets among which the streams of a program are listed."""
 _FEWEST_FRAMES = 3
 """With fewer, a packet id is damage and no stream."""
+_BEHIND = 1.0
+"""Seconds by which sound comes after pictures of its time at most."""
 _WRAP = 2**33
 
 
@@ -52,6 +62,10 @@ def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]
         return []
     tables = headers.positions[headers.ids == TABLE]
     parts = _parts_of(path, layout, tables, stretches)
+    last_end = _end_of_video(path, layout, headers, *stretches[-1])
+    if last_end is not None:
+        stretch = replace(parts[-1].stretch, end=last_end)
+        parts[-1] = replace(parts[-1], stretch=stretch, tail_left_out=True)
     return [replace(part, sound_jumps=_others_jump(headers, part.stretch)) for part in parts]
 
 
@@ -61,6 +75,33 @@ def _others_jump(headers: Headers, stretch: Stretch) -> bool:
     others = headers.where(inside & (headers.ids >= 0) & ~is_video(headers.ids))
     pids = (others.where(others.pids == pid) for pid in np.unique(others.pids))
     return any(find_breaks(_unwrapped(one)) for one in pids)
+
+
+def _end_of_video(
+    path: Path, layout: Layout, headers: Headers, pid: int, stamps: Stamps
+) -> int | None:
+    """Where the last packet of stream ``pid`` ends, if what stands after it is of another clock, or
+    has taken its packet id; None where it has not."""
+    last = int(stamps.positions[-1])
+    timed = headers.where(headers.ids >= 0)
+    after = timed.where(timed.positions > last)
+    steps = _centred(after.decoded - round(stamps.decoded[-1] * TICKS_PER_SECOND))
+    other = (steps < -_BEHIND * TICKS_PER_SECOND) | (steps > JUMP_AHEAD_SECONDS * TICKS_PER_SECOND)
+    for one in np.unique(after.pids):
+        before = timed.where((timed.pids == one) & (timed.positions <= last))
+        own = after.pids == one
+        if one == pid:
+            other |= own
+        elif len(before.positions):  # programs side by side have a clock each
+            joined = _unwrapped(timed.where(timed.pids == one))
+            breaks = joined.positions[find_breaks(joined)]
+            first = breaks[breaks > last]
+            other[own] = after.positions[own] >= first[0] if len(first) else False
+    if not other.any():
+        return None
+    bounds = last, int(after.positions[other][0])
+    with path.open("rb") as file:
+        return _joint(file, layout, np.empty(0, np.int64), pid, bounds)[0]
 
 
 def _parts_of(
