@@ -37,6 +37,11 @@ def ask(model: Path, video: Path, *words: str) -> Result:
     return CliRunner().invoke(cli, [*words_of(model, video, "--question", "What happens?", *words)])
 
 
+def notes_on_features(done: Result) -> list[str]:
+    """What stderr says besides that the answer, of random weights, was cut."""
+    return [line for line in done.stderr.splitlines() if "the answer was cut" not in line]
+
+
 def run(*words: str) -> Result:
     return CliRunner().invoke(cli, ["cache", *words])
 
@@ -100,7 +105,7 @@ def test_a_cache_that_cannot_be_written_is_one_note(tiny: Path, video: Path) -> 
     done = ask(tiny, video)
     assert done.exit_code == 0
     assert json.loads(done.stdout)["text"] == json.loads(plain.stdout)["text"]
-    (line,) = done.stderr.splitlines()
+    (line,) = notes_on_features(done)
     assert line.startswith("note: frame features are not kept in `")
 
 
@@ -110,8 +115,8 @@ def test_no_folder_for_caches_is_one_note(
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", "~nobody-of-that-name/cache")
     done = ask(tiny, video)
     assert done.exit_code == 0
-    assert done.stderr.startswith("note: frame features are not kept: no home folder of that user")
-    assert len(done.stderr.splitlines()) == 1
+    (line,) = notes_on_features(done)
+    assert line.startswith("note: frame features are not kept: no home folder of that user")
 
 
 def test_the_footer_says_it(tiny: Path, video: Path) -> None:
