@@ -57,7 +57,9 @@ def test_same_frames_as_ask(tiny: Path, video: Path) -> None:
     )
     record = json.loads(asked.stdout)
     assert shown["frame_times"] == record["sources"][0]["frame_times"]
-    assert shown["notices"] == record["notices"]
+    # Answers of random weights have notices of their own.
+    on_frames = [notice for notice in record["notices"] if not notice.startswith("the answer ")]
+    assert shown["notices"] == on_frames
 
 
 def test_pictures_as_a_player_shows_them(video: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_a_file_that_a_desktop_would_run_is_not_opened_by_it(
     opener.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":0")
     assert how_to_play(SAMPLE, 1.0).player == "xdg-open"
     with pytest.raises(UsageError, match="no ending of a video"):
         how_to_play(tmp_path / name, 1.0)
@@ -55,6 +56,7 @@ def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(process.subprocess, "Popen", spy)
     from smolvideo.readers import open_video, start_ahead
 
+    process.end_idle()  # those of other tests
     start_ahead()
     with open_video(SAMPLE) as reader:
         assert reader.metadata.width
