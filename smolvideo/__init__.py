@@ -11,7 +11,7 @@ on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from smolvideo.version import __version__
 
 if TYPE_CHECKING:
     from smolvideo.answer import Answer, AnswerStream, Usage

@@ -18,7 +18,7 @@ from smolvideo.conversation.looking import look_at
 from smolvideo.conversation.telling import Told, tell, tell_what_fits, what_was_left_out
 from smolvideo.conversation.transcript import transcript
 from smolvideo.conversation.turns import label_of
-from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
+from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import NANO_NOTICE
@@ -136,7 +136,7 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
 def test_stopping_while_frames_are_encoded_keeps_the_conversation(
     encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(native._PATCHES_AT_ONCE, "cpu", 2 * 64)  # two frames
+    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 64)  # two frames
     talk = talking.conversation(TRIANGLE)
 
     def stop(progress: Progress) -> None:

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-import smolvideo.engines.native as native_module
 import smolvideo.engines.transformers as engine_module
 from smolvideo.engines import (
     ENGINES,
     GenerationOptions,
     NativeEngine,
     TransformersEngine,
+    frame_encoder,
     load_engine,
 )
 from smolvideo.engines.answer_text import TokenText
@@ -171,7 +171,7 @@ def test_the_vision_tower_never_sees_many_frames_together(reference: Transformer
 def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
     engine: NativeEngine | TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(native_module._PATCHES_AT_ONCE, "cpu", 2 * 16)  # two frames
+    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 16)  # two frames
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(6))
     reports: list[Progress] = []
     stream = engine.stream(prompt, GenerationOptions(max_new_tokens=30), on_progress=reports.append)

@@ -12,7 +12,7 @@ import pytest
 import tinymodels
 import torch
 
-from smolvideo.engines import GenerationOptions, NativeEngine, load_engine, native
+from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError
 from smolvideo.frames import Images
 from smolvideo.network import KeyValueCache, NetworkConfig, decoder
@@ -258,7 +258,7 @@ def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
 
 @pytest.fixture
 def _two_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(native._PATCHES_AT_ONCE, "cpu", 2 * 16)
+    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 16)
 
 
 @pytest.mark.usefixtures("_two_frames_at_once")

@@ -414,12 +414,12 @@ def test_nano_answers_as_well_as_with_its_own_weights(quantise: str, fewer: int)
 def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features")
     images = random_images(4)
-    plain, from_cache = load(tiny, "none", cache=cache).encode_counted(images)
+    plain, from_cache = load(tiny, "none", cache=cache).encoder.encode(images)
     assert from_cache == 0
-    first, from_cache = load(tiny, "int8", cache=cache).encode_counted(images)
+    first, from_cache = load(tiny, "int8", cache=cache).encoder.encode(images)
     assert from_cache == 0
     assert not torch.equal(first, plain)
-    again, from_cache = load(tiny, "int8", cache=cache).encode_counted(images)
+    again, from_cache = load(tiny, "int8", cache=cache).encoder.encode(images)
     assert from_cache == 4
     assert torch.equal(again, first)
 

@@ -22,7 +22,7 @@ from smolvideo.engines import (
     load_engine,
 )
 from smolvideo.engines.feature_keys import weight_state, weights_digest
-from smolvideo.engines.recall import KeptFeatures
+from smolvideo.engines.frame_encoder import KeptFeatures
 from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
 from smolvideo.progress import Progress
@@ -64,7 +64,7 @@ def test_another_engine_encodes_nothing_again(tiny: Path, cache: FeatureCache, d
     first = load(tiny, cache, dtype).encode(images)
     engine = load(tiny, FeatureCache(cache.folder), dtype)
     with encoded(engine) as seen:
-        again, from_cache = engine.encode_counted(images)
+        again, from_cache = engine.encoder.encode(images)
     assert (seen, from_cache) == ([], 7)
     assert torch.equal(first, expected)
     assert torch.equal(again, expected)
@@ -90,7 +90,7 @@ def test_only_what_is_missing_is_encoded_and_progress_is_true(
     engine.encode(images[::3])
     reports: list[Progress] = []
     with encoded(engine) as seen:
-        features, from_cache = engine.encode_counted(images, on_progress=reports.append)
+        features, from_cache = engine.encoder.encode(images, on_progress=reports.append)
     assert (sum(seen), from_cache) == (7, 4)
     assert torch.equal(features, load(tiny, None).encode(images))
     done = [report.done for report in reports]
@@ -116,10 +116,10 @@ def test_one_pixel_is_another_frame(tiny: Path, cache: FeatureCache) -> None:
     engine.encode(images)
     changed = images.copy()
     changed[0, 31, 31, 2] ^= 1
-    assert engine.encode_counted(changed)[1] == 0
+    assert engine.encoder.encode(changed)[1] == 0
     # The same bytes in another shape are another picture.
-    assert engine.encode_counted(np.ascontiguousarray(images.transpose(0, 2, 1, 3)))[1] == 0
-    assert engine.encode_counted(images[:, :, ::1].copy(order="F"))[1] == 1
+    assert engine.encoder.encode(np.ascontiguousarray(images.transpose(0, 2, 1, 3)))[1] == 0
+    assert engine.encoder.encode(images[:, :, ::1].copy(order="F"))[1] == 1
 
 
 def test_other_weights_are_others(tiny: Path, cache: FeatureCache, tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_other_weights_are_others(tiny: Path, cache: FeatureCache, tmp_path: Pat
     load(tiny, cache).encode(images)
     other = make_tiny(tmp_path / "tiny", seed=1)
     engine = load(other, cache)
-    features, from_cache = engine.encode_counted(images)
+    features, from_cache = engine.encoder.encode(images)
     assert from_cache == 0
     assert torch.equal(features, load(other, None).encode(images))
     same = make_tiny(tmp_path / "copy")
-    assert load(same, cache).encode_counted(images)[1] == 3, "the same weights in another folder"
+    assert load(same, cache).encoder.encode(images)[1] == 3, "the same weights in another folder"
 
 
 def test_weights_changed_in_place_are_others(
@@ -154,7 +154,7 @@ def test_weights_changed_in_place_are_others(
     os.utime(file, (1000, 1000))
     after = file.stat()
     assert (after.st_size, after.st_ino, after.st_mtime) == (before.st_size, before.st_ino, 1000)
-    features, from_cache = load(folder, cache).encode_counted(images)
+    features, from_cache = load(folder, cache).encoder.encode(images)
     assert from_cache == 0
     assert torch.equal(features, load(other, None).encode(images))
 
@@ -174,7 +174,7 @@ def test_another_decoder_shares_the_features(
         weights = load_file(folder / "model.safetensors")
         weights[changed][0, 0] += 1
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        assert load(folder, cache).encode_counted(images)[1] == hits
+        assert load(folder, cache).encoder.encode(images)[1] == hits
 
 
 def test_the_same_weights_in_shards_are_the_same(
@@ -205,21 +205,21 @@ def test_other_dtypes_configurations_and_versions_are_others(
     images = random_images(2)
     load(tiny, cache).encode(images)
     for dtype in ("bfloat16", "float16"):  # of the same length
-        assert load(tiny, cache, dtype).encode_counted(images)[1] == 0
+        assert load(tiny, cache, dtype).encoder.encode(images)[1] == 0
     folder = make_tiny(tmp_path / "tiny")
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"]["layer_norm_eps"] = 0.1
     tinymodels.write_json(folder / "config.json", config)
-    assert load(folder, cache).encode_counted(images)[1] == 0
+    assert load(folder, cache).encoder.encode(images)[1] == 0
     # A folder that machines share: AVX-512 and Arm may both be "default" to torch.
     machine = platform.machine
     monkeypatch.setattr(platform, "machine", lambda: f"another {machine()}")
-    assert load(tiny, cache).encode_counted(images)[1] == 0
+    assert load(tiny, cache).encoder.encode(images)[1] == 0
     monkeypatch.setattr(torch, "__version__", "2.0.0")
-    assert load(tiny, cache).encode_counted(images)[1] == 0
+    assert load(tiny, cache).encoder.encode(images)[1] == 0
     # As where numba was installed since, which rounds otherwise.
     monkeypatch.setattr("smolvideo.network.SmolVLM.attention", "tiles")
-    assert load(tiny, cache).encode_counted(images)[1] == 0
+    assert load(tiny, cache).encoder.encode(images)[1] == 0
 
 
 def test_a_hash_is_remembered_once_the_file_has_settled(
@@ -260,10 +260,10 @@ def test_damage_is_encoded_again(tiny: Path, cache: FeatureCache) -> None:
         content[-1] ^= 1
         path.write_bytes(content)
     engine = load(tiny, cache)
-    features, from_cache = engine.encode_counted(images)
+    features, from_cache = engine.encoder.encode(images)
     assert from_cache == 0
     assert torch.equal(features, expected)
-    assert engine.encode_counted(images)[1] == 4
+    assert engine.encoder.encode(images)[1] == 4
 
 
 def test_what_is_no_number_is_not_kept(tiny: Path, cache: FeatureCache) -> None:
@@ -274,7 +274,7 @@ def test_what_is_no_number_is_not_kept(tiny: Path, cache: FeatureCache) -> None:
     images = random_images(2)
     assert not engine.encode(images).isfinite().any()
     broken.remove()
-    features, from_cache = engine.encode_counted(images)
+    features, from_cache = engine.encoder.encode(images)
     assert from_cache == 0
     assert features.isfinite().all()
 
@@ -303,7 +303,7 @@ def test_cached_frames_are_not_held_twice(
         return read(self, key, into)
 
     monkeypatch.setattr(FeatureCache, "read", watched)
-    features, from_cache = engine.encode_counted(images)
+    features, from_cache = engine.encoder.encode(images)
     assert from_cache == 64
     row = tinymodels.TOKENS_PER_IMAGE * 64 * 4
     assert features.nbytes == 64 * row

@@ -17,6 +17,7 @@ from smolvideo.engines import (
     GenerationOptions,
     NativeEngine,
     Session,
+    SessionEngine,
     StreamingEngine,
     load_engine,
 )
@@ -110,7 +111,7 @@ def measure(task: Task) -> Measured:
     questions = _questions(checkpoint, footage.batch)
     first = next(questions)
     session = None
-    if isinstance(engine, NativeEngine):
+    if isinstance(engine, SessionEngine):
         session = engine.start(pack_prompt([Message("user", ("Ready?",))], checkpoint))
     started = time.perf_counter()
     answer = (session or engine).stream(first, generation).result()

@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 
 import click
 
-from smolvideo import __version__
 from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError, plain_reason
 from smolvideo.safe_text import visible
+from smolvideo.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),

@@ -13,7 +13,7 @@ from smolvideo.conversation.asked import Asked
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.telling import Told, tell_what_fits, what_was_left_out
 from smolvideo.conversation.turns import Look, Turn
-from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
+from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import Prepared, notices_about, notices_for_model, prepare, with_prepared
@@ -58,6 +58,7 @@ class Conversation:
         self._checkpoint: Checkpoint | None = None
         self._engine: Engine | None = None
         self._session: Session | None = None
+        self._session_engine: SessionEngine | None = None
         self._decode_seconds = 0.0
         self._notices: list[str] = []
 
@@ -249,7 +250,7 @@ class Conversation:
     def read_ahead(self, *, on_progress: OnProgress = no_progress) -> None:
         """Let the engine read what the next question will stand behind, while nobody asks yet."""
         engine = self.load_engine(on_progress=on_progress)
-        if self.looks and isinstance(engine, NativeEngine):
+        if self.looks and isinstance(engine, SessionEngine):
             prepared = self.prepare(STAND_IN_QUESTION)
             on_progress(Progress("read"))
             self._engine_session(engine).read(prepared.prompt, on_progress=on_progress)
@@ -269,14 +270,14 @@ class Conversation:
     def _stream(self, prepared: Prepared, on_progress: OnProgress) -> AnswerStream:
         engine = self.load_engine(on_progress=on_progress)
         source: Engine | Session = engine
-        if isinstance(engine, NativeEngine):
+        if isinstance(engine, SessionEngine):
             source = self._engine_session(engine)
         stream = source.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
         return with_prepared(prepared, stream)
 
-    def _engine_session(self, engine: NativeEngine) -> Session:
-        if self._session is None or self._session.engine is not engine:
-            self._session = Session(engine)
+    def _engine_session(self, engine: SessionEngine) -> Session:
+        if self._session is None or self._session_engine is not engine:
+            self._session, self._session_engine = engine.open_session(), engine
         return self._session
 
     def _keep(self, turn: Turn) -> None:

@@ -15,7 +15,7 @@ from smolvideo.engines.devices import QUANTISATIONS
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.loading import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
 from smolvideo.engines.native import NativeEngine
-from smolvideo.engines.session import Session
+from smolvideo.engines.session import Session, SessionEngine
 from smolvideo.engines.transformers import TransformersEngine
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "GenerationOptions",
     "NativeEngine",
     "Session",
+    "SessionEngine",
     "StreamingEngine",
     "TransformersEngine",
     "load_engine",

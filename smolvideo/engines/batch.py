@@ -13,14 +13,14 @@ from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
 from smolvideo.engines.failures import device_failures
 from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt
 
 if TYPE_CHECKING:
     import torch
 
-    from smolvideo.engines.native import NativeEngine
-    from smolvideo.network import BatchCache, KeyValueCache, PagedBatch
+    from smolvideo.network import BatchCache, KeyValueCache, PagedBatch, SmolVLM
 
 Encode = Callable[[Prompt], int]
 """Makes the features of a prompt's frames; says how many came from the cache."""
@@ -30,7 +30,8 @@ Read = Callable[[Prompt], "tuple[torch.Tensor, KeyValueCache]"]
 
 
 def answer_batch(
-    engine: "NativeEngine",
+    network: "SmolVLM",
+    checkpoint: Checkpoint,
     prompts: Sequence[Prompt],
     generation: GenerationOptions,
     *,
@@ -45,11 +46,12 @@ def answer_batch(
     token, which all that were still growing shared.
     """
     for prompt in prompts:
-        check_fits(prompt, engine.checkpoint, generation.max_new_tokens)
+        check_fits(prompt, checkpoint, generation.max_new_tokens)
     if not prompts:
         return []
-    reset_peak_memory(engine.place)
-    growing = [GrowingAnswer(engine.checkpoint, prompt, generation) for prompt in prompts]
+    device = _device(network)
+    reset_peak_memory(device)
+    growing = [GrowingAnswer(checkpoint, prompt, generation) for prompt in prompts]
     texts = [""] * len(prompts)
     batch: BatchCache | PagedBatch | None = None
     for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
@@ -62,27 +64,31 @@ def answer_batch(
             if batch is None:
                 own_rows = max(len(prompt.token_ids) for prompt in prompts) - in_common
                 batch = _empty_batch(
-                    engine, cache, in_common, len(prompts), own_rows + generation.max_new_tokens
+                    network, cache, in_common, len(prompts), own_rows + generation.max_new_tokens
                 )
             batch.take(place, cache)
             del cache
     on_progress(Progress("read", len(prompts), len(prompts)))
     assert batch is not None
-    _grow(engine, batch, growing, texts, on_progress)
+    _grow(network, batch, growing, texts, on_progress)
     for answer in growing:
-        answer.peak_memory_bytes = peak_memory_bytes(engine.place)
+        answer.peak_memory_bytes = peak_memory_bytes(device)
     return [answer.finish(text) for answer, text in zip(growing, texts, strict=True)]
 
 
+def _device(network: "SmolVLM") -> "torch.device":
+    return network.model.text_model.embed_tokens.weight.device
+
+
 def _empty_batch(
-    engine: "NativeEngine", cache: "KeyValueCache", in_common: int, sequences: int, capacity: int
+    network: "SmolVLM", cache: "KeyValueCache", in_common: int, sequences: int, capacity: int
 ) -> "BatchCache | PagedBatch":
-    with device_failures(engine.device, "reading the prompts"):
-        return engine.network.empty_batch(cache.fork(in_common), sequences, capacity)
+    with device_failures(str(_device(network)), "reading the prompts"):
+        return network.empty_batch(cache.fork(in_common), sequences, capacity)
 
 
 def _grow(
-    engine: "NativeEngine",
+    network: "SmolVLM",
     batch: "BatchCache | PagedBatch",
     growing: Sequence[GrowingAnswer],
     texts: list[str],
@@ -91,7 +97,7 @@ def _grow(
     """Step after step until every answer has ended; ``texts`` grow in their places."""
     import torch
 
-    network = engine.network
+    device = _device(network)
     inside = list(range(len(growing)))  # the answers whose rows the batch holds, in its order
     while True:
         on_progress(Progress("answer", sum(answer.tokens for answer in growing)))
@@ -101,13 +107,13 @@ def _grow(
         with ExitStack() as clocks:
             for place in unfinished:
                 clocks.enter_context(growing[place].timed("answer"))
-            with device_failures(engine.device, "answering"), torch.inference_mode():
+            with device_failures(str(device), "answering"), torch.inference_mode():
                 # Moving the rows of all costs about a step: worth it where half have ended.
                 if 2 * len(unfinished) <= len(inside):
                     batch.keep([inside.index(place) for place in unfinished])
                     inside = unfinished
                 last = torch.tensor(
-                    [growing[place].last_token_id for place in inside], device=engine.place
+                    [growing[place].last_token_id for place in inside], device=device
                 )
                 vectors = network.model.text_model.embed_tokens(last)
                 scores = network.read_batch(vectors, batch)

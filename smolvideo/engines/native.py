@@ -5,9 +5,7 @@ because a second question on the same frames costs next to nothing: see ``sessio
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer, AnswerStream
@@ -17,12 +15,11 @@ from smolvideo.engines.devices import (
     choose_device,
     choose_dtype,
     use_usable_cores,
-    wait_for,
 )
 from smolvideo.engines.failures import device_failures
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_keys import weight_state
-from smolvideo.engines.recall import KeptFeatures, Recall
+from smolvideo.engines.frame_encoder import FrameEncoder, KeptFeatures
 from smolvideo.engines.session import Session
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
@@ -34,11 +31,6 @@ if TYPE_CHECKING:
 
     from smolvideo.frames import Images
     from smolvideo.network import SmolVLM
-
-_PATCHES_AT_ONCE = {"cpu": 1024, "mps": 4096, "cuda": 16384}
-"""Patches of frames that go through the vision tower together, on a CPU by each thread: memory does
-not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one and
-80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
 
 
 def load_native_engine(
@@ -105,19 +97,16 @@ class NativeEngine:
         self.checkpoint = checkpoint
         self.network = network
         self.quantise = quantise
-        self.kept = kept
         self.load_seconds = load_seconds
-        weight = network.model.text_model.embed_tokens.weight
-        self.place: torch.device = weight.device
-        self.number_format: torch.dtype = weight.dtype
+        self.encoder = FrameEncoder(network, kept=kept)
 
     @property
     def device(self) -> str:
-        return str(self.place)
+        return str(self.encoder.device)
 
     @property
     def dtype(self) -> str:
-        return str(self.number_format).removeprefix("torch.")
+        return str(self.encoder.dtype).removeprefix("torch.")
 
     def stream(
         self,
@@ -131,7 +120,7 @@ class NativeEngine:
         Nothing is kept for a next question: that is what ``start`` is for.
         """
         room = len(prompt.token_ids) + generation.max_new_tokens
-        session = Session(self, room=min(room, self.checkpoint.context_tokens))
+        session = self.open_session(room=min(room, self.checkpoint.context_tokens))
         return session.stream(prompt, generation, on_progress=on_progress)
 
     def answer_batch(
@@ -144,13 +133,18 @@ class NativeEngine:
         """The answers to ``prompts``, on the same frames or not; see ``Session``."""
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
         room = min(longest, self.checkpoint.context_tokens)
-        return Session(self, room=room).answer_batch(prompts, generation, on_progress=on_progress)
+        session = self.open_session(room=room)
+        return session.answer_batch(prompts, generation, on_progress=on_progress)
 
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
     ) -> list[float]:
         """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
-        return Session(self).score(prompt, answers, with_end=with_end)
+        return self.open_session().score(prompt, answers, with_end=with_end)
+
+    def open_session(self, *, room: int | None = None) -> Session:
+        """An empty session whose KV cache holds up to ``room`` tokens (the context by default)."""
+        return Session(self.network, self.checkpoint, self.encoder, room=room)
 
     def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """``prompt`` encoded and read once, for any number of questions that begin like it.
@@ -158,70 +152,10 @@ class NativeEngine:
         Raises PromptError where the prompt does not fit the context, ModelError where the device
         fails or runs out of memory.
         """
-        session = Session(self)
+        session = self.open_session()
         session.read(prompt, on_progress=on_progress)
         return session
 
     def encode(self, images: "Images", *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Uint8 images [N, S, S, 3] as the decoder sees them, [N, tokens_per_image, hidden]."""
-        return self.encode_counted(images, on_progress=on_progress)[0]
-
-    def encode_counted(
-        self, images: "Images", *, on_progress: OnProgress = no_progress
-    ) -> tuple["torch.Tensor", int]:
-        """``encode``, and how many of the images came from the cache.
-
-        The others are encoded a few at a time: pixels as numbers exist for these alone.
-        """
-        import torch
-
-        network = self.network.config
-        shape = (len(images), network.tokens_per_image, network.text.hidden_size)
-        features = torch.empty(shape, device=self.place, dtype=self.number_format)
-        recall = Recall(self.kept, images, features)
-        at_once = _PATCHES_AT_ONCE[self.place.type] // network.vision.patches_per_side**2
-        if self.place.type == "cpu":  # something for each of the threads
-            at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
-        at_once = max(1, at_once)
-
-        def encode_chunk(start: int) -> list[int]:
-            places = recall.missing[start : start + at_once]
-            with device_failures(self.device, "encoding the frames"), torch.inference_mode():
-                # A list of places copies, so torch never meets an array that is read-only.
-                pixels = torch.from_numpy(images[places]).to(self.place).permute(0, 3, 1, 2)
-                # mean = std = 0.5, as the processors of the whole family.
-                pixels = ((pixels.float() - 127.5) / 127.5).to(self.number_format)
-                features[places] = self.network.encode(pixels)
-                wait_for(self.place)
-            return places
-
-        done = from_cache = len(images) - len(recall.missing)
-        if len(images):
-            on_progress(Progress("encode", done, len(images)))
-        with _side_by_side(self.place) as run_each:
-            for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
-                recall.keep(places)
-                done += len(places)
-                on_progress(Progress("encode", done, len(images)))
-        return features, from_cache
-
-
-@contextmanager
-def _side_by_side(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
-    """A ``map`` that runs one call per core of a CPU at a time, each on one thread of torch.
-
-    Frames need nothing of each other, so nobody waits: threads that share one product wait for each
-    other after every one, a hundred times per layer, and a busy machine lets each wait be long.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield map
-        return
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        return self.encoder.encode(images, on_progress=on_progress)[0]

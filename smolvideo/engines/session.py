@@ -7,43 +7,53 @@ video differ only behind the last frame, so nothing but the question is computed
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.answering import check_fits, stream_tokens
-from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.base import Engine, GenerationOptions
 from smolvideo.engines.batch import answer_batch
 from smolvideo.engines.failures import device_failures
+from smolvideo.engines.frame_encoder import FrameEncoder
 from smolvideo.engines.scoring import log_probabilities
+from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
 
 if TYPE_CHECKING:
     import torch
 
-    from smolvideo.engines.native import NativeEngine
     from smolvideo.frames import Images
-    from smolvideo.network import KeyValueCache
+    from smolvideo.network import KeyValueCache, SmolVLM
 
 
 class Session:
-    """What an engine knows of one prompt, to go on from.
+    """The image features and the KV cache of one prompt, which the next prompt begins with.
 
-    Start one with ``engine.start``. Not to be used by two threads at once; answers of one session,
-    or of forks, may be iterated in turns.
+    Open one with ``engine.start`` or ``engine.open_session``. Not to be used by two threads at
+    once; answers of one session, or of forks, may be iterated in turns.
     """
 
-    def __init__(self, engine: "NativeEngine", *, room: int | None = None) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        network: "SmolVLM",
+        checkpoint: Checkpoint,
+        encoder: FrameEncoder,
+        *,
+        room: int | None = None,
+    ) -> None:
+        self._network = network
+        self._checkpoint = checkpoint
+        self._encoder = encoder
         self.token_ids: tuple[int, ...] = ()
         self._images: Images | None = None
         self._features: torch.Tensor | None = None
         self._cache: KeyValueCache | None = None
-        self._room = room or engine.checkpoint.context_tokens
+        self._room = room or checkpoint.context_tokens
 
     def fork(self) -> "Session":
         """Another session that knows the same; nothing is computed or copied."""
-        other = Session(self.engine, room=self._room)
+        other = Session(self._network, self._checkpoint, self._encoder, room=self._room)
         other.token_ids, other._images = self.token_ids, self._images
         other._features = self._features
         other._cache = self._cache.fork() if self._cache else None
@@ -58,10 +68,10 @@ class Session:
     ) -> AnswerStream:
         """The answer to ``prompt``, from what the session knows; see ``Engine.stream``."""
         return stream_tokens(
-            self.engine.checkpoint,
+            self._checkpoint,
             prompt,
             generation,
-            device=self.engine.place,
+            device=self._encoder.device,
             encode=lambda: (None, self._encode(prompt.images, on_progress)),
             decode=lambda _: _Decoding(self, prompt),
             on_progress=on_progress,
@@ -88,7 +98,8 @@ class Session:
             return scores, self._cache
 
         return answer_batch(
-            self.engine,
+            self._network,
+            self._checkpoint,
             prompts,
             generation,
             encode=lambda prompt: self._encode(prompt.images, on_progress),
@@ -105,7 +116,7 @@ class Session:
         The session then knows ``prompt``, and nothing of the answers.
         """
         return log_probabilities(
-            self.engine.checkpoint,
+            self._checkpoint,
             prompt,
             answers,
             with_end=with_end,
@@ -115,7 +126,7 @@ class Session:
 
     def read(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``prompt``, which the session then knows."""
-        check_fits(prompt, self.engine.checkpoint, 0)
+        check_fits(prompt, self._checkpoint, 0)
         self._encode(prompt.images, on_progress)
         return self._read_tokens(prompt)
 
@@ -127,7 +138,7 @@ class Session:
         import torch
 
         known, from_cache = self._known_images(images), 0
-        encode = self.engine.encode_counted
+        encode = self._encoder.encode
         if self._features is None or self._images is None:
             self._features, from_cache = encode(images, on_progress=on_progress)
         elif known < len(images) or known < len(self._images):
@@ -156,29 +167,29 @@ class Session:
 
     def _before_image(self, token_ids: Sequence[int], images: int) -> int:
         """How many of ``token_ids`` stand before those of image number ``images``, from 0."""
-        image_token_id = self.engine.checkpoint.image_token_id
+        image_token_id = self._checkpoint.image_token_id
         places = [at for at, token in enumerate(token_ids) if token == image_token_id]
-        behind = images * self.engine.checkpoint.tokens_per_image
+        behind = images * self._checkpoint.tokens_per_image
         return places[behind] if behind < len(places) else len(token_ids)
 
     def _read_tokens(self, prompt: Prompt) -> "torch.Tensor":
         """Read what of ``prompt`` is not read yet; its images are encoded."""
         import torch
 
-        engine, network = self.engine, self.engine.network
-        token_ids = prompt.token_ids
+        network, image_token_id = self._network, self._checkpoint.image_token_id
+        device, token_ids = self._encoder.device, prompt.token_ids
         known = min(common_ids(self.token_ids, token_ids), len(token_ids) - 1)
-        with device_failures(engine.device, "reading the prompt"), torch.inference_mode():
+        with device_failures(str(device), "reading the prompt"), torch.inference_mode():
             if self._cache is None:
-                self._cache = engine.network.empty_cache(self._room)
+                self._cache = network.empty_cache(self._room)
             self._cache.truncate(known)
             # Only now: if reading fails half-way, the session knows what it has.
             self.token_ids = token_ids[:known]
-            ids = torch.tensor([token_ids[known:]], device=engine.place)
+            ids = torch.tensor([token_ids[known:]], device=device)
             assert self._features is not None
-            seen = token_ids[:known].count(engine.checkpoint.image_token_id)
+            seen = token_ids[:known].count(image_token_id)
             features = self._features.flatten(0, 1)[seen:]
-            vectors = network.embed(ids, features, engine.checkpoint.image_token_id)
+            vectors = network.embed(ids, features, image_token_id)
             scores = network.read(vectors, self._cache)[-1]
         self.token_ids = token_ids
         return scores
@@ -187,12 +198,35 @@ class Session:
         """Scores [L, vocabulary] after each of ``token_ids``; the session stays as it is."""
         import torch
 
-        engine = self.engine
+        network, device = self._network, self._encoder.device
         assert self._cache is not None
-        with device_failures(engine.device, "scoring answers"), torch.inference_mode():
-            ids = torch.tensor([list(token_ids)], device=engine.place)
-            vectors = engine.network.model.text_model.embed_tokens(ids)
-            return engine.network.read(vectors, self._cache.fork(), last=len(token_ids))
+        with device_failures(str(device), "scoring answers"), torch.inference_mode():
+            ids = torch.tensor([list(token_ids)], device=device)
+            vectors = network.model.text_model.embed_tokens(ids)
+            return network.read(vectors, self._cache.fork(), last=len(token_ids))
+
+
+@runtime_checkable
+class SessionEngine(Engine, Protocol):
+    """An engine whose prompts share image features and KV cache, within a session or a batch."""
+
+    def open_session(self, *, room: int | None = None) -> Session:
+        """An empty session whose KV cache holds up to ``room`` tokens (the context by default)."""
+        ...
+
+    def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
+        """A session in which ``prompt`` is prefilled. Raises PromptError and ModelError."""
+        ...
+
+    def answer_batch(
+        self,
+        prompts: Sequence[Prompt],
+        generation: GenerationOptions = ...,
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> list[Answer]:
+        """The answers to ``prompts``, on the same frames or not; see ``Session.answer_batch``."""
+        ...
 
 
 class _Decoding:
@@ -212,11 +246,11 @@ class _Decoding:
     def step(self, token_id: int) -> "torch.Tensor":
         import torch
 
-        engine = self._session.engine
+        network, device = self._session._network, self._session._encoder.device
         assert self._cache is not None
-        with device_failures(engine.device, "answering"), torch.inference_mode():
-            vectors = engine.network.embed_one(token_id)
-            return engine.network.read(vectors, self._cache)[-1]
+        with device_failures(str(device), "answering"), torch.inference_mode():
+            vectors = network.embed_one(token_id)
+            return network.read(vectors, self._cache)[-1]
 
 
 def common_images(one: "Images", other: "Images") -> int:

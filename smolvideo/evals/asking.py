@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smolvideo.engines import Engine, NativeEngine, Session
+from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import SmolVideoError
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.looking import Look, ReadyItem, error_kind, question_message
@@ -157,14 +157,14 @@ class _Kept:
         """A session that knows ``prompt`` up to its last frame and not a token more; None where the
         engine keeps nothing.
         """
-        if not isinstance(self.engine, NativeEngine):
+        if not isinstance(self.engine, SessionEngine):
             return None
         image = self.engine.checkpoint.image_token_id
         frames_end = max(
             (at for at, token in enumerate(prompt.token_ids, 1) if token == image), default=0
         )
         if not frames_end:
-            return Session(self.engine)
+            return self.engine.open_session()
         known = prompt.token_ids[:frames_end]
         if known not in self._sessions:
             self._sessions[known] = self.engine.start(replace(prompt, token_ids=known))

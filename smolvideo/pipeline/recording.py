@@ -6,7 +6,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import smolvideo
 from smolvideo.answer import Answer
 from smolvideo.content import content_hash, file_state
 from smolvideo.engines import Engine, GenerationOptions
@@ -17,6 +16,7 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.records import AnswerRecord, SourceRecord
 from smolvideo.sampling import FrameSampling, Share
 from smolvideo.source import VideoSource
+from smolvideo.version import __version__
 
 _RECORDED_PACKAGES = ("av", "numpy", "pillow", "tokenizers", "torch", "transformers")
 
@@ -143,7 +143,7 @@ def _changed_since(prepared: Prepared) -> Iterator[str]:
 @cache
 def recorded_versions() -> dict[str, str]:
     """The versions of this package and of those that decide what is computed."""
-    found = {"smolvideo": smolvideo.__version__}
+    found = {"smolvideo": __version__}
     for package in _RECORDED_PACKAGES:
         try:
             found[package] = version(package)

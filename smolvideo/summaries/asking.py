@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from smolvideo.answer import Answer
-from smolvideo.engines import Engine, NativeEngine
+from smolvideo.engines import Engine, SessionEngine
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.summaries.composing import Ask, Asking
 
@@ -16,7 +16,7 @@ def answer(engine: Engine, ask: Ask, *, on_progress: OnProgress = no_progress) -
 
     Raises ModelError where the device fails, PromptError where one does not fit.
     """
-    if len(ask.prompts) > 1 and isinstance(engine, NativeEngine):
+    if len(ask.prompts) > 1 and isinstance(engine, SessionEngine):
         return engine.answer_batch(ask.prompts, ask.generation, on_progress=on_progress)
     streams = (engine.stream(p, ask.generation, on_progress=on_progress) for p in ask.prompts)
     return [stream.result() for stream in streams]

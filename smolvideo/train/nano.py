@@ -23,7 +23,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo import __version__
 from smolvideo.errors import RecordError, SmolVideoError, UsageError
 from smolvideo.network import SmolVLM
 from smolvideo.records import write_output
@@ -53,6 +52,7 @@ from smolvideo.train.states import load_state, save_state
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.videos import draw_asked_videos
 from smolvideo.train.world.corpus import corpus, known_words
+from smolvideo.version import __version__
 
 STEPS_PER_NEWS = 20
 

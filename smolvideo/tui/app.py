@@ -1,6 +1,6 @@
 """The screen of the chat: what stands where, what the keys do, and what is shown when."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -154,6 +154,11 @@ class ChatApp(App[str]):
             model=talk.settings.model, device=device, usage=usage, context_tokens=context
         )
         self.asking.tick()
+
+    def run_in_screen(self, what: Callable[[], None]) -> None:
+        """Call ``what`` in the thread of the screen. Does nothing once the screen is closed."""
+        if self.is_running:
+            self.call_later(what)
 
     def go_to(self, seconds: float) -> None:
         """Move the cursor to the frame nearest to a time, in a look that has it."""

@@ -5,7 +5,6 @@ them.
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from smolvideo.conversation import Asked, Turn
 from smolvideo.conversation.carrying_out import carry_out, question_behind
@@ -16,18 +15,16 @@ from smolvideo.conversation.player import how_to_play, play
 from smolvideo.conversation.starting import Start, bring_in
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress
+from smolvideo.tui.chat_screen import ChatScreen
 from smolvideo.tui.talk import TurnView
 from smolvideo.tui.work import Job, Work
-
-if TYPE_CHECKING:
-    from smolvideo.tui.app import ChatApp
 
 
 class Asking:
     """Takes lines, and keeps the screen of the app up with what the work makes of them."""
 
-    def __init__(self, app: "ChatApp", start: Start) -> None:
-        self._app = app
+    def __init__(self, screen: ChatScreen, start: Start) -> None:
+        self._screen = screen
         self._start = start
         self._talk = start.conversation
         self._work = Work(self._tell)
@@ -50,7 +47,7 @@ class Asking:
                 self._brought_in,
             )
         else:
-            self._app.talk.say("Nothing to look at yet: /add FILE", kind="note")
+            self._screen.talk.say("Nothing to look at yet: /add FILE", kind="note")
 
     def take(self, line: str) -> None:
         """A line that was entered: a question or a command."""
@@ -61,11 +58,11 @@ class Asking:
             elif read:
                 self.ask(read)
         except SmolVideoError as error:
-            self._app.talk.say_error(error)
+            self._screen.talk.say_error(error)
 
     def ask(self, question: str) -> None:
         """Ask, after what is under way."""
-        view = self._app.talk.begin(question, self._app.duration_seconds)
+        view = self._screen.talk.begin(question, self._screen.duration_seconds)
         pieces: list[str] = []
 
         def run(on_progress: OnProgress) -> Asked:
@@ -77,12 +74,12 @@ class Asking:
 
         def done(asked: Asked | None, error: SmolVideoError | None) -> None:
             self._view = None
-            view.duration_seconds = self._app.duration_seconds
+            view.duration_seconds = self._screen.duration_seconds
             if asked is not None and asked.turn is not None:
                 view.finish(asked.turn)
             elif error is not None:
                 view.finish(Turn(question, outcome="failed", error=str(error), hint=error.hint))
-            self._app.show_figures()
+            self._screen.show_figures()
 
         self._add("answering", run, done)
 
@@ -93,9 +90,9 @@ class Asking:
 
         def done(turn: Turn | None, error: SmolVideoError | None) -> None:
             if turn is not None:
-                self._app.talk.remove_last_turn()
-                self._app.prompt.put(turn.question)
-                self._app.show_figures()
+                self._screen.talk.remove_last_turn()
+                self._screen.prompt.put(turn.question)
+                self._screen.show_figures()
 
         self._add("taking back", lambda _: self._talk.take_back(), done)
 
@@ -109,11 +106,11 @@ class Asking:
 
     def tick(self) -> None:
         """Draw how far things are; called some times a second, and once more as the app ends."""
-        if not self._app.stage_line.is_attached:
+        if not self._screen.stage_line.is_attached:
             return
         if self._view is not None:
             self._view.show_text("".join(self._pieces))
-        line, now = self._app.stage_line, self._work.now
+        line, now = self._screen.stage_line, self._work.now
         if now is None and not self._work.waiting:
             line.show(None)
             return
@@ -123,22 +120,22 @@ class Asking:
     def moments_of_last_answer(self) -> tuple[str, list[Moment]]:
         """The last answer that names times of the video, and these."""
         for turn in reversed(self._talk.turns):
-            moments = moments_in(turn.text, self._app.duration_seconds)
+            moments = moments_in(turn.text, self._screen.duration_seconds)
             if moments:
                 return turn.text, moments
         return "", []
 
     def _do(self, call: Call) -> None:
-        app = self._app
+        screen = self._screen
         match call.command.name:
             case "quit":
-                app.action_leave()
+                screen.action_leave()
             case "help":
-                app.action_help()
+                screen.action_help()
             case "sessions":
-                app.action_sessions()
+                screen.action_sessions()
             case "theme":
-                app.toggle_theme()
+                screen.toggle_theme()
             case "edit":
                 self.edit()
             case "copy":
@@ -149,7 +146,7 @@ class Asking:
                 self._carry_out(call)
 
     def _carry_out(self, call: Call) -> None:
-        look = self._app.look
+        look = self._screen.look
 
         def run(on_progress: OnProgress) -> str:
             return carry_out(
@@ -162,15 +159,15 @@ class Asking:
 
         def done(said: str | None, error: SmolVideoError | None) -> None:
             if error is not None:
-                self._app.talk.say_error(error, about=call.command.slashed)
+                self._screen.talk.say_error(error, about=call.command.slashed)
             elif said is not None:
-                self._app.talk.say(said)
+                self._screen.talk.say(said)
                 self._show_new_look(call.command.name)
                 if question := question_behind(call):
                     self.ask(question)
                 elif call.command.name in ("frames", "zoom", "add", "model"):
                     self._read_ahead()
-            self._app.show_figures()
+            self._screen.show_figures()
 
         self._add(call.command.name, run, done, at_once=True)
 
@@ -179,17 +176,16 @@ class Asking:
         if not looks:
             return
         if command in ("zoom", "add"):
-            self._app.show_look(looks[-1])
+            self._screen.show_look(looks[-1])
         else:
-            same = [
-                look for look in looks if self._app.look and look.number == self._app.look.number
-            ]
-            self._app.show_look(same[0] if same else looks[-1])
+            shown = self._screen.look
+            same = [look for look in looks if shown and look.number == shown.number]
+            self._screen.show_look(same[0] if same else looks[-1])
 
     def _brought_in(
         self, result: tuple[list[str], list[NotSeen]] | None, error: SmolVideoError | None
     ) -> None:
-        talk = self._app.talk
+        talk = self._screen.talk
         if error is not None:
             talk.say_error(error)
         notes, not_seen = result or ([], [])
@@ -198,7 +194,7 @@ class Asking:
         for one in not_seen:
             talk.say_error(one.error)
         looks = self._talk.looks
-        self._app.show_look(looks[0] if looks else None)
+        self._screen.show_look(looks[0] if looks else None)
         if looks:
             self._read_ahead()
         elif not_seen or error is not None:
@@ -209,8 +205,8 @@ class Asking:
 
         def done(_: None, error: SmolVideoError | None) -> None:
             if error is not None and str(error) != "stopped":
-                self._app.talk.say_error(error)
-            self._app.show_figures()
+                self._screen.talk.say_error(error)
+            self._screen.show_figures()
 
         self._add(
             "reading ahead",
@@ -222,17 +218,17 @@ class Asking:
     def _copy(self) -> None:
         text = next((turn.text for turn in reversed(self._talk.turns) if turn.text), "")
         if not text:
-            self._app.talk.say("there is no answer to copy yet")
+            self._screen.talk.say("there is no answer to copy yet")
             return
-        self._app.copy_to_clipboard(text)
-        self._app.talk.say("the last answer is in the clipboard, if the terminal allows it")
+        self._screen.copy_to_clipboard(text)
+        self._screen.talk.say("the last answer is in the clipboard, if the terminal allows it")
 
     def _open(self) -> None:
-        look = self._app.look
+        look = self._screen.look
         if look is None:
-            self._app.talk.say("there is nothing to open yet")
+            self._screen.talk.say("there is nothing to open yet")
             return
-        playing = how_to_play(look.source.path, self._app.seconds if look.moves else 0.0)
+        playing = how_to_play(look.source.path, self._screen.seconds if look.moves else 0.0)
 
         said = f"opened in {playing.player}"
         if not playing.at_moment and look.moves:
@@ -242,9 +238,9 @@ class Asking:
             try:
                 play(playing)
             except SmolVideoError as error:
-                self._tell(partial(self._app.talk.say_error, error, about="/open"))
+                self._tell(partial(self._screen.talk.say_error, error, about="/open"))
             else:
-                self._tell(partial(self._app.talk.say, said))
+                self._tell(partial(self._screen.talk.say, said))
 
         # Beside the thread that works: an answer may take long, and a player a moment to fail.
         threading.Thread(target=run, name="open", daemon=True).start()
@@ -262,12 +258,11 @@ class Asking:
 
     def _tell(self, what: Callable[[], None]) -> None:
         """Called by the thread that works."""
-        if self._app.is_running:
-            self._app.call_later(self._told, what)
+        self._screen.run_in_screen(partial(self._told, what))
 
     def _told(self, what: Callable[[], None]) -> None:
         what()
         journal = self._start.journal
         if journal is not None and journal.problem is not None and not self._problem_told:
             self._problem_told = True
-            self._app.talk.say(journal.problem)
+            self._screen.talk.say(journal.problem)

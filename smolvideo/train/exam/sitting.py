@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smolvideo.engines import Engine, GenerationOptions, NativeEngine, Session
+from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.evals.item import LETTERS
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline import load_frames
@@ -115,13 +115,13 @@ def _answered(
         return [pack_prompt(conversation(batch, one), engine.checkpoint) for one in asked]
 
     prompts = packed(questions)
-    if not isinstance(engine, NativeEngine):
+    if not isinstance(engine, SessionEngine):
         return [(engine.stream(prompt, GENERATION).result().text, None) for prompt in prompts]
     with_options = [question for question in questions if question.opened]
     prompts += packed(question.opened for question in with_options if question.opened)
     # With the very array of the first prompt nobody need compare the images.
     prompts = [replace(prompt, images=prompts[0].images) for prompt in prompts]
-    session = Session(engine)
+    session = engine.open_session()
     answers = session.answer_batch(prompts[: len(questions)], GENERATION)
     scored = zip(with_options, prompts[len(questions) :], strict=True)
     likeliest = {id(question): _likeliest(session, question, prompt) for question, prompt in scored}

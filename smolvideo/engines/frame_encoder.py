@@ -1,0 +1,179 @@
+"""Image features: encode images by the vision tower, or read them from the feature cache."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smolvideo.engines.devices import wait_for
+from smolvideo.engines.failures import device_failures
+from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.engines.feature_keys import feature_scope, frame_keys, weight_state, weights_digest
+from smolvideo.models.weights import WeightFiles
+from smolvideo.progress import OnProgress, Progress, no_progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.frames import Images
+    from smolvideo.network import SmolVLM
+
+
+_PATCHES_AT_ONCE = {"cpu": 1024, "mps": 4096, "cuda": 16384}
+"""Patches of frames that go through the vision tower together, on a CPU by each thread: memory does
+not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one and
+80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
+
+
+@dataclass(frozen=True)
+class KeptFeatures:
+    """A cache as one loaded network may use it; see ``feature_scope``."""
+
+    cache: FeatureCache
+    scope: bytes
+
+    @classmethod
+    def of_network(
+        cls,
+        cache: FeatureCache,
+        weights: WeightFiles,
+        loaded_state: bytes,
+        network: "SmolVLM",
+        *,
+        device: "torch.device",
+        dtype: "torch.dtype",
+        quantise: str = "none",
+    ) -> "KeptFeatures | None":
+        """None where the files are no longer those that were loaded (``loaded_state`` is their
+        ``weight_state`` from before): nobody can say what the network in memory is."""
+        digest = weights_digest(weights, cache)
+        if weight_state(weights) != loaded_state:
+            return None
+        scope = feature_scope(digest, network, device=device, dtype=dtype, quantise=quantise)
+        return cls(cache, scope)
+
+
+class Recall:
+    """What the disk knows of ``images`` [N, S, S, 3], put into the rows of ``features``
+    [N, tokens_per_image, hidden].
+
+    ``missing`` are the places of the others, in order; all of them without ``kept``. Which frames
+    are encoded together then depends on what is missing. On a CPU their features do not (measured
+    to the bit, one and two at once, bfloat16 and float32); a GPU may take another kernel for
+    another number, and round otherwise.
+    """
+
+    def __init__(
+        self, kept: KeptFeatures | None, images: "Images", features: "torch.Tensor"
+    ) -> None:
+        self._kept = kept
+        self._features = features
+        self.missing = list(range(len(images)))
+        if kept is None or not len(images):
+            return
+        import torch
+
+        self._keys = frame_keys(kept.scope, images)
+        # Entry by entry into the place where it is needed; only a GPU needs a second one.
+        on_cpu = (
+            features if features.device.type == "cpu" else torch.empty_like(features, device="cpu")
+        )
+        rows = _bytes_of(on_cpu)
+        found = [kept.cache.read(key, row) for key, row in zip(self._keys, rows, strict=True)]
+        self.missing = [place for place, is_there in enumerate(found) if not is_there]
+        if on_cpu is not features:
+            features.copy_(on_cpu)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Write the features at ``places``, which were computed since."""
+        if self._kept is None:
+            return
+        computed = self._features[list(places)].cpu()
+        if not bool(computed.isfinite().all()):
+            return  # a device that failed once must not fail for ever
+        for place, row in zip(places, _bytes_of(computed), strict=True):
+            self._kept.cache.write(self._keys[place], row)
+
+
+def _bytes_of(features: "torch.Tensor") -> list[memoryview]:
+    """The bytes of each row, as they lie in memory; numpy has no bfloat16."""
+    import torch
+
+    return [memoryview(row) for row in features.flatten(1).view(torch.uint8).numpy()]
+
+
+class FrameEncoder:
+    """The vision tower and connector of one network, with the feature cache it may use.
+
+    ``device`` and ``dtype`` are those of the features.
+    """
+
+    def __init__(self, network: "SmolVLM", *, kept: KeptFeatures | None = None) -> None:
+        weight = network.model.text_model.embed_tokens.weight
+        self.device: torch.device = weight.device
+        self.dtype: torch.dtype = weight.dtype
+        self._network = network
+        self._kept = kept
+
+    def encode(
+        self, images: "Images", *, on_progress: OnProgress = no_progress
+    ) -> tuple["torch.Tensor", int]:
+        """Encode uint8 images [N, S, S, 3].
+
+        Returns features [N, tokens_per_image, hidden], as the decoder takes them, and the number
+        of images whose features came from the cache. The others are encoded a few at a time, so
+        pixels in floating point exist for these alone. Raises ModelError where the device fails.
+        """
+        import torch
+
+        config = self._network.config
+        shape = (len(images), config.tokens_per_image, config.text.hidden_size)
+        features = torch.empty(shape, device=self.device, dtype=self.dtype)
+        recall = Recall(self._kept, images, features)
+        at_once = _PATCHES_AT_ONCE[self.device.type] // config.vision.patches_per_side**2
+        if self.device.type == "cpu":  # something for each of the threads
+            at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
+        at_once = max(1, at_once)
+
+        def encode_chunk(start: int) -> list[int]:
+            places = recall.missing[start : start + at_once]
+            with device_failures(str(self.device), "encoding the frames"), torch.inference_mode():
+                # A list of places copies, so torch never meets an array that is read-only.
+                pixels = torch.from_numpy(images[places]).to(self.device).permute(0, 3, 1, 2)
+                # mean = std = 0.5, as the processors of the whole family.
+                pixels = ((pixels.float() - 127.5) / 127.5).to(self.dtype)
+                features[places] = self._network.encode(pixels)
+                wait_for(self.device)
+            return places
+
+        done = from_cache = len(images) - len(recall.missing)
+        if len(images):
+            on_progress(Progress("encode", done, len(images)))
+        with _side_by_side(self.device) as run_each:
+            for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
+                recall.keep(places)
+                done += len(places)
+                on_progress(Progress("encode", done, len(images)))
+        return features, from_cache
+
+
+@contextmanager
+def _side_by_side(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
+    """A ``map`` that runs one call per core of a CPU at a time, each on one thread of torch.
+
+    Frames need nothing of each other, so nobody waits: threads that share one product wait for each
+    other after every one, a hundred times per layer, and a busy machine lets each wait be long.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
