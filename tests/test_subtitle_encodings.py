@@ -57,6 +57,52 @@ def test_a_wrong_byte_spoils_its_own_line_alone(encoding: str) -> None:
     assert lines[10] == SAID[encoding][2]
 
 
+WESTERN = ["Où étais-tu hier soir ?", "L\u2019hôtel est là-bas, à côté du théâtre…", "Ça a été."]
+POLISH = ["Zaczekaj chwilę, zaraz wrócę.", "Nic się nie stało.", "Dziękuję, do widzenia!"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("mac-roman", WESTERN),
+        ("mac-roman", ["Grüße aus München!", "Die Straße ist schön.", "Über den Fluß"]),
+        ("cp850", [line.replace("\u2019", "'").replace("…", ".") for line in WESTERN]),
+        ("mac-latin2", POLISH),
+        ("cp852", POLISH),
+    ],
+)
+def test_code_pages_of_old_machines_are_guesses_too(
+    tmp_path: Path, encoding: str, said: list[str]
+) -> None:
+    path, heard = tmp_path / "film.srt", []
+    path.write_bytes(subrip(said).encode(encoding))
+    assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == said
+    assert heard == [f"`{path}` is not UTF-8; that its encoding is {encoding} is a guess"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "like"),
+    [
+        ("iso2022_jp", "cp932"),
+        ("iso2022_jp_2004", "cp932"),
+        ("iso2022_jp_ext", "cp932"),
+        ("iso2022_kr", "cp949"),
+        ("hz", "gb18030"),
+    ],
+)
+def test_encodings_with_shifts_are_sure(tmp_path: Path, encoding: str, like: str) -> None:
+    """All bytes are ASCII: without a look at the escapes they are read as UTF-8, as rubbish."""
+    path, heard = tmp_path / "film.srt", []
+    path.write_bytes(subrip(SAID[like]).encode(encoding))
+    assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == SAID[like]
+    assert heard == []
+
+
+@pytest.mark.parametrize("said", ["A tilde and a brace: ~{ ~}", "~{#-o", "\x1b$ 5", "été \x1b$ 5"])
+def test_signs_of_shifts_in_other_text_are_text(said: str) -> None:
+    assert decode_text(subrip([said]).encode()).text == subrip([said])
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID)
 def test_unicode_is_not_guessed(encoding: str, said: list[str]) -> None:

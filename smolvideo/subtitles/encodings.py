@@ -5,6 +5,7 @@ from the lines that have letters of other alphabets; one bad byte costs one char
 """
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +23,22 @@ _CODE_PAGES = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874",
     "iso8859-2", "iso8859-7", "iso8859-9", "koi8-r", "cp866",
     "gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949",
+    "mac-roman", "mac-latin2", "cp850", "cp852",
 )  # fmt: skip
-"""What subtitles were written in on Windows and DOS, and on the Unix of the time."""
+"""What subtitles were written in on Windows and DOS, on the Unix and the Macintosh of the time."""
+_RARELY = dict.fromkeys(("mac-roman", "mac-latin2", "cp850", "cp852"), 0.9)
+"""Weights of code pages that few subtitles are in, all below 1: they must explain a line better."""
+
+_ISO_2022_JP = ("iso2022_jp_ext", "iso2022_jp_2004", "iso2022_jp_2")
+_SHIFTED = (
+    (re.compile(rb"\x1b\$\)C"), ("iso2022_kr",)),
+    (re.compile(rb"\x1b\$(?:[@AB]|\([CDOPQ])"), _ISO_2022_JP),
+    (re.compile(rb"~\{[!-}]{2,}"), ("hz",)),
+)
+"""Signs of the encodings that write all letters as ASCII between shifts, and their names.
+
+RFC 1468 (ISO-2022-JP), RFC 1557 (ISO-2022-KR), RFC 1843 (HZ)
+"""
 
 _MOST_LINES = 60
 _LONGEST_LINE = 400
@@ -46,12 +61,14 @@ class Decoded:
 
 
 def decode_text(content: bytes) -> Decoded:
-    """Text of an unknown encoding: by its mark, by its zero bytes, as UTF-8, else as a guess."""
+    """Text of an unknown encoding: by its mark, zero bytes or shifts, as UTF-8, else as a guess."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return _decoded(content[len(mark) :], encoding)
     if (wide := _wide_encoding(content)) is not None:
         return _decoded(content, wide)
+    if (shifted := _shifted(content)) is not None:
+        return shifted
     decoded = _decoded(content, "utf-8")
     if not decoded.bad or _evidence_for_utf8(decoded.text) >= decoded.bad:
         return decoded
@@ -82,6 +99,21 @@ def _wide_encoding(content: bytes) -> str | None:
     return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
 
 
+def _shifted(content: bytes) -> Decoded | None:
+    """Text of an encoding with shifts, whose signs no other text holds; None where it has none.
+
+    The encoding with the fewest bad bytes is taken.
+    """
+    for sign, encodings in _SHIFTED:
+        if (signs := len(sign.findall(content))) == 0:
+            continue
+        found = min((_decoded(content, one) for one in encodings), key=lambda one: one.bad)
+        # HZ's sign is printable, and may be said; an escape may be a bad byte of other text.
+        if found.bad <= (0 if encodings == ("hz",) else signs):
+            return found
+    return None
+
+
 def _evidence_for_utf8(text: str) -> int:
     """How little chance would write the sequences of several bytes in ``text``.
 
@@ -107,8 +139,10 @@ def _likeliest_code_page(content: bytes) -> str:
     for line in _telling_lines(content):
         weight = sum(byte > 127 for byte in line)
         for code_page, belief in _beliefs(line, weight):
-            mixed = _mixed_words(line.decode(code_page, errors="replace"))
-            votes[code_page] += belief * weight * (1 - mixed)  # type: ignore[assignment]
+            text = line.decode(code_page, errors="replace")
+            spoiled = max(_mixed_words(text), _controls(text) / weight)
+            likely = belief * _RARELY.get(code_page, 1.0)
+            votes[code_page] += likely * weight * (1 - spoiled)  # type: ignore[assignment]
     return votes.most_common(1)[0][0] if votes else "cp1252"
 
 
@@ -167,6 +201,11 @@ def _mixed_words(text: str) -> float:
                 after.isascii() and after.isalpha()
             )
     return touching / foreign if foreign else 0.0
+
+
+def _controls(text: str) -> int:
+    """How many characters are of the C1 controls, which no subtitle has."""
+    return sum("\x80" <= character < "\xa0" for character in text)
 
 
 _KEEP_BYTE = "smolvideo-keep-byte"
