@@ -120,12 +120,14 @@ class TimedText:
     """A piece of a text track as the file has it, markup and all; seconds on the player's clock.
 
     ``format`` is FFmpeg's name of the track's codec: subrip, ass, webvtt, mov_text, text.
+    ``partial``: the track is forced, or holds signs, songs or commentary, by what the file says.
     """
 
     start_seconds: float
     end_seconds: float
     text: str
     format: str
+    partial: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ before it begins is left out, with a word.
 """
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from smolvideo.errors import SourceError
 from smolvideo.frames import TimedText
 from smolvideo.subtitles import Cue, cues_of_track, parse_subtitles, read_subtitles
+from smolvideo.subtitles.formats import FORMATS
 
 
 def texts(content: str, **given: float) -> list[str]:
@@ -45,6 +47,8 @@ ONE, TWO = "00:00:00,000 --> 00:00:02,000", "00:00:03,000 --> 00:00:05,000"
         (f"\ufeff1\n{ONE}\nA\n\n\ufeff2\n{TWO}\nB\n", ["A", "B"]),
         (f"\u202b1\u202c\n\u202b{ONE}\u202c\nA\n\n\u200f2\n{TWO}\nB\n", ["A", "B"]),
         (f"1\n{ONE}\nHe\0re\n", ["Here"]),
+        (f"1\n{ONE}\nOne\\Ntwo\\hthree\\nfour\n", ["One two three\\nfour"]),
+        (f"1\n{ONE}\n\\NC:\\New and \\\\Nas\n", ["C:\\New and \\\\Nas"]),
         (f"2\n{TWO}\nlater\n\n1\n{ONE}\nfirst\n", ["first", "later"]),
         (f"1\n{ONE}", []),
         (f"1\n{ONE}\n<3 x < y > z <b>bold</b><br>next<br/>1<>\n", ["<3 x < y > z bold next 1<>"]),
@@ -203,6 +207,32 @@ def test_microdvd_counts_frames(tmp_path) -> None:
         read_subtitles(path)
     assert read_subtitles(path, frame_rate=lambda: 12.5, on_notice=heard.append) == [Cue(2, 4, "a")]
     assert heard == [f"`{path}` counts frames: read at the video's 12.5 a second"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0:00:01.000,0:00:02.500\nHello,\nyou\n\n0:00:04.000,0:00:06.000\nBye\n",
+        "[10][25]Hello,|/you\n[40][60]Bye\n",
+        "[10] [25] Hello, | you\n[9][8]back\n[40][60]Bye\n",
+    ],
+)
+def test_relatives_of_subrip_and_microdvd(content: str) -> None:
+    assert parse_subtitles(content) == [Cue(1.0, 2.5, "Hello, you"), Cue(4.0, 6.0, "Bye")]
+
+
+@pytest.mark.parametrize(
+    "content", ["[00:01.00]Hello there\n[00:04.50]Bye\n", "00:00:01:Hello|there\n00:00:05:Bye\n"]
+)
+def test_other_formats_are_refused_by_the_names_of_those_that_are_read(
+    tmp_path: Path, content: str
+) -> None:
+    """Lyrics (.lrc) and TMPlayer say when a text begins, and not when it ends."""
+    path = tmp_path / "film.lrc"
+    path.write_text(content)
+    with pytest.raises(SourceError, match="no subtitles in") as raised:
+        read_subtitles(path)
+    assert raised.value.hint == FORMATS
 
 
 def test_sami_shows_one_language_until_the_next_text() -> None:

@@ -7,7 +7,9 @@ import av
 import pytest
 
 from smolvideo.caption_kinds import CaptionKind
+from smolvideo.pipeline.spoken import AUTO, read_cues
 from smolvideo.readers import open_video
+from smolvideo.source import resolve_source
 from smolvideo.subtitles import cues_of_track, find_sidecar, sidecar_kind
 from tests.clipmaker import evenly, write_clip
 
@@ -170,6 +172,34 @@ def test_which_track_is_read(tmp_path: Path, tracks: list[Track], said: str) -> 
     path = write_tracks(tmp_path / "film.mkv", [(text.encode(), *rest) for text, *rest in tracks])
     with open_video(path) as video:
         assert [cue.text for cue in cues_of_track(video.text_track())] == [said]
+
+
+@pytest.mark.parametrize(
+    ("beside", "tracks", "said", "found"),
+    [
+        ("film.en.forced.srt", [], "beside", "`film.en.forced.srt`"),
+        ("film.en.forced.srt", [("signs", "eng", "forced", "")], "beside", "`film.en.forced.srt`"),
+        ("film.en.forced.srt", [FULL], "full", ""),
+        ("film.en.srt", [FULL], "beside", ""),
+        ("", [("signs", "eng", "forced", "")], "signs", "a text track of `film.mkv`"),
+        ("", [("signs", "eng", "forced", ""), ("de", "ger", "", "")], "de", ""),
+    ],
+)
+def test_subtitles_of_a_part_are_named_as_such(
+    tmp_path: Path, beside: str, tracks: list[Track], said: str, found: str
+) -> None:
+    path = write_tracks(tmp_path / "film.mkv", [(text.encode(), *rest) for text, *rest in tracks])
+    if beside:
+        (tmp_path / beside).write_text(SRT.replace("Hello there,", "beside"))
+    heard: list[str] = []
+    (video,) = resolve_source(str(path))
+    cues = read_cues(AUTO, video, reader="pyav", on_notice=heard.append)
+    assert [cue.text for cue in cues] == [said]
+    notice = (
+        f"only forced subtitles (or signs, songs, commentary) were found: {found};"
+        " they hold a part of what is said"
+    )
+    assert heard == ([notice] if found else [])
 
 
 def test_bytes_of_a_code_page_in_a_track(tmp_path: Path) -> None:

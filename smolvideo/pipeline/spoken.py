@@ -48,18 +48,33 @@ def read_cues(
             return opened.metadata.average_fps
 
     path = find_sidecar(video.path) if wanted == AUTO else _file_named(wanted)
-    if path is not None:
-        if wanted == AUTO and sidecar_kind(path, video.path) is CaptionKind.PARTIAL:
-            on_notice(f"by its name {show_path(path.name)} holds a part of what is said, not all")
+    partial = wanted == AUTO and (
+        path is not None and sidecar_kind(path, video.path) is CaptionKind.PARTIAL
+    )
+    if path is not None and not partial:
         return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
-        cues = cues_of_track(opened.text_track(), on_notice=on_notice)
+        track = opened.text_track()
+    only_partial = all(text.partial for text in track)
+    cues = [] if path is not None and only_partial else cues_of_track(track, on_notice=on_notice)
+    if path is not None and not cues:
+        on_notice(_only_partial(show_path(path.name)))
+        return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
+    if cues and only_partial:
+        on_notice(_only_partial(f"a text track of {show_path(video.name)}"))
     if not cues:
         raise SourceError(
             f"no subtitles beside `{video.name}`, and no text track in it",
             hint="name the file with the subtitles",
         )
     return cues
+
+
+def _only_partial(found: str) -> str:
+    return (
+        f"only forced subtitles (or signs, songs, commentary) were found: {found};"
+        " they hold a part of what is said"
+    )
 
 
 def _file_named(wanted: str) -> Path:

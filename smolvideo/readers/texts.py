@@ -32,6 +32,7 @@ def read_text_track(
         if stream is None:
             return []
         name = stream.codec_context.codec.canonical_name
+        partial = kind_of_track(stream) is CaptionKind.PARTIAL
         tick = float(stream.time_base)
         texts = []
         for packet in sturdy_packets(container, stream):
@@ -45,7 +46,7 @@ def read_text_track(
             start = round(ticks * tick - origin, 6)
             length = (packet.duration or 0) * tick or _UNKNOWN_LENGTH
             if text.strip():
-                texts.append(TimedText(start, start + length, text, name))
+                texts.append(TimedText(start, start + length, text, name, partial))
             if len(texts) >= _MOST_CUES:
                 break
     return sorted(texts, key=lambda text: text.start_seconds)

@@ -11,9 +11,17 @@ from smolvideo.subtitles.substation import substation_blocks
 from smolvideo.subtitles.timed import has_timing_lines, subrip_blocks, webvtt_blocks
 
 FORMATS = (
-    "SubRip (.srt), WebVTT (.vtt), .ass, .ttml, SAMI (.smi), MicroDVD (.sub) and .json3 are read"
+    "SubRip (.srt), WebVTT (.vtt), .ass, .ttml, SAMI (.smi), MicroDVD (.sub), MPL2, .sbv and .json3"
+    " are read"
 )
 
+_SBV_TIMES = re.compile(
+    r"^(\d{1,3}:\d\d:\d\d\.\d{3}),(\d{1,3}:\d\d:\d\d\.\d{3})[ \t]*$", re.MULTILINE
+)
+"""YouTube's captions (.sbv): SubRip without counters, and with a comma for the arrow."""
+_MPL2_TIMES = re.compile(r"^[ \t]*\[(\d{1,9})\][ \t]*\[(\d{0,9})\]", re.MULTILINE)
+_MPL2_RATE = 10.0
+"""MPL2 is MicroDVD with square brackets, and counts tenths of a second."""
 _XML = re.compile(r"<(?:\w{1,20}:)?(?:tt|timedtext|transcript)\b", re.IGNORECASE)
 _MARKS = re.compile("[\x00\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 """Invisible, and in the way of counters and times: zero bytes, marks of byte order and of direction
@@ -58,7 +66,13 @@ def parse_text(text: str, frame_rate: Callable[[], float | None]) -> Parsed:
         return Parsed(*ttml_blocks(text))
     if head.startswith("{") and head[1:].lstrip().startswith('"'):
         return Parsed(*json3_blocks(text))
-    if is_microdvd(lines) and not has_timing_lines(lines):
+    timed = has_timing_lines(lines)
+    if not timed and _SBV_TIMES.search(text):
+        return Parsed(*subrip_blocks(_SBV_TIMES.sub(r"\1 --> \2", text).split("\n")))
+    if not timed and _MPL2_TIMES.match(head):
+        braced = _MPL2_TIMES.sub(r"{\1}{\2}", text).split("\n")
+        return Parsed(*microdvd_blocks(braced, _MPL2_RATE))
+    if not timed and is_microdvd(lines):
         stated = stated_rate(lines)
         rate = stated or frame_rate()
         if not rate:

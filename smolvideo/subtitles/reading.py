@@ -12,6 +12,7 @@ from smolvideo.subtitles.encodings import Decoded, decode_text
 from smolvideo.subtitles.formats import FORMATS, Parsed, parse_text
 from smolvideo.subtitles.plain_text import plain_lines
 from smolvideo.subtitles.substation import substation_lines
+from smolvideo.subtitles.timed import subrip_lines
 
 _LARGEST_FILE = 32 * 2**20
 """Bytes. The subtitles of a day of talk are below 10 MB."""
@@ -92,6 +93,8 @@ def cues_of_track(texts: Iterable[TimedText], *, on_notice: OnNotice = _no_notic
         if text.format in ("ass", "ssa"):
             # Matroska keeps the line of Advanced SubStation without its times, in nine fields.
             shown = substation_lines(lines.split(",", 8)[-1])
+        elif text.format in ("subrip", "srt"):
+            shown = subrip_lines(lines)
         else:
             shown = plain_lines(lines)
         if shown and text.start_seconds < text.end_seconds:

@@ -15,7 +15,7 @@ from smolvideo.spelling import normal_form
 
 SUBTITLE_SUFFIXES = (
     ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", ".srv3", ".srv2", ".srv1",
-    ".json3", ".sub",
+    ".json3", ".sub", ".sbv",
 )  # fmt: skip
 """In the order of preference where one video has several."""
 

@@ -24,6 +24,10 @@ _ONE_CLOCK = re.compile(rf"\s*{_CLOCK}\s*")
 _LONGEST_TIMING = 200
 """Characters. No line of times is longer, whatever stands behind the times."""
 
+_BREAK = re.compile(r"(?<![:\\])\\N")
+_BLANK = re.compile(r"(?<![:\\])\\h")
+"""Not behind a colon or another backslash: these are of paths."""
+
 _COMMENTS = ("NOTE", "STYLE", "REGION")
 
 
@@ -56,9 +60,19 @@ def subrip_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
         text = lines[timing.line + 1 : max(last, timing.line + 1)]
         if timing.seconds is None:
             left_out += 1
-        elif shown := plain_lines("\n".join(text)):
+        elif shown := subrip_lines("\n".join(text)):
             blocks.append((*timing.seconds, shown))
     return blocks, left_out
+
+
+def subrip_lines(text: str) -> list[str]:
+    r"""Lines of a cue of SubRip; ``\N`` and ``\h``, left by converters, are a break and a blank.
+
+    Players show them so: SubRip is drawn as SubStation is.
+    """
+    if "\\" in text:
+        text = _BREAK.sub("\n", _BLANK.sub(" ", text))
+    return plain_lines(text)
 
 
 def webvtt_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
