@@ -3,17 +3,22 @@
 import json
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import lenient
 from smolvideo.evals.protocol.extract import extract
 from smolvideo.evals.protocol.lenient import LONGEST_READ, lenient_choice
 
-GOLDEN = Path(__file__).parent / "golden" / "answer-wordings.jsonl"
-HEAD, *ROWS = map(json.loads, GOLDEN.read_text(encoding="utf-8").splitlines())
+GOLDEN = Path(__file__).parent / "golden"
+HEAD, *ROWS = map(
+    json.loads, (GOLDEN / "answer-wordings.jsonl").read_text(encoding="utf-8").splitlines()
+)
+CLAUSES = json.loads((GOLDEN / "answer-clauses.json").read_text(encoding="utf-8"))
 OPTIONS: list[str] = HEAD["options"]
 
 
@@ -26,6 +31,20 @@ def test_every_wording_is_read_or_left_unread() -> None:
             wrong.append((row["text"], row["wanted"], choice))
     assert not wrong
     assert len(ROWS) > 1000
+
+
+@pytest.mark.parametrize("about", CLAUSES, ids=lambda about: about["options"][0])
+def test_the_text_of_an_option_counts_where_its_clause_says_it(about: dict[str, Any]) -> None:
+    """Plain sentences that name an option, and such that hold its text but mean something else."""
+    options, wanted = about["options"], about["read"] | dict.fromkeys(about["unread"])
+    read = {text: lenient_choice(text, options)[0] for text in wanted}
+    found = {text: None if choice is None else LETTERS[choice] for text, choice in read.items()}
+    assert found == wanted
+
+
+def test_both_sides_of_the_golden_clauses_are_many() -> None:
+    assert sum(len(about["read"]) for about in CLAUSES) > 140
+    assert sum(len(about["unread"]) for about in CLAUSES) > 140
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,11 @@ the texts of options in the sentences. Letters that are denied or taken back do 
 is the answer where it is the only one left and its place says that it is the answer: alone, in
 front with a bracket or stop behind it, behind ``the answer is`` and the like. Where others are
 mentioned, too, it must be declared behind them all. An ``A`` before a noun is an article.
+
+The text of an option counts where a sentence names it and no other option, in full and undenied;
+not as a part of another text: ``more than 2``, ``dark red car``, ``you are right`` (neighbours.py
+has that rule). An option that is the letter or the number of another one (``B`` in the first
+place) is read with its own letter alone, and of options with one text none is read by it.
 """
 
 import re
@@ -13,11 +18,12 @@ from typing import Literal
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import wording
-from smolvideo.evals.protocol.canonical import folded, undressed
+from smolvideo.evals.protocol.canonical import folded, undressed, unified
 from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, withheld
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
 from smolvideo.evals.protocol.mentions import Mention, mentions
-from smolvideo.evals.protocol.option_texts import whole_option
+from smolvideo.evals.protocol.neighbours import is_other_use
+from smolvideo.evals.protocol.option_texts import OUTER, whole_option
 
 How = Literal["letter", "text", "refusal", "unparsable", "empty"]
 
@@ -46,7 +52,7 @@ def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
 
 def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | None, How]:
     """A text that is an option; none where it is the letter of another one besides."""
-    letter = text.strip()
+    letter = unified(text).strip(OUTER).upper()
     if len(letter) == 1 and letter in LETTERS[: len(options)] and LETTERS.index(letter) != place:
         return None, "unparsable"
     return place, "unparsable" if place is None else "text"
@@ -118,7 +124,7 @@ def _led(text: str, options: Sequence[str]) -> int | None:
     if lead is not None and not wording.DENIES_BEFORE.search(lead[0]):
         rest = text[lead.end() :]
         place, met = whole_option(rest, options)
-        if met:
+        if met and not (place is not None and is_other_use(lead[0], "", options[place])):
             return _whole(place, rest, options)[0]
     return None
 

@@ -9,6 +9,7 @@ from typing import Literal
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import doubts, wording
 from smolvideo.evals.protocol.canonical import folded
+from smolvideo.evals.protocol.neighbours import is_bent, is_other_use
 from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
 
 _MOST_MENTIONS = 300
@@ -42,6 +43,7 @@ def mentions(text: str, options: Sequence[str]) -> list[Mention]:
 
 
 _JOINED = "0-9A-Za-z_\u00c0-\u02af\u0370-\u052f\u1e00-\u1fff"
+_IN_WORD = re.compile(f"[{_JOINED}]")
 _CANDIDATE = re.compile(rf"(?<![{_JOINED}])([A-Za-z\u0391-\u03a9\u0410-\u042f])(?![{_JOINED}])")
 _LOOK_ALIKE = {"\u0410": "A", "\u0421": "C", "\u0415": "E", "\u0411": "B"} | {
     "\u0391": "A",
@@ -85,10 +87,11 @@ class _Named:
 
     def _candidates(self) -> list[Mention]:
         marks = f"[{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}]"
-        found = []
+        found: list[Mention] = []
         for match in re.finditer(marks, self.text):
-            place = ord(match[0]) - FIRST_MARK
-            found.append(Mention(match.start(), match.end(), place, "text"))
+            one = self._text(match) if len(found) <= _MOST_MENTIONS else None
+            if one is not None:
+                found.append(one)
         small: list[re.Match[str]] = []
         for match in _CANDIDATE.finditer(self.text):
             if len(found) + len(small) > _MOST_MENTIONS:
@@ -115,6 +118,16 @@ class _Named:
             if end <= start
         )
 
+    def _text(self, match: re.Match[str]) -> Mention | None:
+        place, start, end = ord(match[0]) - FIRST_MARK, match.start(), match.end()
+        before, after = self._before(start), self.text[end : end + _AFTER]
+        if is_other_use(before, after, self.options[place]):
+            return None
+        twins = sum(folded(one) == folded(self.options[place]) for one in self.options) > 1
+        if twins or is_bent(before, after, place, self.options):
+            place = _CONTRADICTION
+        return Mention(start, end, place, "text")
+
     def _letter(self, match: re.Match[str]) -> Mention | None:
         start, end, letter = match.start(), match.end(), match[1]
         if self._attached(start, end):
@@ -139,17 +152,19 @@ class _Named:
     def _attached(self, start: int, end: int) -> bool:
         """Whether the letter is part of a longer word or sign: C++, A-frame, Q&A, B's, 5.C"""
         before, after = self.text[max(0, start - 2) : start], self.text[end : end + 3]
-        if before[-1:] and before[-1] in "'.@#$%_\\" and before[:-1].isalnum():
+        follows_word = _IN_WORD.match(before[:-1]) is not None
+        if before[-1:] and before[-1] in "'.@#$%_\\" and follows_word:
             return True
-        if before[-1:] in ("-", "&") and before[:-1].isalnum() and not self._single(start - 2):
+        if before[-1:] in ("-", "&") and follows_word and not self._single(start - 2):
             return not wording.NAMES.search(self._before(start - 1))
         if after[:1] == "'" and after[1:2].isalpha():
             return True
-        if after[:1] in ("-", "&") and after[1:2].isalnum() and not self._single(end + 1):
+        leads_word = _IN_WORD.match(after[1:2]) is not None
+        if after[:1] in ("-", "&") and leads_word and not self._single(end + 1):
             return True
         if after[:1] in ("+", "#", "@", "_") and not self._single(end + 1):
             return True
-        return after[:1] == "." and after[1:2].isalnum()
+        return after[:1] == "." and leads_word
 
     def _single(self, at: int) -> bool:
         return 0 <= at < len(self.text) and _CANDIDATE.match(self.text, at) is not None

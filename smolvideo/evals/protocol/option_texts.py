@@ -9,7 +9,7 @@ FIRST_MARK = 0xE100
 """What stands for the first option in a marked text: a character of private use."""
 
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\S)")
-_OUTER = "\"'()[]{}<>.,;:!?\u3002\uff0c \n"
+OUTER = "\"'()[]{}.,;:!?\u3002\uff0c \n"
 _ENDS = re.compile(r"[\s.\u3002]+$")
 
 
@@ -33,7 +33,7 @@ def _no_stop(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    return folded(text).strip(_OUTER)
+    return folded(text).strip(OUTER)
 
 
 def _no_article(text: str) -> str:
@@ -81,7 +81,9 @@ def marked(text: str, options: Sequence[str]) -> str:
 
 
 _LONGEST = 400
-_NEVER_INSIDE = frozenset({"yes", "no", "not", "a", "i", "true", "false", "none"})
+_NEVER_INSIDE = frozenset(
+    {"yes", "no", "not", "a", "i", "true", "false", "none", "on", "off", "in", "out", "still"}
+)
 """Words with other uses in a sentence; as whole answers they are options all the same."""
 
 

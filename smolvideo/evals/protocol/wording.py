@@ -61,7 +61,7 @@ _CONCLUDES = _any(
 )
 _POINTS = _any(
     "it|that|this|correct|right|correct one|right one|best one|best fit|best match|one",
-    "es|das|dies|richtig|korrekt|ce|cela|ça|c|la bonne|correcta|correcto|esto|giusta|corretta",
+    "es|das|dies|richtig|korrekt|ce|cela|ça|la bonne|correcta|correcto|esto|giusta|corretta",
     "correta|certa|isso|det|to|это|верно|правильно|верный",
 )
 _SIGN = r"(?:[:=→⇒➡]|[-–—=]>|[-–—](?=\s|$)|:\s*[-–—])"
@@ -258,7 +258,7 @@ JOINS = re.compile(
 JOINED = re.compile(
     r"[\s)\]}>\"'.,:]*(?:or|and|nor|und|oder|noch|et|ou|ni|y|o|e|u|en|of|и|или)\b(?! not\b)"
     r"|[\s,]*but (?:also|maybe|possibly|perhaps)\b"
-    "|[、和或与及]|または|또는|및",
+    r"|[\s)\]}>\"'.,:;]*(?:[、和或与及]|または|또는|및)",
     re.IGNORECASE,
 )
 """A second answer, not another one in place of the first."""
