@@ -2,8 +2,18 @@
 
 prompts.py   named prompts, character by character those of their sources
 extract.py   named extractors: from a text to the option that it means; the rules of others are in
-             official_rules.py, ours in lenient.py, with canonical.py, option_texts.py, enclosed.py
-             and wording.py
+             official_rules.py, ours in lenient.py, with the modules below it
+
+In the order of an answer's way under ``lenient``:
+
+enclosed.py      tags, boxes and JSON, and what comes behind the thoughts
+canonical.py     one spelling of widths, quotation marks, dashes and markup
+option_texts.py  a text that is an option, and marks where one is named
+neighbours.py    words beside an option's text that make it something else
+mentions.py      letters and texts, and what their places say of them
+relations.py     which of these belong together, and which are denied
+doubts.py        verdicts, examples, hypotheses, questions
+wording.py       how answers are worded, in many languages: patterns for all of these
 """
 
 from smolvideo.evals.protocol.extract import EXTRACTORS, Extracted, extract, extractor_for

@@ -46,6 +46,13 @@ _TAG = re.compile(
     r"</?(?:em|strong|code|p|span|div|li|ul|ol|h[1-6]|font|mark)(?:\s[^<>]{0,80})?>|<br\s?/?>",
     re.IGNORECASE,
 )
+_SPECIAL_TOKEN = re.compile(
+    r"<\|[\w ]{1,40}\|>|<(?:end_of_utterance|end_of_turn|eos|bos|pad|unk|image|video)>|\[/?INST\]"
+    r"|^\s*<s>|</s>\s*$",
+    re.IGNORECASE,
+)
+"""What separates the turns of models' templates, and is left in the text by some programs."""
+
 # A star between figures is a sign of its own.
 _STARS = re.compile(r"(?<!\d)\*+|\*+(?!\d)")
 _UNDERLINES = re.compile(r"(?<!\w)_{1,3}(?=\S)|(?<=[^\W_])_{1,3}(?!\w)")
@@ -82,7 +89,7 @@ def undressed(text: str, keep: str = "") -> str:
 
     Pictographs are left out, but for those in ``keep``.
     """
-    text = unified(text)
+    text = unified(_SPECIAL_TOKEN.sub(" ", text))
     kept = set(keep)
     for _ in range(3):  # fonts lie within each other
         text = _LATEX.sub(r"\1", text)

@@ -21,9 +21,10 @@ from smolvideo.evals.protocol import wording
 from smolvideo.evals.protocol.canonical import folded, undressed, unified
 from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, withheld
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
-from smolvideo.evals.protocol.mentions import Mention, mentions
+from smolvideo.evals.protocol.mentions import mentions
 from smolvideo.evals.protocol.neighbours import is_other_use
 from smolvideo.evals.protocol.option_texts import OUTER, whole_option
+from smolvideo.evals.protocol.relations import Mention
 
 How = Literal["letter", "text", "refusal", "unparsable", "empty"]
 

@@ -2,44 +2,29 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import doubts, wording
+from smolvideo.evals.protocol import wording
 from smolvideo.evals.protocol.canonical import folded
 from smolvideo.evals.protocol.neighbours import is_bent, is_other_use
 from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
+from smolvideo.evals.protocol.relations import (
+    AFTER,
+    BEFORE,
+    BEYOND,
+    CONTRADICTION,
+    STOP,
+    Mention,
+    related,
+)
 
 _MOST_MENTIONS = 300
-_BEFORE, _AFTER = 160, 100
-_BEYOND, _CONTRADICTION = -1, -2
-"""In place of an index: a letter that no option has, and one that means two options."""
-
-
-@dataclass
-class Mention:
-    """One letter, or one option's text, in a marked text: ``start`` to ``end``.
-
-    ``declared``: words around it say that it is the answer. ``bare``: it is a sentence or line of
-    its own. ``listed``: it is in front of a line, as in a list of the options. ``named``: none of
-    these. ``denied`` and ``alone`` (nothing else in the sentence) are what they say.
-    """
-
-    start: int
-    end: int
-    place: int
-    kind: str
-    how: Literal["declared", "bare", "listed", "named"] = "named"
-    denied: bool = False
-    denied_before: bool = False
-    alone: bool = False
 
 
 def mentions(text: str, options: Sequence[str]) -> list[Mention]:
     """What ``undressed`` text names, in its order; nothing where it names hundreds."""
-    return _Named(marked(text, options), options).found
+    shown = marked(text, options)
+    return related(shown, options, _Named(shown, options).found)
 
 
 _JOINED = "0-9A-Za-z_\u00c0-\u02af\u0370-\u052f\u1e00-\u1fff"
@@ -54,7 +39,6 @@ _LOOK_ALIKE = {"\u0410": "A", "\u0421": "C", "\u0415": "E", "\u0411": "B"} | {
 
 The Cyrillic third letter has the shape of a B, so it means neither.
 """
-_STOP = re.compile(r"[.!?;\n\u3002\uff01\uff1f]")
 _OPEN, _CLOSE = "([{<", ")]}>"
 _ENDS = r"[ \"')\]}>]*"
 _SENTENCE_ENDS = re.compile(_ENDS + r"(?:$|[.!]*\s*(?:\n|$)|[.!?;])")
@@ -79,9 +63,6 @@ class _Named:
             if len(option.strip()) == 1
         }
         self.found = self._candidates()
-        self._pair()
-        self._join()
-        self._deny()
 
     # What is a mention at all
 
@@ -107,25 +88,25 @@ class _Named:
         found.sort(key=lambda one: one.start)
         for one in found:
             self._set_how(one)
-        return [one for one in found if one.place != _BEYOND or self._counts(one, found)]
+        return [one for one in found if one.place != BEYOND or self._counts(one, found)]
 
     def _counts(self, one: Mention, found: Sequence[Mention]) -> bool:
         """Whether a letter beyond the options is an answer, or in one list with an answer."""
         others = [(min(one.end, last.end), max(one.start, last.start)) for last in found]
         return one.how != "named" or any(
-            start - end <= _AFTER and wording.JOINS.fullmatch(self.text[end:start])
+            start - end <= AFTER and wording.JOINS.fullmatch(self.text[end:start])
             for end, start in others
             if end <= start
         )
 
     def _text(self, match: re.Match[str]) -> Mention | None:
         place, start, end = ord(match[0]) - FIRST_MARK, match.start(), match.end()
-        before, after = self._before(start), self.text[end : end + _AFTER]
+        before, after = self._before(start), self.text[end : end + AFTER]
         if is_other_use(before, after, self.options[place]):
             return None
         twins = sum(folded(one) == folded(self.options[place]) for one in self.options) > 1
         if twins or is_bent(before, after, place, self.options):
-            place = _CONTRADICTION
+            place = CONTRADICTION
         return Mention(start, end, place, "text")
 
     def _letter(self, match: re.Match[str]) -> Mention | None:
@@ -146,8 +127,8 @@ class _Named:
         letter = _LOOK_ALIKE.get(letter, letter).upper()
         place = LETTERS.find(letter)
         if not 0 <= place < self.count:
-            return _BEYOND if letter in LETTERS else _CONTRADICTION
-        return place if self._twins.get(letter, place) == place else _CONTRADICTION
+            return BEYOND if letter in LETTERS else CONTRADICTION
+        return place if self._twins.get(letter, place) == place else CONTRADICTION
 
     def _attached(self, start: int, end: int) -> bool:
         """Whether the letter is part of a longer word or sign: C++, A-frame, Q&A, B's, 5.C"""
@@ -218,12 +199,12 @@ class _Named:
             behind = any(
                 edge <= start and wording.JOINS.fullmatch(self.text[edge:start])
                 for edge in ends
-                if start - edge <= _AFTER
+                if start - edge <= AFTER
             )
             ahead = any(
                 end <= edge and wording.JOINS.fullmatch(self.text[end:edge])
                 for edge in starts
-                if edge - end <= _AFTER
+                if edge - end <= AFTER
             )
             if behind or ahead:
                 more.append(Mention(start, end, self._place(match[1]), "letter"))
@@ -235,6 +216,8 @@ class _Named:
             return False
         if letter in "\u0410\u0412\u0418\u041a\u041e\u0421\u0423\u042f":
             return re.match(r"\s+[\u0400-\u052f]", self.text[end : end + 4]) is not None
+        if letter == "I" and self.count < 9 and self.text[end : end + 2].islower():
+            return wording.JOINED.match(self.text[end : end + AFTER]) is None
         return self._noun_follows(end) and not wording.NAMES.search(self._before(start))
 
     def _noun_follows(self, end: int) -> bool:
@@ -248,18 +231,23 @@ class _Named:
     # What its place says of it
 
     def _before(self, start: int) -> str:
-        return self.text[max(0, start - _BEFORE) : start]
+        return self.text[max(0, start - BEFORE) : start]
 
     def _line_start(self, start: int) -> bool:
         before = self._before(start).rstrip(" \"'([{<")
         return not before or before.endswith("\n")
 
+    def _leads_line(self, start: int, before: str) -> bool:
+        """Whether a letter, or ``Option`` and a letter, begins a line."""
+        name = wording.NAMES.search(before)
+        return self._line_start(start if name is None else start - len(name[0]))
+
     def _sentence_start(self, start: int) -> bool:
         before = self._before(start).rstrip(" \"'([{<")
-        return not before or _STOP.match(before[-1]) is not None
+        return not before or STOP.match(before[-1]) is not None
 
     def _set_how(self, one: Mention) -> None:
-        before, after = self._before(one.start), self.text[one.end : one.end + _AFTER]
+        before, after = self._before(one.start), self.text[one.end : one.end + AFTER]
         starts = self._sentence_start(one.start)
         one.alone = starts and _SENTENCE_ENDS.match(after) is not None
         if one.kind == "text":
@@ -267,7 +255,7 @@ class _Named:
             one.how = "declared" if declared else "named"
         elif starts and (_ALL_THERE_IS if self._line_start(one.start) else _ALL_SAID).match(after):
             one.how = "bare"
-        elif self._line_start(one.start) and self._dressed(one, after):
+        elif self._leads_line(one.start, before) and self._dressed(one, after):
             one.how = "listed"
         elif self._declared(before, after):
             one.how = "bare" if wording.NAMES.search(before) else "declared"
@@ -288,105 +276,3 @@ class _Named:
 
     def _dressed(self, one: Mention, after: str) -> bool:
         return self._bracketed(one.start, one.end) or _DRESS.match(after) is not None
-
-    # Which belong together, which are denied
-
-    def _pair(self) -> None:
-        """A letter and the text next to it say one thing, or contradict each other."""
-        kept: list[Mention] = []
-        for one in self.found:
-            last = kept[-1] if kept else None
-            between = self.text[last.end : one.start] if last is not None else ""
-            if (
-                last is not None
-                and last.kind == "letter"
-                and one.kind == "text"
-                and (_LABEL.fullmatch(between))
-            ):
-                last.place = last.place if self._agree(last, one) else _CONTRADICTION
-                last.end = one.end
-                if last.how == "named":
-                    last.how = "listed"
-                continue
-            if (
-                last is not None
-                and last.kind == "text"
-                and one.kind == "letter"
-                and (re.fullmatch(r"[\"']? ?[(\[]", between))
-            ):
-                one.place = one.place if self._agree(one, last) else _CONTRADICTION
-            kept.append(one)
-        self.found = kept
-
-    def _agree(self, letter: Mention, text: Mention) -> bool:
-        """Whether a text is the letter's own, or the beginning of it: answers are cut off."""
-        if not 0 <= letter.place < self.count:
-            return False
-        return folded(self.options[letter.place]).startswith(folded(self.options[text.place]))
-
-    def _join(self) -> None:
-        """What is in one list with another is not declared in its place."""
-        for last, one in pairwise(self.found):
-            between = self.text[last.end : one.start]
-            listed = "\n" not in between and wording.JOINS.fullmatch(between[-_BEFORE:])
-            if one.how == "declared" and (listed or wording.JOINED.match(between)):
-                one.how = "bare"
-
-    def _deny(self) -> None:
-        for at, one in enumerate(self.found):
-            last = self.found[at - 1] if at else None
-            following = self.found[at + 1].start if at + 1 < len(self.found) else len(self.text)
-            one.denied_before = self._denied_before(one, last)
-            one.denied = one.denied_before or self._denied_after(one, following)
-            if last is not None and wording.RETRACTS.search(
-                self.text[last.end : one.start][-_BEFORE:]
-            ):
-                for earlier in self.found[:at]:
-                    earlier.denied = earlier.denied or earlier.place != one.place
-        if self.found and wording.DOUBTS.match(
-            self.text[self.found[-1].end :][:_AFTER].lstrip(")]}>\"'")
-        ):
-            self.found[-1].denied = True
-
-    def _denied_before(self, one: Mention, last: Mention | None) -> bool:
-        start = max(last.end if last else 0, one.start - _BEFORE)
-        between = self.text[start : one.start]
-        in_list = last is not None and start == last.end and "\n" not in between
-        if last is not None and in_list and wording.JOINS.fullmatch(between):
-            return last.denied_before
-        clause = _STOP.split(between)[-1]
-        if last is not None and last.denied and not last.denied_before:
-            clause = re.split(r"[,:]|\band\b", clause)[-1]  # the verdict on the one before is said
-        clause = wording.BREAKS.split(clause)[-1]
-        if clause is None:
-            return False
-        after = self.text[one.end : one.end + _AFTER]
-        return (
-            doubts.hypothetical(between, clause, after)
-            or (wording.DENIES_BEFORE.search(clause) or wording.DENIES_EAST_BEFORE.search(clause))
-            is not None
-        )
-
-    def _denied_after(self, one: Mention, following: int) -> bool:
-        after = self.text[one.end : min(following, one.end + _AFTER)]
-        if one.kind == "letter" or following < one.end + _AFTER:
-            found = wording.DENIES_AFTER.match(after) or doubts.DENIED_LATER.match(after)
-            # A denial right in front of the next mention is about that one.
-            if found and (
-                found.end() < len(after.rstrip())
-                or following > one.end + _AFTER
-                or after.rstrip()[-1:] in ".,;!?\n"
-                or following == len(self.text)
-            ):
-                return True
-            return wording.DENIES_EAST_AFTER.match(after) is not None
-        clause = wording.BREAKS.split(re.split(r"[,.;!?\n]", after)[0])[0] or ""
-        clause = re.split(r"\b(?:as|which|that|when|while|and|where|who)\b", clause)[0]
-        return (
-            wording.DENIES_BEFORE.search(clause)
-            or wording.DENIES_AFTER.match(after)
-            or wording.DENIES_EAST_AFTER.match(after)
-        ) is not None
-
-
-_LABEL = re.compile(r"[\"')\]}>]*\s*[.):;,=\u2013\u2014-]*\s*[\"'(\[]*(?:(?:the|an?) )?")

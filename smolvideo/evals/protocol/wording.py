@@ -28,11 +28,13 @@ NOUN = _any(
     # Russian, Ukrainian, Arabic, Hindi
     "ответ(?:ом)?|вариант|букв[аы]|выбор|відповідь|варіант",
     "الإجابة|الجواب|الخيار|उत्तर|जवाब|विकल्प",
+    # Hebrew, Greek, Romanian, Hungarian, Persian
+    "התשובה|תשובה|απάντηση|răspuns(?:ul)?|válasz|پاسخ|گزینه",
 )
 _COPULA = _any(
     "is|was|are|'s|would be|will be|should be|must be|has to be|seems to be|appears to be|remains",
     "ist|lautet|wäre|heißt|est|serait|c'est|es|sería|è|sarebbe|é|seria|är|er|jest|to|je|là|adalah",
-    "это|является|هي|هو|है",
+    "это|является|هي|هو|है|היא|הוא|είναι|este|است",
 )
 _ADVERB = _any(
     "definitely|clearly|obviously|certainly|surely|probably|most likely|likely|simply|just|indeed",
@@ -112,6 +114,8 @@ DECLARES_EAST = re.compile(
         r"(?:应该|应|就|只能|显然|最终|可能)?(?:是|为|選|选|:|=|-)?(?:选项|选择|选)?",
         "(?:应该|应当|应|我|故|因此|所以|故而|综上|最终|而是|就是)?,?(?:选择|选项|选|選擇|選|是)",
         "(?:因此|所以|故|综上所述|综上)",
+        # Thai
+        "(?:คำตอบ|ตัวเลือก)(?:ที่ถูกต้อง|ที่ถูก)?(?:คือ|:)?",
         # Japanese
         "(?:正しい|最も適切な|最終的な|私の)?(?:答え|正解|解答|回答|選択肢|正答|答)"
         "(?:は|が|:|=)?(?:選択肢)?",
