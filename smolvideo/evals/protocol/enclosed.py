@@ -35,6 +35,7 @@ def final_part(text: str) -> str | None:
 def enclosed_answers(text: str) -> list[str] | None:
     """The answers that are set apart, in their order; None where nothing is."""
     found = [match[2] for match in _TAGGED.finditer(text)]
+    found = [inner for one in found for inner in _BOXED.findall(one) or [one]]
     if not found:
         found = [match[1] for match in _BOXED.finditer(text)]
     if not found and "{" in text:

@@ -32,6 +32,10 @@ LONGEST_READ = 20_000
 """Characters; a longer text is an answer only where it equals an option."""
 
 
+_SPEAKER = re.compile(r"^\s*(?:assistant|Q\s?:[^\n]*\n+\s*A)\s?:\s*", re.IGNORECASE)
+"""The name of who answers, and the question before it."""
+
+
 def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     """The option that ``text`` means, and by what it was recognised."""
     place, met = whole_option(text[: LONGEST_READ * 2], options) if text else (None, False)
@@ -39,7 +43,7 @@ def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
         return _whole(place, text, options)
     if len(text) > LONGEST_READ:
         return None, "unparsable"
-    rest = final_part(re.sub(r"^\s*assistant\s*:\s*", "", text, flags=re.IGNORECASE))
+    rest = final_part(_SPEAKER.sub("", text))
     if rest is None:
         return None, "unparsable"
     apart = enclosed_answers(rest)

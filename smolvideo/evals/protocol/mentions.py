@@ -212,7 +212,9 @@ class _Named:
 
     def _function_word(self, letter: str, start: int, end: int) -> bool:
         """An article or a conjunction: A red ball, E o gato, I think"""
-        if letter not in "AEIOUY" and letter not in _LOOK_ALIKE and ord(letter) < 0x400:
+        if "\u0391" <= letter <= "\u03a9":
+            return re.match(r"\s+[\u0370-\u03ff]", self.text[end : end + 4]) is not None
+        if letter not in "AEIOUY" and ord(letter) < 0x400:
             return False
         if letter in "\u0410\u0412\u0418\u041a\u041e\u0421\u0423\u042f":
             return re.match(r"\s+[\u0400-\u052f]", self.text[end : end + 4]) is not None

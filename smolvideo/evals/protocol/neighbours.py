@@ -45,6 +45,7 @@ _WHILE = re.compile(r"\b(?:in|within|for|during|every|per) $")
 _SINCE = re.compile(r"\b(?:after|before|until|till|by|since|past) $")
 _QUANTITY_AFTER = re.compile(
     r"(?:\s?\+|\s(?:or (?:more|less|fewer|so)|and (?:more|up|over|above)|to \d|bis \d|more\b|plus\b"
+    r"|(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?) (?:later|ago|before|after|into)\b"
     r"|oder mehr|ou plus|ou moins|o más|o menos|o più|ou mais|или (?:более|больше))"
     r"|\s?(?:[개명번个人つ匹台])?\s?(?:以上|以下|以内|未満|个以上|이상|이하|미만))"
 )
@@ -60,6 +61,7 @@ _MISSING = re.compile(
     r"|отсутствует|отсутствуют|нет)\b"
 )
 
+_MARK = chr(FIRST_MARK + 26)
 _DIRECTIONS = frozenset(
     {"left", "right", "up", "down", "back", "forward", "forwards", "backward", "backwards"}
 )
@@ -87,12 +89,28 @@ _APPROVES = re.compile(
 )
 
 
+_OTHER_USES = {
+    "one": re.compile(
+        r"\b(?:this|that|the|these|those|no|any|some|every|each|which|another|other|first|second"
+        rf"|third|last|same|right|correct|wrong|only|best|next) {_MARK}"
+        rf"|{_MARK} (?:of|can|could|cannot|must|should|has|may|might|another|by|who|that|which)\b"
+    ),
+    "first": re.compile(rf"\bat {_MARK}|^{_MARK},|[.\n] ?{_MARK},|{_MARK} (?:i|we|let)\b"),
+    "second": re.compile(
+        rf"\b(?:a|one|per|each|every|few|split|\d) {_MARK}|{_MARK} (?:i|we|let)\b"
+    ),
+}
+"""Where a word is a pronoun, an adverb, a time; the mark stands for it."""
+
+
 def is_other_use(before: str, after: str, option: str) -> bool:
-    """Whether a word of direction is no direction: ``you are right``, ``nothing is left``."""
+    """Whether a word has another meaning there: ``you are right``, ``nothing is left``."""
     word = re.sub(r"^the ", "", folded(option))
+    before, after = before.lower(), after.lower()
+    if word in _OTHER_USES:
+        return _OTHER_USES[word].search(f"{before}{_MARK}{after}") is not None
     if word not in _DIRECTIONS:
         return False
-    before, after = before.lower(), after.lower()
     if _SIDE.match(after):
         return False
     if word == "right" and (_OTHER_USE.match(after) or _APPROVES.search(before)):
@@ -137,7 +155,7 @@ _CLAUSE_BEFORE = re.compile(
     r"[.!?;:,\n]|\b(?:but|because|since|so|therefore|thus|than|not|unlike|of|while|although)\b"
 )
 _CLAUSE_AFTER = re.compile(
-    r"[.!?;:\n]|,(?! then\b)|\b(?:but|because|since|not|as|than|unlike|while|although|which|that"
+    r"[.!?;:\n]|,(?! then\b)|\b(?:because|since|not|as|than|unlike|while|although|which|that"
     r"|who|where|when)\b"
 )
 _LONGEST_BENT = 3

@@ -14,7 +14,7 @@ def _any(*words: str) -> str:
 NOUN = _any(
     # English
     "answers?|options?|choices?|letters?|picks?|selections?|responses?|solutions?|alternatives?",
-    "guess|conclusion|verdict|ans|candidate|outputs?|results?|predictions?",
+    "statement|description|sentence|caption|guess|conclusion|verdict|ans|candidate|outputs?|results?|predictions?",
     # German, French
     "antwort(?:option|möglichkeit)?|auswahl|wahl|lösung|buchstabe|möglichkeit",
     "réponse|reponse|choix|lettre|proposition",
@@ -212,6 +212,7 @@ AFFIRMS = re.compile(
         r"(?:correct|right|best|answer|true|accurate|choice"
         r"|option|one|fit|match|richtig\w*|korrekt\w*|antwort|juste|bonne|exacte?|correcta?|corretta?"
         r"|giust[ao]|esatt[ao]|cert[ao]|corret[ao]|respuesta|réponse|risposta|resposta)\b",
+        rf"{_BE} (?:the )?most (?:likely|plausible|accurate|appropriate|suitable)\b",
         r"(?:best )?(?:matches|fits|describes|corresponds)\b|it is\b",
         r"(?:correct|right|true|richtig|korrekt|верно|правильно|верный|правильный)\b|✓|✔|✅|☑|है",
     ),
@@ -270,7 +271,7 @@ JOINED = re.compile(
 FOLLOWS_A_LETTER = re.compile(
     r"\s+(?:is|isn't|are|aren't|was|wasn't|were|does|could|should|might|would"
     r"|because|since|as|and|or|nor|not|but|rather|instead|seems"
-    r"|appears|und|oder|ist|et|ou|est|y|o|es|e|è|é|и|или|it|the|correct|vs)\b",
+    r"|appears|best|matches|fits|describes|und|oder|ist|et|ou|est|y|o|es|e|è|é|и|или|it|the|correct|vs)\b",
     re.IGNORECASE,
 )
 """Words that no noun phrase begins with: an ``A`` before them is no article."""
