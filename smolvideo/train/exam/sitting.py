@@ -12,7 +12,7 @@ from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.evals.item import LETTERS
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline import load_frames
-from smolvideo.prompt import Message, Prompt, pack_prompt
+from smolvideo.prompt import Message, Prompt, frame_fitter, pack_prompt
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.paper import ExamVideo, exam_videos
 from smolvideo.train.exam.run import ExamRun
@@ -76,7 +76,9 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
         beside = path.with_suffix(".part.mp4")
         write_video(video.scene, video.film, beside)
         beside.replace(path)
-    batch = load_frames(path)
+    # Fitted once, and not again for every question.
+    geometry, fit = frame_fitter(engine.checkpoint)
+    batch = load_frames(path, fit=fit, geometry=geometry)
     duration = video.film.seconds
     clock = Clock(tuple(seconds / duration for seconds in batch.pts_seconds), duration)
     step = float(max(np.diff(batch.pts_seconds), default=duration))
