@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from smolvideo.train.drilling import draw_drills
 from smolvideo.train.exam.sitting import conversation
 from smolvideo.train.examine import examine, mark
 from smolvideo.train.levelling import TOKEN_NORM, level_connector
-from smolvideo.train.nano import Trainer, train_nano
+from smolvideo.train.nano import Trainer, _new_tokenizer, train_nano
 from smolvideo.train.packing import frames_shown, nothing_shown, pack_questions
 from smolvideo.train.pictures import (
     GLYPHS,
@@ -44,15 +45,23 @@ from smolvideo.train.pictures import (
     TOKEN_LABELS,
     draw_labelled_pictures,
 )
-from smolvideo.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from smolvideo.train.tokenizer import SPECIAL_TOKENS
 from smolvideo.train.videos import draw_asked_videos
-from smolvideo.train.world.corpus import corpus
 from smolvideo.train.world.question import Question
+
+SMALL: dict[str, Any] = {
+    "pictures_per_step": 16,
+    "frames_per_step": 12,
+    "examine_videos": 6,
+    "examine_frames": (2,),
+}
+"""Options of courses in which it does not matter how much a step or an examination holds."""
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(corpus())
+    """As every course of this process has it; another training of it would give the same."""
+    return Tokenizer.from_str(_new_tokenizer())
 
 
 def test_tokenizer_knows_every_byte_and_spells_digits_but_seconds(tokenizer: Tokenizer) -> None:
@@ -372,7 +381,7 @@ def test_the_mark_weighs_types_and_not_questions() -> None:
 
 
 def test_the_best_weights_are_shipped(tmp_path: Path) -> None:
-    trainer = Trainer(tmp_path, TrainOptions(minutes=10, examine_videos=3), 0, 1, lambda _: None)
+    trainer = Trainer(tmp_path, TrainOptions(minutes=10, **SMALL), 0, 1, lambda _: None)
     trainer._begin("answer")
     best = {name: part.clone() for name, part in trainer.student.network.state_dict().items()}
     trainer._keep_if_best({"all": 0.9, "colour": 0.9})
@@ -424,7 +433,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("_one_thread")
 def test_the_loss_falls_by_half(tmp_path: Path) -> None:
     # A quarter of a second a step: on a slower machine the learning rate would fall meanwhile.
-    options, clock = TrainOptions(minutes=10, seed=3), StepClock(0.25)
+    options, clock = TrainOptions(minutes=10, seed=3, **SMALL), StepClock(0.25)
     trainer = Trainer(tmp_path, options, 0, 1, lambda _: None, clock)
     losses = [trainer.step() for _ in range(24)]
     assert sum(losses[-3:]) < sum(losses[:3]) / 2
@@ -436,7 +445,7 @@ def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     def train(minutes: float, seed: int = 3) -> dict[str, int]:
         options = TrainOptions(
-            minutes=minutes, processes=min(2, usable_cores()), seed=seed, examine_videos=8
+            minutes=minutes, processes=min(2, usable_cores()), seed=seed, **SMALL
         )
         folder = train_nano(tmp_path, options, lambda _: None, clock=StepClock(3.0))
         assert open_checkpoint(str(folder)).layout == "nano"
@@ -460,7 +469,7 @@ def test_more_processes_than_cores_are_refused(tmp_path: Path) -> None:
 
 def test_news_is_told_and_kept(tmp_path: Path) -> None:
     told: list[TrainProgress] = []
-    options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, examine_videos=8)
+    options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, **SMALL)
     train_nano(tmp_path, options, told.append, clock=StepClock(3.0))
     lines = (tmp_path / "curve.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [json.loads(line) for line in lines]

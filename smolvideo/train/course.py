@@ -24,15 +24,13 @@ FIRST_SHARE = 0.19
 """Share of the stage ``answer`` in which videos are of few frames, and most questions about one
 moment or for it: only who keeps the frames apart learns times and orders later."""
 WARM_UP_STEPS = 40
-PICTURES_PER_STEP = 128
 DRILLS_EVERY = 3
 """Steps from one of exercises alone to the next: these are the cheapest."""
 DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 8, 4
 POINTING_WEIGHT = 0.15
 """What looking elsewhere than shown counts, against a wrong word."""
-FRAMES_PER_STEP = 160
 VIDEOS_PER_STEP = 3, 16
-"""At least, and at most: so many frames are no fewer than three videos, nor more than sixteen."""
+"""At least, and at most, whatever ``TrainOptions.frames_per_step`` allows."""
 ASKED_AT_FIRST = Asking(questions=7, drills=3, favoured=0.3, glimpses=6)
 ASKED_LATER = Asking(questions=8, choices=3, drills=1, favoured=0.4, glimpses=3, earlier=0.25)
 """With options in between, a question is far from where it is answered, and what is said comes from
@@ -44,7 +42,9 @@ class TrainOptions:
     """``minutes`` of wall time over all runs; ``processes`` None: one per core that may be used.
 
     ``examine_minutes`` apart nano is examined on the way, at the end on ``examine_videos`` videos,
-    thrice as many.
+    thrice as many, in equal parts of each number of frames in ``examine_frames``. A step of seeing
+    has ``pictures_per_step`` pictures, one of answering videos of about ``frames_per_step`` frames
+    together, in every process.
     """
 
     minutes: float = 342.0
@@ -52,7 +52,10 @@ class TrainOptions:
     seed: int = 0
     examine_minutes: float = 10.0
     examine_videos: int = 96
+    examine_frames: tuple[int, ...] = (6, 10, 16, 50)
     save_minutes: float = 2.0
+    pictures_per_step: int = 128
+    frames_per_step: int = 160
 
     @property
     def seconds(self) -> float:
@@ -104,7 +107,7 @@ class Course:
     def videos(self, options: TrainOptions) -> int:
         """How many videos this step has in every process."""
         least, most = VIDEOS_PER_STEP
-        return max(least, min(most, FRAMES_PER_STEP // self.frames(options)))
+        return max(least, min(most, options.frames_per_step // self.frames(options)))
 
     def drills(self, options: TrainOptions) -> bool:
         """Whether this step is of exercises in text alone."""

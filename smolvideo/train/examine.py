@@ -16,6 +16,7 @@ from smolvideo.train.world.lots import Side
 
 ASKING = Asking(questions=16, choices=3, form="official")
 """About each video of an examination."""
+VIDEOS_AT_A_TIME = 8
 CHOICE_WEIGHT = 3
 """How many types of open questions those with options weigh in the mark."""
 
@@ -44,14 +45,15 @@ def examine(
     the right ones before it: greedy generation then writes just this answer.
     """
     random = Random(seed)
+    each = max(1, videos // len(frame_counts))
     image_token_id = special_id(tokenizer, "<image>")
     dtype = next(model.parameters()).dtype
     tally = _Tally()
     for frames in frame_counts:
-        for _ in range(max(1, videos // len(frame_counts) // 8)):
+        for _ in range(max(1, each // VIDEOS_AT_A_TIME)):
             batch = draw_asked_videos(
                 random,
-                videos=8,
+                videos=min(each, VIDEOS_AT_A_TIME),
                 frames=frames,
                 asking=ASKING,
                 network=model.config,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,7 +30,6 @@ from smolvideo.safe_text import show_path
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.course import (
     DRILL_ROWS_PER_STEP,
-    PICTURES_PER_STEP,
     POINTING_WEIGHT,
     WRITTEN_SHARE,
     Course,
@@ -118,7 +117,7 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             with _as_record_error(file):
                 return Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        tokenizer = train_tokenizer(corpus())
+        tokenizer = Tokenizer.from_str(_new_tokenizer())
         if self.rank == 0:
             write_output(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
@@ -165,7 +164,8 @@ class Trainer:
     def _see_loss(self, random: Random) -> Tensor:
         student = self.optimizer.running
         written = WRITTEN_SHARE if self.course.stage == "read" else 0.0
-        labels = draw_labelled_pictures(random, PICTURES_PER_STEP, NANO, written=written)
+        pictures = self.options.pictures_per_step
+        labels = draw_labelled_pictures(random, pictures, NANO, written=written)
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
@@ -195,9 +195,9 @@ class Trainer:
     def _begin(self, stage: Stage) -> None:
         self.course.begin(stage)
         if stage == "answer":
-            seed = Random(self.options.seed)
+            seed, pictures = Random(self.options.seed), self.options.pictures_per_step
             level_connector(
-                self.student.network, draw_labelled_pictures(seed, PICTURES_PER_STEP, NANO).pixels
+                self.student.network, draw_labelled_pictures(seed, pictures, NANO).pixels
             )
         self.optimizer = self._optimizer()
         if self.rank == 0:
@@ -242,7 +242,7 @@ class Trainer:
     def _scores(self) -> dict[str, float]:
         running, videos = self.optimizer.running.network, self.options.examine_videos // 3
         if self.course.stage == "answer":
-            return examine(running, self.tokenizer, seed=1, videos=videos)
+            return self._examine(running, seed=1, videos=videos)
         return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
 
     def _keep_if_best(self, scores: dict[str, float]) -> None:
@@ -259,7 +259,15 @@ class Trainer:
 
     def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         videos = self.options.examine_videos // (4 if grey else 1)
-        return _rounded(examine(network, self.tokenizer, seed=2, videos=videos, grey=grey))
+        return _rounded(self._examine(network, seed=2, videos=videos, grey=grey))
+
+    def _examine(
+        self, network: SmolVLM, *, seed: int, videos: int, grey: bool = False
+    ) -> dict[str, float]:
+        frames = self.options.examine_frames
+        return examine(
+            network, self.tokenizer, seed=seed, videos=videos, frame_counts=frames, grey=grey
+        )
 
     def _save_checkpoint(self) -> None:
         """The checkpoint, whole: written beside, then in the place of one that is there."""
@@ -313,6 +321,12 @@ class Trainer:
             "held_out_grey": self._examined(shipped, grey=True),
             "words": known_words(),
         }
+
+
+@cache
+def _new_tokenizer() -> str:
+    """The tokenizer of every new course, as JSON: its training takes seconds and has one result."""
+    return train_tokenizer(corpus()).to_str()
 
 
 def _rows_loss(student: Student, vectors: Tensor, rows: AskedRows) -> Tensor:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from random import Random
 
@@ -16,7 +17,8 @@ from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
 _CLOCK = Clock(tuple(moment / 9 for moment in range(10)), 60.0)
 
 
-def known_words() -> list[str]:
+@cache
+def known_words() -> tuple[str, ...]:
     """Every word of the questions and answers, and of how options are listed, in lower case, in
     alphabetical order."""
     random = Random(0)
@@ -24,7 +26,9 @@ def known_words() -> list[str]:
     asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
     told = (f"{question.text} {question.said or ''} {question.answer}" for question in asked)
     texts = chain(told, [ask_item("plain", "cinepile", "", [""] * OPTIONS, None).text])
-    return sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
+    return tuple(
+        sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
+    )
 
 
 def corpus() -> Iterator[str]:
