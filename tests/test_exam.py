@@ -134,7 +134,7 @@ def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
     reports = [
         sit_exam(
             load_engine(checkpoint, engine=engine, device="cpu", dtype="float32"),
-            ExamOptions(2),
+            ExamOptions(1),
             folder=tmp_path,
         )
         for engine in ("native", "transformers")
@@ -143,10 +143,7 @@ def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
     native, peer = (report.answers for report in reports)
     assert [replace(a, likeliest=None, blind_likeliest=None) for a in native] == list(peer)
     assert {a.likeliest in LETTERS[:5] for a in native if a.type == "choice"} == {True}
-    assert sorted(path.name for path in tmp_path.glob("*.mp4")) == [
-        "world0000.mp4",
-        "world0001.mp4",
-    ]
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["world0000.mp4"]
 
 
 def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +165,7 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
         return sit_exam(engine, options, folder=videos, run=run)
 
     whole = sit()
+    assert sorted(path.name for path in videos.iterdir()) == ["world0000.mp4", "world0001.mp4"]
     answers = tmp_path / "run" / "answers.jsonl"
     lines = answers.read_bytes().splitlines(keepends=True)
     assert len(lines) == len(whole.answers)
@@ -194,9 +192,10 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_nano_understands_the_drawn_world_by_looking() -> None:
-    report = sit_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(24))
+    """By a part of its paper; ``smolvideo eval world`` sits the whole."""
+    report = sit_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(10))
     found = report.summary()
-    assert found["questions"] > 250
+    assert found["questions"] > 100
     assert len(report.lines().splitlines()) == found["questions"]
     assert found["open"] > 0.8
     assert found["blind"]["open"] < found["open"] / 2
