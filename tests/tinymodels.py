@@ -127,14 +127,17 @@ def save_random_weights(folder: Path, config: dict[str, Any], *, seed: int = 0) 
     v1 = config["model_type"] == "idefics3"
     kind = Idefics3ForConditionalGeneration if v1 else SmolVLMForConditionalGeneration
     fresh = copy.deepcopy(config)  # the config classes change what they are given
-    network = kind((Idefics3Config if v1 else SmolVLMConfig).from_dict(fresh))
+    # Weights that are drawn here need not be drawn by the class before.
+    with torch.device("meta"):
+        network = kind((Idefics3Config if v1 else SmolVLMConfig).from_dict(fresh))
+    network.to_empty(device="cpu").tie_weights()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if weight.ndim > 1:
                 weight.normal_(0.0, 1.6 / weight[0].numel() ** 0.5, generator=random)
-            elif not name.endswith("bias"):
-                weight.fill_(1.0)
+            else:
+                weight.fill_(0.0 if name.endswith("bias") else 1.0)
     from smolvideo.engines.transformers_weights import quiet_transformers
 
     with quiet_transformers():
