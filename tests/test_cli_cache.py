@@ -172,6 +172,17 @@ def keep_a_download(url: str) -> Path:
     return file
 
 
+def test_folders_are_no_bytes_freed() -> None:
+    """Within a download there is nothing but files of ours, so that a folder is somebody else's."""
+    film = keep_a_download("https://example.org/film")
+    files = sum(path.stat().st_size for path in film.parent.iterdir())
+    (film.parent / "folder").mkdir()
+    assert facts()["downloads"]["size_bytes"] == files
+    freed = json.loads(run("clear", "--downloads", "--json").stdout)
+    assert freed["downloads"]["freed_bytes"] == files
+    assert not film.parent.exists()
+
+
 def test_info_and_clear_of_both(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--max-frames", "5")
     film = keep_a_download("https://example.org/film")

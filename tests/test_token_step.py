@@ -187,6 +187,29 @@ def test_quantised_sequences_side_by_side() -> None:
         torch.testing.assert_close(got[row], alone, rtol=1e-3, atol=1e-3)
 
 
+@given(
+    rows=st.integers(1, 60_000),
+    row_bytes=st.integers(1, 20_000),
+    tile=st.sampled_from([1, 4, 16, 64]),
+    threads=st.integers(1, 64),
+)
+def test_parts_are_whole_tiles_about_as_many_for_every_thread(
+    rows: int, row_bytes: int, tile: int, threads: int
+) -> None:
+    """The fewest parts, a multiple of the threads, none of which is larger than ``_PART_BYTES``;
+    and the fewest whole tiles to a part with which so many parts hold all rows."""
+    size = rows * row_bytes
+    at_once = token_step._rows_at_once(rows, size, tile, threads)
+    parts = next(
+        count
+        for count in range(threads, size + threads + 1, threads)
+        if count * token_step._PART_BYTES >= size
+    )
+    assert at_once % tile == 0
+    assert at_once * parts >= rows
+    assert (at_once - tile) * parts < rows
+
+
 def test_numbers_are_the_same_with_any_threads() -> None:
     """Else an answer would hang on how busy the machine is."""
     network = Network(text_config(), torch.float32)
