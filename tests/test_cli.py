@@ -152,7 +152,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "M", "-5M", "0", "5X", "nan", "inf", "1e400", "5MM"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(click.BadParameter):
+    with pytest.raises(click.BadParameter, match=f"`{text}` is no size: write bytes, or 500M"):
         SizeType().convert(text, None, None)
 
 
@@ -255,7 +255,7 @@ def test_stdin_serves_one_purpose() -> None:
 @pytest.mark.usefixtures("here")
 def test_list_without_sources() -> None:
     Path("empty.txt").write_text("# nothing\n")
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match=r"`empty\.txt` names no source"):
         tell_apart(["What?"], question=None, source_list=Path("empty.txt"))
 
 

@@ -70,7 +70,7 @@ class TestRefusals:
 
     def test_empty(self, server):
         url = server.serve("/clip.mp4", Content(b"", "video/mp4"))
-        with pytest.raises(SourceError):
+        with pytest.raises(SourceError, match=r"`.*/clip\.mp4` broke off"):
             download(url)
 
     @pytest.mark.parametrize("length", [True, False])
@@ -106,8 +106,9 @@ class TestRefusals:
         moved = server.serve("/moved.mp4", Content(status=302, location=target))
         page = f"<html><body><video src='{target}'></video></body></html>".encode()
         inside = server.serve("/inside", Content(page, "text/html"))
-        for url in (moved, inside):
-            with pytest.raises(SourceError):
+        away = r"leads (out of the web, to|to an address that cannot be followed)"
+        for url, told in ((moved, away), (inside, "offers no video that can be fetched")):
+            with pytest.raises(SourceError, match=told):
                 download(url)
             assert cached(url) is None
 

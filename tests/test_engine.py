@@ -409,9 +409,13 @@ def test_incomplete_weights_are_named(name: str, tiny: Path, harm, told: str) ->
 
 def test_weights_that_follow_from_the_config_are_no_strays(name: str, tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
+    prompt = tinymodels.frames_prompt(open_checkpoint(str(tiny)), tinymodels.random_images(1))
+    before = load_engine(str(tiny), engine=name, device="cpu").stream(prompt).result().text
     weights["model.text_model.rotary_emb.inv_freq"] = torch.zeros(8)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
-    load_engine(str(tiny), engine=name, device="cpu")
+    # And they are not what positions are turned by: with zeros no answer would be the same.
+    assert load_engine(str(tiny), engine=name, device="cpu").stream(prompt).result().text == before
+    assert before
 
 
 def test_a_config_that_contradicts_itself(name: str, tiny: Path) -> None:

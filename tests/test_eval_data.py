@@ -293,10 +293,20 @@ def test_json_in_its_usual_shapes(content: Any, tmp_path: Path) -> None:
     assert list(read_rows(write_json(tmp_path / "x.json", content))) == [{"a": 1}, {"a": 2}]
 
 
-@pytest.mark.parametrize("text", ["", "[", "3", "[[1]]", '{"a": 1}', "[]"])
-def test_json_of_other_shapes(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "cannot be understood: Expecting value"),
+        ("[", "cannot be understood: Expecting value"),
+        ("3", "neither a list of rows nor columns"),
+        ("[[1]]", "row 1 is not a set of named values"),
+        ('{"a": 1}', "neither a list of rows nor columns"),
+        ("[]", "holds no questions"),
+    ],
+)
+def test_json_of_other_shapes(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match=rf"x\.json`.* ?{told}"):
         read_rows(tmp_path / "x.json")
 
 

@@ -414,14 +414,14 @@ def test_subtitles_at_the_frames_alone(tmp_path: Path, engine: NativeEngine) -> 
 
 def test_settings_that_cannot_be_honoured(tmp_path: Path, engine: NativeEngine) -> None:
     benchmark = write_items(tmp_path)
-    for changes in (
-        {"prompt": "official"},
-        {"prompt": "open", "scoring": "likelihood"},
-        {"prompt": "open", "controls": ("shuffled-options",)},
-        {"prompt": "open", "controls": ("subtitles-only",)},
-        {"subtitles": "frames"},
+    for changes, told in (
+        ({"prompt": "official"}, "`official` is made for `cinepile`, not for `jsonl`"),
+        ({"prompt": "open", "scoring": "likelihood"}, "`open` shows no letters to score"),
+        ({"prompt": "open", "controls": ("shuffled-options",)}, "no options to shuffle"),
+        ({"prompt": "open", "controls": ("subtitles-only",)}, "shows no subtitles"),
+        ({"subtitles": "frames"}, "have no times, so no frames to go by"),
     ):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=told):
             begin_run(tmp_path / "run", benchmark, replace(QUICK, **changes), engine)  # type: ignore[arg-type]
 
 

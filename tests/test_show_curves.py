@@ -34,5 +34,13 @@ def test_every_type_has_a_line_and_a_name() -> None:
 
 
 def test_a_course_that_has_just_begun_is_drawn_too() -> None:
-    for curve in ([], CURVE[:1]):
-        ET.fromstring(curves_svg(curve, "nano"))
+    empty, one = (ET.fromstring(curves_svg(curve, "nano")) for curve in ([], CURVE[:1]))
+    for root, named in ((empty, set()), (one, {"see"})):
+        words = {text.text for text in root.findall(f"{SVG}text")}
+        assert {"nano", "minutes", "0%", "100%", "loss (logarithmic)"} <= words
+        assert words & {"see", "read", "answer"} == named
+        assert len(root.findall(f"{SVG}line[@class='grid']")) == 5
+    assert empty.find(f"{SVG}polyline") is None
+    (loss,) = one.findall(f"{SVG}polyline")
+    # The only point is the last, at the right edge and the bottom of the curve of the loss.
+    assert loss.attrib == {"class": "loss", "points": "660.0,424.0"}

@@ -147,12 +147,18 @@ def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
     assert (red.tolist() == pytest.approx((255, 0, 0), abs=3)) == hd
 
 
-def test_hdr_is_brought_down_to_plausible_levels() -> None:
-    frame = yuv_frame(16 + 127, 128, 128)
+@pytest.mark.parametrize(
+    ("luma", "level"),
+    # PQ signals of 10, 100, 203 and 1000 cd/m² by SMPTE ST 2084: 30.1, 50.8, 58.1 and 75.2 %. By
+    # Reinhard's extended curve with white at 203 and the brightest at 1000 cd/m² these are 0.047,
+    # 0.337, 0.521 and 1 of the light, and 28, 63.5, 76.2 and 100 % of the levels of gamma 2.4.
+    [(82, 71), (127, 162), (143, 194), (181, 255), (16, 0), (235, 255)],
+)
+def test_hdr_is_brought_down_to_plausible_levels(luma: int, level: int) -> None:
+    frame = yuv_frame(luma, 128, 128)
     frame.colorspace, frame.color_range, frame.color_trc = 9, 1, 16
-    level = image_as_shown(frame, shape_of(frame, None))[8, 8, 0]
-    # PQ 58 % is 203 cd/m², white for SDR; it must neither glare nor vanish.
-    assert 170 < level < 220
+    shown = image_as_shown(frame, shape_of(frame, None))[8, 8]
+    assert shown.tolist() == pytest.approx([level] * 3, abs=3)
 
 
 def test_alpha_is_laid_over_white() -> None:
