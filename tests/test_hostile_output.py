@@ -31,11 +31,12 @@ from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.records import SourceRecord
 from smolvideo.show.answer import show_footer, stream_answer, stream_pieces
-from smolvideo.show.batch import BatchProgress, show_plan
+from smolvideo.show.batch import BatchProgress
 from smolvideo.show.console import SafeConsole, Screen
 from smolvideo.show.evals import EvalProgress, show_comparison, show_report
 from smolvideo.show.exam import ExamProgress, show_exam
 from smolvideo.show.filmstrip import show_filmstrip
+from smolvideo.show.plan import show_plan
 from smolvideo.show.stages import StageProgress
 from smolvideo.show.tables import show_facts, show_table
 from smolvideo.show.training import TrainingProgress, show_scores
@@ -142,7 +143,9 @@ SHOWING: dict[str, Callable[[Screen, Path], object]] = {
     "stream_pieces": lambda screen, _: stream_pieces(screen, [*HOSTILE]),
     "show_footer": lambda screen, _: show_footer(screen, USAGE, USAGE.seconds),
     "BatchProgress": summarising,
-    "show_plan": lambda screen, _: show_plan(screen, [Planned(ITEM, "error", HOSTILE)], None),
+    "show_plan": lambda screen, _: show_plan(
+        screen, [ITEM], [Planned(ITEM, "error", HOSTILE)], lambda: None
+    ),
     "StageProgress": staging,
     "EvalProgress": evaluating,
     "show_report": lambda screen, folder: show_report(

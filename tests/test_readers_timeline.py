@@ -8,9 +8,9 @@ import av
 import clipmaker
 import pytest
 
-from smolvideo.readers import cursor, timeline
+from smolvideo.readers import cursor, film_stream, timeline
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.timeline import read_key_times, read_last_packets
+from smolvideo.readers.timeline import open_container, read_key_times, read_last_packets
 
 
 def decoded_key_times(path: Path) -> list[float]:
@@ -66,6 +66,24 @@ def test_the_end_is_read_near_the_end(minute: Path, packets_read: list[Any]) -> 
     assert last is not None
     assert last.last_frame == pytest.approx(59.9)
     assert 0 < len(packets_read) < 150
+
+
+def test_a_small_file_is_opened_to_decode_and_once_to_read_its_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening costs most of what planning a small video does."""
+    path = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(60, 15), b_frames=2).path
+    opened: list[Path] = []
+
+    def open_(path: Path, *which: Any) -> Any:
+        opened.append(path)
+        return open_container(path, *which)
+
+    monkeypatch.setattr(film_stream, "open_container", open_)
+    with PyavReader(path) as reader:
+        assert reader.frame_times() == pytest.approx(clipmaker.evenly(60, 15), abs=1e-5)
+        assert reader.metadata.duration_seconds == pytest.approx(4.0)
+    assert opened == [path] * 2
 
 
 def test_one_far_time_costs_a_jump_and_not_all_before_it(

@@ -1,7 +1,10 @@
 """What is shown, as text: quantities, tables, notices, the answer and its footer."""
 
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePath
 
 import pytest
 from rich.console import Console
@@ -9,6 +12,7 @@ from rich.console import Console
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Screen, open_screen
+from smolvideo.show.plan import show_plan
 from smolvideo.show.quantities import (
     format_bytes,
     format_clock,
@@ -17,6 +21,8 @@ from smolvideo.show.quantities import (
 )
 from smolvideo.show.stages import format_amount
 from smolvideo.show.tables import show_facts, show_table
+from smolvideo.summaries import WorkItem
+from smolvideo.summaries.planning import Planned
 
 USAGE = Usage(
     prompt_tokens=600,
@@ -154,6 +160,55 @@ def test_table_shows_no_control_characters() -> None:
     screen = screen_of()
     show_table(screen, ["file"], [["a\x1b[2Jb.mp4"]], right=frozenset())
     assert written(screen.out) == "file\na\\x1b[2Jb.mp4\n"
+
+
+def item_of(name: str) -> WorkItem:
+    return WorkItem(name, f"/v/{name}", PurePath(name))
+
+
+PLANNED = [
+    Planned(item_of("a.mp4"), "new", "", 61.0, 0, 50, 4160),
+    Planned(item_of("much longer.mp4"), "same", "a.mp4", None),
+    Planned(item_of("c.mp4"), "error", "it is empty"),
+]
+
+
+def test_a_plan_is_shown_as_it_is_made() -> None:
+    screen = screen_of(90)
+    items = [one.item for one in PLANNED]
+
+    def plan() -> Iterator[Planned]:
+        for number, planned in enumerate(PLANNED):
+            rows = written(screen.out).splitlines()[1:]
+            assert [row.split("  ")[0] for row in rows] == [one.name for one in items[:number]]
+            yield planned
+
+    show_plan(screen, items, plan(), lambda: 0.5)
+    assert written(screen.out).splitlines() == [
+        "video             length  windows  frames      tokens  what",
+        "a.mp4               1:01               50       4,160  new",
+        "much longer.mp4                                        same as a.mp4",
+        "c.mp4                                                  cannot be done: it is empty",
+    ]
+    assert written(screen.err) == (
+        "2 of 3 videos to do: 50 frames, 4,160 tokens to read, about 25 s as measured in this "
+        "folder\n"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 50, 30])
+def test_how_far_a_plan_is_moves_and_is_wiped_off(width: int) -> None:
+    screen = screen_of(width, terminal=True)
+    show_plan(screen, [one.item for one in PLANNED], PLANNED, lambda: None)
+    told = written(screen.err)
+    shown = [f"planned {done}/3" for done in range(3)]
+    assert [told.find(line) for line in shown] == sorted(told.find(line) for line in shown)
+    assert all(line in told for line in shown)
+    assert told.rindex("\r\x1b[2K") > told.rindex("planned ")
+    rows = written(screen.out)
+    assert all(one.item.name in rows for one in PLANNED)
+    assert "it is empty" in " ".join(rows.split())
+    assert all(len(line) <= width for line in re.sub(r"\x1b\[\d*m", "", rows).splitlines())
 
 
 def test_facts_line_up_and_leave_out_what_is_unknown() -> None:

@@ -379,6 +379,30 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
     assert kinds["circle_right.mp4"] == "settings"
 
 
+def test_planning_opens_each_video_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from smolvideo.readers.process import DecodingProcess
+    from smolvideo.summaries.planning import plan_items
+
+    asked: list[tuple[str, str]] = []
+    begin = DecodingProcess.begin
+
+    def count(process: DecodingProcess, do: str, name: str, **what: object) -> int:
+        asked.append((do, name))
+        return begin(process, do, name, **what)
+
+    monkeypatch.setattr(DecodingProcess, "begin", count)
+    checkpoint, outputs = open_checkpoint("nano", weights=False), OutputOptions(tmp_path / "out")
+    with open_batch(
+        checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions(dry=True)
+    ) as batch:
+        planned = [one.item.name for one in plan_items(batch, list_work([folder])) if one.frames]
+    assert planned == ["circle_right.mp4", "cross_and_circle.mp4"]
+    assert [name for do, name in asked if do == "open" and name in planned] == planned
+    assert {do for do, _ in asked} <= {"open", "frame_times", "close"}
+
+
 def test_many_twins_of_what_is_done_hold_nobody_up(nano: Engine, tmp_path: Path) -> None:
     """Their frames were decoded for nothing, and waited for ever to be taken."""
     folder, out = tmp_path / "videos", tmp_path / "out"

@@ -36,8 +36,9 @@ from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
 from smolvideo.safe_text import clean_name, visible
-from smolvideo.show.batch import BatchProgress, final_line, show_plan, stages_line
+from smolvideo.show.batch import BatchProgress, final_line, stages_line
 from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.plan import show_plan
 from smolvideo.source import Named
 from smolvideo.summaries import (
     Batch,
@@ -110,7 +111,8 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
         )
         items = None if request.watch else _list(request, request.run.selection, on_progress)
         if request.dry_run:
-            show_plan(screen, list(plan_items(batch, items or ())), seconds_per_frame(batch))
+            listed = items or ()
+            show_plan(screen, listed, plan_items(batch, listed), lambda: seconds_per_frame(batch))
             return 0
         progress = BatchProgress(screen, batch.tally, None if items is None else len(items))
         return _run(request, screen, batch, items, progress)

@@ -48,6 +48,8 @@ _FASTEST_RATE = 300
 _LYING_COUNT = 0.1
 """Share by which a header's number of frames may miss what rate and duration say: fragmented files
 count the first fragment only."""
+_SMALL_FILE = 2**20
+"""Bytes that are read as soon as sought in: the times of all frames are known then."""
 _WAITING_MEMORY = 96 * 2**20
 _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
@@ -286,9 +288,10 @@ class PyavReader(VideoReader):
             claimed = self.seconds_of(clock) + clock.seconds
         elif claimed is not None:
             claimed += self._begins
-        claimed_end = claimed + self._origin if claimed is not None else None
+        is_small = self._path.stat().st_size <= _SMALL_FILE
+        sought = None if claimed is None or is_small else claimed + self._origin
         packets = self._read_packets(
-            lambda index: read_last_packets(self._film.container, index, claimed_end)
+            lambda index: read_last_packets(self._film.container, index, sought)
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin

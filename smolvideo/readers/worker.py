@@ -29,6 +29,8 @@ from smolvideo.readers.witness import Witness
 _IDLE_SECONDS = 30.0
 """Without a file for so long, the process ends; the next file gets a new one."""
 _BEAT_SECONDS = 0.5
+_WORTH_GIVING_BACK = 16 * 2**20
+"""Bytes: the frames of a few small videos."""
 
 
 class Server:
@@ -41,6 +43,7 @@ class Server:
         self._reader: VideoReader | None = None
         self._waiting: Message | None = None
         self._last_beat = 0.0
+        self._memory = _FreedMemory()
 
     def serve(self) -> None:
         """Until the program goes; OSError or EOFError then."""
@@ -78,7 +81,7 @@ class Server:
             case "close":
                 self._close()
                 self._say(request)
-                _return_memory()  # nobody waits for it
+                self._memory.give_back()  # nobody waits for it
             case "stop":  # what was sent before has come to its end by now
                 self._say(request)
 
@@ -194,14 +197,37 @@ def _nowhere() -> Any:
     return _null
 
 
-def _return_memory() -> None:
-    """Give the system back what the closed file's decoder has freed.
+class _FreedMemory:
+    """Gives the system back what the decoders of closed files have freed.
 
     glibc keeps such memory in pieces, per thread, and a folder of videos would make them ever more.
-    Other C libraries have no such function, nor the need.
+    Other C libraries have no such function, nor the need. Looking through the pieces takes as long
+    as opening a small file, and is left out while there are few.
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+
+    def __init__(self) -> None:
+        self._left = _resident_bytes()
+
+    def give_back(self) -> None:
+        """Where the process has grown by ``_WORTH_GIVING_BACK`` since this was last done."""
+        resident = _resident_bytes()
+        if resident is None or self._left is None:
+            self._trim()
+        elif resident - self._left > _WORTH_GIVING_BACK:
+            self._trim()
+            self._left = _resident_bytes()
+
+    def _trim(self) -> None:
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_bytes() -> int | None:
+    """Memory of this process; None on systems that do not keep it in a file."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _limit_memory(limit: int) -> None:

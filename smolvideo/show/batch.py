@@ -1,7 +1,6 @@
 """A run over many videos: a table that moves, a line for each failure, a last line."""
 
 import time
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,11 +12,9 @@ from rich.text import Text
 from smolvideo.progress import Progress
 from smolvideo.safe_text import clean_name, visible
 from smolvideo.show.console import Screen
-from smolvideo.show.quantities import format_clock, format_count, format_seconds
+from smolvideo.show.quantities import format_count, format_seconds
 from smolvideo.show.stages import STAGE_WORDS, format_amount
-from smolvideo.show.tables import show_table
 from smolvideo.summaries import Done, Outcome, Tally
-from smolvideo.summaries.planning import Planned
 
 _WORDS: Final[dict[Outcome, str]] = {
     "made": "summarised",
@@ -33,16 +30,6 @@ _STYLES: Final[dict[Outcome, str]] = {
 }
 _LAST_SHOWN = 4
 _ROOM_FOR_A_BAR = 60
-_PLAN_WORDS = {
-    "new": "new",
-    "changed": "changed",
-    "settings": "other settings",
-    "again": "failed before",
-    "done": "done",
-    "same": "same as",
-    "fetch": "to be fetched",
-    "error": "cannot be done",
-}
 
 
 class BatchProgress:
@@ -175,34 +162,3 @@ def stages_line(tally: Tally) -> str:
         f"model {format_seconds(tally.answered_seconds)}, "
         f"waiting for frames {format_seconds(tally.waited_seconds)}"
     )
-
-
-def show_plan(screen: Screen, plan: Sequence[Planned], seconds_per_frame: float | None) -> None:
-    """The table of a dry run on stdout, and its sums on stderr."""
-    rows = []
-    for planned in plan:
-        why = clean_name(planned.why) if planned.why else ""
-        status = f"{_PLAN_WORDS[planned.plan]} {why}" if planned.plan == "same" else ""
-        costs = planned.frames > 0
-        rows.append(
-            (
-                clean_name(planned.item.name),
-                "" if planned.duration_seconds is None else format_clock(planned.duration_seconds),
-                str(planned.windows or "") if costs else "",
-                str(planned.frames) if costs else "",
-                f"{planned.tokens:,}" if costs else "",
-                status or _PLAN_WORDS[planned.plan] + (f": {why}" if why else ""),
-            )
-        )
-    columns = ("video", "length", "windows", "frames", "tokens", "what")
-    show_table(screen, columns, rows, right=frozenset({1, 2, 3, 4}))
-    frames = sum(planned.frames for planned in plan)
-    to_do = sum(1 for planned in plan if planned.frames or planned.plan in ("fetch", "same"))
-    line = (
-        f"{to_do} of {format_count(len(plan), 'video')} to do: {format_count(frames, 'frame')}, "
-        f"{sum(planned.tokens for planned in plan):,} tokens to read"
-    )
-    if seconds_per_frame is not None:
-        line += f", about {format_seconds(frames * seconds_per_frame)} as measured in this folder"
-    if not screen.quiet:
-        screen.err.print(Text(line), soft_wrap=True)

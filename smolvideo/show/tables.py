@@ -22,18 +22,67 @@ def show_table(
     """
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
-    if _width(widths) <= screen.out.width:
-        lines = [(_line(row, widths, right), "") for row in (columns, *shown)]
-    elif _width(widths[:-1]) <= screen.out.width:
-        lines = [(_line(row[:-1], widths[:-1], right), row[-1]) for row in (columns, *shown)]
-    else:
-        _show_blocks(screen, columns, shown)
-        return
-    for number, (line, below) in enumerate(lines):
-        style = "" if number else "bold"
-        screen.out.print(Text(line, style), soft_wrap=True)
+    table = GrowingTable(screen, columns, widths, right=right)
+    table.show_head()
+    for row in shown:
+        table.add(row)
+
+
+class GrowingTable:
+    """A table whose rows are shown as they come, as ``show_table`` shows those that are known.
+
+    ``widths`` are those of the columns, in cells of the terminal; 0 for the last one, whose cells
+    may differ. A cell that is wider moves the others of its row, and is not cut.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        columns: Sequence[str],
+        widths: Sequence[int],
+        *,
+        right: frozenset[int] = frozenset(),
+    ) -> None:
+        self._out = screen.out
+        self._columns = columns
+        self._widths = [
+            max(width, cell_len(column) if place < len(columns) - 1 else 0)
+            for place, (column, width) in enumerate(zip(columns, widths, strict=True))
+        ]
+        self._right = right
+        self._is_first = True
+        self._as_blocks = _width(self._widths[:-1]) > self._out.width
+        self._last_below = _width(self._widths) > self._out.width
+
+    def show_head(self) -> None:
+        """The names of the columns; blocks have them in every row."""
+        if not self._as_blocks:
+            self._show_line(self._columns, "bold")
+
+    def add(self, row: Sequence[str]) -> None:
+        """One row more."""
+        row = [visible(cell) for cell in row]
+        if self._as_blocks:
+            self._show_block(row)
+        else:
+            self._show_line(row, "")
+
+    def _show_line(self, row: Sequence[str], style: str) -> None:
+        line, below = _line(row, self._widths, self._right), ""
+        if self._last_below or cell_len(line) > self._out.width:
+            line, below = _line(row[:-1], self._widths[:-1], self._right), row[-1]
+        self._out.print(Text(line, style), soft_wrap=True)
         if below:
-            _print_indented(screen.out, Text(below, style))
+            _print_indented(self._out, Text(below, style))
+
+    def _show_block(self, row: Sequence[str]) -> None:
+        if not self._is_first:
+            self._out.print()
+        self._is_first = False
+        self._out.print(Text(row[0], "bold"))
+        for column, cell in zip(self._columns[1:], row[1:], strict=True):
+            if cell:
+                _print_indented(self._out, Text(f"{column}: {cell}"))
 
 
 def _width(widths: Sequence[int]) -> int:
@@ -46,16 +95,6 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: frozenset[int]) ->
         blanks = " " * (width - cell_len(cell))
         padded.append(blanks + cell if place in right else cell + blanks)
     return _BETWEEN.join(padded).rstrip()
-
-
-def _show_blocks(screen: Screen, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for number, row in enumerate(rows):
-        if number:
-            screen.out.print()
-        screen.out.print(Text(row[0], "bold"))
-        for column, cell in zip(columns[1:], row[1:], strict=True):
-            if cell:
-                _print_indented(screen.out, Text(f"{column}: {cell}"))
 
 
 def _print_indented(console: Console, text: Text) -> None:

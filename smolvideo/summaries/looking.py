@@ -19,7 +19,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.pipeline import Prepared, prepare
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, frame_fitter, frames_that_fit, room_left
-from smolvideo.readers import open_video
+from smolvideo.readers import VideoReader, open_video
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import DownloadOptions, VideoSource
 from smolvideo.summaries.options import SummaryOptions
@@ -120,8 +120,15 @@ class Looker:
 
     def open(self, source: VideoSource) -> Opened:
         """What the video says of itself, and how it will be seen. Raises ReaderError."""
-        with open_video(source.path, kind=source.kind, reader=self.options.reader) as reader:
-            metadata = reader.metadata
+        with self.reader(source) as reader:
+            return self.seen_as(reader.metadata)
+
+    def reader(self, source: VideoSource) -> VideoReader:
+        """The source, opened. Raises ReaderError."""
+        return open_video(source.path, kind=source.kind, reader=self.options.reader)
+
+    def seen_as(self, metadata: VideoMetadata) -> Opened:
+        """How a video that says this of itself will be seen: whole, or in windows."""
         if metadata.kind != "video":
             return Opened(metadata, None)
         return Opened(metadata, self.options.window_of(metadata.duration_seconds))

@@ -7,11 +7,10 @@ from typing import Literal
 from smolvideo.errors import SmolVideoError
 from smolvideo.frames import PlannedFrames
 from smolvideo.prompt import Message, count_tokens
-from smolvideo.readers import open_video
+from smolvideo.readers import VideoReader
 from smolvideo.sampling import FrameSampling, choose_times
-from smolvideo.source import VideoSource
 from smolvideo.summaries.batch import Batch
-from smolvideo.summaries.looking import Found, Opened, identify
+from smolvideo.summaries.looking import Found, identify
 from smolvideo.summaries.windows import count_windows, grid_times
 from smolvideo.summaries.wording import Wording
 from smolvideo.summaries.worklist import WorkItem, fetched
@@ -75,12 +74,13 @@ def _planned(batch: Batch, item: WorkItem, found: Found, earlier: dict[str, str]
         return Planned(item, "same", twin.source.name)
     if content:
         earlier[content] = item.name
-    opened = batch.looker.open(found.source)
-    windows, frames, tokens = _cost(batch, found.source, opened)
+    with batch.looker.reader(found.source) as reader:
+        windows, frames, tokens = _cost(batch, reader)
+        duration = reader.metadata.duration_seconds
     return Planned(
         item,
         _why(batch, item, found),
-        duration_seconds=opened.metadata.duration_seconds,
+        duration_seconds=duration,
         windows=windows,
         frames=frames,
         tokens=tokens,
@@ -96,10 +96,11 @@ def _why(batch: Batch, item: WorkItem, found: Found) -> Plan:
     return "changed" if entry.sha256 != found.sha256 else "again"
 
 
-def _cost(batch: Batch, source: VideoSource, opened: Opened) -> tuple[int, int, int]:
+def _cost(batch: Batch, reader: VideoReader) -> tuple[int, int, int]:
     """Windows, frames and prompt tokens, the questions on merged notes left out."""
     wording = Wording.of(batch.options, batch.checkpoint)
-    metadata, most = opened.metadata, batch.looker.frames
+    opened, most = batch.looker.seen_as(reader.metadata), batch.looker.frames
+    metadata = opened.metadata
     if opened.window_seconds is not None:
         windows = count_windows(metadata.duration_seconds, opened.window_seconds)
         frames = len(grid_times(metadata, opened.window_seconds, most))
@@ -107,8 +108,7 @@ def _cost(batch: Batch, source: VideoSource, opened: Opened) -> tuple[int, int, 
         questions = wording.window()
     else:
         windows = 0
-        with open_video(source.path, kind=source.kind, reader=batch.options.reader) as reader:
-            times = tuple(choose_times(reader, FrameSampling(max_frames=most)))
+        times = tuple(choose_times(reader, FrameSampling(max_frames=most)))
         frames, questions = len(times), wording.whole()
     message = Message("user", (PlannedFrames(times, metadata), questions[0]))
     tokens = count_tokens((message,), batch.checkpoint, batch.options.prompt_options)
