@@ -1,4 +1,4 @@
-"""Whether what was read from JSON has the types that a dataclass declares.
+"""Whether what was read from JSON has the types, and the bounds, that a dataclass declares.
 
 Records come back from files that anybody may have changed: what does not conform is refused where
 it is read, so that nothing behind it meets a number in place of a name.
@@ -8,12 +8,33 @@ import json
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MAX_DIGITS = 300
 """Of a whole number: no float holds more, and none of ours is nearly as long."""
+_LONGEST_SECONDS = 1e9
+"""Of a video, or of work on it, 32 years: what is beyond is no time."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """The bounds of a number, both allowed."""
+
+    least: float
+    most: float
+
+    def hold(self, value: Any) -> bool:
+        return value is None or bool(self.least <= value <= self.most)
+
+
+Count = Annotated[int, Within(0, 2**63 - 1)]
+"""How many of something."""
+Seconds = Annotated[float, Within(0, _LONGEST_SECONDS)]
+"""How long something is or takes, or how far into a video."""
+Moment = Annotated[float, Within(-_LONGEST_SECONDS, _LONGEST_SECONDS)]
+"""A presentation time: some files begin before zero."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -44,7 +65,9 @@ def check_types(kind: Any, content: Mapping[str, Any]) -> None:
             if is_required:
                 raise ValueError(f"incomplete: `{name}` is missing")
         elif not conforms(content[name], wanted):
-            raise ValueError(f"`{name}` is of another type")
+            is_number = isinstance(content[name], int | float)
+            why = f"cannot be {content[name]!r:.40}" if is_number else "is of another type"
+            raise ValueError(f"`{name}` {why}")
 
 
 def conforms(value: Any, wanted: Any) -> bool:
@@ -52,6 +75,8 @@ def conforms(value: Any, wanted: Any) -> bool:
     if wanted is Any or wanted is None or wanted is types.NoneType:
         return wanted is Any or value is None
     origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is Annotated:
+        return conforms(value, inner[0]) and all(bounds.hold(value) for bounds in inner[1:])
     if origin in (Union, types.UnionType):
         return any(conforms(value, one) for one in inner)
     if origin is Literal:
@@ -95,7 +120,7 @@ def _has_types(kind: Any, content: Mapping[str, Any]) -> bool:
 @cache
 def _declared(kind: Any) -> dict[str, tuple[Any, bool]]:
     """The type of each field, and whether it has to be there."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return {
         field.name: (
             hints[field.name],

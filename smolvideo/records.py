@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
-from smolvideo.json_types import check_types, parse_json
+from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
 from smolvideo.pipes import read_file_or_pipe
 from smolvideo.safe_text import show_path, visible_json
 
@@ -65,7 +65,7 @@ class SourceRecord:
     kind: str
     sha256: str | None = None
     url: str | None = None
-    frame_times: tuple[float, ...] = ()
+    frame_times: tuple[Moment, ...] = ()
     geometry: str | None = None
     reader: str | None = None
     explanation: str | None = None
@@ -96,10 +96,10 @@ class AnswerRecord:
     dtype: str | None = None
     quantise: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    frames_from_cache: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_bytes: int | None = None
+    tokens: Mapping[str, Count] = field(default_factory=dict)
+    frames_from_cache: Count = 0
+    seconds: Mapping[str, Seconds] = field(default_factory=dict)
+    peak_memory_bytes: Count | None = None
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -196,11 +196,13 @@ class RecordWriter:
 def read_records(
     path: Path,
     kind: type[AnyRecord] = AnswerRecord,  # type: ignore[assignment]
+    *,
+    check: Callable[[AnyRecord], object] = lambda _: None,
 ) -> list[AnyRecord]:
     """All whole records of a file, in order; a last line that was cut short is left out.
 
     Raises RecordError where the file cannot be read, is not ours, or is broken before its last
-    line.
+    line, and where ``check`` raises ValueError for a record.
     """
     with _told_about(path, "read"):
         content = read_file_or_pipe(path)
@@ -210,7 +212,9 @@ def read_records(
         if not line.strip():
             continue
         try:
-            records.append(kind.from_json(line))
+            record = kind.from_json(line)
+            check(record)
+            records.append(record)
         except ValueError as error:
             if number == len(lines) and _is_begun_by_us(line, kind):
                 break  # the process was killed while it wrote this line

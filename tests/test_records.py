@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert json.loads(path.read_text().splitlines()[0])["record"] == "smolvideo.answer/1"
 
 
-@given(st.text(), st.text(), st.floats(allow_nan=False, allow_infinity=False))
+@given(st.text(), st.text(), st.floats(-1e9, 1e9))
 def test_any_text_is_one_line(question: str, text: str, time: float) -> None:
     clean = [part.encode("utf-8", "replace").decode() for part in (question, text)]
     source = replace(SOURCE, frame_times=(time,))
@@ -55,6 +56,25 @@ def test_any_text_is_one_line(question: str, text: str, time: float) -> None:
     line = record.to_json()
     assert "\n" not in line
     assert AnswerRecord.from_json(line.encode()) == record
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": {"prompt": -1}},
+        {"frames_from_cache": -5},
+        {"seconds": {"encode": -0.1}},
+        {"seconds": {"encode": 1e10}},
+        {"peak_memory_bytes": -1},
+        {"sources": [asdict(SOURCE) | {"frame_times": [1e30]}]},
+    ],
+)
+def test_numbers_that_cannot_be(changes: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    broken = json.dumps(json.loads(RECORD.to_json()) | changes)
+    path.write_text(f"{RECORD.to_json()}\n{broken}\n{RECORD.to_json()}\n")
+    with pytest.raises(RecordError, match=f"line 2.*{next(iter(changes))}"):
+        read_records(path)
 
 
 def test_a_name_that_is_no_utf8_can_be_recorded(tmp_path: Path) -> None:

@@ -3,18 +3,24 @@
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolvideo.cli.main import cli
 from smolvideo.records import MAX_LINE_BYTES
-from smolvideo.summaries.file_names import fit_name, is_output_name
+from smolvideo.summaries.file_names import (
+    fit_name,
+    is_output_name,
+    is_output_of,
+    names_of_outputs,
+)
 from smolvideo.summaries.forms import TEXT_FORMS
 from smolvideo.summaries.record import SummaryRecord
 
@@ -105,6 +111,55 @@ def test_names_of_outputs_that_lead_elsewhere(home: Path, name: str) -> None:
         assert "`output`" in refused(home, before, line)
 
 
+def swap(records: list[dict[str, Any]]) -> None:
+    first, second = records
+    first["output"], second["output"] = second["output"], first["output"]
+
+
+OWNERS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], int]] = {
+    "swapped": (swap, 1),
+    "another's": (lambda records: records[1].update(output="a"), 2),
+    "another's in capitals": (lambda records: records[1].update(output="A"), 2),
+    "a folder that is none of the video's": (lambda records: records[0].update(output="x/a"), 1),
+    "a hash of another path": (lambda records: records[0].update(output="a-0123456789"), 1),
+    "two of one name": (lambda records: records[1].update(path="/elsewhere/a.mp4", output="a"), 2),
+}
+
+
+@pytest.mark.parametrize("kind", OWNERS)
+def test_names_of_outputs_that_are_those_of_another_video(home: Path, kind: str) -> None:
+    edit, line = OWNERS[kind]
+    file = home / "out" / "summaries.jsonl"
+    records = [json.loads(one) for one in file.read_text().splitlines()]
+    edit(records)
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    before = file.read_bytes()
+    error = refused(home, before, line)
+    assert "`output` is" in error
+    assert f"line {line}" in error
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.text(min_size=1, max_size=20).filter(lambda part: "/" not in part), max_size=3),
+    st.text(min_size=1, max_size=300).filter(lambda name: "/" not in name),
+    st.integers(0, 60),
+    st.sampled_from(["NFC", "NFD"]),
+)
+def test_every_name_that_is_given_is_one_of_its_video(
+    parents: list[str], name: str, number: int, form: Any
+) -> None:
+    path = "/".join(["", "videos", *parents, name])
+    names = list(names_of_outputs(path, name, is_address=False))
+    given = "/".join([*map(fit_name, parents), names[number % len(names)]])
+    assert is_output_of(given, path, path)
+    moved = unicodedata.normalize(form, given)
+    assert is_output_of(moved, path, path), "kept on a system that stores accents otherwise"
+    assert not is_output_of(f"elsewhere/{given}", path, path)
+    title = fit_name(name)
+    assert is_output_of(title, "https://e.org/v", name)
+
+
 def test_an_absolute_name_is_none_of_this_folder(home: Path) -> None:
     change(home, lambda record: record.update(output=str(home / "secret")))
     around = outside(home)
@@ -168,6 +223,8 @@ VALUES: dict[str, Callable[[dict[str, Any]], object]] = {
     "file": lambda record: record["source"].update(url="file:///etc/passwd"),
     "another's download": lambda record: record["source"].update(url="http://e.org/private.mp4"),
     "settings": lambda record: record.update(settings=[]),
+    "seconds": lambda record: record.update(seconds={"answer": -3.0}),
+    "size": lambda record: record.update(stamp=[10**30, 1, 1]),
     "truth": lambda record: record.update(frames=True),
 }
 

@@ -48,7 +48,7 @@ def show_plan(
         screen, _COLUMNS, (widest, *_WIDTHS, 0), right=frozenset(range(1, len(_COLUMNS) - 1))
     )
     sums = _Sums()
-    progress = _PlanProgress(screen, len(items))
+    progress = _PlannedSoFar(screen, len(items))
     try:
         with progress.wiped_off():
             table.show_head()
@@ -100,7 +100,7 @@ def _row(planned: Planned) -> Sequence[str]:
     )
 
 
-class _PlanProgress:
+class _PlannedSoFar:
     """How many videos are planned, on the last line of stderr while it goes on.
 
     Rows may come by the thousand to the same terminal: the line is wiped off and written again

@@ -1,8 +1,14 @@
 """File names that every system can store: made of names from anywhere, and known in records."""
 
+import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from functools import partial
+from pathlib import PurePath
+
+from smolvideo.spelling import normal_form
 
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -15,6 +21,8 @@ _RESERVED = re.compile(
 _LONGEST_BYTES = 180
 """File systems take 255 bytes; the endings, and the name of the unfinished file, need some."""
 _MOST_BYTES = 250
+_SHORTEST_DIGEST = 6
+_taken_apart = partial(unicodedata.normalize, "NFD")
 
 
 def fit_name(name: str) -> str:
@@ -43,6 +51,38 @@ def is_output_name(output: str) -> bool:
     if os.path.isabs(output):
         return _is_fit(name) and "\0" not in output and not {"..", "."} & set(folders)
     return all(map(_is_fit, (*folders, name)))
+
+
+def names_of_outputs(path: str, named: str, *, is_address: bool) -> Iterator[str]:
+    """The names for the outputs of the video at ``path``, the best first, without end or folder.
+
+    ``named`` is its file's name; an address has no ending that a name would be without. The last
+    ones are made of a hash of ``path``, so that no two videos share one.
+    """
+    stem = fit_name(named if is_address else PurePath(named).stem)
+    yield stem
+    yield fit_name(named)
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()
+    for length in range(_SHORTEST_DIGEST, len(digest)):
+        yield f"{stem}-{digest[:length]}"
+
+
+def is_output_of(output: str, path: str, named: str) -> bool:
+    """Whether ``output``, relative, is a name that outputs of the video at ``path`` may have.
+
+    ``named`` is the path again, or the name that an address has. Accents of either form are the
+    same: a folder may have moved to a system that stores them otherwise.
+    """
+    *folders, name = normal_form(output).split("/")
+    for form in (str, normal_form, _taken_apart):
+        spelled, parents, last = form(path), [], form(named)
+        if named == path:
+            *parents, last = re.split("/" if path.startswith("/") else r"[/\\]", spelled)
+        known = names_of_outputs(spelled, last, is_address=named != path)
+        above = [normal_form(fit_name(parent)) for parent in parents]
+        if name in map(normal_form, known) and folders == above[len(above) - len(folders) :]:
+            return True
+    return False
 
 
 def _is_fit(name: str) -> bool:

@@ -20,7 +20,7 @@ from smolvideo.errors import RecordError
 from smolvideo.locking import locked
 from smolvideo.pipes import open_regular
 from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_output
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import clean_name, show_path
 from smolvideo.spelling import normal_form
 from smolvideo.summaries.record import SummaryRecord
 
@@ -174,9 +174,16 @@ class Journal:
         for number, place, line in _lines(self.path):
             try:
                 record = SummaryRecord.from_json(line)
+                self._check_own_output(record)
             except ValueError as error:
                 raise broken_line(self.path, number, error) from error
             self._remember(record, place)
+
+    def _check_own_output(self, record: SummaryRecord) -> None:
+        """Raises ValueError where the outputs of a record are those of another video before it."""
+        owner = None if record.output is None else self.owner_of_output(record.output)
+        if owner is not None and normal_form(owner) != normal_form(record.path):
+            raise ValueError(f"`output` is that of `{clean_name(owner)}`, too")
 
     def _remember(self, record: SummaryRecord, place: int) -> None:
         known_as = self._known_as(record.path)
@@ -187,8 +194,8 @@ class Journal:
                 content = (before.sha256, before.settings_key)
                 if self._by_content.get(content) == known_as:
                     del self._by_content[content]
-            if before.output is not None:
-                self._outputs.pop(before.output.casefold(), None)
+            if before.output is not None and self.owner_of_output(before.output) == known_as:
+                del self._outputs[before.output.casefold()]
         entry = Entry(
             place=place,
             settings_key=record.settings_key,

@@ -5,12 +5,11 @@ Outputs of ``a/party.mp4`` are ``a/party.summary.txt``, ``….summary.srt`` and 
 what is said in it.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
-from smolvideo.summaries.file_names import fit_name, is_output_name
+from smolvideo.summaries.file_names import fit_name, is_output_name, is_output_of, names_of_outputs
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
@@ -42,7 +41,9 @@ class OutputNames:
         """Whether the recorded name of the outputs of the video at ``path`` is one of this folder:
         relative and as it would be given, or, beside the video, in the video's own folder."""
         if self._folder is None:
-            return is_output_name(output) and os.path.dirname(output) == os.path.dirname(path)
+            is_beside = os.path.dirname(output) == os.path.dirname(path)
+            name = os.path.basename(output)
+            return is_output_name(output) and is_beside and is_output_of(name, path, path)
         return is_output_name(output) and not os.path.isabs(output)
 
     def name_for(self, item: WorkItem, record: SummaryRecord) -> str:
@@ -64,12 +65,9 @@ class OutputNames:
             base = os.path.dirname(record.path)
         else:
             base = "/".join(fit_name(part) for part in parent.parts if part not in ("/", "\\"))
-        stem = PurePath(name).stem if record.source.url is None else name
-        yield _joined(base, fit_name(stem))
-        yield _joined(base, fit_name(name))
-        digest = hashlib.sha256(os.fsencode(record.path)).hexdigest()
-        for length in range(6, len(digest)):
-            yield _joined(base, f"{fit_name(stem)}-{digest[:length]}")
+        is_address = record.source.url is not None
+        for candidate in names_of_outputs(record.path, name, is_address=is_address):
+            yield _joined(base, candidate)
 
 
 def _joined(base: str, name: str) -> str:

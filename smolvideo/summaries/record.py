@@ -1,15 +1,18 @@
 """The summary of one video as one line of JSON, with all that is needed to make it again."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from smolvideo.json_types import Count, Moment, Seconds, Within
 from smolvideo.records import SourceRecord, json_line, known_content, source_from
-from smolvideo.summaries.file_names import is_output_name
+from smolvideo.summaries.file_names import is_output_name, is_output_of
 
-_LONGEST_SECONDS = 1e9
-"""Of a video, 32 years: what is beyond is no time."""
+ExitCode = Annotated[int, Within(0, 255)]
+Stamp = Annotated[int, Within(-(2**63), 2**63 - 1)]
+"""Size, or nanoseconds since 1970, before which some file systems count backwards."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,19 @@ class Note:
     begin after so many seconds. ``frame_times`` are the times of the frames that were looked at.
     """
 
-    start_seconds: float
-    end_seconds: float
+    start_seconds: Seconds
+    end_seconds: Seconds
     text: str
     at_shot_change: bool = False
-    frame_times: tuple[float, ...] = ()
+    frame_times: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chapter:
     """A stretch of the video that belongs together; its title is one short line."""
 
-    start_seconds: float
-    end_seconds: float
+    start_seconds: Seconds
+    end_seconds: Seconds
     title: str
     text: str
 
@@ -54,16 +57,16 @@ class SummaryRecord:
     text: str | None = None
     error: str | None = None
     hint: str | None = None
-    exit_code: int | None = None
-    duration_seconds: float | None = None
-    window_seconds: float | None = None
+    exit_code: ExitCode | None = None
+    duration_seconds: Seconds | None = None
+    window_seconds: Seconds | None = None
     chapters: tuple[Chapter, ...] = ()
     notes: tuple[Note, ...] = ()
     same_as: str | None = None
     output: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_key: str = ""
-    stamp: tuple[int, ...] = ()
+    stamp: tuple[Stamp, ...] = ()
     model: str | None = None
     revision: str | None = None
     engine: str | None = None
@@ -71,9 +74,9 @@ class SummaryRecord:
     dtype: str | None = None
     quantise: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    frames: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    tokens: Mapping[str, Count] = field(default_factory=dict)
+    frames: Count = 0
+    seconds: Mapping[str, Seconds] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -109,31 +112,28 @@ class SummaryRecord:
 
 
 def check_values(record: SummaryRecord) -> None:
-    """See that the values of a record from a file are possible ones.
+    """See that the values of a record from a file belong together.
 
     Raises ValueError, naming the field.
     """
     parts: tuple[Note | Chapter, ...] = (*record.notes, *record.chapters)
     for part in parts:
-        if not 0 <= part.start_seconds <= part.end_seconds <= _LONGEST_SECONDS:
+        if part.start_seconds > part.end_seconds:
             raise ValueError(f"impossible times {part.start_seconds:g} to {part.end_seconds:g}")
-    times = (time for note in record.notes for time in note.frame_times)
-    if any(abs(time) > _LONGEST_SECONDS for time in (*times, *record.source.frame_times)):
-        raise ValueError("impossible `frame_times`")
-    if not 0 <= (record.duration_seconds or 0) <= _LONGEST_SECONDS:
-        raise ValueError("impossible `duration_seconds`")
-    window = record.window_seconds
-    if window is not None and not 0 < window <= _LONGEST_SECONDS:
+    if record.window_seconds == 0:
         raise ValueError("impossible `window_seconds`")
-    if min(record.frames, *record.tokens.values(), 0) < 0 or not 0 <= (record.exit_code or 0) < 256:
-        raise ValueError("impossible `frames`, `tokens` or `exit_code`")
-    if record.output is not None and not is_output_name(record.output):
+    url, output = record.source.url, record.output
+    if output is not None and not is_output_name(output):
         raise ValueError("`output` is no name of output files")
-    url = record.source.url
     if url is not None and record.path != url and not record.path.startswith(f"{url}#"):
         raise ValueError("`url` is not the address of the video")
     if url is not None and not url.lower().startswith(("http://", "https://")):
         raise ValueError("`url` is no web address")
+    # An absolute name is for the place beside the video, and looked at where there is one.
+    if output is not None and not os.path.isabs(output):
+        named = record.path if url is None else record.source.name
+        if not is_output_of(output, record.path, named):
+            raise ValueError("`output` is not a name of output files of this video")
 
 
 def _note_from(content: Mapping[str, Any]) -> Note:
