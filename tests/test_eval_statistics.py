@@ -1,6 +1,7 @@
 """Intervals, bounds and tests, against computations by hand and published tables."""
 
 import math
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from smolvideo.evals.statistics import (
     Bounds,
     bounds,
     compare_pairs,
+    exchanging,
     mcnemar,
     share_right,
 )
@@ -199,9 +201,48 @@ def test_pairs_by_hand() -> None:
     twice = compare_pairs(first * 2, second * 2, [*videos, *"ddeeff"])
     error = math.sqrt(6 / 5 * 16 / 3) / 12
     assert twice.standard_error == pytest.approx(error)
-    assert twice.p == pytest.approx(student_p((1 / 6) / error, 5))
+    assert student_p((1 / 6) / error, 5) == pytest.approx(0.4651, abs=1e-4)
+    # Sums by video 1, 1, -1, twice: four against two, as McNemar's test has them.
+    assert twice.p == exchanging([0, 1, 1, 0, 0, -1] * 2, [*videos, *"ddeeff"]) == 0.6875
     assert twice.low == pytest.approx(1 / 6 - 2.5705818 * error)
     assert twice.no_interval is None
+
+
+SEVEN = [True] * 6 + [False], [False] * 6 + [True]
+
+
+def test_seven_videos_are_no_surer_than_their_questions() -> None:
+    """t with six degrees of freedom has p = 0.047 here, and an interval without 0."""
+    pair = compare_pairs(*SEVEN, "abcdefg")
+    assert pair.p == pair.mcnemar_p == 16 / 128
+    assert (pair.low, pair.high) == (0.0, 1.0)
+
+
+def test_videos_are_exchanged_whole() -> None:
+    # Sums 2, 3 and -1: of eight signs, 2 + 3 + 1 and 2 + 3 - 1 are as far as 4 or farther.
+    rows = [("a", 1), ("a", 1), ("b", 1), ("b", 1), ("b", 1), ("c", -1), ("d", 1), ("d", -1)]
+    videos, differences = zip(*rows, strict=True)
+    assert exchanging(differences, videos) == 4 / 8
+
+
+@given(st.lists(st.tuples(st.integers(-1, 1), st.sampled_from("abcdefg")), min_size=1, max_size=40))
+def test_exchanging_is_every_choice_of_signs(rows: list[tuple[int, str]]) -> None:
+    sums = {video: sum(one for one, of in rows if of == video) for _, video in rows}
+    seen = abs(sum(sums.values()))
+    signs = list(product((1, -1), repeat=len(sums)))
+    far = [
+        abs(sum(sign * one for sign, one in zip(of, sums.values(), strict=True))) >= seen
+        for of in signs
+    ]
+    found = exchanging(*zip(*rows, strict=True))
+    assert found == pytest.approx(sum(far) / len(signs), abs=1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 5), (9, 21), (300, 380), (40, 40), (0, 1)])
+def test_exchanging_single_questions_is_mcnemars_test(first: int, second: int) -> None:
+    differences = [1] * first + [-1] * second
+    videos = [str(place) for place in range(len(differences))]
+    assert exchanging(differences, videos) == pytest.approx(mcnemar(first, second), rel=1e-9)
 
 
 def test_the_interval_of_a_difference_by_hand() -> None:
@@ -279,5 +320,6 @@ def test_a_paired_comparison_is_whole_or_says_why(rows: list[tuple[bool, bool, s
         assert 0 <= pair.p <= 1
         if abs(pair.p - 0.05) > 1e-6:
             assert (pair.p < 0.05) == (pair.low > 0 or pair.high < 0)
+        assert pair.p >= pair.mcnemar_p
     other = compare_pairs([b for _, b, _ in rows], [a for a, _, _ in rows], [v for *_, v in rows])
     assert (other.difference, other.p) == (-pair.difference, pair.p)
