@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 import test_eval_run
+from click.testing import CliRunner
 from test_eval_run import QUICK, SAMPLES, VIDEOS, begin_run, continue_run, run_all, write_items
 
+from smolvideo.cli.main import cli
+from smolvideo.content import content_hash
 from smolvideo.engines import NativeEngine
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.looking import Looker
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import report_of
+from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
 from smolvideo.evals.writing import html_report
 
@@ -46,12 +51,17 @@ def put(source: str, target: Path) -> None:
 
 
 def resumed(
-    run: RunFolder, benchmark: Benchmark, engine: NativeEngine, videos: Path, **more: Any
+    run: RunFolder,
+    benchmark: Benchmark,
+    engine: NativeEngine,
+    videos: Path,
+    how: EvalSettings = QUICK,
+    **more: Any,
 ) -> tuple[RunFolder, list[str]]:
     notes: list[str] = []
-    again = begin_run(run.folder, benchmark, QUICK, engine)
+    again = begin_run(run.folder, benchmark, how, engine)
     finder = VideoFinder(VideoFolder(videos))
-    continue_run(again, QUICK, engine, finder, on_note=notes.append, **more)
+    continue_run(again, how, engine, finder, on_note=notes.append, **more)
     return again, notes
 
 
@@ -68,6 +78,61 @@ def test_a_replaced_video_is_asked_about_anew(
     fresh = run_all(tmp_path / "fresh", benchmark, engine, videos=videos)
     assert run.answers_path.read_bytes() == fresh.answers_path.read_bytes()
     assert resumed(run, benchmark, engine, videos)[1] == []
+
+
+def spoken(text: str) -> str:
+    return f"1\n00:00:00,000 --> 00:00:09,000\n{text}\n"
+
+
+def test_replaced_subtitles_are_asked_about_anew(
+    tmp_path: Path, videos: Path, engine: NativeEngine
+) -> None:
+    how = replace(QUICK, subtitles="all")
+    rows = [
+        {"id": name, "video": name, "question": "What?", "options": ["a", "b"], "answer_index": 0}
+        for name in VIDEOS[:2]
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = load_benchmark("jsonl", tmp_path / "q.jsonl")
+    file = videos / Path(VIDEOS[0]).with_suffix(".srt")
+    file.write_text(spoken("red"))
+    run = run_all(tmp_path / "run", benchmark, engine, how, videos=videos)
+    answer = run.answers()["main", VIDEOS[0]]
+    assert (answer.subtitles, answer.subtitles_sha256) == ("red", content_hash(file))
+    assert resumed(run, benchmark, engine, videos, how=how)[1] == []
+
+    file.write_text(spoken("blue"))
+    other = videos / Path(VIDEOS[1]).with_suffix(".srt")
+    other.write_text(spoken("new"))
+    run, notes = resumed(run, benchmark, engine, videos, how=how)
+    assert [name in note for name, note in zip((file.name, other.name), notes, strict=True)]
+    assert all("1 answer is asked anew" in note for note in notes)
+    fresh = run_all(tmp_path / "fresh", benchmark, engine, how, videos=videos)
+    assert run.answers_path.read_bytes() == fresh.answers_path.read_bytes()
+    kept = [notice for video in run.videos().values() for notice in video.notices]
+    assert [note in kept for note in notes] == [True, True], "in the records, too"
+
+    file.unlink()
+    before = run.answers_path.read_bytes()
+    run, notes = resumed(run, benchmark, engine, videos, how=how)
+    assert ["1 subtitle file is no longer found" in note for note in notes] == [True]
+    assert run.answers_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [["--json"], ["--json", "--quiet"]])
+def test_what_was_asked_anew_is_in_the_json(
+    flags: list[str], tmp_path: Path, benchmark: Benchmark, videos: Path
+) -> None:
+    words = ["eval", "jsonl", str(tmp_path / "items.jsonl"), "--videos", str(videos)]
+    words += ["--max-frames", "3", "--run", str(tmp_path / "run"), *flags]
+    runner = CliRunner()
+    assert "another content" not in runner.invoke(cli, words).stdout
+    put(VIDEOS[2], videos / VIDEOS[0])
+    result = runner.invoke(cli, words)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [VIDEOS[0] in note for note in report["notices"] if "another content" in note] == [True]
+    assert ("another content" in result.stderr) == ("--quiet" not in flags)
 
 
 def test_a_kill_before_the_new_answers_leaves_them_to_be_asked(
@@ -269,6 +334,23 @@ def test_pictures_from_outside_do_not_get_into_a_page(
         ("answers.jsonl", {"text": ["x"]}),
         ("answers.jsonl", {"condition": "../x"}),
         ("answers.jsonl", {"frames": 10**400}),
+        ("answers.jsonl", {"frames": -5}),
+        ("answers.jsonl", {"prompt_tokens": -1}),
+        ("answers.jsonl", {"choice": -1}),
+        ("answers.jsonl", {"text": None}),
+        ("answers.jsonl", {"error": "gone"}),
+        ("answers.jsonl", {"order": [0, 0, 1]}),
+        ("answers.jsonl", {"order": [1, 0]}),
+        ("answers.jsonl", {"scores": [-1.0, -2.0]}),
+        ("answers.jsonl", {"correct": True}),
+        ("answers.jsonl", {"choice": 0, "correct": True, "how": "letter"}),
+        ("answers.jsonl", {"text": "A", "choice": 1, "correct": False, "how": "letter"}),
+        ("answers.jsonl", {"text": "A", "choice": 0, "correct": False, "how": "letter"}),
+        ("answers.jsonl", {"text": "A", "choice": 0, "correct": True, "how": "refusal"}),
+        ("answers.jsonl", {"text": None, "error": "x", "error_kind": "none of them"}),
+        ("run.json", {"settings": {"extractor": "mine"}}),
+        ("videos.jsonl", {"seconds": {"decode": -1.0}}),
+        ("videos.jsonl", {"frame_times": [1e30]}),
         ("videos.jsonl", {"look": 3}),
         ("videos.jsonl", {"seconds": {"decode": "long"}}),
         ("videos.jsonl", {"frame_times": [None]}),
@@ -282,9 +364,32 @@ def test_what_was_tampered_with_is_one_error(
     lines = (folder / name).read_text().splitlines()
     whole = json.loads("".join(lines)) if name == "run.json" else json.loads(lines[0])
     rest = [] if name == "run.json" else lines[1:]
+    if "extractor" in changes.get("settings", ()):
+        changes = {"settings": whole["settings"] | changes["settings"]}
     (folder / name).write_text("\n".join([json.dumps(whole | changes), *rest]) + "\n")
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError) as caught:
         html_report(RunFolder.read(folder))
+    if name in ("answers.jsonl", "videos.jsonl"):
+        assert "line 1" in str(caught.value) or "does not hold records" in str(caught.value)
+
+
+@pytest.mark.parametrize("scoring", ["likelihood", "options"])
+def test_scores_say_which_choice_it_was(scoring: Any, tmp_path: Path, engine: NativeEngine) -> None:
+    how = replace(QUICK, scoring=scoring)
+    run = run_all(tmp_path / "run", write_items(tmp_path, VIDEOS[:1], each=2), engine, how)
+    lines = run.answers_path.read_text().splitlines()
+    whole = json.loads(lines[1])
+    assert len(run.answers()) == 2
+    other = (whole["choice"] + 1) % 3
+    for changes in (
+        {"choice": other, "correct": other == run.items[1].answer_index},
+        {"correct": not whole["correct"]},
+        {"text": run.items[1].options[other]},
+        {"scores": whole["scores"][:2]},
+    ):
+        run.answers_path.write_text("\n".join([lines[0], json.dumps(whole | changes)]) + "\n")
+        with pytest.raises(RecordError, match="line 2"):
+            report_of(run)
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,12 @@ def _ask(
     if given["only_failed"] and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
     run = begin_run(folder, benchmark, settings, engine)
+    noted: list[str] = []
+
+    def note(sentence: str) -> None:
+        noted.append(sentence)
+        screen.note(sentence)
+
     try:
         with EvalProgress(screen) as progress:
             continue_run(
@@ -138,13 +144,14 @@ def _ask(
                 finder,
                 only_failed=given["only_failed"],
                 on_news=progress.show,
-                on_note=screen.note,
+                on_note=note,
             )
     except KeyboardInterrupt:
         screen.note(f"the answers so far are in `{folder}`; the same command goes on from there")
         raise
     screen.note(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
     report = report_of(run)
+    report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)
     if given["json"]:
         screen.write(json_line(report.to_dict()) + "\n")

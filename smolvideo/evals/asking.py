@@ -70,6 +70,7 @@ class Asker:
                 frames=len(prompt.images),
                 prompt_tokens=len(prompt),
                 subtitles=None if ready.subtitles == item.subtitles else ready.subtitles,
+                subtitles_sha256=ready.subtitles_sha256,
             )
             if self.settings.scoring == "generate":
                 return self._generated(blank, item, prompt, kept)

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceErr
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import ask_item
 from smolvideo.evals.run_folder import EvalVideo, look_id
+from smolvideo.evals.run_records import ErrorKind
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import FoundVideo, MissingVideo, VideoFinder
 from smolvideo.frames import FrameBatch, Images, PlannedFrames
@@ -36,12 +37,14 @@ _STRIP_HEIGHT = 96
 class ReadyItem:
     """An item with what it will see: ``frames`` names the batch, ``subtitles`` the text given.
 
-    ``error`` stands in place of both where it cannot be asked.
+    ``subtitles_sha256`` is the hash of the file that this is from. ``error`` stands in place of
+    both where it cannot be asked.
     """
 
     item: EvalItem
     frames: int = 0
     subtitles: str | None = None
+    subtitles_sha256: str | None = None
     error: SmolVideoError | None = None
 
 
@@ -67,12 +70,16 @@ class Look:
 
 @dataclass
 class Looker:
-    """Decodes looks for one checkpoint and one set of settings."""
+    """Decodes looks for one checkpoint and one set of settings.
+
+    ``notices`` maps looks to what is known of them before they are looked at, for their records.
+    """
 
     checkpoint: Checkpoint
     settings: EvalSettings
     benchmark: str
     finder: VideoFinder
+    notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _hashes: dict[tuple[Path, tuple[int, ...]], str] = field(default_factory=dict)
 
     def look(self, items: Sequence[EvalItem]) -> Look:
@@ -120,7 +127,8 @@ class Looker:
             stamp=stamp,
             seconds={"decode": round(time.perf_counter() - started, 3)},
         )
-        return self._told(ready, batches, video, (*heard, *notices, *stills))
+        before = self.notices.get(video.look, ())
+        return self._told(ready, batches, video, (*before, *heard, *notices, *stills))
 
     def _told(
         self,
@@ -173,14 +181,14 @@ class Looker:
     ) -> ReadyItem:
         """``item`` with what it is asked with; ``heard`` gets the notices about its subtitles."""
         try:
-            cues = self._cues(item, path, heard)
+            cues, sha256 = self._cues(item, path, heard)
             frames = self._fitting(item, reader, sampling, cues)
             times = choose_times(reader, replace(sampling, max_frames=frames))
         except UsageError:
             raise
         except SmolVideoError as error:
             return ReadyItem(item, error=error)
-        return ReadyItem(item, frames, self._subtitles(item, cues, times))
+        return ReadyItem(item, frames, self._subtitles(item, cues, times), sha256)
 
     def _fitting(
         self,
@@ -218,14 +226,28 @@ class Looker:
         geometry, fit = frame_fitter(self.checkpoint, self.settings.prompt_options)
         return sample_frames(reader, sampling, fit=fit, geometry=geometry)
 
-    def _cues(self, item: EvalItem, video: Path, heard: dict[str, None]) -> list[Cue]:
-        """Lines with times of a file beside the videos, where they are wanted."""
+    def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
+        """The file beside the videos that this run takes the subtitles of ``item`` from, if any.
+
+        Raises MissingVideo where it could be several.
+        """
         if self.settings.subtitles not in ("all", "frames") or item.subtitles:
-            return []
-        path = self.finder.subtitle_file(item, video)
+            return None
+        return self.finder.subtitle_file(item, video)
+
+    def _cues(
+        self, item: EvalItem, video: Path, heard: dict[str, None]
+    ) -> tuple[list[Cue], str | None]:
+        """Lines with times of a file beside the videos, where they are wanted, and its hash."""
+        path = self.subtitle_file(item, video)
         if path is None:
-            return []
-        return read_subtitles(path, on_notice=lambda notice: heard.setdefault(notice))
+            return [], None
+
+        def read() -> tuple[list[Cue], str]:
+            cues = read_subtitles(path, on_notice=lambda notice: heard.setdefault(notice))
+            return cues, content_hash(path)
+
+        return read_unchanged(read, path)
 
     def _subtitles(self, item: EvalItem, cues: Sequence[Cue], times: Sequence[float]) -> str | None:
         if self.settings.subtitles == "none":
@@ -280,7 +302,7 @@ def question_message(
     return Message("user", content, instruction=asked.instruction)
 
 
-def error_kind(error: SmolVideoError) -> str:
+def error_kind(error: SmolVideoError) -> ErrorKind:
     """What the error is about, as records tell it."""
     if isinstance(error, MissingVideo):
         return "missing"

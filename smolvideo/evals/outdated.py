@@ -1,7 +1,8 @@
-"""Answers of an earlier run whose video has another content now."""
+"""Answers of an earlier run whose video or subtitles have another content now."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from smolvideo.content import file_state
 from smolvideo.errors import RecordError, SourceError
@@ -9,7 +10,15 @@ from smolvideo.evals.item import EvalItem
 from smolvideo.evals.looking import Looker
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, Key, RunFolder, look_id, looks
 from smolvideo.evals.videos import MissingVideo
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import clean_name, show_path
+
+
+@dataclass
+class Outdated:
+    """The keys of the answers to ask for anew; ``notices`` maps looks to why, for their records."""
+
+    keys: set[Key] = field(default_factory=set)
+    notices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def outdated_answers(
@@ -17,47 +26,100 @@ def outdated_answers(
     known: Mapping[Key, EvalAnswer],
     looker: Looker,
     on_note: Callable[[str], None],
-) -> set[Key]:
-    """The keys of the ``known`` answers that are about another content than the file has now.
+) -> Outdated:
+    """The ``known`` answers that are about another content than their files have now.
 
-    A file is read only where its state is not the one that the run noted with its hash. Answers
+    A video is read only where its state is not the one that the run noted with its hash. Answers
     about files that are not there any longer stand; ``on_note`` hears of both.
     """
     videos = run.videos()
-    outdated: set[Key] = set()
+    outdated = Outdated()
     unseen: list[str] = []
-    conditions = looker.settings.conditions
+    silent: list[str] = []
     with run.video_writer() as writer:
         for items in looks(run.items):
-            keys = [(condition, item.id) for item in items for condition in conditions]
-            answered = [key for key in keys if key in known and not known[key].failed]
+            answers = _answers_to(items, known, looker)
             before = videos.get(look_id(items[0]))
-            if not answered or before is None or before.sha256 is None:
+            if not answers or before is None or before.sha256 is None:
                 continue
             now = _as_it_is_now(items[0], before, looker)
             if now is None:
                 unseen.append(items[0].video)
                 continue
-            changed = [
-                key for key in answered if (known[key].sha256 or before.sha256) != now.sha256
+            other_video = [one for one in answers if (one.sha256 or before.sha256) != now.sha256]
+            other_subtitles = _with_other_subtitles(items, answers, looker, silent)
+            notices = [
+                *_told(f"the video `{clean_name(items[0].video)}` has", other_video),
+                *(
+                    notice
+                    for path, of_path in other_subtitles.items()
+                    for notice in _told(f"the subtitles {show_path(path)} have", of_path)
+                ),
             ]
+            changed = [*other_video, *(one for of in other_subtitles.values() for one in of)]
             if changed:
-                name = clean_name(items[0].video)
-                on_note(
-                    f"the video `{name}` has another content than when it was asked about: "
-                    f"{_counted(len(changed), 'answer')} asked anew"
-                )
-                outdated |= set(changed)
+                outdated.keys |= {one.key for one in changed}
+                outdated.notices[before.look] = tuple(notices)
+                for notice in notices:
+                    on_note(notice)
             elif now != before:
                 writer.write(now)  # the next run need not read it again
-    if unseen:
-        names = ", ".join(f"`{clean_name(name)}`" for name in unseen[:3])
-        more = ", …" if len(unseen) > 3 else ""
-        on_note(
-            f"{_counted(len(unseen), 'video')} no longer found as answered about, so the answers "
-            f"stand as they are: {names}{more}"
-        )
+    for noun, gone in (("video", unseen), ("subtitle file", silent)):
+        if gone:
+            names = ", ".join(f"`{clean_name(name)}`" for name in gone[:3])
+            more = ", …" if len(gone) > 3 else ""
+            on_note(
+                f"{_counted(len(gone), noun)} no longer found as answered about, so the answers "
+                f"stand as they are: {names}{more}"
+            )
     return outdated
+
+
+def _answers_to(
+    items: Sequence[EvalItem], known: Mapping[Key, EvalAnswer], looker: Looker
+) -> list[EvalAnswer]:
+    keys = [(condition, item.id) for item in items for condition in looker.settings.conditions]
+    return [known[key] for key in keys if key in known and not known[key].failed]
+
+
+def _told(what: str, answers: Sequence[EvalAnswer]) -> Iterable[str]:
+    if answers:
+        count = _counted(len(answers), "answer")
+        yield f"{what} another content than when it was asked about: {count} asked anew"
+
+
+def _with_other_subtitles(
+    items: Sequence[EvalItem],
+    answers: Sequence[EvalAnswer],
+    looker: Looker,
+    silent: list[str],
+) -> dict[Path, list[EvalAnswer]]:
+    """The answers to questions that held other subtitles than their file has now, by that file.
+
+    Videos whose file is not there any longer are added to ``silent``. Answers from before hashes of
+    subtitles were kept stand, unless they had none.
+    """
+    found: dict[Path, list[EvalAnswer]] = {}
+    for item in items:
+        of_item = [answer for answer in answers if answer.id == item.id]
+        path = _subtitles_now(item, looker)
+        if path is None:
+            if any(answer.subtitles_sha256 for answer in of_item):
+                silent.append(item.video)
+            continue
+        now = looker.content_hash(path)
+        for answer in of_item:
+            is_known = answer.subtitles_sha256 is not None or answer.subtitles is None
+            if is_known and answer.subtitles_sha256 != now:
+                found.setdefault(path, []).append(answer)
+    return found
+
+
+def _subtitles_now(item: EvalItem, looker: Looker) -> Path | None:
+    try:
+        return looker.subtitle_file(item, looker.finder.find(item).source.path)
+    except (MissingVideo, RecordError, SourceError):  # asking says so
+        return None
 
 
 def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: Looker) -> EvalVideo | None:

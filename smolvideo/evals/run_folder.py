@@ -18,10 +18,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import smolvideo
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_files import RunFiles
-from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, RunInfo
+from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, Read, RunInfo
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.pipes import read_regular
 from smolvideo.records import (
@@ -30,7 +32,7 @@ from smolvideo.records import (
     read_records,
     write_output,
 )
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import show_path
 
 __all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "look_id", "looks"]
 
@@ -105,16 +107,39 @@ class RunFolder:
         return self.folder / "videos.jsonl"
 
     def answers(self) -> dict[Key, EvalAnswer]:
-        """The last answer for each key, in the order of the run. Raises RecordError."""
+        """The last answer for each key, in the order of the run.
+
+        Raises RecordError for one that contradicts its item or itself.
+        """
         if not self.answers_path.exists():
             return {}
-        found = {answer.key: answer for answer in read_records(self.answers_path, EvalAnswer)}
-        options = {item.id: len(item.options) for item in self.items}
-        for key, answer in found.items():
-            if answer.choice is not None and not 0 <= answer.choice < options.get(key[1], 0):
-                where = f"{show_path(self.answers_path)}: `{clean_name(key[1])}`"
-                raise RecordError(f"{where} has no option {answer.choice}")
+        items = {item.id: item for item in self.items}
+        settings = self.info.settings
+        by_choice = settings["scoring"] != "generate" or settings["extractor"] == "lenient"
+
+        def check(answer: EvalAnswer) -> None:
+            if (item := items.get(answer.id)) is not None:
+                answer.check_of(item, self._read_again(answer, item), by_choice=by_choice)
+
+        found = {
+            answer.key: answer
+            for answer in read_records(self.answers_path, EvalAnswer, check=check)
+        }
         return {key: found[key] for key in self.wanted_keys() if key in found}
+
+    def _read_again(self, answer: EvalAnswer, item: EvalItem) -> Read | None:
+        """What the extractor of the run makes of a text; None where that is not known: rules may
+        have been others in another version.
+        """
+        settings = self.info.settings
+        same = self.info.versions.get("smolvideo") == smolvideo.__version__
+        if answer.text is None or settings["scoring"] != "generate" or not same:
+            return None
+        order = answer.order or tuple(range(len(item.options)))
+        shown = [item.options[place] for place in order]
+        extractor = extractor_for(settings["extractor"], self.info.benchmark["name"])
+        read = extract(extractor, answer.text, shown, order.index(item.answer_index))
+        return None if read.choice is None else order[read.choice], read.correct
 
     def videos(self) -> dict[str, EvalVideo]:
         """What was seen last, by ``look_id``. Raises RecordError."""

@@ -3,15 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from smolvideo.evals.item import BenchmarkName
-from smolvideo.evals.settings import Condition, Control, Scoring
-from smolvideo.json_types import check_types
+from smolvideo.evals.item import BenchmarkName, EvalItem
+from smolvideo.evals.protocol.extract import ExtractorName
+from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
+from smolvideo.json_types import Count, Moment, Seconds, check_types
 from smolvideo.records import json_line, known_content
+from smolvideo.safe_text import clean_name
 
 Key = tuple[str, str]
 """Condition and id: what an answer is known by."""
+
+ErrorKind = Literal["missing", "video", "prompt", "model"]
+
+NO_CHOICE = ("refusal", "unparsable", "empty")
+"""Answers that name no option: wrong, and told apart."""
+
+Read = tuple[int | None, bool]
+"""``choice`` and ``correct`` as an extractor reads them from a text."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,10 @@ class EvalAnswer:
     none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
     ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
     order. ``order`` is how the options were shown where they were shuffled. ``subtitles`` is text
-    from a file beside the videos that was part of the question. ``stop_reason`` and ``notices`` are
-    those of a generated ``Answer``. ``file`` is the path of the video inside the folder of videos,
-    ``sha256`` the hash of what was seen. ``error_kind`` is ``missing`` (no video), ``video`` (one
+    from a file beside the videos that was part of the question, ``subtitles_sha256`` the hash of
+    that file. ``stop_reason`` and ``notices`` are those of a generated ``Answer``. ``file`` is the
+    path of the video inside the folder of videos, ``sha256`` the hash of what was seen.
+    ``error_kind`` is ``missing`` (no video), ``video`` (one
     that cannot be read), ``prompt`` or ``model``.
     """
 
@@ -32,20 +43,21 @@ class EvalAnswer:
     condition: Condition
     video: str
     text: str | None = None
-    choice: int | None = None
+    choice: Count | None = None
     correct: bool = False
     how: str | None = None
     scores: tuple[float, ...] | None = None
-    order: tuple[int, ...] | None = None
+    order: tuple[Count, ...] | None = None
     stop_reason: str | None = None
     notices: tuple[str, ...] | None = None
-    frames: int = 0
-    prompt_tokens: int = 0
+    frames: Count = 0
+    prompt_tokens: Count = 0
     subtitles: str | None = None
+    subtitles_sha256: str | None = None
     file: str | None = None
     sha256: str | None = None
     error: str | None = None
-    error_kind: str | None = None
+    error_kind: ErrorKind | None = None
 
     KIND: ClassVar[str] = "smolvideo.eval-answer/1"
 
@@ -76,9 +88,54 @@ class EvalAnswer:
             for name in ("scores", "order", "notices"):
                 if content.get(name) is not None:
                     content[name] = tuple(content[name])
-            return cls(**content)
+            answer = cls(**content)
+            answer._check()
+            return answer
         except TypeError as error:
             raise ValueError(f"an incomplete record: {error}") from error
+
+    def _check(self) -> None:
+        """Raises ValueError where values contradict each other."""
+        if (self.text is None) == (self.error is None):
+            raise ValueError("an answer has either a text or an error")
+        if self.failed and (self.correct or self.choice is not None):
+            raise ValueError("an error is no answer, right or wrong")
+        if self.choice is not None and self.how in NO_CHOICE:
+            raise ValueError(f"`{self.how}` is no choice")
+        if self.order is not None and sorted(self.order) != list(range(len(self.order))):
+            raise ValueError("`order` is none of the options")
+        for one in (self.scores, self.order):
+            if one is not None and self.choice is not None and self.choice >= len(one):
+                raise ValueError(f"there is no option {self.choice}")
+
+    def check_of(self, item: EvalItem, read: Read | None, *, by_choice: bool) -> None:
+        """See that this can be an answer to ``item``, of which ``read`` is what its text says.
+
+        ``by_choice``: an answer is right where its choice is. Raises ValueError where the answer
+        contradicts the item, or itself.
+        """
+        count = len(item.options)
+        if self.choice is not None and self.choice >= count:
+            raise ValueError(f"`{clean_name(item.id)}` has no option {self.choice}")
+        for name, one in (("scores", self.scores), ("order", self.order)):
+            if one is not None and len(one) != count:
+                raise ValueError(f"`{name}` are not those of {count} options")
+        if self.failed:
+            return
+        is_right = self.choice == item.answer_index
+        if self.scores is not None and self.choice != self.scores.index(max(self.scores)):
+            raise ValueError("`choice` is not the one with the highest of the `scores`")
+        if (
+            self.scores is not None
+            and self.text != item.options[self.scores.index(max(self.scores))]
+        ):
+            raise ValueError("`text` is not the option of `choice`")
+        if read is not None:
+            if (self.choice, self.correct) != read:
+                raise ValueError("`choice` and `correct` are not what the `text` says")
+        elif by_choice and self.correct != is_right:
+            right = "right" if is_right else "wrong"
+            raise ValueError(f"`correct` contradicts `choice`, which is the {right} one")
 
 
 @dataclass(frozen=True)
@@ -96,13 +153,13 @@ class EvalVideo:
     file: str | None = None
     sha256: str | None = None
     stamp: tuple[int, ...] = ()
-    frame_times: tuple[float, ...] = ()
+    frame_times: tuple[Moment, ...] = ()
     geometry: str | None = None
     layout: str | None = None
     strip: str | None = None
     drawn: bool = True
     notices: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, Seconds] = field(default_factory=dict)
 
     KIND: ClassVar[str] = "smolvideo.eval-video/1"
 
@@ -177,7 +234,7 @@ class _Benchmark:
     name: BenchmarkName
     source: str
     sha256: str
-    items: int
+    items: Count
 
 
 @dataclass(frozen=True)
@@ -199,11 +256,11 @@ class _Settings:
 
     prompt: str
     scoring: Scoring
-    extractor: str
-    subtitles: str
+    extractor: ExtractorName
+    subtitles: SubtitleChoice
     controls: tuple[Control, ...]
     seed: int
     sampling: Mapping[str, Any]
     generation: Mapping[str, Any]
-    sample: int | None = None
-    limit: int | None = None
+    sample: Count | None = None
+    limit: Count | None = None

@@ -83,11 +83,12 @@ def continue_run(
     with run.held():
         known = run.answers()
         looker = Looker(engine.checkpoint, settings, run.info.benchmark["name"], finder)
-        stale = outdated_answers(run, known, looker, on_note)
+        outdated = outdated_answers(run, known, looker, on_note)
+        looker.notices = outdated.notices
         wanted = {
             key
             for key in run.wanted_keys()
-            if key in stale or (known[key].failed if key in known else not only_failed)
+            if key in outdated.keys or (known[key].failed if key in known else not only_failed)
         }
         _ask_all(run, looker, Asker(engine, settings, looker.benchmark), known, wanted, on_news)
         run.settle()

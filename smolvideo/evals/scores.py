@@ -7,14 +7,12 @@ from typing import Any
 
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo
+from smolvideo.evals.run_records import NO_CHOICE
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import Bounds, Share, bounds, share_right
 
 CROSSED = ("category", "hard_split")
 """Two groupings that CinePile's authors also report together."""
-
-NO_CHOICE = ("refusal", "unparsable", "empty")
-"""Answers that name no option: wrong, and told apart."""
 
 NANO_SCORE_NOTICE = "nano knows drawn scenes alone: its score on real footage means nothing"
 
