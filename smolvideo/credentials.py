@@ -8,80 +8,53 @@ randomness, so that the rules can be stated (README, "Security"):
   what the rest of the address names, and name nothing themselves;
 - parameters whose name holds a word such as ``token``, ``password`` or ``api_key``, and values that
   have the form of a known kind of token, whatever their name;
+- the same inside a value, however often it is encoded: addresses, parameters, headers and JSON;
 - ``key``, ``code``, ``session`` and the like, and fragments: they may name the video as well, so a
   short digest stands in their place.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
-Sort = Literal["plain", "signature", "companion", "credential", "doubtful"]
+from smolvideo.credential_names import TOKEN, Sort, is_secret, sort_of
 
-_SIGNATURES = frozenset(
-    (
-        *("gda", "hdnea", "hdntl", "hdnts", "hmac", "lsig", "sig", "sign", "signature", "vkey"),
-        "wmsauthsign",
-    )
-)
-_SIGNATURE_PREFIXES = ("xamz", "xgoog", "xoss", "xcos")
-_COMPANIONS = frozenset(
-    (
-        *("awsaccesskeyid", "exp", "expires", "expiry", "googleaccessid", "keypairid"),
-        *("ossaccesskeyid", "policy"),
-        *("se", "sip", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"),
-    )
-)
-"""Parameters that belong to a signature where there is one (CloudFront, S3, Azure's SAS)."""
-_WORDS = frozenset(
-    (
-        *("apikey", "auth", "authkey", "authorization", "bearer", "cred", "credential"),
-        *("credentials", "csrf", "jwt", "oauth", "otp", "pass", "passcode", "passphrase"),
-        *("passw", "passwd", "password", "pin", "psw", "pw", "pwd", "resourcekey", "rlkey"),
-        *("secret", "ticket", "tk", "token", "tokens", "xsrf"),
-    )
-)
-_ENDINGS = (
-    *("token", "secret", "password", "passwd", "signature", "apikey", "accesskey", "secretkey"),
-    *("authkey", "privatekey", "sessid", "sessionid", "credential"),
-)
-_DOUBTFUL = frozenset(
-    (
-        "access",
-        "code",
-        "hash",
-        "key",
-        "login",
-        "md5",
-        "session",
-        "sid",
-        "user",
-        "username",
-        "userid",
-    )
-)
-_TOKEN = re.compile(
-    r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"  # JSON Web Token (RFC 7519)
-    r"|(?:gh[opsur]|hf|sk|pk|rk|glpat|npm|pypi|github_pat|xox[abeoprs])[-_][\w-]{10,}"
-    r"|A(?:KIA|SIA)[0-9A-Z]{16}|AIza[\w-]{20,}|ya29\.[\w-]{10,}"
-)
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+__all__ = [
+    "WebAddress",
+    "environment_secrets",
+    "redact",
+    "sort_of",
+    "without_credentials",
+    "without_secrets",
+]
+
 _PLAIN_FRAGMENT = re.compile(r"(?:(?:t|xywh|track)=[\w:.,%-]{0,40}|\d{1,6})?")
 """Media fragments (https://www.w3.org/TR/media-frags/), and numbers."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,15}:[/\\]{2}[^\s<>\"'`]+", re.IGNORECASE)
 _HALF_ADDRESS = re.compile(
-    r"\b(https?|ftps?|socks\w{0,3}|rtmps?|rtsp|wss?):[/\\]{0,3}[^\s/@<>\"'`]{1,200}@", re.IGNORECASE
-)
-_PAIR = re.compile(r"(?<![\w.-])([A-Za-z][\w.-]{1,40})(=|%3D)([^\s&;,'\"`<>]+)", re.IGNORECASE)
-_HEADER = re.compile(
-    r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s{0,4}[:=]\s{0,4})[^\r\n]+"
-    r"|\b(basic|bearer)\s{1,4}[\w.~+/=-]{8,}",
+    r"\b(https?|ftps?|socks\w{0,3}|rtmps?|rtsp|wss?)(?::[/\\]{0,3}|[/\\]{1,3})"
+    r"[^\s/@<>\"'`]{1,200}@",
     re.IGNORECASE,
 )
+"""What was meant as an address with a password, a slash or the colon left out."""
+_PAIR = re.compile(r"(?<![\w.-])([A-Za-z][\w.-]{1,40})(=|%3D)([^\s&;,'\"`<>]+)", re.IGNORECASE)
+_MEMBER = re.compile(
+    r"""(\\{0,3}["'])([A-Za-z][\w.-]{0,40})(\1\s{0,4}:\s{0,4})"""
+    r"""(?:(\\{0,3}["'])([^"'\\]{1,9999})|([\[{])([^\]}]{1,9999})|()([^\s\]},"'\[{]{1,9999}))"""
+)
+"""A name and its value in JSON, or in a Python dictionary; inside of a string of JSON again, quotes
+have backslashes."""
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s{0,4}[:=]\s{0,4})([^\r\n]+)"
+    r"|\b(basic|bearer)(\s{1,4})([\w.~+/=-]{8,})",
+    re.IGNORECASE,
+)
+_INNER_BASE64 = re.compile(r"eyJ[\w+/=-]{8,}")
+"""JSON in base64."""
 _SMUGGLED = "__youtubedl_smuggle="
 """What yt-dlp hands from a list to the extractor of an entry: no part of the address."""
 _HIDDEN = "…"
@@ -91,29 +64,11 @@ _ROUNDS = 50_000
 """Of PBKDF2 (RFC 8018): a password cannot be tried out on names of files in no time."""
 _SHORTEST_SECRET = 4
 """Characters. A shorter one would be found in the middle of ordinary words."""
-
-
-def sort_of(name: str, value: str = "") -> Sort:
-    """What a parameter of an address is, by its name and the form of its value.
-
-    >>> sort_of("v", "dQw4w9WgXcQ"), sort_of("playback_token"), sort_of("X-Amz-Signature")
-    ('plain', 'credential', 'signature')
-    """
-    joined = re.sub(r"[^a-z0-9]", "", name.lower())
-    if joined in _SIGNATURES or joined.startswith(_SIGNATURE_PREFIXES):
-        return "signature"
-    if joined.endswith("signature"):
-        return "signature"
-    if joined.startswith("aspsessionid"):  # the server appends letters of its own
-        return "credential"
-    words = {word.lower() for word in _WORD.findall(name)}
-    if joined.endswith(_ENDINGS) or joined in _WORDS or words & _WORDS:
-        return "credential"
-    if _TOKEN.fullmatch(value):
-        return "credential"
-    if joined in _COMPANIONS:
-        return "companion"
-    return "doubtful" if joined in _DOUBTFUL or words & _DOUBTFUL else "plain"
+_SIMPLE = re.compile(r"[\w.~-]{0,20}")
+_DEEPEST = 3
+"""Of addresses inside of addresses; what is further inside is hidden whole."""
+_MOST_DECODINGS = 5
+"""Of an encoded value. What is encoded more often no server has asked for."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,7 +92,11 @@ class WebAddress:
     @cached_property
     def secrets(self) -> tuple[str, ...]:
         """The credentials themselves, as they were typed and decoded, the longest first."""
-        return tuple(sorted(set(_secrets(self.request)), key=len, reverse=True))
+        scrubber = _Scrubber()
+        scrubber.address(self.request)
+        found = (one for one in scrubber.secrets if one and not _DIGEST.fullmatch(one))
+        every = {decode(one) for one in found for decode in (str, unquote, unquote_plus)}
+        return tuple(sorted(filter(None, every), key=len, reverse=True))
 
     @cached_property
     def login(self) -> str:
@@ -149,11 +108,11 @@ class WebAddress:
         if parts is None:
             return self.request if self.public != self.request else ""
         fragment = "" if parts.fragment.startswith(_SMUGGLED) else parts.fragment
-        segments = (one for one in parts.path.split("/") if _shown_segment(one) != one)
+        segments = (one for one in parts.path.split("/") if _Scrubber().segment(one) != one)
         pieces = (
             piece
             for piece, sort in (*_pieces(parts.query), *_pieces(fragment))
-            if sort == "credential" or (sort == "plain" and [*_shown_pieces(piece)] != [piece])
+            if sort == "credential" or (sort == "plain" and [*_Scrubber().pieces(piece)] != [piece])
         )
         user = parts.netloc.rpartition("@")[0]
         return "\n".join(filter(None, (user, *segments, *pieces)))
@@ -179,20 +138,7 @@ def without_credentials(url: str) -> str:
 
     What is no valid address keeps nothing before its last ``@`` and no query.
     """
-    parts = _split(url)
-    if parts is None:
-        scheme, _, rest = url.partition(":")
-        host = re.split(r"[?#]", rest.rpartition("@")[2].lstrip("/\\"))[0]
-        return f"{scheme}://{host}"
-    return urlunsplit(
-        SplitResult(
-            parts.scheme,
-            parts.netloc.rpartition("@")[2],
-            "/".join(_shown_segment(segment) for segment in parts.path.split("/")),
-            "&".join(_shown_pieces(parts.query)),
-            _shown_fragment(parts.fragment),
-        )
-    )
+    return _Scrubber().address(url)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -203,10 +149,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, _HIDDEN)
-    text = _ADDRESS.sub(lambda found: _in_text(found[0]), text)
-    text = _HALF_ADDRESS.sub(r"\1://", text)
-    text = _HEADER.sub(lambda found: f"{found[1] or found[3]}{found[2] or ' '}{_HIDDEN}", text)
-    return _PAIR.sub(_without_value, text)
+    return _Scrubber().text(text)
 
 
 def environment_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -231,13 +174,15 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts; None where a password with ``/``, ``?`` or ``#`` may be spread over them."""
+    """The parts; None where a password with ``/``, ``?`` or ``#`` may be spread over them, or where
+    there is no host, for want of a slash, but an ``@``."""
     try:
         parts = urlsplit(url.strip())
         _ = parts.port
     except ValueError:
         return None
-    return None if "\\" in parts.netloc else parts
+    is_half = not parts.netloc and "@" in url and parts.scheme != ""
+    return None if is_half or "\\" in parts.netloc else parts
 
 
 def _pieces(query: str) -> Iterator[tuple[str, Sort]]:
@@ -256,89 +201,146 @@ def _named(piece: str) -> tuple[str, str]:
     return unquote_plus(unquote_plus(name)), unquote_plus(value)
 
 
-def _shown_pieces(query: str) -> Iterator[str]:
-    for piece, sort in _pieces(query):
-        name, equals, value = piece.partition("=")
-        if sort == "doubtful":
-            yield f"{name}={_digest(value)}" if value else piece
-        elif sort == "plain":
-            inside = unquote_plus(value)
-            clean = redact(inside) if ":" in inside or _TOKEN.search(inside) else inside
-            yield piece if clean == inside else f"{name}{equals}{quote(clean, safe='/:')}"
+class _Scrubber:
+    """Takes credentials out of texts and addresses, and collects them in ``secrets``.
 
+    A value may hold an address, whose values may hold others: ``depth`` is how many stand around.
+    """
 
-def _shown_fragment(fragment: str) -> str:
-    if fragment.startswith(_SMUGGLED):
-        return ""
-    if _PLAIN_FRAGMENT.fullmatch(fragment):
-        return fragment
-    return "&".join(_shown_pieces(fragment)) if "=" in fragment else _digest(fragment)
+    def __init__(self, depth: int = 0, secrets: list[str] | None = None) -> None:
+        self._depth = depth
+        self.secrets: list[str] = [] if secrets is None else secrets
 
+    def text(self, text: str) -> str:
+        """A text of any kind without the credentials in it."""
+        text = _ADDRESS.sub(self._address_in_text, text)
+        text = _HALF_ADDRESS.sub(self._half_address, text)
+        text = _HEADER.sub(self._header, text)
+        return _PAIR.sub(self._pair, _MEMBER.sub(self._member, text))
 
-def _shown_segment(segment: str) -> str:
-    """Parameters inside a path: ``x;jsessionid=1``, ``hdnts=exp=1~hmac=2``, ``eyJ….….…``."""
-    first, *parameters = segment.split(";")
-    kept = [one for one in parameters if sort_of(*_named(one)) in ("plain", "companion")]
-    name, equals, value = first.partition("=")
-    if equals and sort_of(*_named(first)) in ("signature", "credential", "doubtful"):
-        first = f"{name}={_digest(value)}" if sort_of(name) == "doubtful" else f"{name}={_HIDDEN}"
-    elif any(sort_of(*_named(one)) == "signature" for one in first.split("~")[1:]):
-        first = _HIDDEN  # Akamai's exp=1~acl=*~hmac=2
-    elif _TOKEN.fullmatch(unquote(first)):
-        first = _digest(first)
-    return ";".join([first, *kept])
+    def address(self, url: str) -> str:
+        """See ``without_credentials``."""
+        parts = _split(url)
+        if parts is None:
+            scheme, _, rest = url.partition(":")
+            hidden, _, host = rest.rpartition("@")
+            self.secrets += filter(None, re.split(r"[:/\\@?#&=]+", hidden))
+            bare = re.split(r"[?#]", host.lstrip("/\\"))[0]
+            return f"{scheme}://{bare}"
+        user, _, host = parts.netloc.rpartition("@")
+        name, _, password = user.partition(":")
+        self.secrets.append(password or name)  # a name beside a password is none
+        path = "/".join(map(self.segment, parts.path.split("/")))
+        query = "&".join(self.pieces(parts.query))
+        fragment = self._fragment(parts.fragment)
+        return urlunsplit(SplitResult(parts.scheme, host, path, query, fragment))
 
+    def pieces(self, query: str) -> Iterator[str]:
+        """The ``name=value`` pieces of a query that may be shown, as they may."""
+        for piece, sort in _pieces(query):
+            name, equals, value = piece.partition("=")
+            if sort == "plain":
+                yield f"{self._inside(name)}{equals}{self._inside(value)}"
+                continue
+            self.secrets.append(value)
+            self._inside(name)
+            if sort == "doubtful":
+                yield f"{name}={_digest(value)}" if value else piece
 
-def _secrets(url: str) -> Iterator[str]:
-    """Every credential in an address, as it stands and decoded."""
-    parts = _split(url)
-    if parts is None:
-        yield from filter(None, re.split(r"[:/\\@?#&=]+", url.partition(":")[2].rpartition("@")[0]))
-        return
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    found = [password or user]  # a name beside a password is none
-    for piece, sort in _pieces(parts.query):
-        value = piece.partition("=")[2]
-        if sort != "plain":
-            found.append(value)
-        elif ":/" in unquote_plus(value):
-            found += _secrets(unquote_plus(value))
-    for segment in re.split(r"[/;]", parts.path):
-        value = segment.partition("=")[2]
-        if value and sort_of(*_named(segment)) not in ("plain", "companion"):
-            found.append(value)
-        elif signatures := [
-            one.partition("=")[2]
-            for one in segment.split("~")[1:]
-            if sort_of(*_named(one)) == "signature"
-        ]:
-            found += signatures
-        elif _TOKEN.fullmatch(unquote(segment)):
-            found.append(segment)
-    if not _PLAIN_FRAGMENT.fullmatch(parts.fragment):
-        pieces = _pieces(parts.fragment) if "=" in parts.fragment else ()
-        found += [piece.partition("=")[2] for piece, sort in pieces if sort != "plain"]
-        found += [] if "=" in parts.fragment else [parts.fragment]
-    for one in found:
-        if _DIGEST.fullmatch(one):
-            continue
-        decode: Callable[[str], str]
-        for decode in (str, unquote, unquote_plus):
-            if decode(one):
-                yield decode(one)
+    def segment(self, segment: str) -> str:
+        """A part of a path: ``x;jsessionid=1``, ``hdnts=exp=1~hmac=2``, ``eyJ….….…``."""
+        first, *parameters = segment.split(";")
+        kept = []
+        for one in parameters:
+            if sort_of(*_named(one)) in ("plain", "companion"):
+                kept.append(one)
+            else:
+                self.secrets.append(one.partition("=")[2])
+        name, equals, value = first.partition("=")
+        if equals and sort_of(*_named(first)) in ("signature", "credential", "doubtful"):
+            self.secrets.append(value)
+            shown = _digest(value) if sort_of(name) == "doubtful" else _HIDDEN
+            first = f"{name}={shown}"
+        elif any(sort_of(*_named(one)) == "signature" for one in first.split("~")[1:]):
+            named = (_named(one) for one in first.split("~")[1:])
+            self.secrets += [value for name, value in named if sort_of(name) == "signature"]
+            first = _HIDDEN  # Akamai's exp=1~acl=*~hmac=2
+        elif TOKEN.fullmatch(unquote(first)):
+            self.secrets.append(first)
+            first = _digest(first)
+        else:
+            first = self._inside(first)
+        return ";".join([first, *kept])
 
+    def _fragment(self, fragment: str) -> str:
+        if fragment.startswith(_SMUGGLED) or _PLAIN_FRAGMENT.fullmatch(fragment):
+            return "" if fragment.startswith(_SMUGGLED) else fragment
+        if "=" in fragment:
+            return "&".join(self.pieces(fragment))
+        self.secrets.append(fragment)
+        return _digest(fragment)
 
-def _in_text(address: str) -> str:
-    """An address found in a text, and the punctuation after it, which is none of its own."""
-    bare = address.rstrip(".,:;!?)]}…")
-    return without_credentials(bare) + address[len(bare) :]
+    def _inside(self, value: str) -> str:
+        """A value without the credentials inside of it; as it stands where there are none.
 
+        It is decoded as often as it is encoded.
+        """
+        if _SIMPLE.fullmatch(value):
+            return value
+        decoded, before = value, None
+        for _ in range(_MOST_DECODINGS):
+            if decoded == before:
+                break
+            decoded, before = unquote_plus(decoded), decoded
+        inner = _Scrubber(self._depth + 1, self.secrets)
+        is_token = TOKEN.search(decoded)
+        if is_token or (self._depth >= _DEEPEST and "://" in decoded):
+            self.secrets.append(decoded)
+        if self._depth >= _DEEPEST and "://" in decoded:
+            return _digest(value)
+        if _INNER_BASE64.fullmatch(decoded) and _has_secrets(decoded):
+            self.secrets.append(decoded)
+            return _digest(value)
+        clean = inner.text(decoded)
+        clean = TOKEN.sub(_HIDDEN, clean) if is_token else clean
+        return value if clean == decoded else quote(clean, safe="/:")
 
-def _without_value(found: re.Match[str]) -> str:
-    name, equals, value = found.groups()
-    if sort_of(name, value) in ("signature", "credential"):
+    # ------------------------------------------------------------------ what is found in a text
+
+    def _address_in_text(self, found: re.Match[str]) -> str:
+        bare = found[0].rstrip(".,:;!?)]}…")  # and the punctuation after it, none of its own
+        return self.address(bare) + found[0][len(bare) :]
+
+    def _half_address(self, found: re.Match[str]) -> str:
+        self.address(f"{found[0]}host")
+        return f"{found[1]}://"
+
+    def _header(self, found: re.Match[str]) -> str:
+        name, joint, value = filter(None, found.groups())
+        self.secrets += [value, value.split()[-1], *re.findall(r"=([^\s;,]+)", value)]
+        return f"{name}{joint}{_HIDDEN}"
+
+    def _member(self, found: re.Match[str]) -> str:
+        mark, name, colon, opening, value = (one for one in found.groups() if one is not None)
+        if not is_secret(name, value):
+            return found[0]
+        self.secrets += re.findall(r"[^\s\"',:\\]+", value)
+        return f"{mark}{name}{colon}{opening}{_HIDDEN}"
+
+    def _pair(self, found: re.Match[str]) -> str:
+        name, equals, value = found.groups()
+        if not is_secret(name, value):
+            return found[0]
+        self.secrets.append(value)
         return f"{name}{equals}{_HIDDEN}"
-    return found[0]
+
+
+def _has_secrets(base64: str) -> bool:
+    try:
+        content = b64decode(base64.rstrip("=") + "==", altchars=b"-_").decode()
+    except ValueError:
+        return False
+    return _Scrubber(_DEEPEST).text(content) != content
 
 
 @lru_cache(maxsize=1024)

@@ -57,12 +57,66 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("https://e.org/x#access_token=abc&state=1", "https://e.org/x#state=1"),
         ("https://e.org/x.mp4#t=10,20", "https://e.org/x.mp4#t=10,20"),
         ("https://e.org/x?u=https%3A%2F%2Fme%3Asecret%40f.org%2Fy", "https://e.org/x?u=https://f.org/y"),
+        ("https://e.org/x?nonce=abc&verify=def&captcha=1&SAMLResponse=x&v=1", "https://e.org/x?v=1"),
+        ("https:/me:secret@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https:me:secret@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https:\\me:secret@e.org/x.mp4", "https://e.org/x.mp4"),
+        ("https://e.org/x?q=a%20b&v=1%262", "https://e.org/x?q=a%20b&v=1%262"),
     ],
 )  # fmt: skip
 def test_what_is_left_of_an_address(url: str, public: str) -> None:
     assert without_credentials(url) == public
     assert str(WebAddress(url)) == public
     assert repr(WebAddress(url)) == f"WebAddress({public!r})"
+
+
+INSIDE = {
+    "JSON": 'data={"id":7,"token":"SECRET99","v":"x"}',
+    "JSON, encoded": "data=%7B%22id%22%3A7%2C%20%22token%22%3A%20%22SECRET99%22%7D",
+    "JSON in JSON": 'data={"a":"{\\"apiKey\\":\\"SECRET99\\"}"}',
+    "a number": 'data={"pin":73645537}',
+    "a list": 'data={"tokens":["SECRET99"]}',
+    "Python": "data={'password': 'SECRET99'}",
+    "a name": '{"token":"SECRET99"}=1',
+    "base64": "data=eyJ0b2tlbiI6IlNFQ1JFVDk5In0",
+    "a header": "q=Bearer%20SECRET99",
+    "a header with its name": "h=Authorization%3A+Basic+SECRET99",
+    "a cookie": "h=Cookie%3A%20sid%3DSECRET99",
+    "a parameter": "a=1%26token=SECRET99",
+    "a parameter, encoded": "a=1%26token%3DSECRET99",
+    "twice": "a=1%2526token%253DSECRET99",
+    "four times": "a=1%25252526token%2525253DSECRET99",
+    "an address": "u=https%3A%2F%2Fme%3ASECRET99%40f.org%2Fy",
+    "an address in an address": "u=https://f.org/?u=https%3A%2F%2Ff.org%2F%3Ftoken%3DSECRET99",
+    "addresses without end": "u=https://f.org/?" * 9 + "u=https://me:SECRET99@f.org/",
+    "half an address": "u=https%3A%2Fme%3ASECRET99%40f.org",
+}
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+@pytest.mark.parametrize("where", ["query", "fragment", "path"])
+def test_a_value_is_searched_as_often_as_it_is_encoded(kind: str, where: str) -> None:
+    inside = INSIDE[kind]
+    if where == "path":
+        inside = inside.replace("/", "%2F").replace("?", "%3F")
+    url = "https://e.org/" + {"query": f"x?v=1&{inside}", "fragment": f"x#{inside}&v=1"}.get(
+        where, f"{inside.partition('=')[2]}/x"
+    )
+    if where == "path" and not inside.partition("=")[2].strip("1"):
+        return
+    address = WebAddress(url)
+    for shown in (address.public, redact(url), redact(f"cannot open {url}: it is gone")):
+        assert "SECRET99" not in shown
+        assert "73645537" not in shown
+        assert "IlNFQ1JFVDk5" not in shown
+    assert without_credentials(address.public) == address.public
+    assert "v=1" in address.public or where == "path"
+    found = "73645537" if "73645537" in url else "SECRET99"
+    assert found not in address.hide_in(f"HTTP 401: {found} is not known") or kind in (
+        "base64",
+        "addresses without end",
+    )
+    assert address.login, "two users of it are told apart"
 
 
 def test_what_may_name_the_video_is_told_apart_and_not_given_away() -> None:

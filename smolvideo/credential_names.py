@@ -1,0 +1,76 @@
+"""Names of parameters and forms of values that are credentials, on the web and elsewhere."""
+
+import re
+from typing import Literal
+
+Sort = Literal["plain", "signature", "companion", "credential", "doubtful"]
+
+_SIGNATURES = frozenset(
+    (
+        *("gda", "hdnea", "hdntl", "hdnts", "hmac", "lsig", "sig", "sign", "signature", "vkey"),
+        "wmsauthsign",
+    )
+)
+_SIGNATURE_PREFIXES = ("xamz", "xgoog", "xoss", "xcos")
+_COMPANIONS = frozenset(
+    (
+        *("awsaccesskeyid", "exp", "expires", "expiry", "googleaccessid", "keypairid"),
+        *("ossaccesskeyid", "policy"),
+        *("se", "sip", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"),
+    )
+)
+"""Parameters that belong to a signature where there is one (CloudFront, S3, Azure's SAS)."""
+_WORDS = frozenset(
+    (
+        *("apikey", "assertion", "auth", "authkey", "authorization", "bearer", "captcha", "cookie"),
+        *("cookies", "cred", "credential", "credentials", "csrf", "jwt", "nonce", "oauth", "otp"),
+        *("pass", "passcode", "passkey", "passphrase", "passw", "passwd", "password", "pin", "psk"),
+        *("psw", "pw", "pwd", "recaptcha", "resourcekey", "rlkey", "saml", "samlart"),
+        *("samlrequest", "samlresponse", "secret", "secrets", "sso", "ticket", "tk", "token"),
+        *("tokens", "totp", "verification", "verifier", "verify", "xsrf"),
+    )
+)
+_ENDINGS = (
+    *("token", "secret", "password", "passwd", "signature", "apikey", "accesskey", "secretkey"),
+    *("authkey", "privatekey", "sessid", "sessionid", "credential"),
+)
+_DOUBTFUL = frozenset(
+    (
+        *("access", "challenge", "code", "hash", "invitation", "invite", "key", "license", "login"),
+        *("md5", "session", "sid", "user", "username", "userid"),
+    )
+)
+TOKEN = re.compile(
+    r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"  # JSON Web Token (RFC 7519)
+    r"|(?:gh[opsur]|hf|sk|pk|rk|glpat|npm|pypi|github_pat|xox[abeoprs])[-_][\w-]{10,}"
+    r"|A(?:KIA|SIA)[0-9A-Z]{16}|AIza[\w-]{20,}|ya29\.[\w-]{10,}"
+)
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+
+
+def sort_of(name: str, value: str = "") -> Sort:
+    """What a parameter of an address is, by its name and the form of its value.
+
+    >>> sort_of("v", "dQw4w9WgXcQ"), sort_of("playback_token"), sort_of("X-Amz-Signature")
+    ('plain', 'credential', 'signature')
+    """
+    joined = re.sub(r"[^a-z0-9]", "", name.lower())
+    if joined in _SIGNATURES or joined.startswith(_SIGNATURE_PREFIXES):
+        return "signature"
+    if joined.endswith("signature"):
+        return "signature"
+    if joined.startswith("aspsessionid"):  # the server appends letters of its own
+        return "credential"
+    words = {word.lower() for word in _WORD.findall(name)}
+    if joined.endswith(_ENDINGS) or joined in _WORDS or words & _WORDS:
+        return "credential"
+    if TOKEN.fullmatch(value):
+        return "credential"
+    if joined in _COMPANIONS:
+        return "companion"
+    return "doubtful" if joined in _DOUBTFUL or words & _DOUBTFUL else "plain"
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a value under that name is hidden wherever it stands."""
+    return sort_of(name, value) in ("signature", "credential")
