@@ -116,6 +116,102 @@ def test_every_odd_value_is_an_error_or_makes_no_difference(tmp_path: Path, file
     assert check_other_values(folder, file, content, read(folder)) > 20
 
 
+CONTRADICTING = [
+    *(
+        ("config.json", ("text_config", key), value)
+        for key, value in [
+            ("sliding_window", 128), ("partial_rotary_factor", 0.5), ("rope_theta", 1),
+            ("rope_theta", 999), ("rope_parameters", {"rope_theta": 1}),
+            ("rope_parameters", {"rope_type": "yarn"}), ("rope_scaling", {"type": "linear"}),
+            ("rope_parameters", {"rope_type": "default", "type": "linear"}),
+            ("rope_parameters", {"rope_theta": 20000.0}),
+            ("rope_parameters", {"partial_rotary_factor": 0.5}),
+            ("rope_scaling", {"factor": 8.0}), ("rope_interleaved", True), ("mlp_bias", True),
+            ("attention_bias", True), ("final_logit_softcapping", 30.0), ("num_experts", 8),
+            ("embedding_multiplier", 12), ("layer_types", ["sliding_attention"] * 6),
+            ("layer_types", "full_attention"), ("dtype", "x"), ("torch_dtype", 3),
+            ("is_llama_config", False), ("tie_word_embeddings", False), ("hidden_act", "gelu"),
+            ("model_type", "mistral"), ("use_qk_norm", True),
+        ]
+    ),
+    *(
+        ("config.json", ("vision_config", key), value)
+        for key, value in [
+            ("model_type", "clip_vision_model"), ("hidden_act", "gelu"), ("num_channels", 1),
+            ("use_base_siglip", True), ("dtype", "int8"),
+        ]
+    ),
+    *(
+        ("config.json", (key,), value)
+        for key, value in [
+            ("dtype", "x"), ("torch_dtype", "float31"), ("vocab_size", 7), ("scale_factor", 2.0),
+            ("is_encoder_decoder", True),
+        ]
+    ),
+    *(
+        ("preprocessor_config.json", (key,), value)
+        for key, value in [
+            ("do_normalize", False), ("do_rescale", False), ("do_resize", False), ("do_pad", False),
+            ("do_convert_rgb", False), ("do_normalize", "no"), ("do_rescale", 1),
+            ("image_std", 0), ("image_std", [0, 0, 0]), ("image_std", [0.5, 0.5]),
+            ("image_std", []), ("image_std", [0.5, 0.5, "0.5"]), ("image_mean", [0.48, 0.46, 0.41]),
+            ("image_mean", 0), ("rescale_factor", 1), ("rescale_factor", 0), ("resample", 3),
+            ("resample", True), ("max_image_size", {"longest_edge": 95}), ("max_image_size", 96),
+            ("video_sampling", {"fps": 2}), ("video_sampling", {"max_frames": 0}),
+            ("video_sampling", {"video_size": {"longest_edge": 384}}), ("video_sampling", []),
+            ("image_processor_type", "CLIPImageProcessor"), ("image_processor_type", 3),
+        ]
+    ),
+    ("processor_config.json", ("image_seq_len",), 64),
+    ("processor_config.json", ("image_seq_len",), "4"),
+]  # fmt: skip
+
+
+NAMED = {
+    "rope_parameters": "rope_theta|rotary", "rope_scaling": "rotary|factor",
+    "layer_types": "layer_types|full attention", "max_image_size": "max_image_size|longest_edge",
+    "video_sampling": "video_s|fps|max_frames",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "path", "value"), CONTRADICTING)
+def test_what_contradicts_what_is_computed(
+    tmp_path: Path, file: str, path: tuple[str, ...], value: Any
+) -> None:
+    folder = copy_nano(tmp_path / "nano")
+    read(folder)
+    content = read_json(folder / file) if (folder / file).exists() else {}
+    write_json(folder / file, with_value(content, path, value))
+    with pytest.raises(ModelError, match=NAMED.get(path[-1], path[-1])):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        ("config.json", ("text_config", "rope_parameters"), {"rope_type": "default"}),
+        ("config.json", ("text_config", "rope_parameters"), {"rope_theta": 10000}),
+        ("config.json", ("text_config", "partial_rotary_factor"), 1.0),
+        ("config.json", ("text_config", "layer_types"), ["full_attention"] * 6),
+        ("config.json", ("text_config", "sliding_window"), None),
+        ("config.json", ("vocab_size",), 832),
+        ("preprocessor_config.json", ("image_std",), 0.5),
+        ("preprocessor_config.json", ("rescale_factor",), 0.00392156862745098),
+        ("preprocessor_config.json", ("image_processor_type",), "SmolVLMImageProcessorFast"),
+        ("preprocessor_config.json", ("video_sampling",), {"fps": 1, "max_frames": 32}),
+        ("processor_config.json", ("image_seq_len",), 4),
+    ],
+)
+def test_what_says_the_same_in_other_words(
+    tmp_path: Path, file: str, path: tuple[str, ...], value: Any
+) -> None:
+    folder = copy_nano(tmp_path / "nano")
+    before = read(folder)
+    content = read_json(folder / file) if (folder / file).exists() else {}
+    write_json(folder / file, with_value(content, path, value))
+    assert read(folder) == before
+
+
 @pytest.mark.parametrize("file", list(WRITTEN))
 def test_every_odd_value_of_files_that_nano_lacks(tmp_path: Path, file: str) -> None:
     folder = copy_nano(tmp_path / "nano")
@@ -351,7 +447,7 @@ def test_nothing_is_allocated_that_the_files_do_not_hold(tmp_path: Path, name: s
         {"num_labels": 10**15},
         {"quantization_config": {"quant_method": "bitsandbytes"}},
         {"auto_map": {"AutoConfig": "evil.Config"}},
-        {"architectures": 3, "id2label": [], "torch_dtype": "float31"},
+        {"architectures": 3, "id2label": [], "torch_dtype": "float32"},
     ],
 )
 def test_other_keys_do_not_reach_transformers(tmp_path: Path, more: dict[str, Any]) -> None:

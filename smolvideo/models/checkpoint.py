@@ -27,9 +27,9 @@ from smolvideo.models.network_config import (
     MAX_SCALE_FACTOR,
     MAX_VOCABULARY,
     NetworkConfig,
-    flag,
     whole_number,
 )
+from smolvideo.models.processor_config import ProcessorConfig
 from smolvideo.models.registry import LAYOUTS, Layout
 from smolvideo.models.tokenizer import (
     TOKENIZER_FILE,
@@ -139,11 +139,11 @@ def read_checkpoint(
     layout = _layout(config, folder)
     text = _section(config, "text_config", folder)
     vision = _section(config, "vision_config", folder)
-    processor = _image_processor(folder)
     rules = read_json(folder / TOKENIZER_FILE)
     tokens = special_tokens(rules, folder)
     vocabulary = _vocabulary_size(text, highest_token_id(rules, tokens, folder), folder)
     image_size = whole_number(vision, "image_size", _DEFAULT_IMAGE_SIZE, MAX_IMAGE_SIZE)
+    processor = ProcessorConfig.read(folder, image_size)
     checkpoint = Checkpoint(
         name=name,
         folder=folder,
@@ -162,14 +162,15 @@ def read_checkpoint(
         pad_token_id=_pad_token_id(text, tokens, vocabulary),
         eos_token_ids=_eos_token_ids(folder, config, text, tokens, vocabulary),
         turn_end=_turn_end(folder, tokens),
-        resize_edge=_longest_edge(processor, min(4 * image_size, MAX_IMAGE_SIZE), folder),
-        splits_pictures=flag(processor, "do_image_splitting", default=True),
+        resize_edge=processor.resize_edge,
+        splits_pictures=processor.splits_pictures,
         stored_dtype=_text(config, "dtype") or _text(config, "torch_dtype"),
         special_tokens=tokens,
         weights=find_weights(folder) if weights else None,
     )
     _check_agreement(checkpoint)
     NetworkConfig.from_json(config)  # for what it raises: before weights are fetched or read
+    processor.check_tokens(checkpoint.tokens_per_image)
     return checkpoint
 
 
@@ -208,32 +209,6 @@ def _layout(config: Json, folder: Path) -> Layout:
 
 def _quoted(value: object) -> str:
     return f"`{value}`" if isinstance(value, str) and len(value) < _LONG_NAME else shown(value)
-
-
-def _image_processor(folder: Path) -> Json:
-    """The image processor's settings; transformers 5 saves them inside processor_config.json."""
-    own = read_optional_json(folder / "preprocessor_config.json")
-    if own:
-        return own
-    nested = read_optional_json(folder / "processor_config.json").get("image_processor")
-    if nested is not None and not isinstance(nested, dict):
-        raise broken_checkpoint(
-            f"`image_processor` in `{folder / 'processor_config.json'}` must be an object, "
-            f"not {shown(nested)}"
-        )
-    return nested or {}
-
-
-def _longest_edge(processor: Json, default: int, folder: Path) -> int:
-    size = processor.get("size")
-    edge = size.get("longest_edge", default) if isinstance(size, dict) else default
-    odd = size is not None and not isinstance(size, dict)
-    if odd or isinstance(edge, bool) or not isinstance(edge, int) or not 0 < edge <= MAX_IMAGE_SIZE:
-        raise broken_checkpoint(
-            f"the image processor's `longest_edge` in `{folder}` must be a whole number from 1 to "
-            f"{MAX_IMAGE_SIZE:,}, not {shown(size if odd else edge)}"
-        )
-    return edge
 
 
 def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:

@@ -24,7 +24,23 @@ MAX_IMAGE_SIZE = 4096
 """Pixels; transformers' processors of the family scale to no more (``MAX_IMAGE_SIZE``)."""
 MAX_SCALE_FACTOR = 64
 _MAX_EPSILON = 0.1
+_MIN_ROPE_THETA = 1e3
 _MAX_ROPE_THETA = 1e12
+"""Llama has 1e4, the published checkpoints up to 2.7e5; far below, no position differs from the
+next."""
+_DTYPES = ("bfloat16", "float16", "float32")
+_VISION_TYPES = ("idefics3", "idefics3_vision", "smolvlm", "smolvlm_vision", "siglip_vision_model")
+_NOT_COMPUTED = (
+    *("add_cross_attention", "alibi", "attention_chunk_size", "attention_multiplier"),
+    *("attn_logit_softcapping", "clip_qkv", "cross_attention_layers", "embedding_multiplier"),
+    *("final_logit_softcapping", "is_encoder_decoder", "kv_lora_rank", "logit_scale"),
+    *("logit_softcapping", "logits_scaling", "no_rope_layer_interval", "no_rope_layers"),
+    *("num_experts", "num_local_experts", "parallel_attn", "pruned_heads", "q_lora_rank"),
+    *("qk_norm", "query_pre_attn_scalar", "residual_multiplier", "sliding_window"),
+    *("sliding_window_pattern", "use_qk_norm", "use_sliding_window"),
+)
+"""What networks akin to Llama and SigLIP compute besides, and no SmolVLM does (transformers 5.23:
+the configurations of Cohere, Gemma, Granite, Llama 4, Mistral, Mixtral, OLMo and Qwen)."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,11 @@ class VisionConfig:
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Self:
         """From ``vision_config``. Raises ModelError for what these modules do not compute."""
+        _check_common(section)
         _only(section, "hidden_act", "gelu_pytorch_tanh")
         _only(section, "num_channels", 3)
+        _only(section, "use_base_siglip", False)
+        _one_of(section, "model_type", _VISION_TYPES)
         config = cls(
             image_size=whole_number(section, "image_size", 224, MAX_IMAGE_SIZE),
             patch_size=whole_number(section, "patch_size", 32, MAX_IMAGE_SIZE),
@@ -83,9 +102,13 @@ class TextConfig:
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Self:
         """From ``text_config``. Raises ModelError for what these modules do not compute."""
+        _check_common(section)
         _only(section, "model_type", "llama")
         _only(section, "hidden_act", "silu")
         _only(section, "attention_bias", False)
+        _only(section, "is_llama_config", True)
+        if any(kind != "full_attention" for kind in _listed(section, "layer_types")):
+            raise broken_checkpoint("every layer of every SmolVLM has full attention")
         for name in ("mlp_bias", "qk_layer_norms", "rope_interleaved", "use_resampler"):
             _only(section, name, False)
         hidden = whole_number(section, "hidden_size", 4096, MAX_WIDTH)
@@ -133,12 +156,15 @@ class NetworkConfig:
         compute something else.
         """
         vision, text = (_section(config, key) for key in ("vision_config", "text_config"))
+        _check_common(config)
         network = cls(
             vision=VisionConfig.from_json(vision),
             text=TextConfig.from_json(text),
             scale_factor=whole_number(config, "scale_factor", 2, MAX_SCALE_FACTOR),
             tie_word_embeddings=flag(config, "tie_word_embeddings", default=False),
         )
+        _same_as(text, "tie_word_embeddings", network.tie_word_embeddings)
+        _same_as(config, "vocab_size", network.text.vocab_size)
         _divides(network.scale_factor, network.vision.patches_per_side, "shuffled patches")
         return network
 
@@ -174,11 +200,24 @@ def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _rope_theta(section: Mapping[str, Any]) -> float:
     """transformers 5 keeps it in ``rope_parameters``, transformers 4 kept it by itself."""
     rope = _section(section, "rope_parameters") or _section(section, "rope_scaling")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise broken_checkpoint(f"no SmolVLM has rotary positions of type {shown(kind)}")
-    both = {"rope_theta": section.get("rope_theta"), **rope}
-    return _number(both, "rope_theta", 10000.0, _MAX_ROPE_THETA)
+    kinds = [kind for name in ("rope_type", "type") if (kind := rope.get(name)) is not None]
+    for kind in kinds:
+        if kind != "default":
+            raise broken_checkpoint(f"no SmolVLM has rotary positions of type {shown(kind)}")
+    for key in rope.keys() - {"rope_type", "type", "rope_theta"}:
+        _only(rope, key, 1.0)  # factors of other types
+    _only(section, "partial_rotary_factor", 1.0)
+    thetas = [one for one in (rope.get("rope_theta"), section.get("rope_theta")) if one is not None]
+    if len(thetas) == 2 and thetas[0] != thetas[1]:
+        raise broken_checkpoint(f"`rope_theta` is {shown(thetas[0])} and {shown(thetas[1])}")
+    theta = _number(
+        {"rope_theta": thetas[0] if thetas else None}, "rope_theta", 1e4, _MAX_ROPE_THETA
+    )
+    if theta < _MIN_ROPE_THETA:
+        raise broken_checkpoint(
+            f"`rope_theta` is {theta:g}, and no SmolVLM has less than {_MIN_ROPE_THETA:g}"
+        )
+    return theta
 
 
 def _number(section: Mapping[str, Any], key: str, default: float, at_most: float) -> float:
@@ -194,8 +233,38 @@ def _number(section: Mapping[str, Any], key: str, default: float, at_most: float
 def _only(section: Mapping[str, Any], key: str, value: object) -> None:
     given = section.get(key)
     # 3.0 and True are equal to a 3 and a 1 that other code may not take them for.
-    if given is not None and (type(given) is not type(value) or given != value):
+    kinds = (float, int) if isinstance(value, float) else (type(value),)
+    if given is not None and (type(given) not in kinds or given != value):
         raise broken_checkpoint(f"`{key}` is {shown(given)}, and every SmolVLM has {value!r}")
+
+
+def _same_as(section: Mapping[str, Any], key: str, value: object) -> None:
+    """What is said twice is the same both times."""
+    given = section.get(key)
+    if given is not None and (type(given) is not type(value) or given != value):
+        raise broken_checkpoint(f"`{key}` is {shown(given)} in one place, {value!r} in another")
+
+
+def _one_of(section: Mapping[str, Any], key: str, values: tuple[str, ...]) -> None:
+    given = section.get(key)
+    if given is not None and given not in values:
+        raise broken_checkpoint(f"`{key}` is {shown(given)}, not one of {', '.join(values)}")
+
+
+def _listed(section: Mapping[str, Any], key: str) -> list[Any]:
+    given = section.get(key)
+    if given is not None and not isinstance(given, list):
+        raise broken_checkpoint(f"`{key}` must be a list, not {shown(given)}")
+    return given or []
+
+
+def _check_common(section: Mapping[str, Any]) -> None:
+    """What holds for every section. Raises ModelError."""
+    for key in ("dtype", "torch_dtype"):
+        _one_of(section, key, _DTYPES)
+    for key in _NOT_COMPUTED:
+        if section.get(key) not in (None, False, {}, []):
+            raise broken_checkpoint(f"`{key}` is {shown(section[key])}, and no SmolVLM has it")
 
 
 def _divides(divisor: int, number: int, what: str) -> None:

@@ -1,0 +1,135 @@
+"""What the image processor of a checkpoint does, as far as its files say.
+
+Prompts are made as the processors of the family make them with the settings they were published
+with; only ``size`` and ``do_image_splitting`` are read. Other settings that are not those are
+refused: the model would see something else than it was trained on, and nothing would say so.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolvideo.models.files import Json, broken_checkpoint, read_optional_json, shown
+from smolvideo.models.network_config import MAX_IMAGE_SIZE, flag
+
+_ALWAYS: dict[str, Any] = {
+    **dict.fromkeys(("do_convert_rgb", "do_normalize", "do_pad", "do_rescale", "do_resize"), True),
+    "image_mean": 0.5,
+    "image_std": 0.5,
+    "rescale_factor": 1 / 255,
+    "resample": 1,
+}
+"""The same in all published checkpoints; ``resample`` 1 is Lanczos. Mean and standard deviation may
+be one number or one for each colour."""
+_TYPES = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
+_FPS = 1
+
+
+@dataclass(frozen=True)
+class ProcessorConfig:
+    """``resize_edge`` is the long side, in pixels, to which pictures are scaled before they are cut
+    into squares; ``splits_pictures`` says whether they are cut. ``image_seq_len`` is how many
+    tokens it takes a square for, where it says so.
+    """
+
+    resize_edge: int
+    splits_pictures: bool
+    image_seq_len: int | None
+
+    @classmethod
+    def read(cls, folder: Path, image_size: int) -> "ProcessorConfig":
+        """From the files in ``folder`` of a checkpoint whose vision tower sees squares of
+        ``image_size`` pixels. Raises ModelError.
+        """
+        settings = _settings(folder)
+        _check_fixed(settings)
+        _check_sizes(settings, image_size, folder)
+        tokens = read_optional_json(folder / "processor_config.json").get("image_seq_len")
+        if tokens is not None and type(tokens) is not int:
+            raise broken_checkpoint(f"`image_seq_len` must be a whole number, not {shown(tokens)}")
+        default = min(4 * image_size, MAX_IMAGE_SIZE)
+        return cls(
+            resize_edge=_longest_edge(settings, "size", default, folder),
+            splits_pictures=flag(settings, "do_image_splitting", default=True),
+            image_seq_len=tokens,
+        )
+
+    def check_tokens(self, tokens_per_image: int) -> None:
+        """Raises ModelError where the network makes another number of tokens of a square."""
+        if self.image_seq_len not in (None, tokens_per_image):
+            raise broken_checkpoint(
+                f"`image_seq_len` in processor_config.json is {self.image_seq_len}, but the "
+                f"network makes {tokens_per_image} tokens of an image"
+            )
+
+
+def _settings(folder: Path) -> Json:
+    """The image processor's settings; transformers 5 saves them inside processor_config.json."""
+    own = read_optional_json(folder / "preprocessor_config.json")
+    if own:
+        return own
+    nested = read_optional_json(folder / "processor_config.json").get("image_processor")
+    if nested is not None and not isinstance(nested, dict):
+        raise broken_checkpoint(
+            f"`image_processor` in `{folder / 'processor_config.json'}` must be an object, "
+            f"not {shown(nested)}"
+        )
+    return nested or {}
+
+
+def _check_fixed(settings: Json) -> None:
+    for key, wanted in _ALWAYS.items():
+        given = settings.get(key)
+        if given is None:
+            continue
+        values = (
+            given if isinstance(given, list) and key in ("image_mean", "image_std") else [given]
+        )
+        if len(values) not in (1, 3) or not all(_is_same(one, wanted) for one in values):
+            raise broken_checkpoint(
+                f"the image processor's `{key}` is {shown(given)}, and that of every SmolVLM is "
+                f"{wanted!r}"
+            )
+    kind = settings.get("image_processor_type")
+    if kind is not None and not (isinstance(kind, str) and kind.startswith(_TYPES)):
+        raise broken_checkpoint(f"`image_processor_type` is {shown(kind)}, which no SmolVLM has")
+
+
+def _is_same(given: Any, wanted: Any) -> bool:
+    if isinstance(wanted, float):
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        return is_number and math.isclose(given, wanted, rel_tol=1e-6)
+    return type(given) is type(wanted) and given == wanted
+
+
+def _check_sizes(settings: Json, image_size: int, folder: Path) -> None:
+    """The squares that are cut are those that the vision tower sees."""
+    sampling = settings.get("video_sampling")
+    if sampling is not None and not isinstance(sampling, dict):
+        raise broken_checkpoint(f"`video_sampling` must be an object, not {shown(sampling)}")
+    video = sampling or {}
+    for section, key in ((settings, "max_image_size"), (video, "video_size")):
+        edge = _longest_edge(section, key, image_size, folder)
+        if edge != image_size:
+            raise broken_checkpoint(
+                f"`{key}` in `{folder}` is {edge} pixels, but `image_size` in config.json is "
+                f"{image_size}"
+            )
+    if video.get("fps") is not None and not _is_same(video["fps"], float(_FPS)):
+        raise broken_checkpoint(f"the video processor's `fps` is {shown(video['fps'])}, not {_FPS}")
+    most = video.get("max_frames")
+    if most is not None and (type(most) is not int or most < 1):
+        raise broken_checkpoint(f"`max_frames` must be a whole number above 0, not {shown(most)}")
+
+
+def _longest_edge(settings: Json, key: str, default: int, folder: Path) -> int:
+    size = settings.get(key)
+    edge = size.get("longest_edge", default) if isinstance(size, dict) else default
+    odd = size is not None and not isinstance(size, dict)
+    if odd or isinstance(edge, bool) or not isinstance(edge, int) or not 0 < edge <= MAX_IMAGE_SIZE:
+        raise broken_checkpoint(
+            f"the image processor's `longest_edge` in `{folder}` must be a whole number from 1 to "
+            f"{MAX_IMAGE_SIZE:,}, not {shown(size if odd else edge)}"
+        )
+    return edge
