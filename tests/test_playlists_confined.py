@@ -1,6 +1,8 @@
 """What the web names: addresses of the web, and never this machine's files or its network."""
 
+import gzip
 import socket
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from downloading import QUICK, download
 from webserver import Content, WebServer
 
 from smolvideo.errors import SourceError
+from smolvideo.source import encodings as encodings_module
 from smolvideo.source import playlists, reach
 from smolvideo.source.reach import Reach, check_named, reach_of
 from smolvideo.summaries import WorkItem, list_work
@@ -327,6 +330,71 @@ def test_what_yt_dlp_finds_on_the_machine_has_no_say(
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     assert download(url, replace(QUICK, cache_dir=tmp_path / "c")).is_relative_to(tmp_path / "c")
     assert not mark.exists()
+
+
+def test_no_plugin_is_run(
+    server: WebServer, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yt_dlp.globals import all_plugins_loaded
+
+    mark = tmp_path / "executed"
+    homes = (tmp_path / "yt-dlp" / "plugins" / "x", tmp_path / "yt-dlp-plugins" / "x", tmp_path)
+    for home in homes:
+        folder = home / "yt_dlp_plugins" / "extractor"
+        folder.mkdir(parents=True)
+        (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(all_plugins_loaded, "value", False)
+    url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
+    download(url)
+    playlists.playlist_entries(server.serve("/f", feed(url)), QUICK, lambda _: None)
+    assert not mark.exists()
+    assert all_plugins_loaded.value is False, "who has plugins of his own still gets them"
+
+
+def packed(content: bytes, *encodings: str) -> Content:
+    for encoding in encodings:
+        pack = zlib.compressobj(9, wbits={"gzip": 31, "deflate": 15, "raw": -15}[encoding])
+        content = pack.compress(content) + pack.flush()
+    named = ", ".join("deflate" if one == "raw" else one for one in encodings)
+    return Content(content, "application/rss+xml", encoding=named)
+
+
+@pytest.mark.parametrize("encodings", [("gzip",), ("deflate",), ("raw",), ("gzip", "gzip")])
+def test_a_list_that_unpacks_without_end_is_not_read(
+    encodings: tuple[str, ...], server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encodings_module, "LARGEST_PAGE", 10_000)
+    video = server.url("/a.mp4")
+    list_url = server.serve("/feed", packed(feed(video).body, *encodings))
+    found = playlists.playlist_entries(list_url, QUICK, lambda _: None)
+    assert [one.address for one in found] == [video], "a list that is packed is read"
+    bomb = feed(video).body + b" " * 1_000_000
+    for status in (200, 404):
+        content = replace(packed(bomb, *encodings), status=status)
+        with pytest.raises(SourceError, match="not read"):
+            playlists.playlist_entries(server.serve("/b", content), QUICK, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"x", "br"),
+        (b"x", "gzip"),
+        (b"x", "deflate"),
+        (gzip.compress(b"x" * 99)[:20], "gzip"),
+        (b"x", "gzip, gzip, gzip, gzip"),
+    ],
+)
+def test_what_was_not_asked_for_is_not_unpacked(
+    body: bytes, encoding: str, server: WebServer
+) -> None:
+    url = server.serve("/feed", Content(body, "application/rss+xml", encoding=encoding))
+    with pytest.raises(SourceError, match="the server"):
+        playlists.playlist_entries(url, QUICK, lambda _: None)
+    asked = server.last_headers("/feed")["Accept-Encoding"]
+    assert set(asked.split(", ")) <= {"gzip", "deflate", "identity"}
 
 
 def test_a_name_from_a_header_is_no_path(server: WebServer, clip: bytes) -> None:

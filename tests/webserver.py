@@ -35,6 +35,8 @@ class Content:
     location: str | None = None
     login: str | None = None
     """``user:password`` without which the answer is 401."""
+    encoding: str | None = None
+    """In which ``body`` is packed already."""
 
 
 class WebServer:
@@ -112,6 +114,8 @@ class WebServer:
         request.send_header("Content-Type", content.content_type)
         if content.location is not None:
             request.send_header("Location", content.location)
+        if content.encoding is not None:
+            request.send_header("Content-Encoding", content.encoding)
         if first:
             size = len(content.body)
             request.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")

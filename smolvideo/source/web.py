@@ -1,5 +1,6 @@
 """The door between yt-dlp and the network: it opens to the web only, and is closed at the end."""
 
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,10 +9,10 @@ from urllib.parse import urlsplit
 
 from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
+from smolvideo.source.encodings import ENCODINGS, LARGEST_PAGE, decoded_answer
 from smolvideo.source.names import show_url
 from smolvideo.source.reach import check_named, reach_of
 
-_LARGEST_PAGE = 64 * 2**20
 _WEB_SCHEMES = ("http", "https", "data")
 """``data:`` carries its content in itself (keys of streams) and reaches nothing."""
 
@@ -21,9 +22,10 @@ def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
     """A ``YoutubeDL`` that asks for nothing but what ``named_by`` may name.
 
     Its only client is urllib's: the others that yt-dlp finds on some machines follow redirects
-    where nobody can look at them. Options of yt-dlp's own configuration files are not read.
+    where nobody can look at them. Options of yt-dlp's own configuration files are not read, and
+    plugins in its folders not run.
     """
-    import yt_dlp
+    from yt_dlp.networking._helper import add_accept_encoding_header
     from yt_dlp.networking._urllib import UrllibRH as Client
 
     guard = _Guard(named_by)
@@ -34,7 +36,10 @@ def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
             opener.add_handler(guard)
             return opener
 
-    ydl = yt_dlp.YoutubeDL(settings)
+        def _prepare_headers(self, _: Any, headers: Any) -> None:
+            add_accept_encoding_header(headers, ENCODINGS)
+
+    ydl = _without_plugins(settings)
     door = _WebDoor(ydl.urlopen, guard)
     try:
         ydl._request_director = ydl.build_request_director([UrllibRH])
@@ -43,6 +48,26 @@ def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
     finally:
         door.close()
         ydl.close()
+
+
+_loading = threading.Lock()
+
+
+def _without_plugins(settings: dict[str, Any]) -> Any:
+    """A ``YoutubeDL`` that has not looked for plugins: code in the user's folders and beside the
+    program, which would run in here at the mere sight of an address.
+
+    A program that uses yt-dlp besides, and its plugins, goes on having them.
+    """
+    import yt_dlp
+    from yt_dlp.globals import all_plugins_loaded
+
+    with _loading:
+        before, all_plugins_loaded.value = all_plugins_loaded.value, True
+        try:
+            return yt_dlp.YoutubeDL(settings)
+        finally:
+            all_plugins_loaded.value = before
 
 
 class _Guard(urllib.request.BaseHandler):
@@ -80,6 +105,19 @@ class _Guard(urllib.request.BaseHandler):
             # What proves the user to one site is nothing for another.
             request.remove_header("Authorization")
 
+    def http_response(self, _: urllib.request.Request, answer: Any) -> Any:
+        """What a server answers, decoded before yt-dlp does it without a limit."""
+        from yt_dlp.networking.exceptions import RequestError
+
+        try:
+            return decoded_answer(answer)
+        except SourceError as error:
+            answer.close()
+            self.refusal = error
+            raise RequestError(str(error)) from error
+
+    https_response = http_response
+
     def check(self, url: str) -> None:
         """Raises SourceError for what is out of the web, or too near."""
         scheme = urlsplit(url).scheme.lower()
@@ -102,9 +140,9 @@ def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
     def read_some(amount: int | None = None) -> bytes:
         if amount is not None and amount >= 0:
             return read(amount)
-        content = read(_LARGEST_PAGE + 1)
-        if len(content) > _LARGEST_PAGE:
-            raise SourceError(f"a page or list of more than {_LARGEST_PAGE >> 20} MB is not read")
+        content = read(LARGEST_PAGE + 1)
+        if len(content) > LARGEST_PAGE:
+            raise SourceError(f"a page or list of more than {LARGEST_PAGE >> 20} MB is not read")
         return content
 
     return read_some
