@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -111,6 +112,24 @@ def test_the_summary_counts_what_it_says() -> None:
     assert found["combinations"] == {"known": 1.0, "novel": 0.5}
     assert [json.loads(line)["type"] for line in report.lines().splitlines()][-1] == "choice"
     assert ExamReport({}, ()).summary()["open"] is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"right": False},
+        {"type": "choice", "answer": "B", "seen": "A", "right": True},
+        {"type": "choice", "answer": "B", "blind": "B", "blind_right": False},
+        {"place": 1},
+        {"count": -1},
+        {"video": -1},
+    ],
+)
+def test_an_answer_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:
+    whole = answered("colour", True)
+    assert ExamAnswer.from_json(whole.to_json()) == whole
+    with pytest.raises(ValueError, match=r"cannot be|no question"):
+        ExamAnswer.from_json(replace(whole, **changes).to_json())
 
 
 def test_the_likeliest_option_is_counted_beside_the_letter() -> None:

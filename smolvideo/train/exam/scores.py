@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.official_rules import cinepile_parts
+from smolvideo.json_types import Count
 from smolvideo.records import json_line, known_content
 from smolvideo.safe_text import visible_json
 from smolvideo.train.world.lots import Side
@@ -22,7 +23,7 @@ class ExamAnswer:
     0, of the ``count`` questions about its video.
     """
 
-    video: int
+    video: Count
     side: Side
     novel_wording: bool
     type: str
@@ -34,8 +35,8 @@ class ExamAnswer:
     blind_right: bool
     likeliest: str | None = None
     blind_likeliest: str | None = None
-    place: int = 0
-    count: int = 1
+    place: Count = 0
+    count: Count = 1
 
     KIND: ClassVar[str] = "smolvideo.exam-answer/1"
 
@@ -46,7 +47,17 @@ class ExamAnswer:
     @classmethod
     def from_json(cls, line: str | bytes) -> "ExamAnswer":
         """The answer of one line; ValueError if it is none."""
-        return cls(**known_content(cls, line))
+        answer = cls(**known_content(cls, line))
+        if answer.place >= answer.count:
+            raise ValueError(f"there is no question {answer.place} of {answer.count}")
+        for given, right in (answer.seen, answer.right), (answer.blind, answer.blind_right):
+            if answer.type == "choice":
+                is_exact = cinepile_parts(given)[0] == answer.answer
+            else:
+                is_exact = same_answer(given, answer.answer)
+            if is_exact != right and (is_exact or answer.type == "choice"):
+                raise ValueError(f"`{given}` cannot be {'right' if right else 'wrong'}")
+        return answer
 
 
 @dataclass(frozen=True)
