@@ -408,6 +408,7 @@ def test_what_is_no_text_file(tmp_path: Path, file: str, monkeypatch: pytest.Mon
 def test_the_table_of_tensors_is_that_of_the_network(tmp_path: Path) -> None:
     for tied in (True, False):
         content = json.loads((NANO / "config.json").read_text()) | {"tie_word_embeddings": tied}
+        content["text_config"]["tie_word_embeddings"] = tied
         config = NetworkConfig.from_json(content)
         with torch.device("meta"):
             network = SmolVLM(config)
