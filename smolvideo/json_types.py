@@ -9,11 +9,13 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MAX_DIGITS = 300
 """Of a whole number: no float holds more, and none of ours is nearly as long."""
+_DIGITS_OF_64_BITS = 18
+"""What has no more fits 64 bits."""
 _LONGEST_SECONDS = 1e9
 """Of a video, or of work on it, 32 years: what is beyond is no time."""
 
@@ -43,16 +45,52 @@ def parse_json(text: str | bytes) -> Any:
     Raises ValueError for what is no JSON, for nesting that Python cannot follow, and for whole
     numbers that no float holds.
     """
+    return _parsed(text, parse_int=partial(_whole_number, MAX_DIGITS))
+
+
+def parse_strict_json(text: str | bytes) -> Any:
+    """As ``parse_json``, and ValueError also for what is no JSON by RFC 8259 or ambiguous (a key
+    that stands there twice), and for numbers beyond 64 bits."""
+    return _parsed(
+        text,
+        parse_int=partial(_whole_number, _DIGITS_OF_64_BITS),
+        parse_float=_finite_number,
+        parse_constant=_no_number,
+        object_pairs_hook=_without_duplicates,
+    )
+
+
+def _parsed(text: str | bytes, **how: Any) -> Any:
     try:
-        return json.loads(text, parse_int=_whole_number)
+        return json.loads(text, **how)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _whole_number(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
+def _whole_number(most: int, digits: str) -> int:
+    if len(digits.lstrip("-")) > most:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+def _finite_number(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond 64 bits")
+    return number
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"`{name}` is no number")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {key[:60]!r} stands there twice")
+    return content
 
 
 def check_types(kind: Any, content: Mapping[str, Any]) -> None:

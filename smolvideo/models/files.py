@@ -4,19 +4,16 @@ They come from strangers: what a JSON text can make of a parser (numbers of a th
 keys that stand there twice, files of gigabytes, pipes) is refused before it is anything else.
 """
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 from smolvideo.errors import ModelError
+from smolvideo.json_types import parse_strict_json
 
 Json = dict[str, Any]
 
 MAX_TEXT_BYTES = 64 << 20
 """The largest file of a checkpoint beside its weights; a tokenizer takes 4 MB."""
-_MAX_DIGITS = 18
-"""No number in these files has so many, and what has fits 64 bits."""
 _SHOWN_CHARACTERS = 80
 TAKE_AS_PUBLISHED = "take the checkpoint's files as they were published, or fetch it again"
 
@@ -57,7 +54,7 @@ def read_json(path: Path) -> Json:
     """The object in ``path``. Raises ModelError where it is missing, unreadable or no object."""
     text = read_text(path)
     try:
-        content = parse_json(text)
+        content = parse_strict_json(text)
     except ValueError as error:
         raise broken_checkpoint(f"`{path}` is not valid JSON: {error}") from error
     if not isinstance(content, dict):
@@ -68,45 +65,3 @@ def read_json(path: Path) -> Json:
 def read_optional_json(path: Path) -> Json:
     """The object in ``path``, or an empty one where there is nothing of that name."""
     return read_json(path) if path.exists() else {}
-
-
-def parse_json(text: str) -> Any:
-    """What ``text`` says. Raises ValueError for what is no JSON by RFC 8259 or ambiguous (a key
-    that stands there twice), for numbers beyond 64 bits, and for nesting that Python cannot
-    follow."""
-    try:
-        return json.loads(
-            text,
-            parse_int=_whole_number,
-            parse_float=_finite_number,
-            parse_constant=_no_number,
-            object_pairs_hook=_without_duplicates,
-        )
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _whole_number(digits: str) -> int:
-    if len(digits.lstrip("-")) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
-
-
-def _finite_number(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number beyond 64 bits")
-    return number
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"`{name}` is no number")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> Json:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {key[:60]!r} stands there twice")
-    return content

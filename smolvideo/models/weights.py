@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeGuard
 
 from smolvideo.errors import ModelError
+from smolvideo.json_types import parse_strict_json
 from smolvideo.models.files import (
     TAKE_AS_PUBLISHED,
     Json,
     broken_checkpoint,
-    parse_json,
     read_json,
     shown,
 )
@@ -204,7 +204,7 @@ def _parse_header(stream: BinaryIO, file: Path) -> WeightHeader:
     text = stream.read(length)
     if len(text) < length:
         raise broken_checkpoint(f"`{file}` is cut short")
-    content = parse_json(text.decode("utf-8"))
+    content = parse_strict_json(text.decode("utf-8"))
     if not isinstance(content, dict):
         raise _no_safetensors(file, "its header is no object")
     notes = content.pop("__metadata__", {})
