@@ -42,6 +42,58 @@ def test_the_text_of_an_option_counts_where_its_clause_says_it(about: dict[str, 
     assert found == wanted
 
 
+PLAIN = [
+    (about["options"], text, letter)
+    for about in CLAUSES
+    for text, letter in about["read"].items()
+    if len(text) > 3 and text.isascii() and not set("{<\\\n") & set(text)
+]
+TAKEN_BACK = [
+    " or maybe not.",
+    " or something else.",
+    "? No.",
+    ". No, wait.",
+    ". Actually, none of the options is correct.",
+    ". But I disagree.",
+]
+
+
+@given(st.sampled_from(PLAIN), st.sampled_from(TAKEN_BACK))
+def test_what_is_taken_back_is_no_answer(plain: tuple[list[str], str, str], behind: str) -> None:
+    options, text, _ = plain
+    assert lenient_choice(text.rstrip(" .!") + behind, options)[0] is None
+
+
+DRESSED = [
+    "Sure! {}",
+    "Answer: {}",
+    "Based on the frames provided: {}",
+    "Looking at the video.\n\n{}",
+    "<think>It could be A or B.</think>\n{}",
+    "<answer>{}</answer>",
+    '"{}"',
+    "{} I hope this helps!",
+    "{}\n\nExplanation: the video shows it clearly.",
+    "{} (Confidence: 90%)",
+]
+
+
+@given(st.sampled_from(PLAIN), st.sampled_from(DRESSED))
+def test_a_dress_never_makes_another_answer(plain: tuple[list[str], str, str], dress: str) -> None:
+    options, text, letter = plain
+    choice = lenient_choice(dress.format(text), options)[0]
+    assert choice is None or LETTERS[choice] == letter
+
+
+@pytest.mark.parametrize("dress", DRESSED)
+def test_a_dress_hides_few_answers(dress: str) -> None:
+    read = [
+        lenient_choice(dress.format(text), options)[0] is not None
+        for options, text, _ in PLAIN[::9]
+    ]
+    assert sum(read) >= 0.9 * len(read)
+
+
 def test_both_sides_of_the_golden_clauses_are_many() -> None:
     assert sum(len(about["read"]) for about in CLAUSES) > 140
     assert sum(len(about["unread"]) for about in CLAUSES) > 140

@@ -37,6 +37,21 @@ _ASKS_FOR_WRONG = re.compile(
 )
 
 
+_LEFT_OPEN = re.compile(
+    r"\bor (?:maybe|perhaps|possibly) not\b|\bor not\s*[.?!]*$"
+    r"|\bor (?:something|someone|somewhere) (?:else|similar)\b"
+    r"|[.!?\u2026]\s*(?:(?:oh|hmm+),? )?(?:no,? wait|wait,? no|scratch that)\b[\s.!\u2026]*$"
+    r"|\?\s*(?:no|nope|nein|non|нет|не|いいえ|아니요)\s*[.!]*$"
+    r"|\bnone of the (?:\w+ )?(?:answers|options|choices)\b|\bi disagree\b[\s.!]*$",
+    re.IGNORECASE,
+)
+
+
+def left_open(text: str) -> bool:
+    """Whether the text takes all that it said back, whatever it was."""
+    return _LEFT_OPEN.search(text) is not None
+
+
 def withheld(text: str) -> bool:
     """Whether the text says of its answer, or of all answers, that they do not hold."""
     return any(

@@ -13,13 +13,13 @@ place) is read with its own letter alone, and of options with one text none is r
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import wording
 from smolvideo.evals.protocol.canonical import folded, undressed, unified
-from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, withheld
+from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, left_open, withheld
 from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
 from smolvideo.evals.protocol.mentions import mentions
 from smolvideo.evals.protocol.neighbours import is_other_use
@@ -32,8 +32,12 @@ LONGEST_READ = 20_000
 """Characters; a longer text is an answer only where it equals an option."""
 
 
-_SPEAKER = re.compile(r"^\s*(?:assistant|Q\s?:[^\n]*\n+\s*A)\s?:\s*", re.IGNORECASE)
-"""The name of who answers, and the question before it."""
+_SPEAKER = re.compile(
+    r"^\s*(?:(?:assistant|Q\s?:[^\n]*\n+\s*A)\s?:"
+    r"|(?:sure|certainly|of course|ok|okay|alright|hello|hi|great question)[!.,:](?=\s))\s*",
+    re.IGNORECASE,
+)
+"""The name of who answers, the question before it, a greeting."""
 
 
 def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
@@ -64,7 +68,7 @@ def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | 
 
 
 def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
-    plain = undressed(text, keep="".join(options))
+    plain = _unquoted(undressed(text, keep="".join(options)))
     if not plain.strip(" \n.*_"):
         return None, "empty" if not text.strip(" \n.*_") else "unparsable"
     for candidate in (text, plain):
@@ -74,6 +78,8 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     labelled = _labelled(plain, options)
     if labelled is not None:
         return labelled
+    if left_open(plain):
+        return None, "unparsable"
     polar = _polar(plain, options)
     if polar is not None:
         return polar
@@ -88,6 +94,12 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
         if place is not None:
             return place, kind
     return None, "refusal" if wording.REFUSES.search(plain) else "unparsable"
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotation marks around all of it."""
+    quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].strip() if quoted and text.count(text[0]) == 2 else text
 
 
 _LABEL = re.compile(r"[\"'(\[]*([A-Z])[\"')\]]*\s*(?:[.:),;=-]+\s*|\s)[\"'(\[]*(?=\S)")
@@ -141,15 +153,23 @@ def _polar(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
     """A yes or no before all else, which nothing behind it may contradict; None for other texts."""
     if not _POLAR & {folded(option).strip(" .") for option in options}:
         return None
-    lead = wording.LEADS.match(text)
-    if lead is None or wording.DENIES_BEFORE.search(lead[0]):
-        lead = None
-    for rest in (text, text[lead.end() :] if lead else ""):
+    for rest in _leads_off(text):
         first, _, reason = re.sub(r"[,.;:!\n]", "\0", rest, count=1).partition("\0")
         place, met = whole_option(first, options)
         if first.casefold() in _POLAR and met:
             return _unless_doubted(place, reason, options)
     return None
+
+
+def _leads_off(text: str) -> Iterator[str]:
+    """The text, and what is left behind ``Answer:``, and behind ``the answer is`` after that."""
+    yield text
+    for _ in range(2):
+        lead = wording.LEADS.match(text)
+        if lead is None or wording.DENIES_BEFORE.search(lead[0]):
+            return
+        text = text[lead.end() :]
+        yield text
 
 
 def _unless_doubted(

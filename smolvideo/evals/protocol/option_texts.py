@@ -56,17 +56,12 @@ _FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 def marked(text: str, options: Sequence[str]) -> str:
     """``text`` with one mark (``FIRST_MARK`` + its place) where an option is named in full.
 
-    Of two options that overlap the longer one is named. Signs and figures belong to a word: ``5``
+    Of two options that overlap the longer one is named; another article counts where no option is
+    named exactly. Signs and figures belong to a word: ``5``
     is not named in ``-5``, ``5 %``, ``1.5`` or ``$5``.
     """
     found = same_length_folded(text)
-    spans = [
-        (len(wanted), start, place)
-        for place, option in enumerate(options)
-        if len(wanted := _ENDS.sub("", same_length_folded(unified(option)))) <= _LONGEST
-        and _names_something(wanted)
-        for start in _places_of(wanted, found)
-    ]
+    spans = _spans(found, options, _exactly) or _spans(found, options, _with_other_articles)
     taken: list[tuple[int, int, int]] = []
     covered = bytearray(len(text))
     for length, start, place in sorted(spans, key=lambda span: (-span[0], span[1])):
@@ -85,6 +80,36 @@ _NEVER_INSIDE = frozenset(
     {"yes", "no", "not", "a", "i", "true", "false", "none", "on", "off", "in", "out", "still"}
 )
 """Words with other uses in a sentence; as whole answers they are options all the same."""
+
+
+_Spelled = Callable[[str], Sequence[str]]
+
+
+def _spans(text: str, options: Sequence[str], spelled: _Spelled) -> list[tuple[int, int, int]]:
+    """Where options are named, as they are ``spelled``: length, start, place."""
+    return [
+        (len(wanted), start, place)
+        for place, option in enumerate(options)
+        for wanted in spelled(option)
+        if _names_something(wanted)
+        for start in _places_of(wanted, text)
+    ]
+
+
+def _exactly(option: str) -> Sequence[str]:
+    wanted = _ENDS.sub("", same_length_folded(unified(option)))
+    return [wanted] if len(wanted) <= _LONGEST else []
+
+
+def _with_other_articles(option: str) -> Sequence[str]:
+    """The dog, where the option is a dog: looked for where no option is named exactly."""
+    return [
+        other + wanted[article.end() :]
+        for wanted in _exactly(option)
+        if (article := _ARTICLE.match(wanted)) is not None
+        for other in ("a ", "an ", "the ")
+        if other != article[0]
+    ]
 
 
 def _names_something(option: str) -> bool:

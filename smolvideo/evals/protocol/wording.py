@@ -59,7 +59,7 @@ _CONCLUDES = _any(
     r"(?:no|nope|no wait|wait|hmm+|sorry|correction|oops|scratch that|on second thoughts?|overall"
     r"|nein|non|não|нет) ?[,.!:…-]+",
     "i mean|or rather|make that|overall",
-    r"(?:based on|according to|judging by|from|given|considering)(?: [\w'’]{1,20}){1,8} ?,",
+    r"(?:based on|according to|judging by|from|given|considering)(?: [\w'’]{1,20}){1,8} ?[,:]",
 )
 _POINTS = _any(
     "it|that|this|correct|right|correct one|right one|best one|best fit|best match|one",
