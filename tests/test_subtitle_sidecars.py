@@ -212,6 +212,14 @@ def test_bytes_of_a_code_page_in_a_track(tmp_path: Path) -> None:
     assert heard == ["the text track is not UTF-8; that its encoding is cp1251 is a guess"]
 
 
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_jp_2004"])
+def test_escapes_of_iso_2022_in_a_track(tmp_path: Path, encoding: str) -> None:
+    said = "昨日の夜はどこにいたの"
+    path = write_tracks(tmp_path / "film.mkv", [(said.encode(encoding), "jpn", "", "")])
+    with open_video(path) as video:
+        assert [cue.text for cue in cues_of_track(video.text_track())] == [said]
+
+
 def write_tracks(path: Path, tracks: list[tuple[bytes, str, str, str]]) -> Path:
     """A Matroska file with one picture track and a subtitle track for each of ``tracks``."""
     pictures = write_clip(path.with_suffix(".mp4"), evenly(4, fps=25))

@@ -87,7 +87,11 @@ def cues_of_track(texts: Iterable[TimedText], *, on_notice: OnNotice = _no_notic
         for notice in _notices("the text track", decoded, Parsed([])):
             on_notice(notice)
     else:
-        contents = [text.text for text in texts]
+        # ISO-2022 is ASCII between its escapes, and begins anew in each text.
+        contents = [
+            decode_text(text.text.encode()).text if "\x1b$" in text.text else text.text
+            for text in texts
+        ]
     for text, content in zip(texts, contents, strict=True):
         lines = content.replace("\r\n", "\n").replace("\r", "\n")
         if text.format in ("ass", "ssa"):

@@ -33,7 +33,7 @@ LONGEST_READ = 20_000
 
 
 _SPEAKER = re.compile(
-    r"^\s*(?:(?:assistant|Q\s?:[^\n]*\n+\s*A)\s?:"
+    r"^\s*(?:(?:assistant|Q\s?:[^\n]*\n\s*A)\s?:"
     r"|(?:sure|certainly|of course|ok|okay|alright|hello|hi|great question)[!.,:](?=\s))\s*",
     re.IGNORECASE,
 )
