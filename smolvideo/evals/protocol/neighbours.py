@@ -148,7 +148,9 @@ _FUNCTION_WORDS = frozenset(
         " this that which who what with by for from as has have had does do did not no i we you see"
         " sees seen shows show showing think believe say says because since but so near beside"
         " behind under over color colour very just only still also clearly probably likely my his"
-        " her their our can could would will may might must should visible video clip image scene",
+        " her their our can could would will may might must should looks look seems"
+        " appears feels gets became becomes remains stays turns turned visible video clip image"
+        " scene",
     )
 )
 _CLAUSE_BEFORE = re.compile(
@@ -162,6 +164,9 @@ _LONGEST_BENT = 3
 """Words: what is longer is rarely said for something else."""
 
 
+_ALSO = re.compile(r"[\"')]*,? (?:and|or|but|then)(?: (?:also|then|he|she|it|they|perhaps))* (\w+)")
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
@@ -169,9 +174,10 @@ def _words(text: str) -> list[str]:
 def _tells_another(before: str, after: str, place: int, options: Sequence[str]) -> bool:
     """Whether a word by which another option differs is in the clause, too."""
     own = set(_words(folded(options[place])))
-    if len(own) > _LONGEST_BENT:
-        return False
     others = {word for one in options for word in _words(folded(one))} - own - _FUNCTION_WORDS
+    if len(own) > _LONGEST_BENT:
+        also = _ALSO.match(after)
+        return also is not None and also[1] in others
     begins_clause = _CLAUSE_BEFORE.match(folded(options[place])) is not None
     said_before = "" if begins_clause else _CLAUSE_BEFORE.split(before)[-1]
     clause = f"{said_before} {_CLAUSE_AFTER.split(after)[0]}"

@@ -77,7 +77,8 @@ def marked(text: str, options: Sequence[str]) -> str:
 
 _LONGEST = 400
 _NEVER_INSIDE = frozenset(
-    {"yes", "no", "not", "a", "i", "true", "false", "none", "on", "off", "in", "out", "still"}
+    {"yes", "no", "not", "a", "i", "true", "false", "none", "on", "off", "in", "out"}
+    | {"still", "before", "after", "during", "never", "always", "often", "sometimes", "then"}
 )
 """Words with other uses in a sentence; as whole answers they are options all the same."""
 
