@@ -11,7 +11,7 @@ _SIGNATURES = frozenset(
         "wmsauthsign",
     )
 )
-_SIGNATURE_PREFIXES = ("xamz", "xgoog", "xoss", "xcos")
+_SIGNATURE_PREFIXES = ("hmac", "xamz", "xgoog", "xoss", "xcos")
 _COMPANIONS = frozenset(
     (
         *("awsaccesskeyid", "exp", "expires", "expiry", "googleaccessid", "keypairid"),
@@ -32,7 +32,7 @@ _WORDS = frozenset(
 )
 _ENDINGS = (
     *("token", "secret", "password", "passwd", "signature", "apikey", "accesskey", "secretkey"),
-    *("authkey", "privatekey", "sessid", "sessionid", "credential"),
+    *("authkey", "privatekey", "sessid", "sessionid", "credential", "nonce", "csrf", "jwt"),
 )
 _DOUBTFUL = frozenset(
     (

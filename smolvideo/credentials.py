@@ -41,18 +41,33 @@ _HALF_ADDRESS = re.compile(
     re.IGNORECASE,
 )
 """What was meant as an address with a password, a slash or the colon left out."""
-_PAIR = re.compile(r"(?<![\w.-])([A-Za-z][\w.-]{1,40})(=|%3D)([^\s&;,'\"`<>]+)", re.IGNORECASE)
-_MEMBER = re.compile(
-    r"""(\\{0,3}["'])([A-Za-z][\w.-]{0,40})(\1\s{0,4}:\s{0,4})"""
-    r"""(?:(\\{0,3}["'])([^"'\\]{1,9999})|([\[{])([^\]}]{1,9999})|()([^\s\]},"'\[{]{1,9999}))"""
+_NAME = r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]{0,40}(?:\[\w{0,20}\]){0,3})"
+_NAMES_IN_TEXT = re.compile(
+    rf"""{_NAME}(?:=|%3D|\\{{0,3}}["']\s{{0,4}}:\s{{0,4}})""", re.IGNORECASE
 )
-"""A name and its value in JSON, or in a Python dictionary; inside of a string of JSON again, quotes
-have backslashes."""
+"""``name=``, or ``"name":`` as in JSON."""
+_NAMES_IN_VALUE = re.compile(
+    rf"""{_NAME}[\]"'\\]{{0,4}}(?:\s{{0,4}}[:=]\s{{0,4}}|%3D|>)""", re.IGNORECASE
+)
+"""The same without quotes or with more of them, ``name[]=``, and ``<name>``."""
+_AFTER_NAME = re.compile(
+    r"""[\[{](?P<inner>[^\]}]{1,9999})|\\{0,3}["']?(?P<value>[^\s&;,"'`<>\\]{1,9999})"""
+)
+"""A list or an object, or one word; inside of a string of JSON, quotes have backslashes."""
 _HEADER = re.compile(
     r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s{0,4}[:=]\s{0,4})([^\r\n]+)"
     r"|\b(basic|bearer)(\s{1,4})([\w.~+/=-]{8,})",
     re.IGNORECASE,
 )
+_OTHER_HEADER = re.compile(
+    r"(?<![\w.-])([A-Za-z]{1,20}(?:-[A-Za-z]{1,20}){1,6})(\s{0,4}:\s{0,4})([^\r\n]+)"
+)
+_SCHEME = re.compile(r"\b(token|apikey|digest|negotiate|ntlm)(\s{1,4})(\S{6,})", re.IGNORECASE)
+"""As ``Bearer``, but words of plain texts, too."""
+_USER = re.compile(r"(?<![\w@.])[\w.%+~-]{1,64}:[^\s/@:\"'<>]{1,200}@(?=[\w\[-])")
+"""A name and a password before a host, in an address inside of an address."""
+_WORDS = re.compile(r"[^\s\"',:\\()\[\]{}<>]+")
+"""Of a hidden value: each may be said alone in an error."""
 _INNER_BASE64 = re.compile(r"eyJ[\w+/=-]{8,}")
 """JSON in base64."""
 _SMUGGLED = "__youtubedl_smuggle="
@@ -215,8 +230,13 @@ class _Scrubber:
         """A text of any kind without the credentials in it."""
         text = _ADDRESS.sub(self._address_in_text, text)
         text = _HALF_ADDRESS.sub(self._half_address, text)
-        text = _HEADER.sub(self._header, text)
-        return _PAIR.sub(self._pair, _MEMBER.sub(self._member, text))
+        text = _OTHER_HEADER.sub(self._other_header, _HEADER.sub(self._header, text))
+        return self._named_values(text, _NAMES_IN_TEXT)
+
+    def value(self, text: str) -> str:
+        """A value of an address, decoded: more in it has a name than in a text."""
+        text = _USER.sub(self._user, _SCHEME.sub(self._header, self.text(text)))
+        return self._named_values(text, _NAMES_IN_VALUE)
 
     def address(self, url: str) -> str:
         """See ``without_credentials``."""
@@ -301,7 +321,7 @@ class _Scrubber:
         if _INNER_BASE64.fullmatch(decoded) and _has_secrets(decoded):
             self.secrets.append(decoded)
             return _digest(value)
-        clean = inner.text(decoded)
+        clean = inner.value(decoded)
         clean = TOKEN.sub(_HIDDEN, clean) if is_token else clean
         return value if clean == decoded else quote(clean, safe="/:")
 
@@ -320,19 +340,27 @@ class _Scrubber:
         self.secrets += [value, value.split()[-1], *re.findall(r"=([^\s;,]+)", value)]
         return f"{name}{joint}{_HIDDEN}"
 
-    def _member(self, found: re.Match[str]) -> str:
-        mark, name, colon, opening, value = (one for one in found.groups() if one is not None)
-        if not is_secret(name, value):
-            return found[0]
-        self.secrets += re.findall(r"[^\s\"',:\\]+", value)
-        return f"{mark}{name}{colon}{opening}{_HIDDEN}"
+    def _other_header(self, found: re.Match[str]) -> str:
+        return self._header(found) if is_secret(found[1], found[3]) else found[0]
 
-    def _pair(self, found: re.Match[str]) -> str:
-        name, equals, value = found.groups()
-        if not is_secret(name, value):
-            return found[0]
-        self.secrets.append(value)
-        return f"{name}{equals}{_HIDDEN}"
+    def _user(self, found: re.Match[str]) -> str:
+        self.secrets.append(found[0].rpartition("@")[0].partition(":")[2])
+        return ""
+
+    def _named_values(self, text: str, names: re.Pattern[str]) -> str:
+        """The values behind names that say what they are; one may lie in the value of another."""
+        shown, at = [], 0
+        for found in names.finditer(text):
+            if found.start() < at:
+                continue
+            if not is_secret(found["name"], "") and not TOKEN.match(text, found.end()):
+                continue
+            if (value := _AFTER_NAME.match(text, found.end())) is not None:
+                which = value.lastgroup or "value"
+                self.secrets += [value[which], *_WORDS.findall(value[which])]
+                shown += [text[at : value.start(which)], _HIDDEN]
+                at = value.end(which)
+        return "".join([*shown, text[at:]])
 
 
 def _has_secrets(base64: str) -> bool:
