@@ -5,7 +5,8 @@ is a presentation time in seconds, counted from the moment a player shows as 0:0
 is never used as a time: on variable frame rates it is seconds off.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -65,6 +66,12 @@ class VideoMetadata:
     """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
     missing_seconds: tuple[float, ...] = ()
     """Where parts of the recording are left out, as they cannot be read."""
+    truncated: bool = False
+    """Whether the file breaks off, as a download or a recording may."""
+    claimed_seconds: float | None = None
+    """How long the header of a truncated file says that it is."""
+    unread_bytes: int = 0
+    """Bytes at the end of the file that are no part of what was read."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing_seconds", tuple(self.missing_seconds))
@@ -77,7 +84,22 @@ class VideoMetadata:
     @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the recording itself."""
-        return (*self._notices_of_clocks(), *self._notices_of_parts())
+        return (
+            *self._notices_of_clocks(),
+            *self._notices_of_parts(),
+            *self._notices_of_the_end(),
+        )
+
+    def without_notices(self) -> "VideoMetadata":
+        """The same without what is said of a recording once."""
+        return replace(
+            self,
+            discontinuities=(),
+            missing_seconds=(),
+            truncated=False,
+            claimed_seconds=None,
+            unread_bytes=0,
+        )
 
     def _notices_of_parts(self) -> tuple[str, ...]:
         if not self.missing_seconds:
@@ -87,6 +109,20 @@ class VideoMetadata:
         more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
         what = "a part" if count == 1 else "parts"
         return (f"{what} of `{self.name}` cannot be read, and missing at {named}{more}",)
+
+    def _notices_of_the_end(self) -> Iterator[str]:
+        if self.truncated:
+            last = self.duration_seconds
+            if self.last_frame_seconds is not None:
+                last = self.last_frame_seconds
+            claimed = self.claimed_seconds
+            of = "" if claimed is None else f" of {_with_tenths(claimed)}"
+            yield f"`{self.name}` is truncated: the file breaks off at {_with_tenths(last)}{of}"
+        if self.unread_bytes:
+            yield (
+                f"{self.unread_bytes} bytes at the end of `{self.name}` were not read: "
+                "they are no part of the video before them"
+            )
 
     def _notices_of_clocks(self) -> tuple[str, ...]:
         if not self.discontinuities:
@@ -183,6 +219,12 @@ def _described(place: Discontinuity) -> str:
     way = "ahead" if place.jump_seconds > 0 else "back"
     length = f"{abs(place.jump_seconds):.1f}".removesuffix(".0")
     return f"{format_timestamp(place.seconds)} ({length} s {way})"
+
+
+def _with_tenths(seconds: float) -> str:
+    """``MM:SS.t``, rounded down."""
+    tenths = int(max(seconds, 0.0) * 10 + 1e-6)
+    return f"{format_timestamp(tenths / 10)}.{tenths % 10}"
 
 
 def format_timestamp(seconds: float) -> str:

@@ -48,8 +48,9 @@ class _Movie:
     default_duration: int
 
 
-def find_stretches(file: BinaryIO, end: int) -> list[Stretch]:
-    """The stretches that are on one clock each, as far as fragments' decoding times say."""
+def find_stretches(file: BinaryIO, end: int) -> tuple[list[Stretch], int]:
+    """The stretches that are on one clock each, as far as fragments' decoding times say, and where
+    the last box says that it ends."""
     boxes = list(_boxes(file, 0, end))
     indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
     stretches: list[Stretch] = []
@@ -74,7 +75,23 @@ def find_stretches(file: BinaryIO, end: int) -> list[Stretch]:
                 start = box.start
                 head, gap = _opening(file, base, movie.end, start)
             expected = span[1]
-    return [*stretches, Stretch(start, end, _DEMUXER, head, gap)]
+    return [*stretches, Stretch(start, end, _DEMUXER, head, gap)], _end_of(file, boxes, end)
+
+
+def _end_of(file: BinaryIO, boxes: list[_Box], end: int) -> int:
+    """Where the last of the boxes ends that has a name, and room or a kind that is known."""
+    named = (box for box in reversed(boxes) if _is_name(box.kind))
+    last = next((_box_at(file, box.start, end) for box in named), None)
+    if last is None:
+        return 0
+    if last.end > end and last.kind not in _KINDS:
+        return last.start
+    after = _box_at(file, last.end, end)
+    return after.end if after is not None and after.kind in _KINDS else last.end
+
+
+def _is_name(kind: bytes) -> bool:
+    return kind in _KINDS or kind.decode("latin-1").isprintable()
 
 
 def _is_break(step: float, *, indexed: bool) -> bool:
@@ -175,8 +192,7 @@ def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
     file.seek(box.body)
     brand = file.read(4)
     after = _box_at(file, box.end, end)
-    printable = brand.isascii() and brand.decode("ascii").isprintable()
-    return printable and after is not None and after.kind in _KINDS
+    return brand.isascii() and _is_name(brand) and after is not None and after.kind in _KINDS
 
 
 def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -117,7 +117,7 @@ def cannot_open(path: Path) -> ReaderError:
     """The error of a file that FFmpeg does not open. Raises NotAVideoError where it is none."""
     check_file(path)
     refuse_list(path)
-    hint = "a download or recording that broke off cannot be opened; fetch it again"
+    hint = "a truncated download or recording (no moov atom) cannot be opened; fetch it again"
     if path.suffix.lower() in _SEGMENT_SUFFIXES:
         hint = "a single segment of a stream is encrypted (HLS AES-128), or needs its init segment"
     return ReaderError(

@@ -14,10 +14,12 @@ import numpy as np
 
 from smolvideo.readers.clocks import Lead, Part, Stamps, find_breaks, find_lead, make_part
 from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.resuming import find_header
 from smolvideo.readers.slices import Stretch
 
 MAGIC = b"FLV\x01"
 _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
+_KINDS = (_AUDIO, _VIDEO, _SCRIPT)
 _TAG, _TRAILER = 11, 4
 """Bytes of a tag's header, and of the size that is said again after it."""
 _PEEK = 10
@@ -26,13 +28,12 @@ _WITH_PACKET_TYPE = (7, 12, 13)
 """Codecs (AVC, HEVC, AV1) whose tags say whether they hold frames, and when these are shown."""
 _SEQUENCE_HEADER, _FRAMES, _FRAMES_WITHOUT_OFFSET = 0, 1, 3
 _KEY_FRAME, _COMMAND = 1, 5
-_SEARCH = 2**20
 
 
 @dataclass
 class _Tags:
     """Positions, ends, and milliseconds of decoding and presentation of the video's tags; the same
-    of all others; and where file headers and sequence headers stand."""
+    of all others; where file headers and sequence headers stand; and where the last tag ends."""
 
     positions: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -43,15 +44,17 @@ class _Tags:
     other_times: list[int] = field(default_factory=list)
     file_headers: list[int] = field(default_factory=list)
     sequence_headers: list[tuple[int, int]] = field(default_factory=list)
+    end: int = 0
 
 
-def find_flv_parts(path: Path) -> list[Part]:
-    """The stretches of the file that are on one clock, in their order; empty without video."""
+def find_flv_parts(path: Path) -> tuple[list[Part], int]:
+    """The stretches of the file that are on one clock, in their order, none without video; and
+    where its last tag says that it ends."""
     end = path.stat().st_size
     with path.open("rb") as file:
         tags = _read_tags(file, end)
         if not tags.positions:
-            return []
+            return [], tags.end
         stamps = _stamps(tags.positions, tags.decoded, tags.shown, tags.keys)
         others = _stamps(tags.other_positions, tags.other_times, tags.other_times)
         headers = np.searchsorted(stamps.positions, tags.file_headers)
@@ -71,7 +74,7 @@ def find_flv_parts(path: Path) -> list[Part]:
                 head = _opening(file, tags, start) + _lead_in(file, tags, lead)
                 stretch = replace(parts[place].stretch, start=start, head=head)
                 parts[place] = replace(parts[place], stretch=stretch)
-    return parts
+    return parts, tags.end
 
 
 def _lead_in(file: BinaryIO, tags: _Tags, lead: Lead) -> bytes:
@@ -132,15 +135,17 @@ def _read_tags(file: BinaryIO, end: int) -> _Tags:
             continue
         size = int.from_bytes(header[1:4], "big")
         behind = position + _TAG + size + _TRAILER
-        if header[0] & 0x1F not in (_AUDIO, _VIDEO, _SCRIPT) or not _is_whole(file, behind, size):
+        if header[0] & 0x1F not in _KINDS or not _is_whole(file, behind, size):
             # Damage, or a recording that broke off before the next one was joined to it.
-            found = _next_header(file, position + 1, end)
+            found = find_header(file, position + 1, end, MAGIC, bool)
             if found is None:
-                break
+                tags.end = behind if header[0] & 0x1F in _KINDS and behind > end else position
+                return tags
             position = found
             continue
         _note(tags, position, behind, header)
         position = behind
+    tags.end = position if position == end else position + _TAG
     return tags
 
 
@@ -148,17 +153,6 @@ def _is_whole(file: BinaryIO, behind: int, size: int) -> bool:
     file.seek(behind - _TRAILER)
     said = file.read(_TRAILER)
     return len(said) == _TRAILER and int.from_bytes(said, "big") in (_TAG + size, 0)
-
-
-def _next_header(file: BinaryIO, position: int, end: int) -> int | None:
-    while position < end:
-        beat()
-        file.seek(position)
-        found = file.read(_SEARCH + len(MAGIC)).find(MAGIC)
-        if found >= 0:
-            return position + found
-        position += _SEARCH
-    return None
 
 
 def _note(tags: _Tags, position: int, behind: int, header: bytes) -> None:

@@ -134,9 +134,11 @@ class JoinedReader(VideoReader):
         assert part.starts_at is not None
         last = part.starts_at + part.last - part.first
         duration = last + part.frame_seconds
+        truncated, unread = False, 0
         with contextlib.suppress(ReaderError):
             of_last = self._reader(len(self._parts) - 1).metadata
             last, duration = of_last.last_frame_seconds or last, of_last.duration_seconds
+            truncated, unread = of_last.truncated, of_last.unread_bytes
         frames = sum(part.num_frames for part in self._parts)
         lasting = sum(part.num_frames * part.frame_seconds for part in self._parts)
         return replace(
@@ -147,6 +149,8 @@ class JoinedReader(VideoReader):
             last_frame_seconds=last,
             discontinuities=discontinuities(self._parts),
             missing_seconds=self._missing(place, duration),
+            truncated=truncated,
+            unread_bytes=unread,
         )
 
     def _missing(self, first: int, end: float) -> tuple[float, ...]:

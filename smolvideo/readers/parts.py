@@ -3,11 +3,11 @@
 transport_parts.py  MPEG transport streams
 flv_tags.py         Flash Video
 boxes.py            MP4, fragmented or joined
-chained.py          Matroska, ASF and Ogg, joined
+elements.py         Matroska, ASF, Ogg and others of elements, joined
 here                MPEG program streams (VOB), by FFmpeg's demuxer
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -16,15 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from smolvideo.readers.boxes import find_stretches
-from smolvideo.readers.chained import (
-    ASF,
-    EBML,
-    OGG,
-    find_asf_stretches,
-    find_matroska_stretches,
-    find_ogg_stretches,
-)
+from smolvideo.readers import boxes, elements
 from smolvideo.readers.clocks import Part, Stamps, find_breaks, is_discontinuous, make_part
 from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
 from smolvideo.readers.slices import Stretch
@@ -35,6 +27,8 @@ from smolvideo.readers.transport_parts import find_transport_parts
 _HEAD = 4096
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip")
 _PACK = b"\x00\x00\x01\xba"
+_LEAST = 1024
+"""Bytes of a file of another format that is looked for after the end of one."""
 _FRAMES_OF_A_PART = 3
 """Where parts have fewer frames than that, times are noise, and say nothing of clocks."""
 
@@ -47,40 +41,88 @@ def find_parts(path: Path) -> list[Part]:
 
     Raises OSError where the file cannot be read.
     """
+    return list(_survey(path)[0])
+
+
+def find_end(path: Path) -> int | None:
+    """The byte at which a local file ends by what its structure says: after its last one where the
+    file is cut, before that where something follows it; None where it does not say.
+
+    Raises OSError where the file cannot be read.
+    """
+    return _survey(path)[1]
+
+
+def _survey(path: Path) -> tuple[tuple[Part, ...], int | None]:
     state = path.stat()
-    return list(_find_parts(path, (state.st_size, state.st_mtime_ns)))
+    return _survey_of(path, (state.st_size, state.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _find_parts(path: Path, _: tuple[int, int]) -> tuple[Part, ...]:
+def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], int | None]:
     """Of a file in the state (size and time of change) in which it was last seen."""
     import av
 
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    layout = layout_of(head)
     try:
-        if layout is not None:
-            parts = find_transport_parts(path, layout, lambda: _best_stream_id(path))
-        elif head.startswith(MAGIC):
-            parts = find_flv_parts(path)
-        elif head[4:8] in _BOXES:
-            parts = _find_joined_parts(path, find_stretches)
-        elif head.startswith(EBML):
-            parts = _find_joined_parts(path, find_matroska_stretches)
-        elif head.startswith(ASF):
-            parts = _find_joined_parts(path, find_asf_stretches)
-        elif head.startswith(OGG):
-            parts = _find_joined_parts(path, find_ogg_stretches)
-        elif head.startswith(_PACK):
-            parts = _find_program_parts(path)
-        else:
-            return ()
+        parts, end = _read_survey(path, state[0])
     except av.error.FFmpegError:
-        return ()  # who opens the file says why it cannot be read
+        return (), None  # who opens the file says why it cannot be read
     frames = sum(part.num_frames for part in parts)
     noise = len(parts) * _FRAMES_OF_A_PART > max(frames, 2 * _FRAMES_OF_A_PART)
-    return () if noise else tuple(parts)
+    return () if noise else tuple(parts), end
+
+
+def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
+    with path.open("rb") as file:
+        parts, end = _read_files(path, file, size)
+        other = None if end is None or end + _LEAST >= size else _demuxer_at(file, end)
+        if end is None or other is None:
+            return parts, end
+        known = [part.stretch for part in parts] or [Stretch(0, size, _demuxer_at(file, 0) or "")]
+    last, following = replace(known[-1], end=end), Stretch(end, size, other)
+    if not parts:
+        return _measured(path, [last, following]), size
+    return [
+        *parts[:-1],
+        replace(parts[-1], stretch=last),
+        *_measured(path, [following]),
+    ], size
+
+
+def _read_files(path: Path, file: BinaryIO, size: int) -> tuple[list[Part], int | None]:
+    """The parts of the files of one format that a file begins with, and where the last one ends."""
+    head = file.read(_HEAD)
+    layout = layout_of(head)
+    if layout is not None:
+        return find_transport_parts(path, layout, lambda: _best_stream_id(path))
+    if head.startswith(MAGIC):
+        return find_flv_parts(path)
+    if head.startswith(_PACK):
+        return _find_program_parts(path), None
+    end: int | None
+    if head[4:8] in _BOXES:
+        stretches, end = boxes.find_stretches(file, size)
+    elif (kind := elements.format_of(head)) is not None:
+        stretches, end = elements.find_stretches(file, size, kind)
+    else:
+        return [], None
+    return _measured(path, stretches) if len(stretches) > 1 else [], end
+
+
+def _demuxer_at(file: BinaryIO, position: int) -> str | None:
+    """FFmpeg's name for the format of a file that begins there."""
+    file.seek(position)
+    head = file.read(_HEAD)
+    if layout_of(head) is not None:
+        return "mpegts"
+    if head.startswith(MAGIC):
+        return "flv"
+    if head.startswith(_PACK):
+        return "mpeg"
+    if head[4:8] in _BOXES:
+        return "mov"
+    kind = elements.format_of(head)
+    return None if kind is None else kind.demuxer
 
 
 def _best_stream_id(path: Path) -> int:
@@ -88,16 +130,6 @@ def _best_stream_id(path: Path) -> int:
     with open_container(path) as container:
         best = container.streams.best("video")
         return int(best.id) if best is not None else 0
-
-
-def _find_joined_parts(path: Path, find: Callable[[BinaryIO, int], list[Stretch]]) -> list[Part]:
-    """Files of formats with an index, one after the other."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
-        stretches = find(file, end)
-    if len(stretches) < 2:
-        return []
-    return _measured(path, stretches)
 
 
 def _find_program_parts(path: Path) -> list[Part]:

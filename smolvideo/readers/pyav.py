@@ -8,6 +8,7 @@ jumps (``cursor.py``).
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from smolvideo.readers.base import (
 )
 from smolvideo.readers.clocks import Part
 from smolvideo.readers.cursor import FrameCursor
+from smolvideo.readers.endings import Ending, find_ending
 from smolvideo.readers.film_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 from smolvideo.readers.lanes import Lanes
 from smolvideo.readers.segments import (
@@ -295,7 +297,8 @@ class PyavReader(VideoReader):
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
-        broke_off = claimed is not None and end < claimed * 0.95 - 0.5
+        ending = self._find_ending(packets, claimed_end)
+        broke_off = ending.truncated or (claimed is not None and end < claimed * 0.95 - 0.5)
         goes_on = claimed is not None and last >= claimed
         duration = end if claimed is None or broke_off or goes_on else claimed
         rate: float | None = float(stream.average_rate or 0)
@@ -325,7 +328,20 @@ class PyavReader(VideoReader):
             comment=container.metadata.get("comment", ""),
             first_frame_seconds=max(self._first, 0.0),
             last_frame_seconds=max(last, self._first),
+            truncated=ending.truncated,
+            claimed_seconds=ending.claimed(end, claimed),
+            unread_bytes=ending.unread_bytes,
         )
+
+    def _find_ending(self, packets: LastPackets | None, claimed_end: float | None) -> Ending:
+        """What is known of the end of the file; nothing where this is not its last part."""
+        if self._followed:
+            return Ending()
+        if self._part is not None and packets is not None and packets.behind is not None:
+            stretch = self._part.stretch
+            behind = packets.behind - stretch.head_bytes + stretch.start
+            packets = replace(packets, behind=behind)
+        return find_ending(self._path, self._film.container, packets, self._origin, claimed_end)
 
     def _read_packets(self, read: Callable[[int], T]) -> T:
         import av

@@ -6,7 +6,7 @@ from typing import BinaryIO
 from smolvideo.readers.heartbeat import beat
 
 _BLOCK = 2**20
-_LOOK_AHEAD = 320
+LOOK_AHEAD = 320
 """Bytes from the start of a header on that tell whether it is one."""
 
 
@@ -18,10 +18,10 @@ def find_header(
     while start < end:
         beat()
         file.seek(start)
-        data = file.read(min(_BLOCK, end - start) + _LOOK_AHEAD)
+        data = file.read(min(_BLOCK, end - start) + LOOK_AHEAD)
         place = data.find(magic)
         while 0 <= place < _BLOCK:
-            if is_header(data[place : place + _LOOK_AHEAD]):
+            if is_header(data[place : place + LOOK_AHEAD]):
                 return start + place
             place = data.find(magic, place + 1)
         start += _BLOCK

@@ -7,6 +7,7 @@ live recordings claim nothing. The packets do not.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ _SOUGHT_BY_HALVES = {"mpegts", "mpeg", "ogg", "asf", "wtv", "rm"}
 """FFmpeg's demuxers that look for a time by ``read_timestamp``."""
 _LONG = 20_000
 """Frames from which on reading all packets takes a second and more."""
+_ABSURD_GAP = 365 * 86400.0
+_STRAY_GAP = 86400.0
+"""Seconds between two frames that no recording has; the same where only a few are so far away."""
+_FEW_STRAY, _STRAY_SHARE = 2, 0.01
 _BUFFER = 2**18
 """Bytes that FFmpeg fetches at once from a part of a file."""
 _RATE_OF_RAW_STREAMS = 25
@@ -35,12 +40,15 @@ Open = Callable[[], Any]
 @dataclass(frozen=True)
 class LastPackets:
     """``last_frame`` is when the last frame appears, ``end`` when the last stream of all ends
-    (seconds of the container's own clock). ``times`` holds the appearance of every frame where all
-    packets were read."""
+    (seconds of the container's own clock), ``longest_step`` the most between two frames.
+    ``times`` holds the appearance of every frame where all packets were read, ``behind`` the byte
+    after the last packet, None where that is not known."""
 
     last_frame: float
     end: float
+    longest_step: float
     times: tuple[float, ...] | None = None
+    behind: int | None = None
 
 
 def open_container(path: Path, stretch: Stretch | None = None) -> Any:
@@ -107,20 +115,29 @@ def read_last_packets(
                     )
                 except av.error.FFmpegError:
                     continue
-                from_key, times, end = _read_on(container, stream)
+                from_key, times, end, behind = _read_on(container, stream)
                 # Packets come in the order of decoding: a few of them may miss the last frame.
                 if times and (from_key or max(times) - min(times) > _LONGEST_REORDERING):
-                    return LastPackets(max(times), max(end, *times))
+                    step = _longest_step(stream, times)
+                    return LastPackets(max(times), max(end, *times), step, None, behind)
     return read_all_packets(open_, stream_index)
 
 
 def read_all_packets(open_: Open, stream_index: int) -> LastPackets | None:
     """Read the file once from the beginning."""
     with open_() as container:
-        _, times, end = _read_on(container, container.streams[stream_index])
+        stream = container.streams[stream_index]
+        _, times, end, behind = _read_on(container, stream)
+        step = _longest_step(stream, times)
     if not times:
         return None
-    return LastPackets(max(times), max(end, *times), tuple(sorted(set(times))))
+    shown = tuple(sorted(set(times)))
+    return LastPackets(shown[-1], max(end, shown[-1]), step, shown, behind)
+
+
+def _longest_step(stream: Any, times: Sequence[float]) -> float:
+    usual = 1 / float(stream.average_rate) if stream.average_rate else 0.0
+    return max((after - before for before, after in pairwise(sorted(times))), default=usual)
 
 
 def read_key_times(open_: Open, stream_index: int) -> list[float]:
@@ -165,33 +182,57 @@ def delay_of_first(container: Any, stream: Any) -> int | None:
     return max(0, int(packet.pts) - int(packet.dts))
 
 
-def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float]:
+def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float, int | None]:
     """Read to the end: whether the first packet of ``stream`` is a key frame, when its frames
-    appear, and when the last packet of any stream ends, in seconds of the container's clock."""
+    appear, when the last packet of any stream ends, in seconds of the container's clock, and after
+    which byte."""
     from_key: bool | None = None
     times: list[float] = []
     untimed = 0
+    begin: float | None = None
     end = -math.inf
+    behind: int | None = None
     sounds = [other for other in container.streams.audio if other.index != stream.index]
     for packet in sturdy_packets(container, stream, *sounds):
         ticks = packet_ticks(packet)
         if not packet.size:
             continue
+        if packet.pos is not None:
+            behind = max(behind or 0, packet.pos + packet.size)
         if ticks is None:
             untimed += packet.stream_index == stream.index
             continue
         tick = float(packet.time_base)
         start = ticks * tick
+        begin = start if begin is None else begin
+        if not start - begin < _ABSURD_GAP:
+            continue
         end = max(end, start + (packet.duration or 0) * tick)
         if packet.stream_index == stream.index:
             from_key = packet.is_keyframe if from_key is None else from_key
             if not packet.is_discard:
                 times.append(start)
+    sane = without_absurd(times)
+    if len(sane) < len(times):
+        times, end = sane, sane[-1]
     if untimed and not times:
         # A raw stream: its packets are its frames, at the nominal rate.
         times = [place * nominal_seconds(stream) for place in range(untimed)]
         end = untimed * nominal_seconds(stream)
-    return bool(from_key), times, end
+    return bool(from_key), times, end, behind
+
+
+def without_absurd(times: Sequence[float]) -> list[float]:
+    """The times, ascending, without those that damaged stamps put years, or few of them days, away
+    from the others."""
+    kept = sorted(times)
+    while len(kept) > 1:
+        gap, place = max((kept[place] - kept[place - 1], place) for place in range(1, len(kept)))
+        few = min(place, len(kept) - place) <= max(_FEW_STRAY, _STRAY_SHARE * len(kept))
+        if gap < (_STRAY_GAP if few else _ABSURD_GAP):
+            break
+        kept = kept[:place] if place > len(kept) - place else kept[place:]
+    return kept
 
 
 def visible_frames(stream: Any) -> int | None:

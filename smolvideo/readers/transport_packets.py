@@ -90,19 +90,25 @@ def _in_step(data: Bytes, size: int, sync: int) -> int | None:
     return found if together[found] else None
 
 
-def read_headers(path: Path, layout: Layout, end: int) -> Headers:
+def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, int]:
+    """All of a file, and where its last packet ends: after ``end`` where it is cut."""
     found: list[Headers] = []
+    behind = layout.start
     with path.open("rb") as file:
         for positions, rows in packet_rows(file, layout, layout.start, end):
             found += _headers_of(positions, rows)
+            behind = int(positions[-1]) + layout.size
+        file.seek(behind + layout.sync)
+        if behind + layout.size > end and file.read(1) == bytes([_SYNC]):
+            behind += layout.size
     if not found:
         none = np.empty(0, np.int64)
-        return Headers(none, none, none, none, none, none > 0)
+        return Headers(none, none, none, none, none, none > 0), behind
     columns = (
         np.concatenate([getattr(one, name) for one in found])
         for name in ("positions", "pids", "ids", "decoded", "shown", "keys")
     )
-    return Headers(*columns)
+    return Headers(*columns), behind
 
 
 def packet_rows(

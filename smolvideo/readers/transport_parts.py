@@ -42,15 +42,18 @@ _BEHIND = 1.0
 _WRAP = 2**33
 
 
-def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]) -> list[Part]:
-    """The stretches of the file that are on one clock, in their order.
+def find_transport_parts(
+    path: Path, layout: Layout, main_pid: Callable[[], int]
+) -> tuple[list[Part], int]:
+    """The stretches of the file that are on one clock, in their order, and where its last packet
+    ends.
 
     Streams with other packet ids that take each other's place are the parts of one recording.
     ``main_pid`` says, where several run side by side, which one is watched. Empty where no video
     has time stamps.
     """
     end = path.stat().st_size
-    headers = read_headers(path, layout, end)
+    headers, behind = read_headers(path, layout, end)
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     stretches: list[tuple[int, Stamps]] = []
@@ -59,14 +62,15 @@ def find_transport_parts(path: Path, layout: Layout, main_pid: Callable[[], int]
         cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
         stretches += [(pid, stamps.within(*places)) for places in pairwise(cuts)]
     if not stretches:
-        return []
+        return [], behind
     tables = headers.positions[headers.ids == TABLE]
     parts = _parts_of(path, layout, tables, stretches)
     last_end = _end_of_video(path, layout, headers, *stretches[-1])
     if last_end is not None:
         stretch = replace(parts[-1].stretch, end=last_end)
         parts[-1] = replace(parts[-1], stretch=stretch, tail_left_out=True)
-    return [replace(part, sound_jumps=_others_jump(headers, part.stretch)) for part in parts]
+    parts = [replace(part, sound_jumps=_others_jump(headers, part.stretch)) for part in parts]
+    return parts, behind
 
 
 def _others_jump(headers: Headers, stretch: Stretch) -> bool:

@@ -165,13 +165,11 @@ class _Cutter:
         own = tuple(round(max(0.0, time - self.start), 6) for time in times)
         length = max(end - self.start, own[-1])
         metadata = replace(
-            self._metadata,
+            self._metadata.without_notices(),
             duration_seconds=length,
             num_frames=None,
             first_frame_seconds=own[0],
             last_frame_seconds=own[-1],
-            discontinuities=(),
-            missing_seconds=(),
         )
         images = np.stack([taken.images[place] for place in kept])
         batch = FrameBatch(images, own, metadata, self._geometry, asked=len(own))

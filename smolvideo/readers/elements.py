@@ -1,0 +1,351 @@
+"""Files by their elements: where joined ones begin, and where the last one says that it ends.
+
+FFmpeg reads on through a second header and puts the frames of both on one clock, or loses them.
+Where a recording broke off before the next one, its last element ends somewhere in that one: the
+header is searched then.
+Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska); ASF specification, 2; RFC 3533, 6 (Ogg
+pages); SMPTE ST 336 (KLV) and ST 377-1, 7 (MXF); RIFF, IVF, RealMedia, WTV, SWF and NUT as
+FFmpeg's muxers write them.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar
+
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.resuming import LOOK_AHEAD, find_header
+from smolvideo.readers.slices import Stretch
+
+_DOUBTED = 8
+"""Elements that are searched again for a header: bytes of pictures may look like the last few."""
+_FIRST_OF_STREAM = 2
+_PAGE = 27
+"""Bytes of an Ogg page's header before the sizes of its segments."""
+_LARGEST_ASF_HEADER = 64 * 2**20
+_WTV_SECTOR = 4096
+_WTV_LENGTH = 0x5C
+"""Where WTV says in how many sectors it ends."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where files of one format begin, and where the last of them says that it ends, which may be
+    after the end of the bytes; None where the format does not say."""
+
+    starts: list[int]
+    end: int | None
+
+
+class Format:
+    """A format of elements that say how long they are. An instance follows one file and those that
+    are joined to it."""
+
+    magic: ClassVar[bytes]
+    """What a file begins with; of Ogg, every element."""
+    demuxer: ClassVar[str]
+    walks: ClassVar[bool] = True
+    """Whether the lengths are known; otherwise only headers are searched."""
+
+    least: ClassVar[int] = 0
+    """Bytes of the shortest element, where the rest of a file is one that is cut."""
+    excess: ClassVar[int] = 0
+    """Bytes by which muxers say too much of the last element."""
+
+    def step(self, head: bytes) -> int | None:
+        """Bytes to the next element, or to the first inside one of unknown length; None where no
+        element is known that begins so. ``head`` are its first bytes."""
+        raise NotImplementedError
+
+    def begins(self, head: bytes) -> bool:
+        """Whether the element that was stepped over last is the first of a file."""
+        return self.is_header(head)
+
+    def resume(self) -> None:
+        """Go on behind bytes that are no elements."""
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        """Whether reading can go on at these bytes, which begin with the magic."""
+        return head.startswith(cls.magic)
+
+
+def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
+    """Step over the elements of a file, and of those of its format that follow it."""
+    if not kind.walks:
+        return Walk(_search(file, start, end, kind), None)
+    one = kind()
+    position, starts = start, [start]
+    passed: deque[int] = deque([start], maxlen=_DOUBTED)
+    while position < end:
+        beat()
+        file.seek(position)
+        head = file.read(min(LOOK_AHEAD, end - position))
+        step = one.step(head)
+        if step is None or position + step > end:
+            found = find_header(file, passed[0] + 1, end, kind.magic, kind.is_header)
+            if found is None:
+                least = kind.least if end - position < kind.least else 0
+                behind = position + (step or least)
+                return Walk(starts, end if end < behind <= end + kind.excess else behind)
+            position = found
+            one.resume()
+            passed.clear()
+            passed.append(position)
+            continue
+        if one.begins(head) and position != starts[-1]:
+            starts.append(position)
+            passed.clear()
+        passed.append(position)
+        position += step
+    return Walk(starts, position)
+
+
+def _search(file: BinaryIO, start: int, end: int, kind: type[Format]) -> list[int]:
+    starts = [start]
+    while found := find_header(file, starts[-1] + 1, end, kind.magic, kind.is_header):
+        starts.append(found)
+    return starts
+
+
+def find_stretches(
+    file: BinaryIO, end: int, kind: type[Format]
+) -> tuple[list[Stretch], int | None]:
+    """The stretches of a file that begin with a header of their own, and where the last one says
+    that it ends."""
+    found = walk(file, 0, end, kind)
+    bounds = zip(found.starts, [*found.starts[1:], end], strict=True)
+    return [Stretch(*ends, kind.demuxer) for ends in bounds], found.end
+
+
+# ---------------------------------------------------------------------- formats
+
+
+class Matroska(Format):
+    """Elements of known size are stepped over, those of live recordings are gone into."""
+
+    magic = b"\x1a\x45\xdf\xa3"
+    demuxer = "matroska"
+    _OUTER = frozenset({magic, *map(bytes.fromhex, ("18538067", "ec", "bf"))})
+    """EBML header, segment, void, checksum."""
+    _INNER = frozenset(
+        {
+            *map(bytes.fromhex, ("114d9b74", "1549a966", "1654ae6b", "1f43b675")),
+            *map(bytes.fromhex, ("1c53bb6b", "1941a469", "1043a770", "1254c367")),
+            *map(bytes.fromhex, ("e7", "5854", "a7", "ab", "a3", "a0", "af")),
+        }
+    )
+    """Those of a segment: seek heads, information, tracks, clusters; cues, attachments, chapters,
+    tags. Those of a cluster: its time, silent tracks, position, size before it, blocks of three
+    kinds."""
+
+    def __init__(self) -> None:
+        self._live = False
+
+    def resume(self) -> None:
+        self._live = False
+
+    def step(self, head: bytes) -> int | None:
+        """What stands in a segment or a cluster is met in live recordings only."""
+        id_length = _vint_length(head[:1], 4)
+        size_length = _vint_length(head[id_length : id_length + 1], 8)
+        known = head[:id_length] in self._OUTER or (self._live and head[:id_length] in self._INNER)
+        if not id_length or not size_length or not known:
+            return None
+        if head.startswith(self.magic):
+            self._live = False
+        size = int.from_bytes(head[id_length : id_length + size_length], "big")
+        size &= (1 << 7 * size_length) - 1
+        unknown = size == (1 << 7 * size_length) - 1  # all ones
+        self._live = self._live or unknown
+        return id_length + size_length + (0 if unknown else size)
+
+    def begins(self, head: bytes) -> bool:
+        return head.startswith(self.magic)
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        """Whether a document type that is known stands at its beginning (RFC 8794, 11.2.4)."""
+        kinds = (b"matroska", b"webm")
+        return any(b"\x42\x82" in head[:64] and kind in head[:64] for kind in kinds)
+
+
+def _vint_length(first: bytes, most: int) -> int:
+    """Bytes of a number of variable size, by its first one; 0 for what is none."""
+    length = 9 - int.from_bytes(first, "big").bit_length()
+    return length if length <= most else 0
+
+
+class Asf(Format):
+    """Objects; that of a live recording's data does not say how long it is."""
+
+    magic = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+    demuxer = "asf"
+    _KNOWN = frozenset(
+        {
+            magic,
+            bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c"),
+            bytes.fromhex("90080033b1e5cf1189f400a0c90349cb"),
+            bytes.fromhex("d329e2d6da35d111903400a0c90349be"),
+            bytes.fromhex("f803b1fead12644c840f2a1d2f7ad48c"),
+            bytes.fromhex("d03fb73c4a0c0348953dedf7b6228f0c"),
+            bytes.fromhex("1806d474dfca0945a4ba9aabcb96aae8"),
+        }
+    )
+    """Header, data; the simple index, that of streams, of media objects, of time codes; padding."""
+
+    def step(self, head: bytes) -> int | None:
+        size = int.from_bytes(head[16:24], "little")
+        return size if head[:16] in self._KNOWN and size >= 24 else None
+
+    def begins(self, head: bytes) -> bool:
+        return head.startswith(self.magic)
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        """Whether a header object of a size that is real begins there."""
+        return 30 <= int.from_bytes(head[16:24], "little") <= _LARGEST_ASF_HEADER
+
+
+class Ogg(Format):
+    """Pages; the first ones of all streams begin a link of a chain."""
+
+    magic = b"OggS"
+    demuxer = "ogg"
+    least = _PAGE
+
+    def __init__(self) -> None:
+        self._begun, self._begins = True, False
+
+    def step(self, head: bytes) -> int | None:
+        if not self.is_header(head):
+            return None
+        first = bool(head[5] & _FIRST_OF_STREAM)
+        self._begins, self._begun = first and not self._begun, first
+        segments = head[26]
+        return _PAGE + segments + sum(head[_PAGE : _PAGE + segments])
+
+    def begins(self, head: bytes) -> bool:
+        return self._begins
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        """Whether it is a page's."""
+        return len(head) >= _PAGE and head.startswith(cls.magic + b"\0") and head[5] < 8
+
+
+class Ivf(Format):
+    """A header of 32 bytes, and frames with one of 12: their size and number."""
+
+    magic = b"DKIF\0\0\x20\0"
+    demuxer = "ivf"
+    least = 12
+    _MOST = 2**40
+    """Numbers of frames from which on it is none."""
+
+    def step(self, head: bytes) -> int | None:
+        if head.startswith(self.magic):
+            return 32
+        if len(head) < 12 or int.from_bytes(head[4:12], "little") >= self._MOST:
+            return None
+        return 12 + int.from_bytes(head[:4], "little")
+
+
+class RealMedia(Format):
+    """Chunks with a name; that of the packets may say 0."""
+
+    magic = b".RMF\0\0\0"
+    demuxer = "rm"
+    excess = 10
+    """FFmpeg's muxer counts the header of the packets twice."""
+    _NAMES = (b".RMF", b"PROP", b"MDPR", b"CONT", b"DATA", b"INDX", b"RMMD", b"RMJE", b"RJMD")
+
+    def step(self, head: bytes) -> int | None:
+        size = int.from_bytes(head[4:8], "big")
+        return size if head[:4] in self._NAMES and size >= 10 else None
+
+
+class Mxf(Format):
+    """Triplets of key, length and value; a header partition begins a file."""
+
+    magic = bytes.fromhex("060e2b34020501010d01020101")
+    demuxer = "mxf"
+    least = 17
+
+    def step(self, head: bytes) -> int | None:
+        if not head.startswith(self.magic[:4]) or len(head) < 17:
+            return None
+        first = head[16]
+        if first < 0x80:
+            return 17 + first
+        count = first & 0x7F
+        return 17 + count + int.from_bytes(head[17 : 17 + count], "big") if count <= 8 else None
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        """Whether it is a header partition's key (ST 377-1, table 4)."""
+        return head.startswith(cls.magic + b"\x02")
+
+
+class Riff(Format):
+    """AVI, in one list or several. FFmpeg reads on through joined ones."""
+
+    magic = b"RIFF"
+    demuxer = "avi"
+
+    def step(self, head: bytes) -> int | None:
+        size = int.from_bytes(head[4:8], "little")
+        known = head[:4] in (b"RIFF", b"JUNK", b"idx1") and len(head) >= 8
+        return 8 + size + size % 2 if known else None
+
+    def begins(self, head: bytes) -> bool:
+        return False
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        return head[:4] == cls.magic and head[8:11] == b"AVI"
+
+
+class Wtv(Format):
+    """Recordings of Windows Media Center, which say how long they are."""
+
+    magic = bytes.fromhex("b7d800203749da11a64e0007e95ead8d")
+    demuxer = "wtv"
+
+    def step(self, head: bytes) -> int | None:
+        if not head.startswith(self.magic):
+            return None
+        sectors = int.from_bytes(head[_WTV_LENGTH : _WTV_LENGTH + 4], "little")
+        return sectors * _WTV_SECTOR or None
+
+
+class Flash(Format):
+    """Movies of Flash (SWF), which say how long they are, where they are not compressed."""
+
+    magic = b"FWS"
+    demuxer = "swf"
+
+    def step(self, head: bytes) -> int | None:
+        size = int.from_bytes(head[4:8], "little")
+        return size if head.startswith(self.magic) and size > 8 else None
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        return head.startswith(cls.magic) and 3 <= head[3] <= 50
+
+
+class Nut(Format):
+    """Packets whose length nothing but their content says."""
+
+    magic = b"nut/multimedia container\0"
+    demuxer = "nut"
+    walks = False
+
+
+FORMATS = (Matroska, Asf, Ogg, Ivf, RealMedia, Mxf, Riff, Wtv, Flash, Nut)
+
+
+def format_of(head: bytes) -> type[Format] | None:
+    """By the first bytes of a file."""
+    return next(
+        (one for one in FORMATS if head.startswith(one.magic) and one.is_header(head)), None
+    )

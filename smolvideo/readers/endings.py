@@ -1,0 +1,95 @@
+"""Whether a file is whole: what its structure and its header say of its end, against its packets.
+
+A file is truncated where its last element should go on after the last byte, or where its header
+claims a time that no stream reaches. Bytes after all that was read belong to something else, such
+as a second file of another format.
+"""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.readers.parts import find_end
+from smolvideo.readers.timeline import LastPackets, Open, packet_ticks, sturdy_packets
+
+_UNREAD = 1024
+"""Bytes after the last element from which on they are no tag or checksum."""
+_UNREAD_AFTER_PACKETS = 4096
+_UNREAD_SHARE = 0.05
+"""The same after the last packet, where the format may end with an index."""
+_PADDING = 2**16
+"""Zeros from which on they are no padding."""
+_CLEAR_GAP = 0.5, 0.05
+"""Seconds, and share of the claimed duration, by which the packets of a file that looks whole may
+miss it: headers round, and other streams are longer."""
+_GAP = 0.25, 0.01
+"""The same where nothing says that the file is whole."""
+_LIE = 20
+"""Times by which a duration that is claimed of a whole file is wrong, and no plan."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """``truncated`` says whether the file breaks off, ``missing_bytes`` how many at least should
+    follow, where that is known, and ``unread_bytes`` how many after its end are something else."""
+
+    truncated: bool = False
+    missing_bytes: int = 0
+    unread_bytes: int = 0
+
+    def claimed(self, end: float, seconds: float | None) -> float | None:
+        """The duration in ``seconds`` that a header claims, if a truncated file falls short of it,
+        as it ends at ``end``."""
+        told = self.truncated and seconds is not None and seconds > end + _GAP[0]
+        return seconds if told else None
+
+
+def find_ending(
+    path: Path, open_: Open, packets: LastPackets | None, start: float, claimed_end: float | None
+) -> Ending:
+    """Of a file whose last video and sound ``packets`` are known; times, also those at which it
+    begins and claims to end, are seconds on the container's clock."""
+    size, structure = path.stat().st_size, find_end(path)
+    missing = max(0, structure - size) if structure is not None else 0
+    read = packets.behind if packets is not None else None
+    unread = _unread(path, size, structure, read)
+    if missing or packets is None or claimed_end is None:
+        return Ending(bool(missing), missing, unread)
+    is_whole = structure is not None and not unread
+    length = claimed_end - start
+    if is_whole and length > _LIE * (packets.end - start):
+        return Ending()
+    seconds, share = _CLEAR_GAP if is_whole else _GAP
+    latest = claimed_end - max(seconds + share * length, packets.longest_step)
+    early = packets.end < latest and _last_end(open_, claimed_end) < latest
+    return Ending(early, 0, unread)
+
+
+def _last_end(open_: Open, claimed_end: float) -> float:
+    """When the last packet of any stream ends."""
+    import av
+
+    end = -math.inf
+    with open_() as container:
+        with contextlib.suppress(av.error.FFmpegError):  # read from the beginning
+            container.seek(int(claimed_end * 1e6))
+        for packet in sturdy_packets(container):
+            ticks = packet_ticks(packet)
+            if packet.size and ticks is not None:
+                end = max(end, (ticks + (packet.duration or 0)) * float(packet.time_base))
+    return end
+
+
+def _unread(path: Path, size: int, structure: int | None, read: int | None) -> int:
+    end, allowed = structure, float(_UNREAD)
+    if end is None or (read or 0) > end:
+        end, allowed = read, max(_UNREAD_AFTER_PACKETS, _UNREAD_SHARE * size)
+    if end is None or size - end <= allowed:
+        return 0
+    if size - end <= _PADDING:
+        with path.open("rb") as file:
+            file.seek(end)
+            if not any(file.read(size - end)):
+                return 0
+    return size - end
