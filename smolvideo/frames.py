@@ -5,7 +5,7 @@ is a presentation time in seconds, counted from the moment a player shows as 0:0
 is never used as a time: on variable frame rates it is seconds off.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -66,6 +66,8 @@ class VideoMetadata:
     """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
     missing_seconds: tuple[float, ...] = ()
     """Where parts of the recording are left out, as they cannot be read."""
+    gaps_seconds: tuple[float, ...] = ()
+    """Where packets of a transport stream are missing, by their continuity counters."""
     truncated: bool = False
     """Whether the file breaks off, as a download or a recording may."""
     claimed_seconds: float | None = None
@@ -75,6 +77,7 @@ class VideoMetadata:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing_seconds", tuple(self.missing_seconds))
+        object.__setattr__(self, "gaps_seconds", tuple(self.gaps_seconds))
         found = (
             one if isinstance(one, Discontinuity) else Discontinuity(**one)  # out of JSON
             for one in self.discontinuities
@@ -96,19 +99,26 @@ class VideoMetadata:
             self,
             discontinuities=(),
             missing_seconds=(),
+            gaps_seconds=(),
             truncated=False,
             claimed_seconds=None,
             unread_bytes=0,
         )
 
     def _notices_of_parts(self) -> tuple[str, ...]:
-        if not self.missing_seconds:
-            return ()
-        named = ", ".join(format_timestamp(one) for one in self.missing_seconds[:_MOST_NAMED])
-        count = len(self.missing_seconds)
-        more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
-        what = "a part" if count == 1 else "parts"
-        return (f"{what} of `{self.name}` cannot be read, and missing at {named}{more}",)
+        found = []
+        if self.missing_seconds:
+            what = "a part" if len(self.missing_seconds) == 1 else "parts"
+            named = _named(self.missing_seconds)
+            found.append(
+                f"{what} of `{self.name}` without video that can be read: missing at {named}"
+            )
+        if self.gaps_seconds:
+            found.append(
+                f"`{self.name}` has lost packets (continuity errors) at "
+                f"{_named(self.gaps_seconds)}: frames there may be missing or wrong"
+            )
+        return tuple(found)
 
     def _notices_of_the_end(self) -> Iterator[str]:
         if self.truncated:
@@ -213,6 +223,13 @@ class PlannedFrames:
 
     def __len__(self) -> int:
         return len(self.pts_seconds)
+
+
+def _named(seconds: Sequence[float]) -> str:
+    """The first of the times, and how many more there are."""
+    times = [*dict.fromkeys(format_timestamp(one) for one in seconds)]
+    more = f" and {len(times) - _MOST_NAMED} more" if len(times) > _MOST_NAMED else ""
+    return ", ".join(times[:_MOST_NAMED]) + more
 
 
 def _described(place: Discontinuity) -> str:

@@ -14,6 +14,7 @@ from smolvideo.pipeline.preparing import load_frames
 from smolvideo.readers import open_video
 from smolvideo.readers.clocks import Part
 from smolvideo.readers.joined import JoinedReader
+from smolvideo.readers.opening import open_here
 from smolvideo.readers.parts import find_parts
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.sampling import FrameSampling
@@ -98,6 +99,19 @@ def places(known: VideoMetadata) -> list[float]:
 
 
 # ---------------------------------------------------------------------- joined
+
+
+@pytest.mark.parametrize("count", [4, 8])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_parts_of_a_few_frames_are_all_shown(
+    count: int, b_frames: int, make: Make, tmp_path: Path
+) -> None:
+    """So many steps back look like frames that are reordered."""
+    parts = [make("ts", count, number=100 * place, b_frames=b_frames) for place in range(6)]
+    with open_here(clipmaker.join(tmp_path / "joined.ts", *parts), "pyav") as video:
+        found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]
+        assert len(places(video.metadata)) == 5
+    assert found == [100 * part + place for part in range(6) for place in range(count)]
 
 
 @pytest.mark.parametrize(("kind", "count"), [*((kind, 3) for kind in FORMATS), ("ts", 10)])

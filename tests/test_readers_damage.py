@@ -14,6 +14,7 @@ from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
 from smolvideo.readers import film_stream, open_video, pyav
 from smolvideo.readers.harm import HarmTracker
+from smolvideo.readers.opening import open_here
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.timeline import sturdy_packets
 from smolvideo.sampling import DamageCount, FrameSampling, sample_frames
@@ -322,3 +323,39 @@ def test_damaged_clips_say_so(clips: Path, name: str, words: str) -> None:
         batch = sample_frames(video, FrameSampling(max_frames=8))
     assert words in batch.warnings[-1]
     assert os.path.basename(name) in batch.warnings[-1]
+
+
+# ---------------------------------------------------------------------- lost packets
+
+
+@pytest.fixture(scope="module")
+def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clip(tmp_path_factory.mktemp("broadcast") / "a.ts", b_frames=0, sound_seconds=3.0).path
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+def test_lost_packets_of_a_transport_stream_are_told_of(
+    lost: int, broadcast: Path, tmp_path: Path
+) -> None:
+    """Whole frames may be gone: then the decoder sees no damage."""
+    data = broadcast.read_bytes()
+    packets = [data[place : place + 188] for place in range(0, len(data), 188)]
+    key = next(p for p in packets_in(broadcast) if p.is_key and p.seconds > 1.5)
+    first = key.start // 188 + 2
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join([*packets[:first], *packets[first + lost :]]))
+    with open_here(broadcast, "pyav") as whole, open_here(path, "pyav") as video:
+        assert whole.metadata.gaps_seconds == whole.metadata.notices == ()
+        begins = 2.0 + whole.metadata.first_frame_seconds
+        assert video.metadata.gaps_seconds == pytest.approx((begins,), abs=0.05)
+        (notice,) = video.metadata.notices
+    assert notice.startswith("`a.ts` has lost packets (continuity errors) at 00:02:")
+
+
+def test_counters_that_begin_again_with_a_segment_are_no_loss(
+    broadcast: Path, tmp_path: Path
+) -> None:
+    parts = clipmaker.split(clip(tmp_path / "b.ts", b_frames=0), tmp_path, {20: 0.0, 40: 0.0})
+    with open_here(clipmaker.join(tmp_path / "a.ts", *parts), "pyav") as video:
+        assert len(video.frame_times()) == 60
+        assert video.metadata.notices == ()

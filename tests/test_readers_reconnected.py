@@ -10,6 +10,7 @@ import pytest
 
 from smolvideo.frames import VideoMetadata
 from smolvideo.readers import open_video
+from smolvideo.readers.opening import open_here
 from smolvideo.readers.parts import find_parts
 
 FPS = 24
@@ -93,7 +94,7 @@ def test_a_plain_mp4_that_broke_off_before_the_next(
         (begins,) = (place.seconds for place in known.discontinuities)
         assert shown(path, [0.0, begins + 0.001, begins + 0.251]) == [0, 100, 106]
         return
-    assert known.notices == ("a part of `a.mp4` cannot be read, and missing at 00:00",)
+    assert known.notices == ("a part of `a.mp4` without video that can be read: missing at 00:00",)
     assert known.duration_seconds == pytest.approx(count / FPS, abs=0.1)
     assert shown(path, [0.0, 0.25]) == [100, 106]
 
@@ -130,4 +131,25 @@ def test_a_tail_of_sound_alone_is_no_video(
         assert video.frame_times() == pytest.approx(alone.frame_times(), abs=0.002)
         assert video.metadata.duration_seconds == pytest.approx(4.0, abs=0.2)
         assert video.metadata.discontinuities == ()
+        assert [notice[-16:] for notice in video.metadata.notices] == ["missing at 00:04"]
     assert shown(path, [0.2, 2.0, 3.8])[1:] == shown(clip, [0.2, 2.0, 3.8])[1:]
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize("kind", ["ts", "flv", "mp4", "mkv"])
+def test_a_file_of_sound_alone_among_the_others_is_told_of(
+    kind: str, place: str, folder: Path, tmp_path: Path
+) -> None:
+    """FFmpeg, which looks at the first file, would find no video in them, or sound among it."""
+    sound = write_sound(tmp_path / f"s.{kind}", 3.0)
+    count, number = 24, 100
+    one, other = (make(folder, kind, count, first, gop=6) for first in (0, number))
+    files = {"first": [sound, one], "middle": [one, sound, other], "last": [one, sound]}[place]
+    with open_here(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
+        known, times = video.metadata, video.frame_times()
+        found = [clipmaker.number_of(frame.image) for frame in video.frames_at(times)]
+    both = place == "middle"
+    assert found == [*range(count), *(range(number, number + count) if both else ())]
+    assert known.missing_seconds == pytest.approx((0.0 if place == "first" else 1.0,), abs=0.1)
+    assert "without video that can be read" in known.notices[-1]
+    assert known.duration_seconds == pytest.approx(2.0 if both else 1.0, abs=0.1)

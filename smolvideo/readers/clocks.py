@@ -99,8 +99,8 @@ class Part:
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
     ``sound_jumps`` says whether another stream's clock is set anew in it, ``lost_before`` and
-    ``lost_after`` whether next to it there is one that cannot be read,
-    ``tail_left_out`` whether the file goes on after it without pictures, on another clock.
+    ``lost_after`` whether next to it there is one without pictures that can be read; ``gaps`` are
+    when packets are missing in it.
     ``key_frames`` are known where the packets say which they are.
     """
 
@@ -117,8 +117,12 @@ class Part:
     sound_jumps: bool = False
     lost_before: bool = False
     lost_after: bool = False
-    tail_left_out: bool = False
+    gaps: tuple[float, ...] = field(default=(), repr=False)
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
+
+    def gaps_from(self, seconds: float) -> tuple[float, ...]:
+        """When packets are missing, where the first frame appears at ``seconds``."""
+        return tuple(round(max(0.0, seconds + gap - self.first), 6) for gap in self.gaps)
 
     @property
     def seconds(self) -> float:
@@ -176,7 +180,7 @@ def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
     usual = steps[steps > 0]
     frame = float(np.median(usual)) if len(usual) else 0.0
     before = times[:-1]
-    if np.mean(steps < 0) > _REORDERED_SHARE and np.array_equal(times, stamps.shown):
+    if np.array_equal(times, stamps.shown) and _is_reordered(times, steps):
         before = _lowest_before(times)[1:]
     back = times[1:] < before - STEP_BACK_SECONDS
     longest = frame + max(JUMP_AHEAD_SECONDS, _SLOW_FRAMES * frame)
@@ -187,6 +191,18 @@ def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
     ]
     breaks = _without_glitches(times, breaks, longest)
     return _seen_in_pictures(stamps.shown, breaks, frame, longest)
+
+
+def _is_reordered(times: Times, steps: Times) -> bool:
+    """Whether times are those of presentation, in the order of decoding: after a step ahead over
+    frames that are shown before, those come, later than what was before the step. A clock that
+    restarts falls below that."""
+    back = np.flatnonzero(steps < 0)
+    if len(back) <= _REORDERED_SHARE * len(steps):
+        return False
+    ahead = np.maximum.accumulate(np.where(steps > 0, np.arange(len(steps)), -1))[back]
+    follows = (ahead >= 0) & (times[back + 1] > times[ahead])
+    return bool(2 * follows.sum() >= len(back))
 
 
 def _seen_in_pictures(shown: Times, breaks: list[int], frame: float, longest: float) -> list[int]:

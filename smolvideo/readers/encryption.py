@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smolvideo.readers.base import NotAVideoError
 
@@ -267,13 +266,14 @@ def _in_transport_stream(data: bytes, offset: int, length: int) -> Iterator[Encr
         if scrambled[pids == pid].mean() > _MIN_SCRAMBLED and pid != _NULL_PACKETS:
             yield Encryption("scrambled transport stream", stream_id=int(pid))
     tables = packets[(packets[:, 1] & 0x40 != 0) & ~scrambled]
-    for pid in dict.fromkeys(found for packet in tables for found in _sample_aes_streams(packet)):
+    listed = (one for packet in tables for one in streams_in_map(packet[:188].tobytes()))
+    for pid in dict.fromkeys(pid for kind, pid in listed if kind == _SAMPLE_AES_VIDEO):
         yield Encryption("HLS SAMPLE-AES", stream_id=pid)
 
 
-def _sample_aes_streams(array: NDArray[np.uint8]) -> Iterator[int]:
-    """PIDs of which a program map table in this packet says that samples are encrypted."""
-    packet = array[:188].tobytes()
+def streams_in_map(packet: bytes) -> Iterator[tuple[int, int]]:
+    """Type and packet id of each stream that the program map table in this packet lists (ISO/IEC
+    13818-1, 2.4.4.8)."""
     start = 5 + packet[4] if packet[3] & 0x20 else 4
     table = packet[start + 1 + packet[start] :] if start < 187 else b""
     if len(table) < 12 or table[0] != _PROGRAM_MAP:
@@ -281,8 +281,7 @@ def _sample_aes_streams(array: NDArray[np.uint8]) -> Iterator[int]:
     end = min(len(table), 3 + ((table[1] & 0x0F) << 8 | table[2]) - 4)
     place = 12 + ((table[10] & 0x0F) << 8 | table[11])
     while place + 5 <= end:
-        if table[place] == _SAMPLE_AES_VIDEO:
-            yield (table[place + 1] & 0x1F) << 8 | table[place + 2]
+        yield table[place], (table[place + 1] & 0x1F) << 8 | table[place + 2]
         place += 5 + ((table[place + 3] & 0x0F) << 8 | table[place + 4])
 
 

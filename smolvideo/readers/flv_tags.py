@@ -5,6 +5,7 @@ FFmpeg's demuxer ends at a second file header. Format: Adobe Flash Video File Fo
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,12 +62,14 @@ def find_flv_parts(path: Path) -> tuple[list[Part], int]:
         inner = {*find_breaks(stamps, others), *map(int, headers)} - {0, len(stamps)}
         cuts = [0, *sorted(inner), len(stamps)]
         within = [stamps.within(*places) for places in pairwise(cuts)]
-        starts = [(0, b""), *(_joint(file, tags, place) for place in cuts[1:-1])]
-        ends = [*(tags.ends[place - 1] for place in cuts[1:-1]), end]
+        first, last_end, lost = _around(tags, cuts, end)
+        starts = [(first, b""), *(_joint(file, tags, place) for place in cuts[1:-1])]
+        ends = [*(tags.ends[place - 1] for place in cuts[1:-1]), last_end]
         parts = [
-            make_part(Stretch(start, last, "flv", head), one)
-            for one, (start, head), last in zip(within, starts, ends, strict=True)
+            replace(make_part(Stretch(start, last, "flv", head), one), lost_before=is_lost)
+            for one, (start, head), last, is_lost in zip(within, starts, ends, lost, strict=True)
         ]
+        parts[-1] = replace(parts[-1], lost_after=last_end < end)
         for place in range(1, len(parts)):
             lead = find_lead(parts, within, place)
             if lead is not None:
@@ -89,6 +92,18 @@ def _lead_in(file: BinaryIO, tags: _Tags, lead: Lead) -> bytes:
             tag[4:8] = (time & 0xFFFFFF).to_bytes(3, "big") + bytes([time >> 24])
             found.append(bytes(tag))
     return b"".join(found)
+
+
+def _around(tags: _Tags, cuts: Sequence[int], end: int) -> tuple[int, int, list[bool]]:
+    """Where the first file with pictures begins, where the last one ends, and before which of the
+    parts from the tags at ``cuts`` on there are files of sound alone."""
+    headers = np.asarray(tags.file_headers, np.int64)
+    before = [int((headers <= tags.positions[cut]).sum()) for cut in cuts[:-1]]
+    passed = [1, *(int((headers < tags.ends[cut - 1]).sum()) + 1 for cut in cuts[1:-1])]
+    later = headers[headers >= tags.ends[-1]]
+    lost = [count > most for count, most in zip(before, passed, strict=True)]
+    first = int(headers[before[0] - 1]) if lost[0] else 0
+    return first, int(later[0]) if len(later) else end, lost
 
 
 def _joint(file: BinaryIO, tags: _Tags, place: int) -> tuple[int, bytes]:

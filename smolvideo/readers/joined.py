@@ -149,6 +149,9 @@ class JoinedReader(VideoReader):
             last_frame_seconds=last,
             discontinuities=discontinuities(self._parts),
             missing_seconds=self._missing(place, duration),
+            gaps_seconds=tuple(
+                gap for part in self._parts for gap in part.gaps_from(part.starts_at or 0.0)
+            ),
             truncated=truncated,
             unread_bytes=unread,
         )

@@ -18,9 +18,7 @@ def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
     parts = []
     with contextlib.suppress(OSError):  # the reader, which opens it next, says why
         parts = find_parts(path)
-    if len(parts) > 1 or any(
-        part.lost_before or part.lost_after or part.tail_left_out for part in parts
-    ):
+    if len(parts) > 1 or any(part.lost_before or part.lost_after for part in parts):
         return JoinedReader(path, parts)
     return PyavReader(path, parts[0] if parts else None)
 

@@ -164,7 +164,8 @@ def _measured_program(path: Path, stamps: Stamps, bounds: Sequence[int]) -> list
 def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:
     """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times.
 
-    Of those that cannot be read alone, as no key frame is in them, what is ``known``.
+    Of those that cannot be read alone, as no key frame is in them, what is ``known``. Those
+    without pictures are lost.
     """
     import av
 
@@ -175,14 +176,13 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
             stamps, _ = _read_stamps(path, stretch)
         except av.error.FFmpegError:
             stamps = _stamps([])
-            lost = known is None
         if not len(stamps) and known is not None:
             ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
             stamps = known.within(*map(int, ends))
         if len(stamps):
             part = make_part(stretch, stamps, wraps=known is not None)
             parts.append(replace(part, lost_before=lost))
-            lost = False
+        lost = not len(stamps)
     if parts and lost:
         parts[-1] = replace(parts[-1], lost_after=True)
     return parts

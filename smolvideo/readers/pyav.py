@@ -328,6 +328,7 @@ class PyavReader(VideoReader):
             comment=container.metadata.get("comment", ""),
             first_frame_seconds=max(self._first, 0.0),
             last_frame_seconds=max(last, self._first),
+            gaps_seconds=() if clock is None else clock.gaps_from(self.seconds_of(clock)),
             truncated=ending.truncated,
             claimed_seconds=ending.claimed(end, claimed),
             unread_bytes=ending.unread_bytes,

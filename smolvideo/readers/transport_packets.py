@@ -30,6 +30,8 @@ _HEADER = 19
 TABLE, CLOCK = -1, -2
 """What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
 TICKS_PER_SECOND = 90_000
+_PACKET_IDS = 2**13
+"""How many there are; the last is that of packets that fill up a stream."""
 PACKET = 188
 """Bytes of a packet from its sync byte on, without what some layouts put around it."""
 
@@ -90,25 +92,58 @@ def _in_step(data: Bytes, size: int, sync: int) -> int | None:
     return found if together[found] else None
 
 
-def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, int]:
-    """All of a file, and where its last packet ends: after ``end`` where it is cut."""
+class Continuity:
+    """Where packets are missing, by the counter of each stream (2.4.3.3): ``gaps`` holds the packet
+    id, and the positions before and after."""
+
+    def __init__(self) -> None:
+        self.gaps: list[tuple[int, int, int]] = []
+        self._counts = np.full(_PACKET_IDS, -1, np.int64)
+        self._last = np.zeros(_PACKET_IDS, np.int64)
+
+    def follow(self, positions: NDArray[np.int64], rows: Bytes) -> None:
+        """Count on with packets ``[N, 188]`` at ``positions``."""
+        heads = rows[:, :6].copy()
+        chosen = np.flatnonzero(heads[:, 3] & 0x10 != 0)  # a payload
+        heads, positions = heads[chosen], positions[chosen]
+        pids = packet_ids(heads)
+        order = np.argsort(pids, kind="stable")
+        pids, heads, positions = pids[order], heads[order], positions[order]
+        counts = (heads[:, 3] & 15).astype(np.int64)
+        begins = np.diff(pids, prepend=-1) != 0
+        before, places = np.roll(counts, 1), np.roll(positions, 1)
+        before[begins], places[begins] = self._counts[pids[begins]], self._last[pids[begins]]
+        announced = (heads[:, 3] & 0x20 != 0) & (heads[:, 4] > 0) & (heads[:, 5] & 0x80 != 0)
+        steps = (counts - before) % 16
+        # A packet may come twice.
+        missing = (before >= 0) & (steps > 1) & ~announced & (pids != _PACKET_IDS - 1)
+        found = (pids[missing], places[missing], positions[missing])
+        self.gaps += zip(*(column.tolist() for column in found), strict=True)
+        ends = np.append(begins[1:], True)
+        self._counts[pids[ends]], self._last[pids[ends]] = counts[ends], positions[ends]
+
+
+def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continuity, int]:
+    """All of a file, its gaps, and where its last packet ends: after ``end`` where it is cut."""
     found: list[Headers] = []
+    continuity = Continuity()
     behind = layout.start
     with path.open("rb") as file:
         for positions, rows in packet_rows(file, layout, layout.start, end):
             found += _headers_of(positions, rows)
+            continuity.follow(positions, rows)
             behind = int(positions[-1]) + layout.size
         file.seek(behind + layout.sync)
         if behind + layout.size > end and file.read(1) == bytes([_SYNC]):
             behind += layout.size
     if not found:
         none = np.empty(0, np.int64)
-        return Headers(none, none, none, none, none, none > 0), behind
+        return Headers(none, none, none, none, none, none > 0), continuity, behind
     columns = (
         np.concatenate([getattr(one, name) for one in found])
         for name in ("positions", "pids", "ids", "decoded", "shown", "keys")
     )
-    return Headers(*columns), behind
+    return Headers(*columns), continuity, behind
 
 
 def packet_rows(

@@ -18,12 +18,14 @@ from smolvideo.readers.clocks import (
     find_lead,
     make_part,
 )
+from smolvideo.readers.encryption import streams_in_map
 from smolvideo.readers.slices import Stretch
 from smolvideo.readers.transport_packets import (
     CLOCK,
     PACKET,
     TABLE,
     TICKS_PER_SECOND,
+    Continuity,
     Headers,
     Layout,
     is_other_video,
@@ -37,6 +39,8 @@ _NEXT_TABLES = 500
 """Packets among which the streams of a program are listed."""
 _FEWEST_FRAMES = 3
 """With fewer, a packet id is damage and no stream."""
+_SOUND_TYPES = {0x03, 0x04, 0x0F, 0x11, 0x1C, 0x2D, *range(0x80, 0x88)}
+"""Stream types of MPEG, AAC, and in private use AC-3, DTS and LPCM (2.4.4.10, table 2-34)."""
 _BEHIND = 1.0
 """Seconds by which sound comes after pictures of its time at most."""
 _WRAP = 2**33
@@ -53,7 +57,7 @@ def find_transport_parts(
     has time stamps.
     """
     end = path.stat().st_size
-    headers, behind = read_headers(path, layout, end)
+    headers, continuity, behind = read_headers(path, layout, end)
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     stretches: list[tuple[int, Stamps]] = []
@@ -63,14 +67,39 @@ def find_transport_parts(
         stretches += [(pid, stamps.within(*places)) for places in pairwise(cuts)]
     if not stretches:
         return [], behind
-    tables = headers.positions[headers.ids == TABLE]
-    parts = _parts_of(path, layout, tables, stretches)
+    parts = _parts_of(path, layout, headers, stretches)
     last_end = _end_of_video(path, layout, headers, *stretches[-1])
     if last_end is not None:
         stretch = replace(parts[-1].stretch, end=last_end)
-        parts[-1] = replace(parts[-1], stretch=stretch, tail_left_out=True)
-    parts = [replace(part, sound_jumps=_others_jump(headers, part.stretch)) for part in parts]
+        parts[-1] = replace(parts[-1], stretch=stretch, lost_after=True)
+    tables = headers.positions[headers.ids == TABLE]
+    parts = [
+        replace(
+            part,
+            sound_jumps=_others_jump(headers, part.stretch),
+            gaps=_gaps_in(continuity, tables, *stretch),
+        )
+        for part, stretch in zip(parts, stretches, strict=True)
+    ]
     return parts, behind
+
+
+def _gaps_in(
+    continuity: Continuity, tables: NDArray[np.int64], pid: int, stamps: Stamps
+) -> tuple[float, ...]:
+    """When packets of stream ``pid`` are missing within a part, in seconds of its clock.
+
+    A counter that is set anew behind a table, as at the begin of a segment, misses nothing.
+    """
+    first, last = stamps.positions[0], stamps.positions[-1]
+    gaps = [gap for gap in continuity.gaps if gap[0] == pid and first < gap[2] <= last]
+    found = set()
+    for _, before, after in gaps:
+        place = int(np.searchsorted(stamps.positions, after, side="right")) - 1
+        begins = stamps.positions[place] == after
+        if not (begins and np.searchsorted(tables, before) < np.searchsorted(tables, after)):
+            found.add(float(stamps.shown[place]))
+    return tuple(sorted(found))
 
 
 def _others_jump(headers: Headers, stretch: Stretch) -> bool:
@@ -105,23 +134,35 @@ def _end_of_video(
         return None
     bounds = last, int(after.positions[other][0])
     with path.open("rb") as file:
-        return _joint(file, layout, np.empty(0, np.int64), pid, bounds)[0]
+        return _joint(file, layout, np.empty(0, np.int64), pid, (*bounds, bounds[1]))[0]
 
 
 def _parts_of(
-    path: Path, layout: Layout, tables: NDArray[np.int64], stretches: list[tuple[int, Stamps]]
+    path: Path, layout: Layout, headers: Headers, stretches: list[tuple[int, Stamps]]
 ) -> list[Part]:
     end = path.stat().st_size
+    tables = headers.positions[headers.ids == TABLE]
+    gaps = [
+        (int(before.positions[-1]), int(after.positions[0]))
+        for (_, before), (_, after) in pairwise(stretches)
+    ]
     with path.open("rb") as file:
         joints = [
-            _joint(file, layout, tables, pid, (int(before.positions[-1]), int(after.positions[0])))
-            for (pid, before), (_, after) in pairwise(stretches)
+            _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
+            for (pid, _), gap in zip(stretches, gaps, strict=False)
         ]
-        starts = [(0, b""), *((begin, head) for _, begin, head in joints)]
+        begin = _first_byte(file, layout, tables, *stretches[0])
+        starts = [(begin, b""), *((start, head) for _, start, head in joints)]
         ends = [*(last for last, _, _ in joints), end]
+        lost = [begin > 0, *(_runs_alone(headers, gap) for gap in gaps)]
         parts = [
-            make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid)
-            for (pid, stamps), (start, head), last in zip(stretches, starts, ends, strict=True)
+            replace(
+                make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid),
+                lost_before=is_lost,
+            )
+            for (pid, stamps), (start, head), last, is_lost in zip(
+                stretches, starts, ends, lost, strict=True
+            )
         ]
         for place in range(1, len(parts)):
             lead = find_lead(parts, [stamps for _, stamps in stretches], place)
@@ -187,6 +228,37 @@ def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
     return Stamps(seconds, seconds, others.positions)
 
 
+# ---------------------------------------------------------------------- sound alone
+
+
+def _first_byte(
+    file: BufferedReader, layout: Layout, tables: NDArray[np.int64], pid: int, stamps: Stamps
+) -> int:
+    """Where to read from: the beginning, or, where the first program has no stream ``pid``, the
+    last table of programs before that."""
+    first = int(stamps.positions[0])
+    before = tables[tables <= first]
+    if len(before) < 2:
+        return 0
+    listed = _listed_streams(_tables_from(file, layout, int(before[0])), layout)
+    return 0 if listed is None or pid in listed else int(before[-1])
+
+
+def _runs_alone(headers: Headers, gap: tuple[int, int]) -> bool:
+    """Whether sound of some length stands between the pictures of two parts."""
+    inside = (headers.positions > gap[0]) & (headers.positions < gap[1])
+    sounds = headers.where(inside & (headers.ids >= 0))
+    spans = (_unwrapped(sounds.where(sounds.pids == pid)) for pid in np.unique(sounds.pids))
+    return any(float(np.ptp(one.decoded)) > _BEHIND for one in spans)
+
+
+def _without_sound_of(headers: Headers, pid: int, gap: tuple[int, int]) -> tuple[int, int, int]:
+    """The ``gap``, and where in it sound has taken the packet id of the pictures, or its end."""
+    taken = headers.where((headers.pids == pid) & (headers.ids >= 0) & ~is_video(headers.ids))
+    inside = taken.positions[(taken.positions > gap[0]) & (taken.positions < gap[1])]
+    return (*gap, int(inside[0]) if len(inside) else gap[1])
+
+
 # ---------------------------------------------------------------------- joints
 
 
@@ -195,16 +267,17 @@ def _joint(
     layout: Layout,
     tables: NDArray[np.int64],
     pid: int,
-    gap: tuple[int, int],
+    gap: tuple[int, int, int],
 ) -> tuple[int, int, bytes]:
     """Where stream ``pid`` ends, from where what follows can be read, and after which bytes.
 
-    ``gap`` is between its last PES header and the first of what follows. The best place to read on
-    from is the last of the ``tables`` of programs in there.
+    ``gap`` is its last PES header, the first of what follows, and where between them packets with
+    its id are no longer its own. The best place to read on from is the last of the ``tables`` of
+    programs in there.
     """
-    last, first_after = gap
+    last, first_after, own_end = gap
     end = last + layout.size
-    for positions, rows in packet_rows(file, layout, last, first_after):
+    for positions, rows in packet_rows(file, layout, last, own_end):
         own = positions[packet_ids(rows) == pid]
         if len(own):
             end = int(own[-1]) + layout.size
@@ -267,6 +340,19 @@ def _shift_stamps(packet: bytearray, ticks: int) -> None:
                 time >> 7 & 0xFF,
                 time << 1 & 0xFE | 1,
             )
+
+
+def _listed_streams(tables: bytes, layout: Layout) -> set[int] | None:
+    """The packet ids of the streams in the first map of each program among packets, without those
+    that are sound; None without a map."""
+    programs: dict[int, set[int]] = {}
+    for start in range(layout.sync, len(tables) - PACKET + 1, layout.size):
+        packet = tables[start : start + PACKET]
+        streams = [*streams_in_map(packet)]
+        if streams:
+            found = {pid for kind, pid in streams if kind not in _SOUND_TYPES}
+            programs.setdefault((packet[1] & 0x1F) << 8 | packet[2], found)
+    return set().union(*programs.values()) if programs else None
 
 
 def _program_pids(packet: bytes) -> set[int]:
