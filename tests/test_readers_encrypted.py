@@ -13,6 +13,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.encryption import Encryption, encryption_in, transport_packet_bytes
+from smolvideo.readers.opening import open_here
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,23 @@ def test_matroska(tmp_path: Path) -> None:
     assert encryption_in(path) == [Encryption("Matroska ContentEncryption", media="video", place=0)]
     for reader in ("auto", *READERS):
         refuses(path, "Matroska ContentEncryption", reader)
+
+
+@pytest.mark.parametrize("first", ["clear", "encrypted"])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_of_joined_files_the_clear_ones_are_read(
+    kind: str, first: str, cenc: Path, tmp_path: Path
+) -> None:
+    """Each file says by itself whether it is encrypted; what is left out is told of."""
+    clear = clipmaker.write_clip(tmp_path / f"clear.{kind}", clipmaker.evenly(24, 24)).path
+    locked = cenc if kind == "mp4" else made.write_encrypted_matroska(tmp_path / "locked.webm")
+    files = [clear, locked] if first == "clear" else [locked, clear]
+    with open_here(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
+        found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]
+        known = video.metadata
+    assert found == [*range(24)]
+    assert known.missing_seconds == pytest.approx((1.0 if first == "clear" else 0.0,), abs=0.1)
+    assert "without video that can be read" in known.notices[-1]
 
 
 def test_scrambled_streams(tmp_path: Path) -> None:

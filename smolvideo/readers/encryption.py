@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from smolvideo.readers.base import NotAVideoError
+from smolvideo.readers.slices import FileSlice, Stretch
 
 _MAX_BOXES = 10_000
 """Boxes or elements of one level that are looked at; a header has some dozens."""
@@ -78,9 +79,12 @@ class Encryption:
         return self.place < len(others) and others[self.place] == stream.index
 
 
-def encryption_in(path: Path) -> list[Encryption]:
-    """The encrypted streams that the file declares; empty for what is no container known here."""
-    with path.open("rb") as file:
+def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption]:
+    """The encrypted streams that a file, or a stretch of it, declares; empty for what is no
+    container known here."""
+    with (
+        path.open("rb") if stretch is None else io.BufferedReader(FileSlice(path, stretch))
+    ) as file:
         size = file.seek(0, io.SEEK_END)
         head = _read(file, 0, 2048)
         if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx"}:

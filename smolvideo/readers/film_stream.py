@@ -33,7 +33,7 @@ class FilmStream:
         self.index: int | None = None
         """The place of the stream, once it was opened."""
         try:
-            self.encrypted = encryption_in(path)
+            self.encrypted = encryption_in(path, stretch)
         except OSError as error:
             raise cannot_open(path) from error
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from smolvideo.readers import boxes, elements
 from smolvideo.readers.clocks import Part, Stamps, find_breaks, is_discontinuous, make_part
+from smolvideo.readers.encryption import encryption_in, locks_pictures
 from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
 from smolvideo.readers.slices import Stretch
 from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
@@ -165,7 +166,7 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
     """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times.
 
     Of those that cannot be read alone, as no key frame is in them, what is ``known``. Those
-    without pictures are lost.
+    without pictures, or with encrypted ones, are lost.
     """
     import av
 
@@ -173,7 +174,8 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
     lost = False
     for stretch in stretches:
         try:
-            stamps, _ = _read_stamps(path, stretch)
+            is_locked = locks_pictures(encryption_in(path, stretch)) is not None
+            stamps = _stamps([]) if is_locked else _read_stamps(path, stretch)[0]
         except av.error.FFmpegError:
             stamps = _stamps([])
         if not len(stamps) and known is not None:
