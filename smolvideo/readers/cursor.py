@@ -149,6 +149,8 @@ class FrameCursor:
     def _frames_of(self, packet: Any) -> list[Any]:
         import av
 
+        if not packet.size and packet_ticks(packet) is not None:
+            return []  # the picture before it once more (Theora, AVI); decoders take it for the end
         self._harm.fed(packet)
         try:
             frames: list[Any] = packet.decode()
@@ -215,7 +217,10 @@ class FrameCursor:
             if not packet.is_keyframe or ticks > wanted:
                 return False
             self._start_over_with(chain((packet,), packets), trusted_from=ticks)
-            return self._upcoming is not None and self._upcoming.pts <= wanted
+            first = self._upcoming
+            if first is None or (first.pts == ticks and not first.key_frame):
+                return False
+            return bool(first.pts <= wanted)
         return False
 
     def _rewind(self) -> None:

@@ -4,7 +4,7 @@ transport_parts.py  MPEG transport streams
 flv_tags.py         Flash Video
 boxes.py            MP4, fragmented or joined
 elements.py         Matroska, ASF, Ogg and others of elements, joined
-here                MPEG program streams (VOB), by FFmpeg's demuxer
+here                MPEG program streams (VOB) and raw MPEG-4 video, by FFmpeg's demuxer
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,10 @@ from smolvideo.readers.transport_parts import find_transport_parts
 
 _HEAD = 4096
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip")
-_PACK = b"\x00\x00\x01\xba"
+_START_CODES = {b"\x00\x00\x01\xba": "mpeg", b"\x00\x00\x01\xb0": "m4v"}
+"""Those of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
+_REORDERED = 3
+"""Packets among which decoding times of raw streams are those of others."""
 _LEAST = 1024
 """Bytes of a file of another format that is looked for after the end of one."""
 _FRAMES_OF_A_PART = 3
@@ -98,8 +101,8 @@ def _read_files(path: Path, file: BinaryIO, size: int) -> tuple[list[Part], int 
         return find_transport_parts(path, layout, lambda: _best_stream_id(path))
     if head.startswith(MAGIC):
         return find_flv_parts(path)
-    if head.startswith(_PACK):
-        return _find_program_parts(path), None
+    if (demuxer := _by_start_code(head)) is not None:
+        return _find_program_parts(path, demuxer, head[:4]), None
     end: int | None
     if head[4:8] in _BOXES:
         stretches, end = boxes.find_stretches(file, size)
@@ -118,10 +121,10 @@ def _demuxer_at(file: BinaryIO, position: int) -> str | None:
         return "mpegts"
     if head.startswith(MAGIC):
         return "flv"
-    if head.startswith(_PACK):
-        return "mpeg"
     if head[4:8] in _BOXES:
         return "mov"
+    if (demuxer := _by_start_code(head)) is not None:
+        return demuxer
     kind = elements.format_of(head)
     return None if kind is None else kind.demuxer
 
@@ -133,7 +136,11 @@ def _best_stream_id(path: Path) -> int:
         return int(best.id) if best is not None else 0
 
 
-def _find_program_parts(path: Path) -> list[Part]:
+def _by_start_code(head: bytes) -> str | None:
+    return _START_CODES.get(head[:4])
+
+
+def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
     end = path.stat().st_size
     stamps, others = _read_stamps(path)
     starts = [0]
@@ -141,25 +148,28 @@ def _find_program_parts(path: Path) -> list[Part]:
         # Times of presentation are made up next to a discontinuity, those of decoding are not.
         stamps = replace(stamps, shown=stamps.decoded)
         for place in find_breaks(stamps, others):
-            before, first = int(stamps.positions[place - 1]), int(stamps.positions[place])
+            near = place - (_REORDERED if demuxer == "m4v" else 1)
+            before, first = int(stamps.positions[max(0, near)]), int(stamps.positions[place])
             file.seek(before)
-            pack = file.read(first - before).rfind(_PACK)
-            starts.append(before + pack if pack > 0 else first)
+            found = file.read(first - before + len(code)).rfind(code)
+            starts.append(before + found if found > 0 else first)
     if len(starts) < 2:
         return []
-    parts = _measured_program(path, stamps, [*starts, end])
+    parts = _measured_program(path, stamps, [*starts, end], demuxer)
     joints = [
         part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
     ]
     return (
         parts
         if len(joints) == len(parts) - 1
-        else _measured_program(path, stamps, [0, *joints, end])
+        else _measured_program(path, stamps, [0, *joints, end], demuxer)
     )
 
 
-def _measured_program(path: Path, stamps: Stamps, bounds: Sequence[int]) -> list[Part]:
-    return _measured(path, [Stretch(*ends, "mpeg") for ends in pairwise(bounds)], stamps)
+def _measured_program(
+    path: Path, stamps: Stamps, bounds: Sequence[int], demuxer: str
+) -> list[Part]:
+    return _measured(path, [Stretch(*ends, demuxer) for ends in pairwise(bounds)], stamps)
 
 
 def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:

@@ -52,6 +52,10 @@ _LYING_COUNT = 0.1
 count the first fragment only."""
 _SMALL_FILE = 2**20
 """Bytes that are read as soon as sought in: the times of all frames are known then."""
+_LYING_RATE = 0.02
+"""Share by which a header's rate may miss that of all frames."""
+_ROUNDED = 1.5e-6
+"""Seconds by which times in microseconds, as FFmpeg's start and ours, miss finer ticks."""
 _WAITING_MEMORY = 96 * 2**20
 _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
@@ -89,6 +93,7 @@ class PyavReader(VideoReader):
         self._clock = part
         self._followed = followed
         self._times: list[float] | None = None
+        self._repeated = 0
         self._keys: list[float] | None = None
         self._film = FilmStream(path, part.stretch if part is not None and joined else None)
         # With several threads, flags of frames come late, errors do not.
@@ -263,7 +268,7 @@ class PyavReader(VideoReader):
         refuse_huge(self._shape.width, self._shape.height, self._path.name)
         self._tick = float(stream.time_base)
         # Half a tick, where ticks are short, forgives the rounding of times that were computed.
-        self._tolerance = min(self._tick / 2, 0.0005)
+        self._tolerance = min(max(self._tick / 2, _ROUNDED), 0.0005)
         starts = container.start_time
         self._starts = starts / 1e6 if starts is not None else first.pts * self._tick
         self._origin = self._starts
@@ -305,8 +310,12 @@ class PyavReader(VideoReader):
         count = None if broke_off else visible_frames(stream)
         if packets is not None and packets.times is not None:
             self._times = self._shown_times(packets)
+            measured = rate_of(self._times, self._repeated)
+            # Of raw streams FFmpeg says 25, whatever their own clock says.
+            if claimed is None and measured and rate and abs(measured - rate) > _LYING_RATE * rate:
+                rate = measured
         if not rate or not 0 < rate <= _FASTEST_RATE:
-            rate = rate_of(self.frame_times())
+            rate = rate_of(self.frame_times(), self._repeated)
         if self._times is not None:
             count = len(self._times)
         elif (
@@ -357,5 +366,6 @@ class PyavReader(VideoReader):
         """Times of packets on the player's clock, without those before the first decodable
         frame."""
         times = () if packets is None or packets.times is None else packets.times
+        self._repeated = 0 if packets is None else packets.repeated
         shown = [round(time - self._origin, 6) + 0.0 for time in times]
         return [time for time in shown if time >= self._first - self._tolerance] or [self._first]

@@ -95,10 +95,16 @@ def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[
         if not packet.is_keyframe or not packet.size:
             return
         frames = [*packet.decode(), *stream.codec_context.decode(None)]
-        if frames and frames[0].pts == packet.pts and not frames[0].is_corrupt:
+        if frames and frames[0].pts == packet.pts and is_sound_key(frames[0]):
             for place, _ in segment.wanted:
                 yield place, frames[0]
         return
+
+
+def is_sound_key(frame: Any) -> bool:
+    """Whether a frame leans on no other, as its packet says: of raw H.263 and H.261 FFmpeg calls
+    every packet a key frame."""
+    return bool(frame.key_frame and not frame.is_corrupt)
 
 
 def decode_segment(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:
@@ -124,6 +130,8 @@ class _SegmentDecoder:
         self._decoded: deque[Any] = deque()
         self._found: deque[tuple[int, Any]] = deque()  # place, frame
         self._last: Any = None
+        self._key: int | None = None  # the appearance of the first packet
+        self._begun = False
 
     def frames(self, segment: Segment) -> Iterator[tuple[int, Any]]:
         for place, tick in segment.wanted:
@@ -155,6 +163,7 @@ class _SegmentDecoder:
             beat()
             if packet.pts is None or (self._best is None and not packet.is_keyframe):
                 return False
+            self._key = packet.pts if self._key is None else self._key
             self._queue.append(packet)
             if packet.pts > tick:
                 self._ahead.append(packet.pts)
@@ -175,6 +184,10 @@ class _SegmentDecoder:
     def _take(self, frames: Sequence[Any]) -> None:
         import av
 
+        if frames and not self._begun:
+            self._begun = True
+            if not frames[0].key_frame and frames[0].pts == self._key:
+                raise av.error.InvalidDataError(errno.EINVAL, "the first frame is no key frame")
         if any(frame.is_corrupt for frame in frames):
             raise av.error.InvalidDataError(errno.EINVAL, "the decoder flags a frame as corrupt")
         self._decoded.extend(frames)

@@ -6,7 +6,7 @@ live recordings claim nothing. The packets do not.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,19 @@ Open = Callable[[], Any]
 class LastPackets:
     """``last_frame`` is when the last frame appears, ``end`` when the last stream of all ends
     (seconds of the container's own clock), ``longest_step`` the most between two frames.
-    ``times`` holds the appearance of every frame where all packets were read, ``behind`` the byte
-    after the last packet, None where that is not known."""
+
+    ``from_key`` says whether the first frame read is a key frame, ``repeated`` how many of those
+    read are once more the one before them. ``behind`` is the byte after the last packet, None where
+    that is not known, and ``times`` when every frame appears, where all packets were read.
+    """
 
     last_frame: float
     end: float
     longest_step: float
+    from_key: bool
+    repeated: int
+    behind: int | None
     times: tuple[float, ...] | None = None
-    behind: int | None = None
 
 
 def open_container(path: Path, stretch: Stretch | None = None) -> Any:
@@ -115,29 +120,20 @@ def read_last_packets(
                     )
                 except av.error.FFmpegError:
                     continue
-                from_key, times, end, behind = _read_on(container, stream)
+                times, last = _read_on(container, stream)
                 # Packets come in the order of decoding: a few of them may miss the last frame.
-                if times and (from_key or max(times) - min(times) > _LONGEST_REORDERING):
-                    step = _longest_step(stream, times)
-                    return LastPackets(max(times), max(end, *times), step, None, behind)
+                if last is not None and (
+                    last.from_key or max(times) - min(times) > _LONGEST_REORDERING
+                ):
+                    return last
     return read_all_packets(open_, stream_index)
 
 
 def read_all_packets(open_: Open, stream_index: int) -> LastPackets | None:
     """Read the file once from the beginning."""
     with open_() as container:
-        stream = container.streams[stream_index]
-        _, times, end, behind = _read_on(container, stream)
-        step = _longest_step(stream, times)
-    if not times:
-        return None
-    shown = tuple(sorted(set(times)))
-    return LastPackets(shown[-1], max(end, shown[-1]), step, shown, behind)
-
-
-def _longest_step(stream: Any, times: Sequence[float]) -> float:
-    usual = 1 / float(stream.average_rate) if stream.average_rate else 0.0
-    return max((after - before for before, after in pairwise(sorted(times))), default=usual)
+        times, last = _read_on(container, container.streams[stream_index])
+    return None if last is None else replace(last, times=tuple(sorted(set(times))))
 
 
 def read_key_times(open_: Open, stream_index: int) -> list[float]:
@@ -182,22 +178,21 @@ def delay_of_first(container: Any, stream: Any) -> int | None:
     return max(0, int(packet.pts) - int(packet.dts))
 
 
-def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float, int | None]:
-    """Read to the end: whether the first packet of ``stream`` is a key frame, when its frames
-    appear, when the last packet of any stream ends, in seconds of the container's clock, and after
-    which byte."""
+def _read_on(container: Any, stream: Any) -> tuple[list[float], LastPackets | None]:
+    """Read video and sound to the end: when frames of ``stream`` appear, in seconds of the
+    container's clock, and what is known of the last; None where no frame is met."""
     from_key: bool | None = None
     times: list[float] = []
-    untimed = 0
+    untimed = repeated = 0
     begin: float | None = None
     end = -math.inf
     behind: int | None = None
     sounds = [other for other in container.streams.audio if other.index != stream.index]
     for packet in sturdy_packets(container, stream, *sounds):
         ticks = packet_ticks(packet)
-        if not packet.size:
+        if not packet.size and ticks is None:
             continue
-        if packet.pos is not None:
+        if packet.size and packet.pos is not None:
             behind = max(behind or 0, packet.pos + packet.size)
         if ticks is None:
             untimed += packet.stream_index == stream.index
@@ -208,7 +203,9 @@ def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float, int
         if not start - begin < _ABSURD_GAP:
             continue
         end = max(end, start + (packet.duration or 0) * tick)
-        if packet.stream_index == stream.index:
+        if packet.stream_index == stream.index and not packet.size:
+            repeated += 1
+        elif packet.stream_index == stream.index:
             from_key = packet.is_keyframe if from_key is None else from_key
             if not packet.is_discard:
                 times.append(start)
@@ -219,7 +216,12 @@ def _read_on(container: Any, stream: Any) -> tuple[bool, list[float], float, int
         # A raw stream: its packets are its frames, at the nominal rate.
         times = [place * nominal_seconds(stream) for place in range(untimed)]
         end = untimed * nominal_seconds(stream)
-    return bool(from_key), times, end, behind
+    if not times:
+        return [], None
+    usual = 1 / float(stream.average_rate) if stream.average_rate else 0.0
+    step = max((after - before for before, after in pairwise(sorted(times))), default=usual)
+    last = max(times)
+    return times, LastPackets(last, max(end, last), step, bool(from_key), repeated, behind)
 
 
 def without_absurd(times: Sequence[float]) -> list[float]:
@@ -245,11 +247,12 @@ def visible_frames(stream: Any) -> int | None:
     return int(stream.frames)
 
 
-def rate_of(times: Sequence[float]) -> float | None:
-    """Frames per second on average; None for a single frame."""
+def rate_of(times: Sequence[float], repeated: int = 0) -> float | None:
+    """Frames per second on average, with those that are ``repeated`` between them; None for a
+    single frame."""
     if len(times) < 2 or times[-1] <= times[0]:
         return None
-    return (len(times) - 1) / (times[-1] - times[0])
+    return (len(times) - 1 + repeated) / (times[-1] - times[0])
 
 
 def is_still_attachment(stream: Any) -> bool:
