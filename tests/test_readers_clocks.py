@@ -85,6 +85,7 @@ def check_continuous(path: Path, numbers: Sequence[int], fps: int = FPS) -> Vide
         found = list(video.frames_at(times))
         assert [clipmaker.number_of(frame.image) for frame in found] == list(numbers)
         assert [frame.pts_seconds for frame in found] == pytest.approx(times, abs=NEAR)
+        assert not any(frame.damage for frame in found)
         middles = [time + 0.5 / fps for time in times[::5]]
         between = [clipmaker.number_of(frame.image) for frame in video.frames_at(middles)]
         assert between == list(numbers)[::5]
@@ -300,7 +301,7 @@ def test_an_index_is_believed(make: Make, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- within a group of pictures
 
 
-@pytest.mark.parametrize("kind", ["ts", "m2ts", "flv"])
+@pytest.mark.parametrize("kind", ["ts", "m2ts", "flv", "mpg", "vob"])
 @pytest.mark.parametrize("jumps", [{30: 3600.0}, {30: -1.0}, {30: 3600.0, 40: -3000.0}])
 def test_a_clock_set_anew_between_key_frames(
     kind: str, jumps: dict[int, float], make: Make, tmp_path: Path

@@ -61,6 +61,8 @@ def find_ending(
     if is_whole and length > _LIE * (packets.end - start):
         return Ending()
     seconds, share = _CLEAR_GAP if is_whole else _GAP
+    # Some headers say when the last frame appears, on a clock that does not begin at 0.
+    claimed_end = min(claimed_end, length)
     latest = claimed_end - max(seconds + share * length, packets.longest_step)
     early = packets.end < latest and _last_end(open_, claimed_end) < latest
     return Ending(early, 0, unread)

@@ -17,9 +17,17 @@ from typing import BinaryIO
 import numpy as np
 
 from smolvideo.readers import boxes, elements
-from smolvideo.readers.clocks import Part, Stamps, find_breaks, is_discontinuous, make_part
+from smolvideo.readers.clocks import (
+    Part,
+    Stamps,
+    find_breaks,
+    find_lead,
+    is_discontinuous,
+    make_part,
+)
 from smolvideo.readers.encryption import encryption_in, locks_pictures
 from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
+from smolvideo.readers.program_leads import read_program_lead
 from smolvideo.readers.slices import Stretch
 from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
 from smolvideo.readers.transport_packets import layout_of
@@ -159,11 +167,28 @@ def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
     joints = [
         part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
     ]
-    return (
-        parts
-        if len(joints) == len(parts) - 1
-        else _measured_program(path, stamps, [0, *joints, end], demuxer)
-    )
+    if len(joints) < len(parts) - 1:
+        parts = _measured_program(path, stamps, [0, *joints, end], demuxer)
+    return _with_leads(path, parts, stamps) if demuxer == "mpeg" else parts
+
+
+def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
+    """Parts of a program stream that begin in the middle of a group of pictures read it first."""
+    bounds = np.searchsorted(stamps.positions, [part.stretch.start for part in parts])
+    ends = [*map(int, bounds), len(stamps)]
+    within = [stamps.within(*places) for places in pairwise(ends)]
+    keys = [one.keys for one in within]
+    parts = [
+        replace(part, leans=place > 0 and own is not None and len(own) > 0 and not own[0])
+        for place, (part, own) in enumerate(zip(parts, keys, strict=True))
+    ]
+    with path.open("rb") as file:
+        for place, part in enumerate(parts):
+            lead = find_lead(parts, within, place) if place else None
+            if lead is not None:
+                stretch = replace(part.stretch, head=read_program_lead(file, lead))
+                parts[place] = replace(part, stretch=stretch)
+    return parts
 
 
 def _measured_program(
@@ -192,7 +217,8 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
             ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
             stamps = known.within(*map(int, ends))
         if len(stamps):
-            part = make_part(stretch, stamps, wraps=known is not None)
+            # FFmpeg's own index is better than these positions.
+            part = make_part(stretch, replace(stamps, keys=None), wraps=stretch.demuxer == "mpeg")
             parts.append(replace(part, lost_before=lost))
         lost = not len(stamps)
     if parts and lost:
@@ -202,8 +228,8 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
 
 def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps]:
     """The stamps of the video that FFmpeg would take, and those of its sound, by its demuxer."""
-    watched: list[tuple[float, float, int]] = []
-    others: list[tuple[float, float, int]] = []
+    watched: list[tuple[float, float, int, bool]] = []
+    others: list[tuple[float, float, int, bool]] = []
     position = 0
     with open_container(path, stretch) as container:
         best = container.streams.best("video")
@@ -217,10 +243,11 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
             decoded = packet.dts if packet.dts is not None else shown
             tick = float(packet.time_base)
             found = watched if packet.stream_index == best.index else others
-            found.append((decoded * tick, shown * tick, position))
+            found.append((decoded * tick, shown * tick, position, packet.is_keyframe))
     return _stamps(watched), _stamps(others)
 
 
-def _stamps(found: Sequence[tuple[float, float, int]]) -> Stamps:
-    table = np.asarray(found, dtype=np.float64).reshape(-1, 3)
-    return Stamps(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
+def _stamps(found: Sequence[tuple[float, float, int, bool]]) -> Stamps:
+    table = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    keys = table[:, 3].astype(np.bool_)
+    return Stamps(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), keys)

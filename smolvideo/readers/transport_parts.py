@@ -20,6 +20,7 @@ from smolvideo.readers.clocks import (
 )
 from smolvideo.readers.encryption import streams_in_map
 from smolvideo.readers.slices import Stretch
+from smolvideo.readers.stamps import WRAP, shift_stamp
 from smolvideo.readers.transport_packets import (
     CLOCK,
     PACKET,
@@ -43,7 +44,6 @@ _SOUND_TYPES = {0x03, 0x04, 0x0F, 0x11, 0x1C, 0x2D, *range(0x80, 0x88)}
 """Stream types of MPEG, AAC, and in private use AC-3, DTS and LPCM (2.4.4.10, table 2-34)."""
 _BEHIND = 1.0
 """Seconds by which sound comes after pictures of its time at most."""
-_WRAP = 2**33
 
 
 def find_transport_parts(
@@ -168,7 +168,7 @@ def _parts_of(
             lead = find_lead(parts, [stamps for _, stamps in stretches], place)
             if lead is None or stretches[lead.first][0] != stretches[place][0]:
                 continue
-            head = _lead_in(file, layout, tables, stretches[place][0], lead)
+            head = _lead_in(file, layout, tables, stretches[place][0], lead, parts[place].stretch)
             parts[place] = replace(parts[place], stretch=replace(parts[place].stretch, head=head))
     return parts
 
@@ -211,7 +211,7 @@ def _unwrapped(headers: Headers) -> Stamps:
 
 def _centred(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
     """Differences of stamps as the shorter way round the clock."""
-    return np.asarray((ticks + _WRAP // 2) % _WRAP - _WRAP // 2)
+    return np.asarray((ticks + WRAP // 2) % WRAP - WRAP // 2)
 
 
 def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
@@ -302,21 +302,42 @@ def _tables_from(file: BufferedReader, layout: Layout, start: int) -> bytes:
 
 
 def _lead_in(
-    file: BufferedReader, layout: Layout, tables: NDArray[np.int64], pid: int, lead: Lead
+    file: BufferedReader,
+    layout: Layout,
+    tables: NDArray[np.int64],
+    pid: int,
+    lead: Lead,
+    stretch: Stretch,
 ) -> bytes:
-    """The packets of stream ``pid`` that the first frames of a part lean on, on its clock."""
+    """The packets of stream ``pid`` that the first frames of a part lean on, on its clock, and with
+    counters that go on in its ``stretch``."""
     before = tables[tables <= lead.positions[0]]
-    found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
     around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
     shifts = np.round(np.asarray(lead.shifts) * TICKS_PER_SECOND).astype(np.int64)
+    packets: list[bytearray] = []
     for positions, rows in packet_rows(file, layout, lead.positions[0], lead.end):
         chosen = np.flatnonzero(packet_ids(rows) == pid)
         owners = np.searchsorted(lead.positions, positions[chosen], side="right") - 1
         for row, shift in zip(rows[chosen], shifts[owners], strict=True):
             packet = bytearray(row.tobytes())
             _shift_stamps(packet, int(shift))
-            found += [around[0], bytes(packet), around[1]]
-    return b"".join(found)
+            packets.append(packet)
+    count = _first_counter(file, layout, pid, stretch)
+    for packet in reversed(packets):
+        has_payload = packet[3] >> 4 & 1  # others are not counted
+        count -= has_payload
+        packet[3] = packet[3] & 0xF0 | (count - 1 + has_payload) % 16
+    found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
+    return b"".join([*found, *(around[0] + packet + around[1] for packet in packets)])
+
+
+def _first_counter(file: BufferedReader, layout: Layout, pid: int, stretch: Stretch) -> int:
+    """The continuity counter of the first packet of stream ``pid`` in a stretch (2.4.3.3)."""
+    for _, rows in packet_rows(file, layout, stretch.start, stretch.end):
+        own = rows[packet_ids(rows) == pid]
+        if len(own):
+            return int(own[0, 3]) & 15
+    return 0
 
 
 def _shift_stamps(packet: bytearray, ticks: int) -> None:
@@ -330,16 +351,7 @@ def _shift_stamps(packet: bytearray, ticks: int) -> None:
         return
     for flag, at in ((0x80, place + 9), (0x40, place + 14)):
         if packet[place + 7] & flag:
-            a, b, c, d, e = packet[at : at + 5]
-            time = (a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1
-            time = (time + ticks) % _WRAP
-            packet[at : at + 5] = (
-                (a & 0xF0) | time >> 29 & 0x0E | 1,
-                time >> 22 & 0xFF,
-                time >> 14 & 0xFE | 1,
-                time >> 7 & 0xFF,
-                time << 1 & 0xFE | 1,
-            )
+            shift_stamp(packet, at, ticks)
 
 
 def _listed_streams(tables: bytes, layout: Layout) -> set[int] | None:
