@@ -68,6 +68,8 @@ class VideoMetadata:
     """Where parts of the recording are left out, as they cannot be read."""
     gaps_seconds: tuple[float, ...] = ()
     """Where packets of a transport stream are missing, by their continuity counters."""
+    cut_seconds: tuple[float, ...] = ()
+    """Where files before the last of those that were joined are truncated."""
     truncated: bool = False
     """Whether the file breaks off, as a download or a recording may."""
     claimed_seconds: float | None = None
@@ -78,6 +80,7 @@ class VideoMetadata:
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing_seconds", tuple(self.missing_seconds))
         object.__setattr__(self, "gaps_seconds", tuple(self.gaps_seconds))
+        object.__setattr__(self, "cut_seconds", tuple(self.cut_seconds))
         found = (
             one if isinstance(one, Discontinuity) else Discontinuity(**one)  # out of JSON
             for one in self.discontinuities
@@ -100,6 +103,7 @@ class VideoMetadata:
             discontinuities=(),
             missing_seconds=(),
             gaps_seconds=(),
+            cut_seconds=(),
             truncated=False,
             claimed_seconds=None,
             unread_bytes=0,
@@ -113,6 +117,9 @@ class VideoMetadata:
             found.append(
                 f"{what} of `{self.name}` without video that can be read: missing at {named}"
             )
+        if self.cut_seconds:
+            named = _named(self.cut_seconds)
+            found.append(f"files joined in `{self.name}` are truncated: they break off at {named}")
         if self.gaps_seconds:
             found.append(
                 f"`{self.name}` has lost packets (continuity errors) at "

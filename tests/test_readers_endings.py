@@ -128,6 +128,18 @@ def test_joined_files_are_both_read(kind: str, other: str, folder: Path, tmp_pat
     assert [place.seconds for place in known.discontinuities] == pytest.approx([2.0], abs=0.1)
 
 
+@pytest.mark.parametrize("kind", ["mkv", "webm", "mp4"])
+def test_a_joined_file_that_breaks_off_before_the_next_is_told_of(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    cut = clipmaker.cut(make(folder, kind, 0, 96), tmp_path / f"cut.{kind}", 0.6)
+    known = metadata(clipmaker.join(tmp_path / f"a.{kind}", cut, make(folder, kind, 100)))
+    begins = [place.seconds for place in known.discontinuities]
+    assert known.cut_seconds == pytest.approx(begins, abs=0.1)
+    assert known.notices[1].startswith(f"files joined in `a.{kind}` are truncated: they break off")
+    assert not known.truncated
+
+
 def test_what_cannot_be_split_is_counted(folder: Path, tmp_path: Path) -> None:
     second = make(folder, "mkv", 100, 480)
     path = clipmaker.join(tmp_path / "a.mpg", make(folder, "mpg"), second)

@@ -99,8 +99,9 @@ class Part:
     ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
     is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
     ``sound_jumps`` says whether another stream's clock is set anew in it, ``lost_before`` and
-    ``lost_after`` whether next to it there is one without pictures that can be read; ``gaps`` are
-    when packets are missing in it.
+    ``lost_after`` whether next to it there is one without pictures that can be read, and
+    ``breaks_off`` whether it ends before what its header claims; ``gaps`` are when packets are
+    missing in it.
     ``key_frames`` are known where the packets say which they are.
     """
 
@@ -117,6 +118,7 @@ class Part:
     sound_jumps: bool = False
     lost_before: bool = False
     lost_after: bool = False
+    breaks_off: bool = False
     gaps: tuple[float, ...] = field(default=(), repr=False)
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 

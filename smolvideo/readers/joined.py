@@ -152,6 +152,11 @@ class JoinedReader(VideoReader):
             gaps_seconds=tuple(
                 gap for part in self._parts for gap in part.gaps_from(part.starts_at or 0.0)
             ),
+            cut_seconds=tuple(
+                round((part.starts_at or 0.0) + part.seconds, 6)
+                for part in self._parts[:-1]
+                if part.breaks_off
+            ),
             truncated=truncated,
             unread_bytes=unread,
         )

@@ -39,6 +39,8 @@ _START_CODES = {b"\x00\x00\x01\xba": "mpeg", b"\x00\x00\x01\xb0": "m4v"}
 """Those of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
 _REORDERED = 3
 """Packets among which decoding times of raw streams are those of others."""
+_CLAIMING = ("matroska", "mov")
+"""Demuxers that believe what a header says of the duration."""
 _LEAST = 1024
 """Bytes of a file of another format that is looked for after the end of one."""
 _FRAMES_OF_A_PART = 3
@@ -150,7 +152,7 @@ def _by_start_code(head: bytes) -> str | None:
 
 def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
     end = path.stat().st_size
-    stamps, others = _read_stamps(path)
+    stamps, others, _ = _read_stamps(path)
     starts = [0]
     with path.open("rb") as file:
         # Times of presentation are made up next to a discontinuity, those of decoding are not.
@@ -208,9 +210,12 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
     parts: list[Part] = []
     lost = False
     for stretch in stretches:
+        others, claimed = _stamps([]), 0.0
         try:
             is_locked = locks_pictures(encryption_in(path, stretch)) is not None
-            stamps = _stamps([]) if is_locked else _read_stamps(path, stretch)[0]
+            stamps = _stamps([])
+            if not is_locked:
+                stamps, others, claimed = _read_stamps(path, stretch)
         except av.error.FFmpegError:
             stamps = _stamps([])
         if not len(stamps) and known is not None:
@@ -219,22 +224,25 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
         if len(stamps):
             # FFmpeg's own index is better than these positions.
             part = make_part(stretch, replace(stamps, keys=None), wraps=stretch.demuxer == "mpeg")
-            parts.append(replace(part, lost_before=lost))
+            lasting = max(part.seconds, float(np.ptp(others.shown)) if len(others) else 0.0)
+            breaks_off = stretch.demuxer in _CLAIMING and lasting < 0.95 * claimed - 0.5
+            parts.append(replace(part, lost_before=lost, breaks_off=breaks_off))
         lost = not len(stamps)
     if parts and lost:
         parts[-1] = replace(parts[-1], lost_after=True)
     return parts
 
 
-def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps]:
-    """The stamps of the video that FFmpeg would take, and those of its sound, by its demuxer."""
+def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps, float]:
+    """The stamps of the video that FFmpeg would take, and those of its sound, by its demuxer; and
+    how many seconds it says that there are."""
     watched: list[tuple[float, float, int, bool]] = []
     others: list[tuple[float, float, int, bool]] = []
     position = 0
     with open_container(path, stretch) as container:
         best = container.streams.best("video")
         if best is None:
-            return _stamps([]), _stamps([])
+            return _stamps([]), _stamps([]), 0.0
         for packet in sturdy_packets(container, best, *container.streams.audio):
             shown = packet_ticks(packet)
             position = max(position, packet.pos or 0)
@@ -244,7 +252,8 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
             tick = float(packet.time_base)
             found = watched if packet.stream_index == best.index else others
             found.append((decoded * tick, shown * tick, position, packet.is_keyframe))
-    return _stamps(watched), _stamps(others)
+        claimed = (container.duration or 0) / 1e6
+    return _stamps(watched), _stamps(others), claimed
 
 
 def _stamps(found: Sequence[tuple[float, float, int, bool]]) -> Stamps:

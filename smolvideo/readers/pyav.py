@@ -54,6 +54,8 @@ _SMALL_FILE = 2**20
 """Bytes that are read as soon as sought in: the times of all frames are known then."""
 _LYING_RATE = 0.02
 """Share by which a header's rate may miss that of all frames."""
+_SLOW = 1.0
+"""Seconds from one frame to the next, from which on the last one's are not FFmpeg's to guess."""
 _ROUNDED = 1.5e-6
 """Seconds by which times in microseconds, as FFmpeg's start and ours, miss finer ticks."""
 _WAITING_MEMORY = 96 * 2**20
@@ -302,6 +304,10 @@ class PyavReader(VideoReader):
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
+        if clock is not None and clock.frame_seconds > _SLOW and claimed is not None:
+            # FFmpeg makes up how long the last picture of a slide show lasts.
+            end = max(end, last + clock.frame_seconds)
+            claimed = max(claimed, end)
         ending = self._find_ending(packets, claimed_end)
         broke_off = ending.truncated or (claimed is not None and end < claimed * 0.95 - 0.5)
         goes_on = claimed is not None and last >= claimed
