@@ -98,8 +98,16 @@ def test_seldom_pictures_are_no_truncation(tmp_path: Path) -> None:
     assert metadata(clipmaker.write_clip(tmp_path / "a.mkv", times).path).notices == ()
 
 
+def test_zeros_in_place_of_the_rest_are_no_padding(folder: Path, tmp_path: Path) -> None:
+    """As of a download whose room was reserved."""
+    whole = make(folder, "ts").read_bytes()
+    path = tmp_path / "a.ts"
+    path.write_bytes(whole[: len(whole) // 376 * 188].ljust(len(whole), b"\0"))
+    assert metadata(path).unread_bytes == pytest.approx(len(whole) / 2, abs=188)
+
+
 @pytest.mark.parametrize(
-    ("tail", "unread"), [(bytes(range(1, 256)) * 40, 10200), (bytes(9000), 0), (b"TAG" * 42, 0)]
+    ("tail", "unread"), [(bytes(range(1, 256)) * 40, 10200), (bytes(1100), 0), (b"TAG" * 42, 0)]
 )
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
 def test_bytes_after_the_end_are_counted(

@@ -18,8 +18,8 @@ _UNREAD = 1024
 _UNREAD_AFTER_PACKETS = 4096
 _UNREAD_SHARE = 0.05
 """The same after the last packet, where the format may end with an index."""
-_PADDING = 2**16
-"""Zeros from which on they are no padding."""
+_PADDING, _PADDING_SHARE = 2**16, 0.25
+"""Zeros, and their share of the file, from which on they are no padding."""
 _CLEAR_GAP = 0.5, 0.05
 """Seconds, and share of the claimed duration, by which the packets of a file that looks whole may
 miss it: headers round, and other streams are longer."""
@@ -68,6 +68,11 @@ def find_ending(
     return Ending(early, 0, unread)
 
 
+def is_cut(path: Path) -> bool:
+    """Whether the structure of a file goes on after its last byte. Raises OSError."""
+    return (find_end(path) or 0) > path.stat().st_size
+
+
 def _last_end(open_: Open, claimed_end: float) -> float:
     """When the last packet of any stream ends."""
     import av
@@ -89,7 +94,7 @@ def _unread(path: Path, size: int, structure: int | None, read: int | None) -> i
         end, allowed = read, max(_UNREAD_AFTER_PACKETS, _UNREAD_SHARE * size)
     if end is None or size - end <= allowed:
         return 0
-    if size - end <= _PADDING:
+    if size - end <= min(_PADDING, _PADDING_SHARE * size):
         with path.open("rb") as file:
             file.seek(end)
             if not any(file.read(size - end)):

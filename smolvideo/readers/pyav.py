@@ -23,7 +23,7 @@ from smolvideo.readers.base import (
 )
 from smolvideo.readers.clocks import Part
 from smolvideo.readers.cursor import FrameCursor
-from smolvideo.readers.endings import Ending, find_ending
+from smolvideo.readers.endings import Ending, find_ending, is_cut
 from smolvideo.readers.film_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 from smolvideo.readers.lanes import Lanes
 from smolvideo.readers.segments import (
@@ -263,7 +263,8 @@ class PyavReader(VideoReader):
         if first is None:
             self._film.refuse_if_encrypted()
             raise ReaderError(
-                f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})"
+                f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})",
+                hint="the file is truncated; fetch it again" if is_cut(self._path) else None,
             )
         refuse_huge(first.width, first.height, self._path.name)
         self._shape = shape_of(first, stream.sample_aspect_ratio)

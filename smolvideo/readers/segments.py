@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.timeline import delay_of_first, has_index
+from smolvideo.readers.timeline import delay_of_first, demuxed, has_index
 
 MAX_REORDERED = 16
 """Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
@@ -91,7 +91,7 @@ def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[
     """The key frame of a segment, in all its places."""
     segment.seek(container, stream)
     stream.codec_context.skip_frame = "DEFAULT"
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream):
         if not packet.is_keyframe or not packet.size:
             return
         frames = [*packet.decode(), *stream.codec_context.decode(None)]
@@ -122,7 +122,7 @@ class _SegmentDecoder:
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._context = stream.codec_context
-        self._packets = (packet for packet in container.demux(stream) if packet.size)
+        self._packets = (packet for packet in demuxed(container, stream) if packet.size)
         self._queue: deque[Any] = deque()  # read, not decoded yet
         self._ahead: list[int] = []  # appearances of packets read that lie after the wanted time
         self._best: int | None = None  # the packet on screen at the wanted time

@@ -4,6 +4,7 @@ Headers lie: fragmented files claim a day, recordings that broke off claim their
 live recordings claim nothing. The packets do not.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +76,13 @@ def open_container(path: Path, stretch: Stretch | None = None) -> Any:
     )
 
 
+def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of some streams, and an empty one of each at the end."""
+    # At the end PyAV looks up streams that FFmpeg met on the way (FLV), and does not know them.
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
+
+
 def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
     """Demux to the end; a broken packet is stepped over, a hundred in a row are the end."""
     import av
@@ -82,7 +90,7 @@ def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
     failures = 0
     while failures < _MOST_FAILURES:
         try:
-            for packet in container.demux(*streams):
+            for packet in demuxed(container, *streams):
                 failures = 0
                 beat()
                 yield packet
@@ -170,7 +178,7 @@ def has_index(container: Any) -> bool:
 def delay_of_first(container: Any, stream: Any) -> int | None:
     """What to add to times of the index to get presentation times, from the next packet: MP4 lists
     decoding times. None where packets carry no times."""
-    packet = next((packet for packet in container.demux(stream) if packet.size), None)
+    packet = next((packet for packet in demuxed(container, stream) if packet.size), None)
     if packet is None or packet.pts is None:
         return None
     if packet.dts is None or stream.index_entries[0].timestamp == packet.pts:
