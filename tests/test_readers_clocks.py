@@ -107,7 +107,7 @@ def places(known: VideoMetadata) -> list[float]:
 def test_parts_of_a_few_frames_are_all_shown(
     count: int, b_frames: int, make: Make, tmp_path: Path
 ) -> None:
-    """So many steps back look like frames that are reordered."""
+    """Their steps back look like those of frames that are reordered."""
     parts = [make("ts", count, number=100 * place, b_frames=b_frames) for place in range(6)]
     with open_here(clipmaker.join(tmp_path / "joined.ts", *parts), "pyav") as video:
         found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]

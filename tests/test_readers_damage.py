@@ -334,7 +334,7 @@ def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("lost", [1, 4])
-def test_lost_packets_of_a_transport_stream_are_told_of(
+def test_lost_packets_of_a_transport_stream_give_a_notice(
     lost: int, broadcast: Path, tmp_path: Path
 ) -> None:
     """Whole frames may be gone: then the decoder sees no damage."""

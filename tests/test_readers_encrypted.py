@@ -110,7 +110,7 @@ def test_matroska(tmp_path: Path) -> None:
 def test_of_joined_files_the_clear_ones_are_read(
     kind: str, first: str, cenc: Path, tmp_path: Path
 ) -> None:
-    """Each file says by itself whether it is encrypted; what is left out is told of."""
+    """Each file says by itself whether it is encrypted; what is left out is in a notice."""
     clear = clipmaker.write_clip(tmp_path / f"clear.{kind}", clipmaker.evenly(24, 24)).path
     locked = cenc if kind == "mp4" else made.write_encrypted_matroska(tmp_path / "locked.webm")
     files = [clear, locked] if first == "clear" else [locked, clear]

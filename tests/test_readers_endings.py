@@ -118,8 +118,8 @@ def test_bytes_after_the_end_are_counted(
     known = metadata(path)
     assert known.unread_bytes == pytest.approx(unread, abs=188)
     assert known.duration_seconds == pytest.approx(2.0, abs=0.1)
-    told = [f"{known.unread_bytes} bytes at the end of `a.{kind}` were not read"] if unread else []
-    assert [notice.split(":")[0] for notice in known.notices] == told
+    said = f"{known.unread_bytes} bytes at the end of `a.{kind}` were not read"
+    assert [notice.split(":")[0] for notice in known.notices] == ([said] if unread else [])
 
 
 SAME = [(kind, kind) for kind in ("nut", "ivf", "mxf")]
@@ -137,7 +137,7 @@ def test_joined_files_are_both_read(kind: str, other: str, folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["mkv", "webm", "mp4"])
-def test_a_joined_file_that_breaks_off_before_the_next_is_told_of(
+def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
     kind: str, folder: Path, tmp_path: Path
 ) -> None:
     cut = clipmaker.cut(make(folder, kind, 0, 96), tmp_path / f"cut.{kind}", 0.6)

@@ -1,4 +1,4 @@
-"""Streams whose container tells little or wrongly: raw video, and frames that are repeated."""
+"""Streams whose container says little, or says it wrongly: raw video, frames that are repeated."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -137,7 +137,7 @@ def test_a_tail_of_sound_alone_is_no_video(
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("kind", ["ts", "flv", "mp4", "mkv"])
-def test_a_file_of_sound_alone_among_the_others_is_told_of(
+def test_a_file_of_sound_alone_among_the_others_gives_a_notice(
     kind: str, place: str, folder: Path, tmp_path: Path
 ) -> None:
     """FFmpeg, which looks at the first file, would find no video in them, or sound among it."""

@@ -145,7 +145,7 @@ class Matroska(Format):
         self._live = False
 
     def step(self, head: bytes) -> int | None:
-        """What stands in a segment or a cluster is met in live recordings only."""
+        """The elements inside a segment or a cluster are met in live recordings only."""
         id_length = _vint_length(head[:1], 4)
         size_length = _vint_length(head[id_length : id_length + 1], 8)
         known = head[:id_length] in self._OUTER or (self._live and head[:id_length] in self._INNER)
@@ -164,7 +164,7 @@ class Matroska(Format):
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether a document type that is known stands at its beginning (RFC 8794, 11.2.4)."""
+        """Whether it begins with a document type that is known (RFC 8794, 11.2.4)."""
         kinds = (b"matroska", b"webm")
         return any(b"\x42\x82" in head[:64] and kind in head[:64] for kind in kinds)
 

@@ -41,8 +41,8 @@ class Ending:
     def claimed(self, end: float, seconds: float | None) -> float | None:
         """The duration in ``seconds`` that a header claims, if a truncated file falls short of it,
         as it ends at ``end``."""
-        told = self.truncated and seconds is not None and seconds > end + _GAP[0]
-        return seconds if told else None
+        short = self.truncated and seconds is not None and seconds > end + _GAP[0]
+        return seconds if short else None
 
 
 def find_ending(

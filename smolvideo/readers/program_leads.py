@@ -39,7 +39,7 @@ def _moved(data: bytearray, ticks: int) -> bytes:
 
 
 def _stamps_of(data: bytearray, place: int) -> list[int]:
-    """Where the stamps of the packet stand whose header goes on at ``place``."""
+    """The places of the stamps in the packet whose header goes on at ``place``."""
     if data[place] & 0xC0 == 0x80:
         flags, first = data[place + 1], place + 3
         return [first, first + 5][: {0x80: 1, 0xC0: 2}.get(flags & 0xC0, 0)]

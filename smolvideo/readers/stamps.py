@@ -1,4 +1,4 @@
-"""The time stamps of MPEG as they stand in PES headers (ISO/IEC 13818-1, 2.4.3.7)."""
+"""Time stamps of MPEG in PES headers (ISO/IEC 13818-1, 2.4.3.7)."""
 
 WRAP = 2**33
 """Ticks of 1/90000 s after which the clock begins again at 0."""

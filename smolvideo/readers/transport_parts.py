@@ -245,7 +245,7 @@ def _first_byte(
 
 
 def _runs_alone(headers: Headers, gap: tuple[int, int]) -> bool:
-    """Whether sound of some length stands between the pictures of two parts."""
+    """Whether there is sound of some length between the pictures of two parts."""
     inside = (headers.positions > gap[0]) & (headers.positions < gap[1])
     sounds = headers.where(inside & (headers.ids >= 0))
     spans = (_unwrapped(sounds.where(sounds.pids == pid)) for pid in np.unique(sounds.pids))
