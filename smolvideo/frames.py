@@ -98,15 +98,19 @@ class VideoMetadata:
 
     def without_notices(self) -> "VideoMetadata":
         """The same without what is said of a recording once."""
+        return self.with_notices_of(VideoMetadata(self.width, self.height, self.duration_seconds))
+
+    def with_notices_of(self, other: "VideoMetadata") -> "VideoMetadata":
+        """The same with what another reader found wrong with the recording."""
         return replace(
             self,
-            discontinuities=(),
-            missing_seconds=(),
-            gaps_seconds=(),
-            cut_seconds=(),
-            truncated=False,
-            claimed_seconds=None,
-            unread_bytes=0,
+            discontinuities=other.discontinuities,
+            missing_seconds=other.missing_seconds,
+            gaps_seconds=other.gaps_seconds,
+            cut_seconds=other.cut_seconds,
+            truncated=other.truncated,
+            claimed_seconds=other.claimed_seconds,
+            unread_bytes=other.unread_bytes,
         )
 
     def _notices_of_parts(self) -> tuple[str, ...]:

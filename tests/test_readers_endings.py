@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import VideoMetadata
+from smolvideo.readers import open_video
 from smolvideo.readers.opening import open_here
 from smolvideo.readers.timeline import without_absurd
 
@@ -71,6 +72,14 @@ def test_a_file_that_breaks_off_is_called_truncated(
     if kind in ("mp4", "mkv", "webm", "flv", "mxf"):
         assert notice.endswith(" of 00:02.0")
         assert known.claimed_seconds == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("reader", ["opencv", "decord"])
+def test_other_readers_say_it_too(reader: str, folder: Path, tmp_path: Path) -> None:
+    path = clipmaker.cut(make(folder, "mkv"), tmp_path / "a.mkv", 0.7)
+    with open_video(path, reader=reader) as video:
+        assert video.metadata.reader == reader
+        assert video.metadata.notices[0].startswith("`a.mkv` is truncated")
 
 
 def test_a_header_that_claims_more_is_enough(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import importlib.util
 from pathlib import Path
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import MediaKind
+from smolvideo.frames import MediaKind, VideoMetadata
 from smolvideo.readers.base import NotAVideoError, VideoReader
 from smolvideo.readers.guarded import GuardedReader
 from smolvideo.readers.opening import HELD_TO_PYAV, PACKAGES, READERS, readers_for
@@ -37,8 +37,13 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     for name in readers_for(path, kind, reader):
         try:
             _check_installed(name)
-            witness = _witness_of(path) if name in HELD_TO_PYAV and not errors else None
-            return GuardedReader(path, name, witness=witness)
+            if name not in HELD_TO_PYAV or errors:
+                return GuardedReader(path, name)
+            witness, known = _witness_of(path)
+            opened = GuardedReader(path, name, witness=witness)
+            if known is not None:
+                opened.metadata = opened.metadata.with_notices_of(known)
+            return opened
         except NotAVideoError:
             if errors:
                 break
@@ -48,15 +53,15 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     raise errors[0]
 
 
-def _witness_of(path: Path) -> Witness | None:
-    """What PyAV says of a file; None where it cannot open it."""
+def _witness_of(path: Path) -> tuple[Witness | None, VideoMetadata | None]:
+    """What PyAV says of a file; nothing where it cannot open it."""
     try:
         with GuardedReader(path, "pyav") as reader:
-            return reader.witness()
+            return reader.witness(), reader.metadata
     except NotAVideoError:
         raise
     except ReaderError:
-        return None
+        return None, None
 
 
 def _check_installed(reader: str) -> None:
