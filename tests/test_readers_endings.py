@@ -145,6 +145,18 @@ def test_joined_files_are_both_read(kind: str, other: str, folder: Path, tmp_pat
     assert [place.seconds for place in known.discontinuities] == pytest.approx([2.0], abs=0.1)
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [("mp4", "mkv", "mp4"), ("mkv", "mp4", "mp4"), ("ts", "mkv", "mp4"), ("mkv", "ivf", "mp4")],
+)
+def test_three_joined_files_are_all_read(
+    kinds: tuple[str, ...], folder: Path, tmp_path: Path
+) -> None:
+    files = [make(folder, kind, 100 * place) for place, kind in enumerate(kinds)]
+    path = clipmaker.join(tmp_path / f"a.{kinds[0]}", *files)
+    assert numbers(path) == [100 * place + number for place in range(3) for number in range(48)]
+
+
 @pytest.mark.parametrize("kind", ["mkv", "webm", "mp4"])
 def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
     kind: str, folder: Path, tmp_path: Path

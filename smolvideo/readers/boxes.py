@@ -48,13 +48,13 @@ class _Movie:
     default_duration: int
 
 
-def find_stretches(file: BinaryIO, end: int) -> tuple[list[Stretch], int]:
+def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stretch], int]:
     """The stretches that are on one clock each, as far as fragments' decoding times say, and where
     the last box says that it ends."""
-    boxes = list(_boxes(file, 0, end))
+    boxes = list(_boxes(file, begin, end))
     indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
     stretches: list[Stretch] = []
-    base, start, head, gap = 0, 0, b"", 0
+    base, start, head, gap = begin, begin, b"", 0
     movie: _Movie | None = None
     expected: float | None = None
     has_media = False  # a movie box may be lost with the end of a recording
@@ -83,7 +83,7 @@ def _end_of(file: BinaryIO, boxes: list[_Box], end: int) -> int:
     named = (box for box in reversed(boxes) if _is_name(box.kind))
     last = next((_box_at(file, box.start, end) for box in named), None)
     if last is None:
-        return 0
+        return end
     if last.end > end and last.kind not in _KINDS:
         return last.start
     after = _box_at(file, last.end, end)

@@ -108,11 +108,11 @@ def _search(file: BinaryIO, start: int, end: int, kind: type[Format]) -> list[in
 
 
 def find_stretches(
-    file: BinaryIO, end: int, kind: type[Format]
+    file: BinaryIO, end: int, kind: type[Format], begin: int = 0
 ) -> tuple[list[Stretch], int | None]:
     """The stretches of a file that begin with a header of their own, and where the last one says
     that it ends."""
-    found = walk(file, 0, end, kind)
+    found = walk(file, begin, end, kind)
     bounds = zip(found.starts, [*found.starts[1:], end], strict=True)
     return [Stretch(*ends, kind.demuxer) for ends in bounds], found.end
 

@@ -88,43 +88,66 @@ def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], in
 
 def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
     with path.open("rb") as file:
-        parts, end = _read_files(path, file, size)
-        other = None if end is None or end + _LEAST >= size else _demuxer_at(file, end)
-        if end is None or other is None:
-            return parts, end
-        known = [part.stretch for part in parts] or [Stretch(0, size, _demuxer_at(file, 0) or "")]
-    last, following = replace(known[-1], end=end), Stretch(end, size, other)
-    if not parts:
-        return _measured(path, [last, following]), size
-    return [
-        *parts[:-1],
-        replace(parts[-1], stretch=last),
-        *_measured(path, [following]),
-    ], size
+        head = file.read(_HEAD)
+        if (layout := layout_of(head)) is not None:
+            parts, end = find_transport_parts(path, layout, lambda: _best_stream_id(path))
+        elif head.startswith(MAGIC):
+            parts, end = find_flv_parts(path)
+        elif (demuxer := _by_start_code(head)) is not None:
+            return _find_program_parts(path, demuxer, head[:4]), None
+        elif (demuxer := _demuxer_at(file, 0)) is not None:
+            stretches, declared = _files_from(file, 0, size, demuxer)
+            return _measured(path, stretches) if len(stretches) > 1 else [], declared
+        else:
+            return [], None
+        last = parts[-1].stretch if parts else Stretch(0, size, "")
+        first, *following = _with_others(file, last, end)
+    if not following or not parts:
+        return parts, end
+    parts[-1] = replace(parts[-1], stretch=first)
+    return [*parts, *_measured(path, following)], size
 
 
-def _read_files(path: Path, file: BinaryIO, size: int) -> tuple[list[Part], int | None]:
-    """The parts of the files of one format that a file begins with, and where the last one ends."""
-    head = file.read(_HEAD)
-    layout = layout_of(head)
-    if layout is not None:
-        return find_transport_parts(path, layout, lambda: _best_stream_id(path))
-    if head.startswith(MAGIC):
-        return find_flv_parts(path)
-    if (demuxer := _by_start_code(head)) is not None:
-        return _find_program_parts(path, demuxer, head[:4]), None
-    end: int | None
-    if head[4:8] in _BOXES:
-        stretches, end = boxes.find_stretches(file, size)
-    elif (kind := elements.format_of(head)) is not None:
-        stretches, end = elements.find_stretches(file, size, kind)
-    else:
-        return [], None
-    return _measured(path, stretches) if len(stretches) > 1 else [], end
+def _files_from(
+    file: BinaryIO, begin: int, size: int, demuxer: str
+) -> tuple[list[Stretch], int | None]:
+    """All files that begin from one byte on, of this and other formats, and where the last one
+    ends, if it says so."""
+    stretches, end = _files_of(file, begin, size, demuxer)
+    found: list[Stretch] = []
+    for one in stretches[:-1]:
+        # A second clock in one file has no end of its own.
+        own = one.end if one.head else _files_of(file, one.start, one.end, demuxer)[1]
+        found += _with_others(file, one, own)
+    last = _with_others(file, stretches[-1], end)
+    return [*found, *last], end if len(last) == 1 else size
 
 
-def _demuxer_at(file: BinaryIO, position: int) -> str | None:
-    """FFmpeg's name for the format of a file that begins there."""
+def _files_of(
+    file: BinaryIO, begin: int, size: int, demuxer: str
+) -> tuple[list[Stretch], int | None]:
+    """The files of one format from a byte on, and where the last one ends, if it says so."""
+    if demuxer == "mov":
+        return boxes.find_stretches(file, size, begin)
+    file.seek(begin)
+    kind = elements.format_of(file.read(_HEAD))
+    if kind is None:
+        return [Stretch(begin, size, demuxer)], None
+    return elements.find_stretches(file, size, kind, begin)
+
+
+def _with_others(file: BinaryIO, one: Stretch, end: int | None) -> list[Stretch]:
+    """A stretch whose file says that it ends at a byte, and files of other formats after that."""
+    other = None if end is None else _demuxer_at(file, end, one.end)
+    if end is None or other is None:
+        return [one]
+    return [replace(one, end=end), *_files_from(file, end, one.end, other)[0]]
+
+
+def _demuxer_at(file: BinaryIO, position: int, size: int | None = None) -> str | None:
+    """FFmpeg's name for the format of a file that begins there and has room up to ``size``."""
+    if size is not None and position + _LEAST >= size:
+        return None
     file.seek(position)
     head = file.read(_HEAD)
     if layout_of(head) is not None:
