@@ -30,6 +30,8 @@ _HEADER = 19
 TABLE, CLOCK = -1, -2
 """What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
 TICKS_PER_SECOND = 90_000
+_MOST_GAPS = 10_000
+"""Gaps that are kept: of noise there are millions."""
 _PACKET_IDS = 2**13
 """How many there are; the last is that of packets that fill up a stream."""
 PACKET = 188
@@ -104,23 +106,27 @@ class Continuity:
     def follow(self, positions: NDArray[np.int64], rows: Bytes) -> None:
         """Count on with packets ``[N, 188]`` at ``positions``."""
         heads = rows[:, :6].copy()
-        chosen = np.flatnonzero(heads[:, 3] & 0x10 != 0)  # a payload
-        heads, positions = heads[chosen], positions[chosen]
-        pids = packet_ids(heads)
-        order = np.argsort(pids, kind="stable")
-        pids, heads, positions = pids[order], heads[order], positions[order]
-        counts = (heads[:, 3] & 15).astype(np.int64)
-        begins = np.diff(pids, prepend=-1) != 0
-        before, places = np.roll(counts, 1), np.roll(positions, 1)
-        before[begins], places[begins] = self._counts[pids[begins]], self._last[pids[begins]]
-        announced = (heads[:, 3] & 0x20 != 0) & (heads[:, 4] > 0) & (heads[:, 5] & 0x80 != 0)
-        steps = (counts - before) % 16
+        if not (payload := heads[:, 3] & 0x10 != 0).all():
+            heads, positions = heads[payload], positions[payload]
+        pids = packet_ids(heads).astype(np.uint16)
+        order = np.argsort(pids, kind="stable")  # by radix, as the numbers are short
+        pids, counts = pids[order], heads[order, 3] & 15
+        begins = np.flatnonzero(np.diff(pids, prepend=_PACKET_IDS))
+        before = np.roll(counts, 1)
+        known = self._counts[pids[begins]]
+        before[begins] = np.where(known < 0, counts[begins], known)
         # A packet may come twice.
-        missing = (before >= 0) & (steps > 1) & ~announced & (pids != _PACKET_IDS - 1)
-        found = (pids[missing], places[missing], positions[missing])
-        self.gaps += zip(*(column.tolist() for column in found), strict=True)
-        ends = np.append(begins[1:], True)
-        self._counts[pids[ends]], self._last[pids[ends]] = counts[ends], positions[ends]
+        missing = np.flatnonzero(((counts - before) & 15 > 1) & (pids != _PACKET_IDS - 1))
+        for place in missing[: max(0, _MOST_GAPS - len(self.gaps))].tolist():
+            packet = heads[order[place]]
+            if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:  # announced
+                continue
+            pid, here = int(pids[place]), int(positions[order[place]])
+            own = place > 0 and pids[place - 1] == pid
+            last = positions[order[place - 1]] if own else self._last[pid]
+            self.gaps.append((pid, int(last), here))
+        ends = np.append(begins[1:], len(pids))[: len(begins)] - 1
+        self._counts[pids[ends]], self._last[pids[ends]] = counts[ends], positions[order[ends]]
 
 
 def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continuity, int]:
