@@ -291,15 +291,10 @@ class PyavReader(VideoReader):
         self.metadata = self._read_metadata(container, stream)
 
     def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
-        claimed = container.duration / 1e6 if container.duration else None
-        clock = self._clock
-        if clock is not None and (self._followed or clock.sound_jumps):
-            # What FFmpeg makes of the end may belong to the next clock already.
-            claimed = self.seconds_of(clock) + clock.seconds
-        elif claimed is not None:
-            claimed += self._begins
+        claimed, clock = self._claimed_seconds(container), self._clock
         is_small = self._path.stat().st_size <= _SMALL_FILE
-        sought = None if claimed is None or is_small else claimed + self._origin
+        claimed_end = None if claimed is None else claimed + self._origin
+        sought = None if is_small else claimed_end
         packets = self._read_packets(
             lambda index: read_last_packets(self._film.container, index, sought)
         )
@@ -349,6 +344,13 @@ class PyavReader(VideoReader):
             claimed_seconds=ending.claimed(end, claimed),
             unread_bytes=ending.unread_bytes,
         )
+
+    def _claimed_seconds(self, container: Any) -> float | None:
+        """How long the file, or its part, says that it is."""
+        if self._clock is not None and (self._followed or self._clock.sound_jumps):
+            # What FFmpeg makes of the end may belong to the next clock already.
+            return self.seconds_of(self._clock) + self._clock.seconds
+        return container.duration / 1e6 + self._begins if container.duration else None
 
     def _find_ending(self, packets: LastPackets | None, claimed_end: float | None) -> Ending:
         """What is known of the end of the file; nothing where this is not its last part."""
