@@ -73,13 +73,17 @@ class TestInstalled:
     def test_same_answers_as_transformers(
         self, peer: str, family: tinymodels.Family, tmp_path: Path
     ) -> None:
+        folder = self._tiny(peer, family, tmp_path)
+        self._compare(peer, str(folder), tmp_path, tokens=24)
+
+    def _tiny(self, peer: str, family: tinymodels.Family, tmp_path: Path) -> Path:
         folder = tinymodels.make_tiny(tmp_path / "tiny", family)
         if peer == "llama.cpp":  # it wants a vocabulary with merges
             tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
             tokenizer["model"]["vocab"]["th"] = max(tokenizer["model"]["vocab"].values())
             tokenizer["model"]["merges"] = [["t", "h"]]
             (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-        self._compare(peer, str(folder), tmp_path, tokens=24)
+        return folder
 
     def test_same_answers_as_transformers_of_nano(self, peer: str, tmp_path: Path) -> None:
         assert self._compare(peer, "nano", tmp_path, tokens=32)
@@ -104,9 +108,10 @@ class TestInstalled:
         with pytest.raises(UsageError, match="measures on the CPU"):
             run_bench(BenchOptions(engines=(peer,), device="cuda", frames=1, repeats=1))
 
-    def test_a_table_and_a_line(self, peer: str) -> None:
+    def test_a_table_and_a_line(self, peer: str, tmp_path: Path) -> None:
         arguments = ["--against", peer, "--frames", "3", "--repeats", "1"]
-        arguments += ["--max-new-tokens", "4"]
+        arguments += ["--max-new-tokens", "4", "--random-weights", "--config"]
+        arguments.append(str(self._tiny(peer, "smolvlm", tmp_path)))
         run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
         content = json.loads(run.stdout.splitlines()[-1])
         assert list(content["engines"]) == ["native", peer]
