@@ -14,12 +14,13 @@ demo: $(BASE)
 	$(BIN)/smolvideo ask samples/triangle_down.mp4 "What is in this video?"
 
 # A worker for each core and one more, as some wait for the processes they start; four at most, as
-# each holds networks in memory. Threads of several workers would wait for each other.
+# each holds networks in memory. Threads of several workers would wait for each other. Files come in
+# the order of tests/conftest.py, the long ones first, and not by how many tests they hold.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 ## test: install what the tests need, then run them
 test: $(TEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 ## check: style, types and layers
 check: $(TEST)

@@ -80,6 +80,7 @@ def test_ratios_say_how_many_times_faster_the_first_is() -> None:
     assert ratios([ONE]) == pytest.approx({"next_question_sooner": 30.0, "twenty_questions": 1.5})
 
 
+@pytest.mark.slow
 def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3"]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]

@@ -108,6 +108,7 @@ class TestInstalled:
         with pytest.raises(UsageError, match="measures on the CPU"):
             run_bench(BenchOptions(engines=(peer,), device="cuda", frames=1, repeats=1))
 
+    @pytest.mark.slow
     def test_a_table_and_a_line(self, peer: str, tmp_path: Path) -> None:
         arguments = ["--against", peer, "--frames", "3", "--repeats", "1"]
         arguments += ["--max-new-tokens", "4", "--random-weights", "--config"]
