@@ -225,7 +225,8 @@ class _FreedMemory:
 def _resident_bytes() -> int | None:
     """Memory of this process; None on systems that do not keep it in a file."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
 
