@@ -119,6 +119,10 @@ def test_what_may_be_a_video_is_counted(tmp_path: Path, video: Path) -> None:
         "6 files were passed over that may be videos (2 .lrv, 1 without suffix, 1 .bak, …)"
     )
     assert notice.endswith("a file that is named is used")
+    for name in ("d.mk3d", "old.mp4.bak"):
+        (tmp_path / name).unlink()
+    (source,) = resolve_source(str(tmp_path))
+    assert "(2 .lrv, 1 without suffix, 1 .insv)" in source.notices[0], "all three are named"
     (named,) = resolve_source(str(tmp_path / "b.insv"))
     assert (named.kind, named.notices) == ("video", ())
     with open_video(named.path) as reader:
