@@ -119,7 +119,7 @@ def test_downloads_are_their_owners(server: WebServer, clip: bytes) -> None:
 
 
 def test_a_page_without_an_end(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_LARGEST_PAGE", 100_000)
+    monkeypatch.setattr(web, "LARGEST_PAGE", 100_000)
     page = Content(b"<html>" + b"<p>x</p>" * 50_000, "text/html")
     with pytest.raises(SourceError, match="not read"):
         download(server.serve("/page", page))
