@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smolvideo.source import resolve_source
     from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
 
-_HOME_OF = {
+_LAZY_IMPORTS = {
     "Answer": "smolvideo.answer",
     "AnswerStream": "smolvideo.answer",
     "FeatureCache": "smolvideo.engines",
@@ -71,8 +71,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(import_module(_HOME_OF[name]), name)
+    if name in _LAZY_IMPORTS:
+        return getattr(import_module(_LAZY_IMPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

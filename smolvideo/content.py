@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from smolvideo.errors import RecordError, SourceError
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
 Read = TypeVar("Read")
 
@@ -71,7 +71,7 @@ def read_unchanged(read: Callable[[], Read], *paths: Path) -> Read:
 def still_changing(path: Path) -> SourceError:
     """The error about a file that was not the same from the beginning of its use to the end."""
     return SourceError(
-        f"{show_path(path)} changes while it is read",
+        f"{display_path(path)} changes while it is read",
         hint="wait until its download, copy or recording has ended",
     )
 

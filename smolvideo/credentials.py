@@ -77,12 +77,12 @@ _DIGEST = re.compile(r"~[0-9a-f]{8}|…|%E2%80%A6")
 """What stands in the place of a value already: a public address is its own public address."""
 _ROUNDS = 50_000
 """Of PBKDF2 (RFC 8018): a password cannot be tried out on names of files in no time."""
-_SHORTEST_SECRET = 4
+_MIN_SECRET = 4
 """Characters. A shorter one would be found in the middle of ordinary words."""
 _SIMPLE = re.compile(r"[\w.~-]{0,20}")
 _DEEPEST = 3
 """Of addresses inside of addresses; what is further inside is hidden whole."""
-_MOST_DECODINGS = 5
+_MAX_DECODINGS = 5
 """Of an encoded value. What is encoded more often no server has asked for."""
 
 
@@ -162,7 +162,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     ``secrets`` are known ones, which are taken out wherever and however they stand.
     """
     for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
+        if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, _HIDDEN)
     return _Scrubber().text(text)
 
@@ -308,7 +308,7 @@ class _Scrubber:
         if _SIMPLE.fullmatch(value):
             return value
         decoded, before = value, None
-        for _ in range(_MOST_DECODINGS):
+        for _ in range(_MAX_DECODINGS):
             if decoded == before:
                 break
             decoded, before = unquote_plus(decoded), decoded

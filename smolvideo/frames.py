@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 """RGB grey levels, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
 
-DRAWN_COMMENT = "drawn by smolvideo"
+SYNTHETIC_COMMENT = "drawn by smolvideo"
 """The comment in the files of the drawn world, which is what the bundled model knows."""
 
 Damage = Literal["", "corrupt", "reference"]
 """What a decoder says of a frame: nothing; that it is damaged and parts of it are made up; or that
 it refers to such a frame, whose faults it may show until the next key frame."""
 
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 """Of the discontinuities of a recording, as many are described to the user."""
 
 MediaKind = Literal["video", "image", "frames"]
@@ -58,9 +58,9 @@ class VideoMetadata:
     """The file's name, for people; never used as a path."""
     comment: str = ""
     """What the container says in its comment; anybody may have written it."""
-    first_frame_seconds: float = 0.0
+    first_pts_seconds: float = 0.0
     """When the first decodable frame appears; later than 0 where a recording starts broken."""
-    last_frame_seconds: float | None = None
+    last_pts_seconds: float | None = None
     """When the last frame appears; None where only duration and rate are known."""
     discontinuities: tuple[Discontinuity, ...] = ()
     """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
@@ -134,8 +134,8 @@ class VideoMetadata:
     def _notices_of_the_end(self) -> Iterator[str]:
         if self.truncated:
             last = self.duration_seconds
-            if self.last_frame_seconds is not None:
-                last = self.last_frame_seconds
+            if self.last_pts_seconds is not None:
+                last = self.last_pts_seconds
             claimed = self.claimed_seconds
             of = "" if claimed is None else f" of {_with_tenths(claimed)}"
             yield f"`{self.name}` is truncated: the file breaks off at {_with_tenths(last)}{of}"
@@ -148,9 +148,9 @@ class VideoMetadata:
     def _notices_of_clocks(self) -> tuple[str, ...]:
         if not self.discontinuities:
             return ()
-        named = [_described(one) for one in self.discontinuities[:_MOST_NAMED]]
+        named = [_described(one) for one in self.discontinuities[:_MAX_NAMED]]
         places = len(self.discontinuities)
-        more = f" and {places - _MOST_NAMED} more" if places > _MOST_NAMED else ""
+        more = f" and {places - _MAX_NAMED} more" if places > _MAX_NAMED else ""
         noun = "discontinuity" if places == 1 else "discontinuities"
         return (
             f"timestamp {noun} in `{self.name}` at {', '.join(named)}{more}: "
@@ -158,9 +158,9 @@ class VideoMetadata:
         )
 
     @property
-    def is_drawn(self) -> bool:
+    def is_synthetic(self) -> bool:
         """Whether the file says of itself that it shows the drawn world."""
-        return self.comment == DRAWN_COMMENT
+        return self.comment == SYNTHETIC_COMMENT
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class TimedText:
+class SubtitleEvent:
     """A piece of a text track as the file has it, markup and all; seconds on the player's clock.
 
     ``format`` is FFmpeg's name of the track's codec: subrip, ass, webvtt, mov_text, text.
@@ -192,21 +192,22 @@ class FrameBatch:
     """The frames of one source that a model will see, in order of time.
 
     ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on
-    screen. ``asked`` is how many frames the sampling asked for: more than N if some could not be
-    read, or if the video has fewer. ``geometry`` names how the images were fitted to the model's
-    square input, or is None while they have the shape in which a player shows them. ``dropped``
-    is how many frames the strategy left out because others show the same, and ``explanation`` what
-    it says of its choice. ``warnings`` are sentences for the user. ``state`` is the ``file_state``
-    of the source that they were decoded from, empty where nobody asked.
+    screen. ``num_requested`` is how many frames the sampling asked for: more than N if some could
+    not be read, or if the video has fewer. ``geometry`` names how the images were fitted to the
+    model's square input, or is None while they have the shape in which a player shows them.
+    ``num_dropped`` is how many frames the strategy left out because others show the same, and
+    ``selection_note`` what it says of its choice. ``warnings`` are sentences for the user.
+    ``state`` is the ``file_state`` of the source that they were decoded from, empty where nobody
+    asked.
     """
 
     images: Images
     pts_seconds: tuple[float, ...]
     metadata: VideoMetadata
     geometry: str | None = None
-    asked: int = 0
-    dropped: int = 0
-    explanation: str = ""
+    num_requested: int = 0
+    num_dropped: int = 0
+    selection_note: str = ""
     warnings: tuple[str, ...] = field(default=())
     state: tuple[int, ...] = ()
 
@@ -226,7 +227,7 @@ class FrameBatch:
 
 
 @dataclass(frozen=True)
-class PlannedFrames:
+class FramePlan:
     """The times of frames that are not decoded yet: enough to count the tokens they will take."""
 
     pts_seconds: tuple[float, ...]
@@ -239,8 +240,8 @@ class PlannedFrames:
 def _named(seconds: Sequence[float]) -> str:
     """The first of the times, and how many more there are."""
     times = [*dict.fromkeys(format_timestamp(one) for one in seconds)]
-    more = f" and {len(times) - _MOST_NAMED} more" if len(times) > _MOST_NAMED else ""
-    return ", ".join(times[:_MOST_NAMED]) + more
+    more = f" and {len(times) - _MAX_NAMED} more" if len(times) > _MAX_NAMED else ""
+    return ", ".join(times[:_MAX_NAMED]) + more
 
 
 def _described(place: Discontinuity) -> str:

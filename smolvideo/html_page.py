@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.safe_text import display_name, escape_controls
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,8 +50,8 @@ def _environment(package: str) -> "Environment":
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters["shown"] = lambda text: visible(str(text), keep="\n\t")
-    environment.filters["name"] = lambda text: clean_name(str(text))
+    environment.filters["shown"] = lambda text: escape_controls(str(text), allowed="\n\t")
+    environment.filters["name"] = lambda text: display_name(str(text))
     # Files of the project's own: they are markup, no values.
     environment.globals["style"] = lambda name: Markup("<style>{}</style>").format(
         Markup(own(name))

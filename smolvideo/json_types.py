@@ -16,7 +16,7 @@ MAX_DIGITS = 300
 """Of a whole number: no float holds more, and none of ours is nearly as long."""
 _DIGITS_OF_64_BITS = 18
 """What has no more fits 64 bits."""
-_LONGEST_SECONDS = 1e9
+_MAX_SECONDS = 1e9
 """Of a video, or of work on it, 32 years: what is beyond is no time."""
 
 
@@ -33,9 +33,9 @@ class Within:
 
 Count = Annotated[int, Within(0, 2**63 - 1)]
 """How many of something."""
-Seconds = Annotated[float, Within(0, _LONGEST_SECONDS)]
+Seconds = Annotated[float, Within(0, _MAX_SECONDS)]
 """How long something is or takes, or how far into a video."""
-Moment = Annotated[float, Within(-_LONGEST_SECONDS, _LONGEST_SECONDS)]
+Moment = Annotated[float, Within(-_MAX_SECONDS, _MAX_SECONDS)]
 """A presentation time: some files begin before zero."""
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
-    """Hold the lock file ``path``; ``wait`` is called again and again while another process has it.
+def file_lock(path: Path, *, on_contention: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock file ``path``; ``on_contention`` is called again and again while another
+    process has it.
 
     Its file is never deleted: a process that waits on a deleted one would get a lock that nobody
     else can see.
 
     Raises:
-        BlockingIOError: another process holds it and ``wait`` is None.
+        BlockingIOError: another process holds it and ``on_contention`` is None.
         OSError: the file cannot be made.
     """
     # A link in its place could have any file made anywhere; Windows has no such flag.
@@ -28,9 +29,9 @@ def locked(path: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
                 _lock_now(descriptor)
                 break
             except BlockingIOError:
-                if wait is None:
+                if on_contention is None:
                     raise
-                wait()
+                on_contention()
                 time.sleep(0.1)
         yield
     finally:

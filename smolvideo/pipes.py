@@ -41,10 +41,10 @@ def decoded_lines(stream: BinaryIO) -> Iterator[str]:
         yield line.decode("utf-8").rstrip("\r\n")
 
 
-def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:
+def read_file_or_pipe(path: Path, max_bytes: int = -1) -> bytes:
     """The content of a file, or of a pipe that somebody writes into, as ``<(command)`` gives it.
 
-    At most ``most_bytes`` are read, all with -1.
+    At most ``max_bytes`` are read, all with -1.
 
     Raises:
         OSError: as reading raises it; also for a pipe without a writer, which would never end, and
@@ -56,7 +56,7 @@ def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:
         raise OSError(errno.ENODEV, "it is a device, not a file")
     if sys.platform == "win32" or not stat.S_ISFIFO(mode):  # Windows has none with a path
         with path.open("rb") as file:
-            return file.read(most_bytes)
+            return file.read(max_bytes)
     # Opened in the ordinary way it would wait for a writer that may never come.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as pipe:
@@ -68,7 +68,7 @@ def read_file_or_pipe(path: Path, most_bytes: int = -1) -> bytes:
             raise OSError(errno.ENXIO, "it is a pipe, and nobody writes into it")
         os.set_blocking(descriptor, True)
         begins = begins or b""
-        return begins + pipe.read(-1 if most_bytes < 0 else max(0, most_bytes - len(begins)))
+        return begins + pipe.read(-1 if max_bytes < 0 else max(0, max_bytes - len(begins)))
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -30,10 +30,11 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Called often and from the thread that works; must be quick and raise nothing but ``Stopped``."""
+"""Called often and from the thread that works; must be quick and raise nothing but ``Cancelled``.
+"""
 
 
-class Stopped(BaseException):
+class Cancelled(BaseException):
     """Raised by an ``OnProgress`` to end the work between two steps, because a person wants it so.
 
     No ``Exception``: nothing on the way may take it for a failure.

@@ -22,9 +22,9 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from smolvideo.errors import RecordError
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
 from smolvideo.pipes import read_file_or_pipe
-from smolvideo.safe_text import show_path, visible_json
+from smolvideo.safe_text import display_path, visible_json
 
-RECORD_KIND = "smolvideo.answer/1"
+ANSWER_SCHEMA = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""
 
 MAX_LINE_BYTES = 64 * 2**20
@@ -34,10 +34,10 @@ MAX_LINE_BYTES = 64 * 2**20
 class Record(Protocol):
     """One line of a file of records.
 
-    ``KIND`` is the value of its first key, ``record``, which tells such files from others.
+    ``SCHEMA`` is the value of its first key, ``record``, which tells such files from others.
     """
 
-    KIND: ClassVar[str]
+    SCHEMA: ClassVar[str]
 
     def to_json(self) -> str:
         """One line without its line break."""
@@ -103,7 +103,7 @@ class AnswerRecord:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    KIND: ClassVar[str] = RECORD_KIND
+    SCHEMA: ClassVar[str] = ANSWER_SCHEMA
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.error is None):
@@ -113,14 +113,14 @@ class AnswerRecord:
 
     def to_json(self) -> str:
         """One line without its line break, keys in the order of the fields."""
-        return json_line({"record": RECORD_KIND} | asdict(self))
+        return json_line({"record": ANSWER_SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "AnswerRecord":
         """The record of one line. Keys of later versions are left out; ValueError if it is none."""
-        content = known_content(cls, line)
+        content = parse_known_fields(cls, line)
         try:
-            content["sources"] = tuple(source_from(source) for source in content["sources"])
+            content["sources"] = tuple(from_json(source) for source in content["sources"])
             content["notices"] = tuple(content.get("notices", ()))
             return cls(**content)
         except (AttributeError, KeyError, TypeError) as error:
@@ -137,15 +137,17 @@ def json_line(content: Any, *, indent: int | None = None) -> str:
     return visible_json(line)
 
 
-def known_content(kind: Any, line: str | bytes) -> dict[str, Any]:
-    """The keys of a line that are fields of the record ``kind``, a dataclass with a ``KIND``.
+def parse_known_fields(kind: Any, line: str | bytes) -> dict[str, Any]:
+    """The keys of a line that are fields of the record ``kind``, a dataclass with a ``SCHEMA``.
 
     ValueError for what is no record of that kind, of whatever version, or has other types.
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB")
     content = parse_json(line)
-    if not isinstance(content, dict) or not str(content.get("record")).startswith(_family(kind)):
+    if not isinstance(content, dict) or not str(content.get("record")).startswith(
+        _schema_name(kind)
+    ):
         raise ValueError("not a record of smolvideo")
     names = {name.name for name in fields(kind)}
     known = {key: value for key, value in content.items() if key in names}
@@ -162,14 +164,14 @@ class RecordWriter:
 
     def __init__(self, path: Path, kind: type[Record] = AnswerRecord) -> None:
         self.path = path
-        with _told_about(path, "write"):
-            _make_continuable(path, kind)
+        with _wrap_os_error(path, "write"):
+            _truncate_partial_line(path, kind)
             self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 -- closed by close()
 
     def write(self, record: Record) -> None:
         """Append ``record``, flushed and synced; RecordError where the disk does not take it."""
         line = record.to_json().encode("utf-8") + b"\n"
-        with _told_about(self.path, "write"):
+        with _wrap_os_error(self.path, "write"):
             end = self._file.seek(0, os.SEEK_END)
             written = self._file.write(line)
             if written != len(line):
@@ -204,7 +206,7 @@ def read_records(
     Raises RecordError where the file cannot be read, is not ours, or is broken before its last
     line, and where ``check`` raises ValueError for a record.
     """
-    with _told_about(path, "read"):
+    with _wrap_os_error(path, "read"):
         content = read_file_or_pipe(path)
     lines = content.split(b"\n")
     records = []
@@ -219,25 +221,25 @@ def read_records(
             if number == len(lines) and _is_begun_by_us(line, kind):
                 break  # the process was killed while it wrote this line
             if not records:
-                raise _foreign(path) from error
+                raise _not_our_file_error(path) from error
             raise broken_line(path, number, error) from error
     return records
 
 
-def write_output(path: Path, text: str, *, overwrite: bool = False) -> None:
+def write_text_atomic(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write ``text`` (UTF-8) to ``path``, which then holds all of it or what it held before.
 
     The text is written beside the file and renamed; a device or a pipe is written directly. Raises
     RecordError where the file exists (without ``overwrite``), or cannot be written.
     """
-    with _told_about(path, "write"):
+    with _wrap_os_error(path, "write"):
         if path.is_dir():
             raise RecordError(f"`{path}` is a folder, not a file to write")
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
         if path.exists() and not overwrite:
-            raise _exists(path)
+            raise _already_exists_error(path)
         target = path.resolve()  # a link stays a link, to the new content
         beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
         try:
@@ -259,12 +261,12 @@ def _rename(beside: Path, target: Path, *, overwrite: bool) -> None:
     try:
         os.link(beside, target)  # fails where another process made the file in the meantime
     except FileExistsError as error:
-        raise _exists(target) from error
+        raise _already_exists_error(target) from error
     except OSError:  # a file system without links
         os.replace(beside, target)
 
 
-def _make_continuable(path: Path, kind: type[Record]) -> None:
+def _truncate_partial_line(path: Path, kind: type[Record]) -> None:
     """See that ``path`` is ours or new, and that it ends with a whole line."""
     if not path.exists() or not path.stat().st_size:
         return
@@ -274,7 +276,7 @@ def _make_continuable(path: Path, kind: type[Record]) -> None:
         first = stream.readline(MAX_LINE_BYTES + 1)
         whole, last = _last_line(stream)
         if first != last and (why := _problem(first, kind)) is not None:
-            raise _foreign(path, f" (line 1: {why})")
+            raise _not_our_file_error(path, f" (line 1: {why})")
         if not last:
             return
         if _is_record(last, kind):  # only its line break is missing
@@ -283,7 +285,7 @@ def _make_continuable(path: Path, kind: type[Record]) -> None:
         elif _is_begun_by_us(last, kind) and not _is_whole_json(last):
             stream.truncate(whole)
         else:
-            raise _foreign(path, f" (last line: {_problem(last, kind)})")
+            raise _not_our_file_error(path, f" (last line: {_problem(last, kind)})")
         stream.flush()
         _sync(stream.fileno())
 
@@ -328,16 +330,16 @@ def _problem(line: bytes, kind: type[Record]) -> str | None:
 
 
 def _is_begun_by_us(line: bytes, kind: type[Record]) -> bool:
-    first_bytes = f'{{"record": "{_family(kind)}'.encode()
+    first_bytes = f'{{"record": "{_schema_name(kind)}'.encode()
     return bool(line) and (line.startswith(first_bytes) or first_bytes.startswith(line))
 
 
-def _family(kind: Any) -> str:
+def _schema_name(kind: Any) -> str:
     """``smolvideo.answer/`` of ``smolvideo.answer/1``: what all versions of a kind begin with."""
     return str(kind.KIND).rpartition("/")[0] + "/"
 
 
-def source_from(content: Mapping[str, Any]) -> SourceRecord:
+def from_json(content: Mapping[str, Any]) -> SourceRecord:
     """The source inside a record's JSON; TypeError or AttributeError if it is none."""
     known = {name.name for name in fields(SourceRecord)}
     source = {key: value for key, value in content.items() if key in known}
@@ -349,19 +351,19 @@ def broken_line(path: Path, number: int, why: object = "") -> RecordError:
     """The error of a line that is no record, and why it is none."""
     reason = f": {why}" if str(why) else ""
     return RecordError(
-        f"{show_path(path)}, line {number}, is not a record of smolvideo{reason}",
+        f"{display_path(path)}, line {number}, is not a record of smolvideo{reason}",
         hint="take that line out, or name a new file for the records",
     )
 
 
-def _foreign(path: Path, where: str = "") -> RecordError:
+def _not_our_file_error(path: Path, where: str = "") -> RecordError:
     return RecordError(
-        f"{show_path(path)} does not hold records of smolvideo{where}",
+        f"{display_path(path)} does not hold records of smolvideo{where}",
         hint="name a new file for the records",
     )
 
 
-def _exists(path: Path) -> RecordError:
+def _already_exists_error(path: Path) -> RecordError:
     return RecordError(f"`{path}` exists already", hint="replace it with `--overwrite`")
 
 
@@ -375,7 +377,7 @@ def _sync(descriptor: int) -> None:
 
 
 @contextmanager
-def _told_about(path: Path, doing: str) -> Iterator[None]:
+def _wrap_os_error(path: Path, doing: str) -> Iterator[None]:
     """Turn the system's errors about ``path`` into one for a person."""
     try:
         yield

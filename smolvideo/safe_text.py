@@ -4,8 +4,8 @@ File names, titles, addresses, error messages and the answers of a model may hol
 sequences that repaint the terminal, marks that turn the reading direction, line breaks, bytes that
 are no text at all. What is shown goes through here; what is opened never does.
 
-``visible`` loses nothing: what would act is spelled out. ``clean_name`` makes a short name of it,
-for a line that holds other words too.
+``escape_controls`` loses nothing: what would act is spelled out. ``display_name`` makes a short
+name of it, for a line that holds other words too.
 """
 
 import re
@@ -27,19 +27,19 @@ _FLAG = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f"
 _ACTS = re.compile(f"({_FLAG})|[{_ACTING}{_TAGS}]")
 
 
-def visible(text: str, *, keep: str = "") -> str:
+def escape_controls(text: str, *, allowed: str = "") -> str:
     r"""``text`` with every character that would act instead of being seen written as an escape.
 
     Control characters (C0, DEL, C1), marks that change the direction of writing, hidden tags, and
-    halves of surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``keep`` stay: ``"\n\t"``
-    for the paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
+    halves of surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``allowed`` stay:
+    ``"\n\t"`` for the paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
 
     >>> visible("a\x1b[31mb\n")
     'a\\x1b[31mb\\x0a'
     """
 
     def spelled(found: re.Match[str]) -> str:
-        return found[0] if found[1] or found[0] in keep else _escaped(found[0])
+        return found[0] if found[1] or found[0] in allowed else _escaped(found[0])
 
     return _ACTS.sub(spelled, text)
 
@@ -52,7 +52,7 @@ def _escaped(char: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""JSON with the characters that ``visible`` spells out as JSON's own escapes.
+    r"""JSON with the characters that ``escape_controls`` spells out as JSON's own escapes.
 
     It reads as the same content, and a terminal shows it without obeying it.
 
@@ -83,12 +83,12 @@ def visible_cell(text: str) -> str:
     >>> visible_cell("=HYPERLINK(1)"), visible_cell("-3.5")
     ("'=HYPERLINK(1)", '-3.5')
     """
-    shown = visible(text, keep="\n\t")
+    shown = escape_controls(text, allowed="\n\t")
     runs = _FORMULA.match(shown) and not _NUMBERS.fullmatch(shown)
     return f"'{shown}" if runs else shown
 
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 """Characters of a name that are shown; a file system allows 255 bytes, a title has no limit."""
 
 # ECMA-48: control sequences (ESC [ … final byte), operating system commands (ESC ] … BEL or ST),
@@ -103,18 +103,19 @@ stay.
 """
 
 
-def clean_name(text: str, longest: int = LONGEST_NAME) -> str:
+def display_name(text: str, max_length: int = MAX_NAME_LENGTH) -> str:
     """``text`` on one line, without anything that a terminal would obey.
 
     Escape sequences, control and format characters are dropped, every run of blanks is one blank,
-    bytes that were no text become U+FFFD, and the middle of what is longer than ``longest`` is left
-    out, so that the ending of a file name stays visible. Never empty: nothing left is ``unnamed``.
+    bytes that were no text become U+FFFD, and the middle of what is longer than ``max_length`` is
+    left out, so that the ending of a file name stays visible. Never empty: nothing left is
+    ``unnamed``.
     """
     text = _ESCAPE_SEQUENCE.sub("", text)
     shown = " ".join("".join(_on_one_line(character) for character in text).split())
-    if len(shown) > longest:
-        tail = longest // 3
-        shown = f"{shown[: longest - tail - 1]}…{shown[-tail:]}"
+    if len(shown) > max_length:
+        tail = max_length // 3
+        shown = f"{shown[: max_length - tail - 1]}…{shown[-tail:]}"
     return shown or "unnamed"
 
 
@@ -129,6 +130,6 @@ def _on_one_line(character: str) -> str:
     return character
 
 
-def show_path(path: Path | str) -> str:
+def display_path(path: Path | str) -> str:
     """A path in backticks, for messages; backticks of its own become apostrophes."""
-    return f"`{clean_name(str(path)).replace('`', chr(39))}`"
+    return f"`{display_name(str(path)).replace('`', chr(39))}`"

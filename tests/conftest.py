@@ -129,7 +129,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and settings of the person who runs the tests are neither read nor written."""
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SMOLVIDEO_DATA_DIR", str(tmp_path / "data"))

@@ -10,9 +10,9 @@ from random import Random
 
 import av
 
-from smolvideo.frames import DRAWN_COMMENT
-from smolvideo.train.world.draw import draw_frame
-from smolvideo.train.world.lots import draw_scene
+from smolvideo.frames import SYNTHETIC_COMMENT
+from smolvideo.train.world.draw import render_frame
+from smolvideo.train.world.lots import sample_scene
 from smolvideo.train.world.questions import describe
 from smolvideo.train.world.scene import Scene
 
@@ -42,7 +42,7 @@ def plan_film(
     while start < seconds:
         length = random.uniform(shortest, longest)
         end = seconds if seconds - start - length < shortest else start + length
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         changes = scene.in_sequence or scene.event is not None
         if changes or (chapters and describe(scene) == chapters[-1].text):
             continue
@@ -54,7 +54,7 @@ def plan_film(
 def write_film(path: Path, chapters: list[TrueChapter], *, fps: float = 2.0) -> Path:
     """Encode the scenes as one H.264 film; a scene begins exactly at its time."""
     with av.open(str(path), "w") as container:
-        container.metadata["comment"] = DRAWN_COMMENT
+        container.metadata["comment"] = SYNTHETIC_COMMENT
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, _TICKS)
@@ -62,7 +62,7 @@ def write_film(path: Path, chapters: list[TrueChapter], *, fps: float = 2.0) -> 
         for chapter in chapters:
             length = chapter.end_seconds - chapter.start_seconds
             for number in range(max(1, int(length * fps))):
-                picture = draw_frame(chapter.scene, number / fps / length, WIDTH, HEIGHT)
+                picture = render_frame(chapter.scene, number / fps / length, WIDTH, HEIGHT)
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.time_base = Fraction(1, _TICKS)
                 frame.pts = round((chapter.start_seconds + number / fps) * _TICKS)

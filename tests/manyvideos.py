@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from random import Random
 
-from smolvideo.train.world.lots import draw_scene
-from smolvideo.train.world.video import Film, write_video
+from smolvideo.train.world.lots import sample_scene
+from smolvideo.train.world.video import EncodingOptions, write_video
 
 HOSTILE_NAMES = (
     "-rf.mp4",
@@ -66,13 +66,13 @@ def _one_more(folder: Path, number: int, drawn: list[Path], random: Random) -> P
     if kind == 11:
         (subfolder / f"text {number}.mp4").write_text("no video at all\n" * 9)
         return None
-    film = Film(96, 96, fps=random.choice((5, 8, 10)), seconds=random.uniform(1, 3))
+    film = EncodingOptions(96, 96, fps=random.choice((5, 8, 10)), seconds=random.uniform(1, 3))
     path = subfolder / _name(number)
     if path.exists():
         path = subfolder / f"{number} {_name(number)[:50]}.mp4"
     # What cannot be a name for the writer is renamed to it.
     plain = subfolder / f"plain-{number}.mp4"
-    write_video(draw_scene(random), film, plain)
+    write_video(sample_scene(random), film, plain)
     os.replace(plain, path)
     return path
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from smolvideo.frames import FrameBatch, MediaKind, PlannedFrames, VideoMetadata
+from smolvideo.frames import FrameBatch, FramePlan, MediaKind, VideoMetadata
 from smolvideo.prompt import Message
 
 V1_2B, V1_BASE, V1_256M = "SmolVLM-Instruct", "SmolVLM-Base", "SmolVLM-256M-Instruct"
@@ -15,16 +15,16 @@ def planned(
     duration: float = 0.0,
     kind: MediaKind = "video",
     size: tuple[int, int] = (360, 640),
-) -> PlannedFrames:
+) -> FramePlan:
     height, width = size
     metadata = VideoMetadata(width, height, duration, kind=kind, name="clip.mp4")
-    return PlannedFrames(pts_seconds, metadata)
+    return FramePlan(pts_seconds, metadata)
 
 
-def decoded(plan: PlannedFrames) -> FrameBatch:
+def decoded(plan: FramePlan) -> FrameBatch:
     shape = (len(plan), plan.metadata.height, plan.metadata.width, 3)
     return FrameBatch(np.zeros(shape, np.uint8), plan.pts_seconds, plan.metadata)
 
 
-def asked(*content: str | FrameBatch | PlannedFrames) -> list[Message]:
+def asked(*content: str | FrameBatch | FramePlan) -> list[Message]:
     return [Message("user", content)]

@@ -46,7 +46,7 @@ def source(path: Path) -> VideoSource:
 def conversation(*paths: Path, max_frames: int = 16) -> Conversation:
     talk = Conversation(settings(max_frames), load)
     if paths:
-        talk.look([source(path) for path in paths])
+        talk.attach([source(path) for path in paths])
     return talk
 
 

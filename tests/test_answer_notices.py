@@ -20,7 +20,7 @@ from toy_checkpoint import write_json
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.engines.answer_notices import is_loop, notices_on
-from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.engines.growing import GenerationState
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import NANO_NOTICE, ask
@@ -37,7 +37,7 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """nano, for which the token that it begins with ends the turn: its answers are empty."""
     folder = tmp_path_factory.mktemp("silent") / "nano"
     shutil.copytree(ROOT / "smolvideo" / "nano", folder)
-    tokenizer = open_checkpoint("nano").plain_tokenizer
+    tokenizer = open_checkpoint("nano").text_tokenizer
     first = [tokenizer.encode(word, add_special_tokens=False).ids[0] for word in (" A", " a")]
     write_json(folder / "generation_config.json", {"eos_token_id": [6, *first]})
     return folder
@@ -60,17 +60,17 @@ def grown(ids: list[int], generation: GenerationOptions = GenerationOptions(max_
     """The answer of nano's tokenizer to logits that want ``ids``, then the end of the turn."""
     checkpoint = open_checkpoint("nano")
     prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)
-    growing, text = GrowingAnswer(checkpoint, prompt, generation), ""
+    growing, text = GenerationState(checkpoint, prompt, generation), ""
     for token_id in [*ids, 6]:
         if growing.stop_reason is None:
             logits = torch.zeros(832)
             logits[token_id] = 1
-            text += growing.take(logits)
+            text += growing.append_token(logits)
     return growing.finish(text)
 
 
 def ids_of(text: str) -> list[int]:
-    ids: list[int] = open_checkpoint("nano").plain_tokenizer.encode(text).ids
+    ids: list[int] = open_checkpoint("nano").text_tokenizer.encode(text).ids
     return ids
 
 
@@ -213,9 +213,9 @@ def test_seconds_are_those_of_the_stages_alone() -> None:
     times = iter([10.0, 12.5, 20.0, 21.0, 30.0, 30.25])
     checkpoint = open_checkpoint("nano")
     prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)
-    growing = GrowingAnswer(checkpoint, prompt, GenerationOptions(), clock=lambda: next(times))
+    growing = GenerationState(checkpoint, prompt, GenerationOptions(), clock=lambda: next(times))
     assert growing.seconds == {"encode": 0.0, "read": 0.0, "answer": 0.0}
     for stage in ("encode", "answer", "answer"):
-        with growing.timed(stage):
+        with growing.time_stage(stage):
             pass
     assert growing.seconds == {"encode": 2.5, "read": 0.0, "answer": 1.25}

@@ -11,16 +11,16 @@ import torch
 from click.testing import CliRunner
 
 from smolvideo.bench import BenchOptions, run_bench
-from smolvideo.bench.footage import read_footage, write_footage
-from smolvideo.bench.likeness import keep_log_probabilities, log_probability_error
-from smolvideo.bench.measuring import Measured
+from smolvideo.bench.footage import read_bench_frames, write_noise_video
+from smolvideo.bench.likeness import logprob_error, save_logprobs
+from smolvideo.bench.measuring import Measurement
 from smolvideo.bench.report import medians, ratios
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.cli.bench import bench
 from smolvideo.errors import ModelError, SourceError, UsageError
 from smolvideo.models import open_checkpoint
 
-ONE = Measured(
+ONE = Measurement(
     engine="native",
     device="cpu",
     dtype="float32",
@@ -123,11 +123,11 @@ def test_quantised_weights_beside_weights_as_they_are(tiny: Path, quantise: str)
 def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
     scores = torch.tensor([1.0, 2.0, 0.5, -3.0])
     for name, others in (("same", scores + 5), ("others", torch.tensor([1.5, 2.0, 0.0, -3.0]))):
-        keep_log_probabilities(others, tmp_path / f"{name}.npy")
-    keep_log_probabilities(scores, tmp_path / "scores.npy")
-    same = log_probability_error(tmp_path / "same.npy", tmp_path / "scores.npy")
+        save_logprobs(others, tmp_path / f"{name}.npy")
+    save_logprobs(scores, tmp_path / "scores.npy")
+    same = logprob_error(tmp_path / "same.npy", tmp_path / "scores.npy")
     assert same == pytest.approx({"largest": 0, "mean": 0, "kl_divergence": 0}, abs=1e-6)
-    got = log_probability_error(tmp_path / "others.npy", tmp_path / "scores.npy")
+    got = logprob_error(tmp_path / "others.npy", tmp_path / "scores.npy")
     expected, other = scores.log_softmax(-1), torch.tensor([1.5, 2.0, 0.0, -3.0]).log_softmax(-1)
     off = (other - expected).abs()
     assert got["largest"] == pytest.approx(float(off.max()), abs=1e-6)
@@ -138,16 +138,16 @@ def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
 
 def test_frames_come_from_a_video(tmp_path: Path) -> None:
     rendered = tmp_path / "rendered.mp4"
-    write_footage(rendered, 3)
+    write_noise_video(rendered, 3)
     checkpoint = open_checkpoint("nano")
-    footage = read_footage(rendered, checkpoint, 5)
+    footage = read_bench_frames(rendered, checkpoint, 5)
     assert footage.batch.images.shape == (5, checkpoint.image_size, checkpoint.image_size, 3)
     assert footage.batch.metadata.duration_seconds == pytest.approx(3.0, abs=0.11)
     assert all((one != next_one).mean() > 0.1 for one, next_one in pairwise(footage.batch.images))
     options = BenchOptions(engines=("native",), video=rendered, frames=2, new_tokens=2, repeats=1)
     report = run_bench(options)
     assert report.measured[0].frames == 2
-    assert json.loads(report.as_json())["options"]["video"] == str(rendered)
+    assert json.loads(report.to_json())["options"]["video"] == str(rendered)
 
 
 def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None:

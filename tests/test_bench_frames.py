@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from smolvideo.bench.films import Film, write_film
+from smolvideo.bench.films import SyntheticVideo, write_synthetic_video
 from smolvideo.cli.main import cli
 from smolvideo.readers import open_video
 
@@ -49,8 +49,8 @@ def test_what_is_no_video_is_not_measured(tmp_path: Path) -> None:
 
 
 def test_films_have_the_key_frames_they_promise(tmp_path: Path) -> None:
-    film = Film("a.mp4", 64, 48, seconds=70, fps=5, key_interval=50)
-    with open_video(write_film(film, tmp_path)) as video:
+    film = SyntheticVideo("a.mp4", 64, 48, seconds=70, fps=5, key_interval=50)
+    with open_video(write_synthetic_video(film, tmp_path)) as video:
         assert video.metadata.duration_seconds == pytest.approx(70, abs=1)
         keys = video.key_frame_times()
     assert [later - earlier for earlier, later in pairwise(keys)] == pytest.approx(

@@ -11,8 +11,8 @@ import tinymodels
 from click.testing import CliRunner
 from conftest import ROOT
 
-from smolvideo.bench import PEERS, BenchOptions, run_bench
-from smolvideo.bench.footage import read_footage
+from smolvideo.bench import BASELINES, BenchOptions, run_bench
+from smolvideo.bench.footage import read_bench_frames
 from smolvideo.bench.llama_cpp_export import export_llama_cpp
 from smolvideo.bench.openvino_export import export_openvino, import_openvino
 from smolvideo.cli.bench import bench
@@ -48,7 +48,7 @@ def test_an_absent_peer_is_named_with_what_installs_it(
     assert f"pip install 'smolvideo[{peer.replace('.', '-')}]'" in caught.value.hint
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", BASELINES)
 def test_int8_weights_have_no_peer(peer: str) -> None:
     arguments = ["--quantise", "int8", "--against", peer]
     with pytest.raises(UsageError, match="with and without"):
@@ -91,9 +91,9 @@ class TestInstalled:
     def _compare(self, peer: str, name: str, tmp_path: Path, tokens: int) -> str:
         checkpoint = open_checkpoint(name)
         EXPORTS[peer](name, tmp_path / "exported", "float32")
-        engine = PEERS[peer].load(checkpoint, tmp_path / "exported", "float32")
+        engine = BASELINES[peer].load(checkpoint, tmp_path / "exported", "float32")
         reference = load_engine(checkpoint, engine="transformers", dtype="float32", device="cpu")
-        frames = read_footage(ROOT / "samples" / "triangle_down.mp4", checkpoint, 6).batch
+        frames = read_bench_frames(ROOT / "samples" / "triangle_down.mp4", checkpoint, 6).batch
         generation = GenerationOptions(max_new_tokens=tokens)
         for content in ((frames, "What is in this video?"), ("What is this?",)):
             prompt = pack_prompt([Message("user", content)], checkpoint)
@@ -116,7 +116,7 @@ class TestInstalled:
         run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
         content = json.loads(run.stdout.splitlines()[-1])
         assert list(content["engines"]) == ["native", peer]
-        assert content["machine"]["versions"][PEERS[peer].package]
+        assert content["machine"]["versions"][BASELINES[peer].package]
         assert {"encode", "first_token", "generation"} <= set(content["ratios"])
         assert {one["device"] for one in content["engines"].values()} == {"cpu"}
         told = content["engines"][peer]
@@ -139,4 +139,4 @@ def test_files_that_llama_cpp_cannot_read_are_an_error(tmp_path: Path) -> None:
     for name in ("model.gguf", "mmproj.gguf"):
         (tmp_path / name).write_bytes(b"GGUF and no more")
     with pytest.raises(ModelError, match="cannot read its files of `nano`"):
-        PEERS["llama.cpp"].load(open_checkpoint("nano"), tmp_path, "float32")
+        BASELINES["llama.cpp"].load(open_checkpoint("nano"), tmp_path, "float32")

@@ -286,7 +286,7 @@ def test_a_tokenizer_that_cannot_be_built(tmp_path: Path, change: Callable[[Any]
     folder = copy_nano(tmp_path / "nano")
     of_tokenizer(change)(folder)
     with pytest.raises(ModelError, match="broken tokenizer") as caught:
-        _ = read_checkpoint(folder, name="nano").plain_tokenizer
+        _ = read_checkpoint(folder, name="nano").text_tokenizer
     assert caught.value.hint
 
 

@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 import smolvideo
 from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli
-from smolvideo.cli.options import FIELD_OF_FLAG, FILMSTRIPS, read_sampling
-from smolvideo.cli.question import tell_apart
+from smolvideo.cli.options import FIELD_BY_FLAG, FILMSTRIPS, read_sampling
+from smolvideo.cli.question import split_arguments
 from smolvideo.cli.sections import SizeType
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, SmolVideoError, SourceError, UsageError
 from smolvideo.prompt import PromptOptions
-from smolvideo.sampling import FrameSampling, Share
+from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.source import DownloadOptions
 
@@ -100,7 +100,7 @@ def test_options_are_the_fields_of_the_dataclasses(
     owner: type, not_options: set[str] | None
 ) -> None:
     options = options_of("ask")
-    flag_of_field = {field: flag for flag, field in FIELD_OF_FLAG.items()}
+    flag_of_field = {field: flag for flag, field in FIELD_BY_FLAG.items()}
     for field in fields(owner):  # type: ignore[arg-type]
         flag = flag_of_field.get(field.name, field.name).replace("_", "-")
         if not_options is None and flag not in options:
@@ -133,7 +133,7 @@ def test_frames_asked_for_explicitly_are_never_reduced(monkeypatch: pytest.Monke
 
 def test_times_of_the_window() -> None:
     window = sampling_for("--start", "1:30", "--end", "50%")
-    assert (window.start_seconds, window.end_seconds) == (90.0, Share(0.5))
+    assert (window.start_seconds, window.end_seconds) == (90.0, RelativeTime(0.5))
 
 
 @pytest.mark.parametrize(
@@ -170,21 +170,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("here")
 def test_last_word_is_the_question() -> None:
-    typed = tell_apart(["a.mp4", "b.mp4", " What? "], question=None, source_list=None)
+    typed = split_arguments(["a.mp4", "b.mp4", " What? "], question=None, source_list=None)
     assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "What?")
 
 
 @pytest.mark.usefixtures("here")
 def test_question_apart_leaves_all_words_to_the_sources() -> None:
-    typed = tell_apart(["a.mp4", "b.mp4"], question="what", source_list=None)
+    typed = split_arguments(["a.mp4", "b.mp4"], question="what", source_list=None)
     assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "what")
 
 
 @pytest.mark.usefixtures("here")
 def test_sources_of_a_list_come_last() -> None:
-    typed = tell_apart(["What?"], question=None, source_list=Path("list.txt"))
+    typed = split_arguments(["What?"], question=None, source_list=Path("list.txt"))
     assert [str(source) for source in typed.sources] == ["c.mp4"]
-    typed = tell_apart(["a.mp4", "What?"], question=None, source_list=Path("list.txt"))
+    typed = split_arguments(["a.mp4", "What?"], question=None, source_list=Path("list.txt"))
     assert [str(source) for source in typed.sources] == ["a.mp4", "c.mp4"]
 
 
@@ -203,7 +203,7 @@ def test_sources_of_a_list_come_last() -> None:
 )
 def test_words_that_are_not_enough(words: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)) as caught:
-        tell_apart(words, question=None, source_list=None)
+        split_arguments(words, question=None, source_list=None)
     assert caught.value.hint
 
 
@@ -223,40 +223,42 @@ def test_questions_in_the_wrong_place_or_without_quotes(
     words: list[str], says: str, right: str
 ) -> None:
     with pytest.raises(SmolVideoError, match=re.escape(says)) as caught:
-        tell_apart(words, question=None, source_list=None)
+        split_arguments(words, question=None, source_list=None)
     assert str(caught.value.hint).endswith(f": `smolvideo ask {right}`")
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("words", [["nothere", "What moves?"], ["nothere/", "What?"], ["c*", "d"]])
 def test_a_source_that_is_missing_is_no_part_of_the_question(words: list[str]) -> None:
-    assert tell_apart(words, question=None, source_list=None).question == words[-1]
+    assert split_arguments(words, question=None, source_list=None).question == words[-1]
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("question", ["Is it https://example.org ?", "Is this a.mp4", "x" * 5000])
 def test_questions_that_look_a_little_like_sources(question: str) -> None:
-    assert tell_apart(["a.mp4", question], question=None, source_list=None).question == question
+    assert (
+        split_arguments(["a.mp4", question], question=None, source_list=None).question == question
+    )
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("question", ["", " \t\n"])
 def test_question_without_text(question: str) -> None:
     with pytest.raises(PromptError, match="no text"):
-        tell_apart(["a.mp4", question], question=None, source_list=None)
+        split_arguments(["a.mp4", question], question=None, source_list=None)
 
 
 @pytest.mark.usefixtures("here")
 def test_stdin_serves_one_purpose() -> None:
     with pytest.raises(UsageError, match="both come from stdin"):
-        tell_apart(["-"], question=None, source_list=Path("-"))
+        split_arguments(["-"], question=None, source_list=Path("-"))
 
 
 @pytest.mark.usefixtures("here")
 def test_list_without_sources() -> None:
     Path("empty.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match=r"`empty\.txt` names no source"):
-        tell_apart(["What?"], question=None, source_list=Path("empty.txt"))
+        split_arguments(["What?"], question=None, source_list=Path("empty.txt"))
 
 
 # ------------------------------------------------------------------ the one place for errors

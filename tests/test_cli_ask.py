@@ -10,14 +10,14 @@ from clipmaker import evenly, write_clip
 from PIL import Image
 
 from smolvideo.answer import Answer
-from smolvideo.cli.loading import EngineLoading
+from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import ModelError
 from smolvideo.pipeline import ask
 from smolvideo.progress import Progress
 from smolvideo.records import read_records
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 from smolvideo.sampling import FrameSampling
 
 
@@ -59,12 +59,12 @@ def run(model: Path, *words: str | Path, stdin: str | None = None) -> Result:
 def test_answer_alone_is_on_stdout(tiny: Path, video: Path, answer: str, notes: str) -> None:
     done = run(tiny, video, "What happens?")
     assert (done.exit_code, done.stderr) == (0, notes)
-    assert done.stdout == visible(answer, keep="\n\t") + "\n"
+    assert done.stdout == escape_controls(answer, allowed="\n\t") + "\n"
 
 
 def test_question_from_stdin(tiny: Path, video: Path, answer: str) -> None:
     done = run(tiny, video, "-", stdin="What happens?\n")
-    assert done.stdout == visible(answer, keep="\n\t") + "\n"
+    assert done.stdout == escape_controls(answer, allowed="\n\t") + "\n"
 
 
 def test_question_by_its_option_and_sources_from_a_list(
@@ -73,7 +73,7 @@ def test_question_by_its_option_and_sources_from_a_list(
     listed = tmp_path / "list.txt"
     listed.write_text(f"# one video\n{video}\n")
     done = run(tiny, "--list", listed, "--allow-outside", "--question", "What happens?")
-    assert done.stdout == visible(answer, keep="\n\t") + "\n"
+    assert done.stdout == escape_controls(answer, allowed="\n\t") + "\n"
 
 
 def test_json_is_one_record(tiny: Path, video: Path, answer: str) -> None:
@@ -316,8 +316,8 @@ def test_engine_loads_once_a_frame_was_decoded() -> None:
         loaded.append("engine")
         return loaded
 
-    loading = EngineLoading(load)
-    report = loading.with_first_frame(seen.append)
+    loading = BackgroundEngine(load)
+    report = loading.start_on_first_frame(seen.append)
     for progress in (Progress("download", 5, 9), Progress("decode", 0, 2), Progress("read", 1)):
         report(progress)
     assert loading._thread is None
@@ -333,7 +333,7 @@ def test_engine_that_cannot_be_loaded_says_so_where_it_is_needed() -> None:
     def load():  # type: ignore[no-untyped-def]
         raise ModelError("too large")
 
-    loading = EngineLoading(load)
+    loading = BackgroundEngine(load)
     loading.begin()
     with pytest.raises(ModelError, match="too large"):
         loading.result()

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from clipmaker import evenly, write_clip
 
 from smolvideo.cli.main import cli
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.source import cache_dir
-from smolvideo.source.cache import download_folder, remember
+from smolvideo.source.cache import download_folder, write_entry
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def keep_a_download(url: str) -> Path:
     folder.mkdir(parents=True)
     file = folder / "video.18.mp4"
     file.write_bytes(b"x" * 5000)
-    remember(url, file, title="A film", height=None, max_height=None)
+    write_entry(url, file, title="A film", height=None, max_height=None)
     (folder / "video.22.mp4.part").write_bytes(b"y" * 700)
     return file
 
@@ -248,5 +248,5 @@ def test_a_file_in_the_place_of_a_folder_is_left_alone(name: str) -> None:
     done = run("clear", f"--{name}")
     assert (done.exit_code, done.stdout, file.read_text()) == (3, "", "mine")
     assert done.stderr == (
-        f"Error: {show_path(file)} is a file, and no folder of the cache\nhint: move it away\n"
+        f"Error: {display_path(file)} is a file, and no folder of the cache\nhint: move it away\n"
     )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from smolvideo.cli.main import cli
-from smolvideo.conversation.sessions import begin
+from smolvideo.conversation.sessions import create
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Turn
 
@@ -72,8 +72,8 @@ def test_what_is_offered(shell: str, typed: str, expected: tuple[str, str]) -> N
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("option", ["--session", "--forget"])
 def test_conversations_are_offered_with_what_was_asked(shell: str, option: str) -> None:
-    with begin(Settings(model="nano")) as journal:
-        journal.keep_turn(Turn("Who\n\x1b[31m waves?", "nobody"))
+    with create(Settings(model="nano")) as journal:
+        journal.save_turn(Turn("Who\n\x1b[31m waves?", "nobody"))
         kept = journal.folder.name
     items = offered(shell, f"smolvideo chat {option} 2")
     assert [item[:2] for item in items] == [("plain", kept)]

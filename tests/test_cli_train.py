@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from smolvideo.cli.main import cli
-from smolvideo.show.console import Screen
+from smolvideo.show.console import Output
 from smolvideo.show.training import TrainingProgress, show_scores, sparkline
 from smolvideo.train.course import TrainOptions, TrainProgress
 
@@ -18,14 +18,14 @@ def run(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, ["train", *map(str, words)])
 
 
-def screen_of(*, terminal: bool = False, quiet: bool = False) -> Screen:
+def screen_of(*, terminal: bool = False, quiet: bool = False) -> Output:
     def console() -> Console:
         return Console(file=io.StringIO(), width=80, force_terminal=terminal)
 
-    return Screen(console(), console(), quiet=quiet)
+    return Output(console(), console(), quiet=quiet)
 
 
-def said_by(screen: Screen) -> str:
+def said_by(screen: Output) -> str:
     assert isinstance(screen.err.file, io.StringIO)
     return screen.err.file.getvalue()
 

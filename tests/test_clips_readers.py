@@ -13,9 +13,9 @@ from conftest import SHARED
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.shown import image_as_shown
+from smolvideo.readers.shown import to_display_rgb
 
 pytestmark = pytest.mark.clips
 
@@ -95,7 +95,7 @@ def decode_all_for(reader: PyavReader, path: Path, wanted: list[float]) -> list[
     def take(until: float) -> None:
         while left and left[0] + 0.0004 < until and standing is not None:
             left.pop(0)
-            found.append(Frame(image_as_shown(standing[1], shape), standing[0]))
+            found.append(Frame(to_display_rgb(standing[1], shape), standing[0]))
 
     assert reader._film.index is not None
     threads = reader._cursor.stream.codec_context.thread_count
@@ -116,13 +116,13 @@ def test_clip(clips: Path, name: str) -> None:
             open_video(path)
         assert "\n" not in str(caught.value)
         return
-    with open_here(path, "pyav") as reader:
+    with open_in_process(path, "pyav") as reader:
         assert isinstance(reader, PyavReader), "none of them was joined"
         metadata = reader.metadata
-        last = metadata.last_frame_seconds
+        last = metadata.last_pts_seconds
         assert last is not None
-        assert 0 <= metadata.first_frame_seconds <= last <= metadata.duration_seconds
-        wanted = np.linspace(metadata.first_frame_seconds, last, FEW.get(name, FRAMES)).tolist()
+        assert 0 <= metadata.first_pts_seconds <= last <= metadata.duration_seconds
+        wanted = np.linspace(metadata.first_pts_seconds, last, FEW.get(name, FRAMES)).tolist()
         found = list(reader.frames_at(wanted))
         expected = decode_all_for(reader, path, wanted)
         assert len(found) == len(expected) == len(wanted)
@@ -141,7 +141,7 @@ def test_clip(clips: Path, name: str) -> None:
         width, height, duration, first, end = SHOWN[name]
         assert (metadata.width, metadata.height) == (width, height)
         assert metadata.duration_seconds == pytest.approx(duration, abs=0.002)
-        assert metadata.first_frame_seconds == pytest.approx(first, abs=0.001)
+        assert metadata.first_pts_seconds == pytest.approx(first, abs=0.001)
         assert last == pytest.approx(end, abs=0.001)
 
 
@@ -190,7 +190,7 @@ def test_other_readers_are_right_or_refuse(clips: Path, reader: str, name: str) 
             assert name not in UNREADABLE
             assert other.metadata.reader == reader
             with open_video(clips / name, reader="pyav") as video:
-                first = video.metadata.first_frame_seconds
+                first = video.metadata.first_pts_seconds
                 end = video.metadata.duration_seconds
                 # Between two frames: OpenCV counts in milliseconds.
                 wanted = np.linspace(first, end, FEW.get(name, 6)) + 0.004
@@ -230,5 +230,5 @@ def test_no_video_begins_at_minus_zero(clips: Path, reader: str) -> None:
     if reader == "opencv":
         pytest.importorskip("cv2")
     with open_video(clips / "ts_rollover.ts", reader=reader) as video:
-        times = [*video.frame_times(), video.metadata.first_frame_seconds]
+        times = [*video.frame_times(), video.metadata.first_pts_seconds]
     assert all(copysign(1, time) > 0 for time in times)

@@ -13,11 +13,16 @@ from PIL import Image
 from talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 
 from smolvideo.answer import AnswerStream
-from smolvideo.conversation import Conversation, Look, Turn
-from smolvideo.conversation.looking import look_at
-from smolvideo.conversation.telling import Told, tell, tell_what_fits, what_was_left_out
-from smolvideo.conversation.transcript import transcript
-from smolvideo.conversation.turns import label_of
+from smolvideo.conversation import Attachment, Conversation, Turn
+from smolvideo.conversation.looking import attach_sources
+from smolvideo.conversation.telling import (
+    Context,
+    build_messages,
+    describe_trimmed,
+    trim_to_context,
+)
+from smolvideo.conversation.transcript import export
+from smolvideo.conversation.turns import attachment_label
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError
 from smolvideo.models import Checkpoint
@@ -49,13 +54,13 @@ def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     engine = talking.nano()
     assert isinstance(engine, NativeEngine)
     kind, rows = type(engine.network.model.text_model), []
-    read = kind.read
+    read = kind.prefill
 
     def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
         return read(self, x, cache, last=last)
 
-    monkeypatch.setattr(kind, "read", watched)
+    monkeypatch.setattr(kind, "prefill", watched)
     return rows
 
 
@@ -91,7 +96,7 @@ def test_reading_ahead_leaves_only_the_question_to_be_read(
     encoded: list[int], read_rows: list[int]
 ) -> None:
     talk = talking.conversation(TRIANGLE)
-    talk.read_ahead()
+    talk.prefill()
     encoded.clear()
     read_rows.clear()
     assert talking.ask(talk, WHAT) == ANSWER
@@ -102,8 +107,8 @@ def test_reading_ahead_leaves_only_the_question_to_be_read(
 def test_an_engine_without_sessions_answers_too() -> None:
     engine = load_engine("nano", engine="transformers", device="cpu")
     talk = Conversation(talking.settings(), lambda settings, on_progress: engine)
-    talk.look([talking.source(TRIANGLE)])
-    talk.read_ahead()
+    talk.attach([talking.source(TRIANGLE)])
+    talk.prefill()
     assert talking.ask(talk, WHAT) == ANSWER
     assert talking.ask(talk, WHERE_TO) == "down"
 
@@ -136,7 +141,7 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
 def test_stopping_while_frames_are_encoded_keeps_the_conversation(
     encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 64)  # two frames
+    monkeypatch.setitem(frame_encoder._MAX_PATCHES_PER_CHUNK, "cpu", 2 * 64)  # two frames
     talk = talking.conversation(TRIANGLE)
 
     def stop(progress: Progress) -> None:
@@ -148,7 +153,7 @@ def test_stopping_while_frames_are_encoded_keeps_the_conversation(
     assert asked.turn is not None
     assert asked.turn.outcome == "stopped"
     assert sum(encoded) < 16
-    assert not asked.turn.is_told
+    assert not asked.turn.is_in_history
     assert talking.ask(talk, WHAT) == ANSWER
     assert [message.role for message in talk.prepare(WHAT).messages] == [
         "user", "assistant", "user",
@@ -190,11 +195,11 @@ def test_a_fault_of_ours_fails_the_turn_and_nothing_else(monkeypatch: pytest.Mon
 
 def test_taking_back_is_as_if_it_was_never_asked() -> None:
     talk = talking.conversation(TRIANGLE)
-    assert talk.take_back() is None
+    assert talk.undo() is None
     talking.ask(talk, WHAT)
     before = talk.prepare(WHERE_TO).prompt.token_ids
     talking.ask(talk, "How many things are there?")
-    turn = talk.take_back()
+    turn = talk.undo()
     assert turn is not None
     assert turn.question == "How many things are there?"
     assert talk.prepare(WHERE_TO).prompt.token_ids == before
@@ -202,7 +207,7 @@ def test_taking_back_is_as_if_it_was_never_asked() -> None:
 
 def test_several_sources_share_the_frames_and_are_told_apart() -> None:
     talk = talking.conversation(TRIANGLE, CIRCLE)
-    assert [len(look.batch) for look in talk.looks] == [8, 8]
+    assert [len(look.batch) for look in talk.attachments] == [8, 8]
     text = talk.prepare(WHAT).prompt.text
     assert text.index("Video 1:") < text.index("Video 2:")
 
@@ -212,7 +217,7 @@ def test_adding_a_source_leaves_what_was_read() -> None:
     talking.ask(talk, WHAT)
     assert talking.ask(talking.conversation(TRIANGLE), BACKGROUND) == "grey"
     before = talk.prepare(WHERE_TO).prompt.token_ids
-    talk.look([talking.source(CIRCLE)])
+    talk.attach([talking.source(CIRCLE)])
     after = talk.prepare(WHERE_TO).prompt
     common = next(at for at, (a, b) in enumerate(zip(before, after.token_ids)) if a != b)  # noqa: B905
     assert common > before.index(talking.nano().checkpoint.image_token_id) + 16
@@ -224,38 +229,38 @@ def test_adding_a_source_leaves_what_was_read() -> None:
 
 def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
     talk = talking.conversation(TRIANGLE)
-    zoomed = talk.zoom(talk.looks[0], 1.0, 3.0)
+    zoomed = talk.zoom(talk.attachments[0], 1.0, 3.0)
     assert len(zoomed.batch) == 16
     assert all(1.0 <= time <= 3.0 for time in zoomed.batch.pts_seconds)
-    assert label_of(zoomed, talk.looks) == "Video 1 from 00:01 to 00:03:\n"
+    assert attachment_label(zoomed, talk.attachments) == "Video 1 from 00:01 to 00:03:\n"
     with pytest.raises(UsageError, match="after its start"):
-        talk.zoom(talk.looks[0], 3.0, 1.0)
+        talk.zoom(talk.attachments[0], 3.0, 1.0)
     with pytest.raises(ReaderError):
-        talk.zoom(talk.looks[0], 500.0, 600.0)
-    assert len(talk.looks) == 2
+        talk.zoom(talk.attachments[0], 500.0, 600.0)
+    assert len(talk.attachments) == 2
 
 
 def test_looking_again_with_another_number_of_frames() -> None:
     talk = talking.conversation(TRIANGLE, CIRCLE)
     talking.ask(talk, WHAT)
-    talk.look_again(30)
-    assert [len(look.batch) for look in talk.looks] == [15, 15]
-    assert [look.number for look in talk.looks] == [1, 2]
+    talk.resample(30)
+    assert [len(look.batch) for look in talk.attachments] == [15, 15]
+    assert [look.number for look in talk.attachments] == [1, 2]
     assert len(talk.turns) == 1
     with pytest.raises(PromptError) as caught:
-        talk.look_again(2000)
+        talk.resample(2000)
     assert caught.value.hint is not None
     assert "fits" in caught.value.hint
-    assert [len(look.batch) for look in talk.looks] == [15, 15]
+    assert [len(look.batch) for look in talk.attachments] == [15, 15]
 
 
 def test_another_model_is_told_the_same(tmp_path: Path) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tiny")
     talk = talking.conversation(TRIANGLE)
     talking.ask(talk, WHAT)
-    engine = talk.use_model(str(folder))
+    engine = talk.switch_model(str(folder))
     assert engine.checkpoint.name == talk.settings.model.rpartition("/")[2] == "tiny"
-    assert talk.looks[0].batch.images.shape[1:3] == (32, 32)
+    assert talk.attachments[0].batch.images.shape[1:3] == (32, 32)
     talking.ask(talk, WHERE_TO)
     assert ANSWER in talk.prepare("And?").prompt.text
 
@@ -263,17 +268,17 @@ def test_another_model_is_told_the_same(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_had_leaves_the_other_at_work() -> None:
     talk = talking.conversation(TRIANGLE)
     with pytest.raises(ModelError):
-        talk.use_model("no-such-model")
+        talk.switch_model("no-such-model")
     assert talk.settings.model == "nano"
     assert talking.ask(talk, WHAT) == ANSWER
 
 
 def test_subtitles_stand_behind_the_frames() -> None:
     talk = talking.conversation(SUBTITLED)
-    talk.give_subtitles(talk.looks[0], "00:01 hello")
+    talk.set_subtitles(talk.attachments[0], "00:01 hello")
     text = talk.prepare(WHAT).prompt.text
     assert text.rindex("<image") < text.index("00:01 hello") < text.index(WHAT)
-    talk.give_subtitles(talk.looks[0], None)
+    talk.set_subtitles(talk.attachments[0], None)
     assert "hello" not in talk.prepare(WHAT).prompt.text
 
 
@@ -284,11 +289,11 @@ def test_a_picture_may_join_a_conversation_about_a_part_of_a_video(tmp_path: Pat
     window = talking.settings(sampling=FrameSampling(max_frames=4, start_seconds=1.0))
     talk = Conversation(window, talking.load)
     with pytest.raises(UsageError, match=r"`still\.png` is a still picture"):
-        look_at(talk, [str(picture)])
-    not_seen = look_at(talk, [str(CIRCLE), str(broken), str(picture)])
+        attach_sources(talk, [str(picture)])
+    not_seen = attach_sources(talk, [str(CIRCLE), str(broken), str(picture)])
     assert [one.name for one in not_seen] == ["broken.mp4"]
-    talk.look([talking.source(picture)])
-    assert [look.batch.pts_seconds[0] for look in talk.looks] == [1.0, 0.0, 0.0]
+    talk.attach([talking.source(picture)])
+    assert [look.batch.pts_seconds[0] for look in talk.attachments] == [1.0, 0.0, 0.0]
 
 
 def test_nothing_to_look_at_and_nothing_asked() -> None:
@@ -303,12 +308,12 @@ def test_one_bad_source_among_several_is_told_and_the_others_are_seen(tmp_path: 
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "junk.mp4").write_bytes(b"\0\1\2\3" * 999)
     talk = talking.conversation()
-    not_seen = look_at(
+    not_seen = attach_sources(
         talk,
         [str(TRIANGLE), str(tmp_path / "empty.mp4"), str(tmp_path / "junk.mp4"), "nothere.mp4"],
     )
-    assert [look.source.name for look in talk.looks] == ["triangle_down.mp4"]
-    assert len(talk.looks[0].batch) == 16
+    assert [look.source.name for look in talk.attachments] == ["triangle_down.mp4"]
+    assert len(talk.attachments[0].batch) == 16
     assert {type(one.error) for one in not_seen} == {SourceError, ReaderError}
     assert len(not_seen) == 3
 
@@ -323,7 +328,7 @@ def test_every_answer_about_real_footage_holds_the_notice(tmp_path: Path) -> Non
     for turn in talk.turns:
         assert [notice for notice in turn.notices if "drawn scenes" in notice] == [NANO_NOTICE]
     for suffix in (".md", ".html", ".json"):
-        text = transcript(suffix, talk.settings, talk.looks, talk.turns)
+        text = export(suffix, talk.settings, talk.attachments, talk.turns)
         assert text.count("trained on drawn scenes") == 2, suffix
 
 
@@ -336,8 +341,8 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def look() -> Look:
-    return talking.conversation(TRIANGLE, max_frames=50).looks[0]
+def look() -> Attachment:
+    return talking.conversation(TRIANGLE, max_frames=50).attachments[0]
 
 
 def turns_of(lengths: list[int]) -> list[Turn]:
@@ -354,41 +359,41 @@ def test_what_is_told_fits_and_is_the_end_of_the_conversation(
     lengths: list[int],
     zooms: list[int],
     max_new_tokens: int,
-    look: Look,
+    look: Attachment,
     checkpoint: Checkpoint,
 ) -> None:
     turns = turns_of(lengths)
     places = [0, *sorted(zooms)]
     looks = [replace(look, number=number, turn=turn) for number, turn in enumerate(places)]
     options = PromptOptions()
-    told = tell_what_fits(looks, turns, WHAT, checkpoint, options, max_new_tokens=max_new_tokens)
+    told = trim_to_context(looks, turns, WHAT, checkpoint, options, max_new_tokens=max_new_tokens)
     assert told.tokens == count_tokens(told.messages, checkpoint, options)
     new = sum(one.turn >= len(turns) for one in looks)
     if new <= 2:  # three looks of this question alone are more than nano can hold
         assert told.tokens + max_new_tokens <= checkpoint.context_tokens
     assert told.messages[-1].content[-1] == WHAT
-    said = [turn.text.strip() for turn in turns[told.first_turn :] if turn.is_told]
+    said = [turn.text.strip() for turn in turns[told.first_turn :] if turn.is_in_history]
     answers = [message.content[0] for message in told.messages if message.role == "assistant"]
     assert answers == said
     shown = [
         item for message in told.messages for item in message.content if not isinstance(item, str)
     ]
     assert len(shown) == len(looks) - told.first_look
-    whole = tell(looks, turns, WHAT)
+    whole = build_messages(looks, turns, WHAT)
     if count_tokens(whole, checkpoint, options) + max_new_tokens <= checkpoint.context_tokens:
         assert told.messages == whole
 
 
-def test_cuts_are_rare_and_said(look: Look, checkpoint: Checkpoint) -> None:
+def test_cuts_are_rare_and_said(look: Attachment, checkpoint: Checkpoint) -> None:
     turns: list[Turn] = []
-    told, cuts, sentences = Told(()), 0, []
+    told, cuts, sentences = Context(()), 0, []
     for place in range(60):
         before = told
-        told = tell_what_fits(
-            [look], turns, WHAT, checkpoint, PromptOptions(), max_new_tokens=64, since=before
+        told = trim_to_context(
+            [look], turns, WHAT, checkpoint, PromptOptions(), max_new_tokens=64, previous=before
         )
         cuts += told.first_turn != before.first_turn
-        sentences += what_was_left_out(before, told, [look], turns)
+        sentences += describe_trimmed(before, told, [look], turns)
         assert told.first_turn >= before.first_turn
         turns.append(Turn(f"question {place}?", "word " * 30))
     assert 2 <= cuts <= 20
@@ -396,13 +401,13 @@ def test_cuts_are_rare_and_said(look: Look, checkpoint: Checkpoint) -> None:
     assert "no longer fit the context" in sentences[0]
 
 
-def test_the_oldest_frames_go_when_new_ones_need_the_room(look: Look) -> None:
+def test_the_oldest_frames_go_when_new_ones_need_the_room(look: Attachment) -> None:
     talk = talking.conversation(TRIANGLE, max_frames=50)
     talking.ask(talk, WHAT)
     for start in range(5):
-        talk.zoom(talk.looks[0], start, start + 2)
+        talk.zoom(talk.attachments[0], start, start + 2)
         talking.ask(talk, WHERE_TO)
-    assert talk.told.first_look > 0
+    assert talk.context.first_look > 0
     said = [notice for turn in talk.turns for notice in turn.notices]
     assert "the frames of `triangle_down.mp4` no longer fit the context" in said
 
@@ -411,7 +416,7 @@ def test_frames_leave_room_for_words() -> None:
     talk = Conversation(
         talking.settings(200, generation=GenerationOptions(max_new_tokens=64)), talking.load
     )
-    talk.look([talking.source(SUBTITLED)])
+    talk.attach([talking.source(SUBTITLED)])
     prepared = talk.prepare(WHAT)
     context = talking.nano().checkpoint.context_tokens
     assert len(prepared.prompt) + 64 <= context - context // 10

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 from talking import CIRCLE, SUBTITLED, TRIANGLE, WHAT
 
 from smolvideo.conversation import Conversation, Turn
-from smolvideo.conversation.carrying_out import carry_out, question_behind
-from smolvideo.conversation.commands import COMMANDS, Call, complete, read_line
-from smolvideo.conversation.moments import moments_in, nearest_frame
-from smolvideo.conversation.player import how_to_play, play
-from smolvideo.conversation.transcript import transcript
+from smolvideo.conversation.carrying_out import execute, trailing_question
+from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, parse_line
+from smolvideo.conversation.moments import find_timestamps, nearest_frame
+from smolvideo.conversation.player import play, player_command
+from smolvideo.conversation.transcript import export
 from smolvideo.errors import PromptError, RecordError, SmolVideoError, UsageError
 from smolvideo.sampling import FrameSampling
 
 
 def do(talk: Conversation, line: str) -> str:
-    call = read_line(line)
-    assert isinstance(call, Call)
-    return carry_out(call, talk)
+    call = parse_line(line)
+    assert isinstance(call, ParsedCommand)
+    return execute(call, talk)
 
 
 def with_text_track(video: Path, path: Path) -> Path:
@@ -50,14 +50,14 @@ def with_text_track(video: Path, path: Path) -> Path:
 
 
 def test_questions_and_commands_are_told_apart() -> None:
-    assert read_line("  What is it? ") == "What is it?"
-    assert read_line("//etc is what?") == "/etc is what?"
-    call = read_line('/zoom 1:10 1:40 what is "that there"?')
-    assert isinstance(call, Call)
+    assert parse_line("  What is it? ") == "What is it?"
+    assert parse_line("//etc is what?") == "/etc is what?"
+    call = parse_line('/zoom 1:10 1:40 what is "that there"?')
+    assert isinstance(call, ParsedCommand)
     assert call.words == ("1:10", "1:40", "what", "is", "that there?")
-    assert question_behind(call) == "what is that there?"
-    windows = read_line(r"/add C:\films\one.mp4")
-    assert isinstance(windows, Call)
+    assert trailing_question(call) == "what is that there?"
+    windows = parse_line(r"/add C:\films\one.mp4")
+    assert isinstance(windows, ParsedCommand)
     assert windows.words == (r"C:\films\one.mp4",)
 
 
@@ -74,13 +74,13 @@ def test_questions_and_commands_are_told_apart() -> None:
 )
 def test_lines_that_cannot_be_read(line: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        read_line(line)
+        parse_line(line)
     assert "\x1b" not in str(caught.value)
 
 
 def test_a_mistyped_command_is_guessed() -> None:
     with pytest.raises(UsageError) as caught:
-        read_line("/zom 1 2")
+        parse_line("/zom 1 2")
     assert caught.value.hint is not None
     assert "`/zoom`" in caught.value.hint
 
@@ -88,17 +88,19 @@ def test_a_mistyped_command_is_guessed() -> None:
 @given(st.text(max_size=60))
 def test_any_line_is_a_question_a_command_or_an_error(line: str) -> None:
     try:
-        read = read_line(line)
+        read = parse_line(line)
     except UsageError:
         return
-    assert isinstance(read, Call) == line.strip().startswith("/") - line.strip().startswith("//")
+    assert isinstance(read, ParsedCommand) == line.strip().startswith(
+        "/"
+    ) - line.strip().startswith("//")
     complete(line)
 
 
 def test_every_command_completes_from_its_first_letter() -> None:
     for command in COMMANDS.values():
-        found = [one.line.strip() for one in complete(command.slashed[:2])]
-        assert command.slashed in found
+        found = [one.line.strip() for one in complete(command.with_slash[:2])]
+        assert command.with_slash in found
     assert complete("What is /") == []
     assert [one.line for one in complete("/fr")] == ["/frames "]
     assert "/open" not in [one.line for one in complete("/", screen=False)]
@@ -141,7 +143,7 @@ def test_commands_do_what_they_say(talk: Conversation, tmp_path: Path) -> None:
     assert do(talk, "/zoom 0:01 50%").startswith("zoomed to 00:01 to 00:0")
     assert do(talk, "/zoom 0:01 99:00") == "zoomed to 00:01 to 00:09: 8 frames"
     assert do(talk, f"/add {CIRCLE}") == "added `circle_right.mp4`"
-    assert [len(look.batch) for look in talk.looks] == [8, 8, 8, 8]
+    assert [len(look.batch) for look in talk.attachments] == [8, 8, 8, 8]
     assert "nano" in do(talk, "/model")
     assert do(talk, f"/save {tmp_path / 'talk.md'}").startswith("saved as")
     assert talk.turns[0].text in (tmp_path / "talk.md").read_text()
@@ -151,17 +153,17 @@ def test_subtitles_are_given_and_taken(talk: Conversation) -> None:
     assert do(talk, "/subtitles") == "no subtitles in use"
     said = do(talk, "/subtitles auto")
     assert said.endswith("lines of subtitles near the frames")
-    assert talk.looks[0].subtitles
+    assert talk.attachments[0].subtitles
     assert do(talk, "/subtitles") == said
     assert do(talk, "/subtitles off") == "without subtitles"
-    assert talk.looks[0].subtitles is None
+    assert talk.attachments[0].subtitles is None
 
 
 def test_subtitles_inside_the_video_are_found(tmp_path: Path) -> None:
     inside = with_text_track(SUBTITLED, tmp_path / "inside.mkv")
     talk = talking.conversation(inside, max_frames=8)
     assert do(talk, "/subtitles auto").endswith("lines of subtitles near the frames")
-    assert talk.looks[0].subtitles == "00:01 Look at the cross."
+    assert talk.attachments[0].subtitles == "00:01 Look at the cross."
 
 
 def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
     )
     talk = talking.conversation(SUBTITLED, max_frames=8)
     assert do(talk, f"/subtitles {many}").endswith("of 900 subtitles near the frames have room")
-    assert len(talk.looks[0].subtitles or "") <= 4000
+    assert len(talk.attachments[0].subtitles or "") <= 4000
 
 
 @pytest.mark.parametrize(
@@ -185,10 +187,10 @@ def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_commands_that_cannot_be_done_change_nothing(unchanged: Conversation, line: str) -> None:
     talk = unchanged
-    before = (talk.settings, list(talk.looks), list(talk.turns), talk.engine)
+    before = (talk.settings, list(talk.attachments), list(talk.turns), talk.engine)
     with pytest.raises(SmolVideoError):
         do(talk, line)
-    assert (talk.settings, list(talk.looks), list(talk.turns), talk.engine) == before
+    assert (talk.settings, list(talk.attachments), list(talk.turns), talk.engine) == before
 
 
 def test_too_many_frames_say_how_many_fit_in_the_words_of_the_chat(talk: Conversation) -> None:
@@ -218,7 +220,7 @@ class _Tags(HTMLParser):
 
 def test_a_web_page_shows_hostile_text_and_runs_none(talk: Conversation) -> None:
     talk.turns.append(Turn("<script>alert(1)</script>", "at 0:02 <img src=x onerror=alert(1)>"))
-    page = transcript(".html", talk.settings, talk.looks, talk.turns)
+    page = export(".html", talk.settings, talk.attachments, talk.turns)
     tags = _Tags()
     tags.feed(page)
     assert "script" not in [tag for tag, _ in tags.tags]
@@ -233,16 +235,16 @@ def test_a_web_page_shows_hostile_text_and_runs_none(talk: Conversation) -> None
 
 def test_markdown_shows_questions_as_they_are(talk: Conversation) -> None:
     talk.turns.append(Turn("# *bold*?", "", "failed", error="no `room`", hint="less"))
-    text = transcript(".md", talk.settings, talk.looks, talk.turns)
+    text = export(".md", talk.settings, talk.attachments, talk.turns)
     assert "## \\# \\*bold\\*?" in text
     assert "*Error: no \\`room\\`*" in text
 
 
 def test_times_lead_into_the_video() -> None:
     text = "It begins at 0:05, again 1:02:03; not 99:99, 12:34:56:78, 1:75 or 9:00."
-    assert [moment.seconds for moment in moments_in(text, 4000)] == [5.0, 3723.0, 540.0]
-    assert [text[moment.start : moment.end] for moment in moments_in(text, 60)] == ["0:05"]
-    assert [moment.seconds for moment in moments_in("00:07.5", 60)] == [7.5]
+    assert [moment.seconds for moment in find_timestamps(text, 4000)] == [5.0, 3723.0, 540.0]
+    assert [text[moment.start : moment.end] for moment in find_timestamps(text, 60)] == ["0:05"]
+    assert [moment.seconds for moment in find_timestamps("00:07.5", 60)] == [7.5]
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1), st.floats(-10, 2e4))
@@ -264,8 +266,8 @@ def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
     monkeypatch.setenv("PATH", f"{player.parent}{os.pathsep}/usr/bin{os.pathsep}/bin")
     monkeypatch.setenv("DISPLAY", ":0")
     video = tmp_path / "-v; touch hacked.mp4"
-    playing = how_to_play(video, 72.4567)
-    assert playing.at_moment
+    playing = player_command(video, 72.4567)
+    assert playing.seeks
     play(playing)
     deadline = time.monotonic() + 300
     while not told.exists():
@@ -278,7 +280,7 @@ def test_without_a_player_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DISPLAY", ":0")
     with pytest.raises(UsageError, match="no video player"):
-        how_to_play(TRIANGLE, 1.0)
+        player_command(TRIANGLE, 1.0)
 
 
 def test_a_player_that_fails_at_once_is_an_error(
@@ -291,13 +293,13 @@ def test_a_player_that_fails_at_once_is_an_error(
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr("smolvideo.conversation.player._FAILS_WITHIN_SECONDS", 60)
     with pytest.raises(UsageError, match="`mpv` ended at once, with code 3"):
-        play(how_to_play(TRIANGLE, 1.0))
+        play(player_command(TRIANGLE, 1.0))
 
 
 @pytest.mark.parametrize("given", [{"strategy": "v1"}, {"strategy": "keyframes"}, {"fps": 0.5}, {}])
 def test_frames_are_as_many_as_were_asked_for(given: dict[str, object]) -> None:
     talk = Conversation(talking.settings(sampling=FrameSampling(**given)), talking.load)
-    talk.look([talking.source(SUBTITLED)])
+    talk.attach([talking.source(SUBTITLED)])
     assert do(talk, "/frames 8") == "looking at 8 frames"
     assert do(talk, "/frames") == "frames in view: 8"
-    assert len(set(talk.looks[0].batch.pts_seconds)) == 8
+    assert len(set(talk.attachments[0].batch.pts_seconds)) == 8

@@ -144,10 +144,10 @@ def test_two_logins_are_two_videos_and_a_new_signature_is_the_same(
 
 def test_two_addresses_that_differ_in_their_token_alone_are_two_items(tmp_path: Path) -> None:
     from smolvideo.source import DownloadOptions
-    from smolvideo.summaries import list_work
+    from smolvideo.summaries import list_items
 
     urls = [f"http://127.0.0.1/get.mp4?token={one}" for one in ("aaaa", "bbbb", "aaaa")]
-    items = list_work(urls, download=DownloadOptions(offline=True))
+    items = list_items(urls, download=DownloadOptions(offline=True))
     assert [item.path for item in items] == [
         "http://127.0.0.1/get.mp4",
         "http://127.0.0.1/get.mp4#2",

@@ -16,8 +16,14 @@ from webserver import Content
 
 from smolvideo.errors import SourceError
 from smolvideo.progress import Progress
-from smolvideo.source import cache_dir, cached, cached_downloads, clear_downloads, resolve_source
-from smolvideo.source.cache import CachedDownload, download_folder, own_download_folder
+from smolvideo.source import (
+    cache_dir,
+    cached_downloads,
+    clear_downloads,
+    find_cached,
+    resolve_source,
+)
+from smolvideo.source.cache import CachedDownload, download_folder, lock_download_folder
 
 # Fixtures are found by their name in this module.
 clip = downloading.clip
@@ -96,7 +102,7 @@ class TestFetching:
             content = download(url, replace(QUICK, max_height=limit)).read_bytes()
             chosen[limit] = next(side for side in (360, 720, 1080) if content[1] == side % 251)
         assert chosen == {720: 720, 719: 360, 144: 360, None: 1080}
-        entry = cached(url)
+        entry = find_cached(url)
         assert entry is not None
         assert (entry.height, entry.max_height) == (1080, None)
 
@@ -116,7 +122,7 @@ class TestFetching:
         url = server.serve("/holes.m3u8", Content(manifest, "application/vnd.apple.mpegurl"))
         with pytest.raises(SourceError, match="404"):
             download(url)
-        assert cached(url) is None
+        assert find_cached(url) is None
 
     def test_the_cookies_file_is_sent_and_never_rewritten(self, server, clip, tmp_path):
         cookies = tmp_path / "cookies.txt"
@@ -166,10 +172,10 @@ class TestCache:
             path.write_bytes(clip[:500])
         else:
             (path.parent / "entry.json").write_text('{"url": ')
-        assert cached(url) is None
+        assert find_cached(url) is None
         assert cached_downloads() == []
         assert download(url).read_bytes() == clip
-        assert cached(url) is not None
+        assert find_cached(url) is not None
 
     def test_a_file_whose_entry_was_never_written_is_used(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
@@ -194,7 +200,7 @@ class TestCache:
         with pytest.raises(SourceError):
             download(broken)
         running = download_folder("http://127.0.0.1/running.mp4")
-        with own_download_folder(running, lambda: None):
+        with lock_download_folder(running, lambda: None):
             (running / "video.mp4.part").write_bytes(b"12345")
             freed = clear_downloads()
             assert (running / "video.mp4.part").exists()
@@ -225,7 +231,7 @@ class TestCache:
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         waiting = threading.Event()
         found: list[Path] = []
-        with own_download_folder(download_folder(url), lambda: None):
+        with lock_download_folder(download_folder(url), lambda: None):
             thread = threading.Thread(
                 target=lambda: found.append(download(url, on_progress=lambda _: waiting.set()))
             )
@@ -275,8 +281,8 @@ class TestCache:
         self, height, chosen_for, asked, serves, serves_offline
     ):
         entry = CachedDownload("u", Path("f"), "t", 1, 0.0, height, chosen_for)
-        assert entry.serves(asked) is serves
-        assert entry.serves(asked, offline=True) is serves_offline
+        assert entry.satisfies(asked) is serves
+        assert entry.satisfies(asked, offline=True) is serves_offline
 
 
 class TestResuming:

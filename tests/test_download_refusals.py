@@ -9,9 +9,9 @@ from webserver import Content
 
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.progress import Progress
-from smolvideo.source import cached
+from smolvideo.source import find_cached
 from smolvideo.source.cache import download_folder
-from smolvideo.source.refusals import refusal
+from smolvideo.source.refusals import to_source_error
 
 # Fixtures are found by their name in this module.
 clip = downloading.clip
@@ -51,7 +51,7 @@ class TestRefusals:
         url = server.serve(f"/{name}", content)
         with pytest.raises(SourceError, match=says):
             download(url)
-        assert cached(url) is None
+        assert find_cached(url) is None
         assert not list(download_folder(url).glob("video.*"))
 
     def test_a_long_text_is_given_up_early(self, server):
@@ -110,7 +110,7 @@ class TestRefusals:
         for url, told in ((moved, away), (inside, "offers no video that can be fetched")):
             with pytest.raises(SourceError, match=told):
                 download(url)
-            assert cached(url) is None
+            assert find_cached(url) is None
 
     @pytest.mark.usefixtures("streams_left_open")
     def test_pieces_of_a_stream_on_this_machine_are_not_read(self, server, tmp_path):
@@ -167,7 +167,7 @@ class TestRefusals:
 )  # fmt: skip
 def test_what_sites_say(message: str, says: str, hint: str | None) -> None:
     # The address itself holds a telling word.
-    error = refusal("https://e.org/private.mp4", message, timeout_seconds=20)
+    error = to_source_error("https://e.org/private.mp4", message, timeout_seconds=20)
     assert says in str(error)
     assert (hint in str(error.hint)) if hint else error.hint is None
     assert "\x1b" not in str(error)

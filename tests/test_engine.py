@@ -20,7 +20,7 @@ from smolvideo.engines import (
     frame_encoder,
     load_engine,
 )
-from smolvideo.engines.answer_text import TokenText
+from smolvideo.engines.answer_text import StreamingDetokenizer
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.progress import Progress
@@ -67,13 +67,13 @@ def tiny(tmp_path: Path) -> Path:
 def token_ids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The ids that the engine turns into text, in order."""
     seen: list[int] = []
-    push = TokenText.push
+    push = StreamingDetokenizer.push
 
-    def watched(self: TokenText, token_id: int) -> str:
+    def watched(self: StreamingDetokenizer, token_id: int) -> str:
         seen.append(token_id)
         return push(self, token_id)
 
-    monkeypatch.setattr(TokenText, "push", watched)
+    monkeypatch.setattr(StreamingDetokenizer, "push", watched)
     return seen
 
 
@@ -150,7 +150,7 @@ def test_chunks_of_frames_are_the_frames_at_once(
     images[4] = 0  # black is no padding
     images[5] = 128
     chunked = reference.encode(images)
-    monkeypatch.setitem(engine_module._FRAMES_AT_ONCE, "cpu", 99)
+    monkeypatch.setitem(engine_module._FRAMES_PER_CHUNK, "cpu", 99)
     at_once = reference.encode(images)
     assert chunked is not None
     assert at_once is not None
@@ -171,7 +171,7 @@ def test_the_vision_tower_never_sees_many_frames_together(reference: Transformer
 def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
     engine: NativeEngine | TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 16)  # two frames
+    monkeypatch.setitem(frame_encoder._MAX_PATCHES_PER_CHUNK, "cpu", 2 * 16)  # two frames
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(6))
     reports: list[Progress] = []
     stream = engine.stream(prompt, GenerationOptions(max_new_tokens=30), on_progress=reports.append)
@@ -248,7 +248,7 @@ def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
             super().__init__(*args)  # type: ignore[arg-type]
             decoders.append(weakref.ref(self))
 
-        def step(self, token_id: int) -> torch.Tensor:
+        def decode(self, token_id: int) -> torch.Tensor:
             steps.append(token_id)
             return super().step(token_id)
 

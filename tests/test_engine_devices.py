@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smolvideo.engines import devices
-from smolvideo.engines.failures import LOADING, device_failures, out_of_memory
+from smolvideo.engines.failures import LOADING, out_of_memory, wrap_torch_errors
 from smolvideo.errors import ModelError, UsageError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -40,7 +40,7 @@ def test_a_gpu_that_does_not_compute_is_passed_over_or_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "_is_present", lambda kind: kind == "cuda")
-    monkeypatch.setattr(devices, "_why_not", lambda device: "no kernel image is available")
+    monkeypatch.setattr(devices, "_device_problem", lambda device: "no kernel image is available")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert devices.choose_device("auto") == CPU
     with pytest.raises(ModelError, match="does not compute: no kernel image"):
@@ -50,8 +50,8 @@ def test_a_gpu_that_does_not_compute_is_passed_over_or_named(
 
 
 def test_the_question_whether_it_computes_is_a_real_product() -> None:
-    assert devices._why_not(CPU) is None
-    assert devices._why_not(torch.device("meta")) is not None
+    assert devices._device_problem(CPU) is None
+    assert devices._device_problem(torch.device("meta")) is not None
 
 
 @pytest.mark.parametrize(
@@ -151,26 +151,26 @@ def test_explicit_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if hasattr(devices.os, "sched_getaffinity"):
         monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {3})
-        assert devices.usable_cores() == 1
+        assert devices.available_cores() == 1
     quota = tmp_path / "cpu.max"
-    assert devices._quota_cores(quota) is None
+    assert devices._cgroup_cpu_quota(quota) is None
     quota.write_text("max 100000\n")
-    assert devices._quota_cores(quota) is None
+    assert devices._cgroup_cpu_quota(quota) is None
     quota.write_text("250000 100000\n")
-    assert devices._quota_cores(quota) == 2
+    assert devices._cgroup_cpu_quota(quota) == 2
     quota.write_text("10000 100000\n")
-    assert devices._quota_cores(quota) == 1
+    assert devices._cgroup_cpu_quota(quota) == 1
 
 
 def test_threads_follow_the_cores_unless_the_person_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(devices, "usable_cores", lambda: 7)
+    monkeypatch.setattr(devices, "available_cores", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    devices.use_usable_cores()
+    devices.set_num_threads()
     assert asked == []
     monkeypatch.delenv("OMP_NUM_THREADS")
-    devices.use_usable_cores()
+    devices.set_num_threads()
     assert asked == [7]
 
 
@@ -180,10 +180,10 @@ def test_waiting_threads_look_for_a_little_unless_the_person_said(
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
-    devices.use_usable_cores()
+    devices.set_num_threads()
     assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "6000")
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    devices.use_usable_cores()
+    devices.set_num_threads()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
 
 
@@ -205,7 +205,7 @@ def test_peak_memory_is_the_process_s() -> None:
 def test_out_of_memory_says_what_to_do(error: BaseException) -> None:
     with (
         pytest.raises(ModelError, match="`cuda:0` ran out of memory while reading") as caught,
-        device_failures("cuda:0", "reading"),
+        wrap_torch_errors("cuda:0", "reading"),
     ):
         raise error
     assert "--max-frames" in str(caught.value.hint)
@@ -216,7 +216,7 @@ def test_out_of_memory_says_what_to_do(error: BaseException) -> None:
 def test_real_cpu_allocator() -> None:
     with (
         pytest.raises(ModelError, match="ran out of memory") as caught,
-        device_failures("cpu", "encoding"),
+        wrap_torch_errors("cpu", "encoding"),
     ):
         torch.empty(2**50, dtype=torch.uint8)
     assert "--device cpu" not in str(caught.value.hint)
@@ -224,7 +224,7 @@ def test_real_cpu_allocator() -> None:
 
 def test_other_failures_are_one_line() -> None:
     told = r"^`cuda:0` failed while answering: CUDA error: bad$"
-    with pytest.raises(ModelError, match=told), device_failures("cuda:0", "answering"):
+    with pytest.raises(ModelError, match=told), wrap_torch_errors("cuda:0", "answering"):
         raise RuntimeError("CUDA error: bad\nCUDA kernel errors might be …")
 
 

@@ -9,7 +9,7 @@ from transformers.generation.logits_process import (
 )
 
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.next_token import NextToken
+from smolvideo.engines.next_token import TokenSampler
 from smolvideo.errors import UsageError
 
 
@@ -19,17 +19,17 @@ def scores(seed: int = 0, vocabulary: int = 50) -> torch.Tensor:
 
 @pytest.mark.parametrize("prompt_ids", [(), (3, 7, 7, 12)])
 def test_greedy_takes_the_likeliest(prompt_ids: tuple[int, ...]) -> None:
-    assert NextToken(GenerationOptions(), prompt_ids).choose(scores()) == int(scores().argmax())
+    assert TokenSampler(GenerationOptions(), prompt_ids).sample(scores()) == int(scores().argmax())
 
 
 @pytest.mark.parametrize("penalty", [1.7, 2.0, 0.8, 1.01])
 def test_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
     processor = RepetitionPenaltyLogitsProcessor(penalty=penalty)
-    chooser = NextToken(GenerationOptions(repetition_penalty=penalty), (3, 7))
+    chooser = TokenSampler(GenerationOptions(repetition_penalty=penalty), (3, 7))
     seen, chosen = [3, 7], []
     for step in range(30):
         expected = processor(torch.tensor([seen]), scores(step % 3)[None].clone())
-        token_id = chooser.choose(scores(step % 3))
+        token_id = chooser.sample(scores(step % 3))
         assert token_id == int(expected.argmax())
         seen.append(token_id)
         chosen.append(token_id)
@@ -44,9 +44,9 @@ def test_drawn_tokens_follow_the_distribution_of_transformers(
     logits = scores(5, vocabulary=12)
     warped = TemperatureLogitsWarper(temperature)(torch.tensor([[]]), logits[None])
     expected = TopPLogitsWarper(top_p)(torch.tensor([[]]), warped).softmax(-1)[0]
-    chooser = NextToken(GenerationOptions(temperature=temperature, top_p=top_p, seed=1), ())
+    chooser = TokenSampler(GenerationOptions(temperature=temperature, top_p=top_p, seed=1), ())
     draws = torch.bincount(
-        torch.tensor([chooser.choose(logits) for _ in range(3000)]), minlength=12
+        torch.tensor([chooser.sample(logits) for _ in range(3000)]), minlength=12
     )
     assert bool((draws[expected == 0] == 0).all())
     assert (draws / 3000 - expected).abs().max() < 0.03
@@ -54,8 +54,8 @@ def test_drawn_tokens_follow_the_distribution_of_transformers(
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     def drawn(seed: int | None) -> list[int]:
-        chooser = NextToken(GenerationOptions(temperature=1.5, seed=seed), ())
-        return [chooser.choose(scores(step)) for step in range(30)]
+        chooser = TokenSampler(GenerationOptions(temperature=1.5, seed=seed), ())
+        return [chooser.sample(scores(step)) for step in range(30)]
 
     assert drawn(4) == drawn(4)
     assert drawn(4) != drawn(5)
@@ -64,20 +64,20 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
 
 def test_drawing_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
-    NextToken(GenerationOptions(temperature=1.0), ()).choose(scores())
+    TokenSampler(GenerationOptions(temperature=1.0), ()).sample(scores())
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_tiny_temperature_is_greedy() -> None:
-    chooser = NextToken(GenerationOptions(temperature=1e-300, seed=0), ())
-    assert chooser.choose(scores()) == int(scores().argmax())
+    chooser = TokenSampler(GenerationOptions(temperature=1e-300, seed=0), ())
+    assert chooser.sample(scores()) == int(scores().argmax())
 
 
 def test_the_smallest_temperature_is_greedy() -> None:
     """Scores are divided by it: anything but the difference to the largest would be infinite."""
-    chooser = NextToken(GenerationOptions(temperature=1e-308, seed=0), ())
-    assert chooser.choose(scores() + 100) == int(scores().argmax())
-    assert chooser.choose(scores() - 100) == int(scores().argmax())
+    chooser = TokenSampler(GenerationOptions(temperature=1e-308, seed=0), ())
+    assert chooser.sample(scores() + 100) == int(scores().argmax())
+    assert chooser.sample(scores() - 100) == int(scores().argmax())
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
 
 
 def test_a_seed_is_drawn_only_where_it_matters() -> None:
-    assert GenerationOptions().with_seed().seed is None
-    assert GenerationOptions(temperature=1.0, seed=3).with_seed().seed == 3
-    drawn = GenerationOptions(temperature=1.0).with_seed()
+    assert GenerationOptions().with_drawn_seed().seed is None
+    assert GenerationOptions(temperature=1.0, seed=3).with_drawn_seed().seed == 3
+    drawn = GenerationOptions(temperature=1.0).with_drawn_seed()
     assert drawn.seed is not None
-    assert drawn.with_seed() == drawn
+    assert drawn.with_drawn_seed() == drawn

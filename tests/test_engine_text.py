@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tinymodels import byte_tokenizer
 from tokenizers import Tokenizer
 
-from smolvideo.engines.answer_text import OVERLAP, WINDOW, AnswerText, TokenText
+from smolvideo.engines.answer_text import OVERLAP, WINDOW, StopStringBuffer, StreamingDetokenizer
 
 TOKENIZER = byte_tokenizer()
 
@@ -17,7 +17,7 @@ def ids_of(text: str, tokenizer: Tokenizer = TOKENIZER) -> list[int]:
 
 
 def pieces_of(token_ids: list[int], tokenizer: Tokenizer = TOKENIZER) -> list[str]:
-    token_text = TokenText(tokenizer)
+    token_text = StreamingDetokenizer(tokenizer)
     return [token_text.push(token_id) for token_id in token_ids]
 
 
@@ -52,7 +52,7 @@ def test_long_answers_are_not_decoded_again_and_again() -> None:
             return str(TOKENIZER.decode(token_ids, skip_special_tokens=skip_special_tokens))
 
     text = "x" * 10 * WINDOW
-    token_text = TokenText(Counting())  # type: ignore[arg-type]
+    token_text = StreamingDetokenizer(Counting())  # type: ignore[arg-type]
     assert "".join(token_text.push(token_id) for token_id in ids_of(text)) == text
     assert max(decoded) <= WINDOW + 1
     assert decoded.count(OVERLAP) > 1
@@ -78,7 +78,7 @@ def test_real_vocabulary(processor_files) -> None:  # type: ignore[no-untyped-de
 
 
 def streamed(pieces: list[str], stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
-    answer = AnswerText(stop)
+    answer = StopStringBuffer(stop)
     given = [answer.push(piece) for piece in pieces]
     return [piece for piece in [*given, answer.finish()] if piece], answer.stopped
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import test_eval_run
 from click.testing import CliRunner
-from test_eval_run import QUICK, SAMPLES, VIDEOS, begin_run, continue_run, run_all, write_items
+from test_eval_run import QUICK, SAMPLES, VIDEOS, open_run, run_all, run_eval, write_items
 
 from smolvideo.cli.main import cli
 from smolvideo.content import content_hash
@@ -19,9 +19,9 @@ from smolvideo.engines import NativeEngine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import Looker
+from smolvideo.evals.looking import ClipLoader
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import report_of
+from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
 from smolvideo.evals.writing import html_report
@@ -59,9 +59,9 @@ def resumed(
     **more: Any,
 ) -> tuple[RunFolder, list[str]]:
     notes: list[str] = []
-    again = begin_run(run.folder, benchmark, how, engine)
+    again = open_run(run.folder, benchmark, how, engine)
     finder = VideoFinder(VideoFolder(videos))
-    continue_run(again, how, engine, finder, on_note=notes.append, **more)
+    run_eval(again, how, engine, finder, on_note=notes.append, **more)
     return again, notes
 
 
@@ -140,9 +140,9 @@ def test_a_kill_before_the_new_answers_leaves_them_to_be_asked(
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
     put(VIDEOS[2], videos / VIDEOS[0])
-    looker = Looker(engine.checkpoint, QUICK, "jsonl", VideoFinder(VideoFolder(videos)))
+    looker = ClipLoader(engine.checkpoint, QUICK, "jsonl", VideoFinder(VideoFolder(videos)))
     with run.video_writer() as writer:
-        writer.write(looker.look([benchmark.items[0]]).video)
+        writer.write(looker.load([benchmark.items[0]]).video)
     assert len(resumed(run, benchmark, engine, videos)[1]) == 1
 
 
@@ -153,14 +153,14 @@ def test_the_same_bytes_with_another_time_are_the_same_video(
     before = run.answers_path.read_bytes()
     put(VIDEOS[0], videos / VIDEOS[0])
     hashed: list[Path] = []
-    plain = Looker.content_hash
+    plain = ClipLoader.content_hash
 
-    def counted(self: Looker, path: Path) -> str:
+    def counted(self: ClipLoader, path: Path) -> str:
         hashed.append(path)
         return plain(self, path)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Looker, "content_hash", counted)
+        patched.setattr(ClipLoader, "content_hash", counted)
         assert resumed(run, benchmark, engine, videos)[1] == []
         assert hashed == [videos / VIDEOS[0]]
         assert resumed(run, benchmark, engine, videos)[1] == []
@@ -186,16 +186,16 @@ def growing(
     monkeypatch: pytest.MonkeyPatch, target: Path, then: Callable[[], None], times: int
 ) -> list[int]:
     """``then`` happens to ``target`` while it is decoded, for so many times."""
-    plain, done = Looker._decoded, []
+    plain, done = ClipLoader._decoded, []
 
-    def decoded(self: Looker, *arguments: Any) -> Any:
+    def decoded(self: ClipLoader, *arguments: Any) -> Any:
         batch = plain(self, *arguments)
         if batch.metadata.name == target.name and len(done) < times:
             done.append(1)
             then()
         return batch
 
-    monkeypatch.setattr(Looker, "_decoded", decoded)
+    monkeypatch.setattr(ClipLoader, "_decoded", decoded)
     return done
 
 
@@ -233,7 +233,7 @@ def test_what_never_stops_changing_is_an_error_and_tried_again_at_the_end(
     monkeypatch.undo()
     growing(monkeypatch, target, lambda: put(VIDEOS[0], target), times=3)
     run, _ = resumed(run, benchmark, engine, videos)
-    assert report_of(run).complete, "it was quiet at the end"
+    assert build_report(run).complete, "it was quiet at the end"
 
 
 def test_an_empty_file_is_tried_again_at_the_end(
@@ -248,7 +248,7 @@ def test_an_empty_file_is_tried_again_at_the_end(
     growing(monkeypatch, second, lambda: put(VIDEOS[0], first), times=1)
     news: list[Any] = []
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos, on_news=news.append)
-    assert report_of(run).complete
+    assert build_report(run).complete
     assert [(one.done, one.failed) for one in news] == [(0, 0), (1, 1), (2, 1), (2, 0)]
     assert len(run.answers_path.read_bytes().splitlines()) == 2
 
@@ -256,28 +256,28 @@ def test_an_empty_file_is_tried_again_at_the_end(
 def test_a_run_of_other_questions_is_not_gone_on_with(
     tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
-    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    run = open_run(tmp_path / "run", benchmark, QUICK, engine)
     lines = (run.folder / "items.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
     moved = first | {"video_names": ["elsewhere.mp4"]}
     (run.folder / "items.jsonl").write_text("\n".join([json.dumps(moved), *lines[1:]]))
-    assert begin_run(run.folder, benchmark, QUICK, engine).items == benchmark.items
+    assert open_run(run.folder, benchmark, QUICK, engine).items == benchmark.items
     assert RunFolder.read(run.folder).items == benchmark.items, "written down as they are now"
     other = first | {"answer_index": 1}
     (run.folder / "items.jsonl").write_text("\n".join([json.dumps(other), *lines[1:]]))
     with pytest.raises(UsageError, match="other questions"):
-        begin_run(run.folder, benchmark, QUICK, engine)
+        open_run(run.folder, benchmark, QUICK, engine)
 
 
 def test_a_run_that_died_before_it_began_is_begun(
     tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
-    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    run = open_run(tmp_path / "run", benchmark, QUICK, engine)
     (run.folder / "run.json").unlink()
     (run.folder / ".items.jsonl.1a2b3c4d.part").touch()
     with pytest.raises(RecordError, match="is no run"):
         RunFolder.read(run.folder)
-    assert begin_run(run.folder, benchmark, QUICK, engine).items == run.items
+    assert open_run(run.folder, benchmark, QUICK, engine).items == run.items
 
 
 @pytest.mark.parametrize(
@@ -286,12 +286,12 @@ def test_a_run_that_died_before_it_began_is_begun(
 def test_no_part_of_a_run_is_a_link(
     name: str, tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
-    run = begin_run(tmp_path / "run", benchmark, QUICK, engine)
+    run = open_run(tmp_path / "run", benchmark, QUICK, engine)
     outside = tmp_path / "outside"
     if (run.folder / name).exists():
         (run.folder / name).rename(outside)
     (run.folder / name).symlink_to(outside)
-    for use in (RunFolder.read, lambda folder: begin_run(folder, benchmark, QUICK, engine)):
+    for use in (RunFolder.read, lambda folder: open_run(folder, benchmark, QUICK, engine)):
         with pytest.raises(RecordError, match=f"`.*{name}` is a link"):
             use(run.folder)
     assert outside.exists() == (name in ("run.json", "items.jsonl"))
@@ -389,7 +389,7 @@ def test_scores_say_which_choice_it_was(scoring: Any, tmp_path: Path, engine: Na
     ):
         run.answers_path.write_text("\n".join([lines[0], json.dumps(whole | changes)]) + "\n")
         with pytest.raises(RecordError, match="line 2"):
-            report_of(run)
+            build_report(run)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smolvideo.errors import SourceError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.data.cinepile import CATEGORIES, video_id_of
-from smolvideo.evals.data.options import without_letters
+from smolvideo.evals.data.options import strip_option_letters
 from smolvideo.evals.data.rows import as_index, read_rows
 
 
@@ -326,7 +326,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=9))
 def test_letters_come_off_as_they_were_put_on(options: list[str]) -> None:
     lettered = [f"{letter}. {option}" for letter, option in zip("ABCDEFGHI", options, strict=False)]
-    assert without_letters(lettered) == tuple(option.strip() for option in options)
+    assert strip_option_letters(lettered) == tuple(option.strip() for option in options)
 
 
 @pytest.mark.parametrize(

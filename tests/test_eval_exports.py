@@ -33,7 +33,7 @@ def exported(
         {},
         created="2026-01-02T03:04:05+00:00",
     )
-    run = RunFolder.open_for_run(tmp_path / "run", info, items)
+    run = RunFolder.open(tmp_path / "run", info, items)
     with run.answer_writer() as writer:
         for item, choice in zip(items, chosen, strict=True):
             text = "" if choice is None else "ABCDE"[choice]

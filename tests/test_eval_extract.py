@@ -64,7 +64,7 @@ def test_both_extractors(text, right, official, lenient) -> None:  # type: ignor
     assert (found.choice, found.correct) == official
     choice, how = lenient
     found = extract("lenient", text, OPTIONS, right)
-    assert (found.choice, found.how, found.correct) == (choice, how, choice == right)
+    assert (found.choice, found.method, found.correct) == (choice, how, choice == right)
 
 
 @given(st.text(), st.integers(0, 4))
@@ -72,5 +72,5 @@ def test_any_text_is_read_without_guessing(text: str, right: int) -> None:
     found = extract("lenient", text, OPTIONS, right)
     assert found.correct == (found.choice == right)
     assert extract("lenient", text, OPTIONS, right) == found
-    assert (found.choice is None) == (found.how not in ("letter", "text"))
+    assert (found.choice is None) == (found.method not in ("letter", "text"))
     extract("official", text, OPTIONS, right)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import lenient
 from smolvideo.evals.protocol.extract import extract
-from smolvideo.evals.protocol.lenient import LONGEST_READ, lenient_choice
+from smolvideo.evals.protocol.lenient import MAX_READ, lenient_choice
 
 GOLDEN = Path(__file__).parent / "golden"
 HEAD, *ROWS = map(
@@ -370,7 +370,7 @@ def test_the_reading_does_not_know_the_right_answer(text: str, right: int) -> No
     found = extract("lenient", text, OPTIONS, right)
     assert found.choice == extract("lenient", text, OPTIONS, 0).choice
     assert found.correct == (found.choice == right)
-    assert (found.choice is None) == (found.how not in ("letter", "text"))
+    assert (found.choice is None) == (found.method not in ("letter", "text"))
 
 
 def test_endless_answers_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,11 +387,11 @@ def test_endless_answers_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> No
     assert searched == []
     lenient_choice("A", OPTIONS)
     assert searched == [1]
-    long_option = "x" * 2 * LONGEST_READ
+    long_option = "x" * 2 * MAX_READ
     assert lenient_choice(long_option, [long_option, "y"])[0] == 0
 
 
 @pytest.mark.parametrize("unit", ["A ", "(a) ", "b, ", "a b ", "a red ball ", "not B, ", "Ⓐ"])
 def test_hundreds_of_letters_are_no_answer(unit: str) -> None:
-    text = (unit * LONGEST_READ)[:LONGEST_READ]
+    text = (unit * MAX_READ)[:MAX_READ]
     assert lenient_choice(text, OPTIONS) == (None, "unparsable")

@@ -70,7 +70,7 @@ def test_cinepile_swallows_the_first_letter_of_a_word() -> None:
 def test_what_names_no_option_says_why(extractor: str) -> None:
     for text, how in (("", "empty"), ("sorry", "refusal"), ("...", "unparsable")):
         found = extract(extractor, text, OPTIONS[:4], 0)  # type: ignore[arg-type]
-        assert (found.choice, found.correct, found.how) == (None, False, how)
+        assert (found.choice, found.correct, found.method) == (None, False, how)
 
 
 def test_letters_beyond_the_options_are_none() -> None:

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from smolvideo.engines import load_engine
 from smolvideo.errors import UsageError
-from smolvideo.evals.protocol import PROMPTS, ask_item
+from smolvideo.evals.protocol import PROMPTS, format_question
 from smolvideo.evals.protocol.prompts import check_prompt
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.pipeline import load_frames
@@ -176,13 +176,13 @@ Answer with the letter of the right option."""
     ],
 )
 def test_golden(prompt, benchmark, options, subtitles, expected) -> None:  # type: ignore[no-untyped-def]
-    assert ask_item(prompt, benchmark, QUESTION, options, subtitles).text == expected
+    assert format_question(prompt, benchmark, QUESTION, options, subtitles).text == expected
 
 
 def test_prompts_for_other_benchmarks_are_errors() -> None:
     for prompt, benchmark in (("official", "mvbench"), ("lmms-eval", "jsonl")):
         with pytest.raises(UsageError, match="is made for") as raised:
-            ask_item(prompt, benchmark, QUESTION, FIVE, None)  # type: ignore[arg-type]
+            format_question(prompt, benchmark, QUESTION, FIVE, None)  # type: ignore[arg-type]
         assert "`smolvlm`" in str(raised.value.hint)
 
 
@@ -194,9 +194,9 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_what_stands_before_the_frames(prompt: str, checkpoint: Checkpoint) -> None:
-    asked = ask_item(prompt, "cinepile", QUESTION, FIVE, SUBTITLES)  # type: ignore[arg-type]
+    asked = format_question(prompt, "cinepile", QUESTION, FIVE, SUBTITLES)  # type: ignore[arg-type]
     batch = load_frames(ROOT / "samples" / "circle_right.mp4", FrameSampling(max_frames=2))
-    message = Message("user", (batch, asked.text), instruction=asked.instruction)
+    message = Message("user", (batch, asked.text), preamble=asked.instruction)
     text = pack_prompt([message], checkpoint, PromptOptions(layout="smolvlm")).text
     before = {
         "official": "User:<fake",

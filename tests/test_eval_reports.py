@@ -15,8 +15,8 @@ from rich.console import Console
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.comparing import compare_runs
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, look_id
-from smolvideo.evals.scores import report_of
+from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, clip_id
+from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.writing import csv_report, export_lmms_eval, html_report, markdown_report
 from smolvideo.show.evals import show_comparison, show_report
@@ -62,7 +62,7 @@ def make_run(folder: Path, *, worse: bool = False) -> RunFolder:
         )
         for name, (video, category, hard, right, _) in CHOICES.items()
     ]
-    run = RunFolder.open_for_run(folder, INFO, items)
+    run = RunFolder.open(folder, INFO, items)
     with run.answer_writer() as writer:
         for item in items:
             chosen = CHOICES[item.id][4]
@@ -71,10 +71,10 @@ def make_run(folder: Path, *, worse: bool = False) -> RunFolder:
             for condition in ("main", "blind"):
                 writer.write(_answer(item, condition, 2 if condition == "blind" else chosen))
     with run.video_writer() as writer:
-        look = look_id(items[0])
+        look = clip_id(items[0])
         writer.write(EvalVideo(look, "a", "a.mp4", frame_times=(0.0, 1.5), strip=f"{look}.jpg"))
     picture = (ROOT / "tests" / "golden" / "nano-layout.txt").read_bytes()
-    run.save_strip(f"{look}.jpg", picture)
+    run.save_thumbnails(f"{look}.jpg", picture)
     return run
 
 
@@ -101,7 +101,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_scores_by_hand(run: RunFolder) -> None:
-    report = report_of(run)
+    report = build_report(run)
     overall = report.main.overall
     assert (overall.share.right, overall.share.answered, overall.total) == (4, 7, 8)
     assert overall.bounds is not None
@@ -127,7 +127,7 @@ def test_scores_by_hand(run: RunFolder) -> None:
 def test_an_unfinished_run_says_so(run: RunFolder) -> None:
     lines = run.answers_path.read_bytes().splitlines(keepends=True)
     run.answers_path.write_bytes(b"".join(lines[:4]))
-    overall = report_of(run).main.overall
+    overall = build_report(run).main.overall
     assert (overall.share.answered, overall.coverage) == (2, 0.25)
     assert overall.counts["missing"] == 6
 
@@ -141,7 +141,7 @@ def shown(show, *arguments, width: int = 80) -> str:  # type: ignore[no-untyped-
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_charts_fit_the_terminal(run: RunFolder, width: int) -> None:
-    text = shown(show_report, report_of(run), width=width)
+    text = shown(show_report, build_report(run), width=width)
     charts = [line for line in text.splitlines() if "●" in line]
     assert len(charts) > 8
     assert all(len(line) <= width for line in charts)
@@ -155,16 +155,16 @@ def test_charts_fit_the_terminal(run: RunFolder, width: int) -> None:
 
 def test_a_hostile_group_cannot_act_on_the_terminal(tmp_path: Path) -> None:
     item = EvalItem("0", ("a",), "Why?", ("one", "two"), 0, {"cat\n\x1b]0;title\x07egory": "x"})
-    run = RunFolder.open_for_run(tmp_path / "run", INFO, [item])
+    run = RunFolder.open(tmp_path / "run", INFO, [item])
     with run.answer_writer() as writer:
         writer.write(_answer(item, "main", 0))
-    text = shown(show_report, report_of(run), width=80)
+    text = shown(show_report, build_report(run), width=80)
     assert "\x1b" not in text
     assert "cat egory" in text
 
 
 def test_markdown(run: RunFolder) -> None:
-    text = markdown_report(report_of(run))
+    text = markdown_report(build_report(run))
     assert "| all | 57.1% |" in text
     assert "| Temporal | 75.0% |" in text
     assert "## hard split" in text
@@ -173,7 +173,7 @@ def test_markdown(run: RunFolder) -> None:
 
 
 def test_every_report_says_what_the_videos_are_worth(run: RunFolder) -> None:
-    report = report_of(run)
+    report = build_report(run)
     weighs = "clustered by video (3 videos that weigh like 2.9 of one size)"
     assert weighs in " ".join(shown(show_report, report).split())
     assert weighs in html_report(run)
@@ -201,7 +201,7 @@ def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
     plain = ["-3", "+1.5", "a=b", "'quoted", "", "-1.5 2e-3"]
     for place, text in enumerate([*formulas, *plain]):
         item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
-        run = RunFolder.open_for_run(tmp_path / str(place), INFO, [item])
+        run = RunFolder.open(tmp_path / str(place), INFO, [item])
         with run.answer_writer() as writer:
             scores = (-1.5, -2.0) if text else None  # what has scores is one of the options
             writer.write(replace(_answer(item, "main", 0), text=text, scores=scores))
@@ -218,7 +218,7 @@ def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
 
 def test_csv_has_nothing_that_acts_in_any_cell(tmp_path: Path) -> None:
     item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0, {"=group": "\r=1"})
-    run = RunFolder.open_for_run(tmp_path / "run", INFO, [item])
+    run = RunFolder.open(tmp_path / "run", INFO, [item])
     formula = '=HYPERLINK("http://x")'
     with run.answer_writer() as writer:
         made = EvalAnswer(item.id, "main", item.video, how=formula, error=formula)
@@ -246,7 +246,7 @@ class Page(HTMLParser):
 
 
 def test_bounds_are_in_the_json_report(run: RunFolder) -> None:
-    plain = report_of(run).to_dict()["conditions"]["main"]["overall"]
+    plain = build_report(run).to_dict()["conditions"]["main"]["overall"]
     assert plain["bounds"] == {"low": 4 / 8, "high": 5 / 8}
     assert (plain["right"], plain["answered"], plain["items"]) == (4, 7, 8)
 
@@ -268,7 +268,7 @@ def test_the_page_is_whole_and_harmless(run: RunFolder) -> None:
     assert not [tag for tag, _ in page.tags if tag in ("img", "link", "iframe")]
     assert "http://" not in text.replace("http-equiv", "")
     assert "innerHTML" not in text
-    strip = look_id(run.items[0])
+    strip = clip_id(run.items[0])
     assert f"strip-{strip}" in page.scripts
 
 
@@ -277,7 +277,7 @@ def test_a_page_of_five_thousand_items(tmp_path: Path) -> None:
         EvalItem(str(n), (f"v{n // 20}",), "Why? " * 20, ("a", "b", "c", "d", "e"), n % 5)
         for n in range(5000)
     ]
-    run = RunFolder.open_for_run(tmp_path / "run", INFO, items)
+    run = RunFolder.open(tmp_path / "run", INFO, items)
     answers = (_answer(item, "main", int(item.id) % 3) for item in items)
     run.answers_path.write_text("".join(answer.to_json() + "\n" for answer in answers))
     text = html_report(run)
@@ -358,7 +358,7 @@ def runs_that_differ(folder: Path, videos: str) -> list[RunFolder]:
     items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in videos]
     runs = []
     for choice in (0, 1):
-        runs.append(RunFolder.open_for_run(folder / str(choice), INFO, items))
+        runs.append(RunFolder.open(folder / str(choice), INFO, items))
         with runs[-1].answer_writer() as writer:
             for item in items:
                 writer.write(_answer(item, "main", choice))
@@ -367,7 +367,7 @@ def runs_that_differ(folder: Path, videos: str) -> list[RunFolder]:
 
 def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
     items = [EvalItem("0", ("a",), "Another?", ("x", "y"), 0)]
-    other = RunFolder.open_for_run(tmp_path / "other", INFO, items)
+    other = RunFolder.open(tmp_path / "other", INFO, items)
     with pytest.raises(UsageError, match="no answers"):
         compare_runs(run, other)
     with other.answer_writer() as writer:
@@ -378,7 +378,7 @@ def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
 
 def test_runs_with_other_right_answers_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
     changed = [replace(item, answer_index=(item.answer_index + 1) % 5) for item in run.items]
-    other = RunFolder.open_for_run(tmp_path / "other", INFO, changed)
+    other = RunFolder.open(tmp_path / "other", INFO, changed)
     with other.answer_writer() as writer:
         writer.write(_answer(changed[0], "main", 0))
     with pytest.raises(UsageError, match="different questions"):
@@ -389,7 +389,7 @@ def test_a_comparison_says_where_files_had_another_content(tmp_path: Path) -> No
     item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0)
     runs = []
     for content in "ab":
-        runs.append(RunFolder.open_for_run(tmp_path / content, INFO, [item]))
+        runs.append(RunFolder.open(tmp_path / content, INFO, [item]))
         with runs[-1].answer_writer() as writer:
             writer.write(replace(_answer(item, "main", 0), file="a.mp4", sha256=content * 64))
     assert compare_runs(*runs).differences == ("questions asked about files of another content: 1",)

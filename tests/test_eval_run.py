@@ -25,11 +25,11 @@ from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engi
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import Looker, one_ahead
+from smolvideo.evals.looking import ClipLoader, prefetch_one
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
-from smolvideo.evals.running import EvalNews, begin_run, continue_run
-from smolvideo.evals.scores import report_of
-from smolvideo.evals.settings import CONTROLS, EvalSettings, chosen_items
+from smolvideo.evals.running import EvalProgress, open_run, run_eval
+from smolvideo.evals.scores import build_report
+from smolvideo.evals.settings import CONTROLS, EvalSettings, select_items
 from smolvideo.evals.videos import VideoFinder, VideoFolder
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling
@@ -79,8 +79,8 @@ def run_all(
     folder: Path, benchmark: Benchmark, engine: Engine, how: EvalSettings = QUICK, **more: Any
 ) -> RunFolder:
     videos = more.pop("videos", SAMPLES)
-    run = begin_run(folder, benchmark, how, engine)
-    continue_run(run, how, engine, finder(videos), **more)
+    run = open_run(folder, benchmark, how, engine)
+    run_eval(run, how, engine, finder(videos), **more)
     return run
 
 
@@ -263,9 +263,9 @@ def test_missing_and_broken_videos_are_counted(
     broken: tuple[Benchmark, Path], tmp_path: Path, engine: NativeEngine
 ) -> None:
     benchmark, videos = broken
-    news: list[EvalNews] = []
+    news: list[EvalProgress] = []
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos, on_news=news.append)
-    report = report_of(run)
+    report = build_report(run)
     score = report.main.overall
     assert (score.share.answered, score.total, score.coverage) == (8, 12, 8 / 12)
     assert score.counts["missing"] == 2
@@ -291,7 +291,7 @@ def test_resuming_redoes_what_failed_and_nothing_else(
     shutil.copyfile(SAMPLES / VIDEOS[1], videos / "missing.mp4")
     run_all(tmp_path / "run", benchmark, engine, videos=videos)
     assert sum(encoded) == 3, "the one video that has come"
-    assert report_of(run).main.overall.share.answered == 10
+    assert build_report(run).main.overall.share.answered == 10
     shutil.copyfile(SAMPLES / VIDEOS[2], videos / "broken.mp4")
     undisturbed = run_all(tmp_path / "other", benchmark, engine, videos=videos)
     run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -316,34 +316,34 @@ def test_other_settings_are_another_run(tmp_path: Path, engine: NativeEngine) ->
     benchmark = write_items(tmp_path)
     run_all(tmp_path / "run", benchmark, engine)
     with pytest.raises(UsageError, match="seed: 0, now 5"):
-        begin_run(tmp_path / "run", benchmark, replace(QUICK, seed=5), engine)
+        open_run(tmp_path / "run", benchmark, replace(QUICK, seed=5), engine)
     other = write_items(tmp_path, each=3)
     with pytest.raises(UsageError, match="benchmark"):
-        begin_run(tmp_path / "run", other, QUICK, engine)
+        open_run(tmp_path / "run", other, QUICK, engine)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(RecordError, match="something else than a run"):
-        begin_run(tmp_path / "full", benchmark, QUICK, engine)
+        open_run(tmp_path / "full", benchmark, QUICK, engine)
     with pytest.raises(RecordError, match="is no run"):
         RunFolder.read(tmp_path / "absent")
 
 
 def test_two_processes_do_not_write_one_run(tmp_path: Path, engine: NativeEngine) -> None:
-    run = begin_run(tmp_path / "run", write_items(tmp_path), QUICK, engine)
-    with run.held(), pytest.raises(RecordError, match="another process"):
-        continue_run(run, QUICK, engine, finder())
+    run = open_run(tmp_path / "run", write_items(tmp_path), QUICK, engine)
+    with run.lock(), pytest.raises(RecordError, match="another process"):
+        run_eval(run, QUICK, engine, finder())
 
 
 def test_samples_are_seeded_and_nested(tmp_path: Path) -> None:
     items = write_items(tmp_path, each=20).items
-    small = chosen_items(items, replace(QUICK, sample=7))
-    large = chosen_items(items, replace(QUICK, sample=30))
+    small = select_items(items, replace(QUICK, sample=7))
+    large = select_items(items, replace(QUICK, sample=30))
     assert len(small) == 7
     assert set(item.id for item in small) < set(item.id for item in large)
     assert [item for item in items if item in small] == list(small), "in the benchmark's order"
-    assert chosen_items(items, replace(QUICK, sample=7, seed=1)) != small
-    assert chosen_items(items, replace(QUICK, sample=7, limit=3)) == small[:3]
-    assert chosen_items(items, QUICK) == items
+    assert select_items(items, replace(QUICK, sample=7, seed=1)) != small
+    assert select_items(items, replace(QUICK, sample=7, limit=3)) == small[:3]
+    assert select_items(items, QUICK) == items
 
 
 def test_frames_that_do_not_fit(tmp_path: Path, engine: NativeEngine) -> None:
@@ -406,8 +406,8 @@ def test_subtitles_at_the_frames_alone(tmp_path: Path, engine: NativeEngine) -> 
         ("frames", 1, "A triangle waits in the dark."),
     ):
         how = replace(QUICK, subtitles=choice, sampling=FrameSampling(frames, end_seconds=2.0))
-        looker = Looker(engine.checkpoint, how, "video-mme", finder())
-        (ready,) = looker.look(benchmark.items).ready
+        looker = ClipLoader(engine.checkpoint, how, "video-mme", finder())
+        (ready,) = looker.load(benchmark.items).items
         assert ready.error is None
         assert ready.subtitles == expected
 
@@ -422,7 +422,7 @@ def test_settings_that_cannot_be_honoured(tmp_path: Path, engine: NativeEngine) 
         ({"subtitles": "frames"}, "have no times, so no frames to go by"),
     ):
         with pytest.raises(UsageError, match=told):
-            begin_run(tmp_path / "run", benchmark, replace(QUICK, **changes), engine)  # type: ignore[arg-type]
+            open_run(tmp_path / "run", benchmark, replace(QUICK, **changes), engine)  # type: ignore[arg-type]
 
 
 def test_one_is_made_ahead_and_no_more() -> None:
@@ -434,7 +434,7 @@ def test_one_is_made_ahead_and_no_more() -> None:
         ready[number].set()
         return number
 
-    for used in one_ahead(range(6), make):
+    for used in prefetch_one(range(6), make):
         assert ready[min(5, used + 1)].wait(120), "the next is made while this one is used"
         assert made == list(range(min(6, used + 2)))
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from smolvideo.evals.clustered import clustered_mean, student_p, student_t
 from smolvideo.evals.statistics import (
     Bounds,
+    accuracy,
     bounds,
     compare_pairs,
     exchanging,
     mcnemar,
-    share_right,
 )
 
 CORRECT = [True, True, False, True, False, False]
@@ -26,7 +26,7 @@ def test_clustered_error_by_hand() -> None:
     # .25 / (1/2) + 0 + .25 / (5/6) = .8. Root, over n = 6.
     expected = math.sqrt(0.8) / 6
     assert clustered_mean([1, 1, 0, 1, 0, 0], VIDEOS).standard_error == pytest.approx(expected)
-    share = share_right(CORRECT, VIDEOS)
+    share = accuracy(CORRECT, VIDEOS)
     assert (share.right, share.answered, share.videos) == (3, 6, 3)
     assert share.standard_error == pytest.approx(expected)
     assert share.effective_videos == pytest.approx(36 / (9 + 4 + 1))
@@ -76,8 +76,8 @@ def test_one_question_a_video_is_the_ordinary_error() -> None:
 
 
 def test_copies_of_a_question_bring_no_certainty() -> None:
-    once = share_right([True, False, True, True], list("abcd"))
-    often = share_right([True, False, True, True] * 10, list("abcd") * 10)
+    once = accuracy([True, False, True, True], list("abcd"))
+    often = accuracy([True, False, True, True] * 10, list("abcd") * 10)
     assert often.standard_error == pytest.approx(once.standard_error)
     assert once.low is not None
     assert often.low is not None
@@ -89,13 +89,13 @@ def test_interval_by_hand() -> None:
     t = 5.24226513058  # Student's t, 1 / 0.6 degrees, .975 (scipy.stats.t.ppf)
     middle = (0.5 + t**2 / 12) / (1 + t**2 / 6)
     half = t / (1 + t**2 / 6) * math.sqrt(0.25 / 6 + t**2 / (4 * 36))
-    share = share_right(CORRECT, VIDEOS)
+    share = accuracy(CORRECT, VIDEOS)
     assert share.low == pytest.approx(middle - half)
     assert share.high == pytest.approx(middle + half)
 
 
 def test_all_right_is_not_certain() -> None:
-    share = share_right([True] * 10, list("aabbccddee"))
+    share = accuracy([True] * 10, list("aabbccddee"))
     assert share.value == 1.0
     assert share.high == 1.0
     assert share.low is not None
@@ -107,7 +107,7 @@ def test_all_right_is_not_certain() -> None:
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=30))
 def test_the_end_that_is_the_share_itself(right: bool, sizes: list[int]) -> None:
     videos = [str(video) for video, size in enumerate(sizes) for _ in range(size)]
-    share = share_right([right] * len(videos), videos)
+    share = accuracy([right] * len(videos), videos)
     assert (share.high if right else share.low) == share.value == float(right)
     assert share.standard_error == 0
     assert share.low is not None
@@ -116,9 +116,9 @@ def test_the_end_that_is_the_share_itself(right: bool, sizes: list[int]) -> None
 
 
 def test_too_little_for_an_interval() -> None:
-    none = share_right([], [])
+    none = accuracy([], [])
     assert (none.value, none.low, none.effective_videos) == (None, None, None)
-    one = share_right([True, False], ["a", "a"])
+    one = accuracy([True, False], ["a", "a"])
     assert (one.value, one.low, one.high, one.effective_videos) == (0.5, None, None, 1.0)
     with pytest.raises(ValueError, match="no values"):
         clustered_mean([], [])
@@ -158,7 +158,7 @@ def test_tails_of_student() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), min_size=2, max_size=60))
 def test_the_interval_holds_the_share(pairs: list[tuple[bool, str]]) -> None:
-    share = share_right([right for right, _ in pairs], [video for _, video in pairs])
+    share = accuracy([right for right, _ in pairs], [video for _, video in pairs])
     if share.low is None:
         assert share.videos < 2
         return

@@ -16,10 +16,10 @@ from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.data.hub import fetch_benchmark
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import (
-    TRIES,
+    MAX_ATTEMPTS,
     DownloadArchive,
-    Downloads,
     MissingVideo,
+    VideoDownloader,
     VideoFinder,
     VideoFolder,
 )
@@ -82,9 +82,9 @@ def test_a_name_cannot_leave_the_folder(folder: Path) -> None:
         VideoFolder(folder / "absent")
 
 
-def downloads(folder: Path, **more: object) -> Downloads:
+def downloads(folder: Path, **more: object) -> VideoDownloader:
     archive = DownloadArchive.open(folder / "downloads.jsonl")
-    return Downloads(archive, QUICK, **{"every_seconds": 0.0, **more})  # type: ignore[arg-type]
+    return VideoDownloader(archive, QUICK, **{"every_seconds": 0.0, **more})  # type: ignore[arg-type]
 
 
 def test_a_download_lies_in_the_folder_from_then_on(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -110,7 +110,7 @@ def test_hostile_names_of_downloads(server, clip, tmp_path: Path) -> None:  # ty
 
 def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     url = server.url("/dead.mp4")
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         with pytest.raises(MissingVideo, match="404"):
             downloads(tmp_path).fetch(item("dead", url=url), no_progress)
     asked = len(server.requests_for("/dead.mp4"))

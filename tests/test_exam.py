@@ -19,30 +19,30 @@ from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
 from smolvideo.train.exam import sitting
 from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.paper import ExamVideo, exam_videos
+from smolvideo.train.exam.paper import ExamVideo, draw_exam_videos
 from smolvideo.train.exam.run import ExamRun
-from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
-from smolvideo.train.exam.sitting import sit_exam
+from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
+from smolvideo.train.exam.sitting import evaluate_exam
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import Clock
+from smolvideo.train.world.questions import FrameClock
 
-CLOCK = Clock(tuple(place / 11 for place in range(12)), 24.0)
+CLOCK = FrameClock(tuple(place / 11 for place in range(12)), 24.0)
 
 
 def test_the_paper_is_frozen() -> None:
     """Whoever changes the drawn world changes the exam: its figures then start anew."""
     paper = hashlib.sha256()
-    for video in exam_videos(ExamOptions(12)):
-        paper.update(repr(video.scene.signature()).encode())
+    for video in draw_exam_videos(ExamOptions(12)):
+        paper.update(repr(video.scene.scene_key()).encode())
         for question in chain(*video.questions(CLOCK)):
-            for turn in (*question.earlier, question):
-                asked = (turn.type, turn.said, turn.text, turn.answer, turn.moment)
+            for turn in (*question.history, question):
+                asked = (turn.type, turn.subtitles, turn.text, turn.answer, turn.event_time)
                 paper.update(repr(asked).encode())
     assert paper.hexdigest()[:16] == "3b364a3b55a4c377"
 
 
 def test_the_paper_is_about_what_training_leaves_out() -> None:
-    videos = list(exam_videos(ExamOptions(40)))
+    videos = list(draw_exam_videos(ExamOptions(40)))
     assert [video.scene.is_novel() for video in videos] == [False, True] * 20
     assert all(video.scene.held_out() for video in videos[::2])
     assert sum(video.novel_wording for video in videos) == 20
@@ -71,8 +71,8 @@ def test_the_paper_is_about_what_training_leaves_out() -> None:
     ],
 )
 def test_a_time_may_be_one_step_off(given: str, right: bool) -> None:
-    question = Question("time", "When?", "00:04", moment=0.35)  # after 3.5 of ten seconds
-    assert is_right(question, given, duration=10.0, step=2.0) is right
+    question = Question("time", "When?", "00:04", event_time=0.35)  # after 3.5 of ten seconds
+    assert is_correct(question, given, duration=10.0, step=2.0) is right
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_time_may_be_one_step_off(given: str, right: bool) -> None:
 )
 def test_a_letter_is_read_by_the_benchmarks_rule(given: str, right: bool) -> None:
     question = Question("choice", "Which?", "B")
-    assert is_right(question, given, duration=1.0, step=1.0) is right
+    assert is_correct(question, given, duration=1.0, step=1.0) is right
 
 
 def answered(type: str, right: bool, *, blind: bool = False, novel: bool = False) -> ExamAnswer:
@@ -110,7 +110,7 @@ def test_the_summary_counts_what_it_says() -> None:
         "text": {"right": 1.0, "blind": 0.0, "asked": 1},
     }
     assert found["combinations"] == {"known": 1.0, "novel": 0.5}
-    assert [json.loads(line)["type"] for line in report.lines().splitlines()][-1] == "choice"
+    assert [json.loads(line)["type"] for line in report.to_jsonl().splitlines()][-1] == "choice"
     assert ExamReport({}, ()).summary()["open"] is None
 
 
@@ -151,7 +151,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
     checkpoint = open_checkpoint("nano")
     reports = [
-        sit_exam(
+        evaluate_exam(
             load_engine(checkpoint, engine=engine, device="cpu", dtype="float32"),
             ExamOptions(1),
             folder=tmp_path,
@@ -181,7 +181,7 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
     def sit() -> ExamReport:
         run = ExamRun.open(tmp_path / "run", engine, options)
-        return sit_exam(engine, options, folder=videos, run=run)
+        return evaluate_exam(engine, options, folder=videos, run=run)
 
     whole = sit()
     assert sorted(path.name for path in videos.iterdir()) == ["world0000.mp4", "world0001.mp4"]
@@ -212,10 +212,10 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_nano_understands_the_drawn_world_by_looking() -> None:
     """By a part of its paper; ``smolvideo eval world`` sits the whole."""
-    report = sit_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(10))
+    report = evaluate_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(10))
     found = report.summary()
     assert found["questions"] > 100
-    assert len(report.lines().splitlines()) == found["questions"]
+    assert len(report.to_jsonl().splitlines()) == found["questions"]
     assert found["open"] > 0.8
     assert found["blind"]["open"] < found["open"] / 2
     assert found["multiple_choice_by_score"] > 0.7

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from smolvideo.conversation.moments import moments_in
+from smolvideo.conversation.moments import find_timestamps
 from smolvideo.credentials import redact
-from smolvideo.evals.data.options import without_letters
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.evals.data.options import strip_option_letters
+from smolvideo.safe_text import display_name, escape_controls
 from smolvideo.sampling import parse_time
-from smolvideo.source.refusals import refusal
+from smolvideo.source.refusals import to_source_error
 from smolvideo.tui.talk import with_links
 
 PIECES = [
@@ -28,11 +28,11 @@ def as_time(text: str) -> None:
     "searched",
     [
         lambda text: with_links(text, 1e5),
-        lambda text: moments_in(text, 1e5),
-        clean_name,
-        visible,
-        lambda text: refusal("https://example.org/v", text, timeout_seconds=5),
-        lambda text: without_letters([f"A. {text}x", f"B{text}x"]),
+        lambda text: find_timestamps(text, 1e5),
+        display_name,
+        escape_controls,
+        lambda text: to_source_error("https://example.org/v", text, timeout_seconds=5),
+        lambda text: strip_option_letters([f"A. {text}x", f"B{text}x"]),
         redact,
         as_time,
     ],

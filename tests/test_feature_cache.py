@@ -58,7 +58,7 @@ def test_what_was_written_is_read(cache: FeatureCache) -> None:
     assert read(other, 1) == payload(1)
     assert read(other, 2, 50_000) == payload(2, 50_000)
     assert read(other, 3) is None
-    assert cache.problem is None
+    assert cache.warning is None
 
 
 def test_its_place_is_the_folder_for_caches(
@@ -128,7 +128,7 @@ def test_a_sweep_spares_what_another_process_is_writing(tmp_path: Path) -> None:
         part.write_bytes(b"half")
     long_ago = time.time() - 10 * 24 * 3600
     os.utime(old, (long_ago, long_ago))
-    cache._sweep()
+    cache._evict()
     assert fresh.exists()
     assert not old.exists()
     assert read(cache, 0) == payload(0)
@@ -138,8 +138,8 @@ def test_never_more_than_the_limit(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=1_000_000)
     for number in range(60):
         write(FeatureCache(tmp_path, limit_bytes=1_000_000), number, 70_000)
-        assert cache.contents().size_bytes <= 1_000_000
-    assert cache.contents().entries >= 11
+        assert cache.stats().size_bytes <= 1_000_000
+    assert cache.stats().entries >= 11
     assert read(cache, 59, 70_000) == payload(59, 70_000)
 
 
@@ -147,17 +147,17 @@ def test_small_entries_count_as_much_as_they_take(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=20 * COUNTED)
     for number in range(400):
         write(cache, number, 10)
-        size = cache.contents().size_bytes
+        size = cache.stats().size_bytes
         assert size <= cache.limit_bytes
-        assert cache.contents().entries == number + 1 or size >= 0.85 * cache.limit_bytes
-    assert cache.contents().entries > 190, "twenty larger ones take as much"
+        assert cache.stats().entries == number + 1 or size >= 0.85 * cache.limit_bytes
+    assert cache.stats().entries > 190, "twenty larger ones take as much"
 
 
 def test_an_entry_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=3 * COUNTED)
     write(cache, 1)
     write(cache, 2, 4 * COUNTED)
-    assert (read(cache, 1), cache.problem) == (payload(1), None)
+    assert (read(cache, 1), cache.warning) == (payload(1), None)
     assert not entry(cache, 2).exists()
 
 
@@ -166,7 +166,7 @@ def test_a_lower_limit_makes_room(tmp_path: Path) -> None:
         write(FeatureCache(tmp_path), number)
     small = FeatureCache(tmp_path, limit_bytes=10 * COUNTED)
     write(small, 30)
-    assert small.contents().entries == 9
+    assert small.stats().entries == 9
 
 
 @pytest.mark.parametrize("ledger", ["gone", "empty", "huge"])
@@ -183,12 +183,12 @@ def test_a_wrong_count_is_put_right(tmp_path: Path, ledger: str) -> None:
     for number in range(9, 30):
         write(cache, number)
     # With an empty count the nine from before are found out at the next sweep.
-    assert cache.contents().entries <= 10
+    assert cache.stats().entries <= 10
     assert read(cache, 29) == payload(29)
 
 
 def test_contents_and_clear(cache: FeatureCache) -> None:
-    assert (cache.contents().entries, cache.contents().oldest) == (0, None)
+    assert (cache.stats().entries, cache.stats().oldest) == (0, None)
     cache.clear()
     for number in range(3):
         write(cache, number)
@@ -196,9 +196,9 @@ def test_contents_and_clear(cache: FeatureCache) -> None:
     stranger = cache.folder / "ab" / "letter.txt"
     stranger.parent.mkdir(exist_ok=True)
     stranger.write_text("mine")
-    assert cache.contents().entries == 3
-    assert 3000 < cache.contents().size_bytes < 3500
-    assert cache.contents().oldest == 5000
+    assert cache.stats().entries == 3
+    assert 3000 < cache.stats().size_bytes < 3500
+    assert cache.stats().oldest == 5000
     assert cache.clear().entries == 3
     assert [path for path in cache.folder.rglob("*") if path.is_file()] == [stranger]
     write(cache, 1)
@@ -253,7 +253,7 @@ def test_processes_at_once_never_see_half_an_entry(tmp_path: Path) -> None:
     assert all(int(output) > 20 for output in outputs)
     cache = FeatureCache(tmp_path, limit_bytes=limit)
     write(cache, 1000, size)
-    assert cache.contents().size_bytes <= limit * 1.1
+    assert cache.stats().size_bytes <= limit * 1.1
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -297,7 +297,7 @@ def check_after_kill(folder: Path, size: int, written: int) -> None:
         )
     write(cache, 999, size)
     assert read(cache, 999, size) == payload(999, size)
-    assert cache.problem is None
+    assert cache.warning is None
 
 
 @pytest.mark.parametrize("entries", [1, 4, 9, 17])
@@ -327,7 +327,7 @@ def test_a_kill_in_the_middle_of_an_entry(tmp_path: Path) -> None:
     (part,) = tmp_path.rglob("*.part")
     assert part.stat().st_size < size
     cache = FeatureCache(tmp_path)
-    entries = cache.contents().entries
+    entries = cache.stats().entries
     check_after_kill(tmp_path, size, entries)
     assert part.exists(), "somebody may still be writing it"
     os.utime(part, (1000, 1000))
@@ -392,8 +392,8 @@ def test_a_file_in_its_place_is_a_problem(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features")
     write(cache, 1)
     assert read(cache, 1) is None
-    assert cache.problem is not None
-    assert cache.contents().entries == 0
+    assert cache.warning is not None
+    assert cache.stats().entries == 0
 
 
 def test_what_cannot_be_deleted_is_said(cache: FeatureCache) -> None:

@@ -15,7 +15,7 @@ from conftest import SHARED
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers import open_video
-from smolvideo.readers.process import end_idle
+from smolvideo.readers.process import close_idle_processes
 from smolvideo.sampling import FrameSampling, sample_frames
 
 MUTANTS = int(os.environ.get("SMOLVIDEO_MUTANTS", "60"))
@@ -97,7 +97,7 @@ def test_mutants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         problem = ""
         try:
             with open_video(path, reader=chance.choice(["pyav"] * 9 + ["auto"])) as video:
-                batch = sample_frames(video, FrameSampling(max_frames=4), longest=64)
+                batch = sample_frames(video, FrameSampling(max_frames=4), max_side=64)
         except ReaderError as error:
             problem = str(error)
         else:
@@ -107,5 +107,5 @@ def test_mutants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert not problem or "mutant" in problem, (number, problem)
     assert 0 < read < MUTANTS, "some are read and some are not, or nothing is tested"
     assert capfd.readouterr() == ("", "")
-    end_idle()
+    close_idle_processes()
     assert processes.decoding() <= before, "every process of this test has ended"

@@ -14,9 +14,9 @@ from toy_checkpoint import write_json, write_toy_checkpoint
 from smolvideo.errors import PromptError
 from smolvideo.frames import FrameBatch, Images, VideoMetadata
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.prompt import Message, PromptOptions, frame_fitter, pack_prompt
+from smolvideo.prompt import Message, PromptOptions, frame_transform, pack_prompt
 from smolvideo.prompt import geometry as geometry_module
-from smolvideo.prompt.geometry import resize_pil, resize_torch, torch_has_lanczos
+from smolvideo.prompt.geometry import lanczos_pil, lanczos_torch, torch_has_lanczos
 from smolvideo.prompt.tiles import Tiles, size_at_longest_edge, tiles_of
 
 SHAPES = [(360, 640), (480, 360), (100, 100), (720, 1280), (1, 1), (1, 900), (900, 2), (37, 211)]
@@ -79,7 +79,7 @@ needs_lanczos = pytest.mark.skipif(not torch_has_lanczos(), reason="this torch h
 def test_smolvlm2_resizes_in_two_steps(
     checkpoints: dict[str, Checkpoint], shape: tuple[int, int], first: tuple[int, int]
 ) -> None:
-    name, fit = frame_fitter(checkpoints["full"])
+    name, fit = frame_transform(checkpoints["full"])
     frame = scene(*shape)
     assert name == "official"
     assert np.array_equal(fit(frame), two_steps(frame, first, 512))
@@ -88,7 +88,7 @@ def test_smolvlm2_resizes_in_two_steps(
 @needs_lanczos
 def test_smolvlm2_pixels_have_not_changed(checkpoints: dict[str, Checkpoint]) -> None:
     """Grey levels at sixteen places, made with torch 2.13; one level for another CPU's rounding."""
-    square = frame_fitter(checkpoints["full"])[1](scene(90, 160))
+    square = frame_transform(checkpoints["full"])[1](scene(90, 160))
     golden = [
         [93.0, 85.33, 99.0, 116.67],
         [88.0, 140.33, 142.67, 133.0],
@@ -104,23 +104,23 @@ def test_a_torch_without_lanczos_comes_within_two_levels(
     checkpoints: dict[str, Checkpoint], shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = scene(*shape)
-    exact = frame_fitter(checkpoints["full"])[1](frame)
+    exact = frame_transform(checkpoints["full"])[1](frame)
     monkeypatch.setattr(geometry_module, "torch_has_lanczos", lambda: False)
-    by_pillow = frame_fitter(checkpoints["full"])[1](frame)
+    by_pillow = frame_transform(checkpoints["full"])[1](frame)
     assert 0 < distance(exact, by_pillow) <= 2
 
 
 @needs_lanczos
 def test_the_detour_is_not_a_direct_resize(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(360, 640)
-    official = frame_fitter(checkpoints["full"])[1](frame)
-    direct = frame_fitter(checkpoints["full"], PromptOptions(geometry="direct"))[1](frame)
+    official = frame_transform(checkpoints["full"])[1](frame)
+    direct = frame_transform(checkpoints["full"], PromptOptions(geometry="direct"))[1](frame)
     assert distance(official, direct) > 2
 
 
 def test_v1_crops_the_middle(checkpoints: dict[str, Checkpoint]) -> None:
     """Of 16:9 the outer 7/16 of the width are gone; of a tall picture top and bottom."""
-    fit = frame_fitter(checkpoints["smolvlm"])[1]
+    fit = frame_transform(checkpoints["smolvlm"])[1]
     wide = np.zeros((90, 160, 3), np.uint8)
     wide[:, :30] = wide[:, -30:] = 255
     assert fit(wide)[:, 4:-4].max() < 20
@@ -133,7 +133,7 @@ def test_v1_crops_the_middle(checkpoints: dict[str, Checkpoint]) -> None:
 def test_v1_crops_strips_too(checkpoints: dict[str, Checkpoint]) -> None:
     strip = np.zeros((8, 3000, 3), np.uint8)
     strip[:, 1496:1504] = (10, 200, 90)
-    fit = frame_fitter(checkpoints["smolvlm"])[1]
+    fit = frame_transform(checkpoints["smolvlm"])[1]
     assert np.array_equal(fit(strip), np.broadcast_to(np.uint8([10, 200, 90]), (32, 32, 3)))
     assert fit(np.swapaxes(strip, 0, 1)).shape == (32, 32, 3)
 
@@ -142,21 +142,21 @@ def test_v1_goes_through_384(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(240, 320)
     image = Image.fromarray(frame).resize((512, 384), Image.Resampling.LANCZOS)
     expected = image.crop((64, 0, 448, 384)).resize((32, 32), Image.Resampling.LANCZOS)
-    assert np.array_equal(frame_fitter(checkpoints["smolvlm"])[1](frame), np.asarray(expected))
+    assert np.array_equal(frame_transform(checkpoints["smolvlm"])[1](frame), np.asarray(expected))
 
 
 def test_direct_is_one_resize(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(240, 320)
     expected = np.asarray(Image.fromarray(frame).resize((32, 32), Image.Resampling.LANCZOS))
     for layout in ("smolvlm", "smolvlm2", "nano"):
-        name, fit = frame_fitter(checkpoints[layout], PromptOptions(geometry="direct"))
+        name, fit = frame_transform(checkpoints[layout], PromptOptions(geometry="direct"))
         assert name == "direct"
         assert np.array_equal(fit(frame), expected)
-    assert np.array_equal(frame_fitter(checkpoints["nano"])[1](frame), expected)
+    assert np.array_equal(frame_transform(checkpoints["nano"])[1](frame), expected)
 
 
 def test_pad_keeps_the_shape(checkpoints: dict[str, Checkpoint]) -> None:
-    name, fit = frame_fitter(checkpoints["smolvlm2"], PromptOptions(geometry="pad"))
+    name, fit = frame_transform(checkpoints["smolvlm2"], PromptOptions(geometry="pad"))
     assert name == "pad"
     square = fit(np.full((90, 160, 3), 200, np.uint8))
     assert (square[:7] == 0).all()
@@ -173,12 +173,14 @@ def test_pad_keeps_the_shape(checkpoints: dict[str, Checkpoint]) -> None:
 def test_every_shape_becomes_a_square(  # type: ignore[no-untyped-def]
     checkpoints: dict[str, Checkpoint], layout: str, geometry, shape: tuple[int, int]
 ) -> None:
-    square = frame_fitter(checkpoints[layout], PromptOptions(geometry=geometry))[1](scene(*shape))
+    square = frame_transform(checkpoints[layout], PromptOptions(geometry=geometry))[1](
+        scene(*shape)
+    )
     assert square.shape == (32, 32, 3)
     assert square.dtype == np.uint8
 
 
-@pytest.mark.parametrize("resize", [resize_pil, pytest.param(resize_torch, marks=needs_lanczos)])
+@pytest.mark.parametrize("resize", [lanczos_pil, pytest.param(lanczos_torch, marks=needs_lanczos)])
 def test_resizing_takes_views_and_leaves_the_frame_alone(
     resize: Callable[[Images, tuple[int, int]], Images],
 ) -> None:
@@ -243,7 +245,7 @@ def test_the_longest_edge(height: int, width: int, edge: int) -> None:
 
 def test_fitted_frames_pass_as_they_are(checkpoints: dict[str, Checkpoint]) -> None:
     toy = checkpoints["smolvlm2"]
-    name, fit = frame_fitter(toy)
+    name, fit = frame_transform(toy)
     frames = [scene(90, 160, seed) for seed in range(3)]
     metadata = VideoMetadata(160, 90, 3.0, name="clip.mp4")
     raw = FrameBatch(np.stack(frames), (0.0, 1.0, 2.0), metadata)
@@ -272,4 +274,4 @@ def test_folders_are_not_needed_for_pixels(
 ) -> None:
     """A square that is already right is handed on, not resampled."""
     frame = scene(32, 32)
-    assert np.array_equal(frame_fitter(checkpoints["nano"])[1](frame), frame)
+    assert np.array_equal(frame_transform(checkpoints["nano"])[1](frame), frame)

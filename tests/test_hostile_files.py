@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.conversation.journal import JOURNAL, events_of, read_journal
+from smolvideo.conversation.journal import LOG_NAME, iter_events, read_event_log
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.evals.data import rows
 from smolvideo.evals.run_folder import RunFolder
@@ -16,7 +16,7 @@ from smolvideo.json_types import MAX_DIGITS, parse_json
 from smolvideo.pipes import open_regular, read_regular
 from smolvideo.records import read_records
 from smolvideo.source.cache import _ENTRY, _read_entry
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.journal import RecordLog
 
 DEEP = "[" * 200_000
 LONG = "9" * 400
@@ -38,13 +38,13 @@ def parse_rows(path: Path) -> object:
 
 
 def journal_of_summaries(path: Path) -> object:
-    with Journal(path) as journal:
+    with RecordLog(path) as journal:
         return journal
 
 
 READS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "conversation": (JOURNAL, lambda path: read_journal(path.parent)),
-    "list of conversations": (JOURNAL, lambda path: list(events_of(path.parent))),
+    "conversation": (LOG_NAME, lambda path: read_event_log(path.parent)),
+    "list of conversations": (LOG_NAME, lambda path: list(iter_events(path.parent))),
     "run": ("run.json", lambda path: RunFolder.read(path.parent)),
     "archive": ("videos.jsonl", DownloadArchive.open),
     "download": (_ENTRY, lambda path: _read_entry(path.parent)),

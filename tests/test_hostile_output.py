@@ -25,23 +25,23 @@ import smolvideo.show
 from smolvideo.cli.main import cli
 from smolvideo.errors import SourceError
 from smolvideo.evals.comparing import compare_runs
-from smolvideo.evals.running import EvalNews
-from smolvideo.evals.scores import report_of
+from smolvideo.evals.running import EvalProgress
+from smolvideo.evals.scores import build_report
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.records import SourceRecord
 from smolvideo.show.answer import show_footer, stream_answer, stream_pieces
 from smolvideo.show.batch import BatchProgress
-from smolvideo.show.console import SafeConsole, Screen
-from smolvideo.show.evals import EvalProgress, show_comparison, show_report
-from smolvideo.show.exam import ExamProgress, show_exam
+from smolvideo.show.console import Output, SafeConsole
+from smolvideo.show.evals import EvalProgressBar, show_comparison, show_report
+from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.plan import show_plan
 from smolvideo.show.stages import StageProgress
-from smolvideo.show.tables import show_facts, show_table
+from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import TrainingProgress, show_scores
-from smolvideo.summaries import Done, Tally
-from smolvideo.summaries.planning import Planned
+from smolvideo.summaries import ItemResult, RunStats
+from smolvideo.summaries.planning import PlannedItem
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 from smolvideo.train.course import TrainProgress
@@ -79,34 +79,34 @@ def batches() -> list[FrameBatch]:
     return [FrameBatch(np.zeros((2, 8, 8, 3), np.uint8), (0.0, 1.0), metadata)]
 
 
-def summarising(screen: Screen, _: Path) -> None:
-    tally = Tally()
+def summarising(screen: Output, _: Path) -> None:
+    tally = RunStats()
     with BatchProgress(screen, tally, 2) as progress:
         progress.on_progress(Progress("download", 1, 2, HOSTILE))
-        progress.done(Done(ITEM, FAILED, "failed", True))
+        progress.done(ItemResult(ITEM, FAILED, "failed", True))
         progress.note(HOSTILE)
         screen.err.print(progress._table())
 
 
-def staging(screen: Screen, _: Path) -> None:
+def staging(screen: Output, _: Path) -> None:
     with StageProgress(screen) as stages:
         stages.on_progress(Progress("download", 1, 9, HOSTILE))
-        screen.note(HOSTILE)
+        screen.notice(HOSTILE)
         screen.notes([f"and {HOSTILE}"])
 
 
-def evaluating(screen: Screen, _: Path) -> None:
-    with EvalProgress(screen) as progress:
+def evaluating(screen: Output, _: Path) -> None:
+    with EvalProgressBar(screen) as progress:
         for done in (1, 5, 9):
-            progress.show(EvalNews(done, 10, done, done, 0, HOSTILE))
+            progress.show(EvalProgress(done, 10, done, done, 0, HOSTILE))
 
 
-def training(screen: Screen, _: Path) -> None:
+def training(screen: Output, _: Path) -> None:
     with TrainingProgress(screen) as progress:
         progress.show(TrainProgress("answer", 1.0, 2.0, 3, 0.5, {HOSTILE: 0.5}))
 
 
-def scoring(screen: Screen, folder: Path) -> None:
+def scoring(screen: Output, folder: Path) -> None:
     shares = {HOSTILE: 0.5}
     (folder / "nano").mkdir()
     written = json.dumps({"held_out": shares, "held_out_grey": shares})
@@ -115,7 +115,7 @@ def scoring(screen: Screen, folder: Path) -> None:
     show_scores(screen, folder / "nano")
 
 
-def examining(screen: Screen, _: Path) -> None:
+def examining(screen: Output, _: Path) -> None:
     report = SimpleNamespace(
         setting={"model": HOSTILE},
         answers=[],
@@ -130,35 +130,35 @@ def examining(screen: Screen, _: Path) -> None:
             "wordings": {"known": 1.0, "novel": None},
         },
     )
-    show_exam(screen.out, report)  # type: ignore[arg-type]
+    show_exam_report(screen.out, report)  # type: ignore[arg-type]
 
 
-def comparing(screen: Screen, folder: Path) -> None:
+def comparing(screen: Output, folder: Path) -> None:
     run = hostile_run(folder / f"run {HOSTILE}", HOSTILE)
     show_comparison(screen.out, compare_runs(run, run, second_condition="main"))
 
 
-SHOWING: dict[str, Callable[[Screen, Path], object]] = {
+SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "stream_answer": lambda screen, _: stream_answer(screen, stream_of(HOSTILE, HOSTILE)),
     "stream_pieces": lambda screen, _: stream_pieces(screen, [*HOSTILE]),
     "show_footer": lambda screen, _: show_footer(screen, USAGE, USAGE.seconds),
     "BatchProgress": summarising,
     "show_plan": lambda screen, _: show_plan(
-        screen, [ITEM], [Planned(ITEM, "error", HOSTILE)], lambda: None
+        screen, [ITEM], [PlannedItem(ITEM, "error", HOSTILE)], lambda: None
     ),
     "StageProgress": staging,
-    "EvalProgress": evaluating,
+    "EvalProgressBar": evaluating,
     "show_report": lambda screen, folder: show_report(
-        screen.out, report_of(hostile_run(folder / f"run {HOSTILE}", HOSTILE))
+        screen.out, build_report(hostile_run(folder / f"run {HOSTILE}", HOSTILE))
     ),
     "show_comparison": comparing,
     "ExamProgress": lambda screen, _: ExamProgress(screen).show(1, 2, 1, 2),
-    "show_exam": examining,
+    "show_exam_report": examining,
     "show_filmstrip": lambda screen, _: show_filmstrip(screen, batches(), "blocks"),
     "show_table": lambda screen, _: show_table(
         screen, ["what"], [[HOSTILE], [HOSTILE * 9]], right=frozenset()
     ),
-    "show_facts": lambda screen, _: show_facts(screen, {"name": HOSTILE}),
+    "show_key_values": lambda screen, _: show_key_values(screen, {"name": HOSTILE}),
     "TrainingProgress": training,
     "show_scores": scoring,
 }
@@ -185,7 +185,7 @@ def test_nothing_that_is_shown_acts(name: str, terminal: bool, tmp_path: Path) -
         SafeConsole(file=stream, width=80, force_terminal=terminal, markup=False, highlight=False)
         for stream in streams
     )
-    SHOWING[name](Screen(out, err, verbose=True), tmp_path)
+    SHOWING[name](Output(out, err, verbose=True), tmp_path)
     shown = streams[0].getvalue() + streams[1].getvalue()
     assert shown or (name, terminal) == ("ExamProgress", True), "a bar, which is not begun here"
     check(shown)

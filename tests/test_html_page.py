@@ -15,14 +15,14 @@ from jinja2 import UndefinedError
 from test_eval_reports import INFO
 
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.transcript import transcript
+from smolvideo.conversation.transcript import export
 from smolvideo.conversation.turns import Turn
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, look_id
+from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id
 from smolvideo.evals.writing import html_report
 from smolvideo.html_page import render_page
 from smolvideo.records import SourceRecord
-from smolvideo.summaries.page import as_page
+from smolvideo.summaries.page import to_html
 from smolvideo.summaries.record import Chapter, SummaryRecord
 
 HOSTILE = [
@@ -118,7 +118,7 @@ def summary(hostile: str, video: Path) -> SummaryRecord:
 
 @pytest.mark.parametrize(("hostile", "shown"), CASES)
 def test_a_summary_stays_text(hostile: str, shown: str) -> None:
-    page = Page(as_page(summary(hostile, Path("/nowhere") / "party.mp4"), Path("/nowhere/x.html")))
+    page = Page(to_html(summary(hostile, Path("/nowhere") / "party.mp4"), Path("/nowhere/x.html")))
     check(page, scripts=1)
     assert f"Before {shown} after\n\nSecond paragraph" in page.text
     assert page.text.count(shown) >= 3, "the text, and title and text of a chapter"
@@ -131,7 +131,7 @@ def test_a_file_named_like_a_template_has_its_page(tmp_path: Path) -> None:
     for name in ("%BODY%.mp4", "{{ 7*7 }}.mp4", "a'b\"c <d>&.mp4", "javascript:alert(1).mp4"):
         video = tmp_path / name
         video.symlink_to(ROOT / "samples" / "square_then_circle.mp4")
-        page = Page(as_page(summary("%BODY%", video), tmp_path / "page.html"))
+        page = Page(to_html(summary("%BODY%", video), tmp_path / "page.html"))
         check(page, scripts=1)
         assert len(page.named("img")) >= 10
         (shown,) = page.named("video")
@@ -156,7 +156,7 @@ def test_a_file_named_like_a_template_has_its_page(tmp_path: Path) -> None:
 def test_links_lead_to_the_web_alone(url: str, link: str | None) -> None:
     record = summary("x", Path("/nowhere"))
     record = replace(record, path=url, source=replace(record.source, url=url))
-    page = Page(as_page(record, Path("/nowhere/x.html")))
+    page = Page(to_html(record, Path("/nowhere/x.html")))
     check(page, scripts=1)
     links = [one["href"] for one in page.named("a")]
     assert (link in links) if link else (links == [])
@@ -179,14 +179,14 @@ def hostile_run(folder: Path, hostile: str) -> RunFolder:
         {hostile: hostile, "category": hostile, "hard_split": hostile},
         subtitles=hostile,
     )
-    run = RunFolder.open_for_run(folder, info, [item])
+    run = RunFolder.open(folder, info, [item])
     with run.answer_writer() as writer:
         writer.write(EvalAnswer(hostile, "main", hostile, text=hostile, choice=0, how="letter"))
         writer.write(EvalAnswer(hostile, "blind", hostile, error=hostile, error_kind="model"))
     with run.video_writer() as writer:
-        look = look_id(item)
+        look = clip_id(item)
         writer.write(EvalVideo(look, hostile, hostile, strip="x", notices=(hostile,)))
-    run.save_strip(f"{look}.jpg", b"not much of a picture")
+    run.save_thumbnails(f"{look}.jpg", b"not much of a picture")
     return run
 
 
@@ -217,7 +217,7 @@ def test_a_conversation_stays_text(hostile: str, shown: str) -> None:
         Turn(f"Why {hostile}?", f"It is 0:02 {hostile}\nand more"),
         Turn("And?", "", "failed", error=f"no {hostile}"),
     ]
-    text = transcript(".html", Settings(hostile), [], turns)
+    text = export(".html", Settings(hostile), [], turns)
     page = Page(text)
     check(page, scripts=0)
     assert f"It is 0:02 {shown}\nand more" in page.text

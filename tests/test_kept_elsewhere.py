@@ -16,13 +16,13 @@ from test_conversation_kept import CIRCLE, keep, resumed
 from webserver import Content
 
 from smolvideo.conversation import sessions
-from smolvideo.conversation.journal import read_journal
-from smolvideo.conversation.pictures import frames_file
+from smolvideo.conversation.journal import read_event_log
+from smolvideo.conversation.pictures import frames_path
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_keys import KEY_BYTES
 from smolvideo.errors import RecordError
-from smolvideo.locking import locked
-from smolvideo.source import cached, clear_downloads, resolve_source
+from smolvideo.locking import file_lock
+from smolvideo.source import clear_downloads, find_cached, resolve_source
 from smolvideo.source.cache import download_folder
 
 clip = downloading.clip
@@ -64,10 +64,10 @@ def test_an_entry_of_another_shape_is_no_entry(
     changes: dict[str, Any], downloaded: tuple[str, Path]
 ) -> None:
     url, folder = downloaded
-    assert cached(url) is not None
+    assert find_cached(url) is not None
     (folder.parent / "outside.mp4").write_bytes(b"x" * entry_of(folder)["size"])
     (folder / "entry.json").write_text(json.dumps(entry_of(folder) | changes))
-    assert cached(url) is None
+    assert find_cached(url) is None
 
 
 def test_a_download_that_was_replaced_is_fetched_again(
@@ -78,9 +78,9 @@ def test_a_download_that_was_replaced_is_fetched_again(
     url, folder = downloaded
     file = folder / entry_of(folder)["path"]
     os.utime(file, (1, 1))
-    assert cached(url) is not None, "the same bytes with another time"
+    assert find_cached(url) is not None, "the same bytes with another time"
     file.write_bytes(clip[::-1])
-    assert cached(url) is None
+    assert find_cached(url) is None
     resolve_source(url, download=QUICK)
     assert (folder / entry_of(folder)["path"]).read_bytes() == clip
 
@@ -96,14 +96,14 @@ def test_links_in_the_download_cache_lead_nowhere(
     inside = folder / video.name
     inside.unlink()
     inside.symlink_to(video)
-    assert cached(url) is None
+    assert find_cached(url) is None
     resolve_source(url, download=QUICK)
     assert not inside.is_symlink()
     assert video.exists()
     shutil.rmtree(folder)
     folder.symlink_to(outside)
     (outside / "entry.json").write_text("{}")
-    assert cached(url) is None
+    assert find_cached(url) is None
     resolve_source(url, download=QUICK)
     assert video.read_bytes() == clip, "what is damaged elsewhere is not cleared away"
     assert not folder.is_symlink()
@@ -138,7 +138,7 @@ def test_links_in_the_feature_cache_lead_nowhere(tmp_path: Path) -> None:
 @no_links
 def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.lock").symlink_to(tmp_path / "made")
-    with pytest.raises(OSError), locked(tmp_path / "a.lock", wait=None):  # noqa: PT011
+    with pytest.raises(OSError), file_lock(tmp_path / "a.lock", on_contention=None):  # noqa: PT011
         pass
     assert not (tmp_path / "made").exists()
 
@@ -146,7 +146,7 @@ def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
 @no_links
 def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path: Path) -> None:
     name, _ = keep(CIRCLE)
-    folder = sessions.folder_of(name)
+    folder = sessions.conversation_folder(name)
     outside = tmp_path / "outside.jsonl"
     shutil.move(folder / "journal.jsonl", outside)
     (folder / "journal.jsonl").symlink_to(outside)
@@ -154,11 +154,11 @@ def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path:
         resumed(stack, name)
     (folder / "journal.jsonl").unlink()
     shutil.move(outside, folder / "journal.jsonl")
-    picture = frames_file(folder, 1)
+    picture = frames_path(folder, 1)
     shutil.move(picture, tmp_path / "frames.png")
     picture.symlink_to(tmp_path / "frames.png")
     again, notes, _ = resumed(stack, name)
-    assert (len(again.looks), notes) == (1, []), "decoded again"
+    assert (len(again.attachments), notes) == (1, []), "decoded again"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path:
 )
 def test_a_journal_of_another_shape_is_damaged(changes: dict[str, Any]) -> None:
     name, _ = keep(CIRCLE)
-    journal = sessions.folder_of(name) / "journal.jsonl"
+    journal = sessions.conversation_folder(name) / "journal.jsonl"
     lines = []
     for line in journal.read_text().splitlines():
         event = json.loads(line)
@@ -189,7 +189,7 @@ def test_a_journal_of_another_shape_is_damaged(changes: dict[str, Any]) -> None:
         lines.append(json.dumps(event))
     journal.write_text("\n".join(lines) + "\n")
     with pytest.raises(RecordError, match="is damaged at line"):
-        read_journal(journal.parent)
+        read_event_log(journal.parent)
 
 
 def test_frames_of_before_are_told_as_such(stack: ExitStack, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smolvideo.network.int4 import GROUP, LAYOUTS, Layout
-from smolvideo.network.kernels.compiling import compiled
-from smolvideo.network.kernels.level_pairs import add_rows_by_pairs, pairs_of
-from smolvideo.network.kernels.levels import add_rows_of_levels
-from smolvideo.network.kernels.products import Matrix
-from smolvideo.network.kernels.registers import can_multiply_pairs
+from smolvideo.network.int4 import GROUP_SIZE, INT4_PACKINGS, Int4Packing
+from smolvideo.network.kernels.compiling import jit
+from smolvideo.network.kernels.level_pairs import int4_matmul_bf16, to_bf16_with_group_sums
+from smolvideo.network.kernels.levels import int4_matmul
+from smolvideo.network.kernels.products import WeightMatrix
+from smolvideo.network.kernels.registers import has_avx512_bf16
 
 MIDDLE_LEVEL = 8
 
@@ -22,23 +22,23 @@ MIDDLE_LEVEL = 8
 class Levels:
     """Random ones ``[out, in]`` with their scales, packed in tiles."""
 
-    def __init__(self, layout: Layout, rows: int, inputs: int, seed: int) -> None:
+    def __init__(self, layout: Int4Packing, rows: int, inputs: int, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
         levels = torch.randint(0, 16, (rows, inputs), generator=random, dtype=torch.uint8)
-        scales = torch.randn(inputs // GROUP, rows, 2, generator=random).bfloat16()
+        scales = torch.randn(inputs // GROUP_SIZE, rows, 2, generator=random).bfloat16()
         self._packed, self._scales = layout.pack(levels).contiguous(), scales
         scale, offset = scales.double().permute(2, 1, 0).unsqueeze(3)
-        grouped = levels.double().unflatten(1, (-1, GROUP))
+        grouped = levels.double().unflatten(1, (-1, GROUP_SIZE))
         self.numbers = ((grouped - MIDDLE_LEVEL) * scale + offset).flatten(1)
-        self.matrix = Matrix(
+        self.matrix = WeightMatrix(
             weights=np.array([self._packed.data_ptr()]),
             scales=np.array([self._scales.data_ptr()]),
-            like=np.empty(0, np.uint8),
-            scale_like=np.empty(0, np.uint32),
+            dtype_witness=np.empty(0, np.uint8),
+            scale_dtype_witness=np.empty(0, np.uint32),
             outputs=rows,
             inputs=inputs,
             tile=layout.rows,
-            at_once=layout.rows,
+            rows_per_chunk=layout.rows,
         )
 
 
@@ -51,14 +51,14 @@ def close(got: np.ndarray, expected: Tensor) -> bool:
     return bool((torch.from_numpy(got) - expected).abs().max() < 1e-4 * expected.abs().max())
 
 
-@compiled
+@jit
 def _by_pairs(matrix: Any, vectors: Any, into: Any, first: int) -> None:
-    add_rows_by_pairs(matrix, 0, first, matrix.outputs, pairs_of(vectors), into)
+    int4_matmul_bf16(matrix, 0, first, matrix.outputs, to_bf16_with_group_sums(vectors), into)
 
 
-@compiled
+@jit
 def _on_any_processor(matrix: Any, vectors: Any, into: Any, first: int) -> None:
-    add_rows_of_levels(matrix, 0, first, matrix.outputs, vectors, into)
+    int4_matmul(matrix, 0, first, matrix.outputs, vectors, into)
 
 
 SIZES = {
@@ -69,12 +69,14 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", INT4_PACKINGS)
 @settings(max_examples=20, deadline=None)
 @given(**SIZES)
-def test_on_any_processor(layout: Layout, tiles: int, groups: int, count: int, seed: int) -> None:
-    levels = Levels(layout, tiles * layout.rows, groups * GROUP, seed)
-    vectors = torch.randn(count, groups * GROUP)
+def test_on_any_processor(
+    layout: Int4Packing, tiles: int, groups: int, count: int, seed: int
+) -> None:
+    levels = Levels(layout, tiles * layout.rows, groups * GROUP_SIZE, seed)
+    vectors = torch.randn(count, groups * GROUP_SIZE)
     got = np.ones((count, tiles * layout.rows), np.float32)
     _on_any_processor(levels.matrix, vectors.numpy(), got, layout.rows)
     assert (got[:, : layout.rows] == 1).all(), "rows of others"
@@ -83,12 +85,12 @@ def test_on_any_processor(layout: Layout, tiles: int, groups: int, count: int, s
     assert close(got, added(levels.numbers, vectors))
 
 
-@pytest.mark.skipif(not can_multiply_pairs(), reason="hardware: this processor has no AVX512-BF16")
+@pytest.mark.skipif(not has_avx512_bf16(), reason="hardware: this processor has no AVX512-BF16")
 @settings(max_examples=40, deadline=None)
 @given(**SIZES)
 def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
-    levels = Levels(LAYOUTS[0], tiles * 64, groups * GROUP, seed)
-    vectors = torch.randn(count, groups * GROUP) * 10
+    levels = Levels(INT4_PACKINGS[0], tiles * 64, groups * GROUP_SIZE, seed)
+    vectors = torch.randn(count, groups * GROUP_SIZE) * 10
     got = np.ones((count, tiles * 64 + 16), np.float32)
     _by_pairs(levels.matrix, vectors.numpy(), got, 64)
     assert (got[:, :64] == 1).all(), "rows of others"
@@ -99,10 +101,10 @@ def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
     assert close(got[:, : tiles * 64], expected)
 
 
-@pytest.mark.skipif(not can_multiply_pairs(), reason="hardware: this processor has no AVX512-BF16")
+@pytest.mark.skipif(not has_avx512_bf16(), reason="hardware: this processor has no AVX512-BF16")
 def test_what_is_no_number_stays_none() -> None:
-    levels = Levels(LAYOUTS[0], 64, 2 * GROUP, 0)
-    vectors = torch.randn(2, 2 * GROUP)
+    levels = Levels(INT4_PACKINGS[0], 64, 2 * GROUP_SIZE, 0)
+    vectors = torch.randn(2, 2 * GROUP_SIZE)
     vectors[0, 40] = torch.nan
     got = np.zeros((2, 64), np.float32)
     _by_pairs(levels.matrix, vectors.numpy(), got, 0)

@@ -10,7 +10,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import SourceError
 from smolvideo.source import read_source_list, resolve_sources
 from smolvideo.source.lists import is_on_another_drive
-from smolvideo.summaries import list_work
+from smolvideo.summaries import list_items
 
 VIDEO = b"\0\0\0\x18ftypisom"
 
@@ -90,7 +90,7 @@ def test_in_a_batch_each_line_has_its_own_error_and_the_rest_goes_on(folder: Pat
         *("lists/s*/*.mp4", "smb://host/x.mp4"),
     ]
     (folder / "list.txt").write_text("\n".join(lines))
-    items = list_work(read_source_list(folder / "list.txt"))
+    items = list_items(read_source_list(folder / "list.txt"))
     errors = [str(item.error) if item.error else item.name for item in items]
     assert errors[0] == "in.mp4"
     assert "lies outside" in errors[1]

@@ -38,7 +38,7 @@ def test_published_checkpoints_say_what_they_are(processor_files: Path, folder: 
         checkpoint.context_tokens,
         checkpoint.image_token_id,
         checkpoint.eos_token_ids,
-        checkpoint.turn_end,
+        checkpoint.end_of_turn_token,
         checkpoint.resize_edge,
         checkpoint.stored_dtype,
     ) == PUBLISHED[folder]
@@ -165,7 +165,7 @@ def test_the_processor_file_of_transformers_5(tmp_path: Path) -> None:
     settings = {"size": {"longest_edge": 96}, "do_image_splitting": False}
     write_json(folder / "processor_config.json", {"image_processor": settings})
     checkpoint = open_checkpoint(str(folder))
-    assert (checkpoint.resize_edge, checkpoint.splits_pictures) == (96, False)
+    assert (checkpoint.resize_edge, checkpoint.splits_images) == (96, False)
 
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
@@ -177,7 +177,7 @@ def test_the_turn_end_is_read_where_the_template_is(tmp_path: Path, file: str) -
         (folder / file).write_text(template)
     else:
         write_json(folder / file, {"chat_template": template})
-    assert open_checkpoint(str(folder)).turn_end == "<|endoftext|>"
+    assert open_checkpoint(str(folder)).end_of_turn_token == "<|endoftext|>"
 
 
 def test_shards(tmp_path: Path) -> None:

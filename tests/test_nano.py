@@ -12,9 +12,9 @@ from conftest import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, FeatureCache, load_engine
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.models import open_checkpoint
-from smolvideo.pipeline import ask, notices_about, prepare, stream_answer
+from smolvideo.pipeline import ask, prepare, stream_answer, unknown_word_notices
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.train.world.question import same_answer
 
@@ -135,7 +135,7 @@ def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
 
 
 def test_options_are_answered_in_words_and_by_letter_and_are_nothing_foreign() -> None:
-    asked = ask_item("plain", "cinepile", SHAPE_OF_IT, ["star", "circle", "cross"], None)
+    asked = format_question("plain", "cinepile", SHAPE_OF_IT, ["star", "circle", "cross"], None)
     done = CliRunner().invoke(cli, ["ask", str(SAMPLES / "circle_right.mp4"), asked.text])
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == f"{SHAPE_OF_IT}\nThat is: circle\nAnswer: B\n"
@@ -151,13 +151,13 @@ def test_words_that_nano_was_never_taught_are_named() -> None:
 
 def test_all_words_of_the_samples_questions_are_known(nano: Engine) -> None:
     for item in QUESTIONS:
-        assert not list(notices_about(item["question"], nano.checkpoint))
+        assert not list(unknown_word_notices(item["question"], nano.checkpoint))
 
 
 def test_a_model_that_does_not_say_what_it_was_taught_may_know_any_word(nano: Engine) -> None:
     published = replace(nano.checkpoint, layout="smolvlm2")
-    assert published.known_words is None
-    assert not list(notices_about("Who is the president?", published))
+    assert published.training_vocabulary is None
+    assert not list(unknown_word_notices("Who is the president?", published))
 
 
 def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:

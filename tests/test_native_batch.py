@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smolvideo.answer import Answer
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import PromptError
-from smolvideo.network import BatchCache, KeyValueCache
+from smolvideo.network import BatchedKVCache, KVCache
 from smolvideo.progress import Progress
 from smolvideo.prompt import Prompt
 
@@ -99,7 +99,7 @@ def test_drawn_answers_are_those_of_the_seed(engine: NativeEngine) -> None:
 
 def test_a_session_goes_on_after_a_batch(engine: NativeEngine) -> None:
     first, *others = (ask(engine, question) for question in WORDS)
-    session = engine.start(first)
+    session = engine.start_session(first)
     assert [told(a) for a in session.answer_batch(others, SHORT)] == alone(engine, others)
     assert [told(session.stream(first, SHORT).result())] == alone(engine, [first])
 
@@ -109,13 +109,13 @@ def test_a_video_is_encoded_and_read_once(
 ) -> None:
     rows: list[int] = []
     decoder = type(engine.network.model.text_model)
-    read = decoder.read
+    read = decoder.prefill
 
     def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
         return read(self, x, cache, last=last)
 
-    monkeypatch.setattr(decoder, "read", watched)
+    monkeypatch.setattr(decoder, "prefill", watched)
     events: list[Progress] = []
     prompts = [ask(engine, question) for question in WORDS]
     engine.answer_batch(prompts, SHORT, on_progress=events.append)
@@ -149,26 +149,26 @@ def test_logits_of_a_step_are_those_of_one_row(engine: NativeEngine) -> None:
     def vectors(rows: int) -> torch.Tensor:
         return torch.randn(1, rows, config.hidden_size, generator=random)
 
-    def cache_of(*parts: torch.Tensor) -> KeyValueCache:
-        cache = KeyValueCache.empty(config, 64, device=torch.device("cpu"), dtype=torch.float32)
+    def cache_of(*parts: torch.Tensor) -> KVCache:
+        cache = KVCache.empty(config, 64, device=torch.device("cpu"), dtype=torch.float32)
         for part in parts:
-            engine.network.read(part, cache)
+            engine.network.prefill(part, cache)
         return cache
 
     common, owns, news = vectors(9), [vectors(n) for n in (1, 7, 4)], [vectors(1) for _ in range(3)]
     with torch.inference_mode():
         caches = [cache_of(common, own) for own in owns]
-        batch = BatchCache(caches[0].fork(9), 3, 32)
+        batch = BatchedKVCache(caches[0].fork(9), 3, 32)
         for place, cache in enumerate(caches):
-            batch.take(place, cache)
+            batch.load_sequence(place, cache)
         for order in ([0, 1, 2], [2, 0], [0]):
             if len(order) < len(batch):
-                batch.keep(order)
+                batch.select_sequences(order)
                 caches, news = [caches[at] for at in order], [news[at] for at in order]
             expected = torch.cat(
-                [engine.network.read(new, c) for new, c in zip(news, caches, strict=True)]
+                [engine.network.prefill(new, c) for new, c in zip(news, caches, strict=True)]
             )
-            got = engine.network.read_batch(torch.cat(news)[:, 0], batch)
+            got = engine.network.decode_batch(torch.cat(news)[:, 0], batch)
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 

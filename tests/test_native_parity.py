@@ -10,7 +10,7 @@ import tinymodels
 import torch
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
-from smolvideo.engines.answer_text import TokenText
+from smolvideo.engines.answer_text import StreamingDetokenizer
 from smolvideo.engines.transformers import TransformersEngine, _Decoder
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.models import open_checkpoint
@@ -37,10 +37,10 @@ def pair(folder: Path | str, dtype: str = "float32") -> tuple[NativeEngine, Tran
 def logits(engine: NativeEngine | TransformersEngine, prompt: Prompt) -> torch.Tensor:
     """Scores of the first token of the answer."""
     if isinstance(engine, NativeEngine):
-        return engine.start(prompt).read(prompt).float()
+        return engine.start_session(prompt).prefill(prompt).float()
     rows = engine.encode(prompt.images)
     decoder = _Decoder(engine.network, prompt, rows, engine.checkpoint.image_token_id)
-    return decoder.read().float()
+    return decoder.prefill().float()
 
 
 def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -56,14 +56,14 @@ def greedy(
 ) -> list[int]:
     """The ids of the answer."""
     seen: list[int] = []
-    push = TokenText.push
+    push = StreamingDetokenizer.push
 
-    def watched(self: TokenText, token_id: int) -> str:
+    def watched(self: StreamingDetokenizer, token_id: int) -> str:
         seen.append(token_id)
         return push(self, token_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TokenText, "push", watched)
+        patch.setattr(StreamingDetokenizer, "push", watched)
         engine.stream(prompt, GenerationOptions(max_new_tokens=count)).result()
     return seen
 

@@ -15,7 +15,7 @@ import torch
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError
 from smolvideo.frames import Images
-from smolvideo.network import KeyValueCache, NetworkConfig, decoder
+from smolvideo.network import KVCache, NetworkConfig, decoder
 from smolvideo.prompt import Prompt
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -34,13 +34,13 @@ def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int
     """How many rows the decoder read, call by call."""
     rows: list[int] = []
     decoder = engine.network.model.text_model
-    read = type(decoder).read
+    read = type(decoder).prefill
 
     def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
         return read(self, x, cache, last=last)
 
-    monkeypatch.setattr(type(decoder), "read", watched)
+    monkeypatch.setattr(type(decoder), "prefill", watched)
     return rows
 
 
@@ -68,7 +68,7 @@ def test_a_second_question_reads_the_question_alone(
 ) -> None:
     images = tinymodels.random_images(9)
     first, second = ask(engine, images, "What is it?"), ask(engine, images.copy(), "Who?")
-    session = engine.start(first)
+    session = engine.start_session(first)
     assert session.stream(first, SHORT).result().text == fresh(engine, first)
     encoded.clear()
     read_rows.clear()
@@ -81,7 +81,7 @@ def test_a_second_question_reads_the_question_alone(
 
 def test_other_frames_are_other_frames(engine: NativeEngine, encoded: list[int]) -> None:
     images = tinymodels.random_images(6)
-    session = engine.start(ask(engine, images, "What?"))
+    session = engine.start_session(ask(engine, images, "What?"))
     changed = images.copy()
     changed[4, 3, 3, 1] ^= 255
     encoded.clear()
@@ -97,7 +97,7 @@ def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
     images = tinymodels.random_images(4)
     prompts = [ask(engine, images, text) for text in ("Red or blue?", "How many?", "Where?")]
     expected = [fresh(engine, prompt) for prompt in prompts]
-    session = engine.start(prompts[0])
+    session = engine.start_session(prompts[0])
     forks = [session.fork() for _ in prompts]
     streams = [fork.stream(p, SHORT) for fork, p in zip(forks, prompts, strict=True)]
     streams += [session.stream(prompt, SHORT) for prompt in prompts]
@@ -111,7 +111,7 @@ def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
 
 def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(3), "What?")
-    session = engine.start(prompt)
+    session = engine.start_session(prompt)
     fork = session.fork()
     assert fork._cache is not None
     assert session._cache is not None
@@ -123,7 +123,7 @@ def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
 
 def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(3), "What?")
-    session = engine.start(prompt)
+    session = engine.start_session(prompt)
     assert session._cache is not None
     block = weakref.ref(session._cache._block)
     for question in ("What? Why?", "What? How?"):
@@ -137,25 +137,25 @@ def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> 
 
 def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(2), "What?")
-    session = engine.start(prompt)
+    session = engine.start_session(prompt)
     with pytest.raises(PromptError, match="more than"):
         session.stream(ask(engine, tinymodels.random_images(512), "What?"), SHORT)
     assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
 
 
 def test_a_full_cache_grows(engine: NativeEngine) -> None:
-    cache = KeyValueCache.empty(
+    cache = KVCache.empty(
         engine.network.config.text, 4, device=torch.device("cpu"), dtype=torch.float32
     )
     vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        engine.network.read(vectors[:, :3], cache)
-        engine.network.read(vectors[:, 3:10], cache)
-        got = engine.network.read(vectors[:, 10:], cache)
-        roomy = KeyValueCache.empty(
+        engine.network.prefill(vectors[:, :3], cache)
+        engine.network.prefill(vectors[:, 3:10], cache)
+        got = engine.network.prefill(vectors[:, 10:], cache)
+        roomy = KVCache.empty(
             engine.network.config.text, 99, device=torch.device("cpu"), dtype=torch.float32
         )
-        expected = engine.network.read(vectors, roomy)
+        expected = engine.network.prefill(vectors, roomy)
     assert cache.length == 11
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -165,22 +165,22 @@ def test_a_cache_that_has_grown_is_safe_from_its_forks(engine: NativeEngine) -> 
     config = engine.network.config.text
     cpu, dtype = torch.device("cpu"), torch.float32
     vectors = torch.randn(1, 14, 64, generator=torch.Generator().manual_seed(1))
-    cache = KeyValueCache.empty(config, 4, device=cpu, dtype=dtype)
+    cache = KVCache.empty(config, 4, device=cpu, dtype=dtype)
     with torch.inference_mode():
-        engine.network.read(vectors[:, :3], cache)
-        cache.make_room(40)  # grows
-        engine.network.read(vectors[:, 3:10], cache)
+        engine.network.prefill(vectors[:, :3], cache)
+        cache.reserve(40)  # grows
+        engine.network.prefill(vectors[:, 3:10], cache)
         assert cache.capacity >= cache.length + 2, "both find room where they are"
         fork = cache.fork()
-        one = [engine.network.read(vectors[:, 10:11], cache)]
-        other = [engine.network.read(vectors[:, 12:13], fork)]
-        one.append(engine.network.read(vectors[:, 11:12], cache))
-        other.append(engine.network.read(vectors[:, 13:14], fork))
+        one = [engine.network.prefill(vectors[:, 10:11], cache)]
+        other = [engine.network.prefill(vectors[:, 12:13], fork)]
+        one.append(engine.network.prefill(vectors[:, 11:12], cache))
+        other.append(engine.network.prefill(vectors[:, 13:14], fork))
         for got, own in ((one, [10, 11]), (other, [12, 13])):
-            roomy = KeyValueCache.empty(config, 99, device=cpu, dtype=dtype)
-            engine.network.read(vectors[:, :10], roomy)
+            roomy = KVCache.empty(config, 99, device=cpu, dtype=dtype)
+            engine.network.prefill(vectors[:, :10], roomy)
             for scores, place in zip(got, own, strict=True):
-                expected = engine.network.read(vectors[:, place : place + 1], roomy)
+                expected = engine.network.prefill(vectors[:, place : place + 1], roomy)
                 torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -191,20 +191,20 @@ def test_a_session_knows_what_it_has_after_reading_failed(
     first, second, third = (
         ask(engine, images, text) for text in ("What is it?", "Who?", "What is on?")
     )
-    session = engine.start(first)
-    read = type(engine.network).read
+    session = engine.start_session(first)
+    read = type(engine.network).prefill
 
     def failing(self, vectors, cache, **options):  # type: ignore[no-untyped-def]
         read(self, vectors, cache, **options)
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(engine.network), "read", failing)
+        patched.setattr(type(engine.network), "prefill", failing)
         with pytest.raises((ModelError, RuntimeError), match="memory"):
             session.stream(second, SHORT).result()
     for prompt in (third, first):
         assert session.score(prompt, [" yes", " no"]) == pytest.approx(
-            engine.start(prompt).score(prompt, [" yes", " no"]), abs=1e-3
+            engine.start_session(prompt).score(prompt, [" yes", " no"]), abs=1e-3
         )
         assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
 
@@ -216,17 +216,17 @@ def test_long_prompts_are_read_in_parts(
     vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
 
     def read() -> torch.Tensor:
-        cache = KeyValueCache.empty(
+        cache = KVCache.empty(
             engine.network.config.text, 11, device=torch.device("cpu"), dtype=torch.float32
         )
         with torch.inference_mode():
-            return engine.network.read(vectors, cache, last=last)
+            return engine.network.prefill(vectors, cache, last=last)
 
     expected = read()
     parts: list[int] = []
     text_model = engine.network.model.text_model
     append = text_model._append
-    monkeypatch.setattr(text_model, "_rows_at_once", 4)
+    monkeypatch.setattr(text_model, "_chunk_size", 4)
     monkeypatch.setattr(
         text_model, "_append", lambda x, cache: (parts.append(x.shape[1]), append(x, cache))[1]
     )
@@ -253,12 +253,12 @@ def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
         text_model = decoder.Decoder(replace(config.text, num_hidden_layers=1, vocab_size=64))
     if quantise:
         text_model.layers[0].mlp.down_proj.quantise(torch.zeros(16, 32), torch.bfloat16)
-    assert text_model._rows_at_once == rows
+    assert text_model._chunk_size == rows
 
 
 @pytest.fixture
 def _two_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(frame_encoder._PATCHES_AT_ONCE, "cpu", 2 * 16)
+    monkeypatch.setitem(frame_encoder._MAX_PATCHES_PER_CHUNK, "cpu", 2 * 16)
 
 
 @pytest.mark.usefixtures("_two_frames_at_once")

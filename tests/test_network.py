@@ -8,7 +8,7 @@ import torch
 from smolvideo.network import SmolVLM, attention
 from smolvideo.network.connector import pixel_shuffle
 from smolvideo.train.architecture import NANO, save_checkpoint
-from smolvideo.train.nano import initialise
+from smolvideo.train.nano import init_weights
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.world.corpus import corpus
 
@@ -19,7 +19,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("random") / "nano"
     torch.manual_seed(0)
     model = SmolVLM(NANO)
-    initialise(model)
+    init_weights(model)
     save_checkpoint(folder, model, train_tokenizer(corpus()), {})
     return folder
 
@@ -50,7 +50,7 @@ def test_logits_equal_those_of_transformers(checkpoint: Path) -> None:
         ids[0, start : start + NANO.tokens_per_image] = image
     with torch.no_grad():
         expected = reference(input_ids=ids, pixel_values=pixels[None]).logits
-        vectors = ours.embed(ids, ours.encode(pixels), image)
+        vectors = ours.embed_inputs(ids, ours.encode_images(pixels), image)
         hidden = ours.model.text_model(vectors, torch.arange(40)[None], causal_mask(40))
         got = ours.lm_head(hidden)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
@@ -71,5 +71,5 @@ def test_only_bfloat16_is_multiplied_as_such() -> None:
     """float32 rounded to bfloat16 would lose two thirds of its digits."""
     able = hasattr(torch.backends.mkldnn, "matmul")
     for dtype in (torch.float32, torch.float16, torch.float64):
-        assert attention._can_keep_scores(dtype) is False
-    assert attention._can_keep_scores(torch.bfloat16) is able
+        assert attention._supports_fp32_accumulation(dtype) is False
+    assert attention._supports_fp32_accumulation(torch.bfloat16) is able

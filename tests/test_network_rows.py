@@ -9,23 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smolvideo.network.attention import attend, attend_plainly
-from smolvideo.network.rows import LayerRows, OrderedRows, PagedRows, grown_rows
+from smolvideo.network.attention import attention, attention_reference
+from smolvideo.network.rows import ContiguousKV, LayerKV, PagedKV, resized
 
 CPU = torch.device("cpu")
 LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 511, 512, 513, 700]))
 HEADS, WIDTH = 3, 16
-Rows = TypeVar("Rows", OrderedRows, PagedRows)
+Rows = TypeVar("Rows", ContiguousKV, PagedKV)
 
 
-def ordered(capacity: int, dtype: torch.dtype) -> OrderedRows:
+def ordered(capacity: int, dtype: torch.dtype) -> ContiguousKV:
     """What torch's products read."""
-    return unwritten(OrderedRows.of(HEADS, WIDTH, capacity, device=CPU, dtype=dtype))
+    return unwritten(ContiguousKV.of(HEADS, WIDTH, capacity, device=CPU, dtype=dtype))
 
 
-def paged(capacity: int, dtype: torch.dtype) -> PagedRows:
+def paged(capacity: int, dtype: torch.dtype) -> PagedKV:
     """What a ``TokenStep`` reads."""
-    return unwritten(PagedRows.of(HEADS, WIDTH, capacity, dtype=dtype))
+    return unwritten(PagedKV.of(HEADS, WIDTH, capacity, dtype=dtype))
 
 
 def unwritten(rows: Rows) -> Rows:
@@ -47,14 +47,14 @@ def close(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("make", [ordered, paged])
 def test_one_query_sees_all_rows(
-    make: Callable[[int, torch.dtype], LayerRows], dtype: torch.dtype
+    make: Callable[[int, torch.dtype], LayerKV], dtype: torch.dtype
 ) -> None:
     for length in (1, 31, 256, 300):
         memory = make(512, dtype)
         keys, values = numbers(2, 1, HEADS, length, WIDTH, dtype=dtype)
-        memory.put(0, keys, values)
+        memory.write(0, keys, values)
         q = numbers(1, 2 * HEADS, 1, WIDTH, dtype=dtype)
-        expected = attend_plainly(q.float(), keys.float(), values.float())
+        expected = attention_reference(q.float(), keys.float(), values.float())
         assert close(memory.attend(q, length), expected.to(dtype))
 
 
@@ -72,20 +72,20 @@ def test_pages_are_read_as_rows_are(
     """Written part by part, read up to any row, by any number of queries."""
     torch.manual_seed(seed)
     total = sum(parts)
-    pages = unwritten(paged(1, torch.float32).in_pages_of(page, total))
-    both: tuple[LayerRows, LayerRows] = ordered(total, torch.float32), pages
+    pages = unwritten(paged(1, torch.float32).with_page_size(page, total))
+    both: tuple[LayerKV, LayerKV] = ordered(total, torch.float32), pages
     start = 0
     for part in parts:
         keys, values = numbers(2, 1, HEADS, part, WIDTH)
         for memory in both:
-            memory.put(start, keys, values)
+            memory.write(start, keys, values)
         start += part
     length = max(1, int(seen * total))
     at_the_end = numbers(1, 2 * HEADS, min(queries, length), WIDTH)
     for ask in (
         lambda memory: memory.attend(at_the_end, length),
         lambda memory: torch.stack(memory.between(length // 2, length)),
-        lambda memory: torch.stack(grown_rows(memory, total + 300, length).between(0, length)),
+        lambda memory: torch.stack(resized(memory, total + 300, length).slice(0, length)),
     ):
         expected, got = map(ask, both)
         assert got.shape == expected.shape
@@ -95,17 +95,17 @@ def test_pages_are_read_as_rows_are(
 def test_grown_memory_is_its_own() -> None:
     memory = paged(40, torch.float32)
     keys, values = numbers(2, 1, HEADS, 30, WIDTH)
-    memory.put(0, keys, values)
-    grown = grown_rows(memory, 600, 20)
-    grown.put(10, keys, values)
-    assert torch.equal(memory.between(0, 30)[0], keys[0])
-    assert torch.equal(grown.between(10, 40)[1], values[0])
-    assert torch.equal(grown.between(0, 10)[1], values[0, :, :10])
+    memory.write(0, keys, values)
+    grown = resized(memory, 600, 20)
+    grown.write(10, keys, values)
+    assert torch.equal(memory.slice(0, 30)[0], keys[0])
+    assert torch.equal(grown.slice(10, 40)[1], values[0])
+    assert torch.equal(grown.slice(0, 10)[1], values[0, :, :10])
 
 
 def test_queries_stay_as_they_are() -> None:
     """Whoever asks may ask again with the same."""
     q, k, v = numbers(3, 1, HEADS, 5, WIDTH)
     kept = q.clone()
-    attend(q, k, v, causal=True)
+    attention(q, k, v, causal=True)
     assert torch.equal(q, kept)

@@ -10,20 +10,20 @@ import torch
 
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network import threads
-from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.cache import KVCache
 from smolvideo.network.decoder import Decoder
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.threads import ReadingThreads
+from smolvideo.network.threads import PrefillThreads
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(threads, "_TELLS", True)
+    monkeypatch.setattr(threads, "_HAS_THREAD_CLOCK", True)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -37,12 +37,12 @@ class Machine:
         self.dtype = torch.bfloat16
         self.now = self.worked = 0.0
         self.share = 1.0
-        self.threads = ReadingThreads(clock=lambda: self.now, cpu_clock=lambda: self.worked)
+        self.threads = PrefillThreads(clock=lambda: self.now, cpu_clock=lambda: self.worked)
 
     def prompt(self, layers: int = 20) -> list[int]:
         """A prompt is read; how many threads each layer had."""
         used = []
-        with self.threads.reading(torch.empty(1, 100, 8, dtype=self.dtype)) as after_layer:
+        with self.threads.limit(torch.empty(1, 100, 8, dtype=self.dtype)) as after_layer:
             for _ in range(layers):
                 used.append(torch.get_num_threads())
                 self._pass(0.2, used[-1])
@@ -62,7 +62,7 @@ def test_free_cores_are_used() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_single_row_of_a_tiny_network_gets_one_thread(dtype: torch.dtype) -> None:
     for width, threads_of_it in ((8, 1), (576, 4)):
-        with ReadingThreads().reading(torch.empty(1, 1, width, dtype=dtype)) as after_layer:
+        with PrefillThreads().limit(torch.empty(1, 1, width, dtype=dtype)) as after_layer:
             assert torch.get_num_threads() == threads_of_it
             after_layer()
         assert torch.get_num_threads() == 4
@@ -91,7 +91,7 @@ def test_float32_does_not_follow_the_load(share: float) -> None:
 
 
 def test_where_waiting_threads_sleep_nothing_is_concluded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_TELLS", False)
+    monkeypatch.setattr(threads, "_HAS_THREAD_CLOCK", False)
     machine = Machine()
     for share in (0.5, 1.0):
         machine.share = share
@@ -99,23 +99,23 @@ def test_where_waiting_threads_sleep_nothing_is_concluded(monkeypatch: pytest.Mo
 
 
 def test_a_reading_that_fails_gives_the_threads_back() -> None:
-    reading = ReadingThreads()
+    reading = PrefillThreads()
     for rows in (1, 100):
         with (
             pytest.raises(MemoryError),
-            reading.reading(torch.empty(1, rows, 8, dtype=torch.bfloat16)),
+            reading.limit(torch.empty(1, rows, 8, dtype=torch.bfloat16)),
         ):
             raise MemoryError
         assert torch.get_num_threads() == 4
 
 
 def test_one_thread_and_other_devices_are_left_alone() -> None:
-    reading = ReadingThreads()
-    with reading.reading(torch.empty(1, 1, 8, device="meta")) as after_layer:
+    reading = PrefillThreads()
+    with reading.limit(torch.empty(1, 1, 8, device="meta")) as after_layer:
         after_layer()
         assert torch.get_num_threads() == 4
     torch.set_num_threads(1)
-    with reading.reading(torch.empty(1, 100, 8, dtype=torch.bfloat16)) as after_layer:
+    with reading.limit(torch.empty(1, 100, 8, dtype=torch.bfloat16)) as after_layer:
         after_layer()
         assert torch.get_num_threads() == 1
 
@@ -129,7 +129,7 @@ def test_numbers_are_the_same_with_any_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else an answer would hang on how busy the machine is."""
-    monkeypatch.setattr(threads, "_TELLS", False)
+    monkeypatch.setattr(threads, "_HAS_THREAD_CLOCK", False)
     file = processor_files / name / "config.json"
     config = NetworkConfig.from_json(json.loads(file.read_text()))
     text = replace(config.text, num_hidden_layers=1, vocab_size=64)
@@ -146,9 +146,9 @@ def test_numbers_are_the_same_with_any_threads(
         for count in (1, 2, 3, 5):
             torch.set_num_threads(count)
             torch.manual_seed(1)
-            cache = KeyValueCache.empty(text, length + 320, device=CPU, dtype=torch.bfloat16)
+            cache = KVCache.empty(text, length + 320, device=CPU, dtype=torch.bfloat16)
             kept = torch.randn(2, 1, text.num_key_value_heads, length, text.head_dim)
-            cache.layer(0).put(0, *kept.bfloat16())
+            cache.layer(0).write(0, *kept.bfloat16())
             read = []
             for part in (300, 33, 1, 1, 1):
                 cache.length = length

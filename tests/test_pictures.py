@@ -122,7 +122,7 @@ def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     original = pictures._read_picture
     monkeypatch.setattr(pictures, "_read_picture", counting)
     Image.fromarray(clipmaker.numbered_image(7)).save(tmp_path / "a.png")
-    with pictures.PicturesReader(tmp_path / "a.png") as picture:
+    with pictures.ImageReader(tmp_path / "a.png") as picture:
         for _ in range(2):
             (frame,) = picture.frames_at([0.0])
             assert clipmaker.number_of(frame.image) == 7

@@ -19,9 +19,9 @@ from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
-    Prepared,
+    PreparedPrompt,
+    allocate_frames,
     ask,
-    fair_shares,
     load_frames,
     prepare,
     record_answer,
@@ -31,7 +31,7 @@ from smolvideo.pipeline import (
 from smolvideo.progress import Progress
 from smolvideo.prompt import Message, PromptOptions
 from smolvideo.records import AnswerRecord, RecordWriter, read_records
-from smolvideo.sampling import FrameSampling, Share
+from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
 
 SHORT = GenerationOptions(max_new_tokens=8)
@@ -66,7 +66,7 @@ def context_of(tokens: int, checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, context_tokens=tokens)
 
 
-def image_tokens(prepared: Prepared, checkpoint: Checkpoint) -> int:
+def image_tokens(prepared: PreparedPrompt, checkpoint: Checkpoint) -> int:
     return prepared.prompt.token_ids.count(checkpoint.image_token_id)
 
 
@@ -151,7 +151,7 @@ def test_the_number_in_the_error_fits_and_is_the_largest(
     small, sources = context_of(tokens, checkpoint), [media / name for name in names]
     explicit = FrameSampling(max_frames=60, reduce_to_fit=False)
 
-    def prepared(frames: int) -> Prepared:
+    def prepared(frames: int) -> PreparedPrompt:
         sampling = replace(explicit, max_frames=frames)
         return prepare(small, sources, "What?", sampling=sampling, generation=SHORT)
 
@@ -193,7 +193,7 @@ def test_a_long_answer_leaves_less_room(checkpoint: Checkpoint, media: Path) -> 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(8, 80))
 def test_shares_are_fair(wanted: list[int], total: int) -> None:
-    shares = fair_shares(wanted, total)
+    shares = allocate_frames(wanted, total)
     assert sum(shares) == min(total, sum(wanted))
     assert all(1 <= share <= most for share, most in zip(shares, wanted, strict=True))
     held_back = [s for s, most in zip(shares, wanted, strict=True) if s < most]
@@ -349,7 +349,7 @@ def test_closing_the_answer_closes_the_engine_s(engine: Engine, media: Path) -> 
 
 
 def test_the_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) -> None:
-    sampling = FrameSampling(max_frames=4, start_seconds=Share(0.5))
+    sampling = FrameSampling(max_frames=4, start_seconds=RelativeTime(0.5))
     generation = GenerationOptions(max_new_tokens=8, temperature=0.8, stop=("zzz",))
     prepared = prepare(
         engine.checkpoint, media / "a.mp4", "What?", sampling=sampling, generation=generation

@@ -16,8 +16,8 @@ from smolvideo.errors import SourceError
 from smolvideo.source import encodings as encodings_module
 from smolvideo.source import playlists, reach
 from smolvideo.source.reach import Reach, check_named, reach_of
-from smolvideo.summaries import WorkItem, list_work
-from smolvideo.summaries.worklist import fetched
+from smolvideo.summaries import WorkItem, list_items
+from smolvideo.summaries.worklist import resolve_item
 
 clip = downloading.clip
 server = downloading.server
@@ -48,7 +48,7 @@ def bring(items: list[WorkItem]) -> list[str]:
     found = []
     for item in items:
         try:
-            found.append(fetched(item, QUICK, lambda _: None).path.name)
+            found.append(resolve_item(item, QUICK, lambda _: None).path.name)
         except SourceError as error:
             found.append(str(error))
     assert not any("\n" in one for one in found)
@@ -75,7 +75,7 @@ def test_a_feed_names_no_files_and_the_rest_goes_on(
     named = [one.format(path=planted, folder=planted.parent.name) for one in LOCAL]
     written = [one for one in named if "\x0b" not in one]
     url = server.serve("/feed", feed(*written, good))
-    items = list_work([url])
+    items = list_items([url])
     # "\t" and a line break in an attribute are blanks, and blanks around an address are none of it.
     assert len(items) == len({one.strip() for one in written}) + 1
     for item, said in zip(items[:-1], bring(items[:-1]), strict=True):
@@ -145,7 +145,7 @@ def test_lists_of_all_kinds_reach_no_file(
     text, content_type = LISTS[kind]
     content = Content(text.format(planted.as_uri(), planted).encode(), content_type)
     url = server.serve(f"/{kind}", content)
-    items = list_work([url])
+    items = list_items([url])
     said = bring(items)
     assert items
     assert not any(one.endswith(".mp4") for one in said), said
@@ -158,7 +158,7 @@ def test_xspf_from_the_web_is_its_videos(server: WebServer, clip: bytes) -> None
         "/a/list", Content(text.format("one.mp4", one + "?v=2").encode(), content_type)
     )
     server.serve("/a/one.mp4?v=2", Content(clip, "video/mp4"))
-    assert [item.path for item in list_work([url])] == [one, one + "?v=2"]
+    assert [item.path for item in list_items([url])] == [one, one + "?v=2"]
 
 
 def test_a_list_without_an_end_is_cut_with_a_word(
@@ -166,20 +166,20 @@ def test_a_list_without_an_end_is_cut_with_a_word(
 ) -> None:
     monkeypatch.setattr(playlists, "MAX_ENTRIES", 3)
     names = [f"http://127.0.0.1/{number}.mp4" for number in range(5)]
-    items = list_work([server.serve("/feed", feed(*names))])
+    items = list_items([server.serve("/feed", feed(*names))])
     assert [item.path for item in items[:3]] == names[:3]
     (rest,) = items[3:]
     assert "more than 3 videos" in str(rest.error)
-    items = list_work([server.serve("/feed", feed(*names[:3]))])
+    items = list_items([server.serve("/feed", feed(*names[:3]))])
     assert [item.path for item in items] == names[:3]
 
 
 def test_a_list_that_names_itself_ends(server: WebServer) -> None:
     url = server.url("/loop")
     server.serve("/loop", feed(url, url))
-    (item,) = list_work([url])
+    (item,) = list_items([url])
     with pytest.raises(SourceError, match="list of videos"):
-        fetched(item, QUICK, lambda _: None)
+        resolve_item(item, QUICK, lambda _: None)
     server.serve("/loop1", feed(server.url("/loop1")))
     with pytest.raises(SourceError, match="no video found"):
         download(server.url("/loop1"))
@@ -243,13 +243,13 @@ def test_a_public_list_leads_into_no_private_place(server: WebServer, clip: byte
         "http://10.0.0.1/x.mp4",
     ]
     far = at("public.test", server.serve("/feed", feed(*listed)))
-    said = bring(list_work([far]))
+    said = bring(list_items([far]))
     assert all("leads to" in one for one in said), said
     for one, where in zip(said, ("machine", "machine", "link-local", "private"), strict=True):
         assert where in one
     assert server.requests_for("/near.mp4") == []
     here = server.serve("/own", feed(near))
-    assert bring(list_work([here]))[0].endswith(".mp4"), "a list of this machine may name it"
+    assert bring(list_items([here]))[0].endswith(".mp4"), "a list of this machine may name it"
 
 
 @pytest.mark.usefixtures("strange_names")
@@ -365,7 +365,7 @@ def packed(content: bytes, *encodings: str) -> Content:
 def test_a_list_that_unpacks_without_end_is_not_read(
     encodings: tuple[str, ...], server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encodings_module, "LARGEST_PAGE", 10_000)
+    monkeypatch.setattr(encodings_module, "MAX_PAGE", 10_000)
     video = server.url("/a.mp4")
     list_url = server.serve("/feed", packed(feed(video).body, *encodings))
     found = playlists.playlist_entries(list_url, QUICK, lambda _: None)

@@ -15,11 +15,11 @@ from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM, decoder
 from smolvideo.train.architecture import NANO
-from smolvideo.train.asking import Asking
-from smolvideo.train.drilling import draw_drills
-from smolvideo.train.packing import AskedRows, frames_shown, pack_questions, stack_rows
-from smolvideo.train.pointing import HEADS, LetterReader, read_pointed
-from smolvideo.train.videos import draw_asked_videos
+from smolvideo.train.asking import QuestionMix
+from smolvideo.train.drilling import make_text_batch
+from smolvideo.train.packing import PackedBatch, collate, pack_questions, video_prefix
+from smolvideo.train.pointing import HEADS, LetterProbe, forward_supervised
+from smolvideo.train.videos import make_video_batch
 from smolvideo.train.world.question import Question
 
 
@@ -30,11 +30,18 @@ def tokenizer() -> Tokenizer:
 
 @pytest.mark.parametrize("form", ["plain", "smolvlm", "official", "lmms-eval"])
 def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer: Tokenizer) -> None:
-    batch = draw_asked_videos(
+    batch = make_video_batch(
         Random(4),
         videos=12,
         frames=9,
-        asking=Asking(10, choices=3, drills=4, form=form, glimpses=3, earlier=0.3),
+        asking=QuestionMix(
+            10,
+            choices=3,
+            text_exercises=4,
+            prompt_name=form,
+            single_frame_questions=3,
+            follow_up_probability=0.3,
+        ),
         network=NANO,
         tokenizer=tokenizer,
     )
@@ -80,8 +87,8 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
                 assert images == NANO.tokens_per_image * len(to)
         # All questions with options are said again, one token after the other.
         for question in asked:
-            if question.opened:
-                assert f" {question.opened.text}" in again
+            if question.open_form:
+                assert f" {question.open_form.text}" in again
     assert set(seen) == set(HEADS)
     assert min(seen.values()) > 10
 
@@ -90,32 +97,34 @@ def test_every_word_of_an_option_points_at_its_own(tokenizer: Tokenizer) -> None
     options = ("a red star", "a red cross", "a blue star")
     listing = "Which of them?\nA. a red star\nB. a red cross\nC. a blue star\n"
     opened = Question("mover", "Which of them?", "a blue star")
-    question = Question("choice", listing, "C", options=options, opened=opened)
-    row = pack_questions(frames_shown(["00:00"], 4, tokenizer), [question], tokenizer)
-    listed = [p for p in row.pointers if p.look == "letter of option"]
-    assert Counter(p.letter for p in listed) == {0: 3, 1: 3, 2: 3}
-    said = [p for p in row.pointers if p.look == "option of said"]
-    assert [p.to[0].start for p in said] == [p.at for p in listed if p.letter == 2]
-    words = [tokenizer.decode([row.token_ids[p.at]]) for p in said]
+    question = Question("choice", listing, "C", options=options, open_form=opened)
+    row = pack_questions(video_prefix(["00:00"], 4, tokenizer), [question], tokenizer)
+    listed = [p for p in row.pointers if p.kind == "letter of option"]
+    assert Counter(p.option_index for p in listed) == {0: 3, 1: 3, 2: 3}
+    said = [p for p in row.pointers if p.kind == "option of said"]
+    assert [p.key_spans[0].start for p in said] == [
+        p.query_position for p in listed if p.option_index == 2
+    ]
+    words = [tokenizer.decode([row.token_ids[p.query_position]]) for p in said]
     assert words == [" a", " blue", " star"]
 
 
 def test_words_that_are_no_list_of_the_options_point_nowhere(tokenizer: Tokenizer) -> None:
-    front = frames_shown(["00:00"], 4, tokenizer)
+    front = video_prefix(["00:00"], 4, tokenizer)
     question = Question("choice", "A. a star\nC. a cross", "A", options=("a star", "a cross"))
     assert pack_questions(front, [question], tokenizer).pointers == []
     timed = Question("moment", "What is there at 00:00 and not at 00:01?", "a star")
     (pointer,) = pack_questions(front, [timed], tokenizer).pointers
-    assert pointer.look == "moment"
-    both = frames_shown(["00:00", "00:01"], 4, tokenizer)
+    assert pointer.kind == "moment"
+    both = video_prefix(["00:00", "00:01"], 4, tokenizer)
     assert pack_questions(both, [timed], tokenizer).pointers == []
 
 
-def drilled(tokenizer: Tokenizer) -> AskedRows:
-    return draw_drills(Random(5), 2, tokenizer)
+def drilled(tokenizer: Tokenizer) -> PackedBatch:
+    return make_text_batch(Random(5), 2, tokenizer)
 
 
-def embedded(network: SmolVLM, rows: AskedRows) -> Tensor:
+def embedded(network: SmolVLM, rows: PackedBatch) -> Tensor:
     return network.model.text_model.embed_tokens(rows.token_ids)
 
 
@@ -124,19 +133,19 @@ def test_reading_is_the_decoders_own_and_watches_its_own_attention(
 ) -> None:
     torch.manual_seed(0)
     network, rows = SmolVLM(NANO), drilled(tokenizer)
-    reader = LetterReader(NANO.text.hidden_size)
+    reader = LetterProbe(NANO.text.hidden_size)
     text, vectors = network.model.text_model, embedded(network, rows)
     attended: list[Tensor] = []
-    plainly = decoder.attend_plainly
+    plainly = decoder.attention_reference
 
     def spied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         attended.append(((q @ keys.mT) * q.shape[-1] ** -0.5 + mask).softmax(-1))
         return plainly(q, k, v, mask)
 
-    monkeypatch.setattr(decoder, "attend_plainly", spied)
+    monkeypatch.setattr(decoder, "attention_reference", spied)
     with torch.no_grad():
-        hidden, astray = read_pointed(text, reader, vectors, rows)
+        hidden, astray = forward_supervised(text, reader, vectors, rows)
         plain = text(vectors, rows.positions, rows.mask(torch.float32))
     assert torch.equal(hidden, plain)
     expected = 0.0
@@ -158,22 +167,22 @@ def test_reading_is_the_decoders_own_and_watches_its_own_attention(
 def test_rows_without_pointers_cost_nothing(tokenizer: Tokenizer) -> None:
     network = SmolVLM(NANO)
     question = Question("colour", "What colour is the star?", "red")
-    front = frames_shown(["00:00"], 4, tokenizer)
-    rows = stack_rows([pack_questions(front, [question], tokenizer)], [[question]])
-    reader = LetterReader(NANO.text.hidden_size)
-    _, astray = read_pointed(network.model.text_model, reader, embedded(network, rows), rows)
+    front = video_prefix(["00:00"], 4, tokenizer)
+    rows = collate([pack_questions(front, [question], tokenizer)], [[question]])
+    reader = LetterProbe(NANO.text.hidden_size)
+    _, astray = forward_supervised(network.model.text_model, reader, embedded(network, rows), rows)
     assert astray.item() == 0.0
 
 
 def test_heads_learn_to_look_where_they_are_shown(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     network, rows = SmolVLM(NANO), drilled(tokenizer)
-    reader = LetterReader(NANO.text.hidden_size)
+    reader = LetterProbe(NANO.text.hidden_size)
     text = network.model.text_model
     optimizer = torch.optim.Adam([*text.parameters(), *reader.parameters()], lr=0.002)
     losses = []
     for _ in range(8):
-        _, astray = read_pointed(text, reader, embedded(network, rows), rows)
+        _, astray = forward_supervised(text, reader, embedded(network, rows), rows)
         optimizer.zero_grad()
         astray.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from toy_checkpoint import write_toy_checkpoint
 
 from smolvideo.errors import PromptError
-from smolvideo.frames import FrameBatch, PlannedFrames, VideoMetadata
+from smolvideo.frames import FrameBatch, FramePlan, VideoMetadata
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import (
     Message,
     PromptOptions,
     check_budget,
     count_tokens,
-    frames_that_fit,
+    max_frames_that_fit,
     pack_prompt,
 )
-from smolvideo.prompt.budget import most_frames, thin_out
+from smolvideo.prompt.budget import max_frame_count, subsample_frames
 
 TOY: dict[str, Checkpoint] = {}
 
@@ -33,16 +33,16 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> None:
         TOY[layout] = open_checkpoint(str(path))
 
 
-def plan(frames: int, *, last: float = 60.0, name: str = "clip.mp4") -> PlannedFrames:
+def plan(frames: int, *, last: float = 60.0, name: str = "clip.mp4") -> FramePlan:
     times = tuple(np.linspace(0.0, last, frames).tolist())
-    return PlannedFrames(times, VideoMetadata(64, 36, last, name=name))
+    return FramePlan(times, VideoMetadata(64, 36, last, name=name))
 
 
-def asked(*content: str | FrameBatch | PlannedFrames) -> list[Message]:
+def asked(*content: str | FrameBatch | FramePlan) -> list[Message]:
     return [Message("user", content)]
 
 
-def decoded(item: str | PlannedFrames) -> str | FrameBatch:
+def decoded(item: str | FramePlan) -> str | FrameBatch:
     if isinstance(item, str):
         return item
     shape = (len(item), item.metadata.height, item.metadata.width, 3)
@@ -50,7 +50,7 @@ def decoded(item: str | PlannedFrames) -> str | FrameBatch:
 
 
 media = st.builds(
-    PlannedFrames,
+    FramePlan,
     st.lists(st.floats(0, 20_000), min_size=1, max_size=4).map(lambda times: tuple(sorted(times))),
     st.builds(
         VideoMetadata,
@@ -61,7 +61,7 @@ media = st.builds(
     ),
 )
 picture = st.builds(
-    PlannedFrames,
+    FramePlan,
     st.just((0.0,)),
     st.builds(
         VideoMetadata,
@@ -121,7 +121,9 @@ def test_what_fits_fits_and_one_more_does_not(
     def messages_of(kept: int) -> list[Message]:
         return asked(plan(kept, last=last), "What happens?")
 
-    fit = frames_that_fit(messages_of, checkpoint, max_new_tokens=max_new_tokens, at_most=frames)
+    fit = max_frames_that_fit(
+        messages_of, checkpoint, max_new_tokens=max_new_tokens, max_frames=frames
+    )
     room = checkpoint.context_tokens - max_new_tokens
     assert 1 <= fit <= frames
     assert count_tokens(messages_of(fit), checkpoint) <= room
@@ -132,19 +134,22 @@ def test_several_videos_share_the_context() -> None:
     checkpoint = TOY["smolvlm2"]
     two = asked(plan(300), plan(40), "Which is longer?")
     one = asked(plan(300), "Which is longer?")
-    fit = frames_that_fit(two, checkpoint, max_new_tokens=100)
-    assert fit < frames_that_fit(one, checkpoint, max_new_tokens=100)
+    fit = max_frames_that_fit(two, checkpoint, max_new_tokens=100)
+    assert fit < max_frames_that_fit(one, checkpoint, max_new_tokens=100)
     pair = asked(plan(fit), plan(min(fit, 40)), "Which is longer?")
     assert count_tokens(pair, checkpoint) + 100 <= checkpoint.context_tokens
-    assert frames_that_fit(asked(plan(3), "?"), checkpoint, max_new_tokens=100) == 3
-    assert frames_that_fit(asked(plan(300), "?"), checkpoint, max_new_tokens=100, at_most=5) == 5
-    assert frames_that_fit(asked("?"), checkpoint, max_new_tokens=100) == 0
+    assert max_frames_that_fit(asked(plan(3), "?"), checkpoint, max_new_tokens=100) == 3
+    assert (
+        max_frames_that_fit(asked(plan(300), "?"), checkpoint, max_new_tokens=100, max_frames=5)
+        == 5
+    )
+    assert max_frames_that_fit(asked("?"), checkpoint, max_new_tokens=100) == 0
 
 
 def test_frames_of_earlier_turns_count() -> None:
     checkpoint = TOY["smolvlm2"]
     history = [*asked(plan(300), "What?"), Message("assistant", ("A cat. " * 50,)), *asked("And?")]
-    assert frames_that_fit(history, checkpoint, max_new_tokens=9) < frames_that_fit(
+    assert max_frames_that_fit(history, checkpoint, max_new_tokens=9) < max_frames_that_fit(
         asked(plan(300), "What?"), checkpoint, max_new_tokens=9
     )
 
@@ -157,7 +162,7 @@ def test_too_many_frames_name_the_number_that_fits() -> None:
     ) as caught:
         check_budget(messages, checkpoint, max_new_tokens=256)
     assert "room for 1,792 (2,048 less 256 for the answer)" in str(caught.value)
-    fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
+    fit = max_frames_that_fit(messages, checkpoint, max_new_tokens=256)
     assert caught.value.hint == f"`--max-frames {fit}` fits"
     kept = asked(plan(fit), "What happens?")
     assert check_budget(kept, checkpoint, max_new_tokens=256) == count_tokens(kept, checkpoint)
@@ -168,7 +173,7 @@ def test_frames_of_several_videos_are_counted_together() -> None:
     messages = asked(plan(300), plan(40), "Which?")
     with pytest.raises(PromptError, match=r"^340 frames and the text take") as caught:
         check_budget(messages, checkpoint, max_new_tokens=256)
-    fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
+    fit = max_frames_that_fit(messages, checkpoint, max_new_tokens=256)
     assert caught.value.hint == f"{fit} of each video fit"
 
 
@@ -176,11 +181,12 @@ def test_the_hint_for_videos_of_different_lengths_counts_for_the_longest() -> No
     """``--max-frames`` is for each video: a short one does not bound it."""
     checkpoint = TOY["smolvlm2"]
     messages = asked(plan(300), plan(2), "Which?")
-    assert most_frames(messages) == 300
-    fit = frames_that_fit(messages, checkpoint, max_new_tokens=256)
+    assert max_frame_count(messages) == 300
+    fit = max_frames_that_fit(messages, checkpoint, max_new_tokens=256)
     assert 2 < fit < 300
     fits, more = (
-        count_tokens(thin_out(messages, frames), checkpoint) + 256 for frames in (fit, fit + 1)
+        count_tokens(subsample_frames(messages, frames), checkpoint) + 256
+        for frames in (fit, fit + 1)
     )
     assert fits <= checkpoint.context_tokens < more
 
@@ -191,8 +197,8 @@ def test_the_prompt_itself_must_leave_room_for_a_token() -> None:
 
 
 @pytest.mark.parametrize("content", [("word " * 3000,), (plan(2), "word " * 3000)])
-def test_a_text_that_is_too_long(content: tuple[str | PlannedFrames, ...]) -> None:
-    for call in (check_budget, frames_that_fit):
+def test_a_text_that_is_too_long(content: tuple[str | FramePlan, ...]) -> None:
+    for call in (check_budget, max_frames_that_fit):
         with pytest.raises(PromptError, match=r"^the text alone takes [\d,]+ tokens") as caught:
             call(asked(*content), TOY["smolvlm2"], max_new_tokens=16)
         assert "shorten" in str(caught.value.hint)
@@ -207,11 +213,11 @@ def test_an_answer_longer_than_the_context() -> None:
 def test_not_one_frame_fits() -> None:
     many = [plan(3, name=f"{n}.mp4") for n in range(60)]
     with pytest.raises(PromptError, match="not one frame fits"):
-        frames_that_fit(asked(*many, "Which?"), TOY["smolvlm2"], max_new_tokens=16)
+        max_frames_that_fit(asked(*many, "Which?"), TOY["smolvlm2"], max_new_tokens=16)
 
 
 def test_too_many_pictures() -> None:
-    pictures = [PlannedFrames((0.0,), VideoMetadata(64, 36, 0.0, kind="image")) for _ in range(400)]
+    pictures = [FramePlan((0.0,), VideoMetadata(64, 36, 0.0, kind="image")) for _ in range(400)]
     with pytest.raises(PromptError, match="the pictures and the text take") as caught:
         check_budget(asked(*pictures, "Which?"), TOY["smolvlm2"])
     assert "fewer pictures" in str(caught.value.hint)
@@ -219,7 +225,7 @@ def test_too_many_pictures() -> None:
 
 def test_a_function_needs_a_bound() -> None:
     with pytest.raises(ValueError, match="at_most"):
-        frames_that_fit(lambda kept: asked(plan(kept), "?"), TOY["nano"], max_new_tokens=1)
+        max_frames_that_fit(lambda kept: asked(plan(kept), "?"), TOY["nano"], max_new_tokens=1)
 
 
 def test_counting_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +233,12 @@ def test_counting_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from smolvideo.prompt import budget, tokens
 
     counts, texts = [], []
-    count, encode = budget.count, tokens._encode_text
-    monkeypatch.setattr(budget, "count", lambda *given: counts.append(1) or count(*given))
+    count, encode = budget.count_tokens_of_parts, tokens._encode_text
+    monkeypatch.setattr(
+        budget, "count_tokens_of_parts", lambda *given: counts.append(1) or count(*given)
+    )
     monkeypatch.setattr(tokens, "_encode_text", lambda *given: texts.append(1) or encode(*given))
-    frames_that_fit(asked(plan(3000), "What happens?"), TOY["smolvlm2"], max_new_tokens=256)
+    max_frames_that_fit(asked(plan(3000), "What happens?"), TOY["smolvlm2"], max_new_tokens=256)
     assert 3 < len(counts) <= 3 + math.ceil(math.log2(3000))
     # A text beside each frame: 3,000 of the first count, half as many of the next, and so on.
     assert len(texts) < 3 * 3000

@@ -10,8 +10,8 @@ from toy_checkpoint import write_toy_checkpoint
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, PromptOptions, count_tokens, pack_prompt
-from smolvideo.prompt.layouts import lay_out
-from smolvideo.prompt.tokens import readable
+from smolvideo.prompt.layouts import render_messages
+from smolvideo.prompt.tokens import to_display_text
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_smolvlm2_words(toy: Checkpoint) -> None:
 )
 def test_the_introduction(toy: Checkpoint, frames: int, duration: float, words: str) -> None:
     messages = asked(planned(*range(frames), duration=duration), "?")
-    assert words in readable(lay_out(messages, toy, PromptOptions()))
+    assert words in to_display_text(render_messages(messages, toy, PromptOptions()))
 
 
 def test_minutes_go_past_59(toy: Checkpoint) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from smolvideo.frames import FrameBatch, Images, MediaKind, VideoMetadata, format_timestamp
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, PromptOptions, pack_prompt
-from smolvideo.prompt.geometry import cut_into_tiles, picture_fitter
+from smolvideo.prompt.geometry import image_transform, split_image
 from smolvideo.prompt.tiles import tiles_of
 
 pytestmark = [
@@ -217,5 +217,5 @@ def test_pixels_of_pictures(processors, name: str, shape: tuple[int, int]) -> No
     assert whole is not None
     assert cut is not None
     tiles = tiles_of(*shape, resize_edge=checkpoint.resize_edge, image_size=checkpoint.image_size)
-    assert distance(picture_fitter(checkpoint)[1](picture)[None], whole) <= allowed
-    assert distance(cut_into_tiles(picture, checkpoint, tiles), cut) <= allowed
+    assert distance(image_transform(checkpoint)[1](picture)[None], whole) <= allowed
+    assert distance(split_image(picture, checkpoint, tiles), cut) <= allowed

@@ -24,17 +24,23 @@ from torch.nn import functional as F
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import FeatureCache, GenerationOptions, NativeEngine, load_engine
-from smolvideo.engines.devices import check_quantise
+from smolvideo.engines.devices import check_quantize
 from smolvideo.errors import UsageError
 from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.running import begin_run
+from smolvideo.evals.running import open_run
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM, int4, loading
-from smolvideo.network.int4 import GROUP, LAYOUTS, Int4Weight, Layout, can_multiply_int4
-from smolvideo.network.int8 import Int8Weight, can_multiply_int8
-from smolvideo.network.linear import Linear, joined
-from smolvideo.network.model import kinds_of_weights, quantisable, weight_bytes
+from smolvideo.network.int4 import (
+    GROUP_SIZE,
+    INT4_PACKINGS,
+    Int4Packing,
+    Int4Weight,
+    has_int4_matmul,
+)
+from smolvideo.network.int8 import Int8Weight, has_int8_matmul
+from smolvideo.network.linear import Linear, concat_linear
+from smolvideo.network.model import quantizable_layers, weight_bytes, weight_formats
 from smolvideo.pipeline import prepare
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.summaries import SummaryOptions, summarise
@@ -95,21 +101,21 @@ def test_no_weight_is_off_by_more_than_half_a_scale(
     weight = (torch.randn(shape, generator=random) * sizes[:, None]).to(stored)
     if seed % 3 == 0:
         weight[0] = 0
-    quantised = Int8Weight.of(weight, dtype)
+    quantised = Int8Weight.from_float(weight, dtype)
     assert quantised.scales.dtype is dtype
-    assert int(quantised.levels.abs().max()) <= 127
+    assert int(quantised.qweight.abs().max()) <= 127
     scales = quantised.scales.double()[:, None]
-    off = (weight.double() - quantised.levels.double() * scales).abs()
+    off = (weight.double() - quantised.qweight.double() * scales).abs()
     assert bool((off <= scales / 2 * (1 + 1e-4)).all())  # divided in float32
-    assert torch.equal(Int8Weight.of(-weight, dtype).levels, -quantised.levels)
+    assert torch.equal(Int8Weight.from_float(-weight, dtype).qweight, -quantised.qweight)
 
 
 def test_weights_that_are_no_numbers_stay_none() -> None:
     for odd in (float("nan"), float("inf")):
-        weight = torch.ones(64, 2 * GROUP)
+        weight = torch.ones(64, 2 * GROUP_SIZE)
         weight[1, 3] = odd
-        for kind, spoilt in ((Int8Weight, slice(None)), (Int4Weight, slice(GROUP))):
-            made = kind.of(weight, torch.float32).dequantised()
+        for kind, spoilt in ((Int8Weight, slice(None)), (Int4Weight, slice(GROUP_SIZE))):
+            made = kind.from_float(weight, torch.float32).dequantize()
             assert bool(made[0].isfinite().all())
             assert not bool(made[1, spoilt].isfinite().any())
 
@@ -128,18 +134,18 @@ def test_no_weight_of_four_bits_is_off_by_more_than_half_a_scale(
 ) -> None:
     """And by what scale and offset are rounded; groups of one number are that number."""
     random = torch.Generator().manual_seed(seed)
-    weight = torch.randn((64 * tiles, GROUP * groups), generator=random) + middle
+    weight = torch.randn((64 * tiles, GROUP_SIZE * groups), generator=random) + middle
     weight = (weight * 10.0**size).to(stored)
-    weight[0, :GROUP] = weight[0, 0]
-    quantised = Int4Weight.of(weight, torch.float32)
-    scales = quantised.scales[..., 0].t().double().repeat_interleave(GROUP, 1)
-    off = (weight.double() - quantised.dequantised().double()).abs()
+    weight[0, :GROUP_SIZE] = weight[0, 0]
+    quantised = Int4Weight.from_float(weight, torch.float32)
+    scales = quantised.scales[..., 0].t().double().repeat_interleave(GROUP_SIZE, 1)
+    off = (weight.double() - quantised.dequantize().double()).abs()
     assert bool((off <= scales * 0.54 + weight.double().abs().max() * 2**-8).all())
-    assert float(off[0, :GROUP].max()) <= float(weight[0, 0].double().abs()) * 2**-8
+    assert float(off[0, :GROUP_SIZE].max()) <= float(weight[0, 0].double().abs()) * 2**-8
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_levels_come_out_as_they_went_in(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", INT4_PACKINGS, ids=str)
+def test_levels_come_out_as_they_went_in(layout: Int4Packing) -> None:
     levels = torch.randint(0, 16, (192, 96), dtype=torch.uint8)
     packed = layout.pack(levels)
     assert packed.shape == (192, 48)
@@ -190,9 +196,9 @@ def test_few_rows_and_many_are_the_plain_product(
     linear = Linear(width, out, bias=has_bias).requires_grad_(False).to(dtype)
     linear.quantise(torch.randn(out, width, generator=random), dtype, kind)
     assert isinstance(linear.quantised, kind)
-    weight = linear.quantised.dequantised().double()
+    weight = linear.quantised.dequantize().double()
     if isinstance(linear.quantised, Int8Weight):
-        exact = linear.quantised.levels.double() * linear.quantised.scales.double()[:, None]
+        exact = linear.quantised.qweight.double() * linear.quantised.scales.double()[:, None]
         torch.testing.assert_close(weight, exact, rtol=0.01, atol=0)
         weight = exact
     bias = None if linear.bias is None else linear.bias.double()
@@ -213,13 +219,13 @@ def test_few_rows_and_many_are_the_plain_product(
 
 def test_this_torch_has_the_operator_for_bfloat16() -> None:
     """Where it has not, the plain way is taken, which the test above has seen at odd widths."""
-    assert can_multiply_int8(torch.bfloat16)
-    assert not can_multiply_int8(torch.float32), "slow there"
+    assert has_int8_matmul(torch.bfloat16)
+    assert not has_int8_matmul(torch.float32), "slow there"
 
 
 @pytest.mark.needs("int4")
 def test_this_torch_has_the_operator_for_4_bits() -> None:
-    assert can_multiply_int4()
+    assert has_int4_matmul()
 
 
 def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +233,7 @@ def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(int4, "_is_read_in", lambda layout: pytest.fail("the operator was tried"))
     assert not int4.is_known_processor()
-    assert not can_multiply_int4.__wrapped__()
+    assert not has_int4_matmul.__wrapped__()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +241,7 @@ def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weig
     parts = [Linear(32, out).requires_grad_(False) for out in (64, 128, 64)]
     for part in parts:
         part.quantise(part.weight, torch.float32, kind)
-    whole = joined(*parts)
+    whole = concat_linear(*parts)
     x = torch.randn(2, 3, 32)
     with torch.inference_mode():
         apart = torch.cat([part(x) for part in parts], dim=-1)
@@ -252,7 +258,7 @@ def test_a_network_is_that_of_the_rounded_weights(
     rounded = tmp_path / "rounded"
     shutil.copytree(tiny, rounded)
     weights = load_file(rounded / "model.safetensors")
-    kinds = kinds_of_weights(SmolVLM(load(tiny, "none").network.config), quantise)
+    kinds = weight_formats(SmolVLM(load(tiny, "none").network.config), quantise)
     assert len(kinds) == 2 * 6 + 2 * 7 + 1
     # Keys and values of the tiny network are too few for tiles, so that its attention has int8.
     assert (
@@ -263,7 +269,7 @@ def test_a_network_is_that_of_the_rounded_weights(
         }[quantise]
     )
     for name, kind in kinds.items():
-        weights[name] = kind.of(weights[name], torch.float32).dequantised().contiguous()
+        weights[name] = kind.from_float(weights[name], torch.float32).dequantize().contiguous()
     save_file(weights, rounded / "model.safetensors", metadata={"format": "pt"})
     plain, quantised = load(rounded, "none"), load(tiny, quantise)
     prompt = frames_prompt(plain.checkpoint, random_images(frames))
@@ -275,7 +281,7 @@ def test_a_network_is_that_of_the_rounded_weights(
 
 
 def log_probabilities(engine: NativeEngine, prompt: Prompt) -> torch.Tensor:
-    return engine.start(prompt).read(prompt).double().log_softmax(-1)
+    return engine.start_session(prompt).prefill(prompt).double().log_softmax(-1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -301,7 +307,7 @@ def test_scores_of_a_published_shape_are_close(
     checkpoint = open_checkpoint(str(cut))
     prompt = frames_prompt(checkpoint, random_images(2, size=512))
     plain, quantised = load(cut, "none", dtype), load(cut, quantise, dtype)
-    expected, got = (engine.start(prompt).read(prompt) for engine in (plain, quantised))
+    expected, got = (engine.start_session(prompt).prefill(prompt) for engine in (plain, quantised))
     assert 0 < float((got - expected).float().norm() / expected.float().norm()) < error
 
 
@@ -316,31 +322,31 @@ def live_int8_weights() -> int:
 @pytest.mark.checkpoints
 def test_quantised_maps_take_half_the_memory(cut: Path) -> None:
     plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
-    maps = sum(part.weight_bytes for part in quantisable(plain).values())
-    halved = sum(part.weight_bytes for part in quantisable(quantised).values())
+    maps = sum(part.weight_bytes for part in quantizable_layers(plain).values())
+    halved = sum(part.weight_bytes for part in quantizable_layers(quantised).values())
     assert maps > 100_000_000
     assert 0.5 < halved / maps < 0.505  # the scales
     others = weight_bytes(plain) - maps
     assert weight_bytes(quantised) == others + halved
-    assert all(part.quantised is not None for part in quantisable(quantised).values())
+    assert all(part.quantized_weight is not None for part in quantizable_layers(quantised).values())
 
 
 @pytest.mark.needs("int4")
 @pytest.mark.checkpoints
 def test_layers_of_the_decoder_take_a_third_of_the_memory(cut: Path) -> None:
     plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int4"))
-    before, after = quantisable(plain), quantisable(quantised)
+    before, after = quantizable_layers(plain), quantizable_layers(quantised)
     for name, part in after.items():
         kind, share = (Int4Weight, 0.3125) if "text_model" in name else (Int8Weight, 0.5)
-        assert isinstance(part.quantised, kind)
+        assert isinstance(part.quantized_weight, kind)
         assert part.weight_bytes / before[name].weight_bytes == pytest.approx(share, rel=0.01)
 
 
 def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tied", tied=True)
     engine = load(folder)
-    assert engine.network.lm_head.quantised is None
-    assert len(quantisable(engine.network)) == 2 * (2 + 2) + 2 * (2 + 2)  # joined
+    assert engine.network.lm_head.quantized_weight is None
+    assert len(quantizable_layers(engine.network)) == 2 * (2 + 2) + 2 * (2 + 2)  # joined
     prompt = frames_prompt(engine.checkpoint, random_images(2))
     assert engine.stream(prompt, SHORT).result().usage.answer_tokens > 0
 
@@ -355,7 +361,7 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
 
     def watched(headers, **how):  # type: ignore[no-untyped-def]
         for tensor in read(headers, **how):
-            weights = [part.weight for part in quantisable(networks[0]).values()]  # type: ignore[arg-type]
+            weights = [part.weight for part in quantizable_layers(networks[0]).values()]  # type: ignore[arg-type]
             plain[sum(weight is not None and not weight.is_meta for weight in weights)] += 1
             yield tensor
         nonlocal alive
@@ -363,14 +369,14 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
 
     def seen(network, quantise):  # type: ignore[no-untyped-def]
         networks.append(network)
-        return kinds_of_weights(network, quantise)
+        return weight_formats(network, quantise)
 
     monkeypatch.setattr(loading, "_read", watched)
-    monkeypatch.setattr(loading, "kinds_of_weights", seen)
+    monkeypatch.setattr(loading, "weight_formats", seen)
     engine = load(tiny)
     assert set(plain) == {0}
     assert plain[0] > 40
-    assert alive == len(quantisable(engine.network))
+    assert alive == len(quantizable_layers(engine.network))
 
 
 # ------------------------------------------------------------------------------ the answers
@@ -438,8 +444,8 @@ def test_what_cannot_be_honoured_is_an_error(tiny: Path) -> None:
         assert caught.value.hint
     for device in ("cuda", "cuda:1", "mps"):
         with pytest.raises(UsageError, match=f"for the CPU, not for `{device}`"):
-            check_quantise("int8", torch.device(device), torch.bfloat16)
-        check_quantise("none", torch.device(device), torch.float16)
+            check_quantize("int8", torch.device(device), torch.bfloat16)
+        check_quantize("none", torch.device(device), torch.float16)
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -499,14 +505,14 @@ def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path
     plain, quantised = load(tiny, "none"), load(tiny, "int8")
     for mine, other in ((plain, quantised), (quantised, plain)):
         folder = tmp_path / mine.quantise
-        begin_run(folder, benchmark, how, mine)
+        open_run(folder, benchmark, how, mine)
         with pytest.raises(UsageError, match=f"quantise: {mine.quantise}, now {other.quantise}"):
-            begin_run(folder, benchmark, how, other)
-        begin_run(folder, benchmark, how, mine)
+            open_run(folder, benchmark, how, other)
+        open_run(folder, benchmark, how, mine)
     # A run from before there was a choice.
     told = json.loads((tmp_path / "none" / "run.json").read_text("utf-8"))
     del told["model"]["quantise"]
     (tmp_path / "none" / "run.json").write_text(json.dumps(told))
-    begin_run(tmp_path / "none", benchmark, how, plain)
+    open_run(tmp_path / "none", benchmark, how, plain)
     with pytest.raises(UsageError, match="quantise: none, now int8"):
-        begin_run(tmp_path / "none", benchmark, how, quantised)
+        open_run(tmp_path / "none", benchmark, how, quantised)

@@ -74,7 +74,7 @@ def test_contract(reader: str, name: str, made: Callable[[str], clipmaker.Clip])
         assert (metadata.reader, metadata.name, metadata.kind) == (reader, clip.path.name, "video")
         times = video.frame_times()
         assert times == pytest.approx(clip.times, abs=0.001)
-        assert metadata.last_frame_seconds == pytest.approx(clip.times[-1], abs=0.001)
+        assert metadata.last_pts_seconds == pytest.approx(clip.times[-1], abs=0.001)
         assert metadata.duration_seconds >= clip.times[-1]
         assert metadata.num_frames in (None, len(times))
 
@@ -165,7 +165,7 @@ def test_broken_off_recording_ends_where_its_data_end(tmp_path: Path) -> None:
     whole = clipmaker.write_clip(tmp_path / "whole.mkv", clipmaker.evenly(100, 10), gop=10)
     path = clipmaker.cut(whole.path, tmp_path / "part.mkv", 0.5)
     with open_video(path) as video:
-        last = video.metadata.last_frame_seconds
+        last = video.metadata.last_pts_seconds
         assert last is not None
         assert 2 < last < 8
         assert video.metadata.duration_seconds < 9

@@ -15,7 +15,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.alone import format_whitelist
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n"
 LISTS = {
@@ -91,7 +91,7 @@ def test_the_name_of_a_list_does_not_matter(name: str, tmp_path: Path, neighbour
         path = tmp_path / name
         path.write_text(text.format(url=neighbour))
         with pytest.raises(ReaderError, match="it names other files"):
-            open_here(path, "pyav")
+            open_in_process(path, "pyav")
 
 
 @pytest.mark.parametrize("reader", READERS)

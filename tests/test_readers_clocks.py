@@ -14,7 +14,7 @@ from smolvideo.pipeline.preparing import load_frames
 from smolvideo.readers import open_video
 from smolvideo.readers.clocks import Part
 from smolvideo.readers.joined import JoinedReader
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.parts import find_parts
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.sampling import FrameSampling
@@ -77,7 +77,7 @@ def check_continuous(path: Path, numbers: Sequence[int], fps: int = FPS) -> Vide
     """The file shows the frames with these numbers one after the other, at a steady rate."""
     with open_video(path) as video:
         times = video.frame_times()
-        first = video.metadata.first_frame_seconds  # after 0 where the sound begins before it
+        first = video.metadata.first_pts_seconds  # after 0 where the sound begins before it
         assert times == pytest.approx(
             [first + place / fps for place in range(len(numbers))], abs=NEAR
         )
@@ -89,7 +89,7 @@ def check_continuous(path: Path, numbers: Sequence[int], fps: int = FPS) -> Vide
         middles = [time + 0.5 / fps for time in times[::5]]
         between = [clipmaker.number_of(frame.image) for frame in video.frames_at(middles)]
         assert between == list(numbers)[::5]
-        assert video.metadata.last_frame_seconds == pytest.approx(times[-1], abs=NEAR)
+        assert video.metadata.last_pts_seconds == pytest.approx(times[-1], abs=NEAR)
         assert times[-1] < video.metadata.duration_seconds < times[-1] + 0.2
         assert video.metadata.average_fps == pytest.approx(fps, rel=0.05)
         return video.metadata
@@ -109,7 +109,7 @@ def test_parts_of_a_few_frames_are_all_shown(
 ) -> None:
     """Their steps back look like those of frames that are reordered."""
     parts = [make("ts", count, number=100 * place, b_frames=b_frames) for place in range(6)]
-    with open_here(clipmaker.join(tmp_path / "joined.ts", *parts), "pyav") as video:
+    with open_in_process(clipmaker.join(tmp_path / "joined.ts", *parts), "pyav") as video:
         found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]
         assert len(places(video.metadata)) == 5
     assert found == [100 * part + place for part in range(6) for place in range(count)]
@@ -153,7 +153,7 @@ def test_gaps_of_nine_seconds_are_gaps(kind: str, make: Make, tmp_path: Path) ->
     )
     known = metadata(path)
     assert known.discontinuities == ()
-    assert known.last_frame_seconds == pytest.approx(10 + 23 / FPS, abs=NEAR)
+    assert known.last_pts_seconds == pytest.approx(10 + 23 / FPS, abs=NEAR)
     assert shown(path, [0.0, 0.5, 10.001, 10.501, 11.0]) == [0, 12, 100, 112, 123]
 
 
@@ -183,7 +183,7 @@ def test_each_part_is_read_by_its_own_streams(
         parts, numbers = parts[::-1], [*numbers[24:], *numbers[:24]]
     path = clipmaker.join(tmp_path / "joined.ts", *parts)
     known = check_continuous(path, numbers)
-    assert places(known) == pytest.approx([1.0 + known.first_frame_seconds], abs=NEAR)
+    assert places(known) == pytest.approx([1.0 + known.first_pts_seconds], abs=NEAR)
     assert (known.width, known.height) == ((256, 192) if turned and "size" in second else (128, 96))
 
 
@@ -196,7 +196,7 @@ def test_a_recording_that_broke_off_before_the_next(kind: str, make: Make, tmp_p
     assert len(known.discontinuities) == 1
     begins = known.discontinuities[0].seconds
     assert 0.3 < begins < 1.0
-    assert known.last_frame_seconds == pytest.approx(begins + 23 / FPS, abs=NEAR)
+    assert known.last_pts_seconds == pytest.approx(begins + 23 / FPS, abs=NEAR)
     assert shown(path, [0.0, begins, begins + 0.5, begins + 1]) == [0, 100, 112, 123]
 
 
@@ -208,7 +208,7 @@ def test_pictures_of_another_shape_keep_it(make: Make, tmp_path: Path) -> None:
         assert frame.image[:, :14].max() < 8, "black on both sides"
         assert frame.image[:, -14:].max() < 8
         assert clipmaker.number_of(frame.image[:, 16:-16]) == 112
-        (small,) = video.frames_at([1.5], longest=64)
+        (small,) = video.frames_at([1.5], max_side=64)
         assert small.image.shape == (48, 64, 3)
 
 
@@ -298,7 +298,7 @@ def test_an_index_is_believed(make: Make, tmp_path: Path) -> None:
         clip = clipmaker.write_clip(tmp_path / name, times)
         known = metadata(clip.path)
         assert known.discontinuities == ()
-        assert known.last_frame_seconds == pytest.approx(times[-1], abs=NEAR)
+        assert known.last_pts_seconds == pytest.approx(times[-1], abs=NEAR)
 
 
 # ---------------------------------------------------------------------- within a group of pictures

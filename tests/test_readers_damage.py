@@ -14,9 +14,9 @@ from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
 from smolvideo.readers import film_stream, open_video, pyav
 from smolvideo.readers.harm import HarmTracker
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.timeline import sturdy_packets
+from smolvideo.readers.timeline import demux_tolerant
 from smolvideo.sampling import DamageCount, FrameSampling, sample_frames
 from smolvideo.summaries.windows import stream_windows
 
@@ -116,7 +116,7 @@ def decode_alone(path: Path) -> dict[float, Images]:
         stream.codec_context.thread_count = 1
         stream.thread_type = "NONE"
         origin = (container.start_time or 0) / 1e6
-        for packet in sturdy_packets(container, stream):
+        for packet in demux_tolerant(container, stream):
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -145,7 +145,7 @@ def test_a_truncated_file_loses_nothing_to_threads(name: str, tmp_path: Path) ->
     assert 10 < len(expected) < 60
     with PyavReader(path) as reader:
         found = list(reader.frames_at(sorted(expected)))
-        (last,) = reader.frames_at([reader.metadata.last_frame_seconds or 0.0])
+        (last,) = reader.frames_at([reader.metadata.last_pts_seconds or 0.0])
     assert [frame.pts_seconds for frame in found] == pytest.approx(sorted(expected), abs=1e-5)
     assert last.pts_seconds == pytest.approx(max(expected), abs=1e-5)
     for frame, seconds in zip(found, sorted(expected), strict=True):
@@ -344,9 +344,9 @@ def test_lost_packets_of_a_transport_stream_give_a_notice(
     first = key.start // 188 + 2
     path = tmp_path / "a.ts"
     path.write_bytes(b"".join([*packets[:first], *packets[first + lost :]]))
-    with open_here(broadcast, "pyav") as whole, open_here(path, "pyav") as video:
+    with open_in_process(broadcast, "pyav") as whole, open_in_process(path, "pyav") as video:
         assert whole.metadata.gaps_seconds == whole.metadata.notices == ()
-        begins = 2.0 + whole.metadata.first_frame_seconds
+        begins = 2.0 + whole.metadata.first_pts_seconds
         assert video.metadata.gaps_seconds == pytest.approx((begins,), abs=0.05)
         (notice,) = video.metadata.notices
     assert notice.startswith("`a.ts` has lost packets (continuity errors) at 00:02:")
@@ -356,6 +356,6 @@ def test_counters_that_begin_again_with_a_segment_are_no_loss(
     broadcast: Path, tmp_path: Path
 ) -> None:
     parts = clipmaker.split(clip(tmp_path / "b.ts", b_frames=0), tmp_path, {20: 0.0, 40: 0.0})
-    with open_here(clipmaker.join(tmp_path / "a.ts", *parts), "pyav") as video:
+    with open_in_process(clipmaker.join(tmp_path / "a.ts", *parts), "pyav") as video:
         assert len(video.frame_times()) == 60
         assert video.metadata.notices == ()

@@ -13,7 +13,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.encryption import Encryption, encryption_in, transport_packet_bytes
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_of_joined_files_the_clear_ones_are_read(
     clear = clipmaker.write_clip(tmp_path / f"clear.{kind}", clipmaker.evenly(24, 24)).path
     locked = cenc if kind == "mp4" else made.write_encrypted_matroska(tmp_path / "locked.webm")
     files = [clear, locked] if first == "clear" else [locked, clear]
-    with open_here(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
+    with open_in_process(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
         found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]
         known = video.metadata
     assert found == [*range(24)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from smolvideo.errors import ReaderError
 from smolvideo.frames import VideoMetadata
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.timeline import without_absurd
 
 FPS = 24
@@ -47,12 +47,12 @@ def make(folder: Path, kind: str, number: int = 0, count: int = 48) -> Path:
 
 
 def metadata(path: Path) -> VideoMetadata:
-    with open_here(path, "pyav") as video:
+    with open_in_process(path, "pyav") as video:
         return video.metadata
 
 
 def numbers(path: Path) -> list[int]:
-    with open_here(path, "pyav") as video:
+    with open_in_process(path, "pyav") as video:
         frames = video.frames_at(video.frame_times())
         return [clipmaker.number_of(frame.image) for frame in frames]
 
@@ -67,7 +67,7 @@ def test_a_file_that_breaks_off_is_called_truncated(
     assert known.truncated
     assert known.duration_seconds < 2.0
     (notice,) = known.notices
-    last = int(10 * known.last_frame_seconds) / 10
+    last = int(10 * known.last_pts_seconds) / 10
     assert notice.startswith(f"`a.{kind}` is truncated: the file breaks off at 00:0{last:.1f}")
     if kind in ("mp4", "mkv", "webm", "flv", "mxf"):
         assert notice.endswith(" of 00:02.0")

@@ -16,8 +16,13 @@ import pytest
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers import open_video
-from smolvideo.readers.guarded import GuardedReader
-from smolvideo.readers.process import DecoderLostError, Limits, end_idle, start_ahead
+from smolvideo.readers.guarded import SubprocessReader
+from smolvideo.readers.process import (
+    DecoderCrashedError,
+    DecoderLimits,
+    close_idle_processes,
+    prestart_process,
+)
 
 TIMES = clipmaker.evenly(60, 20)
 
@@ -29,16 +34,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_process_stays() -> Iterator[None]:
-    end_idle()
+    close_idle_processes()
     before = processes.decoding()
     yield
-    end_idle()
+    close_idle_processes()
     gc.collect()
     assert processes.decoding() <= before, "a decoding process was left behind"
 
 
 def worker_of(reader: object) -> psutil.Process:
-    assert isinstance(reader, GuardedReader)
+    assert isinstance(reader, SubprocessReader)
     return psutil.Process(reader._process.pid)
 
 
@@ -53,7 +58,7 @@ def test_one_process_serves_one_file_after_another(clip: Path) -> None:
 
 def test_a_process_started_ahead_is_used(clip: Path) -> None:
     before = processes.decoding()
-    start_ahead()
+    prestart_process()
     (ready,) = processes.decoding() - before
     with open_video(clip) as video:
         assert worker_of(video).pid == ready
@@ -71,7 +76,7 @@ def test_frames_nobody_fetched_are_no_obstacle(clip: Path) -> None:
         frames = video.frames_at(TIMES)
         assert clipmaker.number_of(next(frames).image) == 0
         assert video.frame_times() == pytest.approx(TIMES, abs=1e-3)
-        small = next(video.frames_at([1.0], longest=32))
+        small = next(video.frames_at([1.0], max_side=32))
         assert small.image.shape == (24, 32, 3)
         (last,) = video.frames_at([9.0])
         assert clipmaker.number_of(last.image) == 59
@@ -90,7 +95,7 @@ def test_a_closed_reader_says_so(clip: Path) -> None:
 def test_frames_outlive_their_reader(clip: Path) -> None:
     with open_video(clip) as video:
         frames = list(video.frames_at(TIMES))
-    end_idle()
+    close_idle_processes()
     assert [clipmaker.number_of(frame.image) for frame in frames] == list(range(60))
 
 
@@ -121,24 +126,24 @@ def test_what_the_system_kills_may_lack_memory(clip: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_hang_is_given_up(clip: Path) -> None:
-    with GuardedReader(clip, "pyav", Limits(silent_seconds=30.5)) as video:
+    with SubprocessReader(clip, "pyav", DecoderLimits(stall_timeout_seconds=30.5)) as video:
         worker_of(video).suspend()
-        video._process.limits = Limits(silent_seconds=0.3)
-        with pytest.raises(DecoderLostError, match="stood still"):
+        video._process.limits = DecoderLimits(stall_timeout_seconds=0.3)
+        with pytest.raises(DecoderCrashedError, match="stood still"):
             list(video.frames_at([1.0]))
 
 
 def test_a_frame_may_not_take_for_ever(clip: Path) -> None:
-    with pytest.raises(DecoderLostError, match="no frame"):
-        GuardedReader(clip, "pyav", Limits(answer_seconds=0.0))
+    with pytest.raises(DecoderCrashedError, match="no frame"):
+        SubprocessReader(clip, "pyav", DecoderLimits(response_timeout_seconds=0.0))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_too_much_memory_is_refused(clip: Path) -> None:
-    with GuardedReader(clip, "pyav", Limits(memory_bytes=2**29)) as video:
+    with SubprocessReader(clip, "pyav", DecoderLimits(memory_bytes=2**29)) as video:
         worker_of(video).suspend()
-        video._process.limits = Limits(memory_bytes=2**20)
-        with pytest.raises(DecoderLostError, match="memory"):
+        video._process.limits = DecoderLimits(memory_bytes=2**20)
+        with pytest.raises(DecoderCrashedError, match="memory"):
             list(video.frames_at([1.0]))
 
 
@@ -151,7 +156,7 @@ def test_a_bomb_fails_to_allocate(tmp_path: Path) -> None:
         options={"preset": "ultrafast"},
     )
     with pytest.raises(ReaderError, match=r"large\.mp4"):
-        GuardedReader(clip.path, "pyav", Limits(memory_bytes=250 * 2**20))
+        SubprocessReader(clip.path, "pyav", DecoderLimits(memory_bytes=250 * 2**20))
 
 
 def test_many_openings_leak_nothing(clip: Path) -> None:

@@ -7,7 +7,7 @@ import clipmaker
 import pytest
 
 from smolvideo.readers.harm import HarmTracker
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.segments import MAX_REORDERED, _SegmentDecoder
 
@@ -74,7 +74,7 @@ def test_frames_on_the_way_are_dropped(
 
     monkeypatch.setattr(_SegmentDecoder, "_take", watch)
     wanted = [0, 1, 250, 251, 599]
-    with open_here(write(name, FRAMES, b_frames=b_frames), "pyav") as reader:
+    with open_in_process(write(name, FRAMES, b_frames=b_frames), "pyav") as reader:
         found = [clipmaker.number_of(frame.image) for frame in reader.frames_at(at(wanted))]
     assert found == wanted
     assert len(held) > 100, "they went through the decoder of segments"
@@ -92,7 +92,7 @@ def test_only_groups_of_pictures_that_are_wanted_are_decoded(
 ) -> None:
     options = {"container_options": {"mpegts_m2ts_mode": "1"}} if name == "a.m2ts" else {}
     wanted = list(range(5, FRAMES, 60))
-    with open_here(write(name, 12, **options), "pyav") as reader:
+    with open_in_process(write(name, 12, **options), "pyav") as reader:
         fed[:] = [0, 0]
         found = [clipmaker.number_of(frame.image) for frame in reader.frames_at(at(wanted))]
         assert found == wanted
@@ -106,7 +106,7 @@ def test_key_frames_that_are_not_marked_are_looked_for(
     """FFmpeg's index of a transport stream names packets that are no key frames."""
     path = without_key_marks(write("a.ts", 12), tmp_path / "a.ts")
     wanted = list(range(5, FRAMES, 60))
-    with open_here(path, "pyav") as reader:
+    with open_in_process(path, "pyav") as reader:
         assert isinstance(reader, PyavReader)
         assert reader._known_keys() is None
         fed[:] = [0, 0]
@@ -125,7 +125,7 @@ def test_key_frames_of_a_transport_stream_are_the_nearest(
     if not marked:
         path = without_key_marks(path, tmp_path / "a.ts")
     wanted = list(range(5, FRAMES, 31))
-    with open_here(path, "pyav") as reader:
+    with open_in_process(path, "pyav") as reader:
         found = list(reader.frames_at(at(wanted), keyframes=True))
     expected = [number - number % 12 for number in wanted]
     assert [clipmaker.number_of(frame.image) for frame in found] == expected
@@ -134,7 +134,7 @@ def test_key_frames_of_a_transport_stream_are_the_nearest(
 def test_key_frames_of_a_transport_stream_are_known_without_reading_it_again(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_here(write("a.ts", 12), "pyav") as reader:
+    with open_in_process(write("a.ts", 12), "pyav") as reader:
         monkeypatch.setattr("smolvideo.readers.pyav.read_key_times", lambda *_: pytest.fail("read"))
         keys = reader.key_frame_times()
     assert keys == pytest.approx([place / FPS for place in range(0, FRAMES, 12)], abs=0.001)
@@ -144,7 +144,7 @@ def test_parts_of_a_joined_recording_know_their_key_frames(
     write: Callable[..., Path], fed: list[int], tmp_path: Path
 ) -> None:
     path = clipmaker.join(tmp_path / "a.ts", write("a.ts", 12), write("a.ts", 12))
-    with open_here(path, "pyav") as reader:
+    with open_in_process(path, "pyav") as reader:
         fed[:] = [0, 0]
         times = at([5, 305, 605, 905, 1199])
         found = [clipmaker.number_of(frame.image) for frame in reader.frames_at(times)]

@@ -7,7 +7,7 @@ import av
 import clipmaker
 import pytest
 
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.pyav import PyavReader
 
 
@@ -36,7 +36,7 @@ def raw(path: Path, codec: str, *starts: int, count: int = 36, **options: str) -
 def test_raw_video_is_shown_as_it_is(codec: str, tmp_path: Path) -> None:
     """FFmpeg calls every packet of H.263 and H.261 a key frame, to which one could jump."""
     suffix = {"mpeg4": "m4v", "mpeg2video": "m2v"}.get(codec, codec)
-    with open_here(raw(tmp_path / f"a.{suffix}", codec, 0), "pyav") as video:
+    with open_in_process(raw(tmp_path / f"a.{suffix}", codec, 0), "pyav") as video:
         times = video.frame_times()
         shown = [clipmaker.number_of(frame.image) for frame in video.frames_at(times)]
         assert shown == [*range(36)]
@@ -51,7 +51,7 @@ def test_raw_video_is_shown_as_it_is(codec: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("b_frames", ["0", "2"])
 def test_joined_raw_mpeg4_follows_its_clock(b_frames: str, tmp_path: Path) -> None:
     path = raw(tmp_path / "a.m4v", "mpeg4", 0, 100, bf=b_frames)
-    with open_here(path, "pyav") as video:
+    with open_in_process(path, "pyav") as video:
         frames = video.frames_at(video.frame_times())
         assert [clipmaker.number_of(one.image) for one in frames] == [*range(36), *range(100, 136)]
         assert video.metadata.duration_seconds == pytest.approx(3.0, abs=0.1)
@@ -70,7 +70,7 @@ def test_empty_packets_repeat_the_frame_before_them(tmp_path: Path) -> None:
             packet.pts = packet.dts = number
             packet.is_keyframe = number == 0
             container.mux(packet)
-    with open_here(path, "pyav") as video:
+    with open_in_process(path, "pyav") as video:
         assert isinstance(video, PyavReader)
         asked = [place / 24 + 0.01 for place in range(48)]
         frames = [*video.frames_at(asked)]
@@ -103,6 +103,6 @@ def test_ticks_finer_than_a_microsecond_are_met(tmp_path: Path) -> None:
     path = clipmaker.write_clip(
         tmp_path / "a.wtv", clipmaker.evenly(48, 24), codec="mpeg2video"
     ).path
-    with open_here(path, "pyav") as video:
+    with open_in_process(path, "pyav") as video:
         frames = video.frames_at(video.frame_times())
         assert [clipmaker.number_of(one.image) for one in frames] == [*range(48)]

@@ -10,7 +10,7 @@ import pytest
 
 from smolvideo.frames import VideoMetadata
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_here
+from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.parts import find_parts
 
 FPS = 24
@@ -75,7 +75,7 @@ def test_a_file_after_one_that_broke_off_is_found(
     assert 0.5 < begins < 2.1
     assert known.missing_seconds == ()
     assert known.duration_seconds == pytest.approx(begins + count / FPS, abs=0.1)
-    wanted = [0.0, begins + 0.001, begins + 0.251, known.last_frame_seconds + 0.001]
+    wanted = [0.0, begins + 0.001, begins + 0.251, known.last_pts_seconds + 0.001]
     assert shown(path, wanted) == [0, 100, 106, 99 + count]
 
 
@@ -145,7 +145,7 @@ def test_a_file_of_sound_alone_among_the_others_gives_a_notice(
     count, number = 24, 100
     one, other = (make(folder, kind, count, first, gop=6) for first in (0, number))
     files = {"first": [sound, one], "middle": [one, sound, other], "last": [one, sound]}[place]
-    with open_here(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
+    with open_in_process(clipmaker.join(tmp_path / f"a.{kind}", *files), "pyav") as video:
         known, times = video.metadata, video.frame_times()
         found = [clipmaker.number_of(frame.image) for frame in video.frames_at(times)]
     both = place == "middle"

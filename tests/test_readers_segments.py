@@ -5,9 +5,9 @@ from pathlib import Path
 import clipmaker
 import pytest
 
-from smolvideo.readers.lanes import Lanes
+from smolvideo.readers.lanes import ParallelSegmentDecoder
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.segments import decode_segment, plan_segments
+from smolvideo.readers.segments import decode_gop, plan_gops
 
 TIMES = clipmaker.evenly(200, 20)
 
@@ -35,10 +35,10 @@ def test_lanes_keep_the_order(clip: Path, lanes: int) -> None:
         container, stream = reader._film.open()
         ticks = [reader._ticks(time) for time in TIMES]
         with container:
-            segments = plan_segments(container, stream, ticks) or []
+            segments = plan_gops(container, stream, ticks) or []
         assert len(segments) == 5
-        side_by_side = Lanes(
-            lambda: reader._film.open(1), decode_segment, segments, lanes=lanes, room=2
+        side_by_side = ParallelSegmentDecoder(
+            lambda: reader._film.open(1), decode_gop, segments, lanes=lanes, max_buffered=2
         )
         assert [place for place, _ in side_by_side.frames()] == list(range(200))
 
@@ -58,6 +58,6 @@ def test_what_opening_raises_in_a_lane_reaches_the_caller(clip: Path) -> None:
     with PyavReader(clip) as reader:
         container, stream = reader._film.open()
         with container:
-            segments = plan_segments(container, stream, [0.0]) or []
+            segments = plan_gops(container, stream, [0.0]) or []
     with pytest.raises(OSError, match="gone"):
-        list(Lanes(refuse, decode_segment, segments, lanes=2, room=2).frames())
+        list(ParallelSegmentDecoder(refuse, decode_gop, segments, lanes=2, max_buffered=2).frames())

@@ -24,7 +24,7 @@ def test_key_frames_by_the_index_are_those_that_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b_frames: int, starts_at: float
 ) -> None:
     """An index of MP4 lists decoding times, which begin before zero where frames are reordered."""
-    monkeypatch.setattr(timeline, "_LONG", 10)
+    monkeypatch.setattr(timeline, "_INDEX_PACKET_LIMIT", 10)
     path = clipmaker.write_clip(
         tmp_path / "a.mp4",
         clipmaker.evenly(60, 10),

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT
 
-from smolvideo.bench.measuring import Measured
+from smolvideo.bench.measuring import Measurement
 from smolvideo.bench.report import ratios
 from smolvideo.cli.main import cli
 from smolvideo.show.quantities import format_bytes
@@ -239,11 +239,11 @@ def speed_table() -> list[str]:
                 f"| {told['next_question']:.2f} s | {f'{twenty:.0f} s' if twenty else '-'} "
                 f"| {format_bytes(told['peak_memory_bytes'])} |"
             )
-        ours = Measured(**content["engines"]["native"])
+        ours = Measurement(**content["engines"]["native"])
         for engine, told in content["engines"].items():
             if engine.startswith("native"):
                 continue
-            times = ratios([ours, Measured(**told)])
+            times = ratios([ours, Measurement(**told)])
             rows.append(
                 f"| times as fast as {engine} | {times['encode']:.2f} | {times['first_token']:.2f} "
                 f"| {times['generation']:.2f} | {times['next_question']:.0f} | - | - |"

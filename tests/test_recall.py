@@ -21,8 +21,8 @@ from smolvideo.engines import (
     feature_keys,
     load_engine,
 )
-from smolvideo.engines.feature_keys import weight_state, weights_digest
-from smolvideo.engines.frame_encoder import KeptFeatures
+from smolvideo.engines.feature_keys import weight_files_stat, weights_digest
+from smolvideo.engines.frame_encoder import ScopedFeatureCache
 from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
 from smolvideo.progress import Progress
@@ -103,7 +103,7 @@ def test_a_session_goes_on_from_the_cache(tiny: Path, cache: FeatureCache) -> No
     load(tiny, cache).encode(images)
     engine = load(tiny, cache)
     first, second = (frames_prompt(engine.checkpoint, images, text) for text in ("Who?", "Why?"))
-    session = engine.start(frames_prompt(engine.checkpoint, images[:2], "Who?"))
+    session = engine.start_session(frames_prompt(engine.checkpoint, images[:2], "Who?"))
     assert session.stream(first, SHORT).result().usage.frames_from_cache == 4
     answer = session.stream(second, SHORT).result()
     assert answer.usage.frames_from_cache == 0, "they were in the session's memory"
@@ -147,7 +147,7 @@ def test_weights_changed_in_place_are_others(
         now = time.time()
         later.setattr(time, "time", lambda: now + 3600)
         load(folder, cache).encode(images)
-    assert cache.contents().entries == 3 + 1
+    assert cache.stats().entries == 3 + 1
     before = file.stat()
     with file.open("r+b") as stream:
         stream.write((other / "model.safetensors").read_bytes())
@@ -228,11 +228,11 @@ def test_a_hash_is_remembered_once_the_file_has_settled(
     weights = open_checkpoint(make_tiny(tmp_path / "tiny")).weights
     assert weights is not None
     digest = weights_digest(weights, cache)
-    assert cache.contents().entries == 0, "it may change again within one tick"
+    assert cache.stats().entries == 0, "it may change again within one tick"
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3600)
     assert weights_digest(weights, cache) == digest
-    assert cache.contents().entries == 1
+    assert cache.stats().entries == 1
     monkeypatch.delattr("smolvideo.engines.feature_keys._hash_weights")
     assert weights_digest(weights, FeatureCache(cache.folder)) == digest
 
@@ -242,11 +242,11 @@ def test_weights_replaced_while_they_were_loaded_keep_nothing(
 ) -> None:
     weights = open_checkpoint(make_tiny(tmp_path / "tiny")).weights
     assert weights is not None
-    before = weight_state(weights)
+    before = weight_files_stat(weights)
     make_tiny(tmp_path / "tiny", seed=1)
     place = torch.device("cpu")
     engine = load(tmp_path / "tiny", None)
-    kept = KeptFeatures.of_network(
+    kept = ScopedFeatureCache.of_network(
         cache, weights, before, engine.network, device=place, dtype=torch.float32
     )
     assert kept is None

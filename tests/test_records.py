@@ -19,7 +19,7 @@ from smolvideo.records import (
     RecordWriter,
     SourceRecord,
     read_records,
-    write_output,
+    write_text_atomic,
 )
 
 SOURCE = SourceRecord("clips/a b.mp4", "a b.mp4", "video", "ab" * 32, None, (0.0, 1.5), "official")
@@ -186,13 +186,13 @@ def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot write"):
         RecordWriter(locked / "r.jsonl")
     with pytest.raises(RecordError, match="cannot write"):
-        write_output(locked / "a.txt", "text")
+        write_text_atomic(locked / "a.txt", "text")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk() -> None:
     with pytest.raises(RecordError, match="No space left"):
-        write_output(Path("/dev/full"), "text")
+        write_text_atomic(Path("/dev/full"), "text")
 
 
 FULL_IN_THE_MIDDLE = """
@@ -254,12 +254,12 @@ def test_content_hashes(tmp_path: Path) -> None:
 
 def test_output_is_written_once(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    write_output(path, "one\n")
+    write_text_atomic(path, "one\n")
     with pytest.raises(RecordError, match="exists already") as caught:
-        write_output(path, "two")
+        write_text_atomic(path, "two")
     assert caught.value.hint == "replace it with `--overwrite`"
     assert path.read_bytes() == b"one\n"
-    write_output(path, "zwei 二\r\n", overwrite=True)
+    write_text_atomic(path, "zwei 二\r\n", overwrite=True)
     assert path.read_bytes() == "zwei 二\r\n".encode()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -270,17 +270,17 @@ def test_output_keeps_links_and_modes(tmp_path: Path) -> None:
     real.chmod(0o640)
     link = tmp_path / "link.txt"
     link.symlink_to(real)
-    write_output(link, "new", overwrite=True)
+    write_text_atomic(link, "new", overwrite=True)
     assert link.is_symlink()
     assert real.read_text() == "new"
     assert real.stat().st_mode & 0o777 == 0o640
 
 
 def test_output_to_a_device_or_a_folder(tmp_path: Path) -> None:
-    write_output(Path(os.devnull), "gone")
+    write_text_atomic(Path(os.devnull), "gone")
     assert not Path(os.devnull).is_file()
     with pytest.raises(RecordError, match="is a folder"):
-        write_output(tmp_path, "text", overwrite=True)
+        write_text_atomic(tmp_path, "text", overwrite=True)
     with pytest.raises(RecordError, match="cannot write"):
-        write_output(tmp_path / "no" / "a.txt", "text")
+        write_text_atomic(tmp_path / "no" / "a.txt", "text")
     assert list(tmp_path.iterdir()) == []

@@ -15,28 +15,30 @@ from torch import Tensor
 
 from smolvideo.models.network_config import VisionConfig
 from smolvideo.network import preparing, row_attention
-from smolvideo.network.attention import attend, attend_plainly, soften
+from smolvideo.network.attention import attention, attention_reference, softmax_into
 from smolvideo.network.kernels import registers
-from smolvideo.network.kernels.row_attention import reader, registers_of
-from smolvideo.network.kernels.softmax import softener
+from smolvideo.network.kernels.row_attention import build_flash_attention, registers_per_row
+from smolvideo.network.kernels.softmax import build_softmax
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.row_attention import attend_in_tiles, prepared
-from smolvideo.network.rows import PagedRows
+from smolvideo.network.row_attention import attention_backend, flash_attention_cpu
+from smolvideo.network.rows import PagedKV
 from smolvideo.network.vision import VisionTower
 
 CPU = torch.device("cpu")
 
 needs_instruction = pytest.mark.skipif(
-    not registers.can_multiply_pairs(), reason="hardware: no AVX512-BF16"
+    not registers.has_avx512_bf16(), reason="hardware: no AVX512-BF16"
 )
 
 
 def in_tiles(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    return attend_in_tiles(reader(registers_of(q.shape[-1])), q, k, v, causal=causal)
+    return flash_attention_cpu(
+        build_flash_attention(registers_per_row(q.shape[-1])), q, k, v, causal=causal
+    )
 
 
 def with_compiled_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    return attend(q, k, v, causal=causal, soften=partial(row_attention._soften, softener()))
+    return attention(q, k, v, causal=causal, soften=partial(row_attention._soften, build_softmax()))
 
 
 Attend = Callable[..., Tensor]
@@ -52,7 +54,7 @@ def exact(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     mask = None
     if causal:
         mask = torch.full((rows, length), -math.inf).triu(length - rows + 1).double()
-    return attend_plainly(q.double(), k.double(), v.double(), mask)
+    return attention_reference(q.double(), k.double(), v.double(), mask)
 
 
 def error(got: Tensor, expected: Tensor) -> float:
@@ -88,7 +90,9 @@ def test_it_is_as_near_as_torch(
     expected = exact(q, k, v, causal=causal)
     got = way(q, k, v, causal=causal)
     assert got.shape == q.shape
-    assert error(got, expected) < max(0.003, 1.1 * error(attend(q, k, v, causal=causal), expected))
+    assert error(got, expected) < max(
+        0.003, 1.1 * error(attention(q, k, v, causal=causal), expected)
+    )
 
 
 @needs_instruction
@@ -123,12 +127,12 @@ def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
 @needs_instruction
 def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
-    monkeypatch.setattr(registers, "has_matrix_registers", lambda: False)
-    prepared.cache_clear()
-    rows = PagedRows.of(2, 64, 1000, dtype=torch.bfloat16)
-    rows.put(0, k, v)
+    monkeypatch.setattr(registers, "has_amx", lambda: False)
+    attention_backend.cache_clear()
+    rows = PagedKV.of(2, 64, 1000, dtype=torch.bfloat16)
+    rows.write(0, k, v)
     assert torch.equal(rows.attend(q, 700), in_tiles(q, k, v, causal=True))
-    prepared.cache_clear()
+    attention_backend.cache_clear()
 
 
 @needs_instruction
@@ -141,7 +145,9 @@ def test_nothing_is_read_or_written_beside() -> None:
     expected = in_tiles(q.contiguous(), k.contiguous(), v.contiguous(), causal=True)
     assert expected.isfinite().all()
     around = torch.full((3, 150, 80), 7.0).bfloat16()
-    row_attention._read_rows(reader(4), q[0], k[0], v[0], around[1:2, 20:120, :64], True)
+    row_attention._read_rows(
+        build_flash_attention(4), q[0], k[0], v[0], around[1:2, 20:120, :64], True
+    )
     assert torch.equal(around[1, 20:120, :64], expected[0, 0])
     around[1, 20:120, :64] = 7
     assert (around == 7).all()
@@ -167,42 +173,42 @@ def test_large_scores_and_no_numbers(way: Attend) -> None:
 def test_weights_of_rows() -> None:
     scores = torch.randn(5, 333) * 10
     got, expected = torch.empty(5, 333).bfloat16(), torch.empty(5, 333).bfloat16()
-    row_attention._soften(softener(), scores.clone(), got)
-    soften(scores.clone(), expected)
+    row_attention._soften(build_softmax(), scores.clone(), got)
+    softmax_into(scores.clone(), expected)
     assert (got.view(torch.int16) - expected.view(torch.int16)).abs().max() <= 1
 
 
 @pytest.fixture
 def _ways_anew() -> Iterator[None]:
-    prepared.cache_clear()
+    attention_backend.cache_clear()
     yield
-    prepared.cache_clear()
-    preparing.has_compiler.cache_clear()
+    attention_backend.cache_clear()
+    preparing.has_numba.cache_clear()
 
 
 def way_of(width: int) -> str:
-    prepared.cache_clear()
-    told = prepared(width, torch.bfloat16)
+    attention_backend.cache_clear()
+    told = attention_backend(width, torch.bfloat16)
     assert told is not None
     return told.get().name.partition(",")[0]
 
 
 @pytest.mark.usefixtures("_ways_anew")
 def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert prepared(64, torch.float32) is None
-    if registers.can_multiply_pairs():
-        monkeypatch.setattr(registers, "has_matrix_registers", lambda: False)
+    assert attention_backend(64, torch.float32) is None
+    if registers.has_avx512_bf16():
+        monkeypatch.setattr(registers, "has_amx", lambda: False)
         assert [way_of(width) for width in (64, 72, 128, 63)] == [
             "tiles",
             "tiles",
             "torch",
             "torch",
         ]
-        monkeypatch.setattr(registers, "has_matrix_registers", lambda: True)
+        monkeypatch.setattr(registers, "has_amx", lambda: True)
         assert [way_of(width) for width in (64, 128)] == ["softmax", "softmax"]
     monkeypatch.setattr(registers, "_features", set)
     assert way_of(64) == "torch"
-    monkeypatch.setattr(row_attention, "has_compiler", lambda: False)
+    monkeypatch.setattr(row_attention, "has_numba", lambda: False)
     assert way_of(64) == "torch"
 
 
@@ -249,7 +255,7 @@ def test_a_program_may_end_while_helpers_let_go() -> None:
 def test_the_tower_attends_so_too(
     monkeypatch: pytest.MonkeyPatch, has_matrix_registers: bool
 ) -> None:
-    monkeypatch.setattr(registers, "has_matrix_registers", lambda: has_matrix_registers)
+    monkeypatch.setattr(registers, "has_amx", lambda: has_matrix_registers)
     config = VisionConfig(
         image_size=112,
         patch_size=14,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.safe_text import (
-    LONGEST_NAME,
-    clean_name,
-    show_path,
-    visible,
+    MAX_NAME_LENGTH,
+    display_name,
+    display_path,
+    escape_controls,
     visible_cell,
     visible_json,
 )
@@ -35,15 +35,15 @@ from smolvideo.safe_text import (
     ],
 )
 def test_visible(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert escape_controls(text) == shown
 
 
 @given(st.text())
 def test_visible_leaves_nothing_that_acts(text: str) -> None:
-    shown = visible(text, keep="\n")
+    shown = escape_controls(text, allowed="\n")
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
     shown.encode("utf-8")  # no half of a surrogate pair is left
-    assert visible(shown, keep="\n") == shown
+    assert escape_controls(shown, allowed="\n") == shown
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -51,7 +51,7 @@ def test_json_reads_as_before_and_nothing_in_it_acts(content: object) -> None:
     for indent in (None, 2):
         text = visible_json(json.dumps(content, ensure_ascii=False, indent=indent))
         assert json.loads(text) == content
-        assert visible(text, keep="\n") == text
+        assert escape_controls(text, allowed="\n") == text
         text.encode("utf-8")
 
 
@@ -82,22 +82,22 @@ def test_cells_of_csv(text: str, cell: str) -> None:
 
 @given(st.text(st.characters()))
 def test_clean_names_are_safe_to_print(text: str) -> None:
-    name = clean_name(text)
+    name = display_name(text)
     assert name.encode()
-    assert 0 < len(name) <= LONGEST_NAME
+    assert 0 < len(name) <= MAX_NAME_LENGTH
     assert len(name.splitlines()) == 1
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in name)
 
 
-@given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=LONGEST_NAME))
+@given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=MAX_NAME_LENGTH))
 def test_ordinary_names_stay(text: str) -> None:
-    assert clean_name(text) == text
+    assert display_name(text) == text
 
 
 def test_joined_emoji_stay_and_long_names_keep_their_ending() -> None:
-    assert clean_name("👩\u200d🚀.mp4") == "👩\u200d🚀.mp4"
-    assert clean_name("x" * 500 + ".mp4").endswith("x.mp4")
+    assert display_name("👩\u200d🚀.mp4") == "👩\u200d🚀.mp4"
+    assert display_name("x" * 500 + ".mp4").endswith("x.mp4")
 
 
 def test_a_path_stays_between_its_backticks() -> None:
-    assert show_path("a`b\x1b[2J\n.mp4") == "`a'b .mp4`"
+    assert display_path("a`b\x1b[2J\n.mp4") == "`a'b .mp4`"

@@ -16,14 +16,14 @@ from smolvideo.progress import Progress
 from smolvideo.readers import open_video
 from smolvideo.sampling import (
     FrameSampling,
-    Share,
+    RelativeTime,
     choose_times,
     parse_time,
+    resolve_window,
     sample_frames,
     sample_times,
     smolvlm2_indices,
     v1_indices,
-    window_of,
 )
 
 
@@ -35,7 +35,7 @@ def video(num_frames: int = 250, fps: float = 25.0) -> VideoMetadata:
         num_frames=num_frames,
         average_fps=fps,
         name="a.mp4",
-        last_frame_seconds=(num_frames - 1) / fps,
+        last_pts_seconds=(num_frames - 1) / fps,
     )
 
 
@@ -54,11 +54,11 @@ def video(num_frames: int = 250, fps: float = 25.0) -> VideoMetadata:
         ("0:01:30.5", 90.5),
         ("1:00:00", 3600.0),
         ("75:03", 4503.0),
-        ("50%", Share(0.5)),
-        ("12.5 %", Share(0.125)),
+        ("50%", RelativeTime(0.5)),
+        ("12.5 %", RelativeTime(0.125)),
     ],
 )
-def test_parse_time(text: str, time: float | Share) -> None:
+def test_parse_time(text: str, time: float | RelativeTime) -> None:
     assert parse_time(text) == time
 
 
@@ -98,7 +98,7 @@ def test_clock_and_seconds_agree(hours: int, minutes: int, milliseconds: int) ->
 @given(st.floats(0, 100).map(lambda share: round(share, 3)))
 def test_shares_survive_being_written_and_read(share: float) -> None:
     parsed = parse_time(f"{share:.3f}%")
-    assert isinstance(parsed, Share)
+    assert isinstance(parsed, RelativeTime)
     assert parsed.fraction == pytest.approx(share / 100)
 
 
@@ -109,7 +109,7 @@ def test_parse_time_gives_a_time_or_a_sentence(text: str) -> None:
     except ValueError as error:
         assert "%" in str(error)  # noqa: PT017 - most texts are no times, some are
     else:
-        assert 0 <= (time.fraction if isinstance(time, Share) else time) < math.inf
+        assert 0 <= (time.fraction if isinstance(time, RelativeTime) else time) < math.inf
 
 
 @pytest.mark.parametrize(
@@ -242,22 +242,26 @@ def test_rate() -> None:
 
 
 def test_window() -> None:
-    def window(start: float | Share | None, end: float | Share | None) -> tuple[float, float]:
-        return window_of(video(), FrameSampling(start_seconds=start, end_seconds=end))
+    def window(
+        start: float | RelativeTime | None, end: float | RelativeTime | None
+    ) -> tuple[float, float]:
+        return resolve_window(video(), FrameSampling(start_seconds=start, end_seconds=end))
 
     assert window(None, None) == (0.0, 10.0)
     assert window(2.0, 99.0) == (2.0, 10.0)
-    assert window(Share(0.25), Share(0.5)) == (2.5, 5.0)
-    times = sample_times(video(), FrameSampling(3, start_seconds=2.0, end_seconds=Share(0.4)))
+    assert window(RelativeTime(0.25), RelativeTime(0.5)) == (2.5, 5.0)
+    times = sample_times(
+        video(), FrameSampling(3, start_seconds=2.0, end_seconds=RelativeTime(0.4))
+    )
     assert times == [2.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(
     ("start", "end"),
-    [(5.0, 5.0), (6.0, 5.0), (10.0, None), (11.0, 12.0), (Share(1.0), None), (None, 0.0)],
+    [(5.0, 5.0), (6.0, 5.0), (10.0, None), (11.0, 12.0), (RelativeTime(1.0), None), (None, 0.0)],
 )
 def test_windows_without_a_frame_name_the_duration(
-    start: float | Share | None, end: float | Share | None
+    start: float | RelativeTime | None, end: float | RelativeTime | None
 ) -> None:
     with pytest.raises(ReaderError, match=r"`a\.mp4` lasts 10 s") as caught:
         sample_times(video(), FrameSampling(start_seconds=start, end_seconds=end))
@@ -266,7 +270,7 @@ def test_windows_without_a_frame_name_the_duration(
 
 def test_frame_on_screen_at_the_start_of_the_window_belongs_to_it() -> None:
     slides = [0.0, 20.0, 40.0, 60.0, 80.0]
-    metadata = VideoMetadata(width=1, height=1, duration_seconds=100.0, last_frame_seconds=80.0)
+    metadata = VideoMetadata(width=1, height=1, duration_seconds=100.0, last_pts_seconds=80.0)
     sampling = FrameSampling(start_seconds=30.0, end_seconds=50.0)
     assert sample_times(metadata, sampling, slides) == [30.0, 40.0]
     late = FrameSampling(start_seconds=90.0)
@@ -286,10 +290,13 @@ def test_times_are_ascending_few_and_in_the_window(
 ) -> None:
     metadata = video(count, fps)
     sampling = FrameSampling(
-        max_frames, rate, start_seconds=Share(start), end_seconds=Share(min(1.0, start + length))
+        max_frames,
+        rate,
+        start_seconds=RelativeTime(start),
+        end_seconds=RelativeTime(min(1.0, start + length)),
     )
     frame_times = [place / fps for place in range(count)]
-    low, high = window_of(metadata, sampling)
+    low, high = resolve_window(metadata, sampling)
     for known in (None, frame_times):
         times = sample_times(metadata, sampling, known)
         assert 1 <= len(times) <= max_frames
@@ -314,7 +321,7 @@ class Scripted:
         self.asked_for_all += 1
         return [float(place) for place in range(int(self.metadata.num_frames or 0))]
 
-    def frames_at(self, seconds, *, longest=None, keyframes=False):  # type: ignore[no-untyped-def]
+    def frames_at(self, seconds, *, max_side=None, keyframes=False):  # type: ignore[no-untyped-def]
         for time in seconds:
             place = min(int(time + 1e-6), int(self.metadata.num_frames or 1) - 1)
             if place not in self._unreadable:
@@ -326,7 +333,7 @@ def test_batch_of_all_frames() -> None:
     batch = sample_frames(Scripted(5), FrameSampling(), on_progress=seen.append)
     assert [clipmaker.number_of(image) for image in batch.images] == [0, 1, 2, 3, 4]
     assert batch.pts_seconds == (0.0, 1.0, 2.0, 3.0, 4.0)
-    assert (batch.asked, batch.warnings, batch.geometry) == (5, (), None)
+    assert (batch.num_requested, batch.warnings, batch.geometry) == (5, (), None)
     assert [(step.stage, step.done, step.total) for step in seen] == [
         ("decode", done, 5) for done in range(6)
     ]
@@ -340,12 +347,12 @@ def test_the_same_frame_is_kept_and_fitted_once() -> None:
         return image[::2, ::2]
 
     batch = sample_frames(
-        Scripted(5), FrameSampling(), times=[0.2, 0.5, 3.0, 3.9], fit=halve, geometry="half"
+        Scripted(5), FrameSampling(), times=[0.2, 0.5, 3.0, 3.9], transform=halve, geometry="half"
     )
     assert fitted == [0, 3]
     assert batch.pts_seconds == (0.0, 3.0)
     assert batch.images.shape == (2, clipmaker.HEIGHT // 2, clipmaker.WIDTH // 2, 3)
-    assert (batch.asked, batch.geometry) == (4, "half")
+    assert (batch.num_requested, batch.geometry) == (4, "half")
 
 
 @pytest.mark.parametrize("times", [[], [math.nan], [0.0, math.inf]])
@@ -359,13 +366,13 @@ def test_more_frames_than_memory_holds() -> None:
         return np.broadcast_to(np.uint8(0), (1 << 22, 1 << 22, 3))
 
     with pytest.raises(ReaderError, match="more than memory holds"):
-        sample_frames(Scripted(1000), FrameSampling(max_frames=1000), fit=enlarge)
+        sample_frames(Scripted(1000), FrameSampling(max_frames=1000), transform=enlarge)
 
 
 def test_some_missing_frames_are_a_warning_many_an_error() -> None:
     batch = sample_frames(Scripted(10, unreadable=range(3, 5)), FrameSampling())
     assert len(batch) == 8
-    assert batch.asked == 10
+    assert batch.num_requested == 10
     assert batch.warnings == ("2 of 10 frames of `a.mp4` could not be decoded",)
     with pytest.raises(ReaderError, match="only 4 of 10 frames"):
         sample_frames(Scripted(10, unreadable=range(3, 9)), FrameSampling())

@@ -13,11 +13,11 @@ from smolvideo.frames import Images
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times, sample_frames
 from smolvideo.sampling.content import (
-    Looks,
-    choose_by_changes,
-    choose_by_scenes,
+    Thumbnails,
     key_frames_within,
-    thinned,
+    select_changes,
+    select_scenes,
+    subsample,
 )
 from smolvideo.sampling.options import Strategy
 
@@ -42,9 +42,9 @@ def test_scenes_show_every_shot_once_where_nothing_changes(three_shots: Path) ->
     assert len(batch) == 3
     first, second, third = batch.pts_seconds
     assert first < 2 <= second < 5 <= third
-    assert batch.dropped == 47
-    assert "3 shots" in batch.explanation
-    assert "47 of 50 frames dropped" in batch.explanation
+    assert batch.num_dropped == 47
+    assert "3 shots" in batch.selection_note
+    assert "47 of 50 frames dropped" in batch.selection_note
 
 
 def test_changes_leave_out_what_repeats(three_shots: Path) -> None:
@@ -136,8 +136,8 @@ def test_what_cannot_be_combined() -> None:
 def test_never_more_than_asked_and_always_ascending(count: int, most: int, seed: int) -> None:
     chance = np.random.default_rng(seed)
     pictures = np.repeat(chance.integers(0, 256, (count, 9, 16), dtype=np.uint8), 1, axis=0)
-    looks = Looks(tuple(float(place) for place in range(count)), pictures)
-    for choose in (choose_by_changes, choose_by_scenes):
+    looks = Thumbnails(tuple(float(place) for place in range(count)), pictures)
+    for choose in (select_changes, select_scenes):
         times = choose(looks, most).times
         assert 1 <= len(times) <= most
         assert list(times) == sorted(times)
@@ -147,6 +147,6 @@ def test_never_more_than_asked_and_always_ascending(count: int, most: int, seed:
 @given(st.lists(st.floats(0, 100), min_size=1, unique=True), st.integers(1, 30))
 def test_thinned(times: list[float], count: int) -> None:
     ordered = sorted(times)
-    kept = thinned(ordered, count)
+    kept = subsample(ordered, count)
     assert len(kept) == min(count, len(ordered)) == len(set(kept))
     assert set(kept) <= set(ordered)

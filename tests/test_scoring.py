@@ -68,10 +68,12 @@ def log_probability(engine: Engine, prompt: Prompt, ids: list[int], *, ended: bo
     assert isinstance(engine, NativeEngine)
     total = 0.0
     for token_id in ids:
-        total += float(engine.start(prompt).read(prompt).double().log_softmax(-1)[token_id])
+        total += float(
+            engine.start_session(prompt).prefill(prompt).double().log_softmax(-1)[token_id]
+        )
         prompt = replace(prompt, token_ids=(*prompt.token_ids, token_id))
     if ended:
-        row = engine.start(prompt).read(prompt).double().softmax(-1)
+        row = engine.start_session(prompt).prefill(prompt).double().softmax(-1)
         total += math.log(sum(float(row[end]) for end in engine.checkpoint.eos_token_ids))
     return total
 
@@ -84,7 +86,7 @@ def test_scores_are_the_probabilities_of_the_tokens(
     prompt = with_frames(engine)
     answers = ["A", "B", "red", "a longer one", *HOSTILE]
     scores = engine.score(prompt, answers, with_end=ended)
-    tokenizer = engine.checkpoint.plain_tokenizer
+    tokenizer = engine.checkpoint.text_tokenizer
     for answer, score in zip(answers, scores, strict=True):
         ids = tokenizer.encode(f" {answer}", add_special_tokens=False).ids
         expected = log_probability(native, prompt, ids, ended=ended)
@@ -171,7 +173,7 @@ def check_joins_as_history_does(checkpoint: Checkpoint, answer: str) -> None:
     later = ask(checkpoint, "And then?", "Which?", answer.strip())
     ids = (*prompt.token_ids, *answer_ids(prompt, answer, checkpoint))
     assert later.token_ids[: len(ids)] == ids
-    assert later.token_ids[len(ids)] == checkpoint.special_tokens[checkpoint.turn_end]
+    assert later.token_ids[len(ids)] == checkpoint.special_tokens[checkpoint.end_of_turn_token]
     assert not set(ids[len(prompt) :]) & set(checkpoint.special_tokens.values())
 
 
@@ -201,9 +203,9 @@ def test_tokens_of_the_prompt_are_final(nano: NativeEngine) -> None:
     are."""
     checkpoint = nano.checkpoint
     prompt = ask(checkpoint, "Which?")
-    blank = checkpoint.plain_tokenizer.encode(" ", add_special_tokens=False).ids
+    blank = checkpoint.text_tokenizer.encode(" ", add_special_tokens=False).ids
     open_blank = replace(prompt, token_ids=(*prompt.token_ids, *blank))
-    alone = checkpoint.plain_tokenizer.encode("yes", add_special_tokens=False).ids
+    alone = checkpoint.text_tokenizer.encode("yes", add_special_tokens=False).ids
     assert answer_ids(open_blank, " yes", checkpoint) == alone
     assert answer_ids(prompt, "yes", checkpoint) != alone
 
@@ -226,7 +228,7 @@ def test_what_nano_says_is_the_likeliest_of_what_it_could_say(nano: NativeEngine
             for one in questions[::10]
         ]
         prompts = [replace(prompt, images=prompts[0].images) for prompt in prompts]
-        session = nano.start(prompts[0])
+        session = nano.start_session(prompts[0])
         answers = session.answer_batch(prompts, GenerationOptions(max_new_tokens=48))
         for prompt, answer in zip(prompts, answers, strict=True):
             words = answer.text.split()
@@ -251,7 +253,7 @@ def test_after_several_turns_and_in_forks(nano: NativeEngine) -> None:
     prompts[1] = replace(prompts[1], images=prompts[0].images)
     answers = ["right", "left", "purple", "up"]
     expected = [nano.score(prompt, answers) for prompt in prompts]
-    session = nano.start(prompts[0])
+    session = nano.start_session(prompts[0])
     assert session.score(prompts[0], answers) == pytest.approx(expected[0], abs=1e-3)
     fork = session.fork()
     session.stream(prompts[0], GenerationOptions(max_new_tokens=8)).result()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.show.answer import footer, show_footer, stream_answer
-from smolvideo.show.console import PIPE_WIDTH, Screen, open_screen
+from smolvideo.show.console import PIPE_WIDTH, Output, open_screen
 from smolvideo.show.plan import show_plan
 from smolvideo.show.quantities import (
     format_bytes,
@@ -20,9 +20,9 @@ from smolvideo.show.quantities import (
     format_seconds,
 )
 from smolvideo.show.stages import format_amount
-from smolvideo.show.tables import show_facts, show_table
+from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.summaries import WorkItem
-from smolvideo.summaries.planning import Planned
+from smolvideo.summaries.planning import PlannedItem
 
 USAGE = Usage(
     prompt_tokens=600,
@@ -34,7 +34,7 @@ USAGE = Usage(
 )
 
 
-def screen_of(width: int = 80, *, terminal: bool = False, **how: bool) -> Screen:
+def screen_of(width: int = 80, *, terminal: bool = False, **how: bool) -> Output:
     """A screen whose two streams can be read afterwards."""
     out, err = (
         Console(
@@ -42,7 +42,7 @@ def screen_of(width: int = 80, *, terminal: bool = False, **how: bool) -> Screen
         )
         for _ in range(2)
     )
-    return Screen(out, err, **how)
+    return Output(out, err, **how)
 
 
 def written(console: Console) -> str:
@@ -167,9 +167,9 @@ def item_of(name: str) -> WorkItem:
 
 
 PLANNED = [
-    Planned(item_of("a.mp4"), "new", "", 61.0, 0, 50, 4160),
-    Planned(item_of("much longer.mp4"), "same", "a.mp4", None),
-    Planned(item_of("c.mp4"), "error", "it is empty"),
+    PlannedItem(item_of("a.mp4"), "new", "", 61.0, 0, 50, 4160),
+    PlannedItem(item_of("much longer.mp4"), "same", "a.mp4", None),
+    PlannedItem(item_of("c.mp4"), "error", "it is empty"),
 ]
 
 
@@ -177,7 +177,7 @@ def test_a_plan_is_shown_as_it_is_made() -> None:
     screen = screen_of(90)
     items = [one.item for one in PLANNED]
 
-    def plan() -> Iterator[Planned]:
+    def plan() -> Iterator[PlannedItem]:
         for number, planned in enumerate(PLANNED):
             rows = written(screen.out).splitlines()[1:]
             assert [row.split("  ")[0] for row in rows] == [one.name for one in items[:number]]
@@ -213,7 +213,7 @@ def test_how_far_a_plan_is_moves_and_is_wiped_off(width: int) -> None:
 
 def test_facts_line_up_and_leave_out_what_is_unknown() -> None:
     screen = screen_of()
-    show_facts(screen, {"name": "tiny", "image size": "32", "revision": ""})
+    show_key_values(screen, {"name": "tiny", "image size": "32", "revision": ""})
     assert written(screen.out) == "name        tiny\nimage size  32\n"
 
 
@@ -229,16 +229,16 @@ def test_note_is_said_once_and_escaped() -> None:
 
 def test_quiet_says_nothing() -> None:
     screen = screen_of(terminal=True, quiet=True)
-    screen.note("look")
+    screen.notice("look")
     show_footer(screen, USAGE, {})
     assert written(screen.err) == ""
 
 
 def test_screen_of_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     screen = open_screen()
-    screen.note("x" * (PIPE_WIDTH + 500))
+    screen.notice("x" * (PIPE_WIDTH + 500))
     assert capsys.readouterr().err == f"note: {'x' * (PIPE_WIDTH + 500)}\n"
-    assert not screen.watched
+    assert not screen.is_interactive
 
 
 def test_pipe_stays_plain_where_colour_is_forced(
@@ -247,7 +247,7 @@ def test_pipe_stays_plain_where_colour_is_forced(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     screen = open_screen()
-    screen.note("look")
+    screen.notice("look")
     show_table(screen, COLUMNS, ROWS, right=frozenset())
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err

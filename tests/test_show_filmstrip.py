@@ -14,18 +14,18 @@ from PIL import Image
 from rich.console import Console
 
 from smolvideo.frames import FrameBatch, MediaKind, VideoMetadata
-from smolvideo.show.console import Screen
+from smolvideo.show.console import Output
 from smolvideo.show.filmstrip import (
     captions,
     choose_filmstrip,
-    describe,
-    evenly,
     plan_strip,
     show_filmstrip,
     shown_aspect,
+    source_line,
+    subsample,
 )
-from smolvideo.show.sheet import draw_sheet
-from smolvideo.show.terminal import TerminalAbilities
+from smolvideo.show.sheet import draw_contact_sheet
+from smolvideo.show.terminal import TerminalCapabilities
 
 
 def batch_of(
@@ -43,7 +43,7 @@ def batch_of(
     return FrameBatch(images, times, metadata, geometry=geometry)
 
 
-def terminal_of(width: int, height: int = 24, *, colours: str | None = "truecolor") -> Screen:
+def terminal_of(width: int, height: int = 24, *, colours: str | None = "truecolor") -> Output:
     def console() -> Console:
         return Console(
             file=io.StringIO(),
@@ -55,10 +55,10 @@ def terminal_of(width: int, height: int = 24, *, colours: str | None = "truecolo
             _environ={"TERM": "xterm-256color"},
         )
 
-    return Screen(console(), console())
+    return Output(console(), console())
 
 
-def shown_on(screen: Screen) -> str:
+def shown_on(screen: Output) -> str:
     assert isinstance(screen.err.file, io.StringIO)
     assert isinstance(screen.out.file, io.StringIO)
     assert screen.out.file.getvalue() == ""
@@ -85,10 +85,10 @@ def test_plan_stays_inside_the_terminal(
     plan = plan_strip(count, aspect, width=width, lines=lines, caption=caption)
     assert plan.columns >= 1
     assert plan.rows >= 1
-    assert plan.step > plan.columns
-    assert plan.step > caption
+    assert plan.stride > plan.columns
+    assert plan.stride > caption
     if plan.per_row > 1:  # one picture may be cut by a terminal narrower than its time
-        assert plan.per_row * plan.step - 1 <= width
+        assert plan.per_row * plan.stride - 1 <= width
     assert plan.columns <= width
     rows_of_pictures = -(-len(plan.shown) // plan.per_row)
     if lines is None:
@@ -119,7 +119,7 @@ def test_fifty_wide_frames(width: int, height: int, shown: int, per_row: int) ->
 
 @given(count=st.integers(1, 500), wanted=st.integers(1, 500))
 def test_evenly(count: int, wanted: int) -> None:
-    chosen = evenly(count, min(count, wanted))
+    chosen = subsample(count, min(count, wanted))
     steps = {after - before for before, after in pairwise(chosen)}
     assert len(chosen) == min(count, wanted)
     assert not steps or max(steps) - min(steps) <= 1
@@ -152,14 +152,14 @@ def test_captions() -> None:
 
 
 def test_description() -> None:
-    assert describe(batch_of((0.0, 1.0))) == "clip.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
-    assert describe(batch_of((0.0,), kind="image")) == "clip.mp4 · 640×360"  # noqa: RUF001
+    assert source_line(batch_of((0.0, 1.0))) == "clip.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
+    assert source_line(batch_of((0.0,), kind="image")) == "clip.mp4 · 640×360"  # noqa: RUF001
 
 
 def test_long_name_gives_way() -> None:
     batch = batch_of((0.0, 1.0))
     named = replace(batch, metadata=replace(batch.metadata, name="a_very_long_\x1b[31mname.mp4"))
-    assert describe(named, 44) == "a_very_lon…e.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
+    assert source_line(named, 44) == "a_very_lon…e.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
 
 
 # ------------------------------------------------------------------ drawn
@@ -219,7 +219,7 @@ def test_nothing_is_wider_than_the_terminal(width: int, kind) -> None:  # type: 
 
 def test_kitty_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal_of(80)
-    answer_with(monkeypatch, TerminalAbilities(kitty=True, cell_width=8, cell_height=16))
+    answer_with(monkeypatch, TerminalCapabilities(kitty=True, cell_width=8, cell_height=16))
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "kitty")
     text = shown_on(screen)
     commands = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", text)
@@ -245,7 +245,7 @@ def test_kitty_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_sixel_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal_of(80)
-    answer_with(monkeypatch, TerminalAbilities(sixel=True, cell_width=8, cell_height=16))
+    answer_with(monkeypatch, TerminalCapabilities(sixel=True, cell_width=8, cell_height=16))
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "auto")
     text = shown_on(screen)
     pictures = re.findall(r"\x1bP[\d;]*q\"1;1;(\d+);(\d+)([^\x1b]*)\x1b\\", text)
@@ -256,7 +256,7 @@ def test_sixel_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_asked_for_pictures_go_into_a_file_too() -> None:
     err = Console(file=io.StringIO(), force_terminal=False, width=1000)
-    screen = Screen(Console(file=io.StringIO()), err)
+    screen = Output(Console(file=io.StringIO()), err)
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "blocks")
     lines = plain(shown_on(screen))
     assert "▀" in lines[1]
@@ -266,7 +266,7 @@ def test_asked_for_pictures_go_into_a_file_too() -> None:
 # ------------------------------------------------------------------ the choice
 
 
-def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalAbilities) -> None:
+def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalCapabilities) -> None:
     """A terminal that has these abilities; nobody is asked."""
     monkeypatch.setattr("smolvideo.show.filmstrip.ask_terminal", lambda: abilities)
 
@@ -274,27 +274,27 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalAbilities) -
 @pytest.mark.parametrize(
     ("abilities", "chosen"),
     [
-        (TerminalAbilities(kitty=True, sixel=True), "kitty"),
-        (TerminalAbilities(sixel=True), "sixel"),
-        (TerminalAbilities(), "blocks"),
+        (TerminalCapabilities(kitty=True, sixel=True), "kitty"),
+        (TerminalCapabilities(sixel=True), "sixel"),
+        (TerminalCapabilities(), "blocks"),
     ],
 )
 def test_auto_is_the_best_the_terminal_can(
-    abilities: TerminalAbilities, chosen: str, monkeypatch: pytest.MonkeyPatch
+    abilities: TerminalCapabilities, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, abilities)
     assert choose_filmstrip("auto", terminal_of(80))[0] == chosen
 
 
 def test_auto_draws_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer_with(monkeypatch, TerminalAbilities(kitty=True))
+    answer_with(monkeypatch, TerminalCapabilities(kitty=True))
     assert choose_filmstrip("auto", terminal_of(80, colours=None))[0] == "times"
     monkeypatch.setenv("NO_COLOR", "1")
     assert choose_filmstrip("auto", terminal_of(80))[0] == "times"
 
 
 def test_auto_draws_nothing_where_nobody_watches() -> None:
-    pipe = Screen(Console(file=io.StringIO()), Console(file=io.StringIO()))
+    pipe = Output(Console(file=io.StringIO()), Console(file=io.StringIO()))
     assert choose_filmstrip("auto", pipe)[0] == "none"
     show_filmstrip(pipe, [batch_of((0.0, 2.0))])
     assert shown_on(pipe) == ""
@@ -307,7 +307,7 @@ def test_auto_draws_nothing_where_nobody_watches() -> None:
 def test_contact_sheet_holds_every_frame(count: int, aspect: float) -> None:
     images = batch_of(tuple(map(float, range(count))), size=(96, 96)).images
     images[:] = np.linspace(60, 255, count).astype(np.uint8)[:, None, None, None]
-    sheet = draw_sheet(images, [""] * count, aspect=aspect)
+    sheet = draw_contact_sheet(images, [""] * count, aspect=aspect)
     assert sheet.width <= 1920
     found = {level for level in set(sheet.convert("L").tobytes()) if level >= 60}
     assert found == set(images[:, 0, 0, 0])
@@ -315,7 +315,7 @@ def test_contact_sheet_holds_every_frame(count: int, aspect: float) -> None:
 
 def test_contact_sheet_writes_the_times() -> None:
     images = np.zeros((2, 40, 40, 3), np.uint8)
-    blank = draw_sheet(images, ["", ""], aspect=2.0)
-    timed = draw_sheet(images, ["0:00", "0:02"], aspect=2.0)
+    blank = draw_contact_sheet(images, ["", ""], aspect=2.0)
+    timed = draw_contact_sheet(images, ["0:00", "0:02"], aspect=2.0)
     assert blank.size == timed.size
     assert blank.tobytes() != timed.tobytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.show.terminal import ANSWER_SECONDS, TerminalAbilities, read_abilities
+from smolvideo.show.terminal import REPLY_TIMEOUT_SECONDS, TerminalCapabilities, parse_reply
 
 if sys.platform == "win32":
     pytest.skip("no pseudo terminals", allow_module_level=True)
@@ -58,23 +58,23 @@ screen.write("the answer\\n")
 @pytest.mark.parametrize(
     ("answer", "abilities"),
     [
-        (b"", TerminalAbilities()),
-        (KITTY, TerminalAbilities(kitty=True, cell_width=9, cell_height=18)),
-        (XTERM_SIXEL, TerminalAbilities(sixel=True)),
-        (b"\x1b[?1;2c", TerminalAbilities()),
-        (b"\x1b[?14;24;44c", TerminalAbilities()),  # none of them is attribute 4
-        (b"\x1b_Gi=31;ENOTSUPPORTED\x1b\\\x1b[?62c", TerminalAbilities()),
-        (b"typed ahead\x1b[?4c", TerminalAbilities(sixel=True)),
-        (b"\x1b[6;0;0t\x1b[?62c", TerminalAbilities()),
+        (b"", TerminalCapabilities()),
+        (KITTY, TerminalCapabilities(kitty=True, cell_width=9, cell_height=18)),
+        (XTERM_SIXEL, TerminalCapabilities(sixel=True)),
+        (b"\x1b[?1;2c", TerminalCapabilities()),
+        (b"\x1b[?14;24;44c", TerminalCapabilities()),  # none of them is attribute 4
+        (b"\x1b_Gi=31;ENOTSUPPORTED\x1b\\\x1b[?62c", TerminalCapabilities()),
+        (b"typed ahead\x1b[?4c", TerminalCapabilities(sixel=True)),
+        (b"\x1b[6;0;0t\x1b[?62c", TerminalCapabilities()),
     ],
 )
-def test_answers_are_understood(answer: bytes, abilities: TerminalAbilities) -> None:
-    assert read_abilities(answer) == abilities
+def test_answers_are_understood(answer: bytes, abilities: TerminalCapabilities) -> None:
+    assert parse_reply(answer) == abilities
 
 
 def test_size_of_a_cell_from_the_driver_where_the_terminal_is_silent() -> None:
-    assert read_abilities(b"", cell_size=(7, 14)).cell_height == 14
-    assert read_abilities(KITTY, cell_size=(7, 14)).cell_height == 18
+    assert parse_reply(b"", cell_size=(7, 14)).cell_height == 14
+    assert parse_reply(KITTY, cell_size=(7, 14)).cell_height == 18
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_silent_terminal_costs_less_than_a_second() -> None:
         assert "kitty=False, sixel=False" in terminal.text
         times, seconds = terminal.text.rsplit("may wait", 1)[1].split()
         assert int(times) == 1
-        assert 0 < float(seconds) <= ANSWER_SECONDS < 1
+        assert 0 < float(seconds) <= REPLY_TIMEOUT_SECONDS < 1
         assert terminal.is_as_it_was
 
 

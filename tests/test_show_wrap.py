@@ -14,7 +14,7 @@ TEXT = st.text(st.sampled_from("ab .é漢\n"), max_size=80)
 
 def wrapped(pieces: list[str], width: int) -> str:
     lines = WordWrap(width)
-    return "".join(map(lines.wrap, pieces)) + lines.rest()
+    return "".join(map(lines.wrap, pieces)) + lines.flush()
 
 
 @given(text=TEXT, width=st.integers(2, 30), cuts=st.lists(st.integers(0, 80), max_size=5))
@@ -50,4 +50,4 @@ def test_a_word_waits_for_its_end() -> None:
     lines = WordWrap(20)
     assert lines.wrap("A bro") == "A"
     assert lines.wrap("wn dog") == " brown"
-    assert lines.rest() == " dog"
+    assert lines.flush() == " dog"

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from smolvideo.readers import open_video
-from smolvideo.readers.base import scaled_size
+from smolvideo.readers.base import square_pixel_size
 from smolvideo.readers.shown import (
-    deinterlaced,
-    image_as_shown,
-    over_white,
-    rgb_of,
-    shape_of,
-    turn_of_matrix,
+    composite_on_white,
+    deinterlace,
+    display_geometry,
+    orientation_from_matrix,
+    to_display_rgb,
+    to_rgb,
 )
 
 
@@ -49,8 +49,8 @@ def test_display_matrix(
 
 
 def test_slanted_matrices_are_squared_up() -> None:
-    assert turn_of_matrix((0.99, 0.1, -0.1, 0.99)) == (False, False, False)
-    assert turn_of_matrix((0.1, 0.99, -0.99, 0.1)) == (True, True, False)
+    assert orientation_from_matrix((0.99, 0.1, -0.1, 0.99)) == (False, False, False)
+    assert orientation_from_matrix((0.1, 0.99, -0.99, 0.1)) == (True, True, False)
 
 
 @pytest.mark.parametrize("reader", ["pyav", "opencv"])
@@ -72,9 +72,9 @@ def test_sample_aspect_ratio(
 
 
 def test_absurd_aspect_ratios_are_damage() -> None:
-    assert scaled_size(100, 100, Fraction(1000, 1)) == (100, 100)
-    assert scaled_size(720, 576, Fraction(16, 11)) == (1047, 576)
-    assert scaled_size(720, 576, None) == (720, 576)
+    assert square_pixel_size(100, 100, Fraction(1000, 1)) == (100, 100)
+    assert square_pixel_size(720, 576, Fraction(16, 11)) == (1047, 576)
+    assert square_pixel_size(720, 576, None) == (720, 576)
 
 
 def yuv_frame(y: int, u: int, v: int, *, pixel_format: str = "yuv444p") -> av.VideoFrame:
@@ -110,21 +110,21 @@ def test_colour_matrix_and_range(
 ) -> None:
     frame = yuv_frame(y, u, v)
     frame.colorspace, frame.color_range = space, levels
-    assert rgb_of(frame, 16, 16)[8, 8].tolist() == pytest.approx(rgb, abs=3)
+    assert to_rgb(frame, 16, 16)[8, 8].tolist() == pytest.approx(rgb, abs=3)
 
 
 def test_ten_bits() -> None:
     frame = yuv_frame(63 * 4, 102 * 4, 240 * 4, pixel_format="yuv444p10le")
     frame.colorspace, frame.color_range = 1, 1
-    assert rgb_of(frame, 16, 16)[8, 8].tolist() == pytest.approx((255, 0, 0), abs=3)
+    assert to_rgb(frame, 16, 16)[8, 8].tolist() == pytest.approx((255, 0, 0), abs=3)
 
 
 def test_unsaid_colour_matrix_is_guessed_by_size() -> None:
     small, large = yuv_frame(63, 102, 240), av.VideoFrame(1280, 720, "yuv444p")
     for plane, value in zip(large.planes, (63, 102, 240), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
-    assert rgb_of(large, 1280, 720)[300, 300].tolist() == pytest.approx((255, 0, 0), abs=3)
-    assert rgb_of(small, 16, 16)[8, 8, 0] < 245
+    assert to_rgb(large, 1280, 720)[300, 300].tolist() == pytest.approx((255, 0, 0), abs=3)
+    assert to_rgb(small, 16, 16)[8, 8, 0] < 245
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
     frame = av.VideoFrame(width, height, "yuv444p")
     for plane, value in zip(frame.planes, (63, 102, 240), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
-    red = rgb_of(frame, width, height)[height // 2, width // 2]
+    red = to_rgb(frame, width, height)[height // 2, width // 2]
     assert (red.tolist() == pytest.approx((255, 0, 0), abs=3)) == hd
 
 
@@ -157,16 +157,16 @@ def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
 def test_hdr_is_brought_down_to_plausible_levels(luma: int, level: int) -> None:
     frame = yuv_frame(luma, 128, 128)
     frame.colorspace, frame.color_range, frame.color_trc = 9, 1, 16
-    shown = image_as_shown(frame, shape_of(frame, None))[8, 8]
+    shown = to_display_rgb(frame, display_geometry(frame, None))[8, 8]
     assert shown.tolist() == pytest.approx([level] * 3, abs=3)
 
 
 def test_alpha_is_laid_over_white() -> None:
     image = np.zeros((1, 3, 4), dtype=np.uint8)
     image[0, :, 3] = (0, 128, 255)
-    assert over_white(image)[0, :, 0].tolist() == [255, 127, 0]
+    assert composite_on_white(image)[0, :, 0].tolist() == [255, 127, 0]
     frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 4), dtype=np.uint8), format="rgba")
-    assert (rgb_of(frame, 16, 16) == 255).all()
+    assert (to_rgb(frame, 16, 16) == 255).all()
 
 
 def test_deinterlacing_removes_the_comb(tmp_path: Path) -> None:
@@ -191,6 +191,6 @@ def test_deinterlacing_removes_the_comb(tmp_path: Path) -> None:
         frame = next(container.decode(video=0))
         assert frame.interlaced_frame
         assert comb(frame.to_ndarray(format="rgb24")) > 40
-        assert deinterlaced(frame).pts == frame.pts
+        assert deinterlace(frame).pts == frame.pts
     with open_video(clip.path) as video:
         assert all(comb(frame.image) < 4 for frame in video.frames_at(clip.times))

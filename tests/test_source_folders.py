@@ -19,7 +19,7 @@ from smolvideo.evals.video_folder import VideoFolder
 from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.readers import open_video, pictures
 from smolvideo.source import folders, resolve_source
-from smolvideo.summaries.worklist import list_work
+from smolvideo.summaries.worklist import list_items
 
 NOT_FRAMES = {
     *(".blp", ".bufr", ".bw", ".cur", ".dcx", ".emf", ".eps", ".fit", ".flc", ".fli", ".ftc"),
@@ -104,7 +104,7 @@ def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
         assert picture.format == "EPS"
     monkeypatch.setattr("subprocess.check_call", None)
     with pytest.raises(ReaderError, match="not a picture that can be read"):
-        pictures.PicturesReader(path)
+        pictures.ImageReader(path)
 
 
 def test_what_may_be_a_video_is_counted(tmp_path: Path, video: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_unreadable_subfolder_is_a_notice(closed: Path, monkeypatch: pytest.M
     assert source.path.name == "a.mp4"
     (notice,) = source.notices
     assert "lost+found` cannot be read and is left out: Permission denied" in notice
-    (item,) = list_work([str(closed)])
+    (item,) = list_items([str(closed)])
     assert item.error is None
     assert item.source is not None
     assert item.source.notices == (notice,)

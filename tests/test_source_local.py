@@ -12,11 +12,11 @@ import pytest
 from smolvideo.errors import SourceError
 from smolvideo.source import (
     DownloadOptions,
+    display_url,
     is_url,
     read_source_list,
     resolve_source,
     resolve_sources,
-    show_url,
 )
 
 MP4 = b"\0\0\0\x1cftypisom" + bytes(20)
@@ -331,7 +331,7 @@ class TestLists:
 
 class TestNames:
     def test_secrets_of_addresses_are_not_shown(self):
-        assert show_url("https://me:secret@e.org/a`b\n.mp4") == "`https://e.org/a'b.mp4`"
+        assert display_url("https://me:secret@e.org/a`b\n.mp4") == "`https://e.org/a'b.mp4`"
 
     def test_what_is_a_url(self):
         assert is_url(" HTTPS://e.org/a.mp4")

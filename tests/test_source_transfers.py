@@ -7,7 +7,7 @@ from clipmaker import evenly, write_clip
 
 from smolvideo.errors import SourceError
 from smolvideo.source import lists
-from smolvideo.source.transfer import Transfer, TransferChanged
+from smolvideo.source.transfer import DownloadMonitor, RemoteFileChanged
 from smolvideo.source.ytdlp_options import _seconds_before_retry, ytdlp_options
 
 
@@ -34,17 +34,17 @@ def test_waits_before_the_next_try_grow_up_to_eight_seconds() -> None:
     assert [_seconds_before_retry(n) for n in range(7)] == [0.5, 1, 2, 4, 8, 8, 8]
 
 
-def begin(transfer: Transfer, total: int) -> None:
+def begin(transfer: DownloadMonitor, total: int) -> None:
     transfer({"status": "downloading", "total_bytes": total, "downloaded_bytes": 1})
 
 
 def test_the_size_when_begun_is_forgotten_when_all_is_there(tmp_path: Path) -> None:
-    def transfer() -> Transfer:
-        return Transfer("https://a.b/v.mp4", tmp_path, None, "v", lambda _: None)
+    def transfer() -> DownloadMonitor:
+        return DownloadMonitor("https://a.b/v.mp4", tmp_path, None, "v", lambda _: None)
 
     begin(transfer(), 100)
     begin(transfer(), 100)
-    with pytest.raises(TransferChanged):
+    with pytest.raises(RemoteFileChanged):
         begin(transfer(), 101)
     clip = write_clip(tmp_path / "video.mp4", evenly(5, 5)).path
     done = transfer()
@@ -60,8 +60,8 @@ def test_a_list_may_be_as_large_as_the_limit(
     text = "a.mp4\nb.mp4\n"
     path = tmp_path / "list.txt"
     path.write_text(text)
-    monkeypatch.setattr(lists, "_LARGEST_LIST", len(text))
+    monkeypatch.setattr(lists, "_MAX_LIST_BYTES", len(text))
     assert len(lists.read_source_list(path)) == 2
-    monkeypatch.setattr(lists, "_LARGEST_LIST", len(text) - 1)
+    monkeypatch.setattr(lists, "_MAX_LIST_BYTES", len(text) - 1)
     with pytest.raises(SourceError, match="too large for a list"):
         lists.read_source_list(path)

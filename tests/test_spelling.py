@@ -16,9 +16,9 @@ from smolvideo.records import SourceRecord
 from smolvideo.source import read_source_list, resolve_source
 from smolvideo.source.patterns import matching_paths
 from smolvideo.spelling import existing_path, normal_form, same_name
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.worklist import list_work
+from smolvideo.summaries.worklist import list_items
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Zoë Ångström") for form in ("NFC", "NFD"))
 FORMS = [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)]
@@ -63,7 +63,7 @@ def test_sources_patterns_and_lists(
     for pattern in (f"{typed}*", f"*{typed[-3:]}.mp4", f"*{accent}*", f"??[{accent}]*.mp4"):
         assert matching_paths(str(folder / pattern)) == [file], pattern
     work = [str(folder), str(folder / f"{typed}.mp4"), str(folder / "*.mp4"), str(file)]
-    (item,) = list_work(work)
+    (item,) = list_items(work)
     assert (item.path, item.relative.as_posix()) == (str(file), f"{stored}.mp4")
     listed = tmp_path / stored / f"{stored}.txt"
     listed.write_text(f"{typed}.mp4\n", encoding="utf-8")
@@ -110,7 +110,7 @@ def test_patterns_match_as_in_shells(tmp_path: Path) -> None:
     assert found("a.mp4/*") == []
     assert found("nowhere/*") == []
     with pytest.raises(SourceError, match="nothing matches"):
-        raise list_work([str(tmp_path / "z*")])[0].error or AssertionError
+        raise list_items([str(tmp_path / "z*")])[0].error or AssertionError
 
 
 def record(path: Path) -> SummaryRecord:
@@ -122,19 +122,19 @@ def record(path: Path) -> SummaryRecord:
 def test_resume_keys(stored: str, typed: str, tmp_path: Path) -> None:
     journal_path = tmp_path / "summaries.jsonl"
     before, now = tmp_path / stored / "a.mp4", tmp_path / typed / "a.mp4"
-    with Journal(journal_path) as journal:
+    with RecordLog(journal_path) as journal:
         journal.write(record(before))
         journal.write(record(tmp_path / "b.mp4"))
     write(now)
-    with Journal(journal_path) as journal:
+    with RecordLog(journal_path) as journal:
         entry = journal.entry(str(now))
         assert entry is not None
         assert journal.record(str(now)).path == str(before)
         journal.write(record(now))
         assert [one.path for one in journal.records()] == [str(tmp_path / "b.mp4"), str(now)]
-        journal.drop_superseded()
+        journal.compact()
     assert len(journal_path.read_text().splitlines()) == 2
     write(before)
-    with Journal(journal_path) as journal:
+    with RecordLog(journal_path) as journal:
         assert journal.entry(str(now)) is not None
         assert journal.entry(str(before)) is None, "another file in the other spelling"

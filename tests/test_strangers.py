@@ -12,12 +12,12 @@ import pytest
 from downloading import download
 from webserver import Content, WebServer
 
-from smolvideo.conversation.player import how_to_play
+from smolvideo.conversation.player import player_command
 from smolvideo.credentials import WebAddress, without_secrets
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.evals.data.siblings import own_item
+from smolvideo.evals.data.siblings import jsonl_item
 from smolvideo.readers import process
-from smolvideo.source import cached, cached_downloads, web
+from smolvideo.source import cached_downloads, find_cached, web
 from smolvideo.source.cache import download_folder
 
 clip = downloading.clip
@@ -36,9 +36,9 @@ def test_a_file_that_a_desktop_would_run_is_not_opened_by_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
-    assert how_to_play(SAMPLE, 1.0).player == "xdg-open"
+    assert player_command(SAMPLE, 1.0).player == "xdg-open"
     with pytest.raises(UsageError, match="no ending of a video"):
-        how_to_play(tmp_path / name, 1.0)
+        player_command(tmp_path / name, 1.0)
 
 
 def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,10 +54,10 @@ def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch
         return popen(*args, **named)
 
     monkeypatch.setattr(process.subprocess, "Popen", spy)
-    from smolvideo.readers import open_video, start_ahead
+    from smolvideo.readers import open_video, prestart_process
 
-    process.end_idle()  # those of other tests
-    start_ahead()
+    process.close_idle_processes()  # those of other tests
+    prestart_process()
     with open_video(SAMPLE) as reader:
         assert reader.metadata.width
     assert started
@@ -98,7 +98,7 @@ def test_a_changed_entry_of_the_cache_is_none(
     if changed.get("path") == "..":
         content["size"] = path.parent.parent.stat().st_size
     entry.write_text(json.dumps(content))
-    found = cached(url)
+    found = find_cached(url)
     assert found is None or found.path == path.parent / "outside.mp4"
     assert found is None
     assert cached_downloads() == []
@@ -107,7 +107,7 @@ def test_a_changed_entry_of_the_cache_is_none(
 def test_a_nested_entry_of_the_cache_is_none(server: WebServer, clip: bytes) -> None:
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     (download(url).parent / "entry.json").write_text("[" * 100_000)
-    assert cached(url) is None
+    assert find_cached(url) is None
     assert cached_downloads() == []
 
 
@@ -119,7 +119,7 @@ def test_downloads_are_their_owners(server: WebServer, clip: bytes) -> None:
 
 
 def test_a_page_without_an_end(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "LARGEST_PAGE", 100_000)
+    monkeypatch.setattr(web, "MAX_PAGE", 100_000)
     page = Content(b"<html>" + b"<p>x</p>" * 50_000, "text/html")
     with pytest.raises(SourceError, match="not read"):
         download(server.serve("/page", page))
@@ -129,7 +129,7 @@ def test_credentials_in_a_benchmark_are_in_no_name() -> None:
     def item(token: str) -> Any:
         url = f"https://e.org/v.mp4?v=1&token={token}"
         row = {"video": url, "question": "q", "options": ["a", "b"], "answer_index": 0}
-        return own_item(row, 0)
+        return jsonl_item(row, 0)
 
     one, other = item("t0ken1"), item("t0ken2")
     assert one.url == "https://e.org/v.mp4?v=1&token=t0ken1"

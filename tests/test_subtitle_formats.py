@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.errors import SourceError
-from smolvideo.frames import TimedText
+from smolvideo.frames import SubtitleEvent
 from smolvideo.subtitles import Cue, cues_of_track, parse_subtitles, read_subtitles
 from smolvideo.subtitles.formats import FORMATS
 
@@ -190,7 +190,8 @@ def test_substation_without_comments_overrides_and_drawings() -> None:
     ]
     events = [line.split(",", 9) for line in SUBSTATION.splitlines() if line.startswith("Dial")]
     track = [
-        TimedText(n, n + 1, "0,0,D,,0,0,0,," + event[9], "ass") for n, event in enumerate(events)
+        SubtitleEvent(n, n + 1, "0,0,D,,0,0,0,," + event[9], "ass")
+        for n, event in enumerate(events)
     ]
     assert [cue.text for cue in cues_of_track(track)][:3] == [
         "Hi you, the re is more {open", "after it", "karaoke",

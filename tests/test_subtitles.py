@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.errors import SourceError
-from smolvideo.frames import TimedText
+from smolvideo.frames import SubtitleEvent
 from smolvideo.subtitles import (
     Cue,
     cues_near,
@@ -218,10 +218,10 @@ class TestTrack:
 
     def test_markup_and_fields_go(self):
         texts = [
-            TimedText(3, 4, "1,0,Default,,0,0,0,,Hello, {\\i1}you{\\i0}\\Nthere", "ass"),
-            TimedText(1, 2, "<i>First</i> &amp; foremost", "subrip"),
-            TimedText(5, 6, "2,0,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}", "ass"),
-            TimedText(7, 8, "\x1b[31m", "mov_text"),
+            SubtitleEvent(3, 4, "1,0,Default,,0,0,0,,Hello, {\\i1}you{\\i0}\\Nthere", "ass"),
+            SubtitleEvent(1, 2, "<i>First</i> &amp; foremost", "subrip"),
+            SubtitleEvent(5, 6, "2,0,Default,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}", "ass"),
+            SubtitleEvent(7, 8, "\x1b[31m", "mov_text"),
         ]
         assert [(cue.start_seconds, cue.text) for cue in cues_of_track(texts)] == [
             (1, "First & foremost"),

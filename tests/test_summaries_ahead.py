@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smolvideo.summaries.ahead import Ahead
+from smolvideo.summaries.ahead import Prefetcher
 
 PATIENCE_SECONDS = 60.0
 
@@ -15,7 +15,7 @@ def look(item: int) -> Iterator[tuple[int, int]]:
         yield item, piece
 
 
-def consume(ahead: Ahead[int, tuple[int, int]], pieces_of_each: int) -> list[tuple[int, int]]:
+def consume(ahead: Prefetcher[int, tuple[int, int]], pieces_of_each: int) -> list[tuple[int, int]]:
     taken = []
     for _, pieces in ahead:
         for number, piece in enumerate(pieces):
@@ -26,14 +26,14 @@ def consume(ahead: Ahead[int, tuple[int, int]], pieces_of_each: int) -> list[tup
 
 
 def test_pieces_come_in_the_order_of_the_items() -> None:
-    with Ahead(range(20), look, threads=3, videos=4) as ahead:
+    with Prefetcher(range(20), look, threads=3, max_items=4) as ahead:
         assert consume(ahead, 99) == [(item, piece) for item in range(20) for piece in range(6)]
 
 
 @pytest.mark.parametrize("wanted", [1, 3])
 def test_what_is_left_of_an_item_holds_nobody_up(wanted: int) -> None:
     """Each left a thread waiting for ever; with as many items as threads the run stood still."""
-    with Ahead(range(40), look, threads=2, videos=3) as ahead:
+    with Prefetcher(range(40), look, threads=2, max_items=3) as ahead:
         taken: list[tuple[int, int]] = []
         worker = threading.Thread(target=lambda: taken.extend(consume(ahead, wanted)), daemon=True)
         worker.start()
@@ -49,7 +49,7 @@ def test_no_more_are_begun_than_asked_for() -> None:
         begun.append(item)
         yield item
 
-    with Ahead(range(100), note, threads=4, videos=3) as ahead:
+    with Prefetcher(range(100), note, threads=4, max_items=3) as ahead:
         for item, pieces in ahead:
             assert list(pieces) == [item]
             assert max(begun) <= item + 3
@@ -60,7 +60,7 @@ def test_an_error_is_raised_where_the_pieces_are_taken() -> None:
         yield item
         raise ValueError(item)
 
-    with Ahead(range(2), fail, threads=1, videos=2) as ahead:
+    with Prefetcher(range(2), fail, threads=1, max_items=2) as ahead:
         for item, pieces in ahead:
             with pytest.raises(ValueError, match=str(item)):
                 list(pieces)
@@ -68,5 +68,5 @@ def test_an_error_is_raised_where_the_pieces_are_taken() -> None:
 
 def test_nothing_yet_is_waited_for() -> None:
     items = iter([None, 1, None, None, 2])
-    with Ahead(items, look, threads=1, videos=2) as ahead:
+    with Prefetcher(items, look, threads=1, max_items=2) as ahead:
         assert {item for item, _ in consume(ahead, 1)} == {1, 2}

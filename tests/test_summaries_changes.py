@@ -15,14 +15,14 @@ from smolvideo.pipeline import prepare, preparing, record_answer, stream_answer
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import resolve_source
 from smolvideo.summaries import (
-    Done,
+    ItemResult,
     OutputOptions,
     RunOptions,
     SummaryOptions,
-    list_work,
-    open_batch,
+    list_items,
+    open_run,
 )
-from smolvideo.summaries.looking import Looker, identify
+from smolvideo.summaries.looking import VideoLoader, identify
 from smolvideo.summaries.record import SummaryRecord
 
 SAMPLES = ROOT / "samples"
@@ -52,10 +52,10 @@ def put(source: str, target: Path) -> None:
 
 def batch_of(nano: Engine, folder: Path, out: Path) -> Any:
     outputs = OutputOptions(out, formats=("txt",))
-    return open_batch(nano.checkpoint, lambda: nano, [folder], FEW, outputs, RunOptions())
+    return open_run(nano.checkpoint, lambda: nano, [folder], FEW, outputs, RunOptions())
 
 
-def told(done: Done) -> tuple[str, str, bool]:
+def told(done: ItemResult) -> tuple[str, str, bool]:
     return done.item.relative.as_posix(), done.outcome, done.is_new
 
 
@@ -64,7 +64,7 @@ def test_a_file_that_was_empty_is_tried_again_at_the_end(
 ) -> None:
     seen = []
     with batch_of(nano, folder, tmp_path / "out") as batch:
-        for done in batch.run(list_work([folder])):
+        for done in batch.run(list_items([folder])):
             seen.append(told(done))
             if len(seen) == 1:
                 put("circle_right.mp4", folder / "a.mp4")
@@ -84,18 +84,18 @@ def test_a_file_that_was_empty_is_tried_again_at_the_end(
 def test_a_file_that_stays_empty_is_told_once(nano: Engine, folder: Path, tmp_path: Path) -> None:
     for is_new in (True, False):
         with batch_of(nano, folder, tmp_path / "out") as batch:
-            seen = [told(done) for done in batch.run(list_work([folder]))]
+            seen = [told(done) for done in batch.run(list_items([folder]))]
             assert batch.tally.counts["failed"] == 1
         assert seen[0] == ("a.mp4", "failed", is_new)
         assert len(seen) == 2
 
 
 def test_one_broken_name_of_a_pattern_leaves_the_others(folder: Path) -> None:
-    first, second = list_work([str(folder / "*.mp4")])
+    first, second = list_items([str(folder / "*.mp4")])
     assert "`" + str(folder / "a.mp4") + "` is empty" in str(first.error)
     assert first.path == str(folder / "a.mp4")
     assert second.source is not None
-    (named,) = list_work([str(folder / "a.mp4")])
+    (named,) = list_items([str(folder / "a.mp4")])
     assert (named.path, str(named.error)) == (first.path, str(first.error))
 
 
@@ -104,18 +104,18 @@ def test_what_is_replaced_while_it_is_decoded_is_done_anew(
 ) -> None:
     (folder / "b.mp4").unlink()
     put("triangle_down.mp4", folder / "a.mp4")
-    plain, times = Looker._prepared, []
+    plain, times = VideoLoader._prepared, []
 
-    def prepared(self: Looker, *arguments: Any) -> Any:
+    def prepared(self: VideoLoader, *arguments: Any) -> Any:
         made = plain(self, *arguments)
         if not times:
             times.append(1)
             put("circle_right.mp4", folder / "a.mp4")
         return made
 
-    monkeypatch.setattr(Looker, "_prepared", prepared)
+    monkeypatch.setattr(VideoLoader, "_prepared", prepared)
     with batch_of(nano, folder, tmp_path / "out") as batch:
-        first, second = batch.run(list_work([folder]))
+        first, second = batch.run(list_items([folder]))
     assert "a.mp4` changes while it is read" in str(first.record.error)
     assert second.record.text == CIRCLE
     assert second.record.source.sha256 == content_hash(SAMPLES / "circle_right.mp4")
@@ -133,7 +133,7 @@ def test_a_hash_is_of_one_content(folder: Path) -> None:
 
 
 def test_a_worker_sees_the_file_that_was_hashed(nano: Engine, folder: Path) -> None:
-    (_, item) = list_work([folder])
+    (_, item) = list_items([folder])
     assert item.source is not None
     found = identify(item.source, item.path, lambda *_: None)
     with batch_of(nano, folder, folder / "out") as batch:

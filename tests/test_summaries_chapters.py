@@ -5,8 +5,8 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.summaries.chapters import join_notes, likeness, most_chapters
-from smolvideo.summaries.composing import LONGEST_TITLE, title_from
+from smolvideo.summaries.chapters import max_chapters, merge_notes, word_jaccard
+from smolvideo.summaries.composing import MAX_TITLE_LENGTH, title_from
 from smolvideo.summaries.record import Note
 
 
@@ -18,7 +18,7 @@ def notes(*told: tuple[str, bool]) -> list[Note]:
 
 
 def starts(joined: list[Note]) -> list[float]:
-    return [chapter.start_seconds for chapter in join_notes(joined)]
+    return [chapter.start_seconds for chapter in merge_notes(joined)]
 
 
 def test_equal_notes_are_one_chapter_and_a_new_one_begins_where_they_change() -> None:
@@ -34,38 +34,38 @@ def test_alike_notes_without_a_shot_change_are_one_chapter() -> None:
 
 def test_the_most_frequent_note_speaks_for_those_like_it() -> None:
     often, once = "A star on grey.", "A star moves on grey."
-    (chapter,) = join_notes(notes((often, False), (once, False), (often, False)))
+    (chapter,) = merge_notes(notes((often, False), (once, False), (often, False)))
     assert chapter.texts() == [(0.0, often)]
 
 
 def test_of_too_many_chapters_the_most_alike_are_joined() -> None:
     words = ("cats sleep", "dogs run", "dogs run fast", "birds fly", "fish swim", "fish swim deep")
     told = notes(*((text, True) for text in (*words, "cows eat", "sheep look")))
-    assert most_chapters(len(told)) == 6
+    assert max_chapters(len(told)) == 6
     assert starts(told) == [0, 10, 30, 40, 60, 70]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=40))
 def test_chapters_hold_all_notes_in_order(told: list[tuple[str, bool]]) -> None:
     given_notes = notes(*told)
-    chapters = join_notes(given_notes)
+    chapters = merge_notes(given_notes)
     assert [note for chapter in chapters for note in chapter.notes] == given_notes
-    assert len(chapters) <= most_chapters(len(told))
+    assert len(chapters) <= max_chapters(len(told))
     for before, after in pairwise(chapters):
         assert before.end_seconds == after.start_seconds
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_likeness_is_a_share_and_symmetric(one: str, other: str) -> None:
-    assert 0 <= likeness(one, other) <= 1
-    assert likeness(one, other) == likeness(other, one)
-    assert likeness(one, one) == 1
+    assert 0 <= word_jaccard(one, other) <= 1
+    assert word_jaccard(one, other) == word_jaccard(other, one)
+    assert word_jaccard(one, one) == 1
 
 
 @given(st.text(max_size=300))
 def test_a_title_is_one_short_line(text: str) -> None:
     title = title_from(text)
-    assert len(title) <= LONGEST_TITLE
+    assert len(title) <= MAX_TITLE_LENGTH
     assert "\n" not in title
 
 
@@ -83,7 +83,7 @@ def test_of_chapters_that_are_equally_alike_the_shortest_are_joined() -> None:
         Note(end - length, end, text, True)
         for end, length, text in zip(ends, lengths, words, strict=True)
     ]
-    assert most_chapters(len(told)) == 6
-    joined = [(one.start_seconds, one.end_seconds) for one in join_notes(told)]
+    assert max_chapters(len(told)) == 6
+    joined = [(one.start_seconds, one.end_seconds) for one in merge_notes(told)]
     # First the two of 5 s; then these with the first of their equal neighbours.
     assert joined == [(0, 30), (30, 60), (60, 90), (90, 130), (130, 160), (160, 190)]

@@ -12,7 +12,7 @@ import pytest
 from smolvideo.errors import RecordError
 from smolvideo.records import RecordWriter, SourceRecord
 from smolvideo.summaries.file_names import fit_name
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
 
 
@@ -41,18 +41,18 @@ def file(tmp_path: Path) -> Path:
 
 def test_records_come_back_as_they_were(file: Path) -> None:
     hostile = record("/v/\udcff \u2028\n.mp4", text="\x1b \u2028 line\nbreak")
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         journal.write(hostile)
         assert journal.record("/v/a.mp4") == record("/v/a.mp4")
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         assert journal.record(hostile.path) == hostile
         assert [found.path for found in journal.records()] == ["/v/a.mp4", hostile.path]
     assert len(file.read_bytes().splitlines()) == 2
 
 
 def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         journal.write(record("/v/b.mp4"))
     whole = file.read_bytes()
@@ -60,7 +60,7 @@ def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
     # Without its line break alone the line would be whole.
     for end in {*range(first, first + 40), *range(first, len(whole) - 1, 37)}:
         file.write_bytes(whole[:end])
-        with Journal(file) as journal:
+        with RecordLog(file) as journal:
             assert journal.entry("/v/a.mp4") is not None
             assert journal.entry("/v/b.mp4") is None
             journal.write(record("/v/b.mp4"))
@@ -68,13 +68,13 @@ def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
 
 
 def test_the_last_record_of_a_video_counts_and_alone_is_left(file: Path) -> None:
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4", "old"))
         journal.write(record("/v/b.mp4"))
         journal.write(record("/v/a.mp4", "new"))
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         assert journal.record("/v/a.mp4").text == "new"
-        journal.drop_superseded()
+        journal.compact()
         assert journal.record("/v/a.mp4").text == "new"
         journal.write(record("/v/c.mp4"))
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -86,13 +86,13 @@ def test_the_last_record_of_a_video_counts_and_alone_is_left(file: Path) -> None
 
 
 def test_what_is_known_of_contents_and_names(file: Path) -> None:
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
-        assert journal.same_content("hash of /v/a.mp4", "brief") == record("/v/a.mp4")
-        assert journal.same_content("hash of /v/a.mp4", "detailed") is None
+        assert journal.find_duplicate("hash of /v/a.mp4", "brief") == record("/v/a.mp4")
+        assert journal.find_duplicate("hash of /v/a.mp4", "detailed") is None
         assert journal.owner_of_output("A") == "/v/a.mp4"
         journal.write(record("/v/a.mp4", None))
-        assert journal.same_content("hash of /v/a.mp4", "brief") is None
+        assert journal.find_duplicate("hash of /v/a.mp4", "brief") is None
         assert journal.owner_of_output("a") is None
 
 
@@ -102,15 +102,15 @@ def test_only_a_file_holds_records(file: Path) -> None:
     os.mkfifo(file)
     for place in (file, file.parent, Path(os.devnull)):
         with pytest.raises(RecordError, match="not a file") as raised:
-            Journal(place)
+            RecordLog(place)
         assert "--jsonl -" in str(raised.value.hint)
     assert [found.name for found in file.parent.iterdir()] == [file.name], "no lock is left"
 
 
 def test_only_one_process_at_a_time(file: Path) -> None:
-    with Journal(file):
+    with RecordLog(file):
         with pytest.raises(RecordError, match="another smolvideo") as raised:
-            Journal(file)
+            RecordLog(file)
         assert "--out" in str(raised.value.hint)
         other = subprocess.run(
             [
@@ -124,14 +124,14 @@ def test_only_one_process_at_a_time(file: Path) -> None:
             check=False,
         )
         assert b"another smolvideo is at work" in other.stderr
-    Journal(file).close()
+    RecordLog(file).close()
 
 
 def test_a_file_that_is_not_ours_is_left_alone(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("my notes\n")
     with pytest.raises(RecordError, match="does not hold records"):
-        Journal(file)
+        RecordLog(file)
     assert file.read_text() == "my notes\n"
     other = file.with_name("answers.jsonl")
     with RecordWriter(other) as writer:  # answers are no summaries
@@ -139,21 +139,21 @@ def test_a_file_that_is_not_ours_is_left_alone(file: Path) -> None:
 
         writer.write(AnswerRecord("q", (), text="a"))
     with pytest.raises(RecordError, match="does not hold records"):
-        Journal(other)
+        RecordLog(other)
 
 
 def test_a_broken_line_in_the_middle_is_told(file: Path) -> None:
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         journal.write(record("/v/b.mp4"))
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + b'{"record": "smolvideo.summary/1", "oops\n' + lines[1])
     with pytest.raises(RecordError, match=r"line 2, is not a record"):
-        Journal(file)
+        RecordLog(file)
 
 
 def test_without_a_path_nothing_stays() -> None:
-    with Journal(None) as journal:
+    with RecordLog(None) as journal:
         journal.write(record("/v/a.mp4"))
         path = journal.path
         assert journal.record("/v/a.mp4").text == "A dog."
@@ -170,12 +170,12 @@ def test_what_may_come_right_is_tried_again(
     """A local file that is broken stays so; want of memory, and what a server says, pass."""
     failed = record("/v/a.mp4", text=None, exit_code=exit_code)
     failed = replace(failed, source=replace(failed.source, url=url))
-    with Journal(file) as journal:
+    with RecordLog(file) as journal:
         journal.write(failed)
         entry = journal.entry("/v/a.mp4")
         assert entry is not None
-        assert (entry.failed, entry.final) == (True, final)
+        assert (entry.failed, entry.is_final) == (True, final)
         journal.write(record("/v/a.mp4"))
         entry = journal.entry("/v/a.mp4")
         assert entry is not None
-        assert (entry.failed, entry.final) == (False, True)
+        assert (entry.failed, entry.is_final) == (False, True)

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from smolvideo.records import SourceRecord
 from smolvideo.subtitles import find_sidecar, parse_subtitles
 from smolvideo.summaries.forms import (
-    TEXT_FORMS,
-    as_ffmetadata,
-    as_json,
-    as_markdown,
-    as_site_chapters,
-    as_srt,
-    as_text,
-    as_vtt,
+    TEXT_FORMATTERS,
+    to_ffmetadata,
+    to_json,
+    to_markdown,
+    to_site_chapters,
+    to_srt,
+    to_text,
+    to_vtt,
 )
 from smolvideo.summaries.names import OutputNames, fit_name
-from smolvideo.summaries.page import as_page
-from smolvideo.summaries.publishing import ENDINGS
+from smolvideo.summaries.page import to_html
+from smolvideo.summaries.publishing import SUFFIXES_BY_FORMAT
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
@@ -55,36 +55,36 @@ THREE = (
 
 
 def test_text_has_the_chapters_below() -> None:
-    assert as_text(record(*THREE)).splitlines() == [
+    assert to_text(record(*THREE)).splitlines() == [
         "All of it.",
         "",
         "0:00 A dog",
         "1:01 A short cat",
         "1:05 The sea = blue; #1",
     ]
-    assert as_text(record(THREE[0])) == "All of it.\n"
+    assert to_text(record(THREE[0])) == "All of it.\n"
 
 
 def test_subtitles_are_read_back() -> None:
-    for text in (as_srt(record(*THREE)), as_vtt(record(*THREE))):
+    for text in (to_srt(record(*THREE)), to_vtt(record(*THREE))):
         cues = parse_subtitles(text)
         assert [(cue.start_seconds, cue.end_seconds, cue.text) for cue in cues] == [
             (0.0, 61.5, "A dog runs."),
             (61.5, 65.0, "A cat."),
             (65.0, 3725.25, "The sea."),
         ]
-    assert as_vtt(record(*THREE)).startswith("WEBVTT\n\n00:00:00.000 --> 00:01:01.500\n")
+    assert to_vtt(record(*THREE)).startswith("WEBVTT\n\n00:00:00.000 --> 00:01:01.500\n")
 
 
 def test_notes_are_finer_subtitles_than_chapters() -> None:
     noted = record(THREE[0], notes=(Note(0, 30, "one"), Note(30, 61.5, "two")))
-    assert [cue.text for cue in parse_subtitles(as_srt(noted))] == ["one", "two"]
+    assert [cue.text for cue in parse_subtitles(to_srt(noted))] == ["one", "two"]
 
 
 @given(st.text(max_size=80))
 def test_no_text_breaks_out_of_its_cue(text: str) -> None:
     made = record(Chapter(0, 5, "t", text), Chapter(5, 9, "u", "last"))
-    for form in (as_srt, as_vtt):
+    for form in (to_srt, to_vtt):
         assert form(made).count(" --> ") == 2
         blocks = [block for block in re.split(r"\n\n+", form(made).strip()) if "-->" in block]
         assert len(blocks) == 2
@@ -92,7 +92,7 @@ def test_no_text_breaks_out_of_its_cue(text: str) -> None:
 
 def test_a_program_reads_the_chapters(tmp_path: Path) -> None:
     file = tmp_path / "x.ffmetadata"
-    file.write_text(as_ffmetadata(record(*THREE, text=HOSTILE)), encoding="utf-8")
+    file.write_text(to_ffmetadata(record(*THREE, text=HOSTILE)), encoding="utf-8")
     with av.open(str(file), format="ffmetadata") as container:
         found = container.chapters()
         assert container.metadata["title"] == "party.mp4"
@@ -104,32 +104,32 @@ def test_a_program_reads_the_chapters(tmp_path: Path) -> None:
 
 
 def test_lines_that_a_video_site_takes() -> None:
-    lines = as_site_chapters(record(*THREE)).splitlines()
+    lines = to_site_chapters(record(*THREE)).splitlines()
     # Four seconds are too short for a chapter there: they belong to the one before.
     assert lines == ["0:00 A dog", "1:05 The sea = blue; #1"]
     odd = (Chapter(0.4, 20, "<b>\nbold", "x"), Chapter(20, 40, "y", "y"), Chapter(40, 45, "z", "z"))
-    assert as_site_chapters(record(*odd)).splitlines() == ["0:00 ‹b› bold", "0:20 y"]  # noqa: RUF001
+    assert to_site_chapters(record(*odd)).splitlines() == ["0:00 ‹b› bold", "0:20 y"]  # noqa: RUF001
 
 
 def test_json_is_the_whole_record() -> None:
     made = record(*THREE, text=HOSTILE)
-    assert SummaryRecord.from_json(as_json(made)) == made
-    assert json.loads(as_json(made))["chapters"][1]["title"] == "A short cat"
+    assert SummaryRecord.from_json(to_json(made)) == made
+    assert json.loads(to_json(made))["chapters"][1]["title"] == "A short cat"
 
 
 def test_markdown_keeps_hostile_text_text() -> None:
-    page = as_markdown(record(*THREE, text=HOSTILE))
+    page = to_markdown(record(*THREE, text=HOSTILE))
     assert "<b>" not in page
     assert "\x1b" not in page
     assert page.startswith("# party.mp4\n\n")
     assert "### 1:01 A short cat" in page
-    bullets = as_markdown(record(text="- one\n- two\n1. three\n# four"))
+    bullets = to_markdown(record(text="- one\n- two\n1. three\n# four"))
     assert "- one\n- two\n1\\. three\n\\# four" in bullets
 
 
 def test_no_form_lets_an_escape_sequence_through() -> None:
     made = record(Chapter(0, 20, HOSTILE, HOSTILE), Chapter(20, 40, "b", "b"), text=HOSTILE)
-    for ending, form in TEXT_FORMS.items():
+    for ending, form in TEXT_FORMATTERS.items():
         assert "\x1b" not in form(made), ending
         assert "\u202e" not in form(made) or ending == ".summary.json"
 
@@ -155,7 +155,7 @@ def test_the_page_is_one_file_with_pictures_and_times() -> None:
     video = ROOT / "samples" / "square_then_circle.mp4"
     chapters = (Chapter(0, 4.5, HOSTILE, HOSTILE), Chapter(4.5, 10, "Then", "A circle."))
     made = record(*chapters, text=HOSTILE, path=str(video))
-    text = as_page(made, ROOT / "notes" / "x.summary.html")
+    text = to_html(made, ROOT / "notes" / "x.summary.html")
     page = _Page()
     page.feed(text)
     assert "b" not in page.tags
@@ -168,7 +168,7 @@ def test_the_page_is_one_file_with_pictures_and_times() -> None:
 
 def test_the_page_of_a_video_that_is_gone_has_no_pictures() -> None:
     page = _Page()
-    page.feed(as_page(record(*THREE), Path("/videos/party.summary.html")))
+    page.feed(to_html(record(*THREE), Path("/videos/party.summary.html")))
     assert page.images == []
     assert "party.mp4#t=61.500" in page.links
 
@@ -232,6 +232,6 @@ def test_a_summary_is_not_taken_for_the_words_of_a_video(tmp_path: Path) -> None
     video = tmp_path / "party.mp4"
     video.touch()
     for ending in (".summary.srt", ".summary.vtt"):
-        assert any(ending in endings for endings in ENDINGS.values())
+        assert any(ending in endings for endings in SUFFIXES_BY_FORMAT.values())
         (tmp_path / f"party{ending}").write_text("x")
     assert find_sidecar(video) is None

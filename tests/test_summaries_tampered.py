@@ -21,7 +21,7 @@ from smolvideo.summaries.file_names import (
     is_output_of,
     names_of_outputs,
 )
-from smolvideo.summaries.forms import TEXT_FORMS
+from smolvideo.summaries.forms import TEXT_FORMATTERS
 from smolvideo.summaries.record import SummaryRecord
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -327,10 +327,10 @@ def test_texts_of_a_changed_record_stay_texts(home: Path) -> None:
     part = {"start_seconds": 0.0, "end_seconds": 1.0, "text": evil, "title": evil}
     content |= {"chapters": [part, part], "text": evil, "model": evil}
     changed = SummaryRecord.from_json(json.dumps(content))
-    for ending, form in TEXT_FORMS.items():
+    for ending, form in TEXT_FORMATTERS.items():
         text = form(changed)
         assert "\x1b" not in text, ending
         assert "\u202e" not in text, ending
-    assert TEXT_FORMS[".summary.srt"](changed).count(" --> ") == 2
-    assert TEXT_FORMS[".summary.vtt"](changed).count(" --> ") == 2
-    assert TEXT_FORMS[".summary.ffmetadata"](changed).count("[CHAPTER]\n") == 2
+    assert TEXT_FORMATTERS[".summary.srt"](changed).count(" --> ") == 2
+    assert TEXT_FORMATTERS[".summary.vtt"](changed).count(" --> ") == 2
+    assert TEXT_FORMATTERS[".summary.ffmetadata"](changed).count("[CHAPTER]\n") == 2

@@ -16,8 +16,14 @@ from smolvideo.frames import VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.summaries import SummaryOptions, summarise
-from smolvideo.summaries.shots import best_change, difference, thumbnail
-from smolvideo.summaries.windows import LONGEST, Window, count_windows, grid_times, stream_windows
+from smolvideo.summaries.shots import find_cut, frame_difference, thumbnail
+from smolvideo.summaries.windows import (
+    MAX_WINDOW_FACTOR,
+    Window,
+    count_windows,
+    sampling_grid,
+    stream_windows,
+)
 
 WINDOW = 20.0
 FRAMES = 10
@@ -62,7 +68,7 @@ def test_windows_cover_the_whole_film_without_a_gap(
     for before, after in pairwise(windows):
         assert before.end_seconds == after.start_seconds
     for window in windows:
-        assert window.end_seconds - window.start_seconds <= LONGEST * WINDOW + 0.5
+        assert window.end_seconds - window.start_seconds <= MAX_WINDOW_FACTOR * WINDOW + 0.5
         assert 1 <= len(window.batch) <= FRAMES
         inside = (window.start_seconds, window.end_seconds)
         assert inside[0] <= window.frame_times[0] <= window.frame_times[-1] < inside[1]
@@ -80,7 +86,7 @@ def test_edges_lie_on_the_true_changes(film: Path, chapters: list[TrueChapter]) 
 
 
 def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueChapter]) -> None:
-    scene = next(chapter.scene for chapter in chapters if chapter.scene.mover is None)
+    scene = next(chapter.scene for chapter in chapters if chapter.scene.moving_object is None)
     still = write_film(tmp_path / "still.mp4", [TrueChapter(0, 70, scene)])
     told: list[Progress] = []
     windows = windows_of(still, told.append)
@@ -100,21 +106,21 @@ def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueCha
 def test_the_grid_goes_from_the_first_frame_to_the_last(
     duration: float, window: float, frames: int
 ) -> None:
-    metadata = VideoMetadata(64, 64, duration, last_frame_seconds=duration)
+    metadata = VideoMetadata(64, 64, duration, last_pts_seconds=duration)
     if duration / window * frames > 50_000:
         return
-    times = grid_times(metadata, window, frames)
+    times = sampling_grid(metadata, window, frames)
     assert times[0] == 0
     assert times[-1] <= duration + 1e-3
     assert times[-1] > duration - window / frames - 1e-3
 
 
 def test_the_grid_by_hand() -> None:
-    known = VideoMetadata(64, 64, 10.0, first_frame_seconds=1.0, last_frame_seconds=7.0)
-    assert grid_times(known, 6, 2) == [1, 4, 7]
-    unknown = VideoMetadata(64, 64, 10.0, first_frame_seconds=1.0)
-    assert unknown.last_frame_seconds is None
-    assert grid_times(unknown, 6, 2) == [1, 4, 7, 10]
+    known = VideoMetadata(64, 64, 10.0, first_pts_seconds=1.0, last_pts_seconds=7.0)
+    assert sampling_grid(known, 6, 2) == [1, 4, 7]
+    unknown = VideoMetadata(64, 64, 10.0, first_pts_seconds=1.0)
+    assert unknown.last_pts_seconds is None
+    assert sampling_grid(unknown, 6, 2) == [1, 4, 7, 10]
 
 
 def test_windows_are_counted_for_the_estimate() -> None:
@@ -123,41 +129,41 @@ def test_windows_are_counted_for_the_estimate() -> None:
 
 def test_a_moving_camera_is_no_shot_change() -> None:
     steady_motion = [0.0] + [20.0 + place % 3 for place in range(40)]
-    assert best_change(steady_motion, 1, 40) is None
+    assert find_cut(steady_motion, 1, 40) is None
     cut = [*steady_motion]
     cut[17] = 90.0
-    assert best_change(cut, 1, 40) == 17
-    assert best_change(cut, 20, 40) is None
-    assert best_change(cut, 5, 5) is None
+    assert find_cut(cut, 1, 40) == 17
+    assert find_cut(cut, 20, 40) is None
+    assert find_cut(cut, 5, 5) is None
 
 
 def test_few_changes_are_all_honoured_and_of_many_the_strongest() -> None:
     differences = [0.0] * 30
     differences[10], differences[20] = 40.0, 80.0
-    assert best_change(differences, 1, 30) == 10
+    assert find_cut(differences, 1, 30) == 10
     differences[5] = differences[15] = 30.0
-    assert best_change(differences, 1, 30) == 20
+    assert find_cut(differences, 1, 30) == 20
 
 
 def test_thumbnails_forget_grain_and_keep_light() -> None:
     random = np.random.default_rng(0)
     grey = np.full((360, 641, 3), 100, np.uint8)
     grain = (grey + random.integers(-20, 20, grey.shape)).astype(np.uint8)
-    assert difference(thumbnail(grey), thumbnail(grain)) < 4
-    assert difference(thumbnail(grey), thumbnail(grey + 50)) == pytest.approx(50)
+    assert frame_difference(thumbnail(grey), thumbnail(grain)) < 4
+    assert frame_difference(thumbnail(grey), thumbnail(grey + 50)) == pytest.approx(50)
     assert thumbnail(np.zeros((1, 3, 3), np.uint8)).shape == (16, 16, 3)
 
 
 def test_what_is_seen_at_once_and_what_in_windows() -> None:
     brief = SummaryOptions(window_seconds=60)
-    assert brief.window_of(60) is None
-    assert brief.window_of(90) is None
-    assert brief.window_of(91) == 60
+    assert brief.window_seconds_for(60) is None
+    assert brief.window_seconds_for(90) is None
+    assert brief.window_seconds_for(91) == 60
     chapters = SummaryOptions(style="chapters")
-    assert chapters.window_of(48) == 8
-    assert chapters.window_of(20) == 5
-    assert chapters.window_of(4) is None
-    assert chapters.window_of(3600) == 60
+    assert chapters.window_seconds_for(48) == 8
+    assert chapters.window_seconds_for(20) == 5
+    assert chapters.window_seconds_for(4) is None
+    assert chapters.window_seconds_for(3600) == 60
     with pytest.raises(UsageError, match="1 second"):
         SummaryOptions(window_seconds=0.5)
     with pytest.raises(UsageError, match="style"):

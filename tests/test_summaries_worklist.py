@@ -11,9 +11,9 @@ from webserver import Content, WebServer
 
 from smolvideo.errors import UsageError
 from smolvideo.source import DownloadOptions, Entry, playlist_entries
-from smolvideo.summaries import Selection, WorkItem, list_work, watch, watching
+from smolvideo.summaries import Selection, WorkItem, list_items, watch, watching
 from smolvideo.summaries.changes import FolderChanges, watched_folders
-from smolvideo.summaries.watching import STEADY_SECONDS, UNTOLD_SECONDS
+from smolvideo.summaries.watching import SETTLE_SECONDS, UNTOLD_SECONDS
 
 OLD, NEW = 1_000_000_000.0, 1_700_000_000.0
 
@@ -40,7 +40,7 @@ def names(items: list[WorkItem]) -> list[str]:
 
 
 def test_a_folder_is_its_videos_and_those_of_its_subfolders(folder: Path) -> None:
-    items = list_work([folder])
+    items = list_items([folder])
     assert names(items) == ["a9.mkv", "a10.mp4", "b.mp4", "sub/deep/c.mp4"]
     assert items[0].path == str(folder / "a9.mkv")
     assert all(item.error is None for item in items)
@@ -50,20 +50,20 @@ def test_each_video_comes_once_however_often_it_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    items = list_work(["b.mp4", str(folder), "./b.mp4", "sub/../b.mp4"])
+    items = list_items(["b.mp4", str(folder), "./b.mp4", "sub/../b.mp4"])
     assert names(items) == ["b.mp4", "a9.mkv", "a10.mp4", "sub/deep/c.mp4"]
 
 
 def test_patterns_are_for_shells_that_know_none(folder: Path) -> None:
-    assert names(list_work([str(folder / "a*.m*")])) == ["a9.mkv", "a10.mp4"]
-    assert names(list_work([str(folder / "**" / "*.mp4")])) == ["a10.mp4", "b.mp4", "c.mp4"]
+    assert names(list_items([str(folder / "a*.m*")])) == ["a9.mkv", "a10.mp4"]
+    assert names(list_items([str(folder / "**" / "*.mp4")])) == ["a10.mp4", "b.mp4", "c.mp4"]
     literal = folder / "x[1].mp4"
     literal.write_bytes(b"\0\0\0\x18ftypisom")
-    assert names(list_work([str(literal)])) == ["x[1].mp4"]
+    assert names(list_items([str(literal)])) == ["x[1].mp4"]
 
 
 def test_what_cannot_be_found_is_an_item_with_its_error(folder: Path) -> None:
-    missing, pattern, good = list_work(
+    missing, pattern, good = list_items(
         [str(folder / "none.mp4"), str(folder / "*.avi"), str(folder / "b.mp4")]
     )
     assert "no such file" in str(missing.error)
@@ -72,14 +72,14 @@ def test_what_cannot_be_found_is_an_item_with_its_error(folder: Path) -> None:
 
 
 def test_newer_shuffled_and_few(folder: Path) -> None:
-    assert names(list_work([folder], Selection(newer_than=OLD + 1))) == ["b.mp4"]
-    drawn = [names(list_work([folder], Selection(shuffle=seed))) for seed in range(6)]
+    assert names(list_items([folder], Selection(newer_than=OLD + 1))) == ["b.mp4"]
+    drawn = [names(list_items([folder], Selection(shuffle=seed))) for seed in range(6)]
     assert all(sorted(one) == sorted(drawn[0]) for one in drawn)
     assert len({tuple(one) for one in drawn}) > 1
-    assert names(list_work([folder], Selection(shuffle=3))) == drawn[3]
-    assert names(list_work([folder], Selection(shuffle=3, limit=2))) == drawn[3][:2]
+    assert names(list_items([folder], Selection(shuffle=3))) == drawn[3]
+    assert names(list_items([folder], Selection(shuffle=3, limit=2))) == drawn[3][:2]
     with pytest.raises(UsageError, match="newer-than"):
-        list_work(["https://example.org/x"], Selection(newer_than=OLD))
+        list_items(["https://example.org/x"], Selection(newer_than=OLD))
 
 
 def test_a_playlist_is_its_videos() -> None:
@@ -87,7 +87,7 @@ def test_a_playlist_is_its_videos() -> None:
         one, two = server.url("/one.mp4"), server.url("/two.mp4")
         feed = FEED.format(one=one, two=two).encode()
         url = server.serve("/feed", Content(feed, "application/rss+xml"))
-        items = list_work([url])
+        items = list_items([url])
         assert [item.path for item in items] == [one, two]
         assert playlist_entries(one, DownloadOptions(), lambda _: None) == [Entry(one)]
         assert server.requests_for("/one.mp4") == []
@@ -96,7 +96,7 @@ def test_a_playlist_is_its_videos() -> None:
 def test_offline_no_address_is_asked_about() -> None:
     with WebServer() as server:
         url = server.serve("/feed", Content(b"", "application/rss+xml"))
-        (item,) = list_work([url], download=DownloadOptions(offline=True))
+        (item,) = list_items([url], download=DownloadOptions(offline=True))
         assert item.path == url
         assert server.requests_for("/feed") == []
 
@@ -106,13 +106,13 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
-        self.now += STEADY_SECONDS / 8
+        self.now += SETTLE_SECONDS / 8
         return self.now
 
 
 def test_a_watched_file_comes_once_it_is_complete(folder: Path) -> None:
     growing, clock = folder / "new.mp4", Clock()
-    watched = watch(lambda: list_work([folder]), clock=clock)
+    watched = watch(lambda: list_items([folder]), clock=clock)
     found: list[str] = []
 
     def look(steps: int) -> None:
@@ -154,7 +154,7 @@ def test_nothing_is_listed_while_nothing_is_told(folder: Path) -> None:
 
     def listed() -> list[WorkItem]:
         listings.append(clock.now)
-        return list_work([folder])
+        return list_items([folder])
 
     watched = watch(listed, changes=told, clock=clock)
     assert len(given(watched, 200)) == 4
@@ -241,7 +241,7 @@ def test_which_folders_are_watched(tmp_path: Path) -> None:
 
 def test_watching_ends_after_the_limit_and_waits_in_an_empty_folder(tmp_path: Path) -> None:
     clock = Clock()
-    watched = watch(lambda: list_work([tmp_path]), limit=1, clock=clock)
+    watched = watch(lambda: list_items([tmp_path]), limit=1, clock=clock)
     assert [next(watched) for _ in range(20)] == [None] * 20
     (tmp_path / "x.mp4.part").write_bytes(b"half")
     assert [next(watched) for _ in range(20)] == [None] * 20

@@ -22,15 +22,15 @@ from smolvideo.errors import ModelError, PromptError, RecordError
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import ask
 from smolvideo.summaries import (
-    Batch,
-    Done,
+    ItemResult,
     OutputOptions,
     RunOptions,
     Selection,
     SummaryOptions,
     SummaryRecord,
-    list_work,
-    open_batch,
+    SummaryRun,
+    list_items,
+    open_run,
     summarise,
 )
 
@@ -62,15 +62,15 @@ def run(
     options: SummaryOptions = FEW,
     formats: tuple[str, ...] = ("txt",),
     **more: object,
-) -> list[Done]:
+) -> list[ItemResult]:
     """A whole run; what became of each video."""
     outputs = OutputOptions(out, formats=formats if out else ())
     given = RunOptions(**more)  # type: ignore[arg-type]
-    with open_batch(nano.checkpoint, lambda: nano, [folder], options, outputs, given) as batch:
-        return list(batch.run(list_work([folder], given.selection)))
+    with open_run(nano.checkpoint, lambda: nano, [folder], options, outputs, given) as batch:
+        return list(batch.run(list_items([folder], given.selection)))
 
 
-def outcomes(done: list[Done]) -> dict[str, str]:
+def outcomes(done: list[ItemResult]) -> dict[str, str]:
     return {one.item.relative.as_posix(): one.outcome for one in done}
 
 
@@ -114,8 +114,8 @@ def test_a_second_run_does_nothing(nano: Engine, folder: Path, tmp_path: Path) -
     first = run(nano, folder, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file()}
     outputs = OutputOptions(out, formats=("txt",))
-    with open_batch(nano.checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions()) as batch:
-        again = list(batch.run(list_work([folder])))
+    with open_run(nano.checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions()) as batch:
+        again = list(batch.run(list_items([folder])))
     assert set(outcomes(again).values()) == {"kept", "failed"}
     assert not any(one.is_new for one in again)
     assert [one.record for one in again] == [one.record for one in first]
@@ -159,8 +159,8 @@ def test_another_format_needs_no_model(nano: Engine, folder: Path, tmp_path: Pat
     run(nano, folder, out)
     (out / "circle_right.summary.txt").unlink()
     outputs = OutputOptions(out, formats=("txt", "vtt", "html"))
-    with open_batch(nano.checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions()) as batch:
-        list(batch.run(list_work([folder])))
+    with open_run(nano.checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions()) as batch:
+        list(batch.run(list_items([folder])))
     for name in ("circle_right", "cross_and_circle", "more/again"):
         for ending in ("txt", "vtt", "html"):
             assert (out / f"{name}.summary.{ending}").stat().st_size > 20
@@ -208,16 +208,16 @@ def test_a_video_that_is_gone_for_a_while_keeps_its_files(
 
 
 def test_outputs_beside_the_video(nano: Engine, folder: Path) -> None:
-    outputs = OutputOptions(beside=True, formats=("txt",))
-    with open_batch(nano.checkpoint, lambda: nano, [folder], FEW, outputs, RunOptions()) as batch:
-        list(batch.run(list_work([folder])))
+    outputs = OutputOptions(next_to_source=True, formats=("txt",))
+    with open_run(nano.checkpoint, lambda: nano, [folder], FEW, outputs, RunOptions()) as batch:
+        list(batch.run(list_items([folder])))
     assert (folder / "more" / "again.summary.txt").exists()
     assert (folder / "summaries.jsonl").exists()
 
 
 def test_the_order_is_that_of_the_list(nano: Engine, folder: Path) -> None:
     shuffled = Selection(shuffle=5)
-    listed = [item.path for item in list_work([folder], shuffled)]
+    listed = [item.path for item in list_items([folder], shuffled)]
     done = run(nano, folder, None, selection=shuffled)
     assert [one.record.path for one in done] == listed
 
@@ -227,10 +227,10 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(nano: Engine, folder: Path) 
         raise ModelError("no memory left")
 
     with (
-        open_batch(nano.checkpoint, fail, [folder], FEW, OutputOptions(), RunOptions()) as batch,
+        open_run(nano.checkpoint, fail, [folder], FEW, OutputOptions(), RunOptions()) as batch,
         pytest.raises(ModelError, match="no memory left"),
     ):
-        list(batch.run(list_work([folder])))
+        list(batch.run(list_items([folder])))
 
 
 def test_frames_that_never_fit_are_told_before_any_video_is_opened(nano: Engine) -> None:
@@ -347,9 +347,9 @@ def test_the_examples_run(module: object, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path: Path) -> None:
     from smolvideo.summaries.planning import plan_items, seconds_per_frame
 
-    def plan(options: SummaryOptions) -> tuple[dict[str, str], Batch]:
+    def plan(options: SummaryOptions) -> tuple[dict[str, str], SummaryRun]:
         outputs = OutputOptions(tmp_path / "out", formats=("txt",))
-        with open_batch(
+        with open_run(
             open_checkpoint("nano", weights=False),
             answer_nothing,
             [folder],
@@ -357,7 +357,7 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
             outputs,
             RunOptions(),
         ) as batch:
-            planned = list(plan_items(batch, list_work([folder])))
+            planned = list(plan_items(batch, list_items([folder])))
             spent = seconds_per_frame(batch)
         assert all(one.frames == 6 for one in planned if one.plan in ("new", "settings"))
         return {one.item.relative.name: one.plan for one in planned}, spent
@@ -382,22 +382,22 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
 def test_planning_opens_each_video_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smolvideo.readers.process import DecodingProcess
+    from smolvideo.readers.process import DecoderProcess
     from smolvideo.summaries.planning import plan_items
 
     asked: list[tuple[str, str]] = []
-    begin = DecodingProcess.begin
+    begin = DecoderProcess.send_request
 
-    def count(process: DecodingProcess, do: str, name: str, **what: object) -> int:
+    def count(process: DecoderProcess, do: str, name: str, **what: object) -> int:
         asked.append((do, name))
         return begin(process, do, name, **what)
 
-    monkeypatch.setattr(DecodingProcess, "begin", count)
+    monkeypatch.setattr(DecoderProcess, "send_request", count)
     checkpoint, outputs = open_checkpoint("nano", weights=False), OutputOptions(tmp_path / "out")
-    with open_batch(
-        checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions(dry=True)
+    with open_run(
+        checkpoint, answer_nothing, [folder], FEW, outputs, RunOptions(dry_run=True)
     ) as batch:
-        planned = [one.item.name for one in plan_items(batch, list_work([folder])) if one.frames]
+        planned = [one.item.name for one in plan_items(batch, list_items([folder])) if one.frames]
     assert planned == ["circle_right.mp4", "cross_and_circle.mp4"]
     assert [name for do, name in asked if do == "open" and name in planned] == planned
     assert {do for do, _ in asked} <= {"open", "frame_times", "close"}

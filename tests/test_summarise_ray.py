@@ -18,8 +18,8 @@ from trial_kill_and_resume import compare
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
 
 from smolvideo.engines import Engine, EngineSpec, load_engine
-from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_work, open_batch
-from smolvideo.summaries.cluster import Cluster, run_on_cluster
+from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_items, open_run
+from smolvideo.summaries.cluster import RayOptions, run_on_cluster
 
 # Ray warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -51,12 +51,10 @@ def folder(tmp_path: Path) -> Path:
     return base
 
 
-def run(nano: Engine, folder: Path, out: Path, cluster: Cluster | None) -> dict[str, str]:
+def run(nano: Engine, folder: Path, out: Path, cluster: RayOptions | None) -> dict[str, str]:
     outputs = OutputOptions(out, formats=FORMATS)
-    with open_batch(
-        nano.checkpoint, lambda: nano, [folder], OPTIONS, outputs, RunOptions()
-    ) as batch:
-        items = list_work([folder])
+    with open_run(nano.checkpoint, lambda: nano, [folder], OPTIONS, outputs, RunOptions()) as batch:
+        items = list_items([folder])
         if cluster is None:
             done = list(batch.run(items))
         else:
@@ -83,7 +81,7 @@ def test_the_records_are_those_of_a_local_run(nano: Engine, folder: Path, tmp_pa
     import ray
 
     here = run(nano, folder, tmp_path / "here", None)
-    two = Cluster(workers=2)
+    two = RayOptions(workers=2)
     try:
         assert run(nano, folder, tmp_path / "there", two) == here
         compare(tmp_path / "here", tmp_path / "there")

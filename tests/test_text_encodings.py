@@ -20,7 +20,7 @@ from smolvideo.evals.data import load_benchmark
 from smolvideo.pipes import decode_text, decoded_lines
 from smolvideo.source import read_source_list
 from smolvideo.summaries import journal as journals
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.journal import RecordLog
 
 MARKED = {
     "utf-8": b"",
@@ -123,18 +123,18 @@ def _is_process(node: ast.Call) -> bool:
 def test_the_journal_is_not_open_while_it_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Journal(tmp_path / "summaries.jsonl") as journal:
+    with RecordLog(tmp_path / "summaries.jsonl") as journal:
         for _ in range(2):
             journal.write(record(tmp_path / "a.mp4"))
-        plain = journals.write_output
+        plain = journals.write_text_atomic
         replaced = []
 
         def write_output(*arguments: object, **more: object) -> None:
             replaced.append(journal._writer._file.closed)
             plain(*arguments, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(journals, "write_output", write_output)
-        journal.drop_superseded()
+        monkeypatch.setattr(journals, "write_text_atomic", write_output)
+        journal.compact()
         assert replaced == [True]
         journal.write(record(tmp_path / "b.mp4"))
         assert [one.path for one in journal.records()] == [

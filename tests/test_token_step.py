@@ -18,18 +18,18 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
-from smolvideo.network import KeyValueCache, PagedBatch, TextConfig, preparing, token_step
+from smolvideo.network import BatchedPagedKVCache, KVCache, TextConfig, preparing, token_step
 from smolvideo.network.decoder import Decoder
-from smolvideo.network.helpers import Helpers
+from smolvideo.network.helpers import ThreadPool
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.kernels import token
-from smolvideo.network.kernels.compiling import compiled, compiled_and_kept
-from smolvideo.network.kernels.numbers import as_float, as_kept, exponential
-from smolvideo.network.kernels.sharing import done, new_counters, taken, wait
+from smolvideo.network.kernels.compiling import jit, jit_cached
+from smolvideo.network.kernels.numbers import exp, to_float32, to_storage_dtype
+from smolvideo.network.kernels.sharing import claim, mark_done, new_counters, wait_for_phase
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.token_step import TokenStep
+from smolvideo.network.token_step import CpuDecoder
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -69,13 +69,13 @@ class Network:
                 part.quantise(part.weight.detach(), dtype, kind)
         for part in list(self.decoder.modules()):
             prepare_for_inference(part, compiled=True)
-        self.step = TokenStep(self.decoder, self.head)
+        self.decode = CpuDecoder(self.decoder, self.head)
 
-    def cache(self, capacity: int) -> KeyValueCache:
+    def cache(self, capacity: int) -> KVCache:
         """Memory as it may be found, with no numbers in it."""
-        cache = KeyValueCache.empty(self.config, capacity, device=CPU, dtype=self.dtype, paged=True)
+        cache = KVCache.empty(self.config, capacity, device=CPU, dtype=self.dtype, paged=True)
         for rows in cache.pages:
-            for memory in rows.between(0, rows.pages * rows.size):
+            for memory in rows.slice(0, rows.pages * rows.size):
                 memory.fill_(math.nan)
             rows._keys.fill_(math.nan)
         return cache
@@ -83,7 +83,7 @@ class Network:
     def vectors(self, rows: int) -> Tensor:
         return torch.randn(1, rows, self.config.hidden_size).to(self.dtype)
 
-    def read(self, vectors: Tensor, cache: KeyValueCache) -> Tensor:
+    def prefill(self, vectors: Tensor, cache: KVCache) -> Tensor:
         """By torch's operators."""
         with torch.inference_mode():
             return self.head(self.decoder.read(vectors, cache))[0].float()
@@ -115,14 +115,14 @@ def test_tokens_are_those_of_torch(
     if before:
         prompt = network.vectors(before)
         for cache in caches:
-            network.read(prompt, cache)
+            network.prefill(prompt, cache)
     for _ in range(3):
         vector = network.vectors(1)
-        expected = network.read(vector, caches[0])
-        assert network.close(network.step.read(vector[0], caches[1]), expected)
+        expected = network.prefill(vector, caches[0])
+        assert network.close(network.decode.decode(vector[0], caches[1]), expected)
     assert caches[1].length == before + 3
     for one, other in zip(caches[0].pages, caches[1].pages, strict=True):
-        for a, b in zip(one.between(0, before + 3), other.between(0, before + 3), strict=True):
+        for a, b in zip(one.slice(0, before + 3), other.slice(0, before + 3), strict=True):
             tolerance = TOLERANCE[dtype]
             torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
 
@@ -134,13 +134,13 @@ def test_quantised_weights(dtype: torch.dtype, kind: Kind) -> None:
     caches = [network.cache(300) for _ in range(2)]
     prompt = network.vectors(270)
     for cache in caches:
-        network.read(prompt, cache)
+        network.prefill(prompt, cache)
     # In float32 torch's operator for 4-bit weights multiplies in bfloat16 all the same.
     tolerance = TOLERANCE[torch.bfloat16 if kind is Int4Weight else dtype]
     for _ in range(4):
         vector = network.vectors(1)
-        expected = network.read(vector, caches[0])
-        got = network.step.read(vector[0], caches[1])
+        expected = network.prefill(vector, caches[0])
+        got = network.decode.decode(vector[0], caches[1])
         assert (got - expected).abs().max() < tolerance * expected.abs().max()
 
 
@@ -155,20 +155,20 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
     caches = []
     for own in owns:
         caches.append(network.cache(common + own + 5))
-        network.read(torch.cat((beginning, network.vectors(own)), dim=1), caches[-1])
-    batch = PagedBatch(caches[0].fork(common), len(owns), max(owns) + 5)
+        network.prefill(torch.cat((beginning, network.vectors(own)), dim=1), caches[-1])
+    batch = BatchedPagedKVCache(caches[0].fork(common), len(owns), max(owns) + 5)
     for place, cache in enumerate(caches):
-        batch.take(place, cache)
+        batch.load_sequence(place, cache)
     while caches:
         vectors = network.vectors(len(caches))[0]
-        got = network.step.read_batch(vectors, batch)
+        got = network.decode.decode_batch(vectors, batch)
         for row, cache in enumerate(caches):
             # The same numbers: rows lie in other pages, so that sums are taken in another order.
-            expected = network.step.read(vectors[row : row + 1], cache)[0]
+            expected = network.decode.decode(vectors[row : row + 1], cache)[0]
             tolerance = 1e-4 if dtype is torch.float32 else 1e-2
             torch.testing.assert_close(got[row], expected, rtol=tolerance, atol=tolerance)
         stay = list(range(1, len(caches)))
-        batch.keep(stay)
+        batch.select_sequences(stay)
         caches = [caches[place] for place in stay]
 
 
@@ -176,14 +176,14 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
 def test_quantised_sequences_side_by_side() -> None:
     network = Network(text_config(head_dim=32, queries=2), torch.bfloat16, Int4Weight)
     cache = network.cache(40)
-    network.read(network.vectors(20), cache)
-    batch = PagedBatch(cache.fork(), 6, 10)
+    network.prefill(network.vectors(20), cache)
+    batch = BatchedPagedKVCache(cache.fork(), 6, 10)
     for place in range(6):
-        batch.take(place, cache)
+        batch.load_sequence(place, cache)
     vectors = network.vectors(6)[0]
-    got = network.step.read_batch(vectors, batch)
+    got = network.decode.decode_batch(vectors, batch)
     for row in range(6):
-        alone = network.step.read(vectors[row : row + 1], cache.fork())[0]
+        alone = network.decode.decode(vectors[row : row + 1], cache.fork())[0]
         torch.testing.assert_close(got[row], alone, rtol=1e-3, atol=1e-3)
 
 
@@ -196,14 +196,14 @@ def test_quantised_sequences_side_by_side() -> None:
 def test_parts_are_whole_tiles_about_as_many_for_every_thread(
     rows: int, row_bytes: int, tile: int, threads: int
 ) -> None:
-    """The fewest parts, a multiple of the threads, none of which is larger than ``_PART_BYTES``;
+    """The fewest parts, a multiple of the threads, none of which is larger than ``_CHUNK_BYTES``;
     and the fewest whole tiles to a part with which so many parts hold all rows."""
     size = rows * row_bytes
     at_once = token_step._rows_at_once(rows, size, tile, threads)
     parts = next(
         count
         for count in range(threads, size + threads + 1, threads)
-        if count * token_step._PART_BYTES >= size
+        if count * token_step._CHUNK_BYTES >= size
     )
     assert at_once % tile == 0
     assert at_once * parts >= rows
@@ -214,12 +214,12 @@ def test_numbers_are_the_same_with_any_threads() -> None:
     """Else an answer would hang on how busy the machine is."""
     network = Network(text_config(), torch.float32)
     cache = network.cache(700)
-    network.read(network.vectors(650), cache)
+    network.prefill(network.vectors(650), cache)
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     got = []
     for threads in (1, 2, 3, 7, 40):
         torch.set_num_threads(threads)
-        got.append(network.step.read(vector, cache.fork()))
+        got.append(network.decode.decode(vector, cache.fork()))
     torch.set_num_threads(before)
     for other in got[1:]:
         assert torch.equal(other, got[0])
@@ -228,11 +228,11 @@ def test_numbers_are_the_same_with_any_threads() -> None:
 def test_a_fork_writes_nothing_that_another_sees() -> None:
     network = Network(text_config(), torch.float32)
     cache = network.cache(300)
-    network.read(network.vectors(255), cache)
+    network.prefill(network.vectors(255), cache)
     vectors = network.vectors(3)[0]
-    alone = [network.step.read(vectors[n : n + 1], cache.fork(255)) for n in range(3)]
+    alone = [network.decode.decode(vectors[n : n + 1], cache.fork(255)) for n in range(3)]
     forks = [cache.fork() for _ in range(3)]
-    together = [network.step.read(vectors[n : n + 1], fork) for n, fork in enumerate(forks)]
+    together = [network.decode.decode(vectors[n : n + 1], fork) for n, fork in enumerate(forks)]
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one, other)
     assert [fork.length for fork in forks] == [256] * 3
@@ -244,18 +244,18 @@ def test_forks_of_a_full_cache_answer_in_turns() -> None:
     other's."""
     network = Network(text_config(), torch.float32)
     cache = network.cache(256)
-    network.read(network.vectors(256), cache)
+    network.prefill(network.vectors(256), cache)
     assert cache.length == cache.capacity
     vectors = network.vectors(6)[0].reshape(2, 3, 1, -1)
     forks = [cache.fork(), cache.fork()]
     in_turns = [
-        [network.step.read(vectors[which, turn], fork) for which, fork in enumerate(forks)]
+        [network.decode.decode(vectors[which, turn], fork) for which, fork in enumerate(forks)]
         for turn in range(3)
     ]
     for which in range(2):
         alone = cache.fork(256)
         for turn in range(3):
-            expected = network.read(vectors[which, turn][None], alone)
+            expected = network.prefill(vectors[which, turn][None], alone)
             assert network.close(in_turns[turn][which], expected), (which, turn)
 
 
@@ -263,12 +263,12 @@ def test_several_threads_may_ask_at_once() -> None:
     network = Network(text_config(), torch.float32)
     caches = [network.cache(300) for _ in range(4)]
     for cache in caches:
-        network.read(network.vectors(260), cache)
+        network.prefill(network.vectors(260), cache)
     vector = network.vectors(1)[0]
-    expected = [network.step.read(vector, cache.fork()) for cache in caches]
+    expected = [network.decode.decode(vector, cache.fork()) for cache in caches]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(20):
-            got = list(pool.map(lambda cache: network.step.read(vector, cache.fork()), caches))
+            got = list(pool.map(lambda cache: network.decode.decode(vector, cache.fork()), caches))
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
@@ -289,12 +289,12 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     """One that gets no core, or comes when all is done: then it touches nothing."""
     network = Network(text_config(), torch.float32)
     vector, before = network.vectors(1)[0], torch.get_num_threads()
-    expected = network.step.read(vector, network.cache(3))
+    expected = network.decode.decode(vector, network.cache(3))
     late = NoHelpers()
-    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: late)
     torch.set_num_threads(4)
     cache = network.cache(3)
-    assert torch.equal(network.step.read(vector, cache), expected)
+    assert torch.equal(network.decode.decode(vector, cache), expected)
     torch.set_num_threads(before)
     assert len(late.works) == 3
     written = [rows._values.clone() for rows in cache.pages]
@@ -309,12 +309,12 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
 def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(text_config(), torch.float32)
     vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
-    network.step.read(vector, network.cache(3))
+    network.decode.decode(vector, network.cache(3))
     late = NoHelpers(KeyboardInterrupt)
-    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: late)
     torch.set_num_threads(2)
     with pytest.raises(KeyboardInterrupt):
-        network.step.read(vector, cache)
+        network.decode.decode(vector, cache)
     torch.set_num_threads(before)
     assert cache.length == 0
     late.works[0]()
@@ -322,7 +322,7 @@ def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.Monke
 
 
 def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> None:
-    asked, done_by = Helpers(), set()
+    asked, done_by = ThreadPool(), set()
     together = threading.Barrier(4)
 
     def work() -> None:
@@ -331,7 +331,7 @@ def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> Non
         raise ValueError
 
     for _ in range(3):
-        asked.ask(work, 3)
+        asked.submit(work, 3)
         together.wait(timeout=300)
     assert len(done_by) == 3
 
@@ -342,13 +342,13 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
 
     network = Network(text_config(), torch.float32)
     vector, before = network.vectors(1)[0], torch.get_num_threads()
-    expected = network.step.read(vector, network.cache(3))
+    expected = network.decode.decode(vector, network.cache(3))
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    alone = Helpers()
-    monkeypatch.setattr("smolvideo.network.helpers.helpers", lambda process: alone)
+    alone = ThreadPool()
+    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: alone)
     torch.set_num_threads(4)
-    other = TokenStep(network.decoder, network.head)
-    assert torch.equal(other.read(vector, network.cache(3)), expected)
+    other = CpuDecoder(network.decoder, network.head)
+    assert torch.equal(other.decode(vector, network.cache(3)), expected)
     torch.set_num_threads(before)
     assert alone._queue.empty()
 
@@ -358,12 +358,12 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
 def test_a_forked_process_has_threads_of_its_own() -> None:
     network = Network(text_config(), torch.float32)
     vector = network.vectors(1)[0]
-    expected = network.step.read(vector, network.cache(3))
-    unprepared = TokenStep(network.decoder, network.head)
+    expected = network.decode.decode(vector, network.cache(3))
+    unprepared = CpuDecoder(network.decoder, network.head)
     child = os.fork()
     if not child:
-        assert torch.equal(unprepared.read(vector, network.cache(3)), expected)
-        got = network.step.read(vector, network.cache(3))
+        assert torch.equal(unprepared.decode(vector, network.cache(3)), expected)
+        got = network.decode.decode(vector, network.cache(3))
         os._exit(0 if np.array_equal(got.numpy(), expected.numpy()) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -374,7 +374,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint whose tokens are read this way although it is tiny."""
-    monkeypatch.setattr(token_step, "_LEAST_NUMBERS", 0)
+    monkeypatch.setattr(token_step, "_MIN_PARAMETERS", 0)
     return tinymodels.make_tiny(tmp_path / "tiny")
 
 
@@ -391,18 +391,18 @@ def answers(engine: NativeEngine) -> list[str]:
         tinymodels.frames_prompt(engine.checkpoint, images, question)
         for question in ("Who?", "What is it?", "W" * 70)
     ]
-    session = engine.start(prompts[0])
+    session = engine.start_session(prompts[0])
     alone = [session.stream(prompt, options).result().text for prompt in prompts]
     return [*alone, *(answer.text for answer in engine.answer_batch(prompts, options))]
 
 
 def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = native(tiny)
-    assert engine.network.token_step is not None
+    assert engine.network.cpu_decoder is not None
     got = answers(engine)
-    monkeypatch.setattr(token_step, "has_compiler", lambda: False)
+    monkeypatch.setattr(token_step, "has_numba", lambda: False)
     plain = native(tiny)
-    assert plain.network.token_step is None
+    assert plain.network.cpu_decoder is None
     assert got == answers(plain)
     assert len(set(got)) > 1
 
@@ -410,18 +410,18 @@ def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatc
 def test_nano_does_not_wait_for_numba() -> None:
     engine = load_engine("nano", engine="native", device="cpu")
     assert isinstance(engine, NativeEngine)
-    assert engine.network.token_step is None
+    assert engine.network.cpu_decoder is None
 
 
 def test_what_is_no_number_is_told(tiny: Path) -> None:
     engine = native(tiny)
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1), "Who?")
-    session = engine.start(prompt)
+    session = engine.start_session(prompt)
     assert session._cache is not None
     config = engine.network.config.text
     shape = 2, 1, config.num_key_value_heads, 1, config.head_dim
     with torch.inference_mode():
-        session._cache.pages[0].put(0, *torch.full(shape, math.nan))
+        session._cache.pages[0].write(0, *torch.full(shape, math.nan))
     with pytest.raises(ModelError, match="computed no numbers in float32"):
         session.stream(prompt, GenerationOptions(max_new_tokens=8)).result()
 
@@ -429,10 +429,10 @@ def test_what_is_no_number_is_told(tiny: Path) -> None:
 def test_a_compiler_that_fails_is_told_in_one_line(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: TokenStep, kept: bool) -> None:
+    def fail(self: CpuDecoder, kept: bool) -> None:
         raise RuntimeError("no such processor\nand pages of this")
 
-    monkeypatch.setattr(TokenStep, "_compiled", fail)
+    monkeypatch.setattr(CpuDecoder, "_compiled", fail)
     with pytest.raises(ModelError, match=r"what is faster than torch: no such processor$") as told:
         answers(native(tiny))
     assert "pip uninstall numba" in (told.value.hint or "")
@@ -451,27 +451,27 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
 
         return read
 
-    monkeypatch.setattr(token, "compiled_and_kept", broken)
-    token.reader.cache_clear()
+    monkeypatch.setattr(token, "jit_cached", broken)
+    token.build_decode.cache_clear()
     try:
         assert answers(native(tiny)) == expected
     finally:
-        token.reader.cache_clear()
+        token.build_decode.cache_clear()
 
 
 def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    preparing.has_compiler.cache_clear()
-    assert preparing.has_compiler()
+    preparing.has_numba.cache_clear()
+    assert preparing.has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    preparing.has_compiler.cache_clear()
-    assert not preparing.has_compiler()
+    preparing.has_numba.cache_clear()
+    assert not preparing.has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
-    preparing.has_compiler.cache_clear()
-    assert not preparing.has_compiler()
-    preparing.has_compiler.cache_clear()
+    preparing.has_numba.cache_clear()
+    assert not preparing.has_numba()
+    preparing.has_numba.cache_clear()
 
 
 def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,16 +482,16 @@ def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatc
     def twice(x: int) -> int:
         return 2 * x
 
-    assert compiled_and_kept(twice)(4) == 8
+    assert jit_cached(twice)(4) == 8
 
 
 # ------------------------------------------------------------------------------ its parts
 
 
-@compiled
+@jit
 def _exponentials(x: np.ndarray, into: np.ndarray) -> None:
     for i in range(len(x)):
-        into[i] = exponential(x[i])
+        into[i] = exp(x[i])
 
 
 def test_exponentials() -> None:
@@ -508,11 +508,11 @@ def test_exponentials() -> None:
     assert np.isnan(got[3])
 
 
-@compiled
+@jit
 def _there_and_back(x: np.ndarray, kept: np.ndarray, back: np.ndarray) -> None:
     for i in range(len(x)):
-        kept[i] = as_kept(x[i], kept)
-        back[i] = as_float(kept[i])
+        kept[i] = to_storage_dtype(x[i], kept)
+        back[i] = to_float32(kept[i])
 
 
 def test_bfloat16_is_rounded_as_torch_does() -> None:
@@ -526,21 +526,21 @@ def test_bfloat16_is_rounded_as_torch_does() -> None:
     assert np.array_equal(back, expected.float().numpy())
 
 
-@compiled
+@jit
 def _work(counting: np.ndarray, parts: int, phases: int, did: np.ndarray) -> None:
     counters = counting.ctypes.data
     phase = 0
     while phase < phases:
-        part = taken(counters, phase, parts)
+        part = claim(counters, phase, parts)
         if part < 0:
-            wait(counters, phase, parts)
+            wait_for_phase(counters, phase, parts)
             phase += 1
         else:
             finished = 0  # of the phase before: all of them
             for other in range(parts):
                 finished += did[phase, other]
             did[phase + 1, part] += 1 if finished == parts else 100
-            done(counters, phase)
+            mark_done(counters, phase)
 
 
 def test_every_part_is_done_once_and_in_its_turn() -> None:

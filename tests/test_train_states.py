@@ -15,7 +15,7 @@ from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.train import processes
 from smolvideo.train.course import TrainOptions
 from smolvideo.train.nano import Trainer
-from smolvideo.train.processes import averaged, processes_that_fit, run_in_processes
+from smolvideo.train.processes import all_reduce_mean, processes_that_fit, spawn
 from smolvideo.train.states import load_state, save_state
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no signals and limits of that kind there")
@@ -75,7 +75,7 @@ def _die(how: str, rank: int, ranks: int) -> None:
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("no such picture")
-    averaged([torch.ones(3)], ranks)
+    all_reduce_mean([torch.ones(3)], ranks)
 
 
 @posix
@@ -87,7 +87,7 @@ def test_a_process_that_dies_at_work_is_told(
     how: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ModelError, match=f"was lost: {why}"):
-        run_in_processes(partial(_die, how), 2, tmp_path / "meeting")
+        spawn(partial(_die, how), 2, tmp_path / "meeting")
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "meeting").exists()
 
@@ -104,14 +104,14 @@ class DiesWhenUnpacked:
 
 def test_a_process_that_dies_before_all_meet_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a process of the training was lost"):
-        run_in_processes(DiesWhenUnpacked(), 2, tmp_path / "meeting")
+        spawn(DiesWhenUnpacked(), 2, tmp_path / "meeting")
 
 
 def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def machine(cores: int, gigabytes: float) -> None:
         memory = psutil.virtual_memory()._replace(available=int(gigabytes * 1e9))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-        monkeypatch.setattr(processes, "usable_cores", lambda: cores)
+        monkeypatch.setattr(processes, "available_cores", lambda: cores)
 
     machine(8, 5.0)
     assert processes_that_fit(None) == 2
@@ -127,10 +127,10 @@ def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _average(folder: Path, rank: int, ranks: int) -> None:
-    (mean,) = averaged([torch.full((3,), float(rank))], ranks)
+    (mean,) = all_reduce_mean([torch.full((3,), float(rank))], ranks)
     (folder / str(rank)).write_text(str(mean.tolist()), encoding="utf-8")
 
 
 def test_processes_that_live_meet(tmp_path: Path) -> None:
-    run_in_processes(partial(_average, tmp_path), 2, tmp_path / "meeting")
+    spawn(partial(_average, tmp_path), 2, tmp_path / "meeting")
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0.5, 0.5, 0.5]"] * 2

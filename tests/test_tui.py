@@ -22,28 +22,28 @@ from textual.widgets import OptionList
 
 from smolvideo.conversation import Conversation, Settings
 from smolvideo.conversation.resuming import resume
-from smolvideo.conversation.sessions import begin, go_on, latest
-from smolvideo.conversation.starting import Start
+from smolvideo.conversation.sessions import create, latest_id, reopen
+from smolvideo.conversation.starting import Startup
 from smolvideo.conversation.turns import Turn
 from smolvideo.conversation.wording import in_chat
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import SourceError
 from smolvideo.sampling import FrameSampling
 from smolvideo.tui.app import ChatApp
-from smolvideo.tui.pictures import CellPicture, PictureKind
+from smolvideo.tui.pictures import PictureKind, TextImage
 from smolvideo.tui.talk import TurnView, error_text, with_links
 
 SIZES = [(80, 24), (120, 36), (200, 60)]
 Scenario = Callable[[ChatApp, Pilot[str]], Awaitable[None]]
 
 
-def new(*sources: str | Path, max_frames: int = 16) -> Start:
+def new(*sources: str | Path, max_frames: int = 16) -> Startup:
     talk = Conversation(talking.settings(max_frames), talking.load)
-    return Start(talk, tuple(map(str, sources)))
+    return Startup(talk, tuple(map(str, sources)))
 
 
 def drive(
-    start: Start,
+    start: Startup,
     scenario: Scenario,
     *,
     size: tuple[int, int] = (100, 30),
@@ -83,7 +83,7 @@ async def enter(pilot: Pilot[str], line: str) -> None:
     """Type a line and press Enter; wait until all of it is done."""
     assert isinstance(pilot.app, ChatApp)
     app = pilot.app
-    app.prompt.put(line)
+    app.prompt.set_text(line)
     await pilot.pause()
     app.prompt.close()
     await pilot.press("enter")
@@ -120,21 +120,21 @@ def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         talk = app.conversation
         await enter(pilot, "/frames 8")
-        assert len(talk.looks[0].batch) == 8
+        assert len(talk.attachments[0].batch) == 8
         await enter(pilot, f"/zoom 0:01 0:02 {WHAT}")
-        assert len(talk.looks) == len(talk.turns) + 1 == 2
-        assert app.look is talk.looks[1]
+        assert len(talk.attachments) == len(talk.turns) + 1 == 2
+        assert app.look is talk.attachments[1]
         assert "zoomed to 0:01" in text_of(app)
         await enter(pilot, f"/add {CIRCLE}")
-        assert app.look is talk.looks[2]
+        assert app.look is talk.attachments[2]
         assert "3 of 3" in text_of(app)
         await pilot.press("ctrl+p", "ctrl+p")
-        assert app.look is talk.looks[0]
+        assert app.look is talk.attachments[0]
         await pilot.press("ctrl+n")
-        assert app.look is talk.looks[1]
+        assert app.look is talk.attachments[1]
         await pilot.press("ctrl+p")
         await enter(pilot, "/subtitles auto")
-        assert talk.looks[0].subtitles
+        assert talk.attachments[0].subtitles
         await enter(pilot, f"/save {tmp_path / 'talk.html'}")
         assert (tmp_path / "talk.html").stat().st_size > 10_000
         await enter(pilot, "/model")
@@ -170,7 +170,7 @@ def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPat
 
     start = new(TRIANGLE)
     drive(start, scenario)
-    seconds = start.conversation.looks[0].batch.pts_seconds[2]
+    seconds = start.conversation.attachments[0].batch.pts_seconds[2]
     assert played[0].words[1:] == (f"--start={seconds:.3f}", str(TRIANGLE))
 
 
@@ -214,7 +214,7 @@ def test_help_and_lists_scroll_by_pages() -> None:
 
 def test_an_idle_chat_draws_nothing() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
-        await until(pilot, lambda: app.asking._work.now is None)
+        await until(pilot, lambda: app.asking._work.current_job is None)
         await pilot.pause(0.3)
         drawn: list[object] = []
         for widget in app.query("*"):
@@ -281,30 +281,30 @@ def _slow_steps(talkative: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each token takes a while, as those of a large model do."""
     assert isinstance(talkative, NativeEngine)
     kind = type(talkative.network.model.text_model)
-    read = kind.read
+    read = kind.prefill
 
     def slowly(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
         if x.shape[1] == 1:
             time.sleep(0.05)
         return read(self, x, cache, last=last)
 
-    monkeypatch.setattr(kind, "read", slowly)
+    monkeypatch.setattr(kind, "prefill", slowly)
 
 
-def endless(engine: Engine, source: Path) -> Start:
+def endless(engine: Engine, source: Path) -> Startup:
     settings = Settings(
         str(engine.checkpoint.folder),
         sampling=FrameSampling(max_frames=4),
         generation=GenerationOptions(max_new_tokens=1500),
     )
     talk = Conversation(settings, lambda settings, on_progress: engine)
-    return Start(talk, (str(source),))
+    return Startup(talk, (str(source),))
 
 
 @pytest.mark.usefixtures("_slow_steps")
 def test_escape_stops_the_answer_and_keeps_what_was_said(talkative: Engine) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
-        app.prompt.put(WHAT)
+        app.prompt.set_text(WHAT)
         await pilot.press("enter")
         await until(pilot, lambda: app.query(TurnView).last().text)
         assert app.asking.is_working
@@ -328,7 +328,7 @@ def test_keys_are_answered_while_it_generates(
     waiting, go = threading.Event(), threading.Event()
     assert isinstance(talkative, NativeEngine)
     kind = type(talkative.network.model.text_model)
-    read = kind.read
+    read = kind.prefill
 
     def held(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
         if x.shape[1] == 1:
@@ -336,7 +336,7 @@ def test_keys_are_answered_while_it_generates(
             assert go.wait(300)
         return read(self, x, cache, last=last)
 
-    monkeypatch.setattr(kind, "read", held)
+    monkeypatch.setattr(kind, "prefill", held)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         # Pilot's own keys and pauses wait until nothing is at work any longer.
@@ -366,7 +366,7 @@ def test_keys_are_answered_while_it_generates(
 def test_a_question_waits_for_the_one_before_it(talkative: Engine) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         for question in (WHAT, WHERE_TO):
-            app.prompt.put(question)
+            app.prompt.set_text(question)
             await pilot.press("enter")
         await until(pilot, lambda: "waiting" in text_of(app))
         await pilot.press("escape")
@@ -437,8 +437,8 @@ def test_the_filmstrip_has_keys_and_the_mouse() -> None:
         assert app.focused is app.filmstrip
         await pilot.press("right", "z", "right", "right", "right", "z")
         await until(pilot, lambda: not app.asking.is_working)
-        times = app.conversation.looks[0].batch.pts_seconds
-        assert app.conversation.looks[1].window == (round(times[1], 3), round(times[4], 3))
+        times = app.conversation.attachments[0].batch.pts_seconds
+        assert app.conversation.attachments[1].window == (round(times[1], 3), round(times[4], 3))
         await pilot.press("ctrl+p")
         await pilot.click("#line", offset=(97, 0))
         await pilot.pause()
@@ -481,7 +481,7 @@ def test_links_are_times_and_nothing_else() -> None:
 
 def test_hostile_answers_stay_text() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
-        view = app.talk.begin("[red]q[/red] \x1b[2J", 8.0)
+        view = app.transcript.begin("[red]q[/red] \x1b[2J", 8.0)
         await pilot.pause()
         view.show_text("<b>x</b> [bold]y[/bold] \x1b]0;title\x07 ![i](http://x/y.png)")
         await pilot.pause(0.2)
@@ -503,15 +503,15 @@ def test_nothing_on_the_screen_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(folder)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
-        app.talk.say(hostile)
-        app.talk.say_error(SourceError(hostile, hint=hostile), about=hostile)
+        app.transcript.add_notice(hostile)
+        app.transcript.say_error(SourceError(hostile, hint=hostile), about=hostile)
         turn = Turn(f"What {hostile}?", f"At 0:02 {hostile}", notices=(hostile,), model=hostile)
-        app.talk.add(turn, 8.0)
-        app.talk.add(Turn(hostile, "", "failed", error=hostile, hint=hostile), 8.0)
+        app.transcript.add(turn, 8.0)
+        app.transcript.add(Turn(hostile, "", "failed", error=hostile, hint=hostile), 8.0)
         await pilot.pause()
         screens = [text_of(app)]
         for line in ("/add a", f"/model {hostile}", hostile):
-            app.prompt.put(line)
+            app.prompt.set_text(line)
             await pilot.pause()
             screens.append(text_of(app))
         await pilot.press("ctrl+r")
@@ -554,13 +554,13 @@ def test_small_terminals_are_no_trouble(size: tuple[int, int]) -> None:
 
 
 def test_a_resumed_conversation_shows_what_was_said() -> None:
-    with begin(talking.settings()) as journal:
-        talk = Conversation(talking.settings(), talking.load, keeper=journal)
+    with create(talking.settings()) as journal:
+        talk = Conversation(talking.settings(), talking.load, store=journal)
 
         async def first(app: ChatApp, pilot: Pilot[str]) -> None:
             await enter(pilot, WHAT)
 
-        drive(Start(talk, (str(TRIANGLE),), journal=journal), first)
+        drive(Startup(talk, (str(TRIANGLE),), journal=journal), first)
 
     async def second(app: ChatApp, pilot: Pilot[str]) -> None:
         assert app.query(TurnView).first().text == ANSWER
@@ -570,14 +570,16 @@ def test_a_resumed_conversation_shows_what_was_said() -> None:
         await pilot.pause()
         await pilot.press("enter")
 
-    with go_on(latest()) as (journal, kept):
+    with reopen(latest_id()) as (journal, kept):
         again = resume(kept, talking.load, keeper=journal)
-        assert drive(Start(again, journal=journal, kept=kept), second, size=(160, 40)) == latest()
+        assert (
+            drive(Startup(again, journal=journal, kept=kept), second, size=(160, 40)) == latest_id()
+        )
 
 
 def test_half_blocks_are_the_pixels() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8))
-    picture = CellPicture("blocks", id="x")
+    picture = TextImage("blocks", id="x")
     picture.show(image, 5, 3)
     pixels = np.asarray(image)
     for row, line in enumerate(picture._lines):

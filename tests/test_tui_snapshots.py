@@ -20,15 +20,15 @@ from test_tui import text_of, until
 from textual.pilot import Pilot
 
 from smolvideo.answer import Usage
-from smolvideo.conversation import Conversation, Look, Turn
-from smolvideo.conversation.starting import Start
+from smolvideo.conversation import Attachment, Conversation, Turn
+from smolvideo.conversation.starting import Startup
 from smolvideo.errors import SourceError
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
-from smolvideo.train.world.draw import draw_frame
-from smolvideo.train.world.scene import Scene, Thing
+from smolvideo.train.world.draw import render_frame
+from smolvideo.train.world.scene import Scene, SceneObject
 from smolvideo.tui.app import ChatApp
 from smolvideo.tui.pictures import PictureKind
 
@@ -42,11 +42,11 @@ State = Callable[[ChatApp, Pilot[str]], Awaitable[None]]
 SCENE = Scene(
     "black",
     (
-        Thing("triangle", "purple", 0.8186512300442975, 0.6003653577073932, 0.152736498534594,
+        SceneObject("triangle", "purple", 0.8186512300442975, 0.6003653577073932, 0.152736498534594,
               0.8186512300442975, 0.6003653577073932),
-        Thing("square", "green", 0.5309926441033958, 0.22514225643060523, 0.18336917943075695,
+        SceneObject("square", "green", 0.5309926441033958, 0.22514225643060523, 0.18336917943075695,
               0.5309926441033958, 0.7846520011225131),
-        Thing("cross", "orange", 0.17882390863968825, 0.3994192210144744, 0.20109790377371164,
+        SceneObject("cross", "orange", 0.17882390863968825, 0.3994192210144744, 0.20109790377371164,
               0.17882390863968825, 0.3994192210144744),
     ),
     aspect=1.5,
@@ -57,15 +57,15 @@ SCENE = Scene(
 # fmt: on
 
 
-def drawn_look(number: int = 1, *, window: tuple[float, float] | None = None) -> Look:
+def drawn_look(number: int = 1, *, window: tuple[float, float] | None = None) -> Attachment:
     """Fifty frames of the drawn world, ten seconds of it."""
     start, end = window or (0.0, 10.0)
     times = tuple(float(time) for time in np.linspace(start + 0.1, end - 0.1, 50))
     scene = SCENE
-    images = np.stack([draw_frame(scene, time / 10, 180, 120) for time in times])
+    images = np.stack([render_frame(scene, time / 10, 180, 120) for time in times])
     metadata = VideoMetadata(720, 480, 10.0, name="holiday.mp4", comment="drawn by smolvideo")
     source = VideoSource("holiday.mp4", Path("/films/holiday.mp4"), "video", "holiday.mp4")
-    return Look(
+    return Attachment(
         number, source, FrameBatch(images, times, metadata), FrameSampling(), turn=0, window=window
     )
 
@@ -85,7 +85,7 @@ def held() -> Conversation:
     """A conversation that took place, without a model that has to be loaded."""
     talk = Conversation(talking.settings(), talking.load)
     talk.open_checkpoint()
-    talk.looks.append(drawn_look())
+    talk.attachments.append(drawn_look())
     talk.turns += [
         Turn("What happens in this video?",
              "Things move on a plain background:\n\n- it begins at 0:01\n- and ends at **0:08**",
@@ -97,7 +97,7 @@ def held() -> Conversation:
 
 
 async def begin(app: ChatApp, pilot: Pilot[str]) -> None:
-    app.show_look(app.conversation.looks[0])
+    app.show_look(app.conversation.attachments[0])
     await pilot.pause(0.3)
 
 
@@ -107,7 +107,7 @@ async def answer(app: ChatApp, pilot: Pilot[str]) -> None:
 
 async def talk(app: ChatApp, pilot: Pilot[str]) -> None:
     """What nano answers about these very frames, and took for fifty of them on one machine."""
-    app.talk.remove_children()
+    app.transcript.remove_children()
     first, second = (0.37, 0.30, 0.19), (0.0, 0.06, 0.02)
     said = [
         ("What is in this video?",
@@ -122,12 +122,12 @@ async def talk(app: ChatApp, pilot: Pilot[str]) -> None:
         cost = replace(usage(604 + 24 * place, 0.0), answer_tokens=tokens, seconds=stages)
         turn = Turn(question, text, usage=cost, model="nano")
         app.conversation.turns.append(turn)
-        app.talk.add(turn, 10.0)
+        app.transcript.add(turn, 10.0)
     app.go_to(6.0)
 
 
 async def answering(app: ChatApp, pilot: Pilot[str]) -> None:
-    view = app.talk.begin("And then?", 10.0)
+    view = app.transcript.begin("And then?", 10.0)
     await pilot.pause()
     view.show_text("Then everything stands")
     app.ticking.stop()
@@ -135,9 +135,9 @@ async def answering(app: ChatApp, pilot: Pilot[str]) -> None:
 
 
 async def zoomed(app: ChatApp, pilot: Pilot[str]) -> None:
-    app.conversation.looks.append(drawn_look(2, window=(4.0, 6.0)))
-    app.show_look(app.conversation.looks[1])
-    app.talk.say("zoomed to 00:04 to 00:06: 50 frames")
+    app.conversation.attachments.append(drawn_look(2, window=(4.0, 6.0)))
+    app.show_look(app.conversation.attachments[1])
+    app.transcript.add_notice("zoomed to 00:04 to 00:06: 50 frames")
     app.go_to(5.0)
 
 
@@ -145,8 +145,8 @@ async def failed(app: ChatApp, pilot: Pilot[str]) -> None:
     error = SourceError(
         "no such file or folder: `holliday.mp4`", hint="did you mean `holiday.mp4`?"
     )
-    app.talk.say_error(error, about="/add")
-    app.talk.add(replace(app.conversation.turns[1], outcome="stopped", text="To the"), 10.0)
+    app.transcript.say_error(error, about="/add")
+    app.transcript.add(replace(app.conversation.turns[1], outcome="stopped", text="To the"), 10.0)
 
 
 async def commands(app: ChatApp, pilot: Pilot[str]) -> None:
@@ -180,7 +180,7 @@ def shown(
 
     async def run() -> tuple[str, str]:
         app = ChatApp(
-            Start(held()),
+            Startup(held()),
             theme=theme,
             pictures=pictures,
             history=("Who is it?", "What is on the table?"),

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.lenient import lenient_choice
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.protocol.prompts import PromptName
@@ -21,39 +21,46 @@ from smolvideo.frames import format_timestamp
 from smolvideo.readers import open_video
 from smolvideo.train.samples import SAMPLES, Sample, sample_questions, write_samples
 from smolvideo.train.world.choices import OPTIONS, WITHOUT_CHOICE, options_for, with_options
-from smolvideo.train.world.draw import RGB, TINT, caption_box, draw_frame, draw_moments
-from smolvideo.train.world.drills import drills
-from smolvideo.train.world.glimpses import findings, glimpses
-from smolvideo.train.world.lots import Side, draw_scene
+from smolvideo.train.world.draw import COLOUR_JITTER, RGB, caption_box, render_frame, render_times
+from smolvideo.train.world.drills import text_exercises
+from smolvideo.train.world.glimpses import questions_at_time, questions_for_time
+from smolvideo.train.world.lots import Split, sample_scene
 from smolvideo.train.world.question import Question, same_answer
-from smolvideo.train.world.questions import NAMES, Clock, ask_about, describe, does, spread
-from smolvideo.train.world.scene import PLACES, Caption, Scene, Thing
-from smolvideo.train.world.video import Film, frame_times, write_video
-from smolvideo.train.world.wordings import worded
+from smolvideo.train.world.questions import (
+    NAMES,
+    FrameClock,
+    ask_about,
+    behaviour_phrase,
+    describe,
+    sample_by_type,
+)
+from smolvideo.train.world.scene import PLACES, Caption, Scene, SceneObject
+from smolvideo.train.world.video import EncodingOptions, frame_times, write_video
+from smolvideo.train.world.wordings import fill_template
 
 
-def circle(**changes: float) -> Thing:
-    return replace(Thing("circle", "red", 0.25, 0.5, 0.2, 0.75, 0.5), **changes)  # type: ignore[arg-type]
+def circle(**changes: float) -> SceneObject:
+    return replace(SceneObject("circle", "red", 0.25, 0.5, 0.2, 0.75, 0.5), **changes)  # type: ignore[arg-type]
 
 
 def test_the_centre_of_a_thing_has_its_colour_and_the_corner_the_background() -> None:
     random = Random(0)
     for _ in range(200):
-        scene = draw_scene(random)
-        image = draw_frame(scene, share := random.random(), 160, 120)
+        scene = sample_scene(random)
+        image = render_frame(scene, share := random.random(), 160, 120)
         for thing in scene.things:
             if (centre := thing.centre_at(share)) is not None:
                 x, y = int(centre[0] * 160), int(centre[1] * 120)
                 colour = RGB[thing.colour_at(share)]
-                assert np.abs(image[y, x].astype(int) - colour).max() <= TINT + 1
+                assert np.abs(image[y, x].astype(int) - colour).max() <= COLOUR_JITTER + 1
         background = RGB[scene.background_at(share)]
-        assert np.abs(image[0, 0].astype(int) - background).max() <= TINT + 1
+        assert np.abs(image[0, 0].astype(int) - background).max() <= COLOUR_JITTER + 1
 
 
 @pytest.mark.parametrize("shape", ["circle", "square", "triangle", "star", "cross"])
 def test_a_shape_stays_within_its_radius(shape: str) -> None:
-    thing = Thing(shape, "red", 0.5, 0.5, 0.2, 0.5, 0.5)
-    image = draw_frame(Scene("black", (thing,), aspect=1.0), 0.0, 200, 200).astype(int)
+    thing = SceneObject(shape, "red", 0.5, 0.5, 0.2, 0.5, 0.5)
+    image = render_frame(Scene("black", (thing,), aspect=1.0), 0.0, 200, 200).astype(int)
     red = np.argwhere(image[..., 0] > 120)
     assert len(red) > 500
     assert np.hypot(*(red - 100).T).max() <= 0.2 * 200 * 2**0.5
@@ -63,7 +70,7 @@ def test_motion_goes_where_its_direction_says() -> None:
     random = Random(1)
     seen: Counter[str] = Counter()
     while len(seen) < 4 or min(seen.values()) < 10:
-        mover = draw_scene(random).mover
+        mover = sample_scene(random).moving_object
         if mover is None or mover.direction is None:
             continue
         seen[mover.direction] += 1
@@ -75,7 +82,7 @@ def test_motion_goes_where_its_direction_says() -> None:
 def test_things_never_touch_and_never_leave_the_frame() -> None:
     random = Random(2)
     for _ in range(100):
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         for share in (0.0, 0.3, 0.7, 1.0):
             centres = [(t, c) for t in scene.things if (c := t.centre_at(share)) is not None]
             assert centres or scene.caption, "something is always on screen"
@@ -88,16 +95,16 @@ def test_things_never_touch_and_never_leave_the_frame() -> None:
 
 def test_equal_moments_are_drawn_once() -> None:
     still = Scene("grey", (circle(end_x=0.25),), aspect=1.0)
-    pictures, shown = draw_moments(still, [0.0, 0.5, 1.0], 32, 32)
+    pictures, shown = render_times(still, [0.0, 0.5, 1.0], 32, 32)
     assert (len(pictures), shown) == (1, [0, 0, 0])
     moving = Scene("grey", (circle(),), aspect=1.0)
-    pictures, shown = draw_moments(moving, [0.0, 0.5, 1.0], 32, 32)
+    pictures, shown = render_times(moving, [0.0, 0.5, 1.0], 32, 32)
     assert (len(pictures), shown) == (3, [0, 1, 2])
-    assert np.array_equal(pictures[1], draw_frame(moving, 0.5, 32, 32))
+    assert np.array_equal(pictures[1], render_frame(moving, 0.5, 32, 32))
 
 
 def test_questions_follow_from_the_scene() -> None:
-    scene = Scene("white", (circle(), Thing("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2)), 1.0)
+    scene = Scene("white", (circle(), SceneObject("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2)), 1.0)
     answers: dict[str, set[str]] = {}
     for seed in range(60):
         for question in ask_about(scene, Random(seed)):
@@ -121,50 +128,50 @@ def test_questions_follow_from_the_scene() -> None:
     }  # fmt: skip
 
 
-CLOCK = Clock(tuple(place / 9 for place in range(10)), 18.0)
+CLOCK = FrameClock(tuple(place / 9 for place in range(10)), 18.0)
 
 
 def test_no_question_has_two_answers() -> None:
     random = Random(3)
     for _ in range(300):
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         answer_of: dict[object, str] = {}
         for _ in range(4):
             for question in ask_about(scene, random, CLOCK):
-                asked = (question.said, question.earlier, question.text)
+                asked = (question.subtitles, question.history, question.text)
                 assert answer_of.setdefault(asked, question.answer) == question.answer
 
 
 @pytest.mark.parametrize(
     ("thing", "happens", "stamp"),
     [
-        (circle(end_x=0.25, enters=0.5), "appears", "00:10"),
-        (circle(end_x=0.25, leaves=0.23), "disappears", "00:06"),
-        (Thing(**{**vars(circle(end_x=0.25)), "turns": 0.7, "turns_to": "green"}),
+        (circle(end_x=0.25, appears_at=0.5), "appears", "00:10"),
+        (circle(end_x=0.25, disappears_at=0.23), "disappears", "00:06"),
+        (SceneObject(**{**vars(circle(end_x=0.25)), "recolours_at": 0.7, "new_colour": "green"}),
          "turns", "00:14"),
     ],
 )  # fmt: skip
 def test_a_time_is_that_of_the_first_frame_that_shows_it(
-    thing: Thing, happens: str, stamp: str
+    thing: SceneObject, happens: str, stamp: str
 ) -> None:
-    scene = Scene("white", (thing, Thing("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)), 1.0)
+    scene = Scene("white", (thing, SceneObject("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)), 1.0)
     assert scene.event is not None
     assert scene.event[0] == happens
     times = [q for q in ask_about(scene, Random(0), CLOCK) if q.type == "time"]
     assert {question.answer for question in times} == {stamp}
     assert not [q for q in ask_about(scene, Random(0)) if q.type == "time"]
-    before, after = (draw_frame(scene, share, 90, 60) for share in (0.0, 1.0))
+    before, after = (render_frame(scene, share, 90, 60) for share in (0.0, 1.0))
     assert not np.array_equal(before, after)
 
 
 def test_what_happens_is_described() -> None:
-    star = Thing("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)
+    star = SceneObject("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)
     still = circle(end_x=0.25)
-    scene = Scene("white", (Thing(**{**vars(still), "enters": 0.5}), star), 1.0)
+    scene = Scene("white", (SceneObject(**{**vars(still), "enters": 0.5}), star), 1.0)
     assert describe(scene) == "A red circle appears beside a blue star on a white background."
-    turning = Thing(**{**vars(still), "turns": 0.5, "turns_to": "green"})
+    turning = SceneObject(**{**vars(still), "turns": 0.5, "turns_to": "green"})
     scene = Scene("white", (turning, star), 1.0, caption=Caption("42", "black", 0.5, 0.8, 0.3))
-    assert does(scene, turning) == "it turns green"
+    assert behaviour_phrase(scene, turning) == "it turns green"
     assert describe(scene) == (
         "A red circle turns green beside a blue star on a white background with the number 42."
     )
@@ -176,13 +183,13 @@ def test_what_happens_is_described() -> None:
 def test_what_is_written_is_drawn_and_nothing_touches_it() -> None:
     random, numbers = Random(5), 0
     while numbers < 20:
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         if scene.caption is None:
             continue
         numbers += scene.caption.is_number
         left, top, right, bottom = caption_box(scene.caption, scene.aspect, 192, 160)
-        drawn = draw_frame(scene, 0.5, 192, 160)
-        bare = draw_frame(replace(scene, caption=None), 0.5, 192, 160)
+        drawn = render_frame(scene, 0.5, 192, 160)
+        bare = render_frame(replace(scene, caption=None), 0.5, 192, 160)
         changed = (drawn != bare).any(axis=-1)
         assert changed[top:bottom, left:right].mean() > 0.15
         changed[top:bottom, left:right] = False
@@ -194,15 +201,15 @@ def test_what_is_written_is_drawn_and_nothing_touches_it() -> None:
 @pytest.mark.parametrize(("x", "y", "place"), [(0.1, 0.1, "top left"), (0.5, 0.5, "middle"),
                                                (0.9, 0.5, "right"), (0.34, 0.5, None)])  # fmt: skip
 def test_places_are_the_nine_parts_of_the_frame(x: float, y: float, place: str | None) -> None:
-    assert Thing("star", "red", x, y, 0.1, x, y).place == place
-    assert Thing("star", "red", x, y, 0.1, x + 0.4, y).place is None
+    assert SceneObject("star", "red", x, y, 0.1, x, y).place == place
+    assert SceneObject("star", "red", x, y, 0.1, x + 0.4, y).place is None
     assert len({place for row in PLACES for place in row}) == 9
 
 
 def test_five_options_hold_the_right_one_once() -> None:
     random, letters = Random(6), Counter[str]()
     for _ in range(150):
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         for question in ask_about(scene, random, CLOCK):
             if question.type in WITHOUT_CHOICE:
                 continue
@@ -217,7 +224,7 @@ def test_five_options_hold_the_right_one_once() -> None:
 def test_what_is_there_at_a_time_is_what_all_frames_of_it_show() -> None:
     random, answers = Random(10), Counter[str]()
     for _ in range(400):
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         for question in ask_about(scene, random, CLOCK):
             if question.type == "moment":
                 answers[question.answer] += 1
@@ -238,7 +245,7 @@ def test_what_is_there_at_a_time_is_what_all_frames_of_it_show() -> None:
 def test_exercises_have_the_answer_in_what_they_say() -> None:
     random, stamps = Random(6), CLOCK.stamps()
     kinds = Counter[str]()
-    for question in islice(drills(random, CLOCK), 400):
+    for question in islice(text_exercises(random, CLOCK), 400):
         kinds[question.type] += 1
         text, answer = question.text, question.answer
         if question.type in ("letter", "told", "option"):
@@ -257,12 +264,12 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
         else:
             assert answer in stamps
     assert set(kinds) == {"letter", "told", "option", "list", "repeat", "stamp"}
-    assert all(question.type != "stamp" for question in islice(drills(random, None), 100))
+    assert all(question.type != "stamp" for question in islice(text_exercises(random, None), 100))
 
 
 def _holds_letters(question: Question) -> None:
     """What is asked is said again, and the words that answer it are in the line of the letter."""
-    first, *_ = turns = [*question.earlier, question]
+    first, *_ = turns = [*question.history, question]
     said, _, _ = first.text.partition("\nA. ")
     for turn in turns:
         asked = turn.text.partition("\nA. ")[0].split("\n")[-1]
@@ -280,10 +287,10 @@ def _holds_letters(question: Question) -> None:
 
 @pytest.mark.parametrize("form", ["official", "smolvlm", "lmms-eval"])
 def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
-    for question in islice(drills(Random(1), None, form), 100):
+    for question in islice(text_exercises(Random(1), None, form), 100):
         if question.options:
-            listing = [*question.earlier, question][0].text
-            made = ask_item(form, "cinepile", "", question.options, None).text
+            listing = [*question.history, question][0].text
+            made = format_question(form, "cinepile", "", question.options, None).text
             assert made.splitlines()[-1] in listing
             lines = [
                 f"- {letter}) {option}\n"
@@ -295,7 +302,7 @@ def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
 def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter() -> None:
     opened = Question("shape", "Which of A to B is it?", "a cross")
     options = ("a star", "a cross")
-    chosen = Question("choice", f"{opened.text} ...", "B", options=options, opened=opened)
+    chosen = Question("choice", f"{opened.text} ...", "B", options=options, open_form=opened)
     assert chosen.response == "Which of A to B is it?\nThat is: a cross\nAnswer: B"
     assert cinepile_parts(chosen.response) == ("B", "")
     assert lenient_choice(chosen.response, chosen.options) == (1, "letter")
@@ -305,9 +312,9 @@ def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter(
 def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:
     random, kinds = Random(6), Counter[str]()
     for _ in range(300):
-        scene = draw_scene(random)
-        asked = list(glimpses(scene, random, CLOCK))
-        assert not asked or scene.mover or scene.event or scene.in_sequence
+        scene = sample_scene(random)
+        asked = list(questions_at_time(scene, random, CLOCK))
+        assert not asked or scene.moving_object or scene.event or scene.in_sequence
         for question in asked:
             text, stamp = question.text.removesuffix("?").rsplit(" at ", 1)
             kinds[" ".join(text.split()[:2])] += 1
@@ -321,8 +328,8 @@ def test_what_is_found_is_shown_then_and_not_beside() -> None:
     random, kinds = Random(7), Counter[str]()
     stamps = CLOCK.stamps()
     for _ in range(300):
-        scene = draw_scene(random)
-        for question in findings(scene, random, CLOCK):
+        scene = sample_scene(random)
+        for question in questions_for_time(scene, random, CLOCK):
             words = question.text.removeprefix("When ").removesuffix("?")
             statement = words.removesuffix(" first").removesuffix(" last")
             kinds[" ".join(statement.split()[:2]) + words.removeprefix(statement)] += 1
@@ -378,19 +385,19 @@ def _glimpsed(scene: Scene, share: float, text: str) -> str:
 def test_types_are_spread_before_any_comes_twice() -> None:
     random = Random(7)
     for _ in range(50):
-        every = ask_about(draw_scene(random), random, CLOCK)
+        every = ask_about(sample_scene(random), random, CLOCK)
         types = {question.type for question in every}
-        chosen = spread(random, every, len(types))
+        chosen = sample_by_type(random, every, len(types))
         assert {question.type for question in chosen} == types
 
 
 def test_what_is_held_out_is_never_trained_on() -> None:
     random = Random(8)
-    scenes: dict[Side, list[Scene]] = {
-        side: [draw_scene(random, side=side) for _ in range(300)]
+    scenes: dict[Split, list[Scene]] = {
+        side: [sample_scene(random, side=side) for _ in range(300)]
         for side in ("trained", "fresh", "novel")
     }
-    signatures = {side: {scene.signature() for scene in drawn} for side, drawn in scenes.items()}
+    signatures = {side: {scene.scene_key() for scene in drawn} for side, drawn in scenes.items()}
     assert not signatures["trained"] & (signatures["fresh"] | signatures["novel"])
     assert not any(scene.is_novel() for scene in scenes["trained"] + scenes["fresh"])
     assert all(scene.is_novel() for scene in scenes["novel"])
@@ -398,15 +405,18 @@ def test_what_is_held_out_is_never_trained_on() -> None:
 
 def test_some_wordings_are_only_for_the_exam() -> None:
     random = Random(9)
-    trained = {worded(random, "background") for _ in range(2000)}
-    examined = {worded(random, "background", novel=True) for _ in range(200)}
+    trained = {fill_template(random, "background") for _ in range(2000)}
+    examined = {fill_template(random, "background", novel=True) for _ in range(200)}
     assert not trained & examined
     assert all(text.endswith(("?", ".")) for text in trained | examined)
 
 
 def test_order_is_described_in_order() -> None:
-    first, then = circle(end_x=0.25), Thing("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2, enters=0.5)
-    scene = Scene("grey", (Thing(**{**vars(first), "leaves": 0.5}), then), 1.0)
+    first, then = (
+        circle(end_x=0.25),
+        SceneObject("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2, appears_at=0.5),
+    )
+    scene = Scene("grey", (SceneObject(**{**vars(first), "leaves": 0.5}), then), 1.0)
     assert describe(scene) == "First a red circle, then a blue star, on a grey background."
 
 
@@ -426,29 +436,29 @@ def test_same_answer(given: str, right: str, same: bool) -> None:
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_a_video_is_shown_as_it_was_drawn(tmp_path: Path, rotation: int) -> None:
     scene = Scene("white", (circle(y=0.3, end_y=0.3),), aspect=9 / 16)
-    film = Film(144, 256, fps=10, seconds=1, rotation=rotation)
+    film = EncodingOptions(144, 256, fps=10, seconds=1, rotation=rotation)
     write_video(scene, film, tmp_path / "film.mp4")
     with open_video(tmp_path / "film.mp4") as reader:
         (first,) = reader.frames_at([0.0])
-    drawn = draw_frame(scene, 0.0, 144, 256).astype(int)
+    drawn = render_frame(scene, 0.0, 144, 256).astype(int)
     assert first.image.shape == drawn.shape
     assert np.abs(first.image.astype(int) - drawn).mean() < 4
 
 
 def test_uneven_times_are_the_times_of_the_file(tmp_path: Path) -> None:
-    film = Film(64, 64, fps=10, seconds=2, variable_rate=True)
+    film = EncodingOptions(64, 64, fps=10, seconds=2, variable_rate=True)
     write_video(Scene("white", (circle(),), aspect=1.0), film, tmp_path / "film.mp4")
     with open_video(tmp_path / "film.mp4") as reader:
         assert reader.frame_times() == pytest.approx(frame_times(film), abs=1e-3)
 
 
 def test_scenes_of_the_samples_are_never_trained_on() -> None:
-    samples = {sample.scene.signature() for sample in SAMPLES}
+    samples = {sample.scene.scene_key() for sample in SAMPLES}
     assert all(sample.scene.held_out() for sample in SAMPLES)
     random = Random(4)
-    trained = {draw_scene(random).signature() for _ in range(3000)}
+    trained = {sample_scene(random).scene_key() for _ in range(3000)}
     assert not trained & samples
-    examined = [draw_scene(random, side="fresh") for _ in range(200)]
+    examined = [sample_scene(random, side="fresh") for _ in range(200)]
     assert all(scene.held_out() for scene in examined)
 
 
@@ -459,7 +469,7 @@ DRAWN_ANEW = ("circle_right", "three_still_portrait", "circle_turns_green", "squ
 def test_committed_samples_are_what_the_command_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def few(scene: Scene, film: Film, path: Path) -> None:
+    def few(scene: Scene, film: EncodingOptions, path: Path) -> None:
         if path.stem in DRAWN_ANEW:
             write_video(scene, film, path)
 
@@ -479,15 +489,15 @@ def test_committed_samples_are_what_the_command_draws(
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_committed_samples_show_their_scenes(sample: Sample) -> None:
-    times = frame_times(sample.film)
+    times = frame_times(sample.encoding)
     chosen = sorted({0, len(times) // 3, len(times) // 2, len(times) - 1})
     with open_video(ROOT / "samples" / f"{sample.name}.mp4") as reader:
         assert reader.frame_times() == pytest.approx(times, abs=1e-3)
         shown = list(reader.frames_at([reader.frame_times()[place] for place in chosen]))
     for place, frame in zip(chosen, shown, strict=True):
         height, width = frame.image.shape[:2]
-        assert (width, height) == (sample.film.width, sample.film.height)
-        drawn = draw_frame(sample.scene, times[place] / sample.film.seconds, width, height)
+        assert (width, height) == (sample.encoding.width, sample.encoding.height)
+        drawn = render_frame(sample.scene, times[place] / sample.encoding.seconds, width, height)
         apart = np.abs(drawn.astype(int) - frame.image)
         # What encoding costs: little anywhere, and much only at some pixels of the edges.
         assert apart.mean() < 1.6

@@ -172,5 +172,5 @@ def frames_prompt(
 
 
 def _ids(checkpoint: Checkpoint, text: str) -> Sequence[int]:
-    ids: list[int] = checkpoint.plain_tokenizer.encode(text, add_special_tokens=False).ids
+    ids: list[int] = checkpoint.text_tokenizer.encode(text, add_special_tokens=False).ids
     return ids

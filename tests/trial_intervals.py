@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from smolvideo.evals.clustered import clustered_mean, student_p, student_t
-from smolvideo.evals.statistics import compare_pairs, share_right
+from smolvideo.evals.statistics import accuracy, compare_pairs
 
 SIZES: dict[str, list[int]] = {
     "30 of 1": [1] * 30,
@@ -108,7 +108,7 @@ def _accuracies(
             for one, size in zip(chances, sizes, strict=True)
             for _ in range(size)
         ]
-        share = share_right(correct, videos)
+        share = accuracy(correct, videos)
         assert share.low is not None
         assert share.high is not None
         covered += share.low <= chance <= share.high

@@ -16,9 +16,9 @@ from random import Random
 import psutil
 
 from smolvideo import load_engine
-from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_work, open_batch
-from smolvideo.train.world.lots import draw_scene
-from smolvideo.train.world.video import Film, write_video
+from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_items, open_run
+from smolvideo.train.world.lots import sample_scene
+from smolvideo.train.world.video import EncodingOptions, write_video
 
 ALLOWED_GROWTH = 0.05
 
@@ -29,12 +29,12 @@ def memory_while_running(files: int, work: Path) -> Iterator[float]:
     folder = work / "videos"
     folder.mkdir()
     for number in range(files):
-        film = Film(96, 96, fps=6, seconds=1.5)
-        write_video(draw_scene(random), film, folder / f"{number}.mp4")
+        film = EncodingOptions(96, 96, fps=6, seconds=1.5)
+        write_video(sample_scene(random), film, folder / f"{number}.mp4")
     engine = load_engine("nano")
     outputs = OutputOptions(work / "out", formats=("txt", "html"))
     process = psutil.Process()
-    with open_batch(
+    with open_run(
         engine.checkpoint,
         lambda: engine,
         [folder],
@@ -42,7 +42,7 @@ def memory_while_running(files: int, work: Path) -> Iterator[float]:
         outputs,
         RunOptions(),
     ) as batch:
-        for number, _ in enumerate(batch.run(list_work([folder])), start=1):
+        for number, _ in enumerate(batch.run(list_items([folder])), start=1):
             if number % max(files // 10, 1) == 0:
                 yield process.memory_info().rss / 1e6
 

@@ -10,12 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-_LONGEST_ENCODED = 60
+_MAX_ENCODED = 60
 """Seconds that are encoded; what is longer repeats them."""
 
 
 @dataclass(frozen=True)
-class Film:
+class SyntheticVideo:
     """What to make: H.264, ``fps`` frames a second, a key frame every ``key_interval`` frames."""
 
     name: str
@@ -26,15 +26,15 @@ class Film:
     key_interval: int = 250
 
 
-FILMS = (
-    Film("20s_1080p.mp4", 1920, 1080, 20),
-    Film("10min_1080p.mp4", 1920, 1080, 600),
-    Film("60min_720p.mp4", 1280, 720, 3600),
+SYNTHETIC_VIDEOS = (
+    SyntheticVideo("20s_1080p.mp4", 1920, 1080, 20),
+    SyntheticVideo("10min_1080p.mp4", 1920, 1080, 600),
+    SyntheticVideo("60min_720p.mp4", 1280, 720, 3600),
 )
 """A clip of a phone, a lecture, a film: all with the key frames of an encoder left alone."""
 
 
-def write_film(film: Film, folder: Path) -> Path:
+def write_synthetic_video(film: SyntheticVideo, folder: Path) -> Path:
     """Make ``film`` in ``folder``, unless it is there, and return its path."""
     import av
 
@@ -65,14 +65,14 @@ def _kept(packet: Any) -> tuple[bytes, int, int, bool]:
     return bytes(packet), packet.pts, packet.dts, packet.is_keyframe
 
 
-def _encoded(film: Film) -> io.BytesIO:
+def _encoded(film: SyntheticVideo) -> io.BytesIO:
     """At most a minute of the film, as a file in memory."""
     import av
 
     frames = film.seconds * film.fps
-    if film.seconds > _LONGEST_ENCODED:
+    if film.seconds > _MAX_ENCODED:
         # Whole intervals: the repetition begins where a key frame would have come anyway.
-        intervals = _LONGEST_ENCODED * film.fps // film.key_interval
+        intervals = _MAX_ENCODED * film.fps // film.key_interval
         frames = max(intervals, 1) * film.key_interval
     file = io.BytesIO()
     picture = f"testsrc2=size={film.width}x{film.height}:rate={film.fps}"

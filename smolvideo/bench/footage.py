@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.models import Checkpoint
-from smolvideo.prompt import PromptOptions, frame_fitter
+from smolvideo.prompt import PromptOptions, frame_transform
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, sample_frames
 
@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT, _RATE = 640, 360, 10
 
 
 @dataclass(frozen=True)
-class Footage:
+class BenchFrames:
     """Frames as the model sees them, and the seconds it took to decode and to fit them."""
 
     batch: FrameBatch
@@ -23,7 +23,7 @@ class Footage:
     preprocess: float
 
 
-def write_footage(file: Path, seconds: int) -> None:
+def write_noise_video(file: Path, seconds: int) -> None:
     """An MPEG-4 video of ``seconds``: noise that drifts, so that frames differ everywhere."""
     import av
     import numpy as np
@@ -42,12 +42,12 @@ def write_footage(file: Path, seconds: int) -> None:
         container.mux(stream.encode())
 
 
-def read_footage(file: Path, checkpoint: Checkpoint, max_frames: int) -> Footage:
+def read_bench_frames(file: Path, checkpoint: Checkpoint, max_frames: int) -> BenchFrames:
     """``max_frames`` of ``file``, evenly in time, fitted to the checkpoint's square.
 
     Raises ReaderError for what cannot be read.
     """
-    geometry, fit = frame_fitter(checkpoint, PromptOptions())
+    geometry, fit = frame_transform(checkpoint, PromptOptions())
     preprocess = 0.0
 
     def timed_fit(image: Images) -> Images:
@@ -60,5 +60,5 @@ def read_footage(file: Path, checkpoint: Checkpoint, max_frames: int) -> Footage
     started = time.perf_counter()
     with open_video(file) as reader:
         sampling = FrameSampling(max_frames=max_frames)
-        batch = sample_frames(reader, sampling, fit=timed_fit, geometry=geometry)
-    return Footage(batch, time.perf_counter() - started - preprocess, preprocess)
+        batch = sample_frames(reader, sampling, transform=timed_fit, geometry=geometry)
+    return BenchFrames(batch, time.perf_counter() - started - preprocess, preprocess)

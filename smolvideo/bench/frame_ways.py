@@ -1,7 +1,7 @@
 """One way to get frames, measured once, in a process of its own.
 
-``python -m smolvideo.bench.frame_ways`` reads a ``FrameTask`` as JSON and ends with one line of
-JSON. A way is a reader of ours, or a decoder used plainly, as its documentation shows it.
+``python -m smolvideo.bench.frame_ways`` reads a ``ExtractionTask`` as JSON and ends with one line
+of JSON. A way is a reader of ours, or a decoder used plainly, as its documentation shows it.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any
 
 from smolvideo.readers import READERS, open_video
 
-FLOOR = "floor"
-PLAINLY = " plainly"
+LOWER_BOUND = "floor"
+BASELINE_SUFFIX = " plainly"
 
 
 @dataclass(frozen=True)
-class FrameTask:
+class ExtractionTask:
     """``times`` are seconds on the player's clock, ascending."""
 
     way: str
@@ -28,7 +28,7 @@ class FrameTask:
 
 
 @dataclass(frozen=True)
-class MeasuredWay:
+class ExtractionTiming:
     """Seconds of wall and processor (of all processes together) from opening to the last frame.
 
     For the floor: of decoding alone, and ``decoded`` is how many packets must be.
@@ -41,39 +41,41 @@ class MeasuredWay:
     decoded: int | None = None
 
 
-def measure_way(task: FrameTask) -> MeasuredWay:
+def time_extraction(task: ExtractionTask) -> ExtractionTiming:
     """Raises what the decoder raises: the process that measures ends with it."""
-    if task.way == FLOOR:
+    if task.way == LOWER_BOUND:
         return _floor(task)
     get = _way_named(task.way)
     cpu, started = _cpu_seconds(), time.perf_counter()
     frames, cpu_end = get(task)
     wall = time.perf_counter() - started
-    return MeasuredWay(task.way, wall, cpu_end - cpu, frames)
+    return ExtractionTiming(task.way, wall, cpu_end - cpu, frames)
 
 
-def _way_named(way: str) -> Callable[[FrameTask], tuple[int, float]]:
+def _way_named(way: str) -> Callable[[ExtractionTask], tuple[int, float]]:
     if way in ("auto", *READERS):
         return _by_reader
     plain = {"pyav": _pyav_plainly, "opencv": _opencv_plainly, "decord": _decord_plainly}
-    count = plain[way.removesuffix(PLAINLY)]
+    count = plain[way.removesuffix(BASELINE_SUFFIX)]
     # What has to be imported first is no part of decoding.
-    __import__({"pyav": "av", "opencv": "cv2", "decord": "decord"}[way.removesuffix(PLAINLY)])
+    __import__(
+        {"pyav": "av", "opencv": "cv2", "decord": "decord"}[way.removesuffix(BASELINE_SUFFIX)]
+    )
 
-    def get(task: FrameTask) -> tuple[int, float]:
+    def get(task: ExtractionTask) -> tuple[int, float]:
         found = count(task)
         return found, _cpu_seconds()
 
     return get
 
 
-def _by_reader(task: FrameTask) -> tuple[int, float]:
+def _by_reader(task: ExtractionTask) -> tuple[int, float]:
     """The start of the decoding process is part of it."""
     with open_video(task.path, reader=task.way) as reader:
         return sum(1 for _ in reader.frames_at(task.times)), _cpu_seconds()
 
 
-def _pyav_plainly(task: FrameTask) -> int:
+def _pyav_plainly(task: ExtractionTask) -> int:
     """Jump to the key frame before each time, decode on to it."""
     import av
 
@@ -95,7 +97,7 @@ def _pyav_plainly(task: FrameTask) -> int:
     return found
 
 
-def _opencv_plainly(task: FrameTask) -> int:
+def _opencv_plainly(task: ExtractionTask) -> int:
     import cv2
 
     found = 0
@@ -110,7 +112,7 @@ def _opencv_plainly(task: FrameTask) -> int:
     return found
 
 
-def _decord_plainly(task: FrameTask) -> int:
+def _decord_plainly(task: ExtractionTask) -> int:
     import decord
 
     video = decord.VideoReader(task.path)
@@ -122,7 +124,7 @@ def _decord_plainly(task: FrameTask) -> int:
 # ---------------------------------------------------------------------- the floor
 
 
-def _floor(task: FrameTask) -> MeasuredWay:
+def _floor(task: ExtractionTask) -> ExtractionTiming:
     """Decode the packets from each key frame to the wanted frame, and nothing else, with as many
     threads as there are cores; only decoding counts."""
     import av
@@ -144,7 +146,7 @@ def _floor(task: FrameTask) -> MeasuredWay:
             wall += time.perf_counter() - started
             cpu += time.process_time() - cpu_started
             decoded += len(packets)
-    return MeasuredWay(FLOOR, wall, cpu, len(task.times), decoded)
+    return ExtractionTiming(LOWER_BOUND, wall, cpu, len(task.times), decoded)
 
 
 def _must_be_decoded(container: Any, times: Sequence[float]) -> list[tuple[int, int]]:
@@ -175,8 +177,8 @@ def _cpu_seconds() -> float:
 
 def main(text: str) -> None:
     given = json.loads(text)
-    task = FrameTask(given["way"], str(Path(given["path"])), tuple(given["times"]))
-    print(json.dumps(asdict(measure_way(task))))  # noqa: T201 -- its result
+    task = ExtractionTask(given["way"], str(Path(given["path"])), tuple(given["times"]))
+    print(json.dumps(asdict(time_extraction(task))))  # noqa: T201 -- its result
 
 
 if __name__ == "__main__":

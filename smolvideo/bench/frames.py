@@ -15,7 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smolvideo.bench.frame_ways import FLOOR, PLAINLY, FrameTask, MeasuredWay
+from smolvideo.bench.frame_ways import (
+    BASELINE_SUFFIX,
+    LOWER_BOUND,
+    ExtractionTask,
+    ExtractionTiming,
+)
 from smolvideo.bench.report import machine
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
@@ -25,12 +30,12 @@ from smolvideo.sampling import FrameSampling, sample_times
 
 _LOOK_SECONDS = 0.02
 
-OnWay = Callable[[str, str, int, int], None]
+OnMethod = Callable[[str, str, int, int], None]
 """Told ``(file, way, run, runs)`` before each measurement."""
 
 
 @dataclass(frozen=True)
-class WayResult:
+class MethodResult:
     """Medians of one way on one file; ``error`` in place of them where it failed."""
 
     way: str
@@ -50,9 +55,9 @@ class FileResult:
     must_decode: int
     floor: float
     floor_cpu: float
-    ways: tuple[WayResult, ...]
+    ways: tuple[MethodResult, ...]
 
-    def times_floor(self, way: WayResult) -> float | None:
+    def slowdown(self, way: MethodResult) -> float | None:
         """Wall time of a way as a multiple of the floor."""
         return None if way.wall is None else way.wall / self.floor
 
@@ -65,20 +70,20 @@ class FramesReport:
     repeats: int
     files: tuple[FileResult, ...]
 
-    def as_json(self) -> str:
+    def to_json(self) -> str:
         """One line."""
         files = [
-            asdict(file) | {"times_floor": {way.way: file.times_floor(way) for way in file.ways}}
+            asdict(file) | {"times_floor": {way.way: file.slowdown(way) for way in file.ways}}
             for file in self.files
         ]
         content = {"frames": self.frames, "repeats": self.repeats, "files": files}
         return visible_json(json.dumps(content | {"machine": machine()}))
 
 
-def installed_ways() -> list[str]:
+def installed_methods() -> list[str]:
     """``auto``, the readers, and their decoders used plainly, as far as they are installed."""
     there = [name for name in READERS if importlib.util.find_spec(PACKAGES[name]) is not None]
-    return ["auto", *there, *(name + PLAINLY for name in there)]
+    return ["auto", *there, *(name + BASELINE_SUFFIX for name in there)]
 
 
 def bench_frames(
@@ -87,7 +92,7 @@ def bench_frames(
     *,
     frames: int,
     repeats: int,
-    on_way: OnWay = lambda *_: None,
+    on_way: OnMethod = lambda *_: None,
 ) -> FramesReport:
     """Measure each way ``repeats`` times on each file, in turns.
 
@@ -98,19 +103,19 @@ def bench_frames(
         with open_video(path) as reader:
             metadata = reader.metadata
             times = tuple(sample_times(metadata, FrameSampling(max_frames=frames)))
-        floors: list[MeasuredWay] = []
-        runs: dict[str, list[WayResult]] = {way: [] for way in ways}
+        floors: list[ExtractionTiming] = []
+        runs: dict[str, list[MethodResult]] = {way: [] for way in ways}
         for number in range(repeats):
-            on_way(path.name, FLOOR, number + 1, repeats)
-            found = _in_a_process(FrameTask(FLOOR, str(path), times))
-            if isinstance(found, WayResult):
+            on_way(path.name, LOWER_BOUND, number + 1, repeats)
+            found = _in_a_process(ExtractionTask(LOWER_BOUND, str(path), times))
+            if isinstance(found, MethodResult):
                 raise ReaderError(f"cannot measure `{path.name}`: {found.error}")
             floors.append(found[0])
             for way in ways:
                 if any(run.error for run in runs[way]):
                     continue
                 on_way(path.name, way, number + 1, repeats)
-                runs[way].append(_result(FrameTask(way, str(path), times)))
+                runs[way].append(_result(ExtractionTask(way, str(path), times)))
         floor = sorted(floors, key=lambda one: one.wall)[len(floors) // 2]
         files.append(
             FileResult(
@@ -125,15 +130,15 @@ def bench_frames(
     return FramesReport(frames, repeats, tuple(files))
 
 
-def _result(task: FrameTask) -> WayResult:
+def _result(task: ExtractionTask) -> MethodResult:
     found = _in_a_process(task)
-    if isinstance(found, WayResult):
+    if isinstance(found, MethodResult):
         return found
     measured, peak = found
-    return WayResult(task.way, measured.wall, measured.cpu, peak, measured.frames)
+    return MethodResult(task.way, measured.wall, measured.cpu, peak, measured.frames)
 
 
-def _median(runs: Sequence[WayResult]) -> WayResult:
+def _median(runs: Sequence[MethodResult]) -> MethodResult:
     failed = [run for run in runs if run.error]
     if failed:
         return failed[0]
@@ -145,7 +150,7 @@ def _median(runs: Sequence[WayResult]) -> WayResult:
     )
 
 
-def _in_a_process(task: FrameTask) -> tuple[MeasuredWay, int] | WayResult:
+def _in_a_process(task: ExtractionTask) -> tuple[ExtractionTiming, int] | MethodResult:
     """What was measured and the largest memory of the process and those it started."""
     python = [sys.executable, "-X", "utf8"]
     command = [*python, "-m", "smolvideo.bench.frame_ways", json.dumps(asdict(task))]
@@ -161,9 +166,9 @@ def _in_a_process(task: FrameTask) -> tuple[MeasuredWay, int] | WayResult:
     lines = out.strip().splitlines()
     if process.returncode or not lines:
         last = (said.strip() or f"exit code {process.returncode}").splitlines()[-1]
-        return WayResult(task.way, error=last)
+        return MethodResult(task.way, error=last)
     found: dict[str, Any] = json.loads(lines[-1])
-    return MeasuredWay(**found), peak
+    return ExtractionTiming(**found), peak
 
 
 def _largest_memory(process: "subprocess.Popen[str]") -> int:

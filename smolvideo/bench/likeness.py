@@ -7,15 +7,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def keep_log_probabilities(scores: "torch.Tensor", file: Path) -> None:
+def save_logprobs(scores: "torch.Tensor", file: Path) -> None:
     """Write the log-probabilities behind ``scores`` [vocabulary] to ``file`` (.npy)."""
     import numpy as np
 
     np.save(file, scores.double().log_softmax(-1).cpu().numpy())
 
 
-def log_probability_error(got: Path, expected: Path) -> dict[str, float]:
-    """``got`` against ``expected``, two files of ``keep_log_probabilities``, in nats.
+def logprob_error(got: Path, expected: Path) -> dict[str, float]:
+    """``got`` against ``expected``, two files of ``save_logprobs``, in nats.
 
     ``largest`` and ``mean`` are the absolute differences over the whole vocabulary;
     ``kl_divergence`` is the one of Kullback and Leibler, D(expected ‖ got): it weighs each token

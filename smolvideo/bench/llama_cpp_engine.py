@@ -18,8 +18,8 @@ from smolvideo.answer import AnswerStream
 from smolvideo.bench.llama_cpp_export import import_llama_cpp
 from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.answering import stream_tokens
-from smolvideo.engines.devices import usable_cores
+from smolvideo.engines.answering import generate
+from smolvideo.engines.devices import available_cores
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
@@ -79,7 +79,7 @@ class LlamaCppEngine:
         of_tower = mtmd_cpp.mtmd_context_params_default()
         of_tower.use_gpu = False
         of_tower.print_timings = False
-        of_tower.n_threads = usable_cores()
+        of_tower.n_threads = available_cores()
         tower = str(folder / "mmproj.gguf").encode()
         self._tower = self._model and mtmd_cpp.mtmd_init_from_file(tower, self._model, of_tower)
         if not self._tower:
@@ -104,7 +104,7 @@ class LlamaCppEngine:
         import torch
 
         room = len(prompt.token_ids) + generation.max_new_tokens
-        return stream_tokens(
+        return generate(
             self.checkpoint,
             prompt,
             generation,
@@ -159,7 +159,7 @@ class LlamaCppEngine:
         options = self.llama.llama_context_default_params()
         options.n_ctx = room
         options.n_batch = _BATCH
-        options.n_threads = options.n_threads_batch = usable_cores()
+        options.n_threads = options.n_threads_batch = available_cores()
         context = self.llama.llama_init_from_model(self._model, options)
         if not context:
             self.fail(f"make room for {room} tokens")
@@ -186,7 +186,7 @@ class _Decoding:
     def __del__(self) -> None:
         self._llama.llama_free(self._context)
 
-    def read(self) -> "torch.Tensor":
+    def prefill(self) -> "torch.Tensor":
         image = self._engine.checkpoint.image_token_id
         frames = iter(self._rows)
         for is_image, part in groupby(self._prompt.token_ids, lambda token: token == image):
@@ -199,7 +199,7 @@ class _Decoding:
                 self._decode(tokens=tokens[start : start + _BATCH])
         return self._scores()
 
-    def step(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_id: int) -> "torch.Tensor":
         self._decode(tokens=[token_id])
         return self._scores()
 

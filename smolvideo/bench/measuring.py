@@ -1,6 +1,7 @@
 """One engine measured once, in a process of its own: the peak of its memory is then its own.
 
-``python -m smolvideo.bench.measuring`` reads a ``Task`` as JSON and ends with one line of JSON.
+``python -m smolvideo.bench.measuring`` reads a ``BenchTask`` as JSON and ends with one line of
+JSON.
 """
 
 import json
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from smolvideo.bench.footage import read_footage
-from smolvideo.bench.likeness import keep_log_probabilities
-from smolvideo.bench.peers import PEERS
+from smolvideo.bench.footage import read_bench_frames
+from smolvideo.bench.likeness import save_logprobs
+from smolvideo.bench.peers import BASELINES
 from smolvideo.engines import (
     GenerationOptions,
     NativeEngine,
@@ -25,12 +26,12 @@ from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, pack_prompt
 
-QUESTIONS = 20
+NUM_QUESTIONS = 20
 _ASKED_ALONE = 5
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchTask:
     """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
 
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
@@ -51,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """Seconds of each stage, and the process's largest memory.
 
     ``decode`` reads the frames from the video, ``preprocess`` fits them to the model's square.
@@ -89,11 +90,11 @@ class Measured:
 
 
 def engine_name(engine: str, quantise: str) -> str:
-    """See ``Measured.name``."""
+    """See ``Measurement.name``."""
     return engine if quantise == "none" else f"{engine} {quantise}"
 
 
-def measure(task: Task) -> Measured:
+def measure(task: BenchTask) -> Measurement:
     """Load, answer one question, then others on the same frames where the engine keeps them."""
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
     engine = _load(task, checkpoint)
@@ -104,15 +105,15 @@ def measure(task: Task) -> Measured:
     generation = GenerationOptions(max_new_tokens=task.new_tokens)
     warm = GenerationOptions(max_new_tokens=2)
     video = Path(task.video)
-    few = read_footage(video, checkpoint, min(task.frames, 2))
+    few = read_bench_frames(video, checkpoint, min(task.frames, 2))
     engine.stream(next(_questions(checkpoint, few.batch)), warm).result()
 
-    footage = read_footage(video, checkpoint, task.frames)
+    footage = read_bench_frames(video, checkpoint, task.frames)
     questions = _questions(checkpoint, footage.batch)
     first = next(questions)
     session = None
     if isinstance(engine, SessionEngine):
-        session = engine.start(pack_prompt([Message("user", ("Ready?",))], checkpoint))
+        session = engine.start_session(pack_prompt([Message("user", ("Ready?",))], checkpoint))
     started = time.perf_counter()
     answer = (session or engine).stream(first, generation).result()
     one_question = time.perf_counter() - started
@@ -127,8 +128,8 @@ def measure(task: Task) -> Measured:
         session.answer_batch(others, generation)
         twenty = one_question + time.perf_counter() - started
         if task.log_probabilities is not None:
-            keep_log_probabilities(session.read(first), Path(task.log_probabilities))
-    return Measured(
+            save_logprobs(session.prefill(first), Path(task.log_probabilities))
+    return Measurement(
         engine=engine.name,
         device=engine.device,
         dtype=engine.dtype,
@@ -151,9 +152,9 @@ def measure(task: Task) -> Measured:
     )
 
 
-def _load(task: Task, checkpoint: Checkpoint) -> StreamingEngine:
+def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
     if task.exported is not None:
-        return PEERS[task.engine].load(checkpoint, Path(task.exported), task.dtype)
+        return BASELINES[task.engine].load(checkpoint, Path(task.exported), task.dtype)
     return load_engine(
         checkpoint,
         engine=task.engine,
@@ -177,10 +178,10 @@ def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> fl
 
 def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:
     """One prompt after another on the same frames, as ``ask`` would pack them."""
-    for number in range(QUESTIONS):
+    for number in range(NUM_QUESTIONS):
         question = f"What happens in part {number} of this video, and why?"
         yield pack_prompt([Message("user", (frames, question))], checkpoint)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(Task(**json.loads(sys.argv[1]))))))  # noqa: T201 -- its result
+    print(json.dumps(asdict(measure(BenchTask(**json.loads(sys.argv[1]))))))  # noqa: T201 -- its result

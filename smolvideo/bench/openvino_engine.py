@@ -8,8 +8,8 @@ from smolvideo.answer import AnswerStream
 from smolvideo.bench.openvino_export import import_openvino
 from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.answering import stream_tokens
-from smolvideo.engines.devices import use_usable_cores
+from smolvideo.engines.answering import generate
+from smolvideo.engines.devices import set_num_threads
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
@@ -35,7 +35,7 @@ class OpenVinoEngine:
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()
-        use_usable_cores()
+        set_num_threads()
         import torch
 
         self.checkpoint = checkpoint
@@ -62,7 +62,7 @@ class OpenVinoEngine:
         """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
         import torch
 
-        return stream_tokens(
+        return generate(
             self.checkpoint,
             prompt,
             generation,
@@ -110,7 +110,7 @@ class _Decoding:
         self._request = engine.new_request()
         self._past = 0
 
-    def read(self) -> "torch.Tensor":
+    def prefill(self) -> "torch.Tensor":
         import numpy as np
 
         token_ids = list(self._prompt.token_ids)
@@ -121,7 +121,7 @@ class _Decoding:
             self._rows = None
         return self._forward(vectors)
 
-    def step(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_id: int) -> "torch.Tensor":
         return self._forward(self._engine.vectors([token_id]))
 
     def _forward(self, vectors: "np.ndarray[Any, Any]") -> "torch.Tensor":

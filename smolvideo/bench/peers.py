@@ -1,8 +1,8 @@
 """Peers: what is measured beside our own engines, where it is installed.
 
-A peer reads files of its own, which its ``exporting`` module writes: ``python -m smolvideo.bench.…
-CHECKPOINT FOLDER DTYPE``, in a process of its own, so that what converting takes is no part of
-what is measured afterwards.
+A peer reads files of its own, which its ``export_module`` module writes: ``python -m
+smolvideo.bench.… CHECKPOINT FOLDER DTYPE``, in a process of its own, so that what converting takes
+is no part of what is measured afterwards.
 """
 
 from collections.abc import Callable
@@ -19,20 +19,22 @@ from smolvideo.models import Checkpoint
 
 
 @dataclass(frozen=True)
-class Peer:
-    """``package`` is what is measured; each of ``find`` raises UsageError where it is missing."""
+class Baseline:
+    """``package`` is what is measured; each of ``import_checks`` raises UsageError where it is
+    missing.
+    """
 
     package: str
-    find: tuple[Callable[[], object], ...]
-    exporting: str
+    import_checks: tuple[Callable[[], object], ...]
+    export_module: str
     load: Callable[[Checkpoint, Path, str], StreamingEngine]
 
 
-PEERS = {
-    "openvino": Peer(
+BASELINES = {
+    "openvino": Baseline(
         "openvino", (import_openvino,), "smolvideo.bench.openvino_export", OpenVinoEngine
     ),
-    "llama.cpp": Peer(
+    "llama.cpp": Baseline(
         "llama-cpp-python",
         (import_llama_cpp, import_gguf),
         "smolvideo.bench.llama_cpp_export",
@@ -41,9 +43,9 @@ PEERS = {
 }
 
 
-def check_peer(name: str, device: str) -> None:
+def check_baseline(name: str, device: str) -> None:
     """Raises UsageError where the peer is not installed, or ``device`` is not the CPU."""
-    for find in PEERS[name].find:
+    for find in BASELINES[name].import_checks:
         find()
     if device not in ("auto", "cpu"):
         raise UsageError(f"`--against {name}` measures on the CPU", hint="add `--device cpu`")

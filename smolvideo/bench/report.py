@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from smolvideo.bench.footage import write_footage
-from smolvideo.bench.likeness import log_probability_error
-from smolvideo.bench.measuring import Measured, Task, engine_name
-from smolvideo.bench.peers import PEERS, check_peer
+from smolvideo.bench.footage import write_noise_video
+from smolvideo.bench.likeness import logprob_error
+from smolvideo.bench.measuring import BenchTask, Measurement, engine_name
+from smolvideo.bench.peers import BASELINES, check_baseline
 from smolvideo.bench.weights import write_random_weights
 from smolvideo.errors import ModelError
 from smolvideo.safe_text import visible_json
@@ -34,8 +34,8 @@ class BenchOptions:
     ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
     them alike; medians are told.
 
-    ``engines`` are of ``ENGINES`` or ``PEERS``. With a ``quantise`` the engine ``native`` with such
-    weights is measured against itself without.
+    ``engines`` are of ``ENGINES`` or ``BASELINES``. With a ``quantise`` the engine ``native`` with
+    such weights is measured against itself without.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -50,7 +50,7 @@ class BenchOptions:
     quantise: str = "none"
 
     @property
-    def contenders(self) -> tuple[tuple[str, str], ...]:
+    def variants(self) -> tuple[tuple[str, str], ...]:
         """Engines with what their weights are kept in."""
         if self.quantise != "none":
             return ("native", self.quantise), ("native", "none")
@@ -63,16 +63,16 @@ class BenchReport:
 
     ``encode``, ``first_token``, ``generation`` and ``next_question`` say how many times faster the
     first is; ``twenty_questions`` is what twenty questions cost it, against one.
-    ``log_probability_error`` is that of quantised weights, on the first question's next token.
+    ``logprob_error`` is that of quantised weights, on the first question's next token.
     """
 
     options: BenchOptions
-    measured: tuple[Measured, ...]
+    measured: tuple[Measurement, ...]
     ratios: dict[str, float]
     machine: dict[str, Any]
     log_probability_error: dict[str, float] | None = None
 
-    def as_json(self) -> str:
+    def to_json(self) -> str:
         """One line."""
         options = {
             name: str(value) if isinstance(value, Path) else value
@@ -96,9 +96,9 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
     Raises UsageError where a peer is not installed or knows another device only, ModelError where a
     measurement fails, with what it said last.
     """
-    peers = [engine for engine in options.engines if engine in PEERS]
+    peers = [engine for engine in options.engines if engine in BASELINES]
     for peer in peers:
-        check_peer(peer, options.device)
+        check_baseline(peer, options.device)
         options = replace(options, device="cpu")  # all where the peer is, or nothing is compared
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         checkpoint = options.model
@@ -107,13 +107,13 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
         video = options.video
         if video is None:
             video = Path(folder) / "video.mp4"
-            write_footage(video, options.frames)
+            write_noise_video(video, options.frames)
         for peer in peers:
             on_progress(f"converting for {peer}")
             arguments = [checkpoint, str(Path(folder) / peer), options.dtype]
-            _run(PEERS[peer].exporting, arguments, f"converting for `{peer}`")
+            _run(BASELINES[peer].export_module, arguments, f"converting for `{peer}`")
         tasks = _tasks(options, checkpoint, video, Path(folder))
-        runs: dict[str, list[Measured]] = {name: [] for name in tasks}
+        runs: dict[str, list[Measurement]] = {name: [] for name in tasks}
         for number in range(options.repeats):
             for name, task in tasks.items():
                 on_progress(f"measuring {name}, {number + 1} of {options.repeats}")
@@ -121,18 +121,20 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
         error = None
         if options.quantise != "none":
             ours, theirs = (Path(task.log_probabilities or "") for task in tasks.values())
-            error = log_probability_error(ours, theirs)
+            error = logprob_error(ours, theirs)
     measured = tuple(medians(runs[name]) for name in tasks)
     return BenchReport(options, measured, ratios(measured), machine(options.engines), error)
 
 
-def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) -> dict[str, Task]:
+def _tasks(
+    options: BenchOptions, checkpoint: str, video: Path, folder: Path
+) -> dict[str, BenchTask]:
     """What each contender has to do, by its name."""
     tasks = {}
-    for engine, quantise in options.contenders:
+    for engine, quantise in options.variants:
         name = engine_name(engine, quantise)
         kept = None if options.quantise == "none" else str(folder / f"{name}.npy")
-        tasks[name] = Task(
+        tasks[name] = BenchTask(
             engine,
             checkpoint,
             str(video),
@@ -142,17 +144,17 @@ def _tasks(options: BenchOptions, checkpoint: str, video: Path, folder: Path) ->
             options.dtype,
             quantise,
             kept,
-            str(folder / engine) if engine in PEERS else None,
+            str(folder / engine) if engine in BASELINES else None,
         )
     return tasks
 
 
-def _in_a_process(task: Task) -> Measured:
+def _in_a_process(task: BenchTask) -> Measurement:
     what = f"measuring `{task.engine}`"
     lines = _run("smolvideo.bench.measuring", [json.dumps(asdict(task))], what)
     if not lines:
         raise ModelError(f"{what} failed: it said nothing")
-    return Measured(**json.loads(lines[-1]))
+    return Measurement(**json.loads(lines[-1]))
 
 
 def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
@@ -170,20 +172,20 @@ def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
     return run.stdout.strip().splitlines()
 
 
-def medians(runs: Sequence[Measured]) -> Measured:
+def medians(runs: Sequence[Measurement]) -> Measurement:
     """The median of each number; words are the same in all runs."""
     values: dict[str, Any] = {}
-    for field in fields(Measured):
+    for field in fields(Measurement):
         found = [getattr(run, field.name) for run in runs]
         numbers = [value for value in found if isinstance(value, int | float)]
         values[field.name] = found[0]
         if len(numbers) == len(found):
             kind = type(found[0])
             values[field.name] = kind(statistics.median(numbers))
-    return Measured(**values)
+    return Measurement(**values)
 
 
-def ratios(measured: Sequence[Measured]) -> dict[str, float]:
+def ratios(measured: Sequence[Measurement]) -> dict[str, float]:
     """The first engine against the second, where there are two; see ``BenchReport``."""
     first = measured[0]
     compared: dict[str, float] = {}
@@ -205,7 +207,7 @@ def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
     """What the figures were measured on, with the versions of peers among ``engines``."""
     import psutil
 
-    peers = [PEERS[name].package for name in engines if name in PEERS]
+    peers = [BASELINES[name].package for name in engines if name in BASELINES]
     packages = ("smolvideo", "torch", "transformers", "av", *peers)
     return {
         "processor": _processor(),

@@ -11,10 +11,10 @@ import click
 
 from smolvideo.answer import Answer
 from smolvideo.cli.cache import cache_option, open_feature_cache
-from smolvideo.cli.chat_options import continue_option, no_keep_option, settings_of
+from smolvideo.cli.chat_options import continue_option, no_save_option, read_settings
 from smolvideo.cli.completing import complete_files
-from smolvideo.cli.continuing import continued, keep_asked, whole
-from smolvideo.cli.loading import EngineLoading
+from smolvideo.cli.continuing import reopen_last, require_finished, save_as_conversation
+from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.notices import show_settings
 from smolvideo.cli.options import (
     download_options,
@@ -35,19 +35,19 @@ from smolvideo.cli.options import (
 from smolvideo.cli.outputs import (
     check_different_files,
     check_new_file,
-    check_no_source,
-    check_no_subtitles,
-    check_nothing_read,
+    check_not_a_sidecar,
+    check_not_a_source,
+    check_not_an_input_file,
     output_options,
 )
-from smolvideo.cli.question import Typed, tell_apart
+from smolvideo.cli.question import AskArguments, split_arguments
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.cli.source_list import allows_outside, list_options
-from smolvideo.cli.subtitles import subtitles_near
+from smolvideo.cli.subtitles import subtitles_for_sampling
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.pipeline import (
-    Prepared,
+    PreparedPrompt,
     prepare,
     record_answer,
     record_error,
@@ -55,12 +55,12 @@ from smolvideo.pipeline import (
 )
 from smolvideo.pipeline.spoken import AUTO
 from smolvideo.prompt import PromptOptions
-from smolvideo.readers import start_ahead
-from smolvideo.records import AnswerRecord, RecordWriter, write_output
+from smolvideo.readers import prestart_process
+from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic
 from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
 from smolvideo.show.stages import StageProgress
 from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
@@ -79,7 +79,7 @@ from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
 )
 @list_options("Question")
 @continue_option
-@no_keep_option
+@no_save_option
 @model_options
 @engine_options
 @cache_option
@@ -114,12 +114,12 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
             request.typed.sources, download=request.download, on_progress=stages.on_progress
         )
         if request.output is not None:
-            check_no_source("--output", request.output, (source.path for source in sources))
+            check_not_a_source("--output", request.output, (source.path for source in sources))
             if request.subtitles == AUTO:
-                check_no_subtitles("--output", request.output, [source.path for source in sources])
+                check_not_a_sidecar("--output", request.output, [source.path for source in sources])
         try:
             if request.goes_on:
-                answered = _answer_next(ctx, request, sources, screen, stages)
+                answered = _continue_conversation(ctx, request, sources, screen, stages)
             else:
                 answered = _answer(ctx, request, sources, screen, stages)
         except SmolVideoError as error:
@@ -135,8 +135,8 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
 
 
 @dataclass(frozen=True)
-class _Answered:
-    prepared: Prepared
+class _AskResult:
+    prepared: PreparedPrompt
     engine: Engine
     answer: Answer
 
@@ -156,7 +156,7 @@ class _Answered:
 class _Request:
     """Everything that was asked for, checked as far as it can be without opening a video."""
 
-    typed: Typed
+    typed: AskArguments
     sampling: FrameSampling
     generation: GenerationOptions
     prompt_options: PromptOptions
@@ -186,7 +186,7 @@ def _read_request(ctx: click.Context) -> _Request:
         check_different_files(given["output"], given["save"])
     for name in ("output", "save"):
         if given[name] is not None:
-            check_nothing_read(f"--{name}", given[name], given)
+            check_not_an_input_file(f"--{name}", given[name], given)
     sampling, generation = read_sampling(ctx), read_generation(ctx)
     if given["output"] is not None:
         check_new_file(given["output"], overwrite=given["overwrite"])
@@ -194,7 +194,7 @@ def _read_request(ctx: click.Context) -> _Request:
         raise UsageError("`--overwrite` has no effect without `--output`")
     if given["goes_on"] and given["no_keep"]:
         raise UsageError("`--continue` adds to a conversation that is kept: `--no-keep` cannot be")
-    typed = tell_apart(
+    typed = split_arguments(
         given["words"],
         question=given["question"],
         source_list=given["source_list"],
@@ -223,15 +223,17 @@ def _answer(
     ctx: click.Context,
     request: _Request,
     sources: list[VideoSource],
-    screen: Screen,
+    screen: Output,
     stages: StageProgress,
-) -> _Answered:
+) -> _AskResult:
     """From resolved sources to the answer, showing all on the way."""
-    start_ahead()
+    prestart_process()
     checkpoint = request.spec.checkpoint(on_progress=stages.on_progress)
     heard: list[str] = []
     cache = open_feature_cache(request.spec.engine, no_cache=request.no_cache, on_note=heard.append)
-    loading = EngineLoading(lambda: request.spec.load(cache=cache, on_progress=stages.on_progress))
+    loading = BackgroundEngine(
+        lambda: request.spec.load(cache=cache, on_progress=stages.on_progress)
+    )
     subtitles = _subtitles(request, sources, heard.append)
     prepared = prepare(
         checkpoint,
@@ -243,7 +245,7 @@ def _answer(
         reader=request.reader,
         subtitles=subtitles,
         notices=heard,
-        on_progress=loading.with_first_frame(stages.on_progress),
+        on_progress=loading.start_on_first_frame(stages.on_progress),
     )
     with stages.paused():
         show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
@@ -255,62 +257,62 @@ def _answer(
     screen.notes(answer.notices)
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
-    dropped = sum(batch.dropped for batch in prepared.batches)
+    dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
-    problems = [cache.problem if cache is not None else None]
+    problems = [cache.warning if cache is not None else None]
     if request.keep:
         problems.append(_keep(ctx, request, prepared, answer, subtitles))
     notices = (*answer.notices, *filter(None, problems))
     screen.notes(notices)
-    return _Answered(prepared, engine, replace(answer, notices=notices))
+    return _AskResult(prepared, engine, replace(answer, notices=notices))
 
 
 def _keep(
     ctx: click.Context,
     request: _Request,
-    prepared: Prepared,
+    prepared: PreparedPrompt,
     answer: Answer,
     subtitles: str | None,
 ) -> str | None:
     """Keep the answer for ``--continue``; why that failed, if so."""
-    settings = settings_of(
+    settings = read_settings(
         ctx,
         sampling=request.sampling,
         prompt_options=request.prompt_options,
         generation=request.generation,
     )
-    return keep_asked(settings, prepared, answer, subtitles=subtitles)
+    return save_as_conversation(settings, prepared, answer, subtitles=subtitles)
 
 
-def _answer_next(
+def _continue_conversation(
     ctx: click.Context,
     request: _Request,
     sources: list[VideoSource],
-    screen: Screen,
+    screen: Output,
     stages: StageProgress,
-) -> _Answered:
+) -> _AskResult:
     """The answer to one more question of the last conversation, showing all on the way."""
     progress = stages.on_progress
-    with continued(ctx, sources=sources, screen=screen, on_progress=progress) as conversation:
+    with reopen_last(ctx, sources=sources, screen=screen, on_progress=progress) as conversation:
         if sources:
             with stages.paused():
-                batches = [look.batch for look in conversation.looks[-len(sources) :]]
+                batches = [look.batch for look in conversation.attachments[-len(sources) :]]
                 show_filmstrip(screen, batches, request.filmstrip)
         asked = conversation.ask(request.typed.question, on_progress=progress)
         begun = request.shows_answer and stream_pieces(screen, asked, before_first=stages.close)
         for _ in () if begun else asked:
             pass
         stages.close()
-        done = whole(asked)
+        done = require_finished(asked)
         if request.shows_answer and not begun:
             screen.write("\n")
         screen.notes(done.answer.notices)
         show_footer(screen, done.answer.usage, done.answer.usage.seconds)
         engine = conversation.load_engine()
-    return _Answered(done.prepared, engine, done.answer)
+    return _AskResult(done.prepared, engine, done.answer)
 
 
-def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
+def _write(request: _Request, answered: _AskResult, screen: Output) -> None:
     """What did not stream to stdout: JSON, or a file."""
     if request.shows_answer:
         return
@@ -318,8 +320,8 @@ def _write(request: _Request, answered: _Answered, screen: Screen) -> None:
     if request.output is None:
         screen.write(text + "\n")
     else:
-        write_output(request.output, text + "\n", overwrite=request.overwrite)
-        screen.note(f"the answer is in `{request.output}`")
+        write_text_atomic(request.output, text + "\n", overwrite=request.overwrite)
+        screen.notice(f"the answer is in `{request.output}`")
 
 
 def _subtitles(
@@ -327,7 +329,7 @@ def _subtitles(
 ) -> str | None:
     if request.subtitles is None:
         return None
-    return subtitles_near(
+    return subtitles_for_sampling(
         request.subtitles,
         sources,
         request.sampling,
@@ -337,7 +339,11 @@ def _subtitles(
 
 
 def _stream(
-    request: _Request, prepared: Prepared, engine: Engine, screen: Screen, stages: StageProgress
+    request: _Request,
+    prepared: PreparedPrompt,
+    engine: Engine,
+    screen: Output,
+    stages: StageProgress,
 ) -> Answer:
     """The answer, on stdout as it is made where that is wanted."""
     stream = stream_answer(engine, prepared, on_progress=stages.on_progress)

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import click
 
-from smolvideo.bench import PEERS, BenchOptions, BenchReport, run_bench
+from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
 from smolvideo.cli.completing import BY_METAVAR, complete_models, complete_names
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import is_explicit
-from smolvideo.cli.outputs import check_new_file, check_no_source
+from smolvideo.cli.outputs import check_new_file, check_not_a_source
 from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.engines import QUANTISATIONS
 from smolvideo.errors import UsageError
-from smolvideo.records import write_output
-from smolvideo.safe_text import visible
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.records import write_text_atomic
+from smolvideo.safe_text import escape_controls
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.quantities import format_bytes
 from smolvideo.source import resolve_source
 
@@ -60,7 +60,7 @@ _DEFAULTS = BenchOptions()
     "--against",
     cls=SectionOption,
     section="Model",
-    type=click.Choice(list(PEERS)),
+    type=click.Choice(list(BASELINES)),
     multiple=True,
     show_default="none",
     help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]', "
@@ -183,7 +183,7 @@ def bench(
         )
     if output is not None:
         check_new_file(output, overwrite=overwrite)
-        check_no_source("--output", output, [] if video is None else [video])
+        check_not_a_source("--output", output, [] if video is None else [video])
     elif overwrite:
         raise UsageError("`--overwrite` has no effect without `--output`")
     if video is not None:
@@ -204,14 +204,14 @@ def bench(
 
     def tell(doing: str) -> None:
         if not quiet:
-            screen.err.print(visible(doing), style="dim")
+            screen.err.print(escape_controls(doing), style="dim")
 
     report = run_bench(options, tell)
     if not quiet:
         _show(screen, report)
     if output is not None:
-        write_output(output, report.as_json() + "\n", overwrite=overwrite)
-    click.echo(report.as_json())
+        write_text_atomic(output, report.to_json() + "\n", overwrite=overwrite)
+    click.echo(report.to_json())
 
 
 def _engines(ctx: click.Context, text: str, against: tuple[str, ...]) -> tuple[str, ...]:
@@ -230,13 +230,13 @@ def _engines(ctx: click.Context, text: str, against: tuple[str, ...]) -> tuple[s
     return names
 
 
-def _show(screen: Screen, report: BenchReport) -> None:
+def _show(screen: Output, report: BenchReport) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for one in report.measured:
-        table.add_column(visible(one.name), justify="right")
+        table.add_column(escape_controls(one.name), justify="right")
     rows = {
         "load, s": "load",
         "decode, s": "decode",

@@ -6,17 +6,17 @@ from pathlib import Path
 import click
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
+from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import show_path, visible
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.safe_text import display_path, escape_controls
+from smolvideo.show.console import Output, open_screen
 from smolvideo.source import resolve_source
 
 
 def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     from smolvideo.bench import frames as bench
 
-    return [way for way in bench.installed_ways() if way.startswith(incomplete)]
+    return [way for way in bench.installed_methods() if way.startswith(incomplete)]
 
 
 @click.command("frames", cls=SectionCommand)
@@ -35,7 +35,7 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
 @click.option(
     "--max-frames",
     cls=SectionOption,
-    type=WholeNumber(min=1),
+    type=IntegerType(min=1),
     default=50,
     metavar="N",
     help="Frames wanted, evenly spaced.",
@@ -43,7 +43,7 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
 @click.option(
     "--repeats",
     cls=SectionOption,
-    type=WholeNumber(min=1),
+    type=IntegerType(min=1),
     default=3,
     metavar="N",
     help="Measurements of each way, in turns; medians are told.",
@@ -75,7 +75,7 @@ def bench_frames(
     """
     from smolvideo.bench import frames as bench
 
-    known = bench.installed_ways()
+    known = bench.installed_methods()
     for way in ways:
         if way not in known:
             raise UsageError(f"unknown way `{way}`", hint=", ".join(known))
@@ -87,7 +87,7 @@ def bench_frames(
 
     def tell(text: str) -> None:
         if not quiet:
-            screen.err.print(visible(text), style="dim", highlight=False, markup=False)
+            screen.err.print(escape_controls(text), style="dim", highlight=False, markup=False)
 
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         report = bench.bench_frames(
@@ -100,7 +100,7 @@ def bench_frames(
     if not quiet:
         for file in report.files:
             _show(screen, file)
-    click.echo(report.as_json())
+    click.echo(report.to_json())
 
 
 def _check_video(path: Path) -> None:
@@ -109,39 +109,40 @@ def _check_video(path: Path) -> None:
     if path.is_dir() or source.kind != "video":
         what = "folder" if path.is_dir() else "picture"
         raise UsageError(
-            f"{show_path(path)} is a {what}, and only videos are measured", hint="name a video file"
+            f"{display_path(path)} is a {what}, and only videos are measured",
+            hint="name a video file",
         )
 
 
 def _made(folder: Path, tell: "object") -> list[Path]:
-    from smolvideo.bench.films import FILMS, write_film
+    from smolvideo.bench.films import SYNTHETIC_VIDEOS, write_synthetic_video
 
     assert callable(tell)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for film in FILMS:
+    for film in SYNTHETIC_VIDEOS:
         tell(f"making {film.name}")
-        paths.append(write_film(film, folder))
+        paths.append(write_synthetic_video(film, folder))
     return paths
 
 
-def _show(screen: Screen, file: "object") -> None:
+def _show(screen: Output, file: "object") -> None:
     from rich.table import Table
 
     from smolvideo.bench.frames import FileResult
     from smolvideo.show.quantities import format_bytes
 
     assert isinstance(file, FileResult)
-    title = f"{visible(file.name)}: {file.must_decode} packets must be decoded"
+    title = f"{escape_controls(file.name)}: {file.must_decode} packets must be decoded"
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     table.add_column("")
     for column in ("wall, s", "processor, s", "times the floor", "peak memory", "frames"):
         table.add_column(column, justify="right")
     table.add_row("floor", f"{file.floor:.2f}", f"{file.floor_cpu:.2f}", "1.00", "", "")
     for way in file.ways:
-        times = file.times_floor(way)
+        times = file.slowdown(way)
         if way.error is not None or times is None:
-            table.add_row(way.way, visible(way.error or ""), "", "", "", "")
+            table.add_row(way.way, escape_controls(way.error or ""), "", "", "", "")
             continue
         peak = format_bytes(way.peak_memory_bytes or 0)
         cells = (f"{way.wall:.2f}", f"{way.cpu:.2f}", f"{times:.2f}", peak, str(way.frames))

@@ -17,7 +17,7 @@ from smolvideo.records import json_line
 from smolvideo.show.console import open_screen
 from smolvideo.show.quantities import format_bytes, format_count
 from smolvideo.show.tables import show_table
-from smolvideo.source import CacheContents, cache_dir, clear_downloads, download_contents
+from smolvideo.source import CacheStats, cache_dir, clear_downloads, download_contents
 
 SIZE_VARIABLE = "SMOLVIDEO_CACHE_SIZE"
 
@@ -74,7 +74,7 @@ def info(as_json: bool) -> None:
     """Show how much is kept, and where."""
     screen = open_screen()
     features = FeatureCache(limit_bytes=_limit_bytes())
-    kept = {"features": features.contents(), "downloads": download_contents()}
+    kept = {"features": features.stats(), "downloads": download_contents()}
     limits = {"features": features.limit_bytes, "downloads": None}
     if as_json:
         facts = {
@@ -110,14 +110,14 @@ def clear(features: bool, downloads: bool, as_json: bool) -> None:
     """
     screen = open_screen()
     everything = features == downloads
-    freed: dict[str, CacheContents] = {}
+    freed: dict[str, CacheStats] = {}
     if features or everything:
         freed["features"] = FeatureCache().clear()
     if downloads or everything:
         before = download_contents()
         size = clear_downloads()
         gone = before.entries - download_contents().entries
-        freed["downloads"] = CacheContents(gone, size, before.oldest)
+        freed["downloads"] = CacheStats(gone, size, before.oldest)
     if as_json:
         facts = {
             name: {"entries": contents.entries, "freed_bytes": contents.size_bytes}
@@ -140,7 +140,7 @@ def _limit_bytes() -> int:
         raise UsageError(f"{SIZE_VARIABLE}: {error.message}") from error
 
 
-def _as_json(contents: CacheContents) -> dict[str, Any]:
+def _as_json(contents: CacheStats) -> dict[str, Any]:
     facts = asdict(contents)
     if contents.oldest is not None:
         facts["oldest"] = (

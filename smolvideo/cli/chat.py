@@ -11,13 +11,13 @@ import click
 
 from smolvideo.cli.chat_options import (
     continue_option,
-    no_keep_option,
+    merge_settings,
+    no_save_option,
     other_model,
-    settings_of,
-    settings_to_go_on,
+    read_settings,
 )
 from smolvideo.cli.completing import complete_files
-from smolvideo.cli.loading import load_settled_engine
+from smolvideo.cli.loading import load_engine_for
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import (
     FILMSTRIPS,
@@ -25,7 +25,7 @@ from smolvideo.cli.options import (
     engine_options,
     generation_options,
     geometry_option,
-    is_typed,
+    is_on_command_line,
     model_options,
     prompt_options,
     read_download,
@@ -38,19 +38,19 @@ from smolvideo.cli.sections import SectionCommand, SectionOption
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resuming import resume
 from smolvideo.conversation.sessions import (
-    asked_before,
-    begin,
-    forget,
-    go_on,
-    latest,
+    create,
+    delete,
+    latest_id,
     list_sessions,
+    question_history,
+    reopen,
 )
-from smolvideo.conversation.starting import Start
+from smolvideo.conversation.starting import Startup
 from smolvideo.errors import UsageError
-from smolvideo.show.console import colour_wanted, open_screen
+from smolvideo.show.console import open_screen, use_colour
 from smolvideo.show.quantities import format_bytes
 from smolvideo.show.tables import show_table
-from smolvideo.show.terminal import ask_terminal
+from smolvideo.show.terminal import query_capabilities
 
 if TYPE_CHECKING:
     from smolvideo.tui.pictures import PictureKind
@@ -86,7 +86,7 @@ THEMES = ("auto", "dark", "light")
     show_default="none",
     help="Delete this conversation from the disk, and leave.",
 )
-@no_keep_option
+@no_save_option
 @model_options
 @engine_options
 @sampling_options
@@ -151,15 +151,15 @@ def chat(ctx: click.Context, /, **_: Any) -> None:
         _list_sessions()
         return
     if given["forget"] is not None:
-        forget(given["forget"])
+        delete(given["forget"])
         return
     plain = given["plain"] or not _can_draw()
     _check(ctx, plain=plain)
     if plain:
-        from smolvideo.cli.plain import talk
+        from smolvideo.cli.plain import chat_lines
 
         with _start(ctx) as start:
-            ctx.exit(talk(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
+            ctx.exit(chat_lines(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
     ctx.exit(_full_screen(ctx))
 
 
@@ -167,7 +167,7 @@ def _check(ctx: click.Context, *, plain: bool) -> None:
     given = ctx.params
     if given["jsonl"] and not plain:
         raise UsageError("`--jsonl` is for `--plain`")
-    if plain and is_typed(ctx, "theme"):
+    if plain and is_on_command_line(ctx, "theme"):
         raise UsageError("`--theme` is for the full screen")
     if given["session"] is not None and given["goes_on"]:
         raise UsageError("`--continue` and `--session` contradict each other")
@@ -193,14 +193,14 @@ def _full_screen(ctx: click.Context) -> int:
     from smolvideo.tui.app import ChatApp
 
     pictures, theme, no_colour = _how_to_draw(ctx)
-    begun: AbstractContextManager[Start] = _start(ctx)
+    begun: AbstractContextManager[Startup] = _start(ctx)
     while True:
         with begun as start:
             app = ChatApp(
                 start,
                 pictures=pictures,
                 theme=theme,
-                history=asked_before(),
+                history=question_history(),
                 no_colour=no_colour,
             )
             chosen = app.run()
@@ -214,16 +214,16 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
 
     Raises UsageError for an explicit kind that cannot be drawn.
     """
-    from smolvideo.tui.pictures import has_pixels, ready_for
+    from smolvideo.tui.pictures import check_protocol, has_pixels
 
     choice, theme = ctx.params["filmstrip"], ctx.params["theme"]
-    no_colour = not colour_wanted()
+    no_colour = not use_colour()
     if no_colour and choice in ("blocks", "kitty", "sixel"):
         raise UsageError(
             f"`--filmstrip {choice}` is colour, and NO_COLOR asks for none",
             hint="leave the option out: frames are then drawn in shades of text",
         )
-    abilities = ask_terminal()
+    abilities = query_capabilities()
     kind: PictureKind = "blocks"
     if choice in ("times", "none"):
         kind = "none"
@@ -234,42 +234,42 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
     elif has_pixels() and (abilities.sixel or abilities.kitty):
         # Some that say they know kitty's graphics cannot place them in text; with sixel all can.
         kind = "sixel" if abilities.sixel else "kitty"
-    ready_for(kind)
+    check_protocol(kind)
     if theme == "auto":
-        theme = "light" if abilities.light else "dark"
+        theme = "light" if abilities.is_light_background else "dark"
     return kind, theme, no_colour
 
 
 @contextmanager
-def _resumed(session_id: str) -> Iterator[Start]:
+def _resumed(session_id: str) -> Iterator[Startup]:
     """A conversation that was chosen from the list, with the settings it has."""
-    with go_on(session_id) as (journal, kept):
-        conversation = resume(kept, load_settled_engine, keeper=journal)
-        yield Start(conversation, journal=journal, kept=kept)
+    with reopen(session_id) as (journal, kept):
+        conversation = resume(kept, load_engine_for, keeper=journal)
+        yield Startup(conversation, journal=journal, kept=kept)
 
 
 @contextmanager
-def _start(ctx: click.Context) -> Iterator[Start]:
+def _start(ctx: click.Context) -> Iterator[Startup]:
     given = ctx.params
     sources = tuple(given["sources"])
     download = read_download(ctx, sources)
     with ExitStack() as stack:
         if given["goes_on"] or given["session"] is not None:
-            journal, kept = stack.enter_context(go_on(given["session"] or latest()))
-            settings = settings_to_go_on(ctx, kept.settings, has_sources=bool(sources))
-            conversation = resume(kept, load_settled_engine, keeper=journal, settings=settings)
+            journal, kept = stack.enter_context(reopen(given["session"] or latest_id()))
+            settings = merge_settings(ctx, kept.settings, has_sources=bool(sources))
+            conversation = resume(kept, load_engine_for, keeper=journal, settings=settings)
             model = other_model(ctx, kept.settings)
-            yield Start(conversation, sources, download, journal, kept, model, given["subtitles"])
+            yield Startup(conversation, sources, download, journal, kept, model, given["subtitles"])
             return
-        settings = settings_of(
+        settings = read_settings(
             ctx,
             sampling=read_sampling(ctx),
             prompt_options=read_prompt_options(ctx),
             generation=read_generation(ctx),
         )
-        new = None if given["no_keep"] else stack.enter_context(begin(settings))
-        conversation = Conversation(settings, load_settled_engine, keeper=new)
-        yield Start(conversation, sources, download, new, subtitles=given["subtitles"])
+        new = None if given["no_keep"] else stack.enter_context(create(settings))
+        conversation = Conversation(settings, load_engine_for, store=new)
+        yield Startup(conversation, sources, download, new, subtitles=given["subtitles"])
 
 
 def _list_sessions() -> None:
@@ -277,7 +277,7 @@ def _list_sessions() -> None:
     rows = [
         [
             session.id,
-            datetime.fromtimestamp(session.used).strftime("%Y-%m-%d %H:%M"),
+            datetime.fromtimestamp(session.last_used).strftime("%Y-%m-%d %H:%M"),
             str(session.turns),
             format_bytes(session.size_bytes),
             ", ".join(session.sources),

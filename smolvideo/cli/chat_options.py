@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.options import is_explicit, is_typed, read_generation
+from smolvideo.cli.options import is_explicit, is_on_command_line, read_generation
 from smolvideo.cli.sections import SectionOption
 from smolvideo.conversation import Settings
 from smolvideo.engines import GenerationOptions
@@ -29,7 +29,7 @@ def continue_option(command: Any) -> Any:
     )(command)
 
 
-def no_keep_option(command: Any) -> Any:
+def no_save_option(command: Any) -> Any:
     """``--no-keep``: leave nothing on the disk."""
     return click.option(
         "--no-keep",
@@ -41,19 +41,19 @@ def no_keep_option(command: Any) -> Any:
     )(command)
 
 
-def settings_of(ctx: click.Context, **given: Any) -> Settings:
+def read_settings(ctx: click.Context, **given: Any) -> Settings:
     """The settings of a new conversation; ``given`` are the option groups, read already."""
     names = ("model", "revision", "engine", "device", "dtype", "quantise", "offline", "reader")
     return Settings(**{name: ctx.params[name] for name in names}, **given)
 
 
-def settings_to_go_on(ctx: click.Context, kept: Settings, *, has_sources: bool) -> Settings:
+def merge_settings(ctx: click.Context, kept: Settings, *, has_sources: bool) -> Settings:
     """``kept`` with what was typed for this run; another model is for ``Conversation.use_model``.
 
     Raises UsageError for options that have no effect on a conversation that goes on.
     """
     for name in (*_NOT_WHILE_GOING_ON, *(() if has_sources else _ONLY_FOR_SOURCES)):
-        if name in ctx.params and is_typed(ctx, name):
+        if name in ctx.params and is_on_command_line(ctx, name):
             flag = "--" + name.replace("_", "-")
             more = "" if name in _NOT_WHILE_GOING_ON else " without a new source"
             raise UsageError(f"`{flag}` has no effect with `--continue`{more}")
@@ -76,6 +76,6 @@ def settings_to_go_on(ctx: click.Context, kept: Settings, *, has_sources: bool) 
 
 def other_model(ctx: click.Context, kept: Settings) -> str | None:
     """The model that was typed, where it is not the one of the conversation."""
-    if not is_typed(ctx, "model") or ctx.params["model"] == kept.model:
+    if not is_on_command_line(ctx, "model") or ctx.params["model"] == kept.model:
         return None
     return str(ctx.params["model"])

@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-_LONGEST_HELP = 60
+_MAX_HELP = 60
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -46,12 +46,12 @@ def complete_conversations(
 ) -> list[CompletionItem]:
     """The conversations that are kept, the last used first, with what was asked in them."""
     from smolvideo.conversation.sessions import list_sessions
-    from smolvideo.safe_text import clean_name
+    from smolvideo.safe_text import display_name
 
     return _beginning_with(
         incomplete,
         (
-            (kept.id, clean_name(kept.first_question or "nothing asked", _LONGEST_HELP))
+            (kept.id, display_name(kept.first_question or "nothing asked", _MAX_HELP))
             for kept in list_sessions()
         ),
     )

@@ -13,11 +13,11 @@ from smolvideo.cli.options import (
     model_options,
     sampling_options,
 )
-from smolvideo.cli.sections import FilePath, Number, SectionOption, WholeNumber
+from smolvideo.cli.sections import FilePath, FloatType, IntegerType, SectionOption
 from smolvideo.evals.protocol import EXTRACTORS, PROMPTS
 from smolvideo.evals.settings import CONTROLS, SCORINGS, SUBTITLE_CHOICES, EvalSettings
-from smolvideo.evals.videos import Downloads
-from smolvideo.models.registry import Layout
+from smolvideo.evals.videos import VideoDownloader
+from smolvideo.models.registry import PromptFormat
 
 _DEFAULTS = EvalSettings()
 NANO_MAX_NEW_TOKENS = 64
@@ -57,15 +57,15 @@ def eval_options(versions: list[str]) -> Any:
     option(
         "--download-every",
         section="Data",
-        type=Number(min=0),
+        type=FloatType(min=0),
         metavar="SECONDS",
-        default=Downloads.every_seconds,
+        default=VideoDownloader.min_interval_seconds,
         help="At most one download in so many seconds.",
     )
     option(
         "--sample",
         section="Data",
-        type=WholeNumber(min=1),
+        type=IntegerType(min=1),
         metavar="N",
         show_default="all",
         help="N questions drawn by --seed; a smaller sample is part of a larger one.",
@@ -73,7 +73,7 @@ def eval_options(versions: list[str]) -> Any:
     option(
         "--limit",
         section="Data",
-        type=WholeNumber(min=1),
+        type=IntegerType(min=1),
         metavar="N",
         show_default="none",
         help="The first N questions only.",
@@ -81,7 +81,7 @@ def eval_options(versions: list[str]) -> Any:
     option(
         "--seed",
         section="Data",
-        type=WholeNumber(min=0),
+        type=IntegerType(min=0),
         metavar="N",
         default=_DEFAULTS.seed,
         help="Of --sample and of what controls shuffle.",
@@ -132,7 +132,7 @@ def eval_options(versions: list[str]) -> Any:
     option(
         "--max-new-tokens",
         section="Protocol",
-        type=WholeNumber(min=1),
+        type=IntegerType(min=1),
         metavar="N",
         default=_DEFAULTS.generation.max_new_tokens,
         show_default=f"{_DEFAULTS.generation.max_new_tokens}, as lmms-eval; {NANO_MAX_NEW_TOKENS} "
@@ -142,7 +142,7 @@ def eval_options(versions: list[str]) -> Any:
     option(
         "--layout",
         section="Protocol",
-        type=click.Choice(get_args(Layout)),
+        type=click.Choice(get_args(PromptFormat)),
         show_default="the model's own",
         help="How the prompt is laid out.",
     )

@@ -8,15 +8,15 @@ from typing import get_args
 import click
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.outputs import check_new_file, writing
+from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.comparing import compare_runs
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import EvalReport, report_of
+from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.writing import csv_report, export_lmms_eval, html_report, markdown_report
-from smolvideo.records import json_line, write_output
+from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import SafeConsole, open_screen
 from smolvideo.show.evals import show_comparison, show_report
 
@@ -63,7 +63,7 @@ def report(run: Path, form: str, output: Path | None, overwrite: bool) -> int | 
     if output is not None:
         check_new_file(output, overwrite=overwrite)
     opened = RunFolder.read(run)
-    scores = report_of(opened)
+    scores = build_report(opened)
     screen = open_screen()
     if form == "charts" and output is None:
         show_report(screen.out, scores)
@@ -72,8 +72,8 @@ def report(run: Path, form: str, output: Path | None, overwrite: bool) -> int | 
         if output is None:
             screen.write(text)
         else:
-            write_output(output, text, overwrite=overwrite)
-            screen.note(f"the report is in `{output}`")
+            write_text_atomic(output, text, overwrite=overwrite)
+            screen.notice(f"the report is in `{output}`")
     return None if scores.complete else EXIT_SOME_FAILED
 
 
@@ -150,6 +150,6 @@ def export(run: Path, folder: Path, overwrite: bool) -> None:
     The paths of the files go to stdout. Controls, and questions without an answer, are left out.
     """
     opened = RunFolder.read(run)
-    with writing(folder):
+    with wrap_write_errors(folder):
         paths = export_lmms_eval(opened, folder, overwrite=overwrite)
     open_screen().write_paths(paths)

@@ -19,25 +19,25 @@ from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.data import load_benchmark
 from smolvideo.evals.data.hub import HUB_FILES, fetch_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.running import begin_run, continue_run
-from smolvideo.evals.scores import report_of
+from smolvideo.evals.running import open_run, run_eval
+from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import (
     ARCHIVE_NAME,
     DownloadArchive,
-    Downloads,
+    VideoDownloader,
     VideoFinder,
     VideoFolder,
 )
 from smolvideo.prompt import PromptOptions
 from smolvideo.records import json_line
-from smolvideo.show.console import Screen, open_screen
-from smolvideo.show.evals import EvalProgress, show_report
+from smolvideo.show.console import Output, open_screen
+from smolvideo.show.evals import EvalProgressBar, show_report
 from smolvideo.show.stages import StageProgress
 from smolvideo.source import DownloadOptions
 
 _DEFAULTS = EvalSettings()
-_ROOM_FOR_WORDS = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
+_NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 
 
 def _benchmark_command(name: str, help_text: str) -> click.Command:
@@ -108,16 +108,16 @@ def _run(ctx: click.Context, name: str) -> int | None:
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
         folder = given["run"] or default_run_folder(name, given["model"])
         finder = _finder(given, path, folder)
-        cache = open_feature_cache(given["engine"], on_note=screen.note)
+        cache = open_feature_cache(given["engine"], on_note=screen.notice)
         engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
     if engine.checkpoint.is_nano and not is_explicit(ctx, "max_new_tokens"):
-        settings = replace(settings, generation=_ROOM_FOR_WORDS)
+        settings = replace(settings, generation=_NANO_GENERATION)
     screen.notes(benchmark.notices)
     return _ask(screen, benchmark, settings, engine, finder, folder, given)
 
 
 def _ask(
-    screen: Screen,
+    screen: Output,
     benchmark: Benchmark,
     settings: EvalSettings,
     engine: Engine,
@@ -128,16 +128,16 @@ def _ask(
     """Run or go on, then show what came out; the exit code says whether some have no answer."""
     if given["only_failed"] and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
-    run = begin_run(folder, benchmark, settings, engine)
+    run = open_run(folder, benchmark, settings, engine)
     noted: list[str] = []
 
     def note(sentence: str) -> None:
         noted.append(sentence)
-        screen.note(sentence)
+        screen.notice(sentence)
 
     try:
-        with EvalProgress(screen) as progress:
-            continue_run(
+        with EvalProgressBar(screen) as progress:
+            run_eval(
                 run,
                 settings,
                 engine,
@@ -147,10 +147,10 @@ def _ask(
                 on_note=note,
             )
     except KeyboardInterrupt:
-        screen.note(f"the answers so far are in `{folder}`; the same command goes on from there")
+        screen.notice(f"the answers so far are in `{folder}`; the same command goes on from there")
         raise
-    screen.note(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
-    report = report_of(run)
+    screen.notice(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
+    report = build_report(run)
     report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)
     if given["json"]:
@@ -214,4 +214,6 @@ def _finder(given: dict[str, Any], data: Path, folder: Path) -> VideoFinder:
     )
     # Beside the videos, where other runs see it too; else in the run.
     archive = DownloadArchive.open((videos or folder) / ARCHIVE_NAME)
-    return VideoFinder(found, Downloads(archive, options, every_seconds=given["download_every"]))
+    return VideoFinder(
+        found, VideoDownloader(archive, options, min_interval_seconds=given["download_every"])
+    )

@@ -8,12 +8,12 @@ import click
 from smolvideo.cli.eval_options import default_run_folder
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import default_of, engine_options, model_options, read_engine_spec
-from smolvideo.cli.outputs import check_new_file, writing
-from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption, WholeNumber
+from smolvideo.cli.outputs import check_new_file, wrap_write_errors
+from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
-from smolvideo.records import write_output
+from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
-from smolvideo.show.exam import ExamProgress, show_exam
+from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.stages import StageProgress
 from smolvideo.train.exam.options import ExamOptions
 
@@ -25,7 +25,7 @@ from smolvideo.train.exam.options import ExamOptions
     "--limit",
     cls=SectionOption,
     section="Exam",
-    type=WholeNumber(min=1),
+    type=IntegerType(min=1),
     metavar="N",
     default=default_of(ExamOptions, "videos"),
     help="The first N videos; about thirteen questions each.",
@@ -34,7 +34,7 @@ from smolvideo.train.exam.options import ExamOptions
     "--seed",
     cls=SectionOption,
     section="Exam",
-    type=WholeNumber(min=0),
+    type=IntegerType(min=0),
     metavar="N",
     default=default_of(ExamOptions, "seed"),
     help="Another number is another exam: only the same ones compare.",
@@ -84,7 +84,7 @@ from smolvideo.train.exam.options import ExamOptions
 )
 @click.option("--quiet", cls=SectionOption, section="Output", is_flag=True, help="No progress.")
 @debug_option
-def world(**given: Any) -> None:
+def exam(**given: Any) -> None:
     """Examine a model on drawn worlds that nano was never shown.
 
     The videos are rendered as mp4 files of many sizes and rates, and asked about as `ask` does:
@@ -102,23 +102,25 @@ def world(**given: Any) -> None:
     with StageProgress(screen) as stages:
         engine = read_engine_spec(given).load(on_progress=stages.on_progress)
     from smolvideo.train.exam.run import ExamRun
-    from smolvideo.train.exam.sitting import sit_exam
+    from smolvideo.train.exam.sitting import evaluate_exam
 
     options = ExamOptions(videos=given["limit"], seed=given["seed"])
     folder: Path | None = given["videos"]
     kept: Path = given["run"] or default_run_folder("world", given["model"])
     run = ExamRun.open(kept, engine, options)
     try:
-        with ExamProgress(screen) as progress, writing(folder or kept):
+        with ExamProgress(screen) as progress, wrap_write_errors(folder or kept):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            report = sit_exam(engine, options, folder=folder, run=run, on_progress=progress.show)
+            report = evaluate_exam(
+                engine, options, folder=folder, run=run, on_progress=progress.show
+            )
     except KeyboardInterrupt:
-        screen.note(f"the answers so far are in `{kept}`; the same command goes on from there")
+        screen.notice(f"the answers so far are in `{kept}`; the same command goes on from there")
         raise
     if output is not None:
-        write_output(output, report.lines(), overwrite=given["overwrite"])
+        write_text_atomic(output, report.to_jsonl(), overwrite=given["overwrite"])
     if given["as_json"]:
-        screen.write(report.as_json() + "\n")
+        screen.write(report.to_json() + "\n")
     else:
-        show_exam(screen.out, report)
+        show_exam_report(screen.out, report)

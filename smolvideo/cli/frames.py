@@ -12,7 +12,7 @@ from smolvideo.cli.completing import complete_files
 from smolvideo.cli.options import (
     download_options,
     geometry_option,
-    is_typed,
+    is_on_command_line,
     model_options,
     read_download,
     read_engine_spec,
@@ -24,30 +24,30 @@ from smolvideo.cli.options import (
 from smolvideo.cli.outputs import (
     check_new_file,
     check_new_folder,
-    check_no_source,
-    check_nothing_read,
-    write_beside,
+    check_not_a_source,
+    check_not_an_input_file,
+    write_atomic,
 )
 from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import PromptFormat
 from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import PromptOptions
-from smolvideo.readers import open_video, start_ahead
+from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
 from smolvideo.show.quantities import format_clock
-from smolvideo.show.sheet import draw_sheet
+from smolvideo.show.sheet import draw_contact_sheet
 from smolvideo.show.stages import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
 
-AS_SHOWN = "none"
+ORIGINAL_ASPECT = "none"
 """The ``--geometry`` of frames as a player shows them, fitted for no model."""
 
-_LARGEST_SHOWN = 640
+_MAX_SHOWN = 640
 """Pixels of the long side of frames that are only looked at: fifty of 8K would take 5 GB."""
 
 _STAND_IN_QUESTION = "What happens in this video?"
@@ -94,7 +94,7 @@ _STAND_IN_QUESTION = "What happens in this video?"
 )
 @model_options
 @sampling_options
-@geometry_option(AS_SHOWN)
+@geometry_option(ORIGINAL_ASPECT)
 @download_options
 @screen_options
 @click.pass_context
@@ -114,7 +114,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
     download = read_download(ctx, [given["source"]])
     _check_outputs(given)
     _check_no_model(ctx)
-    start_ahead()
+    prestart_process()
     screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
     with StageProgress(screen) as stages:
         source = _one_source(
@@ -122,17 +122,17 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
         )
         for option in ("output", "sheet"):
             if given[option] is not None:
-                check_no_source(f"--{option}", given[option], [source.path])
-        if given["geometry"] == AS_SHOWN:
+                check_not_a_source(f"--{option}", given[option], [source.path])
+        if given["geometry"] == ORIGINAL_ASPECT:
             batch = load_frames(
                 source,
                 sampling,
                 reader=given["reader"],
-                longest=_LARGEST_SHOWN,
+                longest=_MAX_SHOWN,
                 on_progress=stages.on_progress,
             )
-            explained = (batch.explanation,) if batch.explanation else ()
-            seen = _Seen(source, batch, None, None, (*batch.warnings, *explained))
+            explained = (batch.selection_note,) if batch.selection_note else ()
+            seen = _SampledFrames(source, batch, None, None, (*batch.warnings, *explained))
         else:
             seen = _seen_by_model(ctx, source, stages)
         files = _write_pictures(given, seen)
@@ -142,17 +142,17 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
         return
     _show(screen, seen, filmstrip, files)
     if given["sheet"]:
-        screen.note(f"the contact sheet is `{given['sheet']}`")
+        screen.notice(f"the contact sheet is `{given['sheet']}`")
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _SampledFrames:
     """The frames of one source, and for which checkpoint (None: for none) they were fitted."""
 
     source: VideoSource
     batch: FrameBatch
     model: str | None
-    layout: Layout | None
+    layout: PromptFormat | None
     notices: tuple[str, ...]
 
     @property
@@ -160,7 +160,9 @@ class _Seen:
         return shown_aspect(self.batch, self.layout)
 
 
-def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgress) -> _Seen:
+def _seen_by_model(
+    ctx: click.Context, source: VideoSource, stages: StageProgress
+) -> _SampledFrames:
     """The frames that ``ask`` would show to the model. Its weights are not needed for that."""
     given = ctx.params
     checkpoint = read_engine_spec(given).checkpoint(on_progress=stages.on_progress)
@@ -174,12 +176,12 @@ def _seen_by_model(ctx: click.Context, source: VideoSource, stages: StageProgres
         on_progress=stages.on_progress,
     )
     (batch,) = prepared.batches
-    return _Seen(source, batch, checkpoint.name, checkpoint.layout, prepared.frame_notices)
+    return _SampledFrames(source, batch, checkpoint.name, checkpoint.layout, prepared.frame_notices)
 
 
 def _check_no_model(ctx: click.Context) -> None:
     for name in ("model", "revision"):
-        if ctx.params["geometry"] == AS_SHOWN and is_typed(ctx, name):
+        if ctx.params["geometry"] == ORIGINAL_ASPECT and is_on_command_line(ctx, name):
             raise UsageError(f"`--geometry none` is for no model, and `--{name}` is about one")
 
 
@@ -189,7 +191,7 @@ def _check_outputs(given: dict[str, Any]) -> None:
     if given["output"] is not None:
         check_new_folder(given["output"], overwrite=given["overwrite"])
     if given["sheet"] is not None:
-        check_nothing_read("--sheet", given["sheet"], given)
+        check_not_an_input_file("--sheet", given["sheet"], given)
         check_new_file(given["sheet"], overwrite=given["overwrite"])
         suffix = given["sheet"].suffix.lower()
         if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -205,24 +207,24 @@ def _one_source(sources: list[VideoSource]) -> VideoSource:
     return sources[0]
 
 
-def _write_pictures(given: dict[str, Any], seen: _Seen) -> list[str]:
+def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
     """Write what was asked for; the paths of the single frames, in their order."""
     if given["sheet"] is not None:
-        sheet = draw_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
-        write_beside(given["sheet"], sheet.save)
+        sheet = draw_contact_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
+        write_atomic(given["sheet"], sheet.save)
     if given["output"] is None:
         return []
     folder: Path = given["output"]
     files = [folder / name for name in _file_names(seen.batch)]
     if seen.model is not None:
         for path, image in zip(files, seen.batch.images, strict=True):
-            write_beside(path, Image.fromarray(image).save)
+            write_atomic(path, Image.fromarray(image).save)
         return [str(path) for path in files]
     # In full size they are read once more, one in memory at a time.
     source, times = seen.source, seen.batch.pts_seconds
     with open_video(source.path, kind=source.kind, reader=given["reader"]) as reader:
         for path, frame in zip(files, reader.frames_at(times), strict=False):
-            write_beside(path, Image.fromarray(frame.image).save)
+            write_atomic(path, Image.fromarray(frame.image).save)
     return [str(path) for path in files]
 
 
@@ -238,20 +240,22 @@ def _file_names(batch: FrameBatch) -> list[str]:
     return names
 
 
-def _as_json(seen: _Seen, files: list[str]) -> dict[str, Any]:
+def _as_json(seen: _SampledFrames, files: list[str]) -> dict[str, Any]:
     return {
         "source": seen.source.given,
         "metadata": asdict(seen.batch.metadata),
         "model": seen.model,
         "geometry": seen.batch.geometry,
         "frame_times": list(seen.batch.pts_seconds),
-        "asked": seen.batch.asked,
+        "asked": seen.batch.num_requested,
         "files": files,
         "notices": list(seen.notices),
     }
 
 
-def _show(screen: Screen, seen: _Seen, filmstrip: FilmstripChoice, files: list[str]) -> None:
+def _show(
+    screen: Output, seen: _SampledFrames, filmstrip: FilmstripChoice, files: list[str]
+) -> None:
     batch = seen.batch
     show_filmstrip(screen, [batch], filmstrip, layout=seen.layout, every_frame=True)
     timed = batch.metadata.kind == "video"

@@ -9,7 +9,7 @@ from smolvideo.engines import Engine
 from smolvideo.progress import OnProgress, Progress
 
 
-def load_settled_engine(settings: Settings, on_progress: OnProgress) -> Engine:
+def load_engine_for(settings: Settings, on_progress: OnProgress) -> Engine:
     """The engine of a conversation. Raises as ``EngineSpec.load`` does."""
     return settings.spec.load(cache=open_feature_cache(settings.engine), on_progress=on_progress)
 
@@ -18,7 +18,7 @@ _LOOK_AGAIN_SECONDS = 0.2
 """Windows delivers Ctrl-C only between two waits."""
 
 
-class EngineLoading:
+class BackgroundEngine:
     """An engine that is loaded in the background once it is worth it; ``result`` waits for it.
 
     The thread is a daemon: whoever presses Ctrl-C does not wait for weights.
@@ -36,7 +36,7 @@ class EngineLoading:
             self._thread = threading.Thread(target=self._run, name="load engine", daemon=True)
             self._thread.start()
 
-    def with_first_frame(self, on_progress: OnProgress) -> OnProgress:
+    def start_on_first_frame(self, on_progress: OnProgress) -> OnProgress:
         """``on_progress`` that also begins the loading once a frame has been decoded.
 
         By then the sources are there, the prompt is known to fit, and the video can be read:

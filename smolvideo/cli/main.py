@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError, plain_reason
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 from smolvideo.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -128,7 +128,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except _PipeClosed:
-            _let_stdout_go()
+            _detach_stdout()
             return EXIT_PIPE_CLOSED
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
@@ -140,9 +140,9 @@ class Commands(click.Group):
         """Say on stderr what went wrong, and give the exit code."""
         if self.debug:
             trace = "".join(traceback.format_exception(error))
-            shown = visible(_without_secrets(trace, self._words), keep="\n\t")
+            shown = escape_controls(_without_secrets(trace, self._words), allowed="\n\t")
             click.echo(shown, err=True)
-        message, hint, code = _words_for(error)
+        message, hint, code = _describe_error(error)
         _echo_line("Error: ", "red", _without_secrets(message, self._words))
         if hint:
             _echo_line("hint: ", "cyan", _without_secrets(hint, self._words))
@@ -157,7 +157,7 @@ def _without_secrets(text: str, words: Sequence[str]) -> str:
     return redact(text, [*typed, *environment_secrets(os.environ)])
 
 
-def _words_for(error: Exception) -> tuple[str, str | None, int]:
+def _describe_error(error: Exception) -> tuple[str, str | None, int]:
     """Message, hint and exit code of an error."""
     if isinstance(error, SmolVideoError):
         return str(error), error.hint, error.exit_code
@@ -184,7 +184,7 @@ def _echo_line(label: str, colour: str, text: str) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     shown = label if plain or not sys.stderr.isatty() else click.style(label, fg=colour, bold=True)
     # One error is one line, whatever another library put into its text.
-    click.echo(shown + " ".join(visible(text, keep="\n\t").split()), err=True)
+    click.echo(shown + " ".join(escape_controls(text, allowed="\n\t").split()), err=True)
 
 
 def _no_such_command(name: str) -> UsageError:
@@ -196,7 +196,7 @@ def _no_such_command(name: str) -> UsageError:
     return UsageError(f"no such command: `{name}`", hint="see `smolvideo --help`")
 
 
-def _let_stdout_go() -> None:
+def _detach_stdout() -> None:
     """Python flushes stdout once more as it ends; into a closed pipe that would be a traceback."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -247,7 +247,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """The console script."""
     _replace_closed_streams()
-    _speak_utf8()
+    _set_utf8_streams()
     _silence_libraries()
     code = cli.main(standalone_mode=False)
     if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
@@ -284,7 +284,7 @@ def _silence_libraries() -> None:
         logging.lastResort = None  # what writes records that no handler takes to stderr
 
 
-def _speak_utf8() -> None:
+def _set_utf8_streams() -> None:
     """Windows consoles and pipes take UTF-8 only if told; nothing is ever too odd to be shown."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

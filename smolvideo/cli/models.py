@@ -9,7 +9,7 @@ from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ModelError, UsageError
-from smolvideo.frames import PlannedFrames, VideoMetadata
+from smolvideo.frames import FramePlan, VideoMetadata
 from smolvideo.models import (
     MODELS,
     Checkpoint,
@@ -21,17 +21,17 @@ from smolvideo.models import (
     open_checkpoint,
     pull,
 )
-from smolvideo.prompt import Message, count_tokens, frames_that_fit
+from smolvideo.prompt import Message, count_tokens, max_frames_that_fit
 from smolvideo.records import json_line
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.quantities import format_bytes
 from smolvideo.show.stages import StageProgress
-from smolvideo.show.tables import show_facts, show_table
+from smolvideo.show.tables import show_key_values, show_table
 
 _QUESTION = "What happens in this video?"
 _WORDS = 100
 """Tokens of a question with all that stands around it, where no tokenizer is at hand to count."""
-_COUNTED_TO = 2_000
+_MAX_FRAMES_TRIED = 2_000
 
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON instead of a table.", default=False
@@ -91,7 +91,7 @@ def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> 
     if as_json:
         screen.write(json_line(facts) + "\n")
         return
-    show_facts(screen, {key.replace("_", " "): _in_words(key, facts[key]) for key in facts})
+    show_key_values(screen, {key.replace("_", " "): _in_words(key, facts[key]) for key in facts})
 
 
 def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None) -> Checkpoint:
@@ -120,7 +120,7 @@ def pull_model(name: str, revision: str | None, as_json: bool) -> None:
         return
     screen.write_paths([checkpoint.folder])
     size = format_bytes(checkpoint_size_bytes(checkpoint))
-    screen.note(f"`{checkpoint.name}` is on this machine ({size}): `--model {checkpoint.name}`")
+    screen.notice(f"`{checkpoint.name}` is on this machine ({size}): `--model {checkpoint.name}`")
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def _list(as_json: bool) -> None:
     _explain(screen)
 
 
-def _explain(screen: Screen) -> None:
-    if screen.watched:
+def _explain(screen: Output) -> None:
+    if screen.is_interactive:
         screen.err.print()
         screen.err.print(
             "per frame: tokens of one frame. frames: how many fit with a short question. "
@@ -234,7 +234,7 @@ def _parameters(count: int | None) -> str:
 def _planned(frames: int) -> list[Message]:
     """A question about so many frames, one a second, of which none is decoded."""
     times = tuple(float(second) for second in range(frames))
-    video = PlannedFrames(times, VideoMetadata(640, 360, float(frames)))
+    video = FramePlan(times, VideoMetadata(640, 360, float(frames)))
     return [Message("user", (video, _QUESTION))]
 
 
@@ -243,11 +243,11 @@ def _tokens_per_frame(checkpoint: Checkpoint) -> int:
 
 
 def _most_frames(checkpoint: Checkpoint) -> int:
-    return frames_that_fit(
+    return max_frames_that_fit(
         _planned,
         checkpoint,
         max_new_tokens=GenerationOptions().max_new_tokens,
-        at_most=_COUNTED_TO,
+        max_frames=_MAX_FRAMES_TRIED,
     )
 
 

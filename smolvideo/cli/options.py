@@ -15,15 +15,15 @@ from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.sections import (
     FilePath,
-    MomentType,
-    Number,
+    FloatType,
+    IntegerType,
     SectionOption,
     SizeType,
-    WholeNumber,
+    TimeType,
 )
 from smolvideo.engines import ENGINES, QUANTISATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
 from smolvideo.sampling import FrameSampling, Seek, Strategy
@@ -35,7 +35,7 @@ Decorator = Callable[[Any], Any]
 DEFAULT_MODEL = "nano"
 FILMSTRIPS = ("auto", "kitty", "sixel", "blocks", "times", "none")
 
-FIELD_OF_FLAG = {"start": "start_seconds", "end": "end_seconds"}
+FIELD_BY_FLAG = {"start": "start_seconds", "end": "end_seconds"}
 """The two flags whose field carries its unit."""
 
 
@@ -45,7 +45,7 @@ def default_of(options: type, field: str) -> Any:
     return None if found.default is MISSING else found.default
 
 
-def declare(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
+def add_options(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]]) -> Decorator:
     def decorate(command: Any) -> Any:
         for flags, attributes in reversed(declarations):
             command = click.option(*flags, cls=SectionOption, section=section, **attributes)(
@@ -56,16 +56,18 @@ def declare(section: str, *declarations: tuple[tuple[str, ...], dict[str, Any]])
     return decorate
 
 
-def option(*flags: str, of: type | None = None, **attributes: Any) -> tuple[tuple[str, ...], Any]:
-    if of is not None:
+def option(
+    *flags: str, default_from: type | None = None, **attributes: Any
+) -> tuple[tuple[str, ...], Any]:
+    if default_from is not None:
         flag = flags[0].split("/")[0].removeprefix("--").replace("-", "_")
-        attributes["default"] = default_of(of, FIELD_OF_FLAG.get(flag, flag))
+        attributes["default"] = default_of(default_from, FIELD_BY_FLAG.get(flag, flag))
     return flags, attributes
 
 
 def model_options(command: Any) -> Any:
     """Which checkpoint."""
-    return declare(
+    return add_options(
         "Model",
         option(
             "--model",
@@ -79,13 +81,15 @@ def model_options(command: Any) -> Any:
             "it knows drawn scenes, no real footage.",
         ),
         option("--revision", metavar="REV", show_default="main", help="Revision of a hub model."),
-        option("--offline", is_flag=True, of=DownloadOptions, help="Touch no network at all."),
+        option(
+            "--offline", is_flag=True, default_from=DownloadOptions, help="Touch no network at all."
+        ),
     )(command)
 
 
 def engine_options(command: Any) -> Any:
     """What runs the checkpoint, and where."""
-    return declare(
+    return add_options(
         "Model",
         option(
             "--engine",
@@ -118,36 +122,42 @@ def engine_options(command: Any) -> Any:
 
 def sampling_options(command: Any) -> Any:
     """Which frames."""
-    moment = MomentType()
-    return declare(
+    moment = TimeType()
+    return add_options(
         "Frames",
         option(
             "--max-frames",
-            of=FrameSampling,
-            type=WholeNumber(min=1),
+            default_from=FrameSampling,
+            type=IntegerType(min=1),
             metavar="N",
             help="Most frames, shared by all sources. What does not fit the context is an error "
             "if you set this; otherwise fewer are taken, with a note.",
         ),
         option(
             "--fps",
-            of=FrameSampling,
-            type=Number(min=0, min_open=True),
+            default_from=FrameSampling,
+            type=FloatType(min=0, min_open=True),
             metavar="RATE",
             show_default="spread over the window",
             help="Frames to look at in a second, not more than --max-frames in all.",
         ),
         option(
             "--start",
-            of=FrameSampling,
+            default_from=FrameSampling,
             type=moment,
             show_default="beginning",
             help="Where to begin: 90, 1:30, 0:01:30.5 or 50%.",
         ),
-        option("--end", of=FrameSampling, type=moment, show_default="end", help="Where to end."),
+        option(
+            "--end",
+            default_from=FrameSampling,
+            type=moment,
+            show_default="end",
+            help="Where to end.",
+        ),
         option(
             "--strategy",
-            of=FrameSampling,
+            default_from=FrameSampling,
             type=click.Choice(get_args(Strategy)),
             help="uniform: evenly in time. v1, smolvlm2: as the official code of that family does. "
             "scenes: a frame or more of every shot. changes: only what differs, most where most "
@@ -155,7 +165,7 @@ def sampling_options(command: Any) -> Any:
         ),
         option(
             "--seek",
-            of=FrameSampling,
+            default_from=FrameSampling,
             type=click.Choice(get_args(Seek)),
             help="exact: the frame on screen at each time. keyframes: a quick look at the key "
             "frames before them, which may be seconds too early.",
@@ -171,11 +181,11 @@ def sampling_options(command: Any) -> Any:
 
 def geometry_option(*more: str) -> Decorator:
     """How frames are fitted to the square a model sees; ``more`` are further choices."""
-    return declare(
+    return add_options(
         "Frames",
         option(
             "--geometry",
-            of=PromptOptions,
+            default_from=PromptOptions,
             type=click.Choice([*get_args(Geometry), *more]),
             show_default="official",
             help="How a frame is fitted to the model's square: as its own pipeline does, squeezed, "
@@ -186,18 +196,18 @@ def geometry_option(*more: str) -> Decorator:
 
 def prompt_options(command: Any) -> Any:
     """How the prompt is packed."""
-    return declare(
+    return add_options(
         "Prompt",
         option(
             "--layout",
-            of=PromptOptions,
-            type=click.Choice(get_args(Layout)),
+            default_from=PromptOptions,
+            type=click.Choice(get_args(PromptFormat)),
             show_default="the model's own",
             help="How the prompt is laid out.",
         ),
         option(
             "--split-images/--no-split-images",
-            of=PromptOptions,
+            default_from=PromptOptions,
             show_default="if alone",
             help="Cut still pictures into tiles, for small things.",
         ),
@@ -213,47 +223,47 @@ def prompt_options(command: Any) -> Any:
 
 def generation_options(command: Any) -> Any:
     """How the answer is generated."""
-    return declare(
+    return add_options(
         "Answer",
         option(
             "--max-new-tokens",
-            of=GenerationOptions,
-            type=WholeNumber(min=1),
+            default_from=GenerationOptions,
+            type=IntegerType(min=1),
             metavar="N",
             help="Longest answer, in tokens.",
         ),
         option(
             "--temperature",
-            of=GenerationOptions,
-            type=Number(min=0),
+            default_from=GenerationOptions,
+            type=FloatType(min=0),
             metavar="T",
             help="0 takes the likeliest token each time; above, tokens are drawn.",
         ),
         option(
             "--top-p",
-            of=GenerationOptions,
-            type=Number(min=0, max=1, min_open=True),
+            default_from=GenerationOptions,
+            type=FloatType(min=0, max=1, min_open=True),
             metavar="P",
             help="Draw among the likeliest with this probability together.",
         ),
         option(
             "--repetition-penalty",
-            of=GenerationOptions,
-            type=Number(min=0, min_open=True),
+            default_from=GenerationOptions,
+            type=FloatType(min=0, min_open=True),
             metavar="X",
             help="Above 1: what was said becomes less likely.",
         ),
         option(
             "--seed",
-            of=GenerationOptions,
-            type=WholeNumber(),
+            default_from=GenerationOptions,
+            type=IntegerType(),
             metavar="N",
             show_default="a new one each time",
             help="Where drawing begins: the same seed gives the same answer.",
         ),
         option(
             "--stop",
-            of=GenerationOptions,
+            default_from=GenerationOptions,
             multiple=True,
             metavar="TEXT",
             show_default="none",
@@ -264,11 +274,11 @@ def generation_options(command: Any) -> Any:
 
 def download_options(command: Any) -> Any:
     """How URLs are downloaded."""
-    return declare(
+    return add_options(
         "Download",
         option(
             "--cookies",
-            of=DownloadOptions,
+            default_from=DownloadOptions,
             type=FilePath(),
             metavar="FILE",
             show_default="none",
@@ -276,22 +286,22 @@ def download_options(command: Any) -> Any:
         ),
         option(
             "--cookies-from-browser",
-            of=DownloadOptions,
+            default_from=DownloadOptions,
             metavar="BROWSER",
             show_default="none",
             help="firefox, chrome, … as yt-dlp names them.",
         ),
         option(
             "--max-filesize",
-            of=DownloadOptions,
+            default_from=DownloadOptions,
             type=SizeType(),
             show_default="no limit",
             help="Refuse larger downloads: 500M, 2GiB.",
         ),
         option(
             "--max-height",
-            of=DownloadOptions,
-            type=WholeNumber(min=1),
+            default_from=DownloadOptions,
+            type=IntegerType(min=1),
             metavar="LINES",
             help="Highest resolution to download.",
         ),
@@ -301,7 +311,7 @@ def download_options(command: Any) -> Any:
 def screen_options(command: Any) -> Any:
     """What is shown in the terminal."""
     command = debug_option(command)
-    return declare(
+    return add_options(
         "Terminal",
         option(
             "--filmstrip",
@@ -325,7 +335,7 @@ def is_explicit(ctx: click.Context, name: str) -> bool:
     return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
-def is_typed(ctx: click.Context, name: str) -> bool:
+def is_on_command_line(ctx: click.Context, name: str) -> bool:
     """Whether it stands on the command line: what the environment says, a flag may contradict."""
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
@@ -383,7 +393,10 @@ def read_download(ctx: click.Context, given_sources: Sequence[Named]) -> Downloa
 
 def read_filmstrip(ctx: click.Context) -> Any:
     """How to show frames. Raises UsageError for contradictions."""
-    wanted = is_typed(ctx, "filmstrip") and ctx.params["filmstrip"] not in ("none", "auto")
+    wanted = is_on_command_line(ctx, "filmstrip") and ctx.params["filmstrip"] not in (
+        "none",
+        "auto",
+    )
     for flag in ("no_filmstrip", "quiet"):
         if ctx.params[flag] and wanted:
             shown = "--" + flag.replace("_", "-")

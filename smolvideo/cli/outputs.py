@@ -13,7 +13,7 @@ import click
 from smolvideo.cli.sections import FilePath, SectionOption
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.subtitles import find_sidecar, is_sidecar
 
 
@@ -60,12 +60,14 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
     Raises RecordError.
     """
     if path.is_dir():
-        raise RecordError(f"{show_path(path)} is a folder, not a file to write")
+        raise RecordError(f"{display_path(path)} is a folder, not a file to write")
     if path.is_file() and not overwrite:
-        raise RecordError(f"{show_path(path)} exists already", hint="replace it with `--overwrite`")
+        raise RecordError(
+            f"{display_path(path)} exists already", hint="replace it with `--overwrite`"
+        )
     if not path.parent.is_dir():
         raise RecordError(
-            f"cannot write {show_path(path)}: its folder does not exist",
+            f"cannot write {display_path(path)}: its folder does not exist",
             hint=f"make it first: `mkdir -p {shlex.quote(str(path.parent))}`",
         )
 
@@ -73,11 +75,11 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
 def check_new_folder(path: Path, *, overwrite: bool) -> None:
     """See that ``path`` is a folder without files, or none yet. Raises RecordError."""
     if path.exists() and not path.is_dir():
-        raise RecordError(f"{show_path(path)} is a file, not a folder")
-    with writing(path):
+        raise RecordError(f"{display_path(path)} is a file, not a folder")
+    with wrap_write_errors(path):
         if not overwrite and path.is_dir() and any(path.iterdir()):
             raise RecordError(
-                f"the folder {show_path(path)} is not empty",
+                f"the folder {display_path(path)} is not empty",
                 hint="write into it with `--overwrite`",
             )
 
@@ -88,7 +90,7 @@ def check_different_files(output: Path, save: Path) -> None:
         raise UsageError("`--output` and `--save` name the same file")
 
 
-def check_no_source(option: str, path: Path, sources: Iterable[Path]) -> None:
+def check_not_a_source(option: str, path: Path, sources: Iterable[Path]) -> None:
     """See that what ``option`` writes would not take the place of something that is looked at.
 
     A source may be a folder of frames: neither it nor a file in it is written. Raises UsageError.
@@ -97,7 +99,7 @@ def check_no_source(option: str, path: Path, sources: Iterable[Path]) -> None:
     for source in map(os.path.realpath, sources):
         if written == Path(source) or (Path(source) in written.parents and written.is_file()):
             raise UsageError(
-                f"`{option}` would write over the source {show_path(path)}",
+                f"`{option}` would write over the source {display_path(path)}",
                 hint="name another file",
             )
 
@@ -105,7 +107,7 @@ def check_no_source(option: str, path: Path, sources: Iterable[Path]) -> None:
 _FILES_READ = {"source_list": "--list", "subtitles": "--subtitles", "cookies": "--cookies"}
 
 
-def check_nothing_read(option: str, path: Path, given: Mapping[str, Any]) -> None:
+def check_not_an_input_file(option: str, path: Path, given: Mapping[str, Any]) -> None:
     """See that what ``option`` writes is none of the other files that the command was given.
 
     Raises UsageError.
@@ -115,12 +117,12 @@ def check_nothing_read(option: str, path: Path, given: Mapping[str, Any]) -> Non
         read = given.get(name)  # `auto` and `-` are no files, but nor does anybody write to such
         if read is not None and os.path.realpath(os.path.expanduser(read)) == written:
             raise UsageError(
-                f"`{option}` would write over {show_path(path)}, which `{reads}` names",
+                f"`{option}` would write over {display_path(path)}, which `{reads}` names",
                 hint="name another file",
             )
 
 
-def check_no_subtitles(option: str, path: Path, videos: Iterable[Path]) -> None:
+def check_not_a_sidecar(option: str, path: Path, videos: Iterable[Path]) -> None:
     """See that what ``option`` writes does not take the place of the subtitles that are found
     beside a video, nor would be found as such the next time.
 
@@ -131,23 +133,23 @@ def check_no_subtitles(option: str, path: Path, videos: Iterable[Path]) -> None:
         over = found is not None and os.path.realpath(path) == os.path.realpath(found)
         if over or is_sidecar(path, video):
             raise UsageError(
-                f"`{option}` {show_path(path)} would be taken for the subtitles of "
-                f"{show_path(video)}",
+                f"`{option}` {display_path(path)} would be taken for the subtitles of "
+                f"{display_path(video)}",
                 hint="name another file",
             )
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def wrap_write_errors(path: Path) -> Iterator[None]:
     """What the system refuses about ``path``, or something inside it, as a RecordError."""
     try:
         yield
     except OSError as error:
-        where = show_path(path if error.filename is None else os.fsdecode(error.filename))
+        where = display_path(path if error.filename is None else os.fsdecode(error.filename))
         raise RecordError(f"cannot write {where}: {error.strerror or error}") from error
 
 
-def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a file beside ``path``, then rename it: ``path`` is never half written.
 
     Raises RecordError where the system refuses.
@@ -159,6 +161,6 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(beside, path)
     except (OSError, ValueError) as error:  # ValueError: higher than a .webp or .jpg can be
         reason = getattr(error, "strerror", None) or error
-        raise RecordError(f"cannot write {show_path(path)}: {reason}") from error
+        raise RecordError(f"cannot write {display_path(path)}: {reason}") from error
     finally:
         beside.unlink(missing_ok=True)

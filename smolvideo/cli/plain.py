@@ -9,43 +9,43 @@ from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
-from smolvideo.conversation import Asked, Turn
-from smolvideo.conversation.carrying_out import carry_out, question_behind
-from smolvideo.conversation.commands import COMMANDS, Call, complete, read_line
-from smolvideo.conversation.sessions import asked_before
-from smolvideo.conversation.starting import Start, bring_in
+from smolvideo.conversation import RunningTurn, Turn
+from smolvideo.conversation.carrying_out import execute, trailing_question
+from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, parse_line
+from smolvideo.conversation.sessions import question_history
+from smolvideo.conversation.starting import Startup, open_startup
 from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import record_answer, record_error
 from smolvideo.pipes import decoded_lines
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 from smolvideo.show.answer import show_footer, stream_pieces
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
 from smolvideo.show.stages import StageProgress
 
 _PROMPT = "> "
 
 
-def talk(start: Start, *, filmstrip: FilmstripChoice, as_json: bool) -> int:
+def chat_lines(start: Startup, *, filmstrip: FilmstripChoice, as_json: bool) -> int:
     """Answer line after line, up to ``/quit`` or the end of stdin; the exit code comes back.
 
     Where nobody sits in front of it, an answer that failed makes the code ``EXIT_SOME_FAILED``.
     Raises what the first look raises: without anything to look at there is no conversation.
     """
-    plain = _Plain(start, open_screen(), filmstrip, as_json)
+    plain = _LineChat(start, open_screen(), filmstrip, as_json)
     plain.begin()
     for line in _lines(plain.watched):
         if not plain.take(line):
             break
     if start.journal is not None and start.journal.problem is not None:
-        plain.screen.note(start.journal.problem)
+        plain.screen.notice(start.journal.problem)
     return EXIT_SOME_FAILED if plain.failed and not plain.watched else 0
 
 
-class _Plain:
+class _LineChat:
     def __init__(
-        self, start: Start, screen: Screen, filmstrip: FilmstripChoice, as_json: bool
+        self, start: Startup, screen: Output, filmstrip: FilmstripChoice, as_json: bool
     ) -> None:
         self.screen = screen
         self.watched = sys.stdin.isatty()
@@ -59,7 +59,7 @@ class _Plain:
         """Restore what was kept, look at what is new, and show it."""
         start = self._start
         with StageProgress(self.screen) as stages:
-            notes, not_seen = bring_in(start, on_progress=stages.on_progress)
+            notes, not_seen = open_startup(start, on_progress=stages.on_progress)
         self.screen.notes(notes)
         if not_seen:
             raise not_seen[0].error
@@ -71,8 +71,8 @@ class _Plain:
     def take(self, line: str) -> bool:
         """Answer a question, or do what a command says; False at ``/quit``."""
         try:
-            read = read_line(line)
-            if isinstance(read, Call):
+            read = parse_line(line)
+            if isinstance(read, ParsedCommand):
                 return self._do(read)
             if read:
                 self._ask(read)
@@ -81,32 +81,32 @@ class _Plain:
             self._show_error(error)
         return True
 
-    def _do(self, call: Call) -> bool:
+    def _do(self, call: ParsedCommand) -> bool:
         match call.command.name:
             case "quit":
                 return False
             case "help":
                 for command in COMMANDS.values():
-                    if not command.screen:
-                        self._say(f"{command.usage:<32} {command.about}")
+                    if not command.tui_only:
+                        self._say(f"{command.usage:<32} {command.summary}")
                 return True
             case "edit":
                 self._edit(call)
                 return True
-        seen = len(self._talk.looks)
+        seen = len(self._talk.attachments)
         with StageProgress(self.screen) as stages:
-            said = carry_out(
+            said = execute(
                 call, self._talk, download=self._start.download, on_progress=stages.on_progress
             )
         self._show_looks(0 if call.command.name == "frames" and call.words else seen)
         self._say(said)
-        if question := question_behind(call):
+        if question := trailing_question(call):
             self._ask(question)
         return True
 
-    def _edit(self, call: Call) -> None:
+    def _edit(self, call: ParsedCommand) -> None:
         """Take the last question back; what stands behind the command is asked in its place."""
-        turn = self._talk.take_back()
+        turn = self._talk.undo()
         if turn is None:
             self._say("nothing was asked yet")
         elif call.rest:
@@ -125,7 +125,7 @@ class _Plain:
                     pass
         self._finish(asked)
 
-    def _finish(self, asked: Asked) -> None:
+    def _finish(self, asked: RunningTurn) -> None:
         if asked.turn is not None and asked.turn.outcome == "stopped" and not self.watched:
             raise KeyboardInterrupt
         if self._as_json:
@@ -139,9 +139,9 @@ class _Plain:
         if asked.answer is not None and asked.turn is not None and asked.turn.usage is not None:
             show_footer(self.screen, asked.turn.usage, asked.turn.usage.seconds)
 
-    def _write_record(self, asked: Asked) -> None:
+    def _write_record(self, asked: RunningTurn) -> None:
         engine = self._talk.engine
-        sources = [look.source for look in self._talk.looks]
+        sources = [look.source for look in self._talk.attachments]
         if asked.error is not None:
             record = record_error(asked.question, sources, asked.error, engine=engine)
         elif asked.answer is not None and asked.prepared is not None and engine is not None:
@@ -151,7 +151,7 @@ class _Plain:
         self.screen.write(record.to_json() + "\n")
 
     def _show_looks(self, first: int) -> None:
-        batches = [look.batch for look in self._talk.looks[first:]]
+        batches = [look.batch for look in self._talk.attachments[first:]]
         layout = self._talk.checkpoint.layout if self._talk.checkpoint else None
         if batches:
             show_filmstrip(self.screen, batches, self._filmstrip, layout=layout)
@@ -163,15 +163,17 @@ class _Plain:
 
     def _show_error(self, error: SmolVideoError) -> None:
         self.screen.err.print(
-            Text.assemble(("Error: ", "bold red"), visible(in_chat(str(error)))), soft_wrap=True
+            Text.assemble(("Error: ", "bold red"), escape_controls(in_chat(str(error)))),
+            soft_wrap=True,
         )
         if error.hint:
             self.screen.err.print(
-                Text.assemble(("hint: ", "bold cyan"), visible(in_chat(error.hint))), soft_wrap=True
+                Text.assemble(("hint: ", "bold cyan"), escape_controls(in_chat(error.hint))),
+                soft_wrap=True,
             )
 
     def _say(self, text: str) -> None:
-        self.screen.err.print(Text(visible(text, keep="\n\t")), soft_wrap=True)
+        self.screen.err.print(Text(escape_controls(text, allowed="\n\t")), soft_wrap=True)
 
 
 def _lines(watched: bool) -> Iterator[str]:
@@ -184,7 +186,7 @@ def _lines(watched: bool) -> Iterator[str]:
                 "a line on standard input is not text", hint="lines are read as UTF-8"
             ) from error
         return
-    _complete_with_tab(asked_before())
+    _complete_with_tab(question_history())
     while True:
         try:
             # The prompt belongs to the person, not to the answers.

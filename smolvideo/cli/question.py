@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smolvideo.errors import PromptError, SourceError, UsageError
 from smolvideo.pipes import decode_text
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -23,21 +23,21 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Typed:
+class AskArguments:
     """The sources as they were typed, and the question."""
 
     sources: tuple[Named, ...]
     question: str
 
 
-def tell_apart(
+def split_arguments(
     positional: Sequence[str],
     *,
     question: str | None,
     source_list: Path | None,
     allow_outside: bool = False,
     needs_source: bool = True,
-) -> Typed:
+) -> AskArguments:
     """The last of ``positional`` is the question unless ``question`` is given apart from them.
 
     A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
@@ -64,7 +64,7 @@ def tell_apart(
     listed: list[Named] = []
     if source_list is not None:
         listed = read_source_list(source_list, allow_outside=allow_outside)
-    return Typed((*sources, *listed), question.strip())
+    return AskArguments((*sources, *listed), question.strip())
 
 
 def _from_stdin() -> str:
@@ -113,7 +113,7 @@ def _check_quotes(words: list[str]) -> None:
     alone = len(asked) > 1 and not any(" " in word.strip() for word in asked)
     if alone and _is_no_path(asked[0]) and not any(is_source[len(sources) :]):
         raise SourceError(
-            f"no such file or folder: `{clean_name(asked[0])}`",
+            f"no such file or folder: `{display_name(asked[0])}`",
             hint="a question of several words stands in quotes: "
             f"`{_command(sources or ['VIDEO'], asked)}`",
         )

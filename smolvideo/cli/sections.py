@@ -9,8 +9,8 @@ import click
 
 from smolvideo.cli.completing import BY_METAVAR
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import show_path
-from smolvideo.sampling import Share, parse_time
+from smolvideo.safe_text import display_path
+from smolvideo.sampling import RelativeTime, parse_time
 from smolvideo.spelling import existing_path
 
 _OTHER = "Other"
@@ -45,8 +45,8 @@ class SectionCommand(click.Command):
             for word in args:
                 if word.startswith("-") and os.path.lexists(word):
                     raise UsageError(
-                        f"the file {show_path(word)} reads like an option",
-                        hint=f"write {show_path('./' + word)}",
+                        f"the file {display_path(word)} reads like an option",
+                        hint=f"write {display_path('./' + word)}",
                     ) from error
             raise
 
@@ -71,13 +71,13 @@ class SectionGroup(SectionCommand, click.Group):
         self.format_commands(ctx, formatter)
 
 
-class WholeNumber(click.IntRange):
+class IntegerType(click.IntRange):
     """``50``; the name is what an error calls it."""
 
     name = "whole number"
 
 
-class Number(click.FloatRange):
+class FloatType(click.FloatRange):
     """``0.7``; neither infinite nor ``nan``, which every range would let through."""
 
     name = "number"
@@ -110,16 +110,16 @@ class FilePath(click.ParamType):  # type: ignore[type-arg]
         return click.Path().shell_complete(ctx, param, incomplete)
 
 
-class MomentType(click.ParamType):  # type: ignore[type-arg]
+class TimeType(click.ParamType):  # type: ignore[type-arg]
     """A moment of the video: ``90``, ``1:30``, ``0:01:30.5`` or ``50%``."""
 
     name = "time"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | Share:
+    ) -> float | RelativeTime:
         if not isinstance(value, str):
-            assert isinstance(value, float | Share)
+            assert isinstance(value, float | RelativeTime)
             return value
         try:
             return parse_time(value)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smolvideo.cli.options import Decorator, declare, option
+from smolvideo.cli.options import Decorator, add_options, option
 from smolvideo.cli.sections import FilePath
 from smolvideo.errors import UsageError
 from smolvideo.source import Named, read_source_list
@@ -11,7 +11,7 @@ from smolvideo.source import Named, read_source_list
 
 def list_options(section: str) -> Decorator:
     """``--list`` and ``--allow-outside``, under the heading ``section``."""
-    return declare(
+    return add_options(
         section,
         option(
             "--list",

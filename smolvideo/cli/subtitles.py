@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from smolvideo.errors import UsageError
-from smolvideo.pipeline.spoken import cues_with_room, read_cues
+from smolvideo.pipeline.spoken import limit_cues_for_prompt, read_cues
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times
 from smolvideo.source import VideoSource
 from smolvideo.subtitles import format_cues
 
 
-def subtitles_near(
+def subtitles_for_sampling(
     wanted: str,
     sources: Sequence[VideoSource],
     sampling: FrameSampling,
@@ -34,7 +34,7 @@ def subtitles_near(
     cues = read_cues(wanted, video, reader=reader, on_notice=on_notice)
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
         times = choose_times(opened, sampling)
-    kept, note = cues_with_room(cues, times)
+    kept, note = limit_cues_for_prompt(cues, times)
     if note is not None:
         on_notice(note)
     return format_cues(kept)

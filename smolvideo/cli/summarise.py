@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.completing import complete_files
-from smolvideo.cli.loading import EngineLoading
+from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.options import (
     download_options,
     engine_options,
@@ -35,26 +35,26 @@ from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
-from smolvideo.safe_text import clean_name, visible
-from smolvideo.show.batch import BatchProgress, final_line, stages_line
-from smolvideo.show.console import Screen, open_screen
+from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.show.batch import BatchProgress, summary_line, timing_line
+from smolvideo.show.console import Output, open_screen
 from smolvideo.show.plan import show_plan
 from smolvideo.source import Named
 from smolvideo.summaries import (
-    Batch,
-    Done,
+    ItemResult,
     OutputOptions,
     RunOptions,
     Selection,
     SummaryOptions,
+    SummaryRun,
     WorkItem,
-    list_work,
-    open_batch,
+    list_items,
+    open_run,
     watch,
 )
 from smolvideo.summaries.changes import FolderChanges
-from smolvideo.summaries.cluster import Cluster, check_installed, run_on_cluster
-from smolvideo.summaries.forms import TEXT_FORMS, as_text
+from smolvideo.summaries.cluster import RayOptions, check_installed, run_on_cluster
+from smolvideo.summaries.forms import TEXT_FORMATTERS, to_text
 from smolvideo.summaries.planning import plan_items, seconds_per_frame
 
 STDOUT = Path("-")
@@ -89,16 +89,16 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
     screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
     checkpoint = request.spec.checkpoint()
     with ExitStack() as stack:
-        loading: EngineLoading | None = None
+        loading: BackgroundEngine | None = None
         progress: BatchProgress | None = None
 
         def on_progress(news: Any) -> None:
             if progress is not None:
                 progress.on_progress(news)
 
-        loading = EngineLoading(lambda: request.spec.load(on_progress=on_progress))
+        loading = BackgroundEngine(lambda: request.spec.load(on_progress=on_progress))
         batch = stack.enter_context(
-            open_batch(
+            open_run(
                 checkpoint,
                 loading.result,
                 request.given,
@@ -207,7 +207,7 @@ def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
         on_stdout = "txt"
     outputs = OutputOptions(
         folder=out,
-        beside=given["beside"],
+        next_to_source=given["beside"],
         formats=(formats or ("txt",)) if has_place else (),
         records=records,
         overwrite=given["overwrite"],
@@ -216,24 +216,24 @@ def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
 
 
 def _list(request: _Request, selection: Selection, on_progress: OnProgress) -> list[WorkItem]:
-    return list_work(
+    return list_items(
         request.given, selection, download=request.run.download, on_progress=on_progress
     )
 
 
 def _run(
     request: _Request,
-    screen: Screen,
-    batch: Batch,
+    screen: Output,
+    batch: SummaryRun,
     items: list[WorkItem] | None,
     progress: BatchProgress,
 ) -> int:
     """Deal with all videos and say how it went; the exit code comes back."""
     alone = items is not None and len(items) == 1
-    failures: dict[str, Done] = {}
+    failures: dict[str, ItemResult] = {}
     try:
         # Closed here: after Ctrl-C nobody else would, and Ray's processes would stay.
-        with progress, closing(_dones(request, batch, items)) as dones:
+        with progress, closing(_results(request, batch, items)) as dones:
             for done in dones:
                 if done.outcome == "failed":
                     failures[done.item.path] = done
@@ -250,9 +250,9 @@ def _run(
                     break
     finally:
         if not screen.quiet and not alone:
-            screen.err.print(final_line(batch.tally, progress.wall_seconds), soft_wrap=True)
+            screen.err.print(summary_line(batch.tally, progress.wall_seconds), soft_wrap=True)
         if screen.verbose:
-            screen.err.print(stages_line(batch.tally), style="dim", soft_wrap=True)
+            screen.err.print(timing_line(batch.tally), style="dim", soft_wrap=True)
     if not failures:
         return 0
     if alone:
@@ -260,19 +260,21 @@ def _run(
     return EXIT_SOME_FAILED
 
 
-def _note(progress: BatchProgress, done: Done, *, alone: bool) -> None:
+def _note(progress: BatchProgress, done: ItemResult, *, alone: bool) -> None:
     """Show the notices of a summary; what is said of the model is said once for all."""
     for notice in done.record.notices:
         of_one = alone or notice == NANO_NOTICE
-        progress.note(notice if of_one else f"`{clean_name(done.record.source.name)}`: {notice}")
+        progress.note(notice if of_one else f"`{display_name(done.record.source.name)}`: {notice}")
 
 
-def _dones(request: _Request, batch: Batch, items: list[WorkItem] | None) -> Generator[Done]:
+def _results(
+    request: _Request, batch: SummaryRun, items: list[WorkItem] | None
+) -> Generator[ItemResult]:
     if items is None:
         return batch.run(_watched(request))
     if request.ray is None:
         return batch.run(items)
-    return run_on_cluster(batch, items, request.spec, Cluster(request.ray, request.ray_workers))
+    return run_on_cluster(batch, items, request.spec, RayOptions(request.ray, request.ray_workers))
 
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:
@@ -285,7 +287,7 @@ def _watched(request: _Request) -> Iterator[WorkItem | None]:
         )
 
 
-def _shown(request: _Request, done: Done, *, alone: bool) -> str:
+def _shown(request: _Request, done: ItemResult, *, alone: bool) -> str:
     """What stdout gets of a video."""
     wanted, record = request.stdout_format, done.record
     if wanted is None:
@@ -295,19 +297,19 @@ def _shown(request: _Request, done: Done, *, alone: bool) -> str:
     if record.error is not None:
         return ""
     if wanted == "json":
-        return TEXT_FORMS[".summary.json"](record)
+        return TEXT_FORMATTERS[".summary.json"](record)
     if wanted in _ON_STDOUT:
-        return TEXT_FORMS[_ON_STDOUT[wanted]](record) + ("" if alone else "\n")
+        return TEXT_FORMATTERS[_ON_STDOUT[wanted]](record) + ("" if alone else "\n")
     if alone:
-        return as_text(record)
-    return f"{visible(done.item.name)}\n{_indented(as_text(record))}\n"
+        return to_text(record)
+    return f"{escape_controls(done.item.name)}\n{_indented(to_text(record))}\n"
 
 
 def _indented(text: str) -> str:
     return "".join(f"  {line}".rstrip() + "\n" for line in text.splitlines())
 
 
-def _error_of(done: Done) -> SmolVideoError:
+def _error_of(done: ItemResult) -> SmolVideoError:
     """The error of the only video: it is that of the command."""
     record = done.record
     error = SmolVideoError(str(record.error), hint=record.hint)

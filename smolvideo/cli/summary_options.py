@@ -8,12 +8,12 @@ from typing import Any, get_args
 import click
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import declare, option
-from smolvideo.cli.sections import FilePath, MomentType, SectionCommand, WholeNumber
+from smolvideo.cli.options import add_options, option
+from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, TimeType
 from smolvideo.cli.source_list import list_options
 from smolvideo.errors import UsageError
 from smolvideo.readers import READERS
-from smolvideo.sampling import Share
+from smolvideo.sampling import RelativeTime
 from smolvideo.spelling import existing_path
 from smolvideo.summaries.options import Style, SummaryOptions
 from smolvideo.summaries.publishing import FORMATS
@@ -76,7 +76,7 @@ class SinceType(click.ParamType):  # type: ignore[type-arg]
             )
 
 
-class WindowType(MomentType):
+class WindowType(TimeType):
     """A length of time: ``90``, ``1:30``."""
 
     name = "length"
@@ -85,7 +85,7 @@ class WindowType(MomentType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         length = super().convert(value, param, ctx)
-        if isinstance(length, Share):
+        if isinstance(length, RelativeTime):
             self.fail(f"`{value}` is a share, not a length of time", param, ctx)
         if length < 1:
             self.fail("a window lasts 1 second or more", param, ctx)
@@ -110,7 +110,7 @@ class SummariseCommand(SectionCommand):
 
 def source_options(command: Any) -> Any:
     """Which videos."""
-    more = declare(
+    more = add_options(
         "Sources",
         option(
             "--newer-than",
@@ -121,14 +121,14 @@ def source_options(command: Any) -> Any:
         ),
         option(
             "--shuffle",
-            type=WholeNumber(min=0),
+            type=IntegerType(min=0),
             metavar="SEED",
             show_default="as typed",
             help="In an order drawn with this number, the same for the same number.",
         ),
         option(
             "--limit",
-            type=WholeNumber(min=1),
+            type=IntegerType(min=1),
             metavar="N",
             show_default="all",
             help="Only the first N of the list.",
@@ -146,9 +146,14 @@ def source_options(command: Any) -> Any:
 
 def summary_options(command: Any) -> Any:
     """What is asked."""
-    return declare(
+    return add_options(
         "Summary",
-        option("--style", of=SummaryOptions, type=click.Choice(get_args(Style)), help="Its form."),
+        option(
+            "--style",
+            default_from=SummaryOptions,
+            type=click.Choice(get_args(Style)),
+            help="Its form.",
+        ),
         option(
             "--prompt",
             metavar="TEXT",
@@ -165,8 +170,8 @@ def summary_options(command: Any) -> Any:
         ),
         option(
             "--max-frames",
-            of=SummaryOptions,
-            type=WholeNumber(min=1),
+            default_from=SummaryOptions,
+            type=IntegerType(min=1),
             metavar="N",
             help="Most frames of a window. What does not fit the context is an error if you set "
             "this; otherwise fewer are taken.",
@@ -182,7 +187,7 @@ def summary_options(command: Any) -> Any:
 
 def batch_options(command: Any) -> Any:
     """Where summaries go, and what happens on the way."""
-    return declare("Output", *_PLACES)(declare("Run", *_RUN)(command))
+    return add_options("Output", *_PLACES)(add_options("Run", *_RUN)(command))
 
 
 _PLACES = (
@@ -237,7 +242,7 @@ _RUN = (
     ),
     option(
         "--ray-workers",
-        type=WholeNumber(min=1),
+        type=IntegerType(min=1),
         metavar="N",
         show_default="one for each GPU, or for four cores",
         help="Engines on the cluster.",
@@ -248,7 +253,7 @@ _RUN = (
 def quiet_options(command: Any) -> Any:
     """How much is said."""
     command = debug_option(command)
-    return declare(
+    return add_options(
         "Terminal",
         option("--quiet", is_flag=True, default=False, help="Nothing but data and errors."),
         option("--verbose", "-v", is_flag=True, default=False, help="Where the time went, too."),

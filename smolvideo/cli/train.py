@@ -7,9 +7,9 @@ import click
 
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import default_of
-from smolvideo.cli.outputs import writing
-from smolvideo.cli.sections import FilePath, Number, SectionCommand, SectionOption, WholeNumber
-from smolvideo.records import write_output
+from smolvideo.cli.outputs import wrap_write_errors
+from smolvideo.cli.sections import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
+from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.curves import curves_svg
 from smolvideo.show.training import TrainingProgress, show_scores
@@ -33,7 +33,7 @@ def train() -> None:
     "--minutes",
     cls=SectionOption,
     section="Training",
-    type=Number(min=0, min_open=True),
+    type=FloatType(min=0, min_open=True),
     metavar="N",
     default=default_of(TrainOptions, "minutes"),
     help="Wall time of the whole course, over all runs that go on with it.",
@@ -51,7 +51,7 @@ def train() -> None:
     "--processes",
     cls=SectionOption,
     section="Training",
-    type=WholeNumber(min=1),
+    type=IntegerType(min=1),
     metavar="N",
     default=None,
     show_default="one per core with 2 GB of free memory",
@@ -61,7 +61,7 @@ def train() -> None:
     "--seed",
     cls=SectionOption,
     section="Training",
-    type=WholeNumber(),
+    type=IntegerType(),
     metavar="N",
     default=0,
     help="Of the first weights and of everything that is drawn.",
@@ -80,11 +80,11 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
 
     screen = open_screen(quiet=quiet)
     options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
-    with writing(out), TrainingProgress(screen) as progress:
+    with wrap_write_errors(out), TrainingProgress(screen) as progress:
         folder = train_nano(out, options, progress.show)
         curve = [json.loads(line) for line in (out / "curve.jsonl").read_text("utf-8").splitlines()]
         title = "nano: exact answers about held-out scenes, on the way"
-        write_output(out / "curves.svg", curves_svg(curve, title), overwrite=True)
+        write_text_atomic(out / "curves.svg", curves_svg(curve, title), overwrite=True)
     show_scores(screen, folder)
     screen.write_paths([folder])
 
@@ -99,6 +99,6 @@ def samples(folder: Path) -> None:
     """
     from smolvideo.train.samples import write_samples
 
-    with writing(folder):
+    with wrap_write_errors(folder):
         write_samples(folder)
     open_screen().write_paths([folder])

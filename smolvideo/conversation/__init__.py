@@ -20,9 +20,9 @@
 The full-screen chat, the line mode and ``ask --continue`` are three faces of this.
 """
 
-from smolvideo.conversation.asked import Asked
+from smolvideo.conversation.asked import RunningTurn
 from smolvideo.conversation.conversation import Conversation
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Look, Turn
+from smolvideo.conversation.turns import Attachment, Turn
 
-__all__ = ["Asked", "Conversation", "Look", "Settings", "Turn"]
+__all__ = ["Attachment", "Conversation", "RunningTurn", "Settings", "Turn"]

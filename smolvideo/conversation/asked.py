@@ -6,11 +6,11 @@ from dataclasses import replace
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.conversation.turns import Turn
 from smolvideo.errors import SmolVideoError
-from smolvideo.pipeline import Prepared
-from smolvideo.progress import OnProgress, Progress, Stopped
+from smolvideo.pipeline import PreparedPrompt
+from smolvideo.progress import Cancelled, OnProgress, Progress
 
 
-class Asked:
+class RunningTurn:
     """Iterate it for pieces of the answer, then read ``turn``.
 
     Stopped or failed, the turn says so and the conversation goes on: nothing is raised but Ctrl-C,
@@ -23,13 +23,13 @@ class Asked:
         question: str,
         *,
         model: str,
-        prepare: Callable[[], Prepared],
-        stream: Callable[[Prepared, OnProgress], AnswerStream],
+        prepare: Callable[[], PreparedPrompt],
+        stream: Callable[[PreparedPrompt, OnProgress], AnswerStream],
         keep: Callable[[Turn], None],
         on_progress: OnProgress,
     ) -> None:
         self.question = question
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedPrompt | None = None
         self.answer: Answer | None = None
         self.turn: Turn | None = None
         self.error: SmolVideoError | None = None
@@ -57,10 +57,10 @@ class Asked:
                 stream.close()
             self.answer = stream.result()
             self._end(Turn(self.question, self.answer.text, usage=self.answer.usage))
-        except Stopped:
-            self._end(self._broken_off())
+        except Cancelled:
+            self._end(self._interrupted_turn())
         except (KeyboardInterrupt, GeneratorExit):
-            self._end(self._broken_off())
+            self._end(self._interrupted_turn())
             raise
         except SmolVideoError as error:
             self._fail(error)
@@ -77,7 +77,7 @@ class Asked:
 
     def _stop_here(self) -> None:
         if self._stopping:
-            raise Stopped
+            raise Cancelled
 
     def _fail(self, error: SmolVideoError, cause: Exception | None = None) -> None:
         error.__cause__ = error.__cause__ or cause
@@ -85,7 +85,7 @@ class Asked:
         text = "".join(self._pieces)
         self._end(Turn(self.question, text, "failed", error=str(error), hint=error.hint))
 
-    def _broken_off(self) -> Turn:
+    def _interrupted_turn(self) -> Turn:
         return Turn(self.question, "".join(self._pieces), "stopped", usage=self._usage())
 
     def _usage(self) -> Usage | None:

@@ -2,30 +2,30 @@
 
 from pathlib import Path
 
-from smolvideo.conversation.commands import Call
+from smolvideo.conversation.commands import ParsedCommand
 from smolvideo.conversation.conversation import Conversation
-from smolvideo.conversation.transcript import transcript
-from smolvideo.conversation.turns import Look
+from smolvideo.conversation.transcript import export
+from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.frames import format_timestamp
 from smolvideo.models import MODELS
-from smolvideo.pipeline.spoken import cues_with_room, read_cues
+from smolvideo.pipeline.spoken import limit_cues_for_prompt, read_cues
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.records import write_output
-from smolvideo.safe_text import clean_name, show_path
-from smolvideo.sampling import Share, parse_time
+from smolvideo.records import write_text_atomic
+from smolvideo.safe_text import display_name, display_path
+from smolvideo.sampling import RelativeTime, parse_time
 from smolvideo.source import DownloadOptions, resolve_sources
 from smolvideo.spelling import existing_path
 from smolvideo.subtitles import format_cues
 
-_MOST_FRAMES = 10_000
+_MAX_FRAMES = 10_000
 
 
-def carry_out(
-    call: Call,
+def execute(
+    call: ParsedCommand,
     conversation: Conversation,
     *,
-    look: Look | None = None,
+    look: Attachment | None = None,
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
     on_progress: OnProgress = no_progress,
 ) -> str:
@@ -35,7 +35,7 @@ def carry_out(
     what cannot be done, and whatever looking, loading and writing raise; the conversation is then
     as it was.
     """
-    shown = look or (conversation.looks[-1] if conversation.looks else None)
+    shown = look or (conversation.attachments[-1] if conversation.attachments else None)
     match call.command.name:
         case "frames":
             return _frames(call, conversation, on_progress)
@@ -49,39 +49,42 @@ def carry_out(
             return _model(call, conversation, on_progress)
         case "save":
             return _save(call, conversation)
-    raise UsageError(f"`{call.command.slashed}` is for the full screen")
+    raise UsageError(f"`{call.command.with_slash}` is for the full screen")
 
 
-def question_behind(call: Call) -> str:
+def trailing_question(call: ParsedCommand) -> str:
     """What is asked at once behind ``/zoom 1:10 1:40``; empty if nothing is."""
     if call.command.name != "zoom" or len(call.words) < 3:
         return ""
     return " ".join(call.words[2:])
 
 
-def _frames(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:
+def _frames(call: ParsedCommand, conversation: Conversation, on_progress: OnProgress) -> str:
     if not call.words:
-        counts = ", ".join(str(len(look.batch)) for look in conversation.looks) or "none"
+        counts = ", ".join(str(len(look.batch)) for look in conversation.attachments) or "none"
         return f"frames in view: {counts}"
     if len(call.words) != 1 or not call.words[0].isdecimal():
         raise UsageError("how many frames?", hint=f"`{call.command.usage}`")
     count = int(call.words[0][:9])
-    if not 1 <= count <= _MOST_FRAMES:
-        raise UsageError(f"between 1 and {_MOST_FRAMES:,} frames can be taken")
-    if not conversation.looks:
+    if not 1 <= count <= _MAX_FRAMES:
+        raise UsageError(f"between 1 and {_MAX_FRAMES:,} frames can be taken")
+    if not conversation.attachments:
         raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
     try:
-        conversation.look_again(count, on_progress=on_progress)
+        conversation.resample(count, on_progress=on_progress)
     except PromptError as error:
         # Here the frames are asked for by a command, and not by an option.
         hint = error.hint.replace("--max-frames ", "/frames ") if error.hint else None
         raise PromptError(str(error), hint=hint) from error
-    taken = sum(len(one.batch) for one in conversation.looks)
+    taken = sum(len(one.batch) for one in conversation.attachments)
     return f"looking at {taken} frame{'s' * (taken != 1)}"
 
 
 def _zoom(
-    call: Call, conversation: Conversation, look: Look | None, on_progress: OnProgress
+    call: ParsedCommand,
+    conversation: Conversation,
+    look: Attachment | None,
+    on_progress: OnProgress,
 ) -> str:
     if look is None:
         raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
@@ -98,18 +101,21 @@ def _zoom(
 
 
 def _add(
-    call: Call, conversation: Conversation, download: DownloadOptions, on_progress: OnProgress
+    call: ParsedCommand,
+    conversation: Conversation,
+    download: DownloadOptions,
+    on_progress: OnProgress,
 ) -> str:
     if not call.words:
         raise UsageError("which file?", hint=f"`{call.command.usage}`")
     sources = resolve_sources(call.words, download=download, on_progress=on_progress)
-    looks = conversation.look(sources, on_progress=on_progress)
-    names = ", ".join(f"`{clean_name(look.source.name, 60)}`" for look in looks)
+    looks = conversation.attach(sources, on_progress=on_progress)
+    names = ", ".join(f"`{display_name(look.source.name, 60)}`" for look in looks)
     return f"added {names}"
 
 
-def _subtitles(call: Call, conversation: Conversation, look: Look | None) -> str:
-    if look is None or not look.moves:
+def _subtitles(call: ParsedCommand, conversation: Conversation, look: Attachment | None) -> str:
+    if look is None or not look.is_video:
         raise UsageError("subtitles belong to a video, and none is in view")
     if not call.words:
         count = len((look.subtitles or "").splitlines())
@@ -117,45 +123,47 @@ def _subtitles(call: Call, conversation: Conversation, look: Look | None) -> str
     if len(call.words) != 1:
         raise UsageError("which subtitles?", hint=f"`{call.command.usage}`")
     if call.words[0] == "off":
-        conversation.give_subtitles(look, None)
+        conversation.set_subtitles(look, None)
         return "without subtitles"
-    text, heard = subtitles_for(look, call.words[0], reader=conversation.settings.reader)
-    conversation.give_subtitles(look, text, notices=heard)
+    text, heard = subtitles_for_attachment(look, call.words[0], reader=conversation.settings.reader)
+    conversation.set_subtitles(look, text, notices=heard)
     return "; ".join(heard) or f"{len(text.splitlines())} lines of subtitles near the frames"
 
 
-def subtitles_for(look: Look, wanted: str, *, reader: str) -> tuple[str, list[str]]:
+def subtitles_for_attachment(
+    look: Attachment, wanted: str, *, reader: str
+) -> tuple[str, list[str]]:
     """The cues near the frames of ``look``, one a line, and sentences for the user: what was
     guessed or left out, and if not all cues have room.
 
     ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
     Raises UsageError for what is no video, else as ``read_cues``.
     """
-    if not look.moves:
+    if not look.is_video:
         raise UsageError(f"`{look.source.name}` is no video that subtitles could belong to")
     heard: list[str] = []
     cues = read_cues(wanted, look.source, reader=reader, on_notice=heard.append)
-    kept, note = cues_with_room(cues, look.batch.pts_seconds)
+    kept, note = limit_cues_for_prompt(cues, look.batch.pts_seconds)
     return format_cues(kept), heard + ([note] if note else [])
 
 
-def _model(call: Call, conversation: Conversation, on_progress: OnProgress) -> str:
+def _model(call: ParsedCommand, conversation: Conversation, on_progress: OnProgress) -> str:
     if not call.words:
         return f"`{conversation.settings.model}` answers; others: {', '.join(MODELS)}"
     if len(call.words) != 1:
         raise UsageError("which model?", hint=f"`{call.command.usage}`")
-    engine = conversation.use_model(call.words[0], on_progress=on_progress)
+    engine = conversation.switch_model(call.words[0], on_progress=on_progress)
     return f"`{engine.checkpoint.name}` answers from now on"
 
 
-def _save(call: Call, conversation: Conversation) -> str:
+def _save(call: ParsedCommand, conversation: Conversation) -> str:
     words = [word for word in call.words if word != "--overwrite"]
     if len(words) != 1:
         raise UsageError("save as what?", hint=f"`{call.command.usage}`")
     path = existing_path(Path(words[0]).expanduser())
-    text = transcript(path.suffix, conversation.settings, conversation.looks, conversation.turns)
-    write_output(path, text, overwrite="--overwrite" in call.words)
-    return f"saved as {show_path(path)}"
+    text = export(path.suffix, conversation.settings, conversation.attachments, conversation.turns)
+    write_text_atomic(path, text, overwrite="--overwrite" in call.words)
+    return f"saved as {display_path(path)}"
 
 
 def _seconds(word: str, duration: float) -> float:
@@ -163,4 +171,4 @@ def _seconds(word: str, duration: float) -> float:
         time = parse_time(word)
     except ValueError as error:
         raise UsageError(str(error), hint="`/zoom 1:10 1:40`") from error
-    return time.fraction * duration if isinstance(time, Share) else float(time)
+    return time.fraction * duration if isinstance(time, RelativeTime) else float(time)

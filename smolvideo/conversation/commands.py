@@ -10,30 +10,30 @@ from typing import Literal
 
 from smolvideo.errors import UsageError
 from smolvideo.models import MODELS
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.subtitles import SUBTITLE_SUFFIXES
 
-Takes = Literal["nothing", "media", "subtitles", "model", "new file", "words"]
+ArgumentKind = Literal["nothing", "media", "subtitles", "model", "new file", "words"]
 """What stands behind a command, for its completion."""
 
-MOST_COMPLETIONS = 40
-_MOST_ENTRIES = 5_000
+MAX_COMPLETIONS = 40
+_MAX_ENTRIES = 5_000
 """Of a folder that are looked at: completing must be quick wherever it is."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """``/name`` and what may stand behind it; ``screen`` ones are for the full screen only."""
+    """``/name`` and what may stand behind it; ``tui_only`` ones are for the full screen only."""
 
     name: str
     usage: str
-    about: str
-    takes: Takes = "nothing"
-    screen: bool = False
+    summary: str
+    argument_kind: ArgumentKind = "nothing"
+    tui_only: bool = False
 
     @property
-    def slashed(self) -> str:
+    def with_slash(self) -> str:
         return f"/{self.name}"
 
 
@@ -47,10 +47,10 @@ COMMANDS: dict[str, Command] = {
         Command("model", "/model NAME", "go on with another model", "model"),
         Command("edit", "/edit", "take the last question back, to ask differently", "words"),
         Command("save", "/save FILE", "this conversation as .md, .json or .html", "new file"),
-        Command("open", "/open", "play from the time under the cursor", screen=True),
-        Command("copy", "/copy", "the last answer to the clipboard", screen=True),
-        Command("sessions", "/sessions", "go on with another conversation", screen=True),
-        Command("theme", "/theme", "dark or light", screen=True),
+        Command("open", "/open", "play from the time under the cursor", tui_only=True),
+        Command("copy", "/copy", "the last answer to the clipboard", tui_only=True),
+        Command("sessions", "/sessions", "go on with another conversation", tui_only=True),
+        Command("theme", "/theme", "dark or light", tui_only=True),
         Command("help", "/help", "keys and commands"),
         Command("quit", "/quit", "leave; the conversation is kept"),
     )
@@ -58,7 +58,7 @@ COMMANDS: dict[str, Command] = {
 
 
 @dataclass(frozen=True)
-class Call:
+class ParsedCommand:
     """A command as it was typed: its words, and all behind the name as it stood."""
 
     command: Command
@@ -68,14 +68,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Completion:
-    """``line`` is what the prompt would hold; ``shown`` and ``about`` stand in the list."""
+    """``line`` is what the prompt would hold; ``label`` and ``summary`` stand in the list."""
 
     line: str
-    shown: str
-    about: str = ""
+    label: str
+    summary: str = ""
 
 
-def read_line(line: str) -> Call | str:
+def parse_line(line: str) -> ParsedCommand | str:
     """What was typed: a command, or a question. Two slashes begin a question with one.
 
     Raises UsageError for a command that does not exist, and for an open quotation mark.
@@ -92,9 +92,9 @@ def read_line(line: str) -> Call | str:
     if command is None:
         raise _no_such_command(name)
     words = tuple(_split(rest))
-    if words and command.takes == "nothing":
-        raise UsageError(f"`{command.slashed}` stands alone")
-    return Call(command, words, rest.strip())
+    if words and command.argument_kind == "nothing":
+        raise UsageError(f"`{command.with_slash}` stands alone")
+    return ParsedCommand(command, words, rest.strip())
 
 
 def complete(line: str, *, screen: bool = True) -> list[Completion]:
@@ -104,20 +104,22 @@ def complete(line: str, *, screen: bool = True) -> list[Completion]:
     name, space, rest = line[1:].partition(" ")
     if not space:
         return [
-            Completion(f"{command.slashed}{'' if command.takes == 'nothing' else ' '}",
-                       command.usage, command.about)
+            Completion(f"{command.with_slash}{'' if command.argument_kind == 'nothing' else ' '}",
+                       command.usage, command.summary)
             for command in COMMANDS.values()
-            if command.name.startswith(name.lower()) and (screen or not command.screen)
+            if command.name.startswith(name.lower()) and (screen or not command.tui_only)
         ]  # fmt: skip
     command = COMMANDS.get(name.lower())
     if command is None:
         return []
-    found = list(_arguments(command, rest.lstrip()))[:MOST_COMPLETIONS]
-    return [Completion(f"{command.slashed} {text}", shown, about) for text, shown, about in found]
+    found = list(_arguments(command, rest.lstrip()))[:MAX_COMPLETIONS]
+    return [
+        Completion(f"{command.with_slash} {text}", shown, about) for text, shown, about in found
+    ]
 
 
 def _arguments(command: Command, typed: str) -> Iterator[tuple[str, str, str]]:
-    match command.takes:
+    match command.argument_kind:
         case "model":
             for name, spec in MODELS.items():
                 if name.startswith(typed):
@@ -141,14 +143,14 @@ def _paths(typed: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, str
     try:
         with os.scandir(folder or ".") as entries:
             names = [
-                (entry.name, entry.is_dir()) for entry, _ in zip(entries, range(_MOST_ENTRIES))  # noqa: B905
+                (entry.name, entry.is_dir()) for entry, _ in zip(entries, range(_MAX_ENTRIES))  # noqa: B905
             ]  # fmt: skip
     except (OSError, ValueError):
         return
     shown_folder = bare[: len(bare) - len(start)]
     for name, is_folder in sorted(names):
         hidden = name.startswith(".") and not start.startswith(".")
-        if hidden or not name.startswith(start) or name != clean_name(name, 1000):
+        if hidden or not name.startswith(start) or name != display_name(name, 1000):
             continue
         if is_folder:
             yield _quoted(f"{shown_folder}{name}/"), f"{name}/", "folder"
@@ -178,4 +180,4 @@ def _no_such_command(name: str) -> UsageError:
     near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
     hint = f"did you mean `/{near[0]}`?" if near else "`/help` lists them"
     hint += "; a question with a slash begins with two"
-    return UsageError(f"there is no command `/{clean_name(name, 30)}`", hint=hint)
+    return UsageError(f"there is no command `/{display_name(name, 30)}`", hint=hint)

@@ -9,51 +9,59 @@ from dataclasses import replace
 from typing import Protocol
 
 from smolvideo.answer import AnswerStream
-from smolvideo.conversation.asked import Asked
+from smolvideo.conversation.asked import RunningTurn
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.telling import Told, tell_what_fits, what_was_left_out
-from smolvideo.conversation.turns import Look, Turn
+from smolvideo.conversation.telling import Context, describe_trimmed, trim_to_context
+from smolvideo.conversation.turns import Attachment, Turn
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import Prepared, notices_about, notices_for_model, prepare, with_prepared
+from smolvideo.pipeline import (
+    PreparedPrompt,
+    notices_for_model,
+    prepare,
+    unknown_word_notices,
+    with_prepared,
+)
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import pack_prompt
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
 
-STAND_IN_QUESTION = "What happens in this video?"
+PLACEHOLDER_QUESTION = "What happens in this video?"
 """Of ordinary length: frames are chosen and read while the person still thinks of a question."""
 
-_SPARE_SHARE = 8
+_RESERVED_CONTEXT_DIVISOR = 8
 """An eighth of the context is left for words when frames are chosen."""
 
-Load = Callable[[Settings, OnProgress], Engine]
+LoadEngine = Callable[[Settings, OnProgress], Engine]
 """Loads the engine of a conversation; raises as ``load_engine`` does."""
 
 
-class Keeper(Protocol):
+class ConversationStore(Protocol):
     """Where a conversation is kept as it goes on; see ``journal``."""
 
     def keep_settings(self, settings: Settings) -> None: ...
-    def keep_look(self, look: Look) -> None: ...
-    def keep_turn(self, turn: Turn) -> None: ...
-    def keep_taken_back(self) -> None: ...
+    def save_attachment(self, look: Attachment) -> None: ...
+    def save_turn(self, turn: Turn) -> None: ...
+    def save_undo(self) -> None: ...
 
 
 class Conversation:
     """Looks and turns so far, with an engine that remembers what it has read.
 
-    Not to be used by two threads at once. ``looks`` and ``turns`` are in their order and may be
-    read at any time.
+    Not to be used by two threads at once. ``attachments`` and ``turns`` are in their order and may
+    be read at any time.
     """
 
-    def __init__(self, settings: Settings, load: Load, *, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, settings: Settings, load: LoadEngine, *, store: ConversationStore | None = None
+    ) -> None:
         self.settings = settings
-        self.keeper = keeper
-        self.looks: list[Look] = []
+        self.store = store
+        self.attachments: list[Attachment] = []
         self.turns: list[Turn] = []
-        self.told = Told(())
+        self.context = Context(())
         self._load = load
         self._checkpoint: Checkpoint | None = None
         self._engine: Engine | None = None
@@ -84,27 +92,27 @@ class Conversation:
             self._engine = self._load(self.settings, on_progress)
         return self._engine
 
-    def look(
+    def attach(
         self,
         sources: Sequence[VideoSource],
         *,
         sampling: FrameSampling | None = None,
         window: tuple[float, float] | None = None,
         on_progress: OnProgress = no_progress,
-    ) -> list[Look]:
+    ) -> list[Attachment]:
         """Take frames of ``sources`` into the conversation; the next question is asked with them.
 
         Raises as ``prepare`` does; the conversation is then as it was.
         """
-        number = max((look.number for look in self.looks), default=0) + 1
-        sampling = sampling or self._sampling_of(sources, beside_others=bool(self.looks))
+        number = max((look.number for look in self.attachments), default=0) + 1
+        sampling = sampling or self._sampling_of(sources, beside_others=bool(self.attachments))
         looks = self._looked(sources, sampling, window, on_progress)
         looks = [replace(look, number=number + place) for place, look in enumerate(looks)]
-        self.looks += looks
+        self.attachments += looks
         self._keep_looks(looks)
         return looks
 
-    def try_look(self, source: VideoSource, *, on_progress: OnProgress = no_progress) -> None:
+    def check_source(self, source: VideoSource, *, on_progress: OnProgress = no_progress) -> None:
         """Raise what looking at ``source`` would raise; the conversation stays as it is."""
         kept = self._decode_seconds, list(self._notices)
         try:
@@ -115,17 +123,17 @@ class Conversation:
 
     def zoom(
         self,
-        look: Look,
+        look: Attachment,
         start_seconds: float,
         end_seconds: float,
         *,
         on_progress: OnProgress = no_progress,
-    ) -> Look:
+    ) -> Attachment:
         """Look at one window of a video as closely as at the whole.
 
         Raises UsageError for what has no clock and for an empty window, else as ``look``.
         """
-        if not look.moves:
+        if not look.is_video:
             raise UsageError(f"`{look.source.name}` has no time to zoom into")
         if end_seconds <= start_seconds:
             raise UsageError("the end of the window must be after its start")
@@ -133,12 +141,12 @@ class Conversation:
             self.settings.sampling, start_seconds=start_seconds, end_seconds=end_seconds
         )
         window = (start_seconds, min(end_seconds, look.batch.metadata.duration_seconds))
-        (zoomed,) = self.look(
+        (zoomed,) = self.attach(
             [look.source], sampling=sampling, window=window, on_progress=on_progress
         )
         return zoomed
 
-    def look_again(self, max_frames: int, *, on_progress: OnProgress = no_progress) -> None:
+    def resample(self, max_frames: int, *, on_progress: OnProgress = no_progress) -> None:
         """Take ``max_frames`` frames of everything, in place of those taken before.
 
         A rate or a strategy that yields fewer gives way to evenly spaced frames. Raises PromptError
@@ -152,15 +160,15 @@ class Conversation:
             return replace(by_strategy(sampling), strategy="uniform")
 
         again = by_strategy
-        looks = self._all_again(again, on_progress)
+        looks = self._resample_all(again, on_progress)
         strategies = {self.settings.sampling.strategy, *(one.sampling.strategy for one in looks)}
         if sum(len(look.batch) for look in looks) < max_frames and strategies != {"uniform"}:
             again = evenly
-            looks = self._all_again(again, on_progress)
+            looks = self._resample_all(again, on_progress)
         self.settings = replace(self.settings, sampling=again(self.settings.sampling))
         self._replace_looks(looks)
 
-    def use_model(self, model: str, *, on_progress: OnProgress = no_progress) -> Engine:
+    def switch_model(self, model: str, *, on_progress: OnProgress = no_progress) -> Engine:
         """Go on with another model, which is told the same. Raises as ``load_engine`` does.
 
         Where it fails, the conversation goes on with the model it had.
@@ -170,7 +178,7 @@ class Conversation:
         self._checkpoint = self._engine = None
         try:
             self.open_checkpoint(on_progress=on_progress)
-            looks = self._all_again(lambda sampling: sampling, on_progress)
+            looks = self._resample_all(lambda sampling: sampling, on_progress)
             engine = self.load_engine(on_progress=on_progress)
         except BaseException:
             self.settings, self._checkpoint, self._engine = before
@@ -179,8 +187,8 @@ class Conversation:
         self._replace_looks(looks)
         return engine
 
-    def give_subtitles(
-        self, look: Look, subtitles: str | None, *, notices: Iterable[str] = ()
+    def set_subtitles(
+        self, look: Attachment, subtitles: str | None, *, notices: Iterable[str] = ()
     ) -> None:
         """Show the model ``subtitles``, a finished text, behind the frames of ``look``; ``notices``
         on them are part of the next turn."""
@@ -191,48 +199,48 @@ class Conversation:
         """Make ``notices`` part of the next turn, each once."""
         self._notices += [one for one in dict.fromkeys(notices) if one not in self._notices]
 
-    def take_back(self) -> Turn | None:
+    def undo(self) -> Turn | None:
         """Remove the last turn, as if it had never been asked; None where there is none."""
         if not self.turns:
             return None
         turn = self.turns.pop()
-        if self.told.first_turn > len(self.turns):
-            self.told = replace(self.told, first_turn=len(self.turns))
-        if self.keeper is not None:
-            self.keeper.keep_taken_back()
+        if self.context.first_turn > len(self.turns):
+            self.context = replace(self.context, first_turn=len(self.turns))
+        if self.store is not None:
+            self.store.save_undo()
         return turn
 
-    def prepare(self, question: str) -> Prepared:
+    def prepare(self, question: str) -> PreparedPrompt:
         """``question`` packed with all that is told of the conversation before it.
 
         Raises PromptError for an empty question, without sources, and where it does not fit.
         """
         if not question.strip():
             raise PromptError("the question is empty", hint='ask something: "What happens?"')
-        if not self.looks:
+        if not self.attachments:
             raise PromptError("there is nothing to look at yet", hint="add a video: `/add FILE`")
         checkpoint, settings = self.open_checkpoint(), self.settings
-        before = self.told
-        told = tell_what_fits(
-            self.looks,
+        before = self.context
+        told = trim_to_context(
+            self.attachments,
             self.turns,
             question,
             checkpoint,
             settings.prompt_options,
             max_new_tokens=settings.generation.max_new_tokens,
-            since=before,
+            previous=before,
         )
         prompt = pack_prompt(told.messages, checkpoint, settings.prompt_options)
-        self.told = told
-        looks = self.looks[told.first_look :]
+        self.context = told
+        looks = self.attachments[told.first_look :]
         batches = tuple(look.batch for look in looks)
         notices = (
             *notices_for_model(checkpoint, batches),
             *self._notices,
-            *notices_about(question, checkpoint),
-            *what_was_left_out(before, told, self.looks, self.turns),
+            *unknown_word_notices(question, checkpoint),
+            *describe_trimmed(before, told, self.attachments, self.turns),
         )
-        return Prepared(
+        return PreparedPrompt(
             question=question,
             sources=tuple(look.source for look in looks),
             messages=told.messages,
@@ -240,25 +248,25 @@ class Conversation:
             batches=batches,
             sampling=settings.sampling,
             prompt_options=settings.prompt_options,
-            generation=settings.generation.with_seed(),
+            generation=settings.generation.with_drawn_seed(),
             reader=settings.reader,
             notices=notices,
             frame_notices=(),
             seconds={"decode": self._decode_seconds} if self._decode_seconds else {},
         )
 
-    def read_ahead(self, *, on_progress: OnProgress = no_progress) -> None:
+    def prefill(self, *, on_progress: OnProgress = no_progress) -> None:
         """Let the engine read what the next question will stand behind, while nobody asks yet."""
         engine = self.load_engine(on_progress=on_progress)
-        if self.looks and isinstance(engine, SessionEngine):
-            prepared = self.prepare(STAND_IN_QUESTION)
+        if self.attachments and isinstance(engine, SessionEngine):
+            prepared = self.prepare(PLACEHOLDER_QUESTION)
             on_progress(Progress("read"))
-            self._engine_session(engine).read(prepared.prompt, on_progress=on_progress)
+            self._engine_session(engine).prefill(prepared.prompt, on_progress=on_progress)
             on_progress(Progress("read", 1, 1))
 
-    def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> Asked:
+    def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> RunningTurn:
         """The answer to ``question``, made while it is iterated."""
-        return Asked(
+        return RunningTurn(
             question,
             model=self.settings.model,
             prepare=lambda: self.prepare(question),
@@ -267,7 +275,7 @@ class Conversation:
             on_progress=on_progress,
         )
 
-    def _stream(self, prepared: Prepared, on_progress: OnProgress) -> AnswerStream:
+    def _stream(self, prepared: PreparedPrompt, on_progress: OnProgress) -> AnswerStream:
         engine = self.load_engine(on_progress=on_progress)
         source: Engine | Session = engine
         if isinstance(engine, SessionEngine):
@@ -284,8 +292,8 @@ class Conversation:
         self.turns.append(turn)
         self._decode_seconds = 0.0
         self._notices.clear()
-        if self.keeper is not None:
-            self.keeper.keep_turn(turn)
+        if self.store is not None:
+            self.store.save_turn(turn)
 
     def _sampling_of(self, sources: Sequence[VideoSource], *, beside_others: bool) -> FrameSampling:
         """That of the settings; their window is for the videos, and a picture may join them."""
@@ -299,13 +307,13 @@ class Conversation:
         sampling: FrameSampling,
         window: tuple[float, float] | None,
         on_progress: OnProgress,
-    ) -> list[Look]:
+    ) -> list[Attachment]:
         """Looks without numbers of their own."""
         checkpoint = self.open_checkpoint(on_progress=on_progress)
         prepared = prepare(
             checkpoint,
             list(sources),
-            STAND_IN_QUESTION,
+            PLACEHOLDER_QUESTION,
             sampling=sampling,
             prompt_options=self.settings.prompt_options,
             generation=_with_room_for_words(self.settings, sampling, checkpoint),
@@ -315,16 +323,16 @@ class Conversation:
         self._decode_seconds += prepared.seconds.get("decode", 0.0)
         self.note(prepared.frame_notices)
         return [
-            Look(0, source, batch, sampling, turn=len(self.turns), window=window)
+            Attachment(0, source, batch, sampling, turn=len(self.turns), window=window)
             for source, batch in zip(prepared.sources, prepared.batches, strict=True)
         ]
 
-    def _all_again(
+    def _resample_all(
         self, change: Callable[[FrameSampling], FrameSampling], on_progress: OnProgress
-    ) -> list[Look]:
+    ) -> list[Attachment]:
         """All looks with frames taken anew; those that were taken together share again."""
-        found: list[Look] = []
-        for group in _taken_together(self.looks):
+        found: list[Attachment] = []
+        for group in _taken_together(self.attachments):
             again = self._looked(
                 [look.source for look in group],
                 change(group[0].sampling),
@@ -337,18 +345,20 @@ class Conversation:
             ]
         return found
 
-    def _replace_looks(self, looks: Sequence[Look]) -> None:
+    def _replace_looks(self, looks: Sequence[Attachment]) -> None:
         new = {look.number: look for look in looks}
-        self.looks = [new.get(look.number, look) for look in self.looks]
-        self.told = Told((), min(self.told.first_turn, len(self.turns)), self.told.first_look)
-        if self.keeper is not None:
-            self.keeper.keep_settings(self.settings)
+        self.attachments = [new.get(look.number, look) for look in self.attachments]
+        self.context = Context(
+            (), min(self.context.first_turn, len(self.turns)), self.context.first_look
+        )
+        if self.store is not None:
+            self.store.keep_settings(self.settings)
         self._keep_looks(looks)
 
-    def _keep_looks(self, looks: Sequence[Look]) -> None:
-        if self.keeper is not None:
+    def _keep_looks(self, looks: Sequence[Attachment]) -> None:
+        if self.store is not None:
             for look in looks:
-                self.keeper.keep_look(look)
+                self.store.save_attachment(look)
 
 
 def _with_room_for_words(
@@ -356,15 +366,15 @@ def _with_room_for_words(
 ) -> GenerationOptions:
     """Generation options that also leave room for a conversation, where frames may be reduced."""
     generation = settings.generation
-    roomy = generation.max_new_tokens + checkpoint.context_tokens // _SPARE_SHARE
+    roomy = generation.max_new_tokens + checkpoint.context_tokens // _RESERVED_CONTEXT_DIVISOR
     if not sampling.reduce_to_fit or roomy >= checkpoint.context_tokens // 2:
         return generation
     return replace(generation, max_new_tokens=roomy)
 
 
-def _taken_together(looks: Sequence[Look]) -> list[list[Look]]:
+def _taken_together(looks: Sequence[Attachment]) -> list[list[Attachment]]:
     """Looks that came into the conversation in one go, and so share the number of frames."""
-    groups: dict[tuple[int, FrameSampling, object], list[Look]] = {}
+    groups: dict[tuple[int, FrameSampling, object], list[Attachment]] = {}
     for look in looks:
         groups.setdefault((look.turn, look.sampling, look.window), []).append(look)
     return list(groups.values())

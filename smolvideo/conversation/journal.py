@@ -18,31 +18,31 @@ from pathlib import Path
 from typing import Any, get_args
 
 from smolvideo.answer import Usage
-from smolvideo.conversation.pictures import hash_of, keep_frames
+from smolvideo.conversation.pictures import pixel_hash, save_frames
 from smolvideo.conversation.settings import (
     Settings,
-    sampling_as_json,
     sampling_from_json,
-    settings_as_json,
+    sampling_to_json,
     settings_from_json,
+    settings_to_json,
 )
-from smolvideo.conversation.turns import Look, Outcome, Turn, now
+from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import MediaKind, VideoMetadata
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.pipes import open_regular, read_regular
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
 
 KIND = "smolvideo.session/1"
-JOURNAL = "journal.jsonl"
-_LARGEST_JOURNAL = 64 * 2**20
+LOG_NAME = "journal.jsonl"
+_MAX_JOURNAL = 64 * 2**20
 """Bytes; a conversation of a lifetime has fewer."""
 
 
 @dataclass(frozen=True)
-class KeptLook:
+class SavedAttachment:
     """A look without its frames: enough to find or decode them again.
 
     ``shape`` [N, H, W, 3] and ``sha256`` are those of the frames; ``size`` and ``mtime_ns`` are
@@ -65,18 +65,18 @@ class KeptLook:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedConversation:
     """A conversation as its journal tells it."""
 
     created: str
     settings: Settings
-    looks: tuple[KeptLook, ...] = ()
+    looks: tuple[SavedAttachment, ...] = ()
     turns: tuple[Turn, ...] = ()
     end: int = field(default=0, compare=False)
     """Bytes of the journal that are whole lines."""
 
 
-class Journal:
+class EventLog:
     """Keeps a conversation in ``folder`` as it goes on; the ``keeper`` of a ``Conversation``.
 
     A new one makes its folder at the first turn: who only looks leaves nothing behind. Frames are
@@ -88,27 +88,27 @@ class Journal:
         self.folder = folder
         self.problem: str | None = None
         self._goes_on = goes_on
-        header = {"session": KIND, "created": now(), "settings": settings_as_json(settings)}
+        header = {"session": KIND, "created": utc_now(), "settings": settings_to_json(settings)}
         self._waiting: list[Mapping[str, Any]] = [] if goes_on else [header]
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="keep frames")
-        self._looks: list[Look] = []
+        self._looks: list[Attachment] = []
         self.keeps_frames = True
 
     def keep_settings(self, settings: Settings) -> None:
-        self._append({"settings": settings_as_json(settings)})
+        self._append({"settings": settings_to_json(settings)})
 
-    def keep_look(self, look: Look) -> None:
+    def save_attachment(self, look: Attachment) -> None:
         self._append({"look": _look_as_json(look)})
         if self.keeps_frames:
             self._looks.append(look)
             self._keep_waiting_frames()
 
-    def keep_turn(self, turn: Turn) -> None:
+    def save_turn(self, turn: Turn) -> None:
         self._goes_on = True
         self._append({"turn": asdict(turn)})
         self._keep_waiting_frames()
 
-    def keep_taken_back(self) -> None:
+    def save_undo(self) -> None:
         self._append({"taken_back": True})
 
     def close(self) -> None:
@@ -122,9 +122,9 @@ class Journal:
             self._pictures.submit(self._keep_frames, look)
         self._looks.clear()
 
-    def _keep_frames(self, look: Look) -> None:
+    def _keep_frames(self, look: Attachment) -> None:
         try:
-            keep_frames(self.folder, look.number, look.batch.images)
+            save_frames(self.folder, look.number, look.batch.images)
         except RecordError as error:
             self.problem = str(error)
 
@@ -135,70 +135,70 @@ class Journal:
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self._waiting)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _append_lines(self.folder / JOURNAL, lines.encode("ascii"))
+            _append_lines(self.folder / LOG_NAME, lines.encode("ascii"))
         except OSError as error:
-            where = show_path(self.folder)
+            where = display_path(self.folder)
             self.problem = f"the conversation cannot be kept in {where}: {error.strerror or error}"
             return
         self._waiting.clear()
 
 
-def read_journal(folder: Path) -> Kept:
+def read_event_log(folder: Path) -> SavedConversation:
     """What the journal of a folder tells.
 
     Raises RecordError where there is none, or where it is damaged before its last line.
     """
-    path = folder / JOURNAL
+    path = folder / LOG_NAME
     _refuse_link(path)
     try:
-        if path.stat().st_size > _LARGEST_JOURNAL:
-            raise RecordError(f"{show_path(path)} is too large for a conversation")
+        if path.stat().st_size > _MAX_JOURNAL:
+            raise RecordError(f"{display_path(path)} is too large for a conversation")
         content = read_regular(path)
     except OSError as error:
-        raise RecordError(f"cannot read {show_path(path)}: {error.strerror or error}") from error
+        raise RecordError(f"cannot read {display_path(path)}: {error.strerror or error}") from error
     end = content.rfind(b"\n") + 1
-    kept: Kept | None = None
+    kept: SavedConversation | None = None
     for number, line in enumerate(content[:end].splitlines(), start=1):
         try:
             event = parse_json(line)
             kept = _begun(event) if kept is None else _after(kept, event)
         except (ValueError, KeyError, TypeError, RecursionError, SmolVideoError) as error:
             raise RecordError(
-                f"{show_path(path)} is damaged at line {number}",
+                f"{display_path(path)} is damaged at line {number}",
                 hint="the other conversations are not: `smolvideo chat --sessions`",
             ) from error
     if kept is None:
-        raise RecordError(f"{show_path(path)} holds no conversation")
+        raise RecordError(f"{display_path(path)} holds no conversation")
     return replace(kept, end=end)
 
 
-def cut_off_half_a_line(folder: Path, kept: Kept) -> None:
+def truncate_partial_line(folder: Path, kept: SavedConversation) -> None:
     """Let the journal end with its last whole line, so that the next one stands alone.
 
     To be called by who holds the lock of the conversation.
     """
-    path = folder / JOURNAL
+    path = folder / LOG_NAME
     _refuse_link(path)
     try:
         if path.stat().st_size > kept.end:
             os.truncate(path, kept.end)
     except OSError as error:
-        raise RecordError(f"cannot write {show_path(path)}: {error.strerror}") from error
+        raise RecordError(f"cannot write {display_path(path)}: {error.strerror}") from error
 
 
 def _refuse_link(path: Path) -> None:
     """A journal that leads out of its folder would be read and written elsewhere."""
     if path.is_symlink() or path.parent.is_symlink():
-        raise RecordError(f"{show_path(path)} is a link, and no conversation of its own")
+        raise RecordError(f"{display_path(path)} is a link, and no conversation of its own")
 
 
-def _begun(event: Mapping[str, Any]) -> Kept:
+def _begun(event: Mapping[str, Any]) -> SavedConversation:
     if event["session"] != KIND:
         raise ValueError("another kind of file")
-    return Kept(str(event["created"]), settings_from_json(event["settings"]))
+    return SavedConversation(str(event["created"]), settings_from_json(event["settings"]))
 
 
-def _after(kept: Kept, event: Mapping[str, Any]) -> Kept:
+def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversation:
     """``kept`` after one more event; events of later versions are passed over."""
     if "settings" in event:
         return replace(kept, settings=settings_from_json(event["settings"]))
@@ -213,19 +213,19 @@ def _after(kept: Kept, event: Mapping[str, Any]) -> Kept:
     return kept
 
 
-def _look_as_json(look: Look) -> dict[str, Any]:
+def _look_as_json(look: Attachment) -> dict[str, Any]:
     source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
     # As they were when the frames were decoded; a folder of frames has neither.
     size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
     return {
         "number": look.number,
         "source": source,
-        "sampling": sampling_as_json(look.sampling),
+        "sampling": sampling_to_json(look.sampling),
         "turn": look.turn,
         "metadata": asdict(look.batch.metadata),
         "pts_seconds": list(look.batch.pts_seconds),
         "shape": list(look.batch.images.shape),
-        "sha256": hash_of(look.batch.images),
+        "sha256": pixel_hash(look.batch.images),
         "geometry": look.batch.geometry,
         "window": look.window,
         "subtitles": look.subtitles,
@@ -234,8 +234,8 @@ def _look_as_json(look: Look) -> dict[str, Any]:
     }
 
 
-def _look_from_json(content: Mapping[str, Any]) -> KeptLook:
-    known = _known(KeptLook, content)
+def _look_from_json(content: Mapping[str, Any]) -> SavedAttachment:
+    known = _known(SavedAttachment, content)
     check_types(_LookLine, known)
     source = _known(VideoSource, known["source"])
     check_types(_SourceLine, source)
@@ -244,7 +244,7 @@ def _look_from_json(content: Mapping[str, Any]) -> KeptLook:
     metadata = _known(VideoMetadata, known["metadata"])
     check_types(VideoMetadata, metadata)
     window = known.get("window")
-    kept = KeptLook(
+    kept = SavedAttachment(
         **known
         | {
             "source": VideoSource(**source | {"path": Path(source["path"])}),
@@ -263,7 +263,7 @@ def _look_from_json(content: Mapping[str, Any]) -> KeptLook:
 def _turn_from_json(content: Mapping[str, Any]) -> Turn:
     known = _known(Turn, content)
     check_types(Turn, known)
-    if known.get("outcome", "answered") not in get_args(Outcome):
+    if known.get("outcome", "answered") not in get_args(TurnStatus):
         raise ValueError("no outcome")
     usage = known.get("usage")
     known["usage"] = None if usage is None else Usage(**_known(Usage, usage))
@@ -318,9 +318,9 @@ def _append_lines(path: Path, lines: bytes) -> None:
         os.close(descriptor)
 
 
-def events_of(folder: Path) -> Iterator[Mapping[str, Any]]:
+def iter_events(folder: Path) -> Iterator[Mapping[str, Any]]:
     """The raw events of a journal, as far as they can be read; for lists, which must not fail."""
-    with contextlib.suppress(OSError, ValueError), open_regular(folder / JOURNAL) as lines:
+    with contextlib.suppress(OSError, ValueError), open_regular(folder / LOG_NAME) as lines:
         for line in lines:
             event = parse_json(line)
             if isinstance(event, dict):

@@ -14,7 +14,7 @@ _SLACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimestampSpan:
     """A time in a text: ``text[start:end]`` reads as ``seconds``."""
 
     start: int
@@ -22,7 +22,7 @@ class Moment:
     seconds: float
 
 
-def moments_in(text: str, duration_seconds: float) -> list[Moment]:
+def find_timestamps(text: str, duration_seconds: float) -> list[TimestampSpan]:
     """The times of ``text`` that lie within a video of that duration, in the order of the text.
 
     >>> [moment.seconds for moment in moments_in("from 0:05 to 1:02:03 or 99:99", 7200)]
@@ -36,7 +36,7 @@ def moments_in(text: str, duration_seconds: float) -> list[Moment]:
         moment = int(match["hours"] or 0) * 3600 + minutes * 60 + seconds
         exact = moment + float(match["tenths"] or 0)
         if exact <= duration_seconds + _SLACK_SECONDS:
-            found.append(Moment(match.start(), match.end(), exact))
+            found.append(TimestampSpan(match.start(), match.end(), exact))
     return found
 
 

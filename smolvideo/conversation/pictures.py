@@ -15,29 +15,29 @@ from PIL import Image
 
 from smolvideo.errors import RecordError
 from smolvideo.frames import Images
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
-MOST_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
 """Of one look: 240 frames of 512 x 512. What is larger is decoded again when it is needed."""
 
 _COMPRESSION = 1
 """zlib's fastest: frames shrink to a third, and more time gains only a tenth more."""
 
 
-def frames_file(folder: Path, number: int) -> Path:
+def frames_path(folder: Path, number: int) -> Path:
     """Where the frames of a look are kept."""
     return folder / f"frames-{int(number)}.png"
 
 
-def keep_frames(folder: Path, number: int, images: Images) -> None:
+def save_frames(folder: Path, number: int, images: Images) -> None:
     """Write uint8 ``images`` [N, H, W, 3]; RecordError where the disk does not take them.
 
-    Frames beyond ``MOST_PIXELS`` are not kept.
+    Frames beyond ``MAX_PIXELS`` are not kept.
     """
     count, height, width, _ = images.shape
-    if count * height * width > MOST_PIXELS:
+    if count * height * width > MAX_PIXELS:
         return
-    path = frames_file(folder, number)
+    path = frames_path(folder, number)
     beside = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,17 +49,17 @@ def keep_frames(folder: Path, number: int, images: Images) -> None:
         os.replace(beside, path)
     except OSError as error:
         reason = error.strerror or error
-        raise RecordError(f"frames cannot be kept in {show_path(folder)}: {reason}") from error
+        raise RecordError(f"frames cannot be kept in {display_path(folder)}: {reason}") from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def kept_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) -> Images | None:
+def read_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) -> Images | None:
     """The frames that were kept, [N, H, W, 3]; None where they are not there, or not the same."""
     count, height, width = shape[:3]
-    if count * height * width > MOST_PIXELS:
+    if count * height * width > MAX_PIXELS:
         return None
-    path = frames_file(folder, number)
+    path = frames_path(folder, number)
     if path.is_symlink():
         return None
     try:
@@ -70,9 +70,9 @@ def kept_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) ->
             images: Images = np.asarray(picture).reshape(count, height, width, 3)
     except (OSError, ValueError, SyntaxError):  # what Pillow raises for what is no PNG
         return None
-    return images if hash_of(images) == sha256 else None
+    return images if pixel_hash(images) == sha256 else None
 
 
-def hash_of(images: Images) -> str:
+def pixel_hash(images: Images) -> str:
     """SHA-256 of the pixels, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _AT: dict[str, Callable[[float], list[str]]] = {
@@ -30,18 +30,18 @@ _FAILS_WITHIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Playing:
+class PlayerCommand:
     """A command and whether it begins at the moment that was asked for."""
 
     words: tuple[str, ...]
-    at_moment: bool
+    seeks: bool
 
     @property
     def player(self) -> str:
         return Path(self.words[0]).stem
 
 
-def how_to_play(path: Path, seconds: float) -> Playing:
+def player_command(path: Path, seconds: float) -> PlayerCommand:
     """The command that plays ``path`` from ``seconds`` on.
 
     Raises UsageError where there is no display to play on, or no player.
@@ -49,23 +49,23 @@ def how_to_play(path: Path, seconds: float) -> Playing:
     if not has_display():
         raise UsageError(
             "there is no display to play on: neither DISPLAY nor WAYLAND_DISPLAY is set",
-            hint=f"open {show_path(path)} on a machine with a screen",
+            hint=f"open {display_path(path)} on a machine with a screen",
         )
     where = os.path.abspath(path)  # absolute: a name that begins with - is no option
     for name, at in _AT.items():
         program = shutil.which(name)
         if program is not None:
-            return Playing((program, *at(max(0.0, seconds)), where), at_moment=True)
+            return PlayerCommand((program, *at(max(0.0, seconds)), where), seeks=True)
     program = shutil.which(_ANY.get(sys.platform, "xdg-open"))
     if program is None:
         raise UsageError("no video player was found", hint="install mpv or VLC")
     if not path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         # It would be opened by its ending, as a program or a page, perhaps, and run.
         raise UsageError(
-            f"{show_path(path.name)} has no ending of a video, and no video player was found",
+            f"{display_path(path.name)} has no ending of a video, and no video player was found",
             hint="install mpv or VLC",
         )
-    return Playing((program, where), at_moment=False)
+    return PlayerCommand((program, where), seeks=False)
 
 
 def has_display() -> bool:
@@ -75,7 +75,7 @@ def has_display() -> bool:
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def play(playing: Playing) -> None:
+def play(playing: PlayerCommand) -> None:
     """Start the player beside us; it keeps running when we end.
 
     Raises UsageError where it cannot be started, or fails at once: the display may be gone.

@@ -3,33 +3,37 @@
 from dataclasses import replace
 from pathlib import Path
 
-from smolvideo.conversation.conversation import Conversation, Keeper, Load
-from smolvideo.conversation.journal import Kept, KeptLook
-from smolvideo.conversation.pictures import hash_of, kept_frames
+from smolvideo.conversation.conversation import Conversation, ConversationStore, LoadEngine
+from smolvideo.conversation.journal import SavedAttachment, SavedConversation
+from smolvideo.conversation.pictures import pixel_hash, read_frames
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Look
+from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import ReaderError, SourceError
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import load_frames
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.prompt import frame_fitter, picture_fitter
-from smolvideo.safe_text import clean_name
+from smolvideo.prompt import frame_transform, image_transform
+from smolvideo.safe_text import display_name
 from smolvideo.spelling import existing_path
 
 
 def resume(
-    kept: Kept, load: Load, *, keeper: Keeper | None = None, settings: Settings | None = None
+    kept: SavedConversation,
+    load: LoadEngine,
+    *,
+    keeper: ConversationStore | None = None,
+    settings: Settings | None = None,
 ) -> Conversation:
-    """The conversation with its words; its frames come with ``restore_looks``."""
-    conversation = Conversation(settings or kept.settings, load, keeper=keeper)
+    """The conversation with its words; its frames come with ``restore_attachments``."""
+    conversation = Conversation(settings or kept.settings, load, store=keeper)
     conversation.turns += kept.turns
     return conversation
 
 
-def restore_looks(
+def restore_attachments(
     conversation: Conversation,
-    kept: Kept,
+    kept: SavedConversation,
     folder: Path,
     *,
     on_progress: OnProgress = no_progress,
@@ -44,7 +48,7 @@ def restore_looks(
     checkpoint = conversation.open_checkpoint(on_progress=on_progress)
     sentences = []
     for kept_look in kept.looks:
-        name = clean_name(kept_look.source.name, 60)
+        name = display_name(kept_look.source.name, 60)
         batch = _kept_batch(kept_look, folder, checkpoint)
         decoded = batch is None
         if batch is None:
@@ -57,7 +61,7 @@ def restore_looks(
                 sentences.append(f"`{name}` has changed since: it was looked at again")
         elif _has_changed(kept_look):
             sentences.append(f"`{name}` has changed since: its frames are those of before")
-        look = Look(
+        look = Attachment(
             kept_look.number,
             kept_look.source,
             batch,
@@ -66,18 +70,18 @@ def restore_looks(
             window=kept_look.window,
             subtitles=kept_look.subtitles,
         )
-        conversation.looks.append(look)
-        if decoded and conversation.keeper is not None:
-            conversation.keeper.keep_look(look)
+        conversation.attachments.append(look)
+        if decoded and conversation.store is not None:
+            conversation.store.save_attachment(look)
     conversation.note(sentences)
     return sentences
 
 
-def _kept_batch(look: KeptLook, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
+def _kept_batch(look: SavedAttachment, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
     side = checkpoint.image_size
     if look.geometry is not None and look.shape[1:3] != (side, side):
         return None  # the checkpoint of that name is another one now
-    images = kept_frames(folder, look.number, look.shape, look.sha256)
+    images = read_frames(folder, look.number, look.shape, look.sha256)
     if images is None:
         return None
     state = () if look.size is None or look.mtime_ns is None else (look.size, look.mtime_ns)
@@ -86,13 +90,16 @@ def _kept_batch(look: KeptLook, folder: Path, checkpoint: Checkpoint) -> FrameBa
         look.pts_seconds,
         look.metadata,
         look.geometry,
-        asked=len(look.pts_seconds),
+        num_requested=len(look.pts_seconds),
         state=state,
     )
 
 
 def _decoded_again(
-    conversation: Conversation, look: KeptLook, checkpoint: Checkpoint, on_progress: OnProgress
+    conversation: Conversation,
+    look: SavedAttachment,
+    checkpoint: Checkpoint,
+    on_progress: OnProgress,
 ) -> FrameBatch:
     path = existing_path(look.source.path)
     if not path.exists():
@@ -100,9 +107,9 @@ def _decoded_again(
     settings = conversation.settings
     geometry, fit = None, None
     if look.metadata.kind != "image":
-        geometry, fit = frame_fitter(checkpoint, settings.prompt_options)
+        geometry, fit = frame_transform(checkpoint, settings.prompt_options)
     elif look.geometry is not None:
-        geometry, fit = picture_fitter(checkpoint, settings.prompt_options)
+        geometry, fit = image_transform(checkpoint, settings.prompt_options)
     return load_frames(
         replace(look.source, path=path),
         look.sampling,
@@ -114,12 +121,12 @@ def _decoded_again(
     )
 
 
-def _looks_otherwise(look: KeptLook, batch: FrameBatch) -> bool:
+def _looks_otherwise(look: SavedAttachment, batch: FrameBatch) -> bool:
     """Whether other pixels were decoded than before, in the same size."""
-    return batch.images.shape == look.shape and hash_of(batch.images) != look.sha256
+    return batch.images.shape == look.shape and pixel_hash(batch.images) != look.sha256
 
 
-def _has_changed(look: KeptLook) -> bool:
+def _has_changed(look: SavedAttachment) -> bool:
     try:
         state = existing_path(look.source.path).stat()
     except OSError:

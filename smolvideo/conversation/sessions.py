@@ -20,31 +20,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.conversation.journal import (
-    JOURNAL,
-    Journal,
-    Kept,
-    cut_off_half_a_line,
-    events_of,
-    read_journal,
+    LOG_NAME,
+    EventLog,
+    SavedConversation,
+    iter_events,
+    read_event_log,
+    truncate_partial_line,
 )
 from smolvideo.conversation.settings import Settings
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.locking import locked
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.locking import file_lock
+from smolvideo.safe_text import display_name, display_path
 
-MOST_SESSIONS = 200
-MOST_BYTES = 2 * 10**9
+MAX_CONVERSATIONS = 200
+MAX_BYTES = 2 * 10**9
 """Of all frames together: a hundred conversations about 50 frames of 512 x 512."""
 
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
-class SessionSummary:
-    """A conversation in a list. ``used`` is seconds since 1970; names are safe to show."""
+class ConversationSummary:
+    """A conversation in a list. ``last_used`` is seconds since 1970; names are safe to show."""
 
     id: str
-    used: float
+    last_used: float
     sources: tuple[str, ...]
     first_question: str
     turns: int
@@ -81,31 +81,31 @@ def sessions_folder() -> Path:
 
 
 @contextmanager
-def begin(settings: Settings) -> Iterator[Journal]:
+def create(settings: Settings) -> Iterator[EventLog]:
     """A journal for a new conversation, which nobody else writes to; old ones are cleared away."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     folder = sessions_folder() / name
-    journal = Journal(folder, settings)
+    journal = EventLog(folder, settings)
     with ExitStack() as held:
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             held.enter_context(_own(folder))
-            _clear_away(folder.parent)
+            _prune(folder.parent)
         except OSError as error:
-            where = show_path(folder.parent)
+            where = display_path(folder.parent)
             journal.problem = f"the conversation cannot be kept in {where}: {error.strerror}"
         held.callback(journal.close)
         yield journal
 
 
 @contextmanager
-def go_on(session_id: str) -> Iterator[tuple[Journal, Kept]]:
+def reopen(session_id: str) -> Iterator[tuple[EventLog, SavedConversation]]:
     """The journal of a conversation, to go on with, and what it tells.
 
     Raises UsageError for a name that is none, RecordError where it is not there, damaged, or open
     in another process.
     """
-    folder = folder_of(session_id)
+    folder = conversation_folder(session_id)
     with ExitStack() as held:
         try:
             held.enter_context(_own(folder))
@@ -115,23 +115,23 @@ def go_on(session_id: str) -> Iterator[tuple[Journal, Kept]]:
                 hint="go on there, or with another one: `smolvideo chat --sessions`",
             ) from error
         except OSError as error:
-            raise RecordError(f"cannot open {show_path(folder)}: {error.strerror}") from error
-        kept = read_journal(folder)
-        cut_off_half_a_line(folder, kept)
-        journal = Journal(folder, kept.settings, goes_on=True)
+            raise RecordError(f"cannot open {display_path(folder)}: {error.strerror}") from error
+        kept = read_event_log(folder)
+        truncate_partial_line(folder, kept)
+        journal = EventLog(folder, kept.settings, goes_on=True)
         held.callback(journal.close)
         yield journal, kept
 
 
-def folder_of(session_id: str) -> Path:
+def conversation_folder(session_id: str) -> Path:
     """The folder of a conversation. UsageError for what is no name, RecordError for none."""
     if not _ID.fullmatch(session_id):
         raise UsageError(
-            f"`{clean_name(session_id, 40)}` is no conversation",
+            f"`{display_name(session_id, 40)}` is no conversation",
             hint="`smolvideo chat --sessions` lists them",
         )
     folder = sessions_folder() / session_id
-    if not (folder / JOURNAL).is_file():
+    if not (folder / LOG_NAME).is_file():
         raise RecordError(
             f"there is no conversation `{session_id}`",
             hint="`smolvideo chat --sessions` lists them",
@@ -139,7 +139,7 @@ def folder_of(session_id: str) -> Path:
     return folder
 
 
-def latest() -> str:
+def latest_id() -> str:
     """The conversation that was last gone on with. Raises RecordError where there is none."""
     folders = _folders()
     if not folders:
@@ -150,18 +150,18 @@ def latest() -> str:
     return folders[0].name
 
 
-def list_sessions() -> list[SessionSummary]:
+def list_sessions() -> list[ConversationSummary]:
     """All conversations, the last used first. Damaged ones are in it, so that they can go."""
     return [_described(folder) for folder in _folders()]
 
 
-def asked_before(most: int = 500) -> list[str]:
+def question_history(most: int = 500) -> list[str]:
     """Questions of all conversations, the oldest first, each once: the history of the prompt."""
     found: dict[str, None] = {}
     for folder in _folders()[:50]:
         questions = [
             str(event["turn"].get("question", ""))
-            for event in events_of(folder)
+            for event in iter_events(folder)
             if isinstance(event.get("turn"), dict)
         ]
         for question in reversed(questions):
@@ -172,21 +172,23 @@ def asked_before(most: int = 500) -> list[str]:
     return list(found)[:most][::-1]
 
 
-def forget(session_id: str) -> None:
-    """Delete a conversation. Raises as ``folder_of``, and RecordError while it is open."""
-    folder = folder_of(session_id)
+def delete(session_id: str) -> None:
+    """Delete a conversation. Raises as ``conversation_folder``, and RecordError while it is
+    open.
+    """
+    folder = conversation_folder(session_id)
     try:
         with _own(folder):
             shutil.rmtree(folder)
     except BlockingIOError as error:
         raise RecordError("the conversation is open in another window") from error
     except OSError as error:
-        raise RecordError(f"cannot delete {show_path(folder)}: {error.strerror}") from error
+        raise RecordError(f"cannot delete {display_path(folder)}: {error.strerror}") from error
 
 
 @contextmanager
 def _own(folder: Path) -> Iterator[None]:
-    with locked(folder.with_name(f"{folder.name}.lock"), wait=None):
+    with file_lock(folder.with_name(f"{folder.name}.lock"), on_contention=None):
         yield
 
 
@@ -195,42 +197,42 @@ def _folders() -> list[Path]:
     found = []
     with contextlib.suppress(OSError), os.scandir(sessions_folder()) as entries:
         for entry in entries:
-            journal = Path(entry.path) / JOURNAL
+            journal = Path(entry.path) / LOG_NAME
             if _ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     found.append((journal.stat().st_mtime_ns, entry.name, Path(entry.path)))
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
-def _described(folder: Path) -> SessionSummary:
+def _described(folder: Path) -> ConversationSummary:
     sources: dict[str, None] = {}
     questions: list[str] = []
-    for event in events_of(folder):
+    for event in iter_events(folder):
         match event:
             case {"look": {"source": {"name": str(name)}}}:
-                sources.setdefault(clean_name(name))
+                sources.setdefault(display_name(name))
             case {"turn": {"question": str(question)}}:
-                questions.append(clean_name(question, 200))
+                questions.append(display_name(question, 200))
             case {"taken_back": _}:
                 del questions[-1:]
     size = used = 0.0
     with contextlib.suppress(OSError):
         size = sum(path.stat().st_size for path in folder.iterdir())
-        used = (folder / JOURNAL).stat().st_mtime
+        used = (folder / LOG_NAME).stat().st_mtime
     first = questions[0] if questions else ""
-    return SessionSummary(folder.name, used, tuple(sources), first, len(questions), int(size))
+    return ConversationSummary(folder.name, used, tuple(sources), first, len(questions), int(size))
 
 
-def _clear_away(parent: Path) -> None:
-    """Keep within ``MOST_SESSIONS`` and ``MOST_BYTES``, but for what a process is at."""
+def _prune(parent: Path) -> None:
+    """Keep within ``MAX_CONVERSATIONS`` and ``MAX_BYTES``, but for what a process is at."""
     total = 0
     for place, folder in enumerate(_folders()):
         pictures = list(folder.glob("frames-*.png"))
         with contextlib.suppress(OSError):
             total += sum(path.stat().st_size for path in pictures)
-        if place >= MOST_SESSIONS or total > MOST_BYTES:
+        if place >= MAX_CONVERSATIONS or total > MAX_BYTES:
             with contextlib.suppress(OSError), _own(folder):
-                if place >= MOST_SESSIONS:
+                if place >= MAX_CONVERSATIONS:
                     shutil.rmtree(folder)
                 for path in pictures:
                     path.unlink(missing_ok=True)

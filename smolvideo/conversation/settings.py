@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.prompt import PromptOptions
-from smolvideo.sampling import FrameSampling, Share, parse_time
+from smolvideo.sampling import FrameSampling, RelativeTime, parse_time
 
 Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
 
@@ -34,15 +34,15 @@ class Settings:
         return EngineSpec(**{part.name: getattr(self, part.name) for part in fields(EngineSpec)})
 
 
-def settings_as_json(settings: Settings) -> dict[str, Any]:
+def settings_to_json(settings: Settings) -> dict[str, Any]:
     """For the disk; ``offline`` is about one run, and left out."""
     content = asdict(settings)
     del content["offline"]
-    return content | {"sampling": sampling_as_json(settings.sampling)}
+    return content | {"sampling": sampling_to_json(settings.sampling)}
 
 
 def settings_from_json(content: Mapping[str, Any]) -> Settings:
-    """What ``settings_as_json`` wrote. Raises RecordError for values that make no sense."""
+    """What ``settings_to_json`` wrote. Raises RecordError for values that make no sense."""
     known = {option.name for option in fields(Settings)}
     kept = {name: value for name, value in content.items() if name in known}
     try:
@@ -59,17 +59,17 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
         raise RecordError(f"the settings of the conversation are damaged: {error}") from error
 
 
-def sampling_as_json(sampling: FrameSampling) -> dict[str, Any]:
+def sampling_to_json(sampling: FrameSampling) -> dict[str, Any]:
     """Shares of the duration are written as ``50%``."""
     content = asdict(sampling)
     for name in ("start_seconds", "end_seconds"):
-        if isinstance(getattr(sampling, name), Share):
+        if isinstance(getattr(sampling, name), RelativeTime):
             content[name] = str(getattr(sampling, name))
     return content
 
 
 def sampling_from_json(content: Mapping[str, Any]) -> FrameSampling:
-    """What ``sampling_as_json`` wrote; ValueError or UsageError where it makes no sense."""
+    """What ``sampling_to_json`` wrote; ValueError or UsageError where it makes no sense."""
     read = dict(content)
     for name in ("start_seconds", "end_seconds"):
         if isinstance(read.get(name), str):

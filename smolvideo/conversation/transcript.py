@@ -8,13 +8,13 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from smolvideo.conversation.moments import moments_in, nearest_frame
-from smolvideo.conversation.settings import Settings, settings_as_json
-from smolvideo.conversation.turns import Look, Turn
+from smolvideo.conversation.moments import find_timestamps, nearest_frame
+from smolvideo.conversation.settings import Settings, settings_to_json
+from smolvideo.conversation.turns import Attachment, Turn
 from smolvideo.errors import UsageError
 from smolvideo.frames import format_timestamp
 from smolvideo.html_page import render_page
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.safe_text import display_name, escape_controls
 
 KIND = "smolvideo.conversation/1"
 SUFFIXES = (".md", ".json", ".html")
@@ -22,8 +22,8 @@ _SHOWN_HEIGHT = 120
 """Pixels of a frame in the web page: fifty are a megabyte."""
 
 
-def transcript(
-    suffix: str, settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]
+def export(
+    suffix: str, settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]
 ) -> str:
     """The conversation in the format of ``suffix``. Raises UsageError for another one."""
     match suffix.lower():
@@ -34,34 +34,34 @@ def transcript(
         case ".html" | ".htm":
             return _web_page(settings, looks, turns)
     raise UsageError(
-        f"a conversation is saved as .md, .json or .html, not `{clean_name(suffix or 'that')}`",
+        f"a conversation is saved as .md, .json or .html, not `{display_name(suffix or 'that')}`",
         hint="`/save talk.md`",
     )
 
 
-def _facts(look: Look) -> str:
+def _facts(look: Attachment) -> str:
     metadata = look.batch.metadata
-    parts = [clean_name(look.source.name)]
-    if look.moves:
+    parts = [display_name(look.source.name)]
+    if look.is_video:
         start, end = look.window or (0.0, metadata.duration_seconds)
         parts.append(f"{format_timestamp(start)} to {format_timestamp(end)}")
         parts.append(f"{len(look.batch)} frames")
     return ", ".join(parts)
 
 
-def _markdown(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> str:
+def _markdown(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     lines = ["# Conversation with " + _escaped(settings.model), ""]
     lines += [f"- {_escaped(_facts(look))}" for look in looks]
     for turn in turns:
-        lines += ["", f"## {_escaped(clean_name(turn.question, 10_000))}", ""]
+        lines += ["", f"## {_escaped(display_name(turn.question, 10_000))}", ""]
         if turn.text:
-            lines.append(visible(turn.text, keep="\n\t"))
+            lines.append(escape_controls(turn.text, allowed="\n\t"))
         if turn.outcome == "stopped":
             lines += ["", "*stopped*"]
         if turn.error is not None:
-            lines += ["", f"*Error: {_escaped(visible(turn.error))}*"]
+            lines += ["", f"*Error: {_escaped(escape_controls(turn.error))}*"]
         for notice in turn.notices:
-            lines += ["", f"*Note: {_escaped(visible(notice))}*"]
+            lines += ["", f"*Note: {_escaped(escape_controls(notice))}*"]
     return "\n".join(lines) + "\n"
 
 
@@ -70,10 +70,10 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+-!|" else char for char in text)
 
 
-def _json(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> str:
+def _json(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     content = {
         "conversation": KIND,
-        "settings": settings_as_json(settings),
+        "settings": settings_to_json(settings),
         "looks": [
             {
                 "source": look.source.given,
@@ -92,7 +92,7 @@ def _json(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> s
     return json.dumps(content, indent=2) + "\n"
 
 
-def _web_page(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) -> str:
+def _web_page(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     """Nothing of the page runs or is fetched, whatever an answer says."""
     return render_page(
         "smolvideo.conversation",
@@ -101,7 +101,7 @@ def _web_page(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) 
         looks=[{"caption": _facts(look), "figures": _figures(look)} for look in looks],
         turns=[
             {
-                "question": clean_name(turn.question, 10_000),
+                "question": display_name(turn.question, 10_000),
                 "parts": _linked(turn.text, looks) if turn.text else [],
                 "stopped": turn.outcome == "stopped",
                 "error": turn.error,
@@ -112,11 +112,11 @@ def _web_page(settings: Settings, looks: Sequence[Look], turns: Sequence[Turn]) 
     )
 
 
-def _figures(look: Look) -> list[dict[str, str]]:
+def _figures(look: Attachment) -> list[dict[str, str]]:
     return [
         {
             "id": _frame_name(look, number),
-            "caption": format_timestamp(seconds) if look.moves else str(number + 1),
+            "caption": format_timestamp(seconds) if look.is_video else str(number + 1),
             "base64": _jpeg(Image.fromarray(image), look),
         }
         for number, (image, seconds) in enumerate(
@@ -125,12 +125,12 @@ def _figures(look: Look) -> list[dict[str, str]]:
     ]
 
 
-def _frame_name(look: Look, frame: int) -> str:
+def _frame_name(look: Attachment, frame: int) -> str:
     """What a link calls a frame."""
     return f"f{look.number}-{frame}"
 
 
-def _jpeg(picture: Image.Image, look: Look) -> str:
+def _jpeg(picture: Image.Image, look: Attachment) -> str:
     metadata = look.batch.metadata
     squeezed = look.batch.geometry in ("official", "direct") and metadata.height > 0
     aspect = metadata.width / metadata.height if squeezed else picture.width / picture.height
@@ -140,14 +140,14 @@ def _jpeg(picture: Image.Image, look: Look) -> str:
     return base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
-def _linked(text: str, looks: Sequence[Look]) -> list[dict[str, str | None]]:
+def _linked(text: str, looks: Sequence[Attachment]) -> list[dict[str, str | None]]:
     """``text`` in parts, of which times lead to a ``frame`` of the last video."""
-    look = next((look for look in reversed(looks) if look.moves), None)
+    look = next((look for look in reversed(looks) if look.is_video), None)
     if look is None:
         return [{"text": text, "frame": None}]
     done = 0
     parts: list[dict[str, str | None]] = []
-    for moment in moments_in(text, look.batch.metadata.duration_seconds):
+    for moment in find_timestamps(text, look.batch.metadata.duration_seconds):
         frame = nearest_frame(look.batch.pts_seconds, moment.seconds)
         parts.append({"text": text[done : moment.start], "frame": None})
         clock = text[moment.start : moment.end]

@@ -10,12 +10,12 @@ from smolvideo.frames import FrameBatch, format_timestamp
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
 
-Outcome = Literal["answered", "stopped", "failed"]
+TurnStatus = Literal["answered", "stopped", "failed"]
 """The answer is whole; the person stopped it; an error stands in its place."""
 
 
 @dataclass(frozen=True)
-class Look:
+class Attachment:
     """The frames of one source, as the model is shown them once.
 
     ``number`` is unique in its conversation; ``turn`` is the place of the first turn that was asked
@@ -32,12 +32,12 @@ class Look:
     subtitles: str | None = None
 
     @property
-    def moves(self) -> bool:
+    def is_video(self) -> bool:
         """Whether it has a clock: a video, not a picture or a folder of frames."""
         return self.batch.metadata.kind == "video"
 
 
-def now() -> str:
+def utc_now() -> str:
     """UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -52,21 +52,21 @@ class Turn:
 
     question: str
     text: str = ""
-    outcome: Outcome = "answered"
+    outcome: TurnStatus = "answered"
     error: str | None = None
     hint: str | None = None
     usage: Usage | None = None
     model: str = ""
     notices: tuple[str, ...] = ()
-    created: str = field(default_factory=now)
+    created: str = field(default_factory=utc_now)
 
     @property
-    def is_told(self) -> bool:
+    def is_in_history(self) -> bool:
         """Whether a later question can refer to it: something was said."""
         return self.outcome != "failed" and bool(self.text.strip())
 
 
-def label_of(look: Look, looks: Sequence[Look]) -> str:
+def attachment_label(look: Attachment, looks: Sequence[Attachment]) -> str:
     r"""``Video 2:\n`` before the frames of a look that is not the only one, else nothing.
 
     A look that stood alone when it was first asked about stays without a label, or everything
@@ -80,10 +80,10 @@ def label_of(look: Look, looks: Sequence[Look]) -> str:
     if look.window is not None:
         start, end = look.window
         window = f" from {format_timestamp(start)} to {format_timestamp(end)}"
-    return f"{name_of(look, looks)}{window}:\n"
+    return f"{attachment_name(look, looks)}{window}:\n"
 
 
-def name_of(look: Look, looks: Sequence[Look]) -> str:
+def attachment_name(look: Attachment, looks: Sequence[Attachment]) -> str:
     """``Video 1``, ``Image 2``: the same source has one name, however often it is looked at."""
     noun = _noun(look)
     sources: list[VideoSource] = []
@@ -93,5 +93,5 @@ def name_of(look: Look, looks: Sequence[Look]) -> str:
     return f"{noun} {sources.index(look.source) + 1}"
 
 
-def _noun(look: Look) -> str:
+def _noun(look: Attachment) -> str:
     return "Image" if look.batch.metadata.kind == "image" else "Video"

@@ -9,7 +9,7 @@ from smolvideo.engines.base import (
     EngineLoader,
     GenerationOptions,
     StreamingEngine,
-    told_format,
+    format_dtype,
 )
 from smolvideo.engines.devices import QUANTISATIONS
 from smolvideo.engines.feature_cache import FeatureCache
@@ -32,6 +32,6 @@ __all__ = [
     "SessionEngine",
     "StreamingEngine",
     "TransformersEngine",
+    "format_dtype",
     "load_engine",
-    "told_format",
 ]

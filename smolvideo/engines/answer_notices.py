@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smolvideo.answer import StopReason
-from smolvideo.engines.answer_text import HALF_CHARACTER
+from smolvideo.engines.answer_text import REPLACEMENT_CHARACTER
 
 _MIN_REPEATS = 4
 _MIN_REPEATED_TOKENS = 16
@@ -33,7 +33,7 @@ def notices_on(
             f"the answer was cut after {tokens}{loop}: "
             + ("`--repetition-penalty 1.1` may help" if loop else "`--max-new-tokens` allows more")
         )
-    if HALF_CHARACTER in text or (incomplete and stop_reason != "length"):
+    if REPLACEMENT_CHARACTER in text or (incomplete and stop_reason != "length"):
         notices.append("the answer holds bytes that are no UTF-8 text: characters are missing")
     return tuple(notices)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-HALF_CHARACTER = "\ufffd"
+REPLACEMENT_CHARACTER = "\ufffd"
 """What a decoder writes for bytes that are no character, or not one yet."""
 
 WINDOW = 48
@@ -17,7 +17,7 @@ OVERLAP = 8
 """So many ids are kept before a new one: some decoders treat the very first id in a special way."""
 
 
-class TokenText:
+class StreamingDetokenizer:
     """Turns ids into text as they come. ``push`` gives the text that an id completed;
     ``incomplete`` says whether bytes are held back that are no character yet."""
 
@@ -39,7 +39,7 @@ class TokenText:
             return ""
         self._window.append(token_id)
         decoded = self._decode(self._window)
-        whole = decoded.rstrip(HALF_CHARACTER)
+        whole = decoded.rstrip(REPLACEMENT_CHARACTER)
         self.incomplete = whole != decoded
         piece = whole[len(self._given) :]
         self._given = whole
@@ -52,7 +52,7 @@ class TokenText:
         return self._tokenizer.decode(token_ids, skip_special_tokens=True)
 
 
-class AnswerText:
+class StopStringBuffer:
     """Strips outer blanks and cuts at the stop texts, holding back only what may still change.
 
     Blanks at the front are dropped before stop texts are looked for, so a stop text of one line

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from smolvideo.answer import AnswerStream
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.engines.growing import GenerationState
 from smolvideo.errors import PromptError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
@@ -19,48 +19,48 @@ from smolvideo.prompt import Prompt
 if TYPE_CHECKING:
     import torch
 
-Rows = TypeVar("Rows")
+Features = TypeVar("Features")
 """What an engine makes of the frames of a prompt."""
 
 
-class Decoding(Protocol):
+class DecoderState(Protocol):
     """The language half of a network over one prompt."""
 
-    def read(self) -> "torch.Tensor":
+    def prefill(self) -> "torch.Tensor":
         """Scores [vocabulary] of the token after the prompt."""
         ...
 
-    def step(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_id: int) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``token_id``."""
         ...
 
 
-def stream_tokens(
+def generate(
     checkpoint: Checkpoint,
     prompt: Prompt,
     generation: GenerationOptions,
     *,
     device: "torch.device",
-    encode: Callable[[], tuple[Rows, int]],
-    decode: Callable[[Rows], Decoding],
+    encode: Callable[[], tuple[Features, int]],
+    decode: Callable[[Features], DecoderState],
     on_progress: OnProgress,
 ) -> AnswerStream:
     """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
 
     ``encode`` also says how many of the frames came from the cache.
     """
-    check_fits(prompt, checkpoint, generation.max_new_tokens)
-    growing = GrowingAnswer(checkpoint, prompt, generation)
+    check_context(prompt, checkpoint, generation.max_new_tokens)
+    growing = GenerationState(checkpoint, prompt, generation)
 
     def pieces() -> Iterator[str]:
         reset_peak_memory(device)
-        with growing.timed("encode"):
+        with growing.time_stage("encode"):
             rows, growing.frames_from_cache = encode()
         on_progress(Progress("read"))
-        with growing.timed("read"):
+        with growing.time_stage("read"):
             decoding = decode(rows)
             del rows
-            piece = growing.take(decoding.read())
+            piece = growing.append_token(decoding.prefill())
         on_progress(Progress("read", 1, 1))
         while True:
             on_progress(Progress("answer", growing.tokens))
@@ -68,14 +68,14 @@ def stream_tokens(
                 yield piece
             if growing.stop_reason is not None:
                 break
-            with growing.timed("answer"):
-                piece = growing.take(decoding.step(growing.last_token_id))
+            with growing.time_stage("answer"):
+                piece = growing.append_token(decoding.decode(growing.last_token_id))
         growing.peak_memory_bytes = peak_memory_bytes(device)
 
     return AnswerStream(pieces(), growing.finish)
 
 
-def check_fits(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:
+def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:
     """The prompt's images fill its image tokens, and prompt and answer fit the context."""
     tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
     if room < new_tokens:

@@ -54,7 +54,7 @@ class GenerationOptions:
         """True where the same prompt always gives the same answer, whatever the seed."""
         return self.temperature == 0
 
-    def with_seed(self) -> "GenerationOptions":
+    def with_drawn_seed(self) -> "GenerationOptions":
         """These options with a seed drawn where one is needed and none was given.
 
         What is recorded can then be repeated.
@@ -124,7 +124,7 @@ class Engine(StreamingEngine, Protocol):
         ...
 
 
-def told_format(dtype: str, quantise: str = "none") -> str:
+def format_dtype(dtype: str, quantise: str = "none") -> str:
     """``bfloat16``, or ``bfloat16 with int8 weights``."""
     return dtype if quantise == "none" else f"{dtype} with {quantise} weights"
 

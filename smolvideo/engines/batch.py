@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer
-from smolvideo.engines.answering import check_fits
+from smolvideo.engines.answering import check_context
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.engines.failures import device_failures
-from smolvideo.engines.growing import GrowingAnswer
+from smolvideo.engines.failures import wrap_torch_errors
+from smolvideo.engines.growing import GenerationState
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt
@@ -20,57 +20,61 @@ from smolvideo.prompt import Prompt
 if TYPE_CHECKING:
     import torch
 
-    from smolvideo.network import BatchCache, KeyValueCache, PagedBatch, SmolVLM
+    from smolvideo.network import BatchedKVCache, BatchedPagedKVCache, KVCache, SmolVLM
 
 Encode = Callable[[Prompt], int]
 """Makes the features of a prompt's frames; says how many came from the cache."""
 
-Read = Callable[[Prompt], "tuple[torch.Tensor, KeyValueCache]"]
+Prefill = Callable[[Prompt], "tuple[torch.Tensor, KVCache]"]
 """Scores [vocabulary] of the token after a prompt, and the cache that holds the prompt's rows."""
 
 
-def answer_batch(
+def generate_batch(
     network: "SmolVLM",
     checkpoint: Checkpoint,
     prompts: Sequence[Prompt],
     generation: GenerationOptions,
     *,
     encode: Encode,
-    read: Read,
-    in_common: int,
+    read: Prefill,
+    prefix_length: int,
     on_progress: OnProgress,
 ) -> list[Answer]:
-    """The answers to ``prompts``, all of which begin with the same ``in_common`` rows.
+    """The answers to ``prompts``, all of which begin with the same ``prefix_length`` rows.
 
     ``seconds`` of an answer: encoding and reading of its own prompt, and the time until its last
     token, which all that were still growing shared.
     """
     for prompt in prompts:
-        check_fits(prompt, checkpoint, generation.max_new_tokens)
+        check_context(prompt, checkpoint, generation.max_new_tokens)
     if not prompts:
         return []
     device = _device(network)
     reset_peak_memory(device)
-    growing = [GrowingAnswer(checkpoint, prompt, generation) for prompt in prompts]
+    growing = [GenerationState(checkpoint, prompt, generation) for prompt in prompts]
     texts = [""] * len(prompts)
-    batch: BatchCache | PagedBatch | None = None
+    batch: BatchedKVCache | BatchedPagedKVCache | None = None
     for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
-        with answer.timed("encode"):
+        with answer.time_stage("encode"):
             answer.frames_from_cache = encode(prompt)
         on_progress(Progress("read", place, len(prompts)))
-        with answer.timed("read"):
-            scores, cache = read(prompt)
-            texts[place] = answer.take(scores)
+        with answer.time_stage("read"):
+            logits, cache = read(prompt)
+            texts[place] = answer.append_token(logits)
             if batch is None:
-                own_rows = max(len(prompt.token_ids) for prompt in prompts) - in_common
+                own_rows = max(len(prompt.token_ids) for prompt in prompts) - prefix_length
                 batch = _empty_batch(
-                    network, cache, in_common, len(prompts), own_rows + generation.max_new_tokens
+                    network,
+                    cache,
+                    prefix_length,
+                    len(prompts),
+                    own_rows + generation.max_new_tokens,
                 )
-            batch.take(place, cache)
+            batch.load_sequence(place, cache)
             del cache
     on_progress(Progress("read", len(prompts), len(prompts)))
     assert batch is not None
-    _grow(network, batch, growing, texts, on_progress)
+    _decode_loop(network, batch, growing, texts, on_progress)
     for answer in growing:
         answer.peak_memory_bytes = peak_memory_bytes(device)
     return [answer.finish(text) for answer, text in zip(growing, texts, strict=True)]
@@ -81,16 +85,16 @@ def _device(network: "SmolVLM") -> "torch.device":
 
 
 def _empty_batch(
-    network: "SmolVLM", cache: "KeyValueCache", in_common: int, sequences: int, capacity: int
-) -> "BatchCache | PagedBatch":
-    with device_failures(str(_device(network)), "reading the prompts"):
-        return network.empty_batch(cache.fork(in_common), sequences, capacity)
+    network: "SmolVLM", cache: "KVCache", prefix_length: int, sequences: int, capacity: int
+) -> "BatchedKVCache | BatchedPagedKVCache":
+    with wrap_torch_errors(str(_device(network)), "reading the prompts"):
+        return network.new_batch_cache(cache.fork(prefix_length), sequences, capacity)
 
 
-def _grow(
+def _decode_loop(
     network: "SmolVLM",
-    batch: "BatchCache | PagedBatch",
-    growing: Sequence[GrowingAnswer],
+    batch: "BatchedKVCache | BatchedPagedKVCache",
+    growing: Sequence[GenerationState],
     texts: list[str],
     on_progress: OnProgress,
 ) -> None:
@@ -106,17 +110,17 @@ def _grow(
             return
         with ExitStack() as clocks:
             for place in unfinished:
-                clocks.enter_context(growing[place].timed("answer"))
-            with device_failures(str(device), "answering"), torch.inference_mode():
+                clocks.enter_context(growing[place].time_stage("answer"))
+            with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
                 # Moving the rows of all costs about a step: worth it where half have ended.
                 if 2 * len(unfinished) <= len(inside):
-                    batch.keep([inside.index(place) for place in unfinished])
+                    batch.select_sequences([inside.index(place) for place in unfinished])
                     inside = unfinished
                 last = torch.tensor(
                     [growing[place].last_token_id for place in inside], device=device
                 )
                 vectors = network.model.text_model.embed_tokens(last)
-                scores = network.read_batch(vectors, batch)
+                logits = network.decode_batch(vectors, batch)
             for row, place in enumerate(inside):
                 if growing[place].stop_reason is None:
-                    texts[place] += growing[place].take(scores[row])
+                    texts[place] += growing[place].append_token(logits[row])

@@ -57,7 +57,7 @@ def choose_device(device: str = "auto") -> "torch.device":
 
     if device == "auto":
         for candidate in ("cuda", "mps"):
-            if _is_present(candidate) and _why_not(torch.device(candidate)) is None:
+            if _is_present(candidate) and _device_problem(torch.device(candidate)) is None:
                 return torch.device(candidate)
         return torch.device("cpu")
     kind, colon, index = device.partition(":")
@@ -75,7 +75,7 @@ def choose_device(device: str = "auto") -> "torch.device":
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
         raise ModelError(f"there is no `{device}`: the last GPU is `cuda:{last}`", hint=hint)
-    if reason := _why_not(chosen):
+    if reason := _device_problem(chosen):
         raise ModelError(f"`{device}` does not compute: {reason}", hint=hint)
     return chosen
 
@@ -112,7 +112,7 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
     return chosen
 
 
-def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
+def check_quantize(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
     """Raises UsageError where the weights cannot be kept so: an unknown name, quantised ones on
     another device than the CPU or in float16, or int4 on a processor that is slow with them."""
     if quantise not in QUANTISATIONS:
@@ -133,9 +133,9 @@ def check_quantise(quantise: str, device: "torch.device", dtype: "torch.dtype") 
             hint="run with `--dtype bfloat16` or `--dtype float32`",
         )
     if quantise == "int4":
-        from smolvideo.network.int4 import can_multiply_int4
+        from smolvideo.network.int4 import has_int4_matmul
 
-        if not can_multiply_int4():
+        if not has_int4_matmul():
             raise UsageError(
                 "int4 weights need a processor with AVX2 or AVX-512, and a torch that knows them",
                 hint="run with `--quantise int8`",
@@ -192,7 +192,7 @@ def _bf16_is_faster() -> bool:
     return shortest[torch.bfloat16] < shortest[torch.float32]
 
 
-def usable_cores() -> int:
+def available_cores() -> int:
     """How many threads can really run: affinity mask, physical cores and container quota."""
     import psutil
 
@@ -202,10 +202,12 @@ def usable_cores() -> int:
         allowed = os.cpu_count() or 1
     # Two threads on one core share its multipliers: they only wait for each other.
     physical = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(allowed, physical, _quota_cores(Path("/sys/fs/cgroup/cpu.max")) or allowed))
+    return max(
+        1, min(allowed, physical, _cgroup_cpu_quota(Path("/sys/fs/cgroup/cpu.max")) or allowed)
+    )
 
 
-def use_usable_cores() -> None:
+def set_num_threads() -> None:
     """Tell torch how many threads to use, unless the person did through ``OMP_NUM_THREADS``.
 
     Threads that wait soon sleep, where torch was not loaded before: threads that spin keep each
@@ -218,7 +220,7 @@ def use_usable_cores() -> None:
     import torch
 
     if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(usable_cores())
+        torch.set_num_threads(available_cores())
 
 
 def reset_peak_memory(device: "torch.device") -> None:
@@ -248,7 +250,7 @@ def peak_memory_bytes(device: "torch.device") -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere but on macOS
 
 
-def wait_for(device: "torch.device") -> None:
+def synchronize(device: "torch.device") -> None:
     """Let a GPU finish what it was given, so that a stopped watch tells the truth."""
     import torch
 
@@ -268,7 +270,7 @@ def _is_present(kind: str) -> bool:
         return bool(torch.backends.mps.is_available())
 
 
-def _why_not(device: "torch.device") -> str | None:
+def _device_problem(device: "torch.device") -> str | None:
     """None if the device multiplies a small matrix, else what it says in place of the product."""
     import torch
 
@@ -290,7 +292,7 @@ def _cuda_has_bf16(device: "torch.device") -> bool:
     return bool(torch.cuda.get_device_capability(device)[0] >= 8)
 
 
-def _quota_cores(cpu_max: Path) -> int | None:
+def _cgroup_cpu_quota(cpu_max: Path) -> int | None:
     """Cores' worth of time that a container may use: ``quota period`` in microseconds (cgroup
     v2)."""
     try:

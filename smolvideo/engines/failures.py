@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from smolvideo.errors import ModelError
 
 LOADING = "loading the weights"
-"""What an engine is ``doing`` before there is a prompt."""
+"""What an engine is ``action`` before there is a prompt."""
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -18,17 +18,17 @@ _MEMORY_WORDS = (
 
 
 @contextmanager
-def device_failures(device: str, doing: str) -> Iterator[None]:
+def wrap_torch_errors(device: str, action: str) -> Iterator[None]:
     """Turn torch's RuntimeErrors of the block into a ModelError that says what to do.
 
-    ``doing`` completes the sentence: "ran out of memory while …".
+    ``action`` completes the sentence: "ran out of memory while …".
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or is_out_of_memory(error):
-            raise out_of_memory(device, doing) from error
-        raise ModelError(f"`{device}` failed while {doing}: {first_line(error)}") from error
+            raise out_of_memory(device, action) from error
+        raise ModelError(f"`{device}` failed while {action}: {first_line(error)}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -41,14 +41,14 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def out_of_memory(device: str, doing: str) -> ModelError:
+def out_of_memory(device: str, action: str) -> ModelError:
     """The error to show where memory is used up."""
     hint = "take a smaller model"
-    if doing != LOADING:  # the weights take what they take, whatever is asked
+    if action != LOADING:  # the weights take what they take, whatever is asked
         hint = f"ask for fewer frames (`--max-frames`), or {hint}"
     if not device.startswith("cpu"):
         hint += ", or run with `--device cpu`"
-    return ModelError(f"`{device}` ran out of memory while {doing}", hint=hint)
+    return ModelError(f"`{device}` ran out of memory while {action}", hint=hint)
 
 
 def first_line(error: BaseException) -> str:

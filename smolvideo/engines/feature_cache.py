@@ -1,7 +1,8 @@
 """Frame features on disk: what a frame became in the vision tower, for the next run.
 
     <cache>/features/ab/ab3f…   one entry; ``ab3f…`` is its key in hexadecimal
-    <cache>/features/written    one byte long for every 256 that were written (see ``_count``)
+    <cache>/features/written    one byte long for every 256 that were written (see
+    ``_count_written``)
 
 One entry is one frame. Samplings of one video overlap (a closer look at a minute, 50 frames after
 20, another video beside the first), and then each frame that was seen before is there, whatever it
@@ -26,8 +27,8 @@ from io import FileIO
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.safe_text import show_path
-from smolvideo.source.cache import CacheContents, cache_dir, check_no_file
+from smolvideo.safe_text import display_path
+from smolvideo.source.cache import CacheStats, cache_dir, check_is_folder
 
 DEFAULT_LIMIT_BYTES = 4_000_000_000
 """The last thousand videos of 50 frames with SmolVLM2-256M, the last 240 with SmolVLM2-2.2B."""
@@ -37,14 +38,14 @@ KEY_BYTES = 32
 _MAGIC = b"smolvideo.frame/1\n"
 _HEADER_BYTES = len(_MAGIC) + 2 * KEY_BYTES
 
-_LEDGER = "written"
+_SIZE_COUNTER = "written"
 _BYTES_PER_COUNT = 256
 """What one byte of the ledger stands for: it stays below a 256th of the limit."""
 
-_KEPT_SHARE = 0.9
+_EVICT_TO_SHARE = 0.9
 """What a sweep leaves of the limit, so that not every write needs one."""
 
-_ABANDONED_SECONDS = 3600
+_STALE_PART_SECONDS = 3600
 """Writing takes milliseconds: a ``.part`` of this age belongs to nobody."""
 
 _OURS = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}\.part")
@@ -54,7 +55,7 @@ class FeatureCache:
     """Entries of bytes under keys of 32 bytes, at most ``limit_bytes`` of them, the least recently
     used out first.
 
-    ``problem`` is a sentence for the person once something could not be kept; from then on nothing
+    ``warning`` is a sentence for the person once something could not be kept; from then on nothing
     more is written. Not to be used by two threads at once; by any number of processes.
 
     Raises SourceError where there is no folder for caches (see ``cache_dir``).
@@ -65,7 +66,7 @@ class FeatureCache:
     ) -> None:
         self.folder = folder or cache_dir() / "features"
         self.limit_bytes = limit_bytes
-        self.problem: str | None = None
+        self.warning: str | None = None
 
     def read(self, key: bytes, into: memoryview) -> bool:
         """Fill ``into`` with the entry of ``key``; False, and ``into`` is anything, if it is not
@@ -92,7 +93,7 @@ class FeatureCache:
     def write(self, key: bytes, payload: memoryview) -> None:
         """Keep ``payload`` under ``key``, unless it is too large or the disk refuses."""
         size = _HEADER_BYTES + len(payload)
-        if self.problem is not None or size > self.limit_bytes:
+        if self.warning is not None or size > self.limit_bytes:
             return
         path = self._path(key)
         beside = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -100,7 +101,7 @@ class FeatureCache:
             _drop_link(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before the entry: who is killed between the two has counted too much, not too little.
-            self._count(size)
+            self._count_written(size)
             try:
                 with beside.open("xb") as file:
                     file.write(_header(key, payload))
@@ -115,33 +116,33 @@ class FeatureCache:
         except OSError as error:
             if not (isinstance(error, PermissionError) and path.exists()):
                 # An entry that exists is being read, on a system that then lets nobody replace it.
-                self.problem = (
-                    f"frame features are not kept in {show_path(self.folder)}: "
+                self.warning = (
+                    f"frame features are not kept in {display_path(self.folder)}: "
                     f"{error.strerror or error}"
                 )
 
-    def contents(self) -> CacheContents:
+    def stats(self) -> CacheStats:
         """How much is there; ``oldest`` is when the least recently used entry was used."""
         entries = [entry for entry in self._entries() if not entry.is_part]
-        return CacheContents(
+        return CacheStats(
             len(entries),
             sum(entry.size for entry in entries),
             min((entry.used for entry in entries), default=None),
         )
 
-    def clear(self) -> CacheContents:
+    def clear(self) -> CacheStats:
         """Delete everything; returns what was there. Raises SourceError where that is refused."""
-        check_no_file(self.folder)
-        freed = self.contents()
+        check_is_folder(self.folder)
+        freed = self.stats()
         try:
             for entry in self._entries():
                 entry.path.unlink(missing_ok=True)
-            (self.folder / _LEDGER).unlink(missing_ok=True)
+            (self.folder / _SIZE_COUNTER).unlink(missing_ok=True)
             for folder in self._shards():
                 with suppress(OSError):  # somebody writes into it
                     folder.rmdir()
         except OSError as error:
-            where = show_path(error.filename or self.folder)
+            where = display_path(error.filename or self.folder)
             raise SourceError(f"cannot delete {where}: {error.strerror}") from error
         return freed
 
@@ -149,7 +150,7 @@ class FeatureCache:
         name = key.hex()
         return self.folder / name[:2] / name
 
-    def _count(self, size: int) -> None:
+    def _count_written(self, size: int) -> None:
         """Say that ``size`` bytes are about to be written, and make room where there is none left.
 
         The count is the length of a file: many processes can append to it at once, and reading it
@@ -157,17 +158,17 @@ class FeatureCache:
         counts replaced entries twice, and appends that fall into another process's sweep not at
         all; each sweep puts it right.
         """
-        ledger = self.folder / _LEDGER
+        ledger = self.folder / _SIZE_COUNTER
         _drop_link(ledger)
         if not ledger.exists():
-            self._sweep()
+            self._evict()
         with ledger.open("ab", buffering=0) as file:
             file.write(b"\0" * _counts(size))
             written = file.tell() * _BYTES_PER_COUNT
         if written > self.limit_bytes:
-            self._sweep(coming=size)
+            self._evict(coming=size)
 
-    def _sweep(self, *, coming: int = 0) -> None:
+    def _evict(self, *, coming: int = 0) -> None:
         """Delete what was not used for longest until there is room, and count anew.
 
         ``coming`` bytes are about to be written.
@@ -175,16 +176,16 @@ class FeatureCache:
         limit = self.limit_bytes
         entries = sorted(self._entries(), key=lambda entry: entry.used)
         total = coming + sum(entry.size for entry in entries)
-        goal = total if total <= limit else max(int(limit * _KEPT_SHARE), coming)
-        abandoned = time.time() - _ABANDONED_SECONDS
+        goal = total if total <= limit else max(int(limit * _EVICT_TO_SHARE), coming)
+        abandoned = time.time() - _STALE_PART_SECONDS
         for entry in entries:
             is_abandoned = entry.is_part and entry.used < abandoned
             if is_abandoned or (total > goal and not entry.is_part):
                 with suppress(OSError):  # another process was faster, or has it open
                     entry.path.unlink()
                 total -= entry.size
-        _drop_link(self.folder / _LEDGER)
-        with (self.folder / _LEDGER).open("ab") as file:
+        _drop_link(self.folder / _SIZE_COUNTER)
+        with (self.folder / _SIZE_COUNTER).open("ab") as file:
             file.truncate(_counts(total))
 
     def _entries(self) -> Iterator["_Entry"]:

@@ -34,7 +34,7 @@ _FORMAT = "features [tokens_per_image, hidden], row by row, as the dtype lies in
 _DECODER = ("model.text_model.", "lm_head.")
 """Names of weights that a frame never meets: two decoders may share their features."""
 
-_AT_ONCE = 1 << 20
+_PER_CHUNK = 1 << 20
 _UNSETTLED_SECONDS = 2.0
 """A file that has just changed may change again within the same tick of its disk's clock; FAT has
 the longest."""
@@ -53,7 +53,7 @@ def frame_keys(scope: bytes, images: "Images") -> list[bytes]:
     return keys
 
 
-def feature_scope(
+def encoder_fingerprint(
     weights: bytes,
     network: "SmolVLM",
     *,
@@ -79,14 +79,14 @@ def feature_scope(
         device.type,
         platform.machine(),
         processor,
-        network.attention,
+        network.attention_backend_name,
         torch.__version__,
         _code_digest(),
     ]
     return _digest(json.dumps(facts).encode())
 
 
-def weight_state(weights: WeightFiles) -> bytes:
+def weight_files_stat(weights: WeightFiles) -> bytes:
     """Changes whenever one of the files is changed or replaced; takes no time.
 
     The time of the inode's last change is part of it, as in git's index: no program can set it
@@ -111,17 +111,17 @@ def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
     checkpoint has the same headers, and may differ in one layer) say which weights they are: every
     byte is read, once per checkpoint and machine. Right after loading, from the system's own cache,
     that goes at 2 GB/s on two cores (measured; SmolVLM2-256M has 0.37 GB of them); from then on
-    ``cache`` has it under ``weight_state``.
+    ``cache`` has it under ``weight_files_stat``.
 
     Raises ModelError where the files cannot be read.
     """
-    state, begun = weight_state(weights), time.time()
+    state, begun = weight_files_stat(weights), time.time()
     found = bytearray(KEY_BYTES)
     if cache.read(state, memoryview(found)):
         return bytes(found)
     digest = _hash_weights(weights)
     newest = max(max(told.st_mtime, told.st_ctime) for told in map(Path.stat, weights.files))
-    if newest < begun - _UNSETTLED_SECONDS and weight_state(weights) == state:
+    if newest < begun - _UNSETTLED_SECONDS and weight_files_stat(weights) == state:
         cache.write(state, memoryview(digest))
     return digest
 
@@ -136,9 +136,9 @@ def _hash_weights(weights: WeightFiles) -> bytes:
         for name in header.tensors
         if not name.startswith(_DECODER)
     ]
-    from smolvideo.engines.devices import usable_cores
+    from smolvideo.engines.devices import available_cores
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         digests = pool.map(lambda task: _hash_tensor(*task), tasks)
         lines = sorted(
             f"{name} {digest}" for (_, _, name), digest in zip(tasks, digests, strict=True)
@@ -154,9 +154,9 @@ def _hash_tensor(file: Path, header: WeightHeader, name: str) -> str:
         # Not mapped: pages of a mapped file would stay with the process.
         with file.open("rb", buffering=0) as stream:
             stream.seek(header.data_start + start)
-            left, buffer = end - start, bytearray(_AT_ONCE)
+            left, buffer = end - start, bytearray(_PER_CHUNK)
             while left:
-                count = stream.readinto(memoryview(buffer)[: min(left, _AT_ONCE)])
+                count = stream.readinto(memoryview(buffer)[: min(left, _PER_CHUNK)])
                 if not count:
                     raise ModelError(f"broken checkpoint: `{file}` is cut short")
                 hashed.update(memoryview(buffer)[:count])

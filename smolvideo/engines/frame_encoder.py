@@ -6,10 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.devices import wait_for
-from smolvideo.engines.failures import device_failures
+from smolvideo.engines.devices import synchronize
+from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_keys import feature_scope, frame_keys, weight_state, weights_digest
+from smolvideo.engines.feature_keys import (
+    encoder_fingerprint,
+    frame_keys,
+    weight_files_stat,
+    weights_digest,
+)
 from smolvideo.models.weights import WeightFiles
 from smolvideo.progress import OnProgress, Progress, no_progress
 
@@ -20,15 +25,15 @@ if TYPE_CHECKING:
     from smolvideo.network import SmolVLM
 
 
-_PATCHES_AT_ONCE = {"cpu": 1024, "mps": 4096, "cuda": 16384}
+_MAX_PATCHES_PER_CHUNK = {"cpu": 1024, "mps": 4096, "cuda": 16384}
 """Patches of frames that go through the vision tower together, on a CPU by each thread: memory does
 not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one and
 80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
 
 
 @dataclass(frozen=True)
-class KeptFeatures:
-    """A cache as one loaded network may use it; see ``feature_scope``."""
+class ScopedFeatureCache:
+    """A cache as one loaded network may use it; see ``encoder_fingerprint``."""
 
     cache: FeatureCache
     scope: bytes
@@ -38,23 +43,23 @@ class KeptFeatures:
         cls,
         cache: FeatureCache,
         weights: WeightFiles,
-        loaded_state: bytes,
+        stat_at_load: bytes,
         network: "SmolVLM",
         *,
         device: "torch.device",
         dtype: "torch.dtype",
         quantise: str = "none",
-    ) -> "KeptFeatures | None":
-        """None where the files are no longer those that were loaded (``loaded_state`` is their
-        ``weight_state`` from before): nobody can say what the network in memory is."""
+    ) -> "ScopedFeatureCache | None":
+        """None where the files are no longer those that were loaded (``stat_at_load`` is their
+        ``weight_files_stat`` from before): nobody can say what the network in memory is."""
         digest = weights_digest(weights, cache)
-        if weight_state(weights) != loaded_state:
+        if weight_files_stat(weights) != stat_at_load:
             return None
-        scope = feature_scope(digest, network, device=device, dtype=dtype, quantise=quantise)
+        scope = encoder_fingerprint(digest, network, device=device, dtype=dtype, quantise=quantise)
         return cls(cache, scope)
 
 
-class Recall:
+class FeatureLookup:
     """What the disk knows of ``images`` [N, S, S, 3], put into the rows of ``features``
     [N, tokens_per_image, hidden].
 
@@ -65,7 +70,7 @@ class Recall:
     """
 
     def __init__(
-        self, kept: KeptFeatures | None, images: "Images", features: "torch.Tensor"
+        self, kept: ScopedFeatureCache | None, images: "Images", features: "torch.Tensor"
     ) -> None:
         self._kept = kept
         self._features = features
@@ -85,7 +90,7 @@ class Recall:
         if on_cpu is not features:
             features.copy_(on_cpu)
 
-    def keep(self, places: Sequence[int]) -> None:
+    def store(self, places: Sequence[int]) -> None:
         """Write the features at ``places``, which were computed since."""
         if self._kept is None:
             return
@@ -109,7 +114,7 @@ class FrameEncoder:
     ``device`` and ``dtype`` are those of the features.
     """
 
-    def __init__(self, network: "SmolVLM", *, kept: KeptFeatures | None = None) -> None:
+    def __init__(self, network: "SmolVLM", *, kept: ScopedFeatureCache | None = None) -> None:
         weight = network.model.text_model.embed_tokens.weight
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
@@ -130,36 +135,36 @@ class FrameEncoder:
         config = self._network.config
         shape = (len(images), config.tokens_per_image, config.text.hidden_size)
         features = torch.empty(shape, device=self.device, dtype=self.dtype)
-        recall = Recall(self._kept, images, features)
-        at_once = _PATCHES_AT_ONCE[self.device.type] // config.vision.patches_per_side**2
+        recall = FeatureLookup(self._kept, images, features)
+        at_once = _MAX_PATCHES_PER_CHUNK[self.device.type] // config.vision.patches_per_side**2
         if self.device.type == "cpu":  # something for each of the threads
             at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
         at_once = max(1, at_once)
 
         def encode_chunk(start: int) -> list[int]:
             places = recall.missing[start : start + at_once]
-            with device_failures(str(self.device), "encoding the frames"), torch.inference_mode():
+            with wrap_torch_errors(str(self.device), "encoding the frames"), torch.inference_mode():
                 # A list of places copies, so torch never meets an array that is read-only.
                 pixels = torch.from_numpy(images[places]).to(self.device).permute(0, 3, 1, 2)
                 # mean = std = 0.5, as the processors of the whole family.
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.dtype)
-                features[places] = self._network.encode(pixels)
-                wait_for(self.device)
+                features[places] = self._network.encode_images(pixels)
+                synchronize(self.device)
             return places
 
         done = from_cache = len(images) - len(recall.missing)
         if len(images):
             on_progress(Progress("encode", done, len(images)))
-        with _side_by_side(self.device) as run_each:
+        with _one_core_per_call(self.device) as run_each:
             for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
-                recall.keep(places)
+                recall.store(places)
                 done += len(places)
                 on_progress(Progress("encode", done, len(images)))
         return features, from_cache
 
 
 @contextmanager
-def _side_by_side(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
+def _one_core_per_call(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
     """A ``map`` that runs one call per core of a CPU at a time, each on one thread of torch.
 
     Frames need nothing of each other, so nobody waits: threads that share one product wait for each

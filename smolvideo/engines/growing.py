@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer, StopReason, Usage
 from smolvideo.engines.answer_notices import notices_on
-from smolvideo.engines.answer_text import AnswerText, TokenText
+from smolvideo.engines.answer_text import StopStringBuffer, StreamingDetokenizer
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.next_token import NextToken, check_logits
+from smolvideo.engines.next_token import TokenSampler, check_logits
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class GrowingAnswer:
+class GenerationState:
     """Chooses tokens from scores, turns them into text, and knows when to stop.
 
     ``stop_reason`` is None while the answer goes on. ``seconds`` are those of each stage so far;
@@ -42,9 +42,9 @@ class GrowingAnswer:
         self._checkpoint = checkpoint
         self._prompt = prompt
         self._most_tokens = generation.max_new_tokens
-        self._next_token = NextToken(generation, prompt.token_ids)
-        self._token_text = TokenText(checkpoint.tokenizer)
-        self._answer_text = AnswerText(generation.stop)
+        self._next_token = TokenSampler(generation, prompt.token_ids)
+        self._token_text = StreamingDetokenizer(checkpoint.tokenizer)
+        self._answer_text = StopStringBuffer(generation.stop)
         self._clock = clock
 
     @property
@@ -57,10 +57,10 @@ class GrowingAnswer:
         """The token that the next one follows."""
         return self.token_ids[-1]
 
-    def take(self, scores: "torch.Tensor") -> str:
-        """Choose a token by ``scores`` [vocabulary]; the text that is certain now, often none."""
-        check_logits(scores)
-        self.token_ids.append(self._next_token.choose(scores))
+    def append_token(self, logits: "torch.Tensor") -> str:
+        """Choose a token by ``logits`` [vocabulary]; the text that is certain now, often none."""
+        check_logits(logits)
+        self.token_ids.append(self._next_token.sample(logits))
         if self.last_token_id in self._checkpoint.eos_token_ids:
             self.stop_reason = "end"
             return self._answer_text.finish()
@@ -91,7 +91,7 @@ class GrowingAnswer:
         return Answer(text, self.stop_reason if text else "empty", usage, notices)
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def time_stage(self, stage: str) -> Iterator[None]:
         """Count the time of the block for ``stage``."""
         started = self._clock()
         try:

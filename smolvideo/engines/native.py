@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import (
-    check_quantise,
+    check_quantize,
     choose_device,
     choose_dtype,
-    use_usable_cores,
+    set_num_threads,
 )
-from smolvideo.engines.failures import device_failures
+from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_keys import weight_state
-from smolvideo.engines.frame_encoder import FrameEncoder, KeptFeatures
+from smolvideo.engines.feature_keys import weight_files_stat
+from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache
 from smolvideo.engines.session import Session
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
@@ -47,18 +47,18 @@ def load_native_engine(
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
-    use_usable_cores()
+    set_num_threads()
     from smolvideo.network.loading import load_network
 
-    place = choose_device(device)
-    number_format = choose_dtype(place, checkpoint.weights.parameters, dtype)
-    check_quantise(quantise, place, number_format)
-    state = weight_state(checkpoint.weights)
-    with device_failures(str(place), "loading the weights"):
+    torch_device = choose_device(device)
+    number_format = choose_dtype(torch_device, checkpoint.weights.parameters, dtype)
+    check_quantize(quantise, torch_device, number_format)
+    state = weight_files_stat(checkpoint.weights)
+    with wrap_torch_errors(str(torch_device), "loading the weights"):
         network = load_network(
             checkpoint.folder,
             checkpoint.weights,
-            device=place,
+            device=torch_device,
             dtype=number_format,
             quantise=quantise,
         )
@@ -66,12 +66,12 @@ def load_native_engine(
     # Nano, too: 50 frames cost it 93 ms, 2 ms if they are kept, and 19 ms more to be kept first
     # (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15 s).
     if cache is not None:
-        kept = KeptFeatures.of_network(
+        kept = ScopedFeatureCache.of_network(
             cache,
             checkpoint.weights,
             state,
             network,
-            device=place,
+            device=torch_device,
             dtype=number_format,
             quantise=quantise,
         )
@@ -91,7 +91,7 @@ class NativeEngine:
         network: "SmolVLM",
         *,
         quantise: str = "none",
-        kept: KeptFeatures | None = None,
+        kept: ScopedFeatureCache | None = None,
         load_seconds: float = 0.0,
     ) -> None:
         self.checkpoint = checkpoint
@@ -117,10 +117,10 @@ class NativeEngine:
     ) -> AnswerStream:
         """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
 
-        Nothing is kept for a next question: that is what ``start`` is for.
+        Nothing is kept for a next question: that is what ``start_session`` is for.
         """
         room = len(prompt.token_ids) + generation.max_new_tokens
-        session = self.open_session(room=min(room, self.checkpoint.context_tokens))
+        session = self.open_session(cache_capacity=min(room, self.checkpoint.context_tokens))
         return session.stream(prompt, generation, on_progress=on_progress)
 
     def answer_batch(
@@ -133,7 +133,7 @@ class NativeEngine:
         """The answers to ``prompts``, on the same frames or not; see ``Session``."""
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
         room = min(longest, self.checkpoint.context_tokens)
-        session = self.open_session(room=room)
+        session = self.open_session(cache_capacity=room)
         return session.answer_batch(prompts, generation, on_progress=on_progress)
 
     def score(
@@ -142,18 +142,18 @@ class NativeEngine:
         """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
         return self.open_session().score(prompt, answers, with_end=with_end)
 
-    def open_session(self, *, room: int | None = None) -> Session:
+    def open_session(self, *, cache_capacity: int | None = None) -> Session:
         """An empty session whose KV cache holds up to ``room`` tokens (the context by default)."""
-        return Session(self.network, self.checkpoint, self.encoder, room=room)
+        return Session(self.network, self.checkpoint, self.encoder, cache_capacity=cache_capacity)
 
-    def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
+    def start_session(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """``prompt`` encoded and read once, for any number of questions that begin like it.
 
         Raises PromptError where the prompt does not fit the context, ModelError where the device
         fails or runs out of memory.
         """
         session = self.open_session()
-        session.read(prompt, on_progress=on_progress)
+        session.prefill(prompt, on_progress=on_progress)
         return session
 
     def encode(self, images: "Images", *, on_progress: OnProgress = no_progress) -> "torch.Tensor":

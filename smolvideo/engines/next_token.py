@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class NextToken:
+class TokenSampler:
     """Chooses tokens one after the other; the same seed gives the same choices.
 
     Drawing happens on the CPU in float32, whatever the network runs on, with a generator of its
@@ -21,21 +21,21 @@ class NextToken:
     def __init__(self, generation: GenerationOptions, prompt_ids: Sequence[int]) -> None:
         import torch
 
-        self._generation = generation.with_seed()
+        self._generation = generation.with_drawn_seed()
         self._seen = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
         self._random = torch.Generator().manual_seed(self._generation.seed or 0)
 
-    def choose(self, logits: "torch.Tensor") -> int:
+    def sample(self, logits: "torch.Tensor") -> int:
         """The id after those seen so far, by ``logits`` [vocabulary]."""
         options = self._generation
         if options.is_greedy and options.repetition_penalty == 1:
-            return likeliest(logits)
-        scores = self._penalised(logits.float().cpu())
-        token_id = likeliest(scores) if options.is_greedy else self._drawn(scores)
+            return argmax(logits)
+        scores = self._apply_repetition_penalty(logits.float().cpu())
+        token_id = argmax(scores) if options.is_greedy else self._sample_top_p(scores)
         self._see(token_id)
         return token_id
 
-    def _penalised(self, scores: "torch.Tensor") -> "torch.Tensor":
+    def _apply_repetition_penalty(self, scores: "torch.Tensor") -> "torch.Tensor":
         """Scores with the repetition penalty: positive ones divided, negative ones multiplied."""
         import torch
 
@@ -47,7 +47,7 @@ class NextToken:
         scores[self._seen] = torch.where(seen < 0, seen * penalty, seen / penalty)
         return scores
 
-    def _drawn(self, scores: "torch.Tensor") -> int:
+    def _sample_top_p(self, scores: "torch.Tensor") -> int:
         """One id, drawn from the fewest likely ones whose probabilities reach ``top_p``."""
         import torch
 
@@ -67,7 +67,7 @@ class NextToken:
             self._seen = torch.cat([self._seen, torch.tensor([token_id])])
 
 
-def likeliest(scores: "torch.Tensor") -> int:
+def argmax(scores: "torch.Tensor") -> int:
     """The first of the highest, which is the first that is no number where one is not.
 
     On a CPU by numpy: torch shares even this among threads, which then look out for more while the
@@ -83,7 +83,7 @@ def check_logits(logits: "torch.Tensor") -> None:
 
     Asking also waits for a GPU, so that it fails here.
     """
-    if not math.isfinite(logits[likeliest(logits)]):  # of numbers and no numbers that is none
+    if not math.isfinite(logits[argmax(logits)]):  # of numbers and no numbers that is none
         raise no_numbers(logits)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.answering import check_fits
+from smolvideo.engines.answering import check_context
 from smolvideo.engines.next_token import no_numbers
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
@@ -36,7 +36,7 @@ def log_probabilities(
     if not answers or not all(isinstance(answer, str) for answer in answers):
         raise UsageError(f"answers to score must be one text or more in a list, not {answers!r}")
     all_ids = [answer_ids(prompt, answer, checkpoint) for answer in answers]
-    check_fits(prompt, checkpoint, max(map(len, all_ids)) + with_end)
+    check_context(prompt, checkpoint, max(map(len, all_ids)) + with_end)
     first = read_prompt()
     ends = checkpoint.eos_token_ids if with_end else ()
     return [_log_probability(token_ids, ends, first, read_answer) for token_ids in all_ids]

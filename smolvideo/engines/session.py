@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.engines.answering import check_fits, stream_tokens
+from smolvideo.engines.answering import check_context, generate
 from smolvideo.engines.base import Engine, GenerationOptions
-from smolvideo.engines.batch import answer_batch
-from smolvideo.engines.failures import device_failures
+from smolvideo.engines.batch import generate_batch
+from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.frame_encoder import FrameEncoder
 from smolvideo.engines.scoring import log_probabilities
 from smolvideo.models import Checkpoint
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolvideo.frames import Images
-    from smolvideo.network import KeyValueCache, SmolVLM
+    from smolvideo.network import KVCache, SmolVLM
 
 
 class Session:
@@ -40,7 +40,7 @@ class Session:
         checkpoint: Checkpoint,
         encoder: FrameEncoder,
         *,
-        room: int | None = None,
+        cache_capacity: int | None = None,
     ) -> None:
         self._network = network
         self._checkpoint = checkpoint
@@ -48,12 +48,12 @@ class Session:
         self.token_ids: tuple[int, ...] = ()
         self._images: Images | None = None
         self._features: torch.Tensor | None = None
-        self._cache: KeyValueCache | None = None
-        self._room = room or checkpoint.context_tokens
+        self._cache: KVCache | None = None
+        self._room = cache_capacity or checkpoint.context_tokens
 
     def fork(self) -> "Session":
         """Another session that knows the same; nothing is computed or copied."""
-        other = Session(self._network, self._checkpoint, self._encoder, room=self._room)
+        other = Session(self._network, self._checkpoint, self._encoder, cache_capacity=self._room)
         other.token_ids, other._images = self.token_ids, self._images
         other._features = self._features
         other._cache = self._cache.fork() if self._cache else None
@@ -67,7 +67,7 @@ class Session:
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
         """The answer to ``prompt``, from what the session knows; see ``Engine.stream``."""
-        return stream_tokens(
+        return generate(
             self._checkpoint,
             prompt,
             generation,
@@ -92,19 +92,19 @@ class Session:
         anything is computed where a prompt does not fit.
         """
 
-        def read(prompt: Prompt) -> "tuple[torch.Tensor, KeyValueCache]":
-            scores = self._read_tokens(prompt)
+        def read(prompt: Prompt) -> "tuple[torch.Tensor, KVCache]":
+            logits = self._read_tokens(prompt)
             assert self._cache is not None
-            return scores, self._cache
+            return logits, self._cache
 
-        return answer_batch(
+        return generate_batch(
             self._network,
             self._checkpoint,
             prompts,
             generation,
             encode=lambda prompt: self._encode(prompt.images, on_progress),
             read=read,
-            in_common=self._in_common(prompts),
+            prefix_length=self._common_prefix_length(prompts),
             on_progress=on_progress,
         )
 
@@ -120,13 +120,13 @@ class Session:
             prompt,
             answers,
             with_end=with_end,
-            read_prompt=lambda: self.read(prompt),
-            read_answer=self._rows_after_prompt,
+            read_prompt=lambda: self.prefill(prompt),
+            read_answer=self._logits_after_prompt,
         )
 
-    def read(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
+    def prefill(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``prompt``, which the session then knows."""
-        check_fits(prompt, self._checkpoint, 0)
+        check_context(prompt, self._checkpoint, 0)
         self._encode(prompt.images, on_progress)
         return self._read_tokens(prompt)
 
@@ -143,29 +143,31 @@ class Session:
             self._features, from_cache = encode(images, on_progress=on_progress)
         elif known < len(images) or known < len(self._images):
             rest, from_cache = encode(images[known:], on_progress=on_progress)
-            self.token_ids = self.token_ids[: self._before_image(self.token_ids, known)]
+            self.token_ids = self.token_ids[: self._tokens_before_image(self.token_ids, known)]
             self._features = torch.cat((self._features[:known], rest))
         self._images = images
         return from_cache
 
     def _known_images(self, images: "Images") -> int:
         """How many of ``images``, from the first on, are those of the session."""
-        return 0 if self._images is None else common_images(self._images, images)
+        return 0 if self._images is None else common_image_prefix(self._images, images)
 
-    def _in_common(self, prompts: Sequence[Prompt]) -> int:
+    def _common_prefix_length(self, prompts: Sequence[Prompt]) -> int:
         """How many tokens all ``prompts`` begin with, and the same images at them."""
         if not prompts:
             return 0
         first = prompts[0]
         return min(
             min(
-                common_ids(first.token_ids, other.token_ids),
-                self._before_image(first.token_ids, common_images(first.images, other.images)),
+                common_prefix_length(first.token_ids, other.token_ids),
+                self._tokens_before_image(
+                    first.token_ids, common_image_prefix(first.images, other.images)
+                ),
             )
             for other in prompts
         )
 
-    def _before_image(self, token_ids: Sequence[int], images: int) -> int:
+    def _tokens_before_image(self, token_ids: Sequence[int], images: int) -> int:
         """How many of ``token_ids`` stand before those of image number ``images``, from 0."""
         image_token_id = self._checkpoint.image_token_id
         places = [at for at, token in enumerate(token_ids) if token == image_token_id]
@@ -178,10 +180,10 @@ class Session:
 
         network, image_token_id = self._network, self._checkpoint.image_token_id
         device, token_ids = self._encoder.device, prompt.token_ids
-        known = min(common_ids(self.token_ids, token_ids), len(token_ids) - 1)
-        with device_failures(str(device), "reading the prompt"), torch.inference_mode():
+        known = min(common_prefix_length(self.token_ids, token_ids), len(token_ids) - 1)
+        with wrap_torch_errors(str(device), "reading the prompt"), torch.inference_mode():
             if self._cache is None:
-                self._cache = network.empty_cache(self._room)
+                self._cache = network.new_cache(self._room)
             self._cache.truncate(known)
             # Only now: if reading fails half-way, the session knows what it has.
             self.token_ids = token_ids[:known]
@@ -189,32 +191,34 @@ class Session:
             assert self._features is not None
             seen = token_ids[:known].count(image_token_id)
             features = self._features.flatten(0, 1)[seen:]
-            vectors = network.embed(ids, features, image_token_id)
-            scores = network.read(vectors, self._cache)[-1]
+            vectors = network.embed_inputs(ids, features, image_token_id)
+            logits = network.prefill(vectors, self._cache)[-1]
         self.token_ids = token_ids
-        return scores
+        return logits
 
-    def _rows_after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
+    def _logits_after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
         """Scores [L, vocabulary] after each of ``token_ids``; the session stays as it is."""
         import torch
 
         network, device = self._network, self._encoder.device
         assert self._cache is not None
-        with device_failures(str(device), "scoring answers"), torch.inference_mode():
+        with wrap_torch_errors(str(device), "scoring answers"), torch.inference_mode():
             ids = torch.tensor([list(token_ids)], device=device)
             vectors = network.model.text_model.embed_tokens(ids)
-            return network.read(vectors, self._cache.fork(), last=len(token_ids))
+            return network.prefill(vectors, self._cache.fork(), last=len(token_ids))
 
 
 @runtime_checkable
 class SessionEngine(Engine, Protocol):
     """An engine whose prompts share image features and KV cache, within a session or a batch."""
 
-    def open_session(self, *, room: int | None = None) -> Session:
-        """An empty session whose KV cache holds up to ``room`` tokens (the context by default)."""
+    def open_session(self, *, cache_capacity: int | None = None) -> Session:
+        """An empty session whose KV cache holds up to ``cache_capacity`` tokens (the context by
+        default).
+        """
         ...
 
-    def start(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
+    def start_session(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """A session in which ``prompt`` is prefilled. Raises PromptError and ModelError."""
         ...
 
@@ -225,7 +229,7 @@ class SessionEngine(Engine, Protocol):
         *,
         on_progress: OnProgress = no_progress,
     ) -> list[Answer]:
-        """The answers to ``prompts``, on the same frames or not; see ``Session.answer_batch``."""
+        """The answers to ``prompts``, on the same frames or not; see ``Session.generate_batch``."""
         ...
 
 
@@ -235,25 +239,25 @@ class _Decoding:
     def __init__(self, session: Session, prompt: Prompt) -> None:
         self._session = session
         self._prompt = prompt
-        self._cache: KeyValueCache | None = None
+        self._cache: KVCache | None = None
 
-    def read(self) -> "torch.Tensor":
-        scores = self._session._read_tokens(self._prompt)
+    def prefill(self) -> "torch.Tensor":
+        logits = self._session._read_tokens(self._prompt)
         assert self._session._cache is not None
         self._cache = self._session._cache.fork()
-        return scores
+        return logits
 
-    def step(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_id: int) -> "torch.Tensor":
         import torch
 
         network, device = self._session._network, self._session._encoder.device
         assert self._cache is not None
-        with device_failures(str(device), "answering"), torch.inference_mode():
-            vectors = network.embed_one(token_id)
-            return network.read(vectors, self._cache)[-1]
+        with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
+            vectors = network.embed_token(token_id)
+            return network.prefill(vectors, self._cache)[-1]
 
 
-def common_images(one: "Images", other: "Images") -> int:
+def common_image_prefix(one: "Images", other: "Images") -> int:
     """How many images both begin with."""
     import numpy as np
 
@@ -265,7 +269,7 @@ def common_images(one: "Images", other: "Images") -> int:
     return min(len(one), len(other))
 
 
-def common_ids(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids both begin with."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:

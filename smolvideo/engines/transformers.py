@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
-from smolvideo.engines.answering import stream_tokens
+from smolvideo.engines.answering import generate
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.devices import choose_device, choose_dtype, use_usable_cores, wait_for
-from smolvideo.engines.failures import device_failures
+from smolvideo.engines.devices import choose_device, choose_dtype, set_num_threads, synchronize
+from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.scoring import log_probabilities
 from smolvideo.errors import ModelError, UsageError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from smolvideo.frames import Images
 
-_FRAMES_AT_ONCE = {"cpu": 4, "mps": 4, "cuda": 16}
+_FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}
 """Frames that go through the vision tower together: memory does not grow with the video, and a
 chunk of four already costs a quarter less than four single frames (measured on a CPU, 512 pixels,
 bfloat16)."""
@@ -59,7 +59,7 @@ def load_transformers_engine(
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
-    use_usable_cores()
+    set_num_threads()
     place = choose_device(device)
     number_format = choose_dtype(place, checkpoint.weights.parameters, dtype)
     network = load_network(checkpoint, place, number_format)
@@ -95,7 +95,7 @@ class TransformersEngine:
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
         """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
-        return stream_tokens(
+        return generate(
             self.checkpoint,
             prompt,
             generation,
@@ -116,7 +116,7 @@ class TransformersEngine:
         def read_prompt() -> "torch.Tensor":
             rows = self.encode(prompt.images)
             decoders.append(_Decoder(self.network, prompt, rows, self.checkpoint.image_token_id))
-            return decoders[0].read()
+            return decoders[0].prefill()
 
         return log_probabilities(
             self.checkpoint,
@@ -138,19 +138,19 @@ class TransformersEngine:
 
         if not len(images):
             return None
-        at_once = _FRAMES_AT_ONCE[self._place.type]
+        at_once = _FRAMES_PER_CHUNK[self._place.type]
         rows = []
         on_progress(Progress("encode", 0, len(images)))
         for start in range(0, len(images), at_once):
             chunk = images[start : start + at_once]
-            with device_failures(self.device, "encoding the frames"), torch.inference_mode():
+            with wrap_torch_errors(self.device, "encoding the frames"), torch.inference_mode():
                 pixels = torch.from_numpy(chunk.copy()).to(self._place).permute(0, 3, 1, 2)
                 # mean = std = 0.5, as the processors of the whole family. uint8 never gives exactly
                 # 0.0 here, which the network would take for padding and drop.
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.network.dtype)
                 features = self.network.model.get_image_features(pixels[None], return_dict=True)
                 rows.append(torch.cat(tuple(features.pooler_output)))
-                wait_for(self._place)
+                synchronize(self._place)
             on_progress(Progress("encode", start + len(chunk), len(images)))
         return torch.cat(rows)
 
@@ -167,12 +167,12 @@ class _Decoder:
         self._image_token_id = image_token_id
         self._cache: Any = None
 
-    def read(self) -> "torch.Tensor":
+    def prefill(self) -> "torch.Tensor":
         """Scores [vocabulary] of the token after the prompt."""
         import torch
 
         network = self._network
-        with device_failures(str(network.device), "reading the prompt"), torch.inference_mode():
+        with wrap_torch_errors(str(network.device), "reading the prompt"), torch.inference_mode():
             ids = torch.tensor([self._prompt.token_ids], device=network.device)
             vectors = network.get_input_embeddings()(ids)
             if self._rows is not None:
@@ -180,12 +180,12 @@ class _Decoder:
                 self._rows = None
             return self._forward(inputs_embeds=vectors)[-1]
 
-    def step(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_id: int) -> "torch.Tensor":
         """Scores [vocabulary] of the token after ``token_id``."""
         import torch
 
         network = self._network
-        with device_failures(str(network.device), "answering"), torch.inference_mode():
+        with wrap_torch_errors(str(network.device), "answering"), torch.inference_mode():
             return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))[-1]
 
     def after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
@@ -194,11 +194,11 @@ class _Decoder:
         import torch
 
         network = self._network
-        with device_failures(str(network.device), "scoring answers"), torch.inference_mode():
+        with wrap_torch_errors(str(network.device), "scoring answers"), torch.inference_mode():
             ids = torch.tensor([list(token_ids)], device=network.device)
-            scores = self._forward(last=len(token_ids), input_ids=ids)
+            logits = self._forward(last=len(token_ids), input_ids=ids)
             self._cache.crop(-len(token_ids))
-        return scores
+        return logits
 
     def _forward(self, *, last: int = 1, **inputs: "torch.Tensor") -> "torch.Tensor":
         """Scores [L, vocabulary] of the ``last`` positions: all of them would take 0.8 GB for 4,000
@@ -207,5 +207,5 @@ class _Decoder:
             **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=last
         )
         self._cache = output.past_key_values
-        scores: torch.Tensor = output.logits[0]
-        return scores
+        logits: torch.Tensor = output.logits[0]
+        return logits

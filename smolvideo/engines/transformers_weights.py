@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.engines.failures import LOADING, device_failures, first_line, is_out_of_memory
+from smolvideo.engines.failures import LOADING, first_line, is_out_of_memory, wrap_torch_errors
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.models.files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.tensors import check_tensors
-from smolvideo.models.weights import COMPUTED_WEIGHTS, named_weights, read_header
+from smolvideo.models.weights import COMPUTED_WEIGHTS, format_weight_names, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
     assert checkpoint.weights is not None
     headers = {file: read_header(file) for file in checkpoint.weights.files}
     check_tensors(checkpoint.folder, config, headers)
-    with quiet_transformers(), device_failures(str(device), LOADING):
+    with quiet_transformers(), wrap_torch_errors(str(device), LOADING):
         try:
             network, report = _network_class(checkpoint).from_pretrained(
                 checkpoint.folder,
@@ -125,7 +125,9 @@ def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
             name for name in report["unexpected_keys"] if not name.endswith(COMPUTED_WEIGHTS)
         ),
     }
-    told = "; ".join(f"{named_weights(names)} {fault}" for fault, names in faults.items() if names)
+    told = "; ".join(
+        f"{format_weight_names(names)} {fault}" for fault, names in faults.items() if names
+    )
     if told or report.get("error_msgs"):
         told = told or str(report["error_msgs"][0]).split("\n")[0]
         raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {told}")

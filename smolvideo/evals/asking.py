@@ -14,39 +14,43 @@ import numpy as np
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import SmolVideoError
 from smolvideo.evals.item import LETTERS, EvalItem
-from smolvideo.evals.looking import Look, ReadyItem, error_kind, question_message
+from smolvideo.evals.looking import DecodedClip, PreparedItem, build_message, error_category
 from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_folder import EvalAnswer, Key
 from smolvideo.evals.settings import Condition, EvalSettings
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.prompt import Prompt, pack_prompt
 
-GREY = 128
+BLANK_FRAME_LEVEL = 128
 """What the blind see: one even grey, the same in every frame."""
 
 
 @dataclass
-class Asker:
+class Evaluator:
     """Asks one engine by one set of settings."""
 
     engine: Engine
     settings: EvalSettings
     benchmark: str
 
-    def answers(self, look: Look, wanted: set[Key]) -> Iterator[EvalAnswer]:
+    def evaluate(self, look: DecodedClip, wanted: set[Key]) -> Iterator[EvalAnswer]:
         """The answers of a look that are wanted, condition by condition."""
         for condition in self.settings.conditions:
-            kept = _Kept(self.engine)
-            for ready in look.ready:
+            prefixes = _SharedPrefixes(self.engine)
+            for ready in look.items:
                 if (condition, ready.item.id) in wanted:
-                    yield self._answer(ready, look, condition, kept)
+                    yield self._answer(ready, look, condition, prefixes)
 
     def _answer(
-        self, ready: ReadyItem, look: Look, condition: Condition, kept: "_Kept"
+        self,
+        ready: PreparedItem,
+        look: DecodedClip,
+        condition: Condition,
+        prefixes: "_SharedPrefixes",
     ) -> EvalAnswer:
         item = ready.item
         seen = look.video
-        blank = EvalAnswer(item.id, condition, item.video, file=seen.file, sha256=seen.sha256)
+        unanswered = EvalAnswer(item.id, condition, item.video, file=seen.file, sha256=seen.sha256)
         try:
             if ready.error is not None:
                 raise ready.error
@@ -55,17 +59,17 @@ class Asker:
                 order = shuffled(len(item.options), f"{self.settings.seed}/options/{item.id}")
             batch = None
             if condition != "subtitles-only":
-                batch = kept.batch(
+                batch = prefixes.batch(
                     ready.frames,
                     lambda: self._seen(look.batches[ready.frames], condition, item),
                 )
-            message = question_message(
+            message = build_message(
                 self.settings, self.benchmark, item, batch, ready.subtitles, order
             )
             prompt = pack_prompt([message], self.engine.checkpoint, self.settings.prompt_options)
-            prompt = kept.with_same_images(prompt, ready)
-            blank = replace(
-                blank,
+            prompt = prefixes.with_same_images(prompt, ready)
+            unanswered = replace(
+                unanswered,
                 order=order,
                 frames=len(prompt.images),
                 prompt_tokens=len(prompt),
@@ -73,41 +77,41 @@ class Asker:
                 subtitles_sha256=ready.subtitles_sha256,
             )
             if self.settings.scoring == "generate":
-                return self._generated(blank, item, prompt, kept)
-            return self._scored(blank, item, prompt, kept)
+                return self._generated(unanswered, item, prompt, prefixes)
+            return self._scored(unanswered, item, prompt, prefixes)
         except SmolVideoError as error:
-            return replace(blank, error=str(error), error_kind=error_kind(error))
+            return replace(unanswered, error=str(error), error_kind=error_category(error))
 
     def _seen(self, batch: FrameBatch, condition: Condition, item: EvalItem) -> FrameBatch:
         if condition == "blind":
-            return replace(batch, images=np.full_like(batch.images, GREY))
+            return replace(batch, images=np.full_like(batch.images, BLANK_FRAME_LEVEL))
         if condition == "shuffled-frames":
             order = shuffled(len(batch), f"{self.settings.seed}/frames/{item.video}")
             return replace(batch, images=batch.images[list(order)])
         return batch
 
     def _generated(
-        self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
+        self, unanswered: EvalAnswer, item: EvalItem, prompt: Prompt, prefixes: "_SharedPrefixes"
     ) -> EvalAnswer:
-        source: Session | Engine = kept.session(prompt) or self.engine
+        source: Session | Engine = prefixes.session(prompt) or self.engine
         answer = source.stream(prompt, self.settings.generation).result()
-        order = blank.order or tuple(range(len(item.options)))
+        order = unanswered.order or tuple(range(len(item.options)))
         shown = [item.options[place] for place in order]
         extractor = extractor_for(self.settings.extractor, self.benchmark)
         read = extract(extractor, answer.text, shown, order.index(item.answer_index))
         choice = None if read.choice is None else order[read.choice]
         return replace(
-            blank,
+            unanswered,
             text=answer.text,
             choice=choice,
             correct=read.correct,
-            how=read.how,
+            how=read.method,
             stop_reason=answer.stop_reason,
             notices=answer.notices or None,
         )
 
     def _scored(
-        self, blank: EvalAnswer, item: EvalItem, prompt: Prompt, kept: "_Kept"
+        self, unanswered: EvalAnswer, item: EvalItem, prompt: Prompt, prefixes: "_SharedPrefixes"
     ) -> EvalAnswer:
         """The likeliest letter (as it was shown) or text of an option; the first of equal ones.
 
@@ -115,8 +119,8 @@ class Asker:
         ``red`` would always be likelier than ``red and blue``.
         """
         count = len(item.options)
-        order = blank.order or tuple(range(count))
-        source: Session | Engine = kept.session(prompt) or self.engine
+        order = unanswered.order or tuple(range(count))
+        source: Session | Engine = prefixes.session(prompt) or self.engine
         if self.settings.scoring == "likelihood":
             shown = source.score(prompt, tuple(LETTERS[:count]), with_end=False)
             found = [shown[order.index(place)] for place in range(count)]
@@ -125,7 +129,7 @@ class Asker:
         scores = tuple(round(score, 4) for score in found)
         choice = max(range(count), key=scores.__getitem__)
         return replace(
-            blank,
+            unanswered,
             text=item.options[choice],
             choice=choice,
             correct=choice == item.answer_index,
@@ -135,7 +139,7 @@ class Asker:
 
 
 @dataclass
-class _Kept:
+class _SharedPrefixes:
     """What the questions of one look have in common, in one condition."""
 
     engine: Engine
@@ -148,7 +152,7 @@ class _Kept:
             self._batches[frames] = make()
         return self._batches[frames]
 
-    def with_same_images(self, prompt: Prompt, ready: ReadyItem) -> Prompt:
+    def with_same_images(self, prompt: Prompt, ready: PreparedItem) -> Prompt:
         """The prompt with the very array of the first one: nobody need compare them."""
         if not len(prompt.images):
             return prompt
@@ -168,7 +172,7 @@ class _Kept:
             return self.engine.open_session()
         known = prompt.token_ids[:frames_end]
         if known not in self._sessions:
-            self._sessions[known] = self.engine.start(replace(prompt, token_ids=known))
+            self._sessions[known] = self.engine.start_session(replace(prompt, token_ids=known))
         return self._sessions[known].fork()
 
 

@@ -8,7 +8,7 @@ from smolvideo.errors import UsageError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
 from smolvideo.evals.settings import Condition
-from smolvideo.evals.statistics import Paired, compare_pairs
+from smolvideo.evals.statistics import PairedComparison, compare_pairs
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Comparison:
 
     first: str
     second: str
-    overall: Paired
-    groups: Mapping[str, Mapping[str, Paired]]
+    overall: PairedComparison
+    groups: Mapping[str, Mapping[str, PairedComparison]]
     differences: tuple[str, ...]
     left_out: int
 
@@ -41,7 +41,7 @@ class Comparison:
         }
 
 
-def _plain(pair: Paired) -> dict[str, Any]:
+def _plain(pair: PairedComparison) -> dict[str, Any]:
     return {**asdict(pair), "difference": pair.difference}
 
 
@@ -71,7 +71,7 @@ def compare_runs(
     if not shared:
         raise UsageError("the two runs have no answered question in common")
 
-    def paired(members: list[Any]) -> Paired:
+    def paired(members: list[Any]) -> PairedComparison:
         return compare_pairs(
             [mine[item.id].correct for item in members],
             [others[item.id].correct for item in members],

@@ -44,7 +44,7 @@ class EvalItem:
         return self.video_names[0]
 
     @property
-    def chance(self) -> float:
+    def chance_accuracy(self) -> float:
         """The share of right answers of somebody who draws an option blindly."""
         return 1 / len(self.options)
 

@@ -11,21 +11,27 @@ from typing import TypeVar
 from smolvideo.content import content_hash, file_state, read_unchanged
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.protocol import ask_item
-from smolvideo.evals.run_folder import EvalVideo, look_id
+from smolvideo.evals.protocol import format_question
+from smolvideo.evals.run_folder import EvalVideo, clip_id
 from smolvideo.evals.run_records import ErrorKind
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import FoundVideo, MissingVideo, VideoFinder
-from smolvideo.frames import FrameBatch, Images, PlannedFrames
+from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
-from smolvideo.prompt import Message, count_tokens, frame_fitter, frames_that_fit, room_left
+from smolvideo.prompt import (
+    Message,
+    count_tokens,
+    describe_budget,
+    frame_transform,
+    max_frames_that_fit,
+)
 from smolvideo.readers import VideoReader, open_video
-from smolvideo.safe_text import clean_name
-from smolvideo.sampling import FrameSampling, choose_times, no_window_in, sample_frames
+from smolvideo.safe_text import display_name
+from smolvideo.sampling import FrameSampling, choose_times, sample_frames, still_image_warning
 from smolvideo.subtitles import Cue, cues_near, read_subtitles
 
 Job = TypeVar("Job")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 _CUT_SECONDS = 1.0
 """How far the length of a video that was cut may be off: cuts are made at key frames."""
@@ -34,7 +40,7 @@ _STRIP_HEIGHT = 96
 
 
 @dataclass(frozen=True)
-class ReadyItem:
+class PreparedItem:
     """An item with what it will see: ``frames`` names the batch, ``subtitles`` the text given.
 
     ``subtitles_sha256`` is the hash of the file that this is from. ``error`` stands in place of
@@ -49,17 +55,17 @@ class ReadyItem:
 
 
 @dataclass(frozen=True)
-class Look:
+class DecodedClip:
     """One part of one video, decoded: the items and, by number of frames asked for, the frames.
 
-    ``strip`` is a JPEG of some of the frames, for reports. ``unread`` is the file that could not be
-    read, which may be still growing; ``video.stamp`` is how it was then.
+    ``thumbnails`` is a JPEG of some of the frames, for reports. ``unread`` is the file that could
+    not be read, which may be still growing; ``video.stamp`` is how it was then.
     """
 
-    ready: tuple[ReadyItem, ...]
+    items: tuple[PreparedItem, ...]
     batches: dict[int, FrameBatch]
     video: EvalVideo
-    strip: bytes | None = None
+    thumbnails: bytes | None = None
     unread: Path | None = None
 
     @property
@@ -69,7 +75,7 @@ class Look:
 
 
 @dataclass
-class Looker:
+class ClipLoader:
     """Decodes looks for one checkpoint and one set of settings.
 
     ``notices`` maps looks to what is known of them before they are looked at, for their records.
@@ -82,7 +88,7 @@ class Looker:
     notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _hashes: dict[tuple[Path, tuple[int, ...]], str] = field(default_factory=dict)
 
-    def look(self, items: Sequence[EvalItem]) -> Look:
+    def load(self, items: Sequence[EvalItem]) -> DecodedClip:
         """The frames for ``items``, which are about the same part of one video.
 
         A file that changes meanwhile is read again. What goes wrong is noted item by item; only
@@ -100,12 +106,12 @@ class Looker:
         except UsageError:
             raise
         except SmolVideoError as error:
-            failed = tuple(ReadyItem(item, error=error) for item in items)
-            video = EvalVideo(look_id(first), first.video, stamp=stamp, notices=(str(error),))
-            is_of_file = error_kind(error) == "video"
-            return Look(failed, {}, video, unread=path if is_of_file else None)
+            failed = tuple(PreparedItem(item, error=error) for item in items)
+            video = EvalVideo(clip_id(first), first.video, stamp=stamp, notices=(str(error),))
+            is_of_file = error_category(error) == "video"
+            return DecodedClip(failed, {}, video, unread=path if is_of_file else None)
 
-    def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> Look:
+    def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> DecodedClip:
         started = time.perf_counter()
         source, stamp = found.source, file_state(found.source.path)
         heard: dict[str, None] = {}  # about subtitles, in their order, each once
@@ -120,7 +126,7 @@ class Looker:
                 for frames in sorted({one.frames for one in ready if one.error is None})
             }
         video = EvalVideo(
-            look_id(items[0]),
+            clip_id(items[0]),
             items[0].video,
             file=found.file,
             sha256=self.content_hash(source.path),
@@ -128,29 +134,29 @@ class Looker:
             seconds={"decode": round(time.perf_counter() - started, 3)},
         )
         before = self.notices.get(video.look, ())
-        return self._told(ready, batches, video, (*before, *heard, *notices, *stills))
+        return self._describe(ready, batches, video, (*before, *heard, *notices, *stills))
 
-    def _told(
+    def _describe(
         self,
-        ready: tuple[ReadyItem, ...],
+        ready: tuple[PreparedItem, ...],
         batches: dict[int, FrameBatch],
         video: EvalVideo,
         notices: tuple[str, ...],
-    ) -> Look:
+    ) -> DecodedClip:
         if not batches:
-            return Look(ready, batches, video)
+            return DecodedClip(ready, batches, video)
         batch = batches[max(batches)]
-        strip = strip_of(batch.images)
+        strip = thumbnail_strip(batch.images)
         video = replace(
             video,
             frame_times=batch.pts_seconds,
             geometry=batch.geometry,
             layout=self.settings.prompt_options.layout or self.checkpoint.layout,
             strip=f"{video.look}.jpg",
-            drawn=batch.metadata.is_drawn,
+            drawn=batch.metadata.is_synthetic,
             notices=(*notices, *batch.warnings),
         )
-        return Look(ready, batches, video, strip)
+        return DecodedClip(ready, batches, video, strip)
 
     def _sampling(
         self, item: EvalItem, found: FoundVideo, duration_seconds: float
@@ -167,7 +173,7 @@ class Looker:
             self.benchmark == "mvbench" and not is_frames and _is_cut(item, duration_seconds)
         )
         if given and is_cut:
-            notice = f"`{clean_name(found.file)}` is cut to its part already, and is seen whole"
+            notice = f"`{display_name(found.file)}` is cut to its part already, and is seen whole"
             return self.settings.sampling, (notice,)
         return replace(self.settings.sampling, **given), ()  # type: ignore[arg-type]
 
@@ -178,19 +184,19 @@ class Looker:
         reader: VideoReader,
         sampling: FrameSampling,
         heard: dict[str, None],
-    ) -> ReadyItem:
+    ) -> PreparedItem:
         """``item`` with what it is asked with; ``heard`` gets the notices about its subtitles."""
         try:
             cues, sha256 = self._cues(item, path, heard)
-            frames = self._fitting(item, reader, sampling, cues)
+            frames = self._choose_frame_count(item, reader, sampling, cues)
             times = choose_times(reader, replace(sampling, max_frames=frames))
         except UsageError:
             raise
         except SmolVideoError as error:
-            return ReadyItem(item, error=error)
-        return ReadyItem(item, frames, self._subtitles(item, cues, times), sha256)
+            return PreparedItem(item, error=error)
+        return PreparedItem(item, frames, self._subtitles(item, cues, times), sha256)
 
-    def _fitting(
+    def _choose_frame_count(
         self,
         item: EvalItem,
         reader: VideoReader,
@@ -205,26 +211,28 @@ class Looker:
 
         def planned(frames: int) -> tuple[Message, ...]:
             times = choose_times(reader, replace(sampling, max_frames=frames))
-            media = PlannedFrames(tuple(times), reader.metadata)
+            media = FramePlan(tuple(times), reader.metadata)
             subtitles = self._subtitles(item, cues, times)
-            return (question_message(self.settings, self.benchmark, item, media, subtitles),)
+            return (build_message(self.settings, self.benchmark, item, media, subtitles),)
 
         asked, room = sampling.max_frames, generation.max_new_tokens
         tokens = count_tokens(planned(asked), self.checkpoint, options)
         if tokens + room <= self.checkpoint.context_tokens:
             return asked
-        fit = frames_that_fit(planned, self.checkpoint, options, max_new_tokens=room, at_most=asked)
+        fit = max_frames_that_fit(
+            planned, self.checkpoint, options, max_new_tokens=room, max_frames=asked
+        )
         if not sampling.reduce_to_fit:
             raise PromptError(
                 f"the frames and the text take {tokens:,} tokens; "
-                f"{room_left(self.checkpoint, room)}",
+                f"{describe_budget(self.checkpoint, room)}",
                 hint=f"`--max-frames {fit}` fits",
             )
         return fit
 
     def _decoded(self, reader: VideoReader, sampling: FrameSampling) -> FrameBatch:
-        geometry, fit = frame_fitter(self.checkpoint, self.settings.prompt_options)
-        return sample_frames(reader, sampling, fit=fit, geometry=geometry)
+        geometry, fit = frame_transform(self.checkpoint, self.settings.prompt_options)
+        return sample_frames(reader, sampling, transform=fit, geometry=geometry)
 
     def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
         """The file beside the videos that this run takes the subtitles of ``item`` from, if any.
@@ -284,25 +292,25 @@ def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
 def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:
     """What to say of a still picture among videos of which a part is asked for."""
     still = reader.metadata.kind == "image" and sampling.has_window
-    return (no_window_in(reader.metadata),) if still else ()
+    return (still_image_warning(reader.metadata),) if still else ()
 
 
-def question_message(
+def build_message(
     settings: EvalSettings,
     benchmark: str,
     item: EvalItem,
-    media: FrameBatch | PlannedFrames | None,
+    media: FrameBatch | FramePlan | None,
     subtitles: str | None,
     order: Sequence[int] | None = None,
 ) -> Message:
     """The turn that asks ``item``, its options in ``order``; without ``media``, in words alone."""
     options = item.options if order is None else [item.options[place] for place in order]
-    asked = ask_item(settings.prompt, benchmark, item.question, options, subtitles)
+    asked = format_question(settings.prompt, benchmark, item.question, options, subtitles)
     content = (asked.text,) if media is None else (media, asked.text)
-    return Message("user", content, instruction=asked.instruction)
+    return Message("user", content, preamble=asked.instruction)
 
 
-def error_kind(error: SmolVideoError) -> ErrorKind:
+def error_category(error: SmolVideoError) -> ErrorKind:
     """What the error is about, as records tell it."""
     if isinstance(error, MissingVideo):
         return "missing"
@@ -311,7 +319,7 @@ def error_kind(error: SmolVideoError) -> ErrorKind:
     return "prompt" if isinstance(error, PromptError) else "model"
 
 
-def strip_of(images: Images) -> bytes:
+def thumbnail_strip(images: Images) -> bytes:
     """Up to ten of the frames beside each other, as a JPEG of some kilobytes."""
     from PIL import Image
 
@@ -327,10 +335,10 @@ def strip_of(images: Images) -> bytes:
     return written.getvalue()
 
 
-def one_ahead(jobs: Iterable[Job], prepare: Callable[[Job], Done]) -> Iterator[Done]:
+def prefetch_one(jobs: Iterable[Job], prepare: Callable[[Job], Result]) -> Iterator[Result]:
     """``prepare`` of each job, in order; while one is used, the next is made, and no more."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="look ahead")
-    waiting: Future[Done] | None = None
+    waiting: Future[Result] | None = None
     try:
         for job in jobs:
             following = pool.submit(prepare, job)

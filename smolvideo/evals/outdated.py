@@ -7,10 +7,10 @@ from pathlib import Path
 from smolvideo.content import file_state
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.looking import Looker
-from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, Key, RunFolder, look_id, looks
+from smolvideo.evals.looking import ClipLoader
+from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, Key, RunFolder, clip_id, group_by_clip
 from smolvideo.evals.videos import MissingVideo
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Outdated:
 def outdated_answers(
     run: RunFolder,
     known: Mapping[Key, EvalAnswer],
-    looker: Looker,
+    looker: ClipLoader,
     on_note: Callable[[str], None],
 ) -> Outdated:
     """The ``known`` answers that are about another content than their files have now.
@@ -37,9 +37,9 @@ def outdated_answers(
     unseen: list[str] = []
     silent: list[str] = []
     with run.video_writer() as writer:
-        for items in looks(run.items):
+        for items in group_by_clip(run.items):
             answers = _answers_to(items, known, looker)
-            before = videos.get(look_id(items[0]))
+            before = videos.get(clip_id(items[0]))
             if not answers or before is None or before.sha256 is None:
                 continue
             now = _as_it_is_now(items[0], before, looker)
@@ -49,11 +49,11 @@ def outdated_answers(
             other_video = [one for one in answers if (one.sha256 or before.sha256) != now.sha256]
             other_subtitles = _with_other_subtitles(items, answers, looker, silent)
             notices = [
-                *_told(f"the video `{clean_name(items[0].video)}` has", other_video),
+                *_told(f"the video `{display_name(items[0].video)}` has", other_video),
                 *(
                     notice
                     for path, of_path in other_subtitles.items()
-                    for notice in _told(f"the subtitles {show_path(path)} have", of_path)
+                    for notice in _told(f"the subtitles {display_path(path)} have", of_path)
                 ),
             ]
             changed = [*other_video, *(one for of in other_subtitles.values() for one in of)]
@@ -66,7 +66,7 @@ def outdated_answers(
                 writer.write(now)  # the next run need not read it again
     for noun, gone in (("video", unseen), ("subtitle file", silent)):
         if gone:
-            names = ", ".join(f"`{clean_name(name)}`" for name in gone[:3])
+            names = ", ".join(f"`{display_name(name)}`" for name in gone[:3])
             more = ", …" if len(gone) > 3 else ""
             on_note(
                 f"{_counted(len(gone), noun)} no longer found as answered about, so the answers "
@@ -76,7 +76,7 @@ def outdated_answers(
 
 
 def _answers_to(
-    items: Sequence[EvalItem], known: Mapping[Key, EvalAnswer], looker: Looker
+    items: Sequence[EvalItem], known: Mapping[Key, EvalAnswer], looker: ClipLoader
 ) -> list[EvalAnswer]:
     keys = [(condition, item.id) for item in items for condition in looker.settings.conditions]
     return [known[key] for key in keys if key in known and not known[key].failed]
@@ -91,7 +91,7 @@ def _told(what: str, answers: Sequence[EvalAnswer]) -> Iterable[str]:
 def _with_other_subtitles(
     items: Sequence[EvalItem],
     answers: Sequence[EvalAnswer],
-    looker: Looker,
+    looker: ClipLoader,
     silent: list[str],
 ) -> dict[Path, list[EvalAnswer]]:
     """The answers to questions that held other subtitles than their file has now, by that file.
@@ -115,14 +115,14 @@ def _with_other_subtitles(
     return found
 
 
-def _subtitles_now(item: EvalItem, looker: Looker) -> Path | None:
+def _subtitles_now(item: EvalItem, looker: ClipLoader) -> Path | None:
     try:
         return looker.subtitle_file(item, looker.finder.find(item).source.path)
     except (MissingVideo, RecordError, SourceError):  # asking says so
         return None
 
 
-def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: Looker) -> EvalVideo | None:
+def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> EvalVideo | None:
     """``before`` with the state and hash that the file has now; None where there is none."""
     try:
         path = looker.finder.path(item)

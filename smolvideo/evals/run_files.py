@@ -14,10 +14,10 @@ from typing import Any
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.json_types import parse_json
-from smolvideo.locking import locked
+from smolvideo.locking import file_lock
 from smolvideo.pipes import read_regular
-from smolvideo.records import json_line, write_output
-from smolvideo.safe_text import show_path
+from smolvideo.records import json_line, write_text_atomic
+from smolvideo.safe_text import display_path
 
 _LOCK = ".lock"
 _UNFINISHED = re.compile(r"\..*\.part")
@@ -43,17 +43,19 @@ class RunFiles:
         """
         if self.folder.exists() and not self._is_as_good_as_empty():
             raise RecordError(
-                f"{show_path(self.folder)} holds something else than a run",
+                f"{display_path(self.folder)} holds something else than a run",
                 hint="name another folder with `--run DIR`",
             )
         try:
             make_folders(self.folder)
         except OSError as error:
-            raise RecordError(f"cannot write {show_path(self.folder)}: {error.strerror}") from error
+            raise RecordError(
+                f"cannot write {display_path(self.folder)}: {error.strerror}"
+            ) from error
         for name, text in files.items():
-            write_output(self.folder / name, text, overwrite=True)
+            write_text_atomic(self.folder / name, text, overwrite=True)
         text = json_line({"record": self.kind} | dict(content), indent=2) + "\n"
-        write_output(self.folder / "run.json", text)
+        write_text_atomic(self.folder / "run.json", text)
 
     def content(self) -> dict[str, Any]:
         """What run.json holds, without its kind.
@@ -64,13 +66,13 @@ class RunFiles:
         for name in ("run.json", *self.parts, _LOCK):
             if (self.folder / name).is_symlink():
                 raise RecordError(
-                    f"{show_path(self.folder / name)} is a link, and no part of a run"
+                    f"{display_path(self.folder / name)} is a link, and no part of a run"
                 )
         try:
             content = parse_json(read_regular(self.folder / "run.json"))
         except OSError as error:
             raise RecordError(
-                f"{show_path(self.folder)} is no run: {error.strerror or error}",
+                f"{display_path(self.folder)} is no run: {error.strerror or error}",
                 hint="`smolvideo eval BENCHMARK … --run DIR` makes one",
             ) from error
         if not isinstance(content, dict) or content.pop("record", None) != self.kind:
@@ -81,7 +83,7 @@ class RunFiles:
         """Raises UsageError where a run that is gone on with was asked otherwise."""
         if differences:
             raise UsageError(
-                f"{show_path(self.folder)} holds a run with other settings ("
+                f"{display_path(self.folder)} holds a run with other settings ("
                 f"{'; '.join(differences[:3])})",
                 hint="name another folder with `--run DIR`, or ask as that run did",
             )
@@ -90,10 +92,10 @@ class RunFiles:
     def held(self) -> Iterator[None]:
         """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
         try:
-            with locked(self.folder / _LOCK, wait=None):
+            with file_lock(self.folder / _LOCK, on_contention=None):
                 yield
         except BlockingIOError as error:
-            raise RecordError(f"another process works at {show_path(self.folder)}") from error
+            raise RecordError(f"another process works at {display_path(self.folder)}") from error
 
     def _is_as_good_as_empty(self) -> bool:
         """Whether the folder holds nothing, or what a run leaves that died before its run.json."""

@@ -30,11 +30,11 @@ from smolvideo.records import (
     RecordWriter,
     json_line,
     read_records,
-    write_output,
+    write_text_atomic,
 )
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
-__all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "look_id", "looks"]
+__all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "clip_id", "group_by_clip"]
 
 RUN_KIND = "smolvideo.eval/1"
 
@@ -43,7 +43,7 @@ _LOOK = re.compile("[0-9a-f]{20}")
 
 
 class RunFolder:
-    """The files of one run. ``open_for_run`` makes or continues one, ``read`` reads one."""
+    """The files of one run. ``open`` makes or continues one, ``read`` reads one."""
 
     def __init__(self, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class RunFolder:
         self.items = tuple(items)
 
     @classmethod
-    def open_for_run(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
+    def open(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
         """A new run, or the one that was there, to go on with.
 
         Raises UsageError where the folder holds a run that asked otherwise, RecordError where it
@@ -70,11 +70,11 @@ class RunFolder:
         _files_of(folder).check_same(run.info.differences(info))
         if list(map(_as_asked, run.items)) != list(map(_as_asked, items)):
             raise UsageError(
-                f"{show_path(folder)} holds a run that asked other questions",
+                f"{display_path(folder)} holds a run that asked other questions",
                 hint="name another folder with `--run DIR`",
             )
-        if list(map(look_id, run.items)) != list(map(look_id, items)):
-            write_output(folder / "items.jsonl", _item_lines(items), overwrite=True)
+        if list(map(clip_id, run.items)) != list(map(clip_id, items)):
+            write_text_atomic(folder / "items.jsonl", _item_lines(items), overwrite=True)
         return cls(folder, run.info, items)
 
     @classmethod
@@ -91,11 +91,11 @@ class RunFolder:
                 raise ValueError("two items of one id")
         except OSError as error:
             raise RecordError(
-                f"{show_path(folder)} is no run: {error.strerror or error}",
+                f"{display_path(folder)} is no run: {error.strerror or error}",
                 hint="`smolvideo eval BENCHMARK … --run DIR` makes one",
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise RecordError(f"{show_path(folder)} holds no run that can be read") from error
+            raise RecordError(f"{display_path(folder)} holds no run that can be read") from error
         return cls(folder, info, items)
 
     @property
@@ -125,7 +125,7 @@ class RunFolder:
             answer.key: answer
             for answer in read_records(self.answers_path, EvalAnswer, check=check)
         }
-        return {key: found[key] for key in self.wanted_keys() if key in found}
+        return {key: found[key] for key in self.expected_keys() if key in found}
 
     def _read_again(self, answer: EvalAnswer, item: EvalItem) -> Read | None:
         """What the extractor of the run makes of a text; None where that is not known: rules may
@@ -142,21 +142,21 @@ class RunFolder:
         return None if read.choice is None else order[read.choice], read.correct
 
     def videos(self) -> dict[str, EvalVideo]:
-        """What was seen last, by ``look_id``. Raises RecordError."""
+        """What was seen last, by ``clip_id``. Raises RecordError."""
         if not self.videos_path.exists():
             return {}
         return {video.look: video for video in read_records(self.videos_path, EvalVideo)}
 
-    def wanted_keys(self) -> Iterator[Key]:
+    def expected_keys(self) -> Iterator[Key]:
         """All that the run asks, in its order: look by look, condition by condition."""
         conditions = ("main", *self.info.settings["controls"])
-        for look in looks(self.items):
+        for look in group_by_clip(self.items):
             for condition in conditions:
                 for item in look:
                     yield condition, item.id
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
         with _files_of(self.folder).held():
             yield
@@ -169,15 +169,15 @@ class RunFolder:
         """Appends videos. Raises RecordError."""
         return RecordWriter(self.videos_path, EvalVideo)
 
-    def settle(self) -> None:
+    def rewrite_in_order(self) -> None:
         """One line per key, in the order of the run: what an undisturbed run would have written."""
         if not self.answers_path.exists():
             return
         text = "".join(answer.to_json() + "\n" for answer in self.answers().values())
         if read_regular(self.answers_path) != text.encode("utf-8"):
-            write_output(self.answers_path, text, overwrite=True)
+            write_text_atomic(self.answers_path, text, overwrite=True)
 
-    def save_strip(self, name: str, content: bytes) -> None:
+    def save_thumbnails(self, name: str, content: bytes) -> None:
         """A picture of the frames, whole or not at all. Raises RecordError."""
         path = self.folder / "frames" / name
         beside = path.with_name(f".{secrets.token_hex(4)}.part")
@@ -187,7 +187,7 @@ class RunFolder:
                 file.write(content)
             os.replace(beside, path)
         except OSError as error:
-            raise RecordError(f"cannot write {show_path(path)}: {error.strerror}") from error
+            raise RecordError(f"cannot write {display_path(path)}: {error.strerror}") from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -202,7 +202,7 @@ def _files_of(folder: Path) -> RunFiles:
     return RunFiles(folder, RUN_KIND, _PARTS)
 
 
-def looks(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
+def group_by_clip(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
     """The items that share the same part of the same video, in the order of their first ones."""
     groups: dict[tuple[Any, ...], list[EvalItem]] = {}
     for item in items:
@@ -211,7 +211,7 @@ def looks(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
     return list(groups.values())
 
 
-def look_id(item: EvalItem) -> str:
+def clip_id(item: EvalItem) -> str:
     """A name for the part of the video that an item is about, fit for a file."""
     video = "\1".join(item.video_names)
     named = f"{video}\0{item.start_seconds}\0{item.end_seconds}"

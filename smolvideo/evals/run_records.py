@@ -9,8 +9,8 @@ from smolvideo.evals.item import BenchmarkName, EvalItem
 from smolvideo.evals.protocol.extract import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types
-from smolvideo.records import json_line, known_content
-from smolvideo.safe_text import clean_name
+from smolvideo.records import json_line, parse_known_fields
+from smolvideo.safe_text import display_name
 
 Key = tuple[str, str]
 """Condition and id: what an answer is known by."""
@@ -59,7 +59,7 @@ class EvalAnswer:
     error: str | None = None
     error_kind: ErrorKind | None = None
 
-    KIND: ClassVar[str] = "smolvideo.eval-answer/1"
+    SCHEMA: ClassVar[str] = "smolvideo.eval-answer/1"
 
     @property
     def key(self) -> Key:
@@ -78,12 +78,12 @@ class EvalAnswer:
     def to_json(self) -> str:
         """One line, keys in the order of the fields, without those that are not set."""
         content = {name: value for name, value in asdict(self).items() if value is not None}
-        return json_line({"record": self.KIND} | content)
+        return json_line({"record": self.SCHEMA} | content)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "EvalAnswer":
         """The answer of one line; ValueError if it is none."""
-        content = known_content(cls, line)
+        content = parse_known_fields(cls, line)
         try:
             for name in ("scores", "order", "notices"):
                 if content.get(name) is not None:
@@ -116,7 +116,7 @@ class EvalAnswer:
         """
         count = len(item.options)
         if self.choice is not None and self.choice >= count:
-            raise ValueError(f"`{clean_name(item.id)}` has no option {self.choice}")
+            raise ValueError(f"`{display_name(item.id)}` has no option {self.choice}")
         for name, one in (("scores", self.scores), ("order", self.order)):
             if one is not None and len(one) != count:
                 raise ValueError(f"`{name}` are not those of {count} options")
@@ -161,16 +161,16 @@ class EvalVideo:
     notices: tuple[str, ...] = ()
     seconds: dict[str, Seconds] = field(default_factory=dict)
 
-    KIND: ClassVar[str] = "smolvideo.eval-video/1"
+    SCHEMA: ClassVar[str] = "smolvideo.eval-video/1"
 
     def to_json(self) -> str:
         """One line."""
-        return json_line({"record": self.KIND} | asdict(self))
+        return json_line({"record": self.SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "EvalVideo":
         """The video of one line; ValueError if it is none."""
-        content = known_content(cls, line)
+        content = parse_known_fields(cls, line)
         try:
             for name in ("stamp", "frame_times", "notices"):
                 content[name] = tuple(content.get(name, ()))

@@ -8,36 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.engines import Engine
-from smolvideo.evals.asking import Asker
+from smolvideo.evals.asking import Evaluator
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import Look, Looker, one_ahead
+from smolvideo.evals.looking import ClipLoader, DecodedClip, prefetch_one
 from smolvideo.evals.outdated import outdated_answers
 from smolvideo.evals.protocol import extractor_for
-from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, looks
-from smolvideo.evals.settings import EvalSettings, check_settings, chosen_items
+from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, group_by_clip
+from smolvideo.evals.settings import EvalSettings, check_settings, select_items
 from smolvideo.evals.videos import VideoFinder
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import recorded_versions
+from smolvideo.pipeline import package_versions
 
 
 @dataclass(frozen=True)
-class EvalNews:
-    """Where a run is: ``done`` of ``total`` answers; ``right`` of ``answered`` in the main
+class EvalProgress:
+    """Where a run is: ``done`` of ``total`` answers; ``num_correct`` of ``answered`` in the main
     condition; ``failed`` have an error in place of an answer. ``video`` is the one at work.
     """
 
     done: int
     total: int
-    right: int = 0
+    num_correct: int = 0
     answered: int = 0
     failed: int = 0
     video: str = ""
 
 
-OnNews = Callable[[EvalNews], None]
+OnEvalProgress = Callable[[EvalProgress], None]
 
 
-def begin_run(
+def open_run(
     folder: Path, benchmark: Benchmark, settings: EvalSettings, engine: Engine
 ) -> RunFolder:
     """The run in ``folder``: a new one, or the one that was there, to go on with.
@@ -46,7 +46,7 @@ def begin_run(
     is there, RecordError where the folder cannot be used.
     """
     check_settings(settings, benchmark)
-    items = chosen_items(benchmark.items, settings)
+    items = select_items(benchmark.items, settings)
     extractor = extractor_for(settings.extractor, benchmark.name)
     info = RunInfo(
         benchmark={
@@ -57,20 +57,20 @@ def begin_run(
         },
         settings=settings.to_dict() | {"extractor": extractor},
         model=model_identity(engine),
-        versions=recorded_versions(),
+        versions=package_versions(),
         notices=benchmark.notices,
     )
-    return RunFolder.open_for_run(folder, info, items)
+    return RunFolder.open(folder, info, items)
 
 
-def continue_run(
+def run_eval(
     run: RunFolder,
     settings: EvalSettings,
     engine: Engine,
     finder: VideoFinder,
     *,
     only_failed: bool = False,
-    on_news: OnNews = lambda _: None,
+    on_news: OnEvalProgress = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> dict[Key, EvalAnswer]:
     """Ask all that has no answer yet, failures included (``only_failed``: them alone).
@@ -80,71 +80,71 @@ def continue_run(
     with an error; a file that was still growing is tried once more at the end. Raises RecordError
     where the folder cannot be written or another process works there.
     """
-    with run.held():
+    with run.lock():
         known = run.answers()
-        looker = Looker(engine.checkpoint, settings, run.info.benchmark["name"], finder)
+        looker = ClipLoader(engine.checkpoint, settings, run.info.benchmark["name"], finder)
         outdated = outdated_answers(run, known, looker, on_note)
         looker.notices = outdated.notices
         wanted = {
             key
-            for key in run.wanted_keys()
+            for key in run.expected_keys()
             if key in outdated.keys or (known[key].failed if key in known else not only_failed)
         }
-        _ask_all(run, looker, Asker(engine, settings, looker.benchmark), known, wanted, on_news)
-        run.settle()
+        _ask_all(run, looker, Evaluator(engine, settings, looker.benchmark), known, wanted, on_news)
+        run.rewrite_in_order()
         return run.answers()
 
 
 def _ask_all(
     run: RunFolder,
-    looker: Looker,
-    asker: Asker,
+    looker: ClipLoader,
+    asker: Evaluator,
     known: dict[Key, EvalAnswer],
     wanted: set[Key],
-    on_news: OnNews,
+    on_news: OnEvalProgress,
 ) -> None:
     conditions = asker.settings.conditions
     todo = [
         items
-        for items in looks(run.items)
+        for items in group_by_clip(run.items)
         if any((condition, item.id) in wanted for item in items for condition in conditions)
     ]
-    counts = _Counts(len(list(run.wanted_keys())), known, wanted)
-    on_news(counts.news())
-    unread: list[Look] = []
+    counts = _Counts(len(list(run.expected_keys())), known, wanted)
+    on_news(counts.progress())
+    unread: list[DecodedClip] = []
     try:
         with run.answer_writer() as answers, run.video_writer() as videos:
 
-            def ask(look: Look) -> None:
+            def ask(look: DecodedClip) -> None:
                 started = time.perf_counter()
                 # Before its answers: they are all that tells a later run what is done.
                 _keep(run, look)
                 videos.write(look.video)
-                for answer in asker.answers(look, wanted):
+                for answer in asker.evaluate(look, wanted):
                     answers.write(answer)
                     counts.add(answer)
-                    on_news(counts.news(answer.video))
+                    on_news(counts.progress(answer.video))
                 seconds = {
                     **look.video.seconds,
                     "answer": round(time.perf_counter() - started, 3),
                 }
                 videos.write(replace(look.video, seconds=seconds))
 
-            for look in one_ahead(todo, looker.look):
+            for look in prefetch_one(todo, looker.load):
                 ask(look)
                 if look.unread is not None:
                     unread.append(look)
             for look in unread:
                 if look.is_worth_another_try:
-                    ask(looker.look([ready.item for ready in look.ready]))
+                    ask(looker.load([ready.item for ready in look.items]))
     finally:
         if looker.finder.downloads is not None:
             looker.finder.downloads.stop.set()  # nobody waits for a video that nobody will see
 
 
-def _keep(run: RunFolder, look: Look) -> None:
-    if look.strip is not None and look.video.strip is not None:
-        run.save_strip(look.video.strip, look.strip)
+def _keep(run: RunFolder, look: DecodedClip) -> None:
+    if look.thumbnails is not None and look.video.strip is not None:
+        run.save_thumbnails(look.video.strip, look.thumbnails)
 
 
 class _Counts:
@@ -168,9 +168,9 @@ class _Counts:
         if answer.condition == "main":
             self._right[answer.key] = answer.correct
 
-    def news(self, video: str = "") -> EvalNews:
+    def progress(self, video: str = "") -> EvalProgress:
         right = sum(self._right.values())
-        return EvalNews(
+        return EvalProgress(
             len(self._done), self._total, right, len(self._right), len(self._failed), video
         )
 

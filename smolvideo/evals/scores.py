@@ -9,9 +9,9 @@ from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo
 from smolvideo.evals.run_records import NO_CHOICE
 from smolvideo.evals.settings import Condition
-from smolvideo.evals.statistics import Bounds, Share, bounds, share_right
+from smolvideo.evals.statistics import Accuracy, Bounds, accuracy, bounds
 
-CROSSED = ("category", "hard_split")
+CROSS_TABULATED = ("category", "hard_split")
 """Two groupings that CinePile's authors also report together."""
 
 NANO_SCORE_NOTICE = "nano knows drawn scenes alone: its score on real footage means nothing"
@@ -28,7 +28,7 @@ class Score:
     no option and the items without an answer, by ``NO_CHOICE`` and ``NO_ANSWER``.
     """
 
-    share: Share
+    share: Accuracy
     total: int
     bounds: Bounds | None
     chance: float
@@ -122,7 +122,7 @@ def _plain(score: Score) -> dict[str, Any]:
     }
 
 
-def report_of(run: RunFolder) -> EvalReport:
+def build_report(run: RunFolder) -> EvalReport:
     """The scores of a run, finished or not; items that were not reached count as missing."""
     answers, videos = run.answers(), run.videos()
     by_condition: dict[Condition, dict[str, EvalAnswer]] = {}
@@ -179,8 +179,8 @@ def _condition_scores(
     groups: dict[str, dict[str, list[EvalItem]]] = {}
     for item in items:
         named = dict(item.groups)
-        if all(name in named for name in CROSSED):
-            named[" × ".join(CROSSED)] = " × ".join(named[name] for name in CROSSED)  # noqa: RUF001
+        if all(name in named for name in CROSS_TABULATED):
+            named[" × ".join(CROSS_TABULATED)] = " × ".join(named[name] for name in CROSS_TABULATED)  # noqa: RUF001
         for name, value in named.items():
             groups.setdefault(name, {}).setdefault(value, []).append(item)
     scores = {
@@ -193,20 +193,22 @@ def _condition_scores(
 
 def score_of(items: Iterable[EvalItem], answers: Mapping[str, EvalAnswer]) -> Score:
     """The score over ``items``; one without an answer counts as missing."""
-    asked = list(items)
-    given = [answers[item.id] for item in asked if item.id in answers]
+    num_expected = list(items)
+    given = [answers[item.id] for item in num_expected if item.id in answers]
     answered = [answer for answer in given if not answer.failed]
-    share = share_right([one.correct for one in answered], [one.cluster for one in answered])
+    share = accuracy([one.correct for one in answered], [one.cluster for one in answered])
     counts = Counter(
         [answer.how for answer in answered if answer.how in NO_CHOICE]
         + [answer.error_kind or "model" for answer in given if answer.failed]
     )
-    counts["missing"] += len(asked) - len(given)
+    counts["missing"] += len(num_expected) - len(given)
     return Score(
         share,
-        total=len(asked),
-        bounds=bounds(share.right, share.answered, len(asked)),
-        chance=sum(item.chance for item in asked) / len(asked) if asked else 0.0,
+        total=len(num_expected),
+        bounds=bounds(share.right, share.answered, len(num_expected)),
+        chance=sum(item.chance_accuracy for item in num_expected) / len(num_expected)
+        if num_expected
+        else 0.0,
         counts={kind: counts[kind] for kind in (*NO_CHOICE, *NO_ANSWER) if counts[kind]},
     )
 

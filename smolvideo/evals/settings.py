@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.evals.item import LETTERS, Benchmark, EvalItem
-from smolvideo.evals.protocol import ask_item, check_prompt
+from smolvideo.evals.protocol import check_prompt, format_question
 from smolvideo.evals.protocol.extract import ExtractorName, extractor_for, letters_known
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.prompt import PromptOptions
-from smolvideo.sampling import FrameSampling, Share
+from smolvideo.sampling import FrameSampling, RelativeTime
 
 Scoring = Literal["generate", "likelihood", "options"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
@@ -67,7 +67,7 @@ class EvalSettings:
         """Plain values by the names of the options, for records."""
         plain = asdict(self)
         for name in ("start_seconds", "end_seconds"):
-            if isinstance(getattr(self.sampling, name), Share):
+            if isinstance(getattr(self.sampling, name), RelativeTime):
                 plain["sampling"][name] = str(getattr(self.sampling, name))
         plain["controls"] = list(self.conditions[1:])
         plain["generation"]["stop"] = list(self.generation.stop)
@@ -112,11 +112,11 @@ def check_settings(settings: EvalSettings, benchmark: Benchmark) -> None:
 
 def _shows(prompt: PromptName, benchmark: Benchmark) -> dict[str, bool]:
     marks = ("option-mark", "another-mark")
-    text = ask_item(prompt, benchmark.name, "?", marks, "subtitle-mark").text
+    text = format_question(prompt, benchmark.name, "?", marks, "subtitle-mark").text
     return {"options": marks[0] in text, "subtitles": "subtitle-mark" in text}
 
 
-def chosen_items(items: Sequence[EvalItem], settings: EvalSettings) -> tuple[EvalItem, ...]:
+def select_items(items: Sequence[EvalItem], settings: EvalSettings) -> tuple[EvalItem, ...]:
     """The items of the run, in the benchmark's order."""
     chosen = list(items)
     if settings.sample is not None:

@@ -35,7 +35,7 @@ Meta-Regression" (Psychological Methods 20(3), 2015)."""
 
 
 @dataclass(frozen=True)
-class Share:
+class Accuracy:
     """Right answers among those given, and what that says about the benchmark.
 
     ``low`` and ``high`` are the ends of the 95 % interval, clustered by video, and never on the
@@ -58,14 +58,14 @@ class Share:
         return self.right / self.answered if self.answered else None
 
 
-def share_right(correct: Sequence[bool], videos: Sequence[str]) -> Share:
+def accuracy(correct: Sequence[bool], videos: Sequence[str]) -> Accuracy:
     """The share of True; ``videos[i]`` is the cluster of ``correct[i]``."""
     total, right = len(correct), sum(correct)
     if total == 0:
-        return Share(0, 0, 0, None, None, None, None)
+        return Accuracy(0, 0, 0, None, None, None, None)
     mean = clustered_mean([int(one) for one in correct], videos)
     low, high = _interval(mean)
-    return Share(
+    return Accuracy(
         right, total, mean.clusters, mean.effective_clusters, mean.standard_error, low, high
     )
 
@@ -108,7 +108,7 @@ NoInterval = Literal["no difference", "same in every video", "too few videos"]
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """Two runs on the same questions: the first less the second.
 
     ``only_first`` and ``only_second`` count the questions that only one has right.
@@ -137,12 +137,14 @@ class Paired:
         return (self.only_first - self.only_second) / self.questions
 
     @property
-    def discordant(self) -> int:
+    def num_discordant(self) -> int:
         """The questions that only one of the two has right."""
         return self.only_first + self.only_second
 
 
-def compare_pairs(first: Sequence[bool], second: Sequence[bool], videos: Sequence[str]) -> Paired:
+def compare_pairs(
+    first: Sequence[bool], second: Sequence[bool], videos: Sequence[str]
+) -> PairedComparison:
     """The paired comparison of two runs; at least one question, else ValueError."""
     differences = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
     mean = clustered_mean(differences, videos)
@@ -160,7 +162,7 @@ def compare_pairs(first: Sequence[bool], second: Sequence[bool], videos: Sequenc
         if p >= 1 - CONFIDENCE:
             half = max(half, abs(mean.mean))  # what cannot be told from 0 is not told from it
         low, high = max(-1.0, mean.mean - half), min(1.0, mean.mean + half)
-    return Paired(
+    return PairedComparison(
         questions=mean.count,
         videos=mean.clusters,
         effective_videos=mean.effective_clusters,

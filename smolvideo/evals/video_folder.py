@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from smolvideo.deep_folders import walk
 from smolvideo.errors import SourceError
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
-from smolvideo.source.video_source import is_unfinished_or_hidden
+from smolvideo.source.video_source import is_partial_or_hidden
 from smolvideo.spelling import normal_form
 
 _MAX_PATHS_SHOWN = 3
@@ -61,14 +61,14 @@ class VideoFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not folder.is_dir():
-            raise SourceError(f"no such folder: {show_path(folder)}")
+            raise SourceError(f"no such folder: {display_path(folder)}")
         self._above = Path(os.path.abspath(folder)).parts
         self._by_name: dict[str, list[_Entry]] = {}
         self._by_stem: dict[str, list[_Entry]] = {}
         for parent, subfolders, files in walk(folder):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in (*sorted(files), *subfolders):
-                if not is_unfinished_or_hidden(name):
+                if not is_partial_or_hidden(name):
                     self.add(parent / name)
 
     def add(self, path: Path) -> None:
@@ -161,11 +161,11 @@ class VideoFolder:
             return entries[0].path if entries else None
         seen = {os.path.realpath(path): path for path in _media(entries)}
         if len(seen) > 1:
-            shown = [clean_name(self.relative(path)) for path in sorted(seen.values())]
+            shown = [display_name(self.relative(path)) for path in sorted(seen.values())]
             told = ", ".join(f"`{path}`" for path in shown[:_MAX_PATHS_SHOWN])
             more = ", …" if len(shown) > _MAX_PATHS_SHOWN else ""
             raise MissingVideo(
-                f"`{clean_name(name)}` is ambiguous ({told}{more})",
+                f"`{display_name(name)}` is ambiguous ({told}{more})",
                 hint="name it by its path inside the folder, or name a smaller folder",
             )
         return next(iter(seen.values()), None)

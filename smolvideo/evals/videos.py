@@ -18,21 +18,21 @@ from smolvideo.evals.video_folder import MissingVideo, VideoFolder
 from smolvideo.json_types import parse_json
 from smolvideo.pipes import read_regular
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
 
 __all__ = [
     "ARCHIVE_NAME",
     "DownloadArchive",
-    "Downloads",
     "FoundVideo",
     "MissingVideo",
+    "VideoDownloader",
     "VideoFinder",
     "VideoFolder",
 ]
 
 ARCHIVE_NAME = "downloads.jsonl"
-TRIES = 3
+MAX_ATTEMPTS = 3
 """A video that could not be fetched in so many runs is not asked for again."""
 
 
@@ -50,7 +50,7 @@ class DownloadArchive:
         try:
             lines = read_regular(path).decode("utf-8").splitlines() if path.exists() else []
         except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(f"cannot read {show_path(path)}: {error}") from error
+            raise SourceError(f"cannot read {display_path(path)}: {error}") from error
         for line in lines:
             try:
                 entry = parse_json(line)
@@ -60,7 +60,7 @@ class DownloadArchive:
             archive.failures[video] = archive.failures.get(video, 0) + 1 if failed else 0
         return archive
 
-    def remember(self, video: str, url: str, error: str | None) -> None:
+    def record_attempt(self, video: str, url: str, error: str | None) -> None:
         """Write a try down; ``error`` is None for one that brought the video."""
         self.failures[video] = self.failures.get(video, 0) + 1 if error is not None else 0
         line = json.dumps({"video": video, "url": without_credentials(url), "error": error})
@@ -69,45 +69,46 @@ class DownloadArchive:
                 file.write(line + "\n")
         except OSError as problem:
             raise SourceError(
-                f"cannot write {show_path(self.path)}: {problem.strerror}"
+                f"cannot write {display_path(self.path)}: {problem.strerror}"
             ) from problem
 
 
 @dataclass
-class Downloads:
-    """How missing videos are fetched: at most one every ``every_seconds``, each tried in few runs.
+class VideoDownloader:
+    """How missing videos are fetched: at most one every ``min_interval_seconds``, each tried in few
+    runs.
 
     What comes is laid into the folder under the benchmark's own name.
     """
 
     archive: DownloadArchive
     options: DownloadOptions
-    every_seconds: float = 5.0
+    min_interval_seconds: float = 5.0
     clock: Callable[[], float] = time.monotonic
     stop: threading.Event = field(default_factory=threading.Event)
-    _next: float = 0.0
+    _next_allowed: float = 0.0
 
     def fetch(self, item: EvalItem, on_progress: OnProgress) -> Path:
         """The video of ``item`` from its address. Raises MissingVideo."""
         if item.url is None or not is_url(item.url):  # a path in its place opens nothing here
-            raise MissingVideo(f"the video `{clean_name(item.video)}` has no address")
-        if self.archive.failures.get(item.video, 0) >= TRIES:
+            raise MissingVideo(f"the video `{display_name(item.video)}` has no address")
+        if self.archive.failures.get(item.video, 0) >= MAX_ATTEMPTS:
             raise MissingVideo(
-                f"the video `{clean_name(item.video)}` could not be fetched {TRIES} times",
-                hint=f"delete its lines in {show_path(self.archive.path)} to try again",
+                f"the video `{display_name(item.video)}` could not be fetched {MAX_ATTEMPTS} times",
+                hint=f"delete its lines in {display_path(self.archive.path)} to try again",
             )
-        self.stop.wait(max(0.0, self._next - self.clock()))
+        self.stop.wait(max(0.0, self._next_allowed - self.clock()))
         if self.stop.is_set():
             raise MissingVideo("the run has ended before this video was fetched")
         try:
             (source,) = resolve_source(item.url, download=self.options, on_progress=on_progress)
         except SourceError as error:
             if not self.options.offline:
-                self.archive.remember(item.video, item.url, str(error))
+                self.archive.record_attempt(item.video, item.url, str(error))
             raise MissingVideo(str(error), hint=error.hint) from error
         finally:
-            self._next = self.clock() + self.every_seconds
-        self.archive.remember(item.video, item.url, None)
+            self._next_allowed = self.clock() + self.min_interval_seconds
+        self.archive.record_attempt(item.video, item.url, None)
         return source.path
 
 
@@ -127,7 +128,7 @@ class VideoFinder:
     """The video of an item: from ``folder``, else by ``downloads`` where wanted."""
 
     folder: VideoFolder | None
-    downloads: Downloads | None = None
+    downloads: VideoDownloader | None = None
 
     def find(self, item: EvalItem, *, on_progress: OnProgress = no_progress) -> FoundVideo:
         """Raises MissingVideo where there is none or several that it could be, SourceError for a
@@ -140,7 +141,7 @@ class VideoFinder:
             path = self._kept(item, self.downloads.fetch(item, on_progress))
         (source, *more) = resolve_source(str(path))
         if more:
-            raise SourceError(f"{show_path(path)} is a folder of several videos")
+            raise SourceError(f"{display_path(path)} is a folder of several videos")
         inside = self.folder is not None and path.is_relative_to(self.folder.folder)
         file = self.folder.relative(source.path) if self.folder and inside else source.path.name
         return FoundVideo(source, file, is_cut=name in item.cut_names)
@@ -174,8 +175,10 @@ class VideoFinder:
     def _missing(self, item: EvalItem) -> MissingVideo:
         other = self.folder.alike(item.video_names) if self.folder else None
         return MissingVideo(
-            f"the video `{clean_name(item.video)}` is not in the folder",
-            hint=f"{show_path(other)} is another one: it lies in another folder" if other else None,
+            f"the video `{display_name(item.video)}` is not in the folder",
+            hint=f"{display_path(other)} is another one: it lies in another folder"
+            if other
+            else None,
         )
 
     def _kept(self, item: EvalItem, downloaded: Path) -> Path:
@@ -192,7 +195,7 @@ class VideoFinder:
                 shutil.copyfileobj(source, copy)
             os.replace(beside, kept)
         except OSError as error:
-            raise SourceError(f"cannot write {show_path(kept)}: {error.strerror}") from error
+            raise SourceError(f"cannot write {display_path(kept)}: {error.strerror}") from error
         finally:
             beside.unlink(missing_ok=True)
         self.folder.add(kept)

@@ -3,24 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smolvideo.engines import told_format
+from smolvideo.engines import format_dtype
 from smolvideo.evals.comparing import Comparison
 from smolvideo.evals.scores import EvalReport, Score
-from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, NoInterval, Paired, Share
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, Accuracy, NoInterval, PairedComparison
+from smolvideo.safe_text import display_name, escape_controls
 
 
 def headline(report: EvalReport) -> str:
     """``nano on cinepile: 61.5 % of 288 questions``, with the interval."""
     share = report.main.overall.share
     model, benchmark = report.info.model["name"], report.info.benchmark["name"]
-    about = f"{clean_name(model)} on {clean_name(benchmark)}"
+    about = f"{display_name(model)} on {display_name(benchmark)}"
     if share.value is None:
         return f"{about}: nothing answered"
-    return f"{about}: {percent(share.value)}{ends_of(report.main.overall)}"
+    return f"{about}: {percent(share.value)}{interval_suffix(report.main.overall)}"
 
 
-def particulars(report: EvalReport) -> list[str]:
+def settings_lines(report: EvalReport) -> list[str]:
     """What was measured, in the words of the options."""
     settings, model = report.info.settings, report.info.model
     scoring = settings["scoring"]
@@ -35,9 +35,9 @@ def particulars(report: EvalReport) -> list[str]:
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
         f"layout {layout}, subtitles {settings['subtitles']}",
         f"{model['engine']} on {model['device']} in "
-        f"{told_format(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
+        f"{format_dtype(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
     ]
-    return [visible(line) for line in lines]
+    return [escape_controls(line) for line in lines]
 
 
 def _official(settings: Mapping[str, Any]) -> bool:
@@ -50,7 +50,7 @@ def _official(settings: Mapping[str, Any]) -> bool:
     )
 
 
-def remarks(report: EvalReport) -> list[str]:
+def caveats(report: EvalReport) -> list[str]:
     """Coverage, bounds, answers that name no option, and how to read the intervals."""
     score = report.main.overall
     lines = [
@@ -58,7 +58,7 @@ def remarks(report: EvalReport) -> list[str]:
         f"{report.videos_seen:,} of {report.videos:,} videos"
     ]
     # Rows that were no questions are in no score: whoever reads one must know of them.
-    lines += [clean_name(notice) for notice in report.notices]
+    lines += [display_name(notice) for notice in report.notices]
     if score.bounds and score.coverage < 1:
         missing = ", ".join(
             f"{count:,} {_NO_ANSWER_WORDS[kind]}"
@@ -76,14 +76,14 @@ def remarks(report: EvalReport) -> list[str]:
     for name, scores in report.conditions.items():
         if scores.same_choice is not None:
             same = f"the same choice in {percent(scores.same_choice)} of the items"
-            lines.append(f"{clean_name(name)}: {same}")
+            lines.append(f"{display_name(name)}: {same}")
     lines.append(
         f"intervals: 95 %, clustered by video ({counted_videos(score.share)}); | marks chance"
     )
     return lines
 
 
-def counted_videos(counted: Share | Paired) -> str:
+def counted_videos(counted: Accuracy | PairedComparison) -> str:
     """``20 videos``, or ``20 videos that weigh like 4.4 of one size`` where some hold more."""
     words = f"{counted.videos:,} {'video' if counted.videos == 1 else 'videos'}"
     effective = effective_videos(counted)
@@ -94,7 +94,7 @@ def counted_videos(counted: Share | Paired) -> str:
     )
 
 
-def effective_videos(counted: Share | Paired) -> str:
+def effective_videos(counted: Accuracy | PairedComparison) -> str:
     """Their effective number, ``4.4`` or ``20``; ``-`` where nothing was answered."""
     effective = counted.effective_videos
     return "-" if effective is None else f"{effective:.1f}".removesuffix(".0")
@@ -120,7 +120,7 @@ def comparison_remarks(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _why_no_interval(pair: Paired, reason: NoInterval) -> str:
+def _why_no_interval(pair: PairedComparison, reason: NoInterval) -> str:
     match reason:
         case "no difference":
             return "both are right on the same questions: no difference, and so no interval"
@@ -161,7 +161,7 @@ def interval(score: Score) -> str:
     return f"{100 * share.low:.1f} to {100 * share.high:.1f}"
 
 
-def ends_of(score: Score) -> str:
+def interval_suffix(score: Score) -> str:
     """The interval in brackets, after a blank."""
     ends = interval(score)
     return f" ({ends})" if ends else ""

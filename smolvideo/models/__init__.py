@@ -3,14 +3,14 @@
 from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
 from smolvideo.models.hub import LocalCheckpoint, list_local, pull
 from smolvideo.models.opening import open_checkpoint
-from smolvideo.models.registry import MODELS, Layout, ModelSpec, find_model, lookup_model
+from smolvideo.models.registry import MODELS, ModelSpec, PromptFormat, find_model, lookup_model
 
 __all__ = [
     "MODELS",
     "Checkpoint",
-    "Layout",
     "LocalCheckpoint",
     "ModelSpec",
+    "PromptFormat",
     "checkpoint_size_bytes",
     "find_model",
     "list_local",

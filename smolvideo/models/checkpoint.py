@@ -30,7 +30,7 @@ from smolvideo.models.network_config import (
     whole_number,
 )
 from smolvideo.models.processor_config import ProcessorConfig
-from smolvideo.models.registry import LAYOUTS, Layout
+from smolvideo.models.registry import LAYOUTS, PromptFormat
 from smolvideo.models.tokenizer import (
     TOKENIZER_FILE,
     highest_token_id,
@@ -43,7 +43,7 @@ from smolvideo.models.weights import WeightFiles, find_weights
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_LAYOUT_OF_FAMILY: dict[str, Layout] = {"idefics3": "smolvlm", "smolvlm": "smolvlm2"}
+_LAYOUT_OF_FAMILY: dict[str, PromptFormat] = {"idefics3": "smolvlm", "smolvlm": "smolvlm2"}
 
 END_OF_UTTERANCE = "<end_of_utterance>"
 _END_OF_TEXT = "<|endoftext|>"
@@ -65,14 +65,14 @@ class Checkpoint:
 
     ``image_size`` is the side in pixels of the square the vision tower sees; each square becomes
     ``tokens_per_image`` tokens. ``resize_edge`` is the long side to which the official processor
-    scales first. ``eos_token_ids`` end an answer, ``turn_end`` is the token that ends a turn inside
-    a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as float32).
-    ``splits_pictures`` says whether the processor cuts a picture into tiles.
+    scales first. ``eos_token_ids`` end an answer, ``end_of_turn_token`` is the token that ends a
+    turn inside a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as
+    float32). ``splits_images`` says whether the processor cuts a picture into tiles.
     """
 
     name: str
     folder: Path
-    layout: Layout
+    layout: PromptFormat
     revision: str | None
     model_type: str
     image_size: int
@@ -82,9 +82,9 @@ class Checkpoint:
     image_token_id: int
     pad_token_id: int
     eos_token_ids: tuple[int, ...]
-    turn_end: str
+    end_of_turn_token: str
     resize_edge: int
-    splits_pictures: bool
+    splits_images: bool
     stored_dtype: str | None
     special_tokens: Mapping[str, int] = field(repr=False)
     weights: WeightFiles | None
@@ -105,12 +105,12 @@ class Checkpoint:
         return load_tokenizer(self.folder)
 
     @cached_property
-    def plain_tokenizer(self) -> "Tokenizer":
+    def text_tokenizer(self) -> "Tokenizer":
         """The same tokenizer without its special tokens: no text can become one of them."""
         return without_special_tokens(self.tokenizer)
 
     @cached_property
-    def known_words(self) -> frozenset[str] | None:
+    def training_vocabulary(self) -> frozenset[str] | None:
         """Every word that the model was ever asked in, in lower case, where its training says so;
         None where it may know any."""
         file = self.folder / "training.json"
@@ -161,14 +161,14 @@ def read_checkpoint(
         ),
         pad_token_id=_pad_token_id(text, tokens, vocabulary),
         eos_token_ids=_eos_token_ids(folder, config, text, tokens, vocabulary),
-        turn_end=_turn_end(folder, tokens),
+        end_of_turn_token=_turn_end(folder, tokens),
         resize_edge=processor.resize_edge,
-        splits_pictures=processor.splits_pictures,
+        splits_images=processor.splits_pictures,
         stored_dtype=_text(config, "dtype") or _text(config, "torch_dtype"),
         special_tokens=tokens,
         weights=find_weights(folder) if weights else None,
     )
-    _check_agreement(checkpoint)
+    _check_consistency(checkpoint)
     NetworkConfig.from_json(config)  # for what it raises: before weights are fetched or read
     processor.check_tokens(checkpoint.tokens_per_image)
     return checkpoint
@@ -188,7 +188,7 @@ def _text(section: Json, key: str) -> str | None:
     return value
 
 
-def _layout(config: Json, folder: Path) -> Layout:
+def _layout(config: Json, folder: Path) -> PromptFormat:
     family = config.get("model_type")
     if not isinstance(family, str) or family not in _LAYOUT_OF_FAMILY:
         raise ModelError(
@@ -198,7 +198,7 @@ def _layout(config: Json, folder: Path) -> Layout:
     named = config.get("smolvideo_layout")
     if named is None:
         return _LAYOUT_OF_FAMILY[family]
-    layout: Layout | None = next((known for known in LAYOUTS if known == named), None)
+    layout: PromptFormat | None = next((known for known in LAYOUTS if known == named), None)
     if layout is None:
         raise broken_checkpoint(
             f"`smolvideo_layout` in `{folder / 'config.json'}` is {shown(named)}, "
@@ -281,7 +281,7 @@ def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:
     return _END_OF_TEXT if ends_with_text or END_OF_UTTERANCE not in tokens else END_OF_UTTERANCE
 
 
-def _check_agreement(checkpoint: Checkpoint) -> None:
+def _check_consistency(checkpoint: Checkpoint) -> None:
     """Config and tokenizer must speak of the same model."""
     patches = checkpoint.image_size // checkpoint.patch_size  # 384 / 14 leaves a margin unseen
     if not patches or patches % checkpoint.scale_factor:
@@ -290,7 +290,7 @@ def _check_agreement(checkpoint: Checkpoint) -> None:
             f"{checkpoint.patch_size} and scale factor {checkpoint.scale_factor} in "
             f"`{checkpoint.folder / 'config.json'}` do not divide"
         )
-    needed = ["<|im_start|>", "<image>", checkpoint.turn_end]
+    needed = ["<|im_start|>", "<image>", checkpoint.end_of_turn_token]
     if checkpoint.layout != "nano":
         needed.append("<fake_token_around_image>")
     missing = [token for token in needed if token not in checkpoint.special_tokens]

@@ -50,7 +50,7 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
-def fetch(
+def download_snapshot(
     repo_id: str,
     *,
     revision: str | None = None,
@@ -80,7 +80,7 @@ def fetch(
     if not refresh or offline:
         try:
             folder = Path(snapshot(local_files_only=True))
-            if _is_whole(folder, weights=weights):
+            if _is_complete(folder, weights=weights):
                 return folder
         except LocalEntryNotFoundError:
             pass
@@ -88,7 +88,7 @@ def fetch(
             raise ModelError(f"`{repo_id}` is no name of a repository: {error}") from error
     if offline:
         raise _missing_offline(repo_id)
-    with _as_model_errors(repo_id, revision), _quiet_hub():
+    with _wrap_hub_errors(repo_id, revision), _quiet_hub():
         return stoppable(lambda stop: _with_room(repo_id, snapshot, on_progress, stop))
 
 
@@ -109,7 +109,7 @@ def pull(
     if spec is None and "/" not in name:
         raise unknown_model(name)
     repo_id = spec.repo_id if spec and spec.repo_id else name
-    folder = fetch(
+    folder = download_snapshot(
         repo_id,
         revision=revision,
         offline=offline or is_offline(),
@@ -137,7 +137,7 @@ def _with_room(
     return Path(snapshot(tqdm_class=progress_bars(repo_id, on_progress, stop)))
 
 
-def _is_whole(folder: Path, *, weights: bool) -> bool:
+def _is_complete(folder: Path, *, weights: bool) -> bool:
     """Whether a snapshot of the cache can be used, and is not the rest of a broken download."""
     needed = (folder / "config.json", folder / "tokenizer.json")
     if not all(file.is_file() for file in needed):
@@ -217,7 +217,7 @@ def _missing_offline(repo_id: str) -> ModelError:
 
 
 @contextmanager
-def _as_model_errors(repo_id: str, revision: str | None) -> Iterator[None]:
+def _wrap_hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
     """Every way a download can fail, as one line."""
     from huggingface_hub.errors import (
         GatedRepoError,

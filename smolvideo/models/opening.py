@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smolvideo.errors import ModelError
 from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
-from smolvideo.models.hub import fetch, is_offline
+from smolvideo.models.hub import download_snapshot, is_offline
 from smolvideo.models.registry import lookup_model, unknown_model
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.spelling import existing_path
@@ -50,7 +50,7 @@ def open_checkpoint(
     if spec is None and not _HUB_ID.fullmatch(model):
         raise _not_found(model, folder)
     name, repo_id = (spec.name, str(spec.repo_id)) if spec else (model, model)
-    snapshot = fetch(
+    snapshot = download_snapshot(
         repo_id,
         revision=revision,
         weights=weights,

@@ -10,11 +10,11 @@ from typing import Literal, get_args
 
 from smolvideo.errors import ModelError
 
-Layout = Literal["smolvlm", "smolvlm2", "nano"]
+PromptFormat = Literal["smolvlm", "smolvlm2", "nano"]
 """How a prompt is laid out: the 50-frame prompt of SmolVLM v1, the time-stamped one of SmolVLM2's
 processor, or the short one of the bundled model."""
 
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LAYOUTS: tuple[PromptFormat, ...] = get_args(PromptFormat)
 
 _ORGANISATION = "HuggingFaceTB"
 
@@ -30,7 +30,7 @@ class ModelSpec:
 
     name: str
     repo_id: str | None
-    layout: Layout
+    layout: PromptFormat
     note: str
     parameters: int | None = None
     download_bytes: int | None = None
@@ -48,7 +48,7 @@ class ModelSpec:
 class _Size:
     """What the checkpoints of one generation and size share. Parameters counted, not quoted."""
 
-    layout: Layout
+    layout: PromptFormat
     parameters: int
     bytes_per_parameter: int
     context_tokens: int
@@ -93,7 +93,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 """Every checkpoint that has a name of its own, in the order in which tables show them."""
 
 
-def _known_as(spec: ModelSpec) -> tuple[str, ...]:
+def _aliases(spec: ModelSpec) -> tuple[str, ...]:
     if spec.repo_id is None:
         return (spec.name,)
     return (spec.name, spec.repo_id.lower(), spec.repo_id.split("/")[1].lower())
@@ -105,7 +105,7 @@ def lookup_model(name: str) -> ModelSpec | None:
     Case does not matter. None where there is no such checkpoint.
     """
     wanted = name.strip().lower()
-    return next((spec for spec in _SPECS if wanted in _known_as(spec)), None)
+    return next((spec for spec in _SPECS if wanted in _aliases(spec)), None)
 
 
 def find_model(name: str) -> ModelSpec:
@@ -120,7 +120,7 @@ def unknown_model(name: str) -> ModelError:
     """The error for a name that is neither in the table nor a folder nor a hub id."""
     near = difflib.get_close_matches(
         name.strip().lower(),
-        [known for spec in _SPECS for known in _known_as(spec)],
+        [known for spec in _SPECS for known in _aliases(spec)],
         n=1,
         cutoff=0.6,
     )

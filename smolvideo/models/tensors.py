@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smolvideo.models.files import Json, broken_checkpoint
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
-from smolvideo.models.weights import COMPUTED_WEIGHTS, WeightHeader, named_weights
+from smolvideo.models.weights import COMPUTED_WEIGHTS, WeightHeader, format_weight_names
 
 Shape = list[int]
 
@@ -63,7 +63,7 @@ def check_tensors(
         ],
     }
     told = "; ".join(
-        f"{named_weights(sorted(names))} {fault}" for fault, names in faults.items() if names
+        f"{format_weight_names(sorted(names))} {fault}" for fault, names in faults.items() if names
     )
     if told:
         raise broken_checkpoint(told, folder=folder)
@@ -82,7 +82,8 @@ def _check_once(
         for name in header.tensors:
             if not name.endswith(skip) and name in held:
                 raise broken_checkpoint(
-                    f"{named_weights([name])} is in both `{held[name].name}` and `{file.name}`",
+                    f"{format_weight_names([name])} is in both "
+                    f"`{held[name].name}` and `{file.name}`",
                     folder=folder,
                 )
             held[name] = file

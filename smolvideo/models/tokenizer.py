@@ -47,9 +47,9 @@ def without_special_tokens(tokenizer: "Tokenizer") -> "Tokenizer":
     return plain
 
 
-def special_tokens(rules: Json, folder: Path) -> dict[str, int]:
+def special_tokens(tokenizer_json: Json, folder: Path) -> dict[str, int]:
     """The added tokens of a parsed tokenizer.json, name → id. Raises ModelError."""
-    added = rules.get("added_tokens")
+    added = tokenizer_json.get("added_tokens")
     if added is not None and not isinstance(added, list):
         raise _broken(folder, "`added_tokens` is malformed")
     tokens: dict[str, int] = {}
@@ -66,9 +66,9 @@ def special_tokens(rules: Json, folder: Path) -> dict[str, int]:
     return tokens
 
 
-def highest_token_id(rules: Json, special: dict[str, int], folder: Path) -> int:
+def highest_token_id(tokenizer_json: Json, special: dict[str, int], folder: Path) -> int:
     """The largest id that a text or a prompt can contain. Raises ModelError."""
-    model = rules.get("model")
+    model = tokenizer_json.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict) or not vocabulary:
         raise _broken(folder, "it has no vocabulary")

@@ -97,7 +97,7 @@ def _is_inside(file: Path, folder: Path) -> bool:
     return any(real.is_relative_to(home) for home in homes)
 
 
-def named_weights(names: list[str]) -> str:
+def format_weight_names(names: list[str]) -> str:
     """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
     if len(names) == 1:
         return f"weight `{names[0]}`"

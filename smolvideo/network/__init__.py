@@ -6,15 +6,15 @@ only what a checkpoint's weights need (``loading``).
 """
 
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
-from smolvideo.network.batch import BatchCache, PagedBatch
-from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.batch import BatchedKVCache, BatchedPagedKVCache
+from smolvideo.network.cache import KVCache
 from smolvideo.network.model import SmolVLM
 
 __all__ = [
-    "BatchCache",
-    "KeyValueCache",
+    "BatchedKVCache",
+    "BatchedPagedKVCache",
+    "KVCache",
     "NetworkConfig",
-    "PagedBatch",
     "SmolVLM",
     "TextConfig",
     "VisionConfig",

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Soften = Callable[[Tensor, Tensor], None]
+SoftmaxFn = Callable[[Tensor, Tensor], None]
 
-_SCORES_AT_ONCE = 1 << 20
+_MAX_SCORES_PER_BLOCK = 1 << 20
 """Scores that are computed, normalised and used before the next: 4 MB stay in the cache, where
 torch's own kernel took more than twice as long (1,024 rows of 64, AVX512-BF16)."""
 
-_CAUSAL_ROWS = 256
+_CAUSAL_BLOCK = 256
 """Query rows of a causal block at most: those before its end are computed although masked."""
 
 
-def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """``q`` ``[B, H, L, d]``, ``k`` and ``v`` ``[B, G, T, d]`` → ``[B, H, L, d]``.
 
     ``mask`` is added to the scores ``[B, H, L, T]``. Plain products and softmax: the backward pass
@@ -40,7 +40,7 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) 
     return scores.softmax(dim=-1) @ v
 
 
-def soften(scores: Tensor, weights: Tensor) -> None:
+def softmax_into(scores: Tensor, weights: Tensor) -> None:
     """Softmax of ``scores`` ``[R, T]``, which do not stay, into ``weights``, as many, which may be
     the same memory."""
     torch.softmax(scores, dim=-1, out=scores)
@@ -48,17 +48,19 @@ def soften(scores: Tensor, weights: Tensor) -> None:
         weights.copy_(scores)
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, soften: Soften = soften
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, soften: SoftmaxFn = softmax_into
 ) -> Tensor:
     """The same without a backward pass, as fast as torch allows; shapes as above.
 
-    ``soften`` is what a CPU makes weights of scores with.
+    ``softmax_into`` is what a CPU makes weights of scores with.
     """
-    if q.device.type == "cpu" and (q.dtype is torch.float32 or _can_keep_scores(q.dtype)):
-        return _attend_in_blocks(q, k, v, causal=causal, soften=soften)
+    if q.device.type == "cpu" and (
+        q.dtype is torch.float32 or _supports_fp32_accumulation(q.dtype)
+    ):
+        return _blockwise_attention(q, k, v, causal=causal, soften=soften)
     if q.shape[2] == 1:
-        return _attend_one_row(q, k, v)
+        return _single_query_attention(q, k, v)
     shared = q.shape[1] // k.shape[1]
     rows, length = q.shape[2], k.shape[2]
     mask = None
@@ -69,21 +71,23 @@ def attend(
     )
 
 
-def _attend_one_row(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _single_query_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One query per head, none of it hidden: those that share keys are queries of one head."""
     b, heads, _, width = q.shape
     grouped = q.reshape(b, k.shape[1], -1, width)
     return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
 
 
-def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, soften: Soften) -> Tensor:
+def _blockwise_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool, soften: SoftmaxFn
+) -> Tensor:
     b, heads, rows, width = q.shape
     length, shared = k.shape[2], heads // k.shape[1]
     # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
     mixed = q.new_empty(b, rows, heads, width).transpose(1, 2)
-    at_most = max(1, min(rows, _SCORES_AT_ONCE // (shared * length)))
+    at_most = max(1, min(rows, _MAX_SCORES_PER_BLOCK // (shared * length)))
     if causal:
-        at_most = min(at_most, _CAUSAL_ROWS)
+        at_most = min(at_most, _CAUSAL_BLOCK)
     # Memory that every block writes again: fresh pages cost a seventh of the time of a long prompt.
     score_memory = q.new_empty(shared * at_most * length, dtype=torch.float32)
     later = torch.ones(at_most, at_most, dtype=torch.bool).triu_(1) if causal else None
@@ -103,14 +107,14 @@ def _attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, soften: 
                 scores = score_memory[: len(block) * seen].view(len(block), seen)
                 torch.mm(block, keys[:, :seen], out=scores)
                 if later is not None:
-                    _hide_what_follows(scores.view(shared, end - start, seen), later)
+                    _apply_causal_mask(scores.view(shared, end - start, seen), later)
                 weights = weight_memory[: scores.numel()].view_as(scores)
                 soften(scores, weights)
                 mixed[item, sharing, start:end] = (weights @ values[:seen]).view(shared, -1, width)
     return mixed
 
 
-def _can_keep_scores(dtype: torch.dtype) -> bool:
+def _supports_fp32_accumulation(dtype: torch.dtype) -> bool:
     """Whether this torch can multiply in bfloat16 and give the sums in float32."""
     return dtype is torch.bfloat16 and hasattr(torch.backends.mkldnn, "matmul")
 
@@ -146,7 +150,7 @@ class _Float32Sums:
 _FLOAT32_SUMS = _Float32Sums()
 
 
-def _hide_what_follows(scores: Tensor, later: Tensor) -> None:
+def _apply_causal_mask(scores: Tensor, later: Tensor) -> None:
     """``[..., L, T]``, in place: the last L keys are the rows themselves; no row sees the next.
 
     ``later`` ``[M, M]``, M at least L, is true where the column's row comes after the row's.

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from smolvideo.network.cache import KeyValueCache
-from smolvideo.network.rows import SMALL_PAGE
+from smolvideo.network.cache import KVCache
+from smolvideo.network.rows import SMALL_PAGE_SIZE
 
 
-class BatchCache:
+class BatchedKVCache:
     """``B`` sequences: the rows that all begin with once, and each one's own, padded."""
 
-    def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
-        """Room for ``capacity`` own rows of each sequence, behind all rows of ``common``."""
-        self.common = common
-        _, none = common.layer(0).between(0, 0)  # of their shape, dtype and device
+    def __init__(self, shared_prefix: KVCache, sequences: int, capacity: int) -> None:
+        """Room for ``capacity`` own rows of each sequence, behind all rows of ``shared_prefix``."""
+        self.shared_prefix = shared_prefix
+        _, none = shared_prefix.layer(0).slice(0, 0)  # of their shape, dtype and device
         heads, _, width = none.shape
-        shape = (common.layers, sequences, heads, capacity, width)
+        shape = (shared_prefix.layers, sequences, heads, capacity, width)
         # What is never written takes no memory on a CPU. Values must be numbers all the same: those
         # of rows that a shorter sequence has not written yet are multiplied by zero.
         self._keys, self._values = none.new_empty(shape), none.new_zeros(shape)
@@ -32,17 +32,17 @@ class BatchCache:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def take(self, sequence: int, cache: KeyValueCache) -> None:
+    def load_sequence(self, sequence: int, cache: KVCache) -> None:
         """Copy what ``cache`` has behind the common rows into the place of ``sequence``."""
-        own = cache.length - self.common.length
+        own = cache.length - self.shared_prefix.length
         for layer in range(cache.layers):
-            keys, values = cache.layer(layer).between(self.common.length, cache.length)
+            keys, values = cache.layer(layer).slice(self.shared_prefix.length, cache.length)
             self._keys[layer, sequence, :, :own] = keys
             self._values[layer, sequence, :, :own] = values
         self._lengths[sequence] = own
         self._longest = max(self._longest, own)
 
-    def keep(self, sequences: Sequence[int]) -> None:
+    def select_sequences(self, sequences: Sequence[int]) -> None:
         """Forget all but ``sequences``, which are counted anew in this order."""
         chosen = torch.tensor(sequences, device=self._lengths.device)
         self._lengths = self._lengths[chosen]
@@ -54,7 +54,7 @@ class BatchCache:
 
     def positions(self) -> Tensor:
         """Where the next token of each sequence stands, ``[B, 1]``."""
-        return (self.common.length + self._lengths)[:, None]
+        return (self.shared_prefix.length + self._lengths)[:, None]
 
     def begin_step(self) -> None:
         """Make a place for one more row of every sequence; to be called before ``attend``."""
@@ -78,7 +78,7 @@ class BatchCache:
         self._values[layer, sequences, :, self._lengths] = v[:, :, 0]
         own_keys = self._keys[layer].flatten(0, 1)[:, : self._longest]
         own_values = self._values[layer].flatten(0, 1)[:, : self._longest]
-        seen_by_all = self.common.layer(layer).between(0, self.common.length)
+        seen_by_all = self.shared_prefix.layer(layer).slice(0, self.shared_prefix.length)
 
         queries = (q * width**-0.5).view(b, groups, shared, width)
         own = torch.bmm(queries.flatten(0, 1), own_keys.mT).view(b, groups, shared, -1)
@@ -89,7 +89,7 @@ class BatchCache:
         common = torch.bmm(together, seen_by_all[0].mT)
         common = common.reshape(groups, b, shared, -1).transpose(0, 1)
         weights = torch.cat((common, own), dim=-1).softmax(dim=-1)
-        on_common, on_own = weights.split((self.common.length, self._longest), dim=-1)
+        on_common, on_own = weights.split((self.shared_prefix.length, self._longest), dim=-1)
         on_common = on_common.transpose(0, 1).reshape(groups, b * shared, -1)
         mixed = torch.bmm(on_common, seen_by_all[1]).view(groups, b, shared, width)
         mixed = mixed.transpose(0, 1).reshape(b * groups, shared, width)
@@ -102,25 +102,27 @@ class BatchCache:
         return chosen
 
 
-class PagedBatch:
+class BatchedPagedKVCache:
     """The same for a ``TokenStep``: each sequence has pages of its own."""
 
-    def __init__(self, common: KeyValueCache, sequences: int, capacity: int) -> None:
-        """As for a ``BatchCache``; ``common`` is paged."""
-        self.common = common
-        self.own = [common.empty_in_pages_of(SMALL_PAGE, capacity) for _ in range(sequences)]
+    def __init__(self, shared_prefix: KVCache, sequences: int, capacity: int) -> None:
+        """As for a ``BatchedKVCache``; ``shared_prefix`` is paged."""
+        self.shared_prefix = shared_prefix
+        self.suffixes = [
+            shared_prefix.new_with_page_size(SMALL_PAGE_SIZE, capacity) for _ in range(sequences)
+        ]
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.suffixes)
 
-    def take(self, sequence: int, cache: KeyValueCache) -> None:
+    def load_sequence(self, sequence: int, cache: KVCache) -> None:
         """Copy what ``cache`` has behind the common rows into the place of ``sequence``."""
-        own = self.own[sequence]
+        own = self.suffixes[sequence]
         for layer in range(cache.layers):
-            keys, values = cache.layer(layer).between(self.common.length, cache.length)
-            own.layer(layer).put(0, keys[None], values[None])
-        own.length = cache.length - self.common.length
+            keys, values = cache.layer(layer).slice(self.shared_prefix.length, cache.length)
+            own.layer(layer).write(0, keys[None], values[None])
+        own.length = cache.length - self.shared_prefix.length
 
-    def keep(self, sequences: Sequence[int]) -> None:
+    def select_sequences(self, sequences: Sequence[int]) -> None:
         """Forget all but ``sequences``, none of them twice; they are counted anew in this order."""
-        self.own = [self.own[sequence] for sequence in sequences]
+        self.suffixes = [self.suffixes[sequence] for sequence in sequences]

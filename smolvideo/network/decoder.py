@@ -8,41 +8,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.models.network_config import TextConfig
-from smolvideo.network.attention import attend_plainly
-from smolvideo.network.batch import BatchCache
-from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.attention import attention_reference
+from smolvideo.network.batch import BatchedKVCache
+from smolvideo.network.cache import KVCache
 from smolvideo.network.embedding import Embedding
-from smolvideo.network.linear import Linear, joined
-from smolvideo.network.threads import ReadingThreads, nothing
+from smolvideo.network.linear import Linear, concat_linear
+from smolvideo.network.threads import PrefillThreads, noop
 
-_NUMBERS_AT_ONCE = 6 << 20
+_MAX_ACTIVATIONS_PER_CHUNK = 6 << 20
 """Numbers between two products that go through the layers together on a CPU: 2,048 rows of 256M,
 384 of 2.2B. With fewer, products are slower, with more they leave the cache: 2.2B took a
 twenty-fifth longer with 2,048 rows than with 512."""
-_QUANTISED_ROWS_AT_ONCE = 2048
+_QUANTIZED_MIN_CHUNK = 2048
 """Rows at least where weights are quantised: numbers are made of them for each of the parts."""
 
 
-def rotary_frequencies(head_dim: int, theta: float, device: torch.device) -> Tensor:
+def rope_inv_freq(head_dim: int, theta: float, device: torch.device) -> Tensor:
     """The angles from one position to the next, ``[head_dim / 2]``."""
     exponents = torch.arange(0, head_dim, 2, device=device).float() / head_dim
     return 1.0 / theta**exponents
 
 
-def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def rope_cos_sin(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[..., L, head_dim]`` of rotary positions (arXiv 2104.09864), in float32.
 
     The halves of a head rotate against each other, as in the published checkpoints, not the
     neighbouring pairs of the paper; the sines of the first half carry its minus.
     """
-    frequencies = rotary_frequencies(head_dim, theta, positions.device)
+    frequencies = rope_inv_freq(head_dim, theta, positions.device)
     angles = positions.float().unsqueeze(-1) * frequencies
     sines = angles.sin()
     return torch.cat((angles, angles), dim=-1).cos(), torch.cat((-sines, sines), dim=-1)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """``x`` ``[..., head_dim]`` turned by the angles of a ``rotary_table``."""
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``x`` ``[..., head_dim]`` turned by the angles of a ``rope_cos_sin``."""
     first, second = x.chunk(2, dim=-1)
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
@@ -63,9 +63,9 @@ class TextAttention(nn.Module):
         self.o_proj = Linear(self.heads * head, width, bias=False)
         self.qkv_proj: Linear | None = None
 
-    def join(self) -> None:
+    def fuse_projections(self) -> None:
         """One product for queries, keys and values; only for inference."""
-        self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
+        self.qkv_proj = concat_linear(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
     def project(self, x: Tensor) -> Tensor:
@@ -79,24 +79,24 @@ class TextAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        to: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        seen: Tensor | KeyValueCache | BatchCache,
+        residual: Tensor,
+        cos_sin: tuple[Tensor, Tensor],
+        attn_mask: Tensor | KVCache | BatchedKVCache,
     ) -> Tensor:
-        """``to`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see.
+        """``residual`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see.
 
-        ``seen`` is a mask over the rows themselves, or a cache that the rows are appended to.
+        ``attn_mask`` is a mask over the rows themselves, or a cache that the rows are appended to.
         """
         heads, kv_heads = self.heads, self.kv_heads
         projected = self.project(x)
-        turned = rotate(projected[:, :, : heads + kv_heads], *rotation).transpose(1, 2)
+        turned = apply_rope(projected[:, :, : heads + kv_heads], *cos_sin).transpose(1, 2)
         q, k = turned[:, :heads], turned[:, heads:]
         v = projected[:, :, heads + kv_heads :].transpose(1, 2)
-        if isinstance(seen, Tensor):
-            mixed = attend_plainly(q, k, v, seen)
+        if isinstance(attn_mask, Tensor):
+            mixed = attention_reference(q, k, v, attn_mask)
         else:
-            mixed = seen.attend(self.layer, q, k, v)
-        return self.o_proj.add(mixed.transpose(1, 2).flatten(2), to)
+            mixed = attn_mask.attend(self.layer, q, k, v)
+        return self.o_proj.forward_add(mixed.transpose(1, 2).flatten(2), residual)
 
 
 class TextMLP(nn.Module):
@@ -109,19 +109,19 @@ class TextMLP(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
         self.gate_up_proj: Linear | None = None
 
-    def join(self) -> None:
+    def fuse_projections(self) -> None:
         """One product for the gate and what it gates; only for inference."""
-        self.gate_up_proj = joined(self.gate_proj, self.up_proj)
+        self.gate_up_proj = concat_linear(self.gate_proj, self.up_proj)
         del self.gate_proj, self.up_proj
 
-    def forward(self, x: Tensor, to: Tensor) -> Tensor:
-        """``to`` plus the MLP of ``x``, both ``[B, L, D]``."""
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """``residual`` plus the MLP of ``x``, both ``[B, L, D]``."""
         if self.gate_up_proj is None:
             gated = F.silu(self.gate_proj(x)) * self.up_proj(x)
         else:
             gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
             gated = F.silu(gate).mul_(up)
-        return self.down_proj.add(gated, to)
+        return self.down_proj.forward_add(gated, residual)
 
 
 class TextLayer(nn.Module):
@@ -133,9 +133,12 @@ class TextLayer(nn.Module):
         self.mlp = TextMLP(config)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], seen: Tensor | KeyValueCache | BatchCache
+        self,
+        x: Tensor,
+        cos_sin: tuple[Tensor, Tensor],
+        attn_mask: Tensor | KVCache | BatchedKVCache,
     ) -> Tensor:
-        x = self.self_attn(self.input_layernorm(x), x, rotation, seen)
+        x = self.self_attn(self.input_layernorm(x), x, cos_sin, attn_mask)
         return self.mlp(self.post_attention_layernorm(x), x)
 
 
@@ -150,39 +153,39 @@ class Decoder(nn.Module):
             TextLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self._threads = ReadingThreads()
+        self._threads = PrefillThreads()
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """``positions`` ``[B, L]``; ``mask`` ``[B, 1, L, L]``, 0 where a row may look, or −inf."""
         return self.norm(self._layers(x, positions, mask))
 
-    def read(self, x: Tensor, cache: KeyValueCache, *, last: int = 1) -> Tensor:
+    def prefill(self, x: Tensor, cache: KVCache, *, num_logits: int = 1) -> Tensor:
         """Hidden states ``[1, last, D]`` of the last rows of ``x`` ``[1, L, D]``.
 
         The rows follow those of ``cache`` and are appended to it, some at a time on a CPU, so that
         memory does not grow with a prompt's length.
         """
-        cache.make_room(x.shape[1])
-        parts = x.split(self._rows_at_once, dim=1) if x.device.type == "cpu" else (x,)
-        hidden = [self._append(part, cache)[:, -last:] for part in parts]
-        return self.norm(torch.cat(hidden, dim=1)[:, -last:])
+        cache.reserve(x.shape[1])
+        parts = x.split(self._chunk_size, dim=1) if x.device.type == "cpu" else (x,)
+        hidden = [self._append(part, cache)[:, -num_logits:] for part in parts]
+        return self.norm(torch.cat(hidden, dim=1)[:, -num_logits:])
 
     @cached_property
-    def _rows_at_once(self) -> int:
-        rows = max(1, _NUMBERS_AT_ONCE // (2 * self.config.intermediate_size))
+    def _chunk_size(self) -> int:
+        rows = max(1, _MAX_ACTIVATIONS_PER_CHUNK // (2 * self.config.intermediate_size))
         maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
-        quantised = any(part.quantised is not None for part in maps)
-        return max(rows, _QUANTISED_ROWS_AT_ONCE) if quantised else rows
+        quantised = any(part.quantized_weight is not None for part in maps)
+        return max(rows, _QUANTIZED_MIN_CHUNK) if quantised else rows
 
-    def _append(self, x: Tensor, cache: KeyValueCache) -> Tensor:
+    def _append(self, x: Tensor, cache: KVCache) -> Tensor:
         rows = x.shape[1]
         positions = torch.arange(cache.length, cache.length + rows, device=x.device)[None]
-        with self._threads.reading(x) as after_layer:
+        with self._threads.limit(x) as after_layer:
             hidden = self._layers(x, positions, cache, after_layer)
         cache.length += rows
         return hidden
 
-    def read_batch(self, x: Tensor, cache: BatchCache) -> Tensor:
+    def decode_batch(self, x: Tensor, cache: BatchedKVCache) -> Tensor:
         """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
         cache.begin_step()
         hidden = self._layers(x[:, None], cache.positions(), cache)
@@ -193,12 +196,12 @@ class Decoder(nn.Module):
         self,
         x: Tensor,
         positions: Tensor,
-        seen: Tensor | KeyValueCache | BatchCache,
-        after_layer: Callable[[], None] = nothing,
+        attn_mask: Tensor | KVCache | BatchedKVCache,
+        after_layer: Callable[[], None] = noop,
     ) -> Tensor:
-        cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
-        rotation = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)
+        cos, sin = rope_cos_sin(positions, self.config.head_dim, self.config.rope_theta)
+        cos_sin = cos.unsqueeze(2).to(x.dtype), sin.unsqueeze(2).to(x.dtype)
         for layer in self.layers:
-            x = layer(x, rotation, seen)
+            x = layer(x, cos_sin, attn_mask)
             after_layer()
         return x

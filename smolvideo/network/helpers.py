@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 Work = Callable[[], object]
 
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 """All wait for each other many times. (No more than two cores were measured.)"""
 
 _STOP_SECONDS = 1.0
 """How long an interpreter that ends waits for threads in the midst of work."""
 
-_ALL_DONE = 1 << 40
+_POISON = 1 << 40
 """More parts than any phase of any work has."""
 
 
-class Helpers:
+class ThreadPool:
     """As many threads as were ever asked for at once, each of which takes the next work.
 
     Work is put where an interrupt leaves no lock behind, and nobody is told that it is done. The
@@ -37,7 +37,7 @@ class Helpers:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def ask(self, work: Work, times: int) -> None:
+    def submit(self, work: Work, times: int) -> None:
         """Let ``times`` threads do ``work`` beside whatever the caller does."""
         with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
             while len(self._threads) < times:
@@ -68,24 +68,24 @@ class Helpers:
 
 
 @lru_cache(maxsize=1)
-def helpers(process: int) -> Helpers:
+def thread_pool(process: int) -> ThreadPool:
     """Those of this ``process``: the threads of the one it was forked from are not with it."""
-    made = Helpers()
+    made = ThreadPool()
     atexit.register(made.stop)
     return made
 
 
-def most_threads(threads: int) -> int:
+def max_workers(threads: int) -> int:
     """How many of ``threads`` share work."""
-    return min(threads, _MOST_THREADS)
+    return min(threads, _MAX_THREADS)
 
 
-def share(work: Work, threads: int, counters: "NDArray[np.int64]") -> None:
+def parallel_call(work: Work, threads: int, counters: "NDArray[np.int64]") -> None:
     """Let the caller's thread do ``work``, and others help it, ``threads`` in all; ``counters`` are
     those of its parts (see ``kernels.sharing``)."""
     try:
-        helpers(os.getpid()).ask(work, most_threads(threads) - 1)
+        thread_pool(os.getpid()).submit(work, max_workers(threads) - 1)
         work()
     except BaseException:
-        counters += _ALL_DONE  # whoever still helps finds nothing more to do
+        counters += _POISON  # whoever still helps finds nothing more to do
         raise

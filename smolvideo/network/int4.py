@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GROUP = 32
+GROUP_SIZE = 32
 """Inputs that share a scale and an offset: the least that torch's operator takes."""
 
 _TILE = 64
 """Rows that lie together at most, whatever the processor: their number must be a multiple."""
 
-_LARGEST_LEVEL, _MIDDLE_LEVEL = 15, 8
+_LARGEST_LEVEL, _ZERO_POINT = 15, 8
 
-_FEW_ROWS = 128
+_MAX_ROWS = 128
 """Up to so many rows levels are multiplied as they are, above it a whole matrix is made of them for
 each product. Measured on one core with AVX512-BF16, widths of 2.2B, against packed weights in
 bfloat16: levels take 0.5 times as long for one row, 0.9 for 4, 1.3 for 8 and 2 to 3 for 24 to 64,
@@ -32,14 +32,14 @@ _SCALE_DTYPE = torch.bfloat16
 """Of scales and offsets, and of what few rows are multiplied in, whatever the running dtype: in
 float32 torch's operator took 400 times as long for 64 rows."""
 
-_LEAST_SCALE = torch.finfo(_SCALE_DTYPE).tiny
+_MIN_SCALE = torch.finfo(_SCALE_DTYPE).tiny
 
-_NUMBERS_AT_ONCE = 1 << 18
+_NUMBERS_PER_CHUNK = 1 << 18
 """Numbers that become levels before the next, or a tile of rows: 1 MB of float32 stays near."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class Int4Packing:
     """How torch's operator wants levels: tiles of ``rows`` rows, input by input, two rows a byte.
 
     The low half of a byte is of a row in the first half of the tile, the high one of the row half a
@@ -64,121 +64,121 @@ class Layout:
         return levels.flatten(1)
 
 
-LAYOUTS = (Layout(64), Layout(32))
+INT4_PACKINGS = (Int4Packing(64), Int4Packing(32))
 """torch's on processors with AVX-512 and with AVX2. On others its operator goes number by number,
 and takes longer than making a whole matrix."""
 
 
 @dataclass(frozen=True)
 class Int4Weight:
-    """``levels`` packed as ``layout()`` says, ``[out, in / 2]``; ``scales`` and offsets
+    """``qweight`` packed as ``int4_packing()`` says, ``[out, in / 2]``; ``scales`` and offsets
     ``[in / GROUP, out, 2]``, in bfloat16; ``dtype`` is that of what they are multiplied with.
 
     Few rows are multiplied in bfloat16 always, so that in float32 the products of many rows differ
     from theirs by what bfloat16 rounds.
     """
 
-    levels: Tensor
+    qweight: Tensor
     scales: Tensor
     dtype: torch.dtype
 
     @staticmethod
-    def fits(out_features: int, in_features: int) -> bool:
+    def is_packable(out_features: int, in_features: int) -> bool:
         """Whether such a weight is of whole tiles and groups; the published widths are."""
-        return out_features % _TILE == 0 and in_features % GROUP == 0
+        return out_features % _TILE == 0 and in_features % GROUP_SIZE == 0
 
     @classmethod
-    def of(cls, weight: Tensor, dtype: torch.dtype) -> "Int4Weight":
-        """``weight`` ``[out, in]`` of any floating dtype and of a shape that ``fits``."""
+    def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int4Weight":
+        """``weight`` ``[out, in]`` of any floating dtype and of a shape that ``is_packable``."""
         out, width = weight.shape
         levels = torch.empty(out, width // 2, dtype=torch.uint8, device=weight.device)
-        scales = torch.empty(width // GROUP, out, 2, dtype=_SCALE_DTYPE, device=weight.device)
+        scales = torch.empty(width // GROUP_SIZE, out, 2, dtype=_SCALE_DTYPE, device=weight.device)
         # In parts: float32 copies of a whole matrix would be felt.
-        at_once = max(1, _NUMBERS_AT_ONCE // width // _TILE) * _TILE
+        at_once = max(1, _NUMBERS_PER_CHUNK // width // _TILE) * _TILE
         parts = (weight.detach().split(at_once), levels.split(at_once), scales.split(at_once, 1))
         for part, its_levels, its_scales in zip(*parts, strict=True):
-            groups = part.float().unflatten(1, (-1, GROUP))
+            groups = part.float().unflatten(1, (-1, GROUP_SIZE))
             low, high = groups.amin(2), groups.amax(2)
             scale = ((high - low) / _LARGEST_LEVEL).to(_SCALE_DTYPE)
             # Equal numbers, or such as differ by less than a normal scale: the offset is all.
-            scale = torch.where(scale < _LEAST_SCALE, torch.zeros_like(scale), scale)
-            offset = (low + scale.float() * _MIDDLE_LEVEL).to(_SCALE_DTYPE)
+            scale = torch.where(scale < _MIN_SCALE, torch.zeros_like(scale), scale)
+            offset = (low + scale.float() * _ZERO_POINT).to(_SCALE_DTYPE)
             divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
             off = (groups - offset.float().unsqueeze(2)) / divisor.float().unsqueeze(2)
-            level = off.round_().add_(_MIDDLE_LEVEL).clamp_(0, _LARGEST_LEVEL)
-            its_levels.copy_(layout().pack(level.to(torch.uint8).flatten(1)))
+            level = off.round_().add_(_ZERO_POINT).clamp_(0, _LARGEST_LEVEL)
+            its_levels.copy_(int4_packing().pack(level.to(torch.uint8).flatten(1)))
             its_scales.copy_(torch.stack((scale.t(), offset.t()), dim=2))
         return cls(levels, scales, dtype)
 
     @classmethod
-    def stacked(cls, parts: Sequence["Int4Weight"]) -> "Int4Weight":
+    def cat(cls, parts: Sequence["Int4Weight"]) -> "Int4Weight":
         """The rows of ``parts``, one after the other."""
-        levels = torch.cat([part.levels for part in parts])
+        levels = torch.cat([part.qweight for part in parts])
         return cls(levels, torch.cat([part.scales for part in parts], dim=1), parts[0].dtype)
 
     @property
     def nbytes(self) -> int:
-        return self.levels.nbytes + self.scales.nbytes
+        return self.qweight.nbytes + self.scales.nbytes
 
-    def dequantised(self) -> Tensor:
+    def dequantize(self) -> Tensor:
         """``[out, in]``; its columns lie in a row."""
-        numbers = layout().unpack(self.levels, self.dtype).unflatten(0, (-1, GROUP))
+        numbers = int4_packing().unpack(self.qweight, self.dtype).unflatten(0, (-1, GROUP_SIZE))
         scale, offset = (part.to(self.dtype).contiguous() for part in self.scales.unbind(2))
-        lowest = (offset - scale * _MIDDLE_LEVEL).unsqueeze(1)
+        lowest = (offset - scale * _ZERO_POINT).unsqueeze(1)
         torch.addcmul(lowest, numbers, scale.unsqueeze(1), out=numbers)
         return numbers.flatten(0, 1).t()
 
-    def suits(self, x: Tensor) -> bool:
-        """Whether the rows of ``x`` are so few that ``times`` is the faster way."""
-        return x.numel() // x.shape[-1] <= _FEW_ROWS
+    def is_fast_for(self, x: Tensor) -> bool:
+        """Whether the rows of ``x`` are so few that ``matmul`` is the faster way."""
+        return x.numel() // x.shape[-1] <= _MAX_ROWS
 
-    def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def matmul(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``[..., in]`` → ``[..., out]``, as ``F.linear`` with the weights, for few rows."""
         rows = x.reshape(-1, x.shape[-1]).to(_SCALE_DTYPE).contiguous()
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-        product: Tensor = multiply(rows, self.levels, GROUP, self.scales).to(x.dtype)
+        product: Tensor = multiply(rows, self.qweight, GROUP_SIZE, self.scales).to(x.dtype)
         if bias is not None:
             product += bias
         return product.view(*x.shape[:-1], -1)
 
 
 @cache
-def layout() -> Layout:
+def int4_packing() -> Int4Packing:
     """That in which torch's operator reads levels on this processor; any where
-    ``can_multiply_int4`` is false."""
-    return next((one for one in LAYOUTS if _is_read_in(one)), LAYOUTS[0])
+    ``has_int4_matmul`` is false."""
+    return next((one for one in INT4_PACKINGS if _is_read_in(one)), INT4_PACKINGS[0])
 
 
 @cache
-def can_multiply_int4() -> bool:
+def has_int4_matmul() -> bool:
     """Whether this processor and this torch have an operator for a few rows and 4-bit weights, one
     that is fast and right."""
-    return is_known_processor() and _is_read_in(layout())
+    return is_known_processor() and _is_read_in(int4_packing())
 
 
 def is_known_processor() -> bool:
     """Whether torch's operator knows the processor: x86 with AVX2 or AVX-512.
 
     The name of the operator is there on every machine; elsewhere it reads levels in another layout,
-    which none of ``LAYOUTS`` is.
+    which none of ``INT4_PACKINGS`` is.
     """
     return platform.machine() in ("x86_64", "AMD64") and (
         torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     )
 
 
-def _is_read_in(layout: Layout) -> bool:
+def _is_read_in(layout: Int4Packing) -> bool:
     random = torch.Generator().manual_seed(0)
-    levels = torch.randint(0, 16, (2 * _TILE, 2 * GROUP), generator=random, dtype=torch.uint8)
+    levels = torch.randint(0, 16, (2 * _TILE, 2 * GROUP_SIZE), generator=random, dtype=torch.uint8)
     scales = torch.rand((2, 2 * _TILE, 2), generator=random).add(0.5).to(_SCALE_DTYPE)
-    x = torch.randn((3, 2 * GROUP), generator=random).to(_SCALE_DTYPE)
+    x = torch.randn((3, 2 * GROUP_SIZE), generator=random).to(_SCALE_DTYPE)
     try:
         with torch.inference_mode():
             multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-            got = multiply(x, layout.pack(levels), GROUP, scales)
+            got = multiply(x, layout.pack(levels), GROUP_SIZE, scales)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch
         return False
     scale, offset = scales.float().permute(2, 1, 0).unsqueeze(3)
-    weight = (levels.float().unflatten(1, (-1, GROUP)) - _MIDDLE_LEVEL) * scale + offset
+    weight = (levels.float().unflatten(1, (-1, GROUP_SIZE)) - _ZERO_POINT) * scale + offset
     expected = F.linear(x.float(), weight.flatten(1))
     return torch.allclose(got.float(), expected, rtol=0.05, atol=0.5)

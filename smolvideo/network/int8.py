@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_LARGEST_LEVEL = 127
+_MAX_LEVEL = 127
 """One of the 256 is left out, so that a weight and its negative differ in the sign alone."""
 
-_FEW_ROWS = 32
+_MAX_ROWS = 32
 """Up to so many rows levels are multiplied as they are, above it a whole matrix is made of them for
 each product. Measured in turns on one core with AVX512-BF16, against packed weights of the same
 dtype, widths of 256M to 2.2B. In bfloat16 levels take 0.8 to 1.1 times as long for one row and 2.1
@@ -26,19 +26,21 @@ _BLOCK = 16
 """torch's operator reads so many inputs at a time and, where they are no multiple of it, past
 their end; the published widths all are."""
 
-_NUMBERS_AT_ONCE = 1 << 18
+_MAX_ELEMENTS_PER_CHUNK = 1 << 18
 """Levels that become numbers and are used before the next: 1 MB of float32 stays in the cache."""
 
 
 @dataclass(frozen=True)
 class Int8Weight:
-    """``levels`` int8 ``[out, in]`` and ``scales`` ``[out]`` in the dtype that is multiplied in."""
+    """``qweight`` int8 ``[out, in]`` and ``scales`` ``[out]`` in the dtype that is multiplied
+    in.
+    """
 
-    levels: Tensor
+    qweight: Tensor
     scales: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor, dtype: torch.dtype) -> "Int8Weight":
+    def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int8Weight":
         """``weight`` ``[out, in]`` of any floating dtype, each number at most half a scale off.
 
         A scale rounded to bfloat16 is off by 2⁻⁹ at most, which leaves the largest weight of its
@@ -47,41 +49,41 @@ class Int8Weight:
         levels = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
         scales = torch.empty(weight.shape[0], dtype=dtype, device=weight.device)
         # In parts: float32 copies of a whole head would be felt.
-        at_once = max(1, _NUMBERS_AT_ONCE // weight.shape[1])
+        at_once = max(1, _MAX_ELEMENTS_PER_CHUNK // weight.shape[1])
         parts = (whole.split(at_once) for whole in (weight.detach(), levels, scales))
         for part, its_levels, its_scales in zip(*parts, strict=True):
             exact = part.float()
-            scale = (exact.abs().amax(dim=1) / _LARGEST_LEVEL).to(dtype)
+            scale = (exact.abs().amax(dim=1) / _MAX_LEVEL).to(dtype)
             # A row of zeros, or of numbers so small that their scale would not be a normal one.
             scale = torch.where(scale < torch.finfo(dtype).tiny, torch.ones_like(scale), scale)
             rounded = (exact / scale.float()[:, None]).round_()
-            its_levels.copy_(rounded.clamp_(-_LARGEST_LEVEL, _LARGEST_LEVEL))
+            its_levels.copy_(rounded.clamp_(-_MAX_LEVEL, _MAX_LEVEL))
             its_scales.copy_(scale)
         return cls(levels, scales)
 
     @classmethod
-    def stacked(cls, parts: Sequence["Int8Weight"]) -> "Int8Weight":
+    def cat(cls, parts: Sequence["Int8Weight"]) -> "Int8Weight":
         """The rows of ``parts``, one after the other."""
-        levels = torch.cat([part.levels for part in parts])
+        levels = torch.cat([part.qweight for part in parts])
         return cls(levels, torch.cat([part.scales for part in parts]))
 
     @property
     def nbytes(self) -> int:
-        return self.levels.nbytes + self.scales.nbytes
+        return self.qweight.nbytes + self.scales.nbytes
 
-    def dequantised(self) -> Tensor:
+    def dequantize(self) -> Tensor:
         """``[out, in]`` in the dtype of the scales."""
-        return self.levels.to(self.scales.dtype).mul_(self.scales[:, None])
+        return self.qweight.to(self.scales.dtype).mul_(self.scales[:, None])
 
-    def suits(self, x: Tensor) -> bool:
-        """Whether the rows of ``x`` are so few that ``times`` is the faster way."""
-        return x.numel() // x.shape[-1] <= _FEW_ROWS
+    def is_fast_for(self, x: Tensor) -> bool:
+        """Whether the rows of ``x`` are so few that ``matmul`` is the faster way."""
+        return x.numel() // x.shape[-1] <= _MAX_ROWS
 
-    def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def matmul(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """``[..., in]`` → ``[..., out]``, as ``F.linear`` with the weights, for few rows."""
         rows = x.reshape(-1, x.shape[-1]).contiguous()
-        if x.shape[-1] % _BLOCK == 0 and can_multiply_int8(x.dtype):
-            product = torch._weight_int8pack_mm(rows, self.levels, self.scales)
+        if x.shape[-1] % _BLOCK == 0 and has_int8_matmul(x.dtype):
+            product = torch._weight_int8pack_mm(rows, self.qweight, self.scales)
         else:
             product = self._times_in_parts(rows)
         if bias is not None:
@@ -89,27 +91,27 @@ class Int8Weight:
         return product.view(*x.shape[:-1], -1)
 
     def _times_in_parts(self, rows: Tensor) -> Tensor:
-        product = rows.new_empty(rows.shape[0], self.levels.shape[0])
-        at_once = max(1, _NUMBERS_AT_ONCE // self.levels.shape[1])
-        parts = self.levels.split(at_once), product.split(at_once, dim=1)
+        product = rows.new_empty(rows.shape[0], self.qweight.shape[0])
+        at_once = max(1, _MAX_ELEMENTS_PER_CHUNK // self.qweight.shape[1])
+        parts = self.qweight.split(at_once), product.split(at_once, dim=1)
         for levels, place in zip(*parts, strict=True):
             place.copy_(rows @ levels.to(rows.dtype).t())
         return product.mul_(self.scales)
 
 
 @cache
-def can_multiply_int8(dtype: torch.dtype) -> bool:
+def has_int8_matmul(dtype: torch.dtype) -> bool:
     """Whether this torch has an operator for a few rows in ``dtype`` and int8 weights on the CPU,
     one that is fast and right."""
     if dtype is not torch.bfloat16:
         return False  # in float32 it goes number by number, 4 to 50 times as long as packed weights
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random) for shape in ((3, 64), (48, 64)))
-    x, quantised = x.to(dtype), Int8Weight.of(weight, dtype)
+    x, quantised = x.to(dtype), Int8Weight.from_float(weight, dtype)
     try:
         with torch.inference_mode():
-            got = torch._weight_int8pack_mm(x, quantised.levels, quantised.scales)
+            got = torch._weight_int8pack_mm(x, quantised.qweight, quantised.scales)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch
         return False
-    expected = F.linear(x, quantised.dequantised())
+    expected = F.linear(x, quantised.dequantize())
     return torch.allclose(got.float(), expected.float(), rtol=0.1, atol=0.1)

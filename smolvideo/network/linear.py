@@ -18,11 +18,12 @@ from smolvideo.network.int8 import Int8Weight
 
 
 class Linear(nn.Linear):
-    """``[..., in]`` → ``[..., out]``; for inference ``pack`` trades the weight for a faster one,
-    and ``quantise`` puts a smaller one in its place."""
+    """``[..., in]`` → ``[..., out]``; for inference ``pack_for_onednn`` trades the weight for a
+    faster one, and ``quantise`` puts a smaller one in its place.
+    """
 
     packed: Tensor | None = None
-    quantised: Int8Weight | Int4Weight | None = None
+    quantized_weight: Int8Weight | Int4Weight | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self._weight_for_onednn(x)
@@ -30,14 +31,14 @@ class Linear(nn.Linear):
             return self._plain(x)
         return _pointwise(x, weight, self.bias, "none", [], "")
 
-    def gelu(self, x: Tensor) -> Tensor:
+    def forward_gelu(self, x: Tensor) -> Tensor:
         """The map and then GELU in its tanh form, ``[..., in]`` → ``[..., out]``."""
         weight = self._weight_for_onednn(x)
         if weight is None:
             return F.gelu(self._plain(x), approximate="tanh")
         return _pointwise(x, weight, self.bias, "gelu", [], "tanh")
 
-    def add(self, x: Tensor, to: Tensor) -> Tensor:
+    def forward_add(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` ``[..., out]`` plus the map of ``x``."""
         weight = self._weight_for_onednn(x)
         if weight is None:
@@ -46,49 +47,58 @@ class Linear(nn.Linear):
         assert to.shape == (*x.shape[:-1], self.out_features)
         return _pointwise_binary(x, to, weight, self.bias, "add")
 
-    def pack(self, *, in_rows: bool = False) -> None:
+    def pack_for_onednn(self, *, in_rows: bool = False) -> None:
         """Lay the weight out for oneDNN and let go of the plain one; only for inference.
 
         ``in_rows``: leave it as it is, and only let oneDNN do what follows the product.
         """
-        if self.quantised is not None or not can_pack(self.weight.device, self.weight.dtype):
+        if self.quantized_weight is not None or not supports_onednn_packing(
+            self.weight.device, self.weight.dtype
+        ):
             return
         weight = self.weight.detach()
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
         self.packed = weight if in_rows else torch.ops.mkldnn._reorder_linear_weight(weight, 1)
 
     def quantise(
-        self, weight: Tensor, dtype: torch.dtype, kind: type[Int8Weight | Int4Weight] = Int8Weight
+        self,
+        weight: Tensor,
+        dtype: torch.dtype,
+        weight_format: type[Int8Weight | Int4Weight] = Int8Weight,
     ) -> None:
         """Take ``weight`` ``[out, in]`` in that kind, to be multiplied in ``dtype``."""
         self.weight = None  # type: ignore[assignment]  # what was there has gone
-        self.quantised = kind.of(weight, dtype)
+        self.quantized_weight = weight_format.from_float(weight, dtype)
 
     @property
     def weight_bytes(self) -> int:
         """What a product reads of the weight, in whatever form it is."""
-        if self.quantised is not None:
-            return self.quantised.nbytes
+        if self.quantized_weight is not None:
+            return self.quantized_weight.nbytes
         return (self.weight if self.packed is None else self.packed).nbytes
 
     def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
         """The matrix for a product with what follows it; None where that is not the way."""
-        if self.quantised is None:
+        if self.quantized_weight is None:
             return self.packed
         # A matrix of 4-bit weights lies in columns, which these operators are not tried with.
-        if isinstance(self.quantised, Int4Weight) or self.quantised.suits(x):
+        if isinstance(self.quantized_weight, Int4Weight) or self.quantized_weight.is_fast_for(x):
             return None
-        return self.quantised.dequantised() if can_pack(x.device, x.dtype) else None
+        return (
+            self.quantized_weight.dequantize()
+            if supports_onednn_packing(x.device, x.dtype)
+            else None
+        )
 
     def _plain(self, x: Tensor) -> Tensor:
-        if self.quantised is None:
+        if self.quantized_weight is None:
             return F.linear(x, self.weight, self.bias)
-        if self.quantised.suits(x):
-            return self.quantised.times(x, self.bias)
-        return F.linear(x, self.quantised.dequantised(), self.bias)
+        if self.quantized_weight.is_fast_for(x):
+            return self.quantized_weight.matmul(x, self.bias)
+        return F.linear(x, self.quantized_weight.dequantize(), self.bias)
 
 
-def joined(*parts: Linear) -> Linear:
+def concat_linear(*parts: Linear) -> Linear:
     """Maps of one input as one map: the outputs of ``parts``, one after the other."""
     with torch.device("meta"):
         whole = Linear(
@@ -96,9 +106,9 @@ def joined(*parts: Linear) -> Linear:
             sum(part.out_features for part in parts),
             bias=parts[0].bias is not None,
         )
-    if any(part.quantised is not None for part in parts):
+    if any(part.quantized_weight is not None for part in parts):
         whole.weight = None  # type: ignore[assignment]  # as after ``quantise``
-        whole.quantised = _stacked([part.quantised for part in parts])
+        whole.quantized_weight = _stacked([part.quantized_weight for part in parts])
     else:
         whole.weight = _frozen([part.weight for part in parts])
     if parts[0].bias is not None:
@@ -113,7 +123,7 @@ def _stacked(
     eights = [part for part in parts if isinstance(part, Int8Weight)]
     fours = [part for part in parts if isinstance(part, Int4Weight)]
     assert len(parts) in (len(eights), len(fours))
-    return Int8Weight.stacked(eights) if eights else Int4Weight.stacked(fours)
+    return Int8Weight.cat(eights) if eights else Int4Weight.cat(fours)
 
 
 def _frozen(tensors: Sequence[Tensor]) -> nn.Parameter:
@@ -121,7 +131,7 @@ def _frozen(tensors: Sequence[Tensor]) -> nn.Parameter:
 
 
 @cache
-def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+def supports_onednn_packing(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this torch and this processor multiply packed weights, and rightly."""
     if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32):
         return False
@@ -153,9 +163,14 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _pointwise(
-    x: Tensor, weight: Tensor, bias: Tensor | None, after: str, numbers: list[float], kind: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    after: str,
+    numbers: list[float],
+    weight_format: str,
 ) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, numbers, kind)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, numbers, weight_format)
 
 
 def _pointwise_binary(

@@ -22,9 +22,9 @@ from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.tensors import check_tensors, expected_shapes, left_out
 from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
 from smolvideo.network.linear import Linear
-from smolvideo.network.model import SmolVLM, kinds_of_weights, prepare_for_inference
-from smolvideo.network.row_attention import prepared
-from smolvideo.network.token_step import TokenStep, suits
+from smolvideo.network.model import SmolVLM, prepare_for_inference, weight_formats
+from smolvideo.network.row_attention import attention_backend
+from smolvideo.network.token_step import CpuDecoder, is_supported
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The names that safetensors has for the dtypes that checkpoints of this family come in."""
@@ -48,13 +48,13 @@ def load_network(
     check_tensors(folder, config, headers, dtypes=tuple(STORED_DTYPES))
     with torch.device("meta"):
         network = SmolVLM(config)
-    compiled = suits(config.text, device, dtype)
+    compiled = is_supported(config.text, device, dtype)
     if compiled:  # while weights are read
         for attending in (config.vision, config.text):
-            prepared(attending.head_dim, dtype)
-    missing = Counter(map(_owner, expected_shapes(config)))
+            attention_backend(attending.head_dim, dtype)
+    missing = Counter(map(_module_of, expected_shapes(config)))
     # Names, not the maps: whoever holds those that are joined holds their weights twice.
-    kinds = kinds_of_weights(network, quantise)
+    kinds = weight_formats(network, quantise)
     for name, tensor in _read(headers, skip=left_out(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
@@ -64,19 +64,19 @@ def load_network(
         else:
             value = tensor.to(device=device, dtype=dtype)
             setattr(place, parameter, nn.Parameter(value, requires_grad=False))
-        missing[_owner(name)] -= 1
-        if _owner(name) and not missing[_owner(name)]:
+        missing[_module_of(name)] -= 1
+        if _module_of(name) and not missing[_module_of(name)]:
             # Now, not at the end: the memory of what was packed serves the next to be read.
-            part = network.get_submodule(_owner(name))
+            part = network.get_submodule(_module_of(name))
             prepare_for_inference(part, compiled=compiled)
-    network.tie()
+    network.tie_weights()
     prepare_for_inference(network, compiled=compiled)
     if compiled:
-        network.token_step = TokenStep(network.model.text_model, network.lm_head)
+        network.cpu_decoder = CpuDecoder(network.model.text_model, network.lm_head)
     return network.eval()
 
 
-def _owner(name: str) -> str:
+def _module_of(name: str) -> str:
     """The module that multiplies with a tensor: of ``x.mlp.up_proj.weight``, ``x.mlp``."""
     return name.rpartition(".")[0].rpartition(".")[0]
 

@@ -5,18 +5,18 @@ from typing import cast
 from torch import Tensor, nn
 
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.network.batch import BatchCache, PagedBatch
-from smolvideo.network.cache import KeyValueCache
+from smolvideo.network.batch import BatchedKVCache, BatchedPagedKVCache
+from smolvideo.network.cache import KVCache
 from smolvideo.network.connector import Connector
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.linear import Linear
-from smolvideo.network.token_step import TokenStep
+from smolvideo.network.token_step import CpuDecoder
 from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
 
 
-class VisionAndText(nn.Module):
+class SmolVLMModel(nn.Module):
     """What the checkpoints keep under ``model.``."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -29,73 +29,73 @@ class VisionAndText(nn.Module):
 class SmolVLM(nn.Module):
     """Vision tower, connector and decoder; a tied head is the embedding itself.
 
-    ``token_step`` is what reads single tokens where torch is not the fastest.
+    ``cpu_decoder`` is what reads single tokens where torch is not the fastest.
     """
 
-    token_step: TokenStep | None = None
+    cpu_decoder: CpuDecoder | None = None
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = VisionAndText(config)
+        self.model = SmolVLMModel(config)
         self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
-        self.tie()
+        self.tie_weights()
 
-    def tie(self) -> None:
+    def tie_weights(self) -> None:
         """Make the head the embedding, where the configuration says so."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.text_model.embed_tokens.weight
 
     @property
-    def attention(self) -> str:
+    def attention_backend_name(self) -> str:
         """The name of the way in which patches attend to each other: others round otherwise."""
         layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
-        return layer.self_attn.way.name
+        return layer.self_attn.attention_backend.name
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode_images(self, pixels: Tensor) -> Tensor:
         """``[N, 3, S, S]`` pixels in −1…1 → ``[N, T, D]``: what the decoder sees of each frame."""
         return self.model.connector(self.model.vision_model(pixels))
 
-    def embed(self, token_ids: Tensor, features: Tensor, image_token_id: int) -> Tensor:
+    def embed_inputs(self, token_ids: Tensor, features: Tensor, image_token_id: int) -> Tensor:
         """``[B, L]`` ids → ``[B, L, D]``; image tokens take ``features`` ``[N, T, D]``."""
         vectors: Tensor = self.model.text_model.embed_tokens(token_ids)
         at_images = (token_ids == image_token_id).unsqueeze(-1)
         return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))
 
-    def embed_one(self, token_id: int) -> Tensor:
+    def embed_token(self, token_id: int) -> Tensor:
         """``[1, 1, D]``, a row of the table itself: nothing is copied, nor moved to the device."""
         return self.model.text_model.embed_tokens.weight[token_id].view(1, 1, -1)
 
-    def empty_cache(self, capacity: int) -> KeyValueCache:
+    def new_cache(self, capacity: int) -> KVCache:
         """Room for the keys and values of ``capacity`` tokens."""
-        weight, paged = self.model.text_model.norm.weight, self.token_step is not None
-        return KeyValueCache.empty(
+        weight, paged = self.model.text_model.norm.weight, self.cpu_decoder is not None
+        return KVCache.empty(
             self.config.text, capacity, device=weight.device, dtype=weight.dtype, paged=paged
         )
 
-    def empty_batch(
-        self, common: KeyValueCache, sequences: int, capacity: int
-    ) -> BatchCache | PagedBatch:
+    def new_batch_cache(
+        self, common: KVCache, sequences: int, capacity: int
+    ) -> BatchedKVCache | BatchedPagedKVCache:
         """Room for ``sequences`` that go on from ``common``, with ``capacity`` rows each."""
-        kind = BatchCache if self.token_step is None else PagedBatch
+        kind = BatchedKVCache if self.cpu_decoder is None else BatchedPagedKVCache
         return kind(common, sequences, capacity)
 
-    def read(self, vectors: Tensor, cache: KeyValueCache, *, last: int = 1) -> Tensor:
+    def prefill(self, vectors: Tensor, cache: KVCache, *, last: int = 1) -> Tensor:
         """Logits ``[last, vocabulary]`` behind the last rows of ``vectors`` ``[1, L, D]``.
 
         The rows are appended to ``cache``; the head never runs over rows that nobody asks for.
         """
-        if self.token_step is not None and vectors.shape[1] == 1:
-            return self.token_step.read(vectors[0], cache)
-        hidden = self.model.text_model.read(vectors, cache, last=last)
+        if self.cpu_decoder is not None and vectors.shape[1] == 1:
+            return self.cpu_decoder.decode(vectors[0], cache)
+        hidden = self.model.text_model.prefill(vectors, cache, num_logits=last)
         return self.lm_head(hidden)[0]
 
-    def read_batch(self, vectors: Tensor, batch: BatchCache | PagedBatch) -> Tensor:
+    def decode_batch(self, vectors: Tensor, batch: BatchedKVCache | BatchedPagedKVCache) -> Tensor:
         """Logits ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence."""
-        if isinstance(batch, PagedBatch):
-            assert self.token_step is not None
-            return self.token_step.read_batch(vectors, batch)
-        hidden = self.model.text_model.read_batch(vectors, batch)
+        if isinstance(batch, BatchedPagedKVCache):
+            assert self.cpu_decoder is not None
+            return self.cpu_decoder.decode_batch(vectors, batch)
+        hidden = self.model.text_model.decode_batch(vectors, batch)
         logits: Tensor = self.lm_head(hidden)
         return logits
 
@@ -104,18 +104,18 @@ def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
     """Join and pack what ``part`` itself multiplies with; there is no way back to training.
 
     Its children's parts are theirs: memory never holds more than one part twice. ``compiled``: some
-    of it is left to functions that are compiled for it. What a ``token_step`` reads, too, stays in
+    of it is left to functions that are compiled for it. What a ``cpu_decoder`` reads, too, stays in
     rows: 2,048 rows take 3 to 6 % longer with it.
     """
     if isinstance(part, VisionAttention | TextAttention | TextMLP):
-        part.join()
+        part.fuse_projections()
     if compiled and isinstance(part, VisionAttention):
-        part.use_compiled()
+        part.use_compiled_attention()
     if compiled and isinstance(part, SmolVLM):
         return  # the head: nothing follows it
     for child in part.children():
         if isinstance(child, Linear):
-            child.pack(in_rows=compiled and isinstance(part, TextAttention | TextMLP))
+            child.pack_for_onednn(in_rows=compiled and isinstance(part, TextAttention | TextMLP))
 
 
 def weight_bytes(network: SmolVLM) -> int:
@@ -123,12 +123,13 @@ def weight_bytes(network: SmolVLM) -> int:
     others = (
         part.weight_bytes
         for part in network.modules()
-        if isinstance(part, Linear) and (part.packed is not None or part.quantised is not None)
+        if isinstance(part, Linear)
+        and (part.packed is not None or part.quantized_weight is not None)
     )
     return sum(weight.nbytes for weight in network.parameters()) + sum(others)
 
 
-def quantisable(network: SmolVLM) -> dict[str, Linear]:
+def quantizable_layers(network: SmolVLM) -> dict[str, Linear]:
     """Name of the weight → the map that may have quantised ones: all of vision tower, decoder and
     head.
 
@@ -145,7 +146,7 @@ def quantisable(network: SmolVLM) -> dict[str, Linear]:
     return maps
 
 
-def kinds_of_weights(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weight | Int4Weight]]:
+def weight_formats(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weight | Int4Weight]]:
     """Name of the weight → what ``quantise`` makes of it; the others stay as they are.
 
     ``int4`` is for the decoder's layers alone: they are what every token waits for. A frame is many
@@ -157,8 +158,8 @@ def kinds_of_weights(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weig
     for name, part in network.named_modules():
         maps = {key: child for key, child in part.named_children() if isinstance(child, Linear)}
         in_four = quantise == "int4" and ".text_model.layers." in name
-        fitting = all(Int4Weight.fits(m.out_features, m.in_features) for m in maps.values())
+        fitting = all(Int4Weight.is_packable(m.out_features, m.in_features) for m in maps.values())
         kind = Int4Weight if in_four and fitting else Int8Weight
         kinds |= {f"{name}.{key}.weight".removeprefix("."): kind for key in maps}
-    allowed = quantisable(network)
+    allowed = quantizable_layers(network)
     return {name: kind for name, kind in kinds.items() if name in allowed}

@@ -10,11 +10,11 @@ from weakref import WeakSet
 
 from smolvideo.errors import ModelError
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 @lru_cache
-def has_compiler() -> bool:
+def has_numba() -> bool:
     """Whether there is a numba that works with what else is installed, and compiles."""
     try:
         import numba
@@ -23,22 +23,22 @@ def has_compiler() -> bool:
     return not numba.config.DISABLE_JIT
 
 
-class Prepared(Generic[Made]):
+class CompiledInBackground(Generic[T]):
     """What ``make`` returns, made in a thread of its own.
 
     ``make`` is told whether compiled code may be fetched and kept: where that fails, any of the
     files may be broken, and it is called once more to do without.
     """
 
-    def __init__(self, make: Callable[[bool], Made]) -> None:
-        self._make: Callable[[bool], Made] | None = make
-        self._made: Made | None = None
+    def __init__(self, make: Callable[[bool], T]) -> None:
+        self._make: Callable[[bool], T] | None = make
+        self._made: T | None = None
         self._thread = threading.Thread(target=self._prepare, daemon=True)
         with suppress(RuntimeError):  # the interpreter ends: no more threads
             self._thread.start()
             _preparing.add(self._thread)
 
-    def get(self) -> Made:
+    def get(self) -> T:
         """Waits for it; raises ModelError where it cannot be made."""
         if self._make is not None:
             with suppress(RuntimeError):  # it was never started
@@ -62,7 +62,7 @@ class Prepared(Generic[Made]):
         with suppress(Exception):  # a broken file, or a full disk: ``get`` tries without
             self._keep(self._make(True))
 
-    def _keep(self, made: Made) -> None:
+    def _keep(self, made: T) -> None:
         """``made``, and no longer what made it: that may hold a network."""
         self._made = made
         self._make = None

@@ -10,23 +10,23 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from smolvideo.network.attention import attend
-from smolvideo.network.row_attention import TORCH, prepared
+from smolvideo.network.attention import attention
+from smolvideo.network.row_attention import TORCH_BACKEND, attention_backend
 
-PAGE = 256
+PAGE_SIZE = 256
 """Rows of a page: with 128 a token of 256M took as long behind 3,660 others."""
 
-SMALL_PAGE = 64
+SMALL_PAGE_SIZE = 64
 """Where there will be few rows: of a page of keys all memory is touched."""
 
 
-class LayerRows(Protocol):
+class LayerKV(Protocol):
     """The memory of one layer for up to ``capacity`` rows, of which the first ``length`` count.
 
     G heads of keys and values, d numbers each.
     """
 
-    def put(self, start: int, keys: Tensor, values: Tensor) -> None:
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
         """Write rows ``[1, G, L, d]`` from ``start`` on."""
         ...
 
@@ -34,7 +34,7 @@ class LayerRows(Protocol):
         """What queries ``[1, H, L, d]`` gather that stand at the last L rows, in that shape."""
         ...
 
-    def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
         ...
 
@@ -43,7 +43,7 @@ class LayerRows(Protocol):
         ...
 
 
-class OrderedRows:
+class ContiguousKV:
     """Keys and values ``[G, capacity, d]``."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
@@ -56,15 +56,15 @@ class OrderedRows:
         """Left uninitialised: pages of memory that are never written are never taken."""
         return cls(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
 
-    def put(self, start: int, keys: Tensor, values: Tensor) -> None:
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
         self._keys[:, start : start + keys.shape[2]] = keys[0]
         self._values[:, start : start + keys.shape[2]] = values[0]
 
     def attend(self, q: Tensor, length: int) -> Tensor:
-        keys, values = self.between(0, length)
-        return attend(q, keys[None], values[None], causal=True)
+        keys, values = self.slice(0, length)
+        return attention(q, keys[None], values[None], causal=True)
 
-    def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         return self._keys[:, start:end], self._values[:, start:end]
 
     def empty(self, capacity: int) -> Self:
@@ -72,7 +72,7 @@ class OrderedRows:
         return self.of(heads, width, capacity, device=self._keys.device, dtype=self._keys.dtype)
 
 
-class PagedRows:
+class PagedKV:
     """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``; on a
     CPU."""
 
@@ -82,9 +82,9 @@ class PagedRows:
 
     @classmethod
     def of(
-        cls, heads: int, width: int, capacity: int, *, dtype: torch.dtype, page: int = PAGE
+        cls, heads: int, width: int, capacity: int, *, dtype: torch.dtype, page: int = PAGE_SIZE
     ) -> Self:
-        """Left uninitialised, as ``OrderedRows`` are."""
+        """Left uninitialised, as ``ContiguousKV`` are."""
         pages = -(-capacity // page)
         return cls(
             torch.empty((heads, pages, width, page), dtype=dtype, device="cpu"),
@@ -105,7 +105,7 @@ class PagedRows:
         """Rows of a page."""
         return self._page
 
-    def put(self, start: int, keys: Tensor, values: Tensor) -> None:
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
         end = start + keys.shape[2]
         self._values[:, start:end] = values[0]
         for page in range(start // self._page, -(-end // self._page)):
@@ -115,12 +115,12 @@ class PagedRows:
             self._keys[:, page, :, first - before : behind - before] = own.mT
 
     def attend(self, q: Tensor, length: int) -> Tensor:
-        keys, values = self.between(0, length)
-        fastest = prepared(values.shape[-1], values.dtype)
-        way = TORCH if fastest is None else fastest.get()
-        return way.attend_prompt(q, keys[None], values[None], causal=True)
+        keys, values = self.slice(0, length)
+        fastest = attention_backend(values.shape[-1], values.dtype)
+        way = TORCH_BACKEND if fastest is None else fastest.get()
+        return way.prefill_attention(q, keys[None], values[None], causal=True)
 
-    def between(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys are a copy, unless all are in one page."""
         first = start // self._page
         across = self._keys[:, first : -(-end // self._page)].transpose(1, 2).flatten(2)
@@ -128,17 +128,17 @@ class PagedRows:
         return keys, self._values[:, start:end]
 
     def empty(self, capacity: int) -> Self:
-        return self.in_pages_of(self._page, capacity)
+        return self.with_page_size(self._page, capacity)
 
-    def in_pages_of(self, page: int, capacity: int) -> Self:
+    def with_page_size(self, page: int, capacity: int) -> Self:
         """Other memory like this, in pages of another size."""
         heads, _, width, _ = self._keys.shape
         return self.of(heads, width, capacity, dtype=self._keys.dtype, page=page)
 
 
-def grown_rows(rows: LayerRows, capacity: int, length: int) -> LayerRows:
+def resized(rows: LayerKV, capacity: int, length: int) -> LayerKV:
     """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
-    keys, values = rows.between(0, length)
+    keys, values = rows.slice(0, length)
     grown = rows.empty(capacity)
-    grown.put(0, keys[None], values[None])
+    grown.write(0, keys[None], values[None])
     return grown

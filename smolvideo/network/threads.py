@@ -18,22 +18,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_SHARED_WIDTH = 512
+_MIN_PARALLEL_WIDTH = 512
 """Numbers of a row from which on its products are shared: nano has 192, 256M 576."""
 
-_TAKEN = 0.6
+_MIN_CPU_SHARE = 0.6
 """Share of the time of all threads in which each had a core, below which some cores count as taken:
 even on free ones a thread waits while another has more to do."""
-_STRETCH_SECONDS = 0.1
+_PROBE_SECONDS = 0.1
 """What that is measured over, at least."""
-_LAYERS_WITH_FEWER = 6
+_BACKOFF_LAYERS = 6
 """Layers until all threads are tried again."""
-_TELLS = sys.platform == "linux"
+_HAS_THREAD_CLOCK = sys.platform == "linux"
 """Whether a thread that waits for others counts as one that has a core: with the threads of other
-systems it sleeps at once, see ``use_usable_cores``."""
+systems it sleeps at once, see ``set_num_threads``."""
 
 
-class ReadingThreads:
+class PrefillThreads:
     """The threads of one decoder.
 
     ``clock`` tells the time, and ``cpu_clock`` what of it all threads of this process had, both in
@@ -51,17 +51,17 @@ class ReadingThreads:
         self._since = 0.0, 0.0
 
     @contextmanager
-    def reading(self, x: Tensor) -> Iterator[Callable[[], None]]:
+    def limit(self, x: Tensor) -> Iterator[Callable[[], None]]:
         """Let ``x`` ``[1, L, D]`` go through the layers; what this gives is to be called after each
         layer."""
         most, one = torch.get_num_threads(), x.shape[1] == 1
         if x.device.type != "cpu" or most == 1:
-            yield nothing
+            yield noop
             return
         try:
-            if one and x.shape[2] < _SHARED_WIDTH:
+            if one and x.shape[2] < _MIN_PARALLEL_WIDTH:
                 torch.set_num_threads(1)
-            yield nothing if one or x.dtype is not torch.bfloat16 else self._steps(most)
+            yield noop if one or x.dtype is not torch.bfloat16 else self._steps(most)
         finally:
             torch.set_num_threads(most)
 
@@ -75,9 +75,9 @@ class ReadingThreads:
             nonlocal layers_with_fewer
             if layers_with_fewer == 0:
                 share = self._share_had(most)
-                if share is not None and share < _TAKEN:
+                if share is not None and share < _MIN_CPU_SHARE:
                     torch.set_num_threads(max(1, min(most - 1, round(most * share))))
-                    layers_with_fewer = _LAYERS_WITH_FEWER
+                    layers_with_fewer = _BACKOFF_LAYERS
                 return
             layers_with_fewer -= 1
             if layers_with_fewer == 0:
@@ -91,17 +91,17 @@ class ReadingThreads:
 
     def _share_had(self, threads: int) -> float | None:
         """The share of their time in which ``threads`` had a core; None until it can be told."""
-        if not _TELLS:
+        if not _HAS_THREAD_CLOCK:
             return None
         started, worked = self._since
         self._begin()
         self._wanted += (self._since[0] - started) * threads
         self._had += self._since[1] - worked
-        if self._wanted < _STRETCH_SECONDS * threads:
+        if self._wanted < _PROBE_SECONDS * threads:
             return None
         share, self._wanted, self._had = self._had / self._wanted, 0.0, 0.0
         return share
 
 
-def nothing() -> None:
+def noop() -> None:
     """Where the number of threads stays as it is."""

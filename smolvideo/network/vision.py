@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.models.network_config import VisionConfig
-from smolvideo.network.attention import attend_plainly
+from smolvideo.network.attention import attention_reference
 from smolvideo.network.embedding import Embedding
-from smolvideo.network.linear import Linear, joined
-from smolvideo.network.preparing import Prepared
-from smolvideo.network.row_attention import TORCH, Way, prepared
+from smolvideo.network.linear import Linear, concat_linear
+from smolvideo.network.preparing import CompiledInBackground
+from smolvideo.network.row_attention import TORCH_BACKEND, AttentionBackend, attention_backend
 
 
 class PatchEmbeddings(nn.Module):
@@ -47,21 +47,21 @@ class VisionAttention(nn.Module):
         self.v_proj = Linear(config.hidden_size, config.hidden_size)
         self.out_proj = Linear(config.hidden_size, config.hidden_size)
         self.qkv_proj: Linear | None = None
-        self._way: Prepared[Way] | None = None
+        self._way: CompiledInBackground[AttentionBackend] | None = None
 
-    def join(self) -> None:
+    def fuse_projections(self) -> None:
         """One product for queries, keys and values; only for inference."""
-        self.qkv_proj = joined(self.q_proj, self.k_proj, self.v_proj)
+        self.qkv_proj = concat_linear(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
-    def use_compiled(self) -> None:
+    def use_compiled_attention(self) -> None:
         """Attend in the fastest way there is; only for inference on a CPU."""
-        self._way = prepared(self.head_dim, self.out_proj.bias.dtype)
+        self._way = attention_backend(self.head_dim, self.out_proj.bias.dtype)
 
     @property
-    def way(self) -> Way:
+    def attention_backend(self) -> AttentionBackend:
         """How the heads attend, when nothing is to be learned."""
-        return TORCH if self._way is None else self._way.get()
+        return TORCH_BACKEND if self._way is None else self._way.get()
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` plus what the patches of ``x`` see in each other, both ``[N, P, D]``."""
@@ -73,9 +73,13 @@ class VisionAttention(nn.Module):
         q, k, v = (
             part.view(n, patches, self.heads, self.head_dim).transpose(1, 2) for part in projected
         )
-        attend = attend_plainly if torch.is_grad_enabled() else self.way.attend_frames
+        attend = (
+            attention_reference
+            if torch.is_grad_enabled()
+            else self.attention_backend.vision_attention
+        )
         mixed = attend(q, k, v)
-        return self.out_proj.add(mixed.transpose(1, 2).reshape(n, patches, width), to)
+        return self.out_proj.forward_add(mixed.transpose(1, 2).reshape(n, patches, width), to)
 
 
 class VisionMLP(nn.Module):
@@ -86,7 +90,7 @@ class VisionMLP(nn.Module):
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` plus the MLP of ``x``, both ``[N, P, D]``."""
-        return self.fc2.add(self.fc1.gelu(x), to)
+        return self.fc2.forward_add(self.fc1.forward_gelu(x), to)
 
 
 class VisionLayer(nn.Module):

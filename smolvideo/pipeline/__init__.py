@@ -9,33 +9,39 @@ recording.py   answer or error as a record
 from smolvideo.pipeline.answering import ask, stream_answer, with_prepared
 from smolvideo.pipeline.notices import (
     NANO_NOTICE,
-    notices_about,
     notices_for_model,
     notices_of_frames,
+    unknown_word_notices,
 )
-from smolvideo.pipeline.preparing import Prepared, Sources, fair_shares, load_frames, prepare
+from smolvideo.pipeline.preparing import (
+    PreparedPrompt,
+    Sources,
+    allocate_frames,
+    load_frames,
+    prepare,
+)
 from smolvideo.pipeline.recording import (
+    effective_settings,
+    package_versions,
     record_answer,
     record_error,
-    recorded_versions,
-    settings_in_effect,
 )
 
 __all__ = [
     "NANO_NOTICE",
-    "Prepared",
+    "PreparedPrompt",
     "Sources",
+    "allocate_frames",
     "ask",
-    "fair_shares",
+    "effective_settings",
     "load_frames",
-    "notices_about",
     "notices_for_model",
     "notices_of_frames",
+    "package_versions",
     "prepare",
     "record_answer",
     "record_error",
-    "recorded_versions",
-    "settings_in_effect",
     "stream_answer",
+    "unknown_word_notices",
     "with_prepared",
 ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines import Engine, GenerationOptions
-from smolvideo.pipeline.preparing import Prepared, Sources, prepare
+from smolvideo.pipeline.preparing import PreparedPrompt, Sources, prepare
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, PromptOptions
 from smolvideo.sampling import FrameSampling
@@ -49,7 +49,7 @@ def ask(
 
 
 def stream_answer(
-    engine: Engine, prepared: Prepared, *, on_progress: OnProgress = no_progress
+    engine: Engine, prepared: PreparedPrompt, *, on_progress: OnProgress = no_progress
 ) -> AnswerStream:
     """The answer to what was prepared; ``Usage.seconds`` then has all stages, decoding included,
     and ``Answer.notices`` also those of ``prepared``."""
@@ -57,7 +57,7 @@ def stream_answer(
     return with_prepared(prepared, stream)
 
 
-def with_prepared(prepared: Prepared, stream: AnswerStream) -> AnswerStream:
+def with_prepared(prepared: PreparedPrompt, stream: AnswerStream) -> AnswerStream:
     """``stream``, whose answer then holds what preparing its prompt took and gave rise to."""
 
     def pieces() -> Iterator[str]:

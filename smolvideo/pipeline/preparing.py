@@ -13,9 +13,9 @@ from pathlib import Path
 from smolvideo.content import file_state, read_unchanged
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, UsageError
-from smolvideo.frames import FrameBatch, Images, PlannedFrames
+from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline.notices import notices_about, notices_for_model, notices_of_frames
+from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import (
     Message,
@@ -23,20 +23,20 @@ from smolvideo.prompt import (
     PromptOptions,
     check_budget,
     count_tokens,
-    frame_fitter,
-    frames_that_fit,
+    describe_budget,
+    frame_transform,
+    image_transform,
+    max_frames_that_fit,
     pack_prompt,
-    picture_fitter,
-    room_left,
-    splits_pictures,
+    should_split_images,
 )
 from smolvideo.readers import VideoReader, open_video
 from smolvideo.sampling import (
     FrameSampling,
     choose_times,
-    no_window_in,
+    resolve_window,
     sample_frames,
-    window_of,
+    still_image_warning,
 )
 from smolvideo.source import VideoSource, resolve_source
 
@@ -45,7 +45,7 @@ Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedPrompt:
     """A question with its frames, packed: what an engine needs, and what was decided on the way.
 
     ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, to go
@@ -84,7 +84,7 @@ def load_frames(
     Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
     do, and UsageError for a folder of several videos.
     """
-    one, *more = _resolved(source, on_progress)
+    one, *more = _resolve_all(source, on_progress)
     if more:
         raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
 
@@ -95,9 +95,9 @@ def load_frames(
                 opened,
                 sampling,
                 times=times,
-                fit=fit,
+                transform=fit,
                 geometry=geometry,
-                longest=longest,
+                max_side=longest,
                 on_progress=on_progress,
             )
         return replace(batch, state=state)
@@ -118,7 +118,7 @@ def prepare(
     subtitles: str | None = None,
     notices: Iterable[str] = (),
     on_progress: OnProgress = no_progress,
-) -> Prepared:
+) -> PreparedPrompt:
     """Choose frames, see that they fit, decode them, pack the prompt.
 
     ``sampling.max_frames`` is for the whole question: several videos share it evenly, and what a
@@ -135,19 +135,19 @@ def prepare(
     (naming what does) and for an empty question.
     """
     _check_question(question)
-    given = _resolved(sources, on_progress)
+    given = _resolve_all(sources, on_progress)
     paths = [source.path for source in given]
 
-    def decode() -> tuple[_Plan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+    def decode() -> tuple[_PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
         states = [file_state(path) for path in paths]
         with ExitStack() as stack:
             readers = tuple(
                 stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
                 for source in given
             )
-            plan = _Plan(readers, sampling, question, subtitles, tuple(history))
-            stills = _about_stills(plan)
-            total, reduced = _fitting_total(plan, checkpoint, prompt_options, generation)
+            plan = _PromptPlan(readers, sampling, question, subtitles, tuple(history))
+            stills = _still_image_notices(plan)
+            total, reduced = _choose_frame_count(plan, checkpoint, prompt_options, generation)
             decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
         batches = zip(decoded, states, strict=True)
         known = tuple(replace(batch, state=state) for batch, state in batches)
@@ -159,7 +159,7 @@ def prepare(
     messages = plan.messages(batches)
     of_sources = (notice for source in given for notice in source.notices)
     frame_notices = (*of_sources, *told, *notices_of_frames(batches))
-    return Prepared(
+    return PreparedPrompt(
         question=question,
         sources=given,
         messages=messages,
@@ -167,20 +167,20 @@ def prepare(
         batches=batches,
         sampling=replace(sampling, max_frames=total),
         prompt_options=prompt_options,
-        generation=generation.with_seed(),
+        generation=generation.with_drawn_seed(),
         reader=reader,
         notices=(
             *notices_for_model(checkpoint, batches),
             *notices,
             *frame_notices,
-            *notices_about(question, checkpoint),
+            *unknown_word_notices(question, checkpoint),
         ),
         frame_notices=frame_notices,
         seconds=seconds,
     )
 
 
-def fair_shares(wanted: Sequence[int], total: int) -> list[int]:
+def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
     """Divide ``total`` among those who want so many each: evenly, at least 1, never more than
     wanted (max-min fairness).
 
@@ -200,7 +200,7 @@ def fair_shares(wanted: Sequence[int], total: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _PromptPlan:
     """The open sources and the texts around them; nothing is decoded."""
 
     readers: tuple[VideoReader, ...]
@@ -214,7 +214,7 @@ class _Plan:
         videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
         room = max(total - (len(self.readers) - len(videos)), len(videos))
         wanted = [len(self._times_of(reader, room)) for reader in videos]
-        shares = iter(fair_shares(wanted, room))
+        shares = iter(allocate_frames(wanted, room))
         return [
             [0.0] if reader.metadata.kind == "image" else self._times_of(reader, next(shares))
             for reader in self.readers
@@ -224,14 +224,14 @@ class _Plan:
         """The conversation with ``total`` frames that are not decoded."""
         return self.messages(
             [
-                PlannedFrames(tuple(times), reader.metadata)
+                FramePlan(tuple(times), reader.metadata)
                 for reader, times in zip(self.readers, self.times(total), strict=True)
             ]
         )
 
-    def messages(self, media: Sequence[FrameBatch | PlannedFrames]) -> tuple[Message, ...]:
+    def messages(self, media: Sequence[FrameBatch | FramePlan]) -> tuple[Message, ...]:
         """The conversation with ``media`` of the sources, in their order, before the question."""
-        content: list[str | FrameBatch | PlannedFrames] = []
+        content: list[str | FrameBatch | FramePlan] = []
         seen = {"Video": 0, "Image": 0}
         for item in media:
             if len(media) > 1:
@@ -247,7 +247,7 @@ class _Plan:
         return choose_times(reader, replace(self.sampling, max_frames=max_frames))
 
 
-def _about_stills(plan: _Plan) -> list[str]:
+def _still_image_notices(plan: _PromptPlan) -> list[str]:
     """A sentence for each still picture of which more is asked than it has: a part, beside videos
     that have parts, or a rate and a way to seek, alone.
 
@@ -258,8 +258,8 @@ def _about_stills(plan: _Plan) -> list[str]:
     alone = len(stills) == len(metadata)
     if stills and sampling.has_window:
         if alone:
-            window_of(stills[0], sampling)
-        return [no_window_in(still) for still in stills]
+            resolve_window(stills[0], sampling)
+        return [still_image_warning(still) for still in stills]
     if alone and (sampling.fps is not None or sampling.seek != "exact"):
         return [
             f"`{still.name}` is a still picture: it has no rate, and nothing to seek in"
@@ -268,8 +268,8 @@ def _about_stills(plan: _Plan) -> list[str]:
     return []
 
 
-def _fitting_total(
-    plan: _Plan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+def _choose_frame_count(
+    plan: _PromptPlan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
 ) -> tuple[int, tuple[str, ...]]:
     """How many frames to take, and what to tell the user about it. Raises as ``prepare`` does."""
     asked, room = plan.sampling.max_frames, generation.max_new_tokens
@@ -288,18 +288,19 @@ def _fitting_total(
     fit = (
         least
         - 1
-        + frames_that_fit(
+        + max_frames_that_fit(
             lambda more: plan.planned(least - 1 + more),
             checkpoint,
             options,
             max_new_tokens=room,
-            at_most=asked - least + 1,
+            max_frames=asked - least + 1,
         )
     )
     taken = sum(len(times) for times in plan.times(asked))
     if not plan.sampling.reduce_to_fit:
         raise PromptError(
-            f"{taken} frames and the text take {tokens:,} tokens; {room_left(checkpoint, room)}",
+            f"{taken} frames and the text take {tokens:,} tokens; "
+            f"{describe_budget(checkpoint, room)}",
             hint=f"`--max-frames {fit}` fits",
         )
     return fit, (
@@ -309,7 +310,7 @@ def _fitting_total(
 
 
 def _decoded(
-    plan: _Plan,
+    plan: _PromptPlan,
     total: int,
     checkpoint: Checkpoint,
     options: PromptOptions,
@@ -317,33 +318,33 @@ def _decoded(
 ) -> tuple[FrameBatch, ...]:
     """The frames of all sources, fitted for the checkpoint; progress counts them all together."""
     times = plan.times(total)
-    split = splits_pictures(plan.planned(total), checkpoint, options)
+    split = should_split_images(plan.planned(total), checkpoint, options)
     frames, done = sum(map(len, times)), 0
     batches = []
     for reader, chosen in zip(plan.readers, times, strict=True):
         fit: Callable[[Images], Images] | None
         geometry: str | None
         if reader.metadata.kind != "image":
-            geometry, fit = frame_fitter(checkpoint, options)
+            geometry, fit = frame_transform(checkpoint, options)
         elif split:
             geometry, fit = None, None  # tiles are cut from the picture in its own size
         else:
-            geometry, fit = picture_fitter(checkpoint, options)
+            geometry, fit = image_transform(checkpoint, options)
         batches.append(
             sample_frames(
                 reader,
                 plan.sampling,
                 times=chosen,
-                fit=fit,
+                transform=fit,
                 geometry=geometry,
-                on_progress=_counted_from(done, frames, on_progress),
+                on_progress=_offset_progress(done, frames, on_progress),
             )
         )
         done += len(chosen)
     return tuple(batches)
 
 
-def _counted_from(done: int, total: int, on_progress: OnProgress) -> OnProgress:
+def _offset_progress(done: int, total: int, on_progress: OnProgress) -> OnProgress:
     """``on_progress`` for one of several sources: counting goes on where the last one ended."""
 
     def report(progress: Progress) -> None:
@@ -352,7 +353,7 @@ def _counted_from(done: int, total: int, on_progress: OnProgress) -> OnProgress:
     return report
 
 
-def _resolved(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource, ...]:
+def _resolve_all(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource, ...]:
     listed = [sources] if isinstance(sources, VideoSource | str | Path) else sources
     found: list[VideoSource] = []
     for source in listed:

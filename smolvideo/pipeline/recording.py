@@ -11,17 +11,17 @@ from smolvideo.content import content_hash, file_state
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import FrameBatch
-from smolvideo.pipeline.preparing import Prepared
+from smolvideo.pipeline.preparing import PreparedPrompt
 from smolvideo.prompt import PromptOptions
 from smolvideo.records import AnswerRecord, SourceRecord
-from smolvideo.sampling import FrameSampling, Share
+from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
 from smolvideo.version import __version__
 
 _RECORDED_PACKAGES = ("av", "numpy", "pillow", "tokenizers", "torch", "transformers")
 
 
-def record_answer(prepared: Prepared, engine: Engine, answer: Answer) -> AnswerRecord:
+def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> AnswerRecord:
     """The record of a finished answer, with the content hash of each source."""
     usage = answer.usage
     return replace(
@@ -35,7 +35,7 @@ def record_answer(prepared: Prepared, engine: Engine, answer: Answer) -> AnswerR
             text=answer.text,
         ),
         stop_reason=answer.stop_reason,
-        settings=settings_in_effect(
+        settings=effective_settings(
             prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
         ),
         layout=prepared.prompt.layout,
@@ -73,7 +73,7 @@ def record_error(
     return replace(record, settings=dict(settings or {}))
 
 
-def settings_in_effect(
+def effective_settings(
     sampling: FrameSampling,
     prompt_options: PromptOptions,
     generation: GenerationOptions,
@@ -82,7 +82,7 @@ def settings_in_effect(
     """All settings by the names of their options; shares of the duration as ``50%``."""
     everything = {**asdict(sampling), **asdict(prompt_options), **asdict(generation)}
     for name in ("start_seconds", "end_seconds"):
-        if isinstance(getattr(sampling, name), Share):
+        if isinstance(getattr(sampling, name), RelativeTime):
             everything[name] = str(getattr(sampling, name))
     everything["stop"] = list(generation.stop)
     return {**everything, "reader": reader}
@@ -91,7 +91,7 @@ def settings_in_effect(
 def _record(
     question: str, sources: tuple[SourceRecord, ...], engine: Engine | None, **outcome: Any
 ) -> AnswerRecord:
-    record = AnswerRecord(question, sources, versions=recorded_versions(), **outcome)
+    record = AnswerRecord(question, sources, versions=package_versions(), **outcome)
     if engine is None:
         return record
     return replace(
@@ -122,7 +122,7 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
         frame_times=batch.pts_seconds if batch else (),
         geometry=batch.geometry if batch else None,
         reader=batch.metadata.reader if batch else None,
-        explanation=(batch.explanation or None) if batch else None,
+        explanation=(batch.selection_note or None) if batch else None,
     )
 
 
@@ -131,7 +131,7 @@ def _has_changed(source: VideoSource, batch: FrameBatch) -> bool:
     return file_state(source.path)[: len(batch.state)] != batch.state
 
 
-def _changed_since(prepared: Prepared) -> Iterator[str]:
+def _changed_since(prepared: PreparedPrompt) -> Iterator[str]:
     for source, batch in zip(prepared.sources, prepared.batches, strict=True):
         if _has_changed(source, batch):
             yield (
@@ -141,7 +141,7 @@ def _changed_since(prepared: Prepared) -> Iterator[str]:
 
 
 @cache
-def recorded_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The versions of this package and of those that decide what is computed."""
     found = {"smolvideo": __version__}
     for package in _RECORDED_PACKAGES:

@@ -1,26 +1,26 @@
 """Prompts: the layout, geometry and token budget of a conversation about frames."""
 
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.answers import answer_ids
-from smolvideo.prompt.budget import check_budget, count_tokens, frames_that_fit, room_left
-from smolvideo.prompt.geometry import frame_fitter, picture_fitter
-from smolvideo.prompt.layouts import splits_pictures
+from smolvideo.prompt.budget import check_budget, count_tokens, describe_budget, max_frames_that_fit
+from smolvideo.prompt.geometry import frame_transform, image_transform
+from smolvideo.prompt.layouts import should_split_images
 from smolvideo.prompt.messages import Geometry, Message, Prompt, PromptOptions
 from smolvideo.prompt.packing import pack_prompt
 
 __all__ = [
     "Geometry",
-    "Layout",
     "Message",
     "Prompt",
+    "PromptFormat",
     "PromptOptions",
     "answer_ids",
     "check_budget",
     "count_tokens",
-    "frame_fitter",
-    "frames_that_fit",
+    "describe_budget",
+    "frame_transform",
+    "image_transform",
+    "max_frames_that_fit",
     "pack_prompt",
-    "picture_fitter",
-    "room_left",
-    "splits_pictures",
+    "should_split_images",
 ]

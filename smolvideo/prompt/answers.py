@@ -26,7 +26,7 @@ def answer_ids(prompt: Prompt, answer: str, checkpoint: Checkpoint) -> list[int]
         (at for at in range(len(prompt.token_ids), 0, -1) if prompt.token_ids[at - 1] in special), 0
     )
     open_ids = list(prompt.token_ids[begin:])
-    open_text = checkpoint.plain_tokenizer.decode(open_ids) if open_ids else ""
+    open_text = checkpoint.text_tokenizer.decode(open_ids) if open_ids else ""
     if not open_text[-1:].isspace():
         text = ANSWER_OPENING + text
     joined = encode([open_text + text], checkpoint)

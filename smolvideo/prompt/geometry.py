@@ -30,7 +30,7 @@ Resize = Callable[[Images, tuple[int, int]], Images]
 """A Lanczos resize of one RGB image to ``(height, width)``."""
 
 
-def frame_fitter(
+def frame_transform(
     checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> tuple[Geometry, Callable[[Images], Images]]:
     """The geometry's name, and the function that fits one frame of a video.
@@ -43,23 +43,23 @@ def frame_fitter(
     if geometry == "pad":
         return geometry, lambda frame: _letterbox(frame, side)
     if geometry == "direct" or checkpoint.layout == "nano":
-        return geometry, lambda frame: resize_pil(frame, (side, side))
+        return geometry, lambda frame: lanczos_pil(frame, (side, side))
     if checkpoint.layout == "smolvlm":
-        return geometry, lambda frame: resize_pil(_crop_v1(frame), (side, side))
+        return geometry, lambda frame: lanczos_pil(_crop_v1(frame), (side, side))
     return geometry, lambda frame: _two_steps(frame, checkpoint, _resize_of(checkpoint))
 
 
-def picture_fitter(
+def image_transform(
     checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> tuple[Geometry, Callable[[Images], Images]]:
-    """Like ``frame_fitter``, for a still picture that is not cut into tiles."""
+    """Like ``frame_transform``, for a still picture that is not cut into tiles."""
     geometry = options.geometry or "official"
     if geometry == "official" and checkpoint.layout != "nano":
         return geometry, lambda picture: _two_steps(picture, checkpoint, _resize_of(checkpoint))
-    return frame_fitter(checkpoint, options)
+    return frame_transform(checkpoint, options)
 
 
-def cut_into_tiles(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Images:
+def split_image(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Images:
     """``[rows × columns + 1, S, S, 3]``: the tiles row by row, then the whole as one square."""
     side, resize = checkpoint.image_size, _resize_of(checkpoint)
     scaled = resize(
@@ -74,7 +74,7 @@ def cut_into_tiles(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Ima
     return np.stack([*cut, resize(sheet, (side, side))])
 
 
-def resize_pil(image: Images, size: tuple[int, int]) -> Images:
+def lanczos_pil(image: Images, size: tuple[int, int]) -> Images:
     """Lanczos by Pillow, which every machine has."""
     height, width = size
     if image.shape[:2] == (height, width):
@@ -83,7 +83,7 @@ def resize_pil(image: Images, size: tuple[int, int]) -> Images:
     return np.asarray(resized)
 
 
-def resize_torch(image: Images, size: tuple[int, int]) -> Images:
+def lanczos_torch(image: Images, size: tuple[int, int]) -> Images:
     """Lanczos by torch, bit for bit what transformers' SmolVLMVideoProcessor does on the CPU."""
     import torch
     from torch.nn.functional import interpolate
@@ -102,7 +102,7 @@ def resize_torch(image: Images, size: tuple[int, int]) -> Images:
 def torch_has_lanczos() -> bool:
     """Whether this torch can resize uint8 with Lanczos; older ones cannot."""
     try:
-        resize_torch(np.zeros((2, 2, 3), np.uint8), (4, 4))
+        lanczos_torch(np.zeros((2, 2, 3), np.uint8), (4, 4))
     except (ImportError, NotImplementedError, RuntimeError, ValueError):
         return False
     return True
@@ -114,7 +114,7 @@ def _resize_of(checkpoint: Checkpoint) -> Resize:
 
     The two differ by at most two grey levels.
     """
-    return resize_torch if checkpoint.layout == "smolvlm2" and torch_has_lanczos() else resize_pil
+    return lanczos_torch if checkpoint.layout == "smolvlm2" and torch_has_lanczos() else lanczos_pil
 
 
 def _two_steps(image: Images, checkpoint: Checkpoint, resize: Resize) -> Images:
@@ -133,7 +133,7 @@ def _crop_v1(frame: Images) -> Images:
         size = (int(height * (_V1_SIDE / width)), _V1_SIDE)
     else:
         size = (_V1_SIDE, int(width * (_V1_SIDE / height)))
-    resized = resize_pil(frame, size)
+    resized = lanczos_pil(frame, size)
     top, left = (size[0] - _V1_SIDE) // 2, (size[1] - _V1_SIDE) // 2
     return resized[top : top + _V1_SIDE, left : left + _V1_SIDE]
 
@@ -143,7 +143,7 @@ def _crop_first(frame: Images) -> Images:
     height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize_pil(frame[top : top + side, left : left + side], (_V1_SIDE, _V1_SIDE))
+    return lanczos_pil(frame[top : top + side, left : left + side], (_V1_SIDE, _V1_SIDE))
 
 
 def _letterbox(frame: Images, side: int) -> Images:
@@ -152,5 +152,5 @@ def _letterbox(frame: Images, side: int) -> Images:
     tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
     square = np.zeros((side, side, 3), np.uint8)
     top, left = (side - tall) // 2, (side - wide) // 2
-    square[top : top + tall, left : left + wide] = resize_pil(frame, (tall, wide))
+    square[top : top + tall, left : left + wide] = lanczos_pil(frame, (tall, wide))
     return square

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from smolvideo.errors import PromptError
-from smolvideo.frames import FrameBatch, PlannedFrames, format_timestamp
+from smolvideo.frames import FrameBatch, FramePlan, format_timestamp
 from smolvideo.models.checkpoint import Checkpoint
-from smolvideo.models.registry import Layout
+from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.messages import Media, Message, PromptOptions
 from smolvideo.prompt.tiles import Tiles, tiles_of
-from smolvideo.prompt.tokens import IMAGE, Piece, Special
+from smolvideo.prompt.tokens import IMAGE, PromptPart, SpecialToken
 
 _ANSWER_BRIEFLY = "Answer briefly."
 _VIDEO_INTRO = (
@@ -33,23 +33,23 @@ _VIDEO_END = "\n\n"
 ANSWER_OPENING = " "
 """Between ``Assistant:`` and an answer, as the chat template of every checkpoint has it."""
 
-_START = Special("<|im_start|>")
-_FAKE = Special("<fake_token_around_image>")
-_GLOBAL = Special("<global-img>")
+_START = SpecialToken("<|im_start|>")
+_FAKE = SpecialToken("<fake_token_around_image>")
+_GLOBAL = SpecialToken("<global-img>")
 
 
-def lay_out(
+def render_messages(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
-) -> list[Piece]:
+) -> list[PromptPart]:
     """The pieces of the whole prompt, open assistant turn included.
 
     Raises PromptError where the last turn asks nothing, or a turn is empty.
     """
     check_messages(messages)
     layout = options.layout or checkpoint.layout
-    split = splits_pictures(messages, checkpoint, options)
-    end = Special(checkpoint.turn_end)
-    pieces: list[Piece] = [_START]
+    split = should_split_images(messages, checkpoint, options)
+    end = SpecialToken(checkpoint.end_of_turn_token)
+    pieces: list[PromptPart] = [_START]
     for message in _with_instruction(messages, layout):
         first = message.content[0]
         opening = ANSWER_OPENING if _follows_blank(first, layout) else ""
@@ -83,7 +83,7 @@ def check_messages(messages: Sequence[Message]) -> None:
                 raise PromptError(f"no frames of `{item.metadata.name}` were chosen")
 
 
-def splits_pictures(
+def should_split_images(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
 ) -> bool:
     """Whether still pictures are cut into tiles, and so must reach ``pack_prompt`` in their own
@@ -98,22 +98,22 @@ def splits_pictures(
         return options.split_images
     media = [item for message in messages for item in message.content if not isinstance(item, str)]
     return (
-        checkpoint.splits_pictures
+        checkpoint.splits_images
         and (options.layout or checkpoint.layout) != "nano"
         and (options.geometry or "official") == "official"
         and len(media) == 1
         and len(media[0]) == 1
-        and is_picture(media[0])
-        and (isinstance(media[0], PlannedFrames) or media[0].geometry is None)
+        and is_image(media[0])
+        and (isinstance(media[0], FramePlan) or media[0].geometry is None)
     )
 
 
-def is_picture(media: Media) -> bool:
+def is_image(media: Media) -> bool:
     """Whether ``media`` is a still picture and not the frames of something that moves."""
     return media.metadata.kind == "image"
 
 
-def picture_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
+def image_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
     """The tiles of a picture; none where it is not cut, or was fitted to one square already."""
     if not split:
         return Tiles(0, 0)
@@ -130,19 +130,19 @@ def picture_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles
     )
 
 
-def _with_instruction(messages: Sequence[Message], layout: Layout) -> Iterator[Message]:
+def _with_instruction(messages: Sequence[Message], layout: PromptFormat) -> Iterator[Message]:
     """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without.
 
     A message that brings an instruction of its own opens with that, in every layout.
     """
     told = layout != "smolvlm"
     for message in messages:
-        if message.instruction is not None:
+        if message.preamble is not None:
             told = True
-            opening = (message.instruction,) if message.instruction else ()
+            opening = (message.preamble,) if message.preamble else ()
             message = Message(message.role, (*opening, *message.content))
         elif not told and any(
-            not isinstance(item, str) and not is_picture(item) for item in message.content
+            not isinstance(item, str) and not is_image(item) for item in message.content
         ):
             told = True
             gap = ("\n",) if isinstance(message.content[0], str) else ()
@@ -150,55 +150,55 @@ def _with_instruction(messages: Sequence[Message], layout: Layout) -> Iterator[M
         yield message
 
 
-def _follows_blank(first: str | Media, layout: Layout) -> bool:
+def _follows_blank(first: str | Media, layout: PromptFormat) -> bool:
     """``User: `` before a text and before a SmolVLM2 video, ``User:`` before a picture."""
-    return isinstance(first, str) or (layout == "smolvlm2" and not is_picture(first))
+    return isinstance(first, str) or (layout == "smolvlm2" and not is_image(first))
 
 
-def _square(checkpoint: Checkpoint) -> list[Piece]:
-    return [_FAKE, _GLOBAL, Special(IMAGE, checkpoint.tokens_per_image), _FAKE]
+def _square(checkpoint: Checkpoint) -> list[PromptPart]:
+    return [_FAKE, _GLOBAL, SpecialToken(IMAGE, checkpoint.tokens_per_image), _FAKE]
 
 
-def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
+def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
     """One square each, or rows of tiles, an empty line and the whole picture once more."""
-    tiles = picture_tiles(media, checkpoint, split=split)
+    tiles = image_tiles(media, checkpoint, split=split)
     if not tiles.rows:
         return _square(checkpoint) * len(media)
-    pieces: list[Piece] = []
+    pieces: list[PromptPart] = []
     for row in range(1, tiles.rows + 1):
         for column in range(1, tiles.columns + 1):
-            place = Special(f"<row_{row}_col_{column}>")
-            pieces += [_FAKE, place, Special(IMAGE, checkpoint.tokens_per_image)]
+            place = SpecialToken(f"<row_{row}_col_{column}>")
+            pieces += [_FAKE, place, SpecialToken(IMAGE, checkpoint.tokens_per_image)]
         pieces.append("\n")
     return [*pieces, "\n", *_square(checkpoint)] * len(media)
 
 
-def _smolvlm_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
-    if is_picture(media):
+def _smolvlm_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    if is_image(media):
         return _picture(media, checkpoint, split)
     return _square(checkpoint) * len(media)
 
 
-def _smolvlm2_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
-    if is_picture(media):
+def _smolvlm2_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    if is_image(media):
         return _picture(media, checkpoint, split)
     from num2words import num2words
 
     # Where the duration is unknown, transformers takes the last frame's time.
     seconds = int(media.metadata.duration_seconds) or int(media.pts_seconds[-1])
     duration = str(timedelta(seconds=max(seconds, 0)))
-    pieces: list[Piece] = [_VIDEO_INTRO.format(count=num2words(len(media)), duration=duration)]
+    pieces: list[PromptPart] = [_VIDEO_INTRO.format(count=num2words(len(media)), duration=duration)]
     for pts_seconds in media.pts_seconds:
         pieces.append(_FRAME_STAMP.format(stamp=format_timestamp(pts_seconds)))
         pieces += _square(checkpoint)
     return [*pieces, _VIDEO_END]
 
 
-def _nano_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[Piece]:
-    image = Special(IMAGE, checkpoint.tokens_per_image)
-    if is_picture(media):
+def _nano_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    image = SpecialToken(IMAGE, checkpoint.tokens_per_image)
+    if is_image(media):
         return [image] * len(media) + ["\n"]
-    pieces: list[Piece] = []
+    pieces: list[PromptPart] = []
     for pts_seconds in media.pts_seconds:
         pieces += [image, f"{format_timestamp(pts_seconds)}\n"]
     return pieces

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from smolvideo.errors import UsageError
-from smolvideo.frames import FrameBatch, Images, PlannedFrames
-from smolvideo.models.registry import LAYOUTS, Layout
+from smolvideo.frames import FrameBatch, FramePlan, Images
+from smolvideo.models.registry import LAYOUTS, PromptFormat
 
 Geometry = Literal["official", "direct", "pad"]
 """How a frame becomes the square the model sees: as the checkpoint's own pipeline does it, squeezed
@@ -13,7 +13,7 @@ in one resize, or fitted whole with black bars."""
 
 GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 
-Media = FrameBatch | PlannedFrames
+Media = FrameBatch | FramePlan
 """The frames of one source, decoded or only planned."""
 
 
@@ -21,14 +21,14 @@ Media = FrameBatch | PlannedFrames
 class Message:
     """One turn: texts and frames in the order in which the model reads them.
 
-    All texts are taken as plain text; ``<image>`` in one is seven characters. ``instruction`` opens
+    All texts are taken as plain text; ``<image>`` in one is seven characters. ``preamble`` opens
     the turn in place of what the layout says there (SmolVLM v1's "Answer briefly."); empty, nothing
     does.
     """
 
     role: Literal["user", "assistant"]
     content: tuple[str | Media, ...]
-    instruction: str | None = None
+    preamble: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PromptOptions:
     only thing to look at, as it costs some thousand tokens. Raises UsageError for unknown names.
     """
 
-    layout: Layout | None = None
+    layout: PromptFormat | None = None
     geometry: Geometry | None = None
     split_images: bool | None = None
 
@@ -69,7 +69,7 @@ class Prompt:
     images: Images
     text: str
     context_tokens: int
-    layout: Layout
+    layout: PromptFormat
     geometry: Geometry
 
     def __len__(self) -> int:

@@ -8,10 +8,10 @@ from smolvideo.errors import PromptError
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.prompt.budget import check_budget
-from smolvideo.prompt.geometry import cut_into_tiles, frame_fitter, picture_fitter
-from smolvideo.prompt.layouts import is_picture, lay_out, picture_tiles, splits_pictures
+from smolvideo.prompt.geometry import frame_transform, image_transform, split_image
+from smolvideo.prompt.layouts import image_tiles, is_image, render_messages, should_split_images
 from smolvideo.prompt.messages import DEFAULT_OPTIONS, Message, Prompt, PromptOptions
-from smolvideo.prompt.tokens import encode, readable
+from smolvideo.prompt.tokens import encode, to_display_text
 
 
 def pack_prompt(
@@ -23,11 +23,11 @@ def pack_prompt(
     empty question, for what does not fit the context, and for frames fitted with another geometry.
     """
     check_budget(messages, checkpoint, options)
-    pieces = lay_out(messages, checkpoint, options)
+    pieces = render_messages(messages, checkpoint, options)
     return Prompt(
         token_ids=tuple(encode(pieces, checkpoint)),
         images=_joined(list(_squares(messages, checkpoint, options)), checkpoint.image_size),
-        text=readable(pieces),
+        text=to_display_text(pieces),
         context_tokens=checkpoint.context_tokens,
         layout=options.layout or checkpoint.layout,
         geometry=options.geometry or "official",
@@ -45,24 +45,24 @@ def _squares(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
 ) -> Iterator[Images]:
     """The squares of each medium ``[N, S, S, 3]``, in the order of the image tokens."""
-    split = splits_pictures(messages, checkpoint, options)
+    split = should_split_images(messages, checkpoint, options)
     for message in messages:
         for item in message.content:
             if isinstance(item, str):
                 continue
             if not isinstance(item, FrameBatch):
                 raise PromptError(f"the frames of `{item.metadata.name}` are planned, not decoded")
-            tiles = picture_tiles(item, checkpoint, split=split and is_picture(item))
+            tiles = image_tiles(item, checkpoint, split=split and is_image(item))
             if tiles.rows:
                 for picture in item.images:
-                    yield cut_into_tiles(picture, checkpoint, tiles)
+                    yield split_image(picture, checkpoint, tiles)
             else:
                 yield _fitted(item, checkpoint, options)
 
 
 def _fitted(batch: FrameBatch, checkpoint: Checkpoint, options: PromptOptions) -> Images:
     """The batch's images as squares: as they are if they were fitted while they were read."""
-    fitter = picture_fitter if is_picture(batch) else frame_fitter
+    fitter = image_transform if is_image(batch) else frame_transform
     geometry, fit = fitter(checkpoint, options)
     if batch.geometry is None:
         return np.stack([fit(image) for image in batch.images])

@@ -6,7 +6,7 @@ Source: transformers 5.23, models/smolvlm/image_processing_pil_smolvlm.py (the s
 import math
 from typing import NamedTuple
 
-_LARGEST_SIDE = 4096  # MAX_IMAGE_SIZE of the processor
+_MAX_SIDE = 4096  # MAX_IMAGE_SIZE of the processor
 
 
 class Tiles(NamedTuple):
@@ -28,10 +28,10 @@ def size_at_longest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
     else:
         height, width = edge, max(_up_to_even(int(edge * ratio)), 1)
     ratio = width / height
-    if width >= height and width > _LARGEST_SIDE:
-        width, height = _LARGEST_SIDE, int(_LARGEST_SIDE / ratio)
-    elif height > _LARGEST_SIDE:
-        height, width = _LARGEST_SIDE, int(_LARGEST_SIDE * ratio)
+    if width >= height and width > _MAX_SIDE:
+        width, height = _MAX_SIDE, int(_MAX_SIDE / ratio)
+    elif height > _MAX_SIDE:
+        height, width = _MAX_SIDE, int(_MAX_SIDE * ratio)
     return max(height, 1), max(width, 1)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from smolvideo.errors import ReaderError
 from smolvideo.frames import MediaKind, VideoMetadata
 from smolvideo.readers.base import NotAVideoError, VideoReader
-from smolvideo.readers.guarded import GuardedReader
-from smolvideo.readers.opening import HELD_TO_PYAV, PACKAGES, READERS, readers_for
-from smolvideo.readers.process import start_ahead
-from smolvideo.readers.witness import Witness
+from smolvideo.readers.guarded import SubprocessReader
+from smolvideo.readers.opening import PACKAGES, PROBED_BY_PYAV, READERS, readers_for
+from smolvideo.readers.process import prestart_process
+from smolvideo.readers.witness import Probe
 from smolvideo.spelling import existing_path
 
-__all__ = ["READERS", "VideoReader", "open_video", "start_ahead"]
+__all__ = ["READERS", "VideoReader", "open_video", "prestart_process"]
 
 
 def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:
@@ -37,10 +37,10 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     for name in readers_for(path, kind, reader):
         try:
             _check_installed(name)
-            if name not in HELD_TO_PYAV or errors:
-                return GuardedReader(path, name)
+            if name not in PROBED_BY_PYAV or errors:
+                return SubprocessReader(path, name)
             witness, known = _witness_of(path)
-            opened = GuardedReader(path, name, witness=witness)
+            opened = SubprocessReader(path, name, witness=witness)
             if known is not None:
                 opened.metadata = opened.metadata.with_notices_of(known)
             return opened
@@ -53,11 +53,11 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     raise errors[0]
 
 
-def _witness_of(path: Path) -> tuple[Witness | None, VideoMetadata | None]:
+def _witness_of(path: Path) -> tuple[Probe | None, VideoMetadata | None]:
     """What PyAV says of a file; nothing where it cannot open it."""
     try:
-        with GuardedReader(path, "pyav") as reader:
-            return reader.witness(), reader.metadata
+        with SubprocessReader(path, "pyav") as reader:
+            return reader.probe(), reader.metadata
     except NotAVideoError:
         raise
     except ReaderError:

@@ -12,17 +12,17 @@ from typing import Self
 import numpy as np
 
 from smolvideo.errors import ReaderError, UsageError
-from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
-from smolvideo.readers.witness import Witness
+from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
+from smolvideo.readers.witness import Probe
 
 MAX_PIXELS = 2**27
 """Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
 few bytes can claim far more."""
 
-_SQUARE_ENOUGH = 0.01
+_ASPECT_TOLERANCE = 0.01
 """A sample aspect ratio this near to 1 is left alone: nobody sees 1 %, and resampling costs
 sharpness."""
-_STRANGEST_ASPECT = 8
+_MAX_ASPECT_RATIO = 8
 """Ratios beyond this are taken for damage."""
 _NEAR = 0.0005
 """Seconds that forgive the rounding of times that were computed."""
@@ -52,11 +52,11 @@ class VideoReader(ABC):
 
     @abstractmethod
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
         """The frame on screen at each of the ascending times, lazily, one in memory.
 
-        ``longest`` scales down what has a longer side, in pixels. ``keyframes`` asks for a quick
+        ``max_side`` scales down what has a longer side, in pixels. ``keyframes`` asks for a quick
         look: of each time the last key frame before it.
 
         That is the last frame which appears at or before the time; before the first frame it is the
@@ -74,17 +74,17 @@ class VideoReader(ABC):
 
         Raises UsageError for a reader that does not know.
         """
-        raise self.without_key_frames()
+        raise self.key_frames_unsupported()
 
-    def text_track(self) -> list[TimedText]:
+    def text_track(self) -> list[SubtitleEvent]:
         """The subtitles inside the file, where they are text; of several tracks the likeliest."""
         return []
 
-    def witness(self) -> Witness | None:
+    def probe(self) -> Probe | None:
         """What other readers of the same file are held to; None where this one knows no better."""
         return None
 
-    def without_key_frames(self) -> UsageError:
+    def key_frames_unsupported(self) -> UsageError:
         """The error of a reader that does not know key frames."""
         return UsageError(
             f"the reader `{self.name}` does not know which frames are key frames",
@@ -106,7 +106,7 @@ class VideoReader(ABC):
         self.close()
 
 
-def refuse_huge(width: int, height: int, name: str) -> None:
+def check_frame_size(width: int, height: int, name: str) -> None:
     """Raise ReaderError for pictures that memory should not be trusted with, or that have no
     area."""
     if width < 1 or height < 1:
@@ -138,7 +138,7 @@ def check_file(path: Path) -> None:
         raise NotAVideoError(f"`{path.name}` is empty (0 bytes)")
 
 
-def ascending(seconds: Sequence[float]) -> list[float]:
+def require_ascending(seconds: Sequence[float]) -> list[float]:
     """The times as a list; ValueError where a caller hands them in unsorted."""
     times = list(seconds)
     if any(later < earlier for earlier, later in pairwise(times)):
@@ -150,35 +150,35 @@ def frames_on_screen(
     times: Sequence[float],
     seconds: Sequence[float],
     read: Callable[[int], Images | None],
-    longest: int | None,
+    max_side: int | None,
 ) -> Iterator[Frame]:
     """:meth:`VideoReader.frames_at` for a reader that knows the ``times`` of all its frames.
 
     ``read`` gives the image at a place in ``times``, or None where it is damaged.
     """
     last: Frame | None = None
-    for time in ascending(seconds):
+    for time in require_ascending(seconds):
         place = max(0, bisect_right(times, time + _NEAR) - 1)
         if last is None or last.pts_seconds != times[place]:
             image = read(place)
             if image is None:
                 continue
-            last = Frame(scaled_down(image, longest), times[place])
+            last = Frame(downscale(image, max_side), times[place])
         yield last
 
 
-def size_within(width: int, height: int, longest: int | None) -> tuple[int, int]:
-    """``(width, height)`` with no side above ``longest``, in the same shape; never enlarged."""
-    if longest is None or max(width, height) <= longest:
+def size_within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """``(width, height)`` with no side above ``max_side``, in the same shape; never enlarged."""
+    if max_side is None or max(width, height) <= max_side:
         return width, height
-    scale = longest / max(width, height)
+    scale = max_side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def scaled_down(image: Images, longest: int | None) -> Images:
-    """The picture with no side above ``longest``, by areas, which is quick and true enough."""
+def downscale(image: Images, max_side: int | None) -> Images:
+    """The picture with no side above ``max_side``, by areas, which is quick and true enough."""
     height, width = image.shape[:2]
-    size = size_within(width, height, longest)
+    size = size_within(width, height, max_side)
     if size == (width, height):
         return image
     from PIL import Image
@@ -186,13 +186,16 @@ def scaled_down(image: Images, longest: int | None) -> Images:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
-def scaled_size(
+def square_pixel_size(
     width: int, height: int, sample_aspect_ratio: Fraction | float | None
 ) -> tuple[int, int]:
     """Square pixels for a sample aspect ratio; one side grows, none shrinks, so that nothing is
     lost."""
     ratio = float(sample_aspect_ratio or 1)
-    if not 1 / _STRANGEST_ASPECT <= ratio <= _STRANGEST_ASPECT or abs(ratio - 1) < _SQUARE_ENOUGH:
+    if (
+        not 1 / _MAX_ASPECT_RATIO <= ratio <= _MAX_ASPECT_RATIO
+        or abs(ratio - 1) < _ASPECT_TOLERANCE
+    ):
         return width, height
     if ratio > 1:
         return round(width * ratio), height

@@ -16,7 +16,7 @@ from smolvideo.readers.resuming import find_header
 from smolvideo.readers.slices import Stretch
 
 _DEMUXER = "mov"
-_LARGEST_HEADER = 64 * 2**20
+_MAX_HEADER = 64 * 2**20
 """Bytes of a movie box or a fragment's box that are read; real ones stay far below."""
 
 
@@ -25,7 +25,7 @@ _KINDS = frozenset(
     b"junk imda".split()
 )
 _MEDIA = (b"moov", b"moof", b"mdat")
-_LARGEST_TYPE = 256
+_MAX_TYPE = 256
 """Bytes of a box of a file's type."""
 
 
@@ -169,7 +169,7 @@ def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
 
 def _follows_type(file: BinaryIO, box: _Box) -> bool:
     """Whether the box of another file's type ends where ``box`` begins."""
-    start = max(0, box.start - _LARGEST_TYPE)
+    start = max(0, box.start - _MAX_TYPE)
     file.seek(start)
     before = file.read(box.start - start)
     place = before.rfind(b"ftyp") - 4
@@ -187,7 +187,7 @@ def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
 def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
     """Whether the box of a file's type stands there, before a box of a kind that is known."""
     box = _box_at(file, position, end)
-    if box is None or not 16 <= box.end - position <= _LARGEST_TYPE:
+    if box is None or not 16 <= box.end - position <= _MAX_TYPE:
         return False
     file.seek(box.body)
     brand = file.read(4)
@@ -215,7 +215,7 @@ def _child(data: bytes, *kinds: bytes) -> bytes:
 
 def _read(file: BinaryIO, box: _Box) -> bytes:
     file.seek(box.body)
-    return file.read(min(box.end - box.body, _LARGEST_HEADER))
+    return file.read(min(box.end - box.body, _MAX_HEADER))
 
 
 def _number(data: bytes, place: int, size: int = 4) -> int:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     pass
 
-_LARGEST_MESSAGE = 64 * 2**20
+_MAX_MESSAGE = 64 * 2**20
 """Bytes: the times of the frames of a week."""
 
-Message = dict[str, Any]
+Payload = dict[str, Any]
 
 
 class Channel:
@@ -42,17 +42,17 @@ class Channel:
     def handle(self) -> int:
         return int(self._connection.fileno())
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Payload) -> None:
         with self._sending:
             self._connection.send_bytes(json.dumps(message).encode())
 
-    def waits(self, seconds: float) -> bool:
+    def poll(self, seconds: float) -> bool:
         """Whether a message, or the other's end, arrives within so many seconds."""
         return bool(self._connection.poll(seconds))
 
-    def receive(self) -> Message:
+    def receive(self) -> Payload:
         """The next message. ValueError for one that is none."""
-        message = json.loads(self._connection.recv_bytes(_LARGEST_MESSAGE))
+        message = json.loads(self._connection.recv_bytes(_MAX_MESSAGE))
         if not isinstance(message, dict):
             raise ValueError("not a message")
         return message

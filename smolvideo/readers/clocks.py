@@ -36,7 +36,7 @@ _NEAR_THE_END = 32
 """Packets among which the first and the last frame are shown (H.264 and HEVC reorder 16)."""
 _SHORT_GLITCH = 4
 """Packets after which a clock that comes back was damaged, and is no other."""
-_LONGEST_LEAD = 64 * 2**20
+_MAX_LEAD = 64 * 2**20
 """Bytes from a key frame to a part that are kept in memory for it."""
 WRAP_SECONDS = 2**33 / 90_000
 """After so long the clock of MPEG begins again at 0 (ISO/IEC 13818-1, 2.4.3.7: 33 bits of
@@ -315,7 +315,7 @@ def find_lead(parts: Sequence[Part], stamps: Sequence[Stamps], place: int) -> Le
         positions.insert(0, int(one.positions[first]))
         shifts.insert(0, clocks[before] - clocks[place])
         end = parts[place - 1].stretch.end
-        if end - positions[0] > _LONGEST_LEAD:
+        if end - positions[0] > _MAX_LEAD:
             return None
         if len(found):
             return Lead(before, end, tuple(positions), tuple(shifts))

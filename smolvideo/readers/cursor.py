@@ -11,22 +11,22 @@ from typing import Any
 from smolvideo.frames import Damage
 from smolvideo.readers.harm import HarmTracker
 from smolvideo.readers.segments import MAX_REORDERED
-from smolvideo.readers.timeline import has_index, nominal_seconds, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import demux_tolerant, has_index, nominal_seconds, packet_pts
 
-_STEPS_BACK = (0.0, 1.0, 5.0, 30.0)
+_SEEK_BACKOFFS = (0.0, 1.0, 5.0, 30.0)
 """Seconds before the wanted time at which a key frame is looked for, one try after the other."""
 _UNKNOWN_KEY_INTERVAL = 5.0
 """Seconds between key frames that are assumed until the stream shows longer ones."""
-_WORTH_A_JUMP = 0.3
+_MIN_SEEK_GAIN = 0.3
 """Seconds of decoding that a jump must save: the decoder's threads have to fill up again after
 it."""
-_MOST_PACKETS_WITHOUT_A_FRAME = 5000
+_MAX_PACKETS_WITHOUT_A_FRAME = 5000
 """After so many packets from which nothing could be decoded, the stream counts as garbage."""
-_LONGEST_FREEZE = 1.0
+_MAX_GAP_SECONDS = 1.0
 """Seconds for which a picture stands in for damaged ones after it."""
 
 
-class FrameCursor:
+class ForwardDecoder:
     """Finds the decoded frame on screen at ascending times; earlier times cost a jump back.
 
     ``reopen`` gives a fresh container and its stream, set up for decoding with so many threads
@@ -48,7 +48,7 @@ class FrameCursor:
         self._current: Any = None
         self._upcoming: Any = None
         self._decoded: Generator[Any] = self._decode(iter(()), None)
-        self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
+        self._start_over_with(demux_tolerant(self.container, self.stream), trusted_from=None)
         self._decode_alone_if_harmed()
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class FrameCursor:
     def _lost(self, frame: Any | None, ticks: float) -> bool:
         if frame is None:
             return True
-        stale = (ticks - frame.pts) * self._tick > _LONGEST_FREEZE
+        stale = (ticks - frame.pts) * self._tick > _MAX_GAP_SECONDS
         return stale and self._harm.failed_between(frame.pts, ticks)
 
     # ------------------------------------------------------------------ decoding on
@@ -135,7 +135,7 @@ class FrameCursor:
             self._learn_key_interval(packet)
             frames = self._frames_of(packet)
             fruitless = 0 if frames else fruitless + 1
-            if fruitless > _MOST_PACKETS_WITHOUT_A_FRAME:
+            if fruitless > _MAX_PACKETS_WITHOUT_A_FRAME:
                 return
             for frame in frames:
                 if frame.pts is None:
@@ -149,7 +149,7 @@ class FrameCursor:
     def _frames_of(self, packet: Any) -> list[Any]:
         import av
 
-        if not packet.size and packet_ticks(packet) is not None:
+        if not packet.size and packet_pts(packet) is not None:
             return []  # the picture before it once more (Theora, AVI); decoders take it for the end
         self._harm.fed(packet)
         try:
@@ -168,7 +168,7 @@ class FrameCursor:
         return latest + max(1, round(nominal_seconds(self.stream) / self._tick))
 
     def _learn_key_interval(self, packet: Any) -> None:
-        ticks = packet_ticks(packet)
+        ticks = packet_pts(packet)
         if not packet.is_keyframe or ticks is None:
             return
         if self._last_key is not None:
@@ -184,34 +184,34 @@ class FrameCursor:
         if self.untimed:
             return False
         ahead = (ticks - self._upcoming.pts) * self._tick
-        if ahead < _WORTH_A_JUMP:
+        if ahead < _MIN_SEEK_GAIN:
             return False
         index = self.stream.index_entries
         if has_index(self.container) and len(index) and index[len(index) - 1].timestamp >= ticks:
             place = index.search_timestamp(int(ticks), backward=True)
             if place >= 0:
                 saved = (index[place].timestamp - self._upcoming.pts) * self._tick
-                return bool(saved > _WORTH_A_JUMP)
-        return bool(ahead > self._longest_key_interval + _WORTH_A_JUMP)
+                return bool(saved > _MIN_SEEK_GAIN)
+        return bool(ahead > self._longest_key_interval + _MIN_SEEK_GAIN)
 
     def _jump(self, ticks: float) -> None:
         """Stand at a key frame at or before ``ticks`` whose pictures prove it, or at the
         beginning."""
-        for back in () if self.untimed else _STEPS_BACK:
-            if self._land(ticks, round(ticks - back / self._tick)):
+        for back in () if self.untimed else _SEEK_BACKOFFS:
+            if self._seek_verified(ticks, round(ticks - back / self._tick)):
                 return
         self._rewind()
 
-    def _land(self, wanted: float, seek_to: int) -> bool:
+    def _seek_verified(self, wanted: float, seek_to: int) -> bool:
         import av
 
         try:
             self.container.seek(seek_to, stream=self.stream)
         except av.error.FFmpegError:
             return False
-        packets = sturdy_packets(self.container, self.stream)
+        packets = demux_tolerant(self.container, self.stream)
         for packet in packets:
-            ticks = packet_ticks(packet)
+            ticks = packet_pts(packet)
             if ticks is None or (not packet.is_keyframe and ticks <= wanted):
                 continue
             if not packet.is_keyframe or ticks > wanted:
@@ -226,4 +226,4 @@ class FrameCursor:
     def _rewind(self) -> None:
         self.close()
         self.container, self.stream = self._reopen(self._threads)
-        self._start_over_with(sturdy_packets(self.container, self.stream), trusted_from=None)
+        self._start_over_with(demux_tolerant(self.container, self.stream), trusted_from=None)

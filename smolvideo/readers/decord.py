@@ -15,10 +15,10 @@ from typing import Any
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.readers.alone import names_a_sequence, refuse_text
-from smolvideo.readers.base import VideoReader, frames_on_screen, refuse_huge
+from smolvideo.readers.base import VideoReader, check_frame_size, frames_on_screen
 from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Witness, agreed_times, refuse_unseen
+from smolvideo.readers.witness import Probe, check_against_probe, refuse_unseen
 
 _HINT = "the reader `pyav` reads most"
 
@@ -32,7 +32,7 @@ class DecordReader(VideoReader):
 
     name = "decord"
 
-    def __init__(self, path: Path, witness: Witness | None = None) -> None:
+    def __init__(self, path: Path, witness: Probe | None = None) -> None:
         self._path = path
         self._witness = witness
         refuse_text(path)
@@ -50,10 +50,10 @@ class DecordReader(VideoReader):
         self._start_over()
         self._times = self._read_times()
         first = self._next()
-        refuse_huge(first.shape[1], first.shape[0], path.name)
+        check_frame_size(first.shape[1], first.shape[0], path.name)
         size = first.shape[1], first.shape[0]
         self._end -= self._times[0]
-        self._times = agreed_times(witness, self.name, path.name, self._times, size)
+        self._times = check_against_probe(witness, self.name, path.name, self._times, size)
         self._end += self._times[0]
         rate = float(self._video.get_avg_fps())
         self.metadata = VideoMetadata(
@@ -64,8 +64,8 @@ class DecordReader(VideoReader):
             average_fps=rate if rate > 0 else None,
             reader=self.name,
             name=path.name,
-            first_frame_seconds=self._times[0],
-            last_frame_seconds=self._times[-1],
+            first_pts_seconds=self._times[0],
+            last_pts_seconds=self._times[-1],
         )
 
     def close(self) -> None:
@@ -75,11 +75,11 @@ class DecordReader(VideoReader):
         return list(self._times)
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
         if keyframes:
-            raise self.without_key_frames()
-        return frames_on_screen(self._times, seconds, self._frame, longest)
+            raise self.key_frames_unsupported()
+        return frames_on_screen(self._times, seconds, self._frame, max_side)
 
     def _frame(self, place: int) -> Images:
         if place < self._place:

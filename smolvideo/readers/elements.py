@@ -21,7 +21,7 @@ _DOUBTED = 8
 _FIRST_OF_STREAM = 2
 _PAGE = 27
 """Bytes of an Ogg page's header before the sizes of its segments."""
-_LARGEST_ASF_HEADER = 64 * 2**20
+_MAX_ASF_HEADER = 64 * 2**20
 _WTV_SECTOR = 4096
 _WTV_LENGTH = 0x5C
 """Where WTV says in how many sectors it ends."""
@@ -203,7 +203,7 @@ class Asf(Format):
     @classmethod
     def is_header(cls, head: bytes) -> bool:
         """Whether a header object of a size that is real begins there."""
-        return 30 <= int.from_bytes(head[16:24], "little") <= _LARGEST_ASF_HEADER
+        return 30 <= int.from_bytes(head[16:24], "little") <= _MAX_ASF_HEADER
 
 
 class Ogg(Format):

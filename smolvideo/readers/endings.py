@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.readers.parts import find_end
-from smolvideo.readers.timeline import LastPackets, Open, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import Open, StreamEnd, demux_tolerant, packet_pts
 
 _UNREAD = 1024
 """Bytes after the last element from which on they are no tag or checksum."""
@@ -46,7 +46,7 @@ class Ending:
 
 
 def find_ending(
-    path: Path, open_: Open, packets: LastPackets | None, start: float, claimed_end: float | None
+    path: Path, open_: Open, packets: StreamEnd | None, start: float, claimed_end: float | None
 ) -> Ending:
     """Of a file whose last video and sound ``packets`` are known; times, also those at which it
     begins and claims to end, are seconds on the container's clock."""
@@ -81,8 +81,8 @@ def _last_end(open_: Open, claimed_end: float) -> float:
     with open_() as container:
         with contextlib.suppress(av.error.FFmpegError):  # read from the beginning
             container.seek(int(claimed_end * 1e6))
-        for packet in sturdy_packets(container):
-            ticks = packet_ticks(packet)
+        for packet in demux_tolerant(container):
+            ticks = packet_pts(packet)
             if packet.size and ticks is not None:
                 end = max(end, (ticks + (packet.duration or 0)) * float(packet.time_base))
     return end

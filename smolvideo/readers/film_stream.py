@@ -6,12 +6,12 @@ from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers.alone import refuse_list
-from smolvideo.readers.base import MAX_PIXELS, NotAVideoError, check_file, refuse_huge
+from smolvideo.readers.base import MAX_PIXELS, NotAVideoError, check_file, check_frame_size
 from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
 from smolvideo.readers.slices import Stretch
 from smolvideo.readers.timeline import is_still_attachment, open_container
 
-_MOST_DECODING_THREADS = 8
+_MAX_DECODING_THREADS = 8
 _LARGE = 4096 * 2304
 """Pixels of a frame beyond 4K."""
 _SILENT_DECODERS = {"hevc", "vvc"}
@@ -62,7 +62,7 @@ class FilmStream:
         try:
             stream = self._choose(container)
             # 0 by 0 where the header does not say; the first frame will.
-            refuse_huge(stream.width or 1, stream.height or 1, self._path.name)
+            check_frame_size(stream.width or 1, stream.height or 1, self._path.name)
             context = stream.codec_context
             context.options = {"max_pixels": str(MAX_PIXELS)} | (
                 {"err_detect": "explode"} if strict or context.name in _SILENT_DECODERS else {}
@@ -110,7 +110,7 @@ def usable_cores() -> int:
 
 def decoding_threads(pixels: int) -> int:
     """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
-    return min(usable_cores(), _MOST_DECODING_THREADS if pixels < _LARGE else 2)
+    return min(usable_cores(), _MAX_DECODING_THREADS if pixels < _LARGE else 2)
 
 
 def cannot_open(path: Path) -> ReaderError:

@@ -21,7 +21,7 @@ from smolvideo.frames import Images
 _WINDOWS = sys.platform == "win32"
 
 
-class FrameSlots:
+class SharedFrameBuffer:
     """``slots`` places of ``slot_bytes`` each. The program reserves, both sides map."""
 
     def __init__(self, handle: int | str) -> None:
@@ -31,7 +31,7 @@ class FrameSlots:
         self._mapped: mmap.mmap | None = None
 
     @classmethod
-    def create(cls) -> "FrameSlots":
+    def create(cls) -> "SharedFrameBuffer":
         """Nothing reserved yet; ``handle`` is what the other process needs to map the same."""
         if _WINDOWS:
             return cls(f"smolvideo-{os.getpid()}-{secrets.token_hex(8)}")

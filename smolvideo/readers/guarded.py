@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import get_args
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Damage, Frame, TimedText, VideoMetadata
-from smolvideo.readers.base import VideoReader, ascending, size_within
-from smolvideo.readers.channel import Message
-from smolvideo.readers.process import DEFAULT_LIMITS, Limits, give_back, take_process
-from smolvideo.readers.witness import Witness
+from smolvideo.frames import Damage, Frame, SubtitleEvent, VideoMetadata
+from smolvideo.readers.base import VideoReader, require_ascending, size_within
+from smolvideo.readers.channel import Payload
+from smolvideo.readers.process import (
+    DEFAULT_LIMITS,
+    DecoderLimits,
+    acquire_process,
+    release_process,
+)
+from smolvideo.readers.witness import Probe
 
 _SLOT_MEMORY = 64 * 2**20
 """Bytes of frames that wait between the two processes."""
-_MOST_SLOTS = 8
+_MAX_SLOTS = 8
 _LARGE_FRAME = 128 * 2**20
 """Bytes from which on frames are handed over one by one."""
 
 
-class GuardedReader(VideoReader):
+class SubprocessReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`; ``reader`` is the one that does the work.
 
     A crash, a hang or too much memory end the file with a ReaderError, and nothing else.
@@ -29,16 +34,16 @@ class GuardedReader(VideoReader):
         self,
         path: Path,
         reader: str,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: DecoderLimits = DEFAULT_LIMITS,
         *,
-        witness: Witness | None = None,
+        witness: Probe | None = None,
     ) -> None:
         self._file = path.name or str(path)
-        self._process = take_process(limits, reader)
+        self._process = acquire_process(limits, reader)
         self._open = True
         self._streaming = 0
         try:
-            answer = self._process.ask(
+            answer = self._process.request(
                 "open",
                 self._file,
                 path=str(path.absolute()),
@@ -60,11 +65,11 @@ class GuardedReader(VideoReader):
         self._open = False
         if self._process.is_alive():
             try:
-                self._process.ask("close", self._file)
+                self._process.request("close", self._file)
             except ReaderError:
                 self._process.kill()
                 return
-        give_back(self._process)
+        release_process(self._process)
 
     def frame_times(self) -> list[float]:
         return self._times("frame_times")
@@ -72,29 +77,29 @@ class GuardedReader(VideoReader):
     def key_frame_times(self) -> list[float]:
         return self._times("key_frame_times")
 
-    def witness(self) -> Witness | None:
+    def probe(self) -> Probe | None:
         known = self._ask("witness")["witness"]
-        return None if known is None else Witness(**known)
+        return None if known is None else Probe(**known)
 
-    def text_track(self) -> list[TimedText]:
+    def text_track(self) -> list[SubtitleEvent]:
         texts = self._ask("text_track")["texts"]
-        return [TimedText(**text) for text in texts]
+        return [SubtitleEvent(**text) for text in texts]
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
-        times = ascending(seconds)
+        times = require_ascending(seconds)
         if not times:
             return
         self._check_open()
         if self._process.is_busy:  # with frames that nobody fetched
-            self._process.ask("stop", self._file)
-        slots, slot_bytes = self._reserve(longest)
-        number = self._streaming = self._process.begin(
+            self._process.request("stop", self._file)
+        slots, slot_bytes = self._reserve(max_side)
+        number = self._streaming = self._process.send_request(
             "frames",
             self._file,
             seconds=times,
-            longest=longest,
+            longest=max_side,
             keyframes=keyframes,
             slots=slots,
             slot_bytes=slot_bytes,
@@ -103,15 +108,15 @@ class GuardedReader(VideoReader):
         while True:
             if number != self._streaming:
                 raise RuntimeError("the reader was asked for other frames meanwhile")
-            answer = self._process.answer(number, self._file)
+            answer = self._process.receive(number, self._file)
             if answer.get("done"):
-                self._process.finished()
+                self._process.mark_idle()
                 return
             if last is None or not answer.get("same"):
                 last = self._received(answer)
             yield last
 
-    def _received(self, answer: Message) -> Frame:
+    def _received(self, answer: Payload) -> Frame:
         try:
             image = self._process.slots.read(answer["slot"], tuple(answer["shape"]))
             damage = answer["damage"]
@@ -121,14 +126,14 @@ class GuardedReader(VideoReader):
         except (KeyError, TypeError, ValueError) as error:
             self._process.kill()
             raise ReaderError(f"the decoder of `{self._file}` talks nonsense") from error
-        self._process.free(answer["slot"], self._file)
+        self._process.release_slot(answer["slot"], self._file)
         return frame
 
     def _reserve(self, longest: int | None) -> tuple[int, int]:
         """Room for some frames of the size that will come."""
         width, height = size_within(self.metadata.width, self.metadata.height, longest)
         slot_bytes = 3 * width * height
-        slots = max(2, min(_MOST_SLOTS, _SLOT_MEMORY // slot_bytes))
+        slots = max(2, min(_MAX_SLOTS, _SLOT_MEMORY // slot_bytes))
         slots = 1 if slot_bytes > _LARGE_FRAME else slots
         shared = self._process.slots
         if (shared.slots, shared.slot_bytes) == (slots, slot_bytes):
@@ -142,10 +147,10 @@ class GuardedReader(VideoReader):
     def _times(self, which: str) -> list[float]:
         return [float(time) for time in self._ask(which)["times"]]
 
-    def _ask(self, what: str) -> Message:
+    def _ask(self, what: str) -> Payload:
         self._check_open()
         self._streaming = 0
-        return self._process.ask(what, self._file)
+        return self._process.request(what, self._file)
 
     def _check_open(self) -> None:
         if not self._open:

@@ -9,7 +9,7 @@ from bisect import bisect_left, insort
 from typing import Any
 
 from smolvideo.frames import Damage
-from smolvideo.readers.timeline import packet_ticks
+from smolvideo.readers.timeline import packet_pts
 
 _REMEMBERED = 512
 """Packets whose order of decoding is kept: far more than a decoder holds back."""
@@ -34,7 +34,7 @@ class HarmTracker:
 
     def fed(self, packet: Any) -> None:
         """A packet goes into the decoder."""
-        ticks = packet_ticks(packet)
+        ticks = packet_pts(packet)
         if not packet.size:
             return
         self._fed += 1
@@ -52,7 +52,7 @@ class HarmTracker:
 
     def failed(self, packet: Any) -> None:
         """The packet that was fed last did not decode; before the first key frame none can."""
-        ticks = packet_ticks(packet)
+        ticks = packet_pts(packet)
         if self._last_key:
             self._bad.append(self._fed)
         if ticks is not None:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
-from smolvideo.readers.base import VideoReader, ascending, size_within
+from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
+from smolvideo.readers.base import VideoReader, require_ascending, size_within
 from smolvideo.readers.clocks import Part, discontinuities, follow
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.witness import Witness
+from smolvideo.readers.witness import Probe
 
-_MOST_OPEN = 2
+_MAX_OPEN = 2
 """Parts that are held open; each has a decoder."""
 _NEAR = 0.0005
 """Seconds that forgive the rounding of times that were computed."""
@@ -70,24 +70,24 @@ class JoinedReader(VideoReader):
             if time < ends[place] - _NEAR
         ]
 
-    def text_track(self) -> list[TimedText]:
+    def text_track(self) -> list[SubtitleEvent]:
         return [text for _, reader in self._readers() for text in reader.text_track()]
 
-    def witness(self) -> Witness:
+    def probe(self) -> Probe:
         """The readers that are held to it know nothing of parts."""
         known = self.metadata
-        return Witness("clocks that restart or jump", known.width, known.height, ())
+        return Probe("clocks that restart or jump", known.width, known.height, ())
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
-        size = size_within(self.metadata.width, self.metadata.height, longest)
-        for place, times in groupby(ascending(seconds), self._place):
+        size = size_within(self.metadata.width, self.metadata.height, max_side)
+        for place, times in groupby(require_ascending(seconds), self._place):
             with contextlib.suppress(ReaderError):  # times without a frame yield nothing
                 reader = self._reader(place)
                 last: Frame | None = None
                 shown: Frame | None = None
-                for frame in reader.frames_at([*times], longest=longest, keyframes=keyframes):
+                for frame in reader.frames_at([*times], max_side=max_side, keyframes=keyframes):
                     if shown is None or frame is not last:
                         last, shown = frame, replace(frame, image=framed(frame.image, *size))
                     yield shown
@@ -116,7 +116,7 @@ class JoinedReader(VideoReader):
     def _reader(self, place: int) -> PyavReader:
         reader = self._open.pop(place, None)
         if reader is None:
-            while len(self._open) >= _MOST_OPEN:
+            while len(self._open) >= _MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
             followed = place + 1 < len(self._parts)
             reader = PyavReader(self._path, self._parts[place], joined=True, followed=followed)
@@ -137,7 +137,7 @@ class JoinedReader(VideoReader):
         truncated, unread = False, 0
         with contextlib.suppress(ReaderError):
             of_last = self._reader(len(self._parts) - 1).metadata
-            last, duration = of_last.last_frame_seconds or last, of_last.duration_seconds
+            last, duration = of_last.last_pts_seconds or last, of_last.duration_seconds
             truncated, unread = of_last.truncated, of_last.unread_bytes
         frames = sum(part.num_frames for part in self._parts)
         lasting = sum(part.num_frames * part.frame_seconds for part in self._parts)
@@ -146,7 +146,7 @@ class JoinedReader(VideoReader):
             duration_seconds=duration,
             num_frames=None,
             average_fps=frames / lasting if lasting > 0 else first.average_fps,
-            last_frame_seconds=last,
+            last_pts_seconds=last,
             discontinuities=discontinuities(self._parts),
             missing_seconds=self._missing(place, duration),
             gaps_seconds=tuple(

@@ -10,35 +10,35 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from smolvideo.readers.segments import Segment
+from smolvideo.readers.segments import Gop
 
-Decode = Callable[[Any, Any, Segment], Iterator[tuple[int, Any]]]
+Decode = Callable[[Any, Any, Gop], Iterator[tuple[int, Any]]]
 """Container, stream, segment to (place, frame)."""
 
 _WAIT_SECONDS = 0.5
 
 
-class Lanes:
+class ParallelSegmentDecoder:
     """Decodes ``segments`` in ``lanes`` threads, each with a container of its own from ``open_``.
 
-    At most ``room`` frames of one segment wait to be fetched, and at most twice ``lanes`` segments
-    beyond the one that is fetched from are begun.
+    At most ``max_buffered`` frames of one segment wait to be fetched, and at most twice ``lanes``
+    segments beyond the one that is fetched from are begun.
     """
 
     def __init__(
         self,
         open_: Callable[[], tuple[Any, Any]],
         decode: Decode,
-        segments: Sequence[Segment],
+        segments: Sequence[Gop],
         *,
         lanes: int,
-        room: int,
+        max_buffered: int,
     ) -> None:
         self._open = open_
         self._decode = decode
         self._segments = segments
         self._lanes = lanes
-        self._room = room
+        self._room = max_buffered
         self._changed = threading.Condition()
         self._ready: list[deque[tuple[int, Any]]] = [deque() for _ in segments]
         self._ended = [False] * len(segments)

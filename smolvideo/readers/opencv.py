@@ -20,12 +20,12 @@ from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.readers.alone import OPTIONS, refuse_text
 from smolvideo.readers.base import (
     VideoReader,
+    check_frame_size,
     frames_on_screen,
-    refuse_huge,
-    scaled_size,
+    square_pixel_size,
 )
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Witness, agreed_times, refuse_unseen
+from smolvideo.readers.witness import Probe, check_against_probe, refuse_unseen
 
 
 class OpencvReader(VideoReader):
@@ -37,7 +37,7 @@ class OpencvReader(VideoReader):
 
     name = "opencv"
 
-    def __init__(self, path: Path, witness: Witness | None = None) -> None:
+    def __init__(self, path: Path, witness: Probe | None = None) -> None:
         self._path = path
         self._witness = witness
         refuse_text(path)
@@ -74,11 +74,11 @@ class OpencvReader(VideoReader):
         return list(self._times)
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
         if keyframes:
-            raise self.without_key_frames()
-        return frames_on_screen(self.frame_times(), seconds, self._frame, longest)
+            raise self.key_frames_unsupported()
+        return frames_on_screen(self.frame_times(), seconds, self._frame, max_side)
 
     def _frame(self, place: int) -> Images | None:
         if place <= self._place:
@@ -97,7 +97,7 @@ class OpencvReader(VideoReader):
             return None
         self._place += 1
         height, width = bgr.shape[:2]
-        size = scaled_size(width, height, self._sample_aspect_ratio())
+        size = square_pixel_size(width, height, self._sample_aspect_ratio())
         if size != (width, height):
             bgr = self._cv2.resize(bgr, size, interpolation=self._cv2.INTER_LINEAR)
         return np.ascontiguousarray(bgr[..., ::-1])
@@ -121,13 +121,13 @@ class OpencvReader(VideoReader):
             )
         width = self._capture.get(self._cv2.CAP_PROP_FRAME_WIDTH)
         height = self._capture.get(self._cv2.CAP_PROP_FRAME_HEIGHT)
-        refuse_huge(int(width), int(height), self._path.name)
+        check_frame_size(int(width), int(height), self._path.name)
 
     def _read_metadata(self, first: Images) -> VideoMetadata:
         rate = self._capture.get(self._cv2.CAP_PROP_FPS)
         code = int(self._capture.get(self._cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         size = first.shape[1], first.shape[0]
-        times = self._times = agreed_times(
+        times = self._times = check_against_probe(
             self._witness, self.name, self._path.name, self.frame_times(), size
         )
         return VideoMetadata(
@@ -139,8 +139,8 @@ class OpencvReader(VideoReader):
             codec=code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower(),
             reader=self.name,
             name=self._path.name,
-            first_frame_seconds=times[0],
-            last_frame_seconds=times[-1],
+            first_pts_seconds=times[0],
+            last_pts_seconds=times[-1],
         )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from smolvideo.errors import UsageError
 from smolvideo.frames import MediaKind
 from smolvideo.readers.base import NotAVideoError, VideoReader, check_file
-from smolvideo.readers.witness import Witness
+from smolvideo.readers.witness import Probe
 
 
-def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
+def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
     from smolvideo.readers.joined import JoinedReader
     from smolvideo.readers.parts import find_parts
     from smolvideo.readers.pyav import PyavReader
@@ -23,25 +23,25 @@ def _open_with_pyav(path: Path, _: Witness | None) -> VideoReader:
     return PyavReader(path, parts[0] if parts else None)
 
 
-def _open_with_opencv(path: Path, witness: Witness | None) -> VideoReader:
+def _open_with_opencv(path: Path, witness: Probe | None) -> VideoReader:
     from smolvideo.readers.opencv import OpencvReader
 
     return OpencvReader(path, witness)
 
 
-def _open_with_decord(path: Path, witness: Witness | None) -> VideoReader:
+def _open_with_decord(path: Path, witness: Probe | None) -> VideoReader:
     from smolvideo.readers.decord import DecordReader
 
     return DecordReader(path, witness)
 
 
 def _open_pictures(path: Path) -> VideoReader:
-    from smolvideo.readers.pictures import PicturesReader
+    from smolvideo.readers.pictures import ImageReader
 
-    return PicturesReader(path)
+    return ImageReader(path)
 
 
-READERS: dict[str, Callable[[Path, Witness | None], VideoReader]] = {
+READERS: dict[str, Callable[[Path, Probe | None], VideoReader]] = {
     "pyav": _open_with_pyav,
     "opencv": _open_with_opencv,
     "decord": _open_with_decord,
@@ -51,13 +51,13 @@ folders of frames have one reader of their own."""
 
 PICTURES = "pictures"
 
-HELD_TO_PYAV = ("opencv", "decord")
+PROBED_BY_PYAV = ("opencv", "decord")
 """Readers that cannot tell where they are wrong; PyAV, where it can, is their witness."""
 
 PACKAGES = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
 """What has to be installed for a reader."""
 
-_ANIMATIONS_OF_PILLOW = {".webp", ".apng"}
+_PILLOW_ANIMATION_SUFFIXES = {".webp", ".apng"}
 """Animations that FFmpeg reads as one picture, or not at all."""
 
 
@@ -71,13 +71,13 @@ def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
     if reader != "auto" and reader not in READERS:
         raise UsageError(f"unknown reader `{reader}`: choose auto, {', '.join(READERS)}")
     check_file(path)
-    if kind != "video" or (reader == "auto" and path.suffix.lower() in _ANIMATIONS_OF_PILLOW):
+    if kind != "video" or (reader == "auto" and path.suffix.lower() in _PILLOW_ANIMATION_SUFFIXES):
         return [PICTURES]
     if path.is_dir():
         raise NotAVideoError(f"`{path}` is a folder, not a video")
     return [*READERS] if reader == "auto" else [reader]
 
 
-def open_here(path: Path, reader: str, witness: Witness | None = None) -> VideoReader:
+def open_in_process(path: Path, reader: str, witness: Probe | None = None) -> VideoReader:
     """Open a file, or a folder of frames, with one reader of ``readers_for``."""
     return _open_pictures(path) if reader == PICTURES else READERS[reader](path, witness)

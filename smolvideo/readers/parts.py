@@ -29,7 +29,7 @@ from smolvideo.readers.encryption import encryption_in, locks_pictures
 from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
 from smolvideo.readers.program_leads import read_program_lead
 from smolvideo.readers.slices import Stretch
-from smolvideo.readers.timeline import open_container, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import demux_tolerant, open_container, packet_pts
 from smolvideo.readers.transport_packets import layout_of
 from smolvideo.readers.transport_parts import find_transport_parts
 
@@ -43,7 +43,7 @@ _CLAIMING = ("matroska", "mov")
 """Demuxers that believe what a header says of the duration."""
 _LEAST = 1024
 """Bytes of a file of another format that is looked for after the end of one."""
-_FRAMES_OF_A_PART = 3
+_FRAMES_PER_PART = 3
 """Where parts have fewer frames than that, times are noise, and say nothing of clocks."""
 
 
@@ -82,7 +82,7 @@ def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], in
     except av.error.FFmpegError:
         return (), None  # who opens the file says why it cannot be read
     frames = sum(part.num_frames for part in parts)
-    noise = len(parts) * _FRAMES_OF_A_PART > max(frames, 2 * _FRAMES_OF_A_PART)
+    noise = len(parts) * _FRAMES_PER_PART > max(frames, 2 * _FRAMES_PER_PART)
     return () if noise else tuple(parts), end
 
 
@@ -266,8 +266,8 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
         best = container.streams.best("video")
         if best is None:
             return _stamps([]), _stamps([]), 0.0
-        for packet in sturdy_packets(container, best, *container.streams.audio):
-            shown = packet_ticks(packet)
+        for packet in demux_tolerant(container, best, *container.streams.audio):
+            shown = packet_pts(packet)
             position = max(position, packet.pos or 0)
             if shown is None or not packet.size or packet.is_discard:
                 continue

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.media import IMAGE_SUFFIXES, natural_order
-from smolvideo.readers.base import MAX_PIXELS, VideoReader, frames_on_screen, refuse_huge
+from smolvideo.readers.base import MAX_PIXELS, VideoReader, check_frame_size, frames_on_screen
 from smolvideo.readers.heartbeat import beat
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
@@ -32,7 +32,7 @@ _UNTIMED_PICTURE = 0.1
 """Seconds a picture of an animation stays where its file says 0: what browsers do."""
 
 
-class PicturesReader(VideoReader):
+class ImageReader(VideoReader):
     """One picture, the pictures of an animation, or the frames of a folder.
 
     EXIF orientation is honoured; alpha is laid over white. The first readable picture sets the
@@ -48,7 +48,7 @@ class PicturesReader(VideoReader):
         self._path = path
         self._folder = path.is_dir()
         if self._folder:
-            self._files = pictures_in(path)
+            self._files = list_images(path)
             self._times = [float(place) for place in range(len(self._files))]
             duration = float(len(self._files))
         else:
@@ -70,8 +70,8 @@ class PicturesReader(VideoReader):
             kind="frames" if self._folder else "image" if still else "video",
             reader=self.name,
             name=path.name,
-            first_frame_seconds=self._times[first],
-            last_frame_seconds=self._times[-1],
+            first_pts_seconds=self._times[first],
+            last_pts_seconds=self._times[-1],
         )
 
     def frame_times(self) -> list[float]:
@@ -81,9 +81,9 @@ class PicturesReader(VideoReader):
         return self.frame_times()
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
-        return frames_on_screen(self._times, seconds, self._picture, longest)
+        return frames_on_screen(self._times, seconds, self._picture, max_side)
 
     def _first_readable(self) -> tuple[int, Images]:
         """The picture that sets the size of all, and its place."""
@@ -107,7 +107,7 @@ class PicturesReader(VideoReader):
             return None
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The pictures of a folder in natural order, hidden files left out."""
     try:
         files = [
@@ -142,7 +142,7 @@ def _open_picture(path: Path) -> Image.Image:
             hint=_hint_for(path),
         ) from error
     try:
-        refuse_huge(picture.width, picture.height, path.name)
+        check_frame_size(picture.width, picture.height, path.name)
     except ReaderError:
         picture.close()
         raise

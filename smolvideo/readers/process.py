@@ -19,43 +19,44 @@ from typing import Any
 from smolvideo.credentials import without_secrets
 from smolvideo.errors import ReaderError, SmolVideoError, UsageError
 from smolvideo.readers.base import NotAVideoError
-from smolvideo.readers.channel import Channel, Message, inheritable
-from smolvideo.readers.frame_slots import FrameSlots
-from smolvideo.readers.opening import HELD_TO_PYAV
+from smolvideo.readers.channel import Channel, Payload, inheritable
+from smolvideo.readers.frame_slots import SharedFrameBuffer
+from smolvideo.readers.opening import PROBED_BY_PYAV
 
-_LOOK_AGAIN_SECONDS = 0.25
-_MOST_IDLE = 2
-_USUAL_DECODER = "pyav"
+_POLL_SECONDS = 0.25
+_MAX_IDLE = 2
+_DEFAULT_DECODER = "pyav"
 _GB = 2**30
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecoderLimits:
     """What decoding one file may take.
 
-    ``silent_seconds`` without any packet read or frame decoded are a hang; ``answer_seconds`` are
-    the most for one frame, or for opening the file; ``memory_bytes`` are for the whole process.
+    ``stall_timeout_seconds`` without any packet read or frame decoded are a hang;
+    ``response_timeout_seconds`` are the most for one frame, or for opening the file;
+    ``memory_bytes`` are for the whole process.
     """
 
-    silent_seconds: float = 30.0
-    answer_seconds: float = 600.0
+    stall_timeout_seconds: float = 30.0
+    response_timeout_seconds: float = 600.0
     memory_bytes: int = 4 * _GB
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = DecoderLimits()
 
 
-class DecoderLostError(NotAVideoError):
+class DecoderCrashedError(NotAVideoError):
     """The decoding process crashed, hung or grew too large: no other reader is tried."""
 
 
-class DecodingProcess:
+class DecoderProcess:
     """One process, and the memory shared with it. Not thread safe."""
 
-    def __init__(self, limits: Limits, decoder: str) -> None:
+    def __init__(self, limits: DecoderLimits, decoder: str) -> None:
         self.limits = limits
         self.decoder = decoder
-        self.slots = FrameSlots.create()
+        self.slots = SharedFrameBuffer.create()
         self._channel, theirs = Channel.pair()
         self._asked = 0
         self._busy = False
@@ -79,19 +80,19 @@ class DecodingProcess:
 
     def is_alive(self) -> bool:
         """Whether it waits for work: running, and nothing left unsaid."""
-        return not self._busy and self._process.poll() is None and not self._channel.waits(0)
+        return not self._busy and self._process.poll() is None and not self._channel.poll(0)
 
-    def begin(self, do: str, name: str, **what: Any) -> int:
-        """Ask something; the number is what its answers are told by. Raises as ``answer``."""
+    def send_request(self, do: str, name: str, **what: Any) -> int:
+        """Ask something; the number is what its answers are told by. Raises as ``receive``."""
         self._asked += 1
         self._busy = True
         self._send({"do": do, "id": self._asked, **what}, name)
         return self._asked
 
-    def free(self, slot: int, name: str) -> None:
+    def release_slot(self, slot: int, name: str) -> None:
         self._send({"do": "free", "slot": slot}, name)
 
-    def answer(self, number: int, name: str) -> Message:
+    def receive(self, number: int, name: str) -> Payload:
         """The next answer to request ``number`` about the file ``name``.
 
         Raises DecoderLostError if the process crashes, hangs or grows too large; what it says went
@@ -116,14 +117,14 @@ class DecodingProcess:
                 raise _error_of(message["error"], name)
             return message
 
-    def finished(self) -> None:
+    def mark_idle(self) -> None:
         """The last answer to the last request has come."""
         self._busy = False
 
-    def ask(self, do: str, name: str, **what: Any) -> Message:
+    def request(self, do: str, name: str, **what: Any) -> Payload:
         """Ask something that has one answer."""
-        answer = self.answer(self.begin(do, name, **what), name)
-        self.finished()
+        answer = self.receive(self.send_request(do, name, **what), name)
+        self.mark_idle()
         return answer
 
     def kill(self) -> None:
@@ -139,26 +140,26 @@ class DecodingProcess:
 
     def _waits(self, name: str) -> bool:
         try:
-            return self._channel.waits(_LOOK_AGAIN_SECONDS)
+            return self._channel.poll(_POLL_SECONDS)
         except OSError as error:
             raise self._lost(name) from error
 
-    def _send(self, message: Message, name: str) -> None:
+    def _send(self, message: Payload, name: str) -> None:
         try:
             self._channel.send(message)
         except OSError as error:
             raise self._lost(name) from error
 
     def _check_time(self, silent: float, waited: float, name: str) -> None:
-        if silent > self.limits.silent_seconds:
+        if silent > self.limits.stall_timeout_seconds:
             self.kill()
-            raise DecoderLostError(
+            raise DecoderCrashedError(
                 f"decoding `{name}` stood still for {silent:.0f} s and was given up",
                 hint="the file is damaged, or another `--reader` may manage",
             )
-        if waited > self.limits.answer_seconds:
+        if waited > self.limits.response_timeout_seconds:
             self.kill()
-            raise DecoderLostError(f"no frame of `{name}` after {waited:.0f} s of decoding")
+            raise DecoderCrashedError(f"no frame of `{name}` after {waited:.0f} s of decoding")
 
     def _check_memory(self, name: str) -> None:
         import psutil
@@ -171,7 +172,7 @@ class DecodingProcess:
             self.kill()
             raise _too_large(name, self.limits)
 
-    def _lost(self, name: str) -> DecoderLostError:
+    def _lost(self, name: str) -> DecoderCrashedError:
         """What became of a process that no longer speaks."""
         self._busy = True
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -185,10 +186,12 @@ class DecodingProcess:
         hint = "the file is damaged, or another `--reader` may manage"
         if "SIGKILL" in how:  # not by us: this is what Linux does where memory runs out
             hint = f"the machine may have run out of memory, or {hint}"
-        return DecoderLostError(f"decoding `{name}` crashed the decoder{how}", hint=hint)
+        return DecoderCrashedError(f"decoding `{name}` crashed the decoder{how}", hint=hint)
 
 
-def _start(theirs: Channel, slots: FrameSlots, limits: Limits) -> "subprocess.Popen[bytes]":
+def _start(
+    theirs: Channel, slots: SharedFrameBuffer, limits: DecoderLimits
+) -> "subprocess.Popen[bytes]":
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -204,7 +207,7 @@ def _start(theirs: Channel, slots: FrameSlots, limits: Limits) -> "subprocess.Po
         handed["pass_fds"] += (slots.handle,)
     # -P: a file `av.py` in the folder of the videos is not to be run.
     command = [sys.executable, "-P", "-m", "smolvideo.readers.worker"]
-    numbers = [theirs.handle, slots.handle, limits.memory_bytes, limits.silent_seconds]
+    numbers = [theirs.handle, slots.handle, limits.memory_bytes, limits.stall_timeout_seconds]
     # Decoders write to stderr what they think of a file; that is for those who debug.
     silent = None if os.environ.get("SMOLVIDEO_DEBUG") else subprocess.DEVNULL
     return subprocess.Popen(
@@ -228,25 +231,25 @@ def _error_of(told: Any, name: str) -> SmolVideoError:
     return kinds.get(told.get("kind"), ReaderError)(message, hint=hint)
 
 
-def _too_large(name: str, limits: Limits) -> DecoderLostError:
-    return DecoderLostError(
+def _too_large(name: str, limits: DecoderLimits) -> DecoderCrashedError:
+    return DecoderCrashedError(
         f"decoding `{name}` takes more than {limits.memory_bytes / _GB:.1f} GB of memory"
     )
 
 
 # ---------------------------------------------------------------------- those that wait
 
-_idle: list[DecodingProcess] = []
+_idle: list[DecoderProcess] = []
 _lock = threading.Lock()
 
 
-def take_process(limits: Limits, reader: str) -> DecodingProcess:
+def acquire_process(limits: DecoderLimits, reader: str) -> DecoderProcess:
     """A process that waits for work, or a new one.
 
     A process loads one decoder: OpenCV, decord and PyAV each bring an FFmpeg of their own, and more
     than one of them in a process has hung.
     """
-    decoder = reader if reader in HELD_TO_PYAV else _USUAL_DECODER
+    decoder = reader if reader in PROBED_BY_PYAV else _DEFAULT_DECODER
     with _lock:
         fitting = [
             process for process in _idle if (process.limits, process.decoder) == (limits, decoder)
@@ -256,28 +259,28 @@ def take_process(limits: Limits, reader: str) -> DecodingProcess:
             if process.is_alive():
                 return process
             process.kill()
-    return DecodingProcess(limits, decoder)
+    return DecoderProcess(limits, decoder)
 
 
-def give_back(process: DecodingProcess) -> None:
+def release_process(process: DecoderProcess) -> None:
     """Keep a process for the next file, if it did its work in order; else end it."""
     if process.is_alive():
         process.slots.release()
         with _lock:
-            if len(_idle) < _MOST_IDLE:
+            if len(_idle) < _MAX_IDLE:
                 _idle.append(process)
                 return
     process.kill()
 
 
-def start_ahead() -> None:
+def prestart_process() -> None:
     """Start a process that the first file will find ready, while something else is done."""
     with _lock:
         if not _idle:
-            _idle.append(DecodingProcess(DEFAULT_LIMITS, _USUAL_DECODER))
+            _idle.append(DecoderProcess(DEFAULT_LIMITS, _DEFAULT_DECODER))
 
 
-def end_idle() -> None:
+def close_idle_processes() -> None:
     """End those that wait."""
     with _lock:
         while _idle:
@@ -293,6 +296,6 @@ def _forget_after_fork() -> None:
     _idle.clear()
 
 
-atexit.register(end_idle)
+atexit.register(close_idle_processes)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)

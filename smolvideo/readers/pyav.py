@@ -15,39 +15,39 @@ from typing import Any, TypeVar
 import numpy as np
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, Images, TimedText, VideoMetadata
+from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
 from smolvideo.readers.base import (
     VideoReader,
-    ascending,
-    refuse_huge,
+    check_frame_size,
+    require_ascending,
 )
 from smolvideo.readers.clocks import Part
-from smolvideo.readers.cursor import FrameCursor
+from smolvideo.readers.cursor import ForwardDecoder
 from smolvideo.readers.endings import Ending, find_ending, is_cut
 from smolvideo.readers.film_stream import FilmStream, cannot_open, decoding_threads, usable_cores
-from smolvideo.readers.lanes import Lanes
+from smolvideo.readers.lanes import ParallelSegmentDecoder
 from smolvideo.readers.segments import (
-    Segment,
+    Gop,
+    decode_gop,
     decode_key_frame,
-    decode_segment,
     plan_by_positions,
-    plan_segments,
+    plan_gops,
 )
-from smolvideo.readers.shown import PQ, Shape, image_as_shown, shape_of
+from smolvideo.readers.shown import PQ, DisplayGeometry, display_geometry, to_display_rgb
 from smolvideo.readers.texts import read_text_track
 from smolvideo.readers.timeline import (
-    LastPackets,
+    StreamEnd,
     rate_of,
     read_all_packets,
     read_key_times,
     read_last_packets,
     visible_frames,
 )
-from smolvideo.readers.witness import Witness
+from smolvideo.readers.witness import Probe
 
-_FASTEST_RATE = 300
+_MAX_FPS = 300
 """Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""
-_LYING_COUNT = 0.1
+_MAX_COUNT_MISMATCH = 0.1
 """Share by which a header's number of frames may miss what rate and duration say: fragmented files
 count the first fragment only."""
 _SMALL_FILE = 2**20
@@ -61,7 +61,7 @@ _ROUNDED = 1.5e-6
 _WAITING_MEMORY = 96 * 2**20
 _DECODER_MEMORY = 240 * 2**20
 """Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
-_FRAMES_OF_A_DECODER = 20
+_FRAMES_PER_DECODER = 20
 """H.264 and HEVC refer to 16 frames at most; some are under way."""
 
 T = TypeVar("T")
@@ -99,7 +99,9 @@ class PyavReader(VideoReader):
         self._keys: list[float] | None = None
         self._film = FilmStream(path, part.stretch if part is not None and joined else None)
         # With several threads, flags of frames come late, errors do not.
-        self._cursor = FrameCursor(lambda threads: self._film.open(threads, strict=threads is None))
+        self._cursor = ForwardDecoder(
+            lambda threads: self._film.open(threads, strict=threads is None)
+        )
         try:
             self._prepare()
         except BaseException:
@@ -121,12 +123,12 @@ class PyavReader(VideoReader):
             self._times = self._shown_times(packets)
         return list(self._times)
 
-    def witness(self) -> Witness:
+    def probe(self) -> Probe:
         """What the readers that know less are held to."""
         shown = self.metadata
-        return Witness(self._unseen_by_others(), shown.width, shown.height, self.frame_times())
+        return Probe(self._unsupported_features(), shown.width, shown.height, self.frame_times())
 
-    def _unseen_by_others(self) -> str:
+    def _unsupported_features(self) -> str:
         first = self._cursor.first()
         turns = (self._shape.transposed, self._shape.mirrored, self._shape.flipped)
         if sum(turns) % 2:
@@ -159,18 +161,18 @@ class PyavReader(VideoReader):
             positions = positions - self._part.stretch.start + self._part.stretch.head_bytes
         return ticks.tolist(), positions.tolist()
 
-    def text_track(self) -> list[TimedText]:
+    def text_track(self) -> list[SubtitleEvent]:
         return self._read_packets(
             lambda _: read_text_track(self._film.container, self._origin, self._film.encrypted)
         )
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
-        shape = self._shape.within(longest)
+        shape = self._shape.fit_within(max_side)
         last: Frame | None = None
         last_ticks: int | None = None
-        for decoded in self._decoded_at(ascending(seconds), keyframes=keyframes):
+        for decoded in self._decoded_at(require_ascending(seconds), keyframes=keyframes):
             if last is None or decoded.pts != last_ticks:
                 last = Frame(
                     self._image(decoded, shape),
@@ -187,14 +189,14 @@ class PyavReader(VideoReader):
             place, decoded = next(segmented, (len(ticks), None))
             for number, tick in enumerate(ticks):
                 if number < place:
-                    frame = self._by_cursor(tick, keyframes=keyframes)
+                    frame = self._decode_forward(tick, keyframes=keyframes)
                 else:
                     frame = decoded
                     place, decoded = next(segmented, (len(ticks), None))
                 if frame is not None:
                     yield frame
 
-    def _by_cursor(self, tick: float, *, keyframes: bool) -> Any | None:
+    def _decode_forward(self, tick: float, *, keyframes: bool) -> Any | None:
         if keyframes:
             keys = [self._ticks(time) for time in self.key_frame_times()]
             tick = max((key for key in keys if key <= tick), default=self._first_ticks)
@@ -208,28 +210,28 @@ class PyavReader(VideoReader):
         known = self._known_keys()
         with container:
             if known is not None:
-                segments: list[Segment] | None = plan_by_positions(*known, ticks)
+                segments: list[Gop] | None = plan_by_positions(*known, ticks)
             else:
-                segments = plan_segments(container, stream, ticks)
+                segments = plan_gops(container, stream, ticks)
         if segments is None:
             return
         lanes, threads, room = self._division(stream, segments, keyframes=keyframes)
-        side_by_side = Lanes(
+        side_by_side = ParallelSegmentDecoder(
             lambda: self._film.open(threads, strict=True),
-            decode_key_frame if keyframes else decode_segment,
+            decode_key_frame if keyframes else decode_gop,
             segments,
             lanes=lanes,
-            room=room,
+            max_buffered=room,
         )
         yield from side_by_side.frames()
 
     def _division(
-        self, stream: Any, segments: Sequence[Segment], *, keyframes: bool
+        self, stream: Any, segments: Sequence[Gop], *, keyframes: bool
     ) -> tuple[int, int, int]:
         """How many lanes, threads in each, and frames of a segment that may wait."""
         frame_bytes = 3 * stream.width * stream.height  # 4:2:0 with ten bits, or 4:4:4
         cores = usable_cores()
-        memory = _DECODER_MEMORY // (_FRAMES_OF_A_DECODER * frame_bytes)
+        memory = _DECODER_MEMORY // (_FRAMES_PER_DECODER * frame_bytes)
         lanes = max(1, min(cores, memory, len(segments)))
         waiting = max(2, _WAITING_MEMORY // frame_bytes)
         room = max(2, waiting // (2 * lanes))
@@ -242,11 +244,11 @@ class PyavReader(VideoReader):
     def _ticks(self, time: float) -> float:
         return float((time + self._tolerance + self._origin) / self._tick)
 
-    def _image(self, decoded: Any, shape: Shape) -> Images:
+    def _image(self, decoded: Any, shape: DisplayGeometry) -> Images:
         import av
 
         try:
-            return image_as_shown(decoded, shape)
+            return to_display_rgb(decoded, shape)
         except (av.error.FFmpegError, ValueError) as error:
             raise ReaderError(
                 f"`{self._path.name}` has pictures that cannot be turned into RGB "
@@ -266,9 +268,9 @@ class PyavReader(VideoReader):
                 f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})",
                 hint="the file is truncated; fetch it again" if is_cut(self._path) else None,
             )
-        refuse_huge(first.width, first.height, self._path.name)
-        self._shape = shape_of(first, stream.sample_aspect_ratio)
-        refuse_huge(self._shape.width, self._shape.height, self._path.name)
+        check_frame_size(first.width, first.height, self._path.name)
+        self._shape = display_geometry(first, stream.sample_aspect_ratio)
+        check_frame_size(self._shape.width, self._shape.height, self._path.name)
         self._tick = float(stream.time_base)
         # Half a tick, where ticks are short, forgives the rounding of times that were computed.
         self._tolerance = min(max(self._tick / 2, _ROUNDED), 0.0005)
@@ -316,14 +318,14 @@ class PyavReader(VideoReader):
             # Of raw streams FFmpeg says 25, whatever their own clock says.
             if claimed is None and measured and rate and abs(measured - rate) > _LYING_RATE * rate:
                 rate = measured
-        if not rate or not 0 < rate <= _FASTEST_RATE:
+        if not rate or not 0 < rate <= _MAX_FPS:
             rate = rate_of(self.frame_times(), self._repeated)
         if self._times is not None:
             count = len(self._times)
         elif (
             count is not None
             and rate
-            and abs(count - 1 - (last - self._first) * rate) > (2 + _LYING_COUNT * count)
+            and abs(count - 1 - (last - self._first) * rate) > (2 + _MAX_COUNT_MISMATCH * count)
         ):
             count = None
         return VideoMetadata(
@@ -337,8 +339,8 @@ class PyavReader(VideoReader):
             reader=self.name,
             name=self._path.name,
             comment=container.metadata.get("comment", ""),
-            first_frame_seconds=max(self._first, 0.0),
-            last_frame_seconds=max(last, self._first),
+            first_pts_seconds=max(self._first, 0.0),
+            last_pts_seconds=max(last, self._first),
             gaps_seconds=() if clock is None else clock.gaps_from(self.seconds_of(clock)),
             truncated=ending.truncated,
             claimed_seconds=ending.claimed(end, claimed),
@@ -352,7 +354,7 @@ class PyavReader(VideoReader):
             return self.seconds_of(self._clock) + self._clock.seconds
         return container.duration / 1e6 + self._begins if container.duration else None
 
-    def _find_ending(self, packets: LastPackets | None, claimed_end: float | None) -> Ending:
+    def _find_ending(self, packets: StreamEnd | None, claimed_end: float | None) -> Ending:
         """What is known of the end of the file; nothing where this is not its last part."""
         if self._followed:
             return Ending()
@@ -371,7 +373,7 @@ class PyavReader(VideoReader):
         except (av.error.FFmpegError, OSError) as error:
             raise cannot_open(self._path) from error
 
-    def _shown_times(self, packets: LastPackets | None) -> list[float]:
+    def _shown_times(self, packets: StreamEnd | None) -> list[float]:
         """Times of packets on the player's clock, without those before the first decodable
         frame."""
         times = () if packets is None or packets.times is None else packets.times

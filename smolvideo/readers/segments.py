@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.timeline import delay_of_first, demuxed, has_index
+from smolvideo.readers.timeline import demuxed, has_index, index_to_pts_offset
 
 MAX_REORDERED = 16
 """Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
@@ -28,36 +28,36 @@ MAX_REORDERED = 16
 
 
 @dataclass
-class Segment:
-    """``seek_ticks`` lands on the key frame, or the byte ``position`` where it is known; ``wanted``
+class Gop:
+    """``seek_pts`` lands on the key frame, or the byte ``position`` where it is known; ``wanted``
     are (place among all wanted, ticks)."""
 
-    seek_ticks: int
+    seek_pts: int
     position: int | None = None
     wanted: list[tuple[int, float]] = field(default_factory=list)
 
     def seek(self, container: Any, stream: Any) -> None:
         """Go to the key frame."""
         if self.position is None:
-            container.seek(self.seek_ticks, stream=stream)
+            container.seek(self.seek_pts, stream=stream)
         else:
             container.seek(self.position, stream=stream, unsupported_byte_offset=True)
 
 
 def plan_by_positions(
     key_ticks: Sequence[int], positions: Sequence[int], ticks: Sequence[float]
-) -> list[Segment]:
+) -> list[Gop]:
     """The wanted times by the key frames at ascending ``key_ticks``, whose bytes are known."""
-    segments: list[Segment] = []
+    segments: list[Gop] = []
     for place, tick in enumerate(ticks):
         entry = max(0, bisect_right(key_ticks, tick) - 1)
         if not segments or segments[-1].position != positions[entry]:
-            segments.append(Segment(key_ticks[entry], positions[entry]))
+            segments.append(Gop(key_ticks[entry], positions[entry]))
         segments[-1].wanted.append((place, tick))
     return segments
 
 
-def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[Segment] | None:
+def plan_gops(container: Any, stream: Any, ticks: Sequence[float]) -> list[Gop] | None:
     """The wanted times by their key frames, ascending; None where there is no index to go by."""
     import av
 
@@ -71,23 +71,23 @@ def plan_segments(container: Any, stream: Any, ticks: Sequence[float]) -> list[S
         container.seek(index[0].timestamp, stream=stream)
     except av.error.FFmpegError:
         return None
-    delay = delay_of_first(container, stream)
+    delay = index_to_pts_offset(container, stream)
     if delay is None:
         return None
-    segments: list[Segment] = []
+    segments: list[Gop] = []
     entry_of_last = -1
     for place, tick in enumerate(ticks):
         entry = index.search_timestamp(math.floor(tick) - delay, backward=True)
         if entry < 0:
             entry = 0
         if not segments or entry != entry_of_last:
-            segments.append(Segment(index[entry].timestamp + delay))
+            segments.append(Gop(index[entry].timestamp + delay))
             entry_of_last = entry
         segments[-1].wanted.append((place, tick))
     return segments
 
 
-def decode_key_frame(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:
+def decode_key_frame(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
     """The key frame of a segment, in all its places."""
     segment.seek(container, stream)
     stream.codec_context.skip_frame = "DEFAULT"
@@ -107,7 +107,7 @@ def is_sound_key(frame: Any) -> bool:
     return bool(frame.key_frame and not frame.is_corrupt)
 
 
-def decode_segment(container: Any, stream: Any, segment: Segment) -> Iterator[tuple[int, Any]]:
+def decode_gop(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
     """``(place, frame)`` in order; places whose frame did not come as promised are left out.
 
     Raises av.error.FFmpegError where the data are damaged, or the decoder says that a frame is.
@@ -133,7 +133,7 @@ class _SegmentDecoder:
         self._key: int | None = None  # the appearance of the first packet
         self._begun = False
 
-    def frames(self, segment: Segment) -> Iterator[tuple[int, Any]]:
+    def frames(self, segment: Gop) -> Iterator[tuple[int, Any]]:
         for place, tick in segment.wanted:
             if not self._choose(tick):
                 break

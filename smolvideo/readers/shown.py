@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from smolvideo.frames import Images
-from smolvideo.readers.base import scaled_size, size_within
+from smolvideo.readers.base import size_within, square_pixel_size
 
 _BT709, _BT2020, PQ = "ITU709", "BT2020", 16
 _MATRICES = {1: _BT709, 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: _BT2020, 10: _BT2020}
@@ -23,7 +23,7 @@ _LIMITED, _FULL = "MPEG", "JPEG"
 
 
 @dataclass(frozen=True)
-class Shape:
+class DisplayGeometry:
     """How all pictures of one stream are shown.
 
     ``width`` and ``height`` are pixels of the scaled picture before it is turned. ``transposed``,
@@ -36,7 +36,7 @@ class Shape:
     mirrored: bool = False
     flipped: bool = False
 
-    def within(self, longest: int | None) -> "Shape":
+    def fit_within(self, longest: int | None) -> "DisplayGeometry":
         """The same with no side above ``longest``."""
         width, height = size_within(self.width, self.height, longest)
         return replace(self, width=width, height=height)
@@ -50,11 +50,11 @@ class Shape:
         return self.width if self.transposed else self.height
 
 
-def shape_of(frame: Any, sample_aspect_ratio: Fraction | None) -> Shape:
+def display_geometry(frame: Any, sample_aspect_ratio: Fraction | None) -> DisplayGeometry:
     """The shape of the stream whose first decoded frame is ``frame`` (an ``av.VideoFrame``)."""
-    width, height = scaled_size(frame.width, frame.height, sample_aspect_ratio)
-    transposed, mirrored, flipped = turn_of_matrix(display_matrix(frame))
-    return Shape(width, height, transposed, mirrored, flipped)
+    width, height = square_pixel_size(frame.width, frame.height, sample_aspect_ratio)
+    transposed, mirrored, flipped = orientation_from_matrix(display_matrix(frame))
+    return DisplayGeometry(width, height, transposed, mirrored, flipped)
 
 
 def display_matrix(frame: Any) -> tuple[float, float, float, float]:
@@ -74,7 +74,7 @@ def display_matrix(frame: Any) -> tuple[float, float, float, float]:
     return a, b, c, d
 
 
-def turn_of_matrix(matrix: tuple[float, float, float, float]) -> tuple[bool, bool, bool]:
+def orientation_from_matrix(matrix: tuple[float, float, float, float]) -> tuple[bool, bool, bool]:
     """``(transposed, mirrored, flipped)`` nearest to a display matrix; slanted ones are squared
     up."""
     a, b, c, d = matrix
@@ -83,14 +83,14 @@ def turn_of_matrix(matrix: tuple[float, float, float, float]) -> tuple[bool, boo
     return True, c < 0, b < 0
 
 
-def image_as_shown(frame: Any, shape: Shape) -> Images:
+def to_display_rgb(frame: Any, shape: DisplayGeometry) -> Images:
     """uint8 RGB ``[H, W, 3]`` of a decoded frame, contiguous, ``shape.shown_height ×
     shown_width``."""
     if frame.interlaced_frame and frame.height >= 4:
-        frame = deinterlaced(frame)
-    image = rgb_of(frame, shape.width, shape.height)
+        frame = deinterlace(frame)
+    image = to_rgb(frame, shape.width, shape.height)
     if frame.color_trc == PQ:
-        image = _grey_levels_of_pq()[image]
+        image = _pq_to_sdr_lut()[image]
     if shape.transposed:
         image = image.transpose(1, 0, 2)
     if shape.mirrored:
@@ -100,7 +100,7 @@ def image_as_shown(frame: Any, shape: Shape) -> Images:
     return np.ascontiguousarray(image)
 
 
-def rgb_of(frame: Any, width: int, height: int) -> Images:
+def to_rgb(frame: Any, width: int, height: int) -> Images:
     """The frame in RGB, scaled, its own colour matrix and range honoured, alpha over white."""
     transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     layout = "rgba" if transparent else "rgb24"
@@ -116,10 +116,10 @@ def rgb_of(frame: Any, width: int, height: int) -> Images:
             src_color_range=_range_of(frame),
             dst_color_range=_FULL,
         )
-    return over_white(image) if transparent else image
+    return composite_on_white(image) if transparent else image
 
 
-def over_white(image: Images) -> Images:
+def composite_on_white(image: Images) -> Images:
     """RGBA ``[H, W, 4]`` to RGB: what a page of paper would show through."""
     alpha = image[..., 3:].astype(np.uint16)
     mixed = image[..., :3] * alpha + 255 * (255 - alpha)
@@ -140,7 +140,7 @@ def _range_of(frame: Any) -> str:
     return _LIMITED
 
 
-def deinterlaced(frame: Any) -> Any:
+def deinterlace(frame: Any) -> Any:
     """The frame with the lines of its second field interpolated along edges (FFmpeg's ``estdif``).
 
     A filter that looks at one frame only: the neighbours of a frame are not always decoded here.
@@ -161,7 +161,7 @@ def deinterlaced(frame: Any) -> Any:
 
 
 @functools.cache
-def _grey_levels_of_pq() -> Images:
+def _pq_to_sdr_lut() -> Images:
     """SDR grey level for each of 256 PQ levels (HDR10): plausible brightness, not colour science.
 
     SMPTE ST 2084 gives the light; 203 cd/m² is white (ITU-R BT.2408); Reinhard's extended curve

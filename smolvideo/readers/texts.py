@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolvideo.caption_kinds import CaptionKind, kind_of_title
-from smolvideo.frames import TimedText
+from smolvideo.frames import SubtitleEvent
 from smolvideo.readers.encryption import Encryption, encryption_of
-from smolvideo.readers.timeline import Open, packet_ticks, sturdy_packets
+from smolvideo.readers.timeline import Open, demux_tolerant, packet_pts
 
 _TEXT_FORMATS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
-_LARGEST_CUE = 2**16
-_MOST_CUES = 100_000
-_LONGEST_TITLE = 200
+_MAX_CUE = 2**16
+_MAX_CUES = 100_000
+_MAX_TITLE = 200
 _UNKNOWN_LENGTH = 3.0
 """Seconds that a text stays where the file does not say until when."""
 
 
 def read_text_track(
     open_: Open, origin: float, encrypted: Sequence[Encryption] = ()
-) -> list[TimedText]:
+) -> list[SubtitleEvent]:
     """The texts of the likeliest clear track, in order of time; seconds since ``origin``."""
     with open_() as container:
         stream = _likeliest(container, encrypted)
@@ -35,10 +35,10 @@ def read_text_track(
         partial = kind_of_track(stream) is CaptionKind.PARTIAL
         tick = float(stream.time_base)
         texts = []
-        for packet in sturdy_packets(container, stream):
-            ticks = packet_ticks(packet)
+        for packet in demux_tolerant(container, stream):
+            ticks = packet_pts(packet)
             content = bytes(packet) if packet.size else b""
-            if ticks is None or not 0 < len(content) < _LARGEST_CUE:
+            if ticks is None or not 0 < len(content) < _MAX_CUE:
                 continue
             if name == "mov_text":
                 content = content[2 : 2 + int.from_bytes(content[:2], "big")]
@@ -46,8 +46,8 @@ def read_text_track(
             start = round(ticks * tick - origin, 6)
             length = (packet.duration or 0) * tick or _UNKNOWN_LENGTH
             if text.strip():
-                texts.append(TimedText(start, start + length, text, name, partial))
-            if len(texts) >= _MOST_CUES:
+                texts.append(SubtitleEvent(start, start + length, text, name, partial))
+            if len(texts) >= _MAX_CUES:
                 break
     return sorted(texts, key=lambda text: text.start_seconds)
 
@@ -111,7 +111,7 @@ def kind_of_track(stream: Any) -> CaptionKind:
     partial = flags.forced | flags.comment | flags.descriptions | flags.lyrics | flags.karaoke
     if stream.disposition & (partial | flags.metadata):
         return CaptionKind.PARTIAL
-    by_title = kind_of_title(stream.metadata.get("title", "")[:_LONGEST_TITLE])
+    by_title = kind_of_title(stream.metadata.get("title", "")[:_MAX_TITLE])
     if stream.disposition & (flags.hearing_impaired | flags.captions):
         return max(CaptionKind.HEARING_IMPAIRED, by_title)
     return by_title

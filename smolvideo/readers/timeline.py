@@ -16,14 +16,14 @@ from smolvideo.readers.alone import OPTIONS, format_whitelist
 from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.slices import FileSlice, Stretch
 
-_BACK_FROM_THE_END = (0.0, 2.0, 15.0)
+_END_SEEK_BACKOFFS = (0.0, 2.0, 15.0)
 """Seconds before the end at which the last packets are looked for."""
-_LONGEST_REORDERING = 1.0
+_MAX_REORDERING = 1.0
 """Seconds by which packets can be out of the order of presentation."""
-_MOST_FAILURES = 100
+_MAX_FAILURES = 100
 _SOUGHT_BY_HALVES = {"mpegts", "mpeg", "ogg", "asf", "wtv", "rm"}
 """FFmpeg's demuxers that look for a time by ``read_timestamp``."""
-_LONG = 20_000
+_INDEX_PACKET_LIMIT = 20_000
 """Frames from which on reading all packets takes a second and more."""
 _ABSURD_GAP = 365 * 86400.0
 _STRAY_GAP = 86400.0
@@ -39,7 +39,7 @@ Open = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class LastPackets:
+class StreamEnd:
     """``last_frame`` is when the last frame appears, ``end`` when the last stream of all ends
     (seconds of the container's own clock), ``longest_step`` the most between two frames.
 
@@ -83,12 +83,12 @@ def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
         yield from container.demux(*streams)
 
 
-def sturdy_packets(container: Any, *streams: Any) -> Iterator[Any]:
+def demux_tolerant(container: Any, *streams: Any) -> Iterator[Any]:
     """Demux to the end; a broken packet is stepped over, a hundred in a row are the end."""
     import av
 
     failures = 0
-    while failures < _MOST_FAILURES:
+    while failures < _MAX_FAILURES:
         try:
             for packet in demuxed(container, *streams):
                 failures = 0
@@ -106,38 +106,36 @@ def nominal_seconds(stream: Any) -> float:
     return 1 / float(stream.guessed_rate or stream.average_rate or _RATE_OF_RAW_STREAMS)
 
 
-def packet_ticks(packet: Any) -> int | None:
+def packet_pts(packet: Any) -> int | None:
     """Presentation time of a packet in its time base; the decoding time where there is no other."""
     ticks: int | None = packet.pts if packet.pts is not None else packet.dts
     return ticks
 
 
-def read_last_packets(
-    open_: Open, stream_index: int, claimed_end: float | None
-) -> LastPackets | None:
+def read_last_packets(open_: Open, stream_index: int, header_end: float | None) -> StreamEnd | None:
     """Jump near the claimed end and read on; where that fails, read all. None: no packets."""
     import av
 
-    if claimed_end is not None:
+    if header_end is not None:
         with open_() as container:
             stream = container.streams[stream_index]
-            for back in _BACK_FROM_THE_END:
+            for back in _END_SEEK_BACKOFFS:
                 try:
                     container.seek(
-                        int((claimed_end - back) / float(stream.time_base)), stream=stream
+                        int((header_end - back) / float(stream.time_base)), stream=stream
                     )
                 except av.error.FFmpegError:
                     continue
                 times, last = _read_on(container, stream)
                 # Packets come in the order of decoding: a few of them may miss the last frame.
                 if last is not None and (
-                    last.from_key or max(times) - min(times) > _LONGEST_REORDERING
+                    last.from_key or max(times) - min(times) > _MAX_REORDERING
                 ):
                     return last
     return read_all_packets(open_, stream_index)
 
 
-def read_all_packets(open_: Open, stream_index: int) -> LastPackets | None:
+def read_all_packets(open_: Open, stream_index: int) -> StreamEnd | None:
     """Read the file once from the beginning."""
     with open_() as container:
         times, last = _read_on(container, container.streams[stream_index])
@@ -154,14 +152,14 @@ def read_key_times(open_: Open, stream_index: int) -> list[float]:
         stream = container.streams[stream_index]
         tick = float(stream.time_base)
         index = stream.index_entries
-        if len(index) > _LONG and has_index(container):
-            delay = delay_of_first(container, stream) or 0
+        if len(index) > _INDEX_PACKET_LIMIT and has_index(container):
+            delay = index_to_pts_offset(container, stream) or 0
             return [(entry.timestamp + delay) * tick for entry in index if entry.is_keyframe]
         found = {
             ticks * tick
-            for packet in sturdy_packets(container, stream)
+            for packet in demux_tolerant(container, stream)
             if packet.size and packet.is_keyframe and not packet.is_discard
-            if (ticks := packet_ticks(packet)) is not None
+            if (ticks := packet_pts(packet)) is not None
         }
     return sorted(found)
 
@@ -175,7 +173,7 @@ def has_index(container: Any) -> bool:
     return _SOUGHT_BY_HALVES.isdisjoint(container.format.name.split(","))
 
 
-def delay_of_first(container: Any, stream: Any) -> int | None:
+def index_to_pts_offset(container: Any, stream: Any) -> int | None:
     """What to add to times of the index to get presentation times, from the next packet: MP4 lists
     decoding times. None where packets carry no times."""
     packet = next((packet for packet in demuxed(container, stream) if packet.size), None)
@@ -186,7 +184,7 @@ def delay_of_first(container: Any, stream: Any) -> int | None:
     return max(0, int(packet.pts) - int(packet.dts))
 
 
-def _read_on(container: Any, stream: Any) -> tuple[list[float], LastPackets | None]:
+def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None]:
     """Read video and sound to the end: when frames of ``stream`` appear, in seconds of the
     container's clock, and what is known of the last; None where no frame is met."""
     from_key: bool | None = None
@@ -196,8 +194,8 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], LastPackets | No
     end = -math.inf
     behind: int | None = None
     sounds = [other for other in container.streams.audio if other.index != stream.index]
-    for packet in sturdy_packets(container, stream, *sounds):
-        ticks = packet_ticks(packet)
+    for packet in demux_tolerant(container, stream, *sounds):
+        ticks = packet_pts(packet)
         if not packet.size and ticks is None:
             continue
         if packet.size and packet.pos is not None:
@@ -229,7 +227,7 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], LastPackets | No
     usual = 1 / float(stream.average_rate) if stream.average_rate else 0.0
     step = max((after - before for before, after in pairwise(sorted(times))), default=usual)
     last = max(times)
-    return times, LastPackets(last, max(end, last), step, bool(from_key), repeated, behind)
+    return times, StreamEnd(last, max(end, last), step, bool(from_key), repeated, behind)
 
 
 def without_absurd(times: Sequence[float]) -> list[float]:

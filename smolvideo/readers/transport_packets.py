@@ -30,7 +30,7 @@ _HEADER = 19
 TABLE, CLOCK = -1, -2
 """What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
 TICKS_PER_SECOND = 90_000
-_MOST_GAPS = 10_000
+_MAX_GAPS = 10_000
 """Gaps that are kept: of noise there are millions."""
 _PACKET_IDS = 2**13
 """How many there are; the last is that of packets that fill up a stream."""
@@ -117,7 +117,7 @@ class Continuity:
         before[begins] = np.where(known < 0, counts[begins], known)
         # A packet may come twice.
         missing = np.flatnonzero(((counts - before) & 15 > 1) & (pids != _PACKET_IDS - 1))
-        for place in missing[: max(0, _MOST_GAPS - len(self.gaps))].tolist():
+        for place in missing[: max(0, _MAX_GAPS - len(self.gaps))].tolist():
             packet = heads[order[place]]
             if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:  # announced
                 continue

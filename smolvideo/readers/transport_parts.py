@@ -38,7 +38,7 @@ from smolvideo.readers.transport_packets import (
 
 _NEXT_TABLES = 500
 """Packets among which the streams of a program are listed."""
-_FEWEST_FRAMES = 3
+_MIN_FRAMES = 3
 """With fewer, a packet id is damage and no stream."""
 _SOUND_TYPES = {0x03, 0x04, 0x0F, 0x11, 0x1C, 0x2D, *range(0x80, 0x88)}
 """Stream types of MPEG, AAC, and in private use AC-3, DTS and LPCM (2.4.4.10, table 2-34)."""
@@ -181,7 +181,7 @@ def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
     spans: dict[int, tuple[int, int]] = {}
     for pid in np.unique(videos.pids):
         positions = videos.positions[videos.pids == pid]
-        if len(positions) >= _FEWEST_FRAMES:
+        if len(positions) >= _MIN_FRAMES:
             spans[int(pid)] = int(positions[0]), int(positions[-1])
     order = sorted(spans, key=lambda pid: spans[pid])
     if any(spans[after][0] < spans[before][1] for before, after in pairwise(order)):

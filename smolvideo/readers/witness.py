@@ -16,24 +16,25 @@ _HINT = "the reader `pyav` reads it"
 
 
 @dataclass(frozen=True)
-class Witness:
-    """``unseen`` says in words what decoders without side data would show wrongly; ``times`` are
-    those of all frames, on the player's clock."""
+class Probe:
+    """``unsupported_features`` says in words what decoders without side data would show wrongly;
+    ``times`` are those of all frames, on the player's clock.
+    """
 
-    unseen: str
+    unsupported_features: str
     width: int
     height: int
     times: Sequence[float]
 
 
-def refuse_unseen(witness: Witness | None, reader: str, name: str) -> None:
+def refuse_unseen(witness: Probe | None, reader: str, name: str) -> None:
     """Raise ReaderError where ``reader`` cannot honour what the file ``name`` holds."""
-    if witness is not None and witness.unseen:
-        raise _refusal(name, reader, f"it knows nothing of {witness.unseen}")
+    if witness is not None and witness.unsupported_features:
+        raise _refusal(name, reader, f"it knows nothing of {witness.unsupported_features}")
 
 
-def agreed_times(
-    witness: Witness | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
+def check_against_probe(
+    witness: Probe | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
 ) -> list[float]:
     """The ``times`` that ``reader`` found in the file ``name``, on the player's clock.
 

@@ -20,11 +20,11 @@ from typing import Any
 from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.frames import Frame
 from smolvideo.readers.base import VideoReader
-from smolvideo.readers.channel import Channel, Message
-from smolvideo.readers.frame_slots import FrameSlots
+from smolvideo.readers.channel import Channel, Payload
+from smolvideo.readers.frame_slots import SharedFrameBuffer
 from smolvideo.readers.heartbeat import on_beat
-from smolvideo.readers.opening import open_here
-from smolvideo.readers.witness import Witness
+from smolvideo.readers.opening import open_in_process
+from smolvideo.readers.witness import Probe
 
 _IDLE_SECONDS = 30.0
 """Without a file for so long, the process ends; the next file gets a new one."""
@@ -33,15 +33,15 @@ _WORTH_GIVING_BACK = 16 * 2**20
 """Bytes: the frames of a few small videos."""
 
 
-class Server:
+class DecoderServer:
     """Answers requests about the one file that is open."""
 
-    def __init__(self, channel: Channel, slots: FrameSlots, silent_seconds: float) -> None:
+    def __init__(self, channel: Channel, slots: SharedFrameBuffer, silent_seconds: float) -> None:
         self._channel = channel
         self._slots = slots
         self._silent_seconds = silent_seconds
         self._reader: VideoReader | None = None
-        self._waiting: Message | None = None
+        self._waiting: Payload | None = None
         self._last_beat = 0.0
         self._memory = _FreedMemory()
 
@@ -55,42 +55,42 @@ class Server:
             except (EOFError, BrokenPipeError, ConnectionError):
                 raise
             except SmolVideoError as error:
-                self._say_error(request, error)
+                self._reply_error(request, error)
             except MemoryError:
-                self._say_error(request, ReaderError("it takes more memory than is allowed"))
+                self._reply_error(request, ReaderError("it takes more memory than is allowed"))
             except Exception as error:  # raised again in the program, where somebody reads it
                 words = f"{type(error).__name__}: {error}"
-                self._say_error(request, ReaderError(f"the decoder failed ({words})"))
+                self._reply_error(request, ReaderError(f"the decoder failed ({words})"))
             faulthandler.cancel_dump_traceback_later()
 
-    def _answer(self, request: Message) -> None:
+    def _answer(self, request: Payload) -> None:
         match request["do"]:
             case "open":
                 self._open(request)
             case "frames":
                 self._send_frames(request)
             case "frame_times":
-                self._say(request, times=self._opened().frame_times())
+                self._reply(request, times=self._opened().frame_times())
             case "key_frame_times":
-                self._say(request, times=self._opened().key_frame_times())
+                self._reply(request, times=self._opened().key_frame_times())
             case "witness":
-                found = self._opened().witness()
-                self._say(request, witness=None if found is None else asdict(found))
+                found = self._opened().probe()
+                self._reply(request, witness=None if found is None else asdict(found))
             case "text_track":
-                self._say(request, texts=[asdict(text) for text in self._opened().text_track()])
+                self._reply(request, texts=[asdict(text) for text in self._opened().text_track()])
             case "close":
                 self._close()
-                self._say(request)
+                self._reply(request)
                 self._memory.give_back()  # nobody waits for it
             case "stop":  # what was sent before has come to its end by now
-                self._say(request)
+                self._reply(request)
 
-    def _open(self, request: Message) -> None:
+    def _open(self, request: Payload) -> None:
         self._close()
         known = request["witness"]
-        witness = None if known is None else Witness(**known)
-        self._reader = open_here(Path(request["path"]), request["reader"], witness)
-        self._say(request, metadata=asdict(self._reader.metadata))
+        witness = None if known is None else Probe(**known)
+        self._reader = open_in_process(Path(request["path"]), request["reader"], witness)
+        self._reply(request, metadata=asdict(self._reader.metadata))
 
     def _close(self) -> None:
         if self._reader is not None:
@@ -104,36 +104,36 @@ class Server:
 
     # ------------------------------------------------------------------ frames
 
-    def _send_frames(self, request: Message) -> None:
+    def _send_frames(self, request: Payload) -> None:
         """One message per frame; decoding goes on while a slot is free."""
         self._slots.map(request["slots"], request["slot_bytes"])
         free = list(range(request["slots"]))
         frames = self._opened().frames_at(
-            request["seconds"], longest=request["longest"], keyframes=request["keyframes"]
+            request["seconds"], max_side=request["longest"], keyframes=request["keyframes"]
         )
         last: Frame | None = None
         with contextlib.closing(_generator(frames)) as decoded:
             for frame in decoded:
                 if frame is last:
-                    self._say(request, same=True)
+                    self._reply(request, same=True)
                     continue
                 last = frame
-                if not self._has_free(free):
+                if not self._wait_for_free_slot(free):
                     return
                 slot = free.pop()
                 self._slots.write(slot, frame.image)
-                self._say(
+                self._reply(
                     request,
                     slot=slot,
                     shape=frame.image.shape,
                     pts=frame.pts_seconds,
                     damage=frame.damage,
                 )
-        self._say(request, done=True)
+        self._reply(request, done=True)
 
-    def _has_free(self, free: list[int]) -> bool:
+    def _wait_for_free_slot(self, free: list[int]) -> bool:
         """Wait until a slot is free; False where the program wants something else meanwhile."""
-        while self._waiting is None and (not free or self._channel.waits(0)):
+        while self._waiting is None and (not free or self._channel.poll(0)):
             if not free:
                 faulthandler.cancel_dump_traceback_later()  # waiting is no hanging
             message = self._channel.receive()
@@ -146,11 +146,11 @@ class Server:
 
     # ------------------------------------------------------------------ talking
 
-    def _next_request(self) -> Message | None:
+    def _next_request(self) -> Payload | None:
         while True:
             if self._waiting is not None:
                 request, self._waiting = self._waiting, None
-            elif self._channel.waits(_IDLE_SECONDS):
+            elif self._channel.poll(_IDLE_SECONDS):
                 request = self._channel.receive()
             elif self._reader is None:
                 return None
@@ -159,12 +159,12 @@ class Server:
             if request["do"] != "free":
                 return request
 
-    def _say(self, request: Message, **answer: Any) -> None:
+    def _reply(self, request: Payload, **answer: Any) -> None:
         self._channel.send({"id": request["id"], **answer})
 
-    def _say_error(self, request: Message, error: SmolVideoError) -> None:
+    def _reply_error(self, request: Payload, error: SmolVideoError) -> None:
         told = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
-        self._say(request, error=told)
+        self._reply(request, error=told)
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -250,9 +250,9 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory(int(memory_bytes))
     channel = Channel.of_handle(int(handle))
-    shared = FrameSlots(int(slots) if slots.isdecimal() else slots)
+    shared = SharedFrameBuffer(int(slots) if slots.isdecimal() else slots)
     with contextlib.suppress(EOFError, OSError):  # the program has gone, and so do we
-        Server(channel, shared, float(silent_seconds)).serve()
+        DecoderServer(channel, shared, float(silent_seconds)).serve()
     # No orderly end: a decoder's own thread may hang.
     os._exit(0)
 

@@ -7,31 +7,31 @@ content.py    strategies that look at the pictures first: scenes, changes
 """
 
 from smolvideo.sampling.choosing import (
-    TimedFrames,
+    SeekableFrames,
     choose_times,
-    no_window_in,
+    resolve_window,
     sample_frames,
     sample_times,
     smolvlm2_indices,
+    still_image_warning,
     v1_indices,
-    window_of,
 )
 from smolvideo.sampling.damage import DamageCount
-from smolvideo.sampling.options import FrameSampling, Seek, Share, Strategy, parse_time
+from smolvideo.sampling.options import FrameSampling, RelativeTime, Seek, Strategy, parse_time
 
 __all__ = [
     "DamageCount",
     "FrameSampling",
+    "RelativeTime",
     "Seek",
-    "Share",
+    "SeekableFrames",
     "Strategy",
-    "TimedFrames",
     "choose_times",
-    "no_window_in",
     "parse_time",
+    "resolve_window",
     "sample_frames",
     "sample_times",
     "smolvlm2_indices",
+    "still_image_warning",
     "v1_indices",
-    "window_of",
 ]

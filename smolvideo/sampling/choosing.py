@@ -24,25 +24,25 @@ from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sampling.content import (
-    choose_by_changes,
-    choose_by_scenes,
     key_frames_within,
-    look_over,
-    thinned,
+    scan_thumbnails,
+    select_changes,
+    select_scenes,
+    subsample,
 )
 from smolvideo.sampling.damage import DamageCount
-from smolvideo.sampling.options import FrameSampling, Share
+from smolvideo.sampling.options import FrameSampling, RelativeTime
 
 _OFFICIAL = ("v1", "smolvlm2")
 _BY_CONTENT = ("scenes", "changes")
 
-_SHORT = 5000
+_FULL_INDEX_MAX_FRAMES = 5000
 """Frames up to which reading the times of all of them costs next to nothing."""
-_NEAR = 1e-6
+_TIME_TOLERANCE = 1e-6
 """Seconds within which two times are the same: what summing floats can cost."""
 
 
-class TimedFrames(Protocol):
+class SeekableFrames(Protocol):
     """What sampling needs of a reader; ``smolvideo.readers.VideoReader`` says what it promises."""
 
     metadata: VideoMetadata
@@ -52,7 +52,7 @@ class TimedFrames(Protocol):
     def key_frame_times(self) -> list[float]: ...
 
     def frames_at(
-        self, seconds: Sequence[float], *, longest: int | None = None, keyframes: bool = False
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]: ...
 
 
@@ -114,7 +114,7 @@ def sample_times(
         ReaderError: the window is empty or lies outside the video.
         ValueError: an official strategy without ``frame_times``.
     """
-    start, end = window_of(metadata, sampling)
+    start, end = resolve_window(metadata, sampling)
     if sampling.strategy in (*_BY_CONTENT, "keyframes"):
         raise ValueError(f"strategy `{sampling.strategy}` looks at the video: see choose_times")
     if sampling.strategy in _OFFICIAL:
@@ -123,17 +123,17 @@ def sample_times(
         return _official_times(metadata, sampling, _on_screen(frame_times, start, end))
     if sampling.fps is not None:
         last = min(end, _last_frame(metadata))
-        return _at_rate(max(start, metadata.first_frame_seconds), last, sampling)
+        return _at_rate(max(start, metadata.first_pts_seconds), last, sampling)
     if frame_times is not None:
         frames = _on_screen(frame_times, start, end)
         if len(frames) <= sampling.max_frames:
             return frames
-        return _evenly(frames[0], frames[-1], sampling.max_frames)
-    first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
-    return _evenly(first, last, min(sampling.max_frames, _frames_between(metadata, first, last)))
+        return _linspace(frames[0], frames[-1], sampling.max_frames)
+    first, last = max(start, metadata.first_pts_seconds), min(end, _last_frame(metadata))
+    return _linspace(first, last, min(sampling.max_frames, _frames_between(metadata, first, last)))
 
 
-def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, float]:
+def resolve_window(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, float]:
     """``(start, end)`` of the window in seconds, its end cut at the end of the video.
 
     Raises:
@@ -141,7 +141,7 @@ def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, 
         UsageError: a window was asked for, and this is a still picture.
     """
     if metadata.kind == "image" and sampling.has_window:
-        raise UsageError(no_window_in(metadata), hint="leave `--start` and `--end` out")
+        raise UsageError(still_image_warning(metadata), hint="leave `--start` and `--end` out")
     duration = max(metadata.duration_seconds, _last_frame(metadata))
     start = _seconds(sampling.start_seconds, duration, 0.0)
     end = _seconds(sampling.end_seconds, duration, duration)
@@ -156,15 +156,15 @@ def window_of(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, 
     return start, min(end, duration)
 
 
-def no_window_in(metadata: VideoMetadata) -> str:
+def still_image_warning(metadata: VideoMetadata) -> str:
     """A sentence for who asks for a part of a still picture."""
     return f"`{metadata.name}` is a still picture: it has no time to start or end at"
 
 
-def _seconds(time: float | Share | None, duration: float, default: float) -> float:
+def _seconds(time: float | RelativeTime | None, duration: float, default: float) -> float:
     if time is None:
         return default
-    return time.fraction * duration if isinstance(time, Share) else time
+    return time.fraction * duration if isinstance(time, RelativeTime) else time
 
 
 def _readable(seconds: float) -> str:
@@ -173,8 +173,8 @@ def _readable(seconds: float) -> str:
 
 def _last_frame(metadata: VideoMetadata) -> float:
     """When the last frame appears; one frame before the end where the reader does not know."""
-    if metadata.last_frame_seconds is not None:
-        return metadata.last_frame_seconds
+    if metadata.last_pts_seconds is not None:
+        return metadata.last_pts_seconds
     if metadata.average_fps:
         return max(0.0, metadata.duration_seconds - 1 / metadata.average_fps)
     return metadata.duration_seconds
@@ -183,23 +183,23 @@ def _last_frame(metadata: VideoMetadata) -> float:
 def _on_screen(frame_times: Sequence[float], start: float, end: float) -> list[float]:
     """When in the window its frames come up: the one on screen at the start, and all that
     follow."""
-    place = max(0, bisect_right(frame_times, start + _NEAR) - 1)
-    inside = [time for time in frame_times[place:] if time <= end + _NEAR]
+    place = max(0, bisect_right(frame_times, start + _TIME_TOLERANCE) - 1)
+    inside = [time for time in frame_times[place:] if time <= end + _TIME_TOLERANCE]
     return [max(start, time) for time in inside or frame_times[place : place + 1]]
 
 
 def _frames_between(metadata: VideoMetadata, first: float, last: float) -> int:
     """An estimate from the rate, never less than 1; endless where the rate is unknown."""
-    if last - first <= _NEAR:
+    if last - first <= _TIME_TOLERANCE:
         return 1
     if not metadata.average_fps:
         return 2**31
     return 1 + math.ceil((last - first) * metadata.average_fps - 0.01)
 
 
-def _evenly(first: float, last: float, count: int) -> list[float]:
+def _linspace(first: float, last: float, count: int) -> list[float]:
     """``count`` times from ``first`` to ``last``, both included; the middle for a single one."""
-    if last - first <= _NEAR:
+    if last - first <= _TIME_TOLERANCE:
         return [first]
     if count == 1:
         return [(first + last) / 2]
@@ -209,7 +209,7 @@ def _evenly(first: float, last: float, count: int) -> list[float]:
 def _at_rate(first: float, last: float, sampling: FrameSampling) -> list[float]:
     """One time each ``1 / fps`` seconds, thinned evenly to ``max_frames``."""
     assert sampling.fps is not None
-    count = 1 + max(0, math.floor((last - first) * sampling.fps + _NEAR))
+    count = 1 + max(0, math.floor((last - first) * sampling.fps + _TIME_TOLERANCE))
     kept = min(count, sampling.max_frames)
     steps = [0] if kept == 1 else [round(k * (count - 1) / (kept - 1)) for k in range(kept)]
     return [first + step / sampling.fps for step in steps]
@@ -236,7 +236,7 @@ def _rate(frames: Sequence[float]) -> float:
 # ---------------------------------------------------------------------- taking them
 
 
-def choose_times(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
+def choose_times(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
     """:func:`sample_times` for an open reader, with its frame times where they change the choice.
 
     The official strategies count frames. ``uniform`` wants each frame once where there are few; in
@@ -247,37 +247,37 @@ def choose_times(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
         return sample_times(metadata, sampling, reader.frame_times())
     if sampling.strategy != "uniform":
         return _by_looking(reader, sampling)
-    start, end = window_of(metadata, sampling)
-    first, last = max(start, metadata.first_frame_seconds), min(end, _last_frame(metadata))
+    start, end = resolve_window(metadata, sampling)
+    first, last = max(start, metadata.first_pts_seconds), min(end, _last_frame(metadata))
     few = _frames_between(metadata, first, last) <= 2 * sampling.max_frames
-    short = _frames_between(metadata, 0.0, _last_frame(metadata)) <= _SHORT
+    short = _frames_between(metadata, 0.0, _last_frame(metadata)) <= _FULL_INDEX_MAX_FRAMES
     return sample_times(metadata, sampling, reader.frame_times() if few and short else None)
 
 
-def _by_looking(reader: TimedFrames, sampling: FrameSampling) -> list[float]:
+def _by_looking(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
     """The times of the strategies that need more than arithmetic."""
-    start, end = window_of(reader.metadata, sampling)
+    start, end = resolve_window(reader.metadata, sampling)
     if sampling.strategy == "keyframes":
         keys = key_frames_within(reader.key_frame_times(), start, end)
-        return thinned(keys, sampling.max_frames)
-    first = max(start, reader.metadata.first_frame_seconds)
-    looks = look_over(reader, first, max(first, min(end, _last_frame(reader.metadata))))
-    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
+        return subsample(keys, sampling.max_frames)
+    first = max(start, reader.metadata.first_pts_seconds)
+    looks = scan_thumbnails(reader, first, max(first, min(end, _last_frame(reader.metadata))))
+    choose = select_scenes if sampling.strategy == "scenes" else select_changes
     return list(choose(looks, sampling.max_frames).times)
 
 
-def _explained(reader: TimedFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:
+def _explained(reader: SeekableFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:
     """How many frames ``uniform`` would have taken more, and what the strategy says of its choice.
 
     A strategy that did not look has nothing to say.
     """
     if sampling.strategy not in _BY_CONTENT:
         return 0, ""
-    start, end = window_of(reader.metadata, sampling)
-    first = max(start, reader.metadata.first_frame_seconds)
+    start, end = resolve_window(reader.metadata, sampling)
+    first = max(start, reader.metadata.first_pts_seconds)
     last = max(first, min(end, _last_frame(reader.metadata)))
-    choose = choose_by_scenes if sampling.strategy == "scenes" else choose_by_changes
-    note = choose(look_over(reader, first, last), sampling.max_frames).note
+    choose = select_scenes if sampling.strategy == "scenes" else select_changes
+    note = choose(scan_thumbnails(reader, first, last), sampling.max_frames).note
     even = min(sampling.max_frames, _frames_between(reader.metadata, first, last))
     dropped = max(0, even - taken)
     if dropped:
@@ -286,22 +286,22 @@ def _explained(reader: TimedFrames, sampling: FrameSampling, taken: int) -> tupl
 
 
 def sample_frames(
-    reader: TimedFrames,
+    reader: SeekableFrames,
     sampling: FrameSampling,
     *,
     times: Sequence[float] | None = None,
-    fit: Callable[[Images], Images] | None = None,
+    transform: Callable[[Images], Images] | None = None,
     geometry: str | None = None,
-    longest: int | None = None,
+    max_side: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
     """Decode the chosen frames, or those on screen at ``times``, into one batch.
 
-    ``longest`` has the decoder scale down what has a longer side, in pixels.
+    ``max_side`` has the decoder scale down what has a longer side, in pixels.
 
-    Each frame passes through ``fit`` (``[H, W, 3]`` to one size for all) as it is decoded, so that
-    memory never holds more than one of full size. A frame that stands on screen at several of the
-    times is kept once.
+    Each frame passes through ``transform`` (``[H, W, 3]`` to one size for all) as it is decoded, so
+    that memory never holds more than one of full size. A frame that stands on screen at several of
+    the times is kept once.
 
     Raises:
         ReaderError: fewer than half of the times have a frame that is not corrupt, or the images
@@ -316,12 +316,12 @@ def sample_frames(
     images: Images | None = None
     shown_at: list[float] = []
     damage, off = DamageCount(name, len(wanted)), 0.0
-    frames = reader.frames_at(wanted, longest=longest, keyframes=sampling.seek == "keyframes")
+    frames = reader.frames_at(wanted, max_side=max_side, keyframes=sampling.seek == "keyframes")
     for answered, frame in enumerate(frames, start=1):
         damage.add(frame)
         off = max(off, wanted[answered - 1] - frame.pts_seconds)
         if not shown_at or frame.pts_seconds != shown_at[-1]:
-            image = frame.image if fit is None else fit(frame.image)
+            image = frame.image if transform is None else transform(frame.image)
             if images is None:
                 images = _room_for(len(wanted), image, name)
             images[len(shown_at)] = image
@@ -338,9 +338,9 @@ def sample_frames(
         pts_seconds=tuple(shown_at),
         metadata=reader.metadata,
         geometry=geometry,
-        asked=len(wanted),
-        dropped=dropped,
-        explanation=explanation,
+        num_requested=len(wanted),
+        num_dropped=dropped,
+        selection_note=explanation,
         warnings=tuple(warnings),
     )
 

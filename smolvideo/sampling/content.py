@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from smolvideo.errors import UsageError
 
-_LOOKS_PER_SECOND = 4
+_SCAN_FPS = 4
 _SHORT_WINDOW = 120.0
-_MOST_LOOKS = 480
+_MAX_THUMBNAILS = 480
 _FEW_KEY_FRAMES = 24
-_LONGEST_SIDE = 64
+_MAX_SIDE = 64
 _BLOCK = 8
 """Pixels of a look: what moves in a corner must count, however still the rest is."""
 
-_SAME = 6.0
+_CHANGE_THRESHOLD = 6.0
 """Grey levels by which the most changed block of two looks may differ while they show the same:
 noise and compression stay below, a thing that comes, goes or moves does not."""
-_CUT = 14.0
+_CUT_THRESHOLD = 14.0
 _CUT_OVER_NEIGHBOURS = 2.5
 """A shot change alters the mean pixel by so many levels, and by so many times more than motion
 does beside it (as PySceneDetect's adaptive detector, with its own measure)."""
@@ -35,7 +35,7 @@ _NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
-class Looks:
+class Thumbnails:
     """``pictures`` uint8 ``[N, h, w]``, grey, and when they appear."""
 
     times: tuple[float, ...]
@@ -43,42 +43,42 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Ascending times, and what to say about how they came about."""
 
     times: tuple[float, ...]
     note: str
 
 
-_looks: "WeakKeyDictionary[Any, dict[tuple[float, float], Looks]]" = WeakKeyDictionary()
+_looks: "WeakKeyDictionary[Any, dict[tuple[float, float], Thumbnails]]" = WeakKeyDictionary()
 
 
-def look_over(reader: Any, start: float, end: float) -> Looks:
+def scan_thumbnails(reader: Any, start: float, end: float) -> Thumbnails:
     """Looks at a window of an open reader; kept as long as the reader is."""
     kept = _looks.setdefault(reader, {})
     if (start, end) not in kept:
-        frames = list(reader.frames_at(_look_times(reader, start, end), longest=_LONGEST_SIDE))
+        frames = list(reader.frames_at(_look_times(reader, start, end), longest=_MAX_SIDE))
         first = {frame.pts_seconds: frame for frame in reversed(frames)}
         times = sorted(first)
         pictures = np.stack([first[time].image.mean(axis=2).astype(np.uint8) for time in times])
-        kept[start, end] = Looks(tuple(times), pictures)
+        kept[start, end] = Thumbnails(tuple(times), pictures)
     return kept[start, end]
 
 
 def _look_times(reader: Any, start: float, end: float) -> list[float]:
     if end - start <= _SHORT_WINDOW:
-        count = 1 + int((end - start) * _LOOKS_PER_SECOND)
+        count = 1 + int((end - start) * _SCAN_FPS)
         return [float(time) for time in np.linspace(start, end, max(count, 2))]
     try:
         keys = [time for time in reader.key_frame_times() if start <= time <= end]
     except UsageError:  # the reader does not know them
         keys = []
     if len(keys) < _FEW_KEY_FRAMES:
-        return [float(time) for time in np.linspace(start, end, _MOST_LOOKS // 2)]
-    return thinned(keys, _MOST_LOOKS)
+        return [float(time) for time in np.linspace(start, end, _MAX_THUMBNAILS // 2)]
+    return subsample(keys, _MAX_THUMBNAILS)
 
 
-def thinned(times: Sequence[float], count: int) -> list[float]:
+def subsample(times: Sequence[float], count: int) -> list[float]:
     """At most ``count`` of the times, evenly, the first and the last among them."""
     if len(times) <= count:
         return list(times)
@@ -90,17 +90,17 @@ def thinned(times: Sequence[float], count: int) -> list[float]:
 # ---------------------------------------------------------------------- changes
 
 
-def choose_by_changes(looks: Looks, max_frames: int) -> Choice:
+def select_changes(looks: Thumbnails, max_frames: int) -> Selection:
     """The first look, and each that differs from the last one taken; of too many, evenly many.
 
     So the frames crowd where the picture changes.
     """
-    taken = thinned(_different(looks, _SAME), max_frames)
+    taken = subsample(_different(looks, _CHANGE_THRESHOLD), max_frames)
     times = tuple(looks.times[int(place)] for place in taken)
-    return Choice(times, f"of {len(looks.times)} looks {len(times)} differ enough to be shown")
+    return Selection(times, f"of {len(looks.times)} looks {len(times)} differ enough to be shown")
 
 
-def _different(looks: Looks, levels: float) -> list[int]:
+def _different(looks: Thumbnails, levels: float) -> list[int]:
     blocks = _blocks(looks.pictures)
     taken = [0]
     for place in range(1, len(blocks)):
@@ -121,12 +121,12 @@ def _blocks(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
 # ---------------------------------------------------------------------- scenes
 
 
-def choose_by_scenes(looks: Looks, max_frames: int) -> Choice:
+def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
     """One frame of every shot, and more of long ones in which something changes."""
-    shots = shots_of(looks)
+    shots = detect_shots(looks)
     found = len(shots)
     if found > max_frames:
-        shots = [shots[int(place)] for place in thinned(range(found), max_frames)]
+        shots = [shots[int(place)] for place in subsample(range(found), max_frames)]
     counts = [1] * len(shots)
     most = [_worth(looks, shot) for shot in shots]
     lengths = [looks.times[last] - looks.times[first] for first, last in shots]
@@ -141,10 +141,10 @@ def choose_by_scenes(looks: Looks, max_frames: int) -> Choice:
         for step in range(count)
     ]
     shown = f"{len(shots)} of {found}" if len(shots) < found else str(found)
-    return Choice(tuple(times), f"{shown} {'shot' if shown == '1' else 'shots'} shown")
+    return Selection(tuple(times), f"{shown} {'shot' if shown == '1' else 'shots'} shown")
 
 
-def shots_of(looks: Looks) -> list[tuple[int, int]]:
+def detect_shots(looks: Thumbnails) -> list[tuple[int, int]]:
     """(first look, last look) of each shot, in order."""
     pictures = looks.pictures.astype(np.int16)
     changes = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
@@ -155,16 +155,16 @@ def shots_of(looks: Looks) -> list[tuple[int, int]]:
             *changes[place + 1 : place + 1 + _NEIGHBOURS],
         ]
         usual = float(np.median(beside)) if beside else 0.0
-        if change > _CUT and change > _CUT_OVER_NEIGHBOURS * usual:
+        if change > _CUT_THRESHOLD and change > _CUT_OVER_NEIGHBOURS * usual:
             begins.append(place + 1)
     ends = [begin - 1 for begin in begins[1:]] + [len(looks.times) - 1]
     return list(zip(begins, ends, strict=True))
 
 
-def _worth(looks: Looks, shot: tuple[int, int]) -> int:
+def _worth(looks: Thumbnails, shot: tuple[int, int]) -> int:
     """How many frames of a shot show something that the others do not."""
     first, last = shot
-    return len(_different(Looks((), looks.pictures[first : last + 1]), _SAME))
+    return len(_different(Thumbnails((), looks.pictures[first : last + 1]), _CHANGE_THRESHOLD))
 
 
 def key_frames_within(keys: Sequence[float], start: float, end: float) -> list[float]:

@@ -14,8 +14,8 @@ Seek = Literal["exact", "keyframes"]
 
 
 @dataclass(frozen=True)
-class Share:
-    """A time as a fraction of the duration, 0 to 1: ``Share(0.5)`` is the middle."""
+class RelativeTime:
+    """A time as a fraction of the duration, 0 to 1: ``RelativeTime(0.5)`` is the middle."""
 
     fraction: float
 
@@ -44,8 +44,8 @@ class FrameSampling:
 
     max_frames: int = 50
     fps: float | None = None
-    start_seconds: float | Share | None = None
-    end_seconds: float | Share | None = None
+    start_seconds: float | RelativeTime | None = None
+    end_seconds: float | RelativeTime | None = None
     strategy: Strategy = "uniform"
     seek: Seek = "exact"
     reduce_to_fit: bool = True
@@ -57,7 +57,7 @@ class FrameSampling:
             raise UsageError(f"fps must be a number above 0, not {self.fps!r}")
         for name in ("start_seconds", "end_seconds"):
             time = getattr(self, name)
-            if not (time is None or isinstance(time, Share) or _is_finite(time)):
+            if not (time is None or isinstance(time, RelativeTime) or _is_finite(time)):
                 raise UsageError(f"{name} must be a number of seconds or a Share, not {time!r}")
         if self.strategy not in get_args(Strategy):
             raise UsageError(f"unknown strategy `{self.strategy}`: {', '.join(get_args(Strategy))}")
@@ -90,7 +90,7 @@ _CLOCK = re.compile(
 )
 
 
-def parse_time(text: str) -> float | Share:
+def parse_time(text: str) -> float | RelativeTime:
     """Seconds, or a share of the duration, from what people type.
 
     >>> [parse_time(text) for text in ("90", "90s", "1:30", "0:01:30.5", "50%")]
@@ -103,7 +103,7 @@ def parse_time(text: str) -> float | Share:
     if match := _SECONDS.fullmatch(given):
         return float(match[1])
     if match := _PERCENT.fullmatch(given):
-        return Share(float(match[1]) / 100)
+        return RelativeTime(float(match[1]) / 100)
     if match := _CLOCK.fullmatch(given):
         hours, minutes, seconds = match["hours"], int(match["minutes"]), float(match["seconds"])
         if seconds < 60 and (hours is None or minutes < 60):

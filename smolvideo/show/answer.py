@@ -6,8 +6,8 @@ from functools import partial
 from rich.text import Text
 
 from smolvideo.answer import Answer, AnswerStream, Usage
-from smolvideo.safe_text import visible
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import escape_controls
+from smolvideo.show.console import Output
 from smolvideo.show.quantities import format_bytes, format_count, format_seconds
 from smolvideo.show.wrap import WordWrap
 
@@ -16,7 +16,7 @@ STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "read", "answer")
 
 
 def stream_answer(
-    screen: Screen, stream: AnswerStream, *, before_first: Callable[[], None] = lambda: None
+    screen: Output, stream: AnswerStream, *, before_first: Callable[[], None] = lambda: None
 ) -> Answer:
     """Write the answer to stdout as it comes, as ``stream_pieces`` does; all of it comes back."""
     if not stream_pieces(screen, stream, before_first=before_first):
@@ -26,7 +26,7 @@ def stream_answer(
 
 
 def stream_pieces(
-    screen: Screen, pieces: Iterable[str], *, before_first: Callable[[], None] = lambda: None
+    screen: Output, pieces: Iterable[str], *, before_first: Callable[[], None] = lambda: None
 ) -> bool:
     """Write the pieces to stdout as they come, ended by a new line; False where there were none.
 
@@ -41,16 +41,16 @@ def stream_pieces(
             if not begun:
                 before_first()
                 begun = True
-            shown = visible(piece, keep="\n\t")
+            shown = escape_controls(piece, allowed="\n\t")
             screen.write(lines.wrap(shown) if lines else shown)
     finally:
         if begun:
-            screen.write((lines.rest() if lines else "") + "\n")
+            screen.write((lines.flush() if lines else "") + "\n")
     return begun
 
 
 def show_footer(
-    screen: Screen,
+    screen: Output,
     usage: Usage,
     seconds: Mapping[str, float],
     *,
@@ -65,7 +65,7 @@ def show_footer(
     line = partial(footer, usage, seconds, frames=frames, dropped=dropped)
     if screen.verbose:
         screen.err.print(Text(line(), "dim"), soft_wrap=not screen.err.is_terminal)
-    elif screen.watched:
+    elif screen.is_interactive:
         screen.err.print(Text(line(width=screen.err.width), "dim"))
 
 

@@ -5,13 +5,13 @@ from typing import Self
 
 from rich.progress import Progress, ProgressColumn
 
-from smolvideo.show.console import Screen
+from smolvideo.show.console import Output
 
 
-class Bar:
+class ProgressBar:
     """What has a bar on ``screen`` while it is entered; ``_bar`` is rich's, with these columns."""
 
-    def __init__(self, screen: Screen, *columns: ProgressColumn, expand: bool = False) -> None:
+    def __init__(self, screen: Output, *columns: ProgressColumn, expand: bool = False) -> None:
         self._screen = screen
         self._bar = Progress(
             *columns,

@@ -10,19 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from smolvideo.progress import Progress
-from smolvideo.safe_text import clean_name, visible
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.show.console import Output
 from smolvideo.show.quantities import format_count, format_seconds
 from smolvideo.show.stages import STAGE_WORDS, format_amount
-from smolvideo.summaries import Done, Outcome, Tally
+from smolvideo.summaries import ItemResult, ItemStatus, RunStats
 
-_WORDS: Final[dict[Outcome, str]] = {
+_WORDS: Final[dict[ItemStatus, str]] = {
     "made": "summarised",
     "same": "same as another",
     "kept": "done before",
     "failed": "failed",
 }
-_STYLES: Final[dict[Outcome, str]] = {
+_STYLES: Final[dict[ItemStatus, str]] = {
     "made": "green",
     "same": "cyan",
     "kept": "dim",
@@ -39,13 +39,13 @@ class BatchProgress:
     failures are told, a line each.
     """
 
-    def __init__(self, screen: Screen, tally: Tally, total: int | None) -> None:
+    def __init__(self, screen: Output, tally: RunStats, total: int | None) -> None:
         self._screen = screen
         self._tally = tally
         self._total = total
         self._started = time.monotonic()
         self._stage: Progress | None = None
-        self._last: list[Done] = []
+        self._last: list[ItemResult] = []
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -81,21 +81,21 @@ class BatchProgress:
         if progress.stage != "decode":  # of a video further on in the list
             self._stage = progress
 
-    def done(self, done: Done) -> None:
+    def done(self, done: ItemResult) -> None:
         """One more video is dealt with."""
         self._last = [*self._last, done][-_LAST_SHOWN:]
         if done.outcome == "failed" and not self._screen.quiet:
             record = done.record
             error = str(record.error)
             named = error if done.item.name in error else f"{done.item.name}: {error}"
-            line = Text.assemble(("failed: ", "red"), visible(named))
+            line = Text.assemble(("failed: ", "red"), escape_controls(named))
             if record.hint:
-                line.append(f" ({visible(record.hint)})", "dim")
+                line.append(f" ({escape_controls(record.hint)})", "dim")
             self._screen.err.print(line, soft_wrap=True)
 
     def note(self, sentence: str) -> None:
         """A notice, each sentence once; it stands above the table."""
-        self._screen.note(sentence)
+        self._screen.notice(sentence)
 
     def write(self, text: str) -> None:
         """Data for stdout; on one terminal the table must not be in its way."""
@@ -111,7 +111,7 @@ class BatchProgress:
         table.add_row(self._head())
         for done in self._last:
             words = Text(f"{_WORDS[done.outcome]:>15} ", _STYLES[done.outcome])
-            line = Text.assemble(words, clean_name(done.item.name), no_wrap=True)
+            line = Text.assemble(words, display_name(done.item.name), no_wrap=True)
             line.truncate(self._screen.err.width - 1, overflow="ellipsis")
             table.add_row(line)
         if self._stage is not None:
@@ -147,14 +147,14 @@ class BatchProgress:
         return (self._total - self._tally.total) * self.wall_seconds / worked
 
 
-def final_line(tally: Tally, wall_seconds: float) -> str:
+def summary_line(tally: RunStats, wall_seconds: float) -> str:
     """``300 videos in 1 min 12 s: 262 summarised · 20 same as another · 8 failed``."""
     counts = [f"{count} {_WORDS[name]}" for name, count in tally.counts.items() if count]
     head = f"{format_count(tally.total, 'video')} in {format_seconds(wall_seconds)}"
     return f"{head}: {' · '.join(counts)}" if counts else head
 
 
-def stages_line(tally: Tally) -> str:
+def timing_line(tally: RunStats) -> str:
     """Where the time went: decoding hides behind the model where the model never waited."""
     return (
         f"decoding {format_seconds(tally.decoded_seconds)} in threads of its own, "

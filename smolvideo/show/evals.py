@@ -8,33 +8,33 @@ from rich.table import Table
 from rich.text import Text
 
 from smolvideo.evals.words import (
+    caveats,
     comparison_remarks,
     headline,
     interval,
     p_value,
-    particulars,
     percent,
-    remarks,
+    settings_lines,
 )
-from smolvideo.safe_text import clean_name
-from smolvideo.show.bar import Bar
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import display_name
+from smolvideo.show.bar import ProgressBar
+from smolvideo.show.console import Output
 
 if TYPE_CHECKING:
     from smolvideo.evals.comparing import Comparison
-    from smolvideo.evals.running import EvalNews
+    from smolvideo.evals.running import EvalProgress
     from smolvideo.evals.scores import EvalReport, Score
-    from smolvideo.evals.statistics import Paired
+    from smolvideo.evals.statistics import PairedComparison
 
-_LONGEST_BAR = 60
+_MAX_BAR = 60
 _NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
 """Columns that the numbers behind a bar take."""
 
 
-class EvalProgress(Bar):
+class EvalProgressBar(ProgressBar):
     """A bar with the accuracy so far; where stderr is no terminal, a line now and then."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Output) -> None:
         super().__init__(
             screen,
             TextColumn("{task.description}"),
@@ -47,15 +47,15 @@ class EvalProgress(Bar):
         self._task = self._bar.add_task("asking", total=1, right="")
         self._told = -1
 
-    def show(self, news: "EvalNews") -> None:
+    def show(self, news: "EvalProgress") -> None:
         """Called back by the run."""
         failed = f", {news.failed} failed" if news.failed else ""
-        share = f"{news.right / news.answered:.1%} right{failed}" if news.answered else failed
+        share = f"{news.num_correct / news.answered:.1%} right{failed}" if news.answered else failed
         self._bar.update(
             self._task,
             completed=news.done,
             total=news.total,
-            description=clean_name(news.video, 28) if news.video else "asking",
+            description=display_name(news.video, 28) if news.video else "asking",
             right=share.strip(", "),
         )
         tenth = 10 * news.done // max(news.total, 1)
@@ -68,7 +68,7 @@ class EvalProgress(Bar):
 def show_report(console: Console, report: "EvalReport") -> None:
     """What was measured, the scores of all conditions, then every group of the main condition."""
     console.print(Text(headline(report), "bold"))
-    for line in particulars(report):
+    for line in settings_lines(report):
         console.print(Text(line, "dim"), soft_wrap=not console.is_terminal)
     console.print()
     rows: list[tuple[str, Score]] = [
@@ -78,19 +78,19 @@ def show_report(console: Console, report: "EvalReport") -> None:
     console.print(_chart(console, rows))
     for group, members in report.main.groups.items():
         console.print()
-        console.print(Text(clean_name(group.replace("_", " ")), "bold"))
+        console.print(Text(display_name(group.replace("_", " ")), "bold"))
         console.print(_chart(console, list(members.items())))
     console.print()
-    for line in remarks(report):
+    for line in caveats(report):
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def show_comparison(console: Console, comparison: "Comparison") -> None:
     """The difference of two runs, overall and by group."""
-    title = f"{clean_name(comparison.first)} less {clean_name(comparison.second)}"
+    title = f"{display_name(comparison.first)} less {display_name(comparison.second)}"
     console.print(Text(title, "bold"))
     for line in comparison.differences:
-        console.print(Text(clean_name(line, 300), "dim"), soft_wrap=not console.is_terminal)
+        console.print(Text(display_name(line, 300), "dim"), soft_wrap=not console.is_terminal)
     console.print()
     wide = console.width >= 100
     longest = min(44, console.width // 4)
@@ -100,16 +100,16 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_row(*_pair_row("all", comparison.overall, wide=wide))
     for group, members in comparison.groups.items():
-        table.add_row(Text(clean_name(group.replace("_", " "), longest), "bold"))
+        table.add_row(Text(display_name(group.replace("_", " "), longest), "bold"))
         for value, pair in members.items():
-            table.add_row(*_pair_row(f"  {clean_name(value, longest - 2)}", pair, wide=wide))
+            table.add_row(*_pair_row(f"  {display_name(value, longest - 2)}", pair, wide=wide))
     console.print(table)
     console.print()
     for line in comparison_remarks(comparison):
         console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
-def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
+def _pair_row(name: str, pair: "PairedComparison", *, wide: bool) -> list[str]:
     ends = "-"
     if pair.low is not None and pair.high is not None:
         ends = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
@@ -128,8 +128,8 @@ def _pair_row(name: str, pair: "Paired", *, wide: bool) -> list[str]:
 def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
     """One bar a row, with the interval behind it in thin lines and chance as a mark."""
     longest = min(44, console.width // 3)
-    names = max(len(clean_name(name, longest)) for name, _ in rows)
-    width = max(6, min(_LONGEST_BAR, console.width - names - _NUMBERS))
+    names = max(len(display_name(name, longest)) for name, _ in rows)
+    width = max(6, min(_MAX_BAR, console.width - names - _NUMBERS))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, min_width=names)
     table.add_column(no_wrap=True, width=width)
@@ -138,7 +138,7 @@ def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
     for name, score in rows:
         value = score.share.value
         table.add_row(
-            Text(clean_name(name, longest)),
+            Text(display_name(name, longest)),
             _bar(score, width),
             "-" if value is None else percent(value),
             interval(score),

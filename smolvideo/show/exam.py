@@ -8,18 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from smolvideo.evals.words import percent
-from smolvideo.safe_text import clean_name
-from smolvideo.show.bar import Bar
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import display_name
+from smolvideo.show.bar import ProgressBar
+from smolvideo.show.console import Output
 
 if TYPE_CHECKING:
     from smolvideo.train.exam.scores import ExamReport
 
 
-class ExamProgress(Bar):
+class ExamProgress(ProgressBar):
     """A bar with the share of right answers; where stderr is no terminal, a line now and then."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Output) -> None:
         super().__init__(
             screen,
             TextColumn("examining"),
@@ -41,10 +41,10 @@ class ExamProgress(Bar):
             self._screen.err.print(f"{done:,} of {videos:,} videos, {share}")
 
 
-def show_exam(console: Console, report: "ExamReport") -> None:
+def show_exam_report(console: Console, report: "ExamReport") -> None:
     """One row for each kind of question: right, right about grey frames, and how many."""
     summary = report.summary()
-    name = clean_name(report.setting["model"])
+    name = display_name(report.setting["model"])
     title = f"{name}: {summary['questions']:,} questions about drawn worlds"
     console.print(Text(title, "bold"))
     console.print()

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.text import Text
 
 from smolvideo.frames import FrameBatch
-from smolvideo.models.registry import Layout
-from smolvideo.safe_text import clean_name
-from smolvideo.show.console import SafeConsole, Screen, colour_wanted
-from smolvideo.show.pictures import PictureKind, draw_row
+from smolvideo.models.registry import PromptFormat
+from smolvideo.safe_text import display_name
+from smolvideo.show.console import Output, SafeConsole, use_colour
+from smolvideo.show.pictures import ImageProtocol, draw_images
 from smolvideo.show.quantities import format_clock, format_count
-from smolvideo.show.terminal import TerminalAbilities, ask_terminal
+from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
 """How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""
 
 _GAP = 1
-_FEWEST_LINES = 4
+_MIN_LINES = 4
 """Of one strip: three of pictures and one of times."""
-_SHORTEST_NAME = 8
+_MIN_NAME = 8
 _CELL_ASPECT = 2.0
 """A character is about twice as high as wide."""
 
@@ -39,7 +39,7 @@ class StripPlan:
     per_row: int
     columns: int
     rows: int
-    step: int
+    stride: int
 
 
 def plan_strip(
@@ -66,10 +66,10 @@ def plan_strip(
     step = max(columns, caption) + _GAP
     per_row = max(1, min(count, (width + _GAP) // step))
     room = count if lines is None else per_row * max(1, lines // (rows + 1))
-    return StripPlan(evenly(count, min(count, room)), per_row, columns, rows, step)
+    return StripPlan(subsample(count, min(count, room)), per_row, columns, rows, step)
 
 
-def evenly(count: int, wanted: int) -> tuple[int, ...]:
+def subsample(count: int, wanted: int) -> tuple[int, ...]:
     """``wanted`` of the numbers below ``count``, evenly spread from the first to the last.
 
     >>> evenly(50, 5), evenly(3, 3), evenly(9, 1)
@@ -81,17 +81,17 @@ def evenly(count: int, wanted: int) -> tuple[int, ...]:
 
 
 def choose_filmstrip(
-    choice: FilmstripChoice, screen: Screen
-) -> tuple[FilmstripChoice, TerminalAbilities]:
+    choice: FilmstripChoice, screen: Output
+) -> tuple[FilmstripChoice, TerminalCapabilities]:
     """What is drawn in the end; ``auto`` asks the terminal and never draws where nobody watches."""
     if choice != "auto":
         needs_size = choice in ("kitty", "sixel") and screen.err.is_terminal
-        return choice, ask_terminal() if needs_size else TerminalAbilities()
-    if not screen.watched:
-        return "none", TerminalAbilities()
-    if not colour_wanted() or screen.err.color_system is None or not _speaks_unicode(screen.err):
-        return "times", TerminalAbilities()
-    abilities = ask_terminal()
+        return choice, query_capabilities() if needs_size else TerminalCapabilities()
+    if not screen.is_interactive:
+        return "none", TerminalCapabilities()
+    if not use_colour() or screen.err.color_system is None or not _speaks_unicode(screen.err):
+        return "times", TerminalCapabilities()
+    abilities = query_capabilities()
     if abilities.kitty:
         return "kitty", abilities
     if abilities.sixel:
@@ -100,11 +100,11 @@ def choose_filmstrip(
 
 
 def show_filmstrip(
-    screen: Screen,
+    screen: Output,
     batches: Sequence[FrameBatch],
     choice: FilmstripChoice = "auto",
     *,
-    layout: Layout | None = None,
+    layout: PromptFormat | None = None,
     every_frame: bool = False,
 ) -> None:
     """Show the frames of ``batches`` on stderr, a few rows or, with ``every_frame``, all.
@@ -118,17 +118,17 @@ def show_filmstrip(
     console = screen.err if as_text else _console_for_file(screen.err)
     lines = None if every_frame else _lines_for(console, len(batches))
     # Strips of many sources would push each other off the screen.
-    most = len(batches) if every_frame else max(1, console.height // (_FEWEST_LINES + 2))
+    most = len(batches) if every_frame else max(1, console.height // (_MIN_LINES + 2))
     for number, batch in enumerate(batches):
-        console.print(Text(describe(batch, console.width), "dim"))
+        console.print(Text(source_line(batch, console.width), "dim"))
         if drawn == "times":
             console.print(Text("  ".join(captions(batch))))
         elif number < most:
             aspect = shown_aspect(batch, layout)
-            _draw_strip(console, batch, aspect, cast(PictureKind, drawn), abilities, lines)
+            _draw_strip(console, batch, aspect, cast(ImageProtocol, drawn), abilities, lines)
     if drawn != "times" and most < len(batches):
         console.print(Text(f"… pictures of {most} of {len(batches)} sources", "dim"))
-    if screen.watched:
+    if screen.is_interactive:
         console.print()
 
 
@@ -136,8 +136,8 @@ def _draw_strip(
     console: Console,
     batch: FrameBatch,
     aspect: float,
-    kind: PictureKind,
-    abilities: TerminalAbilities,
+    kind: ImageProtocol,
+    abilities: TerminalCapabilities,
     lines: int | None,
 ) -> None:
     words = captions(batch)
@@ -147,16 +147,16 @@ def _draw_strip(
     for start in range(0, len(plan.shown), plan.per_row):
         numbers = plan.shown[start : start + plan.per_row]
         pictures = [Image.fromarray(batch.images[number]) for number in numbers]
-        draw_row(
+        draw_images(
             console,
             pictures,
             kind,
             columns=plan.columns,
             rows=plan.rows,
-            step=plan.step,
+            step=plan.stride,
             abilities=abilities,
         )
-        line = "".join(words[number].ljust(plan.step) for number in numbers)
+        line = "".join(words[number].ljust(plan.stride) for number in numbers)
         console.print(Text(line.rstrip(), no_wrap=True), soft_wrap=True)
     if len(plan.shown) < len(batch):
         console.print(Text(f"… {len(plan.shown)} of {len(batch)} frames", "dim"))
@@ -171,14 +171,14 @@ def _console_for_file(console: Console) -> Console:
 
 def _lines_for(console: Console, batches: int) -> int:
     """Half the screen for all filmstrips together: the answer must stay in sight with them."""
-    return max(_FEWEST_LINES, console.height // 2 // batches)
+    return max(_MIN_LINES, console.height // 2 // batches)
 
 
 def _speaks_unicode(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")
 
 
-def shown_aspect(batch: FrameBatch, layout: Layout | None = None) -> float:
+def shown_aspect(batch: FrameBatch, layout: PromptFormat | None = None) -> float:
     """Width / height in which frames are shown: squares made by squeezing go back to their shape.
 
     Padded squares keep their bars, and those that SmolVLM v1 (``smolvlm``) cuts out of the middle
@@ -203,7 +203,7 @@ def captions(batch: FrameBatch) -> list[str]:
     return [format_clock(time, tenths=close) for time in times]
 
 
-def describe(batch: FrameBatch, width: int = 80) -> str:
+def source_line(batch: FrameBatch, width: int = 80) -> str:
     """``clip.mp4 · 0:10 · 1280×720 · 8 frames``; a long name gives way in ``width`` columns."""
     metadata = batch.metadata
     parts = [format_clock(metadata.duration_seconds)] if metadata.kind == "video" else []
@@ -213,5 +213,5 @@ def describe(batch: FrameBatch, width: int = 80) -> str:
     facts = " · ".join(parts)
     if not metadata.name:
         return facts
-    room = max(_SHORTEST_NAME, width - len(facts) - 3)
-    return f"{clean_name(metadata.name, longest=room)} · {facts}"
+    room = max(_MIN_NAME, width - len(facts) - 3)
+    return f"{display_name(metadata.name, max_length=room)} · {facts}"

@@ -13,23 +13,23 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 from smolvideo.show.sixel import encode_sixel
-from smolvideo.show.terminal import TerminalAbilities
+from smolvideo.show.terminal import TerminalCapabilities
 
-PictureKind = Literal["kitty", "sixel", "blocks"]
+ImageProtocol = Literal["kitty", "sixel", "blocks"]
 
 _CHUNK = 4096
 """Most bytes of one kitty graphics command, by its specification."""
 
 
-def draw_row(
+def draw_images(
     console: Console,
     pictures: Sequence[Image.Image],
-    kind: PictureKind,
+    kind: ImageProtocol,
     *,
     columns: int,
     rows: int,
     step: int,
-    abilities: TerminalAbilities,
+    abilities: TerminalCapabilities,
 ) -> None:
     """Draw RGB ``pictures`` side by side, ``columns`` × ``rows`` cells each, one every ``step``."""
     if kind == "blocks":

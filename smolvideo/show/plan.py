@@ -10,17 +10,17 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from smolvideo.safe_text import clean_name, visible
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.show.console import Output
 from smolvideo.show.quantities import format_clock, format_count, format_seconds
 from smolvideo.show.tables import GrowingTable
 from smolvideo.summaries import WorkItem
-from smolvideo.summaries.planning import Plan, Planned
+from smolvideo.summaries.planning import PlannedAction, PlannedItem
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
 _WIDTHS = (7, 7, 6, 10)
 """Of the columns of numbers: 12 hours, and ten million tokens."""
-_WORDS: Final[dict[Plan, str]] = {
+_WORDS: Final[dict[PlannedAction, str]] = {
     "new": "new",
     "changed": "changed",
     "settings": "other settings",
@@ -34,16 +34,16 @@ _WIPE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 
 
 def show_plan(
-    screen: Screen,
+    screen: Output,
     items: Sequence[WorkItem],
-    plan: Iterable[Planned],
+    plan: Iterable[PlannedItem],
     seconds_per_frame: Callable[[], float | None],
 ) -> None:
     """The table of a dry run on stdout, each row when ``plan`` gives it, and its sums on stderr.
 
     ``items`` are those that ``plan`` is about; how far it is moves on stderr, in a terminal.
     """
-    widest = max((cell_len(visible(clean_name(item.name))) for item in items), default=0)
+    widest = max((cell_len(escape_controls(display_name(item.name))) for item in items), default=0)
     table = GrowingTable(
         screen, _COLUMNS, (widest, *_WIDTHS, 0), right=frozenset(range(1, len(_COLUMNS) - 1))
     )
@@ -69,7 +69,7 @@ class _Sums:
     frames: int = 0
     tokens: int = 0
 
-    def add(self, planned: Planned) -> None:
+    def add(self, planned: PlannedItem) -> None:
         self.videos += 1
         self.to_do += bool(planned.frames or planned.plan in ("fetch", "same"))
         self.frames += planned.frames
@@ -86,12 +86,12 @@ class _Sums:
         return f"{line}, about {seconds} as measured in this folder"
 
 
-def _row(planned: Planned) -> Sequence[str]:
-    why = clean_name(planned.why) if planned.why else ""
+def _row(planned: PlannedItem) -> Sequence[str]:
+    why = display_name(planned.reason) if planned.reason else ""
     joint = " " if planned.plan == "same" else ": "
     costs = planned.frames > 0
     return (
-        clean_name(planned.item.name),
+        display_name(planned.item.name),
         "" if planned.duration_seconds is None else format_clock(planned.duration_seconds),
         str(planned.windows or "") if costs else "",
         str(planned.frames) if costs else "",
@@ -107,7 +107,7 @@ class _PlannedSoFar:
     around each, without a thread of its own.
     """
 
-    def __init__(self, screen: Screen, total: int) -> None:
+    def __init__(self, screen: Output, total: int) -> None:
         self._console = screen.err
         self._shown = screen.shows_progress
         self._total = total

@@ -13,7 +13,7 @@ _LABEL_HEIGHT = 22
 _PAPER, _INK = (24, 24, 24), (225, 225, 225)
 
 
-def draw_sheet(images: Images, labels: Sequence[str], *, aspect: float) -> Image.Image:
+def draw_contact_sheet(images: Images, labels: Sequence[str], *, aspect: float) -> Image.Image:
     """RGB ``images`` ``[N, H, W, 3]`` in rows, in the shape ``aspect`` (width / height).
 
     The sheet is about as wide as a screen and keeps its pictures at their own height where it can.

@@ -14,8 +14,8 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from smolvideo.progress import Progress, Stage
-from smolvideo.safe_text import visible
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import escape_controls
+from smolvideo.show.console import Output
 from smolvideo.show.quantities import format_bytes, format_seconds
 
 STAGE_WORDS: Final[dict[Stage, str]] = {
@@ -40,7 +40,7 @@ class StageProgress:
     Safe to be called from several threads: weights load while frames are decoded.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Output) -> None:
         self._console = screen.err
         self._shown = screen.shows_progress
         self._lock = threading.Lock()
@@ -142,7 +142,7 @@ class StageProgress:
 def _description(progress: Progress) -> str:
     words = STAGE_WORDS[progress.stage]
     if progress.label and progress.stage == "download":
-        return f"{words} {visible(progress.label)}"
+        return f"{words} {escape_controls(progress.label)}"
     return words
 
 

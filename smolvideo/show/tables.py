@@ -6,21 +6,21 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from smolvideo.safe_text import visible
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import escape_controls
+from smolvideo.show.console import Output
 
 _BETWEEN = "  "
 
 
 def show_table(
-    screen: Screen, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int]
+    screen: Output, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int]
 ) -> None:
     """``rows`` under ``columns`` on stdout; those numbered in ``right`` are flush right.
 
     In a terminal too narrow for it the last cell of each row goes under the others; if that is not
     enough, each row becomes a block of ``column: cell`` lines. No cell is ever cut.
     """
-    shown = [[visible(cell) for cell in row] for row in rows]
+    shown = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
     table = GrowingTable(screen, columns, widths, right=right)
     table.show_head()
@@ -37,7 +37,7 @@ class GrowingTable:
 
     def __init__(
         self,
-        screen: Screen,
+        screen: Output,
         columns: Sequence[str],
         widths: Sequence[int],
         *,
@@ -61,7 +61,7 @@ class GrowingTable:
 
     def add(self, row: Sequence[str]) -> None:
         """One row more."""
-        row = [visible(cell) for cell in row]
+        row = [escape_controls(cell) for cell in row]
         if self._as_blocks:
             self._show_block(row)
         else:
@@ -104,10 +104,10 @@ def _print_indented(console: Console, text: Text) -> None:
         console.print(Text(_BETWEEN) + line, soft_wrap=True)
 
 
-def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
+def show_key_values(screen: Output, facts: Mapping[str, str]) -> None:
     """``name   value`` lines on stdout, the values in one column; empty values are left out."""
     width = max(map(len, facts))
     for name, value in facts.items():
         if value:
-            line = Text.assemble((name.ljust(width), "bold"), _BETWEEN, visible(value))
+            line = Text.assemble((name.ljust(width), "bold"), _BETWEEN, escape_controls(value))
             screen.out.print(line, soft_wrap=True)

@@ -2,8 +2,8 @@
 
 One question goes out in parts (kitty graphics? size of a cell? background? attributes?). Every
 terminal since the VT100 answers the last, so its answer ends the waiting; one that stays silent
-costs ``ANSWER_SECONDS``. The question is put to the controlling terminal itself: stdin and stdout
-may be pipes.
+costs ``REPLY_TIMEOUT_SECONDS``. The question is put to the controlling terminal itself: stdin and
+stdout may be pipes.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/#querying-support-and-available-transmission-mediums
 https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, OSC 11, CSI c)
@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-ANSWER_SECONDS = 0.4
+REPLY_TIMEOUT_SECONDS = 0.4
 """Long enough for a terminal at the other end of a slow line."""
 
 _QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b]11;?\x1b\\\x1b[c"
@@ -28,7 +28,7 @@ _SIXEL_ATTRIBUTE = b"4"
 
 
 @dataclass(frozen=True)
-class TerminalAbilities:
+class TerminalCapabilities:
     """What a terminal said of itself; ``cell_width`` × ``cell_height`` pixels are one character.
 
     The size of the VT340, which sixel came with, stands in where a terminal does not tell its own.
@@ -38,25 +38,25 @@ class TerminalAbilities:
     sixel: bool = False
     cell_width: int = 10
     cell_height: int = 20
-    light: bool = False
+    is_light_background: bool = False
     """Whether its background is nearer to white than to black; False where it does not say."""
 
 
-def ask_terminal(*, seconds: float = ANSWER_SECONDS) -> TerminalAbilities:
+def query_capabilities(*, seconds: float = REPLY_TIMEOUT_SECONDS) -> TerminalCapabilities:
     """Ask the controlling terminal; none of the abilities where there is none to ask."""
     if sys.platform == "win32" or not _may_ask():
-        return TerminalAbilities()
+        return TerminalCapabilities()
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
     except OSError:
-        return TerminalAbilities()
+        return TerminalCapabilities()
     try:
         # A background job that touches the terminal's settings would be stopped by its shell.
         if os.tcgetpgrp(terminal) != os.getpgrp():
-            return TerminalAbilities()
-        return read_abilities(_ask(terminal, seconds), cell_size=_cell_size(terminal))
+            return TerminalCapabilities()
+        return parse_reply(_ask(terminal, seconds), cell_size=_cell_size(terminal))
     except OSError:
-        return TerminalAbilities()
+        return TerminalCapabilities()
     finally:
         os.close(terminal)
 
@@ -103,19 +103,19 @@ def _cell_size(terminal: int) -> tuple[int, int] | None:
     return width // columns, height // rows
 
 
-def read_abilities(answer: bytes, *, cell_size: tuple[int, int] | None = None) -> TerminalAbilities:
+def parse_reply(answer: bytes, *, cell_size: tuple[int, int] | None = None) -> TerminalCapabilities:
     """The abilities in a terminal's answer; ``cell_size`` (width, height) where it says none."""
     attributes = _ATTRIBUTES.search(answer)
     cell = _CELL_SIZE.search(answer)
     if cell and int(cell[1]) and int(cell[2]):
         cell_size = int(cell[2]), int(cell[1])
     width, height = cell_size or (10, 20)
-    return TerminalAbilities(
+    return TerminalCapabilities(
         kitty=bool(_KITTY_OK.search(answer)),
         sixel=attributes is not None and _SIXEL_ATTRIBUTE in attributes[1].split(b";"),
         cell_width=width,
         cell_height=height,
-        light=_is_light(answer),
+        is_light_background=_is_light(answer),
     )
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from smolvideo.safe_text import clean_name
-from smolvideo.show.bar import Bar
-from smolvideo.show.console import Screen
+from smolvideo.safe_text import display_name
+from smolvideo.show.bar import ProgressBar
+from smolvideo.show.console import Output
 
 if TYPE_CHECKING:
     from smolvideo.train.course import TrainProgress
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-class TrainingProgress(Bar):
+class TrainingProgress(ProgressBar):
     """A bar with the time left and the loss; a line of accuracies after every examination.
 
     Where stderr is no terminal, one line for every piece of news.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Output) -> None:
         super().__init__(
             screen,
             TextColumn("{task.description}"),
@@ -54,7 +54,7 @@ class TrainingProgress(Bar):
         self._screen.err.print(words.rstrip())
 
 
-def show_scores(screen: Screen, folder: Path) -> None:
+def show_scores(screen: Output, folder: Path) -> None:
     """The finished checkpoint's answers to held-out scenes, by type, seen and blind; its curve."""
     if screen.quiet:
         return
@@ -62,7 +62,7 @@ def show_scores(screen: Screen, folder: Path) -> None:
     screen.err.print("exact answers about held-out scenes (and about grey frames):")
     for name, share in facts["held_out"].items():
         grey = facts["held_out_grey"][name]
-        screen.err.print(f"  {clean_name(name):12} {share:6.1%}   ({grey:.1%})")
+        screen.err.print(f"  {display_name(name):12} {share:6.1%}   ({grey:.1%})")
     lines = (folder.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [json.loads(line) for line in lines]
     screen.err.print(f"accuracy over time: {sparkline([c['scores'].get('all') for c in curve])}")

@@ -20,22 +20,22 @@ class WordWrap:
         shown = ""
         for char in piece:
             if char == "\n":
-                shown += self.rest() + char
+                shown += self.flush() + char
                 self._column, self._blanks = 0, ""
             elif char.isspace():
-                shown += self.rest()
+                shown += self.flush()
                 self._blanks += " "  # how wide a tab is only the terminal knows
             else:
                 # Chinese and Japanese may break anywhere, and have no blanks to wait for.
                 is_wide = cell_len(char) > 1
                 if is_wide:
-                    shown += self.rest()
+                    shown += self.flush()
                 self._word += char
                 if is_wide or cell_len(self._word) >= self._width:
-                    shown += self.rest()
+                    shown += self.flush()
         return shown
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """The word that has ended: behind its blanks, or on a new line."""
         if not self._word:
             return ""

@@ -24,27 +24,27 @@ from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.source.cache import (
-    CacheContents,
     CachedDownload,
+    CacheStats,
     cache_dir,
-    cached,
     cached_downloads,
     clear_downloads,
     download_contents,
+    find_cached,
 )
 from smolvideo.source.download import DownloadOptions, download_video
 from smolvideo.source.lists import ListedPath, Named, read_source_list, resolve_listed
 from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
-from smolvideo.source.names import public_name, scheme_of, show_url
+from smolvideo.source.names import display_url, public_name, scheme_of
 from smolvideo.source.playlists import Entry, playlist_entries
 from smolvideo.source.video_source import VideoSource
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "CacheContents",
+    "CacheStats",
     "CachedDownload",
     "DownloadOptions",
     "Entry",
@@ -52,10 +52,11 @@ __all__ = [
     "Named",
     "VideoSource",
     "cache_dir",
-    "cached",
     "cached_downloads",
     "clear_downloads",
+    "display_url",
     "download_contents",
+    "find_cached",
     "is_url",
     "playlist_entries",
     "public_name",
@@ -63,7 +64,6 @@ __all__ = [
     "resolve_address",
     "resolve_source",
     "resolve_sources",
-    "show_url",
 ]
 
 
@@ -94,7 +94,7 @@ def resolve_source(
     path = expand_home(given)
     if scheme is not None and not path.parent.is_dir():
         raise SourceError(
-            f"`{scheme}://` addresses are not supported: {show_url(given)}",
+            f"`{scheme}://` addresses are not supported: {display_url(given)}",
             hint="use an `http://` or `https://` address, or download the file first",
         )
     return resolve_path(given, path, recursive=recursive)
@@ -138,4 +138,4 @@ def resolve_address(
     found = download_video(url, download, on_progress, named_by=named_by)
     public = without_credentials(url)
     (source,) = resolve_path(public, found.path)
-    return VideoSource(public, found.path, source.kind, clean_name(found.title), public)
+    return VideoSource(public, found.path, source.kind, display_name(found.title), public)

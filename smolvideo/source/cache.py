@@ -30,9 +30,9 @@ from smolvideo.content import content_hash
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.json_types import check_types, parse_json
-from smolvideo.locking import locked
+from smolvideo.locking import file_lock
 from smolvideo.pipes import read_regular
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
 _ENTRY = "entry.json"
 
@@ -56,7 +56,7 @@ class CachedDownload:
     mtime_ns: int | None = None
     sha256: str | None = None
 
-    def serves(self, max_height: int | None, *, offline: bool = False) -> bool:
+    def satisfies(self, max_height: int | None, *, offline: bool = False) -> bool:
         """Whether a new download with this limit would fetch the same format.
 
         Offline nothing better can be had: everything within the limit serves.
@@ -70,7 +70,7 @@ class CachedDownload:
 
 
 @dataclass(frozen=True)
-class CacheContents:
+class CacheStats:
     """How much a cache holds; ``oldest`` is in seconds since 1970, None where it is empty."""
 
     entries: int
@@ -91,7 +91,7 @@ def cache_dir() -> Path:
         return _platform_caches() / "smolvideo"
     except RuntimeError as error:
         raise SourceError(
-            f"no home folder of that user: {show_path(chosen)}"
+            f"no home folder of that user: {display_path(chosen)}"
             if chosen
             else "this user has no home folder for caches",
             hint="set SMOLVIDEO_CACHE_DIR to a folder",
@@ -127,7 +127,7 @@ def _key(url: str) -> str:
     return f"{key}-{address.login_digest}" if address.login else key
 
 
-def cached(
+def find_cached(
     url: str,
     *,
     max_height: int | None = None,
@@ -145,7 +145,7 @@ def cached(
         logins = folder.parent.glob(f"{folder.name}-*/")
         entries = [entry for folder in logins if (entry := _read_entry(folder))]
         entry = entries[0] if len(entries) == 1 else None
-    return entry if entry and entry.serves(max_height, offline=offline) else None
+    return entry if entry and entry.satisfies(max_height, offline=offline) else None
 
 
 def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
@@ -155,7 +155,7 @@ def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
     return sorted(entries, key=lambda entry: -entry.time)
 
 
-def download_contents(cache: Path | None = None) -> CacheContents:
+def download_contents(cache: Path | None = None) -> CacheStats:
     """How much is there: ``entries`` are the finished downloads, the bytes are all of them."""
     finished = cached_downloads(cache)
     size = 0
@@ -163,10 +163,10 @@ def download_contents(cache: Path | None = None) -> CacheContents:
         with contextlib.suppress(OSError):  # a download ends, and renames its file
             size += path.stat().st_size if path.is_file() else 0
     oldest = min((entry.time for entry in finished), default=None)
-    return CacheContents(len(finished), size, oldest)
+    return CacheStats(len(finished), size, oldest)
 
 
-def remember(
+def write_entry(
     url: str, path: Path, *, title: str, height: int | None, max_height: int | None
 ) -> CachedDownload:
     """Writes the entry of a finished download; its folder is the one of ``path``."""
@@ -192,7 +192,7 @@ def remember(
     return entry
 
 
-def forget_damaged(folder: Path) -> None:
+def delete_corrupt(folder: Path) -> None:
     """Deletes a finished file that is not the one its entry tells of, so that it is fetched anew.
 
     A file without an entry stays: it was renamed when it was complete, and only its entry is
@@ -206,11 +206,11 @@ def forget_damaged(folder: Path) -> None:
                 path.unlink()
 
 
-def check_no_file(folder: Path) -> None:
+def check_is_folder(folder: Path) -> None:
     """Raises SourceError where something else stands in the place of a folder of the cache."""
     if folder.exists() and not folder.is_dir():
         raise SourceError(
-            f"{show_path(folder)} is a file, and no folder of the cache", hint="move it away"
+            f"{display_path(folder)} is a file, and no folder of the cache", hint="move it away"
         )
 
 
@@ -218,24 +218,27 @@ def clear_downloads(cache: Path | None = None) -> int:
     """Deletes all downloads, finished or not, except those that a process is at; returns the
     bytes. Raises SourceError where that is refused.
     """
-    check_no_file(downloads_folder(cache))
+    check_is_folder(downloads_folder(cache))
     freed = 0
     try:
         for folder in downloads_folder(cache).glob("*/"):
             if folder.is_symlink():
                 folder.unlink()
                 continue
-            with contextlib.suppress(BlockingIOError), locked(_lock_of(folder), wait=None):
+            with (
+                contextlib.suppress(BlockingIOError),
+                file_lock(_lock_of(folder), on_contention=None),
+            ):
                 freed += sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
                 shutil.rmtree(folder)
     except OSError as error:
-        where = show_path(error.filename or downloads_folder(cache))
+        where = display_path(error.filename or downloads_folder(cache))
         raise SourceError(f"cannot delete {where}: {error.strerror}") from error
     return freed
 
 
 @contextlib.contextmanager
-def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def lock_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Makes the folder and holds it alone; ``on_wait`` is called while another process has it.
 
     Raises:
@@ -245,12 +248,12 @@ def own_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[N
         try:
             # What was fetched with a login is not for all users of the machine.
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held.enter_context(locked(_lock_of(folder), wait=on_wait))
+            held.enter_context(file_lock(_lock_of(folder), on_contention=on_wait))
             _drop_links(folder)
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise SourceError(
-                f"cannot keep downloads in {show_path(folder.parent)}: {error.strerror}",
+                f"cannot keep downloads in {display_path(folder.parent)}: {error.strerror}",
                 hint="set SMOLVIDEO_CACHE_DIR to a folder that can be written",
             ) from error
         yield

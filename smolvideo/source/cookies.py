@@ -6,7 +6,7 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.pipes import decode_text, read_file_or_pipe
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.source.local import path_error
 
 _BROWSER = re.compile(
@@ -38,7 +38,7 @@ def cookie_text(path: Path) -> io.StringIO:
     cookies = [_with_dot(line) for line in fit]
     if not cookies:
         raise SourceError(
-            f"no cookies in {show_path(path)}",
+            f"no cookies in {display_path(path)}",
             hint="it must be the text in Netscape format that browser extensions export",
         )
     return io.StringIO("\n".join(["# Netscape HTTP Cookie File", *cookies, ""]))
@@ -67,7 +67,7 @@ def browser_fields(specification: str) -> tuple[str, str | None, str | None, str
     name = match["name"].strip().lower() if match else ""
     if match is None or name not in SUPPORTED_BROWSERS:
         raise UsageError(
-            f"no cookies from a browser called {show_path(specification)}",
+            f"no cookies from a browser called {display_path(specification)}",
             hint=f"it can be one of {', '.join(sorted(SUPPORTED_BROWSERS))}",
         )
     keyring = match["keyring"]

@@ -14,20 +14,20 @@ from typing import Any
 from smolvideo.credentials import WebAddress
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.source.cache import (
     CachedDownload,
     cache_dir,
-    cached,
+    delete_corrupt,
     download_folder,
-    forget_damaged,
-    own_download_folder,
-    remember,
+    find_cached,
+    lock_download_folder,
+    write_entry,
 )
 from smolvideo.source.entries import check_address, checked_entry
-from smolvideo.source.names import show_url
-from smolvideo.source.refusals import refusal
-from smolvideo.source.transfer import Transfer, TransferChanged, Worthless
+from smolvideo.source.names import display_url
+from smolvideo.source.refusals import to_source_error
+from smolvideo.source.transfer import DownloadMonitor, RemoteFileChanged, UnusableDownloadError
 from smolvideo.source.web import web_client
 from smolvideo.source.ytdlp_options import ytdlp_options
 
@@ -69,7 +69,7 @@ def download_video(
     folder = download_folder(url, options.cache_dir)
 
     def in_cache() -> CachedDownload | None:
-        return cached(
+        return find_cached(
             url,
             max_height=options.max_height,
             offline=options.offline,
@@ -77,48 +77,48 @@ def download_video(
         )
 
     def say_waiting() -> None:
-        on_progress(Progress("download", label=f"another process downloads {show_url(url)}"))
+        on_progress(Progress("download", label=f"another process downloads {display_url(url)}"))
 
     found = in_cache()
     if found is not None:
         return found
     if options.offline:
         raise SourceError(
-            f"{show_url(url)} is not in the download cache, and offline nothing is fetched",
+            f"{display_url(url)} is not in the download cache, and offline nothing is fetched",
             hint="run it once without `--offline`",
         )
-    with own_download_folder(folder, say_waiting):
+    with lock_download_folder(folder, say_waiting):
         # Another process may have finished it since.
         found = in_cache()
         if found is not None:
             return found
-        forget_damaged(folder)
+        delete_corrupt(folder)
         return _download(url, named_by or url, folder, options, on_progress)
 
 
 def _download(
     url: str, named_by: str, folder: Path, options: DownloadOptions, on_progress: OnProgress
 ) -> CachedDownload:
-    label = show_url(url).strip("`")
+    label = display_url(url).strip("`")
     on_progress(Progress("download", label=label))
-    transfer = Transfer(url, folder, options.max_filesize, label, on_progress)
+    transfer = DownloadMonitor(url, folder, options.max_filesize, label, on_progress)
     try:
         try:
             return _fetch(url, named_by, folder, options, transfer)
-        except TransferChanged:
-            transfer.forget_partial_files()
+        except RemoteFileChanged:
+            transfer.delete_partial_files()
             return _fetch(url, named_by, folder, options, transfer)
-    except Worthless:
-        transfer.forget_partial_files()
+    except UnusableDownloadError:
+        transfer.delete_partial_files()
         raise
     except SmolVideoError:
         raise
     except Exception as error:  # extractors of thousands of sites: anything may come
-        raise refusal(url, error, timeout_seconds=options.timeout_seconds) from error
+        raise to_source_error(url, error, timeout_seconds=options.timeout_seconds) from error
 
 
 def _fetch(
-    url: str, named_by: str, folder: Path, options: DownloadOptions, transfer: Transfer
+    url: str, named_by: str, folder: Path, options: DownloadOptions, transfer: DownloadMonitor
 ) -> CachedDownload:
     address = WebAddress(url)
     said: list[str] = []
@@ -138,17 +138,17 @@ def _fetch(
         ydl.get_output_path = lambda _, name: str(folder / name)
         info = _one_video(ydl, url)
         _refuse_unfit(url, info)
-        transfer.refuse_larger(info.get("filesize"))
+        transfer.check_size(info.get("filesize"))
         # A title may be the address, or a part of it.
         title = address.hide_in(str(info.get("title") or ""))
-        transfer.label = clean_name(title or transfer.label)
+        transfer.label = display_name(title or transfer.label)
         info = ydl.process_ie_result(info, download=True)
     path = _downloaded_path(info)
     if path is None:
         reason = said[-1] if said else "yt-dlp brought no file"
-        raise refusal(url, reason, timeout_seconds=options.timeout_seconds)
+        raise to_source_error(url, reason, timeout_seconds=options.timeout_seconds)
     transfer.check_finished(path)
-    return remember(
+    return write_entry(
         url,
         path,
         title=title or path.name,
@@ -182,7 +182,7 @@ def _one_video(ydl: Any, url: str) -> dict[str, Any]:
         entries = [entry for entry in info.get("entries") or () if entry]
         if len(entries) > 1:
             raise SourceError(
-                f"{show_url(url)} is a list of videos, not one",
+                f"{display_url(url)} is a list of videos, not one",
                 hint="give the address of one of them",
             )
         if not entries:
@@ -191,18 +191,18 @@ def _one_video(ydl: Any, url: str) -> dict[str, Any]:
             return dict(entries[0])
         address = checked_entry(entries[0], url)
     raise SourceError(
-        f"no video found at {show_url(url)}", hint="give the address of the video itself"
+        f"no video found at {display_url(url)}", hint="give the address of the video itself"
     )
 
 
 def _refuse_unfit(url: str, info: dict[str, Any]) -> None:
     if info.get("is_live") or info.get("live_status") == "is_live":
         raise SourceError(
-            f"{show_url(url)} is a live stream, which has no end",
+            f"{display_url(url)} is a live stream, which has no end",
             hint="wait until it is over and the site offers the recording",
         )
     if info.get("live_status") == "is_upcoming":
-        raise SourceError(f"{show_url(url)} has not begun yet")
+        raise SourceError(f"{display_url(url)} has not begun yet")
 
 
 def _downloaded_path(info: dict[str, Any]) -> Path | None:

@@ -15,9 +15,9 @@ from smolvideo.errors import SourceError
 ENCODINGS = ("gzip", "deflate")
 """What is asked for, and all that is decoded."""
 
-LARGEST_PAGE = 64 * 2**20
+MAX_PAGE = 64 * 2**20
 """Bytes of a page or a list."""
-_MOST_ENCODINGS = 3
+_MAX_ENCODINGS = 3
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _WINDOWS = {"gzip": (16 + zlib.MAX_WBITS,), "deflate": (zlib.MAX_WBITS, _RAW_DEFLATE)}
 """What is called deflate is zlib (RFC 9110, §8.4.1.2), and from some servers deflate alone."""
@@ -26,16 +26,16 @@ _WINDOWS = {"gzip": (16 + zlib.MAX_WBITS,), "deflate": (zlib.MAX_WBITS, _RAW_DEF
 def decoded_answer(answer: Any) -> Any:
     """``answer`` of urllib's, decoded, or as it is where it is not encoded.
 
-    Raises SourceError for what is larger than ``LARGEST_PAGE`` or in an encoding not asked for.
+    Raises SourceError for what is larger than ``MAX_PAGE`` or in an encoding not asked for.
     """
     named = ",".join(answer.headers.get_all("Content-Encoding") or ())
     encodings = [one.strip().lower() for one in named.split(",")]
     encodings = [one.removeprefix("x-") for one in encodings if one not in ("", "identity")]
     if not encodings:
         return answer
-    if len(encodings) > _MOST_ENCODINGS or not set(encodings) <= set(ENCODINGS):
+    if len(encodings) > _MAX_ENCODINGS or not set(encodings) <= set(ENCODINGS):
         raise SourceError(f"the server answers in an encoding not asked for: {named[:40]}")
-    content = answer.read(LARGEST_PAGE + 1)
+    content = answer.read(MAX_PAGE + 1)
     for encoding in reversed(encodings):
         _check_size(len(content))
         content = _decoded(content, encoding)
@@ -56,7 +56,7 @@ def _decoded(content: bytes, encoding: str) -> bytes:
     for window in _WINDOWS[encoding]:
         stream = zlib.decompressobj(window)
         try:
-            found = stream.decompress(content, LARGEST_PAGE + 1)
+            found = stream.decompress(content, MAX_PAGE + 1)
         except zlib.error:
             continue
         _check_size(len(found))
@@ -66,5 +66,5 @@ def _decoded(content: bytes, encoding: str) -> bytes:
 
 
 def _check_size(size: int) -> None:
-    if size > LARGEST_PAGE:
-        raise SourceError(f"a page or list of more than {LARGEST_PAGE >> 20} MB is not read")
+    if size > MAX_PAGE:
+        raise SourceError(f"a page or list of more than {MAX_PAGE >> 20} MB is not read")

@@ -9,7 +9,7 @@ addresses (https://www.rssboard.org/rss-specification#ltenclosuregtSubelementOfL
 from typing import Any
 
 from smolvideo.errors import SourceError
-from smolvideo.source.names import show_url
+from smolvideo.source.names import display_url
 from smolvideo.source.reach import is_web_address
 
 MAX_ENTRIES = 100_000
@@ -20,7 +20,7 @@ _SMUGGLED = "#__youtubedl_smuggle="
 def check_address(url: str) -> None:
     """See that ``url`` is a whole http(s) address. Raises SourceError."""
     if not is_web_address(url.partition(_SMUGGLED)[0].strip()):
-        raise SourceError(f"not a valid address: {show_url(url)}")
+        raise SourceError(f"not a valid address: {display_url(url)}")
 
 
 def checked_entry(entry: dict[str, Any], list_url: str) -> str:
@@ -28,7 +28,8 @@ def checked_entry(entry: dict[str, Any], list_url: str) -> str:
     address = entry_name(entry)
     if not is_web_address(address.partition(_SMUGGLED)[0]):
         raise SourceError(
-            f"the list {show_url(list_url)} names {show_url(address)}, which is no web address",
+            f"the list {display_url(list_url)} names {display_url(address)}, "
+            "which is no web address",
             hint="a list from the web may name http:// and https:// addresses only, and no files",
         )
     return address

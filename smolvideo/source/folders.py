@@ -12,10 +12,10 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 from smolvideo.source.video_source import (
     VideoSource,
-    is_unfinished_or_hidden,
+    is_partial_or_hidden,
     starts_like_video,
 )
 
@@ -59,14 +59,14 @@ class _Contents:
             more = ", …" if len(self.passed_over) > _MAX_NAMED else ""
             files = "file was" if count == 1 else "files were"
             yield (
-                f"{count} {files} passed over that may be videos ({clean_name(kinds)}{more}); "
+                f"{count} {files} passed over that may be videos ({display_name(kinds)}{more}); "
                 "a file that is named is used"
             )
         if self.unread:
             folder, error = self.unread[0]
             also = len(self.unread) - 1
             more = f" and {also} other folder{'s' if also > 1 else ''}" if also else ""
-            yield f"{show_path(folder)}{more} cannot be read and is left out: {error.strerror}"
+            yield f"{display_path(folder)}{more} cannot be read and is left out: {error.strerror}"
 
 
 def resolve_folder(given: str, folder: Path, *, recursive: bool) -> list[VideoSource]:
@@ -81,12 +81,12 @@ def resolve_folder(given: str, folder: Path, *, recursive: bool) -> list[VideoSo
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos:
         # Pictures beside videos are covers and thumbnails.
-        sources = [VideoSource(given, path, "video", clean_name(path.name)) for path in videos]
+        sources = [VideoSource(given, path, "video", display_name(path.name)) for path in videos]
     elif any(path.parent == folder for path in files):
-        sources = [VideoSource(given, folder, "frames", clean_name(folder.resolve().name))]
+        sources = [VideoSource(given, folder, "frames", display_name(folder.resolve().name))]
     else:
         raise SourceError(
-            f"no videos or pictures in the folder {show_path(given)}",
+            f"no videos or pictures in the folder {display_path(given)}",
             hint=_where_instead(folder) or next(iter(notices), None),
         )
     return [replace(sources[0], notices=notices), *sources[1:]]
@@ -101,7 +101,7 @@ def _contents(folder: Path, *, recursive: bool) -> _Contents:
         try:
             with os.scandir(current) as entries:
                 for entry in entries:
-                    if is_unfinished_or_hidden(entry.name):
+                    if is_partial_or_hidden(entry.name):
                         continue
                     # A link to a folder could lead back up: links are followed to files only.
                     if recursive and entry.is_dir(follow_symlinks=False):
@@ -144,7 +144,7 @@ def _where_instead(folder: Path) -> str | None:
         except OSError:
             continue
         if holds_media:
-            return f"its subfolder {show_path(path)} has some"
-    if any(is_unfinished_or_hidden(name) and Path(name).suffix for name in names):
+            return f"its subfolder {display_path(path)} has some"
+    if any(is_partial_or_hidden(name) and Path(name).suffix for name in names):
         return "it has hidden or unfinished files only; name a file to use it all the same"
     return None

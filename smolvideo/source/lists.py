@@ -14,13 +14,13 @@ from types import ModuleType
 
 from smolvideo.errors import SourceError
 from smolvideo.pipes import decode_text, read_file_or_pipe
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.source.local import expand_home, path_error, path_of_file_url
 from smolvideo.source.names import scheme_of
 from smolvideo.source.video_source import VideoSource
 from smolvideo.spelling import existing_path
 
-_LARGEST_LIST = 16 * 2**20
+_MAX_LIST_BYTES = 16 * 2**20
 """Bytes. A longer "list" is a video named by mistake."""
 
 
@@ -60,9 +60,10 @@ class ListedPath:
             raise self._outside()
 
     def _outside(self) -> SourceError:
-        folder = show_path(os.path.abspath(self.folder))
+        folder = display_path(os.path.abspath(self.folder))
         return SourceError(
-            f"{show_path(self.given)} lies outside {folder}, the folder of the list that names it",
+            f"{display_path(self.given)} lies outside {folder}, "
+            "the folder of the list that names it",
             hint="`--allow-outside` lets a list name files anywhere",
         )
 
@@ -70,7 +71,9 @@ class ListedPath:
         """What the record of a file says that ``--allow-outside`` alone let in."""
         if not self.allow_outside or _is_below(path, self.folder):
             return ()
-        return (f"{show_path(path.name)} lies outside the folder of its list (`--allow-outside`)",)
+        return (
+            f"{display_path(path.name)} lies outside the folder of its list (`--allow-outside`)",
+        )
 
 
 Named = str | ListedPath
@@ -87,7 +90,7 @@ def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
         SourceError: the list cannot be read, is no text, or names nothing.
     """
     from_stdin = str(path) == "-"
-    shown = "standard input" if from_stdin else show_path(path)
+    shown = "standard input" if from_stdin else display_path(path)
     try:
         content = sys.stdin.buffer.read() if from_stdin else _read_bytes(path)
         text = decode_text(content)
@@ -130,10 +133,10 @@ def resolve_listed(
 
 
 def _read_bytes(path: Path) -> bytes:
-    content = read_file_or_pipe(path, _LARGEST_LIST + 1)
-    if len(content) > _LARGEST_LIST:
+    content = read_file_or_pipe(path, _MAX_LIST_BYTES + 1)
+    if len(content) > _MAX_LIST_BYTES:
         raise SourceError(
-            f"{show_path(path)} is too large for a list of sources",
+            f"{display_path(path)} is too large for a list of sources",
             hint="a video is named without `-a`",
         )
     return content

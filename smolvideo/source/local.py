@@ -10,10 +10,10 @@ from urllib.request import url2pathname
 
 from smolvideo.errors import SourceError
 from smolvideo.media import TEXTUAL_IMAGE_SUFFIXES
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 from smolvideo.source.folders import resolve_folder
-from smolvideo.source.names import similar_name
-from smolvideo.source.video_source import VideoSource, kind_of_file, what_else_it_is
+from smolvideo.source.names import closest_match
+from smolvideo.source.video_source import VideoSource, describe_non_media, kind_of_file
 from smolvideo.spelling import existing_path
 
 _HEAD_BYTES = 4096
@@ -39,24 +39,25 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
             return resolve_folder(given, path, recursive=recursive)
         if not stat.S_ISREG(mode):
             # Opening a pipe would wait for ever, a device has no end.
-            raise SourceError(f"{show_path(given)} is not a file but {_special_kind(mode)}")
+            raise SourceError(f"{display_path(given)} is not a file but {_special_kind(mode)}")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise path_error(given, path, error) from error
     if not head:
         raise SourceError(
-            f"{show_path(given)} is empty (0 bytes)", hint="was its download or copy interrupted?"
+            f"{display_path(given)} is empty (0 bytes)",
+            hint="was its download or copy interrupted?",
         )
-    what = None if path.suffix.lower() in TEXTUAL_IMAGE_SUFFIXES else what_else_it_is(head)
+    what = None if path.suffix.lower() in TEXTUAL_IMAGE_SUFFIXES else describe_non_media(head)
     if what is not None:
         raise SourceError(
-            f"{show_path(given)} is {what}, not a video",
+            f"{display_path(given)} is {what}, not a video",
             hint="`smolvideo summarise -a FILE` reads a list of sources"
             if what == "a text"
             else None,
         )
-    return [VideoSource(given, path, kind_of_file(path.name, head), clean_name(path.name))]
+    return [VideoSource(given, path, kind_of_file(path.name, head), display_name(path.name))]
 
 
 def path_of_file_url(url: str) -> Path:
@@ -64,7 +65,7 @@ def path_of_file_url(url: str) -> Path:
     parts = urlsplit(url.strip())
     if parts.netloc.lower() not in ("", "localhost"):
         raise SourceError(
-            f"{show_path(url)} points to another machine",
+            f"{display_path(url)} points to another machine",
             hint="a file of this machine has three slashes: `file:///home/me/video.mp4`",
         )
     return Path(url2pathname(parts.path))
@@ -94,11 +95,11 @@ def path_error(given: str, path: Path, error: OSError | ValueError) -> SourceErr
 
     A ``ValueError`` is what the system calls raise for a null byte in a path.
     """
-    shown = show_path(given)
+    shown = display_path(given)
     if isinstance(error, ValueError) or error.errno in _NO_SUCH_PATH:
         return SourceError(f"no such file or folder: {shown}", hint=_probably_meant(given, path))
     if error.errno in (errno.EACCES, errno.EPERM):
-        denied = shown if error.filename is None else show_path(os.fsdecode(error.filename))
+        denied = shown if error.filename is None else display_path(os.fsdecode(error.filename))
         return SourceError(
             f"no permission to read {denied}",
             hint="its folder or the file itself is closed to this user",
@@ -111,14 +112,14 @@ def path_error(given: str, path: Path, error: OSError | ValueError) -> SourceErr
 def _probably_meant(given: str, path: Path) -> str | None:
     """A hint for a path that does not exist: a name like it, at the first part that is missing."""
     if re.match(r"(?:www\.|[\w-]+(?:\.[\w-]+)+/)", given) and not path.parent.is_dir():
-        return f"an address begins with `https://`: {show_path('https://' + given)}"
+        return f"an address begins with `https://`: {display_path('https://' + given)}"
     if os.path.islink(path):
-        return f"it is a link to {show_path(os.readlink(path))}, which does not exist"
+        return f"it is a link to {display_path(os.readlink(path))}, which does not exist"
     missing = path
     try:
         while not missing.parent.exists() and missing.parent != missing:
             missing = missing.parent
-        name = similar_name(missing.name, os.listdir(missing.parent))
+        name = closest_match(missing.name, os.listdir(missing.parent))
     except (OSError, ValueError):
         return None
-    return f"did you mean {show_path(missing.parent / name)}?" if name else None
+    return f"did you mean {display_path(missing.parent / name)}?" if name else None

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from smolvideo.credentials import redact, without_credentials
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
-def show_url(url: str) -> str:
+def display_url(url: str) -> str:
     """An address in backticks, for messages, without the credentials it may carry."""
-    return show_path(without_credentials(url))
+    return display_path(without_credentials(url))
 
 
 def public_name(given: str) -> str:
@@ -34,7 +34,7 @@ def scheme_of(given: str) -> str | None:
     return match[1].lower() if match else None
 
 
-def similar_name(wanted: str, names: Iterable[str]) -> str | None:
+def closest_match(wanted: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant: equal but for case or Unicode form, else the most alike."""
     by_plain_form = {_plain_form(name): name for name in sorted(names, reverse=True)}
     matches = get_close_matches(_plain_form(wanted), by_plain_form, n=1, cutoff=0.7)

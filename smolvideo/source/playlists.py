@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.media import VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.source.cache import cache_dir, cached, download_folder
+from smolvideo.source.cache import cache_dir, download_folder, find_cached
 from smolvideo.source.download import DownloadOptions
 from smolvideo.source.entries import MAX_ENTRIES, check_address, checked_entry, entry_name
-from smolvideo.source.names import show_url
-from smolvideo.source.refusals import refusal
+from smolvideo.source.names import display_url
+from smolvideo.source.refusals import to_source_error
 from smolvideo.source.web import web_client
 from smolvideo.source.ytdlp_options import ytdlp_options
 
 _LISTS = ("playlist", "multi_video", "compat_list")
-_MOST_HOPS = 5
+_MAX_HOPS = 5
 """From one address to the next until there is a list or a video."""
 
 
@@ -42,20 +42,20 @@ def playlist_entries(url: str, options: DownloadOptions, on_progress: OnProgress
             not in the cache is returned as it is, and its download says so.
     """
     check_address(url)
-    known = cached(url, max_height=options.max_height, cache=options.cache_dir)
+    known = find_cached(url, max_height=options.max_height, cache=options.cache_dir)
     if known is not None or options.offline or _names_a_file(url):
         return [Entry(url)]
-    on_progress(Progress("download", label=show_url(url).strip("`")))
+    on_progress(Progress("download", label=display_url(url).strip("`")))
     try:
         info, found = _flat(url, options)
     except SmolVideoError:
         raise
     except Exception as error:  # extractors of thousands of sites: anything may come
-        raise refusal(url, error, timeout_seconds=options.timeout_seconds) from error
+        raise to_source_error(url, error, timeout_seconds=options.timeout_seconds) from error
     if info.get("_type", "video") not in _LISTS:
         return [Entry(url)]
     if not found:
-        raise SourceError(f"the list {show_url(url)} is empty")
+        raise SourceError(f"the list {display_url(url)} is empty")
     return found
 
 
@@ -88,7 +88,7 @@ def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entr
     )
     with web_client(settings, url) as ydl:
         address, info = url, {}
-        for _ in range(_MOST_HOPS):
+        for _ in range(_MAX_HOPS):
             # Not processed: one entry that yt-dlp cannot take apart would be the end of all.
             info = dict(ydl.extract_info(address, download=False, process=False) or {})
             if info.get("_type") not in ("url", "url_transparent"):
@@ -99,7 +99,9 @@ def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entr
         entries = (entry for entry in info.get("entries") or () if entry and entry_name(entry))
         checked = [_checked(entry, url) for entry in islice(entries, MAX_ENTRIES)]
         if next(entries, None) is not None:
-            more = f"the list {show_url(url)} names more than {MAX_ENTRIES:,} videos: the rest is"
+            more = (
+                f"the list {display_url(url)} names more than {MAX_ENTRIES:,} videos: the rest is"
+            )
             checked.append(Entry(f"{url}#more", SourceError(f"{more} left out")))
         return info, checked
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from smolvideo.errors import SourceError
-from smolvideo.source.names import show_url
+from smolvideo.source.names import display_url
 
 _WEB_SCHEMES = ("http", "https")
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
@@ -58,7 +58,7 @@ def check_named(url: str, by: str, reach: Reach) -> None:
     own = reach_of(url)
     if own > reach:
         raise SourceError(
-            f"{show_url(by)} leads to {show_url(url)}, {_WHERE[own]}",
+            f"{display_url(by)} leads to {display_url(url)}, {_WHERE[own]}",
             hint="what the web names may not lead there; if you trust it, give that address itself",
         )
 

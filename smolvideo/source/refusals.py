@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from smolvideo.credentials import WebAddress
 from smolvideo.errors import SourceError
-from smolvideo.safe_text import clean_name
-from smolvideo.source.names import show_url
+from smolvideo.safe_text import display_name
+from smolvideo.source.names import display_url
 
 _LOGIN = (
     "if a browser on this machine may see it: `--cookies-from-browser firefox` (chrome, safari, …),"
@@ -21,94 +21,98 @@ _UPDATE = "sites change often; a newer yt-dlp may help: `pip install --upgrade y
 _ADDRESS = "check the address in a browser"
 
 
-class _Refusal(NamedTuple):
-    sign: str  # regular expression, matched anywhere, without regard to capitals
-    says: str
+class _ErrorPattern(NamedTuple):
+    pattern: str  # regular expression, matched anywhere, without regard to capitals
+    message: str
     hint: str | None
 
 
 # The first that matches is taken: the special ones stand before the general ones.
 _REFUSALS = (
-    _Refusal(
+    _ErrorPattern(
         r"cookies database|load cookies|netscape format|unsupported (?:browser|keyring)|decrypt",
         "the cookies for {url} cannot be read: {reason}",
         "close the browser and try again, or export them: `--cookies FILE` (Netscape format)",
     ),
-    _Refusal(r"not a bot|captcha|anti-bot", "the site of {url} wants to see a person", _LOGIN),
-    _Refusal(
+    _ErrorPattern(r"not a bot|captcha|anti-bot", "the site of {url} wants to see a person", _LOGIN),
+    _ErrorPattern(
         r"not available (?:in|from) your (?:country|location|region)|geo.?restrict|in your country"
         r"|HTTP Error 451",
         "{url} is not available in this country",
         "a proxy elsewhere is used if HTTPS_PROXY names one",
     ),
-    _Refusal(r"\bDRM\b", "{url} is encrypted (DRM), no program may fetch it", None),
-    _Refusal(r"age.?restrict|confirm your age", "{url} is only shown to signed-in adults", _LOGIN),
-    _Refusal(r"\bprivate\b", "{url} is private", _LOGIN),
-    _Refusal(
+    _ErrorPattern(r"\bDRM\b", "{url} is encrypted (DRM), no program may fetch it", None),
+    _ErrorPattern(
+        r"age.?restrict|confirm your age", "{url} is only shown to signed-in adults", _LOGIN
+    ),
+    _ErrorPattern(r"\bprivate\b", "{url} is private", _LOGIN),
+    _ErrorPattern(
         r"members.only|sign in|log ?in\b|logged.in|registered users|authenticat|subscri"
         r"|HTTP Error 401",
         "{url} needs a login",
         _LOGIN,
     ),
-    _Refusal(r"HTTP Error 403", "the server refuses to hand out {url} (403)", _LOGIN),
-    _Refusal(r"HTTP Error 404", "there is nothing at {url} (404)", _ADDRESS),
-    _Refusal(r"HTTP Error 410", "{url} is no longer there (410)", _ADDRESS),
-    _Refusal(
+    _ErrorPattern(r"HTTP Error 403", "the server refuses to hand out {url} (403)", _LOGIN),
+    _ErrorPattern(r"HTTP Error 404", "there is nothing at {url} (404)", _ADDRESS),
+    _ErrorPattern(r"HTTP Error 410", "{url} is no longer there (410)", _ADDRESS),
+    _ErrorPattern(
         r"HTTP Error 429", "the server of {url} has had too many requests (429)", "wait a while"
     ),
-    _Refusal(r"HTTP Error 5\d\d", "the server of {url} has a fault of its own: {reason}", _AGAIN),
-    _Refusal(
+    _ErrorPattern(
+        r"HTTP Error 5\d\d", "the server of {url} has a fault of its own: {reason}", _AGAIN
+    ),
+    _ErrorPattern(
         r"redirect\w* to url|redirect loop|HTTP Error 3\d\d",
         "{url} leads to an address that cannot be followed",
         _ADDRESS,
     ),
-    _Refusal(
+    _ErrorPattern(
         r"unsupported url|no (?:video|media) (?:could be )?found|unable to extract",
         "no video found at {url}",
         f"give the address of the video itself; {_UPDATE}",
     ),
-    _Refusal(
+    _ErrorPattern(
         r"premieres? in|event will begin|not (?:yet )?started|upcoming|not currently live",
         "{url} has not begun yet",
         None,
     ),
-    _Refusal(
+    _ErrorPattern(
         r"requested format is not available|no video formats",
         "{url} offers no video that can be fetched (sound only, or a stream of an unknown kind)",
         _UPDATE,
     ),
-    _Refusal(
+    _ErrorPattern(
         r"timed? ?out",
         "{url}: the server went silent for {timeout:g} seconds",
         _AGAIN,
     ),
-    _Refusal(
+    _ErrorPattern(
         r"no space left|disk quota", "the disk is full: {url} does not fit", "make room; " + _AGAIN
     ),
-    _Refusal(
+    _ErrorPattern(
         r"certificate",
         "the certificate of {url} cannot be trusted: {reason}",
         "check the date and time",
     ),
-    _Refusal(
+    _ErrorPattern(
         r"name or service not known|getaddrinfo|name resolution|nodename nor servname"
         r"|no address assoc",
         "no such host, or no network: {url}",
         "check the address and the connection",
     ),
-    _Refusal(
+    _ErrorPattern(
         r"connection refused|unreachable|no route to host|actively refused",
         "nothing answers at {url}",
         "check the address and the connection",
     ),
-    _Refusal(
+    _ErrorPattern(
         r"more expected|expected \d+ bytes|too short|any data blocks|connection reset"
         r"|closed connection|remote end"
         r"|broken",
         "the transfer of {url} broke off",
         _AGAIN,
     ),
-    _Refusal(
+    _ErrorPattern(
         r"unavailable|removed|no longer|does not exist|deleted|terminated|not found",
         "{url} is no longer there: {reason}",
         _ADDRESS,
@@ -116,7 +120,7 @@ _REFUSALS = (
 )
 
 
-def refusal(url: str, error: BaseException | str, *, timeout_seconds: float) -> SourceError:
+def to_source_error(url: str, error: BaseException | str, *, timeout_seconds: float) -> SourceError:
     """The ``SourceError`` for what yt-dlp raised (or wrote, where it raises nothing) about
     ``url``.
     """
@@ -124,16 +128,16 @@ def refusal(url: str, error: BaseException | str, *, timeout_seconds: float) -> 
     for sign, says, hint in _REFUSALS:
         if re.search(sign, reason, re.IGNORECASE):
             line = says.format(
-                url=show_url(url), reason=_shortened(reason), timeout=timeout_seconds
+                url=display_url(url), reason=_shortened(reason), timeout=timeout_seconds
             )
             return SourceError(line, hint=hint)
-    return SourceError(f"cannot download {show_url(url)}: {_shortened(reason)}", hint=_UPDATE)
+    return SourceError(f"cannot download {display_url(url)}: {_shortened(reason)}", hint=_UPDATE)
 
 
 def _plain_reason(url: str, message: str) -> str:
     address = WebAddress(url)
     text = address.hide_in(message.replace(url, " ").replace(address.public, " "))
-    text = clean_name(text, longest=10_000)
+    text = display_name(text, max_length=10_000)
     text = re.sub(r"<_io\.\w+[^>]{0,200}>", "the file", text)
     text = re.sub(r"^(?:ERROR: )?(?:\[[\w:+.-]+\] )?", "", text)
     # "Downloading x: HTTP Error 404": the id of the video, which has no blanks, is not part of it.
@@ -144,4 +148,4 @@ def _plain_reason(url: str, message: str) -> str:
 def _shortened(reason: str) -> str:
     """The first sentence, without the Python objects that yt-dlp appends."""
     reason = re.sub(r" ?\(caused by .*", "", reason)
-    return clean_name(re.split(r"(?<=\w{3})\. ", reason)[0], longest=160).rstrip(".")
+    return display_name(re.split(r"(?<=\w{3})\. ", reason)[0], max_length=160).rstrip(".")

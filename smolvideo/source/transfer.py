@@ -6,23 +6,23 @@ from typing import Any
 
 from smolvideo.errors import SourceError
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.source.names import show_url
-from smolvideo.source.video_source import what_else_it_is
+from smolvideo.source.names import display_url
+from smolvideo.source.video_source import describe_non_media
 
 _HEAD_BYTES = 4096
-_JUDGED_AFTER_BYTES = 2**16
+_SNIFF_BYTES = 2**16
 """By then the head of the file has left every buffer and can be read back from the disk."""
 
 
-class Worthless(SourceError):
+class UnusableDownloadError(SourceError):
     """What has arrived is of no use to a later attempt."""
 
 
-class TransferChanged(Exception):
+class RemoteFileChanged(Exception):
     """The file on the server is not the one whose first part lies in the cache."""
 
 
-class Transfer:
+class DownloadMonitor:
     """yt-dlp calls it (as a progress hook) for every block; what it raises ends the transfer.
 
     The size that the server names is checked before much has come, and where it names none the
@@ -52,34 +52,34 @@ class Transfer:
             return
         total = status.get("total_bytes")
         done = status.get("downloaded_bytes") or total or 0
-        self.refuse_larger(total)
-        self.refuse_larger(done)
+        self.check_size(total)
+        self.check_size(done)
         if status["status"] == "downloading":
             self._begin(total)
-            if done > _JUDGED_AFTER_BYTES and not self._judged:
-                self._judge(_head(Path(status["tmpfilename"])))
+            if done > _SNIFF_BYTES and not self._judged:
+                self._check_content_type(_head(Path(status["tmpfilename"])))
         self._on_progress(
             Progress("download", done, total or status.get("total_bytes_estimate"), self.label)
         )
 
-    def refuse_larger(self, size: int | None) -> None:
+    def check_size(self, size: int | None) -> None:
         if self._max_filesize is not None and size is not None and size > self._max_filesize:
             limit = _megabytes(self._max_filesize)
-            raise Worthless(
-                f"{show_url(self._url)} is larger than the limit of {limit}",
+            raise UnusableDownloadError(
+                f"{display_url(self._url)} is larger than the limit of {limit}",
                 hint="raise `--max-filesize`, or take a smaller picture with `--max-height`",
             )
 
     def check_finished(self, path: Path) -> None:
         """Refuses, and deletes, a finished file that is surely no video."""
         try:
-            self._judge(_head(path))
-        except Worthless:
+            self._check_content_type(_head(path))
+        except UnusableDownloadError:
             path.unlink()
             raise
         self._size_note.unlink(missing_ok=True)
 
-    def forget_partial_files(self) -> None:
+    def delete_partial_files(self) -> None:
         for path in self._folder.iterdir():
             if ".part" in path.name or path.suffix == ".ytdl":
                 # Windows keeps a file whose stream yt-dlp has left open.
@@ -95,16 +95,16 @@ class Transfer:
         if total is None:
             return
         if self._size_note.exists() and self._size_note.read_text(encoding="ascii") != str(total):
-            raise TransferChanged
+            raise RemoteFileChanged
         self._size_note.write_text(str(total), encoding="ascii")
 
-    def _judge(self, head: bytes) -> None:
+    def _check_content_type(self, head: bytes) -> None:
         # Nothing yet: a piece of a stream is joined to the file only when all of it is there.
         self._judged = bool(head)
-        what = what_else_it_is(head)
+        what = describe_non_media(head)
         if what is not None:
-            raise Worthless(
-                f"{show_url(self._url)} is {what}, not a video",
+            raise UnusableDownloadError(
+                f"{display_url(self._url)} is {what}, not a video",
                 hint="give the address of the video itself",
             )
 

@@ -9,7 +9,7 @@ from smolvideo.media import IMAGE_SUFFIXES
 if TYPE_CHECKING:  # frames imports numpy, which `smolvideo --help` must not wait for
     from smolvideo.frames import MediaKind
 
-UNFINISHED_SUFFIXES = frozenset(
+PARTIAL_DOWNLOAD_SUFFIXES = frozenset(
     {
         ".aria2", ".crdownload", ".download", ".filepart", ".opdownload", ".part", ".partial",
         ".temp", ".tmp", ".ytdl",
@@ -35,14 +35,14 @@ class VideoSource:
     notices: tuple[str, ...] = ()
 
 
-def is_unfinished_or_hidden(name: str) -> bool:
+def is_partial_or_hidden(name: str) -> bool:
     """Files that a folder holds but nobody means: hidden ones, ``._`` twins of macOS, partial
     downloads.
 
     yt-dlp names the pieces of a running download ``x.mp4.part-Frag3``.
     """
     last_suffix = Path(name).suffix.lower()
-    return name.startswith(".") or last_suffix.split("-")[0] in UNFINISHED_SUFFIXES
+    return name.startswith(".") or last_suffix.split("-")[0] in PARTIAL_DOWNLOAD_SUFFIXES
 
 
 def kind_of_file(name: str, head: bytes) -> "MediaKind":
@@ -89,7 +89,7 @@ def starts_like_video(head: bytes) -> bool:
     )
 
 
-def what_else_it_is(head: bytes) -> str | None:
+def describe_non_media(head: bytes) -> str | None:
     """Names a file that is surely no video or picture by its first bytes (some thousand are
     best).
     """

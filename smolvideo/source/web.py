@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
-from smolvideo.source.encodings import ENCODINGS, LARGEST_PAGE, decoded_answer
-from smolvideo.source.names import show_url
+from smolvideo.source.encodings import ENCODINGS, MAX_PAGE, decoded_answer
+from smolvideo.source.names import display_url
 from smolvideo.source.reach import check_named, reach_of
 
 _WEB_SCHEMES = ("http", "https", "data")
@@ -122,7 +122,7 @@ class _Guard(urllib.request.BaseHandler):
         """Raises SourceError for what is out of the web, or too near."""
         scheme = urlsplit(url).scheme.lower()
         if scheme not in _WEB_SCHEMES:
-            raise SourceError(f"the address leads out of the web, to {show_url(url)}")
+            raise SourceError(f"the address leads out of the web, to {display_url(url)}")
         if scheme == "data":
             return
         check_named(url, self._named_by, self._reach)
@@ -140,9 +140,9 @@ def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
     def read_some(amount: int | None = None) -> bytes:
         if amount is not None and amount >= 0:
             return read(amount)
-        content = read(LARGEST_PAGE + 1)
-        if len(content) > LARGEST_PAGE:
-            raise SourceError(f"a page or list of more than {LARGEST_PAGE >> 20} MB is not read")
+        content = read(MAX_PAGE + 1)
+        if len(content) > MAX_PAGE:
+            raise SourceError(f"a page or list of more than {MAX_PAGE >> 20} MB is not read")
         return content
 
     return read_some

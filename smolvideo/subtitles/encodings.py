@@ -40,10 +40,10 @@ _SHIFTED = (
 RFC 1468 (ISO-2022-JP), RFC 1557 (ISO-2022-KR), RFC 1843 (HZ)
 """
 
-_MOST_LINES = 60
-_LONGEST_LINE = 400
+_MAX_LINES = 60
+_MAX_LINE = 400
 """Bytes of a line that are looked at."""
-_MOST_BAD = 1 / 3
+_MAX_BAD = 1 / 3
 """Of the bytes above 127 in a line, the share that a code page may be unable to read."""
 _DAMAGED = 0.8
 """Belief in a code page that cannot read all of a line."""
@@ -148,10 +148,10 @@ def _likeliest_code_page(content: bytes) -> str:
 
 def _telling_lines(content: bytes) -> list[bytes]:
     lines = dict.fromkeys(
-        line.strip()[:_LONGEST_LINE] for line in content.splitlines() if not line.isascii()
+        line.strip()[:_MAX_LINE] for line in content.splitlines() if not line.isascii()
     )
-    step = max(1, len(lines) // _MOST_LINES)
-    return list(lines)[::step][:_MOST_LINES]
+    step = max(1, len(lines) // _MAX_LINES)
+    return list(lines)[::step][:_MAX_LINES]
 
 
 def _beliefs(line: bytes, weight: int) -> Iterator[tuple[str, float]]:
@@ -163,7 +163,7 @@ def _beliefs(line: bytes, weight: int) -> Iterator[tuple[str, float]]:
     for code_page in _CODE_PAGES:
         text = line.decode(code_page, errors="replace")
         bad = text.count("\ufffd")
-        if 0 < bad <= weight * _MOST_BAD:
+        if 0 < bad <= weight * _MAX_BAD:
             rest = text.replace("\ufffd", "").encode(code_page)
             belief = dict(_detected(rest)).get(code_page, 0.0) * _DAMAGED
             beliefs[code_page] = max(belief, beliefs.get(code_page, 0.0))

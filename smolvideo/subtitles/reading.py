@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.frames import TimedText
+from smolvideo.frames import SubtitleEvent
 from smolvideo.pipes import read_file_or_pipe
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.subtitles.cues import Block, Cue, without_repeats
 from smolvideo.subtitles.encodings import Decoded, decode_text
 from smolvideo.subtitles.formats import FORMATS, Parsed, parse_text
@@ -14,7 +14,7 @@ from smolvideo.subtitles.plain_text import plain_lines
 from smolvideo.subtitles.substation import substation_lines
 from smolvideo.subtitles.timed import subrip_lines
 
-_LARGEST_FILE = 32 * 2**20
+_MAX_FILE = 32 * 2**20
 """Bytes. The subtitles of a day of talk are below 10 MB."""
 
 OnNotice = Callable[[str], None]
@@ -45,14 +45,14 @@ def read_subtitles(
     Raises:
         SourceError: the file cannot be read, or nothing in it is a cue.
     """
-    shown = show_path(path)
+    shown = display_path(path)
     try:
-        content = read_file_or_pipe(path, _LARGEST_FILE + 1)
+        content = read_file_or_pipe(path, _MAX_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise SourceError(f"cannot read the subtitles {shown}: {reason}") from error
-    if len(content) > _LARGEST_FILE:
-        most = _LARGEST_FILE // 2**20
+    if len(content) > _MAX_FILE:
+        most = _MAX_FILE // 2**20
         raise SourceError(f"{shown} is too large for subtitles: they may have {most} MiB")
     decoded = decode_text(content)
     parsed = parse_text(decoded.text, frame_rate)
@@ -72,7 +72,7 @@ def parse_subtitles(text: str, *, frame_rate: float | None = None) -> list[Cue]:
         return []
 
 
-def cues_of_track(texts: Iterable[TimedText], *, on_notice: OnNotice = _no_notice) -> list[Cue]:
+def cues_of_track(texts: Iterable[SubtitleEvent], *, on_notice: OnNotice = _no_notice) -> list[Cue]:
     """The cues of a text track inside a video file, as clean as those of a file.
 
     Bytes that are not UTF-8 come as halves of surrogate pairs (Python's ``surrogateescape``): they

@@ -33,7 +33,7 @@ _NAMED_LANGUAGES = frozenset(
     }
 )  # fmt: skip
 _ENGLISH = ("en", "eng", "english")
-_MOST_PARTS = 6
+_MAX_PARTS = 6
 
 _VIDEO_SUFFIXES = frozenset(
     {
@@ -123,7 +123,7 @@ def _read_parts(parts: Iterable[str], suffix: str) -> _SidecarName | None:
     ``hi`` is Hindi where no other language is named, else "hearing impaired".
     """
     parts = [part.lower() for part in parts]
-    if len(parts) > _MOST_PARTS:
+    if len(parts) > _MAX_PARTS:
         return None
     languages: list[str] = []
     kinds: list[CaptionKind] = []
@@ -151,7 +151,7 @@ def _read_parts(parts: Iterable[str], suffix: str) -> _SidecarName | None:
 
 def _language_tag(words: list[str]) -> str | None:
     """The language of ``zh-Hant-TW``, ``en_US``, ``en-forced`` or ``English (SDH)``."""
-    if not words or len(words) > _MOST_PARTS:
+    if not words or len(words) > _MAX_PARTS:
         return None
     first, *rest = words
     if not _LANGUAGE.fullmatch(first) and first not in _NAMED_LANGUAGES:

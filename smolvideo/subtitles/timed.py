@@ -21,7 +21,7 @@ _CLOCK = (
 _ARROW = r"[ \t]*(?:-{1,3}>|={1,2}>|[–—]>|--&gt;|→)[ \t]*"  # noqa: RUF001 -- as they are found
 _TIMING_LINE = re.compile(rf"[ \t]*{_CLOCK}{_ARROW}{_CLOCK}(?=\s|$)")
 _ONE_CLOCK = re.compile(rf"\s*{_CLOCK}\s*")
-_LONGEST_TIMING = 200
+_MAX_TIMING = 200
 """Characters. No line of times is longer, whatever stands behind the times."""
 
 _BREAK = re.compile(r"(?<![:\\])\\N")
@@ -33,7 +33,7 @@ _COMMENTS = ("NOTE", "STYLE", "REGION")
 
 def parse_clock(text: str) -> float | None:
     """Seconds of ``1:02:03.45``, ``02:03,450`` and the like; None for what is no time."""
-    found = _ONE_CLOCK.fullmatch(text[:_LONGEST_TIMING])
+    found = _ONE_CLOCK.fullmatch(text[:_MAX_TIMING])
     return None if found is None else _seconds(found.groups())
 
 
@@ -117,7 +117,7 @@ def _timings(lines: Sequence[str]) -> Iterator[_Timing]:
     for number, line in enumerate(lines):
         if not _may_be_timing(line):
             continue
-        if found := _TIMING_LINE.match(line[:_LONGEST_TIMING]):
+        if found := _TIMING_LINE.match(line[:_MAX_TIMING]):
             start, end = _seconds(found.groups()[:6]), _seconds(found.groups()[6:])
             yield _Timing(number, (start, end) if start < end else None)
         elif "-->" in line and (_has_no_words(line) or _is_counter(lines, number - 1)):
@@ -129,7 +129,7 @@ def _may_be_timing(line: str) -> bool:
 
 
 def _has_no_words(line: str) -> bool:
-    return len(line) < _LONGEST_TIMING and not any(map(str.isalpha, line))
+    return len(line) < _MAX_TIMING and not any(map(str.isalpha, line))
 
 
 def _is_number(lines: Sequence[str], number: int) -> bool:

@@ -12,32 +12,32 @@ forms.py, page.py, names.py, publishing.py   the output files
 running.py     all of it in one call
 """
 
-from smolvideo.summaries.batch import Batch, Done, Outcome, Tally
+from smolvideo.summaries.batch import ItemResult, ItemStatus, RunStats, SummaryRun
 from smolvideo.summaries.options import Style, SummaryOptions
-from smolvideo.summaries.publishing import ENDINGS, FORMATS
+from smolvideo.summaries.publishing import FORMATS, SUFFIXES_BY_FORMAT
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
-from smolvideo.summaries.running import OutputOptions, RunOptions, open_batch, summarise
+from smolvideo.summaries.running import OutputOptions, RunOptions, open_run, summarise
 from smolvideo.summaries.watching import watch
-from smolvideo.summaries.worklist import Selection, WorkItem, list_work
+from smolvideo.summaries.worklist import Selection, WorkItem, list_items
 
 __all__ = [
-    "ENDINGS",
     "FORMATS",
-    "Batch",
+    "SUFFIXES_BY_FORMAT",
     "Chapter",
-    "Done",
+    "ItemResult",
+    "ItemStatus",
     "Note",
-    "Outcome",
     "OutputOptions",
     "RunOptions",
+    "RunStats",
     "Selection",
     "Style",
     "SummaryOptions",
     "SummaryRecord",
-    "Tally",
+    "SummaryRun",
     "WorkItem",
-    "list_work",
-    "open_batch",
+    "list_items",
+    "open_run",
     "summarise",
     "watch",
 ]

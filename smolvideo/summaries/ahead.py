@@ -1,7 +1,7 @@
 """Videos decoded ahead of the model: a few threads, a few videos, a few windows of each.
 
-Every item has a short queue of its own, and so many items are begun as ``videos``: memory does not
-grow with the list, however slow the model is. What comes out comes in the order of the list.
+Every item has a short queue of its own, and so many items are begun as ``max_items``: memory does
+not grow with the list, however slow the model is. What comes out comes in the order of the list.
 """
 
 import queue
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 Item = TypeVar("Item")
-Piece = TypeVar("Piece")
+Chunk = TypeVar("Chunk")
 
 _LOOK_AGAIN_SECONDS = 0.2
 """Windows delivers Ctrl-C only between two waits."""
@@ -28,27 +28,27 @@ class _End:
         self.error = error
 
 
-class Pieces(Generic[Piece]):
+class PrefetchedItem(Generic[Chunk]):
     """The pieces of one item, in order; iterating raises what looking at it raised.
 
     Once ``dropped`` nobody wants the rest of them.
     """
 
-    def __init__(self, ahead: "Ahead[Item, Piece]") -> None:
+    def __init__(self, ahead: "Prefetcher[Item, Chunk]") -> None:
         self._ahead = ahead
-        self.queue: queue.Queue[Piece | _End] = queue.Queue(_PIECES_OF_ITEM)
+        self.queue: queue.Queue[Chunk | _End] = queue.Queue(_PIECES_OF_ITEM)
         self.dropped = False
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         """Let the thread that looks at the item go on to the next one."""
         self.dropped = True
         with suppress(queue.Empty):
             while True:
                 self.queue.get_nowait()
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[Chunk]:
         while True:
-            piece = self._ahead.wait_for(self.queue)
+            piece = self._ahead.next_chunk(self.queue)
             if isinstance(piece, _End):
                 if piece.error is not None:
                     raise piece.error
@@ -56,12 +56,12 @@ class Pieces(Generic[Piece]):
             yield piece
 
 
-class Ahead(Generic[Item, Piece]):
+class Prefetcher(Generic[Item, Chunk]):
     """Runs ``look`` over items in threads; iterate it for ``(item, pieces)`` pairs, in order.
 
     What the consumer leaves of an item's pieces when it takes the next item is dropped.
 
-    A context manager: leaving it stops the threads at their next piece. ``waited_seconds`` is how
+    A context manager: leaving it stops the threads at their next piece. ``stall_seconds`` is how
     long the consumer had nothing to do, ``busy_seconds`` how long the threads worked. Items may be
     None: nothing to do right now, ask again in a moment.
     """
@@ -69,18 +69,18 @@ class Ahead(Generic[Item, Piece]):
     def __init__(
         self,
         items: Iterable[Item | None],
-        look: Callable[[Item], Iterator[Piece]],
+        look: Callable[[Item], Iterator[Chunk]],
         *,
         threads: int,
-        videos: int,
+        max_items: int,
     ) -> None:
         self._items = iter(items)
         self._look = look
-        self._videos = max(videos, 1)
-        self._tasks: queue.Queue[tuple[Item, Pieces[Piece]] | None] = queue.Queue()
+        self._videos = max(max_items, 1)
+        self._tasks: queue.Queue[tuple[Item, PrefetchedItem[Chunk]] | None] = queue.Queue()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self.waited_seconds = 0.0
+        self.stall_seconds = 0.0
         self.busy_seconds = 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"decode {number}", daemon=True)
@@ -105,8 +105,8 @@ class Ahead(Generic[Item, Piece]):
             # A decoder cannot be interrupted inside a frame; whoever pressed Ctrl-C does not wait.
             thread.join(timeout=None if error is None else 1.0)
 
-    def __iter__(self) -> Iterator[tuple[Item, Pieces[Piece]]]:
-        begun: deque[tuple[Item, Pieces[Piece]]] = deque()
+    def __iter__(self) -> Iterator[tuple[Item, PrefetchedItem[Chunk]]]:
+        begun: deque[tuple[Item, PrefetchedItem[Chunk]]] = deque()
         there_is_more = True
         while begun or there_is_more:
             while there_is_more and len(begun) < self._videos:
@@ -117,17 +117,17 @@ class Ahead(Generic[Item, Piece]):
                     break
                 if item is None:
                     break
-                task = item, Pieces[Piece](self)
+                task = item, PrefetchedItem[Chunk](self)
                 begun.append(task)
                 self._tasks.put(task)
             if begun:
                 item, pieces = begun.popleft()
                 yield item, pieces
-                pieces.drop()
+                pieces.cancel()
             elif there_is_more:
                 time.sleep(_LOOK_AGAIN_SECONDS)
 
-    def wait_for(self, pieces: "queue.Queue[Piece | _End]") -> "Piece | _End":
+    def next_chunk(self, pieces: "queue.Queue[Chunk | _End]") -> "Chunk | _End":
         """The next piece; what nobody decoded yet is time that the model waited."""
         started = time.perf_counter()
         try:
@@ -137,14 +137,14 @@ class Ahead(Generic[Item, Piece]):
                 except queue.Empty:
                     continue
         finally:
-            self.waited_seconds += time.perf_counter() - started
+            self.stall_seconds += time.perf_counter() - started
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None and not self._stopped.is_set():
             item, pieces = task
             self._put(pieces, _End(self._look_at(item, pieces)))
 
-    def _look_at(self, item: Item, pieces: Pieces[Piece]) -> BaseException | None:
+    def _look_at(self, item: Item, pieces: PrefetchedItem[Chunk]) -> BaseException | None:
         found = self._look(item)
         while not (self._stopped.is_set() or pieces.dropped):
             started = time.perf_counter()
@@ -160,7 +160,7 @@ class Ahead(Generic[Item, Piece]):
             self._put(pieces, piece)
         return None
 
-    def _put(self, pieces: Pieces[Piece], piece: "Piece | _End") -> None:
+    def _put(self, pieces: PrefetchedItem[Chunk], piece: "Chunk | _End") -> None:
         while not (self._stopped.is_set() or pieces.dropped):
             try:
                 pieces.queue.put(piece, timeout=_LOOK_AGAIN_SECONDS)

@@ -6,12 +6,14 @@ from typing import TypeVar
 from smolvideo.answer import Answer
 from smolvideo.engines import Engine, SessionEngine
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.summaries.composing import Ask, Asking
+from smolvideo.summaries.composing import PromptBatch, PromptSteps
 
 Result = TypeVar("Result")
 
 
-def answer(engine: Engine, ask: Ask, *, on_progress: OnProgress = no_progress) -> list[Answer]:
+def answer(
+    engine: Engine, ask: PromptBatch, *, on_progress: OnProgress = no_progress
+) -> list[Answer]:
     """The answers to questions that share their frames, in order.
 
     Raises ModelError where the device fails, PromptError where one does not fit.
@@ -22,8 +24,8 @@ def answer(engine: Engine, ask: Ask, *, on_progress: OnProgress = no_progress) -
     return [stream.result() for stream in streams]
 
 
-def run_asking(
-    engine: Engine, asking: Asking[Result], *, on_progress: OnProgress = no_progress
+def drive(
+    engine: Engine, asking: PromptSteps[Result], *, on_progress: OnProgress = no_progress
 ) -> Result:
     """Drive one video's questions to their end."""
     answers: Sequence[Answer] | None = None

@@ -18,24 +18,24 @@ from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions
-from smolvideo.summaries.ahead import Ahead
-from smolvideo.summaries.journal import Journal
-from smolvideo.summaries.looking import Found, Looker, Piece, frames_of_window
-from smolvideo.summaries.options import SummaryOptions, key_of
-from smolvideo.summaries.publishing import Publisher
+from smolvideo.summaries.ahead import Prefetcher
+from smolvideo.summaries.journal import RecordLog
+from smolvideo.summaries.looking import IdentifiedSource, LoadedPart, VideoLoader, frames_per_window
+from smolvideo.summaries.options import SummaryOptions, settings_hash
+from smolvideo.summaries.publishing import OutputWriter
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import Facts, failed_record, same_record
+from smolvideo.summaries.recording import RecordContext, duplicate_record, error_record
 from smolvideo.summaries.summarising import summarise_pieces
 from smolvideo.summaries.worklist import WorkItem, listed_again
 
-Outcome = Literal["made", "same", "kept", "failed"]
+ItemStatus = Literal["made", "same", "kept", "failed"]
 """Summarised now; the same content as another; done by an earlier run; an error in its place."""
 
 _VIDEOS_AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Done:
+class ItemResult:
     """One item of the list, dealt with: its record, and how it came about.
 
     ``is_new`` is False where the record was there before this run.
@@ -43,15 +43,15 @@ class Done:
 
     item: WorkItem
     record: SummaryRecord
-    outcome: Outcome
+    outcome: ItemStatus
     is_new: bool
 
 
 @dataclass
-class Tally:
+class RunStats:
     """What a run has done so far."""
 
-    counts: dict[Outcome, int] = field(
+    counts: dict[ItemStatus, int] = field(
         default_factory=lambda: {"made": 0, "same": 0, "kept": 0, "failed": 0}
     )
     video_seconds: float = 0.0
@@ -66,7 +66,7 @@ class Tally:
         return sum(self.counts.values())
 
 
-class _EngineMissing(Exception):
+class _EngineLoadFailed(Exception):
     """Carries the error of loading the model past those who look for errors of a video."""
 
     def __init__(self, why: SmolVideoError) -> None:
@@ -82,7 +82,7 @@ def _numbered(items: Iterable[WorkItem | None]) -> Iterator[tuple[int, WorkItem]
 
 
 @dataclass
-class Batch:
+class SummaryRun:
     """A run over a list of videos, with one model and one set of options.
 
     ``engine`` is called once, when the first question is asked; ``quantise`` is its own. ``retry``
@@ -92,29 +92,29 @@ class Batch:
     checkpoint: Checkpoint
     engine: Callable[[], Engine]
     options: SummaryOptions
-    journal: Journal
-    publisher: Publisher
+    journal: RecordLog
+    publisher: OutputWriter
     download: DownloadOptions = field(default_factory=DownloadOptions)
     retry: bool = False
     quantise: str = "none"
     on_progress: OnProgress = no_progress
-    tally: Tally = field(default_factory=Tally)
+    tally: RunStats = field(default_factory=RunStats)
 
     def __post_init__(self) -> None:
         self._settings = self.options.settings(self.checkpoint, self.quantise)
-        self.settings_key = key_of(self._settings)
-        self.looker = Looker(
+        self.settings_key = settings_hash(self._settings)
+        self.looker = VideoLoader(
             self.checkpoint,
             self.options,
             self.download,
-            frames_of_window(self.checkpoint, self.options),
+            frames_per_window(self.checkpoint, self.options),
         )
         self._loaded: Engine | None = None
         self._claimed: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._failures: list[tuple[Done, Found | None]] = []
+        self._failures: list[tuple[ItemResult, IdentifiedSource | None]] = []
 
-    def run(self, items: Iterable[WorkItem | None]) -> Generator[Done]:
+    def run(self, items: Iterable[WorkItem | None]) -> Generator[ItemResult]:
         """Deal with every item; its record is on disk when it is yielded. None is no item yet.
 
         Raises RecordError where records or outputs cannot be written, ModelError where the model
@@ -122,17 +122,19 @@ class Batch:
         """
         has_end = isinstance(items, Sequence)
         threads = min(2, os.cpu_count() or 1)
-        with Ahead(_numbered(items), self._look, threads=threads, videos=_VIDEOS_AHEAD) as ahead:
+        with Prefetcher(
+            _numbered(items), self._look, threads=threads, max_items=_VIDEOS_AHEAD
+        ) as ahead:
             for (_, item), pieces in ahead:
-                done = self._deal_with(item, iter(pieces))
-                self.tally.waited_seconds = ahead.waited_seconds
+                done = self._summarise_item(item, iter(pieces))
+                self.tally.waited_seconds = ahead.stall_seconds
                 self.tally.decoded_seconds = ahead.busy_seconds
                 yield done
                 if not has_end:
                     self._failures.clear()  # who watches a folder sees for himself what changes
         yield from self.try_again()
 
-    def try_again(self) -> Iterator[Done]:
+    def try_again(self) -> Iterator[ItemResult]:
         """Deal once more with the files that could not be read, where they have changed since: they
         were empty or growing. Each that ends otherwise than before is yielded again.
         """
@@ -141,22 +143,22 @@ class Batch:
             item = listed_again(before.item)
             if found is not None and file_state(found.source.path) == found.state:
                 continue
-            pieces = self.looker.pieces(
+            pieces = self.looker.load(
                 item,
                 known_hash=self.known_hash,
                 is_needed=lambda found, item=item: not self.is_done(item, found),  # type: ignore[misc]
                 on_progress=self.on_progress,
             )
             self.tally.counts["failed"] -= 1
-            done = self._deal_with(item, pieces)
+            done = self._summarise_item(item, pieces)
             if done.record.error is None or done.record.error != before.record.error:
                 yield done
 
     # ------------------------------------------------------------ in the decoding threads
 
-    def _look(self, numbered: tuple[int, WorkItem]) -> Iterator[Piece]:
+    def _look(self, numbered: tuple[int, WorkItem]) -> Iterator[LoadedPart]:
         number, item = numbered
-        return self.looker.pieces(
+        return self.looker.load(
             item,
             known_hash=self.known_hash,
             is_needed=lambda found: self._is_needed(number, item, found),
@@ -166,9 +168,9 @@ class Batch:
     def known_hash(self, path: str, stamp: tuple[int, ...]) -> str | None:
         """The hash in the journal of a file that has not changed since."""
         entry = self.journal.entry(path)
-        return entry.sha256 if entry is not None and entry.stamp == stamp else None
+        return entry.sha256 if entry is not None and entry.file_stat == stamp else None
 
-    def _is_needed(self, number: int, item: WorkItem, found: Found) -> bool:
+    def _is_needed(self, number: int, item: WorkItem, found: IdentifiedSource) -> bool:
         """Whether its frames will be asked about: not done before, and no twin that is done or
         earlier in the list."""
         if found.sha256 is None:
@@ -180,7 +182,7 @@ class Batch:
             self._claimed[found.sha256] = min(first, number)
         return first >= number
 
-    def is_done(self, item: WorkItem, found: Found) -> bool:
+    def is_done(self, item: WorkItem, found: IdentifiedSource) -> bool:
         """Whether the journal has this content with these settings for this path."""
         entry = self.journal.entry(item.path)
         return (
@@ -188,54 +190,58 @@ class Batch:
             and entry.settings_key == self.settings_key
             and entry.sha256 == found.sha256
             and found.sha256 is not None
-            and entry.final
+            and entry.is_final
             and not (entry.failed and self.retry)
         )
 
     # ------------------------------------------------------------ in the thread of the model
 
-    def _deal_with(self, item: WorkItem, stream: Iterator[Piece]) -> Done:
-        def find() -> Found:
+    def _summarise_item(self, item: WorkItem, stream: Iterator[LoadedPart]) -> ItemResult:
+        def find() -> IdentifiedSource:
             found = next(stream)
-            assert isinstance(found, Found)
+            assert isinstance(found, IdentifiedSource)
             return found
 
-        def answer(facts: Facts, found: Found) -> tuple[SummaryRecord, Outcome]:
+        def answer(
+            facts: RecordContext, found: IdentifiedSource
+        ) -> tuple[SummaryRecord, ItemStatus]:
             return self._answered(facts, found, stream)
 
         try:
-            return self.settle(item, find, answer)
-        except _EngineMissing as missing:
+            return self.finish_item(item, find, answer)
+        except _EngineLoadFailed as missing:
             raise missing.why from None
 
-    def settle(
+    def finish_item(
         self,
         item: WorkItem,
-        find: Callable[[], Found],
-        answer: Callable[[Facts, Found], tuple[SummaryRecord, Outcome]],
-    ) -> Done:
+        find: Callable[[], IdentifiedSource],
+        answer: Callable[[RecordContext, IdentifiedSource], tuple[SummaryRecord, ItemStatus]],
+    ) -> ItemResult:
         """Bring one item to its end: its record on disk, its outputs after it, and counted.
 
         ``find`` says what the item is, ``answer`` makes its record if that is needed; the errors
         that both may raise become its record.
         """
-        facts = Facts(item, self.options, self._settings, self.settings_key, self.checkpoint)
+        facts = RecordContext(
+            item, self.options, self._settings, self.settings_key, self.checkpoint
+        )
         try:
             found = find()
-            facts = facts.of(found)
+            facts = facts.with_source(found)
             if self.is_done(item, found):
-                return self._counted(self._keep(item), found)
+                return self._counted(self._reuse_record(item), found)
             record, outcome = answer(facts, found)
         except SmolVideoError as error:
-            record, outcome = failed_record(facts, error), "failed"
+            record, outcome = error_record(facts, error), "failed"
         if record.error is not None and self._same_failure(item, record):
-            return self._counted(self._keep(item), facts.found)
-        record = replace(record, output=self.publisher.outputs_of(item, record))
+            return self._counted(self._reuse_record(item), facts.found)
+        record = replace(record, output=self.publisher.assign_output_name(item, record))
         self.journal.write(record)
-        self.publisher.publish(record, is_new=True)
-        return self._counted(Done(item, record, outcome, is_new=True), facts.found)
+        self.publisher.write(record, is_new=True)
+        return self._counted(ItemResult(item, record, outcome, is_new=True), facts.found)
 
-    def _counted(self, done: Done, found: Found | None) -> Done:
+    def _counted(self, done: ItemResult, found: IdentifiedSource | None) -> ItemResult:
         """``done``, added to the tally; what could not be read is noted for ``try_again``."""
         self.tally.counts[done.outcome] += 1
         self.tally.video_seconds += done.record.duration_seconds or 0.0
@@ -243,14 +249,16 @@ class Batch:
             self._failures.append((done, found))
         return done
 
-    def _keep(self, item: WorkItem) -> Done:
+    def _reuse_record(self, item: WorkItem) -> ItemResult:
         record = self.journal.record(item.path)
-        if record.path != item.path or not self.publisher.is_placed(record):
+        if record.path != item.path or not self.publisher.has_output_name(record):
             record = replace(record, path=item.path)
-            record = replace(record, output=self.publisher.outputs_of(item, record))
+            record = replace(record, output=self.publisher.assign_output_name(item, record))
             self.journal.write(record)
-        self.publisher.publish(record, is_new=False)
-        return Done(item, record, "failed" if record.error is not None else "kept", is_new=False)
+        self.publisher.write(record, is_new=False)
+        return ItemResult(
+            item, record, "failed" if record.error is not None else "kept", is_new=False
+        )
 
     def _same_failure(self, item: WorkItem, record: SummaryRecord) -> bool:
         """Whether this very error is in the journal already: of a file that is not there, say."""
@@ -260,22 +268,22 @@ class Batch:
         return self.journal.record(item.path).error == record.error and not self.retry
 
     def _answered(
-        self, facts: Facts, found: Found, stream: Iterator[Piece]
-    ) -> tuple[SummaryRecord, Outcome]:
+        self, facts: RecordContext, found: IdentifiedSource, stream: Iterator[LoadedPart]
+    ) -> tuple[SummaryRecord, ItemStatus]:
         if found.sha256 is not None:
-            twin = self.journal.same_content(found.sha256, self.settings_key)
+            twin = self.journal.find_duplicate(found.sha256, self.settings_key)
             if twin is not None:
-                return same_record(facts, twin), "same"
+                return duplicate_record(facts, twin), "same"
         opened = next(stream, None)
         if opened is None:  # its earlier twin failed, with an error that is this one's, too
-            return self.answer_here(facts, found), "made"
+            return self.summarise_inline(facts, found), "made"
         return self._summarised(facts, chain((opened,), stream)), "made"
 
-    def answer_here(self, facts: Facts, found: Found) -> SummaryRecord:
+    def summarise_inline(self, facts: RecordContext, found: IdentifiedSource) -> SummaryRecord:
         """The record of an item that nobody looked at ahead. Raises the errors of the video."""
         return self._summarised(facts, self.looker.pieces_of(facts.item, found))
 
-    def _summarised(self, facts: Facts, pieces: Iterator[Piece]) -> SummaryRecord:
+    def _summarised(self, facts: RecordContext, pieces: Iterator[LoadedPart]) -> SummaryRecord:
         started = time.perf_counter()
         try:
             engine = self._engine()
@@ -288,6 +296,6 @@ class Batch:
             try:
                 self._loaded = self.engine()
             except SmolVideoError as error:
-                raise _EngineMissing(error) from error  # no video's fault: it ends the run
+                raise _EngineLoadFailed(error) from error  # no video's fault: it ends the run
             self.tally.load_seconds = self._loaded.load_seconds
         return self._loaded

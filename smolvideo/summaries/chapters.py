@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from smolvideo.summaries.record import Note
 
-ALIKE_WITHOUT_CHANGE = 0.5
+MERGE_SIMILARITY = 0.5
 """Share of words in common from which two notes tell the same where no shot change lies between."""
-FEWEST_ALLOWED = 6
+MIN_CHAPTER_LIMIT = 6
 _LETTERS = re.compile(r"\w+")
-_EMPTY = frozenset(
+_STOP_WORDS = frozenset(
     (
         *("a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in"),
         *("is", "it", "its", "of", "on", "or", "that", "the", "there", "these", "this", "to"),
@@ -27,7 +27,7 @@ _EMPTY = frozenset(
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ChapterSpan:
     """Neighbouring notes that make one chapter."""
 
     notes: tuple[Note, ...]
@@ -58,28 +58,28 @@ class Stretch:
         return list(told.values())
 
 
-def most_chapters(windows: int) -> int:
+def max_chapters(windows: int) -> int:
     """How many chapters a video of so many windows may have: half as many, or a few."""
-    return max(FEWEST_ALLOWED, math.ceil(windows / 2))
+    return max(MIN_CHAPTER_LIMIT, math.ceil(windows / 2))
 
 
-def join_notes(notes: Sequence[Note]) -> list[Stretch]:
+def merge_notes(notes: Sequence[Note]) -> list[ChapterSpan]:
     """The chapters of a video, in order; together they hold all notes."""
-    chapters: list[Stretch] = []
+    chapters: list[ChapterSpan] = []
     for note in notes:
         if chapters and _tells_the_same(chapters[-1].notes[-1], note):
-            chapters[-1] = Stretch((*chapters[-1].notes, note))
+            chapters[-1] = ChapterSpan((*chapters[-1].notes, note))
         else:
-            chapters.append(Stretch((note,)))
-    while len(chapters) > most_chapters(len(notes)):
+            chapters.append(ChapterSpan((note,)))
+    while len(chapters) > max_chapters(len(notes)):
         places = range(len(chapters) - 1)
-        place = max(places, key=lambda at: _nearness(chapters[at], chapters[at + 1]))
-        joined = Stretch((*chapters[place].notes, *chapters[place + 1].notes))
+        place = max(places, key=lambda at: _merge_priority(chapters[at], chapters[at + 1]))
+        joined = ChapterSpan((*chapters[place].notes, *chapters[place + 1].notes))
         chapters[place : place + 2] = [joined]
     return chapters
 
 
-def likeness(one: str, other: str) -> float:
+def word_jaccard(one: str, other: str) -> float:
     """Words in common over words in all, 0 to 1 (Jaccard); words that say nothing do not count."""
     words, others = _words(one), _words(other)
     if not words and not others:
@@ -90,16 +90,16 @@ def likeness(one: str, other: str) -> float:
 def _tells_the_same(before: Note, note: Note) -> bool:
     if _bare(before.text) == _bare(note.text):
         return True
-    alike = likeness(before.text, note.text)
-    return not note.at_shot_change and alike >= ALIKE_WITHOUT_CHANGE
+    alike = word_jaccard(before.text, note.text)
+    return not note.at_shot_change and alike >= MERGE_SIMILARITY
 
 
-def _nearness(one: Stretch, other: Stretch) -> tuple[bool, float, float]:
+def _merge_priority(one: ChapterSpan, other: ChapterSpan) -> tuple[bool, float, float]:
     """What to join first: no shot change between, then alike, then short."""
     texts = [" ".join(text for _, text in stretch.texts()) for stretch in (one, other)]
     return (
         not other.notes[0].at_shot_change,
-        likeness(*texts),
+        word_jaccard(*texts),
         -(other.end_seconds - one.start_seconds),
     )
 
@@ -115,4 +115,4 @@ def _bare(text: str) -> str:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_LETTERS.findall(text.casefold())) - _EMPTY
+    return frozenset(_LETTERS.findall(text.casefold())) - _STOP_WORDS

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import ModelError, SmolVideoError, UsageError
 from smolvideo.source import DownloadOptions
-from smolvideo.summaries.batch import Batch, Done, Outcome
-from smolvideo.summaries.looking import Found, Looker, frames_of_window, identify
-from smolvideo.summaries.options import SummaryOptions, key_of
+from smolvideo.summaries.batch import ItemResult, ItemStatus, SummaryRun
+from smolvideo.summaries.looking import IdentifiedSource, VideoLoader, frames_per_window, identify
+from smolvideo.summaries.options import SummaryOptions, settings_hash
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import Facts, failed_record, same_record
+from smolvideo.summaries.recording import RecordContext, duplicate_record, error_record
 from smolvideo.summaries.summarising import summarise_pieces
-from smolvideo.summaries.worklist import WorkItem, fetched
+from smolvideo.summaries.worklist import WorkItem, resolve_item
 
 if TYPE_CHECKING:
     import psutil
@@ -32,12 +32,12 @@ LOCAL = "local"
 _SECONDS_TO_END = 2.0
 """For Ray's processes to end by themselves, then when they are asked to."""
 _CORES_OF_WORKER = 4
-_MOST_BLOCKS = 1000
+_MAX_BLOCKS = 1000
 """A block is what is done again when a worker dies; each costs Ray some milliseconds."""
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayOptions:
     """Where to run: ``address`` as for ``ray.init``, ``local`` for workers of this machine.
 
     ``workers`` is how many engines; None is one for each GPU, or for every four cores.
@@ -48,10 +48,11 @@ class Cluster:
 
 
 def run_on_cluster(
-    batch: Batch, items: Sequence[WorkItem], spec: EngineSpec, cluster: Cluster
-) -> Generator[Done]:
-    """``Batch.run``, with the answers made by workers. Raises UsageError where Ray is missing or
-    does not answer, ModelError where the workers cannot load the model."""
+    batch: SummaryRun, items: Sequence[WorkItem], spec: EngineSpec, cluster: RayOptions
+) -> Generator[ItemResult]:
+    """``SummaryRun.run``, with the answers made by workers. Raises UsageError where Ray is missing
+    or does not answer, ModelError where the workers cannot load the model.
+    """
     found = [_find(batch, item) for item in items]
     rows = _rows_to_do(batch, items, found)
     answers = _answers(batch, rows, spec, cluster)
@@ -59,21 +60,21 @@ def run_on_cluster(
     with closing(answers):
         for number, item in enumerate(items):
             row = next(answers) if number in needed else None
-            yield batch.settle(item, _raise_or(found[number]), _answer_of(batch, row))
+            yield batch.finish_item(item, _raise_or(found[number]), _answer_of(batch, row))
         next(answers, None)  # there are no more, and Ray ends what it keeps about them
     yield from batch.try_again()
 
 
-def _find(batch: Batch, item: WorkItem) -> Found | SmolVideoError:
+def _find(batch: SummaryRun, item: WorkItem) -> IdentifiedSource | SmolVideoError:
     try:
-        source = fetched(item, batch.download, batch.on_progress)
+        source = resolve_item(item, batch.download, batch.on_progress)
         return identify(source, item.path, batch.known_hash)
     except SmolVideoError as error:
         return error
 
 
 def _rows_to_do(
-    batch: Batch, items: Sequence[WorkItem], found: Sequence[Found | SmolVideoError]
+    batch: SummaryRun, items: Sequence[WorkItem], found: Sequence[IdentifiedSource | SmolVideoError]
 ) -> list[dict[str, Any]]:
     """The items that need an answer: not done before, and the first of their content."""
     rows, contents = [], set()
@@ -82,14 +83,14 @@ def _rows_to_do(
             continue
         if one.sha256 is not None:
             contents.add(one.sha256)
-            if batch.journal.same_content(one.sha256, batch.settings_key) is not None:
+            if batch.journal.find_duplicate(one.sha256, batch.settings_key) is not None:
                 continue
         rows.append({"number": number, "task": pickle.dumps((item, one))})
     return rows
 
 
-def _raise_or(found: Found | SmolVideoError) -> Any:
-    def find() -> Found:
+def _raise_or(found: IdentifiedSource | SmolVideoError) -> Any:
+    def find() -> IdentifiedSource:
         if isinstance(found, SmolVideoError):
             raise found
         return found
@@ -97,22 +98,22 @@ def _raise_or(found: Found | SmolVideoError) -> Any:
     return find
 
 
-def _answer_of(batch: Batch, row: SummaryRecord | None) -> Any:
-    def answer(facts: Facts, found: Found) -> tuple[SummaryRecord, Outcome]:
+def _answer_of(batch: SummaryRun, row: SummaryRecord | None) -> Any:
+    def answer(facts: RecordContext, found: IdentifiedSource) -> tuple[SummaryRecord, ItemStatus]:
         if row is not None:
             return row, "failed" if row.error is not None else "made"
         assert found.sha256 is not None
-        twin = batch.journal.same_content(found.sha256, batch.settings_key)
+        twin = batch.journal.find_duplicate(found.sha256, batch.settings_key)
         if twin is not None:
-            return same_record(facts, twin), "same"
+            return duplicate_record(facts, twin), "same"
         # Its twin failed: this one has the same error in its own name, or is done here.
-        return batch.answer_here(facts, found), "made"
+        return batch.summarise_inline(facts, found), "made"
 
     return answer
 
 
 def _answers(
-    batch: Batch, rows: list[dict[str, Any]], spec: EngineSpec, cluster: Cluster
+    batch: SummaryRun, rows: list[dict[str, Any]], spec: EngineSpec, cluster: RayOptions
 ) -> Generator[SummaryRecord]:
     """The records of ``rows`` from the workers, in order; no cluster is needed for none."""
     if not rows:
@@ -126,7 +127,7 @@ def _answers(
 
 
 def _mapped(
-    ray: Any, batch: Batch, rows: list[dict[str, Any]], spec: EngineSpec, cluster: Cluster
+    ray: Any, batch: SummaryRun, rows: list[dict[str, Any]], spec: EngineSpec, cluster: RayOptions
 ) -> Any:
     """The dataset of the answers to ``rows``; nothing runs before it is iterated."""
     context = ray.data.DataContext.get_current()
@@ -135,7 +136,7 @@ def _mapped(
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cores = int(ray.cluster_resources().get("CPU", 1))
     workers = cluster.workers or gpus or max(1, cores // _CORES_OF_WORKER)
-    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
     return dataset.map_batches(
         _Worker,
         fn_constructor_args=(spec, batch.options, batch.download),
@@ -156,7 +157,7 @@ def check_installed() -> None:
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
+def _connected(cluster: RayOptions) -> Iterator[Any]:
     """Ray, connected to the cluster; what was started for that has ended when this is left.
 
     A connection that was there stays. Raises UsageError.
@@ -179,7 +180,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         _end(ray, started)
 
 
-def _start(ray: Any, cluster: Cluster) -> None:
+def _start(ray: Any, cluster: RayOptions) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cluster.address == LOCAL:
         # A worker needs a core each, however few this machine has.
@@ -250,17 +251,19 @@ class _Worker:
         self._options = options
         checkpoint = self._engine.checkpoint
         self._settings = options.settings(checkpoint, spec.quantise)
-        frames = frames_of_window(checkpoint, options)
-        self._looker = Looker(checkpoint, options, download, frames)
+        frames = frames_per_window(checkpoint, options)
+        self._looker = VideoLoader(checkpoint, options, download, frames)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         records = [self._summarise(*pickle.loads(task)).to_json() for task in rows["task"]]
         return {"record": records}
 
-    def _summarise(self, item: WorkItem, found: Found) -> SummaryRecord:
-        key = key_of(self._settings)
-        facts = Facts(item, self._options, self._settings, key, self._engine.checkpoint).of(found)
+    def _summarise(self, item: WorkItem, found: IdentifiedSource) -> SummaryRecord:
+        key = settings_hash(self._settings)
+        facts = RecordContext(
+            item, self._options, self._settings, key, self._engine.checkpoint
+        ).with_source(found)
         try:
             return summarise_pieces(facts, self._looker.pieces_of(item, found), self._engine)
         except SmolVideoError as error:
-            return failed_record(facts, error)
+            return error_record(facts, error)

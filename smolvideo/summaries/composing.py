@@ -14,36 +14,36 @@ from typing import TypeVar
 from smolvideo.answer import Answer
 from smolvideo.engines import GenerationOptions
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import Prepared, notices_for_model, notices_of_frames
+from smolvideo.pipeline import PreparedPrompt, notices_for_model, notices_of_frames
 from smolvideo.prompt import Message, Prompt, count_tokens, pack_prompt
-from smolvideo.summaries.chapters import Stretch, join_notes
+from smolvideo.summaries.chapters import ChapterSpan, merge_notes
 from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import Chapter, Note
 from smolvideo.summaries.windows import Window
-from smolvideo.summaries.wording import Wording
+from smolvideo.summaries.wording import SummaryPrompts
 
 QuestionOf = Callable[[list[tuple[float, str]]], str]
 Result = TypeVar("Result")
 
-LONGEST_TITLE = 72
+MAX_TITLE_LENGTH = 72
 _TITLE_TOKENS = 24
 _PARTS_IN_BRIEF = 3
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptBatch:
     """Questions on the same frames, or on none: their images are computed once."""
 
     prompts: tuple[Prompt, ...]
     generation: GenerationOptions
 
 
-Asking = Generator[Ask, Sequence[Answer], Result]
+PromptSteps = Generator[PromptBatch, Sequence[Answer], Result]
 """Yields questions, is sent their answers, returns what it made of them."""
 
 
 @dataclass
-class Composed:
+class Summary:
     """The summary of one video, and what it cost."""
 
     text: str = ""
@@ -81,44 +81,44 @@ class Composed:
 
 
 @dataclass(frozen=True)
-class Composer:
+class Summariser:
     """Summarises videos for one checkpoint with one set of options."""
 
     checkpoint: Checkpoint
     options: SummaryOptions
 
     @property
-    def wording(self) -> Wording:
+    def wording(self) -> SummaryPrompts:
         """What is asked."""
-        return Wording.of(self.options, self.checkpoint)
+        return SummaryPrompts.of(self.options, self.checkpoint)
 
-    def direct(self, prepared: Prepared) -> Asking[Composed]:
+    def summarise_whole(self, prepared: PreparedPrompt) -> PromptSteps[Summary]:
         """A video that is seen at once; ``prepared`` asks the first question of ``whole``."""
-        composed = Composed(frames=sum(map(len, prepared.batches)))
+        composed = Summary(frames=sum(map(len, prepared.batches)))
         composed.seconds.update(prepared.seconds)
         composed.note(prepared.notices)
         *before, last = prepared.messages
         others = (
             self._pack((*before, replace(last, content=(*last.content[:-1], question))))
-            for question in self.wording.whole()[1:]
+            for question in self.wording.video_questions()[1:]
         )
-        answers = yield Ask((prepared.prompt, *others), prepared.generation)
+        answers = yield PromptBatch((prepared.prompt, *others), prepared.generation)
         composed.count(answers)
         composed.text = self.wording.answer(tuple(answer.text for answer in answers))
         duration = max(batch.metadata.duration_seconds for batch in prepared.batches)
         composed.chapters = (Chapter(0.0, duration, title_from(composed.text), composed.text),)
         return composed
 
-    def windowed(self, windows: Iterator[Window]) -> Asking[Composed]:
+    def map_reduce(self, windows: Iterator[Window]) -> PromptSteps[Summary]:
         """A long video: a note for each window, joined to chapters, merged to one summary."""
-        composed = Composed()
+        composed = Summary()
         notes = []
         for window in windows:
             prompts = (
                 self._pack((Message("user", (window.batch, question)),))
                 for question in self.wording.window()
             )
-            answers = yield Ask(tuple(prompts), self.options.generation)
+            answers = yield PromptBatch(tuple(prompts), self.options.generation)
             composed.count(answers)
             composed.note(notices_for_model(self.checkpoint, [window.batch]))
             composed.note(notices_of_frames([window.batch]))
@@ -134,14 +134,14 @@ class Composer:
                 )
             )
         composed.notes = tuple(notes)
-        stretches = join_notes(notes)
+        stretches = merge_notes(notes)
         if self.checkpoint.is_nano:
             self._merge_as_text(composed, stretches)
         else:
             yield from self._merge_by_model(composed, stretches)
         return composed
 
-    def _merge_as_text(self, composed: Composed, stretches: list[Stretch]) -> None:
+    def _merge_as_text(self, composed: Summary, stretches: list[ChapterSpan]) -> None:
         """Without the model: what was noted, in order, each thing once."""
         chapters = []
         for stretch in stretches:
@@ -166,7 +166,7 @@ class Composer:
             )
         )
 
-    def _merge_by_model(self, composed: Composed, stretches: list[Stretch]) -> Asking[None]:
+    def _merge_by_model(self, composed: Summary, stretches: list[ChapterSpan]) -> PromptSteps[None]:
         """The model reads its own notes: a text and a title for each chapter, then the whole."""
         chapters = []
         for stretch in stretches:
@@ -185,14 +185,14 @@ class Composer:
             )
         composed.chapters = tuple(chapters)
         told = [(chapter.start_seconds, chapter.text) for chapter in chapters]
-        composed.text = yield from self._from_notes(composed, told, self.wording.merged)
+        composed.text = yield from self._from_notes(composed, told, self.wording.merge_question)
 
     def _from_notes(
         self,
-        composed: Composed,
+        composed: Summary,
         notes: list[tuple[float, str]],
         question_of: QuestionOf,
-    ) -> Asking[str]:
+    ) -> PromptSteps[str]:
         """One text out of notes; more than fit the context are merged in groups first."""
         while len(notes) > 1 and not self._fits(question_of(notes)):
             half = len(notes) // 2
@@ -207,13 +207,13 @@ class Composer:
         return text
 
     def _text(
-        self, composed: Composed, question: str, max_new_tokens: int | None = None
-    ) -> Asking[str]:
+        self, composed: Summary, question: str, max_new_tokens: int | None = None
+    ) -> PromptSteps[str]:
         generation = self.options.generation
         if max_new_tokens is not None:
             fewer = min(max_new_tokens, generation.max_new_tokens)
             generation = replace(generation, max_new_tokens=fewer)
-        answers = yield Ask((self._pack((Message("user", (question,)),)),), generation)
+        answers = yield PromptBatch((self._pack((Message("user", (question,)),)),), generation)
         composed.count(answers, may_be_cut=max_new_tokens is not None)
         return answers[0].text
 
@@ -232,6 +232,6 @@ def title_from(text: str) -> str:
     line = line.strip(" \t-*#\"'“”")
     sentence = re.split(r"(?<=[.!?])\s", line, maxsplit=1)[0].rstrip(" .\"'”")
     sentence = " ".join(sentence.split())
-    if len(sentence) <= LONGEST_TITLE:
+    if len(sentence) <= MAX_TITLE_LENGTH:
         return sentence
-    return sentence[: LONGEST_TITLE - 1].rsplit(" ", 1)[0].rstrip(" ,;") + "…"
+    return sentence[: MAX_TITLE_LENGTH - 1].rsplit(" ", 1)[0].rstrip(" ,;") + "…"

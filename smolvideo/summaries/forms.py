@@ -11,54 +11,55 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from smolvideo.records import json_line
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.safe_text import display_name, escape_controls
 from smolvideo.summaries.record import Chapter, SummaryRecord
 
-SHORTEST_SITE_CHAPTER = 10.0
+MIN_SITE_CHAPTER_SECONDS = 10.0
 """Seconds. YouTube takes lines as chapters if the first is at 0:00, there are three or more, and
 each lasts this long (support.google.com/youtube/answer/9884579)."""
-_SHORTEST_CUE = 1.0
+_MIN_CUE = 1.0
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 _FFMETADATA = re.compile(r"([=;#\\\n])")
 
 
-def as_text(record: SummaryRecord) -> str:
+def to_text(record: SummaryRecord) -> str:
     """The summary; where there are several chapters, a line for each below it."""
     lines = [_lines(record.text or "")]
     if len(record.chapters) > 1:
         chapters = (
-            f"{clock(chapter.start_seconds)} {_line(chapter.title)}" for chapter in record.chapters
+            f"{format_clock(chapter.start_seconds)} {_line(chapter.title)}"
+            for chapter in record.chapters
         )
         lines += ["", *chapters]
     return "\n".join(lines) + "\n"
 
 
 def as_text_file(record: SummaryRecord) -> str:
-    """``as_text``, and below it what the user must know besides."""
+    """``to_text``, and below it what the user must know besides."""
     notes = "".join(f"note: {_line(notice)}\n" for notice in record.notices)
-    return as_text(record) + (f"\n{notes}" if notes else "")
+    return to_text(record) + (f"\n{notes}" if notes else "")
 
 
-def as_markdown(record: SummaryRecord) -> str:
+def to_markdown(record: SummaryRecord) -> str:
     """A page with a heading, the summary, the chapters, and how it was made."""
-    parts = [f"# {_markdown(clean_name(record.source.name))}", _markdown_text(record.text or "")]
+    parts = [f"# {_markdown(display_name(record.source.name))}", _markdown_text(record.text or "")]
     if len(record.chapters) > 1:
         parts.append("## Chapters")
         parts += [
-            f"### {clock(chapter.start_seconds)} {_markdown(_line(chapter.title))}\n\n"
+            f"### {format_clock(chapter.start_seconds)} {_markdown(_line(chapter.title))}\n\n"
             f"{_markdown_text(chapter.text)}"
             for chapter in record.chapters
         ]
-    told = [f"Note: {_line(notice)}" for notice in record.notices] + [how_made(record)]
+    told = [f"Note: {_line(notice)}" for notice in record.notices] + [provenance(record)]
     return "\n\n".join([*parts, *(f"*{_markdown(line)}*" for line in told)]) + "\n"
 
 
-def as_json(record: SummaryRecord) -> str:
+def to_json(record: SummaryRecord) -> str:
     """The whole record, indented."""
     return json_line(record.content(), indent=2) + "\n"
 
 
-def as_srt(record: SummaryRecord) -> str:
+def to_srt(record: SummaryRecord) -> str:
     """What was seen when, as SubRip subtitles; the format has no place for notices."""
     cues = (
         f"{number}\n{_moment(start, ',')} --> {_moment(end, ',')}\n{_cue(text)}\n"
@@ -67,7 +68,7 @@ def as_srt(record: SummaryRecord) -> str:
     return "\n".join(cues)
 
 
-def as_vtt(record: SummaryRecord) -> str:
+def to_vtt(record: SummaryRecord) -> str:
     """What was seen when, as WebVTT subtitles, with notices as comments."""
     notes = "".join(f"\nNOTE {_cue(notice)}\n" for notice in record.notices)
     cues = (
@@ -77,7 +78,7 @@ def as_vtt(record: SummaryRecord) -> str:
     return "WEBVTT\n" + notes + "".join(cues)
 
 
-def as_site_chapters(record: SummaryRecord) -> str:
+def to_site_chapters(record: SummaryRecord) -> str:
     """``0:00 Title`` lines for the description of a video on a site.
 
     What is too short for a site is part of the chapter before it.
@@ -85,21 +86,21 @@ def as_site_chapters(record: SummaryRecord) -> str:
     kept: list[Chapter] = []
     for chapter in record.chapters:
         own = chapter.end_seconds - chapter.start_seconds
-        after = chapter.start_seconds - kept[-1].start_seconds if kept else SHORTEST_SITE_CHAPTER
-        if not kept or min(own, after) >= SHORTEST_SITE_CHAPTER:
+        after = chapter.start_seconds - kept[-1].start_seconds if kept else MIN_SITE_CHAPTER_SECONDS
+        if not kept or min(own, after) >= MIN_SITE_CHAPTER_SECONDS:
             kept.append(chapter)
     if kept:
         kept[0] = replace(kept[0], start_seconds=0.0)
     titles = ((chapter.start_seconds, _line(chapter.title)) for chapter in kept)
     # Sites refuse descriptions with these two.
     table = str.maketrans("<>", "\u2039\u203a")
-    return "".join(f"{clock(start)} {title.translate(table)}\n" for start, title in titles)
+    return "".join(f"{format_clock(start)} {title.translate(table)}\n" for start, title in titles)
 
 
-def as_ffmetadata(record: SummaryRecord) -> str:
+def to_ffmetadata(record: SummaryRecord) -> str:
     """Chapters as FFmpeg writes them into a file: ``ffmpeg -i VIDEO -i THIS -map_metadata 1``."""
     parts = [";FFMETADATA1\n", *(f";note: {_line(notice)}\n" for notice in record.notices)]
-    parts.append(f"title={_metadata(clean_name(record.source.name))}\n")
+    parts.append(f"title={_metadata(display_name(record.source.name))}\n")
     for chapter in record.chapters:
         start, end = round(chapter.start_seconds * 1000), round(chapter.end_seconds * 1000)
         parts.append(
@@ -109,30 +110,30 @@ def as_ffmetadata(record: SummaryRecord) -> str:
     return "".join(parts)
 
 
-TEXT_FORMS: dict[str, Callable[[SummaryRecord], str]] = {
+TEXT_FORMATTERS: dict[str, Callable[[SummaryRecord], str]] = {
     ".summary.txt": as_text_file,
-    ".summary.md": as_markdown,
-    ".summary.json": as_json,
-    ".summary.srt": as_srt,
-    ".summary.vtt": as_vtt,
-    ".summary.chapters.txt": as_site_chapters,
-    ".summary.ffmetadata": as_ffmetadata,
+    ".summary.md": to_markdown,
+    ".summary.json": to_json,
+    ".summary.srt": to_srt,
+    ".summary.vtt": to_vtt,
+    ".summary.chapters.txt": to_site_chapters,
+    ".summary.ffmetadata": to_ffmetadata,
 }
 """Ending of the output file → what makes its text."""
 
 
-def how_made(record: SummaryRecord) -> str:
+def provenance(record: SummaryRecord) -> str:
     """One sentence for people: what saw how much."""
     seen = f"{record.frames} frame{'s' * (record.frames != 1)}"
     if record.notes:
         seen += f" in {len(record.notes)} windows"
     if record.notes and record.window_seconds is not None:
         seen += f" of about {record.window_seconds:g} s"
-    length = f" of {clock(record.duration_seconds)}" if record.duration_seconds else ""
-    return f"{clean_name(record.model or 'a model')} saw {seen}{length}."
+    length = f" of {format_clock(record.duration_seconds)}" if record.duration_seconds else ""
+    return f"{display_name(record.model or 'a model')} saw {seen}{length}."
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """``1:05``, ``1:02:03``: as a player and a video site write it, rounded down."""
     minutes, rest = divmod(int(max(seconds, 0.0) + 1e-6), 60)
     hours, minutes = divmod(minutes, 60)
@@ -143,7 +144,7 @@ def _cues(record: SummaryRecord) -> Iterator[tuple[float, float, str]]:
     for part in record.notes or record.chapters:
         yield (
             part.start_seconds,
-            max(part.end_seconds, part.start_seconds + _SHORTEST_CUE),
+            max(part.end_seconds, part.start_seconds + _MIN_CUE),
             part.text,
         )
 
@@ -164,11 +165,11 @@ def _moment(seconds: float, point: str) -> str:
 
 
 def _line(text: str) -> str:
-    return visible(" ".join(text.split()))
+    return escape_controls(" ".join(text.split()))
 
 
 def _lines(text: str) -> str:
-    return visible(text, keep="\n\t")
+    return escape_controls(text, allowed="\n\t")
 
 
 def _markdown(text: str) -> str:

@@ -17,29 +17,29 @@ from typing import Self
 
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError
-from smolvideo.locking import locked
+from smolvideo.locking import file_lock
 from smolvideo.pipes import open_regular
-from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_output
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_text_atomic
+from smolvideo.safe_text import display_name, display_path
 from smolvideo.spelling import normal_form
 from smolvideo.summaries.record import SummaryRecord
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is remembered of a record; the rest is at ``place`` in the file."""
+    """What is remembered of a record; the rest is at ``offset`` in the file."""
 
-    place: int
+    offset: int
     settings_key: str
     sha256: str | None
-    stamp: tuple[int, ...]
+    file_stat: tuple[int, ...]
     output: str | None
     failed: bool
-    final: bool
+    is_final: bool
     """Whether doing it again would end the same way: a text, or an error of the file itself."""
 
 
-class Journal:
+class RecordLog:
     """The records of one run and of those before it in the same file. A context manager.
 
     Without a path the records are kept for this run alone. Raises RecordError where the file is
@@ -58,7 +58,7 @@ class Journal:
             if path.exists() and not path.is_file():
                 # A device may be read without end, a pipe only once: neither can be gone on with.
                 raise RecordError(
-                    f"{show_path(path)} is not a file that a run can go on with",
+                    f"{display_path(path)} is not a file that a run can go on with",
                     hint="`--jsonl -` shows the records on stdout",
                 )
             self._hold_alone()
@@ -95,7 +95,7 @@ class Journal:
 
     def record(self, path: str) -> SummaryRecord:
         """The last record of a video that has an entry, read from the file."""
-        place = self._by_path[self._known_as(path) or path].place
+        place = self._by_path[self._known_as(path) or path].offset
         with open_regular(self.path) as file:
             file.seek(place)
             return SummaryRecord.from_json(file.readline())
@@ -106,10 +106,10 @@ class Journal:
             yield self.record(path)
 
     def has(self, sha256: str, settings_key: str) -> bool:
-        """Whether ``same_content`` would give one; may be asked from any thread."""
+        """Whether ``find_duplicate`` would give one; may be asked from any thread."""
         return (sha256, settings_key) in self._by_content
 
-    def same_content(self, sha256: str, settings_key: str) -> SummaryRecord | None:
+    def find_duplicate(self, sha256: str, settings_key: str) -> SummaryRecord | None:
         """A summary of the same content with the same settings, whatever the file was called."""
         path = self._by_content.get((sha256, settings_key))
         return None if path is None else self.record(path)
@@ -124,11 +124,11 @@ class Journal:
         self._writer.write(record)
         self._remember(record, place)
 
-    def drop_superseded(self) -> None:
+    def compact(self) -> None:
         """Leave one line for each video, where some were done anew; the file is replaced whole."""
         if not self._superseded:
             return
-        places = sorted(entry.place for entry in self._by_path.values())
+        places = sorted(entry.offset for entry in self._by_path.values())
         with open_regular(self.path) as file:
             lines = []
             for place in places:
@@ -136,7 +136,7 @@ class Journal:
                 lines.append(file.readline().decode("utf-8"))
         # First: Windows replaces no file that somebody, be it this process, has open.
         self._writer.close()
-        write_output(self.path, "".join(lines), overwrite=True)
+        write_text_atomic(self.path, "".join(lines), overwrite=True)
         self._writer = self._stack.enter_context(RecordWriter(self.path, SummaryRecord))
         self._read()
 
@@ -154,15 +154,15 @@ class Journal:
         lock = self.path.with_name(f".{self.path.name}.lock")
         try:
             make_folders(self.path.parent)
-            self._stack.enter_context(locked(lock, wait=None))
+            self._stack.enter_context(file_lock(lock, on_contention=None))
         except BlockingIOError as error:
             raise RecordError(
-                f"another smolvideo is at work on {show_path(self.path)}",
+                f"another smolvideo is at work on {display_path(self.path)}",
                 hint="wait until it has ended, or name another folder with `--out`",
             ) from error
         except OSError as error:
             raise RecordError(
-                f"cannot write {show_path(self.path)}: {error.strerror or error}"
+                f"cannot write {display_path(self.path)}: {error.strerror or error}"
             ) from error
 
     def _read(self) -> None:
@@ -183,7 +183,7 @@ class Journal:
         """Raises ValueError where the outputs of a record are those of another video before it."""
         owner = None if record.output is None else self.owner_of_output(record.output)
         if owner is not None and normal_form(owner) != normal_form(record.path):
-            raise ValueError(f"`output` is that of `{clean_name(owner)}`, too")
+            raise ValueError(f"`output` is that of `{display_name(owner)}`, too")
 
     def _remember(self, record: SummaryRecord, place: int) -> None:
         known_as = self._known_as(record.path)
@@ -197,13 +197,13 @@ class Journal:
             if before.output is not None and self.owner_of_output(before.output) == known_as:
                 del self._outputs[before.output.casefold()]
         entry = Entry(
-            place=place,
+            offset=place,
             settings_key=record.settings_key,
             sha256=record.source.sha256,
-            stamp=record.stamp,
+            file_stat=record.stamp,
             output=record.output,
             failed=record.error is not None,
-            final=record.error is None or (record.exit_code == 3 and record.source.url is None),
+            is_final=record.error is None or (record.exit_code == 3 and record.source.url is None),
         )
         self._by_path[record.path] = entry
         if not record.path.isascii():  # the others have one form

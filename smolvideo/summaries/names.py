@@ -33,11 +33,11 @@ class OutputNames:
         self._owner_of = owner_of
         self._is_free = is_free
 
-    def place(self, output: str) -> Path:
+    def path(self, output: str) -> Path:
         """Where the outputs of that name are."""
         return Path(output) if self._folder is None else self._folder / output
 
-    def belongs_here(self, output: str, path: str) -> bool:
+    def is_relative_output(self, output: str, path: str) -> bool:
         """Whether the recorded name of the outputs of the video at ``path`` is one of this folder:
         relative and as it would be given, or, beside the video, in the video's own folder."""
         if self._folder is None:
@@ -52,7 +52,7 @@ class OutputNames:
             owner = self._owner_of(candidate)
             if owner == record.path:
                 return candidate
-            if owner is None and self._is_free(self.place(candidate)):
+            if owner is None and self._is_free(self.path(candidate)):
                 return candidate
         raise AssertionError("there are endless candidates")
 

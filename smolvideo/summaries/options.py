@@ -13,11 +13,11 @@ from smolvideo.prompt import PromptOptions
 
 Style = Literal["brief", "detailed", "chapters", "bullets"]
 
-DIRECT_UP_TO = 1.5
+SINGLE_PASS_WINDOWS = 1.5
 """Videos of up to so many windows are seen at once: two halves would each be seen as well as the
 whole."""
-FEWEST_CHAPTER_WINDOWS = 6
-SHORTEST_WINDOW_SECONDS = 5.0
+MIN_CHAPTER_WINDOWS = 6
+MIN_WINDOW_SECONDS = 5.0
 """With style ``chapters`` a short clip has at least so many windows, none shorter than this."""
 
 
@@ -49,13 +49,13 @@ class SummaryOptions:
         if not isinstance(self.max_frames, int) or self.max_frames < 1:
             raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
 
-    def window_of(self, duration_seconds: float) -> float | None:
+    def window_seconds_for(self, duration_seconds: float) -> float | None:
         """Seconds of a window for a video so long; None where it is seen at once."""
         if self.style == "chapters":
-            finer = max(duration_seconds / FEWEST_CHAPTER_WINDOWS, SHORTEST_WINDOW_SECONDS)
+            finer = max(duration_seconds / MIN_CHAPTER_WINDOWS, MIN_WINDOW_SECONDS)
             window = min(self.window_seconds, finer)
             return window if duration_seconds > window else None
-        if duration_seconds <= DIRECT_UP_TO * self.window_seconds:
+        if duration_seconds <= SINGLE_PASS_WINDOWS * self.window_seconds:
             return None
         return self.window_seconds
 
@@ -72,7 +72,7 @@ class SummaryOptions:
         return everything
 
 
-def key_of(settings: dict[str, Any]) -> str:
+def settings_hash(settings: dict[str, Any]) -> str:
     """A short name for settings: equal exactly where the settings are."""
     written = json.dumps(settings, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]

@@ -12,24 +12,24 @@ from smolvideo.errors import SmolVideoError
 from smolvideo.frames import Images
 from smolvideo.html_page import render_page
 from smolvideo.pipeline import load_frames
-from smolvideo.source import cached
-from smolvideo.summaries.forms import clock, how_made
+from smolvideo.source import find_cached
+from smolvideo.summaries.forms import format_clock, provenance
 from smolvideo.summaries.record import Chapter, SummaryRecord
 
 _STRIP = 12
-_MOST_PICTURES = 60
+_MAX_PICTURES = 60
 _HEIGHT = 108
 
 
 @dataclass(frozen=True)
-class Still:
+class Thumbnail:
     """One small picture and when it is on screen."""
 
     seconds: float
     jpeg: bytes
 
 
-def as_page(record: SummaryRecord, page: Path) -> str:
+def to_html(record: SummaryRecord, page: Path) -> str:
     """The page of a record that will be written to ``page``.
 
     Where the video is gone or cannot be read any more, the page has no pictures.
@@ -49,13 +49,13 @@ def as_page(record: SummaryRecord, page: Path) -> str:
                 "title": chapter.title,
                 "text": chapter.text,
                 "start_seconds": chapter.start_seconds,
-                "clock": clock(chapter.start_seconds),
+                "clock": format_clock(chapter.start_seconds),
                 "still": None if still is None else _shown(still),
             }
             for chapter, still in zip(_chapters(record), heads, strict=True)
         ],
         notices=record.notices,
-        how_made=how_made(record),
+        how_made=provenance(record),
     )
 
 
@@ -64,11 +64,11 @@ def _chapters(record: SummaryRecord) -> tuple[Chapter, ...]:
     return record.chapters if len(record.chapters) > 1 else ()
 
 
-def _shown(still: Still) -> dict[str, Any]:
+def _shown(still: Thumbnail) -> dict[str, Any]:
     """What the template draws of a picture."""
     return {
         "seconds": still.seconds,
-        "clock": clock(still.seconds),
+        "clock": format_clock(still.seconds),
         "base64": base64.standard_b64encode(still.jpeg).decode("ascii"),
     }
 
@@ -77,37 +77,39 @@ def _video_of(record: SummaryRecord) -> Path | None:
     if record.source.url is None:
         return Path(record.path)
     address = _web_address(record.source.url)
-    found = cached(record.source.url) if address is not None else None
+    found = find_cached(record.source.url) if address is not None else None
     return found.path if found else None
 
 
-def _stills(record: SummaryRecord, video: Path | None) -> tuple[list[Still], list[Still | None]]:
+def _stills(
+    record: SummaryRecord, video: Path | None
+) -> tuple[list[Thumbnail], list[Thumbnail | None]]:
     """Pictures of the strip, and one for each chapter."""
     chapters = _chapters(record)
     duration = record.duration_seconds or 0.0
     even = [duration * (place + 0.5) / _STRIP for place in range(_STRIP)]
     # A little inside: a chapter may begin with the last moment of a fade.
     starts = [c.start_seconds + 0.05 * (c.end_seconds - c.start_seconds) for c in chapters]
-    nothing: list[Still | None] = [None] * len(chapters)
+    nothing: list[Thumbnail | None] = [None] * len(chapters)
     if video is None:
         return [], nothing
     try:
-        wanted = sorted({*even, *starts[:_MOST_PICTURES]})
+        wanted = sorted({*even, *starts[:_MAX_PICTURES]})
         given = os.fspath(video)
         batch = load_frames(given, times=wanted, fit=_small)
     except SmolVideoError:
         return [], nothing
     stills = [
-        Still(seconds, _jpeg(image))
+        Thumbnail(seconds, _jpeg(image))
         for seconds, image in zip(batch.pts_seconds, batch.images, strict=True)
     ]
 
-    def shown_at(seconds: float) -> Still:
+    def shown_at(seconds: float) -> Thumbnail:
         earlier = [still for still in stills if still.seconds <= seconds + 1e-6]
         return earlier[-1] if earlier else stills[0]
 
     strip = {still.seconds: still for still in map(shown_at, even)}
-    heads = [shown_at(start) for start in starts[:_MOST_PICTURES]]
+    heads = [shown_at(start) for start in starts[:_MAX_PICTURES]]
     return list(strip.values()), [*heads, *nothing[len(heads) :]]
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.records import write_output
-from smolvideo.safe_text import show_path
-from smolvideo.summaries.forms import TEXT_FORMS
-from smolvideo.summaries.journal import Journal
+from smolvideo.records import write_text_atomic
+from smolvideo.safe_text import display_path
+from smolvideo.summaries.forms import TEXT_FORMATTERS
+from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.names import OutputNames
-from smolvideo.summaries.page import as_page
+from smolvideo.summaries.page import to_html
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
 PAGE_ENDING = ".summary.html"
-ENDINGS: dict[str, tuple[str, ...]] = {
+SUFFIXES_BY_FORMAT: dict[str, tuple[str, ...]] = {
     "txt": (".summary.txt",),
     "md": (".summary.md",),
     "json": (".summary.json",),
@@ -33,23 +33,23 @@ ENDINGS: dict[str, tuple[str, ...]] = {
 }
 """Format → the endings of its files. ``jsonl`` is the file of all records, which is there
 anyway."""
-FORMATS = tuple(ENDINGS)
+FORMATS = tuple(SUFFIXES_BY_FORMAT)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     """The formats, each once. Raises UsageError for one that is unknown."""
     for name in formats:
-        if name not in ENDINGS:
+        if name not in SUFFIXES_BY_FORMAT:
             raise UsageError(f"unknown format `{name}`", hint=f"one of {', '.join(FORMATS)}")
     return tuple(dict.fromkeys(formats))
 
 
-class Publisher:
+class OutputWriter:
     """Writes the outputs of one run: into ``folder``, or beside each video where that is None."""
 
     def __init__(
         self,
-        journal: Journal,
+        journal: RecordLog,
         folder: Path | None,
         formats: Sequence[str],
         *,
@@ -58,11 +58,13 @@ class Publisher:
         self._journal = journal
         self._folder = folder
         self._overwrite = overwrite
-        self._endings = [ending for name in check_formats(formats) for ending in ENDINGS[name]]
+        self._endings = [
+            ending for name in check_formats(formats) for ending in SUFFIXES_BY_FORMAT[name]
+        ]
         self._renew: dict[str, list[str]] = {}
         self._names = OutputNames(folder, owner_of=journal.owner_of_output, is_free=self._is_free)
 
-    def outputs_of(self, item: WorkItem, record: SummaryRecord) -> str | None:
+    def assign_output_name(self, item: WorkItem, record: SummaryRecord) -> str | None:
         """The name of the outputs of a record that is about to be written.
 
         What an older record of the same video left under it is removed; an error leaves it as it
@@ -70,20 +72,20 @@ class Publisher:
         """
         entry = self._journal.entry(record.path)
         before = entry.output if entry is not None else None
-        if before is not None and not self._names.belongs_here(before, record.path):
+        if before is not None and not self._names.is_relative_output(before, record.path):
             before = None
         if record.error is not None:
             return before
         output = before or self._names.name_for(item, record)
         if before is not None:
-            known = [*TEXT_FORMS, PAGE_ENDING]
+            known = [*TEXT_FORMATTERS, PAGE_ENDING]
             there = [ending for ending in known if os.path.lexists(self._file(output, ending))]
             for ending in there:
                 _remove(self._file(output, ending))
             self._renew[record.path] = there
         return output
 
-    def publish(self, record: SummaryRecord, *, is_new: bool) -> None:
+    def write(self, record: SummaryRecord, *, is_new: bool) -> None:
         """Write what is wanted of a record and not there. Raises RecordError."""
         if record.error is not None or record.output is None:
             return
@@ -92,21 +94,21 @@ class Publisher:
             if is_new or not os.path.lexists(file):
                 self._write(file, ending, record)
 
-    def is_placed(self, record: SummaryRecord) -> bool:
+    def has_output_name(self, record: SummaryRecord) -> bool:
         """Whether a record that is kept has a name for its outputs here, or needs none."""
         if record.error is not None or not self._endings:
             return True
         output = record.output
-        return output is not None and self._names.belongs_here(output, record.path)
+        return output is not None and self._names.is_relative_output(output, record.path)
 
     def _write(self, file: Path, ending: str, record: SummaryRecord) -> None:
         self._check_inside(file)
-        text = as_page(record, file) if ending == PAGE_ENDING else TEXT_FORMS[ending](record)
+        text = to_html(record, file) if ending == PAGE_ENDING else TEXT_FORMATTERS[ending](record)
         try:
             make_folders(file.parent)
         except OSError as error:
-            raise RecordError(f"cannot write {show_path(file)}: {error.strerror}") from error
-        write_output(file, text, overwrite=self._overwrite)
+            raise RecordError(f"cannot write {display_path(file)}: {error.strerror}") from error
+        write_text_atomic(file, text, overwrite=self._overwrite)
 
     def _is_free(self, place: Path) -> bool:
         if self._overwrite:
@@ -118,7 +120,7 @@ class Publisher:
         if file.is_symlink():
             if not self._overwrite:
                 raise RecordError(
-                    f"{show_path(file)} is a link, and no output is written through one",
+                    f"{display_path(file)} is a link, and no output is written through one",
                     hint="remove it, or have it replaced with `--overwrite`",
                 )
             _remove(file)
@@ -127,12 +129,13 @@ class Publisher:
         folder, parent = os.path.realpath(self._folder), os.path.realpath(file.parent)
         if parent != folder and not Path(parent).is_relative_to(folder):
             raise RecordError(
-                f"{show_path(file.parent)} leads out of the folder of outputs {show_path(folder)}",
+                f"{display_path(file.parent)} leads out of the folder of outputs "
+                f"{display_path(folder)}",
                 hint="remove that link, or name another folder with `--out`",
             )
 
     def _file(self, output: str, ending: str) -> Path:
-        return _with(self._names.place(output), ending)
+        return _with(self._names.path(output), ending)
 
 
 def _with(place: Path, ending: str) -> Path:
@@ -143,4 +146,4 @@ def _remove(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise RecordError(f"cannot replace {show_path(file)}: {error.strerror}") from error
+        raise RecordError(f"cannot replace {display_path(file)}: {error.strerror}") from error

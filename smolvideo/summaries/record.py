@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
 from smolvideo.json_types import Count, Moment, Seconds, Within
-from smolvideo.records import SourceRecord, json_line, known_content, source_from
+from smolvideo.records import SourceRecord, from_json, json_line, parse_known_fields
 from smolvideo.summaries.file_names import is_output_name, is_output_of
 
 ExitCode = Annotated[int, Within(0, 255)]
@@ -80,7 +80,7 @@ class SummaryRecord:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    KIND: ClassVar[str] = "smolvideo.summary/1"
+    SCHEMA: ClassVar[str] = "smolvideo.summary/1"
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.error is None):
@@ -88,7 +88,7 @@ class SummaryRecord:
 
     def content(self) -> dict[str, Any]:
         """The record as what JSON knows, keys in the order of the fields."""
-        return {"record": self.KIND} | asdict(self)
+        return {"record": self.SCHEMA} | asdict(self)
 
     def to_json(self) -> str:
         """One line without its line break."""
@@ -97,9 +97,9 @@ class SummaryRecord:
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
         """The record of one line. Keys of later versions are left out; ValueError if it is none."""
-        content = known_content(cls, line)
+        content = parse_known_fields(cls, line)
         try:
-            content["source"] = source_from(content["source"])
+            content["source"] = from_json(content["source"])
             content["chapters"] = tuple(Chapter(**item) for item in content.get("chapters", ()))
             content["notes"] = tuple(_note_from(item) for item in content.get("notes", ()))
             for name in ("stamp", "notices"):

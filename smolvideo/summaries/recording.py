@@ -7,17 +7,17 @@ from typing import Any
 from smolvideo.engines import Engine
 from smolvideo.errors import SmolVideoError
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import recorded_versions
+from smolvideo.pipeline import package_versions
 from smolvideo.records import SourceRecord
-from smolvideo.summaries.composing import Composed
-from smolvideo.summaries.looking import Found, Opened
+from smolvideo.summaries.composing import Summary
+from smolvideo.summaries.looking import IdentifiedSource, ProbedVideo
 from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
 
 @dataclass(frozen=True)
-class Facts:
+class RecordContext:
     """What is known of an item before it is answered; grows with what is found."""
 
     item: WorkItem
@@ -25,14 +25,16 @@ class Facts:
     settings: Mapping[str, Any]
     settings_key: str
     checkpoint: Checkpoint
-    found: Found | None = None
+    found: IdentifiedSource | None = None
 
-    def of(self, found: Found) -> "Facts":
+    def with_source(self, found: IdentifiedSource) -> "RecordContext":
         """With what the item turned out to be."""
         return replace(self, found=found)
 
 
-def made_record(facts: Facts, opened: Opened, composed: Composed, engine: Engine) -> SummaryRecord:
+def summary_record(
+    facts: RecordContext, opened: ProbedVideo, composed: Summary, engine: Engine
+) -> SummaryRecord:
     """The record of a summary made now."""
     from_source = facts.found.source.notices if facts.found is not None else ()
     return _record(
@@ -55,14 +57,14 @@ def made_record(facts: Facts, opened: Opened, composed: Composed, engine: Engine
     )
 
 
-def same_record(facts: Facts, twin: SummaryRecord) -> SummaryRecord:
+def duplicate_record(facts: RecordContext, duplicate: SummaryRecord) -> SummaryRecord:
     """The record of a video whose content was answered under another name."""
     return replace(
-        twin,
+        duplicate,
         path=facts.item.path,
         source=_source(facts),
         stamp=facts.found.stamp if facts.found else (),
-        same_as=twin.same_as or twin.path,
+        same_as=duplicate.same_as or duplicate.path,
         output=None,
         tokens={},
         seconds={},
@@ -70,12 +72,12 @@ def same_record(facts: Facts, twin: SummaryRecord) -> SummaryRecord:
     )
 
 
-def failed_record(facts: Facts, error: SmolVideoError) -> SummaryRecord:
+def error_record(facts: RecordContext, error: SmolVideoError) -> SummaryRecord:
     """The record of a video that could not be summarised."""
     return _record(facts, error=str(error), hint=error.hint, exit_code=error.exit_code)
 
 
-def _record(facts: Facts, **outcome: Any) -> SummaryRecord:
+def _record(facts: RecordContext, **outcome: Any) -> SummaryRecord:
     return SummaryRecord(
         path=facts.item.path,
         source=_source(facts),
@@ -85,12 +87,12 @@ def _record(facts: Facts, **outcome: Any) -> SummaryRecord:
         stamp=facts.found.stamp if facts.found else (),
         model=facts.checkpoint.name,
         revision=facts.checkpoint.revision,
-        versions=recorded_versions(),
+        versions=package_versions(),
         **outcome,
     )
 
 
-def _source(facts: Facts) -> SourceRecord:
+def _source(facts: RecordContext) -> SourceRecord:
     source = facts.found.source if facts.found else facts.item.source
     return SourceRecord(
         given=facts.item.given,

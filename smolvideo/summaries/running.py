@@ -10,15 +10,15 @@ from smolvideo.engines import Engine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.source import DownloadOptions, Named, is_url
 from smolvideo.spelling import existing_path
-from smolvideo.summaries.batch import Batch
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.batch import SummaryRun
+from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.options import SummaryOptions
-from smolvideo.summaries.publishing import Publisher, check_formats
+from smolvideo.summaries.publishing import OutputWriter, check_formats
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.worklist import Selection, list_work
+from smolvideo.summaries.worklist import Selection, list_items
 
 RECORDS_NAME = "summaries.jsonl"
 
@@ -27,29 +27,29 @@ RECORDS_NAME = "summaries.jsonl"
 class OutputOptions:
     """Where summaries go.
 
-    Outputs in ``formats`` go into ``folder``, or beside each video (``beside``). The records, from
-    which a run that was killed goes on, are in ``records``: by default ``summaries.jsonl`` in the
-    folder, or in the folder that all videos share. With neither, nothing is kept. Raises UsageError
-    for formats without a place, or two places.
+    Outputs in ``formats`` go into ``folder``, or beside each video (``next_to_source``). The
+    records, from which a run that was killed goes on, are in ``records``: by default
+    ``summaries.jsonl`` in the folder, or in the folder that all videos share. With neither, nothing
+    is kept. Raises UsageError for formats without a place, or two places.
     """
 
     folder: Path | None = None
-    beside: bool = False
+    next_to_source: bool = False
     formats: tuple[str, ...] = ()
     records: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_formats(self.formats)
-        if self.folder is not None and self.beside:
+        if self.folder is not None and self.next_to_source:
             raise UsageError("`--out` and `--beside` contradict each other")
-        if self.formats and not self.has_place:
+        if self.formats and not self.writes_files:
             raise UsageError("formats need a place: name `--out DIR`, or `--beside`")
 
     @property
-    def has_place(self) -> bool:
+    def writes_files(self) -> bool:
         """Whether files are written at all."""
-        return self.folder is not None or self.beside
+        return self.folder is not None or self.next_to_source
 
     def records_path(self, given: Sequence[Named | Path]) -> Path | None:
         """The file of records of a run over what was typed. Raises UsageError."""
@@ -57,7 +57,7 @@ class OutputOptions:
             return self.records
         if self.folder is not None:
             return _no_link(self.folder / RECORDS_NAME)
-        if not self.beside:
+        if not self.next_to_source:
             return None
         if any(is_url(str(item)) for item in given):
             raise UsageError("`--beside` needs files: an address has no folder", hint="`--out DIR`")
@@ -66,16 +66,18 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does with its list; a ``dry`` one makes no file, not even that of its records."""
+    """What a run does with its list; a ``dry_run`` one makes no file, not even that of its
+    records.
+    """
 
     selection: Selection = field(default_factory=Selection)
     download: DownloadOptions = field(default_factory=DownloadOptions)
     retry: bool = False
-    dry: bool = False
+    dry_run: bool = False
 
 
 @contextmanager
-def open_batch(
+def open_run(
     checkpoint: Checkpoint,
     engine: Callable[[], Engine],
     given: Sequence[Named | Path],
@@ -85,20 +87,20 @@ def open_batch(
     *,
     quantise: str = "none",
     on_progress: OnProgress = no_progress,
-) -> Iterator[Batch]:
+) -> Iterator[SummaryRun]:
     """A batch with its records open and held; one line for each video is left when it closes.
 
     ``quantise`` is what ``engine`` will be loaded with: known before it is, as it decides what is
     done already.
     """
     records = outputs.records_path(given)
-    if run.dry and records is not None and not records.exists():
+    if run.dry_run and records is not None and not records.exists():
         records = None
-    with Journal(records) as journal:
-        formats = outputs.formats if outputs.has_place else ()
-        folder = None if outputs.beside else outputs.folder
-        publisher = Publisher(journal, folder, formats, overwrite=outputs.overwrite)
-        yield Batch(
+    with RecordLog(records) as journal:
+        formats = outputs.formats if outputs.writes_files else ()
+        folder = None if outputs.next_to_source else outputs.folder
+        publisher = OutputWriter(journal, folder, formats, overwrite=outputs.overwrite)
+        yield SummaryRun(
             checkpoint,
             engine,
             options,
@@ -109,8 +111,8 @@ def open_batch(
             quantise=quantise,
             on_progress=on_progress,
         )
-        if not run.dry:
-            journal.drop_superseded()
+        if not run.dry_run:
+            journal.compact()
 
 
 def summarise(
@@ -148,7 +150,7 @@ def summarise(
     folder = None if out is None else existing_path(Path(out))
     outputs = OutputOptions(folder, formats=tuple(formats) if folder else (), overwrite=overwrite)
     run = RunOptions(selection, download, retry)
-    with open_batch(
+    with open_run(
         engine.checkpoint,
         lambda: engine,
         given,
@@ -158,7 +160,7 @@ def summarise(
         quantise=engine.quantise,
         on_progress=on_progress,
     ) as batch:
-        items = list_work(given, selection, download=download, on_progress=on_progress)
+        items = list_items(given, selection, download=download, on_progress=on_progress)
         for done in batch.run(items):
             yield done.record
 
@@ -167,7 +169,7 @@ def _no_link(path: Path) -> Path:
     """Records that nobody named are written where they seem to be. Raises RecordError."""
     if path.is_symlink():
         raise RecordError(
-            f"{show_path(path)} is a link, and leads out of its folder",
+            f"{display_path(path)} is a link, and leads out of its folder",
             hint="name the file itself with `--jsonl`",
         )
     return path

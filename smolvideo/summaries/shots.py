@@ -18,11 +18,11 @@ Thumbnail = NDArray[np.float32]
 
 SIDE = 16
 _SAMPLED_SIDE = 64
-LEAST_DIFFERENCE = 8.0
-LEAST_RATIO = 3.0
+MIN_DIFFERENCE = 8.0
+MIN_RATIO = 3.0
 """Set on the shared clips and the drawn world: fades and pans stay below, cuts above."""
-_FEW = 2
-_MOMENTS = 17
+_FEW_CUTS = 2
+_REFINE_STEPS = 17
 
 
 def thumbnail(image: Images) -> Thumbnail:
@@ -35,12 +35,12 @@ def thumbnail(image: Images) -> Thumbnail:
     return np.asarray(sampled.reshape(SIDE, block, SIDE, block, 3).mean(axis=(1, 3)), np.float32)
 
 
-def difference(one: Thumbnail, other: Thumbnail) -> float:
+def frame_difference(one: Thumbnail, other: Thumbnail) -> float:
     """Mean absolute difference in grey levels, 0 to 255."""
     return float(np.abs(one - other).mean())
 
 
-def best_change(differences: Sequence[float], first: int, last: int) -> int | None:
+def find_cut(differences: Sequence[float], first: int, last: int) -> int | None:
     """The place from ``first`` up to ``last`` (not included) of the shot change to cut at, or None.
 
     ``differences[i]`` is that of frame i to the frame before it. The median of all of them is what
@@ -48,14 +48,14 @@ def best_change(differences: Sequence[float], first: int, last: int) -> int | No
     there are many, in a film of quick cuts, the strongest.
     """
     usual = float(np.median(differences)) if len(differences) else 0.0
-    least = max(LEAST_DIFFERENCE, LEAST_RATIO * usual)
+    least = max(MIN_DIFFERENCE, MIN_RATIO * usual)
     changes = [place for place in range(first, last) if differences[place] >= least]
-    if len(changes) <= _FEW:
+    if len(changes) <= _FEW_CUTS:
         return changes[0] if changes else None
     return max(changes, key=lambda place: differences[place])
 
 
-def exact_change(
+def refine_cut(
     frames_at: Callable[[Sequence[float]], Sequence[Frame]], before: float, after: float
 ) -> float:
     """When the picture changes between two times: the time of the first frame after the change.
@@ -63,10 +63,12 @@ def exact_change(
     ``frames_at`` reads the frames on screen at ascending times. Where nothing can be read between,
     ``after``.
     """
-    times = [before + (after - before) * step / (_MOMENTS - 1) for step in range(_MOMENTS)]
+    times = [
+        before + (after - before) * step / (_REFINE_STEPS - 1) for step in range(_REFINE_STEPS)
+    ]
     frames = frames_at(times)
     thumbnails = [thumbnail(frame.image) for frame in frames]
-    changes = [difference(one, other) for one, other in pairwise(thumbnails)]
+    changes = [frame_difference(one, other) for one, other in pairwise(thumbnails)]
     if not changes or max(changes) == 0:
         return after
     return frames[1 + changes.index(max(changes))].pts_seconds

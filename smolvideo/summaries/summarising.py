@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 
 from smolvideo.engines import Engine
-from smolvideo.pipeline import Prepared
+from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.summaries.asking import run_asking
-from smolvideo.summaries.composing import Composer
-from smolvideo.summaries.looking import Opened, Piece
+from smolvideo.summaries.asking import drive
+from smolvideo.summaries.composing import Summariser
+from smolvideo.summaries.looking import LoadedPart, ProbedVideo
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import Facts, made_record
+from smolvideo.summaries.recording import RecordContext, summary_record
 from smolvideo.summaries.windows import Window
 
 
 def summarise_pieces(
-    facts: Facts,
-    pieces: Iterator[Piece],
+    facts: RecordContext,
+    pieces: Iterator[LoadedPart],
     engine: Engine,
     *,
     on_progress: OnProgress = no_progress,
@@ -24,14 +24,14 @@ def summarise_pieces(
 
     Raises what looking at it raises, ModelError where the device fails.
     """
-    composer = Composer(facts.checkpoint, facts.options)
+    composer = Summariser(facts.checkpoint, facts.options)
     opened = next(pieces)
-    assert isinstance(opened, Opened)
+    assert isinstance(opened, ProbedVideo)
     if opened.window_seconds is not None:
-        asking = composer.windowed(piece for piece in pieces if isinstance(piece, Window))
+        asking = composer.map_reduce(piece for piece in pieces if isinstance(piece, Window))
     else:
         prepared = next(pieces)
-        assert isinstance(prepared, Prepared)
-        asking = composer.direct(prepared)
-    composed = run_asking(engine, asking, on_progress=on_progress)
-    return made_record(facts, opened, composed, engine)
+        assert isinstance(prepared, PreparedPrompt)
+        asking = composer.summarise_whole(prepared)
+    composed = drive(engine, asking, on_progress=on_progress)
+    return summary_record(facts, opened, composed, engine)

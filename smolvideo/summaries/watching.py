@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from smolvideo.summaries.looking import stamp_of
+from smolvideo.summaries.looking import file_stat
 from smolvideo.summaries.worklist import WorkItem
 
-STEADY_SECONDS = 2.0
+SETTLE_SECONDS = 2.0
 """A file that has not changed for so long is complete; what is still copied or downloaded grows
 faster, and most programs give it a name of its own until it is done."""
 
@@ -76,7 +76,7 @@ class _Watch:
             stamp = _stamp(growing.item)
             if stamp != growing.stamp:
                 self.growing[path] = _Growing(growing.item, stamp, now)
-            elif now - growing.since >= STEADY_SECONDS:
+            elif now - growing.since >= SETTLE_SECONDS:
                 del self.growing[path]
                 if stamp:  # else it is gone
                     self.given[path] = stamp
@@ -102,7 +102,7 @@ def watch(
     while left is None or left > 0:
         found: list[WorkItem] = []
         now = clock()
-        if now - looked >= STEADY_SECONDS / 4:
+        if now - looked >= SETTLE_SECONDS / 4:
             looked = now
             found += known.complete(now)
             if _is_due(known, now - listed, changes):
@@ -121,11 +121,11 @@ def _is_due(known: _Watch, since: float, changes: Changes | None) -> bool:
         return False
     if changes is None or not changes.works or changes.take():
         return True
-    return since >= (UNTOLD_SECONDS if known.listings >= _FIRST_LISTINGS else STEADY_SECONDS)
+    return since >= (UNTOLD_SECONDS if known.listings >= _FIRST_LISTINGS else SETTLE_SECONDS)
 
 
 def _stamp(item: WorkItem) -> Stamp:
-    return () if item.source is None else stamp_of(item.source.path)
+    return () if item.source is None else file_stat(item.source.path)
 
 
 def _is_empty_folder(item: WorkItem) -> bool:

@@ -17,13 +17,13 @@ from smolvideo.readers import VideoReader
 from smolvideo.sampling import DamageCount
 from smolvideo.summaries.shots import (
     Thumbnail,
-    best_change,
-    difference,
-    exact_change,
+    find_cut,
+    frame_difference,
+    refine_cut,
     thumbnail,
 )
 
-SHORTEST, LONGEST = 0.25, 1.4
+MIN_WINDOW_FACTOR, MAX_WINDOW_FACTOR = 0.25, 1.4
 """Of the planned length: how short and how long a window may become to end at a shot change."""
 
 
@@ -47,18 +47,18 @@ def count_windows(duration_seconds: float, window_seconds: float) -> int:
     return max(1, round(duration_seconds / window_seconds))
 
 
-def grid_times(metadata: VideoMetadata, window_seconds: float, frames: int) -> list[float]:
+def sampling_grid(metadata: VideoMetadata, window_seconds: float, frames: int) -> list[float]:
     """The times to decode: ``frames`` in each ``window_seconds``, from the first frame to the
     last."""
-    last = metadata.last_frame_seconds
+    last = metadata.last_pts_seconds
     last = metadata.duration_seconds if last is None else last
     step = window_seconds / frames
-    count = 1 + int(max(0.0, last - metadata.first_frame_seconds) / step + 1e-6)
-    return [metadata.first_frame_seconds + place * step for place in range(count)]
+    count = 1 + int(max(0.0, last - metadata.first_pts_seconds) / step + 1e-6)
+    return [metadata.first_pts_seconds + place * step for place in range(count)]
 
 
 @dataclass
-class _Pending:
+class _FrameBuffer:
     """Frames that belong to no window yet."""
 
     times: list[float] = field(default_factory=list)
@@ -70,9 +70,9 @@ class _Pending:
         self.images.append(image)
         self.differences.append(change)
 
-    def take(self, count: int) -> "_Pending":
+    def take(self, count: int) -> "_FrameBuffer":
         """The first ``count`` frames, which are pending no more."""
-        taken = _Pending(self.times[:count], self.images[:count], self.differences[:count])
+        taken = _FrameBuffer(self.times[:count], self.images[:count], self.differences[:count])
         del self.times[:count], self.images[:count], self.differences[:count]
         return taken
 
@@ -95,8 +95,8 @@ def stream_windows(
     Raises ReaderError where fewer than half of the times have a frame that is not corrupt.
     """
     metadata = reader.metadata
-    end = max(metadata.duration_seconds, metadata.last_frame_seconds or 0.0)
-    times = grid_times(metadata, window_seconds, frames)
+    end = max(metadata.duration_seconds, metadata.last_pts_seconds or 0.0)
+    times = sampling_grid(metadata, window_seconds, frames)
     cutter = _Cutter(window_seconds, frames, geometry, metadata, look_closely)
     damage, last = DamageCount(metadata.name, len(times)), None
     small: Thumbnail | None = None
@@ -107,9 +107,9 @@ def stream_windows(
             continue  # it stands on screen at several of the times
         last = frame.pts_seconds
         before, small = small, thumbnail(frame.image)
-        change = 0.0 if before is None else difference(before, small)
+        change = 0.0 if before is None else frame_difference(before, small)
         cutter.pending.add(frame.pts_seconds, fit(frame.image), change)
-        if frame.pts_seconds > cutter.start + LONGEST * window_seconds:
+        if frame.pts_seconds > cutter.start + MAX_WINDOW_FACTOR * window_seconds:
             yield cutter.cut(end)
     damage.refuse_if_most()
     while cutter.pending.times:
@@ -131,7 +131,7 @@ class _Cutter:
         metadata: VideoMetadata,
         look_closely: Callable[[Sequence[float]], Sequence[Frame]],
     ) -> None:
-        self.pending = _Pending()
+        self.pending = _FrameBuffer()
         self.start = 0.0
         self._length = window_seconds
         self._frames = frames
@@ -144,12 +144,12 @@ class _Cutter:
         """The next window: up to the strongest shot change in reach, or of the planned length."""
         times = self.pending.times
         rest = end_of_video - self.start
-        shortest, longest = SHORTEST * self._length, LONGEST * self._length
+        shortest, longest = MIN_WINDOW_FACTOR * self._length, MAX_WINDOW_FACTOR * self._length
         first = bisect_left(times, self.start + shortest)
         last = bisect_right(times, min(self.start + longest, end_of_video - shortest))
-        place = best_change(self.pending.differences, max(first, 1), last)
+        place = find_cut(self.pending.differences, max(first, 1), last)
         if place is not None:
-            end = exact_change(self._look_closely, times[place - 1], times[place])
+            end = refine_cut(self._look_closely, times[place - 1], times[place])
             return self._window(place, end, at_change=True)
         if rest <= longest:
             return self._window(len(times), end_of_video, at_change=False)
@@ -159,7 +159,7 @@ class _Cutter:
 
     def _window(self, count: int, end: float, *, at_change: bool) -> Window:
         taken = self.pending.take(count)
-        kept = _thinned(len(taken.times), self._frames)
+        kept = subsample(len(taken.times), self._frames)
         times = tuple(taken.times[place] for place in kept)
         # A frame that already stood on screen when the window began is seen from there on.
         own = tuple(round(max(0.0, time - self.start), 6) for time in times)
@@ -168,17 +168,17 @@ class _Cutter:
             self._metadata.without_notices(),
             duration_seconds=length,
             num_frames=None,
-            first_frame_seconds=own[0],
-            last_frame_seconds=own[-1],
+            first_pts_seconds=own[0],
+            last_pts_seconds=own[-1],
         )
         images = np.stack([taken.images[place] for place in kept])
-        batch = FrameBatch(images, own, metadata, self._geometry, asked=len(own))
+        batch = FrameBatch(images, own, metadata, self._geometry, num_requested=len(own))
         window = Window(self.start, end, self._at_shot_change, batch, times)
         self.start, self._at_shot_change = end, at_change
         return window
 
 
-def _thinned(count: int, most: int) -> list[int]:
+def subsample(count: int, most: int) -> list[int]:
     """At most ``most`` places out of ``count``, evenly, the first and the last among them."""
     if count <= most:
         return list(range(count))

@@ -45,24 +45,24 @@ _MERGED: dict[Style, str] = {
     "bullets": "List the main things that happen in the whole video, in their order, as short "
     "bullet points, one a line.",
 }
-_NOTES = "These are notes about the parts of one video, in their order:\n{notes}\n\n"
+_NOTES_TEMPLATE = "These are notes about the parts of one video, in their order:\n{notes}\n\n"
 _ONE_CHAPTER = "Say in one or two sentences what they tell."
 _TITLE = "Write a title of at most six words for this part of a video:\n{text}"
 
 
 @dataclass(frozen=True)
-class Wording:
+class SummaryPrompts:
     """The questions of one run."""
 
     options: SummaryOptions
     is_nano: bool
 
     @classmethod
-    def of(cls, options: SummaryOptions, checkpoint: Checkpoint) -> "Wording":
+    def of(cls, options: SummaryOptions, checkpoint: Checkpoint) -> "SummaryPrompts":
         """The words for a checkpoint."""
         return cls(options, checkpoint.is_nano)
 
-    def whole(self) -> tuple[str, ...]:
+    def video_questions(self) -> tuple[str, ...]:
         """What is asked of a video that is seen at once."""
         if self.options.prompt is not None:
             return (self.options.prompt,)
@@ -75,7 +75,7 @@ class Wording:
         return _NANO[self.options.style] if self.is_nano else (_PART,)
 
     def answer(self, answers: tuple[str, ...]) -> str:
-        """The answers to ``whole`` or ``window`` as one text."""
+        """The answers to ``video_questions`` or ``window`` as one text."""
         first, *rest = (text.strip() for text in answers)
         if not rest:
             return first
@@ -85,14 +85,14 @@ class Wording:
             return "\n".join(f"- {line}" for line in (first, *facts))
         return f"{first} {'; '.join(facts)}."
 
-    def merged(self, notes: list[tuple[float, str]]) -> str:
+    def merge_question(self, notes: list[tuple[float, str]]) -> str:
         """The question that makes one summary out of timed notes."""
         task = self.options.prompt or _MERGED[self.options.style]
-        return _NOTES.format(notes=_listed(notes)) + task
+        return _NOTES_TEMPLATE.format(notes=_listed(notes)) + task
 
     def chapter(self, notes: list[tuple[float, str]]) -> str:
         """The question that makes one text out of the notes of one chapter."""
-        return _NOTES.format(notes=_listed(notes)) + _ONE_CHAPTER
+        return _NOTES_TEMPLATE.format(notes=_listed(notes)) + _ONE_CHAPTER
 
     def title(self, text: str) -> str:
         """The question for a chapter's title."""

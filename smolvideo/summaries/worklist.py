@@ -15,7 +15,7 @@ from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.media import natural_order
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.source import (
     DownloadOptions,
     ListedPath,
@@ -53,7 +53,7 @@ class WorkItem:
     @property
     def name(self) -> str:
         """For people: the file's name, or the address."""
-        return self.source.name if self.source else clean_name(self.given)
+        return self.source.name if self.source else display_name(self.given)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Selection:
     limit: int | None = None
 
 
-def list_work(
+def list_items(
     given: Sequence[Named | Path],
     selection: Selection = Selection(),
     *,
@@ -138,7 +138,7 @@ def _items_of(
 
 def _failed_item(given: Named, name: str, error: SourceError) -> WorkItem:
     path = _path_of(public_name(name))
-    relative = PurePath(clean_name(public_name(name)))
+    relative = PurePath(display_name(public_name(name)))
     return WorkItem(public_name(str(given)), path, relative, error=error)
 
 
@@ -169,7 +169,7 @@ def _matches(given: str) -> Iterable[str]:
     except (OSError, ValueError):  # not a path at all: resolving it says why
         return [given]
     if not found:
-        raise SourceError(f"nothing matches `{clean_name(given)}`")
+        raise SourceError(f"nothing matches `{display_name(given)}`")
     return found
 
 
@@ -197,7 +197,7 @@ def _is_new(item: WorkItem, newer_than: float | None) -> bool:
         return True  # its error becomes its record
 
 
-def fetched(item: WorkItem, download: DownloadOptions, on_progress: OnProgress) -> VideoSource:
+def resolve_item(item: WorkItem, download: DownloadOptions, on_progress: OnProgress) -> VideoSource:
     """The local source of an item. Raises SourceError: the item's own, or that of its download."""
     if item.error is not None:
         raise item.error

@@ -95,11 +95,11 @@ def config_json(network: NetworkConfig, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    folder: Path, model: SmolVLM, tokenizer: Tokenizer, facts: dict[str, Any]
+    folder: Path, model: SmolVLM, tokenizer: Tokenizer, metadata: dict[str, Any]
 ) -> None:
     """Write the checkpoint: bfloat16 weights and the json files beside them.
 
-    ``facts`` is what ``training.json`` says of how the weights came about.
+    ``metadata`` is what ``training.json`` says of how the weights came about.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network = model.config
@@ -131,7 +131,7 @@ def save_checkpoint(
         },
     )
     _write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
-    _write_json(folder / "training.json", facts)
+    _write_json(folder / "training.json", metadata)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ from random import Random
 from typing import Any
 
 from smolvideo.train.world.choices import options_for
-from smolvideo.train.world.lots import draw_scene
+from smolvideo.train.world.lots import sample_scene
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import ask_about, describe
 from smolvideo.train.world.scene import Scene
-from smolvideo.train.world.video import Film, write_video
+from smolvideo.train.world.video import EncodingOptions, write_video
 
 VIDEOS = 28
 SEED = 2
@@ -52,22 +52,22 @@ class DrawnClip:
 
     video_id: str
     scene: Scene
-    film: Film
+    film: EncodingOptions
 
 
 def drawn_clips() -> list[DrawnClip]:
     """The videos, no two of them showing the same; drawn from their own seed."""
     random, seen, clips = Random(SEED), set[str](), list[DrawnClip]()
     while len(clips) < VIDEOS:
-        scene = draw_scene(random, side="fresh")
-        if scene.signature() in seen:
+        scene = sample_scene(random, side="fresh")
+        if scene.scene_key() in seen:
             continue
-        seen.add(scene.signature())
+        seen.add(scene.scene_key())
         height = 144
         width = 2 * round(height * scene.aspect / 2)
         if scene.aspect < 1:
             width, height = 144, 2 * round(144 / scene.aspect / 2)
-        film = Film(width, height, fps=12, seconds=random.choice((4.0, 5.0, 6.0)))
+        film = EncodingOptions(width, height, fps=12, seconds=random.choice((4.0, 5.0, 6.0)))
         clips.append(DrawnClip(f"drawn{len(clips):03d}", scene, film))
     return clips
 
@@ -86,9 +86,9 @@ def write_benchmark(folder: Path) -> None:
 def clip_rows(clip: DrawnClip) -> list[dict[str, Any]]:
     """The rows about one video, with the columns of CinePile 3.0."""
     random = Random(f"{SEED}/{clip.video_id}")
-    talk = random.choice(_SUBTITLES)
+    subtitles = random.choice(_SUBTITLES)
     return [
-        _row(clip, question, talk, random)
+        _row(clip, question, subtitles, random)
         for question in _once_each(ask_about(clip.scene, random))
         if question.type in CATEGORY_OF
     ]
@@ -104,7 +104,7 @@ def _once_each(questions: Sequence[Question]) -> Iterator[Question]:
 
 
 def _row(
-    clip: DrawnClip, question: Question, talk: Sequence[str], random: Random
+    clip: DrawnClip, question: Question, subtitles: Sequence[str], random: Random
 ) -> dict[str, Any]:
     hard = random.random() < 0.5
     choices = options_for(question, clip.scene, random, hard=hard)
@@ -117,7 +117,7 @@ def _row(
         # A host that can never exist: the videos lie beside this file.
         "yt_clip_link": f"https://drawn.invalid/watch?v={clip.video_id}",
         "movie_scene": describe(clip.scene),
-        "subtitles": "\n".join(f"<subtitle> {line}" for line in talk),
+        "subtitles": "\n".join(f"<subtitle> {line}" for line in subtitles),
         "question": question.text,
         "choices": choices,
         "answer_key": question.answer,

@@ -8,20 +8,20 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from smolvideo.network import SmolVLM
-from smolvideo.train.asking import Asking
-from smolvideo.train.packing import AskedRows
+from smolvideo.train.asking import QuestionMix
+from smolvideo.train.packing import PackedBatch
 from smolvideo.train.tokenizer import special_id
-from smolvideo.train.videos import draw_asked_videos
-from smolvideo.train.world.lots import Side
+from smolvideo.train.videos import make_video_batch
+from smolvideo.train.world.lots import Split
 
-ASKING = Asking(questions=16, choices=3, form="official")
+ASKING = QuestionMix(questions=16, choices=3, prompt_name="official")
 """About each video of an examination."""
 VIDEOS_AT_A_TIME = 8
 CHOICE_WEIGHT = 3
 """How many types of open questions those with options weigh in the mark."""
 
 
-def mark(scores: dict[str, float]) -> float:
+def selection_score(scores: dict[str, float]) -> float:
     """The one number that checkpoints are chosen by: the mean over the types of question, however
     often each was asked, and questions with options ``CHOICE_WEIGHT`` times."""
     weights = {name: CHOICE_WEIGHT if name == "choice" else 1 for name in scores if name != "all"}
@@ -29,14 +29,14 @@ def mark(scores: dict[str, float]) -> float:
 
 
 @torch.no_grad()
-def examine(
+def evaluate(
     model: SmolVLM,
     tokenizer: Tokenizer,
     *,
     seed: int,
     videos: int = 96,
     frame_counts: tuple[int, ...] = (6, 10, 16, 50),
-    side: Side = "fresh",
+    side: Split = "fresh",
     grey: bool = False,
 ) -> dict[str, float]:
     """Exact-match accuracy per type of question, and ``all``, over videos of one side.
@@ -51,7 +51,7 @@ def examine(
     tally = _Tally()
     for frames in frame_counts:
         for _ in range(max(1, each // VIDEOS_AT_A_TIME)):
-            batch = draw_asked_videos(
+            batch = make_video_batch(
                 random,
                 videos=min(each, VIDEOS_AT_A_TIME),
                 frames=frames,
@@ -61,13 +61,13 @@ def examine(
                 side=side,
                 grey=grey,
             )
-            features = model.encode(batch.pixels.to(dtype))[batch.frames].flatten(0, 2)
-            vectors = model.embed(batch.rows.token_ids, features, image_token_id)
+            features = model.encode_images(batch.pixels.to(dtype))[batch.frames].flatten(0, 2)
+            vectors = model.embed_inputs(batch.rows.token_ids, features, image_token_id)
             tally.count(batch.rows, _predicted(model, vectors, batch.rows))
     return tally.shares()
 
 
-def _predicted(model: SmolVLM, vectors: Tensor, rows: AskedRows) -> Tensor:
+def _predicted(model: SmolVLM, vectors: Tensor, rows: PackedBatch) -> Tensor:
     """``[B, L]``: after every token, the one that the model thinks comes next."""
     hidden = model.model.text_model(vectors, rows.positions, rows.mask(vectors.dtype))
     return model.lm_head(hidden).argmax(-1)
@@ -80,11 +80,11 @@ class _Tally:
         self._right: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
 
-    def count(self, rows: AskedRows, predicted: Tensor) -> None:
+    def count(self, rows: PackedBatch, predicted: Tensor) -> None:
         wrong = (predicted != rows.targets) & (rows.targets >= 0)
         for row, questions in enumerate(rows.questions):
             for number, question in enumerate(questions, start=1):
-                missed = bool(wrong[row][rows.blocks[row] == number].any())
+                missed = bool(wrong[row][rows.segment_ids[row] == number].any())
                 for group in (question.type, "all"):
                     self._asked[group] += 1
                     self._right[group] += not missed

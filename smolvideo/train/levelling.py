@@ -13,11 +13,11 @@ from smolvideo.network import SmolVLM
 TOKEN_NORM = 10.0
 """Mean length of a picture's token: some times that of a trained word's, about that of what a layer
 adds. With shorter ones the connector's weights are so small that its next steps destroy them."""
-LEAST_SUM = 0.1
+MIN_BIAS_SUM = 0.1
 
 
 @torch.no_grad()
-def level_connector(network: SmolVLM, pixels: Tensor) -> None:
+def center_connector(network: SmolVLM, pixels: Tensor) -> None:
     """Change the connector so that its tokens of these pictures ``[N, 3, S, S]`` have mean zero and
     the mean length ``TOKEN_NORM``, and differ from each other as before.
 
@@ -32,7 +32,7 @@ def level_connector(network: SmolVLM, pixels: Tensor) -> None:
     mean = tokens.mean(0)
     length = (tokens - mean).norm(dim=-1).mean()
     total = (norm.bias / norm.weight).sum()
-    if total.abs() > LEAST_SUM:
+    if total.abs() > MIN_BIAS_SUM:
         patches = projection.in_features // len(norm.weight)
         one = (1 / norm.weight / total).repeat(patches) / patches
         projection.weight.sub_(torch.outer(mean, one))

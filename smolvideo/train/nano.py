@@ -25,35 +25,35 @@ from torch.nn import functional as F
 
 from smolvideo.errors import RecordError, SmolVideoError, UsageError
 from smolvideo.network import SmolVLM
-from smolvideo.records import write_output
-from smolvideo.safe_text import show_path
+from smolvideo.records import write_text_atomic
+from smolvideo.safe_text import display_path
 from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.course import (
+    ATTENTION_LOSS_WEIGHT,
     DRILL_ROWS_PER_STEP,
-    POINTING_WEIGHT,
-    WRITTEN_SHARE,
-    Course,
+    TEXT_IMAGE_SHARE,
     OnTrainProgress,
-    Stage,
     TrainOptions,
     TrainProgress,
+    TrainStage,
+    TrainState,
 )
-from smolvideo.train.drilling import draw_drills
-from smolvideo.train.examine import examine, mark
-from smolvideo.train.levelling import level_connector
+from smolvideo.train.drilling import make_text_batch
+from smolvideo.train.examine import evaluate, selection_score
+from smolvideo.train.levelling import center_connector
 from smolvideo.train.optimizer import MasterOptimizer
-from smolvideo.train.packing import AskedRows
-from smolvideo.train.pictures import draw_labelled_pictures
-from smolvideo.train.pointing import read_pointed
-from smolvideo.train.processes import averaged, processes_that_fit, run_in_processes
-from smolvideo.train.seeing import Student, seeing_accuracy
+from smolvideo.train.packing import PackedBatch
+from smolvideo.train.pictures import make_labelled_images
+from smolvideo.train.pointing import forward_supervised
+from smolvideo.train.processes import all_reduce_mean, processes_that_fit, spawn
+from smolvideo.train.seeing import TrainableNano, dense_label_accuracy
 from smolvideo.train.states import load_state, save_state
 from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.videos import draw_asked_videos
+from smolvideo.train.videos import make_video_batch
 from smolvideo.train.world.corpus import corpus, known_words
 from smolvideo.version import __version__
 
-STEPS_PER_NEWS = 20
+LOG_INTERVAL_STEPS = 20
 
 
 Clock = Callable[[], float]
@@ -76,8 +76,8 @@ def train_nano(
     """
     ranks = processes_that_fit(options.processes)
     folder.mkdir(parents=True, exist_ok=True)
-    run_in_processes(
-        partial(_train, folder, options, _Rank0(on_progress), clock),
+    spawn(
+        partial(_train, folder, options, _Rank0Only(on_progress), clock),
         ranks,
         folder / "meeting",
     )
@@ -102,9 +102,9 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.tokenizer = self._tokenizer()
         self.image_token_id = special_id(self.tokenizer, "<image>")
-        self.student = Student(NANO)
-        initialise(self.student.network)
-        self.course = Course()
+        self.trainable = TrainableNano(NANO)
+        init_weights(self.trainable.network)
+        self.course = TrainState()
         self.optimizer = self._optimizer()
         if (folder / "state.pt").exists():
             self._resume()
@@ -119,20 +119,20 @@ class Trainer:
                 return Tokenizer.from_str(file.read_text(encoding="utf-8"))
         tokenizer = Tokenizer.from_str(_new_tokenizer())
         if self.rank == 0:
-            write_output(file, tokenizer.to_str(pretty=True), overwrite=True)
+            write_text_atomic(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
 
     def run(self) -> None:
         """Train to the end of the time, then write the checkpoint into ``folder / "nano"``."""
         losses: list[float] = []
-        while self.course.share(self.options) < 1:
-            if (due := self.course.due_stage(self.options)) != self.course.stage:
+        while self.course.progress(self.options) < 1:
+            if (due := self.course.current_stage(self.options)) != self.course.stage:
                 self._begin(due)
-            drills = self.course.drills(self.options)
+            drills = self.course.is_text_step(self.options)
             loss = self.step()
             if not drills:  # those have a loss of their own height
                 losses.append(loss)
-            if self.rank == 0 and losses and self._news_due(len(losses)):
+            if self.rank == 0 and losses and self._should_log(len(losses)):
                 self._report(sum(losses) / len(losses))
                 losses = []
         if self.rank == 0:
@@ -148,8 +148,8 @@ class Trainer:
         loss = self._loss(random)
         loss.backward()
         clock = torch.tensor([loss.item(), self.clock() - self.started])
-        clock, *gradients = averaged([clock, *self.optimizer.gradients()], self.ranks)
-        self.optimizer.step(gradients, course.rate(self.options))
+        clock, *gradients = all_reduce_mean([clock, *self.optimizer.gradients()], self.ranks)
+        self.optimizer.step(gradients, course.lr_scale(self.options))
         course.step += 1
         course.elapsed = clock[1].item()
         return clock[0].item()
@@ -157,71 +157,75 @@ class Trainer:
     def _loss(self, random: Random) -> Tensor:
         if self.course.stage != "answer":
             return self._see_loss(random)
-        if self.course.drills(self.options):
+        if self.course.is_text_step(self.options):
             return self._drill_loss(random)
         return self._answer_loss(random)
 
     def _see_loss(self, random: Random) -> Tensor:
-        student = self.optimizer.running
-        written = WRITTEN_SHARE if self.course.stage == "read" else 0.0
+        student = self.optimizer.working_copy
+        written = TEXT_IMAGE_SHARE if self.course.stage == "read" else 0.0
         pictures = self.options.pictures_per_step
-        labels = draw_labelled_pictures(random, pictures, NANO, written=written)
+        labels = make_labelled_images(random, pictures, NANO, written=written)
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
     def _drill_loss(self, random: Random) -> Tensor:
-        student = self.optimizer.running
-        rows = draw_drills(random, DRILL_ROWS_PER_STEP, self.tokenizer)
+        student = self.optimizer.working_copy
+        rows = make_text_batch(random, DRILL_ROWS_PER_STEP, self.tokenizer)
         vectors = student.network.model.text_model.embed_tokens(rows.token_ids)
         return _rows_loss(student, vectors, rows)
 
     def _answer_loss(self, random: Random) -> Tensor:
-        student, course, options = self.optimizer.running, self.course, self.options
+        student, course, options = self.optimizer.working_copy, self.course, self.options
         network = student.network
-        batch = draw_asked_videos(
+        batch = make_video_batch(
             random,
             videos=course.videos(options),
             frames=course.frames(options),
-            asking=course.asking(options),
+            asking=course.question_mix(options),
             network=NANO,
             tokenizer=self.tokenizer,
         )
         with torch.no_grad():
             patches = network.model.vision_model(batch.pixels.bfloat16())
         features = network.model.connector(patches)[batch.frames].flatten(0, 2)
-        vectors = network.embed(batch.rows.token_ids, features, self.image_token_id)
+        vectors = network.embed_inputs(batch.rows.token_ids, features, self.image_token_id)
         return _rows_loss(student, vectors, batch.rows)
 
-    def _begin(self, stage: Stage) -> None:
+    def _begin(self, stage: TrainStage) -> None:
         self.course.begin(stage)
         if stage == "answer":
             seed, pictures = Random(self.options.seed), self.options.pictures_per_step
-            level_connector(
-                self.student.network, draw_labelled_pictures(seed, pictures, NANO).pixels
+            center_connector(
+                self.trainable.network, make_labelled_images(seed, pictures, NANO).pixels
             )
         self.optimizer = self._optimizer()
         if self.rank == 0:
             self._save()
 
-    def _optimizer(self) -> MasterOptimizer[Student]:
+    def _optimizer(self) -> MasterOptimizer[TrainableNano]:
         """A fresh optimizer for what the stage trains."""
-        network, seeing = self.student.network, self.course.stage != "answer"
-        eyes: list[nn.Module] = [self.student.heads, network.model.vision_model]
-        words: list[nn.Module] = [network.model.text_model, network.lm_head, self.student.letters]
+        network, seeing = self.trainable.network, self.course.stage != "answer"
+        eyes: list[nn.Module] = [self.trainable.heads, network.model.vision_model]
+        words: list[nn.Module] = [
+            network.model.text_model,
+            network.lm_head,
+            self.trainable.letter_probe,
+        ]
         for part in (*eyes, *words):
             part.requires_grad_(seeing == (part in eyes))
-        return MasterOptimizer(self.student)
+        return MasterOptimizer(self.trainable)
 
-    def _news_due(self, steps: int) -> bool:
-        return steps >= STEPS_PER_NEWS or self._examination_due()
+    def _should_log(self, steps: int) -> bool:
+        return steps >= LOG_INTERVAL_STEPS or self._should_evaluate()
 
-    def _examination_due(self) -> bool:
+    def _should_evaluate(self) -> bool:
         return self.course.elapsed - self.examined > self.options.examine_minutes * 60
 
     def _report(self, loss: float) -> None:
         course = self.course
         scores: dict[str, float] = {}
-        if self._examination_due():
+        if self._should_evaluate():
             self.examined = course.elapsed
             scores = self._scores()
             if course.stage == "answer":
@@ -240,22 +244,22 @@ class Trainer:
             self._save()
 
     def _scores(self) -> dict[str, float]:
-        running, videos = self.optimizer.running.network, self.options.examine_videos // 3
+        running, videos = self.optimizer.working_copy.network, self.options.examine_videos // 3
         if self.course.stage == "answer":
             return self._examine(running, seed=1, videos=videos)
-        return seeing_accuracy(self.student, draw_labelled_pictures(Random(1), 256, NANO))
+        return dense_label_accuracy(self.trainable, make_labelled_images(Random(1), 256, NANO))
 
     def _keep_if_best(self, scores: dict[str, float]) -> None:
-        if mark(scores) > self.course.best:
-            self.course.best = mark(scores)
-            save_state(self.student.network.state_dict(), self.folder / "best.pt")
+        if selection_score(scores) > self.course.best:
+            self.course.best = selection_score(scores)
+            save_state(self.trainable.network.state_dict(), self.folder / "best.pt")
 
     def _take_best(self) -> None:
         """The last weights, unless an examination on the way marked others higher."""
-        if mark(self._scores()) < self.course.best:
+        if selection_score(self._scores()) < self.course.best:
             best = load_state(self.folder / "best.pt")
             with _as_record_error(self.folder / "best.pt"):
-                self.student.network.load_state_dict(best)
+                self.trainable.network.load_state_dict(best)
 
     def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         videos = self.options.examine_videos // (4 if grey else 1)
@@ -265,7 +269,7 @@ class Trainer:
         self, network: SmolVLM, *, seed: int, videos: int, grey: bool = False
     ) -> dict[str, float]:
         frames = self.options.examine_frames
-        return examine(
+        return evaluate(
             network, self.tokenizer, seed=seed, videos=videos, frame_counts=frames, grey=grey
         )
 
@@ -274,12 +278,12 @@ class Trainer:
         target = self.folder / "nano"
         beside = self.folder / f".nano.{secrets.token_hex(4)}.part"
         try:
-            save_checkpoint(beside, self.student.network, self.tokenizer, self._facts())
+            save_checkpoint(beside, self.trainable.network, self.tokenizer, self._metadata())
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             beside.replace(target)
         except SafetensorError as error:
-            raise RecordError(f"cannot write {show_path(target)}: {error}") from error
+            raise RecordError(f"cannot write {display_path(target)}: {error}") from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -287,14 +291,14 @@ class Trainer:
         """Everything that going on needs, written beside and renamed."""
         self.saved = self.course.elapsed
         state = {
-            "student": self.student.state_dict(),
+            "student": self.trainable.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "course": asdict(self.course),
             "seed": self.options.seed,
         }
         save_state(state, self.folder / "state.pt")
         curve = "".join(json.dumps(point) + "\n" for point in self.course.curve)
-        write_output(self.folder / "curve.jsonl", curve, overwrite=True)
+        write_text_atomic(self.folder / "curve.jsonl", curve, overwrite=True)
 
     def _resume(self) -> None:
         state = load_state(self.folder / "state.pt")
@@ -304,14 +308,14 @@ class Trainer:
                     f"`{self.folder}` holds a training with `--seed {state['seed']}`",
                     hint=f"give `--seed {state['seed']}` to go on with it, or another `--out`",
                 )
-            self.course = Course(**state["course"])
-            self.student.load_state_dict(state["student"])
+            self.course = TrainState(**state["course"])
+            self.trainable.load_state_dict(state["student"])
             self.optimizer = self._optimizer()
             self.optimizer.load_state_dict(state["optimizer"])
 
-    def _facts(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         """How the weights came about, and what they can do as shipped: rounded to bfloat16."""
-        options, shipped = self.options, copy.deepcopy(self.student.network).bfloat16().float()
+        options, shipped = self.options, copy.deepcopy(self.trainable.network).bfloat16().float()
         return {
             "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}",
             "processes": self.ranks,
@@ -329,19 +333,21 @@ def _new_tokenizer() -> str:
     return train_tokenizer(corpus()).to_str()
 
 
-def _rows_loss(student: Student, vectors: Tensor, rows: AskedRows) -> Tensor:
+def _rows_loss(student: TrainableNano, vectors: Tensor, rows: PackedBatch) -> Tensor:
     """The weighted mean of the cross entropies of all tokens of the answers, and a little of what
     the pointers say."""
     network = student.network
-    hidden, astray = read_pointed(network.model.text_model, student.letters, vectors, rows)
+    hidden, astray = forward_supervised(
+        network.model.text_model, student.letter_probe, vectors, rows
+    )
     asked = rows.targets >= 0
     logits = network.lm_head(hidden[asked]).float()
     losses = F.cross_entropy(logits, rows.targets[asked], reduction="none")
     weights = rows.weights[asked]
-    return (losses * weights).sum() / weights.sum() + POINTING_WEIGHT * astray
+    return (losses * weights).sum() / weights.sum() + ATTENTION_LOSS_WEIGHT * astray
 
 
-def initialise(model: nn.Module) -> None:
+def init_weights(model: nn.Module) -> None:
     """Small random matrices; those that write into the residual stream smaller still."""
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
@@ -362,7 +368,7 @@ def _as_record_error(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # tensors of other shapes, other keys, other types: whatever comes
         raise RecordError(
-            f"{show_path(path)} does not fit this training",
+            f"{display_path(path)} does not fit this training",
             hint="delete it and the states beside it, or name another `--out`",
         ) from error
 
@@ -371,7 +377,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(share, 4) for name, share in scores.items()}
 
 
-class _Rank0:
+class _Rank0Only:
     """A callback that stays in this process: the others get a silent copy."""
 
     def __init__(self, on_progress: OnTrainProgress | None) -> None:
@@ -381,8 +387,8 @@ class _Rank0:
         if self._on_progress is not None:
             self._on_progress(news)
 
-    def __reduce__(self) -> tuple[type["_Rank0"], tuple[None]]:
-        return _Rank0, (None,)
+    def __reduce__(self) -> tuple[type["_Rank0Only"], tuple[None]]:
+        return _Rank0Only, (None,)
 
 
 def _train(

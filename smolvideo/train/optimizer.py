@@ -19,19 +19,19 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 class MasterOptimizer(Generic[Trained]):
-    """``masters`` keep the float32 weights; ``running`` is the bfloat16 copy to compute with.
+    """``masters`` keep the float32 weights; ``working_copy`` is the bfloat16 copy to compute with.
 
     Parameters that need no gradient when it is made are left alone.
     """
 
     def __init__(self, masters: Trained) -> None:
-        self.running = copy.deepcopy(masters).bfloat16()
+        self.working_copy = copy.deepcopy(masters).bfloat16()
         named = {name: p for name, p in masters.named_parameters() if p.requires_grad}
         hidden = [p for name, p in named.items() if _takes_muon(name, p)]
         others = [p for name, p in named.items() if not _takes_muon(name, p)]
         self._muon = torch.optim.Muon(hidden, lr=MUON_RATE, weight_decay=0.0, momentum=0.95)
         self._adam = torch.optim.Adam(others, lr=ADAM_RATE, betas=(0.9, 0.98))
-        copies = dict(self.running.named_parameters())
+        copies = dict(self.working_copy.named_parameters())
         self._pairs = [(master, copies[name]) for name, master in named.items()]
 
     def gradients(self) -> list[Tensor]:

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from smolvideo.train.pointers import Pointer, Shown, Turn, point
+from smolvideo.train.pointers import AttentionTarget, ImageSpans, TokenizedTurn, attention_targets
 from smolvideo.train.tokenizer import special_id
 from smolvideo.train.world.question import Question
 
@@ -22,15 +22,15 @@ ever seen."""
 
 
 @dataclass(frozen=True)
-class Front:
-    """What stands before all questions of a row, and where ``shown`` frames stand in it."""
+class Prefix:
+    """What stands before all questions of a row, and where ``image_spans`` frames stand in it."""
 
     token_ids: list[int]
-    shown: Shown = field(default_factory=dict)
+    image_spans: ImageSpans = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class PackedRow:
+class PackedSequence:
     """One video's tokens, with the position, the target, its weight and the block of each, and
     the ``pointers`` between them."""
 
@@ -38,57 +38,57 @@ class PackedRow:
     positions: list[int]
     targets: list[int]
     weights: list[float]
-    blocks: list[int]
-    pointers: list[Pointer] = field(default_factory=list)
+    segment_ids: list[int]
+    pointers: list[AttentionTarget] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class AskedRows:
+class PackedBatch:
     """Rows of tokens with their questions, ready for the decoder.
 
     ``token_ids``, ``positions`` ``[B, L]``; ``targets``, ``weights`` ``[B, L]``: the next token
-    inside answers, −100 elsewhere, and what a mistake there counts; ``blocks`` ``[B, L]``: 0 for
-    the frames, k for question k, −1 for padding; ``pointers``: those of each row.
+    inside answers, −100 elsewhere, and what a mistake there counts; ``segment_ids`` ``[B, L]``: 0
+    for the frames, k for question k, −1 for padding; ``pointers``: those of each row.
     """
 
     token_ids: Tensor
     positions: Tensor
     targets: Tensor
     weights: Tensor
-    blocks: Tensor
+    segment_ids: Tensor
     questions: tuple[tuple[Question, ...], ...]
-    pointers: tuple[tuple[Pointer, ...], ...]
+    pointers: tuple[tuple[AttentionTarget, ...], ...]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """``[B, 1, L, L]``: 0 where a token may look (its own block and the frames), else −inf."""
-        length = self.blocks.shape[1]
-        same = self.blocks.unsqueeze(2) == self.blocks.unsqueeze(1)
-        to_frames = (self.blocks == 0).unsqueeze(1)
+        length = self.segment_ids.shape[1]
+        same = self.segment_ids.unsqueeze(2) == self.segment_ids.unsqueeze(1)
+        to_frames = (self.segment_ids == 0).unsqueeze(1)
         earlier = torch.ones(length, length, dtype=torch.bool).tril()
         allowed = (same | to_frames) & earlier
         mask = torch.zeros(allowed.shape, dtype=dtype)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def frames_shown(
+def video_prefix(
     stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer, instruction: str = ""
-) -> Front:
+) -> Prefix:
     """The front of a row, in the layout ``nano``; without stamps it is one still picture."""
     image = [special_id(tokenizer, "<image>")] * tokens_per_image
     ids = _opening(tokenizer, instruction)
     if not stamps:
-        return Front([*ids, *image, *tokenizer.encode("\n").ids])
+        return Prefix([*ids, *image, *tokenizer.encode("\n").ids])
     shown: dict[str, tuple[range, ...]] = {}
     for stamp in stamps:
         frame = [*image, *tokenizer.encode(f"{stamp}\n").ids]
         shown[stamp] = (*shown.get(stamp, ()), range(len(ids), len(ids) + len(frame)))
         ids += frame
-    return Front(ids, shown)
+    return Prefix(ids, shown)
 
 
-def nothing_shown(tokenizer: Tokenizer) -> Front:
+def text_prefix(tokenizer: Tokenizer) -> Prefix:
     """The front of a row without pictures; what is asked begins a line, as it does after them."""
-    return Front([*_opening(tokenizer), *tokenizer.encode("\n").ids])
+    return Prefix([*_opening(tokenizer), *tokenizer.encode("\n").ids])
 
 
 def _opening(tokenizer: Tokenizer, instruction: str = "") -> list[int]:
@@ -96,26 +96,28 @@ def _opening(tokenizer: Tokenizer, instruction: str = "") -> list[int]:
     return [special_id(tokenizer, "<|im_start|>"), *tokenizer.encode(user).ids]
 
 
-def pack_questions(front: Front, questions: Sequence[Question], tokenizer: Tokenizer) -> PackedRow:
+def pack_questions(
+    front: Prefix, questions: Sequence[Question], tokenizer: Tokenizer
+) -> PackedSequence:
     """The frames once, then every question with its answer, in the layout ``nano``."""
     end = special_id(tokenizer, "<end_of_utterance>")
     start = len(front.token_ids)
-    row = PackedRow(
+    row = PackedSequence(
         [*front.token_ids], list(range(start)), [-100] * start, [0.0] * start, [0] * start
     )
     for number, question in enumerate(questions, start=1):
-        said = "" if question.said is None else f"{question.said}\n\n"
+        said = "" if question.subtitles is None else f"{question.subtitles}\n\n"
         block: list[int] = []
         targets: list[int] = []
         weights: list[float] = []
-        turns: list[Turn] = []
-        for one in (*question.earlier, question):
+        turns: list[TokenizedTurn] = []
+        for one in (*question.history, question):
             before = "\nUser: " if turns else said
             text = before + one.text
             asked, answered = tokenizer.encode(text), tokenizer.encode(f" {one.response}")
             at = len(row.token_ids) + len(block)
             asked_ids = [*asked.ids, end, *tokenizer.encode("\nAssistant:").ids]
-            turns.append(Turn(one, text, asked, at, answered, at + len(asked_ids)))
+            turns.append(TokenizedTurn(one, text, asked, at, answered, at + len(asked_ids)))
             block += [*asked_ids, *answered.ids, end]
             targets += [-100] * len(asked_ids) + [*answered.ids, end]
             weights += [0.0] * len(asked_ids)
@@ -124,17 +126,17 @@ def pack_questions(front: Front, questions: Sequence[Question], tokenizer: Token
             lead = turns[-1].words.start
             for length in (lead, len(answered.ids) + 1 - lead):
                 weights += [max(1, length) ** -0.5] * length
-        row.pointers.extend(point(turns, front.shown))
+        row.pointers.extend(attention_targets(turns, front.image_spans))
         # Each token is to tell the next one; the last one has none.
         row.token_ids.extend(block[:-1])
         row.positions.extend(range(start, start + len(block) - 1))
         row.targets.extend(targets[1:])
         row.weights.extend(weights[1:])
-        row.blocks.extend([number] * (len(block) - 1))
+        row.segment_ids.extend([number] * (len(block) - 1))
     return row
 
 
-def stack_rows(rows: Sequence[PackedRow], questions: Sequence[Sequence[Question]]) -> AskedRows:
+def collate(rows: Sequence[PackedSequence], questions: Sequence[Sequence[Question]]) -> PackedBatch:
     """The rows, padded to one length, with what each was asked."""
     longest = max(len(row.token_ids) for row in rows)
     length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
@@ -142,12 +144,12 @@ def stack_rows(rows: Sequence[PackedRow], questions: Sequence[Sequence[Question]
     def padded(parts: Sequence[Sequence[float]], value: float) -> Tensor:
         return torch.tensor([[*part, *[value] * (length - len(part))] for part in parts])
 
-    return AskedRows(
+    return PackedBatch(
         token_ids=padded([row.token_ids for row in rows], 0),
         positions=padded([row.positions for row in rows], 0),
         targets=padded([row.targets for row in rows], -100),
         weights=padded([row.weights for row in rows], 0.0),
-        blocks=padded([row.blocks for row in rows], -1),
+        segment_ids=padded([row.segment_ids for row in rows], -1),
         questions=tuple(tuple(asked) for asked in questions),
         pointers=tuple(tuple(row.pointers) for row in rows),
     )

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from smolvideo.frames import Images
 from smolvideo.network import NetworkConfig
-from smolvideo.train.world.draw import caption_box, draw_frame
-from smolvideo.train.world.lots import draw_scene
+from smolvideo.train.world.draw import caption_box, render_frame
+from smolvideo.train.world.lots import sample_scene
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS, Caption, Scene
 
-LOOKS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+OBJECT_CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 """Every look a thing can have, in the order of the dense labels."""
 GLYPHS = tuple(sorted({*"0123456789", *"".join(WORDS)}))
 """Every character that is ever written."""
-PATCH_LABELS = ("background", *LOOKS, *GLYPHS)
+PATCH_LABELS = ("background", *OBJECT_CLASSES, *GLYPHS)
 """What a patch may show."""
 TOKEN_LABELS = (
-    *LOOKS,
+    *OBJECT_CLASSES,
     *(f"{place} {digit}" for place in ("tens", "ones") for digit in range(10)),
     *WORDS,
 )
@@ -30,12 +30,12 @@ TOKEN_LABELS = (
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
+class LabelledImages:
     """Single pictures with what every patch and every token of them should know.
 
     ``pixels`` ``[N, 3, S, S]``; ``backgrounds`` ``[N]``; ``patches`` ``[N, P]`` indexes
     ``PATCH_LABELS``; ``present`` ``[N, T, labels]`` in {0, 1}, one for each of ``TOKEN_LABELS``:
-    the centre of such a thing lies in the token's cell; ``places`` ``[N, T, labels, 2]``: where
+    the centre of such a thing lies in the token's cell; ``positions`` ``[N, T, labels, 2]``: where
     that centre is, as shares of the picture; ``radii`` ``[N, T, labels]``: how big it is, as a
     share of the short side, 0 for what is written.
     """
@@ -44,16 +44,16 @@ class LabelledPictures:
     backgrounds: Tensor
     patches: Tensor
     present: Tensor
-    places: Tensor
+    positions: Tensor
     radii: Tensor
 
 
-def to_pixels(images: Images) -> Tensor:
+def normalize_images(images: Images) -> Tensor:
     """uint8 ``[N, S, S, 3]`` → float32 ``[N, 3, S, S]`` in −1…1, as every SmolVLM is fed."""
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5
 
 
-def spoil(images: Images, random: np.random.Generator) -> Images:
+def add_codec_noise(images: Images, random: np.random.Generator) -> Images:
     """The pictures as a codec may leave them: noisy, the colours smeared over 2 × 2 pixels."""
     spoilt = images.astype(np.float32)
     if random.random() < 0.5:
@@ -68,9 +68,9 @@ def spoil(images: Images, random: np.random.Generator) -> Images:
     return levels
 
 
-def draw_labelled_pictures(
+def make_labelled_images(
     random: Random, count: int, network: NetworkConfig, *, written: float = 0.0
-) -> LabelledPictures:
+) -> LabelledImages:
     """``count`` pictures of random training scenes at random moments.
 
     At least the share ``written`` of them has a word or a number on it.
@@ -80,14 +80,19 @@ def draw_labelled_pictures(
     scenes = [_scene_to_see(random, written) for _ in range(count)]
     shares = [random.random() for _ in range(count)]
     images = np.stack(
-        [draw_frame(scene, share, size, size) for scene, share in zip(scenes, shares, strict=True)]
+        [
+            render_frame(scene, share, size, size)
+            for scene, share in zip(scenes, shares, strict=True)
+        ]
     )
     labels = [_labels(scene, share, network) for scene, share in zip(scenes, shares, strict=True)]
     patches, present, places, radii = (
         torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)
     )
-    return LabelledPictures(
-        pixels=to_pixels(np.concatenate([spoil(image[None], noise) for image in images])),
+    return LabelledImages(
+        pixels=normalize_images(
+            np.concatenate([add_codec_noise(image[None], noise) for image in images])
+        ),
         backgrounds=torch.tensor(
             [
                 BACKGROUNDS.index(scene.background_at(share))
@@ -96,7 +101,7 @@ def draw_labelled_pictures(
         ),
         patches=patches,
         present=present,
-        places=places,
+        positions=places,
         radii=radii,
     )
 
@@ -104,7 +109,7 @@ def draw_labelled_pictures(
 def _scene_to_see(random: Random, written: float) -> Scene:
     must = random.random() < written
     while True:
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         if scene.caption is not None or not must:
             return scene
 

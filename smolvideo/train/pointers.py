@@ -16,7 +16,7 @@ from tokenizers import Encoding
 from smolvideo.evals.item import LETTERS
 from smolvideo.train.world.question import Question
 
-Look = Literal[
+TargetKind = Literal[
     "next of question",
     "question",
     "letter of option",
@@ -26,25 +26,25 @@ Look = Literal[
     "time",
 ]
 
-Shown = Mapping[str, tuple[range, ...]]
+ImageSpans = Mapping[str, tuple[range, ...]]
 """Time stamp → the places in a row of the frames that have it: image tokens and stamp."""
 
 _STAMP = re.compile(r"\d\d:\d\d")
 
 
-class Pointer(NamedTuple):
-    """The token ``at`` this place of a row looks at those of ``to``.
+class AttentionTarget(NamedTuple):
+    """The token ``query_position`` this place of a row looks at those of ``key_spans``.
 
-    ``letter``: the number of the letter that it knows from then on, in the looks for letters.
+    ``option_index``: the number of the letter that it knows from then on, in the looks for letters.
     """
 
-    look: Look
-    at: int
-    to: tuple[range, ...]
-    letter: int | None = None
+    kind: TargetKind
+    query_position: int
+    key_spans: tuple[range, ...]
+    option_index: int | None = None
 
 
-class Turn(NamedTuple):
+class TokenizedTurn(NamedTuple):
     """A question and its answer, as tokens that begin at these places of a row.
 
     ``text`` is the question with what stands before it. ``answer_at`` is the place of the first
@@ -61,13 +61,13 @@ class Turn(NamedTuple):
     @property
     def again(self) -> range:
         """The tokens of the answer that say the question again, where it has options."""
-        opened = self.question.opened
+        opened = self.question.open_form
         return self._up_to(opened.text) if opened else range(0)
 
     @property
     def words(self) -> range:
         """The tokens of the answer that are its words."""
-        lead, words = self.question.lead, self.question.words
+        lead, words = self.question.echoed_question, self.question.answer_words
         start = len(self._up_to(lead.rstrip())) if lead else 0
         return range(start, len(self._up_to(lead + words)))
 
@@ -79,11 +79,13 @@ class Turn(NamedTuple):
 class _Option(NamedTuple):
     """Where a listed option stands in its row."""
 
-    letter: int
+    option_index: int
     words: range
 
 
-def point(turns: Sequence[Turn], shown: Shown) -> Iterator[Pointer]:
+def attention_targets(
+    turns: Sequence[TokenizedTurn], shown: ImageSpans
+) -> Iterator[AttentionTarget]:
     """All pointers of one conversation, of which a turn may list options."""
     listed: list[_Option] = []
     for turn in turns:
@@ -91,16 +93,18 @@ def point(turns: Sequence[Turn], shown: Shown) -> Iterator[Pointer]:
             listed = here
             for number, option in enumerate(listed):
                 for place in option.words:
-                    yield Pointer("letter of option", place, (_only(option.letter),), number)
-        if turn.question.opened:
-            yield from _to_question(turn, turn.question.opened.text)
+                    yield AttentionTarget(
+                        "letter of option", place, (_only(option.option_index),), number
+                    )
+        if turn.question.open_form:
+            yield from _to_question(turn, turn.question.open_form.text)
             if listed:
                 number = LETTERS.index(turn.question.answer)
                 yield from _to_letter(turn, listed[number], number)
         yield from _to_moment(turn, shown)
 
 
-def _to_question(turn: Turn, question: str) -> Iterator[Pointer]:
+def _to_question(turn: TokenizedTurn, question: str) -> Iterator[AttentionTarget]:
     """From what is to say a token of the question again to that token, on a line of its own; and
     from all that follows up to the end of the words to the question as said again."""
     line = re.search(rf"(?:^|\n|: ){re.escape(question)}(?=\n|$)", turn.text)
@@ -113,33 +117,33 @@ def _to_question(turn: Turn, question: str) -> Iterator[Pointer]:
         token = turn.asked.char_to_token(start + max(0, end - len(" ") - 1))
         assert token is not None
         to = _only(turn.asked_at + token)
-        yield Pointer("next of question", turn.answer_at - 1 + place, (to,))
+        yield AttentionTarget("next of question", turn.answer_at - 1 + place, (to,))
     again = range(turn.answer_at, turn.answer_at + turn.again.stop)
     for place in range(turn.again.stop, turn.words.stop - 1):
-        yield Pointer("question", turn.answer_at + place, (again,))
+        yield AttentionTarget("question", turn.answer_at + place, (again,))
 
 
-def _to_letter(turn: Turn, option: _Option, number: int) -> Iterator[Pointer]:
+def _to_letter(turn: TokenizedTurn, option: _Option, number: int) -> Iterator[AttentionTarget]:
     words_at = turn.answer_at + turn.words.start
     for place, word in enumerate(option.words):
-        yield Pointer("option of said", words_at + place, (_only(word),), number)
+        yield AttentionTarget("option of said", words_at + place, (_only(word),), number)
     said = words_at + len(option.words) - 1
     before_letter = turn.answer_at + len(turn.answered.ids) - 2
-    yield Pointer("said before letter", before_letter, (_only(said),), number)
+    yield AttentionTarget("said before letter", before_letter, (_only(said),), number)
 
 
-def _to_moment(turn: Turn, shown: Shown) -> Iterator[Pointer]:
+def _to_moment(turn: TokenizedTurn, shown: ImageSpans) -> Iterator[AttentionTarget]:
     question, words = turn.question, turn.words
-    text = question.opened.text if question.opened else turn.text
+    text = question.open_form.text if question.open_form else turn.text
     asked = set(_STAMP.findall(text)) & shown.keys()
     if len(asked) == 1:
-        yield Pointer("moment", turn.answer_at + words.start - 1, shown[asked.pop()])
-    if question.words in shown:
+        yield AttentionTarget("moment", turn.answer_at + words.start - 1, shown[asked.pop()])
+    if question.answer_words in shown:
         for place in words:
-            yield Pointer("time", turn.answer_at + place - 1, shown[question.words])
+            yield AttentionTarget("time", turn.answer_at + place - 1, shown[question.answer_words])
 
 
-def _listed(turn: Turn) -> list[_Option]:
+def _listed(turn: TokenizedTurn) -> list[_Option]:
     """Where the turn lists the options, each behind its letter; empty where it does not."""
     found: list[_Option] = []
     end = 0

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.decoder import Decoder, TextAttention, TextLayer, rotate
-from smolvideo.train.packing import AskedRows
-from smolvideo.train.pointers import Look, Pointer
+from smolvideo.network.decoder import Decoder, TextAttention, TextLayer, apply_rope
+from smolvideo.train.packing import PackedBatch
+from smolvideo.train.pointers import AttentionTarget, TargetKind
 from smolvideo.train.world.choices import OPTIONS
 
 
@@ -24,7 +24,7 @@ class Head(NamedTuple):
     head: int
 
 
-HEADS: dict[Look, tuple[Head, ...]] = {
+HEADS: dict[TargetKind, tuple[Head, ...]] = {
     "letter of option": (Head(1, 0),),
     "question": (Head(1, 1), Head(1, 3)),
     "next of question": (Head(2, 0),),
@@ -36,7 +36,7 @@ HEADS: dict[Look, tuple[Head, ...]] = {
 """Each look is a layer later than those that it builds upon."""
 
 
-class LetterReader(nn.Linear):
+class LetterProbe(nn.Linear):
     """Reads off hidden states ``[..., D]`` which letter they know, as logits ``[..., 5]``."""
 
     def __init__(self, width: int) -> None:
@@ -48,8 +48,8 @@ class LetterReader(nn.Linear):
         return F.linear(hidden * level, self.weight.float(), self.bias.float())
 
 
-def read_pointed(
-    decoder: Decoder, reader: LetterReader, vectors: Tensor, rows: AskedRows
+def forward_supervised(
+    decoder: Decoder, reader: LetterProbe, vectors: Tensor, rows: PackedBatch
 ) -> tuple[Tensor, Tensor]:
     """Hidden states ``[B, L, D]`` of the rows, and how far heads look elsewhere than shown.
 
@@ -64,14 +64,14 @@ def read_pointed(
             (row, pointer)
             for row, shown in enumerate(rows.pointers)
             for pointer in shown
-            if pointer.look == look
+            if pointer.kind == look
         ]
         for layer, head in heads if pointers else ():
             part = decoder.layers[layer]
             assert isinstance(part, TextLayer)
             watch = _watch_attention(pointers, head, losses)
             hooks.append(part.self_attn.register_forward_pre_hook(watch))
-            if pointers[0][1].letter is not None:
+            if pointers[0][1].option_index is not None:
                 hooks.append(part.register_forward_hook(_watch_letters(pointers, reader, losses)))
     try:
         hidden = decoder(vectors, rows.positions, mask)
@@ -82,23 +82,23 @@ def read_pointed(
 
 
 def _watch_attention(
-    pointers: Sequence[tuple[int, Pointer]], head: int, losses: list[Tensor]
+    pointers: Sequence[tuple[int, AttentionTarget]], head: int, losses: list[Tensor]
 ) -> Callable[[TextAttention, Any], None]:
     rows = torch.tensor([row for row, _ in pointers])
-    at = torch.tensor([pointer.at for _, pointer in pointers])
+    at = torch.tensor([pointer.query_position for _, pointer in pointers])
 
     def watch(attention: TextAttention, given: Any) -> None:
         x, _, (cos, sin), mask = given
         width, group = attention.head_dim, head // (attention.heads // attention.kv_heads)
         q = F.linear(x, attention.q_proj.weight[head * width : (head + 1) * width])
         k = F.linear(x, attention.k_proj.weight[group * width : (group + 1) * width])
-        q, k = (rotate(part.unsqueeze(2), cos, sin).squeeze(2) for part in (q, k))
+        q, k = (apply_rope(part.unsqueeze(2), cos, sin).squeeze(2) for part in (q, k))
         # [B, L, L] of the one head, of which the rows of the pointers are taken: [P, L].
         scores = (q * width**-0.5) @ k.mT + mask[:, 0]
         attended = scores[rows, at].float().log_softmax(-1)
         elsewhere = torch.ones_like(attended, dtype=torch.bool)
         for number, (_, pointer) in enumerate(pointers):
-            for places in pointer.to:
+            for places in pointer.key_spans:
                 elsewhere[number, places.start : places.stop] = False
         losses.append(-attended.masked_fill(elsewhere, -torch.inf).logsumexp(-1).mean())
 
@@ -106,11 +106,11 @@ def _watch_attention(
 
 
 def _watch_letters(
-    pointers: Sequence[tuple[int, Pointer]], reader: LetterReader, losses: list[Tensor]
+    pointers: Sequence[tuple[int, AttentionTarget]], reader: LetterProbe, losses: list[Tensor]
 ) -> Callable[[nn.Module, Any, Tensor], None]:
     rows = torch.tensor([row for row, _ in pointers])
-    at = torch.tensor([pointer.at for _, pointer in pointers])
-    letters = torch.tensor([pointer.letter for _, pointer in pointers])
+    at = torch.tensor([pointer.query_position for _, pointer in pointers])
+    letters = torch.tensor([pointer.option_index for _, pointer in pointers])
 
     def watch(layer: nn.Module, given: Any, hidden: Tensor) -> None:
         losses.append(F.cross_entropy(reader(hidden[rows, at]), letters))

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from smolvideo.engines.devices import usable_cores
+from smolvideo.engines.devices import available_cores
 from smolvideo.errors import ModelError, UsageError
 
 BYTES_PER_PROCESS = 2_000_000_000
@@ -35,7 +35,7 @@ def processes_that_fit(wanted: int | None) -> int:
     """
     import psutil
 
-    cores, free = usable_cores(), psutil.virtual_memory().available
+    cores, free = available_cores(), psutil.virtual_memory().available
     with_memory = free // BYTES_PER_PROCESS
     ranks = wanted or max(1, min(cores, with_memory))
     if ranks > cores:
@@ -52,8 +52,9 @@ def processes_that_fit(wanted: int | None) -> int:
     return ranks
 
 
-def run_in_processes(work: Work, ranks: int, meeting: Path) -> None:
-    """``work`` in ``ranks`` processes, rank 0 in this one; they meet through the file ``meeting``.
+def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
+    """``work`` in ``ranks`` processes, rank 0 in this one; they meet through the file
+    ``rendezvous``.
 
     Raises ModelError when one of the others is lost.
     """
@@ -61,20 +62,20 @@ def run_in_processes(work: Work, ranks: int, meeting: Path) -> None:
         torch.set_num_threads(1)
         work(0, 1)
         return
-    meeting.unlink(missing_ok=True)
+    rendezvous.unlink(missing_ok=True)
     spawn = torch.multiprocessing.get_context("spawn")
     others: list[_Other] = []
     try:
         for rank in range(1, ranks):
             ours, theirs = spawn.Pipe(duplex=False)
             process = spawn.Process(
-                target=_work_aside, args=(work, rank, ranks, meeting, theirs), daemon=True
+                target=_child_main, args=(work, rank, ranks, rendezvous, theirs), daemon=True
             )
             process.start()
             theirs.close()
             others.append(_Other(process, ours))
         _wait_until_ready(others)
-        _work_together(work, 0, ranks, meeting)
+        _work_together(work, 0, ranks, rendezvous)
     except RuntimeError as error:
         # The connection breaks a moment before the process is gone.
         signs = [sign for other in others for sign in (other.news, other.process.sentinel)]
@@ -87,7 +88,7 @@ def run_in_processes(work: Work, ranks: int, meeting: Path) -> None:
         for other in others:
             other.process.join(timeout=_SECONDS_TO_END)
             other.process.kill()
-        meeting.unlink(missing_ok=True)
+        rendezvous.unlink(missing_ok=True)
 
 
 class _Other(NamedTuple):
@@ -135,7 +136,7 @@ def _lost(others: list[_Other], said: str | None = None) -> ModelError:
     )
 
 
-def averaged(tensors: list[Tensor], ranks: int) -> list[Tensor]:
+def all_reduce_mean(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     """The mean of every tensor over all processes, in one exchange."""
     if ranks == 1:
         return tensors
@@ -146,12 +147,12 @@ def averaged(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _work_aside(work: Work, rank: int, ranks: int, meeting: Path, news: Connection) -> None:
+def _child_main(work: Work, rank: int, ranks: int, rendezvous: Path, news: Connection) -> None:
     # Ctrl-C reaches every process of a terminal: rank 0 ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     news.send(None)
     try:
-        _work_together(work, rank, ranks, meeting)
+        _work_together(work, rank, ranks, rendezvous)
     except Exception as error:
         said = str(error).splitlines() or [type(error).__name__]
         with suppress(OSError):
@@ -159,10 +160,10 @@ def _work_aside(work: Work, rank: int, ranks: int, meeting: Path, news: Connecti
         sys.exit(1)
 
 
-def _work_together(work: Work, rank: int, ranks: int, meeting: Path) -> None:
+def _work_together(work: Work, rank: int, ranks: int, rendezvous: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=meeting.resolve().as_uri(), rank=rank, world_size=ranks
+        "gloo", init_method=rendezvous.resolve().as_uri(), rank=rank, world_size=ranks
     )
     try:
         work(rank, ranks)

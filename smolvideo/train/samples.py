@@ -11,9 +11,9 @@ from random import Random
 
 from smolvideo.train.benchmark import write_benchmark
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import Clock, ask_about
-from smolvideo.train.world.scene import Caption, Scene, Thing
-from smolvideo.train.world.video import Film, frame_times, write_video
+from smolvideo.train.world.questions import FrameClock, ask_about
+from smolvideo.train.world.scene import Caption, Scene, SceneObject
+from smolvideo.train.world.video import EncodingOptions, frame_times, write_video
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class Sample:
 
     name: str
     scene: Scene
-    film: Film
+    encoding: EncodingOptions
     subtitles: str | None = None
 
 
-def _still(shape: str, colour: str, x: float, y: float, radius: float) -> Thing:
-    return Thing(shape, colour, x, y, radius, x, y)
+def _still(shape: str, colour: str, x: float, y: float, radius: float) -> SceneObject:
+    return SceneObject(shape, colour, x, y, radius, x, y)
 
 
-def _first(thing: Thing, until: float) -> Thing:
-    return replace(thing, leaves=until)
+def _first(thing: SceneObject, until: float) -> SceneObject:
+    return replace(thing, disappears_at=until)
 
 
-def _then(thing: Thing, since: float) -> Thing:
-    return replace(thing, enters=since)
+def _then(thing: SceneObject, since: float) -> SceneObject:
+    return replace(thing, appears_at=since)
 
 
 SAMPLES = (
@@ -43,10 +43,10 @@ SAMPLES = (
         "circle_right",
         Scene(
             "brown",
-            (Thing("circle", "purple", 0.18, 0.5, 0.20, end_x=0.82, end_y=0.5),),
+            (SceneObject("circle", "purple", 0.18, 0.5, 0.20, end_x=0.82, end_y=0.5),),
             aspect=4 / 3,
         ),
-        Film(320, 240, fps=15, seconds=6),
+        EncodingOptions(320, 240, fps=15, seconds=6),
     ),
     Sample(
         "cross_and_circle",
@@ -58,7 +58,7 @@ SAMPLES = (
             ),
             aspect=16 / 9,
         ),
-        Film(640, 360, fps=30, seconds=4),
+        EncodingOptions(640, 360, fps=30, seconds=4),
     ),
     Sample(
         "triangle_down",
@@ -67,11 +67,11 @@ SAMPLES = (
             (
                 _still("square", "purple", 0.72, 0.77, 0.20),
                 _still("star", "blue", 0.78, 0.22, 0.18),
-                Thing("triangle", "orange", 0.22, 0.20, 0.17, end_x=0.22, end_y=0.76),
+                SceneObject("triangle", "orange", 0.22, 0.20, 0.17, end_x=0.22, end_y=0.76),
             ),
             aspect=1.0,
         ),
-        Film(480, 480, fps=24, seconds=8),
+        EncodingOptions(480, 480, fps=24, seconds=8),
     ),
     Sample(
         "square_then_circle",
@@ -83,16 +83,16 @@ SAMPLES = (
             ),
             aspect=16 / 9,
         ),
-        Film(426, 240, fps=25, seconds=10),
+        EncodingOptions(426, 240, fps=25, seconds=10),
     ),
     Sample(
         "star_up_rotated",
         Scene(
             "black",
-            (Thing("star", "red", 0.47, 0.86, 0.19, end_x=0.47, end_y=0.14),),
+            (SceneObject("star", "red", 0.47, 0.86, 0.19, end_x=0.47, end_y=0.14),),
             aspect=9 / 16,
         ),
-        Film(360, 640, fps=30, seconds=5, rotation=90),
+        EncodingOptions(360, 640, fps=30, seconds=5, rotation=90),
     ),
     Sample(
         "square_up_uneven_rate",
@@ -100,11 +100,11 @@ SAMPLES = (
             "white",
             (
                 _still("circle", "red", 0.78, 0.55, 0.18),
-                Thing("square", "yellow", 0.34, 0.78, 0.18, end_x=0.34, end_y=0.24),
+                SceneObject("square", "yellow", 0.34, 0.78, 0.18, end_x=0.34, end_y=0.24),
             ),
             aspect=4 / 3,
         ),
-        Film(640, 480, fps=20, seconds=7, variable_rate=True),
+        EncodingOptions(640, 480, fps=20, seconds=7, variable_rate=True),
     ),
     Sample(
         "triangle_then_cross_subtitled",
@@ -116,7 +116,7 @@ SAMPLES = (
             ),
             aspect=16 / 9,
         ),
-        Film(1280, 720, fps=30, seconds=9),
+        EncodingOptions(1280, 720, fps=30, seconds=9),
         subtitles=(
             "1\n00:00:00,500 --> 00:00:04,500\nA triangle waits in the dark.\n\n"
             "2\n00:00:05,000 --> 00:00:08,500\n<i>Then a cross takes its turn.</i>\n"
@@ -133,7 +133,7 @@ SAMPLES = (
             ),
             aspect=3 / 4,
         ),
-        Film(240, 320, fps=12, seconds=3),
+        EncodingOptions(240, 320, fps=12, seconds=3),
     ),
     Sample(
         "circle_appears",
@@ -145,29 +145,31 @@ SAMPLES = (
             ),
             aspect=16 / 9,
         ),
-        Film(640, 360, fps=25, seconds=12),
+        EncodingOptions(640, 360, fps=25, seconds=12),
     ),
     Sample(
         "circle_turns_green",
         Scene(
             "black",
             (
-                replace(_still("circle", "red", 0.30, 0.62, 0.21), turns=0.55, turns_to="green"),
+                replace(
+                    _still("circle", "red", 0.30, 0.62, 0.21), recolours_at=0.55, new_colour="green"
+                ),
                 _still("cross", "blue", 0.76, 0.24, 0.13),
             ),
             aspect=4 / 3,
         ),
-        Film(320, 240, fps=15, seconds=8),
+        EncodingOptions(320, 240, fps=15, seconds=8),
     ),
     Sample(
         "number_42",
         Scene(
             "black",
-            (Thing("square", "red", 0.82, 0.26, 0.18, end_x=0.18, end_y=0.26),),
+            (SceneObject("square", "red", 0.82, 0.26, 0.18, end_x=0.18, end_y=0.26),),
             aspect=4 / 3,
             caption=Caption("42", "white", 0.52, 0.74, 0.34),
         ),
-        Film(480, 360, fps=24, seconds=6),
+        EncodingOptions(480, 360, fps=24, seconds=6),
     ),
     Sample(
         "three_shots",
@@ -181,7 +183,7 @@ SAMPLES = (
             aspect=16 / 9,
             cuts=((0.30, "black"), (0.65, "brown")),
         ),
-        Film(426, 240, fps=25, seconds=12),
+        EncodingOptions(426, 240, fps=25, seconds=12),
     ),
 )
 
@@ -190,11 +192,11 @@ QUESTION_SEED = 7
 
 def sample_questions(sample: Sample) -> list[Question]:
     """What is asked about a sample, in the same wordings every time."""
-    seconds = sample.film.seconds
-    clock = Clock(tuple(time / seconds for time in frame_times(sample.film)), seconds)
+    seconds = sample.encoding.seconds
+    clock = FrameClock(tuple(time / seconds for time in frame_times(sample.encoding)), seconds)
     random = Random(f"{QUESTION_SEED}/{sample.name}")
     # Names and earlier turns stand in no line of questions.jsonl.
-    return [q for q in ask_about(sample.scene, random, clock) if not (q.said or q.earlier)]
+    return [q for q in ask_about(sample.scene, random, clock) if not (q.subtitles or q.history)]
 
 
 def write_samples(folder: Path) -> None:
@@ -206,7 +208,7 @@ def write_samples(folder: Path) -> None:
     lines = []
     for sample in SAMPLES:
         video = folder / f"{sample.name}.mp4"
-        write_video(sample.scene, sample.film, video)
+        write_video(sample.scene, sample.encoding, video)
         if sample.subtitles is not None:
             video.with_suffix(".srt").write_text(sample.subtitles, encoding="utf-8", newline="\n")
         for question in sample_questions(sample):

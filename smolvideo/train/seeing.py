@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.network import NetworkConfig, SmolVLM
-from smolvideo.train.pictures import PATCH_LABELS, TOKEN_LABELS, LabelledPictures
-from smolvideo.train.pointing import LetterReader
+from smolvideo.train.pictures import PATCH_LABELS, TOKEN_LABELS, LabelledImages
+from smolvideo.train.pointing import LetterProbe
 from smolvideo.train.world.scene import BACKGROUNDS
 
 
-class SeeingHeads(nn.Module):
+class DenseLabelHeads(nn.Module):
     """Linear readers of patches ``[N, P, D_vision]`` and tokens ``[N, T, D_text]``."""
 
     def __init__(self, network: NetworkConfig) -> None:
@@ -28,7 +28,7 @@ class SeeingHeads(nn.Module):
         self.token_place = nn.Linear(width, len(TOKEN_LABELS) * 2)
         self.token_radius = nn.Linear(width, len(TOKEN_LABELS))
 
-    def loss(self, patches: Tensor, tokens: Tensor, labels: LabelledPictures) -> Tensor:
+    def loss(self, patches: Tensor, tokens: Tensor, labels: LabelledImages) -> Tensor:
         """The sum of five losses, each of the order of one at the start."""
         tokens = self.token_norm(tokens)
         look = F.cross_entropy(
@@ -41,8 +41,8 @@ class SeeingHeads(nn.Module):
         present = F.binary_cross_entropy_with_logits(
             self.token_present(tokens).float(), labels.present
         )
-        place = self.token_place(tokens).float().view(*labels.places.shape)
-        distance = (place - labels.places).abs().sum(-1)
+        place = self.token_place(tokens).float().view(*labels.positions.shape)
+        distance = (place - labels.positions).abs().sum(-1)
         things = labels.present.sum().clamp(min=1)
         place_loss = (distance * labels.present).sum() / things
         off = (self.token_radius(tokens).float() - labels.radii).abs()
@@ -50,18 +50,18 @@ class SeeingHeads(nn.Module):
         return look + background + 60 * present + 3 * place_loss + 6 * radius_loss
 
 
-class Student(nn.Module):
+class TrainableNano(nn.Module):
     """The network with what teaches it to see, and to find letters."""
 
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
         self.network = SmolVLM(network)
-        self.heads = SeeingHeads(network)
-        self.letters = LetterReader(network.text.hidden_size)
+        self.heads = DenseLabelHeads(network)
+        self.letter_probe = LetterProbe(network.text.hidden_size)
 
 
 @torch.no_grad()
-def seeing_accuracy(student: Student, labels: LabelledPictures) -> dict[str, float]:
+def dense_label_accuracy(student: TrainableNano, labels: LabelledImages) -> dict[str, float]:
     """Shares read right: ``cells`` that hold a thing, and ``patches`` on a thing."""
     heads = student.heads
     patches = student.network.model.vision_model(labels.pixels)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from smolvideo.errors import RecordError
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 
 
 def save_state(content: Any, path: Path) -> None:
@@ -27,7 +27,7 @@ def save_state(content: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
         reason = error.strerror if isinstance(error, OSError) else None
         raise RecordError(
-            f"cannot write {show_path(path)}: {reason or _first_line(error)}",
+            f"cannot write {display_path(path)}: {reason or _first_line(error)}",
             hint="with room on the disk the same command goes on from the last state saved",
         ) from error
     finally:
@@ -40,7 +40,7 @@ def load_state(path: Path) -> Any:
         return torch.load(path, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise RecordError(
-            f"{show_path(path)} is no state of a training that can be read",
+            f"{display_path(path)} is no state of a training that can be read",
             hint="delete it and the states beside it, or name another `--out`",
         ) from error
 

@@ -21,7 +21,7 @@ SECONDS = tuple(f":{second:02}" for second in range(60))
 """The seconds of a time stamp are one token each: whoever looks for a frame by its time looks for
 one vector, not for three in a row."""
 _STAMP_END = ":[0-5][0-9]"
-_PIECES = (
+_PRETOKENIZE_PATTERN = (
     rf"{_STAMP_END}|\p{{N}}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+"
     rf"| ?(?:(?!{_STAMP_END})[^\s\p{{L}}\p{{N}}])+|\s+(?!\S)|\s+"
 )
@@ -59,7 +59,7 @@ def _with_seconds(tokenizer: Tokenizer) -> Tokenizer:
     grown = Tokenizer.from_str(json.dumps(rules))
     grown.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.Split(Regex(_PRETOKENIZE_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

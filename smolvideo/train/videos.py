@@ -12,35 +12,35 @@ from torch import Tensor
 
 from smolvideo.frames import Images, format_timestamp
 from smolvideo.network import NetworkConfig
-from smolvideo.train.asking import Asking
+from smolvideo.train.asking import QuestionMix
 from smolvideo.train.packing import (
-    AskedRows,
-    frames_shown,
+    PackedBatch,
+    collate,
     pack_questions,
-    stack_rows,
+    video_prefix,
 )
-from smolvideo.train.pictures import spoil, to_pixels
+from smolvideo.train.pictures import add_codec_noise, normalize_images
 from smolvideo.train.world.choices import WITHOUT_CHOICE, with_options
-from smolvideo.train.world.draw import draw_moments
-from smolvideo.train.world.drills import drills
-from smolvideo.train.world.glimpses import findings, glimpses
-from smolvideo.train.world.lots import Side, draw_scene
-from smolvideo.train.world.question import Question, carelessly
-from smolvideo.train.world.questions import Clock, ask_about, spread
+from smolvideo.train.world.draw import render_times
+from smolvideo.train.world.drills import text_exercises
+from smolvideo.train.world.glimpses import questions_at_time, questions_for_time
+from smolvideo.train.world.lots import Split, sample_scene
+from smolvideo.train.world.question import Question, informal
+from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
 from smolvideo.train.world.scene import Scene
 
-ANSWERED_BEFORE = 0.3
+FOLLOW_UP_PROBABILITY = 0.3
 """Share of the questions with options that follow the same question without: then the options need
 only be read, not the video."""
-EVENTFUL = 0.3
+EVENT_PROBABILITY = 0.3
 """Share of the videos in which something surely happens at a moment; in some of the others, too."""
-SLOW_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
+HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
 """What takes longest to learn: each needs several frames, or several facts at once."""
 GREY = 128
 
 
 @dataclass(frozen=True)
-class AskedVideos:
+class VideoBatch:
     """Drawn videos of equally many frames with their questions.
 
     ``pixels`` ``[U, 3, S, S]``: every different picture once; ``frames`` ``[B, F]`` indexes it.
@@ -48,7 +48,7 @@ class AskedVideos:
 
     pixels: Tensor
     frames: Tensor
-    rows: AskedRows
+    rows: PackedBatch
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Video:
 
     scene: Scene
     shares: list[float]
-    clock: Clock | None
+    clock: FrameClock | None
 
     @property
     def stamps(self) -> list[str]:
@@ -67,17 +67,17 @@ class _Video:
         return [format_timestamp(share * self.clock.seconds) for share in self.shares]
 
 
-def draw_asked_videos(
+def make_video_batch(
     random: Random,
     *,
     videos: int,
     frames: int,
-    asking: Asking,
+    asking: QuestionMix,
     network: NetworkConfig,
     tokenizer: Tokenizer,
-    side: Side = "trained",
+    side: Split = "trained",
     grey: bool = False,
-) -> AskedVideos:
+) -> VideoBatch:
     """``videos`` random videos of ``frames`` frames, drawn, with their questions.
 
     ``grey`` replaces every picture by even grey: what can be answered then was not seen.
@@ -87,26 +87,26 @@ def draw_asked_videos(
     pixels: list[Images] = []
     frame_rows, rows, asked = [], [], []
     for video in _videos(random, videos, frames, side):
-        pictures, shown = draw_moments(video.scene, video.shares, size, size)
-        spoilt = spoil(pictures, noise)
+        pictures, shown = render_times(video.scene, video.shares, size, size)
+        spoilt = add_codec_noise(pictures, noise)
         frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
         pixels.append(np.full_like(spoilt, GREY) if grey else spoilt)
         asked.append(_questions(video, random, asking))
-        front = frames_shown(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
+        front = video_prefix(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
         rows.append(pack_questions(front, asked[-1], tokenizer))
-    return AskedVideos(
-        pixels=to_pixels(np.concatenate(pixels)),
+    return VideoBatch(
+        pixels=normalize_images(np.concatenate(pixels)),
         frames=torch.from_numpy(np.stack(frame_rows)),
-        rows=stack_rows(rows, asked),
+        rows=collate(rows, asked),
     )
 
 
-def _videos(random: Random, count: int, frames: int, side: Side) -> Iterator[_Video]:
+def _videos(random: Random, count: int, frames: int, side: Split) -> Iterator[_Video]:
     for _ in range(count):
         shares = _moments(random, frames)
         scene = _shown_scene(random, shares, side)
         # From three seconds to ten minutes, short ones as often as long ones.
-        clock = Clock(tuple(shares), 3 * 200 ** random.random()) if frames > 1 else None
+        clock = FrameClock(tuple(shares), 3 * 200 ** random.random()) if frames > 1 else None
         yield _Video(scene, shares, clock)
 
 
@@ -118,42 +118,51 @@ def _moments(random: Random, frames: int) -> list[float]:
     return [end * place / (frames - 1) for place in range(frames)]
 
 
-def _shown_scene(random: Random, shares: list[float], side: Side) -> Scene:
+def _shown_scene(random: Random, shares: list[float], side: Split) -> Scene:
     """A scene of which these moments show everything."""
     still = len(shares) == 1
-    eventful = not still and random.random() < EVENTFUL
+    eventful = not still and random.random() < EVENT_PROBABILITY
     while True:
-        scene = draw_scene(random, side=side, still=still)
+        scene = sample_scene(random, side=side, still=still)
         if eventful and not (scene.in_sequence or scene.event):
             continue
         if all(any(thing.centre_at(s) for s in shares) for thing in scene.things):
             return scene
 
 
-def _questions(video: _Video, random: Random, asking: Asking) -> list[Question]:
+def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Question]:
     """Questions of many types, those with options now and then after the same one without."""
     scene, clock = video.scene, video.clock
     every = ask_about(scene, random, clock)
-    slow = [name for name in SLOW_TYPES if random.random() < asking.favoured]
-    opened = spread(random, every, asking.questions - asking.choices - asking.drills, first=slow)
+    slow = [name for name in HARD_TYPES if random.random() < asking.hard_type_probability]
+    opened = sample_by_type(
+        random, every, asking.questions - asking.choices - asking.text_exercises, first=slow
+    )
     if clock is not None:
         others = [question for question in every if question not in opened]
-        opened += _glimpses(scene, others, random, clock, asking.glimpses)
-    chosen = [carelessly(random, question) for question in opened]
+        opened += _glimpses(scene, others, random, clock, asking.single_frame_questions)
+    chosen = [informal(random, question) for question in opened]
     chosen = [
         _after_others(question, every, random)
-        if asking.earlier and random.random() < asking.earlier
+        if asking.follow_up_probability and random.random() < asking.follow_up_probability
         else question
         for question in chosen
     ]
     fit = [question for question in every if question.type not in WITHOUT_CHOICE]
-    for question in spread(random, fit, asking.choices):
-        choice = with_options(carelessly(random, question), scene, random, clock, asking.form)
-        if random.random() < ANSWERED_BEFORE:
-            text = question.text if question.said is None else f"{question.said}\n\n{question.text}"
-            choice = replace(choice, earlier=(Question(question.type, text, question.answer),))
+    for question in sample_by_type(random, fit, asking.choices):
+        choice = with_options(informal(random, question), scene, random, clock, asking.prompt_name)
+        if random.random() < FOLLOW_UP_PROBABILITY:
+            text = (
+                question.text
+                if question.subtitles is None
+                else f"{question.subtitles}\n\n{question.text}"
+            )
+            choice = replace(choice, history=(Question(question.type, text, question.answer),))
         chosen.append(choice)
-    return [*chosen, *islice(drills(random, clock, asking.form), asking.drills)]
+    return [
+        *chosen,
+        *islice(text_exercises(random, clock, asking.prompt_name), asking.text_exercises),
+    ]
 
 
 def _after_others(question: Question, others: Sequence[Question], random: Random) -> Question:
@@ -162,21 +171,21 @@ def _after_others(question: Question, others: Sequence[Question], random: Random
     plain = [
         other
         for other in others
-        if not (other.said or other.earlier) and other.text.lower().rstrip("?.") != asked
+        if not (other.subtitles or other.history) and other.text.lower().rstrip("?.") != asked
     ]
     turns = tuple(
-        carelessly(random, other)
+        informal(random, other)
         for other in random.sample(plain, min(len(plain), random.choice((1, 1, 2))))
     )
-    return replace(question, earlier=(*turns, *question.earlier))
+    return replace(question, history=(*turns, *question.history))
 
 
 def _glimpses(
-    scene: Scene, asked: Sequence[Question], random: Random, clock: Clock, count: int
+    scene: Scene, asked: Sequence[Question], random: Random, clock: FrameClock, count: int
 ) -> list[Question]:
     """Up to ``count`` exercises: what a moment shows, which moment shows something, and further
     questions for a time."""
-    looks = [*islice(glimpses(scene, random, clock), count)]
-    looks += islice(findings(scene, random, clock), count)
+    looks = [*islice(questions_at_time(scene, random, clock), count)]
+    looks += islice(questions_for_time(scene, random, clock), count)
     looks += [question for question in asked if question.type == "time"]
     return random.sample(looks, min(count, len(looks)))

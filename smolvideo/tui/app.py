@@ -10,20 +10,20 @@ from textual.filter import LineFilter
 from textual.widget import Widget
 from textual.widgets import OptionList
 
-from smolvideo.conversation import Look
+from smolvideo.conversation import Attachment
 from smolvideo.conversation.moments import nearest_frame
 from smolvideo.conversation.sessions import list_sessions
-from smolvideo.conversation.starting import Start
-from smolvideo.engines import told_format
-from smolvideo.tui.asking import Asking
+from smolvideo.conversation.starting import Startup
+from smolvideo.engines import format_dtype
+from smolvideo.tui.asking import ChatController
 from smolvideo.tui.filmstrip import Filmstrip
 from smolvideo.tui.frame import FrameView
 from smolvideo.tui.overlays import HelpScreen, history_screen, sessions_screen
 from smolvideo.tui.pictures import PictureKind
-from smolvideo.tui.prompt import Prompt
+from smolvideo.tui.prompt import InputLine
 from smolvideo.tui.safety import NothingActs
 from smolvideo.tui.status import StageLine, StatusLine
-from smolvideo.tui.talk import TalkView
+from smolvideo.tui.talk import TranscriptView
 from smolvideo.tui.themes import THEMES
 
 _NOTHING_ACTS = NothingActs()
@@ -56,15 +56,15 @@ class ChatApp(App[str]):
     ]
 
     frame_view: FrameView
-    talk: TalkView
+    transcript: TranscriptView
     filmstrip: Filmstrip
     stage_line: StageLine
-    prompt: Prompt
+    prompt: InputLine
     status_line: StatusLine
 
     def __init__(
         self,
-        start: Start,
+        start: Startup,
         *,
         pictures: PictureKind = "blocks",
         theme: str = "dark",
@@ -75,8 +75,8 @@ class ChatApp(App[str]):
         # Without colour nothing is sent that sets one; shades of grey would be colours, too.
         super().__init__(ansi_color=True if no_colour else None)
         self.conversation = start.conversation
-        self.look: Look | None = None
-        self.asking = Asking(self, start)
+        self.look: Attachment | None = None
+        self.asking = ChatController(self, start)
         self._begins = begin
         self._frames: dict[int, int] = {}
         self._pictures: PictureKind = pictures
@@ -91,10 +91,10 @@ class ChatApp(App[str]):
 
     def compose(self) -> ComposeResult:
         completions = OptionList(id="completions", markup=False)
-        self.frame_view, self.talk = FrameView(self._pictures), TalkView()
+        self.frame_view, self.transcript = FrameView(self._pictures), TranscriptView()
         self.filmstrip, self.stage_line = Filmstrip(self._pictures), StageLine()
-        self.prompt, self.status_line = Prompt(self._history, completions), StatusLine()
-        yield Horizontal(self.frame_view, self.talk, id="body")
+        self.prompt, self.status_line = InputLine(self._history, completions), StatusLine()
+        yield Horizontal(self.frame_view, self.transcript, id="body")
         yield self.filmstrip
         yield self.stage_line
         yield self.prompt
@@ -109,13 +109,13 @@ class ChatApp(App[str]):
         self.filmstrip.picture.display = self._pictures != "none"
         self.prompt.input.focus()
         for turn in self.conversation.turns:
-            self.talk.add(turn, self.duration_seconds)
+            self.transcript.add(turn, self.duration_seconds)
         self.ticking = self.set_interval(1 / _TICKS_A_SECOND, self.asking.tick)
         if self._begins:
             self.asking.begin()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.show_figures)
+        self.call_after_refresh(self.refresh_status)
 
     @property
     def frame(self) -> int:
@@ -130,26 +130,26 @@ class ChatApp(App[str]):
     @property
     def duration_seconds(self) -> float:
         """Of the longest video: what times in answers may speak of."""
-        looks = self.conversation.looks
+        looks = self.conversation.attachments
         return max((look.batch.metadata.duration_seconds for look in looks), default=0.0)
 
-    def show_look(self, look: Look | None) -> None:
+    def show_look(self, look: Attachment | None) -> None:
         """Let the strip and the large frame show ``look``, at the cursor it had."""
         self.look = look
         if look is not None:
             frame = self._frames.setdefault(look.number, 0)
             self._frames[look.number] = min(frame, len(look.batch) - 1)
         self._show_frame()
-        self.show_figures()
+        self.refresh_status()
 
-    def show_figures(self) -> None:
+    def refresh_status(self) -> None:
         """The status line, and the rule over the prompt, as things are now."""
         talk, engine = self.conversation, self.conversation.engine
         usage = next((turn.usage for turn in reversed(talk.turns) if turn.usage), None)
         context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
         device = ""
         if engine is not None:
-            device = f"{engine.device} {told_format(engine.dtype, engine.quantise)}"
+            device = f"{engine.device} {format_dtype(engine.dtype, engine.quantise)}"
         self.status_line.show(
             model=talk.settings.model, device=device, usage=usage, context_tokens=context
         )
@@ -167,14 +167,14 @@ class ChatApp(App[str]):
             self._frames[look.number] = nearest_frame(look.batch.pts_seconds, seconds)
             self.show_look(look)
 
-    def _look_at(self, seconds: float) -> Look | None:
+    def _look_at(self, seconds: float) -> Attachment | None:
         """The look before the eyes where it has the time, else the last one that has."""
 
-        def has(look: Look) -> bool:
+        def has(look: Attachment) -> bool:
             start, end = look.window or (0.0, look.batch.metadata.duration_seconds + 1)
-            return look.moves and start <= seconds <= end
+            return look.is_video and start <= seconds <= end
 
-        looks = [look for look in self.conversation.looks if has(look)]
+        looks = [look for look in self.conversation.attachments if has(look)]
         if self.look is not None and has(self.look):
             return self.look
         return looks[-1] if looks else None
@@ -183,27 +183,27 @@ class ChatApp(App[str]):
         checkpoint = self.conversation.checkpoint
         layout = checkpoint.layout if checkpoint is not None else None
         self.frame_view.show(self.look, self.frame, layout)
-        self.filmstrip.show(self.conversation.looks, self.look, self.frame, layout)
+        self.filmstrip.show(self.conversation.attachments, self.look, self.frame, layout)
 
     def on_filmstrip_moved(self, event: Filmstrip.Moved) -> None:
         if self.look is not None:
             self._frames[self.look.number] = event.frame
             self._show_frame()
 
-    def on_prompt_step(self, event: Prompt.Step) -> None:
+    def on_prompt_step(self, event: InputLine.Step) -> None:
         if isinstance(event.to, int):
             self.filmstrip.action_step(event.to)
         else:
             self.filmstrip.action_go(0 if event.to == "first" else -1)
 
-    def on_prompt_entered(self, event: Prompt.Entered) -> None:
-        self.asking.take(event.line)
+    def on_prompt_entered(self, event: InputLine.Entered) -> None:
+        self.asking.submit(event.line)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         if event.option_list is self.prompt.list:
             self.prompt.take_clicked(event.option_index)
 
-    def on_talk_view_time_chosen(self, event: TalkView.TimeChosen) -> None:
+    def on_talk_view_time_chosen(self, event: TranscriptView.TimeChosen) -> None:
         self.go_to(event.seconds)
 
     def action_stop(self) -> None:
@@ -213,7 +213,7 @@ class ChatApp(App[str]):
         elif self.prompt.close() or self.asking.stop():
             return
         else:
-            self.prompt.put("")
+            self.prompt.set_text("")
 
     def action_stop_or_say(self) -> None:
         if not self.asking.stop():
@@ -233,7 +233,7 @@ class ChatApp(App[str]):
     def action_history(self) -> None:
         def chosen(question: str | None) -> None:
             if question is not None:
-                self.prompt.put(question)
+                self.prompt.set_text(question)
 
         if len(self.screen_stack) == 1:
             self.push_screen(history_screen(self.prompt.history), chosen)
@@ -252,7 +252,7 @@ class ChatApp(App[str]):
 
     def action_next_time(self) -> None:
         """The cursor goes from time to time of the last answer that names any."""
-        text, moments = self.asking.moments_of_last_answer()
+        text, moments = self.asking.last_answer_timestamps()
         if moments:
             before, place = self._last_time
             place = (place + 1) % len(moments) if text == before else 0
@@ -260,7 +260,7 @@ class ChatApp(App[str]):
             self.go_to(moments[place].seconds)
 
     def action_look(self, by: int) -> None:
-        looks = self.conversation.looks
+        looks = self.conversation.attachments
         if self.look is not None and len(looks) > 1:
             numbers = [look.number for look in looks]
             place = numbers.index(self.look.number) + by
@@ -268,7 +268,7 @@ class ChatApp(App[str]):
 
     def action_scroll(self, by: int) -> None:
         """PgUp and PgDn: what lies above where something does, else the conversation."""
-        shown: Widget = self.talk
+        shown: Widget = self.transcript
         if len(self.screen_stack) > 1:
             shown = self.screen.query(".overlay").first(Widget)
         if lists := shown.query(OptionList):
@@ -279,9 +279,9 @@ class ChatApp(App[str]):
         else:
             shown.scroll_page_down(animate=False)
 
-    def action_mark(self) -> None:
+    def action_zoom_mark(self) -> None:
         """z on the filmstrip: the first marks where a window begins, the second zooms into it."""
-        if self.focused is not self.filmstrip or self.look is None or not self.look.moves:
+        if self.focused is not self.filmstrip or self.look is None or not self.look.is_video:
             return
         if self._marked is None:
             self._marked = self.seconds
@@ -290,7 +290,7 @@ class ChatApp(App[str]):
         start, end = sorted((self._marked, self.seconds))
         self._marked = None
         self.prompt.input.focus()
-        self.asking.take(f"/zoom {start:.3f} {end:.3f}")
+        self.asking.submit(f"/zoom {start:.3f} {end:.3f}")
 
     def toggle_theme(self) -> None:
         """From dark to light and back."""

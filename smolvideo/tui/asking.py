@@ -6,28 +6,28 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from smolvideo.conversation import Asked, Turn
-from smolvideo.conversation.carrying_out import carry_out, question_behind
-from smolvideo.conversation.commands import Call, read_line
-from smolvideo.conversation.looking import NotSeen
-from smolvideo.conversation.moments import Moment, moments_in
-from smolvideo.conversation.player import how_to_play, play
-from smolvideo.conversation.starting import Start, bring_in
+from smolvideo.conversation import RunningTurn, Turn
+from smolvideo.conversation.carrying_out import execute, trailing_question
+from smolvideo.conversation.commands import ParsedCommand, parse_line
+from smolvideo.conversation.looking import FailedSource
+from smolvideo.conversation.moments import TimestampSpan, find_timestamps
+from smolvideo.conversation.player import play, player_command
+from smolvideo.conversation.starting import Startup, open_startup
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress
 from smolvideo.tui.chat_screen import ChatScreen
 from smolvideo.tui.talk import TurnView
-from smolvideo.tui.work import Job, Work
+from smolvideo.tui.work import Job, JobQueue
 
 
-class Asking:
+class ChatController:
     """Takes lines, and keeps the screen of the app up with what the work makes of them."""
 
-    def __init__(self, screen: ChatScreen, start: Start) -> None:
+    def __init__(self, screen: ChatScreen, start: Startup) -> None:
         self._screen = screen
         self._start = start
         self._talk = start.conversation
-        self._work = Work(self._tell)
+        self._work = JobQueue(self._call_in_ui)
         self._view: TurnView | None = None
         self._pieces: list[str] = []
         self._problem_told = False
@@ -35,7 +35,7 @@ class Asking:
     @property
     def is_working(self) -> bool:
         """Whether something runs or waits."""
-        return self._work.now is not None or self._work.waiting > 0
+        return self._work.current_job is not None or self._work.waiting > 0
 
     def begin(self) -> None:
         """Bring in what the conversation begins with, then read ahead."""
@@ -43,43 +43,43 @@ class Asking:
         if start.sources or start.kept is not None or start.model is not None:
             self._add(
                 "opening",
-                lambda on_progress: bring_in(start, on_progress=on_progress),
-                self._brought_in,
+                lambda on_progress: open_startup(start, on_progress=on_progress),
+                self._on_opened,
             )
         else:
-            self._screen.talk.say("Nothing to look at yet: /add FILE", kind="note")
+            self._screen.transcript.add_notice("Nothing to look at yet: /add FILE", kind="note")
 
-    def take(self, line: str) -> None:
+    def submit(self, line: str) -> None:
         """A line that was entered: a question or a command."""
         try:
-            read = read_line(line)
-            if isinstance(read, Call):
+            read = parse_line(line)
+            if isinstance(read, ParsedCommand):
                 self._do(read)
             elif read:
                 self.ask(read)
         except SmolVideoError as error:
-            self._screen.talk.say_error(error)
+            self._screen.transcript.say_error(error)
 
     def ask(self, question: str) -> None:
         """Ask, after what is under way."""
-        view = self._screen.talk.begin(question, self._screen.duration_seconds)
+        view = self._screen.transcript.begin(question, self._screen.duration_seconds)
         pieces: list[str] = []
 
-        def run(on_progress: OnProgress) -> Asked:
+        def run(on_progress: OnProgress) -> RunningTurn:
             self._view, self._pieces = view, pieces
             asked = self._talk.ask(question, on_progress=on_progress)
             for piece in asked:
                 pieces.append(piece)
             return asked
 
-        def done(asked: Asked | None, error: SmolVideoError | None) -> None:
+        def done(asked: RunningTurn | None, error: SmolVideoError | None) -> None:
             self._view = None
             view.duration_seconds = self._screen.duration_seconds
             if asked is not None and asked.turn is not None:
                 view.finish(asked.turn)
             elif error is not None:
                 view.finish(Turn(question, outcome="failed", error=str(error), hint=error.hint))
-            self._screen.show_figures()
+            self._screen.refresh_status()
 
         self._add("answering", run, done)
 
@@ -90,11 +90,11 @@ class Asking:
 
         def done(turn: Turn | None, error: SmolVideoError | None) -> None:
             if turn is not None:
-                self._screen.talk.remove_last_turn()
-                self._screen.prompt.put(turn.question)
-                self._screen.show_figures()
+                self._screen.transcript.remove_last_turn()
+                self._screen.prompt.set_text(turn.question)
+                self._screen.refresh_status()
 
-        self._add("taking back", lambda _: self._talk.take_back(), done)
+        self._add("taking back", lambda _: self._talk.undo(), done)
 
     def stop(self) -> bool:
         """Stop what runs; False where nothing does."""
@@ -110,22 +110,22 @@ class Asking:
             return
         if self._view is not None:
             self._view.show_text("".join(self._pieces))
-        line, now = self._screen.stage_line, self._work.now
+        line, now = self._screen.stage_line, self._work.current_job
         if now is None and not self._work.waiting:
             line.show(None)
             return
         doing = now.name if now is not None else "waiting"
         line.show(self._work.progress, waiting=self._work.waiting, doing=doing)
 
-    def moments_of_last_answer(self) -> tuple[str, list[Moment]]:
+    def last_answer_timestamps(self) -> tuple[str, list[TimestampSpan]]:
         """The last answer that names times of the video, and these."""
         for turn in reversed(self._talk.turns):
-            moments = moments_in(turn.text, self._screen.duration_seconds)
+            moments = find_timestamps(turn.text, self._screen.duration_seconds)
             if moments:
                 return turn.text, moments
         return "", []
 
-    def _do(self, call: Call) -> None:
+    def _do(self, call: ParsedCommand) -> None:
         screen = self._screen
         match call.command.name:
             case "quit":
@@ -145,11 +145,11 @@ class Asking:
             case _:
                 self._carry_out(call)
 
-    def _carry_out(self, call: Call) -> None:
+    def _carry_out(self, call: ParsedCommand) -> None:
         look = self._screen.look
 
         def run(on_progress: OnProgress) -> str:
-            return carry_out(
+            return execute(
                 call,
                 self._talk,
                 look=look,
@@ -159,20 +159,20 @@ class Asking:
 
         def done(said: str | None, error: SmolVideoError | None) -> None:
             if error is not None:
-                self._screen.talk.say_error(error, about=call.command.slashed)
+                self._screen.transcript.say_error(error, about=call.command.with_slash)
             elif said is not None:
-                self._screen.talk.say(said)
+                self._screen.transcript.add_notice(said)
                 self._show_new_look(call.command.name)
-                if question := question_behind(call):
+                if question := trailing_question(call):
                     self.ask(question)
                 elif call.command.name in ("frames", "zoom", "add", "model"):
                     self._read_ahead()
-            self._screen.show_figures()
+            self._screen.refresh_status()
 
         self._add(call.command.name, run, done, at_once=True)
 
     def _show_new_look(self, command: str) -> None:
-        looks = self._talk.looks
+        looks = self._talk.attachments
         if not looks:
             return
         if command in ("zoom", "add"):
@@ -182,35 +182,35 @@ class Asking:
             same = [look for look in looks if shown and look.number == shown.number]
             self._screen.show_look(same[0] if same else looks[-1])
 
-    def _brought_in(
-        self, result: tuple[list[str], list[NotSeen]] | None, error: SmolVideoError | None
+    def _on_opened(
+        self, result: tuple[list[str], list[FailedSource]] | None, error: SmolVideoError | None
     ) -> None:
-        talk = self._screen.talk
+        talk = self._screen.transcript
         if error is not None:
             talk.say_error(error)
         notes, not_seen = result or ([], [])
         for note in notes:
-            talk.say(note)
+            talk.add_notice(note)
         for one in not_seen:
             talk.say_error(one.error)
-        looks = self._talk.looks
+        looks = self._talk.attachments
         self._screen.show_look(looks[0] if looks else None)
         if looks:
             self._read_ahead()
         elif not_seen or error is not None:
-            talk.say("Nothing to look at yet: /add FILE")
+            talk.add_notice("Nothing to look at yet: /add FILE")
 
     def _read_ahead(self) -> None:
         """Let the model read the frames while the person thinks of a question."""
 
         def done(_: None, error: SmolVideoError | None) -> None:
             if error is not None and str(error) != "stopped":
-                self._screen.talk.say_error(error)
-            self._screen.show_figures()
+                self._screen.transcript.say_error(error)
+            self._screen.refresh_status()
 
         self._add(
             "reading ahead",
-            lambda on_progress: self._talk.read_ahead(on_progress=on_progress),
+            lambda on_progress: self._talk.prefill(on_progress=on_progress),
             done,
             gives_way=True,
         )
@@ -218,29 +218,31 @@ class Asking:
     def _copy(self) -> None:
         text = next((turn.text for turn in reversed(self._talk.turns) if turn.text), "")
         if not text:
-            self._screen.talk.say("there is no answer to copy yet")
+            self._screen.transcript.add_notice("there is no answer to copy yet")
             return
         self._screen.copy_to_clipboard(text)
-        self._screen.talk.say("the last answer is in the clipboard, if the terminal allows it")
+        self._screen.transcript.add_notice(
+            "the last answer is in the clipboard, if the terminal allows it"
+        )
 
     def _open(self) -> None:
         look = self._screen.look
         if look is None:
-            self._screen.talk.say("there is nothing to open yet")
+            self._screen.transcript.add_notice("there is nothing to open yet")
             return
-        playing = how_to_play(look.source.path, self._screen.seconds if look.moves else 0.0)
+        playing = player_command(look.source.path, self._screen.seconds if look.is_video else 0.0)
 
         said = f"opened in {playing.player}"
-        if not playing.at_moment and look.moves:
+        if not playing.seeks and look.is_video:
             said += ", from the beginning: only mpv, VLC and some others can begin at a time"
 
         def run() -> None:
             try:
                 play(playing)
             except SmolVideoError as error:
-                self._tell(partial(self._screen.talk.say_error, error, about="/open"))
+                self._call_in_ui(partial(self._screen.transcript.say_error, error, about="/open"))
             else:
-                self._tell(partial(self._screen.talk.say, said))
+                self._call_in_ui(partial(self._screen.transcript.add_notice, said))
 
         # Beside the thread that works: an answer may take long, and a player a moment to fail.
         threading.Thread(target=run, name="open", daemon=True).start()
@@ -254,9 +256,9 @@ class Asking:
         gives_way: bool = False,
         at_once: bool = False,
     ) -> None:
-        self._work.add(Job(name, run, done, gives_way), at_once=at_once)
+        self._work.add(Job(name, run, done, gives_way), preempt=at_once)
 
-    def _tell(self, what: Callable[[], None]) -> None:
+    def _call_in_ui(self, what: Callable[[], None]) -> None:
         """Called by the thread that works."""
         self._screen.run_in_screen(partial(self._told, what))
 
@@ -265,4 +267,4 @@ class Asking:
         journal = self._start.journal
         if journal is not None and journal.problem is not None and not self._problem_told:
             self._problem_told = True
-            self._screen.talk.say(journal.problem)
+            self._screen.transcript.add_notice(journal.problem)

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from smolvideo.conversation import Look
-from smolvideo.tui.prompt import Prompt
+from smolvideo.conversation import Attachment
+from smolvideo.tui.prompt import InputLine
 from smolvideo.tui.status import StageLine
-from smolvideo.tui.talk import TalkView
+from smolvideo.tui.talk import TranscriptView
 
 
 class ChatScreen(Protocol):
     """The widgets that show a conversation, and the cursor in its frames."""
 
-    talk: TalkView
-    prompt: Prompt
+    transcript: TranscriptView
+    prompt: InputLine
     stage_line: StageLine
-    look: Look | None
+    look: Attachment | None
 
     @property
     def seconds(self) -> float:
@@ -27,8 +27,8 @@ class ChatScreen(Protocol):
         """Duration of the longest video: the range of times in answers."""
         ...
 
-    def show_look(self, look: Look | None) -> None: ...
-    def show_figures(self) -> None: ...
+    def show_look(self, look: Attachment | None) -> None: ...
+    def refresh_status(self) -> None: ...
     def toggle_theme(self) -> None: ...
     def action_help(self) -> None: ...
     def action_sessions(self) -> None: ...

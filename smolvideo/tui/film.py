@@ -9,7 +9,7 @@ GAP = 1
 
 
 @dataclass(frozen=True)
-class Slots:
+class StripSlots:
     """``count`` places for pictures, each ``columns`` wide, beginning at ``starts``."""
 
     count: int
@@ -35,7 +35,7 @@ class Slots:
         return before[-1] if before else 0
 
 
-def plan_slots(frames: int, aspect: float, *, width: int, rows: int) -> Slots:
+def plan_slots(frames: int, aspect: float, *, width: int, rows: int) -> StripSlots:
     """As many pictures of ``aspect`` (width / height), ``rows`` high, as stand side by side.
 
     Never more than there are frames; spread over the whole ``width``.
@@ -46,7 +46,7 @@ def plan_slots(frames: int, aspect: float, *, width: int, rows: int) -> Slots:
     # Spread out where there are many; where there are few, side by side is nearer to a film.
     step = min(step, columns + GAP + 2) if count == frames else step
     starts = tuple(int(slot * step) for slot in range(count))
-    return Slots(count, columns, starts)
+    return StripSlots(count, columns, starts)
 
 
 def columns_of(

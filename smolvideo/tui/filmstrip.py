@@ -12,17 +12,17 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Static
 
-from smolvideo.conversation import Look
-from smolvideo.models.registry import Layout
-from smolvideo.safe_text import clean_name
+from smolvideo.conversation import Attachment
+from smolvideo.models.registry import PromptFormat
+from smolvideo.safe_text import display_name
 from smolvideo.show.filmstrip import captions, shown_aspect
 from smolvideo.show.quantities import format_clock, format_count
-from smolvideo.tui.film import Slots, columns_of, nearest, plan_slots
+from smolvideo.tui.film import StripSlots, columns_of, nearest, plan_slots
 from smolvideo.tui.pictures import PictureKind, picture_view
 
 _DIMMED = 0.55
 """Brightness of the frames that the cursor is not on."""
-_MOST_KEPT = 1_000
+_MAX_KEPT = 1_000
 """Thumbnails: some tens of megabytes where they are of real pixels."""
 
 
@@ -48,10 +48,10 @@ class Filmstrip(Vertical, can_focus=True):
         self.picture = picture_view(kind, centred=False, id="thumbs")
         self.frame = 0
         self._dims = kind not in ("shades", "none")
-        self._looks: Sequence[Look] = ()
-        self._look: Look | None = None
-        self._layout: Layout | None = None
-        self._slots = Slots(1, 1, (0,))
+        self._looks: Sequence[Attachment] = ()
+        self._look: Attachment | None = None
+        self._layout: PromptFormat | None = None
+        self._slots = StripSlots(1, 1, (0,))
         self._small: dict[tuple[int, int, tuple[int, int]], Image.Image] = {}
         self._line_columns: list[int] = []
         self._line_left = 0
@@ -63,7 +63,11 @@ class Filmstrip(Vertical, can_focus=True):
         yield Static(id="line")
 
     def show(
-        self, looks: Sequence[Look], look: Look | None, frame: int, layout: Layout | None
+        self,
+        looks: Sequence[Attachment],
+        look: Attachment | None,
+        frame: int,
+        layout: PromptFormat | None,
     ) -> None:
         """Show ``look``, one of ``looks``, with the cursor on ``frame``."""
         self._looks, self._look, self.frame, self._layout = looks, look, frame, layout
@@ -120,7 +124,7 @@ class Filmstrip(Vertical, can_focus=True):
         times.update(self._times(look, width))
         line.update(self._line(look, width))
 
-    def _composed(self, look: Look, width: int, rows: int) -> Image.Image:
+    def _composed(self, look: Attachment, width: int, rows: int) -> Image.Image:
         """All slots as one picture on the colour behind them."""
         base = self.background_colors[1]
         strip = Image.new("RGB", self.picture.pixels(width, rows), (base.r, base.g, base.b))
@@ -134,25 +138,25 @@ class Filmstrip(Vertical, can_focus=True):
             strip.paste(small, self.picture.pixels(start, 0))
         return strip
 
-    def _thumbnail(self, look: Look, frame: int, size: tuple[int, int]) -> Image.Image:
+    def _thumbnail(self, look: Attachment, frame: int, size: tuple[int, int]) -> Image.Image:
         """Made once: the cursor moves as fast as a key repeats."""
         key = (id(look.batch), frame, size)
         if key not in self._small:
-            if len(self._small) >= _MOST_KEPT:
+            if len(self._small) >= _MAX_KEPT:
                 self._small.clear()
             picture = Image.fromarray(look.batch.images[frame])
             self._small[key] = picture.resize(size, Image.Resampling.BOX)
         return self._small[key]
 
-    def _frame_in(self, slot: int, look: Look) -> int:
+    def _frame_in(self, slot: int, look: Attachment) -> int:
         frames = len(look.batch)
         if slot == self._slots.of_frame(self.frame, frames):
             return self.frame
         return self._slots.frame_of(slot, frames)
 
-    def _title(self, look: Look, width: int) -> Text:
+    def _title(self, look: Attachment, width: int) -> Text:
         metadata = look.batch.metadata
-        facts = [format_clock(metadata.duration_seconds)] if look.moves else []
+        facts = [format_clock(metadata.duration_seconds)] if look.is_video else []
         facts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001
         if metadata.kind != "image":
             facts.append(format_count(len(look.batch), "frame"))
@@ -168,7 +172,7 @@ class Filmstrip(Vertical, can_focus=True):
             zoomed = f"zoomed to {start} – {end}"  # noqa: RUF001
         rest = " · ".join(filter(None, [zoomed, *facts]))
         room = max(8, width - len(rest) - len(place) - 6)
-        text = Text(clean_name(metadata.name or look.source.name, longest=room), "bold")
+        text = Text(display_name(metadata.name or look.source.name, max_length=room), "bold")
         text.append(f"  {rest}", "not bold dim")
         if place:
             text.append("  ")
@@ -176,7 +180,7 @@ class Filmstrip(Vertical, can_focus=True):
         text.truncate(width)
         return text
 
-    def _times(self, look: Look, width: int) -> Text:
+    def _times(self, look: Attachment, width: int) -> Text:
         words = captions(look.batch)
         current = self._slots.of_frame(self.frame, len(look.batch))
         ends = [*self._slots.starts[1:], width]
@@ -190,9 +194,9 @@ class Filmstrip(Vertical, can_focus=True):
         text.truncate(width)
         return text
 
-    def _line(self, look: Look, width: int) -> Text:
+    def _line(self, look: Attachment, width: int) -> Text:
         """``0:00 ┴──┴──●──┴──┴ 3:20``: a tick for each frame, at its time."""
-        if not look.moves or len(look.batch) < 2:
+        if not look.is_video or len(look.batch) < 2:
             return Text("")
         start, end = look.window or (0.0, look.batch.metadata.duration_seconds)
         left, right = format_clock(start) + " ", " " + format_clock(end)

@@ -7,8 +7,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from smolvideo.conversation import Look
-from smolvideo.models.registry import Layout
+from smolvideo.conversation import Attachment
+from smolvideo.models.registry import PromptFormat
 from smolvideo.show.filmstrip import captions, shown_aspect
 from smolvideo.show.quantities import format_clock
 from smolvideo.tui.film import fit
@@ -21,15 +21,15 @@ class FrameView(Vertical):
     def __init__(self, kind: PictureKind) -> None:
         super().__init__(id="frame")
         self.picture = picture_view(kind, id="picture")
-        self._look: Look | None = None
+        self._look: Attachment | None = None
         self._frame = 0
-        self._layout: Layout | None = None
+        self._layout: PromptFormat | None = None
 
     def compose(self) -> ComposeResult:
         yield self.picture
         yield Static(id="caption")
 
-    def show(self, look: Look | None, frame: int, layout: Layout | None) -> None:
+    def show(self, look: Attachment | None, frame: int, layout: PromptFormat | None) -> None:
         """Show one frame of ``look``, fitted for a checkpoint of that ``layout``."""
         self._look, self._frame, self._layout = look, frame, layout
         self._draw()
@@ -51,9 +51,9 @@ class FrameView(Vertical):
         caption.update(_caption(look, self._frame))
 
 
-def _caption(look: Look, frame: int) -> Text:
+def _caption(look: Attachment, frame: int) -> Text:
     count = len(look.batch)
-    if look.moves:
+    if look.is_video:
         at = format_clock(look.batch.pts_seconds[frame], tenths=True)
     else:
         at = captions(look.batch)[frame]

@@ -14,8 +14,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from smolvideo.conversation.commands import COMMANDS
-from smolvideo.conversation.sessions import SessionSummary
-from smolvideo.safe_text import clean_name, visible
+from smolvideo.conversation.sessions import ConversationSummary
+from smolvideo.safe_text import display_name, escape_controls
 from smolvideo.show.quantities import format_count
 
 KEYS = (
@@ -45,7 +45,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static(Text("Keys", "bold"))
             yield Static(_two_columns([(key, about) for key, about in KEYS]))
             yield Static(Text("\nCommands", "bold"))
-            rows = [(command.usage, command.about) for command in COMMANDS.values()]
+            rows = [(command.usage, command.summary) for command in COMMANDS.values()]
             yield Static(_two_columns(rows))
             yield Static(Text("\nTimes in answers are links: click one, or Ctrl+T.", "dim"))
 
@@ -59,7 +59,7 @@ def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-class ChoiceScreen(ModalScreen[str | None]):
+class PickerDialog(ModalScreen[str | None]):
     """A list that narrows as one types; the chosen one's name comes back, None without a choice."""
 
     BINDINGS = [  # noqa: RUF012
@@ -122,26 +122,26 @@ class ChoiceScreen(ModalScreen[str | None]):
             options.add_option(Option(Text(self._nothing, "dim"), disabled=True))
 
 
-def history_screen(questions: Sequence[str]) -> ChoiceScreen:
+def history_screen(questions: Sequence[str]) -> PickerDialog:
     """Questions asked before, the newest first."""
     choices = [
-        (question, Text(visible(question), no_wrap=True, overflow="ellipsis"))
+        (question, Text(escape_controls(question), no_wrap=True, overflow="ellipsis"))
         for question in reversed(questions)
     ]
-    return ChoiceScreen("Asked before", choices, "nothing like that was asked")
+    return PickerDialog("Asked before", choices, "nothing like that was asked")
 
 
-def sessions_screen(sessions: Sequence[SessionSummary]) -> ChoiceScreen:
+def sessions_screen(sessions: Sequence[ConversationSummary]) -> PickerDialog:
     """Conversations on this machine, the last used first."""
-    return ChoiceScreen(
+    return PickerDialog(
         "Conversations", [(one.id, _described(one)) for one in sessions], "no conversation is kept"
     )
 
 
-def _described(session: SessionSummary) -> Text:
-    used = datetime.fromtimestamp(session.used).strftime("%b %d %H:%M")
+def _described(session: ConversationSummary) -> Text:
+    used = datetime.fromtimestamp(session.last_used).strftime("%b %d %H:%M")
     text = Text(f"{used}  ", "dim", no_wrap=True, overflow="ellipsis")
-    text.append(clean_name(", ".join(session.sources) or "no source", 60), "not dim bold")
+    text.append(display_name(", ".join(session.sources) or "no source", 60), "not dim bold")
     text.append(f"  {format_count(session.turns, 'question')}  ", "dim not bold")
-    text.append(clean_name(session.first_question or "-", 200), "not dim not bold")
+    text.append(display_name(session.first_question or "-", 200), "not dim not bold")
     return text

@@ -24,14 +24,14 @@ _SHADES = " .:-=+*#%@"
 """From dark to light, by ink; the usual ramp of ten."""
 
 
-class PictureView(Protocol):
+class ImageView(Protocol):
     """A widget that shows one picture, centred, at a size in cells."""
 
     def show(self, picture: Image.Image | None, columns: int, rows: int) -> None: ...
     def pixels(self, columns: int, rows: int) -> tuple[int, int]: ...
 
 
-class CellPicture(Widget):
+class TextImage(Widget):
     """A picture of text: two pixels in each cell, or one shade."""
 
     DEFAULT_CSS = "CellPicture { width: 1fr; height: 1fr; }"
@@ -72,7 +72,7 @@ class CellPicture(Widget):
         return Strip(line).crop(0, width)
 
 
-class PixelPicture(Container):
+class GraphicsImage(Container):
     """A picture of real pixels, by the graphics of kitty or by sixel."""
 
     DEFAULT_CSS = """
@@ -101,14 +101,14 @@ class PixelPicture(Container):
         setattr(self._picture, "image", scaled)  # noqa: B010 -- the widget's type is the library's
 
 
-def picture_view(kind: PictureKind, *, centred: bool = True, id: str) -> CellPicture | PixelPicture:
+def picture_view(kind: PictureKind, *, centred: bool = True, id: str) -> TextImage | GraphicsImage:
     """The widget for a kind of picture."""
     if kind in ("kitty", "sixel"):
-        return PixelPicture(kind, centred=centred, id=id)
-    return CellPicture(kind, centred=centred, id=id)
+        return GraphicsImage(kind, centred=centred, id=id)
+    return TextImage(kind, centred=centred, id=id)
 
 
-def ready_for(kind: PictureKind) -> None:
+def check_protocol(kind: PictureKind) -> None:
     """See that pictures of ``kind`` can be drawn; to be called before the screen is taken.
 
     Raises UsageError where the library for real pixels is missing.

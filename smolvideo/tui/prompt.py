@@ -12,12 +12,12 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from smolvideo.conversation.commands import Completion, complete
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 
 
-class Prompt(Vertical):
+class InputLine(Vertical):
     """Posts ``Entered`` for a line, and ``Step`` where a key means the frames and not the text.
 
     ``completions`` is the list above it, which lies over the rest of the screen.
@@ -48,13 +48,13 @@ class Prompt(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Static("›", id="sign")  # noqa: RUF001
-        yield PromptInput(
+        yield InputField(
             placeholder="Ask about the video, or / for commands", id="line-input", compact=True
         )
 
     @property
-    def input(self) -> "PromptInput":
-        return self.query_one(PromptInput)
+    def input(self) -> "InputField":
+        return self.query_one(InputField)
 
     @property
     def completing(self) -> bool:
@@ -65,7 +65,7 @@ class Prompt(Vertical):
         self.list.display = False
         self.list.can_focus = False
 
-    def put(self, line: str) -> None:
+    def set_text(self, line: str) -> None:
         """Let ``line`` stand in the prompt, to be changed and entered."""
         self.input.value = line
         self.input.cursor_position = len(line)
@@ -81,7 +81,7 @@ class Prompt(Vertical):
         """Put the completion under the bar into the line."""
         place = self.list.highlighted or 0
         if self.completing and place < len(self._completions):
-            self.put(self._completions[place].line)
+            self.set_text(self._completions[place].line)
 
     def move(self, by: int) -> None:
         """↑ and ↓: through the completions, else through the history."""
@@ -95,7 +95,7 @@ class Prompt(Vertical):
         at = max(0, min(len(self.history), self._at + by))
         if at != self._at:
             line = self.history[at] if at < len(self.history) else self._draft
-            self.put(line)
+            self.set_text(line)
             self._at = at
 
     def enter(self) -> None:
@@ -130,7 +130,7 @@ class Prompt(Vertical):
         self.list.add_options([Option(_shown(one)) for one in self._completions])
         self.list.highlighted = 0
         self.list.display = True
-        self.list.styles.height = min(_MOST_SHOWN, len(self._completions))
+        self.list.styles.height = min(_MAX_SHOWN, len(self._completions))
 
     def take_clicked(self, place: int) -> None:
         """A completion was clicked."""
@@ -138,7 +138,7 @@ class Prompt(Vertical):
         self.take()
 
 
-class PromptInput(Input):
+class InputField(Input):
     """An input whose keys mean the frames while nothing is typed."""
 
     BINDINGS = [  # noqa: RUF012 -- Textual's way
@@ -168,19 +168,19 @@ class PromptInput(Input):
             event.stop()
             event.prevent_default()
         elif not self.value and event.key in self._WHILE_EMPTY:
-            self._prompt.post_message(Prompt.Step(self._WHILE_EMPTY[event.key]))
+            self._prompt.post_message(InputLine.Step(self._WHILE_EMPTY[event.key]))
             event.stop()
             event.prevent_default()
 
     @property
-    def _prompt(self) -> Prompt:
-        assert isinstance(self.parent, Prompt)
+    def _prompt(self) -> InputLine:
+        assert isinstance(self.parent, InputLine)
         return self.parent
 
 
 def _shown(completion: Completion) -> Text:
-    text = Text(visible(completion.shown), no_wrap=True, overflow="ellipsis")
-    if completion.about:
+    text = Text(escape_controls(completion.label), no_wrap=True, overflow="ellipsis")
+    if completion.summary:
         text.pad_right(max(2, 28 - len(text)))
-        text.append(completion.about, "dim")
+        text.append(completion.summary, "dim")
     return text

@@ -5,7 +5,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 
 
 class NothingActs(LineFilter):
@@ -17,14 +17,16 @@ class NothingActs(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [
-            segment if segment.control or visible(segment.text) == segment.text else _safe(segment)
+            segment
+            if segment.control or escape_controls(segment.text) == segment.text
+            else _safe(segment)
             for segment in segments
         ]
 
 
 def _safe(segment: Segment) -> Segment:
     text = "".join(
-        char if visible(char) == char else "\N{REPLACEMENT CHARACTER}" * cell_len(char)
+        char if escape_controls(char) == char else "\N{REPLACEMENT CHARACTER}" * cell_len(char)
         for char in segment.text
     )
     return Segment(text, segment.style)

@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 from smolvideo.answer import Usage
 from smolvideo.progress import Progress, Stage
-from smolvideo.safe_text import clean_name
+from smolvideo.safe_text import display_name
 from smolvideo.show.quantities import format_bytes, format_seconds
 from smolvideo.show.stages import STAGE_WORDS, format_amount
 
@@ -18,7 +18,7 @@ _TOO_EARLY_SECONDS = 0.5
 """Before that, the time left is a guess."""
 
 
-class StageClock:
+class StageEta:
     """How long a stage has taken, and how long it will."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class StageClock:
         self._since = 0.0
         self._done_before = 0.0
 
-    def left(self, progress: Progress) -> float | None:
+    def seconds_left(self, progress: Progress) -> float | None:
         """Seconds to the end of the stage, where they can be told."""
         now = self._clock()
         if progress.stage != self._stage or progress.done < self._done_before:
@@ -43,7 +43,7 @@ class StageLine(Static):
 
     def __init__(self) -> None:
         super().__init__(id="stage")
-        self._clock = StageClock()
+        self._clock = StageEta()
         self._turns = 0
         self._rule = -1
 
@@ -78,7 +78,7 @@ class StageLine(Static):
         amount = format_amount(progress.stage, progress.done, total)
         if amount:
             text.append(f" {amount}")
-        left = self._clock.left(progress)
+        left = self._clock.seconds_left(progress)
         if left is not None and progress.stage != "answer":
             shown = f"{round(left)} s" if left < 59.5 else format_seconds(left)
             text.append(f" · {shown} left")
@@ -92,7 +92,7 @@ class StatusLine(Static):
 
     def show(self, *, model: str, device: str, usage: Usage | None, context_tokens: int) -> None:
         """``device`` is empty until the model is loaded, ``context_tokens`` 0 until it is known."""
-        parts = [_part(clean_name(model, 40), "bold"), _part(device or "not loaded yet", "dim")]
+        parts = [_part(display_name(model, 40), "bold"), _part(device or "not loaded yet", "dim")]
         if usage is not None:
             used = usage.prompt_tokens + usage.answer_tokens
             parts.append(_context(used, usage.context_tokens))
@@ -133,5 +133,5 @@ def _length(parts: list[Text]) -> int:
 def _words(progress: Progress) -> str:
     words = STAGE_WORDS[progress.stage]
     if progress.label and progress.stage in ("download", "load", "decode"):
-        return f"{words} {clean_name(progress.label, 32)}"
+        return f"{words} {display_name(progress.label, 32)}"
     return words

@@ -13,10 +13,10 @@ from textual.message import Message
 from textual.widgets import Markdown, Static
 
 from smolvideo.conversation import Turn
-from smolvideo.conversation.moments import moments_in
+from smolvideo.conversation.moments import find_timestamps
 from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import SmolVideoError
-from smolvideo.safe_text import visible
+from smolvideo.safe_text import escape_controls
 from smolvideo.show.quantities import format_seconds
 
 _TIME = "time:"
@@ -24,11 +24,11 @@ _CODE = re.compile(r"(`[^`]*`|\[[^\[\]]*\]\([^()]*\))")
 """Parts of Markdown in which nothing becomes a link: code, and links that are there already."""
 
 
-_SECONDS_A_CHARACTER = 1 / 4000
+_REDRAW_SECONDS_PER_CHARACTER = 1 / 4000
 """Between two drawings of a running answer: a quarter of a second once it has a thousand."""
 
 
-class TalkView(VerticalScroll, can_focus=False):
+class TranscriptView(VerticalScroll, can_focus=False):
     """The whole conversation; times in answers post ``TimeChosen``."""
 
     class TimeChosen(Message):
@@ -53,9 +53,9 @@ class TalkView(VerticalScroll, can_focus=False):
         """A turn that is over."""
         self.begin(turn.question, duration_seconds).finish(turn)
 
-    def say(self, sentence: str, *, kind: str = "note") -> None:
+    def add_notice(self, sentence: str, *, kind: str = "note") -> None:
         """A sentence of the program: ``note``, or ``hint``."""
-        self.mount(Static(Text(visible(in_chat(sentence))), classes=kind))
+        self.mount(Static(Text(escape_controls(in_chat(sentence))), classes=kind))
         self.anchor()
 
     def say_error(self, error: SmolVideoError, *, about: str = "") -> None:
@@ -96,7 +96,7 @@ class TurnView(Vertical):
         self._draw_after = 0.0
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(visible(self._question, keep="\n")), classes="question")
+        yield Static(Text(escape_controls(self._question, allowed="\n")), classes="question")
         yield self._answer
         yield self._below
 
@@ -114,9 +114,9 @@ class TurnView(Vertical):
         now = time.monotonic()
         if not new or not self.is_mounted or now < self._draw_after:
             return
-        self._draw_after = now + len(text) * _SECONDS_A_CHARACTER
+        self._draw_after = now + len(text) * _REDRAW_SECONDS_PER_CHARACTER
         self._drawn = text
-        self._answer.append(visible(new, keep="\n\t"))
+        self._answer.append(escape_controls(new, allowed="\n\t"))
 
     def finish(self, turn: Turn) -> None:
         """The answer is whole, was stopped, or failed."""
@@ -132,7 +132,7 @@ class TurnView(Vertical):
             return
         self._below.update(_facts(turn))
         for notice in self._new(turn.notices):
-            self.mount(Static(Text(visible(in_chat(notice))), classes="note"))
+            self.mount(Static(Text(escape_controls(in_chat(notice))), classes="note"))
 
     def _new(self, notices: Sequence[str]) -> list[str]:
         """Those of ``notices`` that no turn on the screen has; each is shown once."""
@@ -152,10 +152,10 @@ def _parser() -> MarkdownIt:
 def with_links(text: str, duration_seconds: float) -> str:
     """Markdown of an answer, in which the times of the video lead there."""
     parts = []
-    for part in _CODE.split(visible(text, keep="\n\t")):
+    for part in _CODE.split(escape_controls(text, allowed="\n\t")):
         done = 0
         if not _CODE.fullmatch(part):
-            for moment in moments_in(part, duration_seconds):
+            for moment in find_timestamps(part, duration_seconds):
                 clock = part[moment.start : moment.end]
                 parts.append(f"{part[done : moment.start]}[{clock}]({_TIME}{moment.seconds:g})")
                 done = moment.end
@@ -167,7 +167,7 @@ def error_text(message: str, hint: str | None, about: str = "") -> Text:
     """``✗ message``, and the hint under it."""
     text = Text("✗ ", "bold")
     if about:
-        text.append(f"{visible(about)}: ", "bold")
+        text.append(f"{escape_controls(about)}: ", "bold")
     text.append(_on_one_line(in_chat(message)), "not bold")
     if hint:
         text.append("\n  " + _on_one_line(in_chat(hint)), "not bold dim")
@@ -175,7 +175,7 @@ def error_text(message: str, hint: str | None, about: str = "") -> Text:
 
 
 def _on_one_line(text: str) -> str:
-    return " ".join(visible(text, keep="\n\t").split())
+    return " ".join(escape_controls(text, allowed="\n\t").split())
 
 
 def _facts(turn: Turn) -> Text:

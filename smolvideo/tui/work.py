@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolvideo.errors import SmolVideoError
-from smolvideo.progress import OnProgress, Progress, Stopped
+from smolvideo.progress import Cancelled, OnProgress, Progress
 
 _SWITCH_SECONDS = 0.001
 """Python's own is 0.005; a key takes several turns, and small networks are mostly Python."""
@@ -22,23 +22,25 @@ _SWITCH_SECONDS = 0.001
 class Job:
     """``run`` does the work, ``done`` is told its result or error in the screen's thread.
 
-    ``gives_way`` jobs are stopped when another one comes: they were done ahead of time.
+    ``is_preemptible`` jobs are stopped when another one comes: they were done ahead of time.
     """
 
     name: str
     run: Callable[[OnProgress], Any]
     done: Callable[[Any, SmolVideoError | None], None]
-    gives_way: bool = False
+    is_preemptible: bool = False
 
 
-class Work:
-    """Jobs, one at a time, in their order. ``tell`` calls a function in the screen's thread."""
+class JobQueue:
+    """Jobs, one at a time, in their order. ``call_in_ui`` calls a function in the screen's
+    thread.
+    """
 
-    def __init__(self, tell: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, call_in_ui: Callable[[Callable[[], None]], None]) -> None:
         # How long the screen waits for this thread's turn to end, each time that it has work.
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.progress: Progress | None = None
-        self._tell = tell
+        self._tell = call_in_ui
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._now: Job | None = None
@@ -49,7 +51,7 @@ class Work:
         self._thread.start()
 
     @property
-    def now(self) -> Job | None:
+    def current_job(self) -> Job | None:
         """The job that runs."""
         return self._now
 
@@ -58,11 +60,11 @@ class Work:
         """How many jobs come after it."""
         return self._waiting
 
-    def add(self, job: Job, *, at_once: bool = False) -> None:
-        """Do ``job`` after the others; ``at_once`` stops one that gives way."""
+    def add(self, job: Job, *, preempt: bool = False) -> None:
+        """Do ``job`` after the others; ``preempt`` stops one that gives way."""
         with self._lock:
             self._waiting += 1
-            if at_once and self._now is not None and self._now.gives_way:
+            if preempt and self._now is not None and self._now.is_preemptible:
                 self._stopping = True
         self._jobs.put(job)
 
@@ -85,7 +87,7 @@ class Work:
             result, error = None, None
             try:
                 result = job.run(self._on_progress)
-            except Stopped:
+            except Cancelled:
                 error = SmolVideoError("stopped")
             except SmolVideoError as failed:
                 error = failed
@@ -101,7 +103,7 @@ class Work:
     def _on_progress(self, progress: Progress) -> None:
         self.progress = progress
         if self._stopping:
-            raise Stopped
+            raise Cancelled
 
 
 def _call(

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from smolvideo.errors import SourceError
 from smolvideo.evals.data.cinepile import cinepile_item
-from smolvideo.evals.data.rows import Row, RowProblem, read_rows
-from smolvideo.evals.data.siblings import egoschema_item, mvbench_item, own_item, video_mme_item
+from smolvideo.evals.data.rows import InvalidRowError, Row, read_rows
+from smolvideo.evals.data.siblings import egoschema_item, jsonl_item, mvbench_item, video_mme_item
 from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
 from smolvideo.json_types import parse_json
 from smolvideo.pipes import decode_text
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 
 MakeItem = Callable[[Row, int], EvalItem | None]
 
-_MOST_TOLD = 3
+_MAX_TOLD = 3
 
 
 def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
@@ -44,7 +44,7 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
             place = f"{file.name}, row {number + 1}"
             try:
                 item = make(row, number)
-            except RowProblem as problem:
+            except InvalidRowError as problem:
                 problems.append(f"{place}: {problem}")
                 continue
             if item is None:
@@ -54,14 +54,14 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
                 places.append(place)
     if not items:
         told = f": {problems[0]}" if problems else ""
-        raise SourceError(f"no question of {show_path(path)} can be used as `{name}`{told}")
+        raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{told}")
     _refuse_twins(items, places)
     return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
 
 
 def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
     if not path.exists():
-        raise SourceError(f"no such file or folder: {show_path(path)}")
+        raise SourceError(f"no such file or folder: {display_path(path)}")
     if not path.is_dir():
         return [path]
     if name == "egoschema" and (path / "questions.json").is_file():
@@ -71,7 +71,7 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
         if found:
             return found
-    raise SourceError(f"no files of `{name}` in {show_path(path)}")
+    raise SourceError(f"no files of `{name}` in {display_path(path)}")
 
 
 def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
@@ -83,7 +83,7 @@ def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
         return partial(mvbench_item, task=file.stem)
     if name == "egoschema":
         return partial(egoschema_item, answers=_egoschema_answers(file))
-    return partial(own_item, part=part)
+    return partial(jsonl_item, part=part)
 
 
 def _egoschema_answers(file: Path) -> dict[str, object] | None:
@@ -94,9 +94,9 @@ def _egoschema_answers(file: Path) -> dict[str, object] | None:
     try:
         content = parse_json(decode_text(beside.read_bytes()))
     except (OSError, ValueError) as error:
-        raise SourceError(f"{show_path(beside)} cannot be understood: {error}") from error
+        raise SourceError(f"{display_path(beside)} cannot be understood: {error}") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{show_path(beside)} does not map questions to answers")
+        raise SourceError(f"{display_path(beside)} does not map questions to answers")
     return content
 
 
@@ -105,8 +105,8 @@ def _refuse_twins(items: Sequence[EvalItem], places: Sequence[str]) -> None:
     for item, place in zip(items, places, strict=True):
         if item.id in seen:
             raise SourceError(
-                f"two questions have the id `{clean_name(item.id)}`: "
-                f"{clean_name(seen[item.id])}, and {clean_name(place)}"
+                f"two questions have the id `{display_name(item.id)}`: "
+                f"{display_name(seen[item.id])}, and {display_name(place)}"
             )
         seen[item.id] = place
 
@@ -116,8 +116,8 @@ def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
     if unlabelled:
         notices.append(f"{unlabelled:,} questions have no public answer and are left out")
     if problems:
-        told = "; ".join(problems[:_MOST_TOLD])
-        more = f"; and {len(problems) - _MOST_TOLD:,} more" if len(problems) > _MOST_TOLD else ""
+        told = "; ".join(problems[:_MAX_TOLD])
+        more = f"; and {len(problems) - _MAX_TOLD:,} more" if len(problems) > _MAX_TOLD else ""
         count = "1 row is" if len(problems) == 1 else f"{len(problems):,} rows are"
         notices.append(f"{count} left out: {told}{more}")
     return tuple(notices)

@@ -8,8 +8,15 @@ which the questions were made, so no model may see it.
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from smolvideo.evals.data.options import checked, index_of_text
-from smolvideo.evals.data.rows import Row, RowProblem, as_index, as_list, optional_text, text_of
+from smolvideo.evals.data.options import index_of_text, validate_options
+from smolvideo.evals.data.rows import (
+    InvalidRowError,
+    Row,
+    as_index,
+    as_list,
+    optional_text,
+    text_of,
+)
 from smolvideo.evals.item import EvalItem
 
 CATEGORIES = (
@@ -26,11 +33,11 @@ _ID = re.compile(r"[\w-]{5,20}")
 
 def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
     """One row; its id is ``number``, from 0, behind ``part``. Raises RowProblem."""
-    options = checked(as_list(row, "choices"))
+    options = validate_options(as_list(row, "choices"))
     link = optional_text(row, "yt_clip_link")
     video_id = optional_text(row, "videoID") or video_id_of(link or "")
     if video_id is None:
-        raise RowProblem("has neither a `videoID` nor a `yt_clip_link` with one")
+        raise InvalidRowError("has neither a `videoID` nor a `yt_clip_link` with one")
     names = [video_id]
     movie = optional_text(row, "movie_name")
     if movie and link:
@@ -72,9 +79,9 @@ def _answer(row: Row, options: tuple[str, ...]) -> int:
     if position is None:
         return index_of_text(key or "", options)
     if position >= len(options):
-        raise RowProblem(f"`answer_key_position` is {position}, of {len(options)} choices")
+        raise InvalidRowError(f"`answer_key_position` is {position}, of {len(options)} choices")
     if key is not None and options[position].casefold() != key.strip().casefold():
-        raise RowProblem("`answer_key` is not the choice at `answer_key_position`")
+        raise InvalidRowError("`answer_key` is not the choice at `answer_key_position`")
     return position
 
 

@@ -12,22 +12,22 @@ from smolvideo.progress import OnProgress, Progress, no_progress
 _CINEPILE = "tomg-group-umd/cinepile"
 
 
-class HubFiles(NamedTuple):
+class HubFilePattern(NamedTuple):
     """The files of a dataset's repository that match a regular expression."""
 
     repo_id: str
     pattern: str
 
 
-HUB_FILES: dict[str, dict[str, HubFiles]] = {
+HUB_FILES: dict[str, dict[str, HubFilePattern]] = {
     "cinepile": {
-        "v2": HubFiles(_CINEPILE, r"v2/test-.*\.parquet"),
-        "v1": HubFiles(_CINEPILE, r"(?!v2/)(?:.*/)?test-.*\.parquet"),
-        "3.0": HubFiles("CinePile/cinepile-3.0_with_videoID", r"(?:.*/)?test-.*\.parquet"),
+        "v2": HubFilePattern(_CINEPILE, r"v2/test-.*\.parquet"),
+        "v1": HubFilePattern(_CINEPILE, r"(?!v2/)(?:.*/)?test-.*\.parquet"),
+        "3.0": HubFilePattern("CinePile/cinepile-3.0_with_videoID", r"(?:.*/)?test-.*\.parquet"),
     },
-    "video-mme": {"main": HubFiles("lmms-lab/Video-MME", r"videomme/test-.*\.parquet")},
-    "mvbench": {"main": HubFiles("OpenGVLab/MVBench", r"json/[^/]*\.json")},
-    "egoschema": {"main": HubFiles("lmms-lab/egoschema", r"Subset/test-.*\.parquet")},
+    "video-mme": {"main": HubFilePattern("lmms-lab/Video-MME", r"videomme/test-.*\.parquet")},
+    "mvbench": {"main": HubFilePattern("OpenGVLab/MVBench", r"json/[^/]*\.json")},
+    "egoschema": {"main": HubFilePattern("lmms-lab/egoschema", r"Subset/test-.*\.parquet")},
 }
 """Benchmark → version → its files; the first version is the default."""
 

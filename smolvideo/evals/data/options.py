@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 
-from smolvideo.evals.data.rows import RowProblem, as_index
+from smolvideo.evals.data.rows import InvalidRowError, as_index
 from smolvideo.evals.item import LETTERS
 
 
-def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+def strip_option_letters(options: Sequence[str]) -> tuple[str, ...]:
     """The texts of options that carry their letters already (``A. …``, ``B) …``, ``(C) …``).
 
     Only where every option begins with its own letter: ``A. Lincoln`` among names stays whole.
@@ -19,27 +19,27 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     for letter, option in zip(LETTERS, options, strict=False):
         found = re.match(rf"\s*(?:{letter}\s*[.):]|\({letter}\))\s*(?=\S)", option)
         if found is None:
-            return checked(options)
+            return validate_options(options)
         bare.append(option[found.end() :])
-    return checked(bare)
+    return validate_options(bare)
 
 
-def checked(options: Sequence[str]) -> tuple[str, ...]:
+def validate_options(options: Sequence[str]) -> tuple[str, ...]:
     """The options, stripped. Raises RowProblem for an empty one or more than there are letters."""
     stripped = tuple(option.strip() for option in options)
     if not all(stripped) or not 2 <= len(stripped) <= len(LETTERS):
-        raise RowProblem(f"needs 2 to {len(LETTERS)} options, none of them empty")
+        raise InvalidRowError(f"needs 2 to {len(LETTERS)} options, none of them empty")
     return stripped
 
 
-def different(options: tuple[str, ...]) -> tuple[str, ...]:
+def require_distinct(options: tuple[str, ...]) -> tuple[str, ...]:
     """The options. Raises RowProblem where two are the same, of which only one can be right.
 
     Published benchmarks have such questions, and count them.
     """
     for place, option in enumerate(options):
         if (first := options.index(option)) < place:
-            raise RowProblem(f"options {first + 1} and {place + 1} are the same")
+            raise InvalidRowError(f"options {first + 1} and {place + 1} are the same")
     return options
 
 
@@ -54,7 +54,7 @@ def index_of_text(answer: str, options: Sequence[str]) -> int:
     wanted = answer.strip().casefold()
     places = [place for place, option in enumerate(options) if option.casefold() == wanted]
     if len(places) != 1:
-        raise RowProblem(f"the right answer is {len(places)} of the options, not one")
+        raise InvalidRowError(f"the right answer is {len(places)} of the options, not one")
     return places[0]
 
 
@@ -66,7 +66,9 @@ def index_of_letter(answer: object, options: Sequence[str]) -> int:
     letter = str(answer or "").strip().strip("().:")
     index = LETTERS.find(letter) if len(letter) == 1 else -1
     if not 0 <= index < len(options):
-        raise RowProblem(f"the right answer is not the letter of one of {len(options)} options")
+        raise InvalidRowError(
+            f"the right answer is not the letter of one of {len(options)} options"
+        )
     return index
 
 
@@ -77,5 +79,5 @@ def index_in_range(answer: object, options: Sequence[str]) -> int:
     """
     index = as_index(answer)
     if index is None or index >= len(options):
-        raise RowProblem(f"the right answer is not the place of one of {len(options)} options")
+        raise InvalidRowError(f"the right answer is not the place of one of {len(options)} options")
     return index

@@ -15,7 +15,7 @@ from typing import Any
 from smolvideo.errors import SourceError
 from smolvideo.json_types import parse_json
 from smolvideo.pipes import decode_text
-from smolvideo.safe_text import clean_name, show_path
+from smolvideo.safe_text import display_name, display_path
 
 Row = Mapping[str, Any]
 
@@ -36,21 +36,21 @@ def read_rows(path: Path) -> list[Row]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SourceError(
-            f"{show_path(path)} is not a file of questions",
+            f"{display_path(path)} is not a file of questions",
             hint="known kinds: " + ", ".join(readers),
         )
     try:
         rows = list(reader(path))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SourceError(f"cannot read {show_path(path)}: {reason}") from error
+        raise SourceError(f"cannot read {display_path(path)}: {reason}") from error
     except (ValueError, RecursionError, csv.Error) as error:
-        raise SourceError(f"{show_path(path)} cannot be understood: {error}") from error
+        raise SourceError(f"{display_path(path)} cannot be understood: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise SourceError(f"{show_path(path)}: row {number} is not a set of named values")
+            raise SourceError(f"{display_path(path)}: row {number} is not a set of named values")
     if not rows:
-        raise SourceError(f"{show_path(path)} holds no questions")
+        raise SourceError(f"{display_path(path)} holds no questions")
     return rows
 
 
@@ -68,7 +68,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for place in range(batch.num_rows):
                 yield {name: values[place] for name, values in columns.items()}
     except exceptions.Arro3Error as error:
-        raise ValueError(clean_name(str(error))) from error
+        raise ValueError(display_name(str(error))) from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -115,7 +115,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     yield from csv.DictReader(text, delimiter=delimiter, strict=True)
 
 
-class RowProblem(ValueError):
+class InvalidRowError(ValueError):
     """What is wrong with one row, in words; the loader says which one it is."""
 
 
@@ -123,7 +123,7 @@ def text_of(row: Row, name: str) -> str:
     """A text that must be there and not be empty."""
     value = row.get(name)
     if value is None or not str(value).strip():
-        raise RowProblem(f"has no `{name}`")
+        raise InvalidRowError(f"has no `{name}`")
     return str(value)
 
 
@@ -144,7 +144,7 @@ def as_list(row: Row, name: str) -> list[str]:
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
     if not isinstance(value, list | tuple) or len(value) < 2:
-        raise RowProblem(f"`{name}` is not a list of two or more options")
+        raise InvalidRowError(f"`{name}` is not a list of two or more options")
     return [str(option) for option in value]
 
 
@@ -169,5 +169,5 @@ def as_seconds(row: Row, name: str) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise RowProblem(f"`{name}` is no time in seconds")
+        raise InvalidRowError(f"`{name}` is no time in seconds")
     return seconds

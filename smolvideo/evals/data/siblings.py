@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from smolvideo.credentials import WebAddress
 from smolvideo.evals.data.options import (
-    checked,
-    different,
     index_in_range,
     index_of_letter,
     index_of_text,
-    without_letters,
+    require_distinct,
+    strip_option_letters,
+    validate_options,
 )
 from smolvideo.evals.data.rows import (
+    InvalidRowError,
     Row,
-    RowProblem,
     as_list,
     as_seconds,
     optional_text,
@@ -27,7 +27,7 @@ from smolvideo.evals.data.rows import (
 )
 from smolvideo.evals.item import EvalItem
 
-MVBENCH_FRAMES_FPS = 3.0
+MVBENCH_FRAME_FOLDER_FPS = 3.0
 """Rate of the videos that MVBench keeps as folders of frames (episodic reasoning)."""
 
 
@@ -78,7 +78,7 @@ parts that are asked about).
 
 def video_mme_item(row: Row, number: int) -> EvalItem:
     """One row of the parquet file. Raises RowProblem."""
-    options = without_letters(as_list(row, "options"))
+    options = strip_option_letters(as_list(row, "options"))
     video = text_of(row, "videoID").strip()
     named = ("duration", "domain", "sub_category", "task_type")
     groups = {name: value for name in named if (value := optional_text(row, name))}
@@ -96,7 +96,7 @@ def video_mme_item(row: Row, number: int) -> EvalItem:
 
 def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
     """One entry of a task's JSON file; ``task`` is the file's name. Raises RowProblem."""
-    options = checked(as_list(row, "candidates"))
+    options = validate_options(as_list(row, "candidates"))
     start, end = as_seconds(row, "start"), as_seconds(row, "end")
     video = text_of(row, "video").strip()
     own = MVBENCH_FOLDERS.get(task, TaskFolders(()))
@@ -110,7 +110,7 @@ def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
         groups={"task": task},
         start_seconds=start,
         end_seconds=end,
-        frames_fps=MVBENCH_FRAMES_FPS,
+        frames_fps=MVBENCH_FRAME_FOLDER_FPS,
         cut_names=cut_names,
         foreign_folders=_foreign_folders(own),
     )
@@ -132,7 +132,7 @@ def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) 
     """
     uid = optional_text(row, "q_uid") or optional_text(row, "video_idx")
     if uid is None:
-        raise RowProblem("has neither `q_uid` nor `video_idx`")
+        raise InvalidRowError("has neither `q_uid` nor `video_idx`")
     if "option 0" in row:
         texts = [text_of(row, f"option {place}") for place in range(5)]
     else:
@@ -140,7 +140,7 @@ def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) 
     answer = (answers or {}).get(uid, row.get("answer"))
     if answer is None or answer == "":
         return None
-    options = without_letters(texts)
+    options = strip_option_letters(texts)
     return EvalItem(
         id=uid,
         video_names=(uid,),
@@ -150,21 +150,21 @@ def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) 
     )
 
 
-def own_item(row: Row, number: int, part: str = "") -> EvalItem:
+def jsonl_item(row: Row, number: int, part: str = "") -> EvalItem:
     """One line of our own schema.
 
     ``id`` (``row 3`` for the third one if missing, behind ``part``), ``video`` (a name or an
     address), ``question``, ``options``, ``answer_index`` (from 0), ``groups``, ``subtitles``,
     ``start``, ``end`` (seconds). Raises RowProblem.
     """
-    options = different(checked(as_list(row, "options")))
+    options = require_distinct(validate_options(as_list(row, "options")))
     groups = row.get("groups") or {}
     if not isinstance(groups, Mapping):
-        raise RowProblem("`groups` is not a set of names and values")
+        raise InvalidRowError("`groups` is not a set of names and values")
     # Not stripped: a name may end with a blank.
     video = text_of(row, "video")
     if not PurePosixPath(video.strip()).name:
-        raise RowProblem("`video` names no file")  # `.` or `/`
+        raise InvalidRowError("`video` names no file")  # `.` or `/`
     address = video.strip() if video.strip().startswith(("http://", "https://")) else None
     video = WebAddress(address).name if address else video.strip() if "://" in video else video
     stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video

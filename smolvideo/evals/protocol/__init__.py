@@ -16,16 +16,16 @@ doubts.py        verdicts, examples, hypotheses, questions
 wording.py       how answers are worded, in many languages: patterns for all of these
 """
 
-from smolvideo.evals.protocol.extract import EXTRACTORS, Extracted, extract, extractor_for
-from smolvideo.evals.protocol.prompts import PROMPTS, Asked, ask_item, check_prompt
+from smolvideo.evals.protocol.extract import EXTRACTORS, ExtractedChoice, extract, extractor_for
+from smolvideo.evals.protocol.prompts import PROMPTS, QuestionText, check_prompt, format_question
 
 __all__ = [
     "EXTRACTORS",
     "PROMPTS",
-    "Asked",
-    "Extracted",
-    "ask_item",
+    "ExtractedChoice",
+    "QuestionText",
     "check_prompt",
     "extract",
     "extractor_for",
+    "format_question",
 ]

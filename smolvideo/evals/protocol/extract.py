@@ -27,7 +27,7 @@ ExtractorName = Literal[
 EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 
 
-class Extracted(NamedTuple):
+class ExtractedChoice(NamedTuple):
     """``choice`` is the place of the option that the text means, None where it means none.
 
     ``correct`` is not always ``choice == answer_index``: official rules also compare the text
@@ -36,7 +36,7 @@ class Extracted(NamedTuple):
 
     choice: int | None
     correct: bool
-    how: How
+    method: How
 
 
 def extractor_for(extractor: ExtractorName, benchmark: str) -> ExtractorName:
@@ -61,17 +61,17 @@ def letters_known(extractor: ExtractorName) -> int | None:
 
 def extract(
     extractor: ExtractorName, text: str, options: Sequence[str], answer_index: int
-) -> Extracted:
+) -> ExtractedChoice:
     """Read an answer. ``options`` and ``answer_index`` are in the order that was shown.
 
     ``official`` alone is CinePile's rule; ``extractor_for`` names that of another benchmark.
     """
     if extractor == "lenient":
         choice, how = lenient_choice(text, options)
-        return Extracted(choice, choice == answer_index, how)
+        return ExtractedChoice(choice, choice == answer_index, how)
     rule, _ = RULES["cinepile" if extractor == "official" else extractor]
     choice, correct = rule(text, options, answer_index)
-    return Extracted(choice, correct, _how(text, choice, options))
+    return ExtractedChoice(choice, correct, _how(text, choice, options))
 
 
 def _how(text: str, choice: int | None, options: Sequence[str]) -> How:

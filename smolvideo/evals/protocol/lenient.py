@@ -28,7 +28,7 @@ from smolvideo.evals.protocol.relations import Mention
 
 How = Literal["letter", "text", "refusal", "unparsable", "empty"]
 
-LONGEST_READ = 20_000
+MAX_READ = 20_000
 """Characters; a longer text is an answer only where it equals an option."""
 
 
@@ -42,10 +42,10 @@ _SPEAKER = re.compile(
 
 def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     """The option that ``text`` means, and by what it was recognised."""
-    place, met = whole_option(text[: LONGEST_READ * 2], options) if text else (None, False)
+    place, met = whole_option(text[: MAX_READ * 2], options) if text else (None, False)
     if met:
         return _whole(place, text, options)
-    if len(text) > LONGEST_READ:
+    if len(text) > MAX_READ:
         return None, "unparsable"
     rest = final_part(_SPEAKER.sub("", text))
     if rest is None:

@@ -18,7 +18,7 @@ from smolvideo.evals.protocol.relations import (
     related,
 )
 
-_MOST_MENTIONS = 300
+_MAX_MENTIONS = 300
 
 
 def mentions(text: str, options: Sequence[str]) -> list[Mention]:
@@ -70,19 +70,19 @@ class _Named:
         marks = f"[{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}]"
         found: list[Mention] = []
         for match in re.finditer(marks, self.text):
-            one = self._text(match) if len(found) <= _MOST_MENTIONS else None
+            one = self._text(match) if len(found) <= _MAX_MENTIONS else None
             if one is not None:
                 found.append(one)
         small: list[re.Match[str]] = []
         for match in _CANDIDATE.finditer(self.text):
-            if len(found) + len(small) > _MOST_MENTIONS:
+            if len(found) + len(small) > _MAX_MENTIONS:
                 return []
             one = self._letter(match)
             if one is not None:
                 found.append(one)
             elif match[1].islower():
                 small.append(match)
-        if len(found) > _MOST_MENTIONS:
+        if len(found) > _MAX_MENTIONS:
             return []
         found += self._small_in_lists(small, found)
         found.sort(key=lambda one: one.start)

@@ -160,7 +160,7 @@ _CLAUSE_AFTER = re.compile(
     r"[.!?;:\n]|,(?! then\b)|\b(?:because|since|not|as|than|unlike|while|although|which|that"
     r"|who|where|when)\b"
 )
-_LONGEST_BENT = 3
+_MAX_BENT = 3
 """Words: what is longer is rarely said for something else."""
 
 
@@ -175,7 +175,7 @@ def _tells_another(before: str, after: str, place: int, options: Sequence[str]) 
     """Whether a word by which another option differs is in the clause, too."""
     own = set(_words(folded(options[place])))
     others = {word for one in options for word in _words(folded(one))} - own - _FUNCTION_WORDS
-    if len(own) > _LONGEST_BENT:
+    if len(own) > _MAX_BENT:
         also = _ALSO.match(after)
         return also is not None and also[1] in others
     begins_clause = _CLAUSE_BEFORE.match(folded(options[place])) is not None

@@ -22,7 +22,7 @@ PromptName = Literal["official", "smolvlm", "lmms-eval", "plain", "open"]
 PROMPTS: tuple[PromptName, ...] = get_args(PromptName)
 
 
-class Asked(NamedTuple):
+class QuestionText(NamedTuple):
     """What the model reads: ``instruction`` before the frames, ``text`` behind them.
 
     An ``instruction`` of None leaves that place to the model's own layout; an empty one says
@@ -33,9 +33,9 @@ class Asked(NamedTuple):
     text: str
 
 
-def ask_item(
+def format_question(
     prompt: PromptName, benchmark: str, question: str, options: Sequence[str], subtitles: str | None
-) -> Asked:
+) -> QuestionText:
     """One question as ``prompt`` asks it. ``options`` are in the order in which they are shown.
 
     Raises UsageError where the prompt is not made for the benchmark.
@@ -98,72 +98,76 @@ def _lettered(options: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(LETTERS[: len(options)], options, strict=True))
 
 
-def _official(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _official(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     head = _CINEPILE_HEAD.format(frames="a few frames")
     shape = "**Output Format:**\n    **Answer:** <Option_key>"
     text = (
         f"{head}\n\n{shape}\n\n**Subtitles:** \n{subtitles or ''}\n\n"
         f"Question: {question}\n{_dashed(options)}\n\n{_CINEPILE_TAIL}"
     )
-    return Asked("", text)
+    return QuestionText("", text)
 
 
-def _lmms_cinepile(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _lmms_cinepile(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     head = _CINEPILE_HEAD.format(frames="all the video frames")
     shape = "**Output Format:**\n\t**Answer:** <Option_key>"
     text = (
         f"{head}\n{shape}\n\n**Subtitles:**\n{subtitles or ''}\n\n"
         f"{question}\n{_dashed(options)}\n{_CINEPILE_TAIL}"
     )
-    return Asked("", text)
+    return QuestionText("", text)
 
 
-def _smolvlm(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _smolvlm(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     given = f"Given these subtitles:\n{subtitles}\n\n" if subtitles else ""
-    return Asked(
+    return QuestionText(
         "Answer briefly with just the letter of your choice.",
         f"{given}{question}\n{_dashed(options)}",
     )
 
 
-def _smolvlm_video_mme(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _smolvlm_video_mme(
+    question: str, options: Sequence[str], subtitles: str | None
+) -> QuestionText:
     given = f"Video subtitles:\n{subtitles}\n\n" if subtitles else ""
-    return Asked("Answer briefly.", f"{given}{_SMOLVLM_SELECT}{question}\n{_bracketed(options)}")
+    return QuestionText(
+        "Answer briefly.", f"{given}{_SMOLVLM_SELECT}{question}\n{_bracketed(options)}"
+    )
 
 
-def _smolvlm_letter(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _smolvlm_letter(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     text = f"Question: {question}\nOptions:\n{_bracketed(options)}{_SMOLVLM_LETTER}"
-    return Asked("Answer briefly.", text)
+    return QuestionText("Answer briefly.", text)
 
 
-def _lmms_video_mme(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _lmms_video_mme(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     # The task without subtitles speaks of them all the same, and ends in another way.
     given = f"This video's subtitles are listed below: \n{subtitles}\n" if subtitles else ""
     ending = "The best answer is:" if subtitles else f"\n{_LMMS_LETTER}"
-    return Asked("", f"{given}{_LMMS_SELECT}{question}\n{_dotted(options)}\n{ending}")
+    return QuestionText("", f"{given}{_LMMS_SELECT}{question}\n{_dotted(options)}\n{ending}")
 
 
-def _lmms_mvbench(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
-    return Asked(
+def _lmms_mvbench(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    return QuestionText(
         "", f"Question:{question}\nOption:\n{_bracketed(options)}Only give the best option.\n"
     )
 
 
-def _lmms_egoschema(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
-    return Asked("", f"{question}\n{_dotted(options)}\n{_LMMS_LETTER}")
+def _lmms_egoschema(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    return QuestionText("", f"{question}\n{_dotted(options)}\n{_LMMS_LETTER}")
 
 
-def _plain(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
+def _plain(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
     given = f"Subtitles:\n{subtitles}\n\n" if subtitles else ""
     ask = "Answer with the letter of the right option."
-    return Asked(None, f"{given}{question}\n{_dotted(options)}\n{ask}")
+    return QuestionText(None, f"{given}{question}\n{_dotted(options)}\n{ask}")
 
 
-def _open(question: str, options: Sequence[str], subtitles: str | None) -> Asked:
-    return Asked(None, question)
+def _open(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    return QuestionText(None, question)
 
 
-_MAKERS: dict[PromptName, dict[str, Callable[[str, Sequence[str], str | None], Asked]]] = {
+_MAKERS: dict[PromptName, dict[str, Callable[[str, Sequence[str], str | None], QuestionText]]] = {
     "official": {"cinepile": _official},
     "smolvlm": {
         "cinepile": _smolvlm,

@@ -9,28 +9,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, look_id
-from smolvideo.evals.scores import EvalReport, Score, report_of
-from smolvideo.evals.words import headline, interval, particulars, percent, remarks
+from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id
+from smolvideo.evals.scores import EvalReport, Score, build_report
+from smolvideo.evals.words import caveats, headline, interval, percent, settings_lines
 from smolvideo.html_page import render_page
 
-MOST_PICTURE_BYTES = 64 * 2**20
+MAX_PICTURE_BYTES = 64 * 2**20
 """Strips beyond this are left out, with a remark: a page must still open."""
 
 
 def html_report(run: RunFolder) -> str:
     """The page, complete in itself."""
-    report = report_of(run)
+    report = build_report(run)
     videos = run.videos()
     pictures, left_out = _pictures(run, videos)
-    notes = [*remarks(report)]
+    notes = [*caveats(report)]
     if left_out:
         notes.append(f"{left_out:,} videos are without frames here: the page would be too large")
     return render_page(
         "smolvideo.evals.writing",
         "report.html",
         title=headline(report),
-        particulars=particulars(report),
+        particulars=settings_lines(report),
         remarks=notes,
         tables=_tables(report),
         data=_data(run, report, videos),
@@ -54,7 +54,7 @@ def _item(item: EvalItem, answers: dict[str, list[Any]]) -> dict[str, Any]:
     return {
         "id": item.id,
         "video": item.video,
-        "look": look_id(item),
+        "look": clip_id(item),
         "question": item.question,
         "options": list(item.options),
         "right": item.answer_index,
@@ -96,7 +96,7 @@ def _pictures(run: RunFolder, videos: dict[str, EvalVideo]) -> tuple[dict[str, s
         path = run.strip(look)
         if video.strip is None or path is None:
             continue
-        if size + path.stat().st_size > MOST_PICTURE_BYTES:
+        if size + path.stat().st_size > MAX_PICTURE_BYTES:
             left_out += 1
             continue
         content = path.read_bytes()

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from smolvideo.deep_folders import make_folders
 from smolvideo.evals.data.cinepile import CATEGORIES
 from smolvideo.evals.item import LETTERS, EvalItem
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
-from smolvideo.evals.scores import EvalReport, report_of
-from smolvideo.records import json_line, write_output
+from smolvideo.evals.scores import EvalReport, build_report
+from smolvideo.records import json_line, write_text_atomic
 
 TASKS = {
     "cinepile": ("cinepile", "cinepile_accuracy"),
@@ -58,14 +58,14 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
     target = folder / _plain(info.model["name"])
     make_folders(target)
     date = info.created.partition("+")[0].replace(":", "-")
-    results = _results(run, report_of(run), tasks, group if group not in tasks else None, metric)
+    results = _results(run, build_report(run), tasks, group if group not in tasks else None, metric)
     path = target / f"{date}_results.json"
-    write_output(path, json_line(results, indent=2) + "\n", overwrite=overwrite)
+    write_text_atomic(path, json_line(results, indent=2) + "\n", overwrite=overwrite)
     paths = [path]
     for task, lines in tasks.items():
         paths.append(target / f"{date}_samples_{_plain(task)}.jsonl")
         text = "".join(json_line(one.line) + "\n" for one in lines)
-        write_output(paths[-1], text, overwrite=overwrite)
+        write_text_atomic(paths[-1], text, overwrite=overwrite)
     return paths
 
 
@@ -165,7 +165,7 @@ def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
     subtitles = answer.subtitles
     if subtitles is None and settings["subtitles"] != "none":
         subtitles = item.subtitles
-    asked = ask_item(settings["prompt"], benchmark, item.question, item.options, subtitles)
+    asked = format_question(settings["prompt"], benchmark, item.question, item.options, subtitles)
     letter, text = LETTERS[item.answer_index], item.options[item.answer_index]
     target = f"{letter}) {text}" if benchmark == "cinepile" else letter
     doc = {

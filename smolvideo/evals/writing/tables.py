@@ -6,15 +6,15 @@ import re
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import EvalReport, Score, report_of
-from smolvideo.evals.words import effective_videos, headline, particulars, remarks
-from smolvideo.safe_text import visible, visible_cell
+from smolvideo.evals.scores import EvalReport, Score, build_report
+from smolvideo.evals.words import caveats, effective_videos, headline, settings_lines
+from smolvideo.safe_text import escape_controls, visible_cell
 
 
 def markdown_report(report: EvalReport) -> str:
     """The scores with all that was measured, as a table for a page or a pull request."""
     lines = [f"# {_cell(headline(report))}", ""]
-    lines += [f"- {_cell(line)}" for line in (*particulars(report), *remarks(report))]
+    lines += [f"- {_cell(line)}" for line in (*settings_lines(report), *caveats(report))]
     lines += ["", *_HEADER]
     for name, scores in report.conditions.items():
         lines.append(_row("all" if name == "main" else name, scores.overall))
@@ -42,7 +42,7 @@ def _row(name: str, score: Score) -> str:
 
 def _cell(text: str) -> str:
     """Text of somebody else's on one line, without any meaning for markdown or HTML."""
-    shown = visible(" ".join(text.split()))
+    shown = escape_controls(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", shown)
 
 
@@ -61,7 +61,7 @@ def csv_report(run: RunFolder) -> str:
     """
     effective = {
         name: effective_videos(scores.overall.share)
-        for name, scores in report_of(run).conditions.items()
+        for name, scores in build_report(run).conditions.items()
     }
     items = {item.id: item for item in run.items}
     groups = list(dict.fromkeys(name for item in run.items for name in item.groups))

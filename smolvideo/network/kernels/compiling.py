@@ -12,46 +12,46 @@ from numba import njit
 from numba.core.registry import cpu_target
 from numba.extending import overload
 
-Compiled = Callable[..., Any]
+JitFunction = Callable[..., Any]
 
-_FREEDOMS = {"arcp", "contract", "nsz", "reassoc"}
+_FASTMATH_FLAGS = {"arcp", "contract", "nsz", "reassoc"}
 """Sums may be taken in any order, so that many numbers are added at once. NaN stays NaN: it tells
 that a network computes no numbers."""
 
 _OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
-def compiled(function: Compiled) -> Compiled:
+def jit(function: JitFunction) -> JitFunction:
     """``function`` in machine code, for the types it is called with."""
-    return njit(fastmath=_FREEDOMS, **_OPTIONS)(function)
+    return njit(fastmath=_FASTMATH_FLAGS, **_OPTIONS)(function)
 
 
-def compiled_and_kept(function: Compiled) -> Compiled:
+def jit_cached(function: JitFunction) -> JitFunction:
     """The same, kept on disk: beside its file or, where that cannot be, in the user's cache.
 
     Each function and each processor have files of their own: two processes that compile two of them
     at once would else write one index.
     """
-    function.__qualname__ += f"_{crc32(repr(target()).encode()):08x}"
+    function.__qualname__ += f"_{crc32(repr(compile_target()).encode()):08x}"
     try:
-        return njit(fastmath=_FREEDOMS, cache=True, **_OPTIONS)(function)
+        return njit(fastmath=_FASTMATH_FLAGS, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere: then it is compiled each time
-        return compiled(function)
+        return jit(function)
 
 
-def target() -> tuple[str, str, str]:
+def compile_target() -> tuple[str, str, str]:
     """What numba compiles for: system, processor, and its features, ``+avx2,-avx512f,…``."""
     told: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
     return told
 
 
-def compiler() -> str:
+def compiler_version() -> str:
     """Another one may take sums in another order."""
-    return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {target()[1]}"
+    return f"numba {numba.__version__}, llvmlite {llvmlite.__version__}, {compile_target()[1]}"
 
 
 @cache
-def sources() -> int:
+def source_checksum() -> int:
     """A checksum of all files of this package.
 
     numba itself looks whether the file of a kept function has changed, not at those it calls, but
@@ -61,7 +61,7 @@ def sources() -> int:
     return crc32(b"".join(file.read_bytes() for file in files))
 
 
-def chosen_by_types(choose: Compiled) -> Compiled:
+def overload_by_type(choose: JitFunction) -> JitFunction:
     """A function for compiled callers: ``choose`` gets the types of the arguments, and returns what
     is compiled for them."""
 

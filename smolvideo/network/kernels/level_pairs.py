@@ -12,9 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import compiled
-from smolvideo.network.kernels.levels import GROUP, MIDDLE_LEVEL
-from smolvideo.network.kernels.numbers import as_float
+from smolvideo.network.kernels.compiling import jit
+from smolvideo.network.kernels.levels import GROUP, ZERO_POINT
+from smolvideo.network.kernels.numbers import to_float32
 from smolvideo.network.kernels.registers import (
     BYTES,
     FLOATS,
@@ -22,24 +22,24 @@ from smolvideo.network.kernels.registers import (
     LANES,
     NUMBER_BYTES,
     REGISTER_BYTES,
-    add_products,
-    in_all_lanes,
+    broadcast,
+    broadcast_load_32,
+    dpbf16ps,
     load,
-    load_pair,
-    rounded,
     store,
+    to_bfloat16,
 )
 
 TILE = 64
 """Rows that lie together where torch uses AVX-512, two for each of 32 bytes."""
 
-_LAST_BITS_TWICE, _128_TWICE = 0x000F000F, 0x43004300
+_NIBBLE_MASK, _BF16_BIAS = 0x000F000F, 0x43004300
 _FUSED = ("contract",)
-_PLACES = ir.VectorType(ir.IntType(32), TILE)
+_INT32_TILE = ir.VectorType(ir.IntType(32), TILE)
 
 
-@compiled
-def pairs_of(vectors: Any) -> Any:
+@jit
+def to_bf16_with_group_sums(vectors: Any) -> Any:
     """``vectors`` ``[B, in]`` in bfloat16 (told as uint16), and the sums of each group of inputs,
     ``[B, in / 32]``."""
     count, groups = vectors.shape[0], vectors.shape[1] // GROUP
@@ -49,18 +49,17 @@ def pairs_of(vectors: Any) -> Any:
         for group in range(groups):
             total = np.float32(0)
             for i in range(group * GROUP, (group + 1) * GROUP):
-                numbers[b, i] = rounded(vectors[b, i])
-                total += as_float(numbers[b, i])
+                numbers[b, i] = to_bfloat16(vectors[b, i])
+                total += to_float32(numbers[b, i])
             totals[b, group] = total
     return numbers, totals
 
 
-@compiled
-def add_rows_by_pairs(
-    matrix: Any, layer: int, first: int, last: int, pairs: Any, into: Any
-) -> None:
-    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of vectors, ``pairs_of``
-    which were made."""
+@jit
+def int4_matmul_bf16(matrix: Any, layer: int, first: int, last: int, pairs: Any, into: Any) -> None:
+    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of vectors,
+    ``to_bf16_with_group_sums`` which were made.
+    """
     numbers, totals = pairs
     groups = matrix.inputs // GROUP
     for tile in range(first // TILE, last // TILE):
@@ -68,7 +67,7 @@ def add_rows_by_pairs(
             levels = matrix.weights[layer] + (tile * groups + group) * GROUP * TILE // 2
             scales = matrix.scales[layer] + (group * matrix.outputs + tile * TILE) * NUMBER_BYTES
             for b in range(totals.shape[0]):
-                add_levels_by_pairs(
+                int4_tile_bf16(
                     levels,
                     scales,
                     numbers.ctypes.data + b * numbers.strides[0] + group * GROUP * numbers.itemsize,
@@ -78,7 +77,7 @@ def add_rows_by_pairs(
 
 
 @intrinsic
-def add_levels_by_pairs(
+def int4_tile_bf16(
     typing_context: Any, levels: Any, scales: Any, inputs: Any, total: Any, into: Any
 ) -> Any:
     """Add to the 64 rows of a tile, float32 at ``into``, what a group of levels makes of its
@@ -102,7 +101,7 @@ def _build_levels(
     sums = {(quarter, odd): FLOATS([0.0] * LANES) for quarter in quarters for odd in (0, 1)}
     for pair in range(GROUP // 2):
         both = load(builder, levels, pair * TILE, BYTES)
-        numbers = load_pair(builder, inputs, pair * NUMBER_BYTES)
+        numbers = broadcast_load_32(builder, inputs, pair * NUMBER_BYTES)
         for quarter in quarters:
             half, first = divmod(quarter * LANES, TILE // 2)
             # A byte of the first input, nothing, one of the second, nothing.
@@ -111,16 +110,16 @@ def _build_levels(
                 for row in range(first, first + LANES)
                 for place in (row, TILE, TILE // 2 + row, TILE)
             ]
-            lanes = builder.shuffle_vector(both, BYTES([0] * TILE), _PLACES(places))
+            lanes = builder.shuffle_vector(both, BYTES([0] * TILE), _INT32_TILE(places))
             lanes = builder.bitcast(lanes, INTS)
             if half:
                 lanes = builder.lshr(lanes, INTS([4] * LANES))
-            lanes = builder.and_(lanes, INTS([_LAST_BITS_TWICE] * LANES))
-            lanes = builder.or_(lanes, INTS([_128_TWICE] * LANES))
+            lanes = builder.and_(lanes, INTS([_NIBBLE_MASK] * LANES))
+            lanes = builder.or_(lanes, INTS([_BF16_BIAS] * LANES))
             place = quarter, pair % 2
-            sums[place] = add_products(builder, sums[place], lanes, numbers)
-    total = in_all_lanes(builder, total, FLOATS)
-    too_much = builder.fmul(total, FLOATS([128.0 + MIDDLE_LEVEL] * LANES))
+            sums[place] = dpbf16ps(builder, sums[place], lanes, numbers)
+    total = broadcast(builder, total, FLOATS)
+    too_much = builder.fmul(total, FLOATS([128.0 + ZERO_POINT] * LANES))
     for quarter in quarters:
         kept = load(builder, scales, quarter * REGISTER_BYTES, INTS)
         scale = builder.bitcast(builder.shl(kept, INTS([16] * LANES)), FLOATS)

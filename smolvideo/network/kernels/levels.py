@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from smolvideo.network.kernels.compiling import Compiled, compiled
-from smolvideo.network.kernels.memory import array_at
+from smolvideo.network.kernels.compiling import JitFunction, jit
+from smolvideo.network.kernels.memory import array_from_address
 
-GROUP, MIDDLE_LEVEL = 32, 8
+GROUP, ZERO_POINT = 32, 8
 """As in ``int4``."""
 
 
-@compiled
-def add_rows_of_levels(
-    matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any
-) -> None:
+@jit
+def int4_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any) -> None:
     """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``."""
     size, groups = matrix.tile, matrix.inputs // GROUP
     numbers = np.empty((GROUP, size), np.float32)
-    tiles = array_at(
+    tiles = array_from_address(
         matrix.weights[layer], (matrix.outputs // size, groups, GROUP, size // 2), matrix.like
     )
-    scales = array_at(matrix.scales[layer], (groups, matrix.outputs), matrix.scale_like)
+    scales = array_from_address(matrix.scales[layer], (groups, matrix.outputs), matrix.scale_like)
     for tile in range(first // size, last // size):
         its_rows = slice(tile * size, (tile + 1) * size)
         for group in range(groups):
@@ -35,20 +33,20 @@ def add_rows_of_levels(
             if vectors.shape[0] == 1:
                 inputs, rows = vectors[0][its_inputs], into[0][its_rows]
                 if size == 64:
-                    add_levels_of_64(levels, its_scales, inputs, numbers[0], rows)
+                    int4_tile_64(levels, its_scales, inputs, numbers[0], rows)
                 else:
-                    add_levels_of_32(levels, its_scales, inputs, numbers[0], rows)
+                    int4_tile_32(levels, its_scales, inputs, numbers[0], rows)
             else:
-                as_numbers(levels, its_scales, numbers)
+                dequantize_group(levels, its_scales, numbers)
                 for b in range(vectors.shape[0]):
-                    add_columns(numbers, vectors[b][its_inputs], into[b][its_rows])
+                    accumulate_columns(numbers, vectors[b][its_inputs], into[b][its_rows])
 
 
-def _adding_levels_of(size: int) -> Compiled:
+def _adding_levels_of(size: int) -> JitFunction:
     """A function for tiles of so many rows: loops of a known length become a few instructions."""
     half = size // 2
 
-    @compiled
+    @jit
     def add_levels(levels: Any, scales: Any, inputs: Any, sums: Any, into: Any) -> None:
         """Add ``inputs`` ``[32]`` times ``levels`` ``[32, size / 2]`` to the rows of a tile.
 
@@ -65,34 +63,46 @@ def _adding_levels_of(size: int) -> Compiled:
             for r in range(half):
                 one, two = levels[i, r], levels[i + 1, r]
                 three, four = levels[i + 2, r], levels[i + 3, r]
-                sums[r] += low(one) * a + low(two) * b + low(three) * c + low(four) * d
-                sums[half + r] += high(one) * a + high(two) * b + high(three) * c + high(four) * d
-        middle = np.float32(MIDDLE_LEVEL) * total
+                sums[r] += (
+                    low_nibble(one) * a
+                    + low_nibble(two) * b
+                    + low_nibble(three) * c
+                    + low_nibble(four) * d
+                )
+                sums[half + r] += (
+                    high_nibble(one) * a
+                    + high_nibble(two) * b
+                    + high_nibble(three) * c
+                    + high_nibble(four) * d
+                )
+        middle = np.float32(ZERO_POINT) * total
         for r in range(size):
-            into[r] += (sums[r] - middle) * scale_of(scales[r]) + total * offset_of(scales[r])
+            into[r] += (sums[r] - middle) * unpack_scale(scales[r]) + total * unpack_offset(
+                scales[r]
+            )
 
     return add_levels
 
 
-add_levels_of_64, add_levels_of_32 = _adding_levels_of(64), _adding_levels_of(32)
+int4_tile_64, int4_tile_32 = _adding_levels_of(64), _adding_levels_of(32)
 
 
-@compiled
-def as_numbers(levels: Any, scales: Any, into: Any) -> None:
+@jit
+def dequantize_group(levels: Any, scales: Any, into: Any) -> None:
     """The weights of a group, ``[32, size]``."""
     half = levels.shape[1]
     for i in range(GROUP):
         upper, lower = into[i][:half], into[i][half:]
         for r in range(half):
-            upper[r] = low(levels[i, r])
-            lower[r] = high(levels[i, r])
+            upper[r] = low_nibble(levels[i, r])
+            lower[r] = high_nibble(levels[i, r])
         for r in range(2 * half):
-            level = into[i, r] - np.float32(MIDDLE_LEVEL)
-            into[i, r] = level * scale_of(scales[r]) + offset_of(scales[r])
+            level = into[i, r] - np.float32(ZERO_POINT)
+            into[i, r] = level * unpack_scale(scales[r]) + unpack_offset(scales[r])
 
 
-@compiled
-def add_columns(numbers: Any, inputs: Any, into: Any) -> None:
+@jit
+def accumulate_columns(numbers: Any, inputs: Any, into: Any) -> None:
     """Add ``inputs`` ``[32]`` times ``numbers`` ``[32, R]`` to ``into`` ``[R]``."""
     for i in range(0, numbers.shape[0], 4):
         a, b, c, d = inputs[i], inputs[i + 1], inputs[i + 2], inputs[i + 3]
@@ -105,25 +115,25 @@ def add_columns(numbers: Any, inputs: Any, into: Any) -> None:
             )
 
 
-@compiled
-def low(both: Any) -> Any:
+@jit
+def low_nibble(both: Any) -> Any:
     """The 4-bit level in the lower half of a byte."""
     return np.float32(np.int32(both & np.uint8(15)))
 
 
-@compiled
-def high(both: Any) -> Any:
+@jit
+def high_nibble(both: Any) -> Any:
     """That in the upper half."""
     return np.float32(np.int32(both >> np.uint8(4)))
 
 
-@compiled
-def scale_of(both: Any) -> Any:
+@jit
+def unpack_scale(both: Any) -> Any:
     """The bfloat16 in the lower half of 32 bits."""
     return np.uint32(both << np.uint32(16)).view(np.float32)
 
 
-@compiled
-def offset_of(both: Any) -> Any:
+@jit
+def unpack_offset(both: Any) -> Any:
     """That in the upper half."""
     return np.uint32(both & np.uint32(0xFFFF0000)).view(np.float32)

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import compiled
+from smolvideo.network.kernels.compiling import jit
 
 _INT64 = ir.IntType(64)
 _CACHE_LINE = 64
@@ -22,14 +22,14 @@ def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
     return types.CPointer(like.dtype)(types.int64, like), build
 
 
-@compiled
-def array_at(address: int, shape: tuple[int, ...], like: Any) -> Any:
+@jit
+def array_from_address(address: int, shape: tuple[int, ...], like: Any) -> Any:
     """The array of that shape at ``address``, in the dtype of ``like``."""
     return carray(_pointer(address, like), shape)
 
 
 @intrinsic
-def add_at(typing_context: Any, address: Any, number: Any) -> Any:
+def atomic_add(typing_context: Any, address: Any, number: Any) -> Any:
     """Add to the int64 at ``address``, before or after other threads do; what it was."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -40,7 +40,7 @@ def add_at(typing_context: Any, address: Any, number: Any) -> Any:
 
 
 @intrinsic
-def read_at(typing_context: Any, address: Any) -> Any:
+def atomic_load(typing_context: Any, address: Any) -> Any:
     """The int64 at ``address``; what others wrote before they added to it can be read, too."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -51,7 +51,7 @@ def read_at(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _fetch_line(typing_context: Any, address: Any) -> Any:
+def _prefetch_line(typing_context: Any, address: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
         fetch = builder.module.declare_intrinsic(
@@ -67,8 +67,8 @@ def _fetch_line(typing_context: Any, address: Any) -> Any:
     return types.void(types.int64), build
 
 
-@compiled
-def fetch(address: int, count: int) -> None:
+@jit
+def prefetch(address: int, count: int) -> None:
     """Let ``count`` bytes come nearer while something else is computed; any address will do."""
     for offset in range(0, count, _CACHE_LINE):
-        _fetch_line(address + offset)
+        _prefetch_line(address + offset)

@@ -7,11 +7,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import chosen_by_types, compiled
+from smolvideo.network.kernels.compiling import jit, overload_by_type
 
 
-@chosen_by_types
-def as_float(kept: Any) -> Any:
+@overload_by_type
+def to_float32(kept: Any) -> Any:
     """bfloat16 (told as uint16), int8 or float32 as float32."""
 
     def widened(kept: Any) -> Any:
@@ -24,8 +24,8 @@ def as_float(kept: Any) -> Any:
     return widened if kept == types.uint16 else converted
 
 
-@chosen_by_types
-def as_kept(number: Any, like: Any) -> Any:
+@overload_by_type
+def to_storage_dtype(number: Any, like: Any) -> Any:
     """float32 in the dtype of the array ``like``: bfloat16 (told as uint16) or float32."""
 
     def rounded(number: Any, like: Any) -> Any:
@@ -40,8 +40,8 @@ def as_kept(number: Any, like: Any) -> Any:
     return rounded if like.dtype == types.uint16 else converted
 
 
-@compiled
-def exponential(x: Any) -> Any:
+@jit
+def exp(x: Any) -> Any:
     """eˣ of a float32, at most 2 units in the last place off, for many numbers at once.
 
     x = n · ln 2 + r; eʳ by the polynomial of Cephes (S. Moshier, ``expf``). Numbers beyond −87 and
@@ -63,7 +63,7 @@ def exponential(x: Any) -> Any:
 
 
 @intrinsic
-def larger(typing_context: Any, one: Any, other: Any) -> Any:
+def fmax(typing_context: Any, one: Any, other: Any) -> Any:
     """The larger of two float32, NaN if one is: of many numbers the largest is found a vector at a
     time, as comparisons would not be."""
 
@@ -76,17 +76,17 @@ def larger(typing_context: Any, one: Any, other: Any) -> Any:
     return types.float32(types.float32, types.float32), build
 
 
-@compiled
-def largest_of(numbers: Any, count: int) -> Any:
+@jit
+def max_of(numbers: Any, count: int) -> Any:
     """The largest of the first ``count``; NaN if one is."""
     largest = numbers[0]
     for t in range(count):
-        largest = larger(largest, numbers[t])
+        largest = fmax(largest, numbers[t])
     return largest
 
 
-@compiled
-def normalise(rows: Any, weights: Any, epsilon: Any, into: Any) -> None:
+@jit
+def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
     """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``."""
     width = rows.shape[1]
     for b in range(rows.shape[0]):
@@ -95,24 +95,24 @@ def normalise(rows: Any, weights: Any, epsilon: Any, into: Any) -> None:
             squares += rows[b, i] * rows[b, i]
         factor = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
         for i in range(width):
-            into[b, i] = rows[b, i] * factor * weights[i]
+            out[b, i] = rows[b, i] * factor * weights[i]
 
 
-@compiled
-def gate(both: Any, into: Any) -> None:
+@jit
+def swiglu(both: Any, out: Any) -> None:
     """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half."""
-    width = into.shape[1]
+    width = out.shape[1]
     for b in range(both.shape[0]):
         for i in range(width):
             x = both[b, i]
-            into[b, i] = x / (np.float32(1) + exponential(-x)) * both[b, width + i]
+            out[b, i] = x / (np.float32(1) + exp(-x)) * both[b, width + i]
 
 
-@compiled
-def rotate(head: Any, cosines: Any, sines: Any, factor: Any, into: Any) -> None:
+@jit
+def apply_rope(head: Any, cosines: Any, sines: Any, factor: Any, out: Any) -> None:
     """``head`` ``[d]`` turned by a row of ``rotary_table``, times ``factor``."""
     half = head.shape[0] // 2
     for i in range(half):
         first, second = head[i], head[half + i]
-        into[i] = (first * cosines[i] + second * sines[i]) * factor
-        into[half + i] = (second * cosines[half + i] + first * sines[half + i]) * factor
+        out[i] = (first * cosines[i] + second * sines[i]) * factor
+        out[half + i] = (second * cosines[half + i] + first * sines[half + i]) * factor

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import target
+from smolvideo.network.kernels.compiling import compile_target
 
 LANES = 16
 """Numbers of 32 bits in a register."""
@@ -39,18 +39,18 @@ BYTES = ir.VectorType(ir.IntType(8), REGISTER_BYTES)
 _PAIRS = ir.VectorType(_BFloat16(), 2 * LANES)
 
 
-def can_multiply_pairs() -> bool:
+def has_avx512_bf16() -> bool:
     """Whether numba compiles for a processor that has the instruction."""
     return _features() >= {"avx512bf16", "avx512bw", "avx512vl"}
 
 
-def can_shuffle_bytes() -> bool:
+def has_avx512_vbmi() -> bool:
     """Whether bytes can go to any place of a register at once (AVX512-VBMI): without that it takes
     many instructions."""
     return "avx512vbmi" in _features()
 
 
-def has_matrix_registers() -> bool:
+def has_amx() -> bool:
     """Whether the processor has AMX, with which oneDNN multiplies several times as fast."""
     return "amx-bf16" in _features()
 
@@ -58,12 +58,12 @@ def has_matrix_registers() -> bool:
 def _features() -> set[str]:
     """Those of the processor but for what numba was told to leave alone (``NUMBA_CPU_FEATURES``,
     ``NUMBA_ENABLE_AVX``)."""
-    *_, features = target()
+    *_, features = compile_target()
     return {name[1:] for name in features.split(",") if name.startswith("+")}
 
 
 @intrinsic
-def rounded(typing_context: Any, number: Any) -> Any:
+def to_bfloat16(typing_context: Any, number: Any) -> Any:
     """float32 as bfloat16, told as uint16: to the nearest, and of two the even one."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -72,7 +72,7 @@ def rounded(typing_context: Any, number: Any) -> Any:
     return types.uint16(types.float32), build
 
 
-def add_products(builder: Any, sums: Any, pairs: Any, others: Any) -> Any:
+def dpbf16ps(builder: Any, sums: Any, pairs: Any, others: Any) -> Any:
     """``sums`` (``FLOATS``) and the products of ``pairs`` with ``others``, told as ``INTS``."""
     function = builder.module.declare_intrinsic(
         "llvm.x86.avx512bf16.dpbf16ps.512", (), ir.FunctionType(FLOATS, (FLOATS, _PAIRS, _PAIRS))
@@ -86,16 +86,16 @@ def load(builder: Any, address: Any, offset: int, kind: Any) -> Any:
     return builder.load(_place(builder, address, offset, kind), align=1)
 
 
-def load_pair(builder: Any, address: Any, offset: int = 0) -> Any:
+def broadcast_load_32(builder: Any, address: Any, offset: int = 0) -> Any:
     """32 bits from there, in all lanes (``INTS``)."""
-    return in_all_lanes(builder, load(builder, address, offset, _INT32), INTS)
+    return broadcast(builder, load(builder, address, offset, _INT32), INTS)
 
 
 def store(builder: Any, register: Any, address: Any, offset: int) -> None:
     builder.store(register, _place(builder, address, offset, register.type), align=1)
 
 
-def in_all_lanes(builder: Any, number: Any, kind: Any) -> Any:
+def broadcast(builder: Any, number: Any, kind: Any) -> Any:
     """A register of ``kind`` with one number in all places."""
     nothing = kind(ir.Undefined)
     first = builder.insert_element(nothing, number, _INT32(0))

@@ -14,58 +14,58 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from smolvideo.network.kernels.compiling import compiled
-from smolvideo.network.kernels.memory import add_at, read_at
+from smolvideo.network.kernels.compiling import jit
+from smolvideo.network.kernels.memory import atomic_add, atomic_load
 
-INT64S_OF_A_PHASE = 32
-_BYTES_OF_A_PHASE = 8 * INT64S_OF_A_PHASE
-_DONE = _BYTES_OF_A_PHASE // 2
+COUNTERS_PER_PHASE = 32
+_BYTES_PER_PHASE = 8 * COUNTERS_PER_PHASE
+_DONE = _BYTES_PER_PHASE // 2
 
-_LOOKS = 2000
+_SPINS_BEFORE_YIELD = 2000
 """How often a thread looks whether the others are done before it offers its core to them."""
 
 if sys.platform == "win32":  # it has no such function in its C library
 
-    @compiled
+    @jit
     def _offer_core() -> None:
         pass
 
 else:
-    _offer_core = types.ExternalFunction("sched_yield", types.int32())
+    _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
-@compiled
-def taken(counters: int, phase: int, parts: int) -> Any:
+@jit
+def claim(counters: int, phase: int, parts: int) -> Any:
     """A part of ``phase`` that is the caller's to do, or −1 when all are taken."""
-    place = counters + phase * _BYTES_OF_A_PHASE
-    if read_at(place) >= parts:
+    place = counters + phase * _BYTES_PER_PHASE
+    if atomic_load(place) >= parts:
         return -1
-    part = add_at(place, 1)
+    part = atomic_add(place, 1)
     return part if part < parts else np.int64(-1)
 
 
-@compiled
-def done(counters: int, phase: int) -> None:
+@jit
+def mark_done(counters: int, phase: int) -> None:
     """Tell that a part was done."""
-    add_at(counters + phase * _BYTES_OF_A_PHASE + _DONE, 1)
+    atomic_add(counters + phase * _BYTES_PER_PHASE + _DONE, 1)
 
 
-@compiled
-def are_done(counters: int, phase: int, parts: int) -> bool:
-    return read_at(counters + phase * _BYTES_OF_A_PHASE + _DONE) >= parts
+@jit
+def is_phase_done(counters: int, phase: int, parts: int) -> bool:
+    return atomic_load(counters + phase * _BYTES_PER_PHASE + _DONE) >= parts
 
 
-@compiled
-def wait(counters: int, phase: int, parts: int) -> int:
+@jit
+def wait_for_phase(counters: int, phase: int, parts: int) -> int:
     """Until all parts of ``phase`` are done; the number of the next."""
     looks = 0
-    while not are_done(counters, phase, parts):
+    while not is_phase_done(counters, phase, parts):
         looks += 1
-        if looks > _LOOKS:
-            _offer_core()
+        if looks > _SPINS_BEFORE_YIELD:
+            _sched_yield()
     return phase + 1
 
 
 def new_counters(phases: int) -> Any:
     """For work of so many phases."""
-    return np.zeros((phases, INT64S_OF_A_PHASE), dtype=np.int64)
+    return np.zeros((phases, COUNTERS_PER_PHASE), dtype=np.int64)

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from smolvideo.network.kernels.compiling import Compiled, compiled, compiled_and_kept, sources
-from smolvideo.network.kernels.numbers import largest_of
-from smolvideo.network.kernels.registers import rounded
+from smolvideo.network.kernels.compiling import JitFunction, jit, jit_cached, source_checksum
+from smolvideo.network.kernels.numbers import max_of
+from smolvideo.network.kernels.registers import to_bfloat16
 
 LOG2_E = 1.4426950408889634
 
 
-@compiled
-def power_of_two(x: Any) -> Any:
+@jit
+def exp2(x: Any) -> Any:
     """2ˣ of a float32 that is 0 or less, for many numbers at once; a relative error below 3e-6, a
     thousandth of what is lost when it becomes a bfloat16.
 
@@ -31,41 +31,41 @@ def power_of_two(x: Any) -> Any:
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@compiled
-def weigh(scores: Any, count: int, factor: Any, largest: Any, weights: Any) -> Any:
+@jit
+def exp2_and_sum(scores: Any, count: int, factor: Any, largest: Any, weights: Any) -> Any:
     """The first ``count`` of ``weights``: 2 to the power of ``factor`` times what the scores are
     less than the ``largest``; their sum."""
     total = np.float32(0)
     for t in range(count):
-        weight = power_of_two((scores[t] - largest) * factor)
+        weight = exp2((scores[t] - largest) * factor)
         total += weight
-        weights[t] = rounded(weight)
+        weights[t] = to_bfloat16(weight)
     return total
 
 
-@compiled
-def soften_row(scores: Any, weights: Any) -> None:
+@jit
+def softmax_row(scores: Any, weights: Any) -> None:
     """All of a row, whose weights add up to 1."""
     count = scores.shape[0]
-    largest, total = largest_of(scores, count), np.float32(0)
+    largest, total = max_of(scores, count), np.float32(0)
     for t in range(count):
-        scores[t] = power_of_two((scores[t] - largest) * np.float32(LOG2_E))
+        scores[t] = exp2((scores[t] - largest) * np.float32(LOG2_E))
         total += scores[t]
     share = np.float32(1) / total
     for t in range(count):
-        weights[t] = rounded(scores[t] * share)
+        weights[t] = to_bfloat16(scores[t] * share)
 
 
 @lru_cache
-def softener(*, kept: bool = True) -> Compiled:
+def build_softmax(*, kept: bool = True) -> JitFunction:
     """The function for whole rows; see ``token.reader``."""
-    checksum = sources()
+    checksum = source_checksum()
 
     def soften(scores: Any, weights: Any) -> int:
         """``scores`` ``[R, T]``, which do not stay, into ``weights`` ``[R, T]``, bfloat16 told as
         uint16."""
         for r in range(scores.shape[0]):
-            soften_row(scores[r], weights[r])
+            softmax_row(scores[r], weights[r])
         return checksum
 
-    return compiled_and_kept(soften) if kept else compiled(soften)
+    return jit_cached(soften) if kept else jit(soften)

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import Compiled
+from smolvideo.network.kernels.compiling import JitFunction
 from smolvideo.network.kernels.registers import (
     FLOATS,
     INT64,
@@ -18,14 +18,14 @@ from smolvideo.network.kernels.registers import (
     LANES,
     NUMBER_BYTES,
     REGISTER_BYTES,
-    add_products,
+    broadcast_load_32,
+    dpbf16ps,
     load,
-    load_pair,
     store,
 )
 
 
-def tile_of(rows: int, registers: int, *, adds: bool) -> Compiled:
+def build_gemm_tile(rows: int, registers: int, *, adds: bool) -> JitFunction:
     """A function that multiplies ``rows`` rows with 16 · ``registers`` columns; ``adds``: to what
     there is."""
 
@@ -76,10 +76,10 @@ def _build_tile(builder: Any, rows: int, registers: int, adds: bool, arguments: 
             load(builder, step, register * REGISTER_BYTES, INTS) for register in range(registers)
         ]
         for row in range(rows):
-            pair = load_pair(builder, behind(pairs, INT64(row), left_stride))
+            pair = broadcast_load_32(builder, behind(pairs, INT64(row), left_stride))
             for register in range(registers):
                 held = sums[row, register]
-                more = add_products(builder, builder.load(held), pair, columns[register])
+                more = dpbf16ps(builder, builder.load(held), pair, columns[register])
                 builder.store(more, held)
     for (row, register), held in sums.items():
         place = behind(into, INT64(row), into_stride), register * REGISTER_BYTES

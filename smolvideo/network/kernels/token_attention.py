@@ -11,57 +11,57 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smolvideo.network.kernels.compiling import compiled
-from smolvideo.network.kernels.memory import array_at, fetch
+from smolvideo.network.kernels.compiling import jit
+from smolvideo.network.kernels.memory import array_from_address, prefetch
 from smolvideo.network.kernels.numbers import (
-    as_float,
-    as_kept,
-    exponential,
-    larger,
-    largest_of,
-    rotate,
+    apply_rope,
+    exp,
+    fmax,
+    max_of,
+    to_float32,
+    to_storage_dtype,
 )
-from smolvideo.network.kernels.sharing import done, taken, wait
+from smolvideo.network.kernels.sharing import claim, mark_done, wait_for_phase
 
 
-class Pages(NamedTuple):
+class PageTable(NamedTuple):
     """The rows of some sequences: ``addresses`` of keys and values ``[sequences, layers, 2]``, how
-    many rows there are, ``lengths``, in how many pages, ``counts`` ``[sequences]``, each of
-    ``size`` rows."""
+    many rows there are, ``lengths``, in how many pages, ``page_counts`` ``[sequences]``, each of
+    ``page_size`` rows."""
 
     addresses: Any
     lengths: Any
-    counts: Any
-    size: int
+    page_counts: Any
+    page_size: int
 
 
-class Seen(NamedTuple):
+class KVPages(NamedTuple):
     """Keys and values in the dtype of the empty array ``like``: the rows that all sequences begin
     with, of one sequence or none, and each one's own."""
 
     like: Any
-    common: Pages
-    own: Pages
+    shared_prefix: PageTable
+    suffixes: PageTable
 
 
-class Gathered(NamedTuple):
+class PartialAttention(NamedTuple):
     """What the queries gathered from each page of each head G: ``sums`` ``[G, pages, B · S, d]``,
-    their ``weights`` and the ``largest`` score ``[G, pages, B · S]``, S queries a head and
+    their ``weights`` and the ``max_scores`` score ``[G, pages, B · S]``, S queries a head and
     sequence."""
 
     sums: Any
     weights: Any
-    largest: Any
+    max_scores: Any
 
 
-@compiled
-def attend(
+@jit
+def paged_attention(
     projected: Any,
     heads: int,
     rotation: Any,
-    seen: Seen,
+    seen: KVPages,
     layer: int,
-    gathered: Gathered,
+    gathered: PartialAttention,
     counters: int,
     phase: int,
 ) -> int:
@@ -71,41 +71,43 @@ def attend(
     ``[2, B, d]`` are cosines and sines of the new tokens' positions.
     """
     count, _, width = projected.shape
-    groups, slots, queries_of_all = gathered.largest.shape
+    groups, slots, queries_of_all = gathered.max_scores.shape
     each = heads // groups
     common = 0
-    for length in seen.common.lengths:
-        common += (length + seen.common.size - 1) // seen.common.size
+    for length in seen.shared_prefix.lengths:
+        common += (length + seen.shared_prefix.page_size - 1) // seen.shared_prefix.page_size
     parts = groups * (common + (slots - common) * count)
     queries = np.empty((queries_of_all, width), np.float32)
     key = np.empty(width, np.float32)
-    scores = np.empty((queries_of_all, max(seen.common.size, seen.own.size)), np.float32)
+    scores = np.empty(
+        (queries_of_all, max(seen.shared_prefix.page_size, seen.suffixes.page_size)), np.float32
+    )
     while True:
-        part = taken(counters, phase, parts)
+        part = claim(counters, phase, parts)
         if part < 0:
-            return wait(counters, phase, parts)
+            return wait_for_phase(counters, phase, parts)
         group, slot = part % groups, part // groups
         if slot < common:
-            pages, sequence, page = seen.common, 0, slot
+            pages, sequence, page = seen.shared_prefix, 0, slot
             first, last = 0, count
-            rows = pages.lengths[0] - page * pages.size
+            rows = pages.lengths[0] - page * pages.page_size
         else:
-            pages, sequence = seen.own, (slot - common) % count
+            pages, sequence = seen.suffixes, (slot - common) % count
             page = (slot - common) // count
             slot = common + page
             first, last = sequence, sequence + 1
-            rows = pages.lengths[sequence] + 1 - page * pages.size
+            rows = pages.lengths[sequence] + 1 - page * pages.page_size
         own = slice(first * each, last * each)
         if rows <= 0:
-            gathered.largest[group, slot, own] = -np.inf
+            gathered.max_scores[group, slot, own] = -np.inf
         else:
-            addresses, size = pages.addresses[sequence, layer], pages.size
-            shape = groups, pages.counts[sequence], width, size
-            keys = array_at(addresses[0], shape, seen.like)
-            shape = groups, pages.counts[sequence], size, width
-            values = array_at(addresses[1], shape, seen.like)
+            addresses, size = pages.addresses[sequence, layer], pages.page_size
+            shape = groups, pages.page_counts[sequence], width, size
+            keys = array_from_address(addresses[0], shape, seen.like)
+            shape = groups, pages.page_counts[sequence], size, width
+            values = array_from_address(addresses[1], shape, seen.like)
             if slot >= common and rows <= size:
-                write(
+                append_kv(
                     projected[first],
                     rotation[0, first],
                     rotation[1, first],
@@ -119,15 +121,15 @@ def attend(
                 )
             for b in range(first, last):
                 for s in range(each):
-                    rotate(
+                    apply_rope(
                         projected[b, group * each + s],
                         rotation[0, b],
                         rotation[1, b],
                         np.float32(1 / np.sqrt(width)),
                         queries[(b - first) * each + s],
                     )
-            behind = (group * pages.counts[sequence] + page) * size * width * values.itemsize
-            gather(
+            behind = (group * pages.page_counts[sequence] + page) * size * width * values.itemsize
+            attend_page(
                 queries[: (last - first) * each],
                 keys[group, page],
                 values[group, page],
@@ -135,15 +137,15 @@ def attend(
                 scores,
                 gathered.sums[group, slot, own],
                 gathered.weights[group, slot, own],
-                gathered.largest[group, slot, own],
+                gathered.max_scores[group, slot, own],
                 addresses[0] + behind + size * width * values.itemsize,
                 addresses[1] + behind,
             )
-        done(counters, phase)
+        mark_done(counters, phase)
 
 
-@compiled
-def write(
+@jit
+def append_kv(
     projected: Any,
     cosines: Any,
     sines: Any,
@@ -157,14 +159,14 @@ def write(
 ) -> None:
     """Key and value of a new token as ``row`` of a page; ``key`` ``[d]`` is memory for one."""
     width = projected.shape[1]
-    rotate(projected[head], cosines, sines, np.float32(1), key)
+    apply_rope(projected[head], cosines, sines, np.float32(1), key)
     for i in range(width):
-        keys[i, row] = as_kept(key[i], like)
-        values[row, i] = as_kept(projected[head + groups, i], like)
+        keys[i, row] = to_storage_dtype(key[i], like)
+        values[row, i] = to_storage_dtype(projected[head + groups, i], like)
 
 
-@compiled
-def gather(
+@jit
+def attend_page(
     queries: Any,
     keys: Any,
     values: Any,
@@ -184,29 +186,31 @@ def gather(
     fetched = False
     r = 0
     while r + 3 <= count:
-        score_three(queries[r : r + 3], keys, rows, scores[r : r + 3], 0 if fetched else at_values)
+        qk_dot_3(queries[r : r + 3], keys, rows, scores[r : r + 3], 0 if fetched else at_values)
         fetched = True
         r += 3
     while r < count:
-        score_one(queries[r], keys, rows, scores[r], 0 if fetched else at_values)
+        qk_dot_1(queries[r], keys, rows, scores[r], 0 if fetched else at_values)
         fetched = True
         r += 1
     for r in range(count):
-        largest[r], weights[r] = weigh(scores[r], rows)
+        largest[r], weights[r] = softmax_partial(scores[r], rows)
     fetched = False
     r = 0
     while r + 3 <= count:
-        sum_three(values, rows, scores[r : r + 3], sums[r : r + 3], 0 if fetched else next_keys)
+        weighted_sum_3(
+            values, rows, scores[r : r + 3], sums[r : r + 3], 0 if fetched else next_keys
+        )
         fetched = True
         r += 3
     while r < count:
-        sum_one(values, rows, scores[r], sums[r], 0 if fetched else next_keys)
+        weighted_sum_1(values, rows, scores[r], sums[r], 0 if fetched else next_keys)
         fetched = True
         r += 1
 
 
-@compiled
-def score_three(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
+@jit
+def qk_dot_3(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
     """Scores ``[3, rows]`` of three queries: each key becomes float32 once for them."""
     one, two, three = scores[0], scores[1], scores[2]
     of_two = 2 * keys.shape[1] * keys.itemsize
@@ -216,43 +220,43 @@ def score_three(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> 
         three[t] = np.float32(0)
     for i in range(0, keys.shape[0], 2):
         if ahead:
-            fetch(ahead + i // 2 * of_two, of_two)
+            prefetch(ahead + i // 2 * of_two, of_two)
         a, b = queries[0, i], queries[0, i + 1]
         c, d = queries[1, i], queries[1, i + 1]
         e, f = queries[2, i], queries[2, i + 1]
         for t in range(rows):
-            upper, lower = as_float(keys[i, t]), as_float(keys[i + 1, t])
+            upper, lower = to_float32(keys[i, t]), to_float32(keys[i + 1, t])
             one[t] += a * upper + b * lower
             two[t] += c * upper + d * lower
             three[t] += e * upper + f * lower
 
 
-@compiled
-def score_one(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
+@jit
+def qk_dot_1(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
     """Scores ``[rows]`` of one query."""
     of_two = 2 * keys.shape[1] * keys.itemsize
     for t in range(rows):
         scores[t] = np.float32(0)
     for i in range(0, keys.shape[0], 2):
         if ahead:
-            fetch(ahead + i // 2 * of_two, of_two)
+            prefetch(ahead + i // 2 * of_two, of_two)
         a, b = query[i], query[i + 1]
         for t in range(rows):
-            scores[t] += a * as_float(keys[i, t]) + b * as_float(keys[i + 1, t])
+            scores[t] += a * to_float32(keys[i, t]) + b * to_float32(keys[i + 1, t])
 
 
-@compiled
-def weigh(scores: Any, rows: int) -> Any:
+@jit
+def softmax_partial(scores: Any, rows: int) -> Any:
     """Weights in place of scores, counted from the largest; that, and the sum of the weights."""
-    largest, total = largest_of(scores, rows), np.float32(0)
+    largest, total = max_of(scores, rows), np.float32(0)
     for t in range(rows):
-        scores[t] = exponential(scores[t] - largest)
+        scores[t] = exp(scores[t] - largest)
         total += scores[t]
     return largest, total
 
 
-@compiled
-def sum_three(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
+@jit
+def weighted_sum_3(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
     """Values by three rows of weights, into ``sums`` ``[3, d]``."""
     width = values.shape[1]
     one, two, three = sums[0], sums[1], sums[2]
@@ -264,28 +268,28 @@ def sum_three(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> No
     t = 0
     while t + 4 <= rows:
         if ahead:
-            fetch(ahead + t // 4 * of_four, of_four)
+            prefetch(ahead + t // 4 * of_four, of_four)
         a, b, c, d = weights[0, t], weights[0, t + 1], weights[0, t + 2], weights[0, t + 3]
         e, f, g, h = weights[1, t], weights[1, t + 1], weights[1, t + 2], weights[1, t + 3]
         j, k, m, n = weights[2, t], weights[2, t + 1], weights[2, t + 2], weights[2, t + 3]
         for i in range(width):
-            first, second = as_float(values[t, i]), as_float(values[t + 1, i])
-            third, fourth = as_float(values[t + 2, i]), as_float(values[t + 3, i])
+            first, second = to_float32(values[t, i]), to_float32(values[t + 1, i])
+            third, fourth = to_float32(values[t + 2, i]), to_float32(values[t + 3, i])
             one[i] += a * first + b * second + c * third + d * fourth
             two[i] += e * first + f * second + g * third + h * fourth
             three[i] += j * first + k * second + m * third + n * fourth
         t += 4
     while t < rows:
         for i in range(width):
-            value = as_float(values[t, i])
+            value = to_float32(values[t, i])
             one[i] += weights[0, t] * value
             two[i] += weights[1, t] * value
             three[i] += weights[2, t] * value
         t += 1
 
 
-@compiled
-def sum_one(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
+@jit
+def weighted_sum_1(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
     """Values by one row of weights, into ``sums`` ``[d]``."""
     width = values.shape[1]
     for i in range(width):
@@ -294,40 +298,40 @@ def sum_one(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None
     t = 0
     while t + 4 <= rows:
         if ahead:
-            fetch(ahead + t // 4 * of_four, of_four)
+            prefetch(ahead + t // 4 * of_four, of_four)
         a, b, c, d = weights[t], weights[t + 1], weights[t + 2], weights[t + 3]
         for i in range(width):
             sums[i] += (
-                a * as_float(values[t, i])
-                + b * as_float(values[t + 1, i])
-                + c * as_float(values[t + 2, i])
-                + d * as_float(values[t + 3, i])
+                a * to_float32(values[t, i])
+                + b * to_float32(values[t + 1, i])
+                + c * to_float32(values[t + 2, i])
+                + d * to_float32(values[t + 3, i])
             )
         t += 4
     while t < rows:
         for i in range(width):
-            sums[i] += weights[t] * as_float(values[t, i])
+            sums[i] += weights[t] * to_float32(values[t, i])
         t += 1
 
 
-@compiled
-def join(gathered: Gathered, sequences: int, into: Any) -> None:
+@jit
+def merge_partials(gathered: PartialAttention, sequences: int, into: Any) -> None:
     """What each head gathered from all pages, into ``into`` ``[B, H · d]``."""
-    groups, pages, queries = gathered.largest.shape
+    groups, pages, queries = gathered.max_scores.shape
     each, width = queries // sequences, gathered.sums.shape[3]
     for group in range(groups):
         for query in range(queries):
             b, s = query // each, query % each
             start = (group * each + s) * width
             head = into[b, start : start + width]
-            largest = gathered.largest[group, 0, query]
+            largest = gathered.max_scores[group, 0, query]
             for page in range(1, pages):
-                largest = larger(largest, gathered.largest[group, page, query])
+                largest = fmax(largest, gathered.max_scores[group, page, query])
             head[:] = np.float32(0)
             total = np.float32(0)
             for page in range(pages):
-                if gathered.largest[group, page, query] != -np.inf:
-                    share = exponential(gathered.largest[group, page, query] - largest)
+                if gathered.max_scores[group, page, query] != -np.inf:
+                    share = exp(gathered.max_scores[group, page, query] - largest)
                     total += share * gathered.weights[group, page, query]
                     sums = gathered.sums[group, page, query]
                     for i in range(width):

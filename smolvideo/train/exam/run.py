@@ -10,9 +10,9 @@ from smolvideo.engines import Engine
 from smolvideo.errors import RecordError
 from smolvideo.evals.run_files import RunFiles
 from smolvideo.evals.running import model_identity
-from smolvideo.pipeline import recorded_versions
+from smolvideo.pipeline import package_versions
 from smolvideo.records import RecordWriter, read_records
-from smolvideo.safe_text import show_path
+from smolvideo.safe_text import display_path
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.scores import ExamAnswer
 
@@ -33,7 +33,7 @@ class ExamRun:
         something else or cannot be written.
         """
         files = RunFiles(folder, "smolvideo.exam/1", (_ANSWERS,))
-        versions = recorded_versions()
+        versions = package_versions()
         exam = asdict(options) | {"smolvideo": versions["smolvideo"]}  # which draws the videos
         setting = {"exam": exam, "model": model_identity(engine)}
         if not files.is_begun:
@@ -42,7 +42,7 @@ class ExamRun:
         try:
             before = files.content()
         except (ValueError, RecursionError) as error:
-            raise RecordError(f"{show_path(folder)} holds no exam that can be read") from error
+            raise RecordError(f"{display_path(folder)} holds no exam that can be read") from error
         files.check_same(
             [change for part in setting for change in _differences(before, setting, part)]
         )

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.json_types import Count
-from smolvideo.records import json_line, known_content
+from smolvideo.records import json_line, parse_known_fields
 from smolvideo.safe_text import visible_json
-from smolvideo.train.world.lots import Side
+from smolvideo.train.world.lots import Split
 from smolvideo.train.world.question import Question, same_answer
 
 
@@ -24,7 +24,7 @@ class ExamAnswer:
     """
 
     video: Count
-    side: Side
+    side: Split
     novel_wording: bool
     type: str
     question: str
@@ -38,16 +38,16 @@ class ExamAnswer:
     place: Count = 0
     count: Count = 1
 
-    KIND: ClassVar[str] = "smolvideo.exam-answer/1"
+    SCHEMA: ClassVar[str] = "smolvideo.exam-answer/1"
 
     def to_json(self) -> str:
         """One line without its line break."""
-        return json_line({"record": self.KIND} | asdict(self))
+        return json_line({"record": self.SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "ExamAnswer":
         """The answer of one line; ValueError if it is none."""
-        answer = cls(**known_content(cls, line))
+        answer = cls(**parse_known_fields(cls, line))
         if answer.place >= answer.count:
             raise ValueError(f"there is no question {answer.place} of {answer.count}")
         for given, right in (answer.seen, answer.right), (answer.blind, answer.blind_right):
@@ -67,7 +67,7 @@ class ExamReport:
     setting: dict[str, Any]
     answers: tuple[ExamAnswer, ...]
 
-    def as_json(self) -> str:
+    def to_json(self) -> str:
         """One line: the summary, and what it was measured on."""
         return visible_json(json.dumps({**self.summary(), **self.setting, "machine": machine()}))
 
@@ -110,12 +110,12 @@ class ExamReport:
             },
         }
 
-    def lines(self) -> str:
+    def to_jsonl(self) -> str:
         """Every answer as one JSON line."""
         return "".join(answer.to_json() + "\n" for answer in self.answers)
 
 
-def is_right(question: Question, given: str, *, duration: float, step: float) -> bool:
+def is_correct(question: Question, given: str, *, duration: float, step: float) -> bool:
     """Whether ``given`` answers the question.
 
     A letter for options, read by CinePile's own rule; a time at most one ``step`` of the sampling
@@ -123,10 +123,10 @@ def is_right(question: Question, given: str, *, duration: float, step: float) ->
     """
     if question.type == "choice":
         return cinepile_parts(given)[0] == question.answer
-    if question.moment is None or same_answer(given, question.answer):
+    if question.event_time is None or same_answer(given, question.answer):
         return same_answer(given, question.answer)
     seconds = _seconds(given)
-    return seconds is not None and -step - 1 < seconds - question.moment * duration <= step
+    return seconds is not None and -step - 1 < seconds - question.event_time * duration <= step
 
 
 def _seconds(stamp: str) -> int | None:

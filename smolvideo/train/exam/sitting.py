@@ -12,13 +12,13 @@ from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.evals.item import LETTERS
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline import load_frames
-from smolvideo.prompt import Message, Prompt, frame_fitter, pack_prompt
+from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
 from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.paper import ExamVideo, exam_videos
+from smolvideo.train.exam.paper import ExamVideo, draw_exam_videos
 from smolvideo.train.exam.run import ExamRun
-from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_right
+from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import Clock
+from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.video import write_video
 
 GREY = 128
@@ -29,7 +29,7 @@ OnExamProgress = Callable[[int, int, int, int], None]
 """Called with videos done, videos in all, answers right so far, and questions so far."""
 
 
-def sit_exam(
+def evaluate_exam(
     engine: Engine,
     options: ExamOptions,
     *,
@@ -48,7 +48,7 @@ def sit_exam(
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smolvideo-exam-")))
         writer = None if run is None else stack.enter_context(run.held())
         known = {} if run is None else run.answers()
-        for video in exam_videos(options):
+        for video in draw_exam_videos(options):
             if video.number in known:
                 answers += known[video.number]
             else:
@@ -77,10 +77,10 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
         write_video(video.scene, video.film, beside)
         beside.replace(path)
     # Fitted once, and not again for every question.
-    geometry, fit = frame_fitter(engine.checkpoint)
+    geometry, fit = frame_transform(engine.checkpoint)
     batch = load_frames(path, fit=fit, geometry=geometry)
     duration = video.film.seconds
-    clock = Clock(tuple(seconds / duration for seconds in batch.pts_seconds), duration)
+    clock = FrameClock(tuple(seconds / duration for seconds in batch.pts_seconds), duration)
     step = float(max(np.diff(batch.pts_seconds), default=duration))
     opened, choices = video.questions(clock)
     questions = [*opened, *choices]
@@ -98,8 +98,8 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
             answer=question.answer,
             seen=one,
             blind=other,
-            right=is_right(question, one, duration=duration, step=step),
-            blind_right=is_right(question, other, duration=duration, step=step),
+            right=is_correct(question, one, duration=duration, step=step),
+            blind_right=is_correct(question, other, duration=duration, step=step),
             likeliest=likeliest,
             blind_likeliest=guessed,
             place=place,
@@ -119,8 +119,8 @@ def _answered(
     prompts = packed(questions)
     if not isinstance(engine, SessionEngine):
         return [(engine.stream(prompt, GENERATION).result().text, None) for prompt in prompts]
-    with_options = [question for question in questions if question.opened]
-    prompts += packed(question.opened for question in with_options if question.opened)
+    with_options = [question for question in questions if question.open_form]
+    prompts += packed(question.open_form for question in with_options if question.open_form)
     # With the very array of the first prompt nobody need compare the images.
     prompts = [replace(prompt, images=prompts[0].images) for prompt in prompts]
     session = engine.open_session()
@@ -141,11 +141,11 @@ def _likeliest(session: Session, question: Question, prompt: Prompt) -> str:
 def conversation(batch: FrameBatch, question: Question) -> list[Message]:
     """The conversation that ends in the question; nothing stands before the frames of one with
     options, as in CinePile's own form."""
-    said = () if question.said is None else (f"{question.said}\n\n",)
+    said = () if question.subtitles is None else (f"{question.subtitles}\n\n",)
     instruction = "" if question.type == "choice" else None
-    turns = [text for turn in question.earlier for text in (turn.text, turn.response)]
+    turns = [text for turn in question.history for text in (turn.text, turn.response)]
     turns.append(question.text)
-    first = Message("user", (batch, *said, turns[0]), instruction=instruction)
+    first = Message("user", (batch, *said, turns[0]), preamble=instruction)
     roles = ("user", "assistant")
     later = [Message(roles[n % 2], (text,)) for n, text in enumerate(turns)][1:]  # type: ignore[arg-type]
     return [first, *later]

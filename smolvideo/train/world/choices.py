@@ -9,12 +9,18 @@ from dataclasses import replace
 from random import Random
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.draw import RGB
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import DOES, NUMBERS, Clock, a, describe
+from smolvideo.train.world.questions import (
+    BEHAVIOUR_PHRASES,
+    COUNT_WORDS,
+    FrameClock,
+    describe,
+    with_article,
+)
 from smolvideo.train.world.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -31,17 +37,17 @@ WITHOUT_CHOICE = ("yes-no", "size", "follow-up", "moment")
 
 
 def with_options(
-    question: Question, scene: Scene, random: Random, clock: Clock | None, prompt: PromptName
+    question: Question, scene: Scene, random: Random, clock: FrameClock | None, prompt: PromptName
 ) -> Question:
     """The question with five options, asked in CinePile's form; the answer is a letter."""
     options = options_for(question, scene, random, clock, hard=random.random() < 0.5)
-    asked = ask_item(prompt, "cinepile", question.text, options, question.said)
+    asked = format_question(prompt, "cinepile", question.text, options, question.subtitles)
     letter = LETTERS[options.index(question.answer)]
-    return Question("choice", asked.text, letter, options=tuple(options), opened=question)
+    return Question("choice", asked.text, letter, options=tuple(options), open_form=question)
 
 
 def options_for(
-    question: Question, scene: Scene, random: Random, clock: Clock | None = None, *, hard: bool
+    question: Question, scene: Scene, random: Random, clock: FrameClock | None = None, *, hard: bool
 ) -> list[str]:
     """Five different options in random order, the right answer among them."""
     if question.type == "describe":
@@ -63,7 +69,7 @@ def options_for(
 
 
 def _near_and_far(
-    question: Question, scene: Scene, random: Random, clock: Clock | None
+    question: Question, scene: Scene, random: Random, clock: FrameClock | None
 ) -> tuple[list[str], list[str]]:
     """Wrong options of the kind of the answer: those that the video shows, and all others."""
     answer = question.answer
@@ -71,12 +77,12 @@ def _near_and_far(
     shapes = [thing.shape for thing in scene.things]
     places = [place for row in PLACES for place in row]
     if answer.startswith(("a ", "an ")):
-        shown = [a(f"{colour} {shape}") for colour in colours for shape in shapes]
-        every = [a(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
+        shown = [with_article(f"{colour} {shape}") for colour in colours for shape in shapes]
+        every = [with_article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
     elif answer.startswith("it "):
         # One of each kind of motion: four of a kind would make the fifth stand out.
         moves = random.sample(DIRECTIONS, 2)
-        shown = [*DOES.values(), *(f"it moves {direction}" for direction in moves)]
+        shown = [*BEHAVIOUR_PHRASES.values(), *(f"it moves {direction}" for direction in moves)]
         every = [f"it turns {random.choice([c for c in COLOURS if c not in colours])}"]
     elif question.type == "time":
         shown, every = _times(random, clock), []
@@ -90,7 +96,7 @@ def _near_and_far(
     elif answer in places:
         shown, every = [thing.place for thing in scene.things if thing.place], places
     elif question.type == "count":
-        shown, every = list(NUMBERS[1:]), [NUMBERS[0], "five"]
+        shown, every = list(COUNT_WORDS[1:]), [COUNT_WORDS[0], "five"]
     elif question.type == "background":
         shown, every = [*colours, *BACKGROUNDS], list(COLOURS)
     else:
@@ -99,7 +105,7 @@ def _near_and_far(
     return near, [option for option in every if option != answer and option not in near]
 
 
-def _times(random: Random, clock: Clock | None) -> list[str]:
+def _times(random: Random, clock: FrameClock | None) -> list[str]:
     """Times of the video's frames; of a short video, also some after its end."""
     assert clock is not None
     stamps = clock.stamps()
@@ -127,13 +133,13 @@ def _altered(scene: Scene, random: Random) -> Scene:
     place = random.randrange(len(things)) if things else 0
     if things and random.random() < 0.7:
         thing = things[place]
-        colours = [c for c in COLOURS if all(c not in (t.colour, t.turns_to) for t in things)]
+        colours = [c for c in COLOURS if all(c not in (t.colour, t.new_colour) for t in things)]
         shapes = [shape for shape in SHAPES if all(shape != t.shape for t in things)]
         if random.random() < 0.5:
             things[place] = replace(thing, colour=random.choice(colours or [thing.colour]))
         else:
             things[place] = replace(thing, shape=random.choice(shapes or [thing.shape]))
-    mover = scene.mover
+    mover = scene.moving_object
     if mover is not None and random.random() < 0.5:
         place = scene.things.index(mover)
         there, back = (mover.end_x, mover.end_y), (mover.x, mover.y)

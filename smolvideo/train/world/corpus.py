@@ -6,15 +6,15 @@ from functools import cache
 from itertools import chain
 from random import Random
 
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PROMPTS
 from smolvideo.train.world.choices import OPTIONS, WITHOUT_CHOICE, with_options
-from smolvideo.train.world.lots import draw_scene
-from smolvideo.train.world.question import carelessly
-from smolvideo.train.world.questions import Clock, ask_about
+from smolvideo.train.world.lots import sample_scene
+from smolvideo.train.world.question import informal
+from smolvideo.train.world.questions import FrameClock, ask_about
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
 
-_CLOCK = Clock(tuple(moment / 9 for moment in range(10)), 60.0)
+_CLOCK = FrameClock(tuple(moment / 9 for moment in range(10)), 60.0)
 
 
 @cache
@@ -22,10 +22,10 @@ def known_words() -> tuple[str, ...]:
     """Every word of the questions and answers, and of how options are listed, in lower case, in
     alphabetical order."""
     random = Random(0)
-    scenes = (draw_scene(random) for _ in range(2000))
+    scenes = (sample_scene(random) for _ in range(2000))
     asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
-    told = (f"{question.text} {question.said or ''} {question.answer}" for question in asked)
-    texts = chain(told, [ask_item("plain", "cinepile", "", [""] * OPTIONS, None).text])
+    told = (f"{question.text} {question.subtitles or ''} {question.answer}" for question in asked)
+    texts = chain(told, [format_question("plain", "cinepile", "", [""] * OPTIONS, None).text])
     return tuple(
         sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
     )
@@ -40,12 +40,12 @@ def corpus() -> Iterator[str]:
     random = Random(0)
     yield from ["User:", "Assistant:"] * 100
     for number in range(4000):
-        scene = draw_scene(random)
+        scene = sample_scene(random)
         for question in ask_about(scene, random, _CLOCK):
-            yield carelessly(random, question).text
+            yield informal(random, question).text
             yield f" {question.answer}"
-            if question.said:
-                yield question.said
+            if question.subtitles:
+                yield question.subtitles
             if number % 20 == 0 and question.type not in WITHOUT_CHOICE:
                 prompt = random.choice([name for name in PROMPTS if name != "open"])
                 yield with_options(question, scene, random, _CLOCK, prompt).text

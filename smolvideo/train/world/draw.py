@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from smolvideo.frames import Images
-from smolvideo.train.world.scene import GLYPH_ASPECT, Caption, Scene, Thing
+from smolvideo.train.world.scene import GLYPH_ASPECT, Caption, Scene, SceneObject
 
 Floats = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ RGB = {
     "black": (20, 20, 20),
     "brown": (105, 70, 45),
 }
-TINT = 12
+COLOUR_JITTER = 12
 """How far, in grey levels per channel, a colour may be from the one that its name stands for."""
 
 
@@ -66,7 +66,7 @@ def signed_distance(shape: str, x: Floats, y: Floats) -> Floats:
     return np.where(inside, -1, 1).astype(np.float32) * np.sqrt(nearest)
 
 
-def draw_frame(scene: Scene, share: float, width: int, height: int) -> Images:
+def render_frame(scene: Scene, share: float, width: int, height: int) -> Images:
     """The scene at a share of its duration: uint8 RGB ``[height, width, 3]``.
 
     ``width / height`` need not be the scene's aspect: then the picture is squeezed, as the direct
@@ -84,7 +84,7 @@ def draw_frame(scene: Scene, share: float, width: int, height: int) -> Images:
     return (image + 0.5).astype(np.uint8)
 
 
-def draw_moments(
+def render_times(
     scene: Scene, shares: list[float], width: int, height: int
 ) -> tuple[Images, list[int]]:
     """The different pictures among the shares, ``[U, H, W, 3]``, and which of them each share
@@ -98,7 +98,7 @@ def draw_moments(
     for moment, share in zip(moments, shares, strict=True):
         if moment not in place_of:
             place_of[moment] = len(pictures)
-            pictures.append(draw_frame(scene, share, width, height))
+            pictures.append(render_frame(scene, share, width, height))
     return np.stack(pictures), [place_of[moment] for moment in moments]
 
 
@@ -149,11 +149,11 @@ def _glyph(letter: str, height: int = 160) -> Floats:
 
 def _colour(scene: Scene, place: int, name: str) -> Floats:
     tint = np.array(scene.tint[3 * place : 3 * place + 3] or (0, 0, 0), np.float32)
-    return np.clip(np.array(RGB[name], np.float32) + TINT * tint, 0, 255)
+    return np.clip(np.array(RGB[name], np.float32) + COLOUR_JITTER * tint, 0, 255)
 
 
 def _paint(
-    image: Floats, thing: Thing, centre: tuple[float, float], aspect: float, colour: Floats
+    image: Floats, thing: SceneObject, centre: tuple[float, float], aspect: float, colour: Floats
 ) -> None:
     """Blend the thing into the image, one pixel of soft edge, touching only the pixels near it."""
     height, width = image.shape[:2]

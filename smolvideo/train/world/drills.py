@@ -11,10 +11,10 @@ from dataclasses import replace
 from random import Random
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import ask_item
+from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import NAMES, NUMBERS, Clock, a
+from smolvideo.train.world.questions import COUNT_WORDS, NAMES, FrameClock, with_article
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, DIRECTIONS, PLACES, SHAPES, WORDS
 
 KINDS = (
@@ -23,9 +23,9 @@ KINDS = (
     (*BACKGROUNDS, *COLOURS),
     (*DIRECTIONS, "nowhere"),
     tuple(place for row in PLACES for place in row),
-    NUMBERS,
+    COUNT_WORDS,
     WORDS,
-    tuple(a(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES),
+    tuple(with_article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES),
     tuple(str(number) for number in range(10, 100)),
 )
 """Words as answers are, five or more of a kind."""
@@ -34,7 +34,9 @@ TURNS = 4
 """Letters that one list of options is asked for."""
 
 
-def drills(random: Random, clock: Clock | None, form: PromptName = "plain") -> Iterator[Question]:
+def text_exercises(
+    random: Random, clock: FrameClock | None, form: PromptName = "plain"
+) -> Iterator[Question]:
     """Endless exercises, in random order; those with times where there is a ``clock``, and those
     with options in this ``form``."""
     while True:
@@ -84,13 +86,17 @@ def _about_options(
     """Questions with their right options in one conversation, the first with all options."""
     opened = [Question(kind, text, right) for text, right in asked]
     first, *others = (question.text for question in opened)
-    texts = [f"{said}\n" * bool(said) + ask_item(form, "cinepile", first, options, None).text]
+    texts = [
+        f"{said}\n" * bool(said) + format_question(form, "cinepile", first, options, None).text
+    ]
     turns = [
-        Question(kind, text, LETTERS[options.index(of.answer)], options=tuple(options), opened=of)
+        Question(
+            kind, text, LETTERS[options.index(of.answer)], options=tuple(options), open_form=of
+        )
         for text, of in zip([*texts, *others], opened, strict=True)
     ]
     *earlier, last = turns
-    return replace(last, earlier=tuple(earlier))
+    return replace(last, history=tuple(earlier))
 
 
 def _option(random: Random, form: PromptName) -> Question:

@@ -10,11 +10,11 @@ from random import Random
 
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import Clock, a
+from smolvideo.train.world.questions import FrameClock, with_article
 from smolvideo.train.world.scene import Scene, place_of
 
 
-def glimpses(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+def questions_at_time(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
     """What the time stamps of ``clock`` show, in random order; nothing where nothing changes.
 
     What is asked is the same in all frames of its time stamp.
@@ -28,7 +28,7 @@ def glimpses(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
             yield Question("glimpse", fact.question.format(f" at {stamp}"), fact.answer)
 
 
-def findings(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+def questions_for_time(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
     """Which time stamp of ``clock`` shows something, in random order: the only one that does, or
     the first or the last of several, but not of all; the next ones surely do not."""
     stamps = clock.stamps()
@@ -58,7 +58,7 @@ class _Fact:
     statement: str
 
 
-def _seen_at(scene: Scene, clock: Clock, stamp: str) -> list[_Fact]:
+def _seen_at(scene: Scene, clock: FrameClock, stamp: str) -> list[_Fact]:
     """What can be told about this time stamp; all its frames agree in it."""
     shares = [s for s in clock.shares if format_timestamp(s * clock.seconds) == stamp]
     first, last = (list(_facts(scene, share)) for share in (shares[0], shares[-1]))
@@ -73,8 +73,12 @@ def _facts(scene: Scene, share: float) -> Iterator[_Fact]:
     if scene.in_sequence:
         for thing in scene.things:
             if thing.centre_at(share):
-                yield _Fact("What do you see{}?", a(thing.words), f"do you see {a(thing.words)}")
-    mover = scene.mover
+                yield _Fact(
+                    "What do you see{}?",
+                    with_article(thing.words),
+                    f"do you see {with_article(thing.words)}",
+                )
+    mover = scene.moving_object
     if mover is not None and (centre := mover.centre_at(share)) is not None:
         place = place_of(*centre)
         if place is not None:
@@ -87,6 +91,12 @@ def _facts(scene: Scene, share: float) -> Iterator[_Fact]:
             words = f"the {thing.shape}"
             yield _Fact(f"What colour is {words}{{}}?", colour, f"is {words} {colour}")
         elif thing.centre_at(share):
-            yield _Fact(f"Is there {a(thing.shape)}{{}}?", "yes", f"is there {a(thing.shape)}")
+            yield _Fact(
+                f"Is there {with_article(thing.shape)}{{}}?",
+                "yes",
+                f"is there {with_article(thing.shape)}",
+            )
         else:
-            yield _Fact(f"Is there {a(thing.shape)}{{}}?", "no", f"is there no {thing.shape}")
+            yield _Fact(
+                f"Is there {with_article(thing.shape)}{{}}?", "no", f"is there no {thing.shape}"
+            )

@@ -14,10 +14,10 @@ from smolvideo.train.world.scene import (
     WORDS,
     Caption,
     Scene,
-    Thing,
+    SceneObject,
 )
 
-Side = Literal["trained", "fresh", "novel"]
+Split = Literal["trained", "fresh", "novel"]
 """``trained``: what nano learns from. ``fresh``: scenes that it never sees, of combinations that it
 does. ``novel``: with a combination that it never sees."""
 
@@ -25,14 +25,14 @@ ASPECTS = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
 _TRIES = 12
 
 
-def draw_scene(random: Random, *, side: Side = "trained", still: bool = False) -> Scene:
+def sample_scene(random: Random, *, side: Split = "trained", still: bool = False) -> Scene:
     """A random scene of the asked side.
 
     ``still``: one in which nothing changes, so that a single picture tells all about it.
     """
     while True:
         scene = _any_scene(random)
-        changes = scene.in_sequence or scene.mover is not None or scene.event is not None
+        changes = scene.in_sequence or scene.moving_object is not None or scene.event is not None
         if still and changes:
             continue
         if scene.is_novel():
@@ -61,7 +61,7 @@ def _any_scene(random: Random) -> Scene:
     return Scene(background, things, aspect, tint, cuts, caption)
 
 
-def _sequence(random: Random, aspect: float) -> tuple[Thing, ...]:
+def _sequence(random: Random, aspect: float) -> tuple[SceneObject, ...]:
     """Two or three different things, each in the place of the one before."""
     if random.random() < 0.5:
         moments = [0.0, random.uniform(0.3, 0.7), 1.0]
@@ -69,19 +69,19 @@ def _sequence(random: Random, aspect: float) -> tuple[Thing, ...]:
         moments = [0.0, random.uniform(0.27, 0.38), random.uniform(0.62, 0.73), 1.0]
     looks = _different_looks(random, len(moments) - 1)
     return tuple(
-        replace(_still(random, *look, aspect), enters=enters, leaves=leaves)
+        replace(_still(random, *look, aspect), appears_at=enters, disappears_at=leaves)
         for look, enters, leaves in zip(looks, moments, moments[1:], strict=False)
     )
 
 
 def _cuts(
-    random: Random, background: str, things: tuple[Thing, ...]
+    random: Random, background: str, things: tuple[SceneObject, ...]
 ) -> tuple[tuple[float, str], ...]:
     """Another background with every thing after the first."""
     cuts: list[tuple[float, str]] = []
     for thing in things[1:]:
         background = random.choice([other for other in BACKGROUNDS if other != background])
-        cuts.append((thing.enters, background))
+        cuts.append((thing.appears_at, background))
     return tuple(cuts)
 
 
@@ -99,7 +99,7 @@ def _caption(random: Random, background: str, aspect: float) -> Caption:
     return replace(caption, x=x, y=y)
 
 
-def _together(random: Random, aspect: float, caption: Caption | None) -> tuple[Thing, ...]:
+def _together(random: Random, aspect: float, caption: Caption | None) -> tuple[SceneObject, ...]:
     """One to four things apart from each other; beside what is written, at most two, or none."""
     count = random.choice((0, 1, 1, 2) if caption else (1, 1, 2, 2, 2, 3, 3, 4))
     looks = _different_looks(random, count)
@@ -120,28 +120,28 @@ def _together(random: Random, aspect: float, caption: Caption | None) -> tuple[T
             count = len(looks)
 
 
-def _changed(random: Random, things: list[Thing]) -> Thing:
+def _changed(random: Random, things: list[SceneObject]) -> SceneObject:
     """The first thing, appearing, disappearing or turning another colour at a moment."""
     thing, moment = things[0], random.uniform(0.2, 0.8)
     change = random.choice(("appears", "disappears", "turns"))
     if change == "appears":
-        return replace(thing, enters=moment)
+        return replace(thing, appears_at=moment)
     if change == "disappears":
-        return replace(thing, leaves=moment)
+        return replace(thing, disappears_at=moment)
     taken = {other.colour for other in things}
     others = [colour for colour in COLOURS if colour not in taken]
-    return replace(thing, turns=moment, turns_to=random.choice(others))
+    return replace(thing, recolours_at=moment, new_colour=random.choice(others))
 
 
 def _placed(
     random: Random,
     looks: list[tuple[str, str]],
-    first: Callable[[Random, str, str, float], Thing],
+    first: Callable[[Random, str, str, float], SceneObject],
     aspect: float,
     caption: Caption | None,
-) -> list[Thing] | None:
+) -> list[SceneObject] | None:
     """The things one after another where there is room; None if one finds none in a few tries."""
-    things: list[Thing] = []
+    things: list[SceneObject] = []
     for look in looks:
         for _ in range(_TRIES):
             thing = (_still if things else first)(random, *look, aspect)
@@ -164,15 +164,15 @@ def _margins(radius: float, aspect: float) -> tuple[float, float]:
     return (radius / aspect, radius) if aspect >= 1 else (radius, radius * aspect)
 
 
-def _still(random: Random, shape: str, colour: str, aspect: float) -> Thing:
+def _still(random: Random, shape: str, colour: str, aspect: float) -> SceneObject:
     radius = random.uniform(0.115, 0.14) if random.random() < 0.35 else random.uniform(0.17, 0.215)
     across, down = _margins(radius, aspect)
     x = random.uniform(across + 0.02, 0.98 - across)
     y = random.uniform(down + 0.02, 0.98 - down)
-    return Thing(shape, colour, x, y, radius, x, y)
+    return SceneObject(shape, colour, x, y, radius, x, y)
 
 
-def _moving(random: Random, shape: str, colour: str, aspect: float) -> Thing:
+def _moving(random: Random, shape: str, colour: str, aspect: float) -> SceneObject:
     """Moves along one axis, by at least two fifths of the frame."""
     thing = _still(random, shape, colour, aspect)
     across, down = _margins(thing.radius, aspect)
@@ -188,7 +188,7 @@ def _moving(random: Random, shape: str, colour: str, aspect: float) -> Thing:
     return replace(thing, y=ends[0], end_y=ends[1])
 
 
-def _apart(a: Thing, b: Thing, aspect: float) -> bool:
+def _apart(a: SceneObject, b: SceneObject, aspect: float) -> bool:
     """Whether the two never touch, at twenty moments of their way."""
     moments = range(21) if a.direction or b.direction else (0,)
     for step in moments:
@@ -203,7 +203,7 @@ def _apart(a: Thing, b: Thing, aspect: float) -> bool:
     return True
 
 
-def _beside(thing: Thing, caption: Caption, aspect: float) -> bool:
+def _beside(thing: SceneObject, caption: Caption, aspect: float) -> bool:
     """Whether the thing never touches what is written, at twenty moments of its way."""
     width, height = caption.extent(aspect)
     for step in range(21) if thing.direction else (0,):

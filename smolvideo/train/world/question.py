@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from random import Random
 
-THAT_IS = "\nThat is:"
+LETTER_PREFIX = "\nThat is:"
 """Between the question, said again, and its answer; it ends as what stands before every answer."""
 
 
@@ -11,20 +11,20 @@ THAT_IS = "\nThat is:"
 class Question:
     """A question with its one right answer; ``type`` groups the scores.
 
-    ``said``: the subtitles that stand before it. ``earlier``: the turns of the conversation before
-    it. ``moment``: where the answer is a time, the share of the duration at which it happens.
-    ``options``: those it has, the answer then being a letter, and ``opened`` is the same question
-    without them, or one of those before it in its conversation that listed them.
+    ``subtitles``: the subtitles that stand before it. ``history``: the turns of the conversation
+    before it. ``event_time``: where the answer is a time, the share of the duration at which it
+    happens. ``options``: those it has, the answer then being a letter, and ``open_form`` is the
+    same question without them, or one of those before it in its conversation that listed them.
     """
 
     type: str
     text: str
     answer: str
-    said: str | None = None
-    earlier: tuple["Question", ...] = ()
-    moment: float | None = None
+    subtitles: str | None = None
+    history: tuple["Question", ...] = ()
+    event_time: float | None = None
     options: tuple[str, ...] = ()
-    opened: "Question | None" = None
+    open_form: "Question | None" = None
 
     @property
     def response(self) -> str:
@@ -35,21 +35,21 @@ class Question:
         without options does (re-reading, arXiv 2309.06275). Who has said the words need only look
         for them in the list; CinePile's own rule reads the letter off such an answer.
         """
-        letter = f"\nAnswer: {self.answer}" if self.opened else ""
-        return f"{self.lead}{self.words}{letter}"
+        letter = f"\nAnswer: {self.answer}" if self.open_form else ""
+        return f"{self.echoed_question}{self.answer_words}{letter}"
 
     @property
-    def lead(self) -> str:
+    def echoed_question(self) -> str:
         """What is said before the words: with options the question again."""
-        return f"{self.opened.text}{THAT_IS} " if self.opened else ""
+        return f"{self.open_form.text}{LETTER_PREFIX} " if self.open_form else ""
 
     @property
-    def words(self) -> str:
+    def answer_words(self) -> str:
         """The answer in words, even where a letter is asked for."""
-        return self.answer if self.opened is None else self.opened.answer
+        return self.answer if self.open_form is None else self.open_form.answer
 
 
-def carelessly(random: Random, question: Question) -> Question:
+def informal(random: Random, question: Question) -> Question:
     """Now and then the same question as people type it: without a capital, without its mark."""
     if random.random() < 0.8:
         return question

@@ -12,16 +12,20 @@ from typing import Protocol
 
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, Thing
-from smolvideo.train.world.wordings import worded
+from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, SceneObject
+from smolvideo.train.world.wordings import fill_template
 
-NUMBERS = ("none", "one", "two", "three", "four")
+COUNT_WORDS = ("none", "one", "two", "three", "four")
 NAMES = ("Mia", "Tom", "Ada", "Leo")
-DOES = {"appears": "it appears", "disappears": "it disappears", "still": "it stands still"}
+BEHAVIOUR_PHRASES = {
+    "appears": "it appears",
+    "disappears": "it disappears",
+    "still": "it stands still",
+}
 
 
 @dataclass(frozen=True)
-class Clock:
+class FrameClock:
     """Which moments of a video were looked at: shares of its ``seconds``, in order."""
 
     shares: tuple[float, ...]
@@ -37,20 +41,20 @@ class Clock:
         return list(dict.fromkeys(format_timestamp(s * self.seconds) for s in self.shares))
 
 
-class Worded(Protocol):
+class FillTemplate(Protocol):
     """``worded`` with its random numbers already given."""
 
     def __call__(self, asked: str, **filling: str) -> str: ...
 
 
 def ask_about(
-    scene: Scene, random: Random, clock: Clock | None = None, *, novel_wording: bool = False
+    scene: Scene, random: Random, clock: FrameClock | None = None, *, novel_wording: bool = False
 ) -> list[Question]:
     """One question or more of every type that this scene can be asked, each in a random wording.
 
     Times are asked where a ``clock`` tells them.
     """
-    ask = partial(worded, random, novel=novel_wording)
+    ask = partial(fill_template, random, novel=novel_wording)
     questions = [*_backgrounds(scene, ask), _description(scene, ask)]
     if scene.in_sequence:
         questions += _order(scene, random, ask)
@@ -64,20 +68,20 @@ def ask_about(
     return [*questions, *_named(scene, random), *_follow_ups(scene, random, ask)]
 
 
-def a(words: str) -> str:
+def with_article(words: str) -> str:
     """The words with their article: ``an orange star``."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def does(scene: Scene, thing: Thing) -> str:
+def behaviour_phrase(scene: Scene, thing: SceneObject) -> str:
     """What a thing does, as a sentence: ``it moves left``, ``it turns green``."""
     behaviour = scene.behaviour(thing)
-    if behaviour in DOES:
-        return DOES[behaviour]
+    if behaviour in BEHAVIOUR_PHRASES:
+        return BEHAVIOUR_PHRASES[behaviour]
     return f"it {behaviour}" if behaviour.startswith("turns") else f"it moves {behaviour}"
 
 
-def _backgrounds(scene: Scene, ask: Worded) -> Iterator[Question]:
+def _backgrounds(scene: Scene, ask: FillTemplate) -> Iterator[Question]:
     if not scene.cuts:
         yield Question("background", ask("background"), scene.background)
         return
@@ -85,27 +89,27 @@ def _backgrounds(scene: Scene, ask: Worded) -> Iterator[Question]:
     yield Question("background", ask("background at end"), scene.cuts[-1][1])
 
 
-def _count(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _count(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     if scene.in_sequence:
-        yield Question("count", ask("shots"), NUMBERS[len(scene.things)])
+        yield Question("count", ask("shots"), COUNT_WORDS[len(scene.things)])
         return
     if random.random() < 0.3 or not scene.things:
-        yield Question("count", ask("shots"), NUMBERS[1])
+        yield Question("count", ask("shots"), COUNT_WORDS[1])
         return
     happens = scene.event[0] if scene.event else None
     if happens in ("appears", "disappears"):
         late, early = happens == "appears", happens == "disappears"
-        yield Question("count", ask("count at start"), NUMBERS[len(scene.things) - late])
-        yield Question("count", ask("count at end"), NUMBERS[len(scene.things) - early])
+        yield Question("count", ask("count at start"), COUNT_WORDS[len(scene.things) - late])
+        yield Question("count", ask("count at end"), COUNT_WORDS[len(scene.things) - early])
     else:
-        yield Question("count", ask("count"), NUMBERS[len(scene.things)])
+        yield Question("count", ask("count"), COUNT_WORDS[len(scene.things)])
 
 
-def _looks(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _looks(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     for thing in scene.things:
-        if thing.turns_to:
+        if thing.new_colour:
             yield Question("colour", ask("colour at start", shape=thing.shape), thing.colour)
-            yield Question("colour", ask("colour at end", shape=thing.shape), thing.turns_to)
+            yield Question("colour", ask("colour at end", shape=thing.shape), thing.new_colour)
         else:
             yield Question("colour", ask("colour", shape=thing.shape), thing.colour)
         yield Question("shape", ask("shape", colour=thing.colour), thing.shape)
@@ -117,67 +121,69 @@ def _looks(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
         yield Question("colour", ask("only colour"), thing.colour)
 
 
-def _motion(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _motion(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     if not scene.things:
         return
     still = [thing for thing in scene.things if scene.behaviour(thing) == "still"]
     if still and (len(still) == len(scene.things) or random.random() < 0.4):
         thing = random.choice(still)
         named = random.choice((thing.shape, thing.words))
-        yield Question("motion", ask("motion", thing=named), does(scene, thing))
+        yield Question("motion", ask("motion", thing=named), behaviour_phrase(scene, thing))
     if scene.event is not None:
         happens, thing, _ = scene.event
         named = random.choice((thing.shape, thing.words))
-        yield Question("motion", ask("motion", thing=named), does(scene, thing))
-        yield Question("order", ask(happens), a(thing.words))
-    mover = scene.mover
+        yield Question("motion", ask("motion", thing=named), behaviour_phrase(scene, thing))
+        yield Question("order", ask(happens), with_article(thing.words))
+    mover = scene.moving_object
     if mover is None or mover.direction is None:
         return
     named = random.choice((mover.shape, mover.words))
-    yield Question("motion", ask("motion", thing=named), does(scene, mover))
+    yield Question("motion", ask("motion", thing=named), behaviour_phrase(scene, mover))
     named = random.choice((mover.shape, mover.words, f"{mover.colour} thing"))
     yield Question("direction", ask("direction", thing=named), mover.direction)
-    yield Question("mover", ask("mover"), a(mover.words))
+    yield Question("mover", ask("mover"), with_article(mover.words))
     yield Question("mover", ask("mover colour"), mover.colour)
     yield Question("mover", ask("mover shape"), mover.shape)
 
 
-def _order(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _order(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     things = scene.things
-    yield Question("order", ask("first"), a(things[0].words))
-    yield Question("order", ask("second"), a(things[1].words))
-    yield Question("order", ask("last"), a(things[-1].words))
+    yield Question("order", ask("first"), with_article(things[0].words))
+    yield Question("order", ask("second"), with_article(things[1].words))
+    yield Question("order", ask("last"), with_article(things[-1].words))
     place = random.randrange(1, len(things))
     before, after = things[place - 1], things[place]
     named = random.choice((before.shape, before.words))
-    yield Question("order", ask("after", thing=named), a(after.words))
+    yield Question("order", ask("after", thing=named), with_article(after.words))
     named = random.choice((after.shape, after.words))
-    yield Question("order", ask("before", thing=named), a(before.words))
+    yield Question("order", ask("before", thing=named), with_article(before.words))
     one, other = random.sample(things, 2)
     yield Question("colour", ask("colour", shape=one.shape), one.colour)
     yield Question("shape", ask("shape", colour=other.colour), other.shape)
 
 
-def _description(scene: Scene, ask: Worded) -> Question:
+def _description(scene: Scene, ask: FillTemplate) -> Question:
     return Question("describe", ask("describe"), describe(scene))
 
 
 def describe(scene: Scene) -> str:
     """One sentence that states what the scene shows; things in the order of their names."""
-    behind = f"on {a(scene.background)} background"
+    behind = f"on {with_article(scene.background)} background"
     if scene.in_sequence:
         sentence = _sequence_described(scene)
     elif not scene.things:
         sentence = f"nothing moves {behind}"
     else:
-        actor = scene.event[1] if scene.event else scene.mover
+        actor = scene.event[1] if scene.event else scene.moving_object
         still = sorted(thing.words for thing in scene.things if thing is not actor)
-        shown = " and ".join(a(words) for words in still)
+        shown = " and ".join(with_article(words) for words in still)
         if actor is None:
             sentence = f"{shown} {behind}"
         else:
             past = "past" if actor.direction else "beside"
-            acts = f"{a(actor.words)} {does(scene, actor).removeprefix('it ')}"
+            acts = (
+                f"{with_article(actor.words)} {behaviour_phrase(scene, actor).removeprefix('it ')}"
+            )
             sentence = f"{acts} {past} {shown} {behind}" if still else f"{acts} {behind}"
     if scene.caption is not None:
         kind = "number" if scene.caption.is_number else "word"
@@ -188,21 +194,22 @@ def describe(scene: Scene) -> str:
 
 def _sequence_described(scene: Scene) -> str:
     if not scene.cuts:
-        shown = ", then ".join(a(thing.words) for thing in scene.things)
-        return f"first {shown}, on {a(scene.background)} background"
+        shown = ", then ".join(with_article(thing.words) for thing in scene.things)
+        return f"first {shown}, on {with_article(scene.background)} background"
     return "first " + ", then ".join(
-        f"{a(thing.words)} on {scene.background_at(thing.enters)}" for thing in scene.things
+        f"{with_article(thing.words)} on {scene.background_at(thing.appears_at)}"
+        for thing in scene.things
     )
 
 
-def _places(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _places(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     for thing in scene.things:
         if thing.place is not None:
             named = random.choice((thing.shape, thing.words))
             yield Question("place", ask("place", thing=named), thing.place)
 
 
-def _text(scene: Scene, ask: Worded) -> Iterator[Question]:
+def _text(scene: Scene, ask: FillTemplate) -> Iterator[Question]:
     if scene.caption is None:
         return
     yield Question("text", ask("text"), scene.caption.text)
@@ -210,17 +217,19 @@ def _text(scene: Scene, ask: Worded) -> Iterator[Question]:
     yield Question("text", ask(kind), scene.caption.text)
 
 
-def _times(scene: Scene, random: Random, clock: Clock, ask: Worded) -> Iterator[Question]:
+def _times(
+    scene: Scene, random: Random, clock: FrameClock, ask: FillTemplate
+) -> Iterator[Question]:
     """When something happens: the time of the first frame that shows it."""
 
     def at(moment: float, asked: str, **filling: str) -> Question:
-        return Question("time", ask(asked, **filling), clock.first_seen(moment), moment=moment)
+        return Question("time", ask(asked, **filling), clock.first_seen(moment), event_time=moment)
 
     if scene.in_sequence:
         place = random.randrange(1, len(scene.things))
         for moment, thing, happens in (
-            (scene.things[place].enters, scene.things[place], "appears"),
-            (scene.things[place - 1].leaves, scene.things[place - 1], "disappears"),
+            (scene.things[place].appears_at, scene.things[place], "appears"),
+            (scene.things[place - 1].disappears_at, scene.things[place - 1], "disappears"),
         ):
             named = random.choice((thing.shape, thing.words))
             yield at(moment, f"when {happens}", thing=named)
@@ -229,10 +238,10 @@ def _times(scene: Scene, random: Random, clock: Clock, ask: Worded) -> Iterator[
     elif scene.event is not None:
         happens, thing, moment = scene.event
         for named in (thing.shape, thing.words):
-            yield at(moment, f"when {happens}", thing=named, colour=thing.turns_to or "")
+            yield at(moment, f"when {happens}", thing=named, colour=thing.new_colour or "")
 
 
-def _moments(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
+def _moments(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
     """What is there at a time, where all frames of that time stamp agree."""
     if not scene.in_sequence and scene.event is None:
         return
@@ -243,24 +252,24 @@ def _moments(scene: Scene, random: Random, clock: Clock) -> Iterator[Question]:
         return
     (things,) = shown
     if scene.in_sequence:
-        yield Question("moment", f"What do you see at {stamp}?", a(things[0].words))
+        yield Question("moment", f"What do you see at {stamp}?", with_article(things[0].words))
         return
     happens, thing, moment = scene.event or ("", scene.things[0], 0.0)
     if happens != "turns":
         answer = "yes" if thing in things else "no"
-        yield Question("moment", f"Is there {a(thing.shape)} at {stamp}?", answer)
+        yield Question("moment", f"Is there {with_article(thing.shape)} at {stamp}?", answer)
     elif shares[0] >= moment or shares[-1] < moment:
         text = f"What colour is the {thing.shape} at {stamp}?"
         yield Question("moment", text, thing.colour_at(shares[0]))
 
 
-def _present(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _present(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     """Yes for a thing that is there, no for one that differs in shape, colour or both."""
     if not scene.things:
         return
-    thing: Thing = random.choice(scene.things)
+    thing: SceneObject = random.choice(scene.things)
     yield Question("yes-no", _with_article(ask("present", thing=thing.words), thing.words), "yes")
-    taken = {thing.colour for thing in scene.things} | {thing.turns_to for thing in scene.things}
+    taken = {thing.colour for thing in scene.things} | {thing.new_colour for thing in scene.things}
     colours = [colour for colour in COLOURS if colour not in taken]
     shapes = [shape for shape in SHAPES if all(shape != t.shape for t in scene.things)]
     absent = random.choice(
@@ -274,12 +283,12 @@ def _present(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
 
 
 def _with_article(wording: str, words: str) -> str:
-    return wording.replace(f"a {words}", a(words))
+    return wording.replace(f"a {words}", with_article(words))
 
 
-def _moving(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _moving(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     """Does anything move; of a scene with a mover, also of one that may stand still."""
-    anything = "yes" if scene.mover is not None else "no"
+    anything = "yes" if scene.moving_object is not None else "no"
     if not scene.things or random.random() < 0.5:
         yield Question("yes-no", ask("anything moves"), anything)
         return
@@ -288,7 +297,7 @@ def _moving(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
     yield Question("yes-no", ask("moves", shape=thing.shape), moves)
 
 
-def _relations(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _relations(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     """Left of and above, of two still things of which it can be said without doubt."""
     still = [thing for thing in scene.things if thing.direction is None]
     if scene.in_sequence or len(still) < 2:
@@ -319,31 +328,31 @@ def _named(scene: Scene, random: Random) -> Iterator[Question]:
     if thing.place is not None:
         asked.append(("Where is {0}?", thing.place))
     if not scene.in_sequence:
-        asked.append(("What does {0} do?", does(scene, thing)))
+        asked.append(("What does {0} do?", behaviour_phrase(scene, thing)))
     asked.append(("What shape is {0}?", thing.shape))
     text, answer = random.choice(asked)
-    yield Question("subtitles", text.format(name), answer, said=said)
+    yield Question("subtitles", text.format(name), answer, subtitles=said)
 
 
-def _follow_ups(scene: Scene, random: Random, ask: Worded) -> Iterator[Question]:
+def _follow_ups(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
     """A second question, which only the first one's answer makes clear."""
     if scene.in_sequence or not scene.things:
         return
     thing = random.choice(scene.things)
-    if thing.turns_to:
+    if thing.new_colour:
         return
     first = Question("shape", ask("shape", colour=thing.colour), thing.shape)
-    then = [("What does it do?", does(scene, thing)), ("How big is it?", thing.size)]
+    then = [("What does it do?", behaviour_phrase(scene, thing)), ("How big is it?", thing.size)]
     if thing.place is not None:
         then.append(("Where is it?", thing.place))
-    if scene.mover is thing and thing.direction and random.random() < 0.5:
+    if scene.moving_object is thing and thing.direction and random.random() < 0.5:
         first = Question("mover", ask("mover shape"), thing.shape)
         then = [("Which way does it move?", thing.direction), ("What colour is it?", thing.colour)]
     text, answer = random.choice(then)
-    yield Question("follow-up", text, answer, earlier=(first,))
+    yield Question("follow-up", text, answer, history=(first,))
 
 
-def spread(
+def sample_by_type(
     random: Random, questions: Sequence[Question], count: int, *, first: Collection[str] = ()
 ) -> list[Question]:
     """``count`` of the questions in random order, of as many types as there are.

@@ -23,23 +23,23 @@ PLACES = (
 WORDS = ("STOP", "GO", "SUN", "MOON", "CAT", "DOG", "TREE", "FISH", "HOME", "OPEN", "EXIT", "PLAY")
 """What may be written over a scene, beside the numbers of two digits."""
 
-SMALL_BELOW = 0.155
+SMALL_MAX_RADIUS = 0.155
 """The radius that divides small things from large ones: a share of the frame's short side."""
 GLYPH_ASPECT = 0.7
 """Width of a written character over its height."""
 
-HELD_OUT_SHARE = 10
+HELD_OUT_ONE_IN = 10
 """One scene in so many is held out: never trained on, free for samples and exams."""
 HELD_OUT_COMBINATIONS = 12
 """One combination of colour, shape and behaviour in so many is in no trained scene at all."""
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One thing: its centre as shares of width and height, its radius as a share of the short side.
 
-    It is on screen from ``enters`` to ``leaves``, moves in a straight line from (x, y) to
-    (end_x, end_y) in that time, and has the colour ``turns_to`` from ``turns`` on.
+    It is on screen from ``appears_at`` to ``disappears_at``, moves in a straight line from (x, y)
+    to (end_x, end_y) in that time, and has the colour ``new_colour`` from ``turns`` on.
     """
 
     shape: str
@@ -49,10 +49,10 @@ class Thing:
     radius: float
     end_x: float
     end_y: float
-    enters: float = 0.0
-    leaves: float = 1.0
-    turns: float = 1.0
-    turns_to: str | None = None
+    appears_at: float = 0.0
+    disappears_at: float = 1.0
+    recolours_at: float = 1.0
+    new_colour: str | None = None
 
     @property
     def words(self) -> str:
@@ -62,7 +62,7 @@ class Thing:
     @property
     def size(self) -> str:
         """``small`` or ``large``"""
-        return SIZES[self.radius >= SMALL_BELOW]
+        return SIZES[self.radius >= SMALL_MAX_RADIUS]
 
     @property
     def direction(self) -> str | None:
@@ -81,14 +81,16 @@ class Thing:
 
     def centre_at(self, share: float) -> tuple[float, float] | None:
         """Where its centre is at a share of the duration; None while it is not on screen."""
-        if not (self.enters <= share < self.leaves or share == self.leaves == 1.0):
+        if not (
+            self.appears_at <= share < self.disappears_at or share == self.disappears_at == 1.0
+        ):
             return None
-        way = (share - self.enters) / (self.leaves - self.enters)
+        way = (share - self.appears_at) / (self.disappears_at - self.appears_at)
         return self.x + (self.end_x - self.x) * way, self.y + (self.end_y - self.y) * way
 
     def colour_at(self, share: float) -> str:
         """The name of its colour at a share of the duration."""
-        return self.turns_to if self.turns_to and share >= self.turns else self.colour
+        return self.new_colour if self.new_colour and share >= self.recolours_at else self.colour
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Scene:
     """A background and the things before it; ``aspect`` is width over height."""
 
     background: str
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     aspect: float
     tint: tuple[float, ...] = ()
     """Small differences of the colours from their names, drawn with the scene: three shares per
@@ -130,28 +132,28 @@ class Scene:
     def in_sequence(self) -> bool:
         """Whether its things are shown one after the other."""
         return len(self.things) > 1 and all(
-            before.leaves == after.enters
+            before.disappears_at == after.appears_at
             for before, after in zip(self.things, self.things[1:], strict=False)
         )
 
     @property
-    def mover(self) -> Thing | None:
+    def moving_object(self) -> SceneObject | None:
         """The thing that moves, if one does."""
         return next((thing for thing in self.things if thing.direction), None)
 
     @property
-    def event(self) -> tuple[str, Thing, float] | None:
+    def event(self) -> tuple[str, SceneObject, float] | None:
         """What happens at one moment: ``appears``, ``disappears`` or ``turns``, to which thing, at
         which share of the duration."""
         if self.in_sequence:
             return None
         for thing in self.things:
-            if thing.enters > 0:
-                return "appears", thing, thing.enters
-            if thing.leaves < 1:
-                return "disappears", thing, thing.leaves
-            if thing.turns_to:
-                return "turns", thing, thing.turns
+            if thing.appears_at > 0:
+                return "appears", thing, thing.appears_at
+            if thing.disappears_at < 1:
+                return "disappears", thing, thing.disappears_at
+            if thing.new_colour:
+                return "turns", thing, thing.recolours_at
         return None
 
     def background_at(self, share: float) -> str:
@@ -162,14 +164,14 @@ class Scene:
                 shown = background
         return shown
 
-    def behaviour(self, thing: Thing) -> str:
+    def behaviour(self, thing: SceneObject) -> str:
         """What a thing does, in a word: its direction, ``still``, or what happens to it."""
         event = self.event
         if event is None or event[1] is not thing:
             return thing.direction or "still"
-        return f"turns {thing.turns_to}" if event[0] == "turns" else event[0]
+        return f"turns {thing.new_colour}" if event[0] == "turns" else event[0]
 
-    def signature(self) -> str:
+    def scene_key(self) -> str:
         """What the scene shows, whatever the sizes, places and tints: the unit of holding out."""
         shown = [f"{thing.words} {self.behaviour(thing)}" for thing in self.things]
         together = " then ".join(shown) if self.in_sequence else " and ".join(sorted(shown))
@@ -178,8 +180,8 @@ class Scene:
         return f"{together} on {behind}{written}"
 
     def held_out(self) -> bool:
-        """Whether training never shows this scene: one signature in ``HELD_OUT_SHARE``."""
-        return _one_in(HELD_OUT_SHARE, self.signature())
+        """Whether training never shows this scene: one signature in ``HELD_OUT_ONE_IN``."""
+        return _one_in(HELD_OUT_ONE_IN, self.scene_key())
 
     def is_novel(self) -> bool:
         """Whether one of its things has a look and a behaviour that training never shows together,
@@ -195,7 +197,7 @@ def place_of(x: float, y: float) -> str | None:
     return None if column is None or row is None else PLACES[row][column]
 
 
-def is_novel_combination(thing: Thing, behaviour: str) -> bool:
+def is_novel_combination(thing: SceneObject, behaviour: str) -> bool:
     """Whether colour, shape and behaviour are held out together; what it turns to is left aside."""
     combination = f"{thing.words} {behaviour.split()[0]}"
     return _one_in(HELD_OUT_COMBINATIONS, f"combination {combination}")

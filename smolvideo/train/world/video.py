@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from smolvideo.frames import DRAWN_COMMENT
-from smolvideo.train.world.draw import draw_frame
+from smolvideo.frames import SYNTHETIC_COMMENT
+from smolvideo.train.world.draw import render_frame
 from smolvideo.train.world.scene import Scene
 
 TICKS_PER_SECOND = 12800
@@ -18,7 +18,7 @@ BT601, LIMITED_RANGE = 6, 1
 
 
 @dataclass(frozen=True)
-class Film:
+class EncodingOptions:
     """How a scene is filmed.
 
     ``width`` × ``height`` is the picture as shown. ``rotation`` (0, 90, 180 or 270) is by how many
@@ -34,7 +34,7 @@ class Film:
     variable_rate: bool = False
 
 
-def frame_times(film: Film) -> list[float]:
+def frame_times(film: EncodingOptions) -> list[float]:
     """The presentation time of every frame in seconds, from 0."""
     step = 1 / film.fps
     if not film.variable_rate:
@@ -47,13 +47,13 @@ def frame_times(film: Film) -> list[float]:
     return times
 
 
-def write_video(scene: Scene, film: Film, path: Path) -> None:
+def write_video(scene: Scene, film: EncodingOptions, path: Path) -> None:
     """Encode the scene as H.264 in an mp4 file."""
     turned = film.rotation in (90, 270)
     width, height = (film.height, film.width) if turned else (film.width, film.height)
     # +bitexact leaves the encoder's version out of the file: the same scene gives the same bytes.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        container.metadata["comment"] = DRAWN_COMMENT
+        container.metadata["comment"] = SYNTHETIC_COMMENT
         stream = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)
@@ -62,7 +62,7 @@ def write_video(scene: Scene, film: Film, path: Path) -> None:
         stream.options = {"crf": "23", "preset": "medium", "threads": "1"}
         stream.codec_context.flags |= 1 << 23  # AV_CODEC_FLAG_BITEXACT
         for seconds in frame_times(film):
-            picture = draw_frame(scene, seconds / film.seconds, film.width, film.height)
+            picture = render_frame(scene, seconds / film.seconds, film.width, film.height)
             # np.rot90 turns counter-clockwise: the player's clockwise turn brings it back.
             stored = np.ascontiguousarray(np.rot90(picture, film.rotation // 90))
             frame = av.VideoFrame.from_ndarray(stored, format="rgb24")

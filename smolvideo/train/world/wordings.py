@@ -6,9 +6,9 @@ from random import Random
 HELD_OUT_WORDINGS = 8
 """Of the wordings that open with a courtesy, one in so many is held out of training."""
 
-COURTESIES = ("Please tell me: ", "Tell me, ", "I want to know: ", "Look closely. ")
+POLITE_PREFIXES = ("Please tell me: ", "Tell me, ", "I want to know: ", "Look closely. ")
 
-WORDINGS: dict[str, tuple[str, ...]] = {
+TEMPLATES: dict[str, tuple[str, ...]] = {
     "count": (
         "How many things are there?",
         "How many objects are there?",
@@ -188,21 +188,21 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 """What is asked → its wordings. Places in braces are filled with what the scene shows."""
 
 
-def worded(random: Random, asked: str, *, novel: bool = False, **filling: str) -> str:
+def fill_template(random: Random, asked: str, *, novel: bool = False, **value: str) -> str:
     """A wording of ``asked``, filled; now and then with a courtesy before it.
 
     ``novel``: always one that training never hears.
     """
     while True:
-        wording = random.choice(WORDINGS[asked])
-        courtesy = random.choice(COURTESIES) if novel or random.random() < 0.2 else ""
+        wording = random.choice(TEMPLATES[asked])
+        courtesy = random.choice(POLITE_PREFIXES) if novel or random.random() < 0.2 else ""
         if _held_out(courtesy, wording) == novel:
             break
-        if novel and not any(_held_out(c, w) for c in COURTESIES for w in WORDINGS[asked]):
+        if novel and not any(_held_out(c, w) for c in POLITE_PREFIXES for w in TEMPLATES[asked]):
             break
     if courtesy and not courtesy.endswith(". "):
         wording = wording[0].lower() + wording[1:]
-    return courtesy + wording.format(**filling)
+    return courtesy + wording.format(**value)
 
 
 def _held_out(courtesy: str, wording: str) -> bool:
