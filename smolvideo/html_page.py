@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.sanitize import display_name, escape_controls
 
 if TYPE_CHECKING:
     from jinja2 import Environment

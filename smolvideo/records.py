@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
-from smolvideo.pipes import read_file_or_pipe
-from smolvideo.safe_text import display_path, visible_json
+from smolvideo.sanitize import display_path, visible_json
+from smolvideo.text_input import read_file_or_pipe
 
 ANSWER_SCHEMA = "smolvideo.answer/1"
 """The value of ``record``, the first key of each line: what tells our files from others."""

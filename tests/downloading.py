@@ -12,7 +12,7 @@ import pytest
 from webserver import WebServer
 
 from smolvideo.source import DownloadOptions, resolve_source
-from smolvideo.source.cache import download_folder
+from smolvideo.source.download_cache import download_folder
 
 QUICK = DownloadOptions(timeout_seconds=0.4, retries=0)
 

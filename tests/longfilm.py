@@ -11,10 +11,10 @@ from random import Random
 import av
 
 from smolvideo.frames import SYNTHETIC_COMMENT
-from smolvideo.train.world.draw import render_frame
-from smolvideo.train.world.lots import sample_scene
 from smolvideo.train.world.questions import describe
+from smolvideo.train.world.render import render_frame
 from smolvideo.train.world.scene import Scene
+from smolvideo.train.world.scene_sampler import sample_scene
 
 WIDTH, HEIGHT = 160, 120
 _TICKS = 1000

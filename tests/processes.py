@@ -10,6 +10,6 @@ def decoding() -> set[int]:
     found = set()
     for child in psutil.Process().children():
         with suppress(psutil.Error):  # it has ended just now
-            if "smolvideo.readers.worker" in child.cmdline():
+            if "smolvideo.readers.decoder_worker" in child.cmdline():
                 found.add(child.pid)
     return found

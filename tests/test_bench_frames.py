@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from smolvideo.bench.films import SyntheticVideo, write_synthetic_video
+from smolvideo.bench.synthetic_videos import SyntheticVideo, write_synthetic_video
 from smolvideo.cli.main import cli
 from smolvideo.readers import open_video
 

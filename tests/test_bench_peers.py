@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from smolvideo.bench import BASELINES, BenchOptions, run_bench
-from smolvideo.bench.footage import read_bench_frames
+from smolvideo.bench.input_video import read_bench_frames
 from smolvideo.bench.llama_cpp_export import export_llama_cpp
 from smolvideo.bench.openvino_export import export_openvino, import_openvino
 from smolvideo.cli.bench import bench

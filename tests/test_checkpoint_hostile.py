@@ -20,7 +20,7 @@ from smolvideo.engines import ENGINES, load_engine
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.models.checkpoint import read_checkpoint
-from smolvideo.models.files import read_json
+from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.tensors import check_tensors, expected_shapes
 from smolvideo.models.weights import read_header

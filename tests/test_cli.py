@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import smolvideo
+from smolvideo.cli.ask_arguments import split_arguments
 from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli
 from smolvideo.cli.options import FIELD_BY_FLAG, FILMSTRIPS, read_sampling
-from smolvideo.cli.question import split_arguments
-from smolvideo.cli.sections import SizeType
+from smolvideo.cli.params import SizeType
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, SmolVideoError, SourceError, UsageError
 from smolvideo.prompt import PromptOptions

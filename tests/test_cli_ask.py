@@ -17,8 +17,8 @@ from smolvideo.errors import ModelError
 from smolvideo.pipeline import ask
 from smolvideo.progress import Progress
 from smolvideo.records import read_records
-from smolvideo.safe_text import escape_controls
 from smolvideo.sampling import FrameSampling
+from smolvideo.sanitize import escape_controls
 
 
 @pytest.fixture(scope="module")

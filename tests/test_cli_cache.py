@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from clipmaker import evenly, write_clip
 
 from smolvideo.cli.main import cli
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
 from smolvideo.source import cache_dir
-from smolvideo.source.cache import download_folder, write_entry
+from smolvideo.source.download_cache import download_folder, write_entry
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from talking import ANSWER, CIRCLE, TRIANGLE, WHAT, WHERE_TO
 from terminals import Terminal, run_process
 
 from smolvideo.cli.main import cli
-from smolvideo.conversation.sessions import list_sessions
+from smolvideo.conversation.store import list_sessions
 from smolvideo.records import AnswerRecord
 
 FEW = ("--max-frames", "16", "--device", "cpu")

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from smolvideo.cli.main import cli
-from smolvideo.conversation.sessions import create
 from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.store import create
 from smolvideo.conversation.turns import Turn
 
 FREE = {

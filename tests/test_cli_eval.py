@@ -12,7 +12,7 @@ from terminals import run_process
 
 from smolvideo.cli.main import cli
 from smolvideo.train.benchmark import CATEGORY_OF, drawn_clips
-from smolvideo.train.world.choices import OPTIONS
+from smolvideo.train.world.multiple_choice import OPTIONS
 
 BENCHMARK = ROOT / "samples" / "benchmark" / "cinepile.json"
 FAST = ("--device", "cpu", "--max-frames", "6", "--limit", "12")

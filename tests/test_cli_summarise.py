@@ -143,7 +143,7 @@ def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: st
 def test_without_ray_a_cluster_is_an_error_that_says_how(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smolvideo.summaries.cluster.find_spec", lambda _: None)
+    monkeypatch.setattr("smolvideo.summaries.ray_run.find_spec", lambda _: None)
     done = run(*words)
     assert done.exit_code == 2
     assert "pip install 'smolvideo[ray]'" in done.stderr

@@ -11,7 +11,7 @@ from rich.console import Console
 from smolvideo.cli.main import cli
 from smolvideo.show.console import Output
 from smolvideo.show.training import TrainingProgress, show_scores, sparkline
-from smolvideo.train.course import TrainOptions, TrainProgress
+from smolvideo.train.schedule import TrainOptions, TrainProgress
 
 
 def run(*words: str | Path) -> Result:

@@ -13,9 +13,9 @@ from conftest import SHARED
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_in_process
+from smolvideo.readers.display import to_display_rgb
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.shown import to_display_rgb
+from smolvideo.readers.registry import open_in_process
 
 pytestmark = pytest.mark.clips
 

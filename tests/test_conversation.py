@@ -14,14 +14,14 @@ from talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 
 from smolvideo.answer import AnswerStream
 from smolvideo.conversation import Attachment, Conversation, Turn
-from smolvideo.conversation.looking import attach_sources
-from smolvideo.conversation.telling import (
+from smolvideo.conversation.attach import attach_sources
+from smolvideo.conversation.context import (
     Context,
     build_messages,
     describe_trimmed,
     trim_to_context,
 )
-from smolvideo.conversation.transcript import export
+from smolvideo.conversation.export import export
 from smolvideo.conversation.turns import attachment_label
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError

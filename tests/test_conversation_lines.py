@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from talking import CIRCLE, SUBTITLED, TRIANGLE, WHAT
 
 from smolvideo.conversation import Conversation, Turn
-from smolvideo.conversation.carrying_out import execute, trailing_question
 from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, parse_line
-from smolvideo.conversation.moments import find_timestamps, nearest_frame
+from smolvideo.conversation.execute import execute, trailing_question
+from smolvideo.conversation.export import export
 from smolvideo.conversation.player import play, player_command
-from smolvideo.conversation.transcript import export
+from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
 from smolvideo.errors import PromptError, RecordError, SmolVideoError, UsageError
 from smolvideo.sampling import FrameSampling
 

@@ -10,7 +10,7 @@ from webserver import Content, WebServer
 
 from smolvideo.cli.main import cli
 from smolvideo.source import cached_downloads
-from smolvideo.source.cache import download_folder
+from smolvideo.source.download_cache import download_folder
 
 server = downloading.server
 

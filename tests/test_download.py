@@ -23,7 +23,7 @@ from smolvideo.source import (
     find_cached,
     resolve_source,
 )
-from smolvideo.source.cache import CachedDownload, download_folder, lock_download_folder
+from smolvideo.source.download_cache import CachedDownload, download_folder, lock_download_folder
 
 # Fixtures are found by their name in this module.
 clip = downloading.clip

@@ -14,17 +14,17 @@ from click.testing import CliRunner
 from test_eval_run import QUICK, SAMPLES, VIDEOS, open_run, run_all, run_eval, write_items
 
 from smolvideo.cli.main import cli
-from smolvideo.content import content_hash
+from smolvideo.content_hash import content_hash
 from smolvideo.engines import NativeEngine
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.data import load_benchmark
+from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import ClipLoader
+from smolvideo.evals.loader import ClipLoader
+from smolvideo.evals.reports import html_report
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
-from smolvideo.evals.writing import html_report
 
 engine = test_eval_run.engine
 

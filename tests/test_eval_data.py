@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.errors import SourceError
-from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.data.cinepile import CATEGORIES, video_id_of
-from smolvideo.evals.data.options import strip_option_letters
-from smolvideo.evals.data.rows import as_index, read_rows
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.datasets.cinepile import CATEGORIES, video_id_of
+from smolvideo.evals.datasets.options import strip_option_letters
+from smolvideo.evals.datasets.table_files import as_index, read_rows
 
 
 def cinepile_row(**changes: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from smolvideo.cli.main import cli
-from smolvideo.evals.data.cinepile import CATEGORIES
+from smolvideo.evals.datasets.cinepile import CATEGORIES
 from smolvideo.evals.item import EvalItem
+from smolvideo.evals.reports import export_lmms_eval
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
 from smolvideo.evals.settings import EvalSettings
-from smolvideo.evals.writing import export_lmms_eval
 
 SAMPLES = ROOT / "samples"
 

@@ -13,12 +13,12 @@ from conftest import ROOT
 from rich.console import Console
 
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.comparing import compare_runs
+from smolvideo.evals.compare import compare_runs
 from smolvideo.evals.item import EvalItem
+from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, clip_id
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
-from smolvideo.evals.writing import csv_report, export_lmms_eval, html_report, markdown_report
 from smolvideo.show.evals import show_comparison, show_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \x1b[2J=cmd()"

@@ -23,11 +23,11 @@ from terminals import environment
 
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.data import load_benchmark
+from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.looking import ClipLoader, prefetch_one
+from smolvideo.evals.loader import ClipLoader, prefetch_one
+from smolvideo.evals.run import EvalProgress, open_run, run_eval
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
-from smolvideo.evals.running import EvalProgress, open_run, run_eval
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import CONTROLS, EvalSettings, select_items
 from smolvideo.evals.videos import VideoFinder, VideoFolder
@@ -198,8 +198,8 @@ _KILLED = """
 import sys, time
 from pathlib import Path
 from smolvideo.engines import GenerationOptions, load_engine
-from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.running import begin_run, continue_run
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.run import begin_run, continue_run
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
 from smolvideo.prompt import PromptOptions

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.evals.clustered import clustered_mean, student_p, student_t
+from smolvideo.evals.cluster_robust import clustered_mean, student_p, student_t
 from smolvideo.evals.statistics import (
     Bounds,
     accuracy,

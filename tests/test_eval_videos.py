@@ -12,8 +12,8 @@ from downloading import QUICK
 from webserver import Content
 
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.data.hub import fetch_benchmark
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.datasets.hub import fetch_benchmark
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import (
     MAX_ATTEMPTS,

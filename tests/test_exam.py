@@ -17,12 +17,12 @@ from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
-from smolvideo.train.exam import sitting
+from smolvideo.train.exam import evaluate
+from smolvideo.train.exam.evaluate import evaluate_exam
 from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.paper import ExamVideo, draw_exam_videos
 from smolvideo.train.exam.run import ExamRun
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
-from smolvideo.train.exam.sitting import evaluate_exam
+from smolvideo.train.exam.test_videos import ExamVideo, draw_exam_videos
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 
@@ -171,13 +171,13 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     videos = tmp_path / "videos"
     videos.mkdir()
     asked: list[int] = []
-    plain = sitting._asked
+    plain = evaluate._asked
 
     def counted(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
         asked.append(video.number)
         return plain(engine, video, folder)
 
-    monkeypatch.setattr(sitting, "_asked", counted)
+    monkeypatch.setattr(evaluate, "_asked", counted)
 
     def sit() -> ExamReport:
         run = ExamRun.open(tmp_path / "run", engine, options)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from smolvideo.conversation.moments import find_timestamps
+from smolvideo.conversation.timestamps import find_timestamps
 from smolvideo.credentials import redact
-from smolvideo.evals.data.options import strip_option_letters
-from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.evals.datasets.options import strip_option_letters
 from smolvideo.sampling import parse_time
-from smolvideo.source.refusals import to_source_error
-from smolvideo.tui.talk import with_links
+from smolvideo.sanitize import display_name, escape_controls
+from smolvideo.source.ytdlp_errors import to_source_error
+from smolvideo.tui.transcript_view import with_links
 
 PIECES = [
     *"aA1 \t\n.:-`[(<{&*\x1b", "a ", "1.", "1:", "1:11 ", "A. ", "[a](", "\x1b[0", "(caused by ",

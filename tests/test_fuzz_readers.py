@@ -15,7 +15,7 @@ from conftest import SHARED
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers import open_video
-from smolvideo.readers.process import close_idle_processes
+from smolvideo.readers.decoder_process import close_idle_processes
 from smolvideo.sampling import FrameSampling, sample_frames
 
 MUTANTS = int(os.environ.get("SMOLVIDEO_MUTANTS", "60"))

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.conversation.journal import LOG_NAME, iter_events, read_event_log
+from smolvideo.conversation.event_log import LOG_NAME, iter_events, read_event_log
 from smolvideo.errors import RecordError, SmolVideoError
-from smolvideo.evals.data import rows
+from smolvideo.evals.datasets import rows
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.videos import DownloadArchive
 from smolvideo.json_types import MAX_DIGITS, parse_json
-from smolvideo.pipes import open_regular, read_regular
 from smolvideo.records import read_records
-from smolvideo.source.cache import _ENTRY, _read_entry
-from smolvideo.summaries.journal import RecordLog
+from smolvideo.source.download_cache import _ENTRY, _read_entry
+from smolvideo.summaries.record_log import RecordLog
+from smolvideo.text_input import open_regular, read_regular
 
 DEEP = "[" * 200_000
 LONG = "9" * 400

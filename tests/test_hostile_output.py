@@ -24,27 +24,27 @@ from test_show import USAGE, stream_of
 import smolvideo.show
 from smolvideo.cli.main import cli
 from smolvideo.errors import SourceError
-from smolvideo.evals.comparing import compare_runs
-from smolvideo.evals.running import EvalProgress
+from smolvideo.evals.compare import compare_runs
+from smolvideo.evals.run import EvalProgress
 from smolvideo.evals.scores import build_report
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.records import SourceRecord
 from smolvideo.show.answer import show_footer, stream_answer, stream_pieces
-from smolvideo.show.batch import BatchProgress
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import EvalProgressBar, show_comparison, show_report
 from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.plan import show_plan
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.summarise import BatchProgress
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import TrainingProgress, show_scores
 from smolvideo.summaries import ItemResult, RunStats
-from smolvideo.summaries.planning import PlannedItem
+from smolvideo.summaries.dry_run import PlannedItem
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
-from smolvideo.train.course import TrainProgress
+from smolvideo.train.schedule import TrainProgress
 
 HOSTILE = (
     "a\x1b]0;owned\x07b\x1b[6nc\x9b31md\u202ee\u2066f\u200fg\u061ch\u2028i\u2029j\x7fk\x85l\ufeffm"

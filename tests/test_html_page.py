@@ -14,15 +14,15 @@ from conftest import ROOT
 from jinja2 import UndefinedError
 from test_eval_reports import INFO
 
+from smolvideo.conversation.export import export
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.transcript import export
 from smolvideo.conversation.turns import Turn
 from smolvideo.evals.item import EvalItem
+from smolvideo.evals.reports import html_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id
-from smolvideo.evals.writing import html_report
 from smolvideo.html_page import render_page
 from smolvideo.records import SourceRecord
-from smolvideo.summaries.page import to_html
+from smolvideo.summaries.html_page import to_html
 from smolvideo.summaries.record import Chapter, SummaryRecord
 
 HOSTILE = [

@@ -15,15 +15,15 @@ from downloading import QUICK
 from test_conversation_kept import CIRCLE, keep, resumed
 from webserver import Content
 
-from smolvideo.conversation import sessions
-from smolvideo.conversation.journal import read_event_log
-from smolvideo.conversation.pictures import frames_path
+from smolvideo.conversation import store
+from smolvideo.conversation.event_log import read_event_log
+from smolvideo.conversation.frame_store import frames_path
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_keys import KEY_BYTES
+from smolvideo.engines.feature_fingerprint import KEY_BYTES
 from smolvideo.errors import RecordError
-from smolvideo.locking import file_lock
+from smolvideo.file_lock import file_lock
 from smolvideo.source import clear_downloads, find_cached, resolve_source
-from smolvideo.source.cache import download_folder
+from smolvideo.source.download_cache import download_folder
 
 clip = downloading.clip
 server = downloading.server
@@ -146,7 +146,7 @@ def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
 @no_links
 def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path: Path) -> None:
     name, _ = keep(CIRCLE)
-    folder = sessions.conversation_folder(name)
+    folder = store.conversation_folder(name)
     outside = tmp_path / "outside.jsonl"
     shutil.move(folder / "journal.jsonl", outside)
     (folder / "journal.jsonl").symlink_to(outside)
@@ -180,7 +180,7 @@ def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path:
 )
 def test_a_journal_of_another_shape_is_damaged(changes: dict[str, Any]) -> None:
     name, _ = keep(CIRCLE)
-    journal = sessions.conversation_folder(name) / "journal.jsonl"
+    journal = store.conversation_folder(name) / "journal.jsonl"
     lines = []
     for line in journal.read_text().splitlines():
         event = json.loads(line)

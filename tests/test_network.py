@@ -7,8 +7,8 @@ import torch
 
 from smolvideo.network import SmolVLM, attention
 from smolvideo.network.connector import pixel_shuffle
-from smolvideo.train.architecture import NANO, save_checkpoint
 from smolvideo.train.nano import init_weights
+from smolvideo.train.nano_config import NANO, save_checkpoint
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.world.corpus import corpus
 

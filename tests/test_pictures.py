@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smolvideo.errors import ReaderError
-from smolvideo.media import natural_order
+from smolvideo.media_types import natural_order
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, sample_frames
 
@@ -111,7 +111,7 @@ def test_a_huge_picture_says_so(width: int, tmp_path: Path) -> None:
 
 
 def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smolvideo.readers import pictures
+    from smolvideo.readers import images
 
     read: list[Path] = []
 
@@ -119,10 +119,10 @@ def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read.append(path)
         return original(path, *how)
 
-    original = pictures._read_picture
-    monkeypatch.setattr(pictures, "_read_picture", counting)
+    original = images._read_picture
+    monkeypatch.setattr(images, "_read_picture", counting)
     Image.fromarray(clipmaker.numbered_image(7)).save(tmp_path / "a.png")
-    with pictures.ImageReader(tmp_path / "a.png") as picture:
+    with images.ImageReader(tmp_path / "a.png") as picture:
         for _ in range(2):
             (frame,) = picture.frames_at([0.0])
             assert clipmaker.number_of(frame.image) == 7

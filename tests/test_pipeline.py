@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import smolvideo.pipeline.preparing as preparing
-from smolvideo.content import content_hash
+import smolvideo.pipeline.prepare_prompt as preparing
+from smolvideo.content_hash import content_hash
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.models import Checkpoint

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from smolvideo.errors import SourceError
-from smolvideo.pipes import read_file_or_pipe
 from smolvideo.source import read_source_list
 from smolvideo.source.cookies import cookie_text
 from smolvideo.subtitles import read_subtitles
+from smolvideo.text_input import read_file_or_pipe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
 

@@ -61,11 +61,11 @@ for name in names:
 
 from pathlib import Path
 from smolvideo.engines.devices import usable_cores
-from smolvideo.locking import locked
-from smolvideo.pipes import read_file_or_pipe
-from smolvideo.readers.worker import _limit_memory
+from smolvideo.file_lock import locked
+from smolvideo.text_input import read_file_or_pipe
+from smolvideo.readers.decoder_worker import _limit_memory
 from smolvideo.show.terminal import TerminalAbilities, ask_terminal
-from smolvideo.summaries.journal import Journal
+from smolvideo.summaries.record_log import Journal
 here = Path(sys.argv[1])
 (here / "a.txt").write_bytes(b"text")
 assert read_file_or_pipe(here / "a.txt") == b"text"

@@ -14,12 +14,12 @@ from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM, decoder
-from smolvideo.train.architecture import NANO
-from smolvideo.train.asking import QuestionMix
-from smolvideo.train.drilling import make_text_batch
+from smolvideo.train.attention_supervision import HEADS, LetterProbe, forward_supervised
+from smolvideo.train.nano_config import NANO
 from smolvideo.train.packing import PackedBatch, collate, pack_questions, video_prefix
-from smolvideo.train.pointing import HEADS, LetterProbe, forward_supervised
-from smolvideo.train.videos import make_video_batch
+from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.text_batches import make_text_batch
+from smolvideo.train.video_batches import make_video_batch
 from smolvideo.train.world.question import Question
 
 

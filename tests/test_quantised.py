@@ -26,11 +26,11 @@ from smolvideo.cli.main import cli
 from smolvideo.engines import FeatureCache, GenerationOptions, NativeEngine, load_engine
 from smolvideo.engines.devices import check_quantize
 from smolvideo.errors import UsageError
-from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.running import open_run
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.run import open_run
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.models import open_checkpoint
-from smolvideo.network import SmolVLM, int4, loading
+from smolvideo.network import SmolVLM, int4, load_weights
 from smolvideo.network.int4 import (
     GROUP_SIZE,
     INT4_PACKINGS,
@@ -357,7 +357,7 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
     plain: Counter[int] = Counter()
     before, alive = live_int8_weights(), 0
     networks: list[torch.nn.Module] = []
-    read = loading._read
+    read = load_weights._read
 
     def watched(headers, **how):  # type: ignore[no-untyped-def]
         for tensor in read(headers, **how):
@@ -371,8 +371,8 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
         networks.append(network)
         return weight_formats(network, quantise)
 
-    monkeypatch.setattr(loading, "_read", watched)
-    monkeypatch.setattr(loading, "weight_formats", seen)
+    monkeypatch.setattr(load_weights, "_read", watched)
+    monkeypatch.setattr(load_weights, "weight_formats", seen)
     engine = load(tiny)
     assert set(plain) == {0}
     assert plain[0] > 40

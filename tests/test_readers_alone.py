@@ -14,8 +14,8 @@ from PIL import Image
 from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
-from smolvideo.readers.alone import format_whitelist
-from smolvideo.readers.opening import open_in_process
+from smolvideo.readers.external_references import format_whitelist
+from smolvideo.readers.registry import open_in_process
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n"
 LISTS = {

@@ -10,13 +10,13 @@ import pytest
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import VideoMetadata
-from smolvideo.pipeline.preparing import load_frames
+from smolvideo.pipeline.prepare_prompt import load_frames
 from smolvideo.readers import open_video
-from smolvideo.readers.clocks import Part
-from smolvideo.readers.joined import JoinedReader
-from smolvideo.readers.opening import open_in_process
-from smolvideo.readers.parts import find_parts
+from smolvideo.readers.discontinuities import Part
+from smolvideo.readers.joined_reader import JoinedReader
+from smolvideo.readers.part_finder import find_parts
 from smolvideo.readers.pyav import PyavReader
+from smolvideo.readers.registry import open_in_process
 from smolvideo.sampling import FrameSampling
 
 FPS = 24
@@ -388,7 +388,9 @@ def test_readers_that_know_one_clock_refuse(
 
 def test_clean_files_are_not_decoded_twice(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """One clock is found by reading headers; FFmpeg's demuxer is not asked."""
-    monkeypatch.setattr("smolvideo.readers.parts.open_container", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(
+        "smolvideo.readers.part_finder.open_container", lambda *_: pytest.fail("opened")
+    )
     for kind in ("ts", "m2ts", "flv", "mp4", "mov", "mkv", "webm"):
         assert len(find_parts(make(kind).path)) <= 1
 
@@ -404,7 +406,7 @@ def test_parts_are_opened_where_frames_are_wanted(
         return PyavReader(path, part, joined=joined, followed=followed)
 
     with contextlib.closing(JoinedReader(path, find_parts(path))) as reader:
-        monkeypatch.setattr("smolvideo.readers.joined.PyavReader", count)
+        monkeypatch.setattr("smolvideo.readers.joined_reader.PyavReader", count)
         found = [clipmaker.number_of(frame.image) for frame in reader.frames_at([3.0, 3.5, 7.25])]
         assert found == [300, 312, 706]
         assert opened == pytest.approx([3.0, 7.0], abs=NEAR)

@@ -12,11 +12,11 @@ import pytest
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
-from smolvideo.readers import film_stream, open_video, pyav
-from smolvideo.readers.harm import HarmTracker
-from smolvideo.readers.opening import open_in_process
+from smolvideo.readers import open_video, pyav, video_stream
+from smolvideo.readers.corruption import HarmTracker
+from smolvideo.readers.packet_times import demux_tolerant
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.timeline import demux_tolerant
+from smolvideo.readers.registry import open_in_process
 from smolvideo.sampling import DamageCount, FrameSampling, sample_frames
 from smolvideo.summaries.windows import stream_windows
 
@@ -131,7 +131,7 @@ def decode_alone(path: Path) -> dict[float, Images]:
 @pytest.fixture
 def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with many cores, where a decoder holds back most."""
-    for module in (film_stream, pyav):
+    for module in (video_stream, pyav):
         monkeypatch.setattr(module, "decoding_threads", lambda pixels: 8)
         monkeypatch.setattr(module, "usable_cores", lambda: 8)
 

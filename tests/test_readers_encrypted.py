@@ -13,7 +13,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.encryption import Encryption, encryption_in, transport_packet_bytes
-from smolvideo.readers.opening import open_in_process
+from smolvideo.readers.registry import open_in_process
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from smolvideo.errors import ReaderError
 from smolvideo.frames import VideoMetadata
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_in_process
-from smolvideo.readers.timeline import without_absurd
+from smolvideo.readers.packet_times import without_absurd
+from smolvideo.readers.registry import open_in_process
 
 FPS = 24
 VP8 = {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8", "b:v": "2M"}}

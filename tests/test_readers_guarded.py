@@ -16,13 +16,13 @@ import pytest
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers import open_video
-from smolvideo.readers.guarded import SubprocessReader
-from smolvideo.readers.process import (
+from smolvideo.readers.decoder_process import (
     DecoderCrashedError,
     DecoderLimits,
     close_idle_processes,
     prestart_process,
 )
+from smolvideo.readers.subprocess_reader import SubprocessReader
 
 TIMES = clipmaker.evenly(60, 20)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import clipmaker
 import pytest
 
-from smolvideo.readers.harm import HarmTracker
-from smolvideo.readers.opening import open_in_process
+from smolvideo.readers.corruption import HarmTracker
+from smolvideo.readers.gop import MAX_REORDERED, _SegmentDecoder
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.segments import MAX_REORDERED, _SegmentDecoder
+from smolvideo.readers.registry import open_in_process
 
 FPS = 25
 FRAMES = 600

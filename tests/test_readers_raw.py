@@ -7,8 +7,8 @@ import av
 import clipmaker
 import pytest
 
-from smolvideo.readers.opening import open_in_process
 from smolvideo.readers.pyav import PyavReader
+from smolvideo.readers.registry import open_in_process
 
 
 def packets_of(codec: str, first: int, count: int, options: dict[str, str]) -> list[bytes]:

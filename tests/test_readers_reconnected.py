@@ -10,8 +10,8 @@ import pytest
 
 from smolvideo.frames import VideoMetadata
 from smolvideo.readers import open_video
-from smolvideo.readers.opening import open_in_process
-from smolvideo.readers.parts import find_parts
+from smolvideo.readers.part_finder import find_parts
+from smolvideo.readers.registry import open_in_process
 
 FPS = 24
 FORMATS = {

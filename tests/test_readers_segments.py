@@ -5,9 +5,9 @@ from pathlib import Path
 import clipmaker
 import pytest
 
-from smolvideo.readers.lanes import ParallelSegmentDecoder
+from smolvideo.readers.gop import decode_gop, plan_gops
+from smolvideo.readers.parallel_decode import ParallelSegmentDecoder
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.segments import decode_gop, plan_gops
 
 TIMES = clipmaker.evenly(200, 20)
 

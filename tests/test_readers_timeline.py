@@ -8,9 +8,9 @@ import av
 import clipmaker
 import pytest
 
-from smolvideo.readers import cursor, film_stream, timeline
+from smolvideo.readers import forward_decoder, packet_times, video_stream
+from smolvideo.readers.packet_times import open_container, read_key_times, read_last_packets
 from smolvideo.readers.pyav import PyavReader
-from smolvideo.readers.timeline import open_container, read_key_times, read_last_packets
 
 
 def decoded_key_times(path: Path) -> list[float]:
@@ -24,7 +24,7 @@ def test_key_frames_by_the_index_are_those_that_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b_frames: int, starts_at: float
 ) -> None:
     """An index of MP4 lists decoding times, which begin before zero where frames are reordered."""
-    monkeypatch.setattr(timeline, "_INDEX_PACKET_LIMIT", 10)
+    monkeypatch.setattr(packet_times, "_INDEX_PACKET_LIMIT", 10)
     path = clipmaker.write_clip(
         tmp_path / "a.mp4",
         clipmaker.evenly(60, 10),
@@ -42,7 +42,7 @@ def packets_read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every packet that is asked for, by either module."""
     read: list[Any] = []
 
-    for module in (cursor, timeline):
+    for module in (forward_decoder, packet_times):
         original = module.sturdy_packets
 
         def counted(*given: Any, original: Any = original, **more: Any) -> Iterator[Any]:
@@ -79,7 +79,7 @@ def test_a_small_file_is_opened_to_decode_and_once_to_read_its_times(
         opened.append(path)
         return open_container(path, *which)
 
-    monkeypatch.setattr(film_stream, "open_container", open_)
+    monkeypatch.setattr(video_stream, "open_container", open_)
     with PyavReader(path) as reader:
         assert reader.frame_times() == pytest.approx(clipmaker.evenly(60, 15), abs=1e-5)
         assert reader.metadata.duration_seconds == pytest.approx(4.0)

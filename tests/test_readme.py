@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT
 
-from smolvideo.bench.measuring import Measurement
+from smolvideo.bench.measure import Measurement
 from smolvideo.bench.report import ratios
 from smolvideo.cli.main import cli
-from smolvideo.show.quantities import format_bytes
-from smolvideo.train.course import TrainOptions
+from smolvideo.show.format import format_bytes
+from smolvideo.train.schedule import TrainOptions
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]

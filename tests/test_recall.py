@@ -18,10 +18,10 @@ from smolvideo.engines import (
     FeatureCache,
     GenerationOptions,
     NativeEngine,
-    feature_keys,
+    feature_fingerprint,
     load_engine,
 )
-from smolvideo.engines.feature_keys import weight_files_stat, weights_digest
+from smolvideo.engines.feature_fingerprint import weight_files_stat, weights_digest
 from smolvideo.engines.frame_encoder import ScopedFeatureCache
 from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
@@ -233,7 +233,7 @@ def test_a_hash_is_remembered_once_the_file_has_settled(
     monkeypatch.setattr(time, "time", lambda: now + 3600)
     assert weights_digest(weights, cache) == digest
     assert cache.stats().entries == 1
-    monkeypatch.delattr("smolvideo.engines.feature_keys._hash_weights")
+    monkeypatch.delattr("smolvideo.engines.feature_fingerprint._hash_weights")
     assert weights_digest(weights, FeatureCache(cache.folder)) == digest
 
 
@@ -319,7 +319,7 @@ def test_features_are_known_by_the_code_that_computes_them(
     folder = Path(smolvideo.network.__file__).parent
     copied = tmp_path / "network"
     shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    digest = feature_keys._code_digest.__wrapped__
+    digest = feature_fingerprint._code_digest.__wrapped__
     monkeypatch.setattr(smolvideo.network, "__file__", str(copied / "__init__.py"))
     before = digest()
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.content import content_hash
+from smolvideo.content_hash import content_hash
 from smolvideo.errors import RecordError
 from smolvideo.records import (
     AnswerRecord,

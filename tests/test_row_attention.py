@@ -14,20 +14,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from smolvideo.models.network_config import VisionConfig
-from smolvideo.network import preparing, row_attention
+from smolvideo.network import attention_backend as backends
+from smolvideo.network import background_compile
 from smolvideo.network.attention import attention, attention_reference, softmax_into
-from smolvideo.network.kernels import registers
-from smolvideo.network.kernels.row_attention import build_flash_attention, registers_per_row
+from smolvideo.network.attention_backend import attention_backend, flash_attention_cpu
+from smolvideo.network.kernels import avx512
+from smolvideo.network.kernels.flash_attention import build_flash_attention, registers_per_row
 from smolvideo.network.kernels.softmax import build_softmax
+from smolvideo.network.kv_layout import PagedKV
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.row_attention import attention_backend, flash_attention_cpu
-from smolvideo.network.rows import PagedKV
 from smolvideo.network.vision import VisionTower
 
 CPU = torch.device("cpu")
 
 needs_instruction = pytest.mark.skipif(
-    not registers.has_avx512_bf16(), reason="hardware: no AVX512-BF16"
+    not avx512.has_avx512_bf16(), reason="hardware: no AVX512-BF16"
 )
 
 
@@ -38,7 +39,7 @@ def in_tiles(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor
 
 
 def with_compiled_softmax(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    return attention(q, k, v, causal=causal, soften=partial(row_attention._soften, build_softmax()))
+    return attention(q, k, v, causal=causal, soften=partial(backends._soften, build_softmax()))
 
 
 Attend = Callable[..., Tensor]
@@ -127,12 +128,12 @@ def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
 @needs_instruction
 def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
-    monkeypatch.setattr(registers, "has_amx", lambda: False)
-    attention_backend.cache_clear()
+    monkeypatch.setattr(avx512, "has_amx", lambda: False)
+    backends.cache_clear()
     rows = PagedKV.of(2, 64, 1000, dtype=torch.bfloat16)
     rows.write(0, k, v)
     assert torch.equal(rows.attend(q, 700), in_tiles(q, k, v, causal=True))
-    attention_backend.cache_clear()
+    backends.cache_clear()
 
 
 @needs_instruction
@@ -145,9 +146,7 @@ def test_nothing_is_read_or_written_beside() -> None:
     expected = in_tiles(q.contiguous(), k.contiguous(), v.contiguous(), causal=True)
     assert expected.isfinite().all()
     around = torch.full((3, 150, 80), 7.0).bfloat16()
-    row_attention._read_rows(
-        build_flash_attention(4), q[0], k[0], v[0], around[1:2, 20:120, :64], True
-    )
+    backends._read_rows(build_flash_attention(4), q[0], k[0], v[0], around[1:2, 20:120, :64], True)
     assert torch.equal(around[1, 20:120, :64], expected[0, 0])
     around[1, 20:120, :64] = 7
     assert (around == 7).all()
@@ -173,21 +172,21 @@ def test_large_scores_and_no_numbers(way: Attend) -> None:
 def test_weights_of_rows() -> None:
     scores = torch.randn(5, 333) * 10
     got, expected = torch.empty(5, 333).bfloat16(), torch.empty(5, 333).bfloat16()
-    row_attention._soften(build_softmax(), scores.clone(), got)
+    backends._soften(build_softmax(), scores.clone(), got)
     softmax_into(scores.clone(), expected)
     assert (got.view(torch.int16) - expected.view(torch.int16)).abs().max() <= 1
 
 
 @pytest.fixture
 def _ways_anew() -> Iterator[None]:
-    attention_backend.cache_clear()
+    backends.cache_clear()
     yield
-    attention_backend.cache_clear()
-    preparing.has_numba.cache_clear()
+    backends.cache_clear()
+    background_compile.has_numba.cache_clear()
 
 
 def way_of(width: int) -> str:
-    attention_backend.cache_clear()
+    backends.cache_clear()
     told = attention_backend(width, torch.bfloat16)
     assert told is not None
     return told.get().name.partition(",")[0]
@@ -196,25 +195,25 @@ def way_of(width: int) -> str:
 @pytest.mark.usefixtures("_ways_anew")
 def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attention_backend(64, torch.float32) is None
-    if registers.has_avx512_bf16():
-        monkeypatch.setattr(registers, "has_amx", lambda: False)
+    if avx512.has_avx512_bf16():
+        monkeypatch.setattr(avx512, "has_amx", lambda: False)
         assert [way_of(width) for width in (64, 72, 128, 63)] == [
             "tiles",
             "tiles",
             "torch",
             "torch",
         ]
-        monkeypatch.setattr(registers, "has_amx", lambda: True)
+        monkeypatch.setattr(avx512, "has_amx", lambda: True)
         assert [way_of(width) for width in (64, 128)] == ["softmax", "softmax"]
-    monkeypatch.setattr(registers, "_features", set)
+    monkeypatch.setattr(avx512, "_features", set)
     assert way_of(64) == "torch"
-    monkeypatch.setattr(row_attention, "has_numba", lambda: False)
+    monkeypatch.setattr(backends, "has_numba", lambda: False)
     assert way_of(64) == "torch"
 
 
 SHORT_PROGRAM = """
 import torch
-from smolvideo.network.row_attention import prepared
+from smolvideo.network.attention_backend import prepared
 
 torch.set_num_threads(8)
 way = prepared(64, torch.bfloat16).get()
@@ -255,7 +254,7 @@ def test_a_program_may_end_while_helpers_let_go() -> None:
 def test_the_tower_attends_so_too(
     monkeypatch: pytest.MonkeyPatch, has_matrix_registers: bool
 ) -> None:
-    monkeypatch.setattr(registers, "has_amx", lambda: has_matrix_registers)
+    monkeypatch.setattr(avx512, "has_amx", lambda: has_matrix_registers)
     config = VisionConfig(
         image_size=112,
         patch_size=14,

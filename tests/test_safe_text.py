@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.safe_text import (
+from smolvideo.sanitize import (
     MAX_NAME_LENGTH,
     display_name,
     display_path,

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from smolvideo.frames import FrameBatch, MediaKind, VideoMetadata
 from smolvideo.show.console import Output
+from smolvideo.show.contact_sheet import draw_contact_sheet
 from smolvideo.show.filmstrip import (
     captions,
     choose_filmstrip,
@@ -24,7 +25,6 @@ from smolvideo.show.filmstrip import (
     source_line,
     subsample,
 )
-from smolvideo.show.sheet import draw_contact_sheet
 from smolvideo.show.terminal import TerminalCapabilities
 
 

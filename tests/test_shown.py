@@ -11,7 +11,7 @@ import pytest
 
 from smolvideo.readers import open_video
 from smolvideo.readers.base import square_pixel_size
-from smolvideo.readers.shown import (
+from smolvideo.readers.display import (
     composite_on_white,
     deinterlace,
     display_geometry,

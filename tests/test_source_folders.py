@@ -16,8 +16,8 @@ from smolvideo.cli.main import cli
 from smolvideo.deep_folders import make_folders, walk
 from smolvideo.errors import ReaderError, SourceError
 from smolvideo.evals.video_folder import VideoFolder
-from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from smolvideo.readers import open_video, pictures
+from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from smolvideo.readers import images, open_video
 from smolvideo.source import folders, resolve_source
 from smolvideo.summaries.worklist import list_items
 
@@ -56,7 +56,7 @@ def test_one_list_of_pictures_and_pillow_reads_it() -> None:
     assert read | {".heic", ".heif"} == IMAGE_SUFFIXES | NOT_FRAMES
     assert not IMAGE_SUFFIXES & NOT_FRAMES
     formats = {Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES & read}
-    allowed = {*pictures._COMMON_FORMATS, *pictures._OTHER_FORMATS}
+    allowed = {*images._COMMON_FORMATS, *images._OTHER_FORMATS}
     assert formats <= allowed
     assert not allowed & {"EPS", "WMF", "HDF5", "GRIB", "BUFR", "MPEG", "FPX"}
     assert not (IMAGE_SUFFIXES & VIDEO_SUFFIXES)
@@ -104,7 +104,7 @@ def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
         assert picture.format == "EPS"
     monkeypatch.setattr("subprocess.check_call", None)
     with pytest.raises(ReaderError, match="not a picture that can be read"):
-        pictures.ImageReader(path)
+        images.ImageReader(path)
 
 
 def test_what_may_be_a_video_is_counted(tmp_path: Path, video: Path) -> None:

@@ -7,7 +7,7 @@ from clipmaker import evenly, write_clip
 
 from smolvideo.errors import SourceError
 from smolvideo.source import lists
-from smolvideo.source.transfer import DownloadMonitor, RemoteFileChanged
+from smolvideo.source.download_monitor import DownloadMonitor, RemoteFileChanged
 from smolvideo.source.ytdlp_options import _seconds_before_retry, ytdlp_options
 
 

@@ -9,16 +9,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.cli.sections import FilePath
+from smolvideo.cli.params import FilePath
 from smolvideo.errors import SourceError
-from smolvideo.pipeline.spoken import read_cues
+from smolvideo.pipeline.subtitles import read_cues
 from smolvideo.records import SourceRecord
 from smolvideo.source import read_source_list, resolve_source
 from smolvideo.source.patterns import matching_paths
-from smolvideo.spelling import existing_path, normal_form, same_name
-from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import RecordLog
 from smolvideo.summaries.worklist import list_items
+from smolvideo.unicode_names import existing_path, normal_form, same_name
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Zoë Ångström") for form in ("NFC", "NFD"))
 FORMS = [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)]

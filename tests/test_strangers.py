@@ -15,10 +15,10 @@ from webserver import Content, WebServer
 from smolvideo.conversation.player import player_command
 from smolvideo.credentials import WebAddress, without_secrets
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.evals.data.siblings import jsonl_item
-from smolvideo.readers import process
-from smolvideo.source import cached_downloads, find_cached, web
-from smolvideo.source.cache import download_folder
+from smolvideo.evals.datasets.siblings import jsonl_item
+from smolvideo.readers import decoder_process
+from smolvideo.source import cached_downloads, find_cached, http_only
+from smolvideo.source.download_cache import download_folder
 
 clip = downloading.clip
 server = downloading.server
@@ -53,10 +53,10 @@ def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch
         started.append(named["env"])
         return popen(*args, **named)
 
-    monkeypatch.setattr(process.subprocess, "Popen", spy)
+    monkeypatch.setattr(decoder_process.subprocess, "Popen", spy)
     from smolvideo.readers import open_video, prestart_process
 
-    process.close_idle_processes()  # those of other tests
+    decoder_process.close_idle_processes()  # those of other tests
     prestart_process()
     with open_video(SAMPLE) as reader:
         assert reader.metadata.width
@@ -119,7 +119,7 @@ def test_downloads_are_their_owners(server: WebServer, clip: bytes) -> None:
 
 
 def test_a_page_without_an_end(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MAX_PAGE", 100_000)
+    monkeypatch.setattr(http_only, "MAX_PAGE", 100_000)
     page = Content(b"<html>" + b"<p>x</p>" * 50_000, "text/html")
     with pytest.raises(SourceError, match="not read"):
         download(server.serve("/page", page))

@@ -6,10 +6,10 @@ from pathlib import Path
 import av
 import pytest
 
-from smolvideo.caption_kinds import CaptionKind
-from smolvideo.pipeline.spoken import AUTO, read_cues
+from smolvideo.pipeline.subtitles import AUTO, read_cues
 from smolvideo.readers import open_video
 from smolvideo.source import resolve_source
+from smolvideo.subtitle_kinds import CaptionKind
 from smolvideo.subtitles import cues_of_track, find_sidecar, sidecar_kind
 from tests.clipmaker import evenly, write_clip
 

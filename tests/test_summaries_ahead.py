@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from smolvideo.summaries.ahead import Prefetcher
+from smolvideo.summaries.prefetch import Prefetcher
 
 PATIENCE_SECONDS = 60.0
 

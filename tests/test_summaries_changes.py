@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from smolvideo.content import content_hash, file_state, read_unchanged
+from smolvideo.content_hash import content_hash, file_state, read_unchanged
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import SourceError
-from smolvideo.pipeline import prepare, preparing, record_answer, stream_answer
+from smolvideo.pipeline import prepare, prepare_prompt, record_answer, stream_answer
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import resolve_source
 from smolvideo.summaries import (
@@ -22,7 +22,7 @@ from smolvideo.summaries import (
     list_items,
     open_run,
 )
-from smolvideo.summaries.looking import VideoLoader, identify
+from smolvideo.summaries.loader import VideoLoader, identify
 from smolvideo.summaries.record import SummaryRecord
 
 SAMPLES = ROOT / "samples"
@@ -148,7 +148,7 @@ def test_a_question_is_about_one_content(
     nano: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = folder / "b.mp4"
-    plain, times = preparing._decoded, []
+    plain, times = prepare_prompt._decoded, []
 
     def decoded(*arguments: Any) -> Any:
         batches = plain(*arguments)
@@ -157,7 +157,7 @@ def test_a_question_is_about_one_content(
             put("circle_right.mp4", video)
         return batches
 
-    monkeypatch.setattr(preparing, "_decoded", decoded)
+    monkeypatch.setattr(prepare_prompt, "_decoded", decoded)
     prepared = prepare(nano.checkpoint, video, "What moves?", sampling=FrameSampling(max_frames=4))
     answer = stream_answer(nano, prepared).result()
     record = record_answer(prepared, nano, answer)

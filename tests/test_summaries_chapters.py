@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolvideo.summaries.chapters import max_chapters, merge_notes, word_jaccard
-from smolvideo.summaries.composing import MAX_TITLE_LENGTH, title_from
 from smolvideo.summaries.record import Note
+from smolvideo.summaries.summariser import MAX_TITLE_LENGTH, title_from
 
 
 def notes(*told: tuple[str, bool]) -> list[Note]:

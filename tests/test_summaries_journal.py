@@ -12,8 +12,8 @@ import pytest
 from smolvideo.errors import RecordError
 from smolvideo.records import RecordWriter, SourceRecord
 from smolvideo.summaries.file_names import fit_name
-from smolvideo.summaries.journal import RecordLog
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
+from smolvideo.summaries.record_log import RecordLog
 
 
 def record(path: str, text: str | None = "A dog.", **fields: object) -> SummaryRecord:
@@ -116,7 +116,7 @@ def test_only_one_process_at_a_time(file: Path) -> None:
             [
                 sys.executable,
                 "-c",
-                "import sys; from pathlib import Path; from smolvideo.summaries.journal import "
+                "import sys; from pathlib import Path; from smolvideo.summaries.record_log import "
                 "Journal; Journal(Path(sys.argv[1]))",
                 str(file),
             ],

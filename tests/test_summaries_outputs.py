@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from smolvideo.records import SourceRecord
 from smolvideo.subtitles import find_sidecar, parse_subtitles
-from smolvideo.summaries.forms import (
+from smolvideo.summaries.formats import (
     TEXT_FORMATTERS,
     to_ffmetadata,
     to_json,
@@ -24,9 +24,9 @@ from smolvideo.summaries.forms import (
     to_text,
     to_vtt,
 )
-from smolvideo.summaries.names import OutputNames, fit_name
-from smolvideo.summaries.page import to_html
-from smolvideo.summaries.publishing import SUFFIXES_BY_FORMAT
+from smolvideo.summaries.html_page import to_html
+from smolvideo.summaries.output_names import OutputNames, fit_name
+from smolvideo.summaries.outputs import SUFFIXES_BY_FORMAT
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 

@@ -21,7 +21,7 @@ from smolvideo.summaries.file_names import (
     is_output_of,
     names_of_outputs,
 )
-from smolvideo.summaries.forms import TEXT_FORMATTERS
+from smolvideo.summaries.formats import TEXT_FORMATTERS
 from smolvideo.summaries.record import SummaryRecord
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -16,7 +16,7 @@ from smolvideo.frames import VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.summaries import SummaryOptions, summarise
-from smolvideo.summaries.shots import find_cut, frame_difference, thumbnail
+from smolvideo.summaries.shot_detection import find_cut, frame_difference, thumbnail
 from smolvideo.summaries.windows import (
     MAX_WINDOW_FACTOR,
     Window,

@@ -11,9 +11,9 @@ from webserver import Content, WebServer
 
 from smolvideo.errors import UsageError
 from smolvideo.source import DownloadOptions, Entry, playlist_entries
-from smolvideo.summaries import Selection, WorkItem, list_items, watch, watching
-from smolvideo.summaries.changes import FolderChanges, watched_folders
-from smolvideo.summaries.watching import SETTLE_SECONDS, UNTOLD_SECONDS
+from smolvideo.summaries import Selection, WorkItem, list_items, watch, watch_folder
+from smolvideo.summaries.folder_events import FolderChanges, watched_folders
+from smolvideo.summaries.watch_folder import SETTLE_SECONDS, UNTOLD_SECONDS
 
 OLD, NEW = 1_000_000_000.0, 1_700_000_000.0
 
@@ -182,7 +182,7 @@ def test_the_longer_listing_takes_the_more_seldom_it_is_done(
         cost[0] += 0.2
         return []
 
-    monkeypatch.setattr(watching.time, "perf_counter", lambda: cost[0])
+    monkeypatch.setattr(watch_folder.time, "perf_counter", lambda: cost[0])
     watched = watch(listed, changes=Told(works=False), clock=clock)
     for _ in range(400):
         assert next(watched) is None

@@ -15,8 +15,8 @@ from longfilm import plan_film, write_film
 from manyvideos import make_folder
 from trial_kill_and_resume import compare, run_killed, run_undisturbed
 
-import smolvideo.pipeline.answering
-import smolvideo.summaries.running
+import smolvideo.pipeline.answer
+import smolvideo.summaries.api
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import ModelError, PromptError, RecordError
 from smolvideo.models import open_checkpoint
@@ -336,7 +336,7 @@ def test_a_video_of_one_frame_and_an_odd_end(nano: Engine, tmp_path: Path) -> No
     assert second.notes[-1].end_seconds == pytest.approx(6.5, abs=0.11)
 
 
-@pytest.mark.parametrize("module", [smolvideo.summaries.running, smolvideo.pipeline.answering])
+@pytest.mark.parametrize("module", [smolvideo.summaries.api, smolvideo.pipeline.answer])
 def test_the_examples_run(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = doctest.testmod(module)  # type: ignore[arg-type]
@@ -345,7 +345,7 @@ def test_the_examples_run(module: object, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path: Path) -> None:
-    from smolvideo.summaries.planning import plan_items, seconds_per_frame
+    from smolvideo.summaries.dry_run import plan_items, seconds_per_frame
 
     def plan(options: SummaryOptions) -> tuple[dict[str, str], SummaryRun]:
         outputs = OutputOptions(tmp_path / "out", formats=("txt",))
@@ -382,8 +382,8 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
 def test_planning_opens_each_video_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smolvideo.readers.process import DecoderProcess
-    from smolvideo.summaries.planning import plan_items
+    from smolvideo.readers.decoder_process import DecoderProcess
+    from smolvideo.summaries.dry_run import plan_items
 
     asked: list[tuple[str, str]] = []
     begin = DecoderProcess.send_request

@@ -19,7 +19,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[
 
 from smolvideo.engines import Engine, EngineSpec, load_engine
 from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_items, open_run
-from smolvideo.summaries.cluster import RayOptions, run_on_cluster
+from smolvideo.summaries.ray_run import RayOptions, run_on_cluster
 
 # Ray warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("default")

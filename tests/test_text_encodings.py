@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_spelling import record
 
-from smolvideo.cli.plain import _lines
-from smolvideo.cli.question import _from_stdin
+from smolvideo.cli.ask_arguments import _from_stdin
+from smolvideo.cli.chat_lines import _lines
 from smolvideo.errors import PromptError, SourceError, UsageError
-from smolvideo.evals.data import load_benchmark
-from smolvideo.pipes import decode_text, decoded_lines
+from smolvideo.evals.datasets import load_benchmark
 from smolvideo.source import read_source_list
-from smolvideo.summaries import journal as journals
-from smolvideo.summaries.journal import RecordLog
+from smolvideo.summaries import record_log as journals
+from smolvideo.summaries.record_log import RecordLog
+from smolvideo.text_input import decode_text, decoded_lines
 
 MARKED = {
     "utf-8": b"",

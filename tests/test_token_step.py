@@ -18,18 +18,24 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
-from smolvideo.network import BatchedPagedKVCache, KVCache, TextConfig, preparing, token_step
+from smolvideo.network import (
+    BatchedPagedKVCache,
+    KVCache,
+    TextConfig,
+    background_compile,
+    cpu_decode,
+)
+from smolvideo.network.cpu_decode import CpuDecoder
 from smolvideo.network.decoder import Decoder
-from smolvideo.network.helpers import ThreadPool
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
-from smolvideo.network.kernels import token
-from smolvideo.network.kernels.compiling import jit, jit_cached
-from smolvideo.network.kernels.numbers import exp, to_float32, to_storage_dtype
-from smolvideo.network.kernels.sharing import claim, mark_done, new_counters, wait_for_phase
+from smolvideo.network.kernels import decode
+from smolvideo.network.kernels.elementwise import exp, to_float32, to_storage_dtype
+from smolvideo.network.kernels.jit import jit, jit_cached
+from smolvideo.network.kernels.work_sharing import claim, mark_done, new_counters, wait_for_phase
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.token_step import CpuDecoder
+from smolvideo.network.thread_pool import ThreadPool
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -199,11 +205,11 @@ def test_parts_are_whole_tiles_about_as_many_for_every_thread(
     """The fewest parts, a multiple of the threads, none of which is larger than ``_CHUNK_BYTES``;
     and the fewest whole tiles to a part with which so many parts hold all rows."""
     size = rows * row_bytes
-    at_once = token_step._rows_at_once(rows, size, tile, threads)
+    at_once = cpu_decode._rows_at_once(rows, size, tile, threads)
     parts = next(
         count
         for count in range(threads, size + threads + 1, threads)
-        if count * token_step._CHUNK_BYTES >= size
+        if count * cpu_decode._CHUNK_BYTES >= size
     )
     assert at_once % tile == 0
     assert at_once * parts >= rows
@@ -291,7 +297,7 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     expected = network.decode.decode(vector, network.cache(3))
     late = NoHelpers()
-    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: late)
     torch.set_num_threads(4)
     cache = network.cache(3)
     assert torch.equal(network.decode.decode(vector, cache), expected)
@@ -311,7 +317,7 @@ def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.Monke
     vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
     network.decode.decode(vector, network.cache(3))
     late = NoHelpers(KeyboardInterrupt)
-    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: late)
     torch.set_num_threads(2)
     with pytest.raises(KeyboardInterrupt):
         network.decode.decode(vector, cache)
@@ -345,7 +351,7 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
     expected = network.decode.decode(vector, network.cache(3))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     alone = ThreadPool()
-    monkeypatch.setattr("smolvideo.network.helpers.thread_pool", lambda process: alone)
+    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: alone)
     torch.set_num_threads(4)
     other = CpuDecoder(network.decoder, network.head)
     assert torch.equal(other.decode(vector, network.cache(3)), expected)
@@ -374,7 +380,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint whose tokens are read this way although it is tiny."""
-    monkeypatch.setattr(token_step, "_MIN_PARAMETERS", 0)
+    monkeypatch.setattr(cpu_decode, "_MIN_PARAMETERS", 0)
     return tinymodels.make_tiny(tmp_path / "tiny")
 
 
@@ -400,7 +406,7 @@ def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatc
     engine = native(tiny)
     assert engine.network.cpu_decoder is not None
     got = answers(engine)
-    monkeypatch.setattr(token_step, "has_numba", lambda: False)
+    monkeypatch.setattr(cpu_decode, "has_numba", lambda: False)
     plain = native(tiny)
     assert plain.network.cpu_decoder is None
     assert got == answers(plain)
@@ -451,27 +457,27 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
 
         return read
 
-    monkeypatch.setattr(token, "jit_cached", broken)
-    token.build_decode.cache_clear()
+    monkeypatch.setattr(decode, "jit_cached", broken)
+    decode.build_decode.cache_clear()
     try:
         assert answers(native(tiny)) == expected
     finally:
-        token.build_decode.cache_clear()
+        decode.build_decode.cache_clear()
 
 
 def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    preparing.has_numba.cache_clear()
-    assert preparing.has_numba()
+    background_compile.has_numba.cache_clear()
+    assert background_compile.has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    preparing.has_numba.cache_clear()
-    assert not preparing.has_numba()
+    background_compile.has_numba.cache_clear()
+    assert not background_compile.has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
-    preparing.has_numba.cache_clear()
-    assert not preparing.has_numba()
-    preparing.has_numba.cache_clear()
+    background_compile.has_numba.cache_clear()
+    assert not background_compile.has_numba()
+    background_compile.has_numba.cache_clear()
 
 
 def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,21 @@ from smolvideo.frames import FrameBatch, FramePlan, VideoMetadata
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
-from smolvideo.train.architecture import NANO
-from smolvideo.train.asking import QuestionMix
-from smolvideo.train.course import (
+from smolvideo.train.center_connector import TOKEN_NORM, center_connector
+from smolvideo.train.evaluate import evaluate, selection_score
+from smolvideo.train.exam.evaluate import conversation
+from smolvideo.train.image_batches import (
+    GLYPHS,
+    OBJECT_CLASSES,
+    PATCH_LABELS,
+    TOKEN_LABELS,
+    make_labelled_images,
+)
+from smolvideo.train.nano import Trainer, _new_tokenizer, train_nano
+from smolvideo.train.nano_config import NANO
+from smolvideo.train.packing import pack_questions, text_prefix, video_prefix
+from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.schedule import (
     CHOICE_FORMS,
     DRILLS_PER_ROW,
     EARLY_MIX,
@@ -32,21 +44,9 @@ from smolvideo.train.course import (
     TrainProgress,
     TrainState,
 )
-from smolvideo.train.drilling import make_text_batch
-from smolvideo.train.exam.sitting import conversation
-from smolvideo.train.examine import evaluate, selection_score
-from smolvideo.train.levelling import TOKEN_NORM, center_connector
-from smolvideo.train.nano import Trainer, _new_tokenizer, train_nano
-from smolvideo.train.packing import pack_questions, text_prefix, video_prefix
-from smolvideo.train.pictures import (
-    GLYPHS,
-    OBJECT_CLASSES,
-    PATCH_LABELS,
-    TOKEN_LABELS,
-    make_labelled_images,
-)
+from smolvideo.train.text_batches import make_text_batch
 from smolvideo.train.tokenizer import SPECIAL_TOKENS
-from smolvideo.train.videos import make_video_batch
+from smolvideo.train.video_batches import make_video_batch
 from smolvideo.train.world.question import Question
 
 SMALL: dict[str, Any] = {

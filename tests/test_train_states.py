@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from smolvideo.errors import ModelError, RecordError, UsageError
-from smolvideo.train import processes
-from smolvideo.train.course import TrainOptions
+from smolvideo.train import data_parallel
+from smolvideo.train.checkpoint_state import load_state, save_state
+from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
 from smolvideo.train.nano import Trainer
-from smolvideo.train.processes import all_reduce_mean, processes_that_fit, spawn
-from smolvideo.train.states import load_state, save_state
+from smolvideo.train.schedule import TrainOptions
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no signals and limits of that kind there")
 
@@ -111,7 +111,7 @@ def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def machine(cores: int, gigabytes: float) -> None:
         memory = psutil.virtual_memory()._replace(available=int(gigabytes * 1e9))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-        monkeypatch.setattr(processes, "available_cores", lambda: cores)
+        monkeypatch.setattr(data_parallel, "available_cores", lambda: cores)
 
     machine(8, 5.0)
     assert processes_that_fit(None) == 2

@@ -21,17 +21,17 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Conversation, Settings
-from smolvideo.conversation.resuming import resume
-from smolvideo.conversation.sessions import create, latest_id, reopen
-from smolvideo.conversation.starting import Startup
+from smolvideo.conversation.resume import resume
+from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.store import create, latest_id, reopen
 from smolvideo.conversation.turns import Turn
 from smolvideo.conversation.wording import in_chat
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import SourceError
 from smolvideo.sampling import FrameSampling
 from smolvideo.tui.app import ChatApp
-from smolvideo.tui.pictures import PictureKind, TextImage
-from smolvideo.tui.talk import TurnView, error_text, with_links
+from smolvideo.tui.image_view import PictureKind, TextImage
+from smolvideo.tui.transcript_view import TurnView, error_text, with_links
 
 SIZES = [(80, 24), (120, 36), (200, 60)]
 Scenario = Callable[[ChatApp, Pilot[str]], Awaitable[None]]
@@ -161,7 +161,7 @@ def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPat
     played = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr("smolvideo.tui.asking.play", played.append)
+    monkeypatch.setattr("smolvideo.tui.controller.play", played.append)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await pilot.press("right", "right")
@@ -179,7 +179,7 @@ def test_open_without_a_display_says_so_and_starts_nothing(monkeypatch: pytest.M
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("smolvideo.conversation.player.sys.platform", "linux")
     monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr("smolvideo.tui.asking.play", lambda _: pytest.fail("it was started"))
+    monkeypatch.setattr("smolvideo.tui.controller.play", lambda _: pytest.fail("it was started"))
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await enter(pilot, "/open")

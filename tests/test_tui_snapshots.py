@@ -21,16 +21,16 @@ from textual.pilot import Pilot
 
 from smolvideo.answer import Usage
 from smolvideo.conversation import Attachment, Conversation, Turn
-from smolvideo.conversation.starting import Startup
+from smolvideo.conversation.startup import Startup
 from smolvideo.errors import SourceError
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
-from smolvideo.train.world.draw import render_frame
+from smolvideo.train.world.render import render_frame
 from smolvideo.train.world.scene import Scene, SceneObject
 from smolvideo.tui.app import ChatApp
-from smolvideo.tui.pictures import PictureKind
+from smolvideo.tui.image_view import PictureKind
 
 GOLDEN = ROOT / "tests" / "golden" / "chat"
 PICTURES = {"talk-120x36-dark": "chat.svg", "talk-120x36-light": "chat-light.svg"}

@@ -17,7 +17,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 
-from smolvideo.evals.clustered import clustered_mean, student_p, student_t
+from smolvideo.evals.cluster_robust import clustered_mean, student_p, student_t
 from smolvideo.evals.statistics import accuracy, compare_pairs
 
 SIZES: dict[str, list[int]] = {

@@ -18,8 +18,8 @@ from smolvideo.answer import AnswerStream
 from smolvideo.bench.llama_cpp_export import import_llama_cpp
 from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.answering import generate
 from smolvideo.engines.devices import available_cores
+from smolvideo.engines.generate import generate
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress

@@ -13,7 +13,7 @@ from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines.transformers_weights import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
-from smolvideo.models.files import read_json
+from smolvideo.models.json_files import read_json
 
 if TYPE_CHECKING:
     import numpy as np

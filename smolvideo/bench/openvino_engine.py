@@ -8,8 +8,8 @@ from smolvideo.answer import AnswerStream
 from smolvideo.bench.openvino_export import import_openvino
 from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.answering import generate
 from smolvideo.engines.devices import set_num_threads
+from smolvideo.engines.generate import generate
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt

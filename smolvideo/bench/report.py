@@ -13,13 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from smolvideo.bench.footage import write_noise_video
-from smolvideo.bench.likeness import logprob_error
-from smolvideo.bench.measuring import BenchTask, Measurement, engine_name
-from smolvideo.bench.peers import BASELINES, check_baseline
-from smolvideo.bench.weights import write_random_weights
+from smolvideo.bench.baselines import BASELINES, check_baseline
+from smolvideo.bench.input_video import write_noise_video
+from smolvideo.bench.logprob_error import logprob_error
+from smolvideo.bench.measure import BenchTask, Measurement, engine_name
+from smolvideo.bench.random_weights import write_random_weights
 from smolvideo.errors import ModelError
-from smolvideo.safe_text import visible_json
+from smolvideo.sanitize import visible_json
 
 OnBenchProgress = Callable[[str], None]
 """Told what begins now, in a few words."""
@@ -151,7 +151,7 @@ def _tasks(
 
 def _in_a_process(task: BenchTask) -> Measurement:
     what = f"measuring `{task.engine}`"
-    lines = _run("smolvideo.bench.measuring", [json.dumps(asdict(task))], what)
+    lines = _run("smolvideo.bench.measure", [json.dumps(asdict(task))], what)
     if not lines:
         raise ModelError(f"{what} failed: it said nothing")
     return Measurement(**json.loads(lines[-1]))

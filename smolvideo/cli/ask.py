@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from smolvideo.answer import Answer
+from smolvideo.cli.ask_arguments import AskArguments, split_arguments
+from smolvideo.cli.ask_continue import reopen_last, require_finished, save_as_conversation
 from smolvideo.cli.cache import cache_option, open_feature_cache
-from smolvideo.cli.chat_options import continue_option, no_save_option, read_settings
-from smolvideo.cli.completing import complete_files
-from smolvideo.cli.continuing import reopen_last, require_finished, save_as_conversation
+from smolvideo.cli.conversation_options import continue_option, no_save_option, read_settings
 from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.notices import show_settings
 from smolvideo.cli.options import (
@@ -40,8 +40,8 @@ from smolvideo.cli.outputs import (
     check_not_an_input_file,
     output_options,
 )
-from smolvideo.cli.question import AskArguments, split_arguments
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.params import SectionCommand, SectionOption
+from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.source_list import allows_outside, list_options
 from smolvideo.cli.subtitles import subtitles_for_sampling
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
@@ -53,7 +53,7 @@ from smolvideo.pipeline import (
     record_error,
     stream_answer,
 )
-from smolvideo.pipeline.spoken import AUTO
+from smolvideo.pipeline.subtitles import AUTO
 from smolvideo.prompt import PromptOptions
 from smolvideo.readers import prestart_process
 from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic
@@ -62,7 +62,7 @@ from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.stage_progress import StageProgress
 from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
 
 

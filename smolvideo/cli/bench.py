@@ -5,17 +5,17 @@ from pathlib import Path
 import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
-from smolvideo.cli.completing import BY_METAVAR, complete_models, complete_names
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import is_explicit
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.params import SectionCommand, SectionOption
+from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
 from smolvideo.engines import QUANTISATIONS
 from smolvideo.errors import UsageError
 from smolvideo.records import write_text_atomic
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.quantities import format_bytes
+from smolvideo.show.format import format_bytes
 from smolvideo.source import resolve_source
 
 _DEFAULTS = BenchOptions()

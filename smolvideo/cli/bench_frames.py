@@ -6,15 +6,15 @@ from pathlib import Path
 import click
 
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, SectionOption
+from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import display_path, escape_controls
+from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import Output, open_screen
 from smolvideo.source import resolve_source
 
 
 def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    from smolvideo.bench import frames as bench
+    from smolvideo.bench import frame_report as bench
 
     return [way for way in bench.installed_methods() if way.startswith(incomplete)]
 
@@ -73,7 +73,7 @@ def bench_frames(
     made first: 20 seconds and 10 minutes of 1080p, an hour of 720p (1.5 GB). A table goes to
     stderr; the last line of stdout is one JSON object.
     """
-    from smolvideo.bench import frames as bench
+    from smolvideo.bench import frame_report as bench
 
     known = bench.installed_methods()
     for way in ways:
@@ -115,7 +115,7 @@ def _check_video(path: Path) -> None:
 
 
 def _made(folder: Path, tell: "object") -> list[Path]:
-    from smolvideo.bench.films import SYNTHETIC_VIDEOS, write_synthetic_video
+    from smolvideo.bench.synthetic_videos import SYNTHETIC_VIDEOS, write_synthetic_video
 
     assert callable(tell)
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,8 +129,8 @@ def _made(folder: Path, tell: "object") -> list[Path]:
 def _show(screen: Output, file: "object") -> None:
     from rich.table import Table
 
-    from smolvideo.bench.frames import FileResult
-    from smolvideo.show.quantities import format_bytes
+    from smolvideo.bench.frame_report import FileResult
+    from smolvideo.show.format import format_bytes
 
     assert isinstance(file, FileResult)
     title = f"{escape_controls(file.name)}: {file.must_decode} packets must be decoded"

@@ -6,7 +6,7 @@ import click
 
 from smolvideo.cli.bench import bench as engines
 from smolvideo.cli.bench_frames import bench_frames
-from smolvideo.cli.sections import SectionGroup
+from smolvideo.cli.params import SectionGroup
 
 
 @click.pass_context

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smolvideo.cli.chat_options import (
+from smolvideo.cli.conversation_options import (
     continue_option,
     merge_settings,
     no_save_option,
     other_model,
     read_settings,
 )
-from smolvideo.cli.completing import complete_files
 from smolvideo.cli.loading import load_engine_for
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import (
@@ -34,10 +33,12 @@ from smolvideo.cli.options import (
     read_sampling,
     sampling_options,
 )
-from smolvideo.cli.sections import SectionCommand, SectionOption
+from smolvideo.cli.params import SectionCommand, SectionOption
+from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
-from smolvideo.conversation.resuming import resume
-from smolvideo.conversation.sessions import (
+from smolvideo.conversation.resume import resume
+from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.store import (
     create,
     delete,
     latest_id,
@@ -45,15 +46,14 @@ from smolvideo.conversation.sessions import (
     question_history,
     reopen,
 )
-from smolvideo.conversation.starting import Startup
 from smolvideo.errors import UsageError
 from smolvideo.show.console import open_screen, use_colour
-from smolvideo.show.quantities import format_bytes
+from smolvideo.show.format import format_bytes
 from smolvideo.show.tables import show_table
 from smolvideo.show.terminal import query_capabilities
 
 if TYPE_CHECKING:
-    from smolvideo.tui.pictures import PictureKind
+    from smolvideo.tui.image_view import PictureKind
 
 THEMES = ("auto", "dark", "light")
 
@@ -156,7 +156,7 @@ def chat(ctx: click.Context, /, **_: Any) -> None:
     plain = given["plain"] or not _can_draw()
     _check(ctx, plain=plain)
     if plain:
-        from smolvideo.cli.plain import chat_lines
+        from smolvideo.cli.chat_lines import chat_lines
 
         with _start(ctx) as start:
             ctx.exit(chat_lines(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
@@ -214,7 +214,7 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
 
     Raises UsageError for an explicit kind that cannot be drawn.
     """
-    from smolvideo.tui.pictures import check_protocol, has_pixels
+    from smolvideo.tui.image_view import check_protocol, has_pixels
 
     choice, theme = ctx.params["filmstrip"], ctx.params["theme"]
     no_colour = not use_colour()

@@ -17,9 +17,9 @@ COMMANDS = {
     "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
     "jsonl": ("smolvideo.cli.eval_run:jsonl", "Questions of your own, one JSON object a line."),
     "world": ("smolvideo.cli.eval_world:world", "The drawn world that nano learns: an exam."),
-    "report": ("smolvideo.cli.eval_results:report", "The scores of a run."),
-    "compare": ("smolvideo.cli.eval_results:compare", "Two runs on the same questions."),
-    "export": ("smolvideo.cli.eval_results:export", "A run as lmms-eval's result files."),
+    "report": ("smolvideo.cli.eval_report:report", "The scores of a run."),
+    "compare": ("smolvideo.cli.eval_report:compare", "Two runs on the same questions."),
+    "export": ("smolvideo.cli.eval_report:export", "A run as lmms-eval's result files."),
 }
 """Name → where the command is, and its line in the help."""
 

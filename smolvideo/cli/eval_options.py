@@ -13,7 +13,7 @@ from smolvideo.cli.options import (
     model_options,
     sampling_options,
 )
-from smolvideo.cli.sections import FilePath, FloatType, IntegerType, SectionOption
+from smolvideo.cli.params import FilePath, FloatType, IntegerType, SectionOption
 from smolvideo.evals.protocol import EXTRACTORS, PROMPTS
 from smolvideo.evals.settings import CONTROLS, SCORINGS, SUBTITLE_CHOICES, EvalSettings
 from smolvideo.evals.videos import VideoDownloader

@@ -13,13 +13,13 @@ from smolvideo.cli.options import (
     read_engine_spec,
     read_sampling,
 )
-from smolvideo.cli.sections import FilePath, SectionCommand
+from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
-from smolvideo.evals.data import load_benchmark
-from smolvideo.evals.data.hub import HUB_FILES, fetch_benchmark
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.datasets.hub import HUB_FILES, fetch_benchmark
 from smolvideo.evals.item import Benchmark
-from smolvideo.evals.running import open_run, run_eval
+from smolvideo.evals.run import open_run, run_eval
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import (
@@ -33,7 +33,7 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.evals import EvalProgressBar, show_report
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.stage_progress import StageProgress
 from smolvideo.source import DownloadOptions
 
 _DEFAULTS = EvalSettings()

@@ -9,12 +9,12 @@ from smolvideo.cli.eval_options import default_run_folder
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import default_of, engine_options, model_options, read_engine_spec
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
-from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, SectionOption
+from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.exam import ExamProgress, show_exam_report
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.stage_progress import StageProgress
 from smolvideo.train.exam.options import ExamOptions
 
 
@@ -101,8 +101,8 @@ def exam(**given: Any) -> None:
     screen = open_screen(quiet=given["quiet"])
     with StageProgress(screen) as stages:
         engine = read_engine_spec(given).load(on_progress=stages.on_progress)
+    from smolvideo.train.exam.evaluate import evaluate_exam
     from smolvideo.train.exam.run import ExamRun
-    from smolvideo.train.exam.sitting import evaluate_exam
 
     options = ExamOptions(videos=given["limit"], seed=given["seed"])
     folder: Path | None = given["videos"]

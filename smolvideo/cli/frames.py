@@ -8,7 +8,6 @@ from typing import Any
 import click
 from PIL import Image
 
-from smolvideo.cli.completing import complete_files
 from smolvideo.cli.options import (
     download_options,
     geometry_option,
@@ -28,7 +27,8 @@ from smolvideo.cli.outputs import (
     check_not_an_input_file,
     write_atomic,
 )
-from smolvideo.cli.sections import FilePath, SectionCommand, SectionOption
+from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
+from smolvideo.cli.shell_completion import complete_files
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
@@ -37,10 +37,10 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
+from smolvideo.show.contact_sheet import draw_contact_sheet
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
-from smolvideo.show.quantities import format_clock
-from smolvideo.show.sheet import draw_contact_sheet
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.format import format_clock
+from smolvideo.show.stage_progress import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from smolvideo.errors import EXIT_INTERRUPTED, RecordError, SmolVideoError, UsageError, plain_reason
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 from smolvideo.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {

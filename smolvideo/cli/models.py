@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
+from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FramePlan, VideoMetadata
@@ -24,8 +24,8 @@ from smolvideo.models import (
 from smolvideo.prompt import Message, count_tokens, max_frames_that_fit
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.quantities import format_bytes
-from smolvideo.show.stages import StageProgress
+from smolvideo.show.format import format_bytes
+from smolvideo.show.stage_progress import StageProgress
 from smolvideo.show.tables import show_key_values, show_table
 
 _QUESTION = "What happens in this video?"

@@ -4,7 +4,7 @@ from rich.text import Text
 
 from smolvideo.engines import Engine, format_dtype
 from smolvideo.pipeline import PreparedPrompt, effective_settings
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
 
 

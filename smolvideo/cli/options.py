@@ -11,9 +11,8 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from smolvideo.cli.completing import complete_models
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.sections import (
+from smolvideo.cli.params import (
     FilePath,
     FloatType,
     IntegerType,
@@ -21,6 +20,7 @@ from smolvideo.cli.sections import (
     SizeType,
     TimeType,
 )
+from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import ENGINES, QUANTISATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import PromptFormat

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.sections import FilePath, SectionOption
+from smolvideo.cli.params import FilePath, SectionOption
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
 from smolvideo.subtitles import find_sidecar, is_sidecar
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolvideo.cli.options import Decorator, add_options, option
-from smolvideo.cli.sections import FilePath
+from smolvideo.cli.params import FilePath
 from smolvideo.errors import UsageError
 from smolvideo.source import Named, read_source_list
 

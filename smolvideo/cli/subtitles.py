@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from smolvideo.errors import UsageError
-from smolvideo.pipeline.spoken import limit_cues_for_prompt, read_cues
+from smolvideo.pipeline.subtitles import limit_cues_for_prompt, read_cues
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times
 from smolvideo.source import VideoSource

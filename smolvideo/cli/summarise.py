@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.completing import complete_files
 from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.options import (
     download_options,
@@ -21,6 +20,7 @@ from smolvideo.cli.options import (
     read_engine_spec,
     read_generation,
 )
+from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.source_list import read_list
 from smolvideo.cli.summary_options import (
     SummariseCommand,
@@ -35,10 +35,10 @@ from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
-from smolvideo.safe_text import display_name, escape_controls
-from smolvideo.show.batch import BatchProgress, summary_line, timing_line
+from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.plan import show_plan
+from smolvideo.show.summarise import BatchProgress, summary_line, timing_line
 from smolvideo.source import Named
 from smolvideo.summaries import (
     ItemResult,
@@ -52,10 +52,10 @@ from smolvideo.summaries import (
     open_run,
     watch,
 )
-from smolvideo.summaries.changes import FolderChanges
-from smolvideo.summaries.cluster import RayOptions, check_installed, run_on_cluster
-from smolvideo.summaries.forms import TEXT_FORMATTERS, to_text
-from smolvideo.summaries.planning import plan_items, seconds_per_frame
+from smolvideo.summaries.dry_run import plan_items, seconds_per_frame
+from smolvideo.summaries.folder_events import FolderChanges
+from smolvideo.summaries.formats import TEXT_FORMATTERS, to_text
+from smolvideo.summaries.ray_run import RayOptions, check_installed, run_on_cluster
 
 STDOUT = Path("-")
 _ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}

@@ -9,14 +9,14 @@ import click
 
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import add_options, option
-from smolvideo.cli.sections import FilePath, IntegerType, SectionCommand, TimeType
+from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, TimeType
 from smolvideo.cli.source_list import list_options
 from smolvideo.errors import UsageError
 from smolvideo.readers import READERS
 from smolvideo.sampling import RelativeTime
-from smolvideo.spelling import existing_path
 from smolvideo.summaries.options import Style, SummaryOptions
-from smolvideo.summaries.publishing import FORMATS
+from smolvideo.summaries.outputs import FORMATS
+from smolvideo.unicode_names import existing_path
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
 _AGE_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -8,12 +8,12 @@ import click
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.options import default_of
 from smolvideo.cli.outputs import wrap_write_errors
-from smolvideo.cli.sections import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
+from smolvideo.cli.params import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
-from smolvideo.show.curves import curves_svg
 from smolvideo.show.training import TrainingProgress, show_scores
-from smolvideo.train.course import TrainOptions
+from smolvideo.show.training_curves import curves_svg
+from smolvideo.train.schedule import TrainOptions
 
 
 @click.group()

@@ -20,8 +20,8 @@
 The full-screen chat, the line mode and ``ask --continue`` are three faces of this.
 """
 
-from smolvideo.conversation.asked import RunningTurn
 from smolvideo.conversation.conversation import Conversation
+from smolvideo.conversation.running_turn import RunningTurn
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Attachment, Turn
 

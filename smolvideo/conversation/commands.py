@@ -10,7 +10,7 @@ from typing import Literal
 
 from smolvideo.errors import UsageError
 from smolvideo.models import MODELS
-from smolvideo.safe_text import display_name
+from smolvideo.sanitize import display_name
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.subtitles import SUBTITLE_SUFFIXES
 

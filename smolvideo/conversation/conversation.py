@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from smolvideo.answer import AnswerStream
-from smolvideo.conversation.asked import RunningTurn
+from smolvideo.conversation.context import Context, describe_trimmed, trim_to_context
+from smolvideo.conversation.running_turn import RunningTurn
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.telling import Context, describe_trimmed, trim_to_context
 from smolvideo.conversation.turns import Attachment, Turn
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import UsageError
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _AT: dict[str, Callable[[float], list[str]]] = {

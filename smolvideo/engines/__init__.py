@@ -13,7 +13,7 @@ from smolvideo.engines.base import (
 )
 from smolvideo.engines.devices import QUANTISATIONS
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.loading import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
+from smolvideo.engines.load import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
 from smolvideo.engines.native import NativeEngine
 from smolvideo.engines.session import Session, SessionEngine
 from smolvideo.engines.transformers import TransformersEngine

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smolvideo.answer import StopReason
-from smolvideo.engines.answer_text import REPLACEMENT_CHARACTER
+from smolvideo.engines.detokenizer import REPLACEMENT_CHARACTER
 
 _MIN_REPEATS = 4
 _MIN_REPEATED_TOKENS = 16

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.failures import first_line
+from smolvideo.engines.torch_errors import first_line
 from smolvideo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from io import FileIO
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.safe_text import display_path
-from smolvideo.source.cache import CacheStats, cache_dir, check_is_folder
+from smolvideo.sanitize import display_path
+from smolvideo.source.download_cache import CacheStats, cache_dir, check_is_folder
 
 DEFAULT_LIMIT_BYTES = 4_000_000_000
 """The last thousand videos of 50 frames with SmolVLM2-256M, the last 240 with SmolVLM2-2.2B."""

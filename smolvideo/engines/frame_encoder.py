@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smolvideo.engines.devices import synchronize
-from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_keys import (
+from smolvideo.engines.feature_fingerprint import (
     encoder_fingerprint,
     frame_keys,
     weight_files_stat,
     weights_digest,
 )
+from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.models.weights import WeightFiles
 from smolvideo.progress import OnProgress, Progress, no_progress
 

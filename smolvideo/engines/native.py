@@ -16,11 +16,11 @@ from smolvideo.engines.devices import (
     choose_dtype,
     set_num_threads,
 )
-from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_keys import weight_files_stat
+from smolvideo.engines.feature_fingerprint import weight_files_stat
 from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache
 from smolvideo.engines.session import Session
+from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
@@ -48,7 +48,7 @@ def load_native_engine(
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
     set_num_threads()
-    from smolvideo.network.loading import load_network
+    from smolvideo.network.load_weights import load_network
 
     torch_device = choose_device(device)
     number_format = choose_dtype(torch_device, checkpoint.weights.parameters, dtype)

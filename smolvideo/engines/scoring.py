@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.answering import check_context
-from smolvideo.engines.next_token import no_numbers
+from smolvideo.engines.generate import check_context
+from smolvideo.engines.token_sampler import no_numbers
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt, answer_ids

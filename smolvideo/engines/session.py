@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.engines.answering import check_context, generate
 from smolvideo.engines.base import Engine, GenerationOptions
-from smolvideo.engines.batch import generate_batch
-from smolvideo.engines.failures import wrap_torch_errors
+from smolvideo.engines.batch_generate import generate_batch
 from smolvideo.engines.frame_encoder import FrameEncoder
+from smolvideo.engines.generate import check_context, generate
 from smolvideo.engines.scoring import log_probabilities
+from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt

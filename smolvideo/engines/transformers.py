@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
-from smolvideo.engines.answering import generate
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import choose_device, choose_dtype, set_num_threads, synchronize
-from smolvideo.engines.failures import wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.engines.generate import generate
 from smolvideo.engines.scoring import log_probabilities
+from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.engines.failures import LOADING, first_line, is_out_of_memory, wrap_torch_errors
+from smolvideo.engines.torch_errors import LOADING, first_line, is_out_of_memory, wrap_torch_errors
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
-from smolvideo.models.files import read_json
+from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.tensors import check_tensors
 from smolvideo.models.weights import COMPUTED_WEIGHTS, format_weight_names, read_header

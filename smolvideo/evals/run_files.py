@@ -13,11 +13,11 @@ from typing import Any
 
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.file_lock import file_lock
 from smolvideo.json_types import parse_json
-from smolvideo.locking import file_lock
-from smolvideo.pipes import read_regular
 from smolvideo.records import json_line, write_text_atomic
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
+from smolvideo.text_input import read_regular
 
 _LOCK = ".lock"
 _UNFINISHED = re.compile(r"\..*\.part")

@@ -25,14 +25,14 @@ from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_files import RunFiles
 from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, Read, RunInfo
 from smolvideo.json_types import check_types, parse_json
-from smolvideo.pipes import read_regular
 from smolvideo.records import (
     RecordWriter,
     json_line,
     read_records,
     write_text_atomic,
 )
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
+from smolvideo.text_input import read_regular
 
 __all__ = ["EvalAnswer", "EvalVideo", "Key", "RunFolder", "RunInfo", "clip_id", "group_by_clip"]
 

@@ -10,7 +10,7 @@ from smolvideo.evals.protocol.extract import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types
 from smolvideo.records import json_line, parse_known_fields
-from smolvideo.safe_text import display_name
+from smolvideo.sanitize import display_name
 
 Key = tuple[str, str]
 """Condition and id: what an answer is known by."""

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from smolvideo.evals.clustered import ClusteredMean, clustered_mean, student_p, student_t
+from smolvideo.evals.cluster_robust import ClusteredMean, clustered_mean, student_p, student_t
 
 CONFIDENCE = 0.95
 

@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from smolvideo.deep_folders import walk
 from smolvideo.errors import SourceError
-from smolvideo.safe_text import display_name, display_path
+from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
 from smolvideo.source.video_source import is_partial_or_hidden
-from smolvideo.spelling import normal_form
+from smolvideo.unicode_names import normal_form
 
 _MAX_PATHS_SHOWN = 3
 

@@ -16,10 +16,10 @@ from smolvideo.errors import SourceError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.video_folder import MissingVideo, VideoFolder
 from smolvideo.json_types import parse_json
-from smolvideo.pipes import read_regular
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import display_name, display_path
+from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
+from smolvideo.text_input import read_regular
 
 __all__ = [
     "ARCHIVE_NAME",

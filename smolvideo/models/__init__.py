@@ -2,8 +2,8 @@
 
 from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
 from smolvideo.models.hub import LocalCheckpoint, list_local, pull
-from smolvideo.models.opening import open_checkpoint
 from smolvideo.models.registry import MODELS, ModelSpec, PromptFormat, find_model, lookup_model
+from smolvideo.models.resolve import open_checkpoint
 
 __all__ = [
     "MODELS",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolvideo.errors import ModelError
-from smolvideo.models.files import (
+from smolvideo.models.json_files import (
     TAKE_AS_PUBLISHED,
     Json,
     broken_checkpoint,

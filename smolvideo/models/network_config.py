@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from smolvideo.models.files import broken_checkpoint, shown
+from smolvideo.models.json_files import broken_checkpoint, shown
 
 MAX_LAYERS = 512
 MAX_WIDTH = 65_536

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolvideo.models.files import Json, broken_checkpoint, read_optional_json, shown
+from smolvideo.models.json_files import Json, broken_checkpoint, read_optional_json, shown
 from smolvideo.models.network_config import MAX_IMAGE_SIZE, flag
 
 _ALWAYS: dict[str, Any] = {

@@ -8,7 +8,7 @@ nothing is allocated that the files do not fill.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from smolvideo.models.files import Json, broken_checkpoint
+from smolvideo.models.json_files import Json, broken_checkpoint
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
 from smolvideo.models.weights import COMPUTED_WEIGHTS, WeightHeader, format_weight_names
 

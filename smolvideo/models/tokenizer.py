@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from smolvideo.errors import ModelError
-from smolvideo.models.files import TAKE_AS_PUBLISHED, Json, shown
+from smolvideo.models.json_files import TAKE_AS_PUBLISHED, Json, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

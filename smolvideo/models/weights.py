@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeGuard
 
 from smolvideo.errors import ModelError
 from smolvideo.json_types import parse_strict_json
-from smolvideo.models.files import (
+from smolvideo.models.json_files import (
     TAKE_AS_PUBLISHED,
     Json,
     broken_checkpoint,

@@ -6,8 +6,8 @@ only what a checkpoint's weights need (``loading``).
 """
 
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
-from smolvideo.network.batch import BatchedKVCache, BatchedPagedKVCache
-from smolvideo.network.cache import KVCache
+from smolvideo.network.batched_kv_cache import BatchedKVCache, BatchedPagedKVCache
+from smolvideo.network.kv_cache import KVCache
 from smolvideo.network.model import SmolVLM
 
 __all__ = [

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from smolvideo.models.network_config import TextConfig
 from smolvideo.network.attention import attention_reference
-from smolvideo.network.batch import BatchedKVCache
-from smolvideo.network.cache import KVCache
+from smolvideo.network.batched_kv_cache import BatchedKVCache
 from smolvideo.network.embedding import Embedding
+from smolvideo.network.kv_cache import KVCache
 from smolvideo.network.linear import Linear, concat_linear
 from smolvideo.network.threads import PrefillThreads, noop
 

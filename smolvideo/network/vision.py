@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 from smolvideo.models.network_config import VisionConfig
 from smolvideo.network.attention import attention_reference
+from smolvideo.network.attention_backend import TORCH_BACKEND, AttentionBackend, attention_backend
+from smolvideo.network.background_compile import CompiledInBackground
 from smolvideo.network.embedding import Embedding
 from smolvideo.network.linear import Linear, concat_linear
-from smolvideo.network.preparing import CompiledInBackground
-from smolvideo.network.row_attention import TORCH_BACKEND, AttentionBackend, attention_backend
 
 
 class PatchEmbeddings(nn.Module):

@@ -6,25 +6,25 @@ notices.py     what the user must know besides the answer
 recording.py   answer or error as a record
 """
 
-from smolvideo.pipeline.answering import ask, stream_answer, with_prepared
+from smolvideo.pipeline.answer import ask, stream_answer, with_prepared
+from smolvideo.pipeline.answer_record import (
+    effective_settings,
+    package_versions,
+    record_answer,
+    record_error,
+)
 from smolvideo.pipeline.notices import (
     NANO_NOTICE,
     notices_for_model,
     notices_of_frames,
     unknown_word_notices,
 )
-from smolvideo.pipeline.preparing import (
+from smolvideo.pipeline.prepare_prompt import (
     PreparedPrompt,
     Sources,
     allocate_frames,
     load_frames,
     prepare,
-)
-from smolvideo.pipeline.recording import (
-    effective_settings,
-    package_versions,
-    record_answer,
-    record_error,
 )
 
 __all__ = [

@@ -2,11 +2,16 @@
 
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.answers import answer_ids
-from smolvideo.prompt.budget import check_budget, count_tokens, describe_budget, max_frames_that_fit
-from smolvideo.prompt.geometry import frame_transform, image_transform
-from smolvideo.prompt.layouts import should_split_images
+from smolvideo.prompt.context_budget import (
+    check_budget,
+    count_tokens,
+    describe_budget,
+    max_frames_that_fit,
+)
 from smolvideo.prompt.messages import Geometry, Message, Prompt, PromptOptions
-from smolvideo.prompt.packing import pack_prompt
+from smolvideo.prompt.pack import pack_prompt
+from smolvideo.prompt.resize import frame_transform, image_transform
+from smolvideo.prompt.templates import should_split_images
 
 __all__ = [
     "Geometry",

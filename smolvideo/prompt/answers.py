@@ -2,9 +2,9 @@
 
 from smolvideo.errors import PromptError
 from smolvideo.models.checkpoint import Checkpoint
-from smolvideo.prompt.layouts import ANSWER_OPENING
+from smolvideo.prompt.encode import encode
 from smolvideo.prompt.messages import Prompt
-from smolvideo.prompt.tokens import encode
+from smolvideo.prompt.templates import ANSWER_OPENING
 
 
 def answer_ids(prompt: Prompt, answer: str, checkpoint: Checkpoint) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
-from smolvideo.readers.witness import Probe
+from smolvideo.readers.probe import Probe
 
 MAX_PIXELS = 2**27
 """Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a

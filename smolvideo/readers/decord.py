@@ -14,11 +14,11 @@ from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.alone import names_a_sequence, refuse_text
 from smolvideo.readers.base import VideoReader, check_frame_size, frames_on_screen
 from smolvideo.readers.encryption import transport_packet_bytes
+from smolvideo.readers.external_references import names_a_sequence, refuse_text
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Probe, check_against_probe, refuse_unseen
+from smolvideo.readers.probe import Probe, check_against_probe, refuse_unseen
 
 _HINT = "the reader `pyav` reads most"
 

@@ -12,9 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
+from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.resuming import LOOK_AHEAD, find_header
-from smolvideo.readers.slices import Stretch
+from smolvideo.readers.next_header import LOOK_AHEAD, find_header
 
 _DOUBTED = 8
 """Elements that are searched again for a header: bytes of pictures may look like the last few."""

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from smolvideo.readers.base import NotAVideoError
-from smolvideo.readers.slices import FileSlice, Stretch
+from smolvideo.readers.byte_range import FileSlice, Stretch
 
 _MAX_BOXES = 10_000
 """Boxes or elements of one level that are looked at; a header has some dozens."""

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolvideo.readers.parts import find_end
-from smolvideo.readers.timeline import Open, StreamEnd, demux_tolerant, packet_pts
+from smolvideo.readers.packet_times import Open, StreamEnd, demux_tolerant, packet_pts
+from smolvideo.readers.part_finder import find_end
 
 _UNREAD = 1024
 """Bytes after the last element from which on they are no tag or checksum."""

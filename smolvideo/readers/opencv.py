@@ -17,15 +17,15 @@ import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
-from smolvideo.readers.alone import OPTIONS, refuse_text
 from smolvideo.readers.base import (
     VideoReader,
     check_frame_size,
     frames_on_screen,
     square_pixel_size,
 )
+from smolvideo.readers.external_references import OPTIONS, refuse_text
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.witness import Probe, check_against_probe, refuse_unseen
+from smolvideo.readers.probe import Probe, check_against_probe, refuse_unseen
 
 
 class OpencvReader(VideoReader):

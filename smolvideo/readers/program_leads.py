@@ -5,7 +5,7 @@ Format: ISO/IEC 13818-1, 2.5.3 (packs), 2.4.3.6 (PES); ISO/IEC 11172-1, 2.4.3 (M
 
 from typing import BinaryIO
 
-from smolvideo.readers.clocks import Lead
+from smolvideo.readers.discontinuities import Lead
 from smolvideo.readers.stamps import shift_stamp
 
 _PACK, _END = 0xBA, 0xB9

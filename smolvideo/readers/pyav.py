@@ -21,21 +21,18 @@ from smolvideo.readers.base import (
     check_frame_size,
     require_ascending,
 )
-from smolvideo.readers.clocks import Part
-from smolvideo.readers.cursor import ForwardDecoder
+from smolvideo.readers.discontinuities import Part
+from smolvideo.readers.display import PQ, DisplayGeometry, display_geometry, to_display_rgb
 from smolvideo.readers.endings import Ending, find_ending, is_cut
-from smolvideo.readers.film_stream import FilmStream, cannot_open, decoding_threads, usable_cores
-from smolvideo.readers.lanes import ParallelSegmentDecoder
-from smolvideo.readers.segments import (
+from smolvideo.readers.forward_decoder import ForwardDecoder
+from smolvideo.readers.gop import (
     Gop,
     decode_gop,
     decode_key_frame,
     plan_by_positions,
     plan_gops,
 )
-from smolvideo.readers.shown import PQ, DisplayGeometry, display_geometry, to_display_rgb
-from smolvideo.readers.texts import read_text_track
-from smolvideo.readers.timeline import (
+from smolvideo.readers.packet_times import (
     StreamEnd,
     rate_of,
     read_all_packets,
@@ -43,7 +40,10 @@ from smolvideo.readers.timeline import (
     read_last_packets,
     visible_frames,
 )
-from smolvideo.readers.witness import Probe
+from smolvideo.readers.parallel_decode import ParallelSegmentDecoder
+from smolvideo.readers.probe import Probe
+from smolvideo.readers.text_tracks import read_text_track
+from smolvideo.readers.video_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 
 _MAX_FPS = 300
 """Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""

@@ -6,7 +6,9 @@ choosing.py   the arithmetic of times, and taking frames from a reader
 content.py    strategies that look at the pictures first: scenes, changes
 """
 
-from smolvideo.sampling.choosing import (
+from smolvideo.sampling.corrupt_frames import DamageCount
+from smolvideo.sampling.options import FrameSampling, RelativeTime, Seek, Strategy, parse_time
+from smolvideo.sampling.sample import (
     SeekableFrames,
     choose_times,
     resolve_window,
@@ -16,8 +18,6 @@ from smolvideo.sampling.choosing import (
     still_image_warning,
     v1_indices,
 )
-from smolvideo.sampling.damage import DamageCount
-from smolvideo.sampling.options import FrameSampling, RelativeTime, Seek, Strategy, parse_time
 
 __all__ = [
     "DamageCount",

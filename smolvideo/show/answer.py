@@ -6,9 +6,9 @@ from functools import partial
 from rich.text import Text
 
 from smolvideo.answer import Answer, AnswerStream, Usage
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.quantities import format_bytes, format_count, format_seconds
+from smolvideo.show.format import format_bytes, format_count, format_seconds
 from smolvideo.show.wrap import WordWrap
 
 _BETWEEN = " · "

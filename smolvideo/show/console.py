@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 
 PIPE_WIDTH = 1_000
 """Columns assumed where there is no terminal: tables in a pipe are never cut or wrapped."""

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from smolvideo.evals.words import (
+from smolvideo.evals.report_text import (
     caveats,
     comparison_remarks,
     headline,
@@ -16,13 +16,13 @@ from smolvideo.evals.words import (
     percent,
     settings_lines,
 )
-from smolvideo.safe_text import display_name
-from smolvideo.show.bar import ProgressBar
+from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
+from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from smolvideo.evals.comparing import Comparison
-    from smolvideo.evals.running import EvalProgress
+    from smolvideo.evals.compare import Comparison
+    from smolvideo.evals.run import EvalProgress
     from smolvideo.evals.scores import EvalReport, Score
     from smolvideo.evals.statistics import PairedComparison
 

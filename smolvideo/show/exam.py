@@ -7,10 +7,10 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from smolvideo.evals.words import percent
-from smolvideo.safe_text import display_name
-from smolvideo.show.bar import ProgressBar
+from smolvideo.evals.report_text import percent
+from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
+from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from smolvideo.train.exam.scores import ExamReport

@@ -14,11 +14,11 @@ from rich.text import Text
 
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
-from smolvideo.safe_text import display_name
+from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, SafeConsole, use_colour
-from smolvideo.show.pictures import ImageProtocol, draw_images
-from smolvideo.show.quantities import format_clock, format_count
+from smolvideo.show.format import format_clock, format_count
 from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
+from smolvideo.show.terminal_images import ImageProtocol, draw_images
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
 """How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""

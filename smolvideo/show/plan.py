@@ -10,12 +10,12 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from smolvideo.safe_text import display_name, escape_controls
+from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.quantities import format_clock, format_count, format_seconds
+from smolvideo.show.format import format_clock, format_count, format_seconds
 from smolvideo.show.tables import GrowingTable
 from smolvideo.summaries import WorkItem
-from smolvideo.summaries.planning import PlannedAction, PlannedItem
+from smolvideo.summaries.dry_run import PlannedAction, PlannedItem
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
 _WIDTHS = (7, 7, 6, 10)

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
 
 _BETWEEN = "  "

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from smolvideo.safe_text import display_name
-from smolvideo.show.bar import ProgressBar
+from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
+from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from smolvideo.train.course import TrainProgress
+    from smolvideo.train.schedule import TrainProgress
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 

@@ -22,10 +22,11 @@ from functools import partial
 
 from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
-from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import display_name
-from smolvideo.source.cache import (
+from smolvideo.sanitize import display_name
+from smolvideo.source.download import DownloadOptions, download_video
+from smolvideo.source.download_cache import (
     CachedDownload,
     CacheStats,
     cache_dir,
@@ -34,11 +35,10 @@ from smolvideo.source.cache import (
     download_contents,
     find_cached,
 )
-from smolvideo.source.download import DownloadOptions, download_video
 from smolvideo.source.lists import ListedPath, Named, read_source_list, resolve_listed
 from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
-from smolvideo.source.names import display_url, public_name, scheme_of
 from smolvideo.source.playlists import Entry, playlist_entries
+from smolvideo.source.urls import display_url, public_name, scheme_of
 from smolvideo.source.video_source import VideoSource
 
 __all__ = [

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.pipes import decode_text, read_file_or_pipe
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
 from smolvideo.source.local import path_error
+from smolvideo.text_input import decode_text, read_file_or_pipe
 
 _BROWSER = re.compile(
     r"(?P<name>[^+:]+)(?:\+(?P<keyring>[^:]+))?(?::(?!:)(?P<profile>.+?))?(?:::(?P<container>.+))?"

@@ -14,8 +14,8 @@ from typing import Any
 from smolvideo.credentials import WebAddress
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.safe_text import display_name
-from smolvideo.source.cache import (
+from smolvideo.sanitize import display_name
+from smolvideo.source.download_cache import (
     CachedDownload,
     cache_dir,
     delete_corrupt,
@@ -24,11 +24,15 @@ from smolvideo.source.cache import (
     lock_download_folder,
     write_entry,
 )
-from smolvideo.source.entries import check_address, checked_entry
-from smolvideo.source.names import display_url
-from smolvideo.source.refusals import to_source_error
-from smolvideo.source.transfer import DownloadMonitor, RemoteFileChanged, UnusableDownloadError
-from smolvideo.source.web import web_client
+from smolvideo.source.download_monitor import (
+    DownloadMonitor,
+    RemoteFileChanged,
+    UnusableDownloadError,
+)
+from smolvideo.source.http_only import web_client
+from smolvideo.source.list_entries import check_address, checked_entry
+from smolvideo.source.urls import display_url
+from smolvideo.source.ytdlp_errors import to_source_error
 from smolvideo.source.ytdlp_options import ytdlp_options
 
 

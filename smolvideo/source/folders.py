@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
-from smolvideo.safe_text import display_name, display_path
+from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
+from smolvideo.sanitize import display_name, display_path
 from smolvideo.source.video_source import (
     VideoSource,
     is_partial_or_hidden,

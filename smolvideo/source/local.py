@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from smolvideo.errors import SourceError
-from smolvideo.media import TEXTUAL_IMAGE_SUFFIXES
-from smolvideo.safe_text import display_name, display_path
+from smolvideo.media_types import TEXTUAL_IMAGE_SUFFIXES
+from smolvideo.sanitize import display_name, display_path
 from smolvideo.source.folders import resolve_folder
-from smolvideo.source.names import closest_match
+from smolvideo.source.urls import closest_match
 from smolvideo.source.video_source import VideoSource, describe_non_media, kind_of_file
-from smolvideo.spelling import existing_path
+from smolvideo.unicode_names import existing_path
 
 _HEAD_BYTES = 4096
 _NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from smolvideo.spelling import normal_form, same_name
+from smolvideo.unicode_names import normal_form, same_name
 
 
 def is_pattern(text: str) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolvideo.media import IMAGE_SUFFIXES
+from smolvideo.media_types import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:  # frames imports numpy, which `smolvideo --help` must not wait for
     from smolvideo.frames import MediaKind

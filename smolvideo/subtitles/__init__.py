@@ -15,7 +15,7 @@ reading.py      all of these joined
 """
 
 from smolvideo.subtitles.cues import Cue, cues_near, cues_within, format_cues
-from smolvideo.subtitles.reading import cues_of_track, parse_subtitles, read_subtitles
+from smolvideo.subtitles.load import cues_of_track, parse_subtitles, read_subtitles
 from smolvideo.subtitles.sidecars import (
     SUBTITLE_SUFFIXES,
     find_sidecar,

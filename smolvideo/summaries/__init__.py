@@ -12,12 +12,12 @@ forms.py, page.py, names.py, publishing.py   the output files
 running.py     all of it in one call
 """
 
-from smolvideo.summaries.batch import ItemResult, ItemStatus, RunStats, SummaryRun
+from smolvideo.summaries.api import OutputOptions, RunOptions, open_run, summarise
 from smolvideo.summaries.options import Style, SummaryOptions
-from smolvideo.summaries.publishing import FORMATS, SUFFIXES_BY_FORMAT
+from smolvideo.summaries.outputs import FORMATS, SUFFIXES_BY_FORMAT
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
-from smolvideo.summaries.running import OutputOptions, RunOptions, open_run, summarise
-from smolvideo.summaries.watching import watch
+from smolvideo.summaries.run import ItemResult, ItemStatus, RunStats, SummaryRun
+from smolvideo.summaries.watch_folder import watch
 from smolvideo.summaries.worklist import Selection, WorkItem, list_items
 
 __all__ = [

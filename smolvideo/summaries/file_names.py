@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePath
 
-from smolvideo.spelling import normal_form
+from smolvideo.unicode_names import normal_form
 
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")

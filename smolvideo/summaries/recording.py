@@ -9,10 +9,10 @@ from smolvideo.errors import SmolVideoError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import package_versions
 from smolvideo.records import SourceRecord
-from smolvideo.summaries.composing import Summary
-from smolvideo.summaries.looking import IdentifiedSource, ProbedVideo
+from smolvideo.summaries.loader import IdentifiedSource, ProbedVideo
 from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.summariser import Summary
 from smolvideo.summaries.worklist import WorkItem
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from smolvideo.engines import Engine
 from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.summaries.asking import drive
-from smolvideo.summaries.composing import Summariser
-from smolvideo.summaries.looking import LoadedPart, ProbedVideo
+from smolvideo.summaries.inference import drive
+from smolvideo.summaries.loader import LoadedPart, ProbedVideo
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.recording import RecordContext, summary_record
+from smolvideo.summaries.summariser import Summariser
 from smolvideo.summaries.windows import Window
 
 

@@ -15,7 +15,7 @@ from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import DamageCount
-from smolvideo.summaries.shots import (
+from smolvideo.summaries.shot_detection import (
     Thumbnail,
     find_cut,
     frame_difference,

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.media import natural_order
+from smolvideo.media_types import natural_order
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.safe_text import display_name
+from smolvideo.sanitize import display_name
 from smolvideo.source import (
     DownloadOptions,
     ListedPath,
@@ -28,7 +28,7 @@ from smolvideo.source import (
     resolve_source,
 )
 from smolvideo.source.patterns import is_pattern, matching_paths
-from smolvideo.spelling import existing_path
+from smolvideo.unicode_names import existing_path
 
 
 @dataclass(frozen=True)

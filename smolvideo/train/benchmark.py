@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from smolvideo.train.world.choices import options_for
-from smolvideo.train.world.lots import sample_scene
+from smolvideo.train.world.multiple_choice import options_for
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import ask_about, describe
 from smolvideo.train.world.scene import Scene
+from smolvideo.train.world.scene_sampler import sample_scene
 from smolvideo.train.world.video import EncodingOptions, write_video
 
 VIDEOS = 28

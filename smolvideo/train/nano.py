@@ -26,9 +26,17 @@ from torch.nn import functional as F
 from smolvideo.errors import RecordError, SmolVideoError, UsageError
 from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
-from smolvideo.safe_text import display_path
-from smolvideo.train.architecture import NANO, save_checkpoint
-from smolvideo.train.course import (
+from smolvideo.sanitize import display_path
+from smolvideo.train.attention_supervision import forward_supervised
+from smolvideo.train.center_connector import center_connector
+from smolvideo.train.checkpoint_state import load_state, save_state
+from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
+from smolvideo.train.evaluate import evaluate, selection_score
+from smolvideo.train.image_batches import make_labelled_images
+from smolvideo.train.nano_config import NANO, save_checkpoint
+from smolvideo.train.optimizer import MasterOptimizer
+from smolvideo.train.packing import PackedBatch
+from smolvideo.train.schedule import (
     ATTENTION_LOSS_WEIGHT,
     DRILL_ROWS_PER_STEP,
     TEXT_IMAGE_SHARE,
@@ -38,18 +46,10 @@ from smolvideo.train.course import (
     TrainStage,
     TrainState,
 )
-from smolvideo.train.drilling import make_text_batch
-from smolvideo.train.examine import evaluate, selection_score
-from smolvideo.train.levelling import center_connector
-from smolvideo.train.optimizer import MasterOptimizer
-from smolvideo.train.packing import PackedBatch
-from smolvideo.train.pictures import make_labelled_images
-from smolvideo.train.pointing import forward_supervised
-from smolvideo.train.processes import all_reduce_mean, processes_that_fit, spawn
-from smolvideo.train.seeing import TrainableNano, dense_label_accuracy
-from smolvideo.train.states import load_state, save_state
+from smolvideo.train.text_batches import make_text_batch
 from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.videos import make_video_batch
+from smolvideo.train.video_batches import make_video_batch
+from smolvideo.train.vision_pretraining import TrainableNano, dense_label_accuracy
 from smolvideo.train.world.corpus import corpus, known_words
 from smolvideo.version import __version__
 

@@ -12,7 +12,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from smolvideo.train.pointers import AttentionTarget, ImageSpans, TokenizedTurn, attention_targets
+from smolvideo.train.attention_targets import (
+    AttentionTarget,
+    ImageSpans,
+    TokenizedTurn,
+    attention_targets,
+)
 from smolvideo.train.tokenizer import special_id
 from smolvideo.train.world.question import Question
 

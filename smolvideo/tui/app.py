@@ -11,20 +11,20 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Attachment
-from smolvideo.conversation.moments import nearest_frame
-from smolvideo.conversation.sessions import list_sessions
-from smolvideo.conversation.starting import Startup
+from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.store import list_sessions
+from smolvideo.conversation.timestamps import nearest_frame
 from smolvideo.engines import format_dtype
-from smolvideo.tui.asking import ChatController
+from smolvideo.tui.controller import ChatController
+from smolvideo.tui.dialogs import HelpScreen, history_screen, sessions_screen
 from smolvideo.tui.filmstrip import Filmstrip
-from smolvideo.tui.frame import FrameView
-from smolvideo.tui.overlays import HelpScreen, history_screen, sessions_screen
-from smolvideo.tui.pictures import PictureKind
-from smolvideo.tui.prompt import InputLine
+from smolvideo.tui.frame_view import FrameView
+from smolvideo.tui.image_view import PictureKind
+from smolvideo.tui.input_line import InputLine
 from smolvideo.tui.safety import NothingActs
 from smolvideo.tui.status import StageLine, StatusLine
-from smolvideo.tui.talk import TranscriptView
 from smolvideo.tui.themes import THEMES
+from smolvideo.tui.transcript_view import TranscriptView
 
 _NOTHING_ACTS = NothingActs()
 _TICKS_A_SECOND = 15

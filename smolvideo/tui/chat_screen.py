@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from smolvideo.conversation import Attachment
-from smolvideo.tui.prompt import InputLine
+from smolvideo.tui.input_line import InputLine
 from smolvideo.tui.status import StageLine
-from smolvideo.tui.talk import TranscriptView
+from smolvideo.tui.transcript_view import TranscriptView
 
 
 class ChatScreen(Protocol):

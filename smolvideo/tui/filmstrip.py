@@ -14,11 +14,11 @@ from textual.widgets import Static
 
 from smolvideo.conversation import Attachment
 from smolvideo.models.registry import PromptFormat
-from smolvideo.safe_text import display_name
+from smolvideo.sanitize import display_name
 from smolvideo.show.filmstrip import captions, shown_aspect
-from smolvideo.show.quantities import format_clock, format_count
-from smolvideo.tui.film import StripSlots, columns_of, nearest, plan_slots
-from smolvideo.tui.pictures import PictureKind, picture_view
+from smolvideo.show.format import format_clock, format_count
+from smolvideo.tui.image_view import PictureKind, picture_view
+from smolvideo.tui.strip_layout import StripSlots, columns_of, nearest, plan_slots
 
 _DIMMED = 0.55
 """Brightness of the frames that the cursor is not on."""

@@ -5,7 +5,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from smolvideo.safe_text import escape_controls
+from smolvideo.sanitize import escape_controls
 
 
 class NothingActs(LineFilter):

@@ -8,9 +8,9 @@ from textual.widgets import Static
 
 from smolvideo.answer import Usage
 from smolvideo.progress import Progress, Stage
-from smolvideo.safe_text import display_name
-from smolvideo.show.quantities import format_bytes, format_seconds
-from smolvideo.show.stages import STAGE_WORDS, format_amount
+from smolvideo.sanitize import display_name
+from smolvideo.show.format import format_bytes, format_seconds
+from smolvideo.show.stage_progress import STAGE_WORDS, format_amount
 
 _BAR_COLUMNS = 20
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

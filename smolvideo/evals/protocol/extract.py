@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from smolvideo.errors import UsageError
-from smolvideo.evals.protocol import wording
+from smolvideo.evals.protocol import answer_phrases
 from smolvideo.evals.protocol.lenient import How, lenient_choice
 from smolvideo.evals.protocol.official_rules import OFFICIAL, RULES
 
@@ -80,4 +80,4 @@ def _how(text: str, choice: int | None, options: Sequence[str]) -> How:
         return "text" if same else "letter"
     if not text.strip():
         return "empty"
-    return "refusal" if wording.REFUSES.search(text) else "unparsable"
+    return "refusal" if answer_phrases.REFUSES.search(text) else "unparsable"

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import wording
-from smolvideo.evals.protocol.canonical import folded, undressed, unified
-from smolvideo.evals.protocol.doubts import KNOWS_NOTHING, left_open, withheld
-from smolvideo.evals.protocol.enclosed import enclosed_answers, final_part
+from smolvideo.evals.protocol import answer_phrases
+from smolvideo.evals.protocol.delimited import enclosed_answers, final_part
+from smolvideo.evals.protocol.hedging import KNOWS_NOTHING, left_open, withheld
 from smolvideo.evals.protocol.mentions import mentions
 from smolvideo.evals.protocol.neighbours import is_other_use
+from smolvideo.evals.protocol.normalize import folded, undressed, unified
 from smolvideo.evals.protocol.option_texts import OUTER, whole_option
 from smolvideo.evals.protocol.relations import Mention
 
@@ -93,7 +93,7 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
         place = _decided(named, kind)
         if place is not None:
             return place, kind
-    return None, "refusal" if wording.REFUSES.search(plain) else "unparsable"
+    return None, "refusal" if answer_phrases.REFUSES.search(plain) else "unparsable"
 
 
 def _unquoted(text: str) -> str:
@@ -137,8 +137,8 @@ def _is_part_of_another(text: str, letter: int, options: Sequence[str]) -> bool:
 
 def _led(text: str, options: Sequence[str]) -> int | None:
     """The option that is all behind ``the answer is``."""
-    lead = wording.LEADS.match(text)
-    if lead is not None and not wording.DENIES_BEFORE.search(lead[0]):
+    lead = answer_phrases.LEADS.match(text)
+    if lead is not None and not answer_phrases.DENIES_BEFORE.search(lead[0]):
         rest = text[lead.end() :]
         place, met = whole_option(rest, options)
         if met and not (place is not None and is_other_use(lead[0], "", options[place])):
@@ -165,8 +165,8 @@ def _leads_off(text: str) -> Iterator[str]:
     """The text, and what is left behind ``Answer:``, and behind ``the answer is`` after that."""
     yield text
     for _ in range(2):
-        lead = wording.LEADS.match(text)
-        if lead is None or wording.DENIES_BEFORE.search(lead[0]):
+        lead = answer_phrases.LEADS.match(text)
+        if lead is None or answer_phrases.DENIES_BEFORE.search(lead[0]):
             return
         text = text[lead.end() :]
         yield text

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import wording
-from smolvideo.evals.protocol.canonical import folded
+from smolvideo.evals.protocol import answer_phrases
 from smolvideo.evals.protocol.neighbours import is_bent, is_other_use
+from smolvideo.evals.protocol.normalize import folded
 from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
 from smolvideo.evals.protocol.relations import (
     AFTER,
@@ -94,7 +94,7 @@ class _Named:
         """Whether a letter beyond the options is an answer, or in one list with an answer."""
         others = [(min(one.end, last.end), max(one.start, last.start)) for last in found]
         return one.how != "named" or any(
-            start - end <= AFTER and wording.JOINS.fullmatch(self.text[end:start])
+            start - end <= AFTER and answer_phrases.JOINS.fullmatch(self.text[end:start])
             for end, start in others
             if end <= start
         )
@@ -117,7 +117,7 @@ class _Named:
         if letter.islower() and not bracketed and not self._small_counts(start, end):
             return None
         ends_a_word = bracketed and re.match(rf"[{_JOINED}]", self.text[start - 2 : start - 1])
-        if ends_a_word and not wording.NAMES.search(self._before(start)):
+        if ends_a_word and not answer_phrases.NAMES.search(self._before(start)):
             return None  # person(s)
         if not bracketed and self._function_word(letter, start, end):
             return None
@@ -137,7 +137,7 @@ class _Named:
         if before[-1:] and before[-1] in "'.@#$%_\\" and follows_word:
             return True
         if before[-1:] in ("-", "&") and follows_word and not self._single(start - 2):
-            return not wording.NAMES.search(self._before(start - 1))
+            return not answer_phrases.NAMES.search(self._before(start - 1))
         if after[:1] == "'" and after[1:2].isalpha():
             return True
         leads_word = _IN_WORD.match(after[1:2]) is not None
@@ -165,9 +165,11 @@ class _Named:
         if after[:1] == ")" or (after[:1] in (".", ":") and self._line_start(start)):
             return True
         window = self._before(start)
-        if wording.NAMES.search(window) and not self._noun_follows(end):
+        if answer_phrases.NAMES.search(window) and not self._noun_follows(end):
             return True
-        if not (wording.DECLARES.search(window) or wording.DECLARES_EAST.search(window)):
+        if not (
+            answer_phrases.DECLARES.search(window) or answer_phrases.DECLARES_EAST.search(window)
+        ):
             return False
         if self._noun_follows(end):
             return False
@@ -197,12 +199,12 @@ class _Named:
             ):
                 continue
             behind = any(
-                edge <= start and wording.JOINS.fullmatch(self.text[edge:start])
+                edge <= start and answer_phrases.JOINS.fullmatch(self.text[edge:start])
                 for edge in ends
                 if start - edge <= AFTER
             )
             ahead = any(
-                end <= edge and wording.JOINS.fullmatch(self.text[end:edge])
+                end <= edge and answer_phrases.JOINS.fullmatch(self.text[end:edge])
                 for edge in starts
                 if edge - end <= AFTER
             )
@@ -219,8 +221,8 @@ class _Named:
         if letter in "\u0410\u0412\u0418\u041a\u041e\u0421\u0423\u042f":
             return re.match(r"\s+[\u0400-\u052f]", self.text[end : end + 4]) is not None
         if letter == "I" and self.count < 9 and self.text[end : end + 2].islower():
-            return wording.JOINED.match(self.text[end : end + AFTER]) is None
-        return self._noun_follows(end) and not wording.NAMES.search(self._before(start))
+            return answer_phrases.JOINED.match(self.text[end : end + AFTER]) is None
+        return self._noun_follows(end) and not answer_phrases.NAMES.search(self._before(start))
 
     def _noun_follows(self, end: int) -> bool:
         window = self.text[end : end + 24]
@@ -228,7 +230,7 @@ class _Named:
             return False
         if re.match(rf" (?:[A-Za-z](?![{_JOINED}'-])|\d+[.)])", window):
             return False
-        return wording.FOLLOWS_A_LETTER.match(window) is None
+        return answer_phrases.FOLLOWS_A_LETTER.match(window) is None
 
     # What its place says of it
 
@@ -241,7 +243,7 @@ class _Named:
 
     def _leads_line(self, start: int, before: str) -> bool:
         """Whether a letter, or ``Option`` and a letter, begins a line."""
-        name = wording.NAMES.search(before)
+        name = answer_phrases.NAMES.search(before)
         return self._line_start(start if name is None else start - len(name[0]))
 
     def _sentence_start(self, start: int) -> bool:
@@ -253,28 +255,32 @@ class _Named:
         starts = self._sentence_start(one.start)
         one.alone = starts and _SENTENCE_ENDS.match(after) is not None
         if one.kind == "text":
-            declared = wording.DECLARES.search(before) or wording.DECLARES_EAST.search(before)
+            declared = answer_phrases.DECLARES.search(
+                before
+            ) or answer_phrases.DECLARES_EAST.search(before)
             one.how = "declared" if declared else "named"
         elif starts and (_ALL_THERE_IS if self._line_start(one.start) else _ALL_SAID).match(after):
             one.how = "bare"
         elif self._leads_line(one.start, before) and self._dressed(one, after):
             one.how = "listed"
         elif self._declared(before, after):
-            one.how = "bare" if wording.NAMES.search(before) else "declared"
-        elif wording.DECLARES.search(before):
+            one.how = "bare" if answer_phrases.NAMES.search(before) else "declared"
+        elif answer_phrases.DECLARES.search(before):
             one.how = "named"  # an option talked about: option B shows a cat
-        elif self._bracketed(one.start, one.end) or (starts and wording.REASONS.match(after)):
+        elif self._bracketed(one.start, one.end) or (
+            starts and answer_phrases.REASONS.match(after)
+        ):
             one.how = "listed"
 
     def _declared(self, before: str, after: str) -> bool:
-        if wording.AFFIRMS.match(after) or wording.AFFIRMS_EAST.match(after):
+        if answer_phrases.AFFIRMS.match(after) or answer_phrases.AFFIRMS_EAST.match(after):
             return True
-        if wording.DECLARES_EAST.search(before):
+        if answer_phrases.DECLARES_EAST.search(before):
             return True
-        if not wording.DECLARES.search(before):
+        if not answer_phrases.DECLARES.search(before):
             return False
-        ends = _CLAUSE_ENDS.match(after) or wording.REASONS.match(after)
-        return ends is not None or not wording.NAMES.search(before)
+        ends = _CLAUSE_ENDS.match(after) or answer_phrases.REASONS.match(after)
+        return ends is not None or not answer_phrases.NAMES.search(before)
 
     def _dressed(self, one: Mention, after: str) -> bool:
         return self._bracketed(one.start, one.end) or _DRESS.match(after) is not None

@@ -14,7 +14,7 @@ Words of direction have other uses: they count behind verbs of movement and word
 import re
 from collections.abc import Sequence
 
-from smolvideo.evals.protocol.canonical import folded
+from smolvideo.evals.protocol.normalize import folded
 from smolvideo.evals.protocol.option_texts import FIRST_MARK
 
 _END = r"(?=[\s\"')\]]*(?:[.,!?;:\n。]|$))"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from smolvideo.evals.protocol.canonical import folded, same_length_folded, unified
+from smolvideo.evals.protocol.normalize import folded, same_length_folded, unified
 
 FIRST_MARK = 0xE100
 """What stands for the first option in a marked text: a character of private use."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from smolvideo.evals.protocol import doubts, wording
-from smolvideo.evals.protocol.canonical import folded
+from smolvideo.evals.protocol import answer_phrases, hedging
+from smolvideo.evals.protocol.normalize import folded
 
 BEFORE, AFTER = 160, 100
 BEYOND, CONTRADICTION = -1, -2
@@ -89,8 +89,8 @@ class _Related:
         """What is in one list with another is not declared in its place."""
         for last, one in pairwise(self.found):
             between = self.text[last.end : one.start]
-            listed = "\n" not in between and wording.JOINS.fullmatch(between[-BEFORE:])
-            if one.how == "declared" and (listed or wording.JOINED.match(between)):
+            listed = "\n" not in between and answer_phrases.JOINS.fullmatch(between[-BEFORE:])
+            if one.how == "declared" and (listed or answer_phrases.JOINED.match(between)):
                 one.how = "bare"
 
     def _deny(self) -> None:
@@ -99,12 +99,12 @@ class _Related:
             following = self.found[at + 1].start if at + 1 < len(self.found) else len(self.text)
             one.denied_before = self._denied_before(one, last)
             one.denied = one.denied_before or self._denied_after(one, following)
-            if last is not None and wording.RETRACTS.search(
+            if last is not None and answer_phrases.RETRACTS.search(
                 self.text[last.end : one.start][-BEFORE:]
             ):
                 for earlier in self.found[:at]:
                     earlier.denied = earlier.denied or earlier.place != one.place
-        if self.found and wording.DOUBTS.match(
+        if self.found and answer_phrases.DOUBTS.match(
             self.text[self.found[-1].end :][:AFTER].lstrip(")]}>\"'")
         ):
             self.found[-1].denied = True
@@ -113,25 +113,28 @@ class _Related:
         start = max(last.end if last else 0, one.start - BEFORE)
         between = self.text[start : one.start]
         in_list = last is not None and start == last.end and "\n" not in between
-        if last is not None and in_list and wording.JOINS.fullmatch(between):
+        if last is not None and in_list and answer_phrases.JOINS.fullmatch(between):
             return last.denied_before
         clause = STOP.split(between)[-1]
         if last is not None and last.denied and not last.denied_before:
             clause = re.split(r"[,:]|\band\b", clause)[-1]  # the verdict on the one before is said
-        clause = wording.BREAKS.split(clause)[-1]
+        clause = answer_phrases.BREAKS.split(clause)[-1]
         if clause is None:
             return False
         after = self.text[one.end : one.end + AFTER]
         return (
-            doubts.hypothetical(between, clause, after)
-            or (wording.DENIES_BEFORE.search(clause) or wording.DENIES_EAST_BEFORE.search(clause))
+            hedging.hypothetical(between, clause, after)
+            or (
+                answer_phrases.DENIES_BEFORE.search(clause)
+                or answer_phrases.DENIES_EAST_BEFORE.search(clause)
+            )
             is not None
         )
 
     def _denied_after(self, one: Mention, following: int) -> bool:
         after = self.text[one.end : min(following, one.end + AFTER)]
         if one.kind == "letter" or following < one.end + AFTER:
-            found = wording.DENIES_AFTER.match(after) or doubts.DENIED_LATER.match(after)
+            found = answer_phrases.DENIES_AFTER.match(after) or hedging.DENIED_LATER.match(after)
             # A denial right in front of the next mention is about that one.
             if found and (
                 found.end() < len(after.rstrip())
@@ -141,11 +144,11 @@ class _Related:
                 or following == len(self.text)
             ):
                 return True
-            return wording.DENIES_EAST_AFTER.match(after) is not None
-        clause = wording.BREAKS.split(re.split(r"[,.;!?\n]", after)[0])[0] or ""
+            return answer_phrases.DENIES_EAST_AFTER.match(after) is not None
+        clause = answer_phrases.BREAKS.split(re.split(r"[,.;!?\n]", after)[0])[0] or ""
         clause = re.split(r"\b(?:as|which|that|when|while|and|where|who)\b", clause)[0]
         return (
-            wording.DENIES_BEFORE.search(clause)
-            or wording.DENIES_AFTER.match(after)
-            or wording.DENIES_EAST_AFTER.match(after)
+            answer_phrases.DENIES_BEFORE.search(clause)
+            or answer_phrases.DENIES_AFTER.match(after)
+            or answer_phrases.DENIES_EAST_AFTER.match(after)
         ) is not None

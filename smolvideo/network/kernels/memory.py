@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.compiling import jit
+from smolvideo.network.kernels.jit import jit
 
 _INT64 = ir.IntType(64)
 _CACHE_LINE = 64

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from smolvideo.network.kernels.compiling import JitFunction, jit, jit_cached, source_checksum
-from smolvideo.network.kernels.numbers import max_of
-from smolvideo.network.kernels.registers import to_bfloat16
+from smolvideo.network.kernels.avx512 import to_bfloat16
+from smolvideo.network.kernels.elementwise import max_of
+from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, source_checksum
 
 LOG2_E = 1.4426950408889634
 

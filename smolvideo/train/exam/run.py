@@ -8,11 +8,11 @@ from typing import Any
 
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError
+from smolvideo.evals.run import model_identity
 from smolvideo.evals.run_files import RunFiles
-from smolvideo.evals.running import model_identity
 from smolvideo.pipeline import package_versions
 from smolvideo.records import RecordWriter, read_records
-from smolvideo.safe_text import display_path
+from smolvideo.sanitize import display_path
 from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.scores import ExamAnswer
 

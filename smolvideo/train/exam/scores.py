@@ -9,9 +9,9 @@ from smolvideo.bench.report import machine
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.json_types import Count
 from smolvideo.records import json_line, parse_known_fields
-from smolvideo.safe_text import visible_json
-from smolvideo.train.world.lots import Split
+from smolvideo.sanitize import visible_json
 from smolvideo.train.world.question import Question, same_answer
+from smolvideo.train.world.scene_sampler import Split
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from random import Random
 
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PROMPTS
-from smolvideo.train.world.choices import OPTIONS, WITHOUT_CHOICE, with_options
-from smolvideo.train.world.lots import sample_scene
+from smolvideo.train.world.multiple_choice import OPTIONS, WITHOUT_CHOICE, with_options
 from smolvideo.train.world.question import informal
 from smolvideo.train.world.questions import FrameClock, ask_about
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
+from smolvideo.train.world.scene_sampler import sample_scene
 
 _CLOCK = FrameClock(tuple(moment / 9 for moment in range(10)), 60.0)
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from smolvideo.frames import format_timestamp
 from smolvideo.train.world.question import Question
+from smolvideo.train.world.question_templates import fill_template
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, SceneObject
-from smolvideo.train.world.wordings import fill_template
 
 COUNT_WORDS = ("none", "one", "two", "three", "four")
 NAMES = ("Mia", "Tom", "Ada", "Leo")

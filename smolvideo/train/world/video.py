@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from smolvideo.frames import SYNTHETIC_COMMENT
-from smolvideo.train.world.draw import render_frame
+from smolvideo.train.world.render import render_frame
 from smolvideo.train.world.scene import Scene
 
 TICKS_PER_SECOND = 12800

@@ -1,0 +1,187 @@
+"""One engine measured once, in a process of its own: the peak of its memory is then its own.
+
+``python -m smolvideo.bench.measure`` reads a ``BenchTask`` as JSON and ends with one line of
+JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from smolvideo.bench.baselines import BASELINES
+from smolvideo.bench.input_video import read_bench_frames
+from smolvideo.bench.logprob_error import save_logprobs
+from smolvideo.engines import (
+    GenerationOptions,
+    NativeEngine,
+    Session,
+    SessionEngine,
+    StreamingEngine,
+    load_engine,
+)
+from smolvideo.frames import FrameBatch
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.prompt import Message, Prompt, pack_prompt
+
+NUM_QUESTIONS = 20
+_ASKED_ALONE = 5
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
+
+    ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
+    file for those behind the first question, which the engine ``native`` has. ``exported`` is the
+    folder of a peer's own files.
+    """
+
+    engine: str
+    checkpoint: str
+    video: str
+    frames: int
+    new_tokens: int
+    device: str
+    dtype: str
+    quantise: str = "none"
+    log_probabilities: str | None = None
+    exported: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Seconds of each stage, and the process's largest memory.
+
+    ``decode`` reads the frames from the video, ``preprocess`` fits them to the model's square.
+    ``next_question`` is the time to the first token of another question on the same frames; an
+    engine that keeps nothing starts over for it, so it is the first question's ``first_token``
+    there. ``twenty_questions`` is the time of the first answer and of nineteen more in a batch,
+    None where it was not taken. ``weight_bytes`` is the memory of the weights alone, where the
+    engine is ours.
+    """
+
+    engine: str
+    device: str
+    dtype: str
+    threads: int
+    frames: int
+    prompt_tokens: int
+    load: float
+    decode: float
+    preprocess: float
+    encode: float
+    prefill: float
+    first_token: float
+    tokens_per_second: float
+    one_question: float
+    next_question: float
+    twenty_questions: float | None
+    peak_memory_bytes: int | None
+    quantise: str = "none"
+    weight_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``native``, ``native int8``: what the engine is called beside others."""
+        return engine_name(self.engine, self.quantise)
+
+
+def engine_name(engine: str, quantise: str) -> str:
+    """See ``Measurement.name``."""
+    return engine if quantise == "none" else f"{engine} {quantise}"
+
+
+def measure(task: BenchTask) -> Measurement:
+    """Load, answer one question, then others on the same frames where the engine keeps them."""
+    checkpoint = open_checkpoint(task.checkpoint, offline=True)
+    engine = _load(task, checkpoint)
+    import torch  # not sooner: loading says first how its threads shall wait
+
+    # Random weights may end an answer at any token: here only its length does.
+    engine.checkpoint = replace(checkpoint, eos_token_ids=())  # type: ignore[misc]
+    generation = GenerationOptions(max_new_tokens=task.new_tokens)
+    warm = GenerationOptions(max_new_tokens=2)
+    video = Path(task.video)
+    few = read_bench_frames(video, checkpoint, min(task.frames, 2))
+    engine.stream(next(_questions(checkpoint, few.batch)), warm).result()
+
+    footage = read_bench_frames(video, checkpoint, task.frames)
+    questions = _questions(checkpoint, footage.batch)
+    first = next(questions)
+    session = None
+    if isinstance(engine, SessionEngine):
+        session = engine.start_session(pack_prompt([Message("user", ("Ready?",))], checkpoint))
+    started = time.perf_counter()
+    answer = (session or engine).stream(first, generation).result()
+    one_question = time.perf_counter() - started
+    seconds = answer.usage.seconds
+    first_token = seconds["encode"] + seconds["read"]
+    next_question, twenty = first_token, None
+    if session is not None:
+        others = list(questions)
+        waits = sorted(_wait(session, prompt, generation) for prompt in others[:_ASKED_ALONE])
+        next_question = waits[len(waits) // 2]
+        started = time.perf_counter()
+        session.answer_batch(others, generation)
+        twenty = one_question + time.perf_counter() - started
+        if task.log_probabilities is not None:
+            save_logprobs(session.prefill(first), Path(task.log_probabilities))
+    return Measurement(
+        engine=engine.name,
+        device=engine.device,
+        dtype=engine.dtype,
+        threads=torch.get_num_threads(),
+        frames=len(footage.batch),
+        prompt_tokens=len(first.token_ids),
+        load=engine.load_seconds,
+        decode=footage.decode,
+        preprocess=footage.preprocess,
+        encode=seconds["encode"],
+        prefill=seconds["read"],
+        first_token=first_token,
+        tokens_per_second=answer.usage.tokens_per_second or 0.0,
+        one_question=one_question,
+        next_question=next_question,
+        twenty_questions=twenty,
+        peak_memory_bytes=answer.usage.peak_memory_bytes,
+        quantise=engine.quantise,
+        weight_bytes=_weight_bytes(engine),
+    )
+
+
+def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
+    if task.exported is not None:
+        return BASELINES[task.engine].load(checkpoint, Path(task.exported), task.dtype)
+    return load_engine(
+        checkpoint,
+        engine=task.engine,
+        device=task.device,
+        dtype=task.dtype,
+        quantise=task.quantise,
+    )
+
+
+def _weight_bytes(engine: StreamingEngine) -> int | None:
+    from smolvideo.network.model import weight_bytes
+
+    return weight_bytes(engine.network) if isinstance(engine, NativeEngine) else None
+
+
+def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> float:
+    """Seconds to the first token of one more question."""
+    seconds = session.stream(prompt, generation).result().usage.seconds
+    return seconds["encode"] + seconds["read"]
+
+
+def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:
+    """One prompt after another on the same frames, as ``ask`` would pack them."""
+    for number in range(NUM_QUESTIONS):
+        question = f"What happens in part {number} of this video, and why?"
+        yield pack_prompt([Message("user", (frames, question))], checkpoint)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(BenchTask(**json.loads(sys.argv[1]))))))  # noqa: T201 -- its result

@@ -1,0 +1,149 @@
+"""What was typed, told apart: the sources and the question."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.sanitize import display_name
+from smolvideo.source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Named,
+    is_url,
+    public_name,
+    read_source_list,
+)
+from smolvideo.text_input import decode_text
+from smolvideo.unicode_names import existing_path
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class AskArguments:
+    """The sources as they were typed, and the question."""
+
+    sources: tuple[Named, ...]
+    question: str
+
+
+def split_arguments(
+    positional: Sequence[str],
+    *,
+    question: str | None,
+    source_list: Path | None,
+    allow_outside: bool = False,
+    needs_source: bool = True,
+) -> AskArguments:
+    """The last of ``positional`` is the question unless ``question`` is given apart from them.
+
+    A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
+    Without ``needs_source`` there may be none: a conversation goes on.
+
+    Raises:
+        UsageError: no source, no question, or stdin wanted twice.
+        PromptError: a question without text.
+        SourceError: the list cannot be read.
+    """
+    sources = list(positional)
+    if question is None:
+        question = _last_of(sources, needs_source=needs_source and source_list is None)
+    if question == STDIN and source_list is not None and str(source_list) == STDIN:
+        raise UsageError("the question and the list cannot both come from stdin")
+    if needs_source and not sources and source_list is None:
+        raise UsageError(
+            "no video to ask about", hint='`smolvideo ask VIDEO "What happens?"` asks about one'
+        )
+    if question == STDIN:
+        question = _from_stdin()
+    if not question.strip():
+        raise PromptError("the question has no text", hint='ask something: "What happens?"')
+    listed: list[Named] = []
+    if source_list is not None:
+        listed = read_source_list(source_list, allow_outside=allow_outside)
+    return AskArguments((*sources, *listed), question.strip())
+
+
+def _from_stdin() -> str:
+    """Raises PromptError for what is no text."""
+    try:
+        return decode_text(sys.stdin.buffer.read())
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            "the question on standard input is not text", hint="it is read as UTF-8"
+        ) from error
+
+
+def _last_of(sources: list[str], *, needs_source: bool) -> str:
+    """Take the question off the end of ``sources``."""
+    if not sources:
+        raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
+    last = sources.pop()
+    _check_quotes([*sources, last])
+    if _is_surely_a_source(last):
+        typed = shlex.join(map(public_name, [*sources, last]))
+        raise UsageError(
+            f"no question: `{public_name(last)}` is a source",
+            hint=f'`smolvideo ask {typed} "What happens?"` asks one; `--question` takes any text',
+        )
+    if not sources and needs_source:
+        raise UsageError(
+            f"no video to ask `{last}` about",
+            hint=f"name it first: `smolvideo ask VIDEO {shlex.quote(last)}`",
+        )
+    return last
+
+
+def _check_quotes(words: list[str]) -> None:
+    """See that no words of a question stand where sources stand.
+
+    Raises UsageError for a question before the sources, SourceError for one without its quotes.
+    """
+    is_source = [_is_surely_a_source(word) for word in words]
+    first_source = is_source.index(True) if any(is_source) else len(words)
+    before, after = words[:first_source], words[first_source:]
+    if before and after and all(is_source[first_source:]) and all(map(_is_no_path, before)):
+        right = _command(after, before)
+        raise UsageError("the question stands before the sources", hint=f"it comes last: `{right}`")
+    sources = words[: is_source.index(False)] if not all(is_source) else words
+    asked = words[len(sources) :]
+    alone = len(asked) > 1 and not any(" " in word.strip() for word in asked)
+    if alone and _is_no_path(asked[0]) and not any(is_source[len(sources) :]):
+        raise SourceError(
+            f"no such file or folder: `{display_name(asked[0])}`",
+            hint="a question of several words stands in quotes: "
+            f"`{_command(sources or ['VIDEO'], asked)}`",
+        )
+
+
+def _command(sources: Sequence[str], asked: Sequence[str]) -> str:
+    """The command with the words of the question in the double quotes that people write, unless a
+    shell would see more in them.
+    """
+    question = " ".join(asked)
+    quoted = shlex.quote(question) if set(question) & set('"$`\\!') else f'"{question}"'
+    return f"smolvideo ask {shlex.join(map(public_name, sources))} {quoted}"
+
+
+def _is_no_path(word: str) -> bool:
+    """Whether a word that is no source does not even look like one."""
+    if not word.strip() or word == STDIN:
+        return False
+    return " " in word.strip() or not any(mark in word.rstrip(".…") for mark in "./\\*~")
+
+
+def _is_surely_a_source(text: str) -> bool:
+    """Whether nobody would ask this: a URL, a file that exists, or a name like ``missing.mp4``."""
+    if text == STDIN or not text.strip():
+        return False
+    if is_url(text) and " " not in text.strip():
+        return True
+    try:
+        if existing_path(Path(text)).exists():
+            return True
+    except (OSError, ValueError):  # too long for a path, as good questions are
+        return False
+    return " " not in text and Path(text).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES

@@ -1,0 +1,100 @@
+"""``ask --continue``: one more question to the last conversation; and what ``ask`` keeps for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import click
+
+from smolvideo.answer import Answer
+from smolvideo.cli.conversation_options import merge_settings, other_model
+from smolvideo.cli.loading import load_engine_for
+from smolvideo.cli.options import read_sampling
+from smolvideo.conversation import Attachment, Conversation, RunningTurn, Settings, Turn
+from smolvideo.conversation.execute import subtitles_for_attachment
+from smolvideo.conversation.resume import restore_attachments, resume
+from smolvideo.conversation.store import create, latest_id, reopen
+from smolvideo.errors import ModelError, SourceError
+from smolvideo.pipeline import PreparedPrompt
+from smolvideo.progress import OnProgress
+from smolvideo.show.console import Output
+from smolvideo.source import VideoSource
+
+
+@contextmanager
+def reopen_last(
+    ctx: click.Context,
+    *,
+    sources: list[VideoSource],
+    screen: Output,
+    on_progress: OnProgress,
+) -> Iterator[Conversation]:
+    """The last conversation with its frames, and with ``sources`` as something new to look at."""
+    with reopen(latest_id()) as (journal, kept):
+        settings = merge_settings(ctx, kept.settings, has_sources=bool(sources))
+        conversation = resume(kept, load_engine_for, keeper=journal, settings=settings)
+        lost = restore_attachments(conversation, kept, journal.folder, on_progress=on_progress)
+        if not conversation.attachments and not sources:
+            raise SourceError(
+                "; ".join(lost) or "the last conversation has nothing to look at",
+                hint='name something to look at: `smolvideo ask --continue VIDEO "And then?"`',
+            )
+        screen.notes(lost)
+        if (model := other_model(ctx, kept.settings)) is not None:
+            conversation.switch_model(model, on_progress=on_progress)
+        if sources:
+            looks = conversation.attach(
+                sources, sampling=read_sampling(ctx), on_progress=on_progress
+            )
+            if ctx.params["subtitles"] is not None:
+                text, heard = subtitles_for_attachment(
+                    looks[0], ctx.params["subtitles"], reader=settings.reader
+                )
+                conversation.set_subtitles(looks[0], text, notices=heard)
+        yield conversation
+        if journal.problem is not None:
+            screen.notice(journal.problem)
+
+
+@dataclass(frozen=True)
+class FinishedAnswer:
+    """An answer that was made to its end."""
+
+    prepared: PreparedPrompt
+    answer: Answer
+
+
+def require_finished(asked: RunningTurn) -> FinishedAnswer:
+    """What came of a question; raises its error, and KeyboardInterrupt where it was stopped."""
+    if asked.error is not None:
+        raise asked.error
+    if asked.prepared is None or asked.answer is None:
+        raise ModelError("the answer was broken off before its end")
+    return FinishedAnswer(asked.prepared, asked.answer)
+
+
+def save_as_conversation(
+    settings: Settings, prepared: PreparedPrompt, answer: Answer, *, subtitles: str | None
+) -> str | None:
+    """Keep what ``ask`` answered, to go on with; why it could not be kept, if so.
+
+    Words and times alone: the frames can be decoded again.
+    """
+    with create(settings) as journal:
+        journal.keeps_frames = False
+        several = len(prepared.sources) > 1
+        for number, (source, batch) in enumerate(
+            zip(prepared.sources, prepared.batches, strict=True), start=1
+        ):
+            look = Attachment(number, source, batch, prepared.sampling, turn=0)
+            journal.save_attachment(look if several else replace(look, subtitles=subtitles))
+        journal.save_turn(
+            Turn(
+                prepared.question,
+                answer.text,
+                usage=answer.usage,
+                model=settings.model,
+                notices=answer.notices,
+            )
+        )
+        return journal.problem

@@ -1,0 +1,155 @@
+"""``smolvideo eval report``, ``compare`` and ``export``: what runs say, without a model."""
+
+import io
+import os
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from smolvideo.cli.main import debug_option
+from smolvideo.cli.outputs import check_new_file, wrap_write_errors
+from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
+from smolvideo.errors import EXIT_SOME_FAILED, UsageError
+from smolvideo.evals.compare import compare_runs
+from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
+from smolvideo.evals.run_folder import RunFolder
+from smolvideo.evals.scores import EvalReport, build_report
+from smolvideo.evals.settings import Condition
+from smolvideo.records import json_line, write_text_atomic
+from smolvideo.show.console import SafeConsole, open_screen
+from smolvideo.show.evals import show_comparison, show_report
+
+FORMATS = ("charts", "markdown", "html", "csv", "json")
+
+_run_argument = click.argument("run", type=FilePath(), metavar="RUN")
+_output_option = click.option(
+    "--output",
+    "-o",
+    cls=SectionOption,
+    type=FilePath(),
+    metavar="FILE",
+    show_default="stdout",
+    help="Write to FILE, whole or not at all.",
+)
+_overwrite_option = click.option(
+    "--overwrite", cls=SectionOption, is_flag=True, help="Replace a FILE that exists."
+)
+
+
+@click.command(cls=SectionCommand)
+@_run_argument
+@click.option(
+    "--format",
+    "form",
+    cls=SectionOption,
+    type=click.Choice(FORMATS),
+    default=FORMATS[0],
+    help="Charts for the terminal; scores as markdown or JSON; one html file to browse items, "
+    "frames and answers; items as csv, where an apostrophe stands before what a spreadsheet would "
+    "run as a formula.",
+)
+@_output_option
+@_overwrite_option
+@debug_option
+def report(run: Path, form: str, output: Path | None, overwrite: bool) -> int | None:
+    """Show the scores of a run, finished or not.
+
+    Accuracy overall and by every group, with intervals clustered by video, coverage, and bounds for
+    what is missing. Ends with 6 where some items have no answer.
+    """
+    if output is None and overwrite:
+        raise UsageError("`--overwrite` has no effect without `--output`")
+    if output is not None:
+        check_new_file(output, overwrite=overwrite)
+    opened = RunFolder.read(run)
+    scores = build_report(opened)
+    screen = open_screen()
+    if form == "charts" and output is None:
+        show_report(screen.out, scores)
+    else:
+        text = _text(form, opened, scores)
+        if output is None:
+            screen.write(text)
+        else:
+            write_text_atomic(output, text, overwrite=overwrite)
+            screen.notice(f"the report is in `{output}`")
+    return None if scores.complete else EXIT_SOME_FAILED
+
+
+def _text(form: str, run: RunFolder, scores: EvalReport) -> str:
+    if form == "markdown":
+        return markdown_report(scores)
+    if form == "html":
+        return html_report(run)
+    if form == "csv":
+        return csv_report(run)
+    if form == "json":
+        return json_line(scores.to_dict(), indent=2) + "\n"
+    written = io.StringIO()
+    show_report(SafeConsole(file=written, width=100, no_color=True, markup=False), scores)
+    return written.getvalue()
+
+
+@click.command(cls=SectionCommand)
+@click.argument("first", type=FilePath(), metavar="RUN")
+@click.argument("second", type=FilePath(), metavar="RUN")
+@click.option(
+    "--first-condition",
+    cls=SectionOption,
+    type=click.Choice(get_args(Condition)),
+    default="main",
+    help="Which answers of the first run.",
+)
+@click.option(
+    "--second-condition",
+    cls=SectionOption,
+    type=click.Choice(get_args(Condition)),
+    default="main",
+    help="Which answers of the second run.",
+)
+@click.option("--json", "as_json", cls=SectionOption, is_flag=True, help="One JSON object.")
+@debug_option
+def compare(
+    first: Path,
+    second: Path,
+    first_condition: Condition,
+    second_condition: Condition,
+    as_json: bool,
+) -> None:
+    """Compare two runs, question by question.
+
+    Only questions that both answered count. The difference comes with an interval and a p that are
+    clustered by video, and with McNemar's exact test. A run may be compared with its own controls.
+    """
+    if os.path.realpath(first) == os.path.realpath(second) and first_condition == second_condition:
+        raise UsageError(
+            "both are the same run", hint="`--second-condition blind` compares it with its control"
+        )
+    comparison = compare_runs(
+        RunFolder.read(first),
+        RunFolder.read(second),
+        first_condition=first_condition,
+        second_condition=second_condition,
+    )
+    screen = open_screen()
+    if as_json:
+        screen.write(json_line(comparison.to_dict()) + "\n")
+    else:
+        show_comparison(screen.out, comparison)
+
+
+@click.command(cls=SectionCommand)
+@_run_argument
+@click.argument("folder", type=FilePath(), metavar="DIR")
+@_overwrite_option
+@debug_option
+def export(run: Path, folder: Path, overwrite: bool) -> None:
+    """Write a run as lmms-eval does: results json, and samples jsonl with one line a question.
+
+    The paths of the files go to stdout. Controls, and questions without an answer, are left out.
+    """
+    opened = RunFolder.read(run)
+    with wrap_write_errors(folder):
+        paths = export_lmms_eval(opened, folder, overwrite=overwrite)
+    open_screen().write_paths(paths)

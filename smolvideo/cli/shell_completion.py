@@ -1,0 +1,85 @@
+"""What the shell's Tab key offers behind arguments and options: files, models, conversations."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import click
+from click.shell_completion import CompletionItem
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+_MAX_HELP = 60
+
+
+def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files and folders, which the shell itself knows best."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_names(*names: str, files: bool = False) -> Completer:
+    """One of ``names``; with ``files`` a file or folder as well."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        found = _beginning_with(incomplete, ((name, "") for name in names))
+        return found + (complete_files(ctx, param, incomplete) if files else [])
+
+    return complete
+
+
+def complete_models(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of models, checkpoints of the hub that are on this machine, and folders."""
+    from smolvideo.models import MODELS, list_local
+
+    local = (one.repo_id for one in list_local() if one.problem is None)
+    names = dict.fromkeys([*MODELS, *(name for name in local if "/" in name)])
+    # A part of a path is completed by the shell alone, beside names it would be in the way.
+    is_path = incomplete.startswith((".", "/", "~"))
+    folders = [CompletionItem(incomplete, type="dir")]
+    return folders if is_path else _beginning_with(incomplete, ((name, "") for name in names))
+
+
+def complete_conversations(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The conversations that are kept, the last used first, with what was asked in them."""
+    from smolvideo.conversation.store import list_sessions
+    from smolvideo.sanitize import display_name
+
+    return _beginning_with(
+        incomplete,
+        (
+            (kept.id, display_name(kept.first_question or "nothing asked", _MAX_HELP))
+            for kept in list_sessions()
+        ),
+    )
+
+
+def complete_browsers(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Browsers whose cookies yt-dlp can read."""
+    from yt_dlp.cookies import SUPPORTED_BROWSERS
+
+    return _beginning_with(incomplete, ((name, "") for name in sorted(SUPPORTED_BROWSERS)))
+
+
+def _beginning_with(incomplete: str, names: Iterable[tuple[str, str]]) -> list[CompletionItem]:
+    return [
+        CompletionItem(name, help=about or None)
+        for name, about in names
+        if name.startswith(incomplete)
+    ]
+
+
+BY_METAVAR: Mapping[str, Completer] = {
+    "DEVICE": complete_names("auto", "cpu", "cuda", "mps"),
+    "DTYPE": complete_names("auto", "bfloat16", "float16", "float32"),
+    "BROWSER": complete_browsers,
+    "ID": complete_conversations,
+    "FILE|auto": complete_names("auto", files=True),
+    "[ADDRESS]": complete_names("auto", "local", "ray://"),
+}
+"""What the value of an option is called in the help → what is offered for it."""

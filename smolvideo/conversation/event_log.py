@@ -1,0 +1,327 @@
+"""One conversation on disk, line by line: what was looked at, asked and taken back.
+
+    journal.jsonl   first line: what it is, when it began, the settings; then an event a line
+    frames-3.png    the frames of look 3, see ``pictures``
+
+Each line is on disk before the call returns, so a process that is killed loses nothing but the
+answer it was at. A line that was cut short is left out, and cut off when the journal goes on.
+Everything is escaped to ASCII: names of files may hold bytes that are no text.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from smolvideo.answer import Usage
+from smolvideo.conversation.frame_store import pixel_hash, save_frames
+from smolvideo.conversation.settings import (
+    Settings,
+    sampling_from_json,
+    sampling_to_json,
+    settings_from_json,
+    settings_to_json,
+)
+from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
+from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.frames import MediaKind, VideoMetadata
+from smolvideo.json_types import check_types, parse_json
+from smolvideo.sampling import FrameSampling
+from smolvideo.sanitize import display_path
+from smolvideo.source import VideoSource
+from smolvideo.text_input import open_regular, read_regular
+
+KIND = "smolvideo.session/1"
+LOG_NAME = "journal.jsonl"
+_MAX_JOURNAL = 64 * 2**20
+"""Bytes; a conversation of a lifetime has fewer."""
+
+
+@dataclass(frozen=True)
+class SavedAttachment:
+    """A look without its frames: enough to find or decode them again.
+
+    ``shape`` [N, H, W, 3] and ``sha256`` are those of the frames; ``size`` and ``mtime_ns`` are
+    what the source's file had.
+    """
+
+    number: int
+    source: VideoSource
+    sampling: FrameSampling
+    turn: int
+    metadata: VideoMetadata
+    pts_seconds: tuple[float, ...]
+    shape: tuple[int, ...]
+    sha256: str
+    geometry: str | None = None
+    window: tuple[float, float] | None = None
+    subtitles: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class SavedConversation:
+    """A conversation as its journal tells it."""
+
+    created: str
+    settings: Settings
+    looks: tuple[SavedAttachment, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    end: int = field(default=0, compare=False)
+    """Bytes of the journal that are whole lines."""
+
+
+class EventLog:
+    """Keeps a conversation in ``folder`` as it goes on; the ``keeper`` of a ``Conversation``.
+
+    A new one makes its folder at the first turn: who only looks leaves nothing behind. Frames are
+    written by a thread of their own. A disk that fails is told once, through ``problem``: no
+    answer is lost for that.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, *, goes_on: bool = False) -> None:
+        self.folder = folder
+        self.problem: str | None = None
+        self._goes_on = goes_on
+        header = {"session": KIND, "created": utc_now(), "settings": settings_to_json(settings)}
+        self._waiting: list[Mapping[str, Any]] = [] if goes_on else [header]
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="keep frames")
+        self._looks: list[Attachment] = []
+        self.keeps_frames = True
+
+    def keep_settings(self, settings: Settings) -> None:
+        self._append({"settings": settings_to_json(settings)})
+
+    def save_attachment(self, look: Attachment) -> None:
+        self._append({"look": _look_as_json(look)})
+        if self.keeps_frames:
+            self._looks.append(look)
+            self._keep_waiting_frames()
+
+    def save_turn(self, turn: Turn) -> None:
+        self._goes_on = True
+        self._append({"turn": asdict(turn)})
+        self._keep_waiting_frames()
+
+    def save_undo(self) -> None:
+        self._append({"taken_back": True})
+
+    def close(self) -> None:
+        """Wait until all frames are written."""
+        self._pictures.shutdown(wait=True)
+
+    def _keep_waiting_frames(self) -> None:
+        if not self._goes_on or self.problem is not None:
+            return
+        for look in self._looks:
+            self._pictures.submit(self._keep_frames, look)
+        self._looks.clear()
+
+    def _keep_frames(self, look: Attachment) -> None:
+        try:
+            save_frames(self.folder, look.number, look.batch.images)
+        except RecordError as error:
+            self.problem = str(error)
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        self._waiting.append(event)
+        if not self._goes_on or self.problem is not None:
+            return
+        lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self._waiting)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _append_lines(self.folder / LOG_NAME, lines.encode("ascii"))
+        except OSError as error:
+            where = display_path(self.folder)
+            self.problem = f"the conversation cannot be kept in {where}: {error.strerror or error}"
+            return
+        self._waiting.clear()
+
+
+def read_event_log(folder: Path) -> SavedConversation:
+    """What the journal of a folder tells.
+
+    Raises RecordError where there is none, or where it is damaged before its last line.
+    """
+    path = folder / LOG_NAME
+    _refuse_link(path)
+    try:
+        if path.stat().st_size > _MAX_JOURNAL:
+            raise RecordError(f"{display_path(path)} is too large for a conversation")
+        content = read_regular(path)
+    except OSError as error:
+        raise RecordError(f"cannot read {display_path(path)}: {error.strerror or error}") from error
+    end = content.rfind(b"\n") + 1
+    kept: SavedConversation | None = None
+    for number, line in enumerate(content[:end].splitlines(), start=1):
+        try:
+            event = parse_json(line)
+            kept = _begun(event) if kept is None else _after(kept, event)
+        except (ValueError, KeyError, TypeError, RecursionError, SmolVideoError) as error:
+            raise RecordError(
+                f"{display_path(path)} is damaged at line {number}",
+                hint="the other conversations are not: `smolvideo chat --sessions`",
+            ) from error
+    if kept is None:
+        raise RecordError(f"{display_path(path)} holds no conversation")
+    return replace(kept, end=end)
+
+
+def truncate_partial_line(folder: Path, kept: SavedConversation) -> None:
+    """Let the journal end with its last whole line, so that the next one stands alone.
+
+    To be called by who holds the lock of the conversation.
+    """
+    path = folder / LOG_NAME
+    _refuse_link(path)
+    try:
+        if path.stat().st_size > kept.end:
+            os.truncate(path, kept.end)
+    except OSError as error:
+        raise RecordError(f"cannot write {display_path(path)}: {error.strerror}") from error
+
+
+def _refuse_link(path: Path) -> None:
+    """A journal that leads out of its folder would be read and written elsewhere."""
+    if path.is_symlink() or path.parent.is_symlink():
+        raise RecordError(f"{display_path(path)} is a link, and no conversation of its own")
+
+
+def _begun(event: Mapping[str, Any]) -> SavedConversation:
+    if event["session"] != KIND:
+        raise ValueError("another kind of file")
+    return SavedConversation(str(event["created"]), settings_from_json(event["settings"]))
+
+
+def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversation:
+    """``kept`` after one more event; events of later versions are passed over."""
+    if "settings" in event:
+        return replace(kept, settings=settings_from_json(event["settings"]))
+    if "turn" in event:
+        return replace(kept, turns=(*kept.turns, _turn_from_json(event["turn"])))
+    if "taken_back" in event:
+        return replace(kept, turns=kept.turns[:-1])
+    if "look" in event:
+        look = _look_from_json(event["look"])
+        others = {other.number: other for other in kept.looks} | {look.number: look}
+        return replace(kept, looks=tuple(others[number] for number in sorted(others)))
+    return kept
+
+
+def _look_as_json(look: Attachment) -> dict[str, Any]:
+    source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
+    # As they were when the frames were decoded; a folder of frames has neither.
+    size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
+    return {
+        "number": look.number,
+        "source": source,
+        "sampling": sampling_to_json(look.sampling),
+        "turn": look.turn,
+        "metadata": asdict(look.batch.metadata),
+        "pts_seconds": list(look.batch.pts_seconds),
+        "shape": list(look.batch.images.shape),
+        "sha256": pixel_hash(look.batch.images),
+        "geometry": look.batch.geometry,
+        "window": look.window,
+        "subtitles": look.subtitles,
+        "size": size,
+        "mtime_ns": mtime_ns,
+    }
+
+
+def _look_from_json(content: Mapping[str, Any]) -> SavedAttachment:
+    known = _known(SavedAttachment, content)
+    check_types(_LookLine, known)
+    source = _known(VideoSource, known["source"])
+    check_types(_SourceLine, source)
+    if not source["path"] or "\0" in source["path"] or source["kind"] not in get_args(MediaKind):
+        raise ValueError("no source")
+    metadata = _known(VideoMetadata, known["metadata"])
+    check_types(VideoMetadata, metadata)
+    window = known.get("window")
+    kept = SavedAttachment(
+        **known
+        | {
+            "source": VideoSource(**source | {"path": Path(source["path"])}),
+            "sampling": sampling_from_json(known["sampling"]),
+            "metadata": VideoMetadata(**metadata),
+            "pts_seconds": tuple(float(time) for time in known["pts_seconds"]),
+            "shape": tuple(int(side) for side in known["shape"]),
+            "window": None if window is None else (float(window[0]), float(window[1])),
+        }
+    )
+    if len(kept.shape) != 4 or kept.shape[0] != len(kept.pts_seconds) or not kept.pts_seconds:
+        raise ValueError("as many times as frames")
+    return kept
+
+
+def _turn_from_json(content: Mapping[str, Any]) -> Turn:
+    known = _known(Turn, content)
+    check_types(Turn, known)
+    if known.get("outcome", "answered") not in get_args(TurnStatus):
+        raise ValueError("no outcome")
+    usage = known.get("usage")
+    known["usage"] = None if usage is None else Usage(**_known(Usage, usage))
+    known["notices"] = tuple(known.get("notices", ()))
+    return Turn(**known)
+
+
+@dataclass(frozen=True)
+class _LookLine:
+    """The types of a look in JSON; what is in the others is checked where they are made."""
+
+    number: int
+    source: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    turn: int
+    metadata: Mapping[str, Any]
+    pts_seconds: tuple[float, ...]
+    shape: tuple[int, ...]
+    sha256: str
+    geometry: str | None = None
+    window: tuple[float, float] | None = None
+    subtitles: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class _SourceLine:
+    given: str
+    path: str
+    kind: str
+    name: str
+    url: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}
+
+
+def _append_lines(path: Path, lines: bytes) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if os.write(descriptor, lines) != len(lines):
+            os.truncate(path, end)  # a full disk takes a part
+            raise OSError("the disk is full")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def iter_events(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """The raw events of a journal, as far as they can be read; for lists, which must not fail."""
+    with contextlib.suppress(OSError, ValueError), open_regular(folder / LOG_NAME) as lines:
+        for line in lines:
+            event = parse_json(line)
+            if isinstance(event, dict):
+                yield event

@@ -1,0 +1,156 @@
+"""A conversation as a file, for people or programs: Markdown, JSON, or a web page with frames."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from PIL import Image
+
+from smolvideo.conversation.settings import Settings, settings_to_json
+from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
+from smolvideo.conversation.turns import Attachment, Turn
+from smolvideo.errors import UsageError
+from smolvideo.frames import format_timestamp
+from smolvideo.html_page import render_page
+from smolvideo.sanitize import display_name, escape_controls
+
+KIND = "smolvideo.conversation/1"
+SUFFIXES = (".md", ".json", ".html")
+_SHOWN_HEIGHT = 120
+"""Pixels of a frame in the web page: fifty are a megabyte."""
+
+
+def export(
+    suffix: str, settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]
+) -> str:
+    """The conversation in the format of ``suffix``. Raises UsageError for another one."""
+    match suffix.lower():
+        case ".md":
+            return _markdown(settings, looks, turns)
+        case ".json":
+            return _json(settings, looks, turns)
+        case ".html" | ".htm":
+            return _web_page(settings, looks, turns)
+    raise UsageError(
+        f"a conversation is saved as .md, .json or .html, not `{display_name(suffix or 'that')}`",
+        hint="`/save talk.md`",
+    )
+
+
+def _facts(look: Attachment) -> str:
+    metadata = look.batch.metadata
+    parts = [display_name(look.source.name)]
+    if look.is_video:
+        start, end = look.window or (0.0, metadata.duration_seconds)
+        parts.append(f"{format_timestamp(start)} to {format_timestamp(end)}")
+        parts.append(f"{len(look.batch)} frames")
+    return ", ".join(parts)
+
+
+def _markdown(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+    lines = ["# Conversation with " + _escaped(settings.model), ""]
+    lines += [f"- {_escaped(_facts(look))}" for look in looks]
+    for turn in turns:
+        lines += ["", f"## {_escaped(display_name(turn.question, 10_000))}", ""]
+        if turn.text:
+            lines.append(escape_controls(turn.text, allowed="\n\t"))
+        if turn.outcome == "stopped":
+            lines += ["", "*stopped*"]
+        if turn.error is not None:
+            lines += ["", f"*Error: {_escaped(escape_controls(turn.error))}*"]
+        for notice in turn.notices:
+            lines += ["", f"*Note: {_escaped(escape_controls(notice))}*"]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Markdown that shows ``text`` as it is."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+-!|" else char for char in text)
+
+
+def _json(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+    content = {
+        "conversation": KIND,
+        "settings": settings_to_json(settings),
+        "looks": [
+            {
+                "source": look.source.given,
+                "name": look.source.name,
+                "kind": look.source.kind,
+                "url": look.source.url,
+                "turn": min(look.turn, len(turns)),
+                "window": look.window,
+                "frame_times": look.batch.pts_seconds,
+                "subtitles": look.subtitles,
+            }
+            for look in looks
+        ],
+        "turns": [asdict(turn) for turn in turns],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _web_page(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+    """Nothing of the page runs or is fetched, whatever an answer says."""
+    return render_page(
+        "smolvideo.conversation",
+        "transcript.html",
+        model=settings.model,
+        looks=[{"caption": _facts(look), "figures": _figures(look)} for look in looks],
+        turns=[
+            {
+                "question": display_name(turn.question, 10_000),
+                "parts": _linked(turn.text, looks) if turn.text else [],
+                "stopped": turn.outcome == "stopped",
+                "error": turn.error,
+                "notices": turn.notices,
+            }
+            for turn in turns
+        ],
+    )
+
+
+def _figures(look: Attachment) -> list[dict[str, str]]:
+    return [
+        {
+            "id": _frame_name(look, number),
+            "caption": format_timestamp(seconds) if look.is_video else str(number + 1),
+            "base64": _jpeg(Image.fromarray(image), look),
+        }
+        for number, (image, seconds) in enumerate(
+            zip(look.batch.images, look.batch.pts_seconds, strict=True)
+        )
+    ]
+
+
+def _frame_name(look: Attachment, frame: int) -> str:
+    """What a link calls a frame."""
+    return f"f{look.number}-{frame}"
+
+
+def _jpeg(picture: Image.Image, look: Attachment) -> str:
+    metadata = look.batch.metadata
+    squeezed = look.batch.geometry in ("official", "direct") and metadata.height > 0
+    aspect = metadata.width / metadata.height if squeezed else picture.width / picture.height
+    size = max(1, min(1000, round(_SHOWN_HEIGHT * aspect))), _SHOWN_HEIGHT
+    encoded = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(encoded, "JPEG", quality=80)
+    return base64.b64encode(encoded.getvalue()).decode("ascii")
+
+
+def _linked(text: str, looks: Sequence[Attachment]) -> list[dict[str, str | None]]:
+    """``text`` in parts, of which times lead to a ``frame`` of the last video."""
+    look = next((look for look in reversed(looks) if look.is_video), None)
+    if look is None:
+        return [{"text": text, "frame": None}]
+    done = 0
+    parts: list[dict[str, str | None]] = []
+    for moment in find_timestamps(text, look.batch.metadata.duration_seconds):
+        frame = nearest_frame(look.batch.pts_seconds, moment.seconds)
+        parts.append({"text": text[done : moment.start], "frame": None})
+        clock = text[moment.start : moment.end]
+        parts.append({"text": clock, "frame": _frame_name(look, frame)})
+        done = moment.end
+    return [*parts, {"text": text[done:], "frame": None}]

@@ -1,0 +1,137 @@
+"""A conversation from the disk, to go on with: words at once, frames without decoding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from smolvideo.conversation.conversation import Conversation, ConversationStore, LoadEngine
+from smolvideo.conversation.event_log import SavedAttachment, SavedConversation
+from smolvideo.conversation.frame_store import pixel_hash, read_frames
+from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.turns import Attachment
+from smolvideo.errors import ReaderError, SourceError
+from smolvideo.frames import FrameBatch
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import load_frames
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import frame_transform, image_transform
+from smolvideo.sanitize import display_name
+from smolvideo.unicode_names import existing_path
+
+
+def resume(
+    kept: SavedConversation,
+    load: LoadEngine,
+    *,
+    keeper: ConversationStore | None = None,
+    settings: Settings | None = None,
+) -> Conversation:
+    """The conversation with its words; its frames come with ``restore_attachments``."""
+    conversation = Conversation(settings or kept.settings, load, store=keeper)
+    conversation.turns += kept.turns
+    return conversation
+
+
+def restore_attachments(
+    conversation: Conversation,
+    kept: SavedConversation,
+    folder: Path,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> list[str]:
+    """Give ``conversation`` the frames it had; sentences for the person about what is not as it
+    was.
+
+    Frames come from ``folder``, without opening a source. Those that are not there are decoded once
+    more; a source that cannot be read any longer is left out, and it is said. The sentences are
+    notices of the next turn, too.
+    """
+    checkpoint = conversation.open_checkpoint(on_progress=on_progress)
+    sentences = []
+    for kept_look in kept.looks:
+        name = display_name(kept_look.source.name, 60)
+        batch = _kept_batch(kept_look, folder, checkpoint)
+        decoded = batch is None
+        if batch is None:
+            try:
+                batch = _decoded_again(conversation, kept_look, checkpoint, on_progress)
+            except (SourceError, ReaderError) as error:
+                sentences.append(f"`{name}` cannot be looked at any longer: {error}")
+                continue
+            if _has_changed(kept_look) or _looks_otherwise(kept_look, batch):
+                sentences.append(f"`{name}` has changed since: it was looked at again")
+        elif _has_changed(kept_look):
+            sentences.append(f"`{name}` has changed since: its frames are those of before")
+        look = Attachment(
+            kept_look.number,
+            kept_look.source,
+            batch,
+            kept_look.sampling,
+            turn=kept_look.turn,
+            window=kept_look.window,
+            subtitles=kept_look.subtitles,
+        )
+        conversation.attachments.append(look)
+        if decoded and conversation.store is not None:
+            conversation.store.save_attachment(look)
+    conversation.note(sentences)
+    return sentences
+
+
+def _kept_batch(look: SavedAttachment, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
+    side = checkpoint.image_size
+    if look.geometry is not None and look.shape[1:3] != (side, side):
+        return None  # the checkpoint of that name is another one now
+    images = read_frames(folder, look.number, look.shape, look.sha256)
+    if images is None:
+        return None
+    state = () if look.size is None or look.mtime_ns is None else (look.size, look.mtime_ns)
+    return FrameBatch(
+        images,
+        look.pts_seconds,
+        look.metadata,
+        look.geometry,
+        num_requested=len(look.pts_seconds),
+        state=state,
+    )
+
+
+def _decoded_again(
+    conversation: Conversation,
+    look: SavedAttachment,
+    checkpoint: Checkpoint,
+    on_progress: OnProgress,
+) -> FrameBatch:
+    path = existing_path(look.source.path)
+    if not path.exists():
+        raise SourceError("it is no longer where it was")
+    settings = conversation.settings
+    geometry, fit = None, None
+    if look.metadata.kind != "image":
+        geometry, fit = frame_transform(checkpoint, settings.prompt_options)
+    elif look.geometry is not None:
+        geometry, fit = image_transform(checkpoint, settings.prompt_options)
+    return load_frames(
+        replace(look.source, path=path),
+        look.sampling,
+        reader=settings.reader,
+        fit=fit,
+        geometry=geometry,
+        times=look.pts_seconds,
+        on_progress=on_progress,
+    )
+
+
+def _looks_otherwise(look: SavedAttachment, batch: FrameBatch) -> bool:
+    """Whether other pixels were decoded than before, in the same size."""
+    return batch.images.shape == look.shape and pixel_hash(batch.images) != look.sha256
+
+
+def _has_changed(look: SavedAttachment) -> bool:
+    try:
+        state = existing_path(look.source.path).stat()
+    except OSError:
+        return False
+    return look.size is not None and (state.st_size, state.st_mtime_ns) != (
+        look.size,
+        look.mtime_ns,
+    )

@@ -1,0 +1,252 @@
+"""All conversations on disk: begin one, go on with one, list and forget them.
+
+    <data>/sessions/<id>/       journal and frames, see ``journal``
+    <data>/sessions/<id>.lock   held by the process that is at it
+
+Two processes never write to one conversation: the second is told so. What is old goes when there is
+too much: first the frames, which can be decoded again, then whole conversations.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolvideo.conversation.event_log import (
+    LOG_NAME,
+    EventLog,
+    SavedConversation,
+    iter_events,
+    read_event_log,
+    truncate_partial_line,
+)
+from smolvideo.conversation.settings import Settings
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.file_lock import file_lock
+from smolvideo.sanitize import display_name, display_path
+
+MAX_CONVERSATIONS = 200
+MAX_BYTES = 2 * 10**9
+"""Of all frames together: a hundred conversations about 50 frames of 512 x 512."""
+
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
+
+
+@dataclass(frozen=True)
+class ConversationSummary:
+    """A conversation in a list. ``last_used`` is seconds since 1970; names are safe to show."""
+
+    id: str
+    last_used: float
+    sources: tuple[str, ...]
+    first_question: str
+    turns: int
+    size_bytes: int
+
+
+def data_dir() -> Path:
+    """``$SMOLVIDEO_DATA_DIR``, else ``smolvideo`` in the platform's folder for a user's data.
+
+    That is ``$XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support`` on
+    macOS and ``%LOCALAPPDATA%`` on Windows.
+    """
+    chosen = os.environ.get("SMOLVIDEO_DATA_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Application Support" / "smolvideo"
+        variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
+        named = Path(os.environ.get(variable, ""))
+        # The XDG specification: a relative path is to be ignored.
+        base = named if named.is_absolute() else Path.home() / ".local" / "share"
+        return base / "smolvideo"
+    except RuntimeError as error:
+        raise RecordError(
+            "this user has no home folder to keep conversations in",
+            hint="set SMOLVIDEO_DATA_DIR to a folder",
+        ) from error
+
+
+def sessions_folder() -> Path:
+    """Where all conversations are."""
+    return data_dir() / "sessions"
+
+
+@contextmanager
+def create(settings: Settings) -> Iterator[EventLog]:
+    """A journal for a new conversation, which nobody else writes to; old ones are cleared away."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    folder = sessions_folder() / name
+    journal = EventLog(folder, settings)
+    with ExitStack() as held:
+        try:
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held.enter_context(_own(folder))
+            _prune(folder.parent)
+        except OSError as error:
+            where = display_path(folder.parent)
+            journal.problem = f"the conversation cannot be kept in {where}: {error.strerror}"
+        held.callback(journal.close)
+        yield journal
+
+
+@contextmanager
+def reopen(session_id: str) -> Iterator[tuple[EventLog, SavedConversation]]:
+    """The journal of a conversation, to go on with, and what it tells.
+
+    Raises UsageError for a name that is none, RecordError where it is not there, damaged, or open
+    in another process.
+    """
+    folder = conversation_folder(session_id)
+    with ExitStack() as held:
+        try:
+            held.enter_context(_own(folder))
+        except BlockingIOError as error:
+            raise RecordError(
+                "the conversation is open in another window",
+                hint="go on there, or with another one: `smolvideo chat --sessions`",
+            ) from error
+        except OSError as error:
+            raise RecordError(f"cannot open {display_path(folder)}: {error.strerror}") from error
+        kept = read_event_log(folder)
+        truncate_partial_line(folder, kept)
+        journal = EventLog(folder, kept.settings, goes_on=True)
+        held.callback(journal.close)
+        yield journal, kept
+
+
+def conversation_folder(session_id: str) -> Path:
+    """The folder of a conversation. UsageError for what is no name, RecordError for none."""
+    if not _ID.fullmatch(session_id):
+        raise UsageError(
+            f"`{display_name(session_id, 40)}` is no conversation",
+            hint="`smolvideo chat --sessions` lists them",
+        )
+    folder = sessions_folder() / session_id
+    if not (folder / LOG_NAME).is_file():
+        raise RecordError(
+            f"there is no conversation `{session_id}`",
+            hint="`smolvideo chat --sessions` lists them",
+        )
+    return folder
+
+
+def latest_id() -> str:
+    """The conversation that was last gone on with. Raises RecordError where there is none."""
+    folders = _folders()
+    if not folders:
+        raise RecordError(
+            "there is no conversation to go on with",
+            hint="begin one: `smolvideo chat VIDEO`, or `smolvideo ask VIDEO QUESTION`",
+        )
+    return folders[0].name
+
+
+def list_sessions() -> list[ConversationSummary]:
+    """All conversations, the last used first. Damaged ones are in it, so that they can go."""
+    return [_described(folder) for folder in _folders()]
+
+
+def question_history(most: int = 500) -> list[str]:
+    """Questions of all conversations, the oldest first, each once: the history of the prompt."""
+    found: dict[str, None] = {}
+    for folder in _folders()[:50]:
+        questions = [
+            str(event["turn"].get("question", ""))
+            for event in iter_events(folder)
+            if isinstance(event.get("turn"), dict)
+        ]
+        for question in reversed(questions):
+            if question.strip():
+                found.setdefault(question)
+        if len(found) >= most:
+            break
+    return list(found)[:most][::-1]
+
+
+def delete(session_id: str) -> None:
+    """Delete a conversation. Raises as ``conversation_folder``, and RecordError while it is
+    open.
+    """
+    folder = conversation_folder(session_id)
+    try:
+        with _own(folder):
+            shutil.rmtree(folder)
+    except BlockingIOError as error:
+        raise RecordError("the conversation is open in another window") from error
+    except OSError as error:
+        raise RecordError(f"cannot delete {display_path(folder)}: {error.strerror}") from error
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    with file_lock(folder.with_name(f"{folder.name}.lock"), on_contention=None):
+        yield
+
+
+def _folders() -> list[Path]:
+    """The folders of all conversations, the last used first."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(sessions_folder()) as entries:
+        for entry in entries:
+            journal = Path(entry.path) / LOG_NAME
+            if _ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    found.append((journal.stat().st_mtime_ns, entry.name, Path(entry.path)))
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def _described(folder: Path) -> ConversationSummary:
+    sources: dict[str, None] = {}
+    questions: list[str] = []
+    for event in iter_events(folder):
+        match event:
+            case {"look": {"source": {"name": str(name)}}}:
+                sources.setdefault(display_name(name))
+            case {"turn": {"question": str(question)}}:
+                questions.append(display_name(question, 200))
+            case {"taken_back": _}:
+                del questions[-1:]
+    size = used = 0.0
+    with contextlib.suppress(OSError):
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        used = (folder / LOG_NAME).stat().st_mtime
+    first = questions[0] if questions else ""
+    return ConversationSummary(folder.name, used, tuple(sources), first, len(questions), int(size))
+
+
+def _prune(parent: Path) -> None:
+    """Keep within ``MAX_CONVERSATIONS`` and ``MAX_BYTES``, but for what a process is at."""
+    total = 0
+    for place, folder in enumerate(_folders()):
+        pictures = list(folder.glob("frames-*.png"))
+        with contextlib.suppress(OSError):
+            total += sum(path.stat().st_size for path in pictures)
+        if place >= MAX_CONVERSATIONS or total > MAX_BYTES:
+            with contextlib.suppress(OSError), _own(folder):
+                if place >= MAX_CONVERSATIONS:
+                    shutil.rmtree(folder)
+                for path in pictures:
+                    path.unlink(missing_ok=True)
+    for lock in parent.glob("*.lock"):
+        # Of conversations that are gone; one that a process holds is not of these.
+        if _ID.fullmatch(lock.stem) and not lock.with_suffix("").exists():
+            _drop_lock(lock)
+
+
+def _drop_lock(lock: Path) -> None:
+    """Delete the lock of a conversation that is no more, unless it is only about to begin.
+
+    Names are never used twice, so nobody waits for it.
+    """
+    with contextlib.suppress(OSError):
+        if time.time() - lock.stat().st_mtime > 7 * 24 * 3600:
+            lock.unlink()

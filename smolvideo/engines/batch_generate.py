@@ -1,0 +1,126 @@
+"""Several answers at once: each step of the network gives a token to every one of them.
+
+A step for one answer reads all weights for one row of numbers; for eight it reads them once, too.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from smolvideo.answer import Answer
+from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
+from smolvideo.engines.generate import check_context
+from smolvideo.engines.generation_state import GenerationState
+from smolvideo.engines.torch_errors import wrap_torch_errors
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, Progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolvideo.network import BatchedKVCache, BatchedPagedKVCache, KVCache, SmolVLM
+
+Encode = Callable[[Prompt], int]
+"""Makes the features of a prompt's frames; says how many came from the cache."""
+
+Prefill = Callable[[Prompt], "tuple[torch.Tensor, KVCache]"]
+"""Scores [vocabulary] of the token after a prompt, and the cache that holds the prompt's rows."""
+
+
+def generate_batch(
+    network: "SmolVLM",
+    checkpoint: Checkpoint,
+    prompts: Sequence[Prompt],
+    generation: GenerationOptions,
+    *,
+    encode: Encode,
+    read: Prefill,
+    prefix_length: int,
+    on_progress: OnProgress,
+) -> list[Answer]:
+    """The answers to ``prompts``, all of which begin with the same ``prefix_length`` rows.
+
+    ``seconds`` of an answer: encoding and reading of its own prompt, and the time until its last
+    token, which all that were still growing shared.
+    """
+    for prompt in prompts:
+        check_context(prompt, checkpoint, generation.max_new_tokens)
+    if not prompts:
+        return []
+    device = _device(network)
+    reset_peak_memory(device)
+    growing = [GenerationState(checkpoint, prompt, generation) for prompt in prompts]
+    texts = [""] * len(prompts)
+    batch: BatchedKVCache | BatchedPagedKVCache | None = None
+    for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
+        with answer.time_stage("encode"):
+            answer.frames_from_cache = encode(prompt)
+        on_progress(Progress("read", place, len(prompts)))
+        with answer.time_stage("read"):
+            logits, cache = read(prompt)
+            texts[place] = answer.append_token(logits)
+            if batch is None:
+                own_rows = max(len(prompt.token_ids) for prompt in prompts) - prefix_length
+                batch = _empty_batch(
+                    network,
+                    cache,
+                    prefix_length,
+                    len(prompts),
+                    own_rows + generation.max_new_tokens,
+                )
+            batch.load_sequence(place, cache)
+            del cache
+    on_progress(Progress("read", len(prompts), len(prompts)))
+    assert batch is not None
+    _decode_loop(network, batch, growing, texts, on_progress)
+    for answer in growing:
+        answer.peak_memory_bytes = peak_memory_bytes(device)
+    return [answer.finish(text) for answer, text in zip(growing, texts, strict=True)]
+
+
+def _device(network: "SmolVLM") -> "torch.device":
+    return network.model.text_model.embed_tokens.weight.device
+
+
+def _empty_batch(
+    network: "SmolVLM", cache: "KVCache", prefix_length: int, sequences: int, capacity: int
+) -> "BatchedKVCache | BatchedPagedKVCache":
+    with wrap_torch_errors(str(_device(network)), "reading the prompts"):
+        return network.new_batch_cache(cache.fork(prefix_length), sequences, capacity)
+
+
+def _decode_loop(
+    network: "SmolVLM",
+    batch: "BatchedKVCache | BatchedPagedKVCache",
+    growing: Sequence[GenerationState],
+    texts: list[str],
+    on_progress: OnProgress,
+) -> None:
+    """Step after step until every answer has ended; ``texts`` grow in their places."""
+    import torch
+
+    device = _device(network)
+    inside = list(range(len(growing)))  # the answers whose rows the batch holds, in its order
+    while True:
+        on_progress(Progress("answer", sum(answer.tokens for answer in growing)))
+        unfinished = [place for place in inside if growing[place].stop_reason is None]
+        if not unfinished:
+            return
+        with ExitStack() as clocks:
+            for place in unfinished:
+                clocks.enter_context(growing[place].time_stage("answer"))
+            with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
+                # Moving the rows of all costs about a step: worth it where half have ended.
+                if 2 * len(unfinished) <= len(inside):
+                    batch.select_sequences([inside.index(place) for place in unfinished])
+                    inside = unfinished
+                last = torch.tensor(
+                    [growing[place].last_token_id for place in inside], device=device
+                )
+                vectors = network.model.text_model.embed_tokens(last)
+                logits = network.decode_batch(vectors, batch)
+            for row, place in enumerate(inside):
+                if growing[place].stop_reason is None:
+                    texts[place] += growing[place].append_token(logits[row])

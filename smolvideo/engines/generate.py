@@ -1,0 +1,98 @@
+"""The way from a prompt to its answer, token by token: the same for every engine.
+
+An engine brings three things: how frames become rows, how the prompt is read, and how one more
+token is read. Choosing tokens, text, stop texts, progress and time are the same for all.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from smolvideo.answer import AnswerStream
+from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
+from smolvideo.engines.generation_state import GenerationState
+from smolvideo.errors import PromptError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, Progress
+from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+Features = TypeVar("Features")
+"""What an engine makes of the frames of a prompt."""
+
+
+class DecoderState(Protocol):
+    """The language half of a network over one prompt."""
+
+    def prefill(self) -> "torch.Tensor":
+        """Scores [vocabulary] of the token after the prompt."""
+        ...
+
+    def decode(self, token_id: int) -> "torch.Tensor":
+        """Scores [vocabulary] of the token after ``token_id``."""
+        ...
+
+
+def generate(
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    generation: GenerationOptions,
+    *,
+    device: "torch.device",
+    encode: Callable[[], tuple[Features, int]],
+    decode: Callable[[Features], DecoderState],
+    on_progress: OnProgress,
+) -> AnswerStream:
+    """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
+
+    ``encode`` also says how many of the frames came from the cache.
+    """
+    check_context(prompt, checkpoint, generation.max_new_tokens)
+    growing = GenerationState(checkpoint, prompt, generation)
+
+    def pieces() -> Iterator[str]:
+        reset_peak_memory(device)
+        with growing.time_stage("encode"):
+            rows, growing.frames_from_cache = encode()
+        on_progress(Progress("read"))
+        with growing.time_stage("read"):
+            decoding = decode(rows)
+            del rows
+            piece = growing.append_token(decoding.prefill())
+        on_progress(Progress("read", 1, 1))
+        while True:
+            on_progress(Progress("answer", growing.tokens))
+            if piece:
+                yield piece
+            if growing.stop_reason is not None:
+                break
+            with growing.time_stage("answer"):
+                piece = growing.append_token(decoding.decode(growing.last_token_id))
+        growing.peak_memory_bytes = peak_memory_bytes(device)
+
+    return AnswerStream(pieces(), growing.finish)
+
+
+def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:
+    """The prompt's images fill its image tokens, and prompt and answer fit the context."""
+    tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
+    if room < new_tokens:
+        raise PromptError(
+            f"the prompt takes {tokens:,} tokens and the answer {new_tokens:,}: "
+            f"more than the {checkpoint.context_tokens:,} that `{checkpoint.name}` can hold",
+            hint="ask for fewer frames (`--max-frames`) or a shorter answer (`--max-new-tokens`)",
+        )
+    places = prompt.token_ids.count(checkpoint.image_token_id)
+    if places != len(prompt.images) * checkpoint.tokens_per_image:
+        raise PromptError(
+            f"the prompt has {places} places for image tokens and {len(prompt.images)} images of "
+            f"{checkpoint.tokens_per_image} tokens"
+        )
+    size = checkpoint.image_size
+    if len(prompt.images) and prompt.images.shape[1:3] != (size, size):
+        height, width = prompt.images.shape[1:3]
+        raise PromptError(
+            f"images are {width} by {height}, and `{checkpoint.name}` sees {size} by {size}"
+        )

@@ -1,0 +1,136 @@
+"""Benchmarks as files → items.
+
+__init__.py   which files a benchmark is made of, and the rows that make no item
+rows.py       rows of parquet, JSON, JSON lines, CSV
+options.py    options and answers in the shapes in which benchmarks write them
+cinepile.py, siblings.py
+              one row → one item
+hub.py        the files from the Hugging Face hub
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from smolvideo.errors import SourceError
+from smolvideo.evals.datasets.cinepile import cinepile_item
+from smolvideo.evals.datasets.siblings import (
+    egoschema_item,
+    jsonl_item,
+    mvbench_item,
+    video_mme_item,
+)
+from smolvideo.evals.datasets.table_files import InvalidRowError, Row, read_rows
+from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
+from smolvideo.json_types import parse_json
+from smolvideo.sanitize import display_name, display_path
+from smolvideo.text_input import decode_text
+
+MakeItem = Callable[[Row, int], EvalItem | None]
+
+_MAX_TOLD = 3
+
+
+def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
+    """The items of ``path``: a file, or a folder for benchmarks of several files.
+
+    Rows that make no item are left out and told about. Raises SourceError where the files cannot
+    be read, where no row is left, or where two items have the same id.
+    """
+    files = _files_of(name, path)
+    items: list[EvalItem] = []
+    problems: list[str] = []
+    unlabelled = 0
+    places: list[str] = []
+    for file in files:
+        make = _maker(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
+        for number, row in enumerate(read_rows(file)):
+            place = f"{file.name}, row {number + 1}"
+            try:
+                item = make(row, number)
+            except InvalidRowError as problem:
+                problems.append(f"{place}: {problem}")
+                continue
+            if item is None:
+                unlabelled += 1
+            else:
+                items.append(item)
+                places.append(place)
+    if not items:
+        told = f": {problems[0]}" if problems else ""
+        raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{told}")
+    _refuse_twins(items, places)
+    return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
+
+
+def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
+    if not path.exists():
+        raise SourceError(f"no such file or folder: {display_path(path)}")
+    if not path.is_dir():
+        return [path]
+    if name == "egoschema" and (path / "questions.json").is_file():
+        return [path / "questions.json"]
+    suffixes = (".json",) if name == "mvbench" else (".parquet", ".jsonl", ".json", ".csv")
+    for suffix in suffixes:
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
+        if found:
+            return found
+    raise SourceError(f"no files of `{name}` in {display_path(path)}")
+
+
+def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
+    if name == "cinepile":
+        return partial(cinepile_item, part=part)
+    if name == "video-mme":
+        return video_mme_item
+    if name == "mvbench":
+        return partial(mvbench_item, task=file.stem)
+    if name == "egoschema":
+        return partial(egoschema_item, answers=_egoschema_answers(file))
+    return partial(jsonl_item, part=part)
+
+
+def _egoschema_answers(file: Path) -> dict[str, object] | None:
+    """The public answers that lie beside the questions, if they do."""
+    beside = file.with_name("subset_answers.json")
+    if not beside.is_file():
+        return None
+    try:
+        content = parse_json(decode_text(beside.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{display_path(beside)} cannot be understood: {error}") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{display_path(beside)} does not map questions to answers")
+    return content
+
+
+def _refuse_twins(items: Sequence[EvalItem], places: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for item, place in zip(items, places, strict=True):
+        if item.id in seen:
+            raise SourceError(
+                f"two questions have the id `{display_name(item.id)}`: "
+                f"{display_name(seen[item.id])}, and {display_name(place)}"
+            )
+        seen[item.id] = place
+
+
+def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
+    notices = []
+    if unlabelled:
+        notices.append(f"{unlabelled:,} questions have no public answer and are left out")
+    if problems:
+        told = "; ".join(problems[:_MAX_TOLD])
+        more = f"; and {len(problems) - _MAX_TOLD:,} more" if len(problems) > _MAX_TOLD else ""
+        count = "1 row is" if len(problems) == 1 else f"{len(problems):,} rows are"
+        notices.append(f"{count} left out: {told}{more}")
+    return tuple(notices)
+
+
+def _hash(files: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

@@ -1,0 +1,173 @@
+"""Rows of a benchmark's file: parquet, JSON in its usual shapes, JSON lines, CSV.
+
+A row is a dict. Columns of a CSV are texts; ``as_list`` and ``as_index`` read what should be
+something else.
+"""
+
+import ast
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from smolvideo.errors import SourceError
+from smolvideo.json_types import parse_json
+from smolvideo.sanitize import display_name, display_path
+from smolvideo.text_input import decode_text
+
+Row = Mapping[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a file.
+
+    Raises SourceError where it cannot be read, is of an unknown kind, or holds something else.
+    """
+    readers = {
+        ".parquet": _parquet_rows,
+        ".json": _json_rows,
+        ".jsonl": _json_line_rows,
+        ".ndjson": _json_line_rows,
+        ".csv": _csv_rows,
+        ".tsv": _csv_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise SourceError(
+            f"{display_path(path)} is not a file of questions",
+            hint="known kinds: " + ", ".join(readers),
+        )
+    try:
+        rows = list(reader(path))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SourceError(f"cannot read {display_path(path)}: {reason}") from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise SourceError(f"{display_path(path)} cannot be understood: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise SourceError(f"{display_path(path)}: row {number} is not a set of named values")
+    if not rows:
+        raise SourceError(f"{display_path(path)} holds no questions")
+    return rows
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        from arro3.io import exceptions, read_parquet
+    except ImportError as error:
+        raise SourceError(
+            "reading parquet files needs one more package",
+            hint="pip install 'smolvideo[eval]', or convert the file to .jsonl",
+        ) from error
+    try:
+        for batch in read_parquet(str(path)):
+            columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+            for place in range(batch.num_rows):
+                yield {name: values[place] for name, values in columns.items()}
+    except exceptions.Arro3Error as error:
+        raise ValueError(display_name(str(error))) from error
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    """A list of rows; the same under one key; rows as the hub's viewer gives them; or columns."""
+    content = parse_json(decode_text(path.read_bytes()))
+    if isinstance(content, dict):
+        lists = [value for value in content.values() if isinstance(value, list)]
+        if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
+            content = lists[0]
+        elif content and len(lists) == len(content) and len({len(one) for one in lists}) == 1:
+            names = list(content)
+            content = [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+        elif content and all(isinstance(value, dict) for value in content.values()):
+            content = _columns_by_index(content)
+    if not isinstance(content, list):
+        raise ValueError("neither a list of rows nor columns")
+    for row in content:
+        wrapped = isinstance(row, dict) and isinstance(row.get("row"), dict)
+        yield row["row"] if wrapped else row
+
+
+def _columns_by_index(content: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``{"question": {"0": …, "1": …}, …}``: what pandas writes."""
+    places = list(next(iter(content.values())))
+    if any(list(column) != places for column in content.values()):
+        raise ValueError("neither a list of rows nor columns of one length")
+    return [{name: column[place] for name, column in content.items()} for place in places]
+
+
+def _json_line_rows(path: Path) -> Iterator[Row]:
+    lines = decode_text(path.read_bytes()).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield parse_json(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(2**27)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    text = io.StringIO(decode_text(path.read_bytes()), newline="")
+    yield from csv.DictReader(text, delimiter=delimiter, strict=True)
+
+
+class InvalidRowError(ValueError):
+    """What is wrong with one row, in words; the loader says which one it is."""
+
+
+def text_of(row: Row, name: str) -> str:
+    """A text that must be there and not be empty."""
+    value = row.get(name)
+    if value is None or not str(value).strip():
+        raise InvalidRowError(f"has no `{name}`")
+    return str(value)
+
+
+def optional_text(row: Row, name: str) -> str | None:
+    """A text that may be missing."""
+    value = row.get(name)
+    return None if value is None or not str(value).strip() else str(value)
+
+
+def as_list(row: Row, name: str) -> list[str]:
+    """A list of texts; a text that spells one in JSON or Python is read."""
+    value = row.get(name)
+    if isinstance(value, str):
+        for read in (parse_json, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise InvalidRowError(f"`{name}` is not a list of two or more options")
+    return [str(option) for option in value]
+
+
+def as_index(value: Any) -> int | None:
+    """A whole number from 0, also where it is written as ``2.0`` or ``"2"``; None if it is none."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number >= 0 and number.is_integer() else None
+
+
+def as_seconds(row: Row, name: str) -> float | None:
+    """A time in seconds that may be missing."""
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise InvalidRowError(f"`{name}` is no time in seconds")
+    return seconds

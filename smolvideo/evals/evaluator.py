@@ -1,0 +1,183 @@
+"""The questions of one look, asked one after the other on the frames that they share.
+
+Every answer starts from the same state: the frames and what stands before them, read once. What an
+item's neighbours were, and whether they were asked in this run at all, leaves no trace in it: a run
+that was interrupted gives the very same answers.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from smolvideo.engines import Engine, Session, SessionEngine
+from smolvideo.errors import SmolVideoError
+from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.loader import DecodedClip, PreparedItem, build_message, error_category
+from smolvideo.evals.protocol import extract, extractor_for
+from smolvideo.evals.run_folder import EvalAnswer, Key
+from smolvideo.evals.settings import Condition, EvalSettings
+from smolvideo.frames import FrameBatch, Images
+from smolvideo.prompt import Prompt, pack_prompt
+
+BLANK_FRAME_LEVEL = 128
+"""What the blind see: one even grey, the same in every frame."""
+
+
+@dataclass
+class Evaluator:
+    """Asks one engine by one set of settings."""
+
+    engine: Engine
+    settings: EvalSettings
+    benchmark: str
+
+    def evaluate(self, look: DecodedClip, wanted: set[Key]) -> Iterator[EvalAnswer]:
+        """The answers of a look that are wanted, condition by condition."""
+        for condition in self.settings.conditions:
+            prefixes = _SharedPrefixes(self.engine)
+            for ready in look.items:
+                if (condition, ready.item.id) in wanted:
+                    yield self._answer(ready, look, condition, prefixes)
+
+    def _answer(
+        self,
+        ready: PreparedItem,
+        look: DecodedClip,
+        condition: Condition,
+        prefixes: "_SharedPrefixes",
+    ) -> EvalAnswer:
+        item = ready.item
+        seen = look.video
+        unanswered = EvalAnswer(item.id, condition, item.video, file=seen.file, sha256=seen.sha256)
+        try:
+            if ready.error is not None:
+                raise ready.error
+            order = None
+            if condition == "shuffled-options":
+                order = shuffled(len(item.options), f"{self.settings.seed}/options/{item.id}")
+            batch = None
+            if condition != "subtitles-only":
+                batch = prefixes.batch(
+                    ready.frames,
+                    lambda: self._seen(look.batches[ready.frames], condition, item),
+                )
+            message = build_message(
+                self.settings, self.benchmark, item, batch, ready.subtitles, order
+            )
+            prompt = pack_prompt([message], self.engine.checkpoint, self.settings.prompt_options)
+            prompt = prefixes.with_same_images(prompt, ready)
+            unanswered = replace(
+                unanswered,
+                order=order,
+                frames=len(prompt.images),
+                prompt_tokens=len(prompt),
+                subtitles=None if ready.subtitles == item.subtitles else ready.subtitles,
+                subtitles_sha256=ready.subtitles_sha256,
+            )
+            if self.settings.scoring == "generate":
+                return self._generated(unanswered, item, prompt, prefixes)
+            return self._scored(unanswered, item, prompt, prefixes)
+        except SmolVideoError as error:
+            return replace(unanswered, error=str(error), error_kind=error_category(error))
+
+    def _seen(self, batch: FrameBatch, condition: Condition, item: EvalItem) -> FrameBatch:
+        if condition == "blind":
+            return replace(batch, images=np.full_like(batch.images, BLANK_FRAME_LEVEL))
+        if condition == "shuffled-frames":
+            order = shuffled(len(batch), f"{self.settings.seed}/frames/{item.video}")
+            return replace(batch, images=batch.images[list(order)])
+        return batch
+
+    def _generated(
+        self, unanswered: EvalAnswer, item: EvalItem, prompt: Prompt, prefixes: "_SharedPrefixes"
+    ) -> EvalAnswer:
+        source: Session | Engine = prefixes.session(prompt) or self.engine
+        answer = source.stream(prompt, self.settings.generation).result()
+        order = unanswered.order or tuple(range(len(item.options)))
+        shown = [item.options[place] for place in order]
+        extractor = extractor_for(self.settings.extractor, self.benchmark)
+        read = extract(extractor, answer.text, shown, order.index(item.answer_index))
+        choice = None if read.choice is None else order[read.choice]
+        return replace(
+            unanswered,
+            text=answer.text,
+            choice=choice,
+            correct=read.correct,
+            how=read.method,
+            stop_reason=answer.stop_reason,
+            notices=answer.notices or None,
+        )
+
+    def _scored(
+        self, unanswered: EvalAnswer, item: EvalItem, prompt: Prompt, prefixes: "_SharedPrefixes"
+    ) -> EvalAnswer:
+        """The likeliest letter (as it was shown) or text of an option; the first of equal ones.
+
+        An answer may go on after its letter, as ``A. red`` does; a text is a whole answer, or
+        ``red`` would always be likelier than ``red and blue``.
+        """
+        count = len(item.options)
+        order = unanswered.order or tuple(range(count))
+        source: Session | Engine = prefixes.session(prompt) or self.engine
+        if self.settings.scoring == "likelihood":
+            shown = source.score(prompt, tuple(LETTERS[:count]), with_end=False)
+            found = [shown[order.index(place)] for place in range(count)]
+        else:
+            found = source.score(prompt, item.options)
+        scores = tuple(round(score, 4) for score in found)
+        choice = max(range(count), key=scores.__getitem__)
+        return replace(
+            unanswered,
+            text=item.options[choice],
+            choice=choice,
+            correct=choice == item.answer_index,
+            how="score",
+            scores=scores,
+        )
+
+
+@dataclass
+class _SharedPrefixes:
+    """What the questions of one look have in common, in one condition."""
+
+    engine: Engine
+    _batches: dict[int, FrameBatch] = field(default_factory=dict)
+    _images: dict[int, Images] = field(default_factory=dict)
+    _sessions: dict[tuple[int, ...], Session] = field(default_factory=dict)
+
+    def batch(self, frames: int, make: Callable[[], FrameBatch]) -> FrameBatch:
+        if frames not in self._batches:
+            self._batches[frames] = make()
+        return self._batches[frames]
+
+    def with_same_images(self, prompt: Prompt, ready: PreparedItem) -> Prompt:
+        """The prompt with the very array of the first one: nobody need compare them."""
+        if not len(prompt.images):
+            return prompt
+        return replace(prompt, images=self._images.setdefault(ready.frames, prompt.images))
+
+    def session(self, prompt: Prompt) -> Session | None:
+        """A session that knows ``prompt`` up to its last frame and not a token more; None where the
+        engine keeps nothing.
+        """
+        if not isinstance(self.engine, SessionEngine):
+            return None
+        image = self.engine.checkpoint.image_token_id
+        frames_end = max(
+            (at for at, token in enumerate(prompt.token_ids, 1) if token == image), default=0
+        )
+        if not frames_end:
+            return self.engine.open_session()
+        known = prompt.token_ids[:frames_end]
+        if known not in self._sessions:
+            self._sessions[known] = self.engine.start_session(replace(prompt, token_ids=known))
+        return self._sessions[known].fork()
+
+
+def shuffled(count: int, seed: str) -> tuple[int, ...]:
+    """The same order for the same seed, on every machine."""
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return tuple(order)

@@ -1,0 +1,351 @@
+"""One look at a video, decoded ahead of its turn: the frames that its questions share."""
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from smolvideo.content_hash import content_hash, file_state, read_unchanged
+from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
+from smolvideo.evals.item import EvalItem
+from smolvideo.evals.protocol import format_question
+from smolvideo.evals.run_folder import EvalVideo, clip_id
+from smolvideo.evals.run_records import ErrorKind
+from smolvideo.evals.settings import EvalSettings
+from smolvideo.evals.videos import FoundVideo, MissingVideo, VideoFinder
+from smolvideo.frames import FrameBatch, FramePlan, Images
+from smolvideo.models import Checkpoint
+from smolvideo.prompt import (
+    Message,
+    count_tokens,
+    describe_budget,
+    frame_transform,
+    max_frames_that_fit,
+)
+from smolvideo.readers import VideoReader, open_video
+from smolvideo.sampling import FrameSampling, choose_times, sample_frames, still_image_warning
+from smolvideo.sanitize import display_name
+from smolvideo.subtitles import Cue, cues_near, read_subtitles
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_CUT_SECONDS = 1.0
+"""How far the length of a video that was cut may be off: cuts are made at key frames."""
+_STRIP_FRAMES = 10
+_STRIP_HEIGHT = 96
+
+
+@dataclass(frozen=True)
+class PreparedItem:
+    """An item with what it will see: ``frames`` names the batch, ``subtitles`` the text given.
+
+    ``subtitles_sha256`` is the hash of the file that this is from. ``error`` stands in place of
+    both where it cannot be asked.
+    """
+
+    item: EvalItem
+    frames: int = 0
+    subtitles: str | None = None
+    subtitles_sha256: str | None = None
+    error: SmolVideoError | None = None
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """One part of one video, decoded: the items and, by number of frames asked for, the frames.
+
+    ``thumbnails`` is a JPEG of some of the frames, for reports. ``unread`` is the file that could
+    not be read, which may be still growing; ``video.stamp`` is how it was then.
+    """
+
+    items: tuple[PreparedItem, ...]
+    batches: dict[int, FrameBatch]
+    video: EvalVideo
+    thumbnails: bytes | None = None
+    unread: Path | None = None
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether the file that could not be read has changed since."""
+        return self.unread is not None and file_state(self.unread) != self.video.stamp
+
+
+@dataclass
+class ClipLoader:
+    """Decodes looks for one checkpoint and one set of settings.
+
+    ``notices`` maps looks to what is known of them before they are looked at, for their records.
+    """
+
+    checkpoint: Checkpoint
+    settings: EvalSettings
+    benchmark: str
+    finder: VideoFinder
+    notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _hashes: dict[tuple[Path, tuple[int, ...]], str] = field(default_factory=dict)
+
+    def load(self, items: Sequence[EvalItem]) -> DecodedClip:
+        """The frames for ``items``, which are about the same part of one video.
+
+        A file that changes meanwhile is read again. What goes wrong is noted item by item; only
+        UsageError is raised.
+        """
+        first = items[0]
+        path: Path | None = None
+        stamp: tuple[int, ...] = ()
+        try:
+            path = self.finder.path(first)
+            stamp = () if path is None else file_state(path)
+            found = self.finder.find(first)
+            path = found.source.path
+            return read_unchanged(lambda: self._look_at(found, items), path)
+        except UsageError:
+            raise
+        except SmolVideoError as error:
+            failed = tuple(PreparedItem(item, error=error) for item in items)
+            video = EvalVideo(clip_id(first), first.video, stamp=stamp, notices=(str(error),))
+            is_of_file = error_category(error) == "video"
+            return DecodedClip(failed, {}, video, unread=path if is_of_file else None)
+
+    def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> DecodedClip:
+        started = time.perf_counter()
+        source, stamp = found.source, file_state(found.source.path)
+        heard: dict[str, None] = {}  # about subtitles, in their order, each once
+        with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
+            duration = reader.metadata.duration_seconds
+            sampling, notices = self._sampling(items[0], found, duration)
+            if stills := _without_window(reader, sampling):
+                sampling = sampling.without_window()
+            ready = tuple(self._ready(item, source.path, reader, sampling, heard) for item in items)
+            batches = {
+                frames: self._decoded(reader, replace(sampling, max_frames=frames))
+                for frames in sorted({one.frames for one in ready if one.error is None})
+            }
+        video = EvalVideo(
+            clip_id(items[0]),
+            items[0].video,
+            file=found.file,
+            sha256=self.content_hash(source.path),
+            stamp=stamp,
+            seconds={"decode": round(time.perf_counter() - started, 3)},
+        )
+        before = self.notices.get(video.look, ())
+        return self._describe(ready, batches, video, (*before, *heard, *notices, *stills))
+
+    def _describe(
+        self,
+        ready: tuple[PreparedItem, ...],
+        batches: dict[int, FrameBatch],
+        video: EvalVideo,
+        notices: tuple[str, ...],
+    ) -> DecodedClip:
+        if not batches:
+            return DecodedClip(ready, batches, video)
+        batch = batches[max(batches)]
+        strip = thumbnail_strip(batch.images)
+        video = replace(
+            video,
+            frame_times=batch.pts_seconds,
+            geometry=batch.geometry,
+            layout=self.settings.prompt_options.layout or self.checkpoint.layout,
+            strip=f"{video.look}.jpg",
+            drawn=batch.metadata.is_synthetic,
+            notices=(*notices, *batch.warnings),
+        )
+        return DecodedClip(ready, batches, video, strip)
+
+    def _sampling(
+        self, item: EvalItem, found: FoundVideo, duration_seconds: float
+    ) -> tuple[FrameSampling, tuple[str, ...]]:
+        """The settings' sampling within the part that the item is about, and what to say of it.
+
+        A folder of frames has no clock: its frames count as one second each, whatever their rate.
+        """
+        is_frames = found.source.kind == "frames"
+        scale = item.frames_fps if is_frames and item.frames_fps else 1.0
+        edges = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
+        given = {name: edge * scale for name, edge in edges.items() if edge is not None}
+        is_cut = found.is_cut or (
+            self.benchmark == "mvbench" and not is_frames and _is_cut(item, duration_seconds)
+        )
+        if given and is_cut:
+            notice = f"`{display_name(found.file)}` is cut to its part already, and is seen whole"
+            return self.settings.sampling, (notice,)
+        return replace(self.settings.sampling, **given), ()  # type: ignore[arg-type]
+
+    def _ready(
+        self,
+        item: EvalItem,
+        path: Path,
+        reader: VideoReader,
+        sampling: FrameSampling,
+        heard: dict[str, None],
+    ) -> PreparedItem:
+        """``item`` with what it is asked with; ``heard`` gets the notices about its subtitles."""
+        try:
+            cues, sha256 = self._cues(item, path, heard)
+            frames = self._choose_frame_count(item, reader, sampling, cues)
+            times = choose_times(reader, replace(sampling, max_frames=frames))
+        except UsageError:
+            raise
+        except SmolVideoError as error:
+            return PreparedItem(item, error=error)
+        return PreparedItem(item, frames, self._subtitles(item, cues, times), sha256)
+
+    def _choose_frame_count(
+        self,
+        item: EvalItem,
+        reader: VideoReader,
+        sampling: FrameSampling,
+        cues: Sequence[Cue],
+    ) -> int:
+        """How many frames to ask for, by this item alone: its answer depends on no other's.
+
+        Raises PromptError where they do not fit and must not be fewer.
+        """
+        options, generation = self.settings.prompt_options, self.settings.generation
+
+        def planned(frames: int) -> tuple[Message, ...]:
+            times = choose_times(reader, replace(sampling, max_frames=frames))
+            media = FramePlan(tuple(times), reader.metadata)
+            subtitles = self._subtitles(item, cues, times)
+            return (build_message(self.settings, self.benchmark, item, media, subtitles),)
+
+        asked, room = sampling.max_frames, generation.max_new_tokens
+        tokens = count_tokens(planned(asked), self.checkpoint, options)
+        if tokens + room <= self.checkpoint.context_tokens:
+            return asked
+        fit = max_frames_that_fit(
+            planned, self.checkpoint, options, max_new_tokens=room, max_frames=asked
+        )
+        if not sampling.reduce_to_fit:
+            raise PromptError(
+                f"the frames and the text take {tokens:,} tokens; "
+                f"{describe_budget(self.checkpoint, room)}",
+                hint=f"`--max-frames {fit}` fits",
+            )
+        return fit
+
+    def _decoded(self, reader: VideoReader, sampling: FrameSampling) -> FrameBatch:
+        geometry, fit = frame_transform(self.checkpoint, self.settings.prompt_options)
+        return sample_frames(reader, sampling, transform=fit, geometry=geometry)
+
+    def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
+        """The file beside the videos that this run takes the subtitles of ``item`` from, if any.
+
+        Raises MissingVideo where it could be several.
+        """
+        if self.settings.subtitles not in ("all", "frames") or item.subtitles:
+            return None
+        return self.finder.subtitle_file(item, video)
+
+    def _cues(
+        self, item: EvalItem, video: Path, heard: dict[str, None]
+    ) -> tuple[list[Cue], str | None]:
+        """Lines with times of a file beside the videos, where they are wanted, and its hash."""
+        path = self.subtitle_file(item, video)
+        if path is None:
+            return [], None
+
+        def read() -> tuple[list[Cue], str]:
+            cues = read_subtitles(path, on_notice=lambda notice: heard.setdefault(notice))
+            return cues, content_hash(path)
+
+        return read_unchanged(read, path)
+
+    def _subtitles(self, item: EvalItem, cues: Sequence[Cue], times: Sequence[float]) -> str | None:
+        if self.settings.subtitles == "none":
+            return None
+        if item.subtitles:
+            return item.subtitles
+        shown = cues_near(cues, times, within_seconds=0.0) if self._at_frames else cues
+        return "\n".join(cue.text for cue in shown) or None
+
+    @property
+    def _at_frames(self) -> bool:
+        return self.settings.subtitles == "frames"
+
+    def content_hash(self, path: Path) -> str:
+        """The hash of a file or folder of frames, read once as long as it does not change."""
+        known_as = path, file_state(path)
+        if known_as not in self._hashes:
+            self._hashes[known_as] = content_hash(path)
+        return self._hashes[known_as]
+
+
+def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
+    """Whether a file is as long as the part that is asked about, which would end beyond it.
+
+    MVBench's videos are to be had whole and cut to their parts, under the same names.
+    """
+    start, end = item.start_seconds or 0.0, item.end_seconds
+    if end is None or start <= _CUT_SECONDS:
+        return duration_seconds <= start
+    as_long = abs(duration_seconds - (end - start)) <= _CUT_SECONDS
+    return duration_seconds <= start or (as_long and duration_seconds < end - _CUT_SECONDS)
+
+
+def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:
+    """What to say of a still picture among videos of which a part is asked for."""
+    still = reader.metadata.kind == "image" and sampling.has_window
+    return (still_image_warning(reader.metadata),) if still else ()
+
+
+def build_message(
+    settings: EvalSettings,
+    benchmark: str,
+    item: EvalItem,
+    media: FrameBatch | FramePlan | None,
+    subtitles: str | None,
+    order: Sequence[int] | None = None,
+) -> Message:
+    """The turn that asks ``item``, its options in ``order``; without ``media``, in words alone."""
+    options = item.options if order is None else [item.options[place] for place in order]
+    asked = format_question(settings.prompt, benchmark, item.question, options, subtitles)
+    content = (asked.text,) if media is None else (media, asked.text)
+    return Message("user", content, preamble=asked.instruction)
+
+
+def error_category(error: SmolVideoError) -> ErrorKind:
+    """What the error is about, as records tell it."""
+    if isinstance(error, MissingVideo):
+        return "missing"
+    if isinstance(error, SourceError | ReaderError):
+        return "video"
+    return "prompt" if isinstance(error, PromptError) else "model"
+
+
+def thumbnail_strip(images: Images) -> bytes:
+    """Up to ten of the frames beside each other, as a JPEG of some kilobytes."""
+    from PIL import Image
+
+    count = min(len(images), _STRIP_FRAMES)
+    chosen = [images[place * len(images) // count] for place in range(count)]
+    height, width = chosen[0].shape[:2]
+    small = (max(1, width * _STRIP_HEIGHT // height), _STRIP_HEIGHT)
+    strip = Image.new("RGB", (small[0] * count, small[1]))
+    for place, image in enumerate(chosen):
+        strip.paste(Image.fromarray(image).resize(small), (place * small[0], 0))
+    written = io.BytesIO()
+    strip.save(written, "JPEG", quality=60, optimize=True)
+    return written.getvalue()
+
+
+def prefetch_one(jobs: Iterable[Job], prepare: Callable[[Job], Result]) -> Iterator[Result]:
+    """``prepare`` of each job, in order; while one is used, the next is made, and no more."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="look ahead")
+    waiting: Future[Result] | None = None
+    try:
+        for job in jobs:
+            following = pool.submit(prepare, job)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,239 @@
+"""A run in the files in which lmms-eval tells results.
+
+EvolvingLMMs-Lab/lmms-eval@75571cfe, lmms_eval/loggers/evaluation_tracker.py:
+``{model}/{date}_results.json`` and ``{model}/{date}_samples_{task}.jsonl``, one line per item with
+``doc_id``, ``target``, ``filtered_resps``, ``doc_hash`` and the metric, which holds what the task's
+own ``process_results`` gives, so that its ``aggregate_results`` takes it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from smolvideo.deep_folders import make_folders
+from smolvideo.evals.datasets.cinepile import CATEGORIES
+from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.protocol import format_question
+from smolvideo.evals.protocol.official_rules import cinepile_parts
+from smolvideo.evals.run_folder import EvalAnswer, RunFolder
+from smolvideo.evals.scores import EvalReport, build_report
+from smolvideo.records import json_line, write_text_atomic
+
+TASKS = {
+    "cinepile": ("cinepile", "cinepile_accuracy"),
+    "video-mme": ("videomme", "videomme_perception_score"),
+    "mvbench": ("mvbench", "mvbench_accuracy"),
+    "egoschema": ("egoschema_subset", "score"),
+    "jsonl": ("smolvideo_jsonl", "accuracy"),
+}
+"""Benchmark → the name of the task, or of the group of tasks, and of its metric there."""
+
+_CATEGORY_AS_WRITTEN = {" ".join(category.split()): category for category in CATEGORIES}
+"""CinePile's own line breaks, by which lmms-eval knows a category."""
+
+
+class _Sample(NamedTuple):
+    task: str
+    line: dict[str, Any]
+    correct: bool
+
+
+def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write the results and the samples of each task under ``folder``, and give their paths.
+
+    MVBench is a group of twenty tasks. Items without an answer are in no file. Raises RecordError
+    where one exists already or cannot be written.
+    """
+    info = run.info
+    group, metric = TASKS[info.benchmark["name"]]
+    items = {item.id: item for item in run.items}
+    main = [one for one in run.answers().values() if one.condition == "main" and not one.failed]
+    samples = [_sample(items[one.id], one, run) for one in main]
+    tasks = {
+        task: [one for one in samples if one.task == task]
+        for task in dict.fromkeys(one.task for one in samples)
+    } or {_task_of(None, run): []}
+    target = folder / _plain(info.model["name"])
+    make_folders(target)
+    date = info.created.partition("+")[0].replace(":", "-")
+    results = _results(run, build_report(run), tasks, group if group not in tasks else None, metric)
+    path = target / f"{date}_results.json"
+    write_text_atomic(path, json_line(results, indent=2) + "\n", overwrite=overwrite)
+    paths = [path]
+    for task, lines in tasks.items():
+        paths.append(target / f"{date}_samples_{_plain(task)}.jsonl")
+        text = "".join(json_line(one.line) + "\n" for one in lines)
+        write_text_atomic(paths[-1], text, overwrite=overwrite)
+    return paths
+
+
+def _results(
+    run: RunFolder,
+    report: EvalReport,
+    tasks: dict[str, list[_Sample]],
+    group: str | None,
+    metric: str,
+) -> dict[str, Any]:
+    info, share = run.info, report.main.overall.share
+    names = [group, *tasks] if group and len(tasks) > 1 else list(tasks)
+    overall = {
+        f"{metric},none": 100 * share.value if share.value is not None else None,
+        f"{metric}_stderr,none": (
+            100 * share.standard_error if share.standard_error is not None else "N/A"
+        ),
+        "samples": sum(map(len, tasks.values())),
+    }
+    scores = {
+        name: {"alias": name} | (overall if name == names[0] else _mean(tasks[name], metric))
+        for name in names
+    }
+    return {
+        "results": scores,
+        "group_subtasks": {names[0]: names[1:]},
+        "configs": {
+            name: {
+                "task": name,
+                "test_split": "test",
+                "output_type": "generate_until",
+                "metadata": {"smolvideo": report.to_dict()} if name == names[0] else {},
+            }
+            for name in names
+        },
+        "versions": dict.fromkeys(names, 0.0),
+        "n-shot": dict.fromkeys(names, 0),
+        "higher_is_better": {name: {metric: True} for name in names},
+        "n-samples": {
+            name: {
+                "original": _asked(run, name, names),
+                "effective": len(tasks[name]) if name in tasks else overall["samples"],
+            }
+            for name in names
+        },
+        "config": {
+            "model": "smolvideo",
+            "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
+            f"dtype={info.model['dtype']},quantise={info.model.get('quantise', 'none')},"
+            f"max_frames={info.settings['sampling']['max_frames']}",
+            "batch_size": 1,
+            "device": info.model["device"],
+            "limit": info.settings["limit"],
+            "gen_kwargs": f"max_new_tokens={info.settings['generation']['max_new_tokens']}",
+            "random_seed": info.settings["seed"],
+        },
+        "task_hashes": {
+            task: _hash("".join(one.line["doc_hash"] for one in lines))
+            for task, lines in tasks.items()
+        },
+        "model_source": "smolvideo",
+        "model_name": info.model["name"],
+        "model_name_sanitized": _plain(info.model["name"]),
+        "date": info.created,
+    }
+
+
+def _mean(samples: Sequence[_Sample], metric: str) -> dict[str, Any]:
+    right = sum(one.correct for one in samples)
+    return {
+        f"{metric},none": 100 * right / len(samples) if samples else None,
+        f"{metric}_stderr,none": "N/A",
+        "samples": len(samples),
+    }
+
+
+def _asked(run: RunFolder, name: str, names: Sequence[str]) -> int:
+    """The items of a task: all that the benchmark has, or those of a task that were asked."""
+    if name == names[0]:
+        return int(run.info.benchmark["items"])
+    return sum(_task_of(item, run) == name for item in run.items)
+
+
+def _task_of(item: EvalItem | None, run: RunFolder) -> str:
+    """The task that lmms-eval asks an item in."""
+    benchmark = run.info.benchmark["name"]
+    name = TASKS[benchmark][0]
+    if benchmark == "mvbench" and item is not None and "task" in item.groups:
+        return f"mvbench_{item.groups['task']}"
+    if benchmark == "video-mme" and run.info.settings["subtitles"] in ("all", "frames"):
+        return f"{name}_w_subtitle"
+    return name
+
+
+def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
+    benchmark, settings = run.info.benchmark["name"], run.info.settings
+    subtitles = answer.subtitles
+    if subtitles is None and settings["subtitles"] != "none":
+        subtitles = item.subtitles
+    asked = format_question(settings["prompt"], benchmark, item.question, item.options, subtitles)
+    letter, text = LETTERS[item.answer_index], item.options[item.answer_index]
+    target = f"{letter}) {text}" if benchmark == "cinepile" else letter
+    doc = {
+        "question": item.question,
+        "choices": list(item.options),
+        "answer": letter,
+        "video": item.video,
+        **item.groups,
+    }
+    line = {
+        "doc_id": int(item.id) if item.id.isdecimal() else item.id,
+        "target": target,
+        "resps": [[answer.text]],
+        "filtered_resps": [answer.text],
+        "input": asked.text,
+        "doc_hash": _hash(json.dumps(doc, ensure_ascii=False, indent=2)),
+        "prompt_hash": _hash(asked.text),
+        "target_hash": _hash(target),
+        TASKS[benchmark][1]: _scored(item, answer, benchmark),
+    }
+    return _Sample(_task_of(item, run), line, answer.correct)
+
+
+def _scored(item: EvalItem, answer: EvalAnswer, benchmark: str) -> dict[str, Any] | float:
+    """What the task's ``process_results`` gives for an answer; right is what the run counted."""
+    letter = LETTERS[item.answer_index]
+    wrong = None if answer.choice == item.answer_index else answer.choice
+    if benchmark == "cinepile":
+        category = item.groups.get("category", "")
+        number, rest = cinepile_parts(answer.text or "")
+        return {
+            "question": item.question,
+            "question_category": _CATEGORY_AS_WRITTEN.get(category, category),
+            "hard_split": item.groups.get("hard_split"),
+            "correct": int(answer.correct),
+            "answer": letter,
+            "raw_response": answer.text,
+            "response_ext_number": number,
+            "response_ext_text": rest,
+        }
+    if benchmark == "video-mme":
+        return {
+            "question_id": item.id,
+            "duration": item.groups.get("duration"),
+            "category": item.groups.get("domain"),
+            "sub_category": item.groups.get("sub_category"),
+            "task_category": item.groups.get("task_type"),
+            "pred_answer": letter if answer.correct else "" if wrong is None else LETTERS[wrong],
+            "answer": letter,
+            "score": float(answer.correct),
+            "videoID": item.video,
+        }
+    if benchmark == "mvbench":
+        return {"pred_answer": answer.text, "gt_answer": letter, "score": int(answer.correct)}
+    if benchmark == "egoschema":
+        chosen = item.answer_index if answer.correct else -1 if wrong is None else wrong
+        return {"pred": chosen, "ground_truth": str(item.answer_index)}
+    return float(answer.correct)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A model's name as a folder: ``org/name`` is ``org__name``."""
+    named = name.replace("/", "__")
+    return (
+        "".join(c if c.isalnum() or c in "-_." else "_" for c in named).lstrip(".")[-120:]
+        or "model"
+    )

@@ -1,0 +1,199 @@
+"""A run: look after look, answer after answer, each written down before the next."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smolvideo.engines import Engine
+from smolvideo.evals.evaluator import Evaluator
+from smolvideo.evals.item import Benchmark
+from smolvideo.evals.loader import ClipLoader, DecodedClip, prefetch_one
+from smolvideo.evals.protocol import extractor_for
+from smolvideo.evals.run_folder import EvalAnswer, Key, RunFolder, RunInfo, group_by_clip
+from smolvideo.evals.settings import EvalSettings, check_settings, select_items
+from smolvideo.evals.stale_answers import outdated_answers
+from smolvideo.evals.videos import VideoFinder
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import package_versions
+
+
+@dataclass(frozen=True)
+class EvalProgress:
+    """Where a run is: ``done`` of ``total`` answers; ``num_correct`` of ``answered`` in the main
+    condition; ``failed`` have an error in place of an answer. ``video`` is the one at work.
+    """
+
+    done: int
+    total: int
+    num_correct: int = 0
+    answered: int = 0
+    failed: int = 0
+    video: str = ""
+
+
+OnEvalProgress = Callable[[EvalProgress], None]
+
+
+def open_run(
+    folder: Path, benchmark: Benchmark, settings: EvalSettings, engine: Engine
+) -> RunFolder:
+    """The run in ``folder``: a new one, or the one that was there, to go on with.
+
+    Raises UsageError for settings that cannot be honoured or that differ from those of the run that
+    is there, RecordError where the folder cannot be used.
+    """
+    check_settings(settings, benchmark)
+    items = select_items(benchmark.items, settings)
+    extractor = extractor_for(settings.extractor, benchmark.name)
+    info = RunInfo(
+        benchmark={
+            "name": benchmark.name,
+            "source": benchmark.source,
+            "sha256": benchmark.sha256,
+            "items": len(benchmark.items),
+        },
+        settings=settings.to_dict() | {"extractor": extractor},
+        model=model_identity(engine),
+        versions=package_versions(),
+        notices=benchmark.notices,
+    )
+    return RunFolder.open(folder, info, items)
+
+
+def run_eval(
+    run: RunFolder,
+    settings: EvalSettings,
+    engine: Engine,
+    finder: VideoFinder,
+    *,
+    only_failed: bool = False,
+    on_news: OnEvalProgress = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> dict[Key, EvalAnswer]:
+    """Ask all that has no answer yet, failures included (``only_failed``: them alone).
+
+    What was asked about a file that has another content now is asked anew. Gives all answers of the
+    run in its order. Videos that are missing or broken, and prompts that do not fit, are answers
+    with an error; a file that was still growing is tried once more at the end. Raises RecordError
+    where the folder cannot be written or another process works there.
+    """
+    with run.lock():
+        known = run.answers()
+        looker = ClipLoader(engine.checkpoint, settings, run.info.benchmark["name"], finder)
+        outdated = outdated_answers(run, known, looker, on_note)
+        looker.notices = outdated.notices
+        wanted = {
+            key
+            for key in run.expected_keys()
+            if key in outdated.keys or (known[key].failed if key in known else not only_failed)
+        }
+        _ask_all(run, looker, Evaluator(engine, settings, looker.benchmark), known, wanted, on_news)
+        run.rewrite_in_order()
+        return run.answers()
+
+
+def _ask_all(
+    run: RunFolder,
+    looker: ClipLoader,
+    asker: Evaluator,
+    known: dict[Key, EvalAnswer],
+    wanted: set[Key],
+    on_news: OnEvalProgress,
+) -> None:
+    conditions = asker.settings.conditions
+    todo = [
+        items
+        for items in group_by_clip(run.items)
+        if any((condition, item.id) in wanted for item in items for condition in conditions)
+    ]
+    counts = _Counts(len(list(run.expected_keys())), known, wanted)
+    on_news(counts.progress())
+    unread: list[DecodedClip] = []
+    try:
+        with run.answer_writer() as answers, run.video_writer() as videos:
+
+            def ask(look: DecodedClip) -> None:
+                started = time.perf_counter()
+                # Before its answers: they are all that tells a later run what is done.
+                _keep(run, look)
+                videos.write(look.video)
+                for answer in asker.evaluate(look, wanted):
+                    answers.write(answer)
+                    counts.add(answer)
+                    on_news(counts.progress(answer.video))
+                seconds = {
+                    **look.video.seconds,
+                    "answer": round(time.perf_counter() - started, 3),
+                }
+                videos.write(replace(look.video, seconds=seconds))
+
+            for look in prefetch_one(todo, looker.load):
+                ask(look)
+                if look.unread is not None:
+                    unread.append(look)
+            for look in unread:
+                if look.is_worth_another_try:
+                    ask(looker.load([ready.item for ready in look.items]))
+    finally:
+        if looker.finder.downloads is not None:
+            looker.finder.downloads.stop.set()  # nobody waits for a video that nobody will see
+
+
+def _keep(run: RunFolder, look: DecodedClip) -> None:
+    if look.thumbnails is not None and look.video.strip is not None:
+        run.save_thumbnails(look.video.strip, look.thumbnails)
+
+
+class _Counts:
+    """What has been answered so far, in this run and before; of each key the last answer counts."""
+
+    def __init__(self, total: int, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
+        self._total = total
+        self._failed: set[Key] = set()
+        self._right: dict[Key, bool] = {}
+        self._done: set[Key] = set()
+        for key, answer in known.items():
+            if key not in wanted:
+                self.add(answer)
+
+    def add(self, answer: EvalAnswer) -> None:
+        self._done.add(answer.key)
+        if answer.failed:
+            self._failed.add(answer.key)
+            return
+        self._failed.discard(answer.key)
+        if answer.condition == "main":
+            self._right[answer.key] = answer.correct
+
+    def progress(self, video: str = "") -> EvalProgress:
+        right = sum(self._right.values())
+        return EvalProgress(
+            len(self._done), self._total, right, len(self._right), len(self._failed), video
+        )
+
+
+def model_identity(engine: Engine) -> dict[str, Any]:
+    """What answers depend on: the checkpoint, its revision or else its weights, and the engine."""
+    checkpoint = engine.checkpoint
+    return {
+        "name": checkpoint.name,
+        "revision": checkpoint.revision,
+        "weights": None if checkpoint.revision else _weights_hash(checkpoint),
+        "engine": engine.name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "quantise": engine.quantise,
+    }
+
+
+def _weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 over names and bytes of the weights: stands for a revision where there is none."""
+    total = hashlib.sha256()
+    for file in sorted(checkpoint.folder.glob("*.safetensors")):
+        total.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

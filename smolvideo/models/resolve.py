@@ -1,0 +1,96 @@
+"""From what the user calls a model to a Checkpoint on this machine."""
+
+import re
+from contextlib import ExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from smolvideo.errors import ModelError
+from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
+from smolvideo.models.hub import download_snapshot, is_offline
+from smolvideo.models.registry import lookup_model, unknown_model
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.unicode_names import existing_path
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+# Keeps the bundled folder on disk for as long as the process runs, should the package lie in a zip
+# file.
+_bundled_files = ExitStack()
+
+
+def open_checkpoint(
+    model: str | Path,
+    *,
+    offline: bool = False,
+    revision: str | None = None,
+    weights: bool = True,
+    on_progress: OnProgress = no_progress,
+) -> Checkpoint:
+    """The checkpoint called ``model``, downloaded if need be.
+
+    ``model`` is a name of ``MODELS`` (``nano`` lies inside the package), a local folder, or a hub
+    id. A name wins over a folder of the same name, which is written ``./nano``; a ``Path`` is
+    always a folder. What is already on this machine is used without asking the hub; ``offline``
+    (or HF_HUB_OFFLINE=1) forbids asking at all. Without ``weights`` configuration and tokenizer
+    suffice.
+
+    Raises ModelError: unknown name, not downloadable, or broken.
+    """
+    if isinstance(model, Path):
+        model = str(model.expanduser().absolute())
+    spec = lookup_model(model)
+    if spec is not None and spec.is_bundled:
+        _refuse_revision(revision, model)
+        return read_checkpoint(_bundled_folder(spec.name), name=spec.name, weights=weights)
+    folder = _as_path(model)
+    if spec is None and folder is not None and folder.is_dir():
+        _refuse_revision(revision, model)
+        return read_checkpoint(folder, name=folder.resolve().name, weights=weights)
+    if spec is None and not _HUB_ID.fullmatch(model):
+        raise _not_found(model, folder)
+    name, repo_id = (spec.name, str(spec.repo_id)) if spec else (model, model)
+    snapshot = download_snapshot(
+        repo_id,
+        revision=revision,
+        weights=weights,
+        offline=offline or is_offline(),
+        on_progress=on_progress,
+    )
+    return read_checkpoint(snapshot, name=name, revision=snapshot.name, weights=weights)
+
+
+def _bundled_folder(name: str) -> Path:
+    folder = _bundled_files.enter_context(as_file(files("smolvideo") / name))
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"the bundled model `{name}` is missing from this installation",
+            hint="install smolvideo again, or train it with `smolvideo train nano`",
+        )
+    return folder
+
+
+def _as_path(model: str) -> Path | None:
+    """What ``model`` is as a path; None where no file system would take it for one."""
+    try:
+        folder = existing_path(Path(model).expanduser())
+        folder.is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
+        return None
+    return folder if model.strip() else None
+
+
+def _refuse_revision(revision: str | None, model: str) -> None:
+    if revision is not None:
+        raise ModelError(f"`{model}` is a folder on this machine and has no revision `{revision}`")
+
+
+def _not_found(model: str, folder: Path | None) -> ModelError:
+    if folder is not None and folder.is_file():
+        return ModelError(
+            f"`{model}` is a file; a checkpoint is a folder",
+            hint="name the folder that holds config.json and model.safetensors",
+        )
+    if folder is not None and (folder.is_absolute() or model.startswith((".", "~"))):
+        return ModelError(f"no folder `{model}`")
+    return unknown_model(model)

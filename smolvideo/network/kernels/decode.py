@@ -1,0 +1,102 @@
+"""The one function: a new token of each sequence, from its vector to the scores of the next."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from smolvideo.network.kernels.elementwise import rms_norm, swiglu
+from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, source_checksum
+from smolvideo.network.kernels.matmul import WeightMatrix, matmul
+from smolvideo.network.kernels.paged_attention import (
+    KVPages,
+    PartialAttention,
+    merge_partials,
+    paged_attention,
+)
+from smolvideo.network.kernels.work_sharing import is_phase_done
+
+PHASES_PER_LAYER = 5
+
+
+class DecoderWeights(NamedTuple):
+    """All layers' maps, the head, and the weights of their norms ``[2 layers + 1, D]``, float32."""
+
+    qkv: WeightMatrix
+    out: WeightMatrix
+    gate_up: WeightMatrix
+    down: WeightMatrix
+    head: WeightMatrix
+    norms: Any
+    epsilon: Any
+
+    @property
+    def dtype_key(self) -> str:
+        """A name for the dtypes of all maps and their scales."""
+        maps = self.qkv, self.out, self.gate_up, self.down, self.head
+        dtypes = [
+            like.dtype.name
+            for part in maps
+            for like in (part.dtype_witness, part.scale_dtype_witness)
+        ]
+        return "_".join(dtypes)
+
+
+@lru_cache
+def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
+    """The function for weights of one ``dtype_key``, which is kept on disk by that name.
+
+    numba itself looks whether this file has changed, not at those it calls, but what the function
+    refers to counts: the checksum of all. Returning it is all that is done with it.
+    """
+    checksum = source_checksum()
+
+    def read_token(
+        hidden: Any,
+        rotation: Any,
+        weights: DecoderWeights,
+        seen: KVPages,
+        heads: int,
+        projected: Any,
+        gathered: PartialAttention,
+        gated: Any,
+        scores: Any,
+        counting: Any,
+    ) -> int:
+        """Vectors ``hidden`` ``[B, D]`` → ``scores`` ``[B, vocabulary]``; all threads run this.
+
+        ``projected`` ``[B, H + 2 G, d]``, ``gathered`` and ``gated`` ``[B, 2 I]`` are memory that
+        they share, as ``hidden`` is, which does not stay what it was. ``heads`` are those of
+        queries.
+        """
+        sequences, width = hidden.shape
+        counters = counting.ctypes.data
+        layers = weights.qkv.weights.shape[0]
+        last_parts = (
+            weights.head.outputs + weights.head.rows_per_chunk - 1
+        ) // weights.head.rows_per_chunk
+        if is_phase_done(counters, PHASES_PER_LAYER * layers, last_parts):
+            return checksum  # this thread came too late
+        normed = np.empty((sequences, width), np.float32)
+        joined = np.empty((sequences, weights.out.inputs), np.float32)
+        activated = np.empty((sequences, weights.down.inputs), np.float32)
+        flat = projected.reshape(sequences, weights.qkv.outputs)
+        phase = np.int64(0)
+        for layer in range(layers):
+            rms_norm(hidden, weights.norms[2 * layer], weights.epsilon, normed)
+            phase = matmul(weights.qkv, layer, normed, flat, False, counters, phase)
+            phase = paged_attention(
+                projected, heads, rotation, seen, layer, gathered, counters, phase
+            )
+            merge_partials(gathered, sequences, joined)
+            phase = matmul(weights.out, layer, joined, hidden, True, counters, phase)
+            rms_norm(hidden, weights.norms[2 * layer + 1], weights.epsilon, normed)
+            phase = matmul(weights.gate_up, layer, normed, gated, False, counters, phase)
+            swiglu(gated, activated)
+            phase = matmul(weights.down, layer, activated, hidden, True, counters, phase)
+        rms_norm(hidden, weights.norms[2 * layers], weights.epsilon, normed)
+        matmul(weights.head, 0, normed, scores, False, counters, phase)
+        return checksum
+
+    read_token.__qualname__ = f"read_token_{kind}"
+    return jit_cached(read_token) if kept else jit(read_token)

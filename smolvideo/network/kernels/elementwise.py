@@ -1,0 +1,118 @@
+"""Numbers as they are kept, and as they are computed with: float32."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from smolvideo.network.kernels.jit import jit, overload_by_type
+
+
+@overload_by_type
+def to_float32(kept: Any) -> Any:
+    """bfloat16 (told as uint16), int8 or float32 as float32."""
+
+    def widened(kept: Any) -> Any:
+        """bfloat16 is the upper half of a float32."""
+        return np.uint32(np.uint32(kept) << np.uint32(16)).view(np.float32)
+
+    def converted(kept: Any) -> Any:
+        return np.float32(kept)
+
+    return widened if kept == types.uint16 else converted
+
+
+@overload_by_type
+def to_storage_dtype(number: Any, like: Any) -> Any:
+    """float32 in the dtype of the array ``like``: bfloat16 (told as uint16) or float32."""
+
+    def rounded(number: Any, like: Any) -> Any:
+        """To the nearest, and of two the even one."""
+        bits = np.float32(number).view(np.uint32)
+        upper = bits >> np.uint32(16)
+        return np.uint16((bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16))
+
+    def converted(number: Any, like: Any) -> Any:
+        return np.float32(number)
+
+    return rounded if like.dtype == types.uint16 else converted
+
+
+@jit
+def exp(x: Any) -> Any:
+    """eˣ of a float32, at most 2 units in the last place off, for many numbers at once.
+
+    x = n · ln 2 + r; eʳ by the polynomial of Cephes (S. Moshier, ``expf``). Numbers beyond −87 and
+    88 count as these; NaN stays NaN.
+    """
+    x = np.float32(-87) if x < np.float32(-87) else x
+    x = np.float32(88) if x > np.float32(88) else x
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1)
+    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return p * power
+
+
+@intrinsic
+def fmax(typing_context: Any, one: Any, other: Any) -> Any:
+    """The larger of two float32, NaN if one is: of many numbers the largest is found a vector at a
+    time, as comparisons would not be."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.FloatType()
+        function = ir.FunctionType(number, (number, number))
+        maximum = builder.module.declare_intrinsic("llvm.maximum", (number,), function)
+        return builder.call(maximum, arguments)
+
+    return types.float32(types.float32, types.float32), build
+
+
+@jit
+def max_of(numbers: Any, count: int) -> Any:
+    """The largest of the first ``count``; NaN if one is."""
+    largest = numbers[0]
+    for t in range(count):
+        largest = fmax(largest, numbers[t])
+    return largest
+
+
+@jit
+def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
+    """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``."""
+    width = rows.shape[1]
+    for b in range(rows.shape[0]):
+        squares = np.float32(0)
+        for i in range(width):
+            squares += rows[b, i] * rows[b, i]
+        factor = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
+        for i in range(width):
+            out[b, i] = rows[b, i] * factor * weights[i]
+
+
+@jit
+def swiglu(both: Any, out: Any) -> None:
+    """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half."""
+    width = out.shape[1]
+    for b in range(both.shape[0]):
+        for i in range(width):
+            x = both[b, i]
+            out[b, i] = x / (np.float32(1) + exp(-x)) * both[b, width + i]
+
+
+@jit
+def apply_rope(head: Any, cosines: Any, sines: Any, factor: Any, out: Any) -> None:
+    """``head`` ``[d]`` turned by a row of ``rotary_table``, times ``factor``."""
+    half = head.shape[0] // 2
+    for i in range(half):
+        first, second = head[i], head[half + i]
+        out[i] = (first * cosines[i] + second * sines[i]) * factor
+        out[half + i] = (second * cosines[half + i] + first * sines[half + i]) * factor

@@ -1,0 +1,71 @@
+"""Threads that share work: whoever is free takes the next part.
+
+Work comes in phases, each of some parts that need nothing of each other, and a phase begins when
+the one before has ended. No thread is waited for that has not taken a part: one that gets no core
+leaves its share to the others, and one that comes when all is done finds nothing to do.
+
+A phase has two counters, each in a cache line of its own: parts that were taken, and parts that
+are done.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from smolvideo.network.kernels.jit import jit
+from smolvideo.network.kernels.memory import atomic_add, atomic_load
+
+COUNTERS_PER_PHASE = 32
+_BYTES_PER_PHASE = 8 * COUNTERS_PER_PHASE
+_DONE = _BYTES_PER_PHASE // 2
+
+_SPINS_BEFORE_YIELD = 2000
+"""How often a thread looks whether the others are done before it offers its core to them."""
+
+if sys.platform == "win32":  # it has no such function in its C library
+
+    @jit
+    def _offer_core() -> None:
+        pass
+
+else:
+    _sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@jit
+def claim(counters: int, phase: int, parts: int) -> Any:
+    """A part of ``phase`` that is the caller's to do, or −1 when all are taken."""
+    place = counters + phase * _BYTES_PER_PHASE
+    if atomic_load(place) >= parts:
+        return -1
+    part = atomic_add(place, 1)
+    return part if part < parts else np.int64(-1)
+
+
+@jit
+def mark_done(counters: int, phase: int) -> None:
+    """Tell that a part was done."""
+    atomic_add(counters + phase * _BYTES_PER_PHASE + _DONE, 1)
+
+
+@jit
+def is_phase_done(counters: int, phase: int, parts: int) -> bool:
+    return atomic_load(counters + phase * _BYTES_PER_PHASE + _DONE) >= parts
+
+
+@jit
+def wait_for_phase(counters: int, phase: int, parts: int) -> int:
+    """Until all parts of ``phase`` are done; the number of the next."""
+    looks = 0
+    while not is_phase_done(counters, phase, parts):
+        looks += 1
+        if looks > _SPINS_BEFORE_YIELD:
+            _sched_yield()
+    return phase + 1
+
+
+def new_counters(phases: int) -> Any:
+    """For work of so many phases."""
+    return np.zeros((phases, COUNTERS_PER_PHASE), dtype=np.int64)

@@ -1,0 +1,144 @@
+"""Keys and values of one layer, laid out for what reads them.
+
+torch's products read them in their order. The function that reads single tokens (``kernels``)
+takes keys whose numbers stand below each other, in pages of some keys: then the scores of many
+keys are added up at once.
+"""
+
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from smolvideo.network.attention import attention
+from smolvideo.network.attention_backend import TORCH_BACKEND, attention_backend
+
+PAGE_SIZE = 256
+"""Rows of a page: with 128 a token of 256M took as long behind 3,660 others."""
+
+SMALL_PAGE_SIZE = 64
+"""Where there will be few rows: of a page of keys all memory is touched."""
+
+
+class LayerKV(Protocol):
+    """The memory of one layer for up to ``capacity`` rows, of which the first ``length`` count.
+
+    G heads of keys and values, d numbers each.
+    """
+
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
+        """Write rows ``[1, G, L, d]`` from ``start`` on."""
+        ...
+
+    def attend(self, q: Tensor, length: int) -> Tensor:
+        """What queries ``[1, H, L, d]`` gather that stand at the last L rows, in that shape."""
+        ...
+
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
+        ...
+
+    def empty(self, capacity: int) -> Self:
+        """Other memory like this, for ``capacity`` rows."""
+        ...
+
+
+class ContiguousKV:
+    """Keys and values ``[G, capacity, d]``."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self._keys, self._values = keys, values
+
+    @classmethod
+    def of(
+        cls, heads: int, width: int, capacity: int, *, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """Left uninitialised: pages of memory that are never written are never taken."""
+        return cls(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
+
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
+        self._keys[:, start : start + keys.shape[2]] = keys[0]
+        self._values[:, start : start + keys.shape[2]] = values[0]
+
+    def attend(self, q: Tensor, length: int) -> Tensor:
+        keys, values = self.slice(0, length)
+        return attention(q, keys[None], values[None], causal=True)
+
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        return self._keys[:, start:end], self._values[:, start:end]
+
+    def empty(self, capacity: int) -> Self:
+        heads, _, width = self._keys.shape
+        return self.of(heads, width, capacity, device=self._keys.device, dtype=self._keys.dtype)
+
+
+class PagedKV:
+    """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``; on a
+    CPU."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self._keys, self._values = keys, values
+        self._page = keys.shape[3]
+
+    @classmethod
+    def of(
+        cls, heads: int, width: int, capacity: int, *, dtype: torch.dtype, page: int = PAGE_SIZE
+    ) -> Self:
+        """Left uninitialised, as ``ContiguousKV`` are."""
+        pages = -(-capacity // page)
+        return cls(
+            torch.empty((heads, pages, width, page), dtype=dtype, device="cpu"),
+            torch.empty((heads, pages * page, width), dtype=dtype, device="cpu"),
+        )
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where keys and values begin."""
+        return self._keys.data_ptr(), self._values.data_ptr()
+
+    @property
+    def pages(self) -> int:
+        return self._keys.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Rows of a page."""
+        return self._page
+
+    def write(self, start: int, keys: Tensor, values: Tensor) -> None:
+        end = start + keys.shape[2]
+        self._values[:, start:end] = values[0]
+        for page in range(start // self._page, -(-end // self._page)):
+            before = page * self._page
+            first, behind = max(start, before), min(end, before + self._page)
+            own = keys[0, :, first - start : behind - start]
+            self._keys[:, page, :, first - before : behind - before] = own.mT
+
+    def attend(self, q: Tensor, length: int) -> Tensor:
+        keys, values = self.slice(0, length)
+        fastest = attention_backend(values.shape[-1], values.dtype)
+        way = TORCH_BACKEND if fastest is None else fastest.get()
+        return way.prefill_attention(q, keys[None], values[None], causal=True)
+
+    def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys are a copy, unless all are in one page."""
+        first = start // self._page
+        across = self._keys[:, first : -(-end // self._page)].transpose(1, 2).flatten(2)
+        keys = across[:, :, start - first * self._page : end - first * self._page].mT
+        return keys, self._values[:, start:end]
+
+    def empty(self, capacity: int) -> Self:
+        return self.with_page_size(self._page, capacity)
+
+    def with_page_size(self, page: int, capacity: int) -> Self:
+        """Other memory like this, in pages of another size."""
+        heads, _, width, _ = self._keys.shape
+        return self.of(heads, width, capacity, dtype=self._keys.dtype, page=page)
+
+
+def resized(rows: LayerKV, capacity: int, length: int) -> LayerKV:
+    """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
+    keys, values = rows.slice(0, length)
+    grown = rows.empty(capacity)
+    grown.write(0, keys[None], values[None])
+    return grown

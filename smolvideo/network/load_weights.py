@@ -1,0 +1,110 @@
+"""A checkpoint's weights into the network: tensor by tensor, in the dtype it will run in.
+
+The network is built without memory first. Each tensor is read into memory of its own, converted,
+and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
+network of 4.5 GB through a little more than 4.5 GB; and what a layer multiplies with is laid out
+for it as soon as it is there. Quantised weights are made of each tensor as it is stored, so nothing
+is rounded twice. Reading beats mapping here: pages of a mapped file stay with the process after
+their tensor was converted.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from smolvideo.errors import ModelError
+from smolvideo.models.json_files import Json, read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.tensors import check_tensors, expected_shapes, left_out
+from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
+from smolvideo.network.attention_backend import attention_backend
+from smolvideo.network.cpu_decode import CpuDecoder, is_supported
+from smolvideo.network.linear import Linear
+from smolvideo.network.model import SmolVLM, prepare_for_inference, weight_formats
+
+STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""The names that safetensors has for the dtypes that checkpoints of this family come in."""
+
+
+def load_network(
+    folder: Path,
+    weights: WeightFiles,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantise: str = "none",
+) -> SmolVLM:
+    """The network of the checkpoint in ``folder``, ready for inference on ``device``.
+
+    ``quantise``: what becomes of weights that are ``quantisable``. Raises ModelError naming what is
+    missing, left over, of another shape or unreadable.
+    """
+    config = NetworkConfig.from_json(read_json(folder / "config.json"))
+    headers = {file: read_header(file) for file in weights.files}
+    check_tensors(folder, config, headers, dtypes=tuple(STORED_DTYPES))
+    with torch.device("meta"):
+        network = SmolVLM(config)
+    compiled = is_supported(config.text, device, dtype)
+    if compiled:  # while weights are read
+        for attending in (config.vision, config.text):
+            attention_backend(attending.head_dim, dtype)
+    missing = Counter(map(_module_of, expected_shapes(config)))
+    # Names, not the maps: whoever holds those that are joined holds their weights twice.
+    kinds = weight_formats(network, quantise)
+    for name, tensor in _read(headers, skip=left_out(config)):
+        module, _, parameter = name.rpartition(".")
+        place = network.get_submodule(module)
+        if name in kinds:
+            assert isinstance(place, Linear)
+            place.quantise(tensor.to(device), dtype, kinds[name])
+        else:
+            value = tensor.to(device=device, dtype=dtype)
+            setattr(place, parameter, nn.Parameter(value, requires_grad=False))
+        missing[_module_of(name)] -= 1
+        if _module_of(name) and not missing[_module_of(name)]:
+            # Now, not at the end: the memory of what was packed serves the next to be read.
+            part = network.get_submodule(_module_of(name))
+            prepare_for_inference(part, compiled=compiled)
+    network.tie_weights()
+    prepare_for_inference(network, compiled=compiled)
+    if compiled:
+        network.cpu_decoder = CpuDecoder(network.model.text_model, network.lm_head)
+    return network.eval()
+
+
+def _module_of(name: str) -> str:
+    """The module that multiplies with a tensor: of ``x.mlp.up_proj.weight``, ``x.mlp``."""
+    return name.rpartition(".")[0].rpartition(".")[0]
+
+
+def _read(
+    headers: dict[Path, WeightHeader], *, skip: tuple[str, ...]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of all files in the order they stand there, each read when it is asked for."""
+    for file, header in headers.items():
+        in_file_order = sorted(header.tensors.items(), key=lambda item: item[1]["data_offsets"])
+        try:
+            with file.open("rb") as stream:
+                for name, told in in_file_order:
+                    if not name.endswith(skip):
+                        yield name, _read_tensor(stream, header.data_start, told)
+        except (OSError, EOFError) as error:
+            raise ModelError(f"broken checkpoint: cannot read `{file}`: {error}") from error
+
+
+def _read_tensor(stream: BinaryIO, start: int, told: Json) -> Tensor:
+    tensor = torch.empty(told["shape"], dtype=STORED_DTYPES[told["dtype"]])
+    stream.seek(start + told["data_offsets"][0])
+    if told["data_offsets"][1] - told["data_offsets"][0] != tensor.nbytes:
+        raise EOFError("a tensor's data has not the length of its shape")
+    into = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # an array is a buffer
+    while into:
+        count = stream.readinto(into)  # type: ignore[attr-defined]  # a buffered file has it
+        if not count:
+            raise EOFError("it is cut short")
+        into = into[count:]
+    return tensor

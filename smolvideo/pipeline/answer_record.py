@@ -1,0 +1,152 @@
+"""What happened to a question, as a record: all that is needed to make the answer again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from smolvideo.answer import Answer
+from smolvideo.content_hash import content_hash, file_state
+from smolvideo.engines import Engine, GenerationOptions
+from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.frames import FrameBatch
+from smolvideo.pipeline.prepare_prompt import PreparedPrompt
+from smolvideo.prompt import PromptOptions
+from smolvideo.records import AnswerRecord, SourceRecord
+from smolvideo.sampling import FrameSampling, RelativeTime
+from smolvideo.source import VideoSource
+from smolvideo.version import __version__
+
+_RECORDED_PACKAGES = ("av", "numpy", "pillow", "tokenizers", "torch", "transformers")
+
+
+def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> AnswerRecord:
+    """The record of a finished answer, with the content hash of each source."""
+    usage = answer.usage
+    return replace(
+        _record(
+            prepared.question,
+            tuple(
+                _source_record(source, batch)
+                for source, batch in zip(prepared.sources, prepared.batches, strict=True)
+            ),
+            engine,
+            text=answer.text,
+        ),
+        stop_reason=answer.stop_reason,
+        settings=effective_settings(
+            prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
+        ),
+        layout=prepared.prompt.layout,
+        geometry=prepared.prompt.geometry,
+        tokens={
+            "prompt": usage.prompt_tokens,
+            "answer": usage.answer_tokens,
+            "context": usage.context_tokens,
+        },
+        frames_from_cache=usage.frames_from_cache,
+        seconds={"load": engine.load_seconds, **usage.seconds},
+        peak_memory_bytes=usage.peak_memory_bytes,
+        notices=tuple(
+            dict.fromkeys((*prepared.notices, *answer.notices, *_changed_since(prepared)))
+        ),
+    )
+
+
+def record_error(
+    question: str,
+    sources: Sequence[VideoSource],
+    error: SmolVideoError,
+    *,
+    engine: Engine | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> AnswerRecord:
+    """The record of a question that could not be answered: the error stands in place of a text."""
+    record = _record(
+        question,
+        tuple(_source_record(source) for source in sources),
+        engine,
+        error=str(error),
+        hint=error.hint,
+    )
+    return replace(record, settings=dict(settings or {}))
+
+
+def effective_settings(
+    sampling: FrameSampling,
+    prompt_options: PromptOptions,
+    generation: GenerationOptions,
+    reader: str = "auto",
+) -> dict[str, Any]:
+    """All settings by the names of their options; shares of the duration as ``50%``."""
+    everything = {**asdict(sampling), **asdict(prompt_options), **asdict(generation)}
+    for name in ("start_seconds", "end_seconds"):
+        if isinstance(getattr(sampling, name), RelativeTime):
+            everything[name] = str(getattr(sampling, name))
+    everything["stop"] = list(generation.stop)
+    return {**everything, "reader": reader}
+
+
+def _record(
+    question: str, sources: tuple[SourceRecord, ...], engine: Engine | None, **outcome: Any
+) -> AnswerRecord:
+    record = AnswerRecord(question, sources, versions=package_versions(), **outcome)
+    if engine is None:
+        return record
+    return replace(
+        record,
+        model=engine.checkpoint.name,
+        revision=engine.checkpoint.revision,
+        engine=engine.name,
+        device=engine.device,
+        dtype=engine.dtype,
+        quantise=engine.quantise,
+    )
+
+
+def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> SourceRecord:
+    sha256: str | None
+    try:
+        sha256 = content_hash(source.path)
+    except RecordError:
+        sha256 = None  # a source that cannot be read has no content; its own error says why
+    if batch is not None and _has_changed(source, batch):
+        sha256 = None
+    return SourceRecord(
+        given=source.given,
+        name=source.name,
+        kind=source.kind,
+        sha256=sha256,
+        url=source.url,
+        frame_times=batch.pts_seconds if batch else (),
+        geometry=batch.geometry if batch else None,
+        reader=batch.metadata.reader if batch else None,
+        explanation=(batch.selection_note or None) if batch else None,
+    )
+
+
+def _has_changed(source: VideoSource, batch: FrameBatch) -> bool:
+    """Whether the file is no longer the one that the frames are from."""
+    return file_state(source.path)[: len(batch.state)] != batch.state
+
+
+def _changed_since(prepared: PreparedPrompt) -> Iterator[str]:
+    for source, batch in zip(prepared.sources, prepared.batches, strict=True):
+        if _has_changed(source, batch):
+            yield (
+                f"`{source.name}` has changed since its frames were decoded: the record has no "
+                "hash of it"
+            )
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """The versions of this package and of those that decide what is computed."""
+    found = {"smolvideo": __version__}
+    for package in _RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

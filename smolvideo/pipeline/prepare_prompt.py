@@ -1,0 +1,371 @@
+"""From sources and a question to a packed prompt.
+
+The order matters: look at what the sources say about themselves, choose frames, count every token,
+and only then decode.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smolvideo.content_hash import file_state, read_unchanged
+from smolvideo.engines import GenerationOptions
+from smolvideo.errors import PromptError, UsageError
+from smolvideo.frames import FrameBatch, FramePlan, Images
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.prompt import (
+    Message,
+    Prompt,
+    PromptOptions,
+    check_budget,
+    count_tokens,
+    describe_budget,
+    frame_transform,
+    image_transform,
+    max_frames_that_fit,
+    pack_prompt,
+    should_split_images,
+)
+from smolvideo.readers import VideoReader, open_video
+from smolvideo.sampling import (
+    FrameSampling,
+    choose_times,
+    resolve_window,
+    sample_frames,
+    still_image_warning,
+)
+from smolvideo.source import VideoSource, resolve_source
+
+Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
+"""One thing to look at or several, resolved already or as a person writes them."""
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A question with its frames, packed: what an engine needs, and what was decided on the way.
+
+    ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, to go
+    on from. ``sampling``, ``prompt_options`` and ``generation`` are those in effect: the frames
+    that fit, and the seed that was drawn. ``notices`` are sentences for the user, on frames, model
+    and question; those of ``frame_notices`` are on the frames alone.
+    """
+
+    question: str
+    sources: tuple[VideoSource, ...]
+    messages: tuple[Message, ...]
+    prompt: Prompt
+    batches: tuple[FrameBatch, ...]
+    sampling: FrameSampling
+    prompt_options: PromptOptions
+    generation: GenerationOptions
+    reader: str
+    notices: tuple[str, ...]
+    frame_notices: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def load_frames(
+    source: VideoSource | str | Path,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    *,
+    reader: str = "auto",
+    fit: Callable[[Images], Images] | None = None,
+    geometry: str | None = None,
+    times: Sequence[float] | None = None,
+    longest: int | None = None,
+    on_progress: OnProgress = no_progress,
+) -> FrameBatch:
+    """The chosen frames of one source, or those on screen at ``times``.
+
+    Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
+    do, and UsageError for a folder of several videos.
+    """
+    one, *more = _resolve_all(source, on_progress)
+    if more:
+        raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
+
+    def load() -> FrameBatch:
+        state = file_state(one.path)
+        with open_video(one.path, kind=one.kind, reader=reader) as opened:
+            batch = sample_frames(
+                opened,
+                sampling,
+                times=times,
+                transform=fit,
+                geometry=geometry,
+                max_side=longest,
+                on_progress=on_progress,
+            )
+        return replace(batch, state=state)
+
+    return read_unchanged(load, one.path)
+
+
+def prepare(
+    checkpoint: Checkpoint,
+    sources: Sources,
+    question: str,
+    *,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    prompt_options: PromptOptions = PromptOptions(),  # noqa: B008 -- frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+    reader: str = "auto",
+    history: Sequence[Message] = (),
+    subtitles: str | None = None,
+    notices: Iterable[str] = (),
+    on_progress: OnProgress = no_progress,
+) -> PreparedPrompt:
+    """Choose frames, see that they fit, decode them, pack the prompt.
+
+    ``sampling.max_frames`` is for the whole question: several videos share it evenly, and what a
+    short one leaves goes to the others; a picture counts as one frame. With several sources each is
+    announced by a line ``Video 1:`` or ``Image 1:``. ``subtitles`` (a finished text) stand before
+    the question; ``notices`` about what was given stand before those of this function. Tokens are
+    counted before anything is decoded; what does not fit is reduced where
+    ``sampling.reduce_to_fit`` allows it, with a notice.
+
+    A file that changes while it is decoded is decoded again.
+
+    Raises SourceError and ReaderError for the sources, UsageError for more sources than
+    ``max_frames`` and for a window where all are still pictures, PromptError for what does not fit
+    (naming what does) and for an empty question.
+    """
+    _check_question(question)
+    given = _resolve_all(sources, on_progress)
+    paths = [source.path for source in given]
+
+    def decode() -> tuple[_PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+        states = [file_state(path) for path in paths]
+        with ExitStack() as stack:
+            readers = tuple(
+                stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
+                for source in given
+            )
+            plan = _PromptPlan(readers, sampling, question, subtitles, tuple(history))
+            stills = _still_image_notices(plan)
+            total, reduced = _choose_frame_count(plan, checkpoint, prompt_options, generation)
+            decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
+        batches = zip(decoded, states, strict=True)
+        known = tuple(replace(batch, state=state) for batch, state in batches)
+        return plan, total, (*stills, *reduced), known
+
+    started = time.perf_counter()
+    plan, total, told, batches = read_unchanged(decode, *paths)
+    seconds = {"decode": time.perf_counter() - started} if given else {}
+    messages = plan.messages(batches)
+    of_sources = (notice for source in given for notice in source.notices)
+    frame_notices = (*of_sources, *told, *notices_of_frames(batches))
+    return PreparedPrompt(
+        question=question,
+        sources=given,
+        messages=messages,
+        prompt=pack_prompt(messages, checkpoint, prompt_options),
+        batches=batches,
+        sampling=replace(sampling, max_frames=total),
+        prompt_options=prompt_options,
+        generation=generation.with_drawn_seed(),
+        reader=reader,
+        notices=(
+            *notices_for_model(checkpoint, batches),
+            *notices,
+            *frame_notices,
+            *unknown_word_notices(question, checkpoint),
+        ),
+        frame_notices=frame_notices,
+        seconds=seconds,
+    )
+
+
+def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
+    """Divide ``total`` among those who want so many each: evenly, at least 1, never more than
+    wanted (max-min fairness).
+
+    What one does not want goes to the others; what does not divide goes to those that want most, of
+    equal ones to the last.
+
+    >>> fair_shares([50, 50, 4], 51)
+    [23, 24, 4]
+    """
+    shares = [0] * len(wanted)
+    left = total
+    for place, index in enumerate(sorted(range(len(wanted)), key=lambda index: wanted[index])):
+        even = left // (len(wanted) - place)
+        shares[index] = max(1, min(wanted[index], even))
+        left -= shares[index]
+    return shares
+
+
+@dataclass(frozen=True)
+class _PromptPlan:
+    """The open sources and the texts around them; nothing is decoded."""
+
+    readers: tuple[VideoReader, ...]
+    sampling: FrameSampling
+    question: str
+    subtitles: str | None
+    history: tuple[Message, ...]
+
+    def times(self, total: int) -> list[list[float]]:
+        """The times to look at in each source, with ``total`` frames for all of them together."""
+        videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
+        room = max(total - (len(self.readers) - len(videos)), len(videos))
+        wanted = [len(self._times_of(reader, room)) for reader in videos]
+        shares = iter(allocate_frames(wanted, room))
+        return [
+            [0.0] if reader.metadata.kind == "image" else self._times_of(reader, next(shares))
+            for reader in self.readers
+        ]
+
+    def planned(self, total: int) -> tuple[Message, ...]:
+        """The conversation with ``total`` frames that are not decoded."""
+        return self.messages(
+            [
+                FramePlan(tuple(times), reader.metadata)
+                for reader, times in zip(self.readers, self.times(total), strict=True)
+            ]
+        )
+
+    def messages(self, media: Sequence[FrameBatch | FramePlan]) -> tuple[Message, ...]:
+        """The conversation with ``media`` of the sources, in their order, before the question."""
+        content: list[str | FrameBatch | FramePlan] = []
+        seen = {"Video": 0, "Image": 0}
+        for item in media:
+            if len(media) > 1:
+                noun = "Image" if item.metadata.kind == "image" else "Video"
+                seen[noun] += 1
+                content.append(f"{noun} {seen[noun]}:\n")
+            content.append(item)
+        if self.subtitles and self.subtitles.strip():
+            content.append(self.subtitles.rstrip() + "\n\n")
+        return (*self.history, Message("user", (*content, self.question)))
+
+    def _times_of(self, reader: VideoReader, max_frames: int) -> list[float]:
+        return choose_times(reader, replace(self.sampling, max_frames=max_frames))
+
+
+def _still_image_notices(plan: _PromptPlan) -> list[str]:
+    """A sentence for each still picture of which more is asked than it has: a part, beside videos
+    that have parts, or a rate and a way to seek, alone.
+
+    Raises UsageError where there is nothing that the window could be for.
+    """
+    metadata, sampling = [reader.metadata for reader in plan.readers], plan.sampling
+    stills = [one for one in metadata if one.kind == "image"]
+    alone = len(stills) == len(metadata)
+    if stills and sampling.has_window:
+        if alone:
+            resolve_window(stills[0], sampling)
+        return [still_image_warning(still) for still in stills]
+    if alone and (sampling.fps is not None or sampling.seek != "exact"):
+        return [
+            f"`{still.name}` is a still picture: it has no rate, and nothing to seek in"
+            for still in stills
+        ]
+    return []
+
+
+def _choose_frame_count(
+    plan: _PromptPlan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+) -> tuple[int, tuple[str, ...]]:
+    """How many frames to take, and what to tell the user about it. Raises as ``prepare`` does."""
+    asked, room = plan.sampling.max_frames, generation.max_new_tokens
+    if len(plan.readers) > asked:
+        raise UsageError(
+            f"{len(plan.readers)} sources need {len(plan.readers)} frames, more than "
+            f"`--max-frames {asked}`",
+            hint=f"`--max-frames {len(plan.readers)}`, or name fewer sources",
+        )
+    tokens = count_tokens(plan.planned(asked), checkpoint, options)
+    if tokens + room <= checkpoint.context_tokens:
+        return asked, ()
+    if all(reader.metadata.kind == "image" for reader in plan.readers):
+        check_budget(plan.planned(asked), checkpoint, options, max_new_tokens=room)
+    least = max(1, len(plan.readers))
+    fit = (
+        least
+        - 1
+        + max_frames_that_fit(
+            lambda more: plan.planned(least - 1 + more),
+            checkpoint,
+            options,
+            max_new_tokens=room,
+            max_frames=asked - least + 1,
+        )
+    )
+    taken = sum(len(times) for times in plan.times(asked))
+    if not plan.sampling.reduce_to_fit:
+        raise PromptError(
+            f"{taken} frames and the text take {tokens:,} tokens; "
+            f"{describe_budget(checkpoint, room)}",
+            hint=f"`--max-frames {fit}` fits",
+        )
+    return fit, (
+        f"{fit} of {taken} frames are used: more do not fit the {checkpoint.context_tokens:,} "
+        f"tokens of `{checkpoint.name}`",
+    )
+
+
+def _decoded(
+    plan: _PromptPlan,
+    total: int,
+    checkpoint: Checkpoint,
+    options: PromptOptions,
+    on_progress: OnProgress,
+) -> tuple[FrameBatch, ...]:
+    """The frames of all sources, fitted for the checkpoint; progress counts them all together."""
+    times = plan.times(total)
+    split = should_split_images(plan.planned(total), checkpoint, options)
+    frames, done = sum(map(len, times)), 0
+    batches = []
+    for reader, chosen in zip(plan.readers, times, strict=True):
+        fit: Callable[[Images], Images] | None
+        geometry: str | None
+        if reader.metadata.kind != "image":
+            geometry, fit = frame_transform(checkpoint, options)
+        elif split:
+            geometry, fit = None, None  # tiles are cut from the picture in its own size
+        else:
+            geometry, fit = image_transform(checkpoint, options)
+        batches.append(
+            sample_frames(
+                reader,
+                plan.sampling,
+                times=chosen,
+                transform=fit,
+                geometry=geometry,
+                on_progress=_offset_progress(done, frames, on_progress),
+            )
+        )
+        done += len(chosen)
+    return tuple(batches)
+
+
+def _offset_progress(done: int, total: int, on_progress: OnProgress) -> OnProgress:
+    """``on_progress`` for one of several sources: counting goes on where the last one ended."""
+
+    def report(progress: Progress) -> None:
+        on_progress(replace(progress, done=done + progress.done, total=total))
+
+    return report
+
+
+def _resolve_all(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource, ...]:
+    listed = [sources] if isinstance(sources, VideoSource | str | Path) else sources
+    found: list[VideoSource] = []
+    for source in listed:
+        if isinstance(source, VideoSource):
+            found.append(source)
+        else:
+            found += resolve_source(str(source), on_progress=on_progress)
+    return tuple(found)
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise PromptError(
+            "the question is empty", hint='ask something, such as "What happens in this video?"'
+        )

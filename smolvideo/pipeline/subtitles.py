@@ -1,0 +1,92 @@
+"""What is said in a video: the cues of a file, or of the text track inside the video."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from smolvideo.errors import SourceError
+from smolvideo.readers import open_video
+from smolvideo.sanitize import display_path
+from smolvideo.source import VideoSource
+from smolvideo.subtitle_kinds import CaptionKind
+from smolvideo.subtitles import (
+    Cue,
+    cues_near,
+    cues_of_track,
+    cues_within,
+    find_sidecar,
+    read_subtitles,
+    sidecar_kind,
+)
+from smolvideo.unicode_names import existing_path
+
+AUTO = "auto"
+"""The file beside the video, else the text track inside it."""
+
+_MAX_CHARACTERS = 4000
+"""About a thousand tokens: beside fifty frames, every context has room for so many."""
+
+
+def read_cues(
+    path_or_auto: str,
+    video: VideoSource,
+    *,
+    reader: str,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> list[Cue]:
+    """The cues of the file ``path_or_auto``, or of what ``auto`` finds.
+
+    ``on_notice`` hears sentences for the user: what was guessed or left out, and that subtitles
+    were found which hold a part of what is said.
+
+    Raises:
+        SourceError: no subtitles there, or none that can be read.
+        ReaderError: the video cannot be read.
+    """
+
+    def frame_rate() -> float | None:
+        with open_video(video.path, kind=video.kind, reader=reader) as opened:
+            return opened.metadata.average_fps
+
+    path = find_sidecar(video.path) if path_or_auto == AUTO else _file_named(path_or_auto)
+    partial = path_or_auto == AUTO and (
+        path is not None and sidecar_kind(path, video.path) is CaptionKind.PARTIAL
+    )
+    if path is not None and not partial:
+        return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
+    with open_video(video.path, kind=video.kind, reader=reader) as opened:
+        track = opened.text_track()
+    only_partial = all(text.partial for text in track)
+    cues = [] if path is not None and only_partial else cues_of_track(track, on_notice=on_notice)
+    if path is not None and not cues:
+        on_notice(_only_partial(display_path(path.name)))
+        return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
+    if cues and only_partial:
+        on_notice(_only_partial(f"a text track of {display_path(video.name)}"))
+    if not cues:
+        raise SourceError(
+            f"no subtitles beside `{video.name}`, and no text track in it",
+            hint="name the file with the subtitles",
+        )
+    return cues
+
+
+def _only_partial(found: str) -> str:
+    return (
+        f"only forced subtitles (or signs, songs, commentary) were found: {found};"
+        " they hold a part of what is said"
+    )
+
+
+def _file_named(path_or_auto: str) -> Path:
+    return existing_path(Path(path_or_auto).expanduser())
+
+
+def limit_cues_for_prompt(
+    cues: Sequence[Cue], pts_seconds: Sequence[float]
+) -> tuple[list[Cue], str | None]:
+    """The cues near the frames that have room in a prompt, and a sentence if others have none."""
+    near = cues_near(cues, pts_seconds)
+    kept = cues_within(near, _MAX_CHARACTERS)
+    if len(kept) == len(near):
+        return kept, None
+    return kept, f"{len(kept)} of {len(near)} subtitles near the frames have room"

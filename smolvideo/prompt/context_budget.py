@@ -1,0 +1,160 @@
+"""Does it fit? Counted exactly, before a frame is decoded."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeGuard
+
+from smolvideo.errors import PromptError
+from smolvideo.frames import FramePlan
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.prompt.encode import count_tokens_of_parts
+from smolvideo.prompt.messages import DEFAULT_OPTIONS, Media, Message, PromptOptions
+from smolvideo.prompt.templates import is_image, render_messages
+
+MessagesForFrameCount = Callable[[int], Sequence[Message]]
+"""The conversation with at most so many frames of each video."""
+
+
+def count_tokens(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
+) -> int:
+    """How many tokens ``pack_prompt`` makes of ``messages``, exactly; planned frames suffice."""
+    return count_tokens_of_parts(render_messages(messages, checkpoint, options), checkpoint)
+
+
+def check_budget(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int = 1,
+) -> int:
+    """The prompt's tokens. Raises PromptError where prompt and answer do not fit the context.
+
+    The error names the frames that do fit, so that the user can ask for them.
+    """
+    tokens = count_tokens(messages, checkpoint, options)
+    if tokens + max_new_tokens <= checkpoint.context_tokens:
+        return tokens
+    _check_text(messages, checkpoint, options, max_new_tokens)
+    frames = [len(item) for message in messages for item in message.content if _moves(item)]
+    too_much = f"{tokens:,} tokens; {describe_budget(checkpoint, max_new_tokens)}"
+    if not frames:
+        raise PromptError(
+            f"the pictures and the text take {too_much}",
+            hint="ask about fewer pictures, or about one without splitting it",
+        )
+    fit = max_frames_that_fit(messages, checkpoint, options, max_new_tokens=max_new_tokens)
+    total = sum(frames)
+    raise PromptError(
+        f"{total} frame{'s' * (total > 1)} and the text take {too_much}",
+        hint=f"`--max-frames {fit}` fits" if len(frames) == 1 else f"{fit} of each video fit",
+    )
+
+
+def max_frames_that_fit(
+    messages: Sequence[Message] | MessagesForFrameCount,
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int,
+    max_frames: int | None = None,
+) -> int:
+    """The largest number of frames per video with which the prompt leaves room for the answer.
+
+    ``messages`` is the conversation with all frames, of which evenly spaced ones are kept, or a
+    function that gives the conversation for a number of frames (``max_frames`` is then needed).
+    Raises PromptError where the text alone, or one frame, is already too much.
+    """
+    if callable(messages):
+        if max_frames is None:
+            raise ValueError("at_most is needed with a function")
+        messages_of, most = messages, max_frames
+    else:
+        conversation, frames = messages, max_frame_count(messages)
+        messages_of = partial(subsample_frames, conversation)
+        most = frames if max_frames is None else min(frames, max_frames)
+
+    def fits(frames: int) -> bool:
+        tokens = count_tokens(messages_of(frames), checkpoint, options)
+        return tokens + max_new_tokens <= checkpoint.context_tokens
+
+    _check_text(messages_of(1), checkpoint, options, max_new_tokens)
+    if most < 1 or fits(most):
+        return most
+    if most == 1 or not fits(1):
+        raise PromptError(
+            f"not one frame fits beside the text; {describe_budget(checkpoint, max_new_tokens)}",
+            hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
+        )
+    low, high = 1, most  # low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def max_frame_count(messages: Sequence[Message]) -> int:
+    """The frames of the video that has most of them; 0 without a video."""
+    return max(
+        (len(item) for message in messages for item in message.content if _moves(item)), default=0
+    )
+
+
+def subsample_frames(messages: Sequence[Message], frames: int) -> list[Message]:
+    """The conversation with at most ``frames`` frames of each video, good for counting only."""
+    return [
+        Message(
+            message.role,
+            tuple(_chosen(item, frames) if _moves(item) else item for item in message.content),
+            message.preamble,
+        )
+        for message in messages
+    ]
+
+
+def _moves(item: str | Media) -> TypeGuard[Media]:
+    return not isinstance(item, str) and not is_image(item)
+
+
+def _chosen(media: Media, frames: int) -> FramePlan:
+    have = len(media)
+    kept = min(frames, have)
+    times = tuple(media.pts_seconds[place * have // kept] for place in range(kept))
+    return FramePlan(times, media.metadata)
+
+
+def _check_text(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions,
+    max_new_tokens: int,
+) -> None:
+    """Raises PromptError where the text alone, or the answer, is too much."""
+    texts = [
+        Message(message.role, content, message.preamble)
+        for message in messages
+        if (content := tuple(item for item in message.content if isinstance(item, str)))
+    ]
+    if max_new_tokens >= checkpoint.context_tokens:
+        raise PromptError(
+            f"an answer of {max_new_tokens:,} tokens leaves no room for a question: "
+            f"`{checkpoint.name}` holds {checkpoint.context_tokens:,} of both together",
+            hint="lower `--max-new-tokens`",
+        )
+    tokens = count_tokens(texts, checkpoint, options)
+    if tokens + max_new_tokens > checkpoint.context_tokens:
+        raise PromptError(
+            f"the text alone takes {tokens:,} tokens; "
+            f"{describe_budget(checkpoint, max_new_tokens)}",
+            hint="shorten the question or the subtitles, or lower `--max-new-tokens`",
+        )
+
+
+def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
+    """For the person: how many tokens of the context a prompt may take, and why so many."""
+    room = checkpoint.context_tokens - max_new_tokens
+    return (
+        f"`{checkpoint.name}` has room for {room:,} "
+        f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"
+    )

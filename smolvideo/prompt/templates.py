@@ -1,0 +1,207 @@
+"""The three layouts: which words and special tokens stand around frames and texts.
+
+``smolvlm``   huggingface/smollm, tools/smolvlm_local_inference/SmolVLM_video_inference.py: "Answer
+              briefly." first, then the frames without a word between them, then the question.
+``smolvlm2``  transformers 5.23, models/smolvlm/processing_smolvlm.py: an introduction with the
+              number of frames in words and the duration, a time stamp before each frame.
+``nano``      the bundled model's own: a time stamp after each frame and nothing else. A stamp's
+              token has seen its frame then, so that one look at it finds what a time shows, and
+              what shows something tells its time by being what it is.
+
+All three share the family's chat template: one ``<|im_start|>``, turns of ``Role: content`` ended
+by the checkpoint's turn-ending token and a newline, then the open ``Assistant:``.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from smolvideo.errors import PromptError
+from smolvideo.frames import FrameBatch, FramePlan, format_timestamp
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.models.registry import PromptFormat
+from smolvideo.prompt.encode import IMAGE, PromptPart, SpecialToken
+from smolvideo.prompt.messages import Media, Message, PromptOptions
+from smolvideo.prompt.tiles import Tiles, tiles_of
+
+_ANSWER_BRIEFLY = "Answer briefly."
+_VIDEO_INTRO = (
+    "You are provided the following series of {count} frames from a {duration} [H:MM:SS] video.\n"
+)
+_FRAME_STAMP = "\nFrame from {stamp}:"
+_VIDEO_END = "\n\n"
+
+ANSWER_OPENING = " "
+"""Between ``Assistant:`` and an answer, as the chat template of every checkpoint has it."""
+
+_START = SpecialToken("<|im_start|>")
+_FAKE = SpecialToken("<fake_token_around_image>")
+_GLOBAL = SpecialToken("<global-img>")
+
+
+def render_messages(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
+) -> list[PromptPart]:
+    """The pieces of the whole prompt, open assistant turn included.
+
+    Raises PromptError where the last turn asks nothing, or a turn is empty.
+    """
+    check_messages(messages)
+    layout = options.layout or checkpoint.layout
+    split = should_split_images(messages, checkpoint, options)
+    end = SpecialToken(checkpoint.end_of_turn_token)
+    pieces: list[PromptPart] = [_START]
+    for message in _with_instruction(messages, layout):
+        first = message.content[0]
+        opening = ANSWER_OPENING if _follows_blank(first, layout) else ""
+        pieces.append(f"{message.role.capitalize()}:{opening}")
+        for item in message.content:
+            if isinstance(item, str):
+                pieces.append(item)
+            else:
+                pieces += _MEDIA_PIECES[layout](item, checkpoint, split)
+        pieces += [end, "\n"]
+    pieces.append("Assistant:")
+    return pieces
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raises PromptError unless every turn says something and the last one asks something."""
+    if not messages or messages[-1].role != "user":
+        raise PromptError("there is no question: the last turn of a prompt must be the user's")
+    for message in messages:
+        if message.role not in ("user", "assistant"):
+            raise PromptError(f"a turn is of `user` or `assistant`, not of `{message.role}`")
+    if any(not message.content for message in messages):
+        raise PromptError("a turn of the conversation is empty")
+    if not any(isinstance(item, str) and item.strip() for item in messages[-1].content):
+        raise PromptError(
+            "the question is empty", hint='ask something, such as "What happens in this video?"'
+        )
+    for message in messages:
+        for item in message.content:
+            if not isinstance(item, str) and not len(item):
+                raise PromptError(f"no frames of `{item.metadata.name}` were chosen")
+
+
+def should_split_images(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
+) -> bool:
+    """Whether still pictures are cut into tiles, and so must reach ``pack_prompt`` in their own
+    size.
+
+    By default where exactly one picture is all there is to look at, the checkpoint's processor cuts
+    pictures, and the geometry is the official one.
+    """
+    if options.split_images is not None:
+        if options.split_images and (options.layout or checkpoint.layout) == "nano":
+            raise PromptError("layout `nano` cannot split pictures into tiles")
+        return options.split_images
+    media = [item for message in messages for item in message.content if not isinstance(item, str)]
+    return (
+        checkpoint.splits_images
+        and (options.layout or checkpoint.layout) != "nano"
+        and (options.geometry or "official") == "official"
+        and len(media) == 1
+        and len(media[0]) == 1
+        and is_image(media[0])
+        and (isinstance(media[0], FramePlan) or media[0].geometry is None)
+    )
+
+
+def is_image(media: Media) -> bool:
+    """Whether ``media`` is a still picture and not the frames of something that moves."""
+    return media.metadata.kind == "image"
+
+
+def image_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
+    """The tiles of a picture; none where it is not cut, or was fitted to one square already."""
+    if not split:
+        return Tiles(0, 0)
+    if isinstance(media, FrameBatch):
+        if media.geometry is not None:
+            raise PromptError(
+                f"`{media.metadata.name}` was already fitted to one square and cannot be split"
+            )
+        height, width = media.images.shape[1:3]
+    else:
+        height, width = media.metadata.height, media.metadata.width
+    return tiles_of(
+        height, width, resize_edge=checkpoint.resize_edge, image_size=checkpoint.image_size
+    )
+
+
+def _with_instruction(messages: Sequence[Message], layout: PromptFormat) -> Iterator[Message]:
+    """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without.
+
+    A message that brings an instruction of its own opens with that, in every layout.
+    """
+    told = layout != "smolvlm"
+    for message in messages:
+        if message.preamble is not None:
+            told = True
+            opening = (message.preamble,) if message.preamble else ()
+            message = Message(message.role, (*opening, *message.content))
+        elif not told and any(
+            not isinstance(item, str) and not is_image(item) for item in message.content
+        ):
+            told = True
+            gap = ("\n",) if isinstance(message.content[0], str) else ()
+            message = Message(message.role, (_ANSWER_BRIEFLY, *gap, *message.content))
+        yield message
+
+
+def _follows_blank(first: str | Media, layout: PromptFormat) -> bool:
+    """``User: `` before a text and before a SmolVLM2 video, ``User:`` before a picture."""
+    return isinstance(first, str) or (layout == "smolvlm2" and not is_image(first))
+
+
+def _square(checkpoint: Checkpoint) -> list[PromptPart]:
+    return [_FAKE, _GLOBAL, SpecialToken(IMAGE, checkpoint.tokens_per_image), _FAKE]
+
+
+def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    """One square each, or rows of tiles, an empty line and the whole picture once more."""
+    tiles = image_tiles(media, checkpoint, split=split)
+    if not tiles.rows:
+        return _square(checkpoint) * len(media)
+    pieces: list[PromptPart] = []
+    for row in range(1, tiles.rows + 1):
+        for column in range(1, tiles.columns + 1):
+            place = SpecialToken(f"<row_{row}_col_{column}>")
+            pieces += [_FAKE, place, SpecialToken(IMAGE, checkpoint.tokens_per_image)]
+        pieces.append("\n")
+    return [*pieces, "\n", *_square(checkpoint)] * len(media)
+
+
+def _smolvlm_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    if is_image(media):
+        return _picture(media, checkpoint, split)
+    return _square(checkpoint) * len(media)
+
+
+def _smolvlm2_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    if is_image(media):
+        return _picture(media, checkpoint, split)
+    from num2words import num2words
+
+    # Where the duration is unknown, transformers takes the last frame's time.
+    seconds = int(media.metadata.duration_seconds) or int(media.pts_seconds[-1])
+    duration = str(timedelta(seconds=max(seconds, 0)))
+    pieces: list[PromptPart] = [_VIDEO_INTRO.format(count=num2words(len(media)), duration=duration)]
+    for pts_seconds in media.pts_seconds:
+        pieces.append(_FRAME_STAMP.format(stamp=format_timestamp(pts_seconds)))
+        pieces += _square(checkpoint)
+    return [*pieces, _VIDEO_END]
+
+
+def _nano_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
+    image = SpecialToken(IMAGE, checkpoint.tokens_per_image)
+    if is_image(media):
+        return [image] * len(media) + ["\n"]
+    pieces: list[PromptPart] = []
+    for pts_seconds in media.pts_seconds:
+        pieces += [image, f"{format_timestamp(pts_seconds)}\n"]
+    return pieces
+
+
+_MEDIA_PIECES = {"smolvlm": _smolvlm_media, "smolvlm2": _smolvlm2_media, "nano": _nano_media}

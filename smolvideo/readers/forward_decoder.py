@@ -1,0 +1,229 @@
+"""A place in a stream that moves forward by decoding, or by jumping to a key frame.
+
+Everything here counts in ticks of the stream's time base, on the container's own clock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from itertools import chain
+from typing import Any
+
+from smolvideo.frames import Damage
+from smolvideo.readers.corruption import HarmTracker
+from smolvideo.readers.gop import MAX_REORDERED
+from smolvideo.readers.packet_times import demux_tolerant, has_index, nominal_seconds, packet_pts
+
+_SEEK_BACKOFFS = (0.0, 1.0, 5.0, 30.0)
+"""Seconds before the wanted time at which a key frame is looked for, one try after the other."""
+_UNKNOWN_KEY_INTERVAL = 5.0
+"""Seconds between key frames that are assumed until the stream shows longer ones."""
+_MIN_SEEK_GAIN = 0.3
+"""Seconds of decoding that a jump must save: the decoder's threads have to fill up again after
+it."""
+_MAX_PACKETS_WITHOUT_A_FRAME = 5000
+"""After so many packets from which nothing could be decoded, the stream counts as garbage."""
+_MAX_GAP_SECONDS = 1.0
+"""Seconds for which a picture stands in for damaged ones after it."""
+
+
+class ForwardDecoder:
+    """Finds the decoded frame on screen at ascending times; earlier times cost a jump back.
+
+    ``reopen`` gives a fresh container and its stream, set up for decoding with so many threads
+    (None: as many as make sense): the one way back to the beginning that every format allows.
+
+    A decoder with several threads loses whole frames around an error, and those it still holds when
+    the data end in one. So it only has to notice damage: from there on one thread decodes, and what
+    that gives is what counts.
+    """
+
+    def __init__(self, reopen: Callable[[int | None], tuple[Any, Any]]) -> None:
+        self._reopen = reopen
+        self._threads: int | None = None
+        self.container, self.stream = reopen(None)
+        self._tick = float(self.stream.time_base)
+        self._longest_key_interval = _UNKNOWN_KEY_INTERVAL
+        self.untimed = False
+        """Whether the stream carries no times, so that nothing can be found by one."""
+        self._current: Any = None
+        self._upcoming: Any = None
+        self._decoded: Generator[Any] = self._decode(iter(()), None)
+        self._start_over_with(demux_tolerant(self.container, self.stream), trusted_from=None)
+        self._decode_alone_if_harmed()
+
+    def close(self) -> None:
+        self._decoded.close()
+        if self.container is not None:
+            self.container.close()
+        # Decoders and their threads live as long as anything refers to their stream.
+        self.container = self.stream = None
+        self._current = self._upcoming = None
+
+    # ------------------------------------------------------------------ where we stand
+
+    def first(self) -> Any | None:
+        """The next frame without stepping over it; at the beginning, the first that can be
+        decoded."""
+        return self._upcoming
+
+    def frame_at(self, ticks: float) -> Any | None:
+        """The frame on screen at ``ticks``, or None where damage left none."""
+        frame = self._frame_at(ticks)
+        return self._frame_at(ticks) if self._decode_alone_if_harmed() else frame
+
+    def damage_of(self, frame: Any) -> Damage:
+        """What is known to be wrong with the frame that was given last."""
+        return self._harm.damage_of(frame)
+
+    def _decode_alone_if_harmed(self) -> bool:
+        """Begin again with one thread, where several met damage."""
+        if self._threads == 1 or not self._harm:
+            return False
+        self._threads = 1
+        self._rewind()
+        return True
+
+    def _frame_at(self, ticks: float) -> Any | None:
+        standing = self._current if self._current is not None else self._upcoming
+        if standing is None:
+            return None
+        gone_by = self._current is not None and self._current.pts > ticks
+        if gone_by or (self._upcoming is not None and self._jump_pays(ticks)):
+            self._jump(ticks)
+        while self._upcoming is not None and self._upcoming.pts <= ticks:
+            self._current, self._upcoming = self._upcoming, next(self._decoded, None)
+        frame = self._current if self._current is not None else self._upcoming
+        return None if self._lost(frame, ticks) else frame
+
+    def _lost(self, frame: Any | None, ticks: float) -> bool:
+        if frame is None:
+            return True
+        stale = (ticks - frame.pts) * self._tick > _MAX_GAP_SECONDS
+        return stale and self._harm.failed_between(frame.pts, ticks)
+
+    # ------------------------------------------------------------------ decoding on
+
+    def _start_over_with(self, packets: Iterator[Any], trusted_from: int | None) -> None:
+        self._harm = HarmTracker()
+        self._last_key: int | None = None
+        self._current = None
+        self._decoded = self._decode(packets, trusted_from)
+        self._upcoming = next(self._decoded, None)
+
+    def _decode(self, packets: Iterator[Any], trusted_from: int | None) -> Generator[Any]:
+        """Frames in order of time, the damage to each known."""
+        held: deque[Any] = deque()
+        for frame in self._decode_all(packets, trusted_from):
+            held.append(frame)
+            # Several threads only have to notice damage: then nothing is held back.
+            while held and (
+                self._threads != 1 or len(held) > MAX_REORDERED or self._harm.is_settled(held[0])
+            ):
+                yield self._judged(held.popleft())
+        yield from map(self._judged, held)
+
+    def _judged(self, frame: Any) -> Any:
+        self._harm.judge(frame)
+        return frame
+
+    def _decode_all(self, packets: Iterator[Any], trusted_from: int | None) -> Iterator[Any]:
+        """Frames in order of time. After a jump, frames before the key frame are not to be trusted:
+        they lean on pictures that were not decoded."""
+        latest: int | None = None if trusted_from is None else trusted_from - 1
+        fruitless = 0
+        for packet in packets:
+            self._learn_key_interval(packet)
+            frames = self._frames_of(packet)
+            fruitless = 0 if frames else fruitless + 1
+            if fruitless > _MAX_PACKETS_WITHOUT_A_FRAME:
+                return
+            for frame in frames:
+                if frame.pts is None:
+                    self.untimed = self.untimed or latest is None
+                    frame.pts = self._guessed_ticks(latest)
+                if latest is None or frame.pts > latest:
+                    latest = frame.pts
+                    self._harm.shown(frame)
+                    yield frame
+
+    def _frames_of(self, packet: Any) -> list[Any]:
+        import av
+
+        if not packet.size and packet_pts(packet) is not None:
+            return []  # the picture before it once more (Theora, AVI); decoders take it for the end
+        self._harm.fed(packet)
+        try:
+            frames: list[Any] = packet.decode()
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self._harm.failed(packet)
+            return []
+        return frames
+
+    def _guessed_ticks(self, latest: int | None) -> int:
+        """Raw streams carry no times: count on at the nominal rate."""
+        if latest is None:
+            return 0
+        return latest + max(1, round(nominal_seconds(self.stream) / self._tick))
+
+    def _learn_key_interval(self, packet: Any) -> None:
+        ticks = packet_pts(packet)
+        if not packet.is_keyframe or ticks is None:
+            return
+        if self._last_key is not None:
+            seconds = (ticks - self._last_key) * self._tick
+            self._longest_key_interval = max(self._longest_key_interval, seconds)
+        self._last_key = ticks
+
+    # ------------------------------------------------------------------ jumping
+
+    def _jump_pays(self, ticks: float) -> bool:
+        """Whether a key frame lies far enough ahead, by the file's index or else by experience."""
+        assert self._upcoming is not None
+        if self.untimed:
+            return False
+        ahead = (ticks - self._upcoming.pts) * self._tick
+        if ahead < _MIN_SEEK_GAIN:
+            return False
+        index = self.stream.index_entries
+        if has_index(self.container) and len(index) and index[len(index) - 1].timestamp >= ticks:
+            place = index.search_timestamp(int(ticks), backward=True)
+            if place >= 0:
+                saved = (index[place].timestamp - self._upcoming.pts) * self._tick
+                return bool(saved > _MIN_SEEK_GAIN)
+        return bool(ahead > self._longest_key_interval + _MIN_SEEK_GAIN)
+
+    def _jump(self, ticks: float) -> None:
+        """Stand at a key frame at or before ``ticks`` whose pictures prove it, or at the
+        beginning."""
+        for back in () if self.untimed else _SEEK_BACKOFFS:
+            if self._seek_verified(ticks, round(ticks - back / self._tick)):
+                return
+        self._rewind()
+
+    def _seek_verified(self, wanted: float, seek_to: int) -> bool:
+        import av
+
+        try:
+            self.container.seek(seek_to, stream=self.stream)
+        except av.error.FFmpegError:
+            return False
+        packets = demux_tolerant(self.container, self.stream)
+        for packet in packets:
+            ticks = packet_pts(packet)
+            if ticks is None or (not packet.is_keyframe and ticks <= wanted):
+                continue
+            if not packet.is_keyframe or ticks > wanted:
+                return False
+            self._start_over_with(chain((packet,), packets), trusted_from=ticks)
+            first = self._upcoming
+            if first is None or (first.pts == ticks and not first.key_frame):
+                return False
+            return bool(first.pts <= wanted)
+        return False
+
+    def _rewind(self) -> None:
+        self.close()
+        self.container, self.stream = self._reopen(self._threads)
+        self._start_over_with(demux_tolerant(self.container, self.stream), trusted_from=None)

@@ -1,0 +1,216 @@
+"""One key frame and what is wanted between it and the next: decoded, and not a packet more.
+
+The index of key frames says where each wanted time begins to be decodable. From there packets are
+read until it is sure which of them is on screen at that time, as they come in the order of
+decoding; what nothing refers to is skipped on the way, and after the last wanted packet the decoder
+is emptied instead of being fed on.
+
+All this trusts the file. Where a segment does not give the very frames that its packets promised,
+``cursor.py`` looks again, which trusts less and decodes more.
+
+Everything counts in ticks of the stream's time base, on the container's own clock.
+"""
+
+import errno
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.packet_times import demuxed, has_index, index_to_pts_offset
+
+MAX_REORDERED = 16
+"""Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
+(A.4.2) allow. Decoding times would say it sooner, but not all files have true ones."""
+
+
+@dataclass
+class Gop:
+    """``seek_pts`` lands on the key frame, or the byte ``position`` where it is known; ``wanted``
+    are (place among all wanted, ticks)."""
+
+    seek_pts: int
+    position: int | None = None
+    wanted: list[tuple[int, float]] = field(default_factory=list)
+
+    def seek(self, container: Any, stream: Any) -> None:
+        """Go to the key frame."""
+        if self.position is None:
+            container.seek(self.seek_pts, stream=stream)
+        else:
+            container.seek(self.position, stream=stream, unsupported_byte_offset=True)
+
+
+def plan_by_positions(
+    key_ticks: Sequence[int], positions: Sequence[int], ticks: Sequence[float]
+) -> list[Gop]:
+    """The wanted times by the key frames at ascending ``key_ticks``, whose bytes are known."""
+    segments: list[Gop] = []
+    for place, tick in enumerate(ticks):
+        entry = max(0, bisect_right(key_ticks, tick) - 1)
+        if not segments or segments[-1].position != positions[entry]:
+            segments.append(Gop(key_ticks[entry], positions[entry]))
+        segments[-1].wanted.append((place, tick))
+    return segments
+
+
+def plan_gops(container: Any, stream: Any, ticks: Sequence[float]) -> list[Gop] | None:
+    """The wanted times by their key frames, ascending; None where there is no index to go by."""
+    import av
+
+    if not has_index(container):
+        return None
+    try:
+        container.seek(math.floor(ticks[-1]), stream=stream)  # Matroska reads its index now
+        index = stream.index_entries
+        if not len(index):
+            return None
+        container.seek(index[0].timestamp, stream=stream)
+    except av.error.FFmpegError:
+        return None
+    delay = index_to_pts_offset(container, stream)
+    if delay is None:
+        return None
+    segments: list[Gop] = []
+    entry_of_last = -1
+    for place, tick in enumerate(ticks):
+        entry = index.search_timestamp(math.floor(tick) - delay, backward=True)
+        if entry < 0:
+            entry = 0
+        if not segments or entry != entry_of_last:
+            segments.append(Gop(index[entry].timestamp + delay))
+            entry_of_last = entry
+        segments[-1].wanted.append((place, tick))
+    return segments
+
+
+def decode_key_frame(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
+    """The key frame of a segment, in all its places."""
+    segment.seek(container, stream)
+    stream.codec_context.skip_frame = "DEFAULT"
+    for packet in demuxed(container, stream):
+        if not packet.is_keyframe or not packet.size:
+            return
+        frames = [*packet.decode(), *stream.codec_context.decode(None)]
+        if frames and frames[0].pts == packet.pts and is_sound_key(frames[0]):
+            for place, _ in segment.wanted:
+                yield place, frames[0]
+        return
+
+
+def is_sound_key(frame: Any) -> bool:
+    """Whether a frame leans on no other, as its packet says: of raw H.263 and H.261 FFmpeg calls
+    every packet a key frame."""
+    return bool(frame.key_frame and not frame.is_corrupt)
+
+
+def decode_gop(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
+    """``(place, frame)`` in order; places whose frame did not come as promised are left out.
+
+    Raises av.error.FFmpegError where the data are damaged, or the decoder says that a frame is.
+    """
+    segment.seek(container, stream)
+    yield from _SegmentDecoder(container, stream).frames(segment)
+
+
+class _SegmentDecoder:
+    """Holds the frames that are wanted and not fetched yet, and those that a decoder gives before
+    it is known whether they are wanted: as many as can be out of order."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._context = stream.codec_context
+        self._packets = (packet for packet in demuxed(container, stream) if packet.size)
+        self._queue: deque[Any] = deque()  # read, not decoded yet
+        self._ahead: list[int] = []  # appearances of packets read that lie after the wanted time
+        self._best: int | None = None  # the packet on screen at the wanted time
+        self._promised: deque[tuple[int, int]] = deque()  # place, appearance
+        self._decoded: deque[Any] = deque()
+        self._found: deque[tuple[int, Any]] = deque()  # place, frame
+        self._last: Any = None
+        self._key: int | None = None  # the appearance of the first packet
+        self._begun = False
+
+    def frames(self, segment: Gop) -> Iterator[tuple[int, Any]]:
+        for place, tick in segment.wanted:
+            if not self._choose(tick):
+                break
+            assert self._best is not None
+            self._promised.append((place, self._best))
+            while any(packet.pts == self._best for packet in self._queue):
+                self._feed(self._queue.popleft(), tick)
+            yield from self._fetched()
+        else:
+            self._take(self._context.decode(None))
+        yield from self._fetched()
+
+    def _fetched(self) -> Iterator[tuple[int, Any]]:
+        self._keep_promises()
+        while self._found:
+            yield self._found.popleft()
+
+    def _choose(self, tick: float) -> bool:
+        """Read on until it is sure which packet is on screen at ``tick``; False where it cannot be
+        told."""
+        self._best = max((pts for pts in self._ahead if pts <= tick), default=self._best)
+        self._ahead = [pts for pts in self._ahead if pts > tick]
+        while len(self._ahead) <= MAX_REORDERED:
+            packet = next(self._packets, None)
+            if packet is None:
+                return self._best is not None
+            beat()
+            if packet.pts is None or (self._best is None and not packet.is_keyframe):
+                return False
+            self._key = packet.pts if self._key is None else self._key
+            self._queue.append(packet)
+            if packet.pts > tick:
+                self._ahead.append(packet.pts)
+            elif not packet.is_discard and (self._best is None or packet.pts > self._best):
+                self._best = packet.pts
+                while self._queue[0] is not packet:
+                    self._feed(self._queue.popleft(), tick)
+            if self._best is None and packet.is_keyframe and packet.pts > tick:
+                return False
+        return self._best is not None
+
+    def _feed(self, packet: Any, tick: float) -> None:
+        """Decode; what has gone by and is not wanted only as far as others refer to it."""
+        gone_by = packet.pts <= tick and packet.pts != self._best
+        self._context.skip_frame = "NONREF" if gone_by else "DEFAULT"
+        self._take(packet.decode())
+
+    def _take(self, frames: Sequence[Any]) -> None:
+        import av
+
+        if frames and not self._begun:
+            self._begun = True
+            if not frames[0].key_frame and frames[0].pts == self._key:
+                raise av.error.InvalidDataError(errno.EINVAL, "the first frame is no key frame")
+        if any(frame.is_corrupt for frame in frames):
+            raise av.error.InvalidDataError(errno.EINVAL, "the decoder flags a frame as corrupt")
+        self._decoded.extend(frames)
+        self._keep_promises()
+        if not self._promised and self._best is not None:
+            self._forget_before(self._best)
+
+    def _forget_before(self, pts: int) -> None:
+        """Frames on the way to the wanted one are large, and many."""
+        while self._decoded and (self._decoded[0].pts or 0) < pts:
+            self._decoded.popleft()
+
+    def _keep_promises(self) -> None:
+        """Find the promised frames as they come, so that none after them has to wait."""
+        while self._promised:
+            place, pts = self._promised[0]
+            if self._last is None or self._last.pts != pts:
+                self._forget_before(pts)
+                if not self._decoded:
+                    return
+                if self._decoded[0].pts != pts:  # it was never shown: not as promised
+                    self._promised.popleft()
+                    continue
+                self._last = self._decoded.popleft()
+            self._promised.popleft()
+            self._found.append((place, self._last))

@@ -1,0 +1,271 @@
+"""MP4 files that were joined: recordings one after the other, or fragments whose clock restarts.
+
+FFmpeg ignores a second movie box, and puts fragments of another clock between those of the first.
+Where a recording broke off before the next one, its last box ends somewhere in that one: the box
+with which a file begins is searched then.
+Boxes: ISO/IEC 14496-12, 4.2 (box), 8.8.4-8.8.12 (fragments and their decoding times).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
+from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.next_header import find_header
+
+_DEMUXER = "mov"
+_MAX_HEADER = 64 * 2**20
+"""Bytes of a movie box or a fragment's box that are read; real ones stay far below."""
+
+
+_KINDS = frozenset(
+    b"ftyp styp moov moof mdat free wide skip sidx mfra uuid meta pdin ssix prft emsg pnot udta "
+    b"junk imda".split()
+)
+_MEDIA = (b"moov", b"moof", b"mdat")
+_MAX_TYPE = 256
+"""Bytes of a box of a file's type."""
+
+
+@dataclass(frozen=True)
+class _Box:
+    kind: bytes
+    start: int
+    body: int
+    end: int
+
+
+@dataclass
+class _Movie:
+    """What a movie box says of its first video track, and from where to where it stands."""
+
+    start: int
+    end: int
+    track: int
+    timescale: int
+    default_duration: int
+
+
+def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stretch], int]:
+    """The stretches that are on one clock each, as far as fragments' decoding times say, and where
+    the last box says that it ends."""
+    boxes = list(_boxes(file, begin, end))
+    indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
+    stretches: list[Stretch] = []
+    base, start, head, gap = begin, begin, b"", 0
+    movie: _Movie | None = None
+    expected: float | None = None
+    has_media = False  # a movie box may be lost with the end of a recording
+    for box in boxes:
+        has_media = has_media or box.kind in _MEDIA
+        if box.kind == b"ftyp" and has_media:
+            stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+            base = start = box.start
+            head, gap, movie, expected, has_media = b"", 0, None, None, False
+        elif box.kind == b"moov" and movie is None:
+            movie = _read_movie(file, box)
+        elif box.kind == b"moof" and movie is not None:
+            span = _span(_read(file, box), movie)
+            if span is None:
+                continue
+            if expected is not None and _is_break(span[0] - expected, indexed=indexed):
+                stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+                start = box.start
+                head, gap = _opening(file, base, movie.end, start)
+            expected = span[1]
+    return [*stretches, Stretch(start, end, _DEMUXER, head, gap)], _end_of(file, boxes, end)
+
+
+def _end_of(file: BinaryIO, boxes: list[_Box], end: int) -> int:
+    """Where the last of the boxes ends that has a name, and room or a kind that is known."""
+    named = (box for box in reversed(boxes) if _is_name(box.kind))
+    last = next((_box_at(file, box.start, end) for box in named), None)
+    if last is None:
+        return end
+    if last.end > end and last.kind not in _KINDS:
+        return last.start
+    after = _box_at(file, last.end, end)
+    return after.end if after is not None and after.kind in _KINDS else last.end
+
+
+def _is_name(kind: bytes) -> bool:
+    return kind in _KINDS or kind.decode("latin-1").isprintable()
+
+
+def _is_break(step: float, *, indexed: bool) -> bool:
+    return step < -STEP_BACK_SECONDS or (step > JUMP_AHEAD_SECONDS and not indexed)
+
+
+def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, int]:
+    """The bytes from ``base`` to the end of the movie box, and a free box up to ``start``."""
+    file.seek(base)
+    opening = file.read(end - base)
+    free = start - end
+    if free < 16:
+        return opening, 0
+    header = (1).to_bytes(4, "big") + b"free" + free.to_bytes(8, "big")
+    return opening + header, free - len(header)
+
+
+def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
+    """The boxes of all files that stand in there; the last one of a file that broke off ends where
+    the next begins."""
+    last: _Box | None = None
+    has_movie = is_searched = False
+    while position < end:
+        beat()
+        box = _box_at(file, position, end)
+        sound = box is not None and _is_sound(file, box, end, has_movie=has_movie)
+        if box is not None and last is not None and last.kind in _MEDIA and box.kind != b"moof":
+            sound = sound and not _follows_type(file, box)
+        if not sound and not is_searched:
+            begin = _next_file(file, position if last is None else last.start, end)
+            is_searched = begin is None
+            if begin is not None:
+                if last is not None:
+                    yield _Box(last.kind, last.start, last.body, min(last.end, begin))
+                if box is not None and box.end > begin > box.start >= (last.end if last else 0):
+                    yield _Box(box.kind, box.start, box.body, begin)
+                position, last, has_movie = begin, None, False
+                continue
+        if box is None:
+            break
+        if last is not None:
+            yield last
+        last = _Box(box.kind, box.start, box.body, min(box.end, end))
+        has_movie = has_movie or box.kind == b"moov"
+        position = box.end
+    if last is not None:
+        yield last
+
+
+def _box_at(file: BinaryIO, position: int, end: int) -> _Box | None:
+    """The box that begins there, to where it says that it ends; None where there is none."""
+    file.seek(position)
+    header = file.read(min(16, max(0, end - position)))
+    size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
+    if size == 1 and len(header) == 16:
+        size, body = int.from_bytes(header[8:], "big"), position + 16
+    elif size == 0:
+        size = end - position
+    if len(header) < 8 or size < body - position or not kind.isascii():
+        return None
+    return _Box(kind, position, body, position + size)
+
+
+def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
+    """Whether a box is whole, and of a kind that is known or followed by one."""
+    file.seek(box.start)
+    to_the_end = file.read(4) == bytes(4)
+    if box.end > end or (to_the_end and not (box.kind == b"mdat" and has_movie)):
+        return False
+    if box.kind in _KINDS or box.end == end:
+        return True
+    after = _box_at(file, box.end, end)
+    return after is not None and after.kind in _KINDS and after.end <= end
+
+
+def _follows_type(file: BinaryIO, box: _Box) -> bool:
+    """Whether the box of another file's type ends where ``box`` begins."""
+    start = max(0, box.start - _MAX_TYPE)
+    file.seek(start)
+    before = file.read(box.start - start)
+    place = before.rfind(b"ftyp") - 4
+    return place >= 0 and _number(before, place) == len(before) - place
+
+
+def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
+    """Where after ``start`` the first box of a file begins."""
+    found = find_header(file, start + 5, end, b"ftyp", bool)
+    while found is not None and not _begins_file(file, found - 4, end):
+        found = find_header(file, found + 1, end, b"ftyp", bool)
+    return None if found is None else found - 4
+
+
+def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
+    """Whether the box of a file's type stands there, before a box of a kind that is known."""
+    box = _box_at(file, position, end)
+    if box is None or not 16 <= box.end - position <= _MAX_TYPE:
+        return False
+    file.seek(box.body)
+    brand = file.read(4)
+    after = _box_at(file, box.end, end)
+    return brand.isascii() and _is_name(brand) and after is not None and after.kind in _KINDS
+
+
+def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and body of each box inside one."""
+    position = 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size < 8:
+            return
+        yield data[position + 4 : position + 8], data[position + 8 : position + size]
+        position += size
+
+
+def _child(data: bytes, *kinds: bytes) -> bytes:
+    """The body of the first box along a path of kinds; empty where there is none."""
+    for kind in kinds:
+        data = next((body for name, body in _children(data) if name == kind), b"")
+    return data
+
+
+def _read(file: BinaryIO, box: _Box) -> bytes:
+    file.seek(box.body)
+    return file.read(min(box.end - box.body, _MAX_HEADER))
+
+
+def _number(data: bytes, place: int, size: int = 4) -> int:
+    return int.from_bytes(data[place : place + size], "big")
+
+
+def _read_movie(file: BinaryIO, box: _Box) -> _Movie:
+    data = _read(file, box)
+    found = _Movie(box.start, box.end, 0, 0, 0)
+    for kind, track in _children(data):
+        header, media = _child(track, b"tkhd"), _child(track, b"mdia")
+        if kind == b"trak" and _child(media, b"hdlr")[8:12] == b"vide" and not found.track:
+            clock = _child(media, b"mdhd")
+            found.track = _number(header, 20 if header[:1] == b"\x01" else 12)
+            found.timescale = _number(clock, 20 if clock[:1] == b"\x01" else 12)
+    for kind, body in _children(_child(data, b"mvex")):
+        if kind == b"trex" and _number(body, 4) == found.track:
+            found.default_duration = _number(body, 12)
+    return found
+
+
+def _span(fragment: bytes, movie: _Movie) -> tuple[float, float] | None:
+    """When the video of a fragment begins and ends to be decoded; None without any."""
+    if not movie.timescale:
+        return None
+    for kind, track in _children(fragment):
+        header, clock = _child(track, b"tfhd"), _child(track, b"tfdt")
+        if kind != b"traf" or not clock or _number(header, 4) != movie.track:
+            continue
+        start = _number(clock, 4, 8 if clock[0] == 1 else 4)
+        default = _default_duration(header, movie)
+        length = sum(
+            _run_duration(body, default) for name, body in _children(track) if name == b"trun"
+        )
+        return start / movie.timescale, (start + length) / movie.timescale
+    return None
+
+
+def _default_duration(header: bytes, movie: _Movie) -> int:
+    flags = _number(header, 1, 3)
+    if not flags & 0x08:
+        return movie.default_duration
+    return _number(header, 8 + (8 if flags & 0x01 else 0) + (4 if flags & 0x02 else 0))
+
+
+def _run_duration(run: bytes, default: int) -> int:
+    flags, count = _number(run, 1, 3), _number(run, 4)
+    if not flags & 0x100:
+        return count * default
+    place = 8 + (4 if flags & 0x01 else 0) + (4 if flags & 0x04 else 0)
+    width = 4 * sum(bool(flags & flag) for flag in (0x100, 0x200, 0x400, 0x800))
+    count = min(count, max(0, len(run) - place) // width)
+    return sum(_number(run, place + width * sample) for sample in range(count))

@@ -1,0 +1,189 @@
+"""A recording whose clock restarts or jumps: its parts, one after the other, on a continued clock.
+
+Each part is a stretch of the file with a clock, and maybe streams, of its own, and is read as a
+file of its own: seeking by time, which cannot be trusted across a discontinuity, is safe inside.
+"""
+
+import contextlib
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from smolvideo.errors import ReaderError
+from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
+from smolvideo.readers.base import VideoReader, require_ascending, size_within
+from smolvideo.readers.discontinuities import Part, discontinuities, follow
+from smolvideo.readers.probe import Probe
+from smolvideo.readers.pyav import PyavReader
+
+_MAX_OPEN = 2
+"""Parts that are held open; each has a decoder."""
+_NEAR = 0.0005
+"""Seconds that forgive the rounding of times that were computed."""
+
+
+class JoinedReader(VideoReader):
+    """See :class:`~smolvideo.readers.base.VideoReader`; ``parts`` are those of the file, in order.
+
+    All pictures have the size of the first part's; those of another shape have black borders.
+
+    Raises:
+        ReaderError: no part can be opened.
+    """
+
+    name = "pyav"
+
+    def __init__(self, path: Path, parts: Sequence[Part]) -> None:
+        self._path = path
+        self._parts = list(parts)
+        self._open: dict[int, PyavReader] = {}
+        try:
+            first = self._first_that_opens()
+            self._starts = [part.starts_at or 0.0 for part in self._parts]
+            self.metadata = self._read_metadata(first)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def frame_times(self) -> list[float]:
+        return self._times(lambda reader: reader.frame_times())
+
+    def key_frame_times(self) -> list[float]:
+        return self._times(lambda reader: reader.key_frame_times())
+
+    def _times(self, read: Callable[[PyavReader], list[float]]) -> list[float]:
+        """Of each part those before the next one begins."""
+        ends = [*self._starts[1:], math.inf]
+        return [
+            time
+            for place, reader in self._readers()
+            for time in read(reader)
+            if time < ends[place] - _NEAR
+        ]
+
+    def text_track(self) -> list[SubtitleEvent]:
+        return [text for _, reader in self._readers() for text in reader.text_track()]
+
+    def probe(self) -> Probe:
+        """The readers that are held to it know nothing of parts."""
+        known = self.metadata
+        return Probe("clocks that restart or jump", known.width, known.height, ())
+
+    def frames_at(
+        self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
+    ) -> Iterator[Frame]:
+        size = size_within(self.metadata.width, self.metadata.height, max_side)
+        for place, times in groupby(require_ascending(seconds), self._place):
+            with contextlib.suppress(ReaderError):  # times without a frame yield nothing
+                reader = self._reader(place)
+                last: Frame | None = None
+                shown: Frame | None = None
+                for frame in reader.frames_at([*times], max_side=max_side, keyframes=keyframes):
+                    if shown is None or frame is not last:
+                        last, shown = frame, replace(frame, image=framed(frame.image, *size))
+                    yield shown
+
+    def _place(self, time: float) -> int:
+        return max(0, bisect_right(self._starts, time + _NEAR) - 1)
+
+    # ------------------------------------------------------------------ parts
+
+    def _first_that_opens(self) -> int:
+        """Place all parts on the continued clock, by the first of them that can be opened."""
+        failed: ReaderError | None = None
+        for place, part in enumerate(self._parts):
+            try:
+                reader = self._reader(place)
+            except ReaderError as error:
+                failed = failed or error
+                self._parts = follow(self._parts, 0.0)
+                continue
+            if not place:
+                self._parts = follow(self._parts, reader.seconds_of(part))
+            return place
+        assert failed is not None
+        raise failed
+
+    def _reader(self, place: int) -> PyavReader:
+        reader = self._open.pop(place, None)
+        if reader is None:
+            while len(self._open) >= _MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            followed = place + 1 < len(self._parts)
+            reader = PyavReader(self._path, self._parts[place], joined=True, followed=followed)
+        self._open[place] = reader
+        return reader
+
+    def _readers(self) -> Iterator[tuple[int, PyavReader]]:
+        for place in range(len(self._parts)):
+            with contextlib.suppress(ReaderError):
+                yield place, self._reader(place)
+
+    def _read_metadata(self, place: int) -> VideoMetadata:
+        first = self._reader(place).metadata
+        part = self._parts[-1]
+        assert part.starts_at is not None
+        last = part.starts_at + part.last - part.first
+        duration = last + part.frame_seconds
+        truncated, unread = False, 0
+        with contextlib.suppress(ReaderError):
+            of_last = self._reader(len(self._parts) - 1).metadata
+            last, duration = of_last.last_pts_seconds or last, of_last.duration_seconds
+            truncated, unread = of_last.truncated, of_last.unread_bytes
+        frames = sum(part.num_frames for part in self._parts)
+        lasting = sum(part.num_frames * part.frame_seconds for part in self._parts)
+        return replace(
+            first,
+            duration_seconds=duration,
+            num_frames=None,
+            average_fps=frames / lasting if lasting > 0 else first.average_fps,
+            last_pts_seconds=last,
+            discontinuities=discontinuities(self._parts),
+            missing_seconds=self._missing(place, duration),
+            gaps_seconds=tuple(
+                gap for part in self._parts for gap in part.gaps_from(part.starts_at or 0.0)
+            ),
+            cut_seconds=tuple(
+                round((part.starts_at or 0.0) + part.seconds, 6)
+                for part in self._parts[:-1]
+                if part.breaks_off
+            ),
+            truncated=truncated,
+            unread_bytes=unread,
+        )
+
+    def _missing(self, first: int, end: float) -> tuple[float, ...]:
+        """When parts that cannot be read would begin; ``first`` is the place of the first that
+        can."""
+        found: list[float] = []
+        for place, part in enumerate(self._parts):
+            if part.lost_before or place < first:
+                found.append(round(part.starts_at or 0.0, 6))
+            if part.lost_after:
+                found.append(round(end, 6))
+        return tuple(found)
+
+
+def framed(image: Images, width: int, height: int) -> Images:
+    """The picture as large as it fits into ``width`` by ``height`` pixels, its shape kept, on
+    black."""
+    if image.shape[:2] == (height, width):
+        return image
+    from PIL import Image
+
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    scaled = np.asarray(Image.fromarray(image).resize(inner, Image.Resampling.BILINEAR))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    whole = np.zeros((height, width, 3), dtype=np.uint8)
+    whole[top : top + inner[1], left : left + inner[0]] = scaled
+    return whole

@@ -1,0 +1,285 @@
+"""Finding the parts of a file: which formats can hold several clocks, and who reads them.
+
+transport_parts.py  MPEG transport streams
+flv_tags.py         Flash Video
+joined_mp4.py            MP4, fragmented or joined
+elements.py         Matroska, ASF, Ogg and others of elements, joined
+here                MPEG program streams (VOB) and raw MPEG-4 video, by FFmpeg's demuxer
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from smolvideo.readers import elements, joined_mp4
+from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.discontinuities import (
+    Part,
+    Stamps,
+    find_breaks,
+    find_lead,
+    is_discontinuous,
+    make_part,
+)
+from smolvideo.readers.encryption import encryption_in, locks_pictures
+from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
+from smolvideo.readers.packet_times import demux_tolerant, open_container, packet_pts
+from smolvideo.readers.program_leads import read_program_lead
+from smolvideo.readers.ts_packets import layout_of
+from smolvideo.readers.ts_parts import find_transport_parts
+
+_HEAD = 4096
+_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip")
+_START_CODES = {b"\x00\x00\x01\xba": "mpeg", b"\x00\x00\x01\xb0": "m4v"}
+"""Those of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
+_REORDERED = 3
+"""Packets among which decoding times of raw streams are those of others."""
+_CLAIMING = ("matroska", "mov")
+"""Demuxers that believe what a header says of the duration."""
+_LEAST = 1024
+"""Bytes of a file of another format that is looked for after the end of one."""
+_FRAMES_PER_PART = 3
+"""Where parts have fewer frames than that, times are noise, and say nothing of clocks."""
+
+
+def find_parts(path: Path) -> list[Part]:
+    """The stretches of a local file that are on one clock each, in their order.
+
+    Empty for formats that have an index or no clock, and where there is nothing to tell apart.
+    Every packet's header is read where only that is certain.
+
+    Raises OSError where the file cannot be read.
+    """
+    return list(_survey(path)[0])
+
+
+def find_end(path: Path) -> int | None:
+    """The byte at which a local file ends by what its structure says: after its last one where the
+    file is cut, before that where something follows it; None where it does not say.
+
+    Raises OSError where the file cannot be read.
+    """
+    return _survey(path)[1]
+
+
+def _survey(path: Path) -> tuple[tuple[Part, ...], int | None]:
+    state = path.stat()
+    return _survey_of(path, (state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], int | None]:
+    """Of a file in the state (size and time of change) in which it was last seen."""
+    import av
+
+    try:
+        parts, end = _read_survey(path, state[0])
+    except av.error.FFmpegError:
+        return (), None  # who opens the file says why it cannot be read
+    frames = sum(part.num_frames for part in parts)
+    noise = len(parts) * _FRAMES_PER_PART > max(frames, 2 * _FRAMES_PER_PART)
+    return () if noise else tuple(parts), end
+
+
+def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if (layout := layout_of(head)) is not None:
+            parts, end = find_transport_parts(path, layout, lambda: _best_stream_id(path))
+        elif head.startswith(MAGIC):
+            parts, end = find_flv_parts(path)
+        elif (demuxer := _by_start_code(head)) is not None:
+            return _find_program_parts(path, demuxer, head[:4]), None
+        elif (demuxer := _demuxer_at(file, 0)) is not None:
+            stretches, declared = _files_from(file, 0, size, demuxer)
+            return _measured(path, stretches) if len(stretches) > 1 else [], declared
+        else:
+            return [], None
+        last = parts[-1].stretch if parts else Stretch(0, size, "")
+        first, *following = _with_others(file, last, end)
+    if not following or not parts:
+        return parts, end
+    parts[-1] = replace(parts[-1], stretch=first)
+    return [*parts, *_measured(path, following)], size
+
+
+def _files_from(
+    file: BinaryIO, begin: int, size: int, demuxer: str
+) -> tuple[list[Stretch], int | None]:
+    """All files that begin from one byte on, of this and other formats, and where the last one
+    ends, if it says so."""
+    stretches, end = _files_of(file, begin, size, demuxer)
+    found: list[Stretch] = []
+    for one in stretches[:-1]:
+        # A second clock in one file has no end of its own.
+        own = one.end if one.head else _files_of(file, one.start, one.end, demuxer)[1]
+        found += _with_others(file, one, own)
+    last = _with_others(file, stretches[-1], end)
+    return [*found, *last], end if len(last) == 1 else size
+
+
+def _files_of(
+    file: BinaryIO, begin: int, size: int, demuxer: str
+) -> tuple[list[Stretch], int | None]:
+    """The files of one format from a byte on, and where the last one ends, if it says so."""
+    if demuxer == "mov":
+        return joined_mp4.find_stretches(file, size, begin)
+    file.seek(begin)
+    kind = elements.format_of(file.read(_HEAD))
+    if kind is None:
+        return [Stretch(begin, size, demuxer)], None
+    return elements.find_stretches(file, size, kind, begin)
+
+
+def _with_others(file: BinaryIO, one: Stretch, end: int | None) -> list[Stretch]:
+    """A stretch whose file says that it ends at a byte, and files of other formats after that."""
+    other = None if end is None else _demuxer_at(file, end, one.end)
+    if end is None or other is None:
+        return [one]
+    return [replace(one, end=end), *_files_from(file, end, one.end, other)[0]]
+
+
+def _demuxer_at(file: BinaryIO, position: int, size: int | None = None) -> str | None:
+    """FFmpeg's name for the format of a file that begins there and has room up to ``size``."""
+    if size is not None and position + _LEAST >= size:
+        return None
+    file.seek(position)
+    head = file.read(_HEAD)
+    if layout_of(head) is not None:
+        return "mpegts"
+    if head.startswith(MAGIC):
+        return "flv"
+    if head[4:8] in _BOXES:
+        return "mov"
+    if (demuxer := _by_start_code(head)) is not None:
+        return demuxer
+    kind = elements.format_of(head)
+    return None if kind is None else kind.demuxer
+
+
+def _best_stream_id(path: Path) -> int:
+    """The id of the video stream that FFmpeg would take."""
+    with open_container(path) as container:
+        best = container.streams.best("video")
+        return int(best.id) if best is not None else 0
+
+
+def _by_start_code(head: bytes) -> str | None:
+    return _START_CODES.get(head[:4])
+
+
+def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
+    end = path.stat().st_size
+    stamps, others, _ = _read_stamps(path)
+    starts = [0]
+    with path.open("rb") as file:
+        # Times of presentation are made up next to a discontinuity, those of decoding are not.
+        stamps = replace(stamps, shown=stamps.decoded)
+        for place in find_breaks(stamps, others):
+            near = place - (_REORDERED if demuxer == "m4v" else 1)
+            before, first = int(stamps.positions[max(0, near)]), int(stamps.positions[place])
+            file.seek(before)
+            found = file.read(first - before + len(code)).rfind(code)
+            starts.append(before + found if found > 0 else first)
+    if len(starts) < 2:
+        return []
+    parts = _measured_program(path, stamps, [*starts, end], demuxer)
+    joints = [
+        part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
+    ]
+    if len(joints) < len(parts) - 1:
+        parts = _measured_program(path, stamps, [0, *joints, end], demuxer)
+    return _with_leads(path, parts, stamps) if demuxer == "mpeg" else parts
+
+
+def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
+    """Parts of a program stream that begin in the middle of a group of pictures read it first."""
+    bounds = np.searchsorted(stamps.positions, [part.stretch.start for part in parts])
+    ends = [*map(int, bounds), len(stamps)]
+    within = [stamps.within(*places) for places in pairwise(ends)]
+    keys = [one.keys for one in within]
+    parts = [
+        replace(part, leans=place > 0 and own is not None and len(own) > 0 and not own[0])
+        for place, (part, own) in enumerate(zip(parts, keys, strict=True))
+    ]
+    with path.open("rb") as file:
+        for place, part in enumerate(parts):
+            lead = find_lead(parts, within, place) if place else None
+            if lead is not None:
+                stretch = replace(part.stretch, head=read_program_lead(file, lead))
+                parts[place] = replace(part, stretch=stretch)
+    return parts
+
+
+def _measured_program(
+    path: Path, stamps: Stamps, bounds: Sequence[int], demuxer: str
+) -> list[Part]:
+    return _measured(path, [Stretch(*ends, demuxer) for ends in pairwise(bounds)], stamps)
+
+
+def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:
+    """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times.
+
+    Of those that cannot be read alone, as no key frame is in them, what is ``known``. Those
+    without pictures, or with encrypted ones, are lost.
+    """
+    import av
+
+    parts: list[Part] = []
+    lost = False
+    for stretch in stretches:
+        others, claimed = _stamps([]), 0.0
+        try:
+            is_locked = locks_pictures(encryption_in(path, stretch)) is not None
+            stamps = _stamps([])
+            if not is_locked:
+                stamps, others, claimed = _read_stamps(path, stretch)
+        except av.error.FFmpegError:
+            stamps = _stamps([])
+        if not len(stamps) and known is not None:
+            ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
+            stamps = known.within(*map(int, ends))
+        if len(stamps):
+            # FFmpeg's own index is better than these positions.
+            part = make_part(stretch, replace(stamps, keys=None), wraps=stretch.demuxer == "mpeg")
+            lasting = max(part.seconds, float(np.ptp(others.shown)) if len(others) else 0.0)
+            breaks_off = stretch.demuxer in _CLAIMING and lasting < 0.95 * claimed - 0.5
+            parts.append(replace(part, lost_before=lost, breaks_off=breaks_off))
+        lost = not len(stamps)
+    if parts and lost:
+        parts[-1] = replace(parts[-1], lost_after=True)
+    return parts
+
+
+def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps, float]:
+    """The stamps of the video that FFmpeg would take, and those of its sound, by its demuxer; and
+    how many seconds it says that there are."""
+    watched: list[tuple[float, float, int, bool]] = []
+    others: list[tuple[float, float, int, bool]] = []
+    position = 0
+    with open_container(path, stretch) as container:
+        best = container.streams.best("video")
+        if best is None:
+            return _stamps([]), _stamps([]), 0.0
+        for packet in demux_tolerant(container, best, *container.streams.audio):
+            shown = packet_pts(packet)
+            position = max(position, packet.pos or 0)
+            if shown is None or not packet.size or packet.is_discard:
+                continue
+            decoded = packet.dts if packet.dts is not None else shown
+            tick = float(packet.time_base)
+            found = watched if packet.stream_index == best.index else others
+            found.append((decoded * tick, shown * tick, position, packet.is_keyframe))
+        claimed = (container.duration or 0) / 1e6
+    return _stamps(watched), _stamps(others), claimed
+
+
+def _stamps(found: Sequence[tuple[float, float, int, bool]]) -> Stamps:
+    table = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    keys = table[:, 3].astype(np.bool_)
+    return Stamps(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), keys)

@@ -1,0 +1,83 @@
+"""Which reader reads what; opening in this very process."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from smolvideo.errors import UsageError
+from smolvideo.frames import MediaKind
+from smolvideo.readers.base import NotAVideoError, VideoReader, check_file
+from smolvideo.readers.probe import Probe
+
+
+def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
+    from smolvideo.readers.joined_reader import JoinedReader
+    from smolvideo.readers.part_finder import find_parts
+    from smolvideo.readers.pyav import PyavReader
+
+    parts = []
+    with contextlib.suppress(OSError):  # the reader, which opens it next, says why
+        parts = find_parts(path)
+    if len(parts) > 1 or any(part.lost_before or part.lost_after for part in parts):
+        return JoinedReader(path, parts)
+    return PyavReader(path, parts[0] if parts else None)
+
+
+def _open_with_opencv(path: Path, witness: Probe | None) -> VideoReader:
+    from smolvideo.readers.opencv import OpencvReader
+
+    return OpencvReader(path, witness)
+
+
+def _open_with_decord(path: Path, witness: Probe | None) -> VideoReader:
+    from smolvideo.readers.decord import DecordReader
+
+    return DecordReader(path, witness)
+
+
+def _open_pictures(path: Path) -> VideoReader:
+    from smolvideo.readers.images import ImageReader
+
+    return ImageReader(path)
+
+
+READERS: dict[str, Callable[[Path, Probe | None], VideoReader]] = {
+    "pyav": _open_with_pyav,
+    "opencv": _open_with_opencv,
+    "decord": _open_with_decord,
+}
+"""The readers of video files by name, in the order in which ``auto`` tries them. Pictures and
+folders of frames have one reader of their own."""
+
+PICTURES = "pictures"
+
+PROBED_BY_PYAV = ("opencv", "decord")
+"""Readers that cannot tell where they are wrong; PyAV, where it can, is their witness."""
+
+PACKAGES = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
+"""What has to be installed for a reader."""
+
+_PILLOW_ANIMATION_SUFFIXES = {".webp", ".apng"}
+"""Animations that FFmpeg reads as one picture, or not at all."""
+
+
+def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
+    """The names of the readers to try, in their order; a reader asked for by name stands alone.
+
+    Raises:
+        NotAVideoError: there is nothing to read.
+        UsageError: there is no reader of that name.
+    """
+    if reader != "auto" and reader not in READERS:
+        raise UsageError(f"unknown reader `{reader}`: choose auto, {', '.join(READERS)}")
+    check_file(path)
+    if kind != "video" or (reader == "auto" and path.suffix.lower() in _PILLOW_ANIMATION_SUFFIXES):
+        return [PICTURES]
+    if path.is_dir():
+        raise NotAVideoError(f"`{path}` is a folder, not a video")
+    return [*READERS] if reader == "auto" else [reader]
+
+
+def open_in_process(path: Path, reader: str, witness: Probe | None = None) -> VideoReader:
+    """Open a file, or a folder of frames, with one reader of ``readers_for``."""
+    return _open_pictures(path) if reader == PICTURES else READERS[reader](path, witness)

@@ -1,0 +1,382 @@
+"""The parts of an MPEG transport stream: stretches that are on one clock."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BufferedReader
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.discontinuities import (
+    JUMP_AHEAD_SECONDS,
+    Lead,
+    Part,
+    Stamps,
+    find_breaks,
+    find_lead,
+    make_part,
+)
+from smolvideo.readers.encryption import streams_in_map
+from smolvideo.readers.stamps import WRAP, shift_stamp
+from smolvideo.readers.ts_packets import (
+    CLOCK,
+    PACKET,
+    TABLE,
+    TICKS_PER_SECOND,
+    Continuity,
+    Headers,
+    Layout,
+    is_other_video,
+    is_video,
+    packet_ids,
+    packet_rows,
+    read_headers,
+)
+
+_NEXT_TABLES = 500
+"""Packets among which the streams of a program are listed."""
+_MIN_FRAMES = 3
+"""With fewer, a packet id is damage and no stream."""
+_SOUND_TYPES = {0x03, 0x04, 0x0F, 0x11, 0x1C, 0x2D, *range(0x80, 0x88)}
+"""Stream types of MPEG, AAC, and in private use AC-3, DTS and LPCM (2.4.4.10, table 2-34)."""
+_BEHIND = 1.0
+"""Seconds by which sound comes after pictures of its time at most."""
+
+
+def find_transport_parts(
+    path: Path, layout: Layout, main_pid: Callable[[], int]
+) -> tuple[list[Part], int]:
+    """The stretches of the file that are on one clock, in their order, and where its last packet
+    ends.
+
+    Streams with other packet ids that take each other's place are the parts of one recording.
+    ``main_pid`` says, where several run side by side, which one is watched. Empty where no video
+    has time stamps.
+    """
+    end = path.stat().st_size
+    headers, continuity, behind = read_headers(path, layout, end)
+    pictures = is_video(headers.ids)
+    videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
+    stretches: list[tuple[int, Stamps]] = []
+    for pid in _in_turn(videos, main_pid):
+        stamps = _unwrapped(videos.where(videos.pids == pid))
+        cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
+        stretches += [(pid, stamps.within(*places)) for places in pairwise(cuts)]
+    if not stretches:
+        return [], behind
+    parts = _parts_of(path, layout, headers, stretches)
+    last_end = _end_of_video(path, layout, headers, *stretches[-1])
+    if last_end is not None:
+        stretch = replace(parts[-1].stretch, end=last_end)
+        parts[-1] = replace(parts[-1], stretch=stretch, lost_after=True)
+    tables = headers.positions[headers.ids == TABLE]
+    parts = [
+        replace(
+            part,
+            sound_jumps=_others_jump(headers, part.stretch),
+            gaps=_gaps_in(continuity, tables, *stretch),
+        )
+        for part, stretch in zip(parts, stretches, strict=True)
+    ]
+    return parts, behind
+
+
+def _gaps_in(
+    continuity: Continuity, tables: NDArray[np.int64], pid: int, stamps: Stamps
+) -> tuple[float, ...]:
+    """When packets of stream ``pid`` are missing within a part, in seconds of its clock.
+
+    A counter that is set anew behind a table, as at the begin of a segment, misses nothing.
+    """
+    first, last = stamps.positions[0], stamps.positions[-1]
+    gaps = [gap for gap in continuity.gaps if gap[0] == pid and first < gap[2] <= last]
+    found = set()
+    for _, before, after in gaps:
+        place = int(np.searchsorted(stamps.positions, after, side="right")) - 1
+        begins = stamps.positions[place] == after
+        if not (begins and np.searchsorted(tables, before) < np.searchsorted(tables, after)):
+            found.add(float(stamps.shown[place]))
+    return tuple(sorted(found))
+
+
+def _others_jump(headers: Headers, stretch: Stretch) -> bool:
+    """Whether the clock of another stream is set anew within a stretch."""
+    inside = (headers.positions >= stretch.start) & (headers.positions < stretch.end)
+    others = headers.where(inside & (headers.ids >= 0) & ~is_video(headers.ids))
+    pids = (others.where(others.pids == pid) for pid in np.unique(others.pids))
+    return any(find_breaks(_unwrapped(one)) for one in pids)
+
+
+def _end_of_video(
+    path: Path, layout: Layout, headers: Headers, pid: int, stamps: Stamps
+) -> int | None:
+    """Where the last packet of stream ``pid`` ends, if what stands after it is of another clock, or
+    has taken its packet id; None where it has not."""
+    last = int(stamps.positions[-1])
+    timed = headers.where(headers.ids >= 0)
+    after = timed.where(timed.positions > last)
+    steps = _centred(after.decoded - round(stamps.decoded[-1] * TICKS_PER_SECOND))
+    other = (steps < -_BEHIND * TICKS_PER_SECOND) | (steps > JUMP_AHEAD_SECONDS * TICKS_PER_SECOND)
+    for one in np.unique(after.pids):
+        before = timed.where((timed.pids == one) & (timed.positions <= last))
+        own = after.pids == one
+        if one == pid:
+            other |= own
+        elif len(before.positions):  # programs side by side have a clock each
+            joined = _unwrapped(timed.where(timed.pids == one))
+            breaks = joined.positions[find_breaks(joined)]
+            first = breaks[breaks > last]
+            other[own] = after.positions[own] >= first[0] if len(first) else False
+    if not other.any():
+        return None
+    bounds = last, int(after.positions[other][0])
+    with path.open("rb") as file:
+        return _joint(file, layout, np.empty(0, np.int64), pid, (*bounds, bounds[1]))[0]
+
+
+def _parts_of(
+    path: Path, layout: Layout, headers: Headers, stretches: list[tuple[int, Stamps]]
+) -> list[Part]:
+    end = path.stat().st_size
+    tables = headers.positions[headers.ids == TABLE]
+    gaps = [
+        (int(before.positions[-1]), int(after.positions[0]))
+        for (_, before), (_, after) in pairwise(stretches)
+    ]
+    with path.open("rb") as file:
+        joints = [
+            _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
+            for (pid, _), gap in zip(stretches, gaps, strict=False)
+        ]
+        begin = _first_byte(file, layout, tables, *stretches[0])
+        starts = [(begin, b""), *((start, head) for _, start, head in joints)]
+        ends = [*(last for last, _, _ in joints), end]
+        lost = [begin > 0, *(_runs_alone(headers, gap) for gap in gaps)]
+        parts = [
+            replace(
+                make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid),
+                lost_before=is_lost,
+            )
+            for (pid, stamps), (start, head), last, is_lost in zip(
+                stretches, starts, ends, lost, strict=True
+            )
+        ]
+        for place in range(1, len(parts)):
+            lead = find_lead(parts, [stamps for _, stamps in stretches], place)
+            if lead is None or stretches[lead.first][0] != stretches[place][0]:
+                continue
+            head = _lead_in(file, layout, tables, stretches[place][0], lead, parts[place].stretch)
+            parts[place] = replace(parts[place], stretch=replace(parts[place].stretch, head=head))
+    return parts
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
+    """The packet ids of streams that take each other's place, in the order of the file."""
+    spans: dict[int, tuple[int, int]] = {}
+    for pid in np.unique(videos.pids):
+        positions = videos.positions[videos.pids == pid]
+        if len(positions) >= _MIN_FRAMES:
+            spans[int(pid)] = int(positions[0]), int(positions[-1])
+    order = sorted(spans, key=lambda pid: spans[pid])
+    if any(spans[after][0] < spans[before][1] for before, after in pairwise(order)):
+        main = main_pid()
+        begin, end = spans.get(main, (0, 0))
+        order = [pid for pid in order if pid == main or not _overlap(spans[pid], (begin, end))]
+        kept: list[int] = []
+        for pid in order:
+            if pid == main or not any(_overlap(spans[pid], spans[one]) for one in kept):
+                kept.append(pid)
+        order = kept
+    return order or [int(pid) for pid in np.unique(videos.pids)[:1]]
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+def _unwrapped(headers: Headers) -> Stamps:
+    """Seconds of a clock that does not begin again at 0 after a day."""
+    steps = _centred(np.diff(headers.decoded, prepend=headers.decoded[:1]))
+    decoded = headers.decoded[:1] + np.cumsum(steps)
+    shown = decoded + _centred(headers.shown - headers.decoded)
+    keys = headers.keys if headers.keys.any() else None
+    return Stamps(decoded / TICKS_PER_SECOND, shown / TICKS_PER_SECOND, headers.positions, keys)
+
+
+def _centred(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Differences of stamps as the shorter way round the clock."""
+    return np.asarray((ticks + WRAP // 2) % WRAP - WRAP // 2)
+
+
+def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
+    """What all other streams say, and the clock references, near the stamps of stream ``pid``."""
+    others = headers.where(
+        (headers.ids != TABLE) & ((headers.pids != pid) | (headers.ids == CLOCK))
+    )
+    order = np.argsort(others.positions, kind="stable")
+    others = others.where(order)
+    places = np.searchsorted(stamps.positions, others.positions).clip(1) - 1
+    reference = np.round(stamps.decoded[places] * TICKS_PER_SECOND).astype(np.int64)
+    ticks = reference + _centred(others.decoded - reference)
+    seconds = ticks / TICKS_PER_SECOND
+    return Stamps(seconds, seconds, others.positions)
+
+
+# ---------------------------------------------------------------------- sound alone
+
+
+def _first_byte(
+    file: BufferedReader, layout: Layout, tables: NDArray[np.int64], pid: int, stamps: Stamps
+) -> int:
+    """Where to read from: the beginning, or, where the first program has no stream ``pid``, the
+    last table of programs before that."""
+    first = int(stamps.positions[0])
+    before = tables[tables <= first]
+    if len(before) < 2:
+        return 0
+    listed = _listed_streams(_tables_from(file, layout, int(before[0])), layout)
+    return 0 if listed is None or pid in listed else int(before[-1])
+
+
+def _runs_alone(headers: Headers, gap: tuple[int, int]) -> bool:
+    """Whether there is sound of some length between the pictures of two parts."""
+    inside = (headers.positions > gap[0]) & (headers.positions < gap[1])
+    sounds = headers.where(inside & (headers.ids >= 0))
+    spans = (_unwrapped(sounds.where(sounds.pids == pid)) for pid in np.unique(sounds.pids))
+    return any(float(np.ptp(one.decoded)) > _BEHIND for one in spans)
+
+
+def _without_sound_of(headers: Headers, pid: int, gap: tuple[int, int]) -> tuple[int, int, int]:
+    """The ``gap``, and where in it sound has taken the packet id of the pictures, or its end."""
+    taken = headers.where((headers.pids == pid) & (headers.ids >= 0) & ~is_video(headers.ids))
+    inside = taken.positions[(taken.positions > gap[0]) & (taken.positions < gap[1])]
+    return (*gap, int(inside[0]) if len(inside) else gap[1])
+
+
+# ---------------------------------------------------------------------- joints
+
+
+def _joint(
+    file: BufferedReader,
+    layout: Layout,
+    tables: NDArray[np.int64],
+    pid: int,
+    gap: tuple[int, int, int],
+) -> tuple[int, int, bytes]:
+    """Where stream ``pid`` ends, from where what follows can be read, and after which bytes.
+
+    ``gap`` is its last PES header, the first of what follows, and where between them packets with
+    its id are no longer its own. The best place to read on from is the last of the ``tables`` of
+    programs in there.
+    """
+    last, first_after, own_end = gap
+    end = last + layout.size
+    for positions, rows in packet_rows(file, layout, last, own_end):
+        own = positions[packet_ids(rows) == pid]
+        if len(own):
+            end = int(own[-1]) + layout.size
+    inside = tables[(tables >= end) & (tables < first_after)]
+    if len(inside):
+        return end, int(inside[-1]), b""
+    before = tables[tables < end]
+    return end, first_after, _tables_from(file, layout, int(before[-1])) if len(before) else b""
+
+
+def _tables_from(file: BufferedReader, layout: Layout, start: int) -> bytes:
+    """The packets from ``start`` on that say which streams there are."""
+    head = b""
+    wanted: set[int] = set()
+    for positions, rows in packet_rows(file, layout, start, start + _NEXT_TABLES * layout.size):
+        wanted = wanted or _program_pids(bytes(rows[0]))
+        for place, pid in zip(positions, packet_ids(rows), strict=True):
+            if not head or int(pid) in wanted:
+                file.seek(int(place))
+                head += file.read(layout.size)
+    return head
+
+
+def _lead_in(
+    file: BufferedReader,
+    layout: Layout,
+    tables: NDArray[np.int64],
+    pid: int,
+    lead: Lead,
+    stretch: Stretch,
+) -> bytes:
+    """The packets of stream ``pid`` that the first frames of a part lean on, on its clock, and with
+    counters that go on in its ``stretch``."""
+    before = tables[tables <= lead.positions[0]]
+    around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
+    shifts = np.round(np.asarray(lead.shifts) * TICKS_PER_SECOND).astype(np.int64)
+    packets: list[bytearray] = []
+    for positions, rows in packet_rows(file, layout, lead.positions[0], lead.end):
+        chosen = np.flatnonzero(packet_ids(rows) == pid)
+        owners = np.searchsorted(lead.positions, positions[chosen], side="right") - 1
+        for row, shift in zip(rows[chosen], shifts[owners], strict=True):
+            packet = bytearray(row.tobytes())
+            _shift_stamps(packet, int(shift))
+            packets.append(packet)
+    count = _first_counter(file, layout, pid, stretch)
+    for packet in reversed(packets):
+        has_payload = packet[3] >> 4 & 1  # others are not counted
+        count -= has_payload
+        packet[3] = packet[3] & 0xF0 | (count - 1 + has_payload) % 16
+    found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
+    return b"".join([*found, *(around[0] + packet + around[1] for packet in packets)])
+
+
+def _first_counter(file: BufferedReader, layout: Layout, pid: int, stretch: Stretch) -> int:
+    """The continuity counter of the first packet of stream ``pid`` in a stretch (2.4.3.3)."""
+    for _, rows in packet_rows(file, layout, stretch.start, stretch.end):
+        own = rows[packet_ids(rows) == pid]
+        if len(own):
+            return int(own[0, 3]) & 15
+    return 0
+
+
+def _shift_stamps(packet: bytearray, ticks: int) -> None:
+    """Move the time stamps of a packet's PES header, if one begins in it; a clock reference goes
+    (2.4.3.4)."""
+    adapted = packet[3] & 0x20
+    if adapted and packet[4]:
+        packet[5] &= ~0x10
+    place = 4 + (1 + packet[4] if adapted else 0)
+    if not packet[1] & 0x40 or packet[place : place + 3] != b"\0\0\1" or place + 19 > PACKET:
+        return
+    for flag, at in ((0x80, place + 9), (0x40, place + 14)):
+        if packet[place + 7] & flag:
+            shift_stamp(packet, at, ticks)
+
+
+def _listed_streams(tables: bytes, layout: Layout) -> set[int] | None:
+    """The packet ids of the streams in the first map of each program among packets, without those
+    that are sound; None without a map."""
+    programs: dict[int, set[int]] = {}
+    for start in range(layout.sync, len(tables) - PACKET + 1, layout.size):
+        packet = tables[start : start + PACKET]
+        streams = [*streams_in_map(packet)]
+        if streams:
+            found = {pid for kind, pid in streams if kind not in _SOUND_TYPES}
+            programs.setdefault((packet[1] & 0x1F) << 8 | packet[2], found)
+    return set().union(*programs.values()) if programs else None
+
+
+def _program_pids(packet: bytes) -> set[int]:
+    """The packet ids of the tables that list the streams of each program (2.4.4.3)."""
+    offset = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
+    section = packet[offset + 1 + packet[offset] :] if offset < len(packet) else b""
+    if len(section) < 8:
+        return set()
+    length = (section[1] & 0x0F) << 8 | section[2]
+    entries = section[8 : 3 + length - 4]
+    return {
+        (entries[place + 2] & 0x1F) << 8 | entries[place + 3]
+        for place in range(0, len(entries) - 3, 4)
+        if entries[place] or entries[place + 1]
+    }

@@ -1,0 +1,164 @@
+"""A run over many videos: a table that moves, a line for each failure, a last line."""
+
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from smolvideo.progress import Progress
+from smolvideo.sanitize import display_name, escape_controls
+from smolvideo.show.console import Output
+from smolvideo.show.format import format_count, format_seconds
+from smolvideo.show.stage_progress import STAGE_WORDS, format_amount
+from smolvideo.summaries import ItemResult, ItemStatus, RunStats
+
+_WORDS: Final[dict[ItemStatus, str]] = {
+    "made": "summarised",
+    "same": "same as another",
+    "kept": "done before",
+    "failed": "failed",
+}
+_STYLES: Final[dict[ItemStatus, str]] = {
+    "made": "green",
+    "same": "cyan",
+    "kept": "dim",
+    "failed": "red",
+}
+_LAST_SHOWN = 4
+_ROOM_FOR_A_BAR = 60
+
+
+class BatchProgress:
+    """Shows a run; hand ``on_progress`` to the core and every ``Done`` to ``done``.
+
+    ``total`` is None where nobody knows how many there will be. Where stderr is no terminal only
+    failures are told, a line each.
+    """
+
+    def __init__(self, screen: Output, tally: RunStats, total: int | None) -> None:
+        self._screen = screen
+        self._tally = tally
+        self._total = total
+        self._started = time.monotonic()
+        self._stage: Progress | None = None
+        self._last: list[ItemResult] = []
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._screen.shows_progress:
+            self._live = Live(
+                console=self._screen.err,
+                get_renderable=self._table,
+                transient=True,
+                refresh_per_second=5,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._started
+
+    def on_progress(self, progress: Progress) -> None:
+        """Called back by the core, from any thread."""
+        if progress.stage != "decode":  # of a video further on in the list
+            self._stage = progress
+
+    def done(self, done: ItemResult) -> None:
+        """One more video is dealt with."""
+        self._last = [*self._last, done][-_LAST_SHOWN:]
+        if done.outcome == "failed" and not self._screen.quiet:
+            record = done.record
+            error = str(record.error)
+            named = error if done.item.name in error else f"{done.item.name}: {error}"
+            line = Text.assemble(("failed: ", "red"), escape_controls(named))
+            if record.hint:
+                line.append(f" ({escape_controls(record.hint)})", "dim")
+            self._screen.err.print(line, soft_wrap=True)
+
+    def note(self, sentence: str) -> None:
+        """A notice, each sentence once; it stands above the table."""
+        self._screen.notice(sentence)
+
+    def write(self, text: str) -> None:
+        """Data for stdout; on one terminal the table must not be in its way."""
+        if self._live is not None and self._screen.out.is_terminal:
+            self._live.stop()
+            self._screen.write(text)
+            self._live.start()
+        else:
+            self._screen.write(text)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_row(self._head())
+        for done in self._last:
+            words = Text(f"{_WORDS[done.outcome]:>15} ", _STYLES[done.outcome])
+            line = Text.assemble(words, display_name(done.item.name), no_wrap=True)
+            line.truncate(self._screen.err.width - 1, overflow="ellipsis")
+            table.add_row(line)
+        if self._stage is not None:
+            stage = self._stage
+            amount = format_amount(stage.stage, stage.done, stage.total)
+            table.add_row(Text(f"{STAGE_WORDS[stage.stage]:>15}… {amount}", "dim", no_wrap=True))
+        return table
+
+    def _head(self) -> Table:
+        done, failed = self._tally.total, self._tally.counts["failed"]
+        head = Table.grid(padding=(0, 2))
+        of = f"/{self._total}" if self._total is not None else ""
+        cells: list[Text | ProgressBar] = [Text(f"{done}{of} videos", "bold", no_wrap=True)]
+        if self._total and self._screen.err.width >= _ROOM_FOR_A_BAR:
+            cells.append(ProgressBar(self._total, done, width=16))
+        cells.append(Text(f"{failed} failed", "red" if failed else "dim", no_wrap=True))
+        cells.append(Text(self._speed(), no_wrap=True))
+        left = self._seconds_left()
+        if left is not None:
+            cells.append(Text(f"{format_seconds(left)} left", "cyan", no_wrap=True))
+        head.add_row(*cells)
+        return head
+
+    def _speed(self) -> str:
+        wall = self.wall_seconds
+        worked = self._tally.total - self._tally.counts["kept"]
+        return f"{worked / wall * 60:.0f} a minute" if worked and wall > 0 else ""
+
+    def _seconds_left(self) -> float | None:
+        worked = self._tally.total - self._tally.counts["kept"]
+        if self._total is None or not worked:
+            return None
+        return (self._total - self._tally.total) * self.wall_seconds / worked
+
+
+def summary_line(tally: RunStats, wall_seconds: float) -> str:
+    """``300 videos in 1 min 12 s: 262 summarised · 20 same as another · 8 failed``."""
+    counts = [f"{count} {_WORDS[name]}" for name, count in tally.counts.items() if count]
+    head = f"{format_count(tally.total, 'video')} in {format_seconds(wall_seconds)}"
+    return f"{head}: {' · '.join(counts)}" if counts else head
+
+
+def timing_line(tally: RunStats) -> str:
+    """Where the time went: decoding hides behind the model where the model never waited."""
+    return (
+        f"decoding {format_seconds(tally.decoded_seconds)} in threads of its own, "
+        f"loading {format_seconds(tally.load_seconds)}, "
+        f"model {format_seconds(tally.answered_seconds)}, "
+        f"waiting for frames {format_seconds(tally.waited_seconds)}"
+    )

@@ -1,0 +1,192 @@
+"""A record in the forms people use: text, Markdown, JSON, subtitles, chapters.
+
+Whatever a model or a file name says, it stays text: it ends no cue, opens no tag and starts no
+list. SubRip has no standard; WebVTT: https://www.w3.org/TR/webvtt1/; the chapter file:
+https://ffmpeg.org/ffmpeg-formats.html#Metadata-2.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from smolvideo.records import json_line
+from smolvideo.sanitize import display_name, escape_controls
+from smolvideo.summaries.record import Chapter, SummaryRecord
+
+MIN_SITE_CHAPTER_SECONDS = 10.0
+"""Seconds. YouTube takes lines as chapters if the first is at 0:00, there are three or more, and
+each lasts this long (support.google.com/youtube/answer/9884579)."""
+_MIN_CUE = 1.0
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
+_FFMETADATA = re.compile(r"([=;#\\\n])")
+
+
+def to_text(record: SummaryRecord) -> str:
+    """The summary; where there are several chapters, a line for each below it."""
+    lines = [_lines(record.text or "")]
+    if len(record.chapters) > 1:
+        chapters = (
+            f"{format_clock(chapter.start_seconds)} {_line(chapter.title)}"
+            for chapter in record.chapters
+        )
+        lines += ["", *chapters]
+    return "\n".join(lines) + "\n"
+
+
+def as_text_file(record: SummaryRecord) -> str:
+    """``to_text``, and below it what the user must know besides."""
+    notes = "".join(f"note: {_line(notice)}\n" for notice in record.notices)
+    return to_text(record) + (f"\n{notes}" if notes else "")
+
+
+def to_markdown(record: SummaryRecord) -> str:
+    """A page with a heading, the summary, the chapters, and how it was made."""
+    parts = [f"# {_markdown(display_name(record.source.name))}", _markdown_text(record.text or "")]
+    if len(record.chapters) > 1:
+        parts.append("## Chapters")
+        parts += [
+            f"### {format_clock(chapter.start_seconds)} {_markdown(_line(chapter.title))}\n\n"
+            f"{_markdown_text(chapter.text)}"
+            for chapter in record.chapters
+        ]
+    told = [f"Note: {_line(notice)}" for notice in record.notices] + [provenance(record)]
+    return "\n\n".join([*parts, *(f"*{_markdown(line)}*" for line in told)]) + "\n"
+
+
+def to_json(record: SummaryRecord) -> str:
+    """The whole record, indented."""
+    return json_line(record.content(), indent=2) + "\n"
+
+
+def to_srt(record: SummaryRecord) -> str:
+    """What was seen when, as SubRip subtitles; the format has no place for notices."""
+    cues = (
+        f"{number}\n{_moment(start, ',')} --> {_moment(end, ',')}\n{_cue(text)}\n"
+        for number, (start, end, text) in enumerate(_cues(record), start=1)
+    )
+    return "\n".join(cues)
+
+
+def to_vtt(record: SummaryRecord) -> str:
+    """What was seen when, as WebVTT subtitles, with notices as comments."""
+    notes = "".join(f"\nNOTE {_cue(notice)}\n" for notice in record.notices)
+    cues = (
+        f"\n{_moment(start, '.')} --> {_moment(end, '.')}\n{html.escape(_cue(text), quote=False)}\n"
+        for start, end, text in _cues(record)
+    )
+    return "WEBVTT\n" + notes + "".join(cues)
+
+
+def to_site_chapters(record: SummaryRecord) -> str:
+    """``0:00 Title`` lines for the description of a video on a site.
+
+    What is too short for a site is part of the chapter before it.
+    """
+    kept: list[Chapter] = []
+    for chapter in record.chapters:
+        own = chapter.end_seconds - chapter.start_seconds
+        after = chapter.start_seconds - kept[-1].start_seconds if kept else MIN_SITE_CHAPTER_SECONDS
+        if not kept or min(own, after) >= MIN_SITE_CHAPTER_SECONDS:
+            kept.append(chapter)
+    if kept:
+        kept[0] = replace(kept[0], start_seconds=0.0)
+    titles = ((chapter.start_seconds, _line(chapter.title)) for chapter in kept)
+    # Sites refuse descriptions with these two.
+    table = str.maketrans("<>", "\u2039\u203a")
+    return "".join(f"{format_clock(start)} {title.translate(table)}\n" for start, title in titles)
+
+
+def to_ffmetadata(record: SummaryRecord) -> str:
+    """Chapters as FFmpeg writes them into a file: ``ffmpeg -i VIDEO -i THIS -map_metadata 1``."""
+    parts = [";FFMETADATA1\n", *(f";note: {_line(notice)}\n" for notice in record.notices)]
+    parts.append(f"title={_metadata(display_name(record.source.name))}\n")
+    for chapter in record.chapters:
+        start, end = round(chapter.start_seconds * 1000), round(chapter.end_seconds * 1000)
+        parts.append(
+            f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start}\nEND={max(end, start + 1)}\n"
+            f"title={_metadata(_line(chapter.title))}\n"
+        )
+    return "".join(parts)
+
+
+TEXT_FORMATTERS: dict[str, Callable[[SummaryRecord], str]] = {
+    ".summary.txt": as_text_file,
+    ".summary.md": to_markdown,
+    ".summary.json": to_json,
+    ".summary.srt": to_srt,
+    ".summary.vtt": to_vtt,
+    ".summary.chapters.txt": to_site_chapters,
+    ".summary.ffmetadata": to_ffmetadata,
+}
+"""Ending of the output file → what makes its text."""
+
+
+def provenance(record: SummaryRecord) -> str:
+    """One sentence for people: what saw how much."""
+    seen = f"{record.frames} frame{'s' * (record.frames != 1)}"
+    if record.notes:
+        seen += f" in {len(record.notes)} windows"
+    if record.notes and record.window_seconds is not None:
+        seen += f" of about {record.window_seconds:g} s"
+    length = f" of {format_clock(record.duration_seconds)}" if record.duration_seconds else ""
+    return f"{display_name(record.model or 'a model')} saw {seen}{length}."
+
+
+def format_clock(seconds: float) -> str:
+    """``1:05``, ``1:02:03``: as a player and a video site write it, rounded down."""
+    minutes, rest = divmod(int(max(seconds, 0.0) + 1e-6), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _cues(record: SummaryRecord) -> Iterator[tuple[float, float, str]]:
+    for part in record.notes or record.chapters:
+        yield (
+            part.start_seconds,
+            max(part.end_seconds, part.start_seconds + _MIN_CUE),
+            part.text,
+        )
+
+
+def _cue(text: str) -> str:
+    """Lines of a cue: none of them blank, which would end it, and no arrow, which would begin
+    one."""
+    lines = (_line(line).replace("-->", "→") for line in text.splitlines())
+    return "\n".join(line for line in lines if line) or "…"
+
+
+def _moment(seconds: float, point: str) -> str:
+    milliseconds = round(seconds * 1000)
+    whole, rest = divmod(milliseconds, 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:02d}:{minute:02d}:{second:02d}{point}{rest:03d}"
+
+
+def _line(text: str) -> str:
+    return escape_controls(" ".join(text.split()))
+
+
+def _lines(text: str) -> str:
+    return escape_controls(text, allowed="\n\t")
+
+
+def _markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _markdown_text(text: str) -> str:
+    """Paragraphs and bullet points stay, everything else that Markdown knows is text."""
+    lines = []
+    for line in _lines(text).splitlines():
+        bullet = re.match(r"\s*[-*•]\s+", line)
+        rest = line[bullet.end() :] if bullet else line.strip()
+        # "1. " or "+ " or "---" at the front of a line would begin something, too.
+        escaped = re.sub(r"^(\d+)([.)])|^([+=-])", r"\1\\\2\3", _markdown(rest))
+        lines.append(f"- {escaped}" if bullet else escaped)
+    return "\n".join(lines)
+
+
+def _metadata(text: str) -> str:
+    return _FFMETADATA.sub(r"\\\1", text)

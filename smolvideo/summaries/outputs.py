@@ -1,0 +1,149 @@
+"""The outputs of records, in files: each written beside its place and renamed.
+
+A record comes first and its outputs after it. So what is on disk under a recorded name is ours, and
+what is missing there can be made again from the record without the model. Outputs of an older
+record of the same video are removed before the new record is written: none ever tells of another.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from smolvideo.deep_folders import make_folders
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.records import write_text_atomic
+from smolvideo.sanitize import display_path
+from smolvideo.summaries.formats import TEXT_FORMATTERS
+from smolvideo.summaries.html_page import to_html
+from smolvideo.summaries.output_names import OutputNames
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.worklist import WorkItem
+
+PAGE_ENDING = ".summary.html"
+SUFFIXES_BY_FORMAT: dict[str, tuple[str, ...]] = {
+    "txt": (".summary.txt",),
+    "md": (".summary.md",),
+    "json": (".summary.json",),
+    "jsonl": (),
+    "srt": (".summary.srt",),
+    "vtt": (".summary.vtt",),
+    "chapters": (".summary.chapters.txt", ".summary.ffmetadata"),
+    "html": (PAGE_ENDING,),
+}
+"""Format → the endings of its files. ``jsonl`` is the file of all records, which is there
+anyway."""
+FORMATS = tuple(SUFFIXES_BY_FORMAT)
+
+
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats, each once. Raises UsageError for one that is unknown."""
+    for name in formats:
+        if name not in SUFFIXES_BY_FORMAT:
+            raise UsageError(f"unknown format `{name}`", hint=f"one of {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(formats))
+
+
+class OutputWriter:
+    """Writes the outputs of one run: into ``folder``, or beside each video where that is None."""
+
+    def __init__(
+        self,
+        journal: RecordLog,
+        folder: Path | None,
+        formats: Sequence[str],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._folder = folder
+        self._overwrite = overwrite
+        self._endings = [
+            ending for name in check_formats(formats) for ending in SUFFIXES_BY_FORMAT[name]
+        ]
+        self._renew: dict[str, list[str]] = {}
+        self._names = OutputNames(folder, owner_of=journal.owner_of_output, is_free=self._is_free)
+
+    def assign_output_name(self, item: WorkItem, record: SummaryRecord) -> str | None:
+        """The name of the outputs of a record that is about to be written.
+
+        What an older record of the same video left under it is removed; an error leaves it as it
+        is, for it may be the video that is gone for a while.
+        """
+        entry = self._journal.entry(record.path)
+        before = entry.output if entry is not None else None
+        if before is not None and not self._names.is_relative_output(before, record.path):
+            before = None
+        if record.error is not None:
+            return before
+        output = before or self._names.name_for(item, record)
+        if before is not None:
+            known = [*TEXT_FORMATTERS, PAGE_ENDING]
+            there = [ending for ending in known if os.path.lexists(self._file(output, ending))]
+            for ending in there:
+                _remove(self._file(output, ending))
+            self._renew[record.path] = there
+        return output
+
+    def write(self, record: SummaryRecord, *, is_new: bool) -> None:
+        """Write what is wanted of a record and not there. Raises RecordError."""
+        if record.error is not None or record.output is None:
+            return
+        for ending in dict.fromkeys((*self._endings, *self._renew.pop(record.path, ()))):
+            file = self._file(record.output, ending)
+            if is_new or not os.path.lexists(file):
+                self._write(file, ending, record)
+
+    def has_output_name(self, record: SummaryRecord) -> bool:
+        """Whether a record that is kept has a name for its outputs here, or needs none."""
+        if record.error is not None or not self._endings:
+            return True
+        output = record.output
+        return output is not None and self._names.is_relative_output(output, record.path)
+
+    def _write(self, file: Path, ending: str, record: SummaryRecord) -> None:
+        self._check_inside(file)
+        text = to_html(record, file) if ending == PAGE_ENDING else TEXT_FORMATTERS[ending](record)
+        try:
+            make_folders(file.parent)
+        except OSError as error:
+            raise RecordError(f"cannot write {display_path(file)}: {error.strerror}") from error
+        write_text_atomic(file, text, overwrite=self._overwrite)
+
+    def _is_free(self, place: Path) -> bool:
+        if self._overwrite:
+            return True
+        return not any(os.path.lexists(_with(place, ending)) for ending in self._endings)
+
+    def _check_inside(self, file: Path) -> None:
+        """See that writing ``file`` follows no link out of the folder. Raises RecordError."""
+        if file.is_symlink():
+            if not self._overwrite:
+                raise RecordError(
+                    f"{display_path(file)} is a link, and no output is written through one",
+                    hint="remove it, or have it replaced with `--overwrite`",
+                )
+            _remove(file)
+        if self._folder is None:
+            return
+        folder, parent = os.path.realpath(self._folder), os.path.realpath(file.parent)
+        if parent != folder and not Path(parent).is_relative_to(folder):
+            raise RecordError(
+                f"{display_path(file.parent)} leads out of the folder of outputs "
+                f"{display_path(folder)}",
+                hint="remove that link, or name another folder with `--out`",
+            )
+
+    def _file(self, output: str, ending: str) -> Path:
+        return _with(self._names.path(output), ending)
+
+
+def _with(place: Path, ending: str) -> Path:
+    return place.with_name(place.name + ending)
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(f"cannot replace {display_path(file)}: {error.strerror}") from error

@@ -1,0 +1,301 @@
+"""Many videos, one after the other: looked at ahead, answered, recorded, written.
+
+The order is that of the list, whatever the threads do, so that a run that was killed and started
+again leaves the same as one that was not.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal
+
+from smolvideo.content_hash import file_state
+from smolvideo.engines import Engine
+from smolvideo.errors import ReaderError, SmolVideoError
+from smolvideo.models import Checkpoint
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.source import DownloadOptions
+from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, VideoLoader, frames_per_window
+from smolvideo.summaries.options import SummaryOptions, settings_hash
+from smolvideo.summaries.outputs import OutputWriter
+from smolvideo.summaries.prefetch import Prefetcher
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.recording import RecordContext, duplicate_record, error_record
+from smolvideo.summaries.summarising import summarise_pieces
+from smolvideo.summaries.worklist import WorkItem, listed_again
+
+ItemStatus = Literal["made", "same", "kept", "failed"]
+"""Summarised now; the same content as another; done by an earlier run; an error in its place."""
+
+_VIDEOS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """One item of the list, dealt with: its record, and how it came about.
+
+    ``is_new`` is False where the record was there before this run.
+    """
+
+    item: WorkItem
+    record: SummaryRecord
+    outcome: ItemStatus
+    is_new: bool
+
+
+@dataclass
+class RunStats:
+    """What a run has done so far."""
+
+    counts: dict[ItemStatus, int] = field(
+        default_factory=lambda: {"made": 0, "same": 0, "kept": 0, "failed": 0}
+    )
+    video_seconds: float = 0.0
+    answered_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    decoded_seconds: float = 0.0
+    load_seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Videos dealt with."""
+        return sum(self.counts.values())
+
+
+class _EngineLoadFailed(Exception):
+    """Carries the error of loading the model past those who look for errors of a video."""
+
+    def __init__(self, why: SmolVideoError) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def _numbered(items: Iterable[WorkItem | None]) -> Iterator[tuple[int, WorkItem] | None]:
+    number = 0
+    for item in items:
+        yield None if item is None else (number, item)
+        number += item is not None
+
+
+@dataclass
+class SummaryRun:
+    """A run over a list of videos, with one model and one set of options.
+
+    ``engine`` is called once, when the first question is asked; ``quantise`` is its own. ``retry``
+    does again what ended in an error of the file itself.
+    """
+
+    checkpoint: Checkpoint
+    engine: Callable[[], Engine]
+    options: SummaryOptions
+    journal: RecordLog
+    publisher: OutputWriter
+    download: DownloadOptions = field(default_factory=DownloadOptions)
+    retry: bool = False
+    quantise: str = "none"
+    on_progress: OnProgress = no_progress
+    tally: RunStats = field(default_factory=RunStats)
+
+    def __post_init__(self) -> None:
+        self._settings = self.options.settings(self.checkpoint, self.quantise)
+        self.settings_key = settings_hash(self._settings)
+        self.looker = VideoLoader(
+            self.checkpoint,
+            self.options,
+            self.download,
+            frames_per_window(self.checkpoint, self.options),
+        )
+        self._loaded: Engine | None = None
+        self._claimed: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._failures: list[tuple[ItemResult, IdentifiedSource | None]] = []
+
+    def run(self, items: Iterable[WorkItem | None]) -> Generator[ItemResult]:
+        """Deal with every item; its record is on disk when it is yielded. None is no item yet.
+
+        Raises RecordError where records or outputs cannot be written, ModelError where the model
+        cannot be loaded; errors of a video are its record. At the end of a list ``try_again``.
+        """
+        has_end = isinstance(items, Sequence)
+        threads = min(2, os.cpu_count() or 1)
+        with Prefetcher(
+            _numbered(items), self._look, threads=threads, max_items=_VIDEOS_AHEAD
+        ) as ahead:
+            for (_, item), pieces in ahead:
+                done = self._summarise_item(item, iter(pieces))
+                self.tally.waited_seconds = ahead.stall_seconds
+                self.tally.decoded_seconds = ahead.busy_seconds
+                yield done
+                if not has_end:
+                    self._failures.clear()  # who watches a folder sees for himself what changes
+        yield from self.try_again()
+
+    def try_again(self) -> Iterator[ItemResult]:
+        """Deal once more with the files that could not be read, where they have changed since: they
+        were empty or growing. Each that ends otherwise than before is yielded again.
+        """
+        failures, self._failures = self._failures, []
+        for before, found in failures:
+            item = listed_again(before.item)
+            if found is not None and file_state(found.source.path) == found.state:
+                continue
+            pieces = self.looker.load(
+                item,
+                known_hash=self.known_hash,
+                is_needed=lambda found, item=item: not self.is_done(item, found),  # type: ignore[misc]
+                on_progress=self.on_progress,
+            )
+            self.tally.counts["failed"] -= 1
+            done = self._summarise_item(item, pieces)
+            if done.record.error is None or done.record.error != before.record.error:
+                yield done
+
+    # ------------------------------------------------------------ in the decoding threads
+
+    def _look(self, numbered: tuple[int, WorkItem]) -> Iterator[LoadedPart]:
+        number, item = numbered
+        return self.looker.load(
+            item,
+            known_hash=self.known_hash,
+            is_needed=lambda found: self._is_needed(number, item, found),
+            on_progress=self.on_progress,
+        )
+
+    def known_hash(self, path: str, stamp: tuple[int, ...]) -> str | None:
+        """The hash in the journal of a file that has not changed since."""
+        entry = self.journal.entry(path)
+        return entry.sha256 if entry is not None and entry.file_stat == stamp else None
+
+    def _is_needed(self, number: int, item: WorkItem, found: IdentifiedSource) -> bool:
+        """Whether its frames will be asked about: not done before, and no twin that is done or
+        earlier in the list."""
+        if found.sha256 is None:
+            return True
+        if self.is_done(item, found) or self.journal.has(found.sha256, self.settings_key):
+            return False
+        with self._lock:
+            first = self._claimed.setdefault(found.sha256, number)
+            self._claimed[found.sha256] = min(first, number)
+        return first >= number
+
+    def is_done(self, item: WorkItem, found: IdentifiedSource) -> bool:
+        """Whether the journal has this content with these settings for this path."""
+        entry = self.journal.entry(item.path)
+        return (
+            entry is not None
+            and entry.settings_key == self.settings_key
+            and entry.sha256 == found.sha256
+            and found.sha256 is not None
+            and entry.is_final
+            and not (entry.failed and self.retry)
+        )
+
+    # ------------------------------------------------------------ in the thread of the model
+
+    def _summarise_item(self, item: WorkItem, stream: Iterator[LoadedPart]) -> ItemResult:
+        def find() -> IdentifiedSource:
+            found = next(stream)
+            assert isinstance(found, IdentifiedSource)
+            return found
+
+        def answer(
+            facts: RecordContext, found: IdentifiedSource
+        ) -> tuple[SummaryRecord, ItemStatus]:
+            return self._answered(facts, found, stream)
+
+        try:
+            return self.finish_item(item, find, answer)
+        except _EngineLoadFailed as missing:
+            raise missing.why from None
+
+    def finish_item(
+        self,
+        item: WorkItem,
+        find: Callable[[], IdentifiedSource],
+        answer: Callable[[RecordContext, IdentifiedSource], tuple[SummaryRecord, ItemStatus]],
+    ) -> ItemResult:
+        """Bring one item to its end: its record on disk, its outputs after it, and counted.
+
+        ``find`` says what the item is, ``answer`` makes its record if that is needed; the errors
+        that both may raise become its record.
+        """
+        facts = RecordContext(
+            item, self.options, self._settings, self.settings_key, self.checkpoint
+        )
+        try:
+            found = find()
+            facts = facts.with_source(found)
+            if self.is_done(item, found):
+                return self._counted(self._reuse_record(item), found)
+            record, outcome = answer(facts, found)
+        except SmolVideoError as error:
+            record, outcome = error_record(facts, error), "failed"
+        if record.error is not None and self._same_failure(item, record):
+            return self._counted(self._reuse_record(item), facts.found)
+        record = replace(record, output=self.publisher.assign_output_name(item, record))
+        self.journal.write(record)
+        self.publisher.write(record, is_new=True)
+        return self._counted(ItemResult(item, record, outcome, is_new=True), facts.found)
+
+    def _counted(self, done: ItemResult, found: IdentifiedSource | None) -> ItemResult:
+        """``done``, added to the tally; what could not be read is noted for ``try_again``."""
+        self.tally.counts[done.outcome] += 1
+        self.tally.video_seconds += done.record.duration_seconds or 0.0
+        if done.record.exit_code == ReaderError.exit_code and done.record.source.url is None:
+            self._failures.append((done, found))
+        return done
+
+    def _reuse_record(self, item: WorkItem) -> ItemResult:
+        record = self.journal.record(item.path)
+        if record.path != item.path or not self.publisher.has_output_name(record):
+            record = replace(record, path=item.path)
+            record = replace(record, output=self.publisher.assign_output_name(item, record))
+            self.journal.write(record)
+        self.publisher.write(record, is_new=False)
+        return ItemResult(
+            item, record, "failed" if record.error is not None else "kept", is_new=False
+        )
+
+    def _same_failure(self, item: WorkItem, record: SummaryRecord) -> bool:
+        """Whether this very error is in the journal already: of a file that is not there, say."""
+        entry = self.journal.entry(item.path)
+        if entry is None or not entry.failed or entry.settings_key != self.settings_key:
+            return False
+        return self.journal.record(item.path).error == record.error and not self.retry
+
+    def _answered(
+        self, facts: RecordContext, found: IdentifiedSource, stream: Iterator[LoadedPart]
+    ) -> tuple[SummaryRecord, ItemStatus]:
+        if found.sha256 is not None:
+            twin = self.journal.find_duplicate(found.sha256, self.settings_key)
+            if twin is not None:
+                return duplicate_record(facts, twin), "same"
+        opened = next(stream, None)
+        if opened is None:  # its earlier twin failed, with an error that is this one's, too
+            return self.summarise_inline(facts, found), "made"
+        return self._summarised(facts, chain((opened,), stream)), "made"
+
+    def summarise_inline(self, facts: RecordContext, found: IdentifiedSource) -> SummaryRecord:
+        """The record of an item that nobody looked at ahead. Raises the errors of the video."""
+        return self._summarised(facts, self.looker.pieces_of(facts.item, found))
+
+    def _summarised(self, facts: RecordContext, pieces: Iterator[LoadedPart]) -> SummaryRecord:
+        started = time.perf_counter()
+        try:
+            engine = self._engine()
+            return summarise_pieces(facts, pieces, engine, on_progress=self.on_progress)
+        finally:
+            self.tally.answered_seconds += time.perf_counter() - started
+
+    def _engine(self) -> Engine:
+        if self._loaded is None:
+            try:
+                self._loaded = self.engine()
+            except SmolVideoError as error:
+                raise _EngineLoadFailed(error) from error  # no video's fault: it ends the run
+            self.tally.load_seconds = self._loaded.load_seconds
+        return self._loaded

@@ -1,0 +1,151 @@
+"""A checkpoint sits the exam: every video is rendered, read, sampled, packed and asked about."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
+from smolvideo.evals.item import LETTERS
+from smolvideo.frames import FrameBatch
+from smolvideo.pipeline import load_frames
+from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
+from smolvideo.train.exam.options import ExamOptions
+from smolvideo.train.exam.run import ExamRun
+from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
+from smolvideo.train.exam.test_videos import ExamVideo, draw_exam_videos
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import FrameClock
+from smolvideo.train.world.video import write_video
+
+GREY = 128
+"""What the blind see: even grey, the same in every frame."""
+GENERATION = GenerationOptions(max_new_tokens=48)
+
+OnExamProgress = Callable[[int, int, int, int], None]
+"""Called with videos done, videos in all, answers right so far, and questions so far."""
+
+
+def evaluate_exam(
+    engine: Engine,
+    options: ExamOptions,
+    *,
+    folder: Path | None = None,
+    run: ExamRun | None = None,
+    on_progress: OnExamProgress = lambda *_: None,
+) -> ExamReport:
+    """The answers of ``engine`` to the paper of ``options``.
+
+    The videos are left in ``folder``, which exists; without one they are gone afterwards. What
+    ``run`` has is not asked again, what comes is on its disk before the next video. Raises
+    RecordError for ``run``, else as ``load_frames``, ``pack_prompt`` and the engine do.
+    """
+    answers: list[ExamAnswer] = []
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smolvideo-exam-")))
+        writer = None if run is None else stack.enter_context(run.held())
+        known = {} if run is None else run.answers()
+        for video in draw_exam_videos(options):
+            if video.number in known:
+                answers += known[video.number]
+            else:
+                for answer in _asked(engine, video, folder or own):
+                    if writer is not None:
+                        writer.write(answer)
+                    answers.append(answer)
+            right = sum(answer.right for answer in answers)
+            on_progress(video.number + 1, options.videos, right, len(answers))
+    setting = {
+        "model": engine.checkpoint.name,
+        "engine": engine.name,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "quantise": engine.quantise,
+        "videos": options.videos,
+        "seed": options.seed,
+    }
+    return ExamReport(setting, tuple(answers))
+
+
+def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
+    path = folder / f"world{video.number:04d}.mp4"
+    if not path.exists():
+        beside = path.with_suffix(".part.mp4")
+        write_video(video.scene, video.film, beside)
+        beside.replace(path)
+    # Fitted once, and not again for every question.
+    geometry, fit = frame_transform(engine.checkpoint)
+    batch = load_frames(path, fit=fit, geometry=geometry)
+    duration = video.film.seconds
+    clock = FrameClock(tuple(seconds / duration for seconds in batch.pts_seconds), duration)
+    step = float(max(np.diff(batch.pts_seconds), default=duration))
+    opened, choices = video.questions(clock)
+    questions = [*opened, *choices]
+    seen = _answered(engine, batch, questions)
+    grey = replace(batch, images=np.full_like(batch.images, GREY))
+    blind = _answered(engine, grey, questions)
+    answered = zip(questions, seen, blind, strict=True)
+    for place, (question, (one, likeliest), (other, guessed)) in enumerate(answered):
+        yield ExamAnswer(
+            video=video.number,
+            side=video.side,
+            novel_wording=video.novel_wording,
+            type=question.type,
+            question=question.text,
+            answer=question.answer,
+            seen=one,
+            blind=other,
+            right=is_correct(question, one, duration=duration, step=step),
+            blind_right=is_correct(question, other, duration=duration, step=step),
+            likeliest=likeliest,
+            blind_likeliest=guessed,
+            place=place,
+            count=len(questions),
+        )
+
+
+def _answered(
+    engine: Engine, batch: FrameBatch, questions: Sequence[Question]
+) -> list[tuple[str, str | None]]:
+    """The answers to all questions about the same frames, and to those with options the letter of
+    the one whose words are the likeliest answer; None where the engine tells no probabilities."""
+
+    def packed(asked: Iterable[Question]) -> list[Prompt]:
+        return [pack_prompt(conversation(batch, one), engine.checkpoint) for one in asked]
+
+    prompts = packed(questions)
+    if not isinstance(engine, SessionEngine):
+        return [(engine.stream(prompt, GENERATION).result().text, None) for prompt in prompts]
+    with_options = [question for question in questions if question.open_form]
+    prompts += packed(question.open_form for question in with_options if question.open_form)
+    # With the very array of the first prompt nobody need compare the images.
+    prompts = [replace(prompt, images=prompts[0].images) for prompt in prompts]
+    session = engine.open_session()
+    answers = session.answer_batch(prompts[: len(questions)], GENERATION)
+    scored = zip(with_options, prompts[len(questions) :], strict=True)
+    likeliest = {id(question): _likeliest(session, question, prompt) for question, prompt in scored}
+    return [
+        (answer.text, likeliest.get(id(question)))
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+
+
+def _likeliest(session: Session, question: Question, prompt: Prompt) -> str:
+    scores = session.score(prompt, question.options)
+    return LETTERS[max(range(len(scores)), key=scores.__getitem__)]
+
+
+def conversation(batch: FrameBatch, question: Question) -> list[Message]:
+    """The conversation that ends in the question; nothing stands before the frames of one with
+    options, as in CinePile's own form."""
+    said = () if question.subtitles is None else (f"{question.subtitles}\n\n",)
+    instruction = "" if question.type == "choice" else None
+    turns = [text for turn in question.history for text in (turn.text, turn.response)]
+    turns.append(question.text)
+    first = Message("user", (batch, *said, turns[0]), preamble=instruction)
+    roles = ("user", "assistant")
+    later = [Message(roles[n % 2], (text,)) for n, text in enumerate(turns)][1:]  # type: ignore[arg-type]
+    return [first, *later]

@@ -1,0 +1,191 @@
+"""What a step of answering is given: drawn videos with questions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from random import Random
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from smolvideo.frames import Images, format_timestamp
+from smolvideo.network import NetworkConfig
+from smolvideo.train.image_batches import add_codec_noise, normalize_images
+from smolvideo.train.packing import (
+    PackedBatch,
+    collate,
+    pack_questions,
+    video_prefix,
+)
+from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
+from smolvideo.train.world.question import Question, informal
+from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
+from smolvideo.train.world.render import render_times
+from smolvideo.train.world.scene import Scene
+from smolvideo.train.world.scene_sampler import Split, sample_scene
+from smolvideo.train.world.single_frame_questions import questions_at_time, questions_for_time
+from smolvideo.train.world.text_exercises import text_exercises
+
+FOLLOW_UP_PROBABILITY = 0.3
+"""Share of the questions with options that follow the same question without: then the options need
+only be read, not the video."""
+EVENT_PROBABILITY = 0.3
+"""Share of the videos in which something surely happens at a moment; in some of the others, too."""
+HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
+"""What takes longest to learn: each needs several frames, or several facts at once."""
+GREY = 128
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Drawn videos of equally many frames with their questions.
+
+    ``pixels`` ``[U, 3, S, S]``: every different picture once; ``frames`` ``[B, F]`` indexes it.
+    """
+
+    pixels: Tensor
+    frames: Tensor
+    rows: PackedBatch
+
+
+@dataclass(frozen=True)
+class _Video:
+    """A scene, the shares of its duration that are looked at, and when they are; a single picture
+    has no clock."""
+
+    scene: Scene
+    shares: list[float]
+    clock: FrameClock | None
+
+    @property
+    def stamps(self) -> list[str]:
+        if self.clock is None:
+            return []
+        return [format_timestamp(share * self.clock.seconds) for share in self.shares]
+
+
+def make_video_batch(
+    random: Random,
+    *,
+    videos: int,
+    frames: int,
+    asking: QuestionMix,
+    network: NetworkConfig,
+    tokenizer: Tokenizer,
+    side: Split = "trained",
+    grey: bool = False,
+) -> VideoBatch:
+    """``videos`` random videos of ``frames`` frames, drawn, with their questions.
+
+    ``grey`` replaces every picture by even grey: what can be answered then was not seen.
+    """
+    noise = np.random.default_rng(random.getrandbits(32))
+    size = network.vision.image_size
+    pixels: list[Images] = []
+    frame_rows, rows, asked = [], [], []
+    for video in _videos(random, videos, frames, side):
+        pictures, shown = render_times(video.scene, video.shares, size, size)
+        spoilt = add_codec_noise(pictures, noise)
+        frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
+        pixels.append(np.full_like(spoilt, GREY) if grey else spoilt)
+        asked.append(_questions(video, random, asking))
+        front = video_prefix(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
+        rows.append(pack_questions(front, asked[-1], tokenizer))
+    return VideoBatch(
+        pixels=normalize_images(np.concatenate(pixels)),
+        frames=torch.from_numpy(np.stack(frame_rows)),
+        rows=collate(rows, asked),
+    )
+
+
+def _videos(random: Random, count: int, frames: int, side: Split) -> Iterator[_Video]:
+    for _ in range(count):
+        shares = _moments(random, frames)
+        scene = _shown_scene(random, shares, side)
+        # From three seconds to ten minutes, short ones as often as long ones.
+        clock = FrameClock(tuple(shares), 3 * 200 ** random.random()) if frames > 1 else None
+        yield _Video(scene, shares, clock)
+
+
+def _moments(random: Random, frames: int) -> list[float]:
+    """Evenly spaced shares of the duration, from the first frame to the last."""
+    if frames == 1:
+        return [random.random()]
+    end = 1 - random.uniform(0, 0.5) / frames
+    return [end * place / (frames - 1) for place in range(frames)]
+
+
+def _shown_scene(random: Random, shares: list[float], side: Split) -> Scene:
+    """A scene of which these moments show everything."""
+    still = len(shares) == 1
+    eventful = not still and random.random() < EVENT_PROBABILITY
+    while True:
+        scene = sample_scene(random, side=side, still=still)
+        if eventful and not (scene.in_sequence or scene.event):
+            continue
+        if all(any(thing.centre_at(s) for s in shares) for thing in scene.things):
+            return scene
+
+
+def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Question]:
+    """Questions of many types, those with options now and then after the same one without."""
+    scene, clock = video.scene, video.clock
+    every = ask_about(scene, random, clock)
+    slow = [name for name in HARD_TYPES if random.random() < asking.hard_type_probability]
+    opened = sample_by_type(
+        random, every, asking.questions - asking.choices - asking.text_exercises, first=slow
+    )
+    if clock is not None:
+        others = [question for question in every if question not in opened]
+        opened += _glimpses(scene, others, random, clock, asking.single_frame_questions)
+    chosen = [informal(random, question) for question in opened]
+    chosen = [
+        _after_others(question, every, random)
+        if asking.follow_up_probability and random.random() < asking.follow_up_probability
+        else question
+        for question in chosen
+    ]
+    fit = [question for question in every if question.type not in WITHOUT_CHOICE]
+    for question in sample_by_type(random, fit, asking.choices):
+        choice = with_options(informal(random, question), scene, random, clock, asking.prompt_name)
+        if random.random() < FOLLOW_UP_PROBABILITY:
+            text = (
+                question.text
+                if question.subtitles is None
+                else f"{question.subtitles}\n\n{question.text}"
+            )
+            choice = replace(choice, history=(Question(question.type, text, question.answer),))
+        chosen.append(choice)
+    return [
+        *chosen,
+        *islice(text_exercises(random, clock, asking.prompt_name), asking.text_exercises),
+    ]
+
+
+def _after_others(question: Question, others: Sequence[Question], random: Random) -> Question:
+    """The question later in a conversation: after one or two others, which it need not be about."""
+    asked = question.text.lower().rstrip("?.")
+    plain = [
+        other
+        for other in others
+        if not (other.subtitles or other.history) and other.text.lower().rstrip("?.") != asked
+    ]
+    turns = tuple(
+        informal(random, other)
+        for other in random.sample(plain, min(len(plain), random.choice((1, 1, 2))))
+    )
+    return replace(question, history=(*turns, *question.history))
+
+
+def _glimpses(
+    scene: Scene, asked: Sequence[Question], random: Random, clock: FrameClock, count: int
+) -> list[Question]:
+    """Up to ``count`` exercises: what a moment shows, which moment shows something, and further
+    questions for a time."""
+    looks = [*islice(questions_at_time(scene, random, clock), count)]
+    looks += islice(questions_for_time(scene, random, clock), count)
+    looks += [question for question in asked if question.type == "time"]
+    return random.sample(looks, min(count, len(looks)))

@@ -1,0 +1,77 @@
+"""The first stage: the vision tower and the connector learn to see, from dense labels.
+
+The heads that read the labels are thrown away afterwards; what they taught stays in the vectors:
+every patch knows what it shows, every token knows which things have their centre in its cell, and
+where.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smolvideo.network import NetworkConfig, SmolVLM
+from smolvideo.train.attention_supervision import LetterProbe
+from smolvideo.train.image_batches import PATCH_LABELS, TOKEN_LABELS, LabelledImages
+from smolvideo.train.world.scene import BACKGROUNDS
+
+
+class DenseLabelHeads(nn.Module):
+    """Linear readers of patches ``[N, P, D_vision]`` and tokens ``[N, T, D_text]``."""
+
+    def __init__(self, network: NetworkConfig) -> None:
+        super().__init__()
+        width = network.text.hidden_size
+        self.patch_look = nn.Linear(network.vision.hidden_size, len(PATCH_LABELS))
+        self.token_norm = nn.RMSNorm(width)
+        self.token_background = nn.Linear(width, len(BACKGROUNDS))
+        self.token_present = nn.Linear(width, len(TOKEN_LABELS))
+        self.token_place = nn.Linear(width, len(TOKEN_LABELS) * 2)
+        self.token_radius = nn.Linear(width, len(TOKEN_LABELS))
+
+    def loss(self, patches: Tensor, tokens: Tensor, labels: LabelledImages) -> Tensor:
+        """The sum of five losses, each of the order of one at the start."""
+        tokens = self.token_norm(tokens)
+        look = F.cross_entropy(
+            self.patch_look(patches).float().flatten(0, 1), labels.patches.flatten()
+        )
+        backgrounds = labels.backgrounds.unsqueeze(1).expand(-1, tokens.shape[1])
+        background = F.cross_entropy(
+            self.token_background(tokens).float().flatten(0, 1), backgrounds.flatten()
+        )
+        present = F.binary_cross_entropy_with_logits(
+            self.token_present(tokens).float(), labels.present
+        )
+        place = self.token_place(tokens).float().view(*labels.positions.shape)
+        distance = (place - labels.positions).abs().sum(-1)
+        things = labels.present.sum().clamp(min=1)
+        place_loss = (distance * labels.present).sum() / things
+        off = (self.token_radius(tokens).float() - labels.radii).abs()
+        radius_loss = (off * labels.present).sum() / things
+        return look + background + 60 * present + 3 * place_loss + 6 * radius_loss
+
+
+class TrainableNano(nn.Module):
+    """The network with what teaches it to see, and to find letters."""
+
+    def __init__(self, network: NetworkConfig) -> None:
+        super().__init__()
+        self.network = SmolVLM(network)
+        self.heads = DenseLabelHeads(network)
+        self.letter_probe = LetterProbe(network.text.hidden_size)
+
+
+@torch.no_grad()
+def dense_label_accuracy(student: TrainableNano, labels: LabelledImages) -> dict[str, float]:
+    """Shares read right: ``cells`` that hold a thing, and ``patches`` on a thing."""
+    heads = student.heads
+    patches = student.network.model.vision_model(labels.pixels)
+    tokens = heads.token_norm(student.network.model.connector(patches))
+    said = heads.token_present(tokens) > 0
+    on_thing = labels.patches > 0
+    patch_right = heads.patch_look(patches).argmax(-1) == labels.patches
+    occupied = labels.present.any(-1)
+    exact = (said == labels.present.bool()).all(-1)
+    return {
+        "cells": exact[occupied].float().mean().item(),
+        "patches": patch_right[on_thing].float().mean().item(),
+    }
