@@ -336,7 +336,7 @@ def _is_begun_by_us(line: bytes, kind: type[Record]) -> bool:
 
 def _schema_name(kind: Any) -> str:
     """``smolvideo.answer/`` of ``smolvideo.answer/1``: what all versions of a kind begin with."""
-    return str(kind.KIND).rpartition("/")[0] + "/"
+    return str(kind.SCHEMA).rpartition("/")[0] + "/"
 
 
 def from_json(content: Mapping[str, Any]) -> SourceRecord:

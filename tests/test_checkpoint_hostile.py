@@ -232,7 +232,7 @@ def test_the_template_is_text(tmp_path: Path) -> None:
         read(folder)
     write_json(folder / "tokenizer_config.json", {"chat_template": [{"name": 3}, "x"]})
     (folder / "chat_template.jinja").unlink()
-    assert read(folder)["turn_end"] == "<end_of_utterance>"
+    assert read(folder)["end_of_turn_token"] == "<end_of_utterance>"
 
 
 def of_tokenizer(change: Callable[[Any], object]) -> Callable[[Path], None]:

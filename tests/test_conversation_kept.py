@@ -185,8 +185,8 @@ def test_a_second_process_is_told(stack: ExitStack) -> None:
     stack.enter_context(reopen(name))
     code = (
         "import sys\n"
-        "from smolvideo.conversation.store import forget, go_on\n"
-        "for touch in (lambda: go_on(sys.argv[1]).__enter__(), lambda: forget(sys.argv[1])):\n"
+        "from smolvideo.conversation.store import delete, reopen\n"
+        "for touch in (lambda: reopen(sys.argv[1]).__enter__(), lambda: delete(sys.argv[1])):\n"
         "    try:\n        touch()\n"
         "    except Exception as error:\n        print(error)\n"
     )

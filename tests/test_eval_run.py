@@ -199,7 +199,7 @@ import sys, time
 from pathlib import Path
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.run import begin_run, continue_run
+from smolvideo.evals.run import open_run, run_eval
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
 from smolvideo.prompt import PromptOptions
@@ -219,8 +219,8 @@ how = EvalSettings(
     generation=GenerationOptions(max_new_tokens=4),
 )
 benchmark = load_benchmark("jsonl", folder / "items.jsonl")
-run = begin_run(folder / "run", benchmark, how, engine)
-continue_run(run, how, engine, VideoFinder(VideoFolder(samples)), on_news=hold)
+run = open_run(folder / "run", benchmark, how, engine)
+run_eval(run, how, engine, VideoFinder(VideoFolder(samples)), on_news=hold)
 """
 
 

@@ -84,7 +84,7 @@ def test_a_name_cannot_leave_the_folder(folder: Path) -> None:
 
 def downloads(folder: Path, **more: object) -> VideoDownloader:
     archive = DownloadArchive.open(folder / "downloads.jsonl")
-    return VideoDownloader(archive, QUICK, **{"every_seconds": 0.0, **more})  # type: ignore[arg-type]
+    return VideoDownloader(archive, QUICK, **{"min_interval_seconds": 0.0, **more})  # type: ignore[arg-type]
 
 
 def test_a_download_lies_in_the_folder_from_then_on(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -163,7 +163,7 @@ class Waiting(threading.Event):
 def test_downloads_keep_their_distance(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(3)]
     waiting = Waiting()
-    polite = downloads(tmp_path, every_seconds=30.0, clock=lambda: waiting.now, stop=waiting)
+    polite = downloads(tmp_path, min_interval_seconds=30.0, clock=lambda: waiting.now, stop=waiting)
     polite.fetch(item("0", url=urls[0]), no_progress)
     waiting.now += 10.0
     polite.fetch(item("1", url=urls[1]), no_progress)
@@ -174,7 +174,7 @@ def test_downloads_keep_their_distance(server, clip, tmp_path: Path) -> None:  #
 
 def test_a_run_that_ends_waits_for_no_download(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(2)]
-    polite = downloads(tmp_path, every_seconds=3600.0)
+    polite = downloads(tmp_path, min_interval_seconds=3600.0)
     polite.fetch(item("0", url=urls[0]), no_progress)
     polite.stop.set()
     with pytest.raises(MissingVideo, match="ended"):

@@ -84,7 +84,7 @@ def test_pages_are_read_as_rows_are(
     at_the_end = numbers(1, 2 * HEADS, min(queries, length), WIDTH)
     for ask in (
         lambda memory: memory.attend(at_the_end, length),
-        lambda memory: torch.stack(memory.between(length // 2, length)),
+        lambda memory: torch.stack(memory.slice(length // 2, length)),
         lambda memory: torch.stack(resized(memory, total + 300, length).slice(0, length)),
     ):
         expected, got = map(ask, both)

@@ -60,21 +60,21 @@ for name in names:
     importlib.import_module(name)
 
 from pathlib import Path
-from smolvideo.engines.devices import usable_cores
-from smolvideo.file_lock import locked
+from smolvideo.engines.devices import available_cores
+from smolvideo.file_lock import file_lock
 from smolvideo.text_input import read_file_or_pipe
 from smolvideo.readers.decoder_worker import _limit_memory
-from smolvideo.show.terminal import TerminalAbilities, ask_terminal
-from smolvideo.summaries.record_log import Journal
+from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
+from smolvideo.summaries.record_log import RecordLog
 here = Path(sys.argv[1])
 (here / "a.txt").write_bytes(b"text")
 assert read_file_or_pipe(here / "a.txt") == b"text"
-assert ask_terminal() == TerminalAbilities()
+assert query_capabilities() == TerminalCapabilities()
 _limit_memory(2**40)
-assert usable_cores() >= 1
-with locked(here / "lock", wait=None):
+assert available_cores() >= 1
+with file_lock(here / "lock", on_contention=None):
     pass
-with Journal(here / "summaries.jsonl"):
+with RecordLog(here / "summaries.jsonl"):
     pass
 print(len(names))
 """

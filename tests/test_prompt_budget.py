@@ -224,7 +224,7 @@ def test_too_many_pictures() -> None:
 
 
 def test_a_function_needs_a_bound() -> None:
-    with pytest.raises(ValueError, match="at_most"):
+    with pytest.raises(ValueError, match="max_frames"):
         max_frames_that_fit(lambda kept: asked(plan(kept), "?"), TOY["nano"], max_new_tokens=1)
 
 

@@ -158,16 +158,16 @@ def test_levels_are_laid_out_for_the_processor(capability: str, told: str) -> No
     """What torch does on lesser processors, this one can be told to do."""
     script = """
 import torch
-from smolvideo.engines.devices import check_quantise
+from smolvideo.engines.devices import check_quantize
 from smolvideo.errors import UsageError
-from smolvideo.network.int4 import Int4Weight, layout
+from smolvideo.network.int4 import Int4Weight, int4_packing
 weight, x = torch.randn(192, 96), torch.randn(3, 96).bfloat16()
-quantised = Int4Weight.of(weight, torch.bfloat16)
-plain = x.float() @ quantised.dequantised().float().t()
+quantised = Int4Weight.from_float(weight, torch.bfloat16)
+plain = x.float() @ quantised.dequantize().float().t()
 try:
-    check_quantise("int4", torch.device("cpu"), torch.bfloat16)
-    got = quantised.times(x, None).float()
-    print(layout().rows, torch.allclose(got, plain, rtol=0.05, atol=0.2))
+    check_quantize("int4", torch.device("cpu"), torch.bfloat16)
+    got = quantised.matmul(x, None).float()
+    print(int4_packing().rows, torch.allclose(got, plain, rtol=0.05, atol=0.2))
 except UsageError as error:
     assert "AVX2" in str(error)
     print("refused")
@@ -195,10 +195,10 @@ def test_few_rows_and_many_are_the_plain_product(
     random = torch.Generator().manual_seed(width)
     linear = Linear(width, out, bias=has_bias).requires_grad_(False).to(dtype)
     linear.quantise(torch.randn(out, width, generator=random), dtype, kind)
-    assert isinstance(linear.quantised, kind)
-    weight = linear.quantised.dequantize().double()
-    if isinstance(linear.quantised, Int8Weight):
-        exact = linear.quantised.qweight.double() * linear.quantised.scales.double()[:, None]
+    assert isinstance(linear.quantized_weight, kind)
+    weight = linear.quantized_weight.dequantize().double()
+    if isinstance(linear.quantized_weight, Int8Weight):
+        exact = linear.quantized_weight.qweight.double() * linear.quantised.scales.double()[:, None]
         torch.testing.assert_close(weight, exact, rtol=0.01, atol=0)
         weight = exact
     bias = None if linear.bias is None else linear.bias.double()

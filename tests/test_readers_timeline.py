@@ -43,14 +43,14 @@ def packets_read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     read: list[Any] = []
 
     for module in (forward_decoder, packet_times):
-        original = module.sturdy_packets
+        original = module.demux_tolerant
 
         def counted(*given: Any, original: Any = original, **more: Any) -> Iterator[Any]:
             for packet in original(*given, **more):
                 read.append(packet.pts)
                 yield packet
 
-        monkeypatch.setattr(module, "sturdy_packets", counted)
+        monkeypatch.setattr(module, "demux_tolerant", counted)
     return read
 
 

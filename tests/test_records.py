@@ -199,7 +199,7 @@ FULL_IN_THE_MIDDLE = """
 import resource, signal, sys
 from pathlib import Path
 from smolvideo.errors import RecordError
-from smolvideo.records import AnswerRecord, RecordWriter, read_records, write_output
+from smolvideo.records import AnswerRecord, RecordWriter, read_records, write_text_atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(sys.argv[1])
 writer = RecordWriter(folder / "r.jsonl")
@@ -207,7 +207,7 @@ writer.write(AnswerRecord("q", (), text="short"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 for write in (
     lambda: writer.write(AnswerRecord("q", (), text="long" * 1000)),
-    lambda: write_output(folder / "out.txt", "new" * 1000, overwrite=True),
+    lambda: write_text_atomic(folder / "out.txt", "new" * 1000, overwrite=True),
 ):
     try:
         write()

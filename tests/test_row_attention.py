@@ -213,12 +213,12 @@ def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
 
 SHORT_PROGRAM = """
 import torch
-from smolvideo.network.attention_backend import prepared
+from smolvideo.network.attention_backend import attention_backend
 
 torch.set_num_threads(8)
-way = prepared(64, torch.bfloat16).get()
+way = attention_backend(64, torch.bfloat16).get()
 q = torch.randn(1, 2, 700, 64).bfloat16()
-way.attend_frames(q, q, q)
+way.vision_attention(q, q, q)
 print(way.name.partition(",")[0])
 """
 

@@ -23,7 +23,7 @@ def watched(*given):
     waits.append(given[3])
     return select(*given)
 terminal.select.select = watched
-print(terminal.ask_terminal(), file=sys.stderr)
+print(terminal.query_capabilities(), file=sys.stderr)
 print("may wait", len(waits), max(waits, default=0), file=sys.stderr)
 """
 

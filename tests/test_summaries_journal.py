@@ -117,7 +117,7 @@ def test_only_one_process_at_a_time(file: Path) -> None:
                 sys.executable,
                 "-c",
                 "import sys; from pathlib import Path; from smolvideo.summaries.record_log import "
-                "Journal; Journal(Path(sys.argv[1]))",
+                "RecordLog; RecordLog(Path(sys.argv[1]))",
                 str(file),
             ],
             capture_output=True,

@@ -167,9 +167,9 @@ def test_a_time_is_that_of_the_first_frame_that_shows_it(
 def test_what_happens_is_described() -> None:
     star = SceneObject("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)
     still = circle(end_x=0.25)
-    scene = Scene("white", (SceneObject(**{**vars(still), "enters": 0.5}), star), 1.0)
+    scene = Scene("white", (SceneObject(**{**vars(still), "appears_at": 0.5}), star), 1.0)
     assert describe(scene) == "A red circle appears beside a blue star on a white background."
-    turning = SceneObject(**{**vars(still), "turns": 0.5, "turns_to": "green"})
+    turning = SceneObject(**{**vars(still), "recolours_at": 0.5, "new_colour": "green"})
     scene = Scene("white", (turning, star), 1.0, caption=Caption("42", "black", 0.5, 0.8, 0.3))
     assert behaviour_phrase(scene, turning) == "it turns green"
     assert describe(scene) == (
@@ -416,7 +416,7 @@ def test_order_is_described_in_order() -> None:
         circle(end_x=0.25),
         SceneObject("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2, appears_at=0.5),
     )
-    scene = Scene("grey", (SceneObject(**{**vars(first), "leaves": 0.5}), then), 1.0)
+    scene = Scene("grey", (SceneObject(**{**vars(first), "disappears_at": 0.5}), then), 1.0)
     assert describe(scene) == "First a red circle, then a blue star, on a grey background."
 
 

@@ -68,7 +68,7 @@ def max_frames_that_fit(
     """
     if callable(messages):
         if max_frames is None:
-            raise ValueError("at_most is needed with a function")
+            raise ValueError("max_frames is needed with a function")
         messages_of, most = messages, max_frames
     else:
         conversation, frames = messages, max_frame_count(messages)

@@ -57,7 +57,7 @@ def scan_thumbnails(reader: Any, start: float, end: float) -> Thumbnails:
     """Looks at a window of an open reader; kept as long as the reader is."""
     kept = _looks.setdefault(reader, {})
     if (start, end) not in kept:
-        frames = list(reader.frames_at(_look_times(reader, start, end), longest=_MAX_SIDE))
+        frames = list(reader.frames_at(_look_times(reader, start, end), max_side=_MAX_SIDE))
         first = {frame.pts_seconds: frame for frame in reversed(frames)}
         times = sorted(first)
         pictures = np.stack([first[time].image.mean(axis=2).astype(np.uint8) for time in times])

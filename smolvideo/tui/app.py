@@ -52,7 +52,7 @@ class ChatApp(App[str]):
         Binding("ctrl+n", "look(1)", "look after", priority=True),
         Binding("pageup", "scroll(-1)", "up", priority=True),
         Binding("pagedown", "scroll(1)", "down", priority=True),
-        Binding("z", "mark", "zoom"),
+        Binding("z", "zoom_mark", "zoom"),
     ]
 
     frame_view: FrameView
@@ -190,20 +190,20 @@ class ChatApp(App[str]):
             self._frames[self.look.number] = event.frame
             self._show_frame()
 
-    def on_prompt_step(self, event: InputLine.Step) -> None:
+    def on_input_line_step(self, event: InputLine.Step) -> None:
         if isinstance(event.to, int):
             self.filmstrip.action_step(event.to)
         else:
             self.filmstrip.action_go(0 if event.to == "first" else -1)
 
-    def on_prompt_entered(self, event: InputLine.Entered) -> None:
+    def on_input_line_entered(self, event: InputLine.Entered) -> None:
         self.asking.submit(event.line)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         if event.option_list is self.prompt.list:
             self.prompt.take_clicked(event.option_index)
 
-    def on_talk_view_time_chosen(self, event: TranscriptView.TimeChosen) -> None:
+    def on_transcript_view_time_chosen(self, event: TranscriptView.TimeChosen) -> None:
         self.go_to(event.seconds)
 
     def action_stop(self) -> None:

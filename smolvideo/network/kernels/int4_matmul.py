@@ -22,9 +22,13 @@ def int4_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, in
     size, groups = matrix.tile, matrix.inputs // GROUP
     numbers = np.empty((GROUP, size), np.float32)
     tiles = array_from_address(
-        matrix.weights[layer], (matrix.outputs // size, groups, GROUP, size // 2), matrix.like
+        matrix.weights[layer],
+        (matrix.outputs // size, groups, GROUP, size // 2),
+        matrix.dtype_witness,
     )
-    scales = array_from_address(matrix.scales[layer], (groups, matrix.outputs), matrix.scale_like)
+    scales = array_from_address(
+        matrix.scales[layer], (groups, matrix.outputs), matrix.scale_dtype_witness
+    )
     for tile in range(first // size, last // size):
         its_rows = slice(tile * size, (tile + 1) * size)
         for group in range(groups):

@@ -151,8 +151,8 @@ def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, i
     Four vectors at a time, where there are so many: they stay near while the rows pass.
     """
     shape = (matrix.outputs, matrix.inputs)
-    weights = array_from_address(matrix.weights[layer], shape, matrix.like)
-    scales = array_from_address(matrix.scales[layer], matrix.outputs, matrix.scale_like)
+    weights = array_from_address(matrix.weights[layer], shape, matrix.dtype_witness)
+    scales = array_from_address(matrix.scales[layer], matrix.outputs, matrix.scale_dtype_witness)
     b = 0
     while b + 4 <= vectors.shape[0]:
         row = first
