@@ -34,7 +34,7 @@ class ImageView(Protocol):
 class TextImage(Widget):
     """A picture of text: two pixels in each cell, or one shade."""
 
-    DEFAULT_CSS = "CellPicture { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "TextImage { width: 1fr; height: 1fr; }"
 
     def __init__(self, kind: PictureKind = "blocks", *, centred: bool = True, id: str) -> None:
         super().__init__(id=id)
@@ -76,8 +76,8 @@ class GraphicsImage(Container):
     """A picture of real pixels, by the graphics of kitty or by sixel."""
 
     DEFAULT_CSS = """
-    PixelPicture { width: 1fr; height: 1fr; align: center middle; }
-    PixelPicture.-left { align: left top; }
+    GraphicsImage { width: 1fr; height: 1fr; align: center middle; }
+    GraphicsImage.-left { align: left top; }
     """
 
     def __init__(self, kind: PictureKind, *, centred: bool = True, id: str) -> None:
