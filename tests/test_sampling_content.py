@@ -1,5 +1,6 @@
 """Strategies that look at the pictures first."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import clipmaker
@@ -18,8 +19,8 @@ from smolvideo.sampling.scene_detection import (
     key_frames_within,
     select_changes,
     select_scenes,
-    subsample,
 )
+from smolvideo.sampling.subsample import subsample
 
 FPS = 10
 
@@ -145,8 +146,17 @@ def test_never_more_than_asked_and_always_ascending(count: int, most: int, seed:
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, unique=True), st.integers(1, 30))
-def test_thinned(times: list[float], count: int) -> None:
+def test_subsample_keeps_distinct_members(times: list[float], count: int) -> None:
     ordered = sorted(times)
     kept = subsample(ordered, count)
     assert len(kept) == min(count, len(ordered)) == len(set(kept))
     assert set(kept) <= set(ordered)
+
+
+@given(count=st.integers(1, 500), wanted=st.integers(1, 500))
+def test_subsample_is_evenly_spaced(count: int, wanted: int) -> None:
+    chosen = subsample(range(count), wanted)
+    steps = {after - before for before, after in pairwise(chosen)}
+    assert len(chosen) == min(count, wanted)
+    assert not steps or max(steps) - min(steps) <= 1
+    assert min(steps, default=1) >= 1

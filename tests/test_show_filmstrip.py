@@ -4,7 +4,6 @@ import base64
 import io
 import re
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from smolvideo.show.filmstrip import (
     show_filmstrip,
     shown_aspect,
     source_line,
-    subsample,
 )
 from smolvideo.show.terminal import TerminalCapabilities
 
@@ -117,13 +115,9 @@ def test_fifty_wide_frames(width: int, height: int, shown: int, per_row: int) ->
     assert (len(plan.shown), plan.per_row) == (shown, per_row)
 
 
-@given(count=st.integers(1, 500), wanted=st.integers(1, 500))
-def test_evenly(count: int, wanted: int) -> None:
-    chosen = subsample(count, min(count, wanted))
-    steps = {after - before for before, after in pairwise(chosen)}
-    assert len(chosen) == min(count, wanted)
-    assert not steps or max(steps) - min(steps) <= 1
-    assert min(steps, default=1) >= 1
+def test_a_strip_with_room_for_one_frame_shows_the_first() -> None:
+    assert plan_strip(9, 16 / 9, width=6, lines=2).shown == (0,)
+    assert plan_strip(0, 16 / 9, width=6, lines=2).shown == ()
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from smolvideo.sampling.scene_detection import (
     scan_thumbnails,
     select_changes,
     select_scenes,
-    subsample,
 )
+from smolvideo.sampling.subsample import subsample
 
 _OFFICIAL = ("v1", "smolvlm2")
 _BY_CONTENT = ("scenes", "changes")
@@ -210,8 +210,7 @@ def _at_rate(first: float, last: float, sampling: FrameSampling) -> list[float]:
     """One time each ``1 / fps`` seconds, thinned evenly to ``max_frames``."""
     assert sampling.fps is not None
     count = 1 + max(0, math.floor((last - first) * sampling.fps + _TIME_TOLERANCE))
-    kept = min(count, sampling.max_frames)
-    steps = [0] if kept == 1 else [round(k * (count - 1) / (kept - 1)) for k in range(kept)]
+    steps = [0] if sampling.max_frames == 1 else subsample(range(count), sampling.max_frames)
     return [first + step / sampling.fps for step in steps]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.errors import UsageError
+from smolvideo.sampling.subsample import subsample
 
 _SCAN_FPS = 4
 _SHORT_WINDOW = 120.0
@@ -78,15 +79,6 @@ def _look_times(reader: Any, start: float, end: float) -> list[float]:
     return subsample(keys, _MAX_THUMBNAILS)
 
 
-def subsample(times: Sequence[float], count: int) -> list[float]:
-    """At most ``count`` of the times, evenly, the first and the last among them."""
-    if len(times) <= count:
-        return list(times)
-    if count == 1:
-        return [times[len(times) // 2]]
-    return [times[round(step * (len(times) - 1) / (count - 1))] for step in range(count)]
-
-
 # ---------------------------------------------------------------------- changes
 
 
@@ -96,7 +88,7 @@ def select_changes(looks: Thumbnails, max_frames: int) -> Selection:
     So the frames crowd where the picture changes.
     """
     taken = subsample(_different(looks, _CHANGE_THRESHOLD), max_frames)
-    times = tuple(looks.times[int(place)] for place in taken)
+    times = tuple(looks.times[place] for place in taken)
     return Selection(times, f"of {len(looks.times)} looks {len(times)} differ enough to be shown")
 
 
@@ -126,7 +118,7 @@ def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
     shots = detect_shots(looks)
     found = len(shots)
     if found > max_frames:
-        shots = [shots[int(place)] for place in subsample(range(found), max_frames)]
+        shots = subsample(shots, max_frames)
     counts = [1] * len(shots)
     most = [_worth(looks, shot) for shot in shots]
     lengths = [looks.times[last] - looks.times[first] for first, last in shots]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
+from smolvideo.sampling.subsample import subsample
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, SafeConsole, use_colour
 from smolvideo.show.format import format_clock, format_count
@@ -66,18 +67,9 @@ def plan_strip(
     step = max(columns, caption) + _GAP
     per_row = max(1, min(count, (width + _GAP) // step))
     room = count if lines is None else per_row * max(1, lines // (rows + 1))
-    return StripPlan(subsample(count, min(count, room)), per_row, columns, rows, step)
-
-
-def subsample(count: int, wanted: int) -> tuple[int, ...]:
-    """``wanted`` of the numbers below ``count``, evenly spread from the first to the last.
-
-    >>> evenly(50, 5), evenly(3, 3), evenly(9, 1)
-    ((0, 12, 24, 37, 49), (0, 1, 2), (0,))
-    """
-    if wanted <= 1:
-        return (0,) if count and wanted else ()
-    return tuple(round(number * (count - 1) / (wanted - 1)) for number in range(wanted))
+    # Where there is room for one alone, the first is shown.
+    shown = subsample(range(count), room) if room > 1 else range(min(count, 1))
+    return StripPlan(tuple(shown), per_row, columns, rows, step)
 
 
 def choose_filmstrip(

@@ -15,6 +15,7 @@ from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import DamageCount
+from smolvideo.sampling.subsample import subsample
 from smolvideo.summaries.shot_detection import (
     Thumbnail,
     find_cut,
@@ -159,7 +160,7 @@ class _Cutter:
 
     def _window(self, count: int, end: float, *, at_change: bool) -> Window:
         taken = self.pending.take(count)
-        kept = subsample(len(taken.times), self._frames)
+        kept = subsample(range(len(taken.times)), self._frames)
         times = tuple(taken.times[place] for place in kept)
         # A frame that already stood on screen when the window began is seen from there on.
         own = tuple(round(max(0.0, time - self.start), 6) for time in times)
@@ -176,12 +177,3 @@ class _Cutter:
         window = Window(self.start, end, self._at_shot_change, batch, times)
         self.start, self._at_shot_change = end, at_change
         return window
-
-
-def subsample(count: int, most: int) -> list[int]:
-    """At most ``most`` places out of ``count``, evenly, the first and the last among them."""
-    if count <= most:
-        return list(range(count))
-    if most == 1:
-        return [count // 2]
-    return [round(step * (count - 1) / (most - 1)) for step in range(most)]
