@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from smolvideo.times import format_timestamp
+
 Images = NDArray[np.uint8]
 """RGB grey levels, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
 
@@ -254,13 +256,3 @@ def _with_tenths(seconds: float) -> str:
     """``MM:SS.t``, rounded down."""
     tenths = int(max(seconds, 0.0) * 10 + 1e-6)
     return f"{format_timestamp(tenths / 10)}.{tenths % 10}"
-
-
-def format_timestamp(seconds: float) -> str:
-    """``MM:SS`` as SmolVLM2's prompt writes it: seconds rounded down, minutes past 59 go on.
-
-    >>> format_timestamp(75.9), format_timestamp(4503)
-    ('01:15', '75:03')
-    """
-    minutes, rest = divmod(int(max(seconds, 0.0)), 60)
-    return f"{minutes:02d}:{rest:02d}"

@@ -39,10 +39,10 @@ from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.contact_sheet import draw_contact_sheet
 from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
-from smolvideo.show.format import format_clock
 from smolvideo.show.stage_progress import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
+from smolvideo.times import format_clock
 
 ORIGINAL_ASPECT = "none"
 """The ``--geometry`` of frames as a player shows them, fitted for no model."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from smolvideo.conversation.turns import Attachment, Turn, attachment_label
-from smolvideo.frames import FrameBatch, FramePlan, format_timestamp
+from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Message, PromptOptions, count_tokens
 from smolvideo.sanitize import display_name
+from smolvideo.times import format_timestamp
 
 _SPARE_SHARE = 8
 """What has no room is left out until an eighth of the context is free: every cut makes all words

@@ -7,7 +7,6 @@ from smolvideo.conversation.conversation import Conversation
 from smolvideo.conversation.export import export
 from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import PromptError, UsageError
-from smolvideo.frames import format_timestamp
 from smolvideo.models import MODELS
 from smolvideo.pipeline.subtitles import limit_cues_for_prompt, read_cues
 from smolvideo.progress import OnProgress, no_progress
@@ -16,6 +15,7 @@ from smolvideo.sampling import RelativeTime, parse_time
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import DownloadOptions, resolve_sources
 from smolvideo.subtitles import format_cues
+from smolvideo.times import format_timestamp
 from smolvideo.unicode_names import existing_path
 
 _MAX_FRAMES = 10_000

@@ -12,9 +12,9 @@ from smolvideo.conversation.settings import Settings, settings_to_json
 from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
 from smolvideo.conversation.turns import Attachment, Turn
 from smolvideo.errors import UsageError
-from smolvideo.frames import format_timestamp
 from smolvideo.html_page import render_page
 from smolvideo.sanitize import display_name, escape_controls
+from smolvideo.times import format_timestamp
 
 KIND = "smolvideo.conversation/1"
 SUFFIXES = (".md", ".json", ".html")

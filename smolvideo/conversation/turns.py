@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from smolvideo.answer import Usage
-from smolvideo.frames import FrameBatch, format_timestamp
+from smolvideo.frames import FrameBatch
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
+from smolvideo.times import format_timestamp
 
 TurnStatus = Literal["answered", "stopped", "failed"]
 """The answer is whole; the person stopped it; an error stands in its place."""

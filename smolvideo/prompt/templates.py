@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from smolvideo.errors import PromptError
-from smolvideo.frames import FrameBatch, FramePlan, format_timestamp
+from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.encode import IMAGE, PromptPart, SpecialToken
 from smolvideo.prompt.messages import Media, Message, PromptOptions
 from smolvideo.prompt.tiles import Tiles, tiles_of
+from smolvideo.times import format_timestamp
 
 _ANSWER_BRIEFLY = "Answer briefly."
 _VIDEO_INTRO = (

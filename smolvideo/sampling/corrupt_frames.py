@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from smolvideo.errors import ReaderError
-from smolvideo.frames import Frame, format_timestamp
+from smolvideo.frames import Frame
+from smolvideo.times import format_timestamp
 
 
 @dataclass

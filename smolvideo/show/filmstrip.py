@@ -17,9 +17,10 @@ from smolvideo.models.registry import PromptFormat
 from smolvideo.sampling.subsample import subsample
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, SafeConsole, use_colour
-from smolvideo.show.format import format_clock, format_count
+from smolvideo.show.format import format_count
 from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
 from smolvideo.show.terminal_images import ImageProtocol, draw_images
+from smolvideo.times import format_clock
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
 """How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""

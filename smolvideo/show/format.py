@@ -1,19 +1,6 @@
 """Plain words for quantities: moments, durations, bytes, counts. Nothing here imports rich."""
 
 
-def format_clock(seconds: float, *, tenths: bool = False) -> str:
-    """A moment as a player writes it: ``0:03``, ``12:05``, ``1:02:03``; with tenths ``0:03.4``.
-
-    Rounded down, like the clock of a player.
-    """
-    whole_tenths = int(max(seconds, 0.0) * 10 + 1e-6)
-    whole, tenth = divmod(whole_tenths, 10)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-    return f"{clock}.{tenth}" if tenths else clock
-
-
 def format_seconds(seconds: float) -> str:
     """How long something took: ``0.04 s``, ``1.3 s``, ``48 s``, ``2 min 05 s``."""
     if seconds < 0.1:

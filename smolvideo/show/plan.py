@@ -12,10 +12,11 @@ from rich.text import Text
 
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_clock, format_count, format_seconds
+from smolvideo.show.format import format_count, format_seconds
 from smolvideo.show.tables import GrowingTable
 from smolvideo.summaries import WorkItem
 from smolvideo.summaries.dry_run import PlannedAction, PlannedItem
+from smolvideo.times import format_clock
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
 _WIDTHS = (7, 7, 6, 10)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from smolvideo.frames import format_timestamp
+from smolvideo.times import format_timestamp
 
 _TOUCHING = 0.1
 """Seconds. What begins so soon after the end of another text takes its place on screen."""

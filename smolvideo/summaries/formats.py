@@ -13,6 +13,7 @@ from dataclasses import replace
 from smolvideo.records import json_line
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.summaries.record import Chapter, SummaryRecord
+from smolvideo.times import format_clock
 
 MIN_SITE_CHAPTER_SECONDS = 10.0
 """Seconds. YouTube takes lines as chapters if the first is at 0:00, there are three or more, and
@@ -131,13 +132,6 @@ def provenance(record: SummaryRecord) -> str:
         seen += f" of about {record.window_seconds:g} s"
     length = f" of {format_clock(record.duration_seconds)}" if record.duration_seconds else ""
     return f"{display_name(record.model or 'a model')} saw {seen}{length}."
-
-
-def format_clock(seconds: float) -> str:
-    """``1:05``, ``1:02:03``: as a player and a video site write it, rounded down."""
-    minutes, rest = divmod(int(max(seconds, 0.0) + 1e-6), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _cues(record: SummaryRecord) -> Iterator[tuple[float, float, str]]:

@@ -13,8 +13,9 @@ from smolvideo.frames import Images
 from smolvideo.html_page import render_page
 from smolvideo.pipeline import load_frames
 from smolvideo.source import find_cached
-from smolvideo.summaries.formats import format_clock, provenance
+from smolvideo.summaries.formats import provenance
 from smolvideo.summaries.record import Chapter, SummaryRecord
+from smolvideo.times import format_clock
 
 _STRIP = 12
 _MAX_PICTURES = 60

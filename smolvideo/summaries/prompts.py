@@ -7,9 +7,9 @@ English, and merge notes themselves.
 
 from dataclasses import dataclass
 
-from smolvideo.frames import format_timestamp
 from smolvideo.models import Checkpoint
 from smolvideo.summaries.options import Style, SummaryOptions
+from smolvideo.times import format_timestamp
 
 _NANO: dict[Style, tuple[str, ...]] = {
     "brief": ("Describe the video.",),

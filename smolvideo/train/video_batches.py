@@ -10,8 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from smolvideo.frames import Images, format_timestamp
+from smolvideo.frames import Images
 from smolvideo.network import NetworkConfig
+from smolvideo.times import format_timestamp
 from smolvideo.train.image_batches import add_codec_noise, normalize_images
 from smolvideo.train.packing import (
     PackedBatch,

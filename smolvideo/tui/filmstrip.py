@@ -16,7 +16,8 @@ from smolvideo.conversation import Attachment
 from smolvideo.models.registry import PromptFormat
 from smolvideo.sanitize import display_name
 from smolvideo.show.filmstrip import captions, shown_aspect
-from smolvideo.show.format import format_clock, format_count
+from smolvideo.show.format import format_count
+from smolvideo.times import format_clock
 from smolvideo.tui.image_view import PictureKind, picture_view
 from smolvideo.tui.strip_layout import StripSlots, columns_of, nearest, plan_slots
 

@@ -10,7 +10,7 @@ from textual.widgets import Static
 from smolvideo.conversation import Attachment
 from smolvideo.models.registry import PromptFormat
 from smolvideo.show.filmstrip import captions, shown_aspect
-from smolvideo.show.format import format_clock
+from smolvideo.times import format_clock
 from smolvideo.tui.image_view import PictureKind, picture_view
 from smolvideo.tui.strip_layout import fit
 

@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
-from smolvideo.frames import format_timestamp
+from smolvideo.times import format_timestamp
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.question_templates import fill_template
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, SceneObject

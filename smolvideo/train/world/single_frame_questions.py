@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from smolvideo.frames import format_timestamp
+from smolvideo.times import format_timestamp
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock, with_article
 from smolvideo.train.world.scene import Scene, place_of
