@@ -8,7 +8,6 @@ touched.
 import errno
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
+from smolvideo.files import open_atomic, sync_file
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
 from smolvideo.sanitize import display_path, visible_json
 from smolvideo.text_input import read_file_or_pipe
@@ -178,7 +178,7 @@ class RecordWriter:
                 # A disk that fills up takes a part, and says so at the next write only.
                 self._file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            _sync(self._file.fileno())
+            sync_file(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -241,23 +241,18 @@ def write_text_atomic(path: Path, text: str, *, overwrite: bool = False) -> None
         if path.exists() and not overwrite:
             raise _already_exists_error(path)
         target = path.resolve()  # a link stays a link, to the new content
-        beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
-        try:
-            with beside.open("x", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-                stream.flush()
-                _sync(stream.fileno())
-            _rename(beside, target, overwrite=overwrite)
-        finally:
-            beside.unlink(missing_ok=True)
+        encoded = text.encode("utf-8")
+        with open_atomic(target, rename=_replace if overwrite else _rename_new) as file:
+            file.write(encoded)
 
 
-def _rename(beside: Path, target: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        if target.exists():
-            shutil.copymode(target, beside)
-        os.replace(beside, target)
-        return
+def _replace(beside: Path, target: Path) -> None:
+    if target.exists():
+        shutil.copymode(target, beside)
+    os.replace(beside, target)
+
+
+def _rename_new(beside: Path, target: Path) -> None:
     try:
         os.link(beside, target)  # fails where another process made the file in the meantime
     except FileExistsError as error:
@@ -287,7 +282,7 @@ def _truncate_partial_line(path: Path, kind: type[Record]) -> None:
         else:
             raise _not_our_file_error(path, f" (last line: {_problem(last, kind)})")
         stream.flush()
-        _sync(stream.fileno())
+        sync_file(stream.fileno())
 
 
 def _last_line(stream: Any) -> tuple[int, bytes]:
@@ -365,15 +360,6 @@ def _not_our_file_error(path: Path, where: str = "") -> RecordError:
 
 def _already_exists_error(path: Path) -> RecordError:
     return RecordError(f"`{path}` exists already", hint="replace it with `--overwrite`")
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Pipes and some network file systems cannot, and lose nothing.
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from smolvideo.files import atomic_path
+
 _MAX_ENCODED = 60
 """Seconds that are encoded; what is longer repeats them."""
 
@@ -41,8 +43,8 @@ def write_synthetic_video(film: SyntheticVideo, folder: Path) -> Path:
     path = folder / film.name
     if path.exists():
         return path
-    part = path.with_name(path.name + ".part")
     with (
+        atomic_path(path) as part,
         av.open(_encoded(film)) as minute,
         av.open(str(part), "w", format="mp4") as whole,
     ):
@@ -57,7 +59,6 @@ def write_synthetic_video(film: SyntheticVideo, folder: Path) -> Path:
             packet.stream, packet.time_base, packet.is_keyframe = stream, tick, is_key
             packet.pts, packet.dts = pts + number * length, dts + number * length
             whole.mux(packet)
-    part.replace(path)
     return path
 
 

@@ -25,7 +25,7 @@ from smolvideo.cli.outputs import (
     check_new_folder,
     check_not_a_source,
     check_not_an_input_file,
-    write_atomic,
+    save_atomic,
 )
 from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
 from smolvideo.cli.shell_completion import complete_files
@@ -211,20 +211,20 @@ def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
     """Write what was asked for; the paths of the single frames, in their order."""
     if given["sheet"] is not None:
         sheet = draw_contact_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
-        write_atomic(given["sheet"], sheet.save)
+        save_atomic(given["sheet"], sheet.save)
     if given["output"] is None:
         return []
     folder: Path = given["output"]
     files = [folder / name for name in _file_names(seen.batch)]
     if seen.model is not None:
         for path, image in zip(files, seen.batch.images, strict=True):
-            write_atomic(path, Image.fromarray(image).save)
+            save_atomic(path, Image.fromarray(image).save)
         return [str(path) for path in files]
     # In full size they are read once more, one in memory at a time.
     source, times = seen.source, seen.batch.pts_seconds
     with open_video(source.path, kind=source.kind, reader=given["reader"]) as reader:
         for path, frame in zip(files, reader.frames_at(times), strict=False):
-            write_atomic(path, Image.fromarray(frame.image).save)
+            save_atomic(path, Image.fromarray(frame.image).save)
     return [str(path) for path in files]
 
 

@@ -1,7 +1,6 @@
 """Where an answer goes besides the terminal, and files that are written whole or not at all."""
 
 import os
-import secrets
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import click
 from smolvideo.cli.params import FilePath, SectionOption
 from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.files import atomic_path
 from smolvideo.sanitize import display_path
 from smolvideo.subtitles import find_sidecar, is_sidecar
 
@@ -149,18 +149,15 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
         raise RecordError(f"cannot write {where}: {error.strerror or error}") from error
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it: ``path`` is never half written.
+def save_atomic(path: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` fill a file beside ``path``, then rename it: ``path`` is never half written.
 
     Raises RecordError where the system refuses.
     """
-    beside = path.with_name(f".{secrets.token_hex(4)}{path.suffix}")
     try:
         make_folders(path.parent)
-        write(beside)
-        os.replace(beside, path)
+        with atomic_path(path) as beside:
+            save(beside)
     except (OSError, ValueError) as error:  # ValueError: higher than a .webp or .jpg can be
         reason = getattr(error, "strerror", None) or error
         raise RecordError(f"cannot write {display_path(path)}: {reason}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -5,8 +5,6 @@ pixels are compared with their hash when they are read: what is half or changed 
 """
 
 import hashlib
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from smolvideo.errors import RecordError
+from smolvideo.files import open_atomic
 from smolvideo.frames import Images
 from smolvideo.sanitize import display_path
 
@@ -38,20 +37,14 @@ def save_frames(folder: Path, number: int, images: Images) -> None:
     if count * height * width > MAX_PIXELS:
         return
     path = frames_path(folder, number)
-    beside = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with beside.open("xb") as file:
+        with open_atomic(path) as file:
             picture = Image.fromarray(images.reshape(count * height, width, 3))
             picture.save(file, "PNG", compress_level=_COMPRESSION)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
         reason = error.strerror or error
         raise RecordError(f"frames cannot be kept in {display_path(folder)}: {reason}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) -> Images | None:

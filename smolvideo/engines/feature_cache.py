@@ -18,7 +18,6 @@ has a miss. Nothing that goes wrong here is an error: the frame is encoded inste
 import hashlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ from io import FileIO
 from pathlib import Path
 
 from smolvideo.errors import SourceError
+from smolvideo.files import open_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.source.download_cache import CacheStats, cache_dir, check_is_folder
 
@@ -96,21 +96,14 @@ class FeatureCache:
         if self.warning is not None or size > self.limit_bytes:
             return
         path = self._path(key)
-        beside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             _drop_link(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before the entry: who is killed between the two has counted too much, not too little.
             self._count_written(size)
-            try:
-                with beside.open("xb") as file:
-                    file.write(_header(key, payload))
-                    file.write(payload)
-                beside.replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    beside.unlink()
-                raise
+            with open_atomic(path, sync=False) as file:
+                file.write(_header(key, payload))
+                file.write(payload)
         except FileNotFoundError:
             return  # the cache was cleared meanwhile
         except OSError as error:

@@ -9,9 +9,7 @@ frames/         a strip of small frames per video
 """
 
 import hashlib
-import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -24,6 +22,7 @@ from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_files import RunFiles
 from smolvideo.evals.run_records import EvalAnswer, EvalVideo, Key, Read, RunInfo
+from smolvideo.files import write_atomic
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.records import (
     RecordWriter,
@@ -180,16 +179,11 @@ class RunFolder:
     def save_thumbnails(self, name: str, content: bytes) -> None:
         """A picture of the frames, whole or not at all. Raises RecordError."""
         path = self.folder / "frames" / name
-        beside = path.with_name(f".{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(exist_ok=True)
-            with beside.open("xb") as file:
-                file.write(content)
-            os.replace(beside, path)
+            write_atomic(path, content, sync=False)
         except OSError as error:
             raise RecordError(f"cannot write {display_path(path)}: {error.strerror}") from error
-        finally:
-            beside.unlink(missing_ok=True)
 
     def strip(self, look: str) -> Path | None:
         """The picture of a look's frames, None where there is none of its own."""

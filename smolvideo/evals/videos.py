@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -15,6 +14,7 @@ from smolvideo.credentials import without_credentials
 from smolvideo.errors import SourceError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.video_folder import MissingVideo, VideoFolder
+from smolvideo.files import open_atomic
 from smolvideo.json_types import parse_json
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.sanitize import display_name, display_path
@@ -189,15 +189,11 @@ class VideoFinder:
         # On many systems names that differ in case alone are one file.
         if _plain_name(item.video) != item.video or os.path.lexists(kept):
             kept = self.folder.folder / f"{_unique_name(item.video)}{downloaded.suffix}"
-        beside = kept.with_name(f".{secrets.token_hex(4)}.part")
         try:
-            with downloaded.open("rb") as source, beside.open("xb") as copy:
+            with downloaded.open("rb") as source, open_atomic(kept, sync=False) as copy:
                 shutil.copyfileobj(source, copy)
-            os.replace(beside, kept)
         except OSError as error:
             raise SourceError(f"cannot write {display_path(kept)}: {error.strerror}") from error
-        finally:
-            beside.unlink(missing_ok=True)
         self.folder.add(kept)
         return kept
 

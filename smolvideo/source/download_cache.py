@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -30,6 +29,7 @@ from smolvideo.content_hash import content_hash
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.file_lock import file_lock
+from smolvideo.files import write_atomic
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.sanitize import display_path
 from smolvideo.text_input import read_regular
@@ -185,10 +185,7 @@ def write_entry(
         sha256=content_hash(path),
     )
     written = json.dumps(asdict(entry) | {"path": path.name}, ensure_ascii=True)
-    beside = path.parent / f"{_ENTRY}.{secrets.token_hex(4)}"
-    with beside.open("x", encoding="ascii") as file:
-        file.write(written + "\n")
-    beside.replace(path.parent / _ENTRY)
+    write_atomic(path.parent / _ENTRY, written + "\n")
     return entry
 
 

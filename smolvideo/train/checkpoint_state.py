@@ -1,14 +1,13 @@
 """What a training leaves to go on from: written whole or not at all, and read with care."""
 
-import os
 import pickle
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from smolvideo.errors import RecordError
+from smolvideo.files import open_atomic
 from smolvideo.sanitize import display_path
 
 
@@ -17,21 +16,15 @@ def save_state(content: Any, path: Path) -> None:
 
     Raises RecordError where the disk does not take them; what was there stays.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with beside.open("xb") as file:
+        with open_atomic(path) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
         reason = error.strerror if isinstance(error, OSError) else None
         raise RecordError(
             f"cannot write {display_path(path)}: {reason or _first_line(error)}",
             hint="with room on the disk the same command goes on from the last state saved",
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> Any:

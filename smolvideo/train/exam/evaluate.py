@@ -10,6 +10,7 @@ import numpy as np
 
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.evals.item import LETTERS
+from smolvideo.files import atomic_path
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
@@ -73,9 +74,8 @@ def evaluate_exam(
 def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
     path = folder / f"world{video.number:04d}.mp4"
     if not path.exists():
-        beside = path.with_suffix(".part.mp4")
-        write_video(video.scene, video.film, beside)
-        beside.replace(path)
+        with atomic_path(path) as beside:
+            write_video(video.scene, video.film, beside)
     # Fitted once, and not again for every question.
     geometry, fit = frame_transform(engine.checkpoint)
     batch = load_frames(path, fit=fit, geometry=geometry)
