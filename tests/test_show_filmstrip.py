@@ -262,7 +262,7 @@ def test_asked_for_pictures_go_into_a_file_too() -> None:
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalCapabilities) -> None:
     """A terminal that has these abilities; nobody is asked."""
-    monkeypatch.setattr("smolvideo.show.filmstrip.ask_terminal", lambda: abilities)
+    monkeypatch.setattr("smolvideo.show.filmstrip.query_capabilities", lambda: abilities)
 
 
 @pytest.mark.parametrize(
