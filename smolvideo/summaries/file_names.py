@@ -18,9 +18,9 @@ _RESERVED = re.compile(
 )
 """Names that Windows keeps for devices, whatever their ending
 (https://learn.microsoft.com/windows/win32/fileio/naming-a-file)."""
-_MAX_BYTES = 180
+_MAX_FITTED_BYTES = 180
 """File systems take 255 bytes; the endings, and the name of the unfinished file, need some."""
-_MAX_BYTES = 250
+_MAX_RECORDED_BYTES = 250
 _MIN_DIGEST = 6
 _taken_apart = partial(unicodedata.normalize, "NFD")
 
@@ -37,7 +37,7 @@ def fit_name(name: str) -> str:
     fit = fit.strip(" .") or "_"
     if _RESERVED.fullmatch(fit):
         fit = f"_{fit}"
-    while len(fit.encode("utf-8")) > _MAX_BYTES:
+    while len(fit.encode("utf-8")) > _MAX_FITTED_BYTES:
         fit = fit[:-1]
     return fit.rstrip(" .") or "_"
 
@@ -92,5 +92,5 @@ def _is_fit(name: str) -> bool:
         and not _UNFIT.search(name)
         and not _RESERVED.fullmatch(name)
         and not any(unicodedata.category(char) in _ACTING for char in name)
-        and len(name.encode("utf-8")) <= _MAX_BYTES
+        and len(name.encode("utf-8")) <= _MAX_RECORDED_BYTES
     )
