@@ -1,15 +1,17 @@
-"""Summaries of many videos: whatever happens on the way, each has its record, once.
+"""Batch summaries: map-reduce over video windows, with one JSON record per video.
 
-worklist.py    what was typed → the list of videos       watching.py   … as they appear
-options.py     what is asked, and its key
-looking.py     a video → its frames, in threads ahead of the model (ahead.py)
-shots.py, windows.py     where the picture changes; a long video in windows that end there
-wording.py, composing.py what is asked, and how answers become one summary (chapters.py)
-asking.py      questions answered by an engine
-batch.py       the run: looked at, answered, recorded, written
-record.py, recording.py, journal.py   the line of one video, and the file of all of them
-forms.py, page.py, names.py, publishing.py   the output files
-running.py     all of it in one call
+worklist.py        command-line arguments → list of videos
+watch_folder.py    videos that appear in watched folders (notifications: folder_events.py)
+options.py         options of a summary, and their settings key
+loader.py          a video → its frames, in threads that prefetch for the model (prefetch.py)
+shot_detection.py, windows.py    shot changes; a long video cut into windows at them
+prompts.py, summariser.py        prompts, and the map-reduce over answers (chapters.py)
+inference.py       prompts answered by an engine (one video: summarising.py)
+run.py             the run: load, answer, record, write (on a Ray cluster: ray_run.py)
+dry_run.py         cost estimate of a run
+record.py, recording.py, record_log.py   the record of one video, and the file of all records
+formats.py, html_page.py, file_names.py, output_names.py, outputs.py   the output files
+api.py             the whole run in one call
 """
 
 from smolvideo.summaries.api import OutputOptions, RunOptions, open_run, summarise

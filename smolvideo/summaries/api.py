@@ -1,4 +1,4 @@
-"""A whole run: the list, the records, the outputs, and the way between them."""
+"""Public entry points: ``summarise``, and ``open_run`` with its output and run options."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +25,12 @@ RECORDS_NAME = "summaries.jsonl"
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where summaries go.
+    """Destination of output files and records.
 
-    Outputs in ``formats`` go into ``folder``, or beside each video (``next_to_source``). The
-    records, from which a run that was killed goes on, are in ``records``: by default
-    ``summaries.jsonl`` in the folder, or in the folder that all videos share. With neither, nothing
-    is kept. Raises UsageError for formats without a place, or two places.
+    Outputs in ``formats`` are written into ``folder``, or next to each video
+    (``next_to_source``). ``records`` is the JSONL file from which a killed run resumes: by default
+    ``summaries.jsonl`` in ``folder``, or in the folder that all videos share. With neither,
+    nothing is saved. Raises UsageError for formats without a destination, or two destinations.
     """
 
     folder: Path | None = None
@@ -52,7 +52,7 @@ class OutputOptions:
         return self.folder is not None or self.next_to_source
 
     def records_path(self, given: Sequence[Named | Path]) -> Path | None:
-        """The file of records of a run over what was typed. Raises UsageError."""
+        """Return the path of the records file for the arguments ``given``. Raises UsageError."""
         if self.records is not None:
             return self.records
         if self.folder is not None:
@@ -66,9 +66,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run does with its list; a ``dry_run`` one makes no file, not even that of its
-    records.
-    """
+    """Options of one run; with ``dry_run`` no file is created, not even the records file."""
 
     selection: Selection = field(default_factory=Selection)
     download: DownloadOptions = field(default_factory=DownloadOptions)
@@ -88,10 +86,10 @@ def open_run(
     quantise: str = "none",
     on_progress: OnProgress = no_progress,
 ) -> Iterator[SummaryRun]:
-    """A batch with its records open and held; one line for each video is left when it closes.
+    """Open a ``SummaryRun`` with its records locked; on exit the log is compacted.
 
-    ``quantise`` is what ``engine`` will be loaded with: known before it is, as it decides what is
-    done already.
+    ``quantise`` is the setting that ``engine`` will be loaded with. It is needed before loading,
+    because it is part of the settings key that decides which videos are done already.
     """
     records = outputs.records_path(given)
     if run.dry_run and records is not None and not records.exists():
@@ -128,11 +126,11 @@ def summarise(
     retry: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Iterator[SummaryRecord]:
-    """A summary of each video behind files, folders, patterns, addresses and playlists, in order.
+    """Summarise the videos of files, folders, glob patterns, URLs and playlists, in order.
 
-    With ``out``, the outputs in ``formats`` and the records go into that folder, and a call that is
-    repeated does only what is missing or has changed. A file that cannot be summarised is a record
-    with an ``error`` in place of a ``text``.
+    With ``out``, the outputs in ``formats`` and the records are written into that folder, and a
+    repeated call only processes what is missing or has changed. A file that cannot be summarised
+    yields a record with ``error`` instead of ``text``.
 
     >>> from smolvideo import load_engine, summarise
     >>> engine = load_engine("nano")
@@ -144,7 +142,7 @@ def summarise(
         UsageError: unknown formats, or options that contradict each other.
         RecordError: records or outputs cannot be written, or another process works in ``out``.
         ModelError: the model cannot be loaded.
-        PromptError: not one frame fits the context beside the question.
+        PromptError: the context has no capacity for even one frame and the question.
     """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     folder = None if out is None else existing_path(Path(out))
@@ -166,7 +164,7 @@ def summarise(
 
 
 def _no_link(path: Path) -> Path:
-    """Records that nobody named are written where they seem to be. Raises RecordError."""
+    """Refuse a symbolic link as the default records file. Raises RecordError."""
     if path.is_symlink():
         raise RecordError(
             f"{display_path(path)} is a link, and leads out of its folder",
@@ -176,7 +174,7 @@ def _no_link(path: Path) -> Path:
 
 
 def _shared_folder(given: Sequence[Named | Path]) -> Path:
-    """The folder that holds all that was typed; of one folder, itself."""
+    """Return the deepest folder that contains all arguments; one folder is its own answer."""
     folders = []
     for item in given:
         path = Path(os.path.abspath(existing_path(Path(item))))

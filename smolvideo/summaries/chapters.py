@@ -1,8 +1,8 @@
-"""Notes of neighbouring windows joined to chapters.
+"""Chapters: neighbouring window notes merged by Jaccard similarity of their words.
 
-A chapter begins where the picture changes and the note tells something new. Of the published models
-no two notes are ever equal, so likeness is counted in shared words, and where that leaves too many
-chapters the most alike neighbours are joined until there are few enough.
+A chapter begins at a shot change whose note has new content. The published models never write two
+equal notes, so similarity counts shared words. Where too many chapters remain, the most similar
+neighbours are merged until ``max_chapters`` is reached.
 """
 
 import math
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from smolvideo.summaries.record import Note
 
 MERGE_SIMILARITY = 0.5
-"""Share of words in common from which two notes tell the same where no shot change lies between."""
+"""Jaccard similarity from which two notes have the same content if no shot change separates
+them."""
 MIN_CHAPTER_LIMIT = 6
 _LETTERS = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
@@ -41,9 +42,9 @@ class ChapterSpan:
         return self.notes[-1].end_seconds
 
     def texts(self) -> list[tuple[float, str]]:
-        """What it tells, with the times at which each thing is first told.
+        """Return ``(start_seconds, text)`` of each distinct statement, in order.
 
-        Of neighbouring notes that tell the same in other words the most frequent speaks for all.
+        Neighbouring notes with the same content are represented by the most frequent text.
         """
         groups: list[list[Note]] = []
         for note in self.notes:
@@ -59,12 +60,12 @@ class ChapterSpan:
 
 
 def max_chapters(windows: int) -> int:
-    """How many chapters a video of so many windows may have: half as many, or a few."""
+    """Return the chapter limit: half of ``windows``, at least ``MIN_CHAPTER_LIMIT``."""
     return max(MIN_CHAPTER_LIMIT, math.ceil(windows / 2))
 
 
 def merge_notes(notes: Sequence[Note]) -> list[ChapterSpan]:
-    """The chapters of a video, in order; together they hold all notes."""
+    """Group all notes of a video into chapters, in order."""
     chapters: list[ChapterSpan] = []
     for note in notes:
         if chapters and _tells_the_same(chapters[-1].notes[-1], note):
@@ -80,7 +81,7 @@ def merge_notes(notes: Sequence[Note]) -> list[ChapterSpan]:
 
 
 def word_jaccard(one: str, other: str) -> float:
-    """Words in common over words in all, 0 to 1 (Jaccard); words that say nothing do not count."""
+    """Jaccard index of the two sets of words, 0 to 1, without stop words."""
     words, others = _words(one), _words(other)
     if not words and not others:
         return 1.0
@@ -95,7 +96,7 @@ def _tells_the_same(before: Note, note: Note) -> bool:
 
 
 def _merge_priority(one: ChapterSpan, other: ChapterSpan) -> tuple[bool, float, float]:
-    """What to join first: no shot change between, then alike, then short."""
+    """Sort key of a merge: no shot change between the two, then similarity, then shortness."""
     texts = [" ".join(text for _, text in stretch.texts()) for stretch in (one, other)]
     return (
         not other.notes[0].at_shot_change,
@@ -105,7 +106,7 @@ def _merge_priority(one: ChapterSpan, other: ChapterSpan) -> tuple[bool, float, 
 
 
 def _most_frequent(texts: Sequence[str]) -> str:
-    """The text that comes most often; of several, the longest of them."""
+    """Return the most frequent text; the longest one on a tie."""
     counts = Counter(map(_bare, texts))
     return max(texts, key=lambda text: (counts[_bare(text)], len(text)))
 

@@ -1,4 +1,6 @@
-"""What a run would do, and what that would cost: nothing is decoded but a first frame."""
+"""Dry run: the action and the cost in windows, frames and tokens per item, without decoding more
+than a first frame.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,13 +18,14 @@ from smolvideo.summaries.windows import count_windows, sampling_grid
 from smolvideo.summaries.worklist import WorkItem, resolve_item
 
 PlannedAction = Literal["new", "changed", "settings", "again", "done", "same", "fetch", "error"]
-"""Never done · its content changed · done with other settings · an error that may have gone · done
-· the same content as another · an address not fetched yet · cannot be done."""
+"""new: no record · changed: other content · settings: recorded with other settings · again: an
+error that may have been temporary · done · same: duplicate content · fetch: a URL that is not
+downloaded yet · error: cannot be summarised."""
 
 
 @dataclass(frozen=True)
 class PlannedItem:
-    """What one item would cost: windows (0: at once), frames to look at, tokens to read."""
+    """Cost of one item: windows (0: a single prompt), frames to decode, tokens to prefill."""
 
     item: WorkItem
     plan: PlannedAction
@@ -34,7 +37,7 @@ class PlannedItem:
 
 
 def plan_items(batch: SummaryRun, items: Iterable[WorkItem]) -> Iterator[PlannedItem]:
-    """A plan for each item. Nothing is downloaded: an address costs what nobody knows yet."""
+    """Yield a plan for each item. Nothing is downloaded, so the cost of a URL is unknown."""
     earlier: dict[str, str] = {}
     for item in items:
         try:
@@ -51,7 +54,7 @@ def plan_items(batch: SummaryRun, items: Iterable[WorkItem]) -> Iterator[Planned
 
 
 def seconds_per_frame(batch: SummaryRun) -> float | None:
-    """What a frame has cost in the records of this folder, with the same model; None if unknown."""
+    """Mean seconds per frame over this folder's records of the same model; None without any."""
     seconds = frames = 0.0
     for record in batch.journal.records():
         if record.model == batch.checkpoint.name and record.frames and record.seconds:
@@ -99,7 +102,7 @@ def _why(batch: SummaryRun, item: WorkItem, found: IdentifiedSource) -> PlannedA
 
 
 def _cost(batch: SummaryRun, reader: VideoReader) -> tuple[int, int, int]:
-    """Windows, frames and prompt tokens, the questions on merged notes left out."""
+    """Return windows, frames and prompt tokens; prompts that merge notes are not counted."""
     wording = SummaryPrompts.of(batch.options, batch.checkpoint)
     opened, most = batch.looker.seen_as(reader.metadata), batch.looker.frames
     metadata = opened.metadata

@@ -1,4 +1,4 @@
-"""File names that every system can store: made of names from anywhere, and known in records."""
+"""Portable file names: sanitize arbitrary names, and validate recorded ones."""
 
 import hashlib
 import os
@@ -12,21 +12,22 @@ from smolvideo.unicode_names import normal_form
 
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 _ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Categories of characters that act on a text instead of being seen in it."""
+"""Unicode categories of invisible characters: controls, formats, surrogates, separators."""
 _RESERVED = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[\d\xb9\xb2\xb3]) *(?:\..*)?", re.IGNORECASE
 )
-"""Names that Windows keeps for devices, whatever their ending
+"""Names that Windows reserves for devices, whatever their suffix
 (https://learn.microsoft.com/windows/win32/fileio/naming-a-file)."""
 _MAX_FITTED_BYTES = 180
-"""File systems take 255 bytes; the endings, and the name of the unfinished file, need some."""
+"""File systems allow 255 bytes; suffixes and the name of the temporary file need some of them."""
 _MAX_RECORDED_BYTES = 250
+"""Bound for names in records, which may end with digits of a hash."""
 _MIN_DIGEST = 6
 _taken_apart = partial(unicodedata.normalize, "NFD")
 
 
 def fit_name(name: str) -> str:
-    """A file name that any system can store: no separators, no control characters, not too long.
+    """Return a file name that any system can store: no separators, no controls, not too long.
 
     >>> fit_name("what is 1/2?.mp4"), fit_name("..")
     ('what is 1_2_.mp4', '_')
@@ -43,9 +44,9 @@ def fit_name(name: str) -> str:
 
 
 def is_output_name(output: str) -> bool:
-    """Whether a recorded name of outputs is one that is given to any: it leads nowhere but down.
+    """Whether a recorded output name is one that this module makes, without ``..`` in its path.
 
-    It is the path of the files without their endings: relative, or that beside a video.
+    ``output`` is the path of the files without suffixes: relative, or absolute next to a video.
     """
     *folders, name = output.replace(os.sep, "/").split("/")
     if os.path.isabs(output):
@@ -54,10 +55,11 @@ def is_output_name(output: str) -> bool:
 
 
 def names_of_outputs(path: str, named: str, *, is_address: bool) -> Iterator[str]:
-    """The names for the outputs of the video at ``path``, the best first, without end or folder.
+    """Yield candidate names for the outputs of the video at ``path``, the best first.
 
-    ``named`` is its file's name; an address has no ending that a name would be without. The last
-    ones are made of a hash of ``path``, so that no two videos share one.
+    They have no suffix and no folder. ``named`` is the file's name; the name of a URL
+    (``is_address``) has no suffix to remove. The last candidates hold a hash of ``path``, so that
+    no two videos share one.
     """
     stem = fit_name(named if is_address else PurePath(named).stem)
     yield stem
@@ -68,10 +70,10 @@ def names_of_outputs(path: str, named: str, *, is_address: bool) -> Iterator[str
 
 
 def is_output_of(output: str, path: str, named: str) -> bool:
-    """Whether ``output``, relative, is a name that outputs of the video at ``path`` may have.
+    """Whether the relative name ``output`` is a candidate for the video at ``path``.
 
-    ``named`` is the path again, or the name that an address has. Accents of either form are the
-    same: a folder may have moved to a system that stores them otherwise.
+    ``named`` is the path again, or the name of a URL. NFC and NFD forms are equal: a folder may
+    have moved to a system that stores accents in the other form.
     """
     *folders, name = normal_form(output).split("/")
     for form in (str, normal_form, _taken_apart):

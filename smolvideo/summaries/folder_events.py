@@ -1,8 +1,8 @@
-"""Folders that tell when something changes in them, so that nothing is listed while nothing does.
+"""File system notifications: avoid listing watched folders while nothing changes in them.
 
-The system's own notifications (inotify, FSEvents, ReadDirectoryChangesW), by watchfiles. They do
-not reach everywhere: changes that another machine makes on a network drive are not told, and the
-number of watches has a limit. So they only hasten what ``watching`` does anyway from time to time.
+watchfiles wraps inotify, FSEvents and ReadDirectoryChangesW. Notifications are incomplete: changes
+that another machine makes on a network drive are not reported, and the number of watches is
+limited. So they only hasten the periodic listing of ``watch_folder``.
 """
 
 import threading
@@ -16,16 +16,16 @@ from smolvideo.source import ListedPath, Named, is_url
 from smolvideo.source.patterns import is_pattern
 
 _SETTLE_MS = 100
-"""Changes that follow each other within that time are told together."""
+"""Changes within this time of each other are reported together."""
 _LOOK_MS = 50
-"""So often the thread sees whether there are changes; the system collects them meanwhile."""
+"""Polling interval of the thread; the system queues changes meanwhile."""
 
 
 class FolderChanges:
-    """Whether something has changed in folders and below them, or beside single files.
+    """Change flag of watched folders (recursive) and of the folders of single files.
 
-    A context manager: leaving it stops its threads. ``works`` is False while the system tells
-    nothing: too many folders, or a system without notifications.
+    A context manager: leaving it stops its threads. ``works`` is False where the system sends no
+    notifications: too many folders, or no support for them.
     """
 
     def __init__(self, named: Iterable[Named | str]) -> None:
@@ -41,11 +41,11 @@ class FolderChanges:
 
     @property
     def works(self) -> bool:
-        """Whether a change will be told."""
+        """Whether changes are reported."""
         return bool(self._threads) and not self._failed.is_set()
 
     def take(self) -> bool:
-        """Whether something has changed since this was last asked."""
+        """Return whether something has changed since the last call, and reset the flag."""
         changed = self._changed.is_set()
         self._changed.clear()
         return changed
@@ -80,7 +80,7 @@ class FolderChanges:
                 ignore_permission_denied=True,
             ):
                 self._changed.set()
-        except Exception:  # a folder that is gone, limits of the system: there is no common base
+        except Exception:  # a deleted folder or a system limit: the errors have no common base
             self._failed.set()
         else:
             if not self._stopped.is_set():
@@ -88,9 +88,9 @@ class FolderChanges:
 
 
 def watched_folders(named: Iterable[Named | str]) -> tuple[list[Path], list[Path]]:
-    """The folders to watch with all that is below them, and those of single files, to watch alone.
+    """Return the folders to watch recursively, and the folders of single files to watch flat.
 
-    Of a pattern it is the last of its folders that exists as it is written. Addresses have none.
+    A glob pattern is watched at its deepest folder that exists literally. URLs have none.
     """
     trees: dict[Path, None] = {}
     parents: dict[Path, None] = {}
@@ -106,7 +106,7 @@ def watched_folders(named: Iterable[Named | str]) -> tuple[list[Path], list[Path
                 parents[path.parent] = None
             else:
                 trees[next(one for one in path.parents if one.is_dir())] = None
-        except (OSError, RuntimeError, SmolVideoError, ValueError):  # no path: listing says so
+        except (OSError, RuntimeError, SmolVideoError, ValueError):  # no path: listing reports it
             continue
     return (
         [folder for folder in trees if folder.is_dir()],

@@ -1,7 +1,7 @@
-"""A record in the forms people use: text, Markdown, JSON, subtitles, chapters.
+"""Output formats of a record: text, Markdown, JSON, subtitles, chapters.
 
-Whatever a model or a file name says, it stays text: it ends no cue, opens no tag and starts no
-list. SubRip has no standard; WebVTT: https://www.w3.org/TR/webvtt1/; the chapter file:
+Text of a model or a file name is escaped: it cannot end a cue, open a tag or start a list.
+SubRip has no standard; WebVTT: https://www.w3.org/TR/webvtt1/; the chapter file:
 https://ffmpeg.org/ffmpeg-formats.html#Metadata-2.
 """
 
@@ -16,15 +16,15 @@ from smolvideo.summaries.record import Chapter, SummaryRecord
 from smolvideo.times import format_clock
 
 MIN_SITE_CHAPTER_SECONDS = 10.0
-"""Seconds. YouTube takes lines as chapters if the first is at 0:00, there are three or more, and
-each lasts this long (support.google.com/youtube/answer/9884579)."""
+"""YouTube reads lines as chapters if the first is at 0:00, there are three or more, and each lasts
+this long (support.google.com/youtube/answer/9884579)."""
 _MIN_CUE = 1.0
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 _FFMETADATA = re.compile(r"([=;#\\\n])")
 
 
 def to_text(record: SummaryRecord) -> str:
-    """The summary; where there are several chapters, a line for each below it."""
+    """The summary, followed by one line per chapter if there are several."""
     lines = [_lines(record.text or "")]
     if len(record.chapters) > 1:
         chapters = (
@@ -36,13 +36,13 @@ def to_text(record: SummaryRecord) -> str:
 
 
 def as_text_file(record: SummaryRecord) -> str:
-    """``to_text``, and below it what the user must know besides."""
+    """``to_text``, followed by the notices."""
     notes = "".join(f"note: {_line(notice)}\n" for notice in record.notices)
     return to_text(record) + (f"\n{notes}" if notes else "")
 
 
 def to_markdown(record: SummaryRecord) -> str:
-    """A page with a heading, the summary, the chapters, and how it was made."""
+    """A page with a heading, the summary, the chapters, the notices and the provenance."""
     parts = [f"# {_markdown(display_name(record.source.name))}", _markdown_text(record.text or "")]
     if len(record.chapters) > 1:
         parts.append("## Chapters")
@@ -61,7 +61,7 @@ def to_json(record: SummaryRecord) -> str:
 
 
 def to_srt(record: SummaryRecord) -> str:
-    """What was seen when, as SubRip subtitles; the format has no place for notices."""
+    """SubRip subtitles of the notes, or of the chapters; the format has no comments for notices."""
     cues = (
         f"{number}\n{_moment(start, ',')} --> {_moment(end, ',')}\n{_cue(text)}\n"
         for number, (start, end, text) in enumerate(_cues(record), start=1)
@@ -70,7 +70,7 @@ def to_srt(record: SummaryRecord) -> str:
 
 
 def to_vtt(record: SummaryRecord) -> str:
-    """What was seen when, as WebVTT subtitles, with notices as comments."""
+    """WebVTT subtitles of the notes, or of the chapters, with the notices as comments."""
     notes = "".join(f"\nNOTE {_cue(notice)}\n" for notice in record.notices)
     cues = (
         f"\n{_moment(start, '.')} --> {_moment(end, '.')}\n{html.escape(_cue(text), quote=False)}\n"
@@ -80,9 +80,9 @@ def to_vtt(record: SummaryRecord) -> str:
 
 
 def to_site_chapters(record: SummaryRecord) -> str:
-    """``0:00 Title`` lines for the description of a video on a site.
+    """``0:00 Title`` lines for a video description on a web site.
 
-    What is too short for a site is part of the chapter before it.
+    A chapter shorter than ``MIN_SITE_CHAPTER_SECONDS`` becomes part of the one before it.
     """
     kept: list[Chapter] = []
     for chapter in record.chapters:
@@ -99,7 +99,7 @@ def to_site_chapters(record: SummaryRecord) -> str:
 
 
 def to_ffmetadata(record: SummaryRecord) -> str:
-    """Chapters as FFmpeg writes them into a file: ``ffmpeg -i VIDEO -i THIS -map_metadata 1``."""
+    """An FFMETADATA1 chapter file, applied by ``ffmpeg -i VIDEO -i THIS -map_metadata 1``."""
     parts = [";FFMETADATA1\n", *(f";note: {_line(notice)}\n" for notice in record.notices)]
     parts.append(f"title={_metadata(display_name(record.source.name))}\n")
     for chapter in record.chapters:
@@ -120,11 +120,11 @@ TEXT_FORMATTERS: dict[str, Callable[[SummaryRecord], str]] = {
     ".summary.chapters.txt": to_site_chapters,
     ".summary.ffmetadata": to_ffmetadata,
 }
-"""Ending of the output file → what makes its text."""
+"""Suffix of the output file → its formatter."""
 
 
 def provenance(record: SummaryRecord) -> str:
-    """One sentence for people: what saw how much."""
+    """One sentence for users: the model, the frames, the windows and the duration."""
     seen = f"{record.frames} frame{'s' * (record.frames != 1)}"
     if record.notes:
         seen += f" in {len(record.notes)} windows"
@@ -144,8 +144,7 @@ def _cues(record: SummaryRecord) -> Iterator[tuple[float, float, str]]:
 
 
 def _cue(text: str) -> str:
-    """Lines of a cue: none of them blank, which would end it, and no arrow, which would begin
-    one."""
+    """Lines of a cue, without blank lines (they end a cue) and arrows (they begin one)."""
     lines = (_line(line).replace("-->", "→") for line in text.splitlines())
     return "\n".join(line for line in lines if line) or "…"
 
@@ -171,12 +170,12 @@ def _markdown(text: str) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    """Paragraphs and bullet points stay, everything else that Markdown knows is text."""
+    """Escape all Markdown syntax except paragraphs and bullet points."""
     lines = []
     for line in _lines(text).splitlines():
         bullet = re.match(r"\s*[-*•]\s+", line)
         rest = line[bullet.end() :] if bullet else line.strip()
-        # "1. " or "+ " or "---" at the front of a line would begin something, too.
+        # "1. ", "+ " and "---" at the start of a line are syntax, too.
         escaped = re.sub(r"^(\d+)([.)])|^([+=-])", r"\1\\\2\3", _markdown(rest))
         lines.append(f"- {escaped}" if bullet else escaped)
     return "\n".join(lines)

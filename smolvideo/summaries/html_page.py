@@ -1,4 +1,4 @@
-"""The record as one html file: the filmstrip inside it, links to the times, dark and light."""
+"""A record as one self-contained HTML file: embedded filmstrip, time links, dark and light."""
 
 import base64
 import io
@@ -24,16 +24,16 @@ _HEIGHT = 108
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One small picture and when it is on screen."""
+    """A JPEG of one frame and its time stamp."""
 
     seconds: float
     jpeg: bytes
 
 
 def to_html(record: SummaryRecord, page: Path) -> str:
-    """The page of a record that will be written to ``page``.
+    """Render the page of a record for the path ``page``.
 
-    Where the video is gone or cannot be read any more, the page has no pictures.
+    If the video is gone or cannot be decoded any more, the page has no images.
     """
     video = _video_of(record)
     strip, heads = _stills(record, video)
@@ -61,12 +61,12 @@ def to_html(record: SummaryRecord, page: Path) -> str:
 
 
 def _chapters(record: SummaryRecord) -> tuple[Chapter, ...]:
-    """Those worth showing: one chapter is the whole video."""
+    """The chapters to show: none if there is only one, which is the whole video."""
     return record.chapters if len(record.chapters) > 1 else ()
 
 
 def _shown(still: Thumbnail) -> dict[str, Any]:
-    """What the template draws of a picture."""
+    """Template context of a thumbnail."""
     return {
         "seconds": still.seconds,
         "clock": format_clock(still.seconds),
@@ -85,11 +85,11 @@ def _video_of(record: SummaryRecord) -> Path | None:
 def _stills(
     record: SummaryRecord, video: Path | None
 ) -> tuple[list[Thumbnail], list[Thumbnail | None]]:
-    """Pictures of the strip, and one for each chapter."""
+    """Decode the thumbnails of the strip, and one for each chapter."""
     chapters = _chapters(record)
     duration = record.duration_seconds or 0.0
     even = [duration * (place + 0.5) / _STRIP for place in range(_STRIP)]
-    # A little inside: a chapter may begin with the last moment of a fade.
+    # 5 % into the chapter: its first frame may be the end of a fade.
     starts = [c.start_seconds + 0.05 * (c.end_seconds - c.start_seconds) for c in chapters]
     nothing: list[Thumbnail | None] = [None] * len(chapters)
     if video is None:
@@ -133,9 +133,9 @@ def _jpeg(image: Images) -> bytes:
 
 
 def _link_to(record: SummaryRecord, video: Path | None, page: Path) -> str | None:
-    """The video as the page finds it: beside itself, or on the web, and nowhere else.
+    """The link from the page to the video: a relative path, a file URI or a web URL.
 
-    None where the record's address is none of the web.
+    None where the record's URL is not http or https.
     """
     if record.source.url is not None:
         return _web_address(record.source.url)
@@ -149,8 +149,8 @@ def _link_to(record: SummaryRecord, video: Path | None, page: Path) -> str | Non
 
 
 def _web_address(url: str) -> str | None:
-    """The address without its fragment; None for what is none of the web: a link of another kind
-    may run a script or name a file.
+    """The URL without its fragment; None unless it is http or https, as other schemes may run a
+    script or open a file.
     """
     try:
         address = urldefrag(url).url

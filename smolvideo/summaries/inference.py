@@ -1,4 +1,4 @@
-"""Questions answered by an engine: what is computed on frames serves all questions on them."""
+"""Prompts answered by an engine: prompts on the same frames share one prefill of them."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 def answer(
     engine: Engine, ask: PromptBatch, *, on_progress: OnProgress = no_progress
 ) -> list[Answer]:
-    """The answers to questions that share their frames, in order.
+    """Answer the prompts of one batch, in order; they share their frames.
 
     Raises ModelError where the device fails, PromptError where one does not fit.
     """
@@ -27,7 +27,7 @@ def answer(
 def drive(
     engine: Engine, asking: PromptSteps[Result], *, on_progress: OnProgress = no_progress
 ) -> Result:
-    """Drive one video's questions to their end."""
+    """Run a generator of prompt batches to its end, and return its result."""
     answers: Sequence[Answer] | None = None
     while True:
         try:

@@ -1,8 +1,8 @@
-"""The half of the work that needs no model: from an item of the list to its packed frames.
+"""The model-free half of a run: from a work item to its transformed frames.
 
-It runs in threads ahead of the model. What an item yields, in this order: what it turned out to be
-(``IdentifiedSource``), and then either the whole video prepared, or its windows, or nothing, where
-no question needs to be asked.
+It runs in prefetch threads. An item yields, in this order, its ``IdentifiedSource``; then, if it
+must be summarised, a ``ProbedVideo`` and either a ``PreparedPrompt`` for the whole video or its
+``Window`` objects.
 """
 
 import os
@@ -30,9 +30,10 @@ from smolvideo.summaries.worklist import WorkItem, resolve_item
 
 @dataclass(frozen=True)
 class IdentifiedSource:
-    """What an item is: its local source, its content, and when that was last changed.
+    """An item's local source, content hash and file metadata.
 
-    ``state`` is the ``file_state`` of the content; ``stamp`` is what records keep of it.
+    ``state`` is the ``file_state`` of the content; ``stamp`` is the ``file_stat`` that records
+    store.
     """
 
     source: VideoSource
@@ -41,14 +42,14 @@ class IdentifiedSource:
     state: tuple[int, ...] = ()
 
     def check_unchanged(self) -> None:
-        """Raises SourceError where the file is no longer the one that was hashed."""
+        """Raises SourceError where the file has changed since it was hashed."""
         if file_state(self.source.path) != self.state:
             raise still_changing(self.source.path)
 
 
 @dataclass(frozen=True)
 class ProbedVideo:
-    """A video that will be summarised, before its frames."""
+    """A video that will be summarised, yielded before its frames."""
 
     metadata: VideoMetadata
     window_seconds: float | None
@@ -57,18 +58,18 @@ class ProbedVideo:
 LoadedPart = IdentifiedSource | ProbedVideo | PreparedPrompt | Window
 
 KnownHash = Callable[[str, tuple[int, ...]], str | None]
-"""``(path, stamp) -> hash`` of a file that was read before and has not changed since."""
+"""``(path, stamp) -> hash`` of a file that was hashed before and has not changed since."""
 
 
 @dataclass(frozen=True)
 class VideoLoader:
-    """Looks at videos for one checkpoint with one set of options."""
+    """Decodes videos for one checkpoint with one set of options."""
 
     checkpoint: Checkpoint
     options: SummaryOptions
     download: DownloadOptions
     frames: int
-    """Most frames of a window."""
+    """Maximum number of frames per window."""
 
     def load(
         self,
@@ -78,10 +79,10 @@ class VideoLoader:
         is_needed: Callable[[IdentifiedSource], bool],
         on_progress: OnProgress = no_progress,
     ) -> Iterator[LoadedPart]:
-        """All that is to be known and seen of an item.
+        """Yield the parts of an item: its identity, then its frames if ``is_needed``.
 
-        Raises SourceError and ReaderError for what cannot be had or read, PromptError for what does
-        not fit.
+        Raises SourceError and ReaderError where it cannot be found or decoded, PromptError where
+        it does not fit the context.
         """
         try:
             source = resolve_item(item, self.download, on_progress)
@@ -91,14 +92,15 @@ class VideoLoader:
                 yield from self._seen(found, on_progress)
         except (SmolVideoError, MemoryError):
             raise
-        except Exception as error:  # decoders meet files that nobody has thought of
+        except Exception as error:  # hostile files make decoders raise anything
             raise ReaderError(
                 f"`{item.name}` cannot be read: {type(error).__name__}: {error}"
             ) from error
 
     def pieces_of(self, item: WorkItem, found: IdentifiedSource) -> Iterator[LoadedPart]:
-        """What follows ``IdentifiedSource`` of an item that was identified elsewhere; raises as
-        ``load``, and SourceError where its file is another one here.
+        """Yield the parts after ``IdentifiedSource`` of an item that was identified elsewhere.
+
+        Raises as ``load``, and SourceError where the file differs on this machine.
         """
         if file_stat(found.source.path) != found.stamp:
             raise still_changing(found.source.path)
@@ -107,7 +109,7 @@ class VideoLoader:
         return pieces
 
     def _seen(self, found: IdentifiedSource, on_progress: OnProgress) -> Iterator[LoadedPart]:
-        """The content that was hashed, or an error: a file may change while it is decoded."""
+        """Decode the content that was hashed. Raises SourceError if the file changes meanwhile."""
         opened = self.open(found.source)
         yield opened
         if opened.window_seconds is None:
@@ -119,16 +121,16 @@ class VideoLoader:
             found.check_unchanged()
 
     def open(self, source: VideoSource) -> ProbedVideo:
-        """What the video says of itself, and how it will be seen. Raises ReaderError."""
+        """Return the metadata and the window length of a source. Raises ReaderError."""
         with self.reader(source) as reader:
             return self.seen_as(reader.metadata)
 
     def reader(self, source: VideoSource) -> VideoReader:
-        """The source, opened. Raises ReaderError."""
+        """Open the source with the reader of the options. Raises ReaderError."""
         return open_video(source.path, kind=source.kind, reader=self.options.reader)
 
     def seen_as(self, metadata: VideoMetadata) -> ProbedVideo:
-        """How a video that says this of itself will be seen: whole, or in windows."""
+        """Choose between a single prompt and windows for a video with this metadata."""
         if metadata.kind != "video":
             return ProbedVideo(metadata, None)
         return ProbedVideo(metadata, self.options.window_seconds_for(metadata.duration_seconds))
@@ -176,9 +178,9 @@ class VideoLoader:
 
 
 def identify(source: VideoSource, path: str, known_hash: KnownHash) -> IdentifiedSource:
-    """Hash the content once; a file that has not changed since its record is not read again.
+    """Hash the content, or reuse the recorded hash if ``file_stat`` is unchanged.
 
-    Raises ReaderError where it cannot be read, SourceError where it does not stop changing.
+    Raises ReaderError where the file cannot be read, SourceError where it keeps changing.
     """
     state = file_state(source.path)
     stamp = file_stat(source.path)
@@ -194,7 +196,7 @@ def identify(source: VideoSource, path: str, known_hash: KnownHash) -> Identifie
 
 
 def file_stat(path: Path) -> tuple[int, ...]:
-    """Size and times of change of a file; empty for a folder, whose files have their own."""
+    """Size, mtime and ctime of a file; empty for a folder, as its files have their own."""
     try:
         state = os.stat(path)
     except OSError:
@@ -205,9 +207,9 @@ def file_stat(path: Path) -> tuple[int, ...]:
 
 
 def frames_per_window(checkpoint: Checkpoint, options: SummaryOptions) -> int:
-    """How many frames of a window fit the context beside the longest question.
+    """Return how many frames of a window fit the context together with the longest question.
 
-    Raises PromptError where not one fits, or fewer than were explicitly asked for.
+    Raises PromptError where none fits, or fewer than ``max_frames`` without ``reduce_to_fit``.
     """
     window = options.window_seconds
     metadata = VideoMetadata(width=640, height=360, duration_seconds=window)

@@ -1,4 +1,4 @@
-"""What is asked of a summary, and the key under which a run recognises what it has done."""
+"""Options of a summary, and the settings hash by which a run recognises finished work."""
 
 import hashlib
 import json
@@ -14,19 +14,19 @@ from smolvideo.prompt import PromptOptions
 Style = Literal["brief", "detailed", "chapters", "bullets"]
 
 SINGLE_PASS_WINDOWS = 1.5
-"""Videos of up to so many windows are seen at once: two halves would each be seen as well as the
-whole."""
+"""Videos up to this many windows long are one prompt: cutting them in two gains little."""
 MIN_CHAPTER_WINDOWS = 6
 MIN_WINDOW_SECONDS = 5.0
-"""With style ``chapters`` a short clip has at least so many windows, none shorter than this."""
+"""With style ``chapters`` a short clip has at least ``MIN_CHAPTER_WINDOWS`` windows, none shorter
+than ``MIN_WINDOW_SECONDS``."""
 
 
 @dataclass(frozen=True)
 class SummaryOptions:
-    """How to summarise. Raises UsageError for what makes no sense.
+    """Style, prompt and sampling of a summary. Raises UsageError for invalid values.
 
-    ``prompt`` takes the place of the style's own question. ``window_seconds`` is how much of a long
-    video is seen at once, ``max_frames`` how many frames of it (fewer where the context is too
+    ``prompt`` replaces the question of the style. ``window_seconds`` is the length of one window
+    of a long video, ``max_frames`` the number of frames per window (fewer where the context is too
     small, if ``reduce_to_fit``).
     """
 
@@ -50,7 +50,7 @@ class SummaryOptions:
             raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
 
     def window_seconds_for(self, duration_seconds: float) -> float | None:
-        """Seconds of a window for a video so long; None where it is seen at once."""
+        """Window length for a video of this duration; None where it is a single prompt."""
         if self.style == "chapters":
             finer = max(duration_seconds / MIN_CHAPTER_WINDOWS, MIN_WINDOW_SECONDS)
             window = min(self.window_seconds, finer)
@@ -60,19 +60,19 @@ class SummaryOptions:
         return self.window_seconds
 
     def settings(self, checkpoint: Checkpoint, quantise: str = "none") -> dict[str, Any]:
-        """All that decides what is answered, by the names of the options; where it runs does not,
-        weights that were rounded do."""
+        """All settings that change the answer, by option name: quantized weights, but not the
+        engine or device."""
         everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
         own = {"style", "prompt", "window_seconds", "max_frames", "reader"}
         everything |= {name: value for name, value in asdict(self).items() if name in own}
         everything |= asdict(self.prompt_options) | asdict(self.generation)
         everything["stop"] = list(self.generation.stop)
-        if quantise != "none":  # what was done with weights as they are stays done
+        if quantise != "none":  # records without quantization keep their settings key
             everything["quantise"] = quantise
         return everything
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
-    """A short name for settings: equal exactly where the settings are."""
+    """First 16 hex digits of the SHA-256 of the settings as sorted JSON."""
     written = json.dumps(settings, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]

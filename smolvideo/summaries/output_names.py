@@ -1,8 +1,8 @@
-"""Names of output files: those of the source, made fit for every system, never one that is taken.
+"""Names of output files: the source's name, sanitized, without collisions.
 
 Outputs of ``a/party.mp4`` are ``a/party.summary.txt``, ``….summary.srt`` and so on. The word
-``summary`` keeps them apart from what lies beside a video already: a player takes ``party.srt`` for
-what is said in it.
+``summary`` separates them from files next to the video: players load ``party.srt`` as the subtitles
+of its speech.
 """
 
 import os
@@ -15,11 +15,11 @@ from smolvideo.summaries.worklist import WorkItem
 
 
 class OutputNames:
-    """Finds the name of a record's outputs, without its endings.
+    """Chooses the output name of a record, without suffixes.
 
-    Inside ``folder``, where the subfolders of what was typed come again; or, where that is None,
-    beside the video. ``owner_of`` tells whose outputs a name belongs to, ``is_free`` whether files
-    of that name can be made.
+    Names are inside ``folder``, which mirrors the subfolders of the arguments, or next to the
+    video if ``folder`` is None. ``owner_of`` returns the video path that owns a name, ``is_free``
+    whether no other file has it.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class OutputNames:
         self._is_free = is_free
 
     def path(self, output: str) -> Path:
-        """Where the outputs of that name are."""
+        """Return the path of an output name, without suffix."""
         return Path(output) if self._folder is None else self._folder / output
 
     def is_relative_output(self, output: str, path: str) -> bool:
-        """Whether the recorded name of the outputs of the video at ``path`` is one of this folder:
-        relative and as it would be given, or, beside the video, in the video's own folder."""
+        """Whether the recorded output name of the video at ``path`` is valid here: relative to
+        ``folder``, or, without one, in the video's own folder."""
         if self._folder is None:
             is_beside = os.path.dirname(output) == os.path.dirname(path)
             name = os.path.basename(output)
@@ -47,7 +47,7 @@ class OutputNames:
         return is_output_name(output) and not os.path.isabs(output)
 
     def name_for(self, item: WorkItem, record: SummaryRecord) -> str:
-        """The first good name that is not another video's and not another file's."""
+        """Return the first candidate that no other video and no other file has."""
         for candidate in self._candidates(item, record):
             owner = self._owner_of(candidate)
             if owner == record.path:

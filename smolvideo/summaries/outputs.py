@@ -1,8 +1,8 @@
-"""The outputs of records, in files: each written beside its place and renamed.
+"""Output files of records, each written to a temporary file and renamed.
 
-A record comes first and its outputs after it. So what is on disk under a recorded name is ours, and
-what is missing there can be made again from the record without the model. Outputs of an older
-record of the same video are removed before the new record is written: none ever tells of another.
+A record is written before its outputs. So a file under a recorded name is ours, and a missing one
+is made again from the record without the model. Outputs of an older record of the same video are
+removed before the new record is written, so that no output contradicts its record.
 """
 
 import os
@@ -31,13 +31,12 @@ SUFFIXES_BY_FORMAT: dict[str, tuple[str, ...]] = {
     "chapters": (".summary.chapters.txt", ".summary.ffmetadata"),
     "html": (PAGE_ENDING,),
 }
-"""Format → the endings of its files. ``jsonl`` is the file of all records, which is there
-anyway."""
+"""Format → suffixes of its files. ``jsonl`` is the records file, which always exists."""
 FORMATS = tuple(SUFFIXES_BY_FORMAT)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """The formats, each once. Raises UsageError for one that is unknown."""
+    """Return the formats without duplicates. Raises UsageError for an unknown one."""
     for name in formats:
         if name not in SUFFIXES_BY_FORMAT:
             raise UsageError(f"unknown format `{name}`", hint=f"one of {', '.join(FORMATS)}")
@@ -45,7 +44,7 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 
 class OutputWriter:
-    """Writes the outputs of one run: into ``folder``, or beside each video where that is None."""
+    """Writes the outputs of one run into ``folder``, or next to each video if that is None."""
 
     def __init__(
         self,
@@ -65,10 +64,10 @@ class OutputWriter:
         self._names = OutputNames(folder, owner_of=journal.owner_of_output, is_free=self._is_free)
 
     def assign_output_name(self, item: WorkItem, record: SummaryRecord) -> str | None:
-        """The name of the outputs of a record that is about to be written.
+        """Return the output name for a record that is about to be written.
 
-        What an older record of the same video left under it is removed; an error leaves it as it
-        is, for it may be the video that is gone for a while.
+        Output files of an older record of the same video are removed. An error record keeps them,
+        because the video may be missing only for a while.
         """
         entry = self._journal.entry(record.path)
         before = entry.output if entry is not None else None
@@ -86,7 +85,10 @@ class OutputWriter:
         return output
 
     def write(self, record: SummaryRecord, *, is_new: bool) -> None:
-        """Write what is wanted of a record and not there. Raises RecordError."""
+        """Write the requested outputs that do not exist yet; all if ``is_new``.
+
+        Raises RecordError.
+        """
         if record.error is not None or record.output is None:
             return
         for ending in dict.fromkeys((*self._endings, *self._renew.pop(record.path, ()))):
@@ -95,7 +97,7 @@ class OutputWriter:
                 self._write(file, ending, record)
 
     def has_output_name(self, record: SummaryRecord) -> bool:
-        """Whether a record that is kept has a name for its outputs here, or needs none."""
+        """Whether a reused record has a valid output name here, or needs none."""
         if record.error is not None or not self._endings:
             return True
         output = record.output
@@ -116,7 +118,7 @@ class OutputWriter:
         return not any(os.path.lexists(_with(place, ending)) for ending in self._endings)
 
     def _check_inside(self, file: Path) -> None:
-        """See that writing ``file`` follows no link out of the folder. Raises RecordError."""
+        """Check that writing ``file`` follows no link out of the folder. Raises RecordError."""
         if file.is_symlink():
             if not self._overwrite:
                 raise RecordError(

@@ -1,7 +1,7 @@
-"""Videos decoded ahead of the model: a few threads, a few videos, a few windows of each.
+"""Prefetch: decode videos in a few threads while the model runs.
 
-Every item has a short queue of its own, and so many items are begun as ``max_items``: memory does
-not grow with the list, however slow the model is. What comes out comes in the order of the list.
+Every item has its own bounded queue, and at most ``max_items`` items are in progress, so memory
+does not grow with the list, however slow the model is. Items come out in list order.
 """
 
 import queue
@@ -17,21 +17,21 @@ Item = TypeVar("Item")
 Chunk = TypeVar("Chunk")
 
 _LOOK_AGAIN_SECONDS = 0.2
-"""Windows delivers Ctrl-C only between two waits."""
+"""Timeout of each wait: Windows delivers Ctrl-C only between two of them."""
 _PIECES_OF_ITEM = 2
 
 
 class _End:
-    """The last thing in an item's queue: nothing more comes, or why."""
+    """End marker of an item's queue, with the error that ended it if there was one."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 class PrefetchedItem(Generic[Chunk]):
-    """The pieces of one item, in order; iterating raises what looking at it raised.
+    """The chunks of one item, in order; iterating re-raises the error of its thread.
 
-    Once ``dropped`` nobody wants the rest of them.
+    ``dropped`` is set when the consumer has cancelled the rest.
     """
 
     def __init__(self, ahead: "Prefetcher[Item, Chunk]") -> None:
@@ -40,7 +40,7 @@ class PrefetchedItem(Generic[Chunk]):
         self.dropped = False
 
     def cancel(self) -> None:
-        """Let the thread that looks at the item go on to the next one."""
+        """Drop the remaining chunks, so that the thread continues with the next item."""
         self.dropped = True
         with suppress(queue.Empty):
             while True:
@@ -57,13 +57,13 @@ class PrefetchedItem(Generic[Chunk]):
 
 
 class Prefetcher(Generic[Item, Chunk]):
-    """Runs ``look`` over items in threads; iterate it for ``(item, pieces)`` pairs, in order.
+    """Runs ``look`` over items in threads; iterate it for ``(item, chunks)`` pairs, in order.
 
-    What the consumer leaves of an item's pieces when it takes the next item is dropped.
+    Chunks that the consumer has not read when it takes the next item are dropped.
 
-    A context manager: leaving it stops the threads at their next piece. ``stall_seconds`` is how
-    long the consumer had nothing to do, ``busy_seconds`` how long the threads worked. Items may be
-    None: nothing to do right now, ask again in a moment.
+    A context manager: leaving it stops the threads at their next chunk. ``stall_seconds`` is how
+    long the consumer waited, ``busy_seconds`` how long the threads worked. An item of None means
+    that no item is available yet; the iterator is polled again.
     """
 
     def __init__(
@@ -102,13 +102,14 @@ class Prefetcher(Generic[Item, Chunk]):
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
-            # A decoder cannot be interrupted inside a frame; whoever pressed Ctrl-C does not wait.
+            # A decoder cannot be interrupted inside a frame; after Ctrl-C it is not awaited.
             thread.join(timeout=None if error is None else 1.0)
 
     def __iter__(self) -> Iterator[tuple[Item, PrefetchedItem[Chunk]]]:
         begun: deque[tuple[Item, PrefetchedItem[Chunk]]] = deque()
         there_is_more = True
         while begun or there_is_more:
+            # Start items up to the limit.
             while there_is_more and len(begun) < self._videos:
                 try:
                     item = next(self._items)
@@ -120,6 +121,7 @@ class Prefetcher(Generic[Item, Chunk]):
                 task = item, PrefetchedItem[Chunk](self)
                 begun.append(task)
                 self._tasks.put(task)
+            # Yield the oldest one; its other chunks are dropped afterwards.
             if begun:
                 item, pieces = begun.popleft()
                 yield item, pieces
@@ -128,7 +130,7 @@ class Prefetcher(Generic[Item, Chunk]):
                 time.sleep(_LOOK_AGAIN_SECONDS)
 
     def next_chunk(self, pieces: "queue.Queue[Chunk | _End]") -> "Chunk | _End":
-        """The next piece; what nobody decoded yet is time that the model waited."""
+        """Wait for the next chunk; the wait counts as ``stall_seconds``."""
         started = time.perf_counter()
         try:
             while True:
@@ -152,7 +154,7 @@ class Prefetcher(Generic[Item, Chunk]):
                 piece = next(found)
             except StopIteration:
                 return None
-            except BaseException as error:  # raised again where the pieces are iterated
+            except BaseException as error:  # re-raised where the chunks are iterated
                 return error
             finally:
                 with self._lock:

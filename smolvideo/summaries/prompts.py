@@ -1,8 +1,8 @@
-"""What is asked: the questions of each style, in the words that a model knows.
+"""Prompt templates of each summary style, per model family.
 
-``nano`` was trained on a few wordings and reads no long texts: it is asked those, and what it says
-of several windows is put together as text (``merging``). The published models are asked in plain
-English, and merge notes themselves.
+``nano`` was trained on a few question wordings and on no long texts: its prompts use those
+wordings, and its answers about several windows are concatenated (``Summariser.map_reduce``). The
+published models get plain English prompts and merge the notes themselves.
 """
 
 from dataclasses import dataclass
@@ -52,30 +52,30 @@ _TITLE = "Write a title of at most six words for this part of a video:\n{text}"
 
 @dataclass(frozen=True)
 class SummaryPrompts:
-    """The questions of one run."""
+    """The prompt templates of one run."""
 
     options: SummaryOptions
     is_nano: bool
 
     @classmethod
     def of(cls, options: SummaryOptions, checkpoint: Checkpoint) -> "SummaryPrompts":
-        """The words for a checkpoint."""
+        """Select the templates for a checkpoint."""
         return cls(options, checkpoint.is_nano)
 
     def video_questions(self) -> tuple[str, ...]:
-        """What is asked of a video that is seen at once."""
+        """Questions about a video that is one prompt."""
         if self.options.prompt is not None:
             return (self.options.prompt,)
         return _NANO[self.options.style] if self.is_nano else (_WHOLE[self.options.style],)
 
     def window(self) -> tuple[str, ...]:
-        """What is asked of each window of a longer one."""
+        """Questions about each window of a longer video (the map step)."""
         if self.options.prompt is not None:
             return (self.options.prompt,)
         return _NANO[self.options.style] if self.is_nano else (_PART,)
 
     def answer(self, answers: tuple[str, ...]) -> str:
-        """The answers to ``video_questions`` or ``window`` as one text."""
+        """Join the answers to ``video_questions`` or ``window`` to one text."""
         first, *rest = (text.strip() for text in answers)
         if not rest:
             return first
@@ -86,16 +86,16 @@ class SummaryPrompts:
         return f"{first} {'; '.join(facts)}."
 
     def merge_question(self, notes: list[tuple[float, str]]) -> str:
-        """The question that makes one summary out of timed notes."""
+        """Prompt that merges timed notes into the summary (the reduce step)."""
         task = self.options.prompt or _MERGED[self.options.style]
         return _NOTES_TEMPLATE.format(notes=_listed(notes)) + task
 
     def chapter(self, notes: list[tuple[float, str]]) -> str:
-        """The question that makes one text out of the notes of one chapter."""
+        """Prompt that merges the notes of one chapter into one text."""
         return _NOTES_TEMPLATE.format(notes=_listed(notes)) + _ONE_CHAPTER
 
     def title(self, text: str) -> str:
-        """The question for a chapter's title."""
+        """Prompt for the title of a chapter with this text."""
         return _TITLE.format(text=text)
 
 

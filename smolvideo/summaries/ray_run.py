@@ -1,9 +1,9 @@
-"""The same run on a Ray cluster: one engine in each worker, the records kept here.
+"""A run on a Ray cluster: one engine per worker; list, records and outputs stay in this process.
 
-Workers look at videos and answer; this process keeps the list, the records and the outputs. So a
-run on a cluster resumes as a local one does, and a run may change from one to the other. Files must
-have the same paths on all machines. A worker that dies is replaced, and what it was at is done
-again: only finished summaries come back. Ray Data: https://docs.ray.io/en/latest/data/data.html
+Workers decode and answer. As the records are local, a cluster run resumes as a local one does, and
+a run may switch between the two. Files must have the same paths on all machines. A worker that
+dies is replaced and its block repeated: workers return finished summaries only.
+Ray Data: https://docs.ray.io/en/latest/data/data.html
 """
 
 import os
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _SECONDS_TO_END = 2.0
-"""For Ray's processes to end by themselves, then when they are asked to."""
+"""Grace period for Ray's processes to exit by themselves, and again after ``terminate``."""
 _CORES_OF_WORKER = 4
 _MAX_BLOCKS = 1000
-"""A block is what is done again when a worker dies; each costs Ray some milliseconds."""
+"""A block is the unit that is repeated when a worker dies; each costs Ray some milliseconds."""
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Where to run: ``address`` as for ``ray.init``, ``local`` for workers of this machine.
+    """Cluster ``address`` as for ``ray.init``; ``local`` starts workers on this machine.
 
-    ``workers`` is how many engines; None is one for each GPU, or for every four cores.
+    ``workers`` is the number of engines; None is one per GPU, or one per four cores.
     """
 
     address: str = LOCAL
@@ -50,8 +50,10 @@ class RayOptions:
 def run_on_cluster(
     batch: SummaryRun, items: Sequence[WorkItem], spec: EngineSpec, cluster: RayOptions
 ) -> Generator[ItemResult]:
-    """``SummaryRun.run``, with the answers made by workers. Raises UsageError where Ray is missing
-    or does not answer, ModelError where the workers cannot load the model.
+    """Run ``SummaryRun.run`` with the answers computed by workers.
+
+    Raises UsageError where Ray is missing or does not answer, ModelError where the workers cannot
+    load the model.
     """
     found = [_find(batch, item) for item in items]
     rows = _rows_to_do(batch, items, found)
@@ -61,7 +63,7 @@ def run_on_cluster(
         for number, item in enumerate(items):
             row = next(answers) if number in needed else None
             yield batch.finish_item(item, _raise_or(found[number]), _answer_of(batch, row))
-        next(answers, None)  # there are no more, and Ray ends what it keeps about them
+        next(answers, None)  # exhausts the iterator, so that Ray frees the dataset
     yield from batch.try_again()
 
 
@@ -76,7 +78,7 @@ def _find(batch: SummaryRun, item: WorkItem) -> IdentifiedSource | SmolVideoErro
 def _rows_to_do(
     batch: SummaryRun, items: Sequence[WorkItem], found: Sequence[IdentifiedSource | SmolVideoError]
 ) -> list[dict[str, Any]]:
-    """The items that need an answer: not done before, and the first of their content."""
+    """Rows of the items that need an answer: not done before, and the first of their content."""
     rows, contents = [], set()
     for number, (item, one) in enumerate(zip(items, found, strict=True)):
         if isinstance(one, SmolVideoError) or batch.is_done(item, one) or one.sha256 in contents:
@@ -106,7 +108,7 @@ def _answer_of(batch: SummaryRun, row: SummaryRecord | None) -> Any:
         twin = batch.journal.find_duplicate(found.sha256, batch.settings_key)
         if twin is not None:
             return duplicate_record(facts, twin), "same"
-        # Its twin failed: this one has the same error in its own name, or is done here.
+        # The first item with this content failed: repeat it here, for an error or a result.
         return batch.summarise_inline(facts, found), "made"
 
     return answer
@@ -115,7 +117,7 @@ def _answer_of(batch: SummaryRun, row: SummaryRecord | None) -> Any:
 def _answers(
     batch: SummaryRun, rows: list[dict[str, Any]], spec: EngineSpec, cluster: RayOptions
 ) -> Generator[SummaryRecord]:
-    """The records of ``rows`` from the workers, in order; no cluster is needed for none."""
+    """Yield the records of ``rows`` from the workers, in order; without rows Ray is not used."""
     if not rows:
         return
     with _connected(cluster) as ray:
@@ -129,7 +131,7 @@ def _answers(
 def _mapped(
     ray: Any, batch: SummaryRun, rows: list[dict[str, Any]], spec: EngineSpec, cluster: RayOptions
 ) -> Any:
-    """The dataset of the answers to ``rows``; nothing runs before it is iterated."""
+    """Build the lazy Ray dataset of the answers to ``rows``; iterating it runs the workers."""
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -158,9 +160,9 @@ def check_installed() -> None:
 
 @contextmanager
 def _connected(cluster: RayOptions) -> Iterator[Any]:
-    """Ray, connected to the cluster; what was started for that has ended when this is left.
+    """Connect Ray to the cluster; on exit, end the processes that this has started.
 
-    A connection that was there stays. Raises UsageError.
+    An existing connection is reused and left open. Raises UsageError.
     """
     check_installed()
     import ray
@@ -183,7 +185,7 @@ def _connected(cluster: RayOptions) -> Iterator[Any]:
 def _start(ray: Any, cluster: RayOptions) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if cluster.address == LOCAL:
-        # A worker needs a core each, however few this machine has.
+        # Ray reserves cores for each worker, even if the machine has fewer.
         cores = max(os.cpu_count() or 1, 2 * (cluster.workers or 1))
         quiet |= {"num_cpus": cores, "include_dashboard": False}
     try:
@@ -196,7 +198,7 @@ def _start(ray: Any, cluster: RayOptions) -> None:
 
 
 def _processes_of_ray() -> "list[psutil.Process]":
-    """The children of this process that run something of Ray, and theirs."""
+    """Child processes of this process that run Ray programs, and their descendants."""
     import psutil
 
     inside = f"{os.sep}ray{os.sep}"
@@ -209,12 +211,13 @@ def _processes_of_ray() -> "list[psutil.Process]":
 
 
 def _end(ray: Any, started: "list[psutil.Process]") -> None:
-    """Shut Ray down, and what it leaves behind: its agents only look for their parent, which is
-    gone, every half minute.
+    """Shut Ray down, and end its remaining processes.
+
+    Ray's agents check only every half minute whether their parent is gone.
     """
     import psutil
 
-    # While it runs it has more of them than in the beginning.
+    # Ray starts more processes while it runs.
     roots = set(started)
     family = [*started, *(one for one in _processes_of_ray() if roots & set(_parents(one)))]
     ray.shutdown()
@@ -242,7 +245,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _Worker:
-    """One engine and what it needs to summarise; made once in each worker."""
+    """Actor with one engine and one loader; constructed once per worker."""
 
     def __init__(
         self, spec: EngineSpec, options: SummaryOptions, download: DownloadOptions

@@ -1,4 +1,4 @@
-"""The summary of one video as one line of JSON, with all that is needed to make it again."""
+"""Record of one video's summary: one line of JSON with everything needed to reproduce it."""
 
 import os
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from smolvideo.summaries.file_names import is_output_name, is_output_of
 
 ExitCode = Annotated[int, Within(0, 255)]
 Stamp = Annotated[int, Within(-(2**63), 2**63 - 1)]
-"""Size, or nanoseconds since 1970, before which some file systems count backwards."""
+"""Size in bytes, or nanoseconds since 1970 (negative times exist on some file systems)."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was seen in one window, from ``start_seconds`` to ``end_seconds`` of the video.
+    """Answer about one window, from ``start_seconds`` to ``end_seconds`` of the video.
 
-    ``at_shot_change`` says whether the window begins where the picture changes; windows that do not
-    begin after so many seconds. ``frame_times`` are the times of the frames that were looked at.
+    ``at_shot_change`` says whether the window begins at a shot change; otherwise it begins where
+    the window before it reached its planned length. ``frame_times`` are the times of its frames.
     """
 
     start_seconds: Seconds
@@ -32,7 +32,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A stretch of the video that belongs together; its title is one short line."""
+    """A section of the video; its title is one short line."""
 
     start_seconds: Seconds
     end_seconds: Seconds
@@ -42,13 +42,13 @@ class Chapter:
 
 @dataclass(frozen=True)
 class SummaryRecord:
-    """One video and its summary, or the error in place of it: ``text`` or ``error``, never both.
+    """One video and its summary or error: either ``text`` or ``error``, never both.
 
-    ``path`` is the file's absolute path, or its address: what the video is known by. ``stamp`` is
-    size, and times of change in nanoseconds, of the file whose content is ``source.sha256``.
-    ``window_seconds`` is None where the whole video was seen at once. ``same_as`` is the path of
-    the video whose summary this is, where both have the same content. ``output`` is the path of the
-    output files without their endings.
+    ``path``, the absolute path or the URL, is the key of the video. ``stamp`` is the size, mtime
+    and ctime (nanoseconds) of the file whose content is ``source.sha256``. ``window_seconds`` is
+    None where the whole video was one prompt. ``same_as`` is the path of the video with the same
+    content from which the summary was copied. ``output`` is the path of the output files without
+    suffixes.
     """
 
     path: str
@@ -87,7 +87,7 @@ class SummaryRecord:
             raise ValueError("a record has either a text or an error")
 
     def content(self) -> dict[str, Any]:
-        """The record as what JSON knows, keys in the order of the fields."""
+        """The record as JSON types, keys in the order of the fields."""
         return {"record": self.SCHEMA} | asdict(self)
 
     def to_json(self) -> str:
@@ -96,7 +96,7 @@ class SummaryRecord:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
-        """The record of one line. Keys of later versions are left out; ValueError if it is none."""
+        """Parse one line. Unknown keys (of later versions) are ignored. Raises ValueError."""
         content = parse_known_fields(cls, line)
         try:
             content["source"] = from_json(content["source"])
@@ -112,9 +112,9 @@ class SummaryRecord:
 
 
 def check_values(record: SummaryRecord) -> None:
-    """See that the values of a record from a file belong together.
+    """Check that the values of a record from a file are consistent.
 
-    Raises ValueError, naming the field.
+    Raises ValueError with the name of the field.
     """
     parts: tuple[Note | Chapter, ...] = (*record.notes, *record.chapters)
     for part in parts:
@@ -129,7 +129,7 @@ def check_values(record: SummaryRecord) -> None:
         raise ValueError("`url` is not the address of the video")
     if url is not None and not url.lower().startswith(("http://", "https://")):
         raise ValueError("`url` is no web address")
-    # An absolute name is for the place beside the video, and looked at where there is one.
+    # An absolute name is next to the video; ``OutputNames.is_relative_output`` checks it.
     if output is not None and not os.path.isabs(output):
         named = record.path if url is None else record.source.name
         if not is_output_of(output, record.path, named):

@@ -1,8 +1,8 @@
-"""What a run has done so far, on disk: the file of records, held by one process at a time.
+"""Append-only log of records: the state of a run on disk, locked by one process at a time.
 
-Every record is appended and synced before its outputs are written, so whatever is on disk has a
-record, and whatever has no record is still to be done. Only places in the file are kept in memory:
-a run over a hundred thousand videos stays small.
+Every record is appended and synced before its outputs are written, so each output on disk has a
+record, and an item without a record is still to be done. Memory holds only an index of file
+offsets, which keeps a run over a hundred thousand videos small.
 """
 
 import os
@@ -27,7 +27,7 @@ from smolvideo.unicode_names import normal_form
 
 @dataclass(frozen=True)
 class Entry:
-    """What is remembered of a record; the rest is at ``offset`` in the file."""
+    """Index entry of a record; the full record is at byte ``offset`` of the file."""
 
     offset: int
     settings_key: str
@@ -36,14 +36,14 @@ class Entry:
     output: str | None
     failed: bool
     is_final: bool
-    """Whether doing it again would end the same way: a text, or an error of the file itself."""
+    """Whether a repetition would have the same result: a text, or an error of the local file."""
 
 
 class RecordLog:
-    """The records of one run and of those before it in the same file. A context manager.
+    """The records of this run and of earlier runs in the same file. A context manager.
 
-    Without a path the records are kept for this run alone. Raises RecordError where the file is
-    another's, cannot be written, or another process works on it.
+    Without a path the records are temporary. Raises RecordError where the file is of another kind,
+    cannot be written, or is locked by another process.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -56,7 +56,7 @@ class RecordLog:
                 path = Path(self._stack.enter_context(folder)) / "summaries.jsonl"
             self.path = path
             if path.exists() and not path.is_file():
-                # A device may be read without end, a pipe only once: neither can be gone on with.
+                # A device may be endless, a pipe can be read only once: neither can be resumed.
                 raise RecordError(
                     f"{display_path(path)} is not a file that a run can go on with",
                     hint="`--jsonl -` shows the records on stdout",
@@ -89,7 +89,7 @@ class RecordLog:
         self._stack.close()
 
     def entry(self, path: str) -> Entry | None:
-        """What is known of a video by its path, its accents in NFC or NFD."""
+        """Index entry of a video path, with accents in NFC or NFD."""
         known_as = self._known_as(path)
         return None if known_as is None else self._by_path[known_as]
 
@@ -106,26 +106,26 @@ class RecordLog:
             yield self.record(path)
 
     def has(self, sha256: str, settings_key: str) -> bool:
-        """Whether ``find_duplicate`` would give one; may be asked from any thread."""
+        """Whether ``find_duplicate`` would return a record; callable from any thread."""
         return (sha256, settings_key) in self._by_content
 
     def find_duplicate(self, sha256: str, settings_key: str) -> SummaryRecord | None:
-        """A summary of the same content with the same settings, whatever the file was called."""
+        """Return a summary of the same content with the same settings, of any file name."""
         path = self._by_content.get((sha256, settings_key))
         return None if path is None else self.record(path)
 
     def owner_of_output(self, output: str) -> str | None:
-        """The path of the video whose outputs have this name; names differ in more than case."""
+        """Return the path of the video that owns this output name; case is ignored."""
         return self._outputs.get(output.casefold())
 
     def write(self, record: SummaryRecord) -> None:
-        """Append ``record``; on disk when this returns. Raises RecordError."""
+        """Append ``record`` and sync it to disk. Raises RecordError."""
         place = self.path.stat().st_size
         self._writer.write(record)
         self._remember(record, place)
 
     def compact(self) -> None:
-        """Leave one line for each video, where some were done anew; the file is replaced whole."""
+        """Remove superseded records: one line per video is left, in an atomically replaced file."""
         if not self._superseded:
             return
         places = sorted(entry.offset for entry in self._by_path.values())
@@ -134,15 +134,17 @@ class RecordLog:
             for place in places:
                 file.seek(place)
                 lines.append(file.readline().decode("utf-8"))
-        # First: Windows replaces no file that somebody, be it this process, has open.
+        # Closed first: Windows cannot replace a file that any process has open.
         self._writer.close()
         write_text_atomic(self.path, "".join(lines), overwrite=True)
         self._writer = self._stack.enter_context(RecordWriter(self.path, SummaryRecord))
         self._read()
 
     def _known_as(self, path: str) -> str | None:
-        """The path in the records that is ``path``, or was before the folder moved to a system that
-        stores accents otherwise: one that is no other file now.
+        """Return the recorded path that matches ``path``, also in the other Unicode form.
+
+        The folder may have moved to a system that stores accents differently. A recorded path
+        that exists now as another file does not match.
         """
         if path in self._by_path:
             return path
@@ -180,7 +182,7 @@ class RecordLog:
             self._remember(record, place)
 
     def _check_own_output(self, record: SummaryRecord) -> None:
-        """Raises ValueError where the outputs of a record are those of another video before it."""
+        """Raises ValueError where an earlier record of another video has the same outputs."""
         owner = None if record.output is None else self.owner_of_output(record.output)
         if owner is not None and normal_form(owner) != normal_form(record.path):
             raise ValueError(f"`output` is that of `{display_name(owner)}`, too")
@@ -206,7 +208,7 @@ class RecordLog:
             is_final=record.error is None or (record.exit_code == 3 and record.source.url is None),
         )
         self._by_path[record.path] = entry
-        if not record.path.isascii():  # the others have one form
+        if not record.path.isascii():  # ASCII has one Unicode form only
             self._by_form.setdefault(normal_form(record.path), set()).add(record.path)
         if entry.sha256 is not None and not entry.failed:
             self._by_content.setdefault((entry.sha256, entry.settings_key), record.path)
@@ -222,9 +224,10 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Each line that is not blank, with its number and its place in the file.
+    """Yield number, byte offset and content of each non-blank line.
 
-    Of a line that is too long to be a record there comes only as much as shows it.
+    A line longer than ``MAX_LINE_BYTES`` is yielded in pieces, the first of which is one byte too
+    long to be a record.
     """
     place = 0
     with open_regular(path) as file:
@@ -238,7 +241,9 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A file is only safe from a power cut once its folder is; Windows syncs folders itself."""
+    """Sync the folder, without which a new file may be lost in a power cut; not on Windows, which
+    does this itself.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What became of a video, as its record."""
+"""Factories of records: summary, duplicate and error."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from smolvideo.summaries.worklist import WorkItem
 
 @dataclass(frozen=True)
 class RecordContext:
-    """What is known of an item before it is answered; grows with what is found."""
+    """Everything known about an item before it is answered; ``found`` is set once identified."""
 
     item: WorkItem
     options: SummaryOptions
@@ -28,14 +28,14 @@ class RecordContext:
     found: IdentifiedSource | None = None
 
     def with_source(self, found: IdentifiedSource) -> "RecordContext":
-        """With what the item turned out to be."""
+        """Return a copy with the identified source."""
         return replace(self, found=found)
 
 
 def summary_record(
     facts: RecordContext, opened: ProbedVideo, composed: Summary, engine: Engine
 ) -> SummaryRecord:
-    """The record of a summary made now."""
+    """Record of a new summary."""
     from_source = facts.found.source.notices if facts.found is not None else ()
     return _record(
         facts,
@@ -58,7 +58,7 @@ def summary_record(
 
 
 def duplicate_record(facts: RecordContext, duplicate: SummaryRecord) -> SummaryRecord:
-    """The record of a video whose content was answered under another name."""
+    """Record of a video whose content was already summarised under another path."""
     return replace(
         duplicate,
         path=facts.item.path,
@@ -73,7 +73,7 @@ def duplicate_record(facts: RecordContext, duplicate: SummaryRecord) -> SummaryR
 
 
 def error_record(facts: RecordContext, error: SmolVideoError) -> SummaryRecord:
-    """The record of a video that could not be summarised."""
+    """Record of a video that could not be summarised."""
     return _record(facts, error=str(error), hint=error.hint, exit_code=error.exit_code)
 
 

@@ -1,7 +1,7 @@
-"""Many videos, one after the other: looked at ahead, answered, recorded, written.
+"""Batch run over many videos: prefetch, answer, record, write outputs.
 
-The order is that of the list, whatever the threads do, so that a run that was killed and started
-again leaves the same as one that was not.
+Items are processed in list order, independent of the threads, so that a killed and restarted run
+leaves the same files as an uninterrupted one.
 """
 
 import os
@@ -29,16 +29,17 @@ from smolvideo.summaries.summarising import summarise_pieces
 from smolvideo.summaries.worklist import WorkItem, listed_again
 
 ItemStatus = Literal["made", "same", "kept", "failed"]
-"""Summarised now; the same content as another; done by an earlier run; an error in its place."""
+"""made: summarised now · same: duplicate content · kept: done by an earlier run · failed: an
+error."""
 
 _VIDEOS_AHEAD = 3
 
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One item of the list, dealt with: its record, and how it came about.
+    """A finished item: its record and its status.
 
-    ``is_new`` is False where the record was there before this run.
+    ``is_new`` is False where the record existed before this run.
     """
 
     item: WorkItem
@@ -49,7 +50,7 @@ class ItemResult:
 
 @dataclass
 class RunStats:
-    """What a run has done so far."""
+    """Counts and times of a run so far."""
 
     counts: dict[ItemStatus, int] = field(
         default_factory=lambda: {"made": 0, "same": 0, "kept": 0, "failed": 0}
@@ -62,12 +63,12 @@ class RunStats:
 
     @property
     def total(self) -> int:
-        """Videos dealt with."""
+        """Number of finished videos."""
         return sum(self.counts.values())
 
 
 class _EngineLoadFailed(Exception):
-    """Carries the error of loading the model past those who look for errors of a video."""
+    """Wraps an error of loading the model, so that handlers of a video's errors let it through."""
 
     def __init__(self, why: SmolVideoError) -> None:
         super().__init__(why)
@@ -85,8 +86,8 @@ def _numbered(items: Iterable[WorkItem | None]) -> Iterator[tuple[int, WorkItem]
 class SummaryRun:
     """A run over a list of videos, with one model and one set of options.
 
-    ``engine`` is called once, when the first question is asked; ``quantise`` is its own. ``retry``
-    does again what ended in an error of the file itself.
+    ``engine`` is called once, before the first prompt; ``quantise`` is the engine's setting.
+    ``retry`` repeats items whose record is an error of the file itself.
     """
 
     checkpoint: Checkpoint
@@ -115,10 +116,10 @@ class SummaryRun:
         self._failures: list[tuple[ItemResult, IdentifiedSource | None]] = []
 
     def run(self, items: Iterable[WorkItem | None]) -> Generator[ItemResult]:
-        """Deal with every item; its record is on disk when it is yielded. None is no item yet.
+        """Process every item; its record is on disk when it is yielded. None means no item yet.
 
         Raises RecordError where records or outputs cannot be written, ModelError where the model
-        cannot be loaded; errors of a video are its record. At the end of a list ``try_again``.
+        cannot be loaded; the error of a video becomes its record. A list ends with ``try_again``.
         """
         has_end = isinstance(items, Sequence)
         threads = min(2, os.cpu_count() or 1)
@@ -131,12 +132,13 @@ class SummaryRun:
                 self.tally.decoded_seconds = ahead.busy_seconds
                 yield done
                 if not has_end:
-                    self._failures.clear()  # who watches a folder sees for himself what changes
+                    self._failures.clear()  # a folder watch yields changed files again itself
         yield from self.try_again()
 
     def try_again(self) -> Iterator[ItemResult]:
-        """Deal once more with the files that could not be read, where they have changed since: they
-        were empty or growing. Each that ends otherwise than before is yielded again.
+        """Retry unreadable files that have changed since: they were empty or still being written.
+
+        An item whose result differs from the first one is yielded again.
         """
         failures, self._failures = self._failures, []
         for before, found in failures:
@@ -154,7 +156,7 @@ class SummaryRun:
             if done.record.error is None or done.record.error != before.record.error:
                 yield done
 
-    # ------------------------------------------------------------ in the decoding threads
+    # ------------------------------------------------------------ on the prefetch threads
 
     def _look(self, numbered: tuple[int, WorkItem]) -> Iterator[LoadedPart]:
         number, item = numbered
@@ -166,13 +168,14 @@ class SummaryRun:
         )
 
     def known_hash(self, path: str, stamp: tuple[int, ...]) -> str | None:
-        """The hash in the journal of a file that has not changed since."""
+        """Return the recorded hash of a file that has not changed since."""
         entry = self.journal.entry(path)
         return entry.sha256 if entry is not None and entry.file_stat == stamp else None
 
     def _is_needed(self, number: int, item: WorkItem, found: IdentifiedSource) -> bool:
-        """Whether its frames will be asked about: not done before, and no twin that is done or
-        earlier in the list."""
+        """Whether the item must be decoded: not done before, and no duplicate is done or earlier in
+        the list.
+        """
         if found.sha256 is None:
             return True
         if self.is_done(item, found) or self.journal.has(found.sha256, self.settings_key):
@@ -183,7 +186,7 @@ class SummaryRun:
         return first >= number
 
     def is_done(self, item: WorkItem, found: IdentifiedSource) -> bool:
-        """Whether the journal has this content with these settings for this path."""
+        """Whether the log has a final record of this path, content and settings."""
         entry = self.journal.entry(item.path)
         return (
             entry is not None
@@ -194,7 +197,7 @@ class SummaryRun:
             and not (entry.failed and self.retry)
         )
 
-    # ------------------------------------------------------------ in the thread of the model
+    # ------------------------------------------------------------ on the model's thread
 
     def _summarise_item(self, item: WorkItem, stream: Iterator[LoadedPart]) -> ItemResult:
         def find() -> IdentifiedSource:
@@ -218,9 +221,9 @@ class SummaryRun:
         find: Callable[[], IdentifiedSource],
         answer: Callable[[RecordContext, IdentifiedSource], tuple[SummaryRecord, ItemStatus]],
     ) -> ItemResult:
-        """Bring one item to its end: its record on disk, its outputs after it, and counted.
+        """Finish one item: write its record, then its outputs, and count it.
 
-        ``find`` says what the item is, ``answer`` makes its record if that is needed; the errors
+        ``find`` identifies the item, ``answer`` creates its record if one is needed; the errors
         that both may raise become its record.
         """
         facts = RecordContext(
@@ -242,7 +245,7 @@ class SummaryRun:
         return self._counted(ItemResult(item, record, outcome, is_new=True), facts.found)
 
     def _counted(self, done: ItemResult, found: IdentifiedSource | None) -> ItemResult:
-        """``done``, added to the tally; what could not be read is noted for ``try_again``."""
+        """Add ``done`` to the tally; remember unreadable files for ``try_again``."""
         self.tally.counts[done.outcome] += 1
         self.tally.video_seconds += done.record.duration_seconds or 0.0
         if done.record.exit_code == ReaderError.exit_code and done.record.source.url is None:
@@ -261,7 +264,7 @@ class SummaryRun:
         )
 
     def _same_failure(self, item: WorkItem, record: SummaryRecord) -> bool:
-        """Whether this very error is in the journal already: of a file that is not there, say."""
+        """Whether the log already has this error, for example of a missing file."""
         entry = self.journal.entry(item.path)
         if entry is None or not entry.failed or entry.settings_key != self.settings_key:
             return False
@@ -275,12 +278,12 @@ class SummaryRun:
             if twin is not None:
                 return duplicate_record(facts, twin), "same"
         opened = next(stream, None)
-        if opened is None:  # its earlier twin failed, with an error that is this one's, too
+        if opened is None:  # not prefetched: an earlier duplicate was expected to succeed
             return self.summarise_inline(facts, found), "made"
         return self._summarised(facts, chain((opened,), stream)), "made"
 
     def summarise_inline(self, facts: RecordContext, found: IdentifiedSource) -> SummaryRecord:
-        """The record of an item that nobody looked at ahead. Raises the errors of the video."""
+        """Decode and summarise an item that was not prefetched. Raises the video's errors."""
         return self._summarised(facts, self.looker.pieces_of(facts.item, found))
 
     def _summarised(self, facts: RecordContext, pieces: Iterator[LoadedPart]) -> SummaryRecord:
@@ -296,6 +299,6 @@ class SummaryRun:
             try:
                 self._loaded = self.engine()
             except SmolVideoError as error:
-                raise _EngineLoadFailed(error) from error  # no video's fault: it ends the run
+                raise _EngineLoadFailed(error) from error  # it ends the run, not one video
             self.tally.load_seconds = self._loaded.load_seconds
         return self._loaded

@@ -1,8 +1,8 @@
-"""Where the picture changes: shot changes, from small copies of frames.
+"""Shot detection by differences of frame thumbnails.
 
 The measure is the mean absolute difference of two thumbnails, 0 to 255 grey levels. A shot change
-is a difference that is large by itself and several times the usual one around it: a moving camera
-makes every difference large, and none of them a cut.
+is a difference above ``MIN_DIFFERENCE`` and above ``MIN_RATIO`` times the median: a moving camera
+makes all differences large, but none of them a cut.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ SIDE = 16
 _SAMPLED_SIDE = 64
 MIN_DIFFERENCE = 8.0
 MIN_RATIO = 3.0
-"""Set on the shared clips and the drawn world: fades and pans stay below, cuts above."""
+"""Tuned on real clips and on rendered training scenes: fades and pans stay below, cuts above."""
 _FEW_CUTS = 2
 _REFINE_STEPS = 17
 
 
 def thumbnail(image: Images) -> Thumbnail:
-    """A frame ``[H, W, 3]`` as averages of blocks; every n-th pixel is enough for that."""
+    """Shrink a frame ``[H, W, 3]`` to block averages of every n-th pixel."""
     height, width = image.shape[:2]
     rows = np.arange(_SAMPLED_SIDE) * height // _SAMPLED_SIDE
     columns = np.arange(_SAMPLED_SIDE) * width // _SAMPLED_SIDE
@@ -41,11 +41,11 @@ def frame_difference(one: Thumbnail, other: Thumbnail) -> float:
 
 
 def find_cut(differences: Sequence[float], first: int, last: int) -> int | None:
-    """The place from ``first`` up to ``last`` (not included) of the shot change to cut at, or None.
+    """Return the index in ``[first, last)`` of the shot change to cut at, or None.
 
-    ``differences[i]`` is that of frame i to the frame before it. The median of all of them is what
-    is usual here. Where there are few changes the first one is it: each begins a new scene. Where
-    there are many, in a film of quick cuts, the strongest.
+    ``differences[i]`` compares frame i with frame i - 1; their median is the usual difference.
+    With up to ``_FEW_CUTS`` changes the first one is returned, as each begins a new scene; with
+    more (a sequence of quick cuts) the strongest.
     """
     usual = float(np.median(differences)) if len(differences) else 0.0
     least = max(MIN_DIFFERENCE, MIN_RATIO * usual)
@@ -58,10 +58,10 @@ def find_cut(differences: Sequence[float], first: int, last: int) -> int | None:
 def refine_cut(
     frames_at: Callable[[Sequence[float]], Sequence[Frame]], before: float, after: float
 ) -> float:
-    """When the picture changes between two times: the time of the first frame after the change.
+    """Return the time of the first frame after the shot change between two times.
 
-    ``frames_at`` reads the frames on screen at ascending times. Where nothing can be read between,
-    ``after``.
+    ``frames_at`` decodes the frames on screen at ascending times. Return ``after`` if the decoded
+    frames show no change.
     """
     times = [
         before + (after - before) * step / (_REFINE_STEPS - 1) for step in range(_REFINE_STEPS)

@@ -1,8 +1,7 @@
-"""One video, from its frames to its summary.
+"""Map-reduce summary of one video: a note per window, notes merged to chapters and one text.
 
-Written as generators that yield what is to be asked and are sent the answers: how prompts are
-answered, one after the other or those of several videos together, is the engine room's affair
-(``asking``).
+The steps are generators that yield batches of prompts and are sent the answers, so they do not
+depend on how prompts are answered (``inference``).
 """
 
 import re
@@ -32,19 +31,19 @@ _PARTS_IN_BRIEF = 3
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Questions on the same frames, or on none: their images are computed once."""
+    """Prompts on the same frames, or on none: the frames are encoded once."""
 
     prompts: tuple[Prompt, ...]
     generation: GenerationOptions
 
 
 PromptSteps = Generator[PromptBatch, Sequence[Answer], Result]
-"""Yields questions, is sent their answers, returns what it made of them."""
+"""Generator that yields prompts, is sent their answers, and returns its result."""
 
 
 @dataclass
 class Summary:
-    """The summary of one video, and what it cost."""
+    """The summary of one video, with its token counts and times."""
 
     text: str = ""
     chapters: tuple[Chapter, ...] = ()
@@ -61,7 +60,7 @@ class Summary:
         self.notices |= dict.fromkeys(notices)
 
     def all_notices(self) -> tuple[str, ...]:
-        """Those on the video, and those on answers with how many answers they are on."""
+        """Return the notices on the video, and those on answers with their counts."""
         on_answers = (
             notice if self._answers == 1 else f"{count} of {self._answers} answers: {notice}"
             for notice, count in self._answer_notices.items()
@@ -69,7 +68,9 @@ class Summary:
         return (*self.notices, *on_answers)
 
     def count(self, answers: Sequence[Answer], *, may_be_cut: bool = False) -> None:
-        """Add what answers have cost, and notices on them; a title ``may_be_cut``."""
+        """Add the usage and the notices of answers; with ``may_be_cut`` (titles), notices on an
+        answer that reached its length limit are dropped.
+        """
         self._answers += len(answers)
         for answer in answers:
             if not (may_be_cut and answer.stop_reason == "length"):
@@ -89,11 +90,11 @@ class Summariser:
 
     @property
     def wording(self) -> SummaryPrompts:
-        """What is asked."""
+        """Prompt templates of this checkpoint and these options."""
         return SummaryPrompts.of(self.options, self.checkpoint)
 
     def summarise_whole(self, prepared: PreparedPrompt) -> PromptSteps[Summary]:
-        """A video that is seen at once; ``prepared`` asks the first question of ``whole``."""
+        """Summarise a video as one prompt; ``prepared`` holds the first of ``video_questions``."""
         composed = Summary(frames=sum(map(len, prepared.batches)))
         composed.seconds.update(prepared.seconds)
         composed.note(prepared.notices)
@@ -110,8 +111,9 @@ class Summariser:
         return composed
 
     def map_reduce(self, windows: Iterator[Window]) -> PromptSteps[Summary]:
-        """A long video: a note for each window, joined to chapters, merged to one summary."""
+        """Summarise a long video: a note for each window, merged to chapters and one text."""
         composed = Summary()
+        # Map: a note for each window.
         notes = []
         for window in windows:
             prompts = (
@@ -133,6 +135,7 @@ class Summariser:
                     window.frame_times,
                 )
             )
+        # Reduce: notes to chapters, chapters to one text.
         composed.notes = tuple(notes)
         stretches = merge_notes(notes)
         if self.checkpoint.is_nano:
@@ -142,7 +145,7 @@ class Summariser:
         return composed
 
     def _merge_as_text(self, composed: Summary, stretches: list[ChapterSpan]) -> None:
-        """Without the model: what was noted, in order, each thing once."""
+        """Concatenate the notes in order without duplicates; the model is not used."""
         chapters = []
         for stretch in stretches:
             text = " ".join(text for _, text in stretch.texts())
@@ -167,7 +170,7 @@ class Summariser:
         )
 
     def _merge_by_model(self, composed: Summary, stretches: list[ChapterSpan]) -> PromptSteps[None]:
-        """The model reads its own notes: a text and a title for each chapter, then the whole."""
+        """Let the model merge its notes: a text and a title for each chapter, then the summary."""
         chapters = []
         for stretch in stretches:
             texts = stretch.texts()
@@ -193,7 +196,7 @@ class Summariser:
         notes: list[tuple[float, str]],
         question_of: QuestionOf,
     ) -> PromptSteps[str]:
-        """One text out of notes; more than fit the context are merged in groups first."""
+        """Merge notes into one text; if they do not fit the context, merge each half first."""
         while len(notes) > 1 and not self._fits(question_of(notes)):
             half = len(notes) // 2
             merged = []
@@ -227,7 +230,7 @@ class Summariser:
 
 
 def title_from(text: str) -> str:
-    """One short line: the first sentence without its full stop, cut between words."""
+    """Return the first sentence without its full stop, cut between words to the title length."""
     line = next((line for line in text.splitlines() if line.strip()), "")
     line = line.strip(" \t-*#\"'“”")
     sentence = re.split(r"(?<=[.!?])\s", line, maxsplit=1)[0].rstrip(" .\"'”")

@@ -1,4 +1,4 @@
-"""One video that was looked at, answered: from its pieces to its record."""
+"""Summarise one decoded video: from the loader's parts to the record."""
 
 from collections.abc import Iterator
 
@@ -20,9 +20,9 @@ def summarise_pieces(
     *,
     on_progress: OnProgress = no_progress,
 ) -> SummaryRecord:
-    """The record of a video from the pieces that follow ``Found``.
+    """Return the record of a video from the loader's parts after ``IdentifiedSource``.
 
-    Raises what looking at it raises, ModelError where the device fails.
+    Raises as ``VideoLoader.load``, and ModelError where the device fails.
     """
     composer = Summariser(facts.checkpoint, facts.options)
     opened = next(pieces)

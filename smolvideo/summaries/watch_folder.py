@@ -1,4 +1,4 @@
-"""Folders that are watched: videos that appear in them, once they are complete."""
+"""Watch folders: yield videos that appear in them, once they are completely written."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,22 +10,22 @@ from smolvideo.summaries.loader import file_stat
 from smolvideo.summaries.worklist import WorkItem
 
 SETTLE_SECONDS = 2.0
-"""A file that has not changed for so long is complete; what is still copied or downloaded grows
-faster, and most programs give it a name of its own until it is done."""
+"""A file that has not changed for this long counts as complete: copies and downloads grow in
+shorter steps, and most programs use a temporary name until they are done."""
 
 _SHARE_OF_LISTING = 1 / 50
-"""Of the time, listing and looking at all files takes at most so much: 10,000 of them take 0.2 s,
-and are looked at every ten seconds where the system does not tell of changes."""
+"""Maximum share of the time that listing may take: 10,000 files take 0.2 s, and are listed every
+ten seconds where the system sends no notifications."""
 
 UNTOLD_SECONDS = 60.0
-"""So often files are listed although the system told of no change: not all changes are told."""
+"""Interval of listing without a notification, as notifications are incomplete."""
 
 _FIRST_LISTINGS = 3
-"""So many come soon after each other: the system's notifications begin in a moment of their own."""
+"""The first listings are frequent, because notifications start with a delay."""
 
 
 class Changes(Protocol):
-    """What tells of changes; see ``FolderChanges``."""
+    """Source of change notifications; see ``FolderChanges``."""
 
     @property
     def works(self) -> bool: ...
@@ -37,7 +37,7 @@ Stamp = tuple[int, ...]
 
 @dataclass
 class _Growing:
-    """A file that is not yet given: what it looked like last, and since when."""
+    """A file that is not yielded yet: its last ``file_stat``, and since when it is unchanged."""
 
     item: WorkItem
     stamp: Stamp
@@ -46,7 +46,7 @@ class _Growing:
 
 @dataclass
 class _Watch:
-    """What is known of the files that are watched."""
+    """State of the watched files."""
 
     list_items: Callable[[], Sequence[WorkItem]]
     given: dict[str, Stamp] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class _Watch:
     listing_seconds: float = 0.0
 
     def list_anew(self, now: float) -> Iterator[WorkItem]:
-        """List everything; what needs no waiting for comes at once."""
+        """List all files; yield items without a local file (URLs, errors) immediately."""
         started = time.perf_counter()
         stamped = [(item, _stamp(item)) for item in self.list_items()]
         self.listing_seconds = time.perf_counter() - started
@@ -70,15 +70,14 @@ class _Watch:
                 self.growing[item.path] = _Growing(item, stamp, now)
 
     def complete(self, now: float) -> Iterator[WorkItem]:
-        """Files that have not changed for long enough; only those that are waited for are looked
-        at."""
+        """Yield the growing files that have not changed for ``SETTLE_SECONDS``."""
         for path, growing in list(self.growing.items()):
             stamp = _stamp(growing.item)
             if stamp != growing.stamp:
                 self.growing[path] = _Growing(growing.item, stamp, now)
             elif now - growing.since >= SETTLE_SECONDS:
                 del self.growing[path]
-                if stamp:  # else it is gone
+                if stamp:  # otherwise it was deleted
                     self.given[path] = stamp
                     yield growing.item
 
@@ -90,11 +89,11 @@ def watch(
     limit: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[WorkItem | None]:
-    """Items as they appear and are complete, each again when it changes; None while there is none.
+    """Yield items when they are complete, and again when they change; None while there is none.
 
-    ``changes`` tells when to list them anew; without it, and where it does not work, they are
-    listed from time to time, the more seldom the longer that takes. Ends after ``limit`` items,
-    else never. What is no file (an address, a typing error) comes once.
+    ``changes`` triggers a new listing; without it, or where it does not work, files are listed
+    periodically, less often the longer a listing takes. Ends after ``limit`` items, otherwise
+    never. An item that is no file (a URL, a mistyped name) is yielded once.
     """
     known = _Watch(list_items)
     left = limit
@@ -129,5 +128,5 @@ def _stamp(item: WorkItem) -> Stamp:
 
 
 def _is_empty_folder(item: WorkItem) -> bool:
-    """A folder without a video is no mistake here: one may come."""
+    """Whether the item is the error of a folder without videos, which is no error of a watch."""
     return item.error is not None and Path(item.path).is_dir()

@@ -1,8 +1,8 @@
-"""A long video as a stream of windows, decoded once from beginning to end.
+"""Windows of a long video, cut at shot changes in one sequential decode.
 
-Frames are taken on one grid over the whole video, a window's number of frames in a window's length.
-Small copies of the same frames show where the picture changes; a window ends at the strongest
-change near its length, and there the exact time is looked up. Memory holds one window and a half.
+Frames are sampled on one uniform grid over the video, ``frames`` per ``window_seconds``. Thumbnails
+of the same frames detect shot changes; a window ends at a change near its planned length, whose
+exact time a second reader finds. Memory holds about one and a half windows.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,15 +25,15 @@ from smolvideo.summaries.shot_detection import (
 )
 
 MIN_WINDOW_FACTOR, MAX_WINDOW_FACTOR = 0.25, 1.4
-"""Of the planned length: how short and how long a window may become to end at a shot change."""
+"""Range of a window's length, relative to the planned one, in which it may end at a shot change."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a video and its frames.
+    """A time range of a video and its frames.
 
-    ``batch`` speaks of the window as of a video of its own, times from 0 on: models were trained on
-    clips. ``frame_times`` are the same times on the clock of the whole video.
+    ``batch`` presents the window as a separate video with times from 0, as models were trained on
+    clips. ``frame_times`` are the same times relative to the whole video.
     """
 
     start_seconds: float
@@ -44,13 +44,14 @@ class Window:
 
 
 def count_windows(duration_seconds: float, window_seconds: float) -> int:
-    """About how many windows there will be; shot changes make it a few more."""
+    """Estimate the number of windows; cuts at shot changes add a few."""
     return max(1, round(duration_seconds / window_seconds))
 
 
 def sampling_grid(metadata: VideoMetadata, window_seconds: float, frames: int) -> list[float]:
-    """The times to decode: ``frames`` in each ``window_seconds``, from the first frame to the
-    last."""
+    """Return the times to decode, from the first frame to the last: ``frames`` per
+    ``window_seconds``.
+    """
     last = metadata.last_pts_seconds
     last = metadata.duration_seconds if last is None else last
     step = window_seconds / frames
@@ -60,7 +61,7 @@ def sampling_grid(metadata: VideoMetadata, window_seconds: float, frames: int) -
 
 @dataclass
 class _FrameBuffer:
-    """Frames that belong to no window yet."""
+    """Decoded frames that are not assigned to a window yet."""
 
     times: list[float] = field(default_factory=list)
     images: list[Images] = field(default_factory=list)
@@ -72,7 +73,7 @@ class _FrameBuffer:
         self.differences.append(change)
 
     def take(self, count: int) -> "_FrameBuffer":
-        """The first ``count`` frames, which are pending no more."""
+        """Remove and return the first ``count`` frames."""
         taken = _FrameBuffer(self.times[:count], self.images[:count], self.differences[:count])
         del self.times[:count], self.images[:count], self.differences[:count]
         return taken
@@ -88,10 +89,10 @@ def stream_windows(
     look_closely: Callable[[Sequence[float]], Sequence[Frame]],
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Window]:
-    """The windows of an open video in order, together the whole of it.
+    """Yield the windows that partition an open video, in order.
 
-    ``look_closely`` reads frames at ascending times from a second reader: this one only goes
-    forward. A window has at most ``frames`` frames. The last one carries the warnings of all.
+    ``look_closely`` decodes frames at ascending times from a second reader, as ``reader`` only
+    moves forward. A window has at most ``frames`` frames. The last one holds all warnings.
 
     Raises ReaderError where fewer than half of the times have a frame that is not corrupt.
     """
@@ -105,7 +106,7 @@ def stream_windows(
         on_progress(Progress("decode", read, len(times), metadata.name))
         damage.add(frame)
         if frame.pts_seconds == last:
-            continue  # it stands on screen at several of the times
+            continue  # one frame is on screen at several of the times
         last = frame.pts_seconds
         before, small = small, thumbnail(frame.image)
         change = 0.0 if before is None else frame_difference(before, small)
@@ -122,7 +123,7 @@ def stream_windows(
 
 
 class _Cutter:
-    """Cuts what is pending into windows, one after the other."""
+    """Cuts the pending frames into consecutive windows."""
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class _Cutter:
         self._at_shot_change = False
 
     def cut(self, end_of_video: float) -> Window:
-        """The next window: up to the strongest shot change in reach, or of the planned length."""
+        """Cut the next window, at the shot change of ``find_cut`` or at the planned length."""
         times = self.pending.times
         rest = end_of_video - self.start
         shortest, longest = MIN_WINDOW_FACTOR * self._length, MAX_WINDOW_FACTOR * self._length
@@ -162,7 +163,7 @@ class _Cutter:
         taken = self.pending.take(count)
         kept = subsample(range(len(taken.times)), self._frames)
         times = tuple(taken.times[place] for place in kept)
-        # A frame that already stood on screen when the window began is seen from there on.
+        # A frame that is on screen when the window begins gets the window's start as its time.
         own = tuple(round(max(0.0, time - self.start), 6) for time in times)
         length = max(end - self.start, own[-1])
         metadata = replace(

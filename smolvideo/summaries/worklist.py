@@ -1,7 +1,7 @@
-"""What was typed → the list of videos to summarise, each once.
+"""Resolve command-line arguments to the list of videos to summarise, without duplicates.
 
-Nothing is decoded and nothing downloaded here. What cannot be found is an item, too: its error
-becomes its record.
+Nothing is decoded, and no video is downloaded. A source that cannot be found is an item, too: its
+error becomes its record.
 """
 
 import os
@@ -33,12 +33,12 @@ from smolvideo.unicode_names import existing_path
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One video to summarise: a local file, an address still to be fetched, or what went wrong.
+    """One video to summarise: a local file, a URL to download, or an error.
 
-    ``given`` and ``path`` are what records say: of an address all but its credentials, which
-    serve the request alone (``address``). ``relative`` is where its outputs belong inside a folder
-    of outputs: the file's path inside the folder that was typed, or its bare name. ``named_by`` is
-    the list from the web that names the address, ``named`` the path that could not be opened.
+    ``given`` and ``path`` are written to records; in a URL they lack the credentials, which only
+    ``address`` holds, for the request. ``relative`` is the path of its outputs inside the output
+    folder: the file's path inside the folder argument, or its bare name. ``named_by`` is the URL of
+    the playlist that names the address, ``named`` the path that could not be opened.
     """
 
     given: str
@@ -52,14 +52,15 @@ class WorkItem:
 
     @property
     def name(self) -> str:
-        """For people: the file's name, or the address."""
+        """Display name: the file's name, or the URL."""
         return self.source.name if self.source else display_name(self.given)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which items of the list: files changed after ``newer_than`` (seconds since 1970), in an order
-    drawn with the seed ``shuffle``, and of that the first ``limit``."""
+    """Filter of the list: files modified after ``newer_than`` (seconds since 1970), shuffled with
+    the seed ``shuffle``, then the first ``limit`` items.
+    """
 
     newer_than: float | None = None
     shuffle: int | None = None
@@ -73,10 +74,10 @@ def list_items(
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
     on_progress: OnProgress = no_progress,
 ) -> list[WorkItem]:
-    """The videos behind files, folders (with their subfolders), patterns, addresses and playlists.
+    """List the videos of files, folders (recursive), glob patterns, URLs and playlists.
 
-    Sorted as typed, inside a folder by name. Raises UsageError where addresses cannot be chosen by
-    their time.
+    In the order of the arguments, inside a folder by name. Raises UsageError for ``newer_than``
+    with URLs, which have no modification time.
     """
     if selection.newer_than is not None and any(is_url(str(item)) for item in given):
         raise UsageError("`--newer-than` goes by the time of a file: an address has none")
@@ -92,7 +93,7 @@ def list_items(
 
 
 def item_of_file(given: str, source: VideoSource, folder: Path | None) -> WorkItem:
-    """The item of a local source; ``folder`` is the one that was typed, if one was."""
+    """Return the item of a local source; ``folder`` is the folder argument that contains it."""
     relative = PurePath(source.path.name or source.name)
     if folder is not None and source.path != folder:
         relative = source.path.relative_to(folder)
@@ -100,7 +101,10 @@ def item_of_file(given: str, source: VideoSource, folder: Path | None) -> WorkIt
 
 
 def _add(unique: dict[str, WorkItem], item: WorkItem) -> None:
-    """Each video once. Two addresses that differ in their credentials alone may be two videos."""
+    """Add an item unless it is a duplicate.
+
+    Two URLs that differ only in their credentials may be two videos: the second path gets ``#2``.
+    """
     path, number = item.path, 1
     while (before := unique.get(item.path)) is not None:
         if before.address == item.address:
@@ -118,7 +122,7 @@ def _items_of(
             yield from _items_on_the_web(str(given).strip(), download, on_progress)
             return
         if isinstance(given, ListedPath):
-            _ = given.path  # first: what is on another machine is not even looked for
+            _ = given.path  # raises for a path on another machine, before it is accessed
         names = _matches(str(given))
     except SourceError as error:
         yield _failed_item(given, str(given), error)
@@ -129,7 +133,7 @@ def _items_of(
             sources = resolve_source(listed, recursive=True)
             plain = Path(name).expanduser()
             folder = existing_path(listed.path if isinstance(listed, ListedPath) else plain)
-        except SourceError as error:  # of one name of a pattern: the others go on
+        except SourceError as error:  # of one match of a pattern: continue with the others
             yield replace(_failed_item(given, name, error), named=listed)
             continue
         for source in sources:
@@ -148,7 +152,7 @@ def _items_on_the_web(
     public = without_credentials(url)
     for entry in playlist_entries(url, download, on_progress):
         path = without_credentials(entry.address)
-        if entry.error is not None:  # never the path of a file, which may have a record of its own
+        if entry.error is not None:  # not the bare path, which may have a record of its own
             path = f"{public}#{quote(path, safe='')}"
         yield WorkItem(
             public,
@@ -161,12 +165,12 @@ def _items_on_the_web(
 
 
 def _matches(given: str) -> Iterable[str]:
-    """The names that a pattern stands for; what exists as it is written is no pattern."""
+    """Expand a glob pattern; a name that exists literally is no pattern."""
     try:
         if existing_path(Path(given)).exists() or not is_pattern(given):
             return [given]
         found = sorted(map(str, matching_paths(given)), key=natural_order)
-    except (OSError, ValueError):  # not a path at all: resolving it says why
+    except (OSError, ValueError):  # an invalid path: resolving it reports the error
         return [given]
     if not found:
         raise SourceError(f"nothing matches `{display_name(given)}`")
@@ -174,12 +178,12 @@ def _matches(given: str) -> Iterable[str]:
 
 
 def listed_again(item: WorkItem) -> WorkItem:
-    """``item`` as it would be listed now: a file that could not be opened may be whole by now."""
+    """List ``item`` again: a file that could not be opened may be complete by now."""
     if item.named is None:
         return item
     try:
         (source,) = resolve_source(item.named)
-    except (SourceError, ValueError):  # still none, or a folder of several by now
+    except (SourceError, ValueError):  # still invalid, or now a folder with several videos
         return item
     return item_of_file(item.given, source, None)
 
@@ -198,11 +202,14 @@ def _is_new(item: WorkItem, newer_than: float | None) -> bool:
 
 
 def resolve_item(item: WorkItem, download: DownloadOptions, on_progress: OnProgress) -> VideoSource:
-    """The local source of an item. Raises SourceError: the item's own, or that of its download."""
+    """Return the local source of an item, downloading a URL.
+
+    Raises the SourceError of the item, or of the download.
+    """
     if item.error is not None:
         raise item.error
     if item.source is not None:
-        # The list may be hours old.
+        # Resolved again: the list may be hours old.
         (source,) = resolve_source(str(item.source.path))[:1]
         return replace(source, given=item.given, name=item.source.name, notices=item.source.notices)
     assert item.address is not None
