@@ -1,23 +1,24 @@
-"""A conversation about videos, without a screen: what was looked at, asked, answered, and kept.
+"""Multi-turn conversations about videos, without a user interface.
 
-    turns.py         the two things a conversation is made of: looks (frames) and turns (words)
-    telling.py       what of them the model is told, and what has to be left out
-    settings.py      with which model and which options
-    conversation.py  look, ask, take back, change the model
-    asked.py         one question on its way: it can be stopped, and it may fail
-    looking.py       what can be looked at is, and what cannot is told
-    moments.py       times written in answers
-    journal.py       one conversation on disk, line by line
-    pictures.py      the frames of a conversation on disk
-    sessions.py      all conversations on disk
-    resuming.py      a conversation from the disk, to go on with
-    starting.py      what a conversation begins with
-    transcript.py    a conversation as Markdown, JSON or a web page
-    commands.py      lines that begin with a slash, and how they are completed
-    carrying_out.py  what those lines do
-    player.py        a video at a moment, in the system's player
+    turns.py         data types: attachments (frames of a source) and turns (question, answer)
+    context.py       the messages in the context, and trimming to its budget
+    settings.py      model and options
+    conversation.py  attach sources, ask, undo, switch the model
+    running_turn.py  one running question: streaming, cancellation, failure
+    attach.py        attach sources, collecting those that fail
+    timestamps.py    timestamps in answers
+    event_log.py     one conversation on disk, as JSON lines
+    frame_store.py   frames of a conversation on disk, as PNG
+    store.py         all conversations on disk
+    resume.py        restore a saved conversation
+    startup.py       open a new or saved conversation
+    export.py        export as Markdown, JSON or HTML
+    commands.py      slash commands: grammar and completion
+    execute.py       slash commands: effects
+    player.py        play a video from a time in an external player
+    wording.py       messages about options, reworded for slash commands
 
-The full-screen chat, the line mode and ``ask --continue`` are three faces of this.
+The full-screen chat, the line mode and ``ask --continue`` share this package.
 """
 
 from smolvideo.conversation.conversation import Conversation

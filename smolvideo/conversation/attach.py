@@ -1,4 +1,4 @@
-"""Sources into a conversation: what can be looked at is, and what cannot is told."""
+"""Attach sources to a conversation, and collect those that cannot be decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from smolvideo.source import DownloadOptions, VideoSource, public_name, resolve_
 
 @dataclass(frozen=True)
 class FailedSource:
-    """A source that could not be looked at, and why."""
+    """A source that could not be attached, and its error."""
 
     name: str
     error: SmolVideoError
@@ -26,9 +26,10 @@ def attach_sources(
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
     on_progress: OnProgress = no_progress,
 ) -> list[FailedSource]:
-    """Look at all of ``given`` that can be; those together share the frames.
+    """Attach all decodable sources of ``given``, which share the frame budget.
 
-    Raises what has nothing to do with one source: UsageError, PromptError, ModelError.
+    Return the failed ones. Raises errors that concern no single source: UsageError, PromptError,
+    ModelError.
     """
     sources: list[VideoSource] = []
     failed: list[FailedSource] = []
@@ -38,7 +39,7 @@ def attach_sources(
         except SourceError as error:
             failed.append(FailedSource(display_name(public_name(one)), error))
     if len(sources) > 1:
-        # Most that cannot be looked at cannot even be opened, which is seen at once.
+        # Most undecodable sources fail when they are opened, which is quick to try.
         sources, closed = _openable(sources, conversation.settings.reader)
         failed += closed
     if not sources:
@@ -71,7 +72,10 @@ def _openable(
 def _told_apart(
     conversation: Conversation, sources: Sequence[VideoSource], on_progress: OnProgress
 ) -> tuple[list[VideoSource], list[FailedSource]]:
-    """Each source is tried alone; the frames are thrown away, as their number is not known yet."""
+    """Decode each source alone to find the bad ones.
+
+    The frames are discarded: the frame budget depends on the number of good sources.
+    """
     good, bad = [], []
     for source in sources:
         try:

@@ -1,4 +1,4 @@
-"""Lines that begin with a slash: which there are, how they are read, and how they are completed."""
+"""Slash commands of the chat: table, parser and tab completion."""
 
 import os
 import shlex
@@ -15,16 +15,16 @@ from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.subtitles import SUBTITLE_SUFFIXES
 
 ArgumentKind = Literal["nothing", "media", "subtitles", "model", "new file", "words"]
-"""What stands behind a command, for its completion."""
+"""Kind of a command's argument, for its completion."""
 
 MAX_COMPLETIONS = 40
 _MAX_ENTRIES = 5_000
-"""Of a folder that are looked at: completing must be quick wherever it is."""
+"""Folder entries that are scanned: completion must be quick in any folder."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """``/name`` and what may stand behind it; ``tui_only`` ones are for the full screen only."""
+    """``/name`` and the kind of its argument; ``tui_only`` commands need the full screen."""
 
     name: str
     usage: str
@@ -59,7 +59,7 @@ COMMANDS: dict[str, Command] = {
 
 @dataclass(frozen=True)
 class ParsedCommand:
-    """A command as it was typed: its words, and all behind the name as it stood."""
+    """A command line: the words after the name, and ``rest``, the same text unsplit."""
 
     command: Command
     words: tuple[str, ...]
@@ -68,7 +68,7 @@ class ParsedCommand:
 
 @dataclass(frozen=True)
 class Completion:
-    """``line`` is what the prompt would hold; ``label`` and ``summary`` stand in the list."""
+    """``line`` is the completed input line; ``label`` and ``summary`` are shown in the list."""
 
     line: str
     label: str
@@ -76,9 +76,9 @@ class Completion:
 
 
 def parse_line(line: str) -> ParsedCommand | str:
-    """What was typed: a command, or a question. Two slashes begin a question with one.
+    """Parse an input line as a command or a question. ``//`` escapes a question's first slash.
 
-    Raises UsageError for a command that does not exist, and for an open quotation mark.
+    Raises UsageError for an unknown command, and for an open quotation mark.
     """
     text = line.strip()
     if text.startswith("//"):
@@ -98,7 +98,7 @@ def parse_line(line: str) -> ParsedCommand | str:
 
 
 def complete(line: str, *, screen: bool = True) -> list[Completion]:
-    """What ``line`` could become; nothing for a question."""
+    """Return the completions of ``line``; none for a question."""
     if not line.startswith("/") or line.startswith("//"):
         return []
     name, space, rest = line[1:].partition(" ")
@@ -136,7 +136,7 @@ def _arguments(command: Command, typed: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _paths(typed: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, str]]:
-    """Folders, and files with one of ``suffixes``, that begin as ``typed`` does."""
+    """Yield folders, and files with one of ``suffixes``, that start with ``typed``."""
     bare = typed.lstrip("\"'")
     expanded = os.path.expanduser(bare)
     folder, start = os.path.split(expanded)
@@ -159,7 +159,7 @@ def _paths(typed: str, suffixes: frozenset[str]) -> Iterator[tuple[str, str, str
 
 
 def _quoted(path: str) -> str:
-    """As it must be typed; the quotation mark of a folder stays open, to go on in it."""
+    """Quote a path if needed; the quote of a folder stays open, so that typing continues in it."""
     if not any(char in path for char in " \"'"):
         return path
     mark = "'" if '"' in path else '"'

@@ -1,7 +1,7 @@
-"""What of a conversation the model is told: all of it, or what fits its context.
+"""Context of a question: the messages of the conversation, trimmed to the context window.
 
-Words are left out before frames, and old before new. Frames stand before the words that were said
-about them, so a conversation that grows begins as it did, and only what is new is read.
+Turns are trimmed before attachments, and old before new. Frames precede the turns about them, so
+the prompt of a growing conversation keeps its prefix, and only the new suffix is prefilled.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from smolvideo.sanitize import display_name
 from smolvideo.times import format_timestamp
 
 _SPARE_SHARE = 8
-"""What has no room is left out until an eighth of the context is free: every cut makes all words
-behind it be read again, so cuts should be rare.
+"""Trimming frees an eighth of the context: each cut invalidates the KV cache after it, so cuts
+should be rare.
 """
 
 
 @dataclass(frozen=True)
 class Context:
-    """The messages of a question, and from where on turns and looks are in them.
+    """The messages of a question, and the indices of the first turn and attachment in them.
 
     ``tokens`` counts the messages, without the answer.
     """
@@ -45,7 +45,7 @@ def build_messages(
     first_turn: int = 0,
     first_look: int = 0,
 ) -> tuple[Message, ...]:
-    """The conversation from a turn and a look on, ending with ``question``."""
+    """Build the messages from ``first_turn`` and ``first_look`` on, ending with ``question``."""
     content: list[str | FrameBatch | FramePlan] = []
     messages: list[Message] = []
     told = looks[first_look:]
@@ -73,10 +73,11 @@ def trim_to_context(
     max_new_tokens: int,
     previous: Context = EMPTY_CONTEXT,
 ) -> Context:
-    """As much of the conversation as the context holds beside an answer of ``max_new_tokens``.
+    """Trim the conversation so that it fits the context with an answer of ``max_new_tokens``.
 
-    What was left out before (``previous``) stays out. Looks of this question are never left out:
-    where they alone are too much, the messages are returned as they are, and packing them says so.
+    What was trimmed before (``previous``) stays out. Attachments of this question are never
+    trimmed: if they alone exceed the context, the messages are returned nevertheless, and packing
+    them raises.
     """
     room = checkpoint.context_tokens - max_new_tokens
     spare = checkpoint.context_tokens // _SPARE_SHARE
@@ -90,9 +91,11 @@ def trim_to_context(
         tokens = count_tokens(messages, checkpoint, options)
         return Context(messages, first_turn, first_look, tokens)
 
+    # No further trimming if the conversation still fits.
     whole = counted(previous.first_look, previous.first_turn)
     if whole.tokens <= room:
         return whole
+    # Drop as few old attachments as possible, and for them as few turns as possible.
     for first_look in range(previous.first_look, max(previous.first_look, at_least) + 1):
         told = partial(counted, first_look)
         least = told(len(turns))
@@ -103,7 +106,7 @@ def trim_to_context(
 
 
 def _first_that_fits(told: Callable[[int], Context], low: int, high: int, room: int) -> Context:
-    """The most turns within ``room``; with none of them (``high``) it fits."""
+    """Bisect the first turn so that the tokens fit ``room``; ``high`` (no turns) must fit."""
     while low < high:
         middle = (low + high) // 2
         if told(middle).tokens <= room:
@@ -116,7 +119,7 @@ def _first_that_fits(told: Callable[[int], Context], low: int, high: int, room: 
 def describe_trimmed(
     before: Context, after: Context, looks: Sequence[Attachment], turns: Sequence[Turn]
 ) -> tuple[str, ...]:
-    """Sentences for the person about what the model no longer knows; none where nothing changed."""
+    """Return notices about turns and attachments that ``after`` has trimmed since ``before``."""
     sentences = []
     gone = [turn for turn in turns[before.first_turn : after.first_turn] if turn.is_in_history]
     if gone:

@@ -1,7 +1,6 @@
-"""A conversation: look at sources, ask, stop, take back, go on.
+"""Conversation state: attachments, turns, and the engine session with its KV cache.
 
-Everything here runs to its end in the thread that calls it; ``Asked.stop`` may be called from
-another one.
+All methods are synchronous; only ``RunningTurn.stop`` may be called from another thread.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,17 +28,17 @@ from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
 
 PLACEHOLDER_QUESTION = "What happens in this video?"
-"""Of ordinary length: frames are chosen and read while the person still thinks of a question."""
+"""Question of typical length for token counts and prefill before the user has typed one."""
 
 _RESERVED_CONTEXT_DIVISOR = 8
-"""An eighth of the context is left for words when frames are chosen."""
+"""An eighth of the context is reserved for turns when the number of frames is chosen."""
 
 LoadEngine = Callable[[Settings, OnProgress], Engine]
 """Loads the engine of a conversation; raises as ``load_engine`` does."""
 
 
 class ConversationStore(Protocol):
-    """Where a conversation is kept as it goes on; see ``journal``."""
+    """Persistent storage of a conversation; see ``event_log``."""
 
     def keep_settings(self, settings: Settings) -> None: ...
     def save_attachment(self, look: Attachment) -> None: ...
@@ -48,10 +47,9 @@ class ConversationStore(Protocol):
 
 
 class Conversation:
-    """Looks and turns so far, with an engine that remembers what it has read.
+    """Attachments and turns, with an engine session that caches the KV entries of the prefix.
 
-    Not to be used by two threads at once. ``attachments`` and ``turns`` are in their order and may
-    be read at any time.
+    Not thread-safe, except that ``attachments`` and ``turns`` (in order) may be read at any time.
     """
 
     def __init__(
@@ -81,13 +79,13 @@ class Conversation:
         return self._checkpoint
 
     def open_checkpoint(self, *, on_progress: OnProgress = no_progress) -> Checkpoint:
-        """What the model says of itself; its weights are not needed to look at a source."""
+        """Open the checkpoint on first use, without weights: attaching needs only its metadata."""
         if self._checkpoint is None:
             self._checkpoint = self.settings.spec.checkpoint(on_progress=on_progress)
         return self._checkpoint
 
     def load_engine(self, *, on_progress: OnProgress = no_progress) -> Engine:
-        """The engine, loaded on first use."""
+        """Load the engine on first use."""
         if self._engine is None:
             self._engine = self._load(self.settings, on_progress)
         return self._engine
@@ -100,9 +98,9 @@ class Conversation:
         window: tuple[float, float] | None = None,
         on_progress: OnProgress = no_progress,
     ) -> list[Attachment]:
-        """Take frames of ``sources`` into the conversation; the next question is asked with them.
+        """Decode frames of ``sources`` and attach them to the next question.
 
-        Raises as ``prepare`` does; the conversation is then as it was.
+        Raises as ``prepare`` does; the conversation is then unchanged.
         """
         number = max((look.number for look in self.attachments), default=0) + 1
         sampling = sampling or self._sampling_of(sources, beside_others=bool(self.attachments))
@@ -113,7 +111,7 @@ class Conversation:
         return looks
 
     def check_source(self, source: VideoSource, *, on_progress: OnProgress = no_progress) -> None:
-        """Raise what looking at ``source`` would raise; the conversation stays as it is."""
+        """Raise what ``attach`` would raise for ``source``; the conversation is unchanged."""
         kept = self._decode_seconds, list(self._notices)
         try:
             sampling = self._sampling_of([source], beside_others=True)
@@ -129,9 +127,9 @@ class Conversation:
         *,
         on_progress: OnProgress = no_progress,
     ) -> Attachment:
-        """Look at one window of a video as closely as at the whole.
+        """Attach one time window of a video, sampled with the frame budget of the whole.
 
-        Raises UsageError for what has no clock and for an empty window, else as ``look``.
+        Raises UsageError for an image and for an empty window, otherwise as ``attach``.
         """
         if not look.is_video:
             raise UsageError(f"`{look.source.name}` has no time to zoom into")
@@ -147,10 +145,10 @@ class Conversation:
         return zoomed
 
     def resample(self, max_frames: int, *, on_progress: OnProgress = no_progress) -> None:
-        """Take ``max_frames`` frames of everything, in place of those taken before.
+        """Replace the frames of all attachments by ``max_frames`` new ones.
 
-        A rate or a strategy that yields fewer gives way to evenly spaced frames. Raises PromptError
-        where they do not fit, naming how many do.
+        If a rate or strategy yields fewer, uniform sampling is used instead. Raises PromptError
+        where they do not fit, with the number that does.
         """
 
         def by_strategy(sampling: FrameSampling) -> FrameSampling:
@@ -169,9 +167,9 @@ class Conversation:
         self._replace_looks(looks)
 
     def switch_model(self, model: str, *, on_progress: OnProgress = no_progress) -> Engine:
-        """Go on with another model, which is told the same. Raises as ``load_engine`` does.
+        """Continue with another model and the same context. Raises as ``load_engine`` does.
 
-        Where it fails, the conversation goes on with the model it had.
+        If it fails, the conversation keeps its model.
         """
         before = (self.settings, self._checkpoint, self._engine)
         self.settings = replace(self.settings, model=model, revision=None)
@@ -190,17 +188,19 @@ class Conversation:
     def set_subtitles(
         self, look: Attachment, subtitles: str | None, *, notices: Iterable[str] = ()
     ) -> None:
-        """Show the model ``subtitles``, a finished text, behind the frames of ``look``; ``notices``
-        on them are part of the next turn."""
+        """Put ``subtitles``, a formatted text, after the frames of ``look``.
+
+        ``notices`` on them become part of the next turn.
+        """
         self._replace_looks([replace(look, subtitles=subtitles)])
         self.note(notices)
 
     def note(self, notices: Iterable[str]) -> None:
-        """Make ``notices`` part of the next turn, each once."""
+        """Add ``notices`` to the next turn, without duplicates."""
         self._notices += [one for one in dict.fromkeys(notices) if one not in self._notices]
 
     def undo(self) -> Turn | None:
-        """Remove the last turn, as if it had never been asked; None where there is none."""
+        """Remove and return the last turn; None if there is none."""
         if not self.turns:
             return None
         turn = self.turns.pop()
@@ -211,7 +211,7 @@ class Conversation:
         return turn
 
     def prepare(self, question: str) -> PreparedPrompt:
-        """``question`` packed with all that is told of the conversation before it.
+        """Pack ``question`` with the trimmed context of the conversation.
 
         Raises PromptError for an empty question, without sources, and where it does not fit.
         """
@@ -219,6 +219,7 @@ class Conversation:
             raise PromptError("the question is empty", hint='ask something: "What happens?"')
         if not self.attachments:
             raise PromptError("there is nothing to look at yet", hint="add a video: `/add FILE`")
+        # Trim the conversation to the context.
         checkpoint, settings = self.open_checkpoint(), self.settings
         before = self.context
         told = trim_to_context(
@@ -232,6 +233,7 @@ class Conversation:
         )
         prompt = pack_prompt(told.messages, checkpoint, settings.prompt_options)
         self.context = told
+        # Collect the frames and the notices.
         looks = self.attachments[told.first_look :]
         batches = tuple(look.batch for look in looks)
         notices = (
@@ -256,7 +258,7 @@ class Conversation:
         )
 
     def prefill(self, *, on_progress: OnProgress = no_progress) -> None:
-        """Let the engine read what the next question will stand behind, while nobody asks yet."""
+        """Prefill the context of the next question into the KV cache before it is asked."""
         engine = self.load_engine(on_progress=on_progress)
         if self.attachments and isinstance(engine, SessionEngine):
             prepared = self.prepare(PLACEHOLDER_QUESTION)
@@ -265,7 +267,7 @@ class Conversation:
             on_progress(Progress("read", 1, 1))
 
     def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> RunningTurn:
-        """The answer to ``question``, made while it is iterated."""
+        """Return the running turn of ``question``, which is computed while it is iterated."""
         return RunningTurn(
             question,
             model=self.settings.model,
@@ -296,7 +298,7 @@ class Conversation:
             self.store.save_turn(turn)
 
     def _sampling_of(self, sources: Sequence[VideoSource], *, beside_others: bool) -> FrameSampling:
-        """That of the settings; their window is for the videos, and a picture may join them."""
+        """Return the settings' sampling; without its time window for images next to videos."""
         stills = all(source.kind == "image" for source in sources)
         sampling = self.settings.sampling
         return sampling.without_window() if stills and beside_others else sampling
@@ -308,7 +310,7 @@ class Conversation:
         window: tuple[float, float] | None,
         on_progress: OnProgress,
     ) -> list[Attachment]:
-        """Looks without numbers of their own."""
+        """Decode attachments; their ``number`` is 0 until the caller sets it."""
         checkpoint = self.open_checkpoint(on_progress=on_progress)
         prepared = prepare(
             checkpoint,
@@ -330,7 +332,7 @@ class Conversation:
     def _resample_all(
         self, change: Callable[[FrameSampling], FrameSampling], on_progress: OnProgress
     ) -> list[Attachment]:
-        """All looks with frames taken anew; those that were taken together share again."""
+        """Decode all attachments again; those attached together share the frame budget again."""
         found: list[Attachment] = []
         for group in _taken_together(self.attachments):
             again = self._looked(
@@ -364,7 +366,7 @@ class Conversation:
 def _with_room_for_words(
     settings: Settings, sampling: FrameSampling, checkpoint: Checkpoint
 ) -> GenerationOptions:
-    """Generation options that also leave room for a conversation, where frames may be reduced."""
+    """Return generation options with a reserve for later turns, if frames may be reduced."""
     generation = settings.generation
     roomy = generation.max_new_tokens + checkpoint.context_tokens // _RESERVED_CONTEXT_DIVISOR
     if not sampling.reduce_to_fit or roomy >= checkpoint.context_tokens // 2:
@@ -373,7 +375,7 @@ def _with_room_for_words(
 
 
 def _taken_together(looks: Sequence[Attachment]) -> list[list[Attachment]]:
-    """Looks that came into the conversation in one go, and so share the number of frames."""
+    """Group the attachments that were attached together and so share a frame budget."""
     groups: dict[tuple[int, FrameSampling, object], list[Attachment]] = {}
     for look in looks:
         groups.setdefault((look.turn, look.sampling, look.window), []).append(look)

@@ -1,11 +1,11 @@
-"""One conversation on disk, line by line: what was looked at, asked and taken back.
+"""Event log of one conversation: append-only JSON lines of attachments, turns and undos.
 
-    journal.jsonl   first line: what it is, when it began, the settings; then an event a line
-    frames-3.png    the frames of look 3, see ``pictures``
+    journal.jsonl   first line: kind, creation time, settings; then one event per line
+    frames-3.png    the frames of attachment 3, see ``frame_store``
 
-Each line is on disk before the call returns, so a process that is killed loses nothing but the
-answer it was at. A line that was cut short is left out, and cut off when the journal goes on.
-Everything is escaped to ASCII: names of files may hold bytes that are no text.
+Each line is synced before the call returns, so a killed process loses only its running answer. A
+truncated last line is ignored, and removed when the log is continued. All text is escaped to ASCII,
+because file names may hold bytes that are not valid text.
 """
 
 import contextlib
@@ -38,15 +38,15 @@ from smolvideo.text_input import open_regular, read_regular
 KIND = "smolvideo.session/1"
 LOG_NAME = "journal.jsonl"
 _MAX_JOURNAL = 64 * 2**20
-"""Bytes; a conversation of a lifetime has fewer."""
+"""Bytes; far more than any real conversation."""
 
 
 @dataclass(frozen=True)
 class SavedAttachment:
-    """A look without its frames: enough to find or decode them again.
+    """An attachment without its frames: enough to load or decode them again.
 
-    ``shape`` [N, H, W, 3] and ``sha256`` are those of the frames; ``size`` and ``mtime_ns`` are
-    what the source's file had.
+    ``shape`` [N, H, W, 3] and ``sha256`` describe the frames; ``size`` and ``mtime_ns`` the source
+    file when it was decoded.
     """
 
     number: int
@@ -66,22 +66,22 @@ class SavedAttachment:
 
 @dataclass(frozen=True)
 class SavedConversation:
-    """A conversation as its journal tells it."""
+    """A conversation as read from its event log."""
 
     created: str
     settings: Settings
     looks: tuple[SavedAttachment, ...] = ()
     turns: tuple[Turn, ...] = ()
     end: int = field(default=0, compare=False)
-    """Bytes of the journal that are whole lines."""
+    """Length in bytes of the log's complete lines."""
 
 
 class EventLog:
-    """Keeps a conversation in ``folder`` as it goes on; the ``keeper`` of a ``Conversation``.
+    """Saves a conversation in ``folder``; the ``store`` of a ``Conversation``.
 
-    A new one makes its folder at the first turn: who only looks leaves nothing behind. Frames are
-    written by a thread of their own. A disk that fails is told once, through ``problem``: no
-    answer is lost for that.
+    A new log creates its folder at the first turn, so that a chat without a question leaves no
+    files. Frames are written by a background thread. A disk error is stored in ``problem`` and
+    never raised, so that no answer is lost.
     """
 
     def __init__(self, folder: Path, settings: Settings, *, goes_on: bool = False) -> None:
@@ -112,7 +112,7 @@ class EventLog:
         self._append({"taken_back": True})
 
     def close(self) -> None:
-        """Wait until all frames are written."""
+        """Wait until all frames are written to disk."""
         self._pictures.shutdown(wait=True)
 
     def _keep_waiting_frames(self) -> None:
@@ -144,9 +144,9 @@ class EventLog:
 
 
 def read_event_log(folder: Path) -> SavedConversation:
-    """What the journal of a folder tells.
+    """Read the event log of a folder.
 
-    Raises RecordError where there is none, or where it is damaged before its last line.
+    Raises RecordError if there is none, or if a complete line is damaged.
     """
     path = folder / LOG_NAME
     _refuse_link(path)
@@ -173,9 +173,9 @@ def read_event_log(folder: Path) -> SavedConversation:
 
 
 def truncate_partial_line(folder: Path, kept: SavedConversation) -> None:
-    """Let the journal end with its last whole line, so that the next one stands alone.
+    """Truncate the log after its last complete line, so that the next event starts a line.
 
-    To be called by who holds the lock of the conversation.
+    Requires the lock of the conversation.
     """
     path = folder / LOG_NAME
     _refuse_link(path)
@@ -187,7 +187,7 @@ def truncate_partial_line(folder: Path, kept: SavedConversation) -> None:
 
 
 def _refuse_link(path: Path) -> None:
-    """A journal that leads out of its folder would be read and written elsewhere."""
+    """Raise RecordError for a symbolic link, which would redirect reads and writes elsewhere."""
     if path.is_symlink() or path.parent.is_symlink():
         raise RecordError(f"{display_path(path)} is a link, and no conversation of its own")
 
@@ -199,7 +199,7 @@ def _begun(event: Mapping[str, Any]) -> SavedConversation:
 
 
 def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversation:
-    """``kept`` after one more event; events of later versions are passed over."""
+    """Apply one event to ``kept``; unknown events (of later versions) are ignored."""
     if "settings" in event:
         return replace(kept, settings=settings_from_json(event["settings"]))
     if "turn" in event:
@@ -215,7 +215,7 @@ def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversati
 
 def _look_as_json(look: Attachment) -> dict[str, Any]:
     source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
-    # As they were when the frames were decoded; a folder of frames has neither.
+    # File state at decoding time; a folder of frames has none.
     size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
     return {
         "number": look.number,
@@ -273,7 +273,7 @@ def _turn_from_json(content: Mapping[str, Any]) -> Turn:
 
 @dataclass(frozen=True)
 class _LookLine:
-    """The types of a look in JSON; what is in the others is checked where they are made."""
+    """JSON types of an attachment; nested values are checked where they are constructed."""
 
     number: int
     source: Mapping[str, Any]
@@ -311,7 +311,7 @@ def _append_lines(path: Path, lines: bytes) -> None:
     try:
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if os.write(descriptor, lines) != len(lines):
-            os.truncate(path, end)  # a full disk takes a part
+            os.truncate(path, end)  # a full disk writes only a part
             raise OSError("the disk is full")
         os.fsync(descriptor)
     finally:
@@ -319,7 +319,7 @@ def _append_lines(path: Path, lines: bytes) -> None:
 
 
 def iter_events(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """The raw events of a journal, as far as they can be read; for lists, which must not fail."""
+    """Yield the raw events of a log up to the first error; for listings, which must not fail."""
     with contextlib.suppress(OSError, ValueError), open_regular(folder / LOG_NAME) as lines:
         for line in lines:
             event = parse_json(line)

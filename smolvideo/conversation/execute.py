@@ -1,4 +1,4 @@
-"""What commands do to a conversation. Each returns a sentence for the person."""
+"""Execute slash commands on a conversation; each returns a message for the user."""
 
 from pathlib import Path
 
@@ -29,11 +29,11 @@ def execute(
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
     on_progress: OnProgress = no_progress,
 ) -> str:
-    """Do what ``call`` says; ``look`` is the one that the person has before their eyes.
+    """Execute ``call``; ``look`` is the attachment on screen, by default the last one.
 
-    Commands of the screen alone (``/open``, ``/quit``) are not for here. Raises UsageError for
-    what cannot be done, and whatever looking, loading and writing raise; the conversation is then
-    as it was.
+    Commands of the full screen (``/open``, ``/quit``) are not handled here. Raises UsageError for
+    invalid arguments, and the errors of decoding, loading and writing; the conversation is then
+    unchanged.
     """
     shown = look or (conversation.attachments[-1] if conversation.attachments else None)
     match call.command.name:
@@ -53,7 +53,7 @@ def execute(
 
 
 def trailing_question(call: ParsedCommand) -> str:
-    """What is asked at once behind ``/zoom 1:10 1:40``; empty if nothing is."""
+    """Return the question after ``/zoom 1:10 1:40``, or an empty string."""
     if call.command.name != "zoom" or len(call.words) < 3:
         return ""
     return " ".join(call.words[2:])
@@ -73,7 +73,7 @@ def _frames(call: ParsedCommand, conversation: Conversation, on_progress: OnProg
     try:
         conversation.resample(count, on_progress=on_progress)
     except PromptError as error:
-        # Here the frames are asked for by a command, and not by an option.
+        # Reword the hint: here the number is set by a command, not by an option.
         hint = error.hint.replace("--max-frames ", "/frames ") if error.hint else None
         raise PromptError(str(error), hint=hint) from error
     taken = sum(len(one.batch) for one in conversation.attachments)
@@ -133,11 +133,11 @@ def _subtitles(call: ParsedCommand, conversation: Conversation, look: Attachment
 def subtitles_for_attachment(
     look: Attachment, wanted: str, *, reader: str
 ) -> tuple[str, list[str]]:
-    """The cues near the frames of ``look``, one a line, and sentences for the user: what was
-    guessed or left out, and if not all cues have room.
+    """Return the cues near the frames of ``look``, one per line, and notices for the user.
 
-    ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
-    Raises UsageError for what is no video, else as ``read_cues``.
+    Notices report guesses, skipped cues, and cues beyond the character limit. ``wanted`` is a
+    file, or ``auto`` for the file next to the video, otherwise its text track. Raises UsageError
+    if ``look`` is no video, otherwise as ``read_cues``.
     """
     if not look.is_video:
         raise UsageError(f"`{look.source.name}` is no video that subtitles could belong to")

@@ -1,4 +1,4 @@
-"""A conversation as a file, for people or programs: Markdown, JSON, or a web page with frames."""
+"""Export a conversation as Markdown, JSON, or an HTML page with frames."""
 
 import base64
 import io
@@ -19,13 +19,13 @@ from smolvideo.times import format_timestamp
 KIND = "smolvideo.conversation/1"
 SUFFIXES = (".md", ".json", ".html")
 _SHOWN_HEIGHT = 120
-"""Pixels of a frame in the web page: fifty are a megabyte."""
+"""Frame height in pixels in the HTML page: fifty frames are about a megabyte."""
 
 
 def export(
     suffix: str, settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]
 ) -> str:
-    """The conversation in the format of ``suffix``. Raises UsageError for another one."""
+    """Format the conversation by file ``suffix``. Raises UsageError for an unknown one."""
     match suffix.lower():
         case ".md":
             return _markdown(settings, looks, turns)
@@ -66,7 +66,7 @@ def _markdown(settings: Settings, looks: Sequence[Attachment], turns: Sequence[T
 
 
 def _escaped(text: str) -> str:
-    """Markdown that shows ``text`` as it is."""
+    """Escape ``text`` for Markdown."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+-!|" else char for char in text)
 
 
@@ -93,7 +93,7 @@ def _json(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]
 
 
 def _web_page(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
-    """Nothing of the page runs or is fetched, whatever an answer says."""
+    """Render the HTML page; text is escaped, so no answer can run scripts or load URLs."""
     return render_page(
         "smolvideo.conversation",
         "transcript.html",
@@ -126,7 +126,7 @@ def _figures(look: Attachment) -> list[dict[str, str]]:
 
 
 def _frame_name(look: Attachment, frame: int) -> str:
-    """What a link calls a frame."""
+    """HTML id of a frame, the target of time links."""
     return f"f{look.number}-{frame}"
 
 
@@ -141,7 +141,7 @@ def _jpeg(picture: Image.Image, look: Attachment) -> str:
 
 
 def _linked(text: str, looks: Sequence[Attachment]) -> list[dict[str, str | None]]:
-    """``text`` in parts, of which times lead to a ``frame`` of the last video."""
+    """Split ``text`` into parts; a timestamp links to the nearest ``frame`` of the last video."""
     look = next((look for look in reversed(looks) if look.is_video), None)
     if look is None:
         return [{"text": text, "frame": None}]

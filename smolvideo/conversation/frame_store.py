@@ -1,7 +1,8 @@
-"""The frames of a conversation on disk, without loss: going on needs no video and no decoding.
+"""Lossless frame store of a conversation: resuming needs neither the video nor decoding.
 
-The frames of one look are one PNG, one below the other. It is written beside and renamed, and its
-pixels are compared with their hash when they are read: what is half or changed is decoded again.
+The frames of one attachment are stacked vertically in one PNG, written to a temporary file and
+renamed. Their pixel hash is checked when they are read: incomplete or modified frames are decoded
+again from the source.
 """
 
 import hashlib
@@ -17,21 +18,21 @@ from smolvideo.frames import Images
 from smolvideo.sanitize import display_path
 
 MAX_PIXELS = 64_000_000
-"""Of one look: 240 frames of 512 x 512. What is larger is decoded again when it is needed."""
+"""Limit per attachment: 240 frames of 512 x 512. Larger ones are decoded again when needed."""
 
 _COMPRESSION = 1
-"""zlib's fastest: frames shrink to a third, and more time gains only a tenth more."""
+"""zlib's fastest level shrinks frames to a third; slower levels gain only a tenth more."""
 
 
 def frames_path(folder: Path, number: int) -> Path:
-    """Where the frames of a look are kept."""
+    """Return the path of the stored frames of an attachment."""
     return folder / f"frames-{int(number)}.png"
 
 
 def save_frames(folder: Path, number: int, images: Images) -> None:
-    """Write uint8 ``images`` [N, H, W, 3]; RecordError where the disk does not take them.
+    """Write uint8 ``images`` [N, H, W, 3]. Raises RecordError for a disk error.
 
-    Frames beyond ``MAX_PIXELS`` are not kept.
+    More than ``MAX_PIXELS`` are not saved.
     """
     count, height, width, _ = images.shape
     if count * height * width > MAX_PIXELS:
@@ -48,7 +49,7 @@ def save_frames(folder: Path, number: int, images: Images) -> None:
 
 
 def read_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) -> Images | None:
-    """The frames that were kept, [N, H, W, 3]; None where they are not there, or not the same."""
+    """Read stored frames [N, H, W, 3]; None if they are missing or their hash differs."""
     count, height, width = shape[:3]
     if count * height * width > MAX_PIXELS:
         return None
@@ -57,11 +58,11 @@ def read_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) ->
         return None
     try:
         with Image.open(path, formats=("PNG",)) as picture:
-            # The size is looked at first: a file that was swapped must not fill the memory.
+            # The size is checked before decoding: a swapped file must not fill the memory.
             if picture.size != (width, count * height) or picture.mode != "RGB":
                 return None
             images: Images = np.asarray(picture).reshape(count, height, width, 3)
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for what is no PNG
+    except (OSError, ValueError, SyntaxError):  # raised by Pillow for an invalid PNG
         return None
     return images if pixel_hash(images) == sha256 else None
 

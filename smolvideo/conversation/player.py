@@ -1,4 +1,4 @@
-"""A video at a moment, in a player of this machine. No shell sees the name of the file."""
+"""Play a video from a time in an installed player, started without a shell."""
 
 import os
 import shutil
@@ -20,10 +20,10 @@ _AT: dict[str, Callable[[float], list[str]]] = {
     "celluloid": lambda seconds: [f"--mpv-start={seconds:.3f}"],
     "ffplay": lambda seconds: ["-loglevel", "error", "-ss", f"{seconds:.3f}"],
 }
-"""Players that can begin at a moment, the best first, and how they are told so."""
+"""Players with a start-time option, the best first, and their arguments for it."""
 
 _ANY = {"darwin": "open", "win32": "explorer"}
-"""What opens a file with the program that the person chose for its kind; elsewhere ``xdg-open``."""
+"""Commands that open a file in the user's default program; elsewhere ``xdg-open``."""
 
 
 _FAILS_WITHIN_SECONDS = 0.5
@@ -31,7 +31,7 @@ _FAILS_WITHIN_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class PlayerCommand:
-    """A command and whether it begins at the moment that was asked for."""
+    """Command words, and whether the player starts at the requested time."""
 
     words: tuple[str, ...]
     seeks: bool
@@ -42,9 +42,9 @@ class PlayerCommand:
 
 
 def player_command(path: Path, seconds: float) -> PlayerCommand:
-    """The command that plays ``path`` from ``seconds`` on.
+    """Return the command that plays ``path`` from ``seconds`` on.
 
-    Raises UsageError where there is no display to play on, or no player.
+    Raises UsageError where there is no display, or no player.
     """
     if not has_display():
         raise UsageError(
@@ -60,7 +60,7 @@ def player_command(path: Path, seconds: float) -> PlayerCommand:
     if program is None:
         raise UsageError("no video player was found", hint="install mpv or VLC")
     if not path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
-        # It would be opened by its ending, as a program or a page, perhaps, and run.
+        # The system opens files by suffix, so another suffix might run a program or a page.
         raise UsageError(
             f"{display_path(path.name)} has no ending of a video, and no video player was found",
             hint="install mpv or VLC",
@@ -69,16 +69,17 @@ def player_command(path: Path, seconds: float) -> PlayerCommand:
 
 
 def has_display() -> bool:
-    """Whether windows can be opened; macOS and Windows always have somewhere to show them."""
+    """Whether windows can be opened; assumed on macOS and Windows."""
     if sys.platform in _ANY:
         return True
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def play(playing: PlayerCommand) -> None:
-    """Start the player beside us; it keeps running when we end.
+    """Start the player as an independent process, which outlives this one.
 
-    Raises UsageError where it cannot be started, or fails at once: the display may be gone.
+    Raises UsageError if it cannot be started, or fails within ``_FAILS_WITHIN_SECONDS``, as without
+    a display.
     """
     try:
         process = subprocess.Popen(
@@ -93,7 +94,7 @@ def play(playing: PlayerCommand) -> None:
     try:
         code = process.wait(_FAILS_WITHIN_SECONDS)
     except subprocess.TimeoutExpired:
-        # Whoever starts a process has to notice its end, or it stays in the system's list.
+        # A child must be awaited, or it remains as a zombie process.
         threading.Thread(target=process.wait, name="player", daemon=True).start()
         return
     if code != 0:

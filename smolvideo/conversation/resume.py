@@ -1,4 +1,4 @@
-"""A conversation from the disk, to go on with: words at once, frames without decoding."""
+"""Restore a saved conversation: turns first, then frames from disk without decoding."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def resume(
     keeper: ConversationStore | None = None,
     settings: Settings | None = None,
 ) -> Conversation:
-    """The conversation with its words; its frames come with ``restore_attachments``."""
+    """Restore the turns of a conversation; ``restore_attachments`` restores its frames."""
     conversation = Conversation(settings or kept.settings, load, store=keeper)
     conversation.turns += kept.turns
     return conversation
@@ -38,12 +38,11 @@ def restore_attachments(
     *,
     on_progress: OnProgress = no_progress,
 ) -> list[str]:
-    """Give ``conversation`` the frames it had; sentences for the person about what is not as it
-    was.
+    """Restore the attachments of ``conversation``, and return notices about changed sources.
 
-    Frames come from ``folder``, without opening a source. Those that are not there are decoded once
-    more; a source that cannot be read any longer is left out, and it is said. The sentences are
-    notices of the next turn, too.
+    Frames are read from ``folder`` without opening the source. Missing ones are decoded again; a
+    source that cannot be read any more is skipped with a notice. The notices also become part of
+    the next turn.
     """
     checkpoint = conversation.open_checkpoint(on_progress=on_progress)
     sentences = []
@@ -80,7 +79,7 @@ def restore_attachments(
 def _kept_batch(look: SavedAttachment, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
     side = checkpoint.image_size
     if look.geometry is not None and look.shape[1:3] != (side, side):
-        return None  # the checkpoint of that name is another one now
+        return None  # the checkpoint of this name has another image size now
     images = read_frames(folder, look.number, look.shape, look.sha256)
     if images is None:
         return None
@@ -122,7 +121,7 @@ def _decoded_again(
 
 
 def _looks_otherwise(look: SavedAttachment, batch: FrameBatch) -> bool:
-    """Whether other pixels were decoded than before, in the same size."""
+    """Whether the decoded pixels differ from the saved ones at the same shape."""
     return batch.images.shape == look.shape and pixel_hash(batch.images) != look.sha256
 
 

@@ -1,4 +1,4 @@
-"""One question on its way to its answer; it can be stopped, and it may fail."""
+"""A running question: streams its answer, can be cancelled, and records failures."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,9 +13,10 @@ from smolvideo.progress import Cancelled, OnProgress, Progress
 class RunningTurn:
     """Iterate it for pieces of the answer, then read ``turn``.
 
-    Stopped or failed, the turn says so and the conversation goes on: nothing is raised but Ctrl-C,
-    which stops the answer first. ``prepared``, ``answer`` and ``error`` are there as far as it
-    came. The thread that iterates works; ``stop`` may be called from any other.
+    Cancellation and errors end in the ``outcome`` of the turn, and the conversation continues; only
+    KeyboardInterrupt is raised, after the turn has ended. ``prepared``, ``answer`` and ``error``
+    are set as far as the turn came. Work is done on the iterating thread; ``stop`` may be called
+    from any other.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class RunningTurn:
         self._answer_tokens = 0
 
     def stop(self) -> None:
-        """End the answer at the next token, or between two frames; what was said so far stays."""
+        """Cancel at the next token or progress report; the partial answer is kept in the turn."""
         self._stopping = True
 
     def __iter__(self) -> Iterator[str]:
@@ -65,7 +66,7 @@ class RunningTurn:
         except SmolVideoError as error:
             self._fail(error)
         except Exception as error:
-            # A fault of ours must not take the conversation with it: it is shown in its place.
+            # An internal error must not end the conversation: it becomes the turn's error.
             kind = type(error).__name__
             self._fail(SmolVideoError(f"unexpected error: {kind}: {error}"), error)
 

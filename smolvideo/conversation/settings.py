@@ -1,4 +1,4 @@
-"""With which model, and how, a conversation is held; and the same as JSON."""
+"""Model and options of a conversation, and their JSON form."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +14,7 @@ Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that holds for all questions of a conversation; names as on the command line."""
+    """Settings of all questions of a conversation; names as on the command line."""
 
     model: str
     revision: str | None = None
@@ -30,19 +30,19 @@ class Settings:
 
     @property
     def spec(self) -> EngineSpec:
-        """The model and how it runs."""
+        """The engine part of the settings."""
         return EngineSpec(**{part.name: getattr(self, part.name) for part in fields(EngineSpec)})
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """For the disk; ``offline`` is about one run, and left out."""
+    """Convert to JSON types for the event log, without ``offline``, which concerns one run."""
     content = asdict(settings)
     del content["offline"]
     return content | {"sampling": sampling_to_json(settings.sampling)}
 
 
 def settings_from_json(content: Mapping[str, Any]) -> Settings:
-    """What ``settings_to_json`` wrote. Raises RecordError for values that make no sense."""
+    """Parse the output of ``settings_to_json``. Raises RecordError for invalid values."""
     known = {option.name for option in fields(Settings)}
     kept = {name: value for name, value in content.items() if name in known}
     try:
@@ -60,7 +60,7 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
 
 
 def sampling_to_json(sampling: FrameSampling) -> dict[str, Any]:
-    """Shares of the duration are written as ``50%``."""
+    """Convert to JSON types; relative times are written as ``50%``."""
     content = asdict(sampling)
     for name in ("start_seconds", "end_seconds"):
         if isinstance(getattr(sampling, name), RelativeTime):
@@ -69,7 +69,7 @@ def sampling_to_json(sampling: FrameSampling) -> dict[str, Any]:
 
 
 def sampling_from_json(content: Mapping[str, Any]) -> FrameSampling:
-    """What ``sampling_to_json`` wrote; ValueError or UsageError where it makes no sense."""
+    """Parse the output of ``sampling_to_json``. Raises ValueError or UsageError."""
     read = dict(content)
     for name in ("start_seconds", "end_seconds"):
         if isinstance(read.get(name), str):

@@ -1,4 +1,4 @@
-"""What a conversation begins with, new or from the disk."""
+"""Open a conversation: restore a saved one, attach new sources."""
 
 from dataclasses import dataclass, field
 
@@ -13,10 +13,10 @@ from smolvideo.source import DownloadOptions
 
 @dataclass(frozen=True)
 class Startup:
-    """A conversation, and what is to be brought into it.
+    """A conversation, and what must be loaded into it.
 
-    ``sources`` are new ones, as they were typed. ``kept`` is what ``journal`` told of it, where it
-    goes on; ``model`` is another one to go on with; ``subtitles`` are for the first new source.
+    ``sources`` are new ones, as typed. ``kept`` is the saved state read from ``journal`` when
+    resuming; ``model`` replaces the saved one; ``subtitles`` are for the first new source.
     """
 
     conversation: Conversation
@@ -31,10 +31,10 @@ class Startup:
 def open_startup(
     start: Startup, *, on_progress: OnProgress = no_progress
 ) -> tuple[list[str], list[FailedSource]]:
-    """Restore what was kept and look at what is new.
+    """Restore the saved attachments and attach the new sources.
 
-    Sentences for the person come back, and the sources that could not be looked at. Raises what has
-    nothing to do with one source.
+    Return notices for the user, and the sources that could not be attached. Raises errors that
+    concern no single source.
     """
     talk, notes = start.conversation, []
     if start.kept is not None and start.journal is not None:

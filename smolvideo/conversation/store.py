@@ -1,10 +1,11 @@
-"""All conversations on disk: begin one, go on with one, list and forget them.
+"""Store of all conversations on disk: create, reopen, list, delete and prune.
 
-    <data>/sessions/<id>/       journal and frames, see ``journal``
-    <data>/sessions/<id>.lock   held by the process that is at it
+    <data>/sessions/<id>/       event log and frames, see ``event_log``
+    <data>/sessions/<id>.lock   locked by the process that has the conversation open
 
-Two processes never write to one conversation: the second is told so. What is old goes when there is
-too much: first the frames, which can be decoded again, then whole conversations.
+Two processes never write to one conversation: opening it twice raises. Pruning removes the oldest
+first: frames beyond ``MAX_BYTES`` (they can be decoded again), conversations beyond
+``MAX_CONVERSATIONS``.
 """
 
 import contextlib
@@ -34,14 +35,14 @@ from smolvideo.sanitize import display_name, display_path
 
 MAX_CONVERSATIONS = 200
 MAX_BYTES = 2 * 10**9
-"""Of all frames together: a hundred conversations about 50 frames of 512 x 512."""
+"""Limit of all stored frames: a hundred conversations with 50 frames of 512 x 512."""
 
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
 class ConversationSummary:
-    """A conversation in a list. ``last_used`` is seconds since 1970; names are safe to show."""
+    """List entry of a conversation. ``last_used``: seconds since 1970; names are sanitized."""
 
     id: str
     last_used: float
@@ -65,7 +66,7 @@ def data_dir() -> Path:
             return Path.home() / "Library" / "Application Support" / "smolvideo"
         variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
         named = Path(os.environ.get(variable, ""))
-        # The XDG specification: a relative path is to be ignored.
+        # The XDG specification: a relative path must be ignored.
         base = named if named.is_absolute() else Path.home() / ".local" / "share"
         return base / "smolvideo"
     except RuntimeError as error:
@@ -76,13 +77,13 @@ def data_dir() -> Path:
 
 
 def sessions_folder() -> Path:
-    """Where all conversations are."""
+    """Return the folder of all conversations."""
     return data_dir() / "sessions"
 
 
 @contextmanager
 def create(settings: Settings) -> Iterator[EventLog]:
-    """A journal for a new conversation, which nobody else writes to; old ones are cleared away."""
+    """Create the locked event log of a new conversation, and prune old ones."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     folder = sessions_folder() / name
     journal = EventLog(folder, settings)
@@ -100,10 +101,10 @@ def create(settings: Settings) -> Iterator[EventLog]:
 
 @contextmanager
 def reopen(session_id: str) -> Iterator[tuple[EventLog, SavedConversation]]:
-    """The journal of a conversation, to go on with, and what it tells.
+    """Lock and open the event log of a conversation, and read its content.
 
-    Raises UsageError for a name that is none, RecordError where it is not there, damaged, or open
-    in another process.
+    Raises UsageError for an invalid id, RecordError if it is missing, damaged, or open in another
+    process.
     """
     folder = conversation_folder(session_id)
     with ExitStack() as held:
@@ -124,7 +125,7 @@ def reopen(session_id: str) -> Iterator[tuple[EventLog, SavedConversation]]:
 
 
 def conversation_folder(session_id: str) -> Path:
-    """The folder of a conversation. UsageError for what is no name, RecordError for none."""
+    """Return the folder of a conversation. UsageError: invalid id; RecordError: not found."""
     if not _ID.fullmatch(session_id):
         raise UsageError(
             f"`{display_name(session_id, 40)}` is no conversation",
@@ -140,7 +141,7 @@ def conversation_folder(session_id: str) -> Path:
 
 
 def latest_id() -> str:
-    """The conversation that was last gone on with. Raises RecordError where there is none."""
+    """Return the id of the last used conversation. Raises RecordError if there is none."""
     folders = _folders()
     if not folders:
         raise RecordError(
@@ -151,12 +152,14 @@ def latest_id() -> str:
 
 
 def list_sessions() -> list[ConversationSummary]:
-    """All conversations, the last used first. Damaged ones are in it, so that they can go."""
+    """List all conversations, the last used first; damaged ones, too, so that they can be
+    deleted.
+    """
     return [_described(folder) for folder in _folders()]
 
 
 def question_history(most: int = 500) -> list[str]:
-    """Questions of all conversations, the oldest first, each once: the history of the prompt."""
+    """Input history: questions of recent conversations without duplicates, the oldest first."""
     found: dict[str, None] = {}
     for folder in _folders()[:50]:
         questions = [
@@ -173,8 +176,9 @@ def question_history(most: int = 500) -> list[str]:
 
 
 def delete(session_id: str) -> None:
-    """Delete a conversation. Raises as ``conversation_folder``, and RecordError while it is
-    open.
+    """Delete a conversation.
+
+    Raises as ``conversation_folder``, and RecordError while it is open.
     """
     folder = conversation_folder(session_id)
     try:
@@ -224,7 +228,7 @@ def _described(folder: Path) -> ConversationSummary:
 
 
 def _prune(parent: Path) -> None:
-    """Keep within ``MAX_CONVERSATIONS`` and ``MAX_BYTES``, but for what a process is at."""
+    """Enforce ``MAX_CONVERSATIONS`` and ``MAX_BYTES``; open conversations are skipped."""
     total = 0
     for place, folder in enumerate(_folders()):
         pictures = list(folder.glob("frames-*.png"))
@@ -237,15 +241,16 @@ def _prune(parent: Path) -> None:
                 for path in pictures:
                     path.unlink(missing_ok=True)
     for lock in parent.glob("*.lock"):
-        # Of conversations that are gone; one that a process holds is not of these.
+        # Locks of deleted conversations.
         if _ID.fullmatch(lock.stem) and not lock.with_suffix("").exists():
             _drop_lock(lock)
 
 
 def _drop_lock(lock: Path) -> None:
-    """Delete the lock of a conversation that is no more, unless it is only about to begin.
+    """Delete the lock of a deleted conversation, if it is older than a week.
 
-    Names are never used twice, so nobody waits for it.
+    A younger one may belong to a conversation without a folder yet. Ids are never reused, so no
+    process waits for the lock.
     """
     with contextlib.suppress(OSError):
         if time.time() - lock.stat().st_mtime > 7 * 24 * 3600:

@@ -1,4 +1,4 @@
-"""Times that are written in answers, which lead to the frame they speak of."""
+"""Find timestamps in answers, and the frame nearest to one."""
 
 import re
 from bisect import bisect_right
@@ -23,9 +23,9 @@ class TimestampSpan:
 
 
 def find_timestamps(text: str, duration_seconds: float) -> list[TimestampSpan]:
-    """The times of ``text`` that lie within a video of that duration, in the order of the text.
+    """Return the timestamps in ``text`` within a video of this duration, in text order.
 
-    >>> [moment.seconds for moment in moments_in("from 0:05 to 1:02:03 or 99:99", 7200)]
+    >>> [span.seconds for span in find_timestamps("from 0:05 to 1:02:03 or 99:99", 7200)]
     [5.0, 3723.0]
     """
     found = []
@@ -41,7 +41,7 @@ def find_timestamps(text: str, duration_seconds: float) -> list[TimestampSpan]:
 
 
 def nearest_frame(pts_seconds: Sequence[float], seconds: float) -> int:
-    """The place of the frame whose time is nearest; of two the earlier.
+    """Return the index of the frame with the nearest time; the earlier one on a tie.
 
     >>> nearest_frame((0.0, 1.0, 2.0), 1.4), nearest_frame((0.0, 1.0), 99)
     (1, 1)

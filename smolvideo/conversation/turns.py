@@ -1,4 +1,4 @@
-"""What a conversation is made of: looks at sources, and turns of words."""
+"""Data types of a conversation: attachments (frames of a source) and turns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from smolvideo.source import VideoSource
 from smolvideo.times import format_timestamp
 
 TurnStatus = Literal["answered", "stopped", "failed"]
-"""The answer is whole; the person stopped it; an error stands in its place."""
+"""answered: complete · stopped: cancelled by the user · failed: ended by an error."""
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """The frames of one source, as the model is shown them once.
+    """The frames of one source, which enter the context once.
 
-    ``number`` is unique in its conversation; ``turn`` is the place of the first turn that was asked
-    with it. ``window`` are the seconds that were zoomed to, None for the whole. ``subtitles`` is a
-    finished text.
+    ``number`` is unique in its conversation; ``turn`` is the index of the first turn that was asked
+    with it. ``window`` is the zoomed time range in seconds, None for the whole. ``subtitles`` is a
+    formatted text.
     """
 
     number: int
@@ -34,21 +34,21 @@ class Attachment:
 
     @property
     def is_video(self) -> bool:
-        """Whether it has a clock: a video, not a picture or a folder of frames."""
+        """Whether it has time stamps: a video, not an image or a folder of frames."""
         return self.batch.metadata.kind == "video"
 
 
 def utc_now() -> str:
-    """UTC, ISO 8601, to the second."""
+    """Return the UTC time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and what came of it.
+    """One question with its answer or error.
 
-    ``text`` is the answer, as far as it was made; ``error`` and ``hint`` stand in its place where
-    it failed. ``model`` is who answered. ``notices`` are sentences for the person.
+    ``text`` is the answer, which may be partial; ``error`` and ``hint`` are set if it failed.
+    ``model`` is the name of the model. ``notices`` are messages for the user.
     """
 
     question: str
@@ -63,15 +63,15 @@ class Turn:
 
     @property
     def is_in_history(self) -> bool:
-        """Whether a later question can refer to it: something was said."""
+        """Whether it enters the context of later questions: it has a text and did not fail."""
         return self.outcome != "failed" and bool(self.text.strip())
 
 
 def attachment_label(look: Attachment, looks: Sequence[Attachment]) -> str:
-    r"""``Video 2:\n`` before the frames of a look that is not the only one, else nothing.
+    r"""Return the label before an attachment's frames: ``Video 2:\n``, or nothing for a single one.
 
-    A look that stood alone when it was first asked about stays without a label, or everything
-    behind it would have to be read again.
+    An attachment that was the only one when it was first asked about stays without a label: adding
+    one would invalidate the KV cache of everything after it.
     """
     earlier = [other for other in looks if other.number < look.number]
     together = [other for other in looks if other.turn == look.turn]
@@ -85,7 +85,7 @@ def attachment_label(look: Attachment, looks: Sequence[Attachment]) -> str:
 
 
 def attachment_name(look: Attachment, looks: Sequence[Attachment]) -> str:
-    """``Video 1``, ``Image 2``: the same source has one name, however often it is looked at."""
+    """Return ``Video 1`` or ``Image 2``; attachments of the same source share one name."""
     noun = _noun(look)
     sources: list[VideoSource] = []
     for other in looks:

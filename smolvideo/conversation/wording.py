@@ -1,4 +1,4 @@
-"""Sentences of the program in the words of a conversation: commands in place of options."""
+"""Reword messages for the chat: slash commands instead of command-line options."""
 
 import re
 
@@ -9,11 +9,11 @@ _IN_CHAT = (
     (re.compile(r"`--subtitles ([\w./-]+)`"), r"`/subtitles \1`"),
     (re.compile(r"`--start` and `--end`"), "`/zoom`"),
 )
-"""Options for which there is a command; others can be given when the conversation begins."""
+"""Options that have a slash command; others can only be set when the chat is started."""
 
 
 def in_chat(sentence: str) -> str:
-    """``sentence`` as a person in a conversation can act on it.
+    """Replace options in ``sentence`` by the slash commands that a chat user can type.
 
     >>> in_chat("for real footage use `--model smolvlm2-256m`")
     'for real footage use `/model smolvlm2-256m`'
