@@ -1,9 +1,10 @@
-"""The stages joined: from sources and a question to an answer and its record.
+"""Pipeline of one question: sources → frames → prompt → answer → record.
 
-preparing.py   frames chosen, tokens counted, frames decoded, prompt packed
-answering.py   what was prepared, answered by an engine
-notices.py     what the user must know besides the answer
-recording.py   answer or error as a record
+prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
+answer.py          stream the answer of an engine to a prepared prompt
+notices.py         warnings about model, frames and question
+subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
+answer_record.py   answer or error as a record
 """
 
 from smolvideo.pipeline.answer import ask, stream_answer, with_prepared

@@ -1,4 +1,4 @@
-"""From a question to its answer, through an engine."""
+"""Answer a question: prepare the prompt, and stream the engine's tokens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ def ask(
     subtitles: str | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AnswerStream:
-    """The answer to ``question`` about ``sources``: frames are read now, tokens as you iterate.
+    """Answer ``question`` about ``sources``: frames are decoded now, tokens while iterating.
 
     >>> from smolvideo import ask, load_engine
     >>> answer = ask(load_engine("nano"), "samples/circle_right.mp4", "What moves?")
@@ -51,14 +51,17 @@ def ask(
 def stream_answer(
     engine: Engine, prepared: PreparedPrompt, *, on_progress: OnProgress = no_progress
 ) -> AnswerStream:
-    """The answer to what was prepared; ``Usage.seconds`` then has all stages, decoding included,
-    and ``Answer.notices`` also those of ``prepared``."""
+    """Stream the answer to a prepared prompt.
+
+    ``Usage.seconds`` includes the stages of preparation, such as decoding, and ``Answer.notices``
+    the notices of ``prepared``.
+    """
     stream = engine.stream(prepared.prompt, prepared.generation, on_progress=on_progress)
     return with_prepared(prepared, stream)
 
 
 def with_prepared(prepared: PreparedPrompt, stream: AnswerStream) -> AnswerStream:
-    """``stream``, whose answer then holds what preparing its prompt took and gave rise to."""
+    """Wrap ``stream`` so that its answer includes the times and notices of ``prepared``."""
 
     def pieces() -> Iterator[str]:
         try:

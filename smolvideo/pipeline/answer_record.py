@@ -1,4 +1,4 @@
-"""What happened to a question, as a record: all that is needed to make the answer again."""
+"""Records of answers and errors, with everything needed to reproduce them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,7 +22,7 @@ _RECORDED_PACKAGES = ("av", "numpy", "pillow", "tokenizers", "torch", "transform
 
 
 def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> AnswerRecord:
-    """The record of a finished answer, with the content hash of each source."""
+    """Create the record of a finished answer, with the content hash of each source."""
     usage = answer.usage
     return replace(
         _record(
@@ -62,7 +62,7 @@ def record_error(
     engine: Engine | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> AnswerRecord:
-    """The record of a question that could not be answered: the error stands in place of a text."""
+    """Create the record of a question that failed, with an error instead of a text."""
     record = _record(
         question,
         tuple(_source_record(source) for source in sources),
@@ -79,7 +79,7 @@ def effective_settings(
     generation: GenerationOptions,
     reader: str = "auto",
 ) -> dict[str, Any]:
-    """All settings by the names of their options; shares of the duration as ``50%``."""
+    """Return all settings by option name; relative times as ``50%``."""
     everything = {**asdict(sampling), **asdict(prompt_options), **asdict(generation)}
     for name in ("start_seconds", "end_seconds"):
         if isinstance(getattr(sampling, name), RelativeTime):
@@ -110,7 +110,7 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
     try:
         sha256 = content_hash(source.path)
     except RecordError:
-        sha256 = None  # a source that cannot be read has no content; its own error says why
+        sha256 = None  # an unreadable source has no hash; its own error reports the reason
     if batch is not None and _has_changed(source, batch):
         sha256 = None
     return SourceRecord(
@@ -127,7 +127,7 @@ def _source_record(source: VideoSource, batch: FrameBatch | None = None) -> Sour
 
 
 def _has_changed(source: VideoSource, batch: FrameBatch) -> bool:
-    """Whether the file is no longer the one that the frames are from."""
+    """Whether the file has changed since its frames were decoded."""
     return file_state(source.path)[: len(batch.state)] != batch.state
 
 
@@ -142,7 +142,7 @@ def _changed_since(prepared: PreparedPrompt) -> Iterator[str]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """The versions of this package and of those that decide what is computed."""
+    """Return the versions of this package and of the packages that influence results."""
     found = {"smolvideo": __version__}
     for package in _RECORDED_PACKAGES:
         try:

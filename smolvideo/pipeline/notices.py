@@ -1,7 +1,7 @@
-"""Notices: what the user must know besides the answer.
+"""Notices: warnings about model, frames and question that accompany an answer.
 
-They belong to what they are about: ``Prepared.notices``, and from there ``Answer.notices``, turns
-and records. Commands show them; none is made only to be shown.
+They are stored in ``PreparedPrompt.notices`` and copied to ``Answer.notices``, turns and records,
+from which the commands show them; no notice exists on the screen alone.
 """
 
 import re
@@ -14,24 +14,24 @@ NANO_NOTICE = (
     "nano is a small model trained on drawn scenes; for real footage use `--model smolvlm2-256m`"
 )
 _MAX_WORDS = 3
-"""Of the words that a model was never taught, so many are named."""
+"""Maximum number of unknown words that a notice lists."""
 
 
 def notices_for_model(checkpoint: Checkpoint, batches: Iterable[FrameBatch]) -> Iterator[str]:
-    """What nano makes of real footage, where there is some among ``batches``."""
+    """Warn about nano on real footage, if ``batches`` hold any that is not synthetic."""
     if checkpoint.is_nano and any(not batch.metadata.is_synthetic for batch in batches):
         yield NANO_NOTICE
 
 
 def notices_of_frames(batches: Sequence[FrameBatch]) -> Iterator[str]:
-    """What reading and choosing the frames gave rise to."""
+    """Yield the warnings of decoding and the notes of frame selection."""
     for batch in batches:
         yield from batch.warnings
     yield from (batch.selection_note for batch in batches if batch.selection_note)
 
 
 def unknown_word_notices(question: str, checkpoint: Checkpoint) -> Iterator[str]:
-    """What a model that was taught few words, as nano was, cannot make of the question."""
+    """Warn about words of the question outside the model's training vocabulary (nano)."""
     known = checkpoint.training_vocabulary
     if known is None:
         return

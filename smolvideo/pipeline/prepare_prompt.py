@@ -1,7 +1,6 @@
-"""From sources and a question to a packed prompt.
+"""Prepare a prompt: read metadata, choose frame times, count tokens, decode, pack.
 
-The order matters: look at what the sources say about themselves, choose frames, count every token,
-and only then decode.
+Tokens are counted before decoding, so that frames that do not fit are never decoded.
 """
 
 import time
@@ -41,17 +40,17 @@ from smolvideo.sampling import (
 from smolvideo.source import VideoSource, resolve_source
 
 Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
-"""One thing to look at or several, resolved already or as a person writes them."""
+"""One source or several, resolved or as typed by a user."""
 
 
 @dataclass(frozen=True)
 class PreparedPrompt:
-    """A question with its frames, packed: what an engine needs, and what was decided on the way.
+    """A packed question with its frames: the engine's input, and the settings in effect.
 
-    ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, to go
-    on from. ``sampling``, ``prompt_options`` and ``generation`` are those in effect: the frames
-    that fit, and the seed that was drawn. ``notices`` are sentences for the user, on frames, model
-    and question; those of ``frame_notices`` are on the frames alone.
+    ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, for
+    later turns. ``sampling``, ``prompt_options`` and ``generation`` are the effective ones: with
+    the number of frames that fit, and the sampled seed. ``notices`` are messages for the user on
+    frames, model and question; ``frame_notices`` the subset on frames.
     """
 
     question: str
@@ -79,7 +78,7 @@ def load_frames(
     longest: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
-    """The chosen frames of one source, or those on screen at ``times``.
+    """Decode the sampled frames of one source, or the frames on screen at ``times``.
 
     Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
     do, and UsageError for a folder of several videos.
@@ -119,20 +118,19 @@ def prepare(
     notices: Iterable[str] = (),
     on_progress: OnProgress = no_progress,
 ) -> PreparedPrompt:
-    """Choose frames, see that they fit, decode them, pack the prompt.
+    """Choose frames, check that they fit the context, decode them, and pack the prompt.
 
-    ``sampling.max_frames`` is for the whole question: several videos share it evenly, and what a
-    short one leaves goes to the others; a picture counts as one frame. With several sources each is
-    announced by a line ``Video 1:`` or ``Image 1:``. ``subtitles`` (a finished text) stand before
-    the question; ``notices`` about what was given stand before those of this function. Tokens are
-    counted before anything is decoded; what does not fit is reduced where
-    ``sampling.reduce_to_fit`` allows it, with a notice.
+    ``sampling.max_frames`` is the budget of the whole question: videos share it evenly, and a short
+    one leaves its rest to the others; an image counts as one frame. With several sources each is
+    labelled ``Video 1:`` or ``Image 1:``. ``subtitles`` (a formatted text) precede the question;
+    ``notices`` of the caller precede those of this function. Tokens are counted before decoding; if
+    they do not fit, frames are reduced with a notice where ``sampling.reduce_to_fit`` allows it.
 
     A file that changes while it is decoded is decoded again.
 
     Raises SourceError and ReaderError for the sources, UsageError for more sources than
-    ``max_frames`` and for a window where all are still pictures, PromptError for what does not fit
-    (naming what does) and for an empty question.
+    ``max_frames`` and for a time window if all are still images, PromptError for an empty question
+    and where the prompt does not fit (with the number of frames that does).
     """
     _check_question(question)
     given = _resolve_all(sources, on_progress)
@@ -181,13 +179,12 @@ def prepare(
 
 
 def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
-    """Divide ``total`` among those who want so many each: evenly, at least 1, never more than
-    wanted (max-min fairness).
+    """Divide ``total`` frames among sources by max-min fairness.
 
-    What one does not want goes to the others; what does not divide goes to those that want most, of
-    equal ones to the last.
+    Each source gets at least 1 and at most ``wanted[i]``; unused shares go to the others. The
+    remainder of the division goes to the largest demands, the last ones among equals.
 
-    >>> fair_shares([50, 50, 4], 51)
+    >>> allocate_frames([50, 50, 4], 51)
     [23, 24, 4]
     """
     shares = [0] * len(wanted)
@@ -201,7 +198,7 @@ def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _PromptPlan:
-    """The open sources and the texts around them; nothing is decoded."""
+    """The open sources and the texts of the prompt, before decoding."""
 
     readers: tuple[VideoReader, ...]
     sampling: FrameSampling
@@ -210,7 +207,7 @@ class _PromptPlan:
     history: tuple[Message, ...]
 
     def times(self, total: int) -> list[list[float]]:
-        """The times to look at in each source, with ``total`` frames for all of them together."""
+        """Return the frame times of each source, for ``total`` frames of all together."""
         videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
         room = max(total - (len(self.readers) - len(videos)), len(videos))
         wanted = [len(self._times_of(reader, room)) for reader in videos]
@@ -221,7 +218,7 @@ class _PromptPlan:
         ]
 
     def planned(self, total: int) -> tuple[Message, ...]:
-        """The conversation with ``total`` frames that are not decoded."""
+        """Return the messages with placeholders for ``total`` frames."""
         return self.messages(
             [
                 FramePlan(tuple(times), reader.metadata)
@@ -230,7 +227,7 @@ class _PromptPlan:
         )
 
     def messages(self, media: Sequence[FrameBatch | FramePlan]) -> tuple[Message, ...]:
-        """The conversation with ``media`` of the sources, in their order, before the question."""
+        """Return the messages with the ``media`` of the sources, in order, before the question."""
         content: list[str | FrameBatch | FramePlan] = []
         seen = {"Video": 0, "Image": 0}
         for item in media:
@@ -248,10 +245,10 @@ class _PromptPlan:
 
 
 def _still_image_notices(plan: _PromptPlan) -> list[str]:
-    """A sentence for each still picture of which more is asked than it has: a part, beside videos
-    that have parts, or a rate and a way to seek, alone.
+    """Return notices on options that do not apply to still images.
 
-    Raises UsageError where there is nothing that the window could be for.
+    These are a time window if there are also videos, and a frame rate or seek mode if there are
+    none. Raises UsageError for a time window without any video.
     """
     metadata, sampling = [reader.metadata for reader in plan.readers], plan.sampling
     stills = [one for one in metadata if one.kind == "image"]
@@ -271,7 +268,7 @@ def _still_image_notices(plan: _PromptPlan) -> list[str]:
 def _choose_frame_count(
     plan: _PromptPlan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
 ) -> tuple[int, tuple[str, ...]]:
-    """How many frames to take, and what to tell the user about it. Raises as ``prepare`` does."""
+    """Return the number of frames that fit, and a notice if reduced. Raises as ``prepare``."""
     asked, room = plan.sampling.max_frames, generation.max_new_tokens
     if len(plan.readers) > asked:
         raise UsageError(
@@ -279,11 +276,13 @@ def _choose_frame_count(
             f"`--max-frames {asked}`",
             hint=f"`--max-frames {len(plan.readers)}`, or name fewer sources",
         )
+    # The requested number fits, or there are only images, which cannot be reduced.
     tokens = count_tokens(plan.planned(asked), checkpoint, options)
     if tokens + room <= checkpoint.context_tokens:
         return asked, ()
     if all(reader.metadata.kind == "image" for reader in plan.readers):
         check_budget(plan.planned(asked), checkpoint, options, max_new_tokens=room)
+    # Search the largest number that fits, at least one frame per source.
     least = max(1, len(plan.readers))
     fit = (
         least
@@ -316,7 +315,7 @@ def _decoded(
     options: PromptOptions,
     on_progress: OnProgress,
 ) -> tuple[FrameBatch, ...]:
-    """The frames of all sources, fitted for the checkpoint; progress counts them all together."""
+    """Decode and transform the frames of all sources; progress counts all of them together."""
     times = plan.times(total)
     split = should_split_images(plan.planned(total), checkpoint, options)
     frames, done = sum(map(len, times)), 0
@@ -327,7 +326,7 @@ def _decoded(
         if reader.metadata.kind != "image":
             geometry, fit = frame_transform(checkpoint, options)
         elif split:
-            geometry, fit = None, None  # tiles are cut from the picture in its own size
+            geometry, fit = None, None  # tiles are cut from the image at its original size
         else:
             geometry, fit = image_transform(checkpoint, options)
         batches.append(
@@ -345,7 +344,7 @@ def _decoded(
 
 
 def _offset_progress(done: int, total: int, on_progress: OnProgress) -> OnProgress:
-    """``on_progress`` for one of several sources: counting goes on where the last one ended."""
+    """Wrap ``on_progress`` for one of several sources, adding the frames of earlier ones."""
 
     def report(progress: Progress) -> None:
         on_progress(replace(progress, done=done + progress.done, total=total))

@@ -1,4 +1,4 @@
-"""What is said in a video: the cues of a file, or of the text track inside the video."""
+"""Subtitle cues for a prompt: from a file, or from the text track of the video."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ from smolvideo.subtitles import (
 from smolvideo.unicode_names import existing_path
 
 AUTO = "auto"
-"""The file beside the video, else the text track inside it."""
+"""The subtitle file next to the video, otherwise its text track."""
 
 _MAX_CHARACTERS = 4000
-"""About a thousand tokens: beside fifty frames, every context has room for so many."""
+"""About a thousand tokens, which fit every context together with fifty frames."""
 
 
 def read_cues(
@@ -33,13 +33,13 @@ def read_cues(
     reader: str,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> list[Cue]:
-    """The cues of the file ``path_or_auto``, or of what ``auto`` finds.
+    """Read the cues of the file ``path_or_auto``, or those that ``auto`` finds.
 
-    ``on_notice`` hears sentences for the user: what was guessed or left out, and that subtitles
-    were found which hold a part of what is said.
+    ``on_notice`` receives messages for the user: guesses, skipped cues, and subtitles that cover
+    only a part of the speech (such as forced ones).
 
     Raises:
-        SourceError: no subtitles there, or none that can be read.
+        SourceError: no subtitles found, or none that can be read.
         ReaderError: the video cannot be read.
     """
 
@@ -47,12 +47,14 @@ def read_cues(
         with open_video(video.path, kind=video.kind, reader=reader) as opened:
             return opened.metadata.average_fps
 
+    # A complete subtitle file comes first.
     path = find_sidecar(video.path) if path_or_auto == AUTO else _file_named(path_or_auto)
     partial = path_or_auto == AUTO and (
         path is not None and sidecar_kind(path, video.path) is CaptionKind.PARTIAL
     )
     if path is not None and not partial:
         return read_subtitles(path, frame_rate=frame_rate, on_notice=on_notice)
+    # Otherwise a complete text track, then a partial file, then a partial track.
     with open_video(video.path, kind=video.kind, reader=reader) as opened:
         track = opened.text_track()
     only_partial = all(text.partial for text in track)
@@ -84,7 +86,7 @@ def _file_named(path_or_auto: str) -> Path:
 def limit_cues_for_prompt(
     cues: Sequence[Cue], pts_seconds: Sequence[float]
 ) -> tuple[list[Cue], str | None]:
-    """The cues near the frames that have room in a prompt, and a sentence if others have none."""
+    """Return the cues near the frames within the character limit, and a notice if some are cut."""
     near = cues_near(cues, pts_seconds)
     kept = cues_within(near, _MAX_CHARACTERS)
     if len(kept) == len(near):
