@@ -1,15 +1,17 @@
-"""The full-screen chat, drawn with Textual. What is said and kept is not here: ``conversation``.
+"""The full-screen chat (Textual): widgets only, the model is in ``conversation``.
 
-app.py        the screen and its keys
-asking.py     what happens to a line that was entered
-work.py       the thread that looks, loads and answers, one job after the other
-pictures.py   a picture in cells: half blocks, shades, or the terminal's own graphics
-film.py       arithmetic: which frame stands where on the strip and on the time line
-filmstrip.py  the strip of frames over their time line
-frame.py      the frame under the cursor, large
-talk.py       questions and answers
-prompt.py     the line to type in, with completion and history
-status.py     what is going on, and what it costs
-overlays.py   help, history and the list of conversations
-themes.py     colours
+app.py              the app: widgets, key bindings, cursor
+chat_screen.py      interface of the app that the controller needs
+controller.py       input lines → jobs → updates of the screen
+job_queue.py        the worker thread that runs one job at a time
+image_view.py       images in character cells: half blocks, shades, kitty or sixel graphics
+strip_layout.py     geometry of the filmstrip and the time line
+filmstrip.py        thumbnail strip over a time line
+frame_view.py       the frame under the cursor, large
+transcript_view.py  questions and answers
+input_line.py       input line with completion and history
+status.py           progress line, and status line with context and speed
+dialogs.py          modal dialogs: help, history, conversation list
+safety.py           filter of terminal control characters
+themes.py           colours
 """

@@ -1,4 +1,4 @@
-"""The screen of the chat: what stands where, what the keys do, and what is shown when."""
+"""The Textual app of the chat: widget layout, key bindings, and the cursor in the frames."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -28,11 +28,13 @@ from smolvideo.tui.transcript_view import TranscriptView
 
 _NOTHING_ACTS = NothingActs()
 _TICKS_A_SECOND = 15
-"""How often progress and the running answer are drawn: more would be seen by nobody."""
+"""Refresh rate of progress and the running answer; a higher one would not be visible."""
 
 
 class ChatApp(App[str]):
-    """One conversation, full screen. Returns the id of another one to go on with, or None."""
+    """One conversation, full screen. ``run`` returns the id of the conversation to open next, or
+    None.
+    """
 
     CSS_PATH = "chat.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -72,7 +74,7 @@ class ChatApp(App[str]):
         no_colour: bool = False,
         begin: bool = True,
     ) -> None:
-        # Without colour nothing is sent that sets one; shades of grey would be colours, too.
+        # Without colour no colour sequence may be sent, not even for grey; ANSI mode sends none.
         super().__init__(ansi_color=True if no_colour else None)
         self.conversation = start.conversation
         self.look: Attachment | None = None
@@ -86,7 +88,7 @@ class ChatApp(App[str]):
         self._last_time: tuple[str, int] = ("", -1)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Those of textual, and last the one that lets nothing through that acts."""
+        """Append the filter of control characters to Textual's filters."""
         return [*super().get_line_filters(), _NOTHING_ACTS]
 
     def compose(self) -> ComposeResult:
@@ -129,12 +131,12 @@ class ChatApp(App[str]):
 
     @property
     def duration_seconds(self) -> float:
-        """Of the longest video: what times in answers may speak of."""
+        """Duration of the longest video: the range of timestamps in answers."""
         looks = self.conversation.attachments
         return max((look.batch.metadata.duration_seconds for look in looks), default=0.0)
 
     def show_look(self, look: Attachment | None) -> None:
-        """Let the strip and the large frame show ``look``, at the cursor it had."""
+        """Show ``look`` in the filmstrip and the frame view, at its last cursor position."""
         self.look = look
         if look is not None:
             frame = self._frames.setdefault(look.number, 0)
@@ -143,7 +145,7 @@ class ChatApp(App[str]):
         self.refresh_status()
 
     def refresh_status(self) -> None:
-        """The status line, and the rule over the prompt, as things are now."""
+        """Update the status line and the progress line."""
         talk, engine = self.conversation, self.conversation.engine
         usage = next((turn.usage for turn in reversed(talk.turns) if turn.usage), None)
         context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
@@ -156,19 +158,19 @@ class ChatApp(App[str]):
         self.asking.tick()
 
     def run_in_screen(self, what: Callable[[], None]) -> None:
-        """Call ``what`` in the thread of the screen. Does nothing once the screen is closed."""
+        """Call ``what`` on the UI thread. Does nothing once the app has ended."""
         if self.is_running:
             self.call_later(what)
 
     def go_to(self, seconds: float) -> None:
-        """Move the cursor to the frame nearest to a time, in a look that has it."""
+        """Move the cursor to the frame nearest to a time, in an attachment that contains it."""
         look = self._look_at(seconds)
         if look is not None:
             self._frames[look.number] = nearest_frame(look.batch.pts_seconds, seconds)
             self.show_look(look)
 
     def _look_at(self, seconds: float) -> Attachment | None:
-        """The look before the eyes where it has the time, else the last one that has."""
+        """Return the shown attachment if it contains the time, otherwise the last one that does."""
 
         def has(look: Attachment) -> bool:
             start, end = look.window or (0.0, look.batch.metadata.duration_seconds + 1)
@@ -207,7 +209,7 @@ class ChatApp(App[str]):
         self.go_to(event.seconds)
 
     def action_stop(self) -> None:
-        """Esc: close what lies above, stop what runs, clear the line; the first that there is."""
+        """Esc: close a dialog or the completions, else stop the job, else clear the line."""
         if len(self.screen_stack) > 1:
             self.screen.dismiss(None)
         elif self.prompt.close() or self.asking.stop():
@@ -251,7 +253,7 @@ class ChatApp(App[str]):
         self.asking.edit()
 
     def action_next_time(self) -> None:
-        """The cursor goes from time to time of the last answer that names any."""
+        """Ctrl+T: move to the next timestamp of the last answer that has any, cyclically."""
         text, moments = self.asking.last_answer_timestamps()
         if moments:
             before, place = self._last_time
@@ -267,7 +269,7 @@ class ChatApp(App[str]):
             self.show_look(looks[place % len(looks)])
 
     def action_scroll(self, by: int) -> None:
-        """PgUp and PgDn: what lies above where something does, else the conversation."""
+        """PgUp and PgDn: scroll the open dialog, otherwise the transcript."""
         shown: Widget = self.transcript
         if len(self.screen_stack) > 1:
             shown = self.screen.query(".overlay").first(Widget)
@@ -280,7 +282,7 @@ class ChatApp(App[str]):
             shown.scroll_page_down(animate=False)
 
     def action_zoom_mark(self) -> None:
-        """z on the filmstrip: the first marks where a window begins, the second zooms into it."""
+        """z on the filmstrip: the first press marks the start of a window, the second zooms in."""
         if self.focused is not self.filmstrip or self.look is None or not self.look.is_video:
             return
         if self._marked is None:
@@ -293,7 +295,7 @@ class ChatApp(App[str]):
         self.asking.submit(f"/zoom {start:.3f} {end:.3f}")
 
     def toggle_theme(self) -> None:
-        """From dark to light and back."""
+        """Switch between the dark and the light theme."""
         self._theme_name = "light" if self._theme_name == "dark" else "dark"
         self.theme = THEMES[self._theme_name].name
         self.call_after_refresh(self._show_frame)

@@ -1,4 +1,4 @@
-"""The interface of the chat's screen that its controller needs."""
+"""Interface of the app that the controller needs, without a dependency on the app."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -36,5 +36,5 @@ class ChatScreen(Protocol):
     def copy_to_clipboard(self, text: str) -> None: ...
 
     def run_in_screen(self, what: Callable[[], None]) -> None:
-        """Call ``what`` in the thread of the screen. Does nothing once the screen is closed."""
+        """Call ``what`` on the UI thread. Does nothing once the app has ended."""
         ...

@@ -1,6 +1,4 @@
-"""What happens to a line that was entered: jobs for the thread that works, and what is shown of
-them.
-"""
+"""Controller of the chat: turns input lines into jobs of the worker thread, and shows results."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +19,7 @@ from smolvideo.tui.transcript_view import TurnView
 
 
 class ChatController:
-    """Takes lines, and keeps the screen of the app up with what the work makes of them."""
+    """Submits questions and commands as jobs, and updates the screen with their results."""
 
     def __init__(self, screen: ChatScreen, start: Startup) -> None:
         self._screen = screen
@@ -34,11 +32,11 @@ class ChatController:
 
     @property
     def is_working(self) -> bool:
-        """Whether something runs or waits."""
+        """Whether a job is running or waiting."""
         return self._work.current_job is not None or self._work.waiting > 0
 
     def begin(self) -> None:
-        """Bring in what the conversation begins with, then read ahead."""
+        """Load the sources and the saved state, then prefill."""
         start = self._start
         if start.sources or start.kept is not None or start.model is not None:
             self._add(
@@ -50,7 +48,7 @@ class ChatController:
             self._screen.transcript.add_notice("Nothing to look at yet: /add FILE", kind="note")
 
     def submit(self, line: str) -> None:
-        """A line that was entered: a question or a command."""
+        """Handle an entered line: a question or a slash command."""
         try:
             read = parse_line(line)
             if isinstance(read, ParsedCommand):
@@ -61,7 +59,7 @@ class ChatController:
             self._screen.transcript.say_error(error)
 
     def ask(self, question: str) -> None:
-        """Ask, after what is under way."""
+        """Queue a question after the jobs in progress."""
         view = self._screen.transcript.begin(question, self._screen.duration_seconds)
         pieces: list[str] = []
 
@@ -84,7 +82,7 @@ class ChatController:
         self._add("answering", run, done)
 
     def edit(self) -> None:
-        """Take the last question back and put it into the prompt."""
+        """Undo the last turn and put its question into the input line."""
         if self._view is not None:
             self._work.stop()
 
@@ -97,15 +95,15 @@ class ChatController:
         self._add("taking back", lambda _: self._talk.undo(), done)
 
     def stop(self) -> bool:
-        """Stop what runs; False where nothing does."""
+        """Stop the running job; return False if there is none."""
         return self._work.stop()
 
     def end(self) -> None:
-        """No further job: the app ends."""
+        """Stop the worker thread, as the app ends."""
         self._work.end()
 
     def tick(self) -> None:
-        """Draw how far things are; called some times a second, and once more as the app ends."""
+        """Refresh the answer and the progress; called by a timer, once more as the app ends."""
         if not self._screen.stage_line.is_attached:
             return
         if self._view is not None:
@@ -118,7 +116,7 @@ class ChatController:
         line.show(self._work.progress, waiting=self._work.waiting, doing=doing)
 
     def last_answer_timestamps(self) -> tuple[str, list[TimestampSpan]]:
-        """The last answer that names times of the video, and these."""
+        """Return the last answer that has timestamps, and the timestamps."""
         for turn in reversed(self._talk.turns):
             moments = find_timestamps(turn.text, self._screen.duration_seconds)
             if moments:
@@ -201,7 +199,7 @@ class ChatController:
             talk.add_notice("Nothing to look at yet: /add FILE")
 
     def _read_ahead(self) -> None:
-        """Let the model read the frames while the person thinks of a question."""
+        """Prefill the frames into the KV cache while the user types a question."""
 
         def done(_: None, error: SmolVideoError | None) -> None:
             if error is not None and str(error) != "stopped":
@@ -244,7 +242,7 @@ class ChatController:
             else:
                 self._call_in_ui(partial(self._screen.transcript.add_notice, said))
 
-        # Beside the thread that works: an answer may take long, and a player a moment to fail.
+        # Not on the worker thread, which may be busy with an answer; a player may fail slowly.
         threading.Thread(target=run, name="open", daemon=True).start()
 
     def _add(
@@ -259,7 +257,7 @@ class ChatController:
         self._work.add(Job(name, run, done, gives_way), preempt=at_once)
 
     def _call_in_ui(self, what: Callable[[], None]) -> None:
-        """Called by the thread that works."""
+        """Run ``what`` on the UI thread; called by the worker thread."""
         self._screen.run_in_screen(partial(self._told, what))
 
     def _told(self, what: Callable[[], None]) -> None:

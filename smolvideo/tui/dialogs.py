@@ -1,4 +1,4 @@
-"""What lies over the screen for a moment: help, history, the list of conversations."""
+"""Modal dialogs: help, question history, conversation list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -60,7 +60,7 @@ def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 class PickerDialog(ModalScreen[str | None]):
-    """A list that narrows as one types; the chosen one's name comes back, None without a choice."""
+    """A list filtered by typed words; dismissed with the name of the choice, or None."""
 
     BINDINGS = [  # noqa: RUF012
         Binding("escape", "dismiss", "close"),
@@ -123,7 +123,7 @@ class PickerDialog(ModalScreen[str | None]):
 
 
 def history_screen(questions: Sequence[str]) -> PickerDialog:
-    """Questions asked before, the newest first."""
+    """Create the dialog of earlier questions, the newest first."""
     choices = [
         (question, Text(escape_controls(question), no_wrap=True, overflow="ellipsis"))
         for question in reversed(questions)
@@ -132,7 +132,7 @@ def history_screen(questions: Sequence[str]) -> PickerDialog:
 
 
 def sessions_screen(sessions: Sequence[ConversationSummary]) -> PickerDialog:
-    """Conversations on this machine, the last used first."""
+    """Create the dialog of saved conversations, the last used first."""
     return PickerDialog(
         "Conversations", [(one.id, _described(one)) for one in sessions], "no conversation is kept"
     )

@@ -1,4 +1,4 @@
-"""The filmstrip over its time line: every frame the model sees, and a cursor among them."""
+"""Filmstrip widget: thumbnails of the sampled frames over a time line, with a cursor."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,13 @@ from smolvideo.tui.image_view import PictureKind, picture_view
 from smolvideo.tui.strip_layout import StripSlots, columns_of, nearest, plan_slots
 
 _DIMMED = 0.55
-"""Brightness of the frames that the cursor is not on."""
+"""Brightness of the thumbnails without the cursor."""
 _MAX_KEPT = 1_000
-"""Thumbnails: some tens of megabytes where they are of real pixels."""
+"""Cached thumbnails: some tens of megabytes for pixel graphics."""
 
 
 class Filmstrip(Vertical, can_focus=True):
-    """One look as a strip; ``Moved`` is posted when a person moves the cursor."""
+    """Thumbnail strip of one attachment; posts ``Moved`` when the user moves the cursor."""
 
     BINDINGS = [  # noqa: RUF012 -- Textual's way
         Binding("left", "step(-1)", "earlier"),
@@ -38,7 +38,7 @@ class Filmstrip(Vertical, can_focus=True):
     ]
 
     class Moved(Message):
-        """The cursor is on ``frame`` of the look that is shown."""
+        """The cursor has moved to ``frame`` of the shown attachment."""
 
         def __init__(self, frame: int) -> None:
             super().__init__()
@@ -103,7 +103,7 @@ class Filmstrip(Vertical, can_focus=True):
 
     def _move(self, frame: int) -> None:
         if self._look is not None and 0 <= frame < len(self._look.batch):
-            self.frame = frame  # a key that repeats is faster than messages
+            self.frame = frame  # set at once: key repeat is faster than messages
             self.post_message(self.Moved(frame))
 
     def _draw(self) -> None:
@@ -126,7 +126,7 @@ class Filmstrip(Vertical, can_focus=True):
         line.update(self._line(look, width))
 
     def _composed(self, look: Attachment, width: int, rows: int) -> Image.Image:
-        """All slots as one picture on the colour behind them."""
+        """Render all slots into one image on the background colour."""
         base = self.background_colors[1]
         strip = Image.new("RGB", self.picture.pixels(width, rows), (base.r, base.g, base.b))
         current = self._slots.of_frame(self.frame, len(look.batch))
@@ -140,7 +140,7 @@ class Filmstrip(Vertical, can_focus=True):
         return strip
 
     def _thumbnail(self, look: Attachment, frame: int, size: tuple[int, int]) -> Image.Image:
-        """Made once: the cursor moves as fast as a key repeats."""
+        """Scale a frame; cached, as the cursor moves at key-repeat rate."""
         key = (id(look.batch), frame, size)
         if key not in self._small:
             if len(self._small) >= _MAX_KEPT:
@@ -217,7 +217,7 @@ class Filmstrip(Vertical, can_focus=True):
 
 
 def _dimmed(picture: Image.Image, towards: tuple[int, int, int]) -> Image.Image:
-    """The picture fading into the colour behind it."""
+    """Blend an image with the background colour ``towards``."""
     pixels = np.asarray(picture, np.float32)
     mixed = pixels * _DIMMED + np.asarray(towards, np.float32) * (1 - _DIMMED)
     return Image.fromarray(mixed.astype(np.uint8))

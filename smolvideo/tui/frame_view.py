@@ -1,4 +1,4 @@
-"""The frame under the cursor, as large as it goes, with its time."""
+"""Frame view widget: the frame under the cursor, scaled to the widget, with its time."""
 
 from PIL import Image
 from rich.text import Text
@@ -16,7 +16,7 @@ from smolvideo.tui.strip_layout import fit
 
 
 class FrameView(Vertical):
-    """One frame of a look; ``show`` changes it."""
+    """One frame of an attachment; ``show`` changes it."""
 
     def __init__(self, kind: PictureKind) -> None:
         super().__init__(id="frame")
@@ -30,7 +30,7 @@ class FrameView(Vertical):
         yield Static(id="caption")
 
     def show(self, look: Attachment | None, frame: int, layout: PromptFormat | None) -> None:
-        """Show one frame of ``look``, fitted for a checkpoint of that ``layout``."""
+        """Show one frame of ``look``, transformed for a checkpoint with this ``layout``."""
         self._look, self._frame, self._layout = look, frame, layout
         self._draw()
 

@@ -1,7 +1,7 @@
-"""A picture in cells of the screen: half blocks, shades of characters, or real pixels.
+"""Images in a terminal: half blocks, character shades, or pixel graphics.
 
-Half blocks and shades are text, and work over any line in any terminal. Real pixels (kitty's
-graphics and sixel) need the library textual-image, an extra of this package.
+Half blocks and shades are text, and work in any terminal over any connection. Pixel graphics (the
+kitty protocol and sixel) need the library textual-image, an extra of this package.
 """
 
 from typing import Literal, Protocol
@@ -21,18 +21,18 @@ from smolvideo.errors import UsageError
 PictureKind = Literal["kitty", "sixel", "blocks", "shades", "none"]
 
 _SHADES = " .:-=+*#%@"
-"""From dark to light, by ink; the usual ramp of ten."""
+"""Characters from dark to light by ink coverage; the usual ramp of ten."""
 
 
 class ImageView(Protocol):
-    """A widget that shows one picture, centred, at a size in cells."""
+    """A widget that shows one image at a size in cells."""
 
     def show(self, picture: Image.Image | None, columns: int, rows: int) -> None: ...
     def pixels(self, columns: int, rows: int) -> tuple[int, int]: ...
 
 
 class TextImage(Widget):
-    """A picture of text: two pixels in each cell, or one shade."""
+    """An image of text: two pixels per cell (half blocks), or one shade."""
 
     DEFAULT_CSS = "TextImage { width: 1fr; height: 1fr; }"
 
@@ -73,7 +73,7 @@ class TextImage(Widget):
 
 
 class GraphicsImage(Container):
-    """A picture of real pixels, by the graphics of kitty or by sixel."""
+    """An image of pixel graphics, by the kitty protocol or sixel."""
 
     DEFAULT_CSS = """
     GraphicsImage { width: 1fr; height: 1fr; align: center middle; }
@@ -102,25 +102,25 @@ class GraphicsImage(Container):
 
 
 def picture_view(kind: PictureKind, *, centred: bool = True, id: str) -> TextImage | GraphicsImage:
-    """The widget for a kind of picture."""
+    """Create the widget for a kind of image."""
     if kind in ("kitty", "sixel"):
         return GraphicsImage(kind, centred=centred, id=id)
     return TextImage(kind, centred=centred, id=id)
 
 
 def check_protocol(kind: PictureKind) -> None:
-    """See that pictures of ``kind`` can be drawn; to be called before the screen is taken.
+    """Check that images of ``kind`` can be drawn. Must be called before the app starts.
 
-    Raises UsageError where the library for real pixels is missing.
+    Raises UsageError where the library for pixel graphics is missing.
     """
     if kind in ("kitty", "sixel"):
         _pixel_widget(kind)
 
 
 def _pixel_widget(kind: PictureKind) -> tuple[type[Widget], tuple[int, int]]:
-    """The widget class, and width and height of a cell in pixels."""
+    """Return the widget class, and the width and height of a cell in pixels."""
     try:
-        # It asks the terminal for the size of a cell as it is imported.
+        # The import queries the terminal for its cell size.
         from textual_image._terminal import get_cell_size
         from textual_image.widget import SixelImage, TGPImage
     except ImportError as error:
@@ -133,7 +133,7 @@ def _pixel_widget(kind: PictureKind) -> tuple[type[Widget], tuple[int, int]]:
 
 
 def has_pixels() -> bool:
-    """Whether the library for real pixels is installed."""
+    """Whether the library for pixel graphics is installed."""
     from importlib.util import find_spec
 
     return find_spec("textual_image") is not None
@@ -144,9 +144,9 @@ def _filter(picture: Image.Image) -> Image.Resampling:
 
 
 def _half_blocks(picture: Image.Image) -> list[list[Segment]]:
-    """Two pixels a cell: the upper is the colour of ▀, the lower the colour behind it.
+    """Render two pixels per cell: ▀ in the upper colour on a background of the lower one.
 
-    Equal neighbours are one segment: drawn scenes are a tenth as long.
+    Runs of equal cells are one segment, which makes rendered scenes ten times shorter.
     """
     pixels = np.asarray(picture)
     lines = []
@@ -172,7 +172,7 @@ def _style(*channels: int) -> Style:
 
 
 def _shades(picture: Image.Image) -> list[list[Segment]]:
-    # Without colour, brightness is all there is to tell things apart by.
+    # Without colour, contrast is stretched, as only brightness distinguishes objects.
     grey = ImageOps.autocontrast(picture.convert("L"), cutoff=1)
     levels = np.asarray(grey, np.uint16) * len(_SHADES) // 256
     return [[Segment("".join(_SHADES[level] for level in row))] for row in levels.tolist()]

@@ -1,4 +1,4 @@
-"""The line to type in: commands and files complete above it, questions come back with ↑."""
+"""Input line: completion of commands and files in a list above it, history with ↑."""
 
 from typing import ClassVar
 
@@ -18,9 +18,9 @@ _MAX_SHOWN = 8
 
 
 class InputLine(Vertical):
-    """Posts ``Entered`` for a line, and ``Step`` where a key means the frames and not the text.
+    """Posts ``Entered`` for a line, and ``Step`` for a key that moves among the frames.
 
-    ``completions`` is the list above it, which lies over the rest of the screen.
+    ``completions`` is the list above it, a layer over the other widgets.
     """
 
     class Entered(Message):
@@ -31,7 +31,7 @@ class InputLine(Vertical):
             self.line = line
 
     class Step(Message):
-        """The cursor among the frames shall move: by so many, or to an end (``"first"``)."""
+        """Request to move the frame cursor by ``to`` frames, or to ``"first"`` or ``"last"``."""
 
         def __init__(self, to: int | str) -> None:
             super().__init__()
@@ -66,25 +66,25 @@ class InputLine(Vertical):
         self.list.can_focus = False
 
     def set_text(self, line: str) -> None:
-        """Let ``line`` stand in the prompt, to be changed and entered."""
+        """Put ``line`` into the input field for editing."""
         self.input.value = line
         self.input.cursor_position = len(line)
         self.input.focus()
 
     def close(self) -> bool:
-        """Close the list of completions; False where it was not open."""
+        """Close the list of completions; return False if it was not open."""
         was_open = self.completing
         self.list.display = False
         return was_open
 
     def take(self) -> None:
-        """Put the completion under the bar into the line."""
+        """Put the highlighted completion into the line."""
         place = self.list.highlighted or 0
         if self.completing and place < len(self._completions):
             self.set_text(self._completions[place].line)
 
     def move(self, by: int) -> None:
-        """↑ and ↓: through the completions, else through the history."""
+        """↑ and ↓: move through the completions if open, otherwise through the history."""
         if self.completing:
             count = max(1, len(self._completions))
             self.list.highlighted = ((self.list.highlighted or 0) + by) % count
@@ -99,7 +99,7 @@ class InputLine(Vertical):
             self._at = at
 
     def enter(self) -> None:
-        """Enter: the completion that was chosen, else the line as it stands."""
+        """Enter: take a chosen completion, otherwise submit the line."""
         if self.completing and self._chosen:
             self.take()
             return
@@ -133,13 +133,13 @@ class InputLine(Vertical):
         self.list.styles.height = min(_MAX_SHOWN, len(self._completions))
 
     def take_clicked(self, place: int) -> None:
-        """A completion was clicked."""
+        """Take the completion that was clicked."""
         self.list.highlighted = place
         self.take()
 
 
 class InputField(Input):
-    """An input whose keys mean the frames while nothing is typed."""
+    """An input whose arrow keys move among the frames while it is empty."""
 
     BINDINGS = [  # noqa: RUF012 -- Textual's way
         Binding("up", "back(-1)", show=False),

@@ -1,7 +1,7 @@
-"""The thread that works: it looks, loads and answers, one job after the other.
+"""Worker thread of the chat: runs decoding, loading and answering, one job at a time.
 
-The screen never waits for it. It reads what ``progress`` and ``text`` say at the moment, some times
-a second, and is told by ``on_done`` when a job is over.
+The UI thread never blocks on it: it polls ``JobQueue.progress`` with a timer, and ``Job.done`` is
+called on the UI thread when a job has ended.
 """
 
 import queue
@@ -15,14 +15,15 @@ from smolvideo.errors import SmolVideoError
 from smolvideo.progress import Cancelled, OnProgress, Progress
 
 _SWITCH_SECONDS = 0.001
-"""Python's own is 0.005; a key takes several turns, and small networks are mostly Python."""
+"""Thread switch interval; Python's default is 0.005. A key press needs the GIL several times, and
+small networks hold it most of the time."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """``run`` does the work, ``done`` is told its result or error in the screen's thread.
+    """``run`` does the work, ``done`` receives its result or error on the UI thread.
 
-    ``is_preemptible`` jobs are stopped when another one comes: they were done ahead of time.
+    ``is_preemptible`` jobs (prefill before a question) are stopped by an urgent job.
     """
 
     name: str
@@ -32,12 +33,10 @@ class Job:
 
 
 class JobQueue:
-    """Jobs, one at a time, in their order. ``call_in_ui`` calls a function in the screen's
-    thread.
-    """
+    """FIFO queue of jobs for one worker thread; ``call_in_ui`` runs a function on the UI thread."""
 
     def __init__(self, call_in_ui: Callable[[Callable[[], None]], None]) -> None:
-        # How long the screen waits for this thread's turn to end, each time that it has work.
+        # The UI thread waits this long for the GIL each time it has work.
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.progress: Progress | None = None
         self._tell = call_in_ui
@@ -46,22 +45,22 @@ class JobQueue:
         self._now: Job | None = None
         self._waiting = 0
         self._stopping = False
-        # A daemon: whoever leaves does not wait for a network that reads.
+        # A daemon: leaving the chat does not wait for a running prefill.
         self._thread = threading.Thread(target=self._run, name="chat work", daemon=True)
         self._thread.start()
 
     @property
     def current_job(self) -> Job | None:
-        """The job that runs."""
+        """The running job."""
         return self._now
 
     @property
     def waiting(self) -> int:
-        """How many jobs come after it."""
+        """Number of jobs after it."""
         return self._waiting
 
     def add(self, job: Job, *, preempt: bool = False) -> None:
-        """Do ``job`` after the others; ``preempt`` stops one that gives way."""
+        """Queue ``job``; ``preempt`` stops a running preemptible job."""
         with self._lock:
             self._waiting += 1
             if preempt and self._now is not None and self._now.is_preemptible:
@@ -69,13 +68,13 @@ class JobQueue:
         self._jobs.put(job)
 
     def stop(self) -> bool:
-        """End the job that runs, between two steps; False where there is none."""
+        """Stop the running job at its next progress report; return False if there is none."""
         with self._lock:
             self._stopping = self._now is not None
             return self._stopping
 
     def end(self) -> None:
-        """Begin no further job."""
+        """Stop the running job and end the worker thread."""
         self.stop()
         self._jobs.put(None)
 
@@ -92,7 +91,7 @@ class JobQueue:
             except SmolVideoError as failed:
                 error = failed
             except Exception as failed:
-                # A fault of ours is shown like any other, and the conversation goes on.
+                # An internal error is shown like any other, and the conversation continues.
                 kind = type(failed).__name__
                 error = SmolVideoError(f"unexpected error: {kind}: {failed}")
                 error.__cause__ = failed

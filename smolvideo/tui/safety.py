@@ -1,4 +1,4 @@
-"""What lies between all that is drawn and the terminal."""
+"""Line filter that removes control characters from everything drawn on the terminal."""
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -9,10 +9,10 @@ from smolvideo.sanitize import escape_controls
 
 
 class NothingActs(LineFilter):
-    """Takes out of every line what a terminal would obey: typed, pasted, or left by a widget.
+    """Replaces control characters in every line, whether typed, pasted or from a widget.
 
-    Widgets spell such characters out where they show text of others; the line that is typed in
-    holds it as it is. What is left out has no width, so nothing moves.
+    Widgets escape foreign text themselves, but the input line holds typed text unchanged. A
+    replacement has the width of the character (none for controls), so the layout does not move.
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

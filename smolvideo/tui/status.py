@@ -1,4 +1,4 @@
-"""What is going on, with the time left; and on the last line what it costs."""
+"""Progress line with estimated time left, and status line with context, speed and memory."""
 
 import time
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from smolvideo.show.stage_progress import STAGE_WORDS, format_amount
 _BAR_COLUMNS = 20
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TOO_EARLY_SECONDS = 0.5
-"""Before that, the time left is a guess."""
+"""Minimum elapsed time for an estimate of the time left."""
 
 
 class StageEta:
-    """How long a stage has taken, and how long it will."""
+    """Estimates the time left in a stage by linear extrapolation."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class StageEta:
         self._done_before = 0.0
 
     def seconds_left(self, progress: Progress) -> float | None:
-        """Seconds to the end of the stage, where they can be told."""
+        """Seconds to the end of the stage; None without an estimate."""
         now = self._clock()
         if progress.stage != self._stage or progress.done < self._done_before:
             self._stage, self._since, self._done_before = progress.stage, now, progress.done
@@ -39,7 +39,7 @@ class StageEta:
 
 
 class StageLine(Static):
-    """A rule over the prompt, in which the stage that runs is written."""
+    """A rule above the input line with the progress of the running stage."""
 
     def __init__(self) -> None:
         super().__init__(id="stage")
@@ -48,10 +48,10 @@ class StageLine(Static):
         self._rule = -1
 
     def show(self, progress: Progress | None, *, waiting: int = 0, doing: str = "") -> None:
-        """``progress`` of what runs, None while nothing does; ``waiting`` jobs come after it."""
+        """Show ``progress``, None while no job reports any; ``waiting`` is the queue length."""
         width = self.size.width
         if progress is None and not doing:
-            if self._rule != width:  # drawn once: while nothing runs, nothing is written
+            if self._rule != width:  # drawn once: an idle chat writes nothing to the terminal
                 self._rule = width
                 self.update(Text("─" * width, "dim"))
             return
@@ -85,7 +85,7 @@ class StageLine(Static):
 
 
 class StatusLine(Static):
-    """Model, device, context, speed and memory; the most important where it is narrow."""
+    """Model, device, context, speed and memory; the last ones are dropped if it is narrow."""
 
     def __init__(self) -> None:
         super().__init__(id="status")

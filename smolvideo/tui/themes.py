@@ -1,4 +1,4 @@
-"""Two themes of our own: film on a dark table, and paper."""
+"""Dark and light Textual themes."""
 
 from textual.theme import Theme
 

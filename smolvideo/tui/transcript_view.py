@@ -1,4 +1,4 @@
-"""Questions and answers, the newest at the bottom."""
+"""Transcript widget: questions and Markdown answers with linked timestamps."""
 
 import re
 import time
@@ -21,18 +21,18 @@ from smolvideo.show.format import format_seconds
 
 _TIME = "time:"
 _CODE = re.compile(r"(`[^`]*`|\[[^\[\]]*\]\([^()]*\))")
-"""Parts of Markdown in which nothing becomes a link: code, and links that are there already."""
+"""Markdown spans in which timestamps are not linked: code and existing links."""
 
 
 _REDRAW_SECONDS_PER_CHARACTER = 1 / 4000
-"""Between two drawings of a running answer: a quarter of a second once it has a thousand."""
+"""Minimum interval of redrawing a running answer: 0.25 s at a thousand characters."""
 
 
 class TranscriptView(VerticalScroll, can_focus=False):
-    """The whole conversation; times in answers post ``TimeChosen``."""
+    """The whole conversation; a click on a timestamp posts ``TimeChosen``."""
 
     class TimeChosen(Message):
-        """A person wants to see the frame at ``seconds``."""
+        """The user has clicked the timestamp ``seconds``."""
 
         def __init__(self, seconds: float) -> None:
             super().__init__()
@@ -43,28 +43,28 @@ class TranscriptView(VerticalScroll, can_focus=False):
         self.anchor()
 
     def begin(self, question: str, duration_seconds: float) -> "TurnView":
-        """A turn with its question; the answer comes through the view that is returned."""
+        """Add a turn with its question, and return its view, which receives the answer."""
         view = TurnView(question, duration_seconds)
         self.mount(view)
         self.anchor()
         return view
 
     def add(self, turn: Turn, duration_seconds: float) -> None:
-        """A turn that is over."""
+        """Add a finished turn."""
         self.begin(turn.question, duration_seconds).finish(turn)
 
     def add_notice(self, sentence: str, *, kind: str = "note") -> None:
-        """A sentence of the program: ``note``, or ``hint``."""
+        """Add a message of the program with the CSS class ``kind``."""
         self.mount(Static(Text(escape_controls(in_chat(sentence))), classes=kind))
         self.anchor()
 
     def say_error(self, error: SmolVideoError, *, about: str = "") -> None:
-        """What went wrong, with its hint, in its place."""
+        """Add an error with its hint."""
         self.mount(Static(error_text(str(error), error.hint, about), classes="error"))
         self.anchor()
 
     def remove_last_turn(self) -> None:
-        """Take the last question and its answer off the screen."""
+        """Remove the last question and its answer from the screen."""
         turns = list(self.query(TurnView))
         if turns:
             turns[-1].remove()
@@ -72,7 +72,7 @@ class TranscriptView(VerticalScroll, can_focus=False):
     @on(Markdown.LinkClicked)
     def _go_to_time(self, event: Markdown.LinkClicked) -> None:
         event.stop()
-        # Only our own links do anything: an answer may hold any address.
+        # Only timestamp links are followed: an answer may contain any URL.
         try:
             seconds = float(event.href.removeprefix(_TIME))
         except ValueError:
@@ -82,7 +82,7 @@ class TranscriptView(VerticalScroll, can_focus=False):
 
 
 class TurnView(Vertical):
-    """One question and its answer, as far as it is there."""
+    """One question and its answer, which may still be growing."""
 
     def __init__(self, question: str, duration_seconds: float) -> None:
         super().__init__(classes="turn")
@@ -106,8 +106,10 @@ class TurnView(Vertical):
         return self._text
 
     def show_text(self, text: str) -> None:
-        """The answer so far is ``text``; drawn only where it has grown, and the less often the
-        longer it is: keys come first.
+        """Show ``text`` as the answer so far.
+
+        It is redrawn only if it has grown, and less often the longer it is, so that keys stay
+        responsive.
         """
         self._text = text
         new = text[len(self._drawn) :]
@@ -119,12 +121,12 @@ class TurnView(Vertical):
         self._answer.append(escape_controls(new, allowed="\n\t"))
 
     def finish(self, turn: Turn) -> None:
-        """The answer is whole, was stopped, or failed."""
+        """Show the final state of the turn: answered, stopped or failed."""
         self._text = turn.text
         self.call_after_refresh(self._finish, turn)
 
     def _finish(self, turn: Turn) -> None:
-        # Now that all is there, with its links.
+        # The complete answer, with links at its timestamps.
         self._answer.update(with_links(turn.text, self.duration_seconds))
         if turn.error is not None:
             self._below.add_class("error")
@@ -135,7 +137,7 @@ class TurnView(Vertical):
             self.mount(Static(Text(escape_controls(in_chat(notice))), classes="note"))
 
     def _new(self, notices: Sequence[str]) -> list[str]:
-        """Those of ``notices`` that no turn on the screen has; each is shown once."""
+        """Return the ``notices`` that no turn on the screen shows yet."""
         if self.parent is None:
             return []
         others = self.parent.query_children(TurnView)
@@ -145,12 +147,12 @@ class TurnView(Vertical):
 
 
 def _parser() -> MarkdownIt:
-    """Markdown without HTML (an answer with ``<b>`` shows it) and without links of its own."""
+    """Create a Markdown parser without HTML (``<b>`` is shown as text) and without autolinks."""
     return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 def with_links(text: str, duration_seconds: float) -> str:
-    """Markdown of an answer, in which the times of the video lead there."""
+    """Return the Markdown of an answer with links at its timestamps."""
     parts = []
     for part in _CODE.split(escape_controls(text, allowed="\n\t")):
         done = 0
@@ -164,7 +166,7 @@ def with_links(text: str, duration_seconds: float) -> str:
 
 
 def error_text(message: str, hint: str | None, about: str = "") -> Text:
-    """``✗ message``, and the hint under it."""
+    """Format ``✗ message``, with the hint below it."""
     text = Text("✗ ", "bold")
     if about:
         text.append(f"{escape_controls(about)}: ", "bold")
@@ -179,7 +181,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _facts(turn: Turn) -> Text:
-    """``first word after 0.2 s · 41 tokens/s``; what there is of it."""
+    """Format ``first word after 0.2 s · 41 tokens/s``, omitting unknown parts."""
     parts = ["stopped"] if turn.outcome == "stopped" else []
     if turn.usage is not None and "read" in turn.usage.seconds:
         seconds = turn.usage.seconds
