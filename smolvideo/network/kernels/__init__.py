@@ -1,13 +1,14 @@
-"""What torch computes too slowly on a CPU, as functions in machine code.
+"""numba CPU kernels for decoding and attention.
 
-``token``: one token through the whole decoder. What a token costs is reading weights, keys and
-values once. torch's operators add to that what a call costs, a few hundred times a token, and their
-threads wait for each other after each.
+``decode``: one decode step of the whole decoder in one call. Decoding one token is bound by reading
+the weights and the KV cache. torch adds the call overhead of a few hundred operators per token, and
+a thread barrier after each.
 
-``row_attention``: attention of many rows. What that costs are products of small matrices and the
-softmax between them. torch writes the scores to memory and reads them again, several times.
+``flash_attention``: attention of many queries (patches of a frame, tokens of a prompt). It is bound
+by products of small matrices and the softmax between them; torch writes the scores to memory and
+reads them again several times.
 
-All threads run one function and share its parts. numba compiles it where it runs, and keeps what it
-compiled. Nothing here knows torch: memory comes as addresses, see ``token_step`` and
-``row_attention`` in the package above.
+All threads run one function and claim chunks of its work from atomic counters (``work_sharing``).
+numba compiles for the host CPU and caches the result on disk. The kernels do not import torch:
+tensors come as addresses, from ``cpu_decode`` and ``attention_backend`` in the package above.
 """

@@ -1,9 +1,9 @@
-"""Registers of 64 bytes (AVX-512) and the product of pairs of bfloat16, in LLVM's language.
+"""AVX-512 registers (64 bytes) and the bfloat16 dot product (AVX512-BF16), as LLVM IR.
 
-``vdpbf16ps`` of AVX512-BF16 multiplies 16 pairs of numbers with 16 others and adds both products of
-each to one of 16 sums in float32: twice what other instructions multiply at once. LLVM finds it in
-no loop, so what is to use it says so here. It ends the process where it is told to use an
-instruction that the processor does not have: ask first.
+``vdpbf16ps`` multiplies 16 pairs of bfloat16 with 16 others and adds both products of each pair to
+one of 16 float32 sums: twice as many products as other instructions. LLVM does not derive it from
+loops, so kernels emit it explicitly. LLVM ends the process at an instruction that the target lacks:
+check ``has_avx512_bf16`` first.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ from numba.extending import intrinsic
 from smolvideo.network.kernels.jit import compile_target
 
 LANES = 16
-"""Numbers of 32 bits in a register."""
+"""32-bit elements in a register."""
 
 REGISTER_BYTES, NUMBER_BYTES = 64, 4
 
 
 class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
-    """The one type of LLVM that llvmlite has no name for."""
+    """LLVM's ``bfloat``, the one type that llvmlite has no name for."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -40,31 +40,31 @@ _PAIRS = ir.VectorType(_BFloat16(), 2 * LANES)
 
 
 def has_avx512_bf16() -> bool:
-    """Whether numba compiles for a processor that has the instruction."""
+    """Whether numba's target CPU has the bfloat16 dot product."""
     return _features() >= {"avx512bf16", "avx512bw", "avx512vl"}
 
 
 def has_avx512_vbmi() -> bool:
-    """Whether bytes can go to any place of a register at once (AVX512-VBMI): without that it takes
-    many instructions."""
+    """Whether one instruction permutes the bytes of a whole register (AVX512-VBMI); without it a
+    permutation takes many."""
     return "avx512vbmi" in _features()
 
 
 def has_amx() -> bool:
-    """Whether the processor has AMX, with which oneDNN multiplies several times as fast."""
+    """Whether the CPU has AMX, with which oneDNN's bfloat16 GEMM is several times as fast."""
     return "amx-bf16" in _features()
 
 
 def _features() -> set[str]:
-    """Those of the processor but for what numba was told to leave alone (``NUMBA_CPU_FEATURES``,
-    ``NUMBA_ENABLE_AVX``)."""
+    """CPU features that numba compiles for, without those disabled by ``NUMBA_CPU_FEATURES`` or
+    ``NUMBA_ENABLE_AVX``."""
     *_, features = compile_target()
     return {name[1:] for name in features.split(",") if name.startswith("+")}
 
 
 @intrinsic
 def to_bfloat16(typing_context: Any, number: Any) -> Any:
-    """float32 as bfloat16, told as uint16: to the nearest, and of two the even one."""
+    """Round float32 to bfloat16 (bits as uint16), ties to even."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(builder.fptrunc(arguments[0], _BFloat16()), _INT16)
@@ -73,7 +73,8 @@ def to_bfloat16(typing_context: Any, number: Any) -> Any:
 
 
 def dpbf16ps(builder: Any, sums: Any, pairs: Any, others: Any) -> Any:
-    """``sums`` (``FLOATS``) and the products of ``pairs`` with ``others``, told as ``INTS``."""
+    """Add the products of the bfloat16 ``pairs`` and ``others`` (bits as ``INTS``) to ``sums``
+    (``FLOATS``)."""
     function = builder.module.declare_intrinsic(
         "llvm.x86.avx512bf16.dpbf16ps.512", (), ir.FunctionType(FLOATS, (FLOATS, _PAIRS, _PAIRS))
     )
@@ -82,12 +83,12 @@ def dpbf16ps(builder: Any, sums: Any, pairs: Any, others: Any) -> Any:
 
 
 def load(builder: Any, address: Any, offset: int, kind: Any) -> Any:
-    """A register of ``kind`` from so many bytes behind ``address``."""
+    """Load a register of ``kind`` from ``address`` plus ``offset`` bytes, unaligned."""
     return builder.load(_place(builder, address, offset, kind), align=1)
 
 
 def broadcast_load_32(builder: Any, address: Any, offset: int = 0) -> Any:
-    """32 bits from there, in all lanes (``INTS``)."""
+    """Load 32 bits and broadcast them to all lanes (``INTS``)."""
     return broadcast(builder, load(builder, address, offset, _INT32), INTS)
 
 
@@ -96,7 +97,7 @@ def store(builder: Any, register: Any, address: Any, offset: int) -> None:
 
 
 def broadcast(builder: Any, number: Any, kind: Any) -> Any:
-    """A register of ``kind`` with one number in all places."""
+    """Broadcast one element to all lanes of a register of ``kind``."""
     nothing = kind(ir.Undefined)
     first = builder.insert_element(nothing, number, _INT32(0))
     return builder.shuffle_vector(first, nothing, INTS([0] * LANES))

@@ -1,7 +1,7 @@
-"""Products of bfloat16 matrices, a tile at a time, for processors that multiply pairs.
+"""Tiled GEMM of bfloat16 matrices with float32 accumulation, for CPUs with AVX512-BF16.
 
-A tile is as many sums as registers hold: they stay there while the numbers of both matrices pass,
-each of which is then read once for many products.
+A tile has as many sums as the registers hold. They stay in registers over the whole inner
+dimension, and each loaded element serves many products.
 """
 
 from typing import Any
@@ -26,8 +26,10 @@ from smolvideo.network.kernels.jit import JitFunction
 
 
 def build_gemm_tile(rows: int, registers: int, *, adds: bool) -> JitFunction:
-    """A function that multiplies ``rows`` rows with 16 · ``registers`` columns; ``adds``: to what
-    there is."""
+    """Build the GEMM kernel for tiles of ``rows`` rows and 16 · ``registers`` columns.
+
+    With ``adds`` it adds to the output, else it overwrites it.
+    """
 
     @intrinsic
     def multiply_tile(
@@ -39,10 +41,11 @@ def build_gemm_tile(rows: int, registers: int, *, adds: bool) -> JitFunction:
         into: Any,
         into_stride: Any,
     ) -> Any:
-        """``left`` ``[rows, 2 steps]`` times ``right`` into ``into`` ``[rows, columns]``, float32.
+        """Multiply ``left`` ``[rows, 2 steps]`` by ``right`` into ``into`` ``[rows, columns]``,
+        float32.
 
-        ``right`` is ``[steps, columns, 2]`` without gaps: the two numbers of a column that meet a
-        pair of ``left`` lie together. All three are addresses; strides count bytes.
+        ``right`` is ``[steps, columns, 2]``, contiguous: the two elements of a column that meet a
+        pair of ``left`` are adjacent. All three are addresses; strides are in bytes.
         """
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -55,13 +58,13 @@ def build_gemm_tile(rows: int, registers: int, *, adds: bool) -> JitFunction:
 
 
 def _build_tile(builder: Any, rows: int, registers: int, adds: bool, arguments: Any) -> None:
-    """The instructions of ``multiply_tile`` with its ``arguments``."""
+    """Emit the instructions of ``multiply_tile`` for its ``arguments``."""
     left, left_stride, right, steps, into, into_stride = arguments
 
     def behind(address: Any, count: Any, stride: Any) -> Any:
         return builder.add(address, builder.mul(count, stride))
 
-    # LLVM keeps in registers what is written here as variables.
+    # accumulators: LLVM promotes these stack slots to registers
     sums = {}
     for row in range(rows):
         for register in range(registers):
@@ -69,18 +72,21 @@ def _build_tile(builder: Any, rows: int, registers: int, adds: bool, arguments: 
             first = load(builder, *place, FLOATS) if adds else FLOATS([0.0] * LANES)
             sums[row, register] = cgutils.alloca_once(builder, FLOATS)
             builder.store(first, sums[row, register])
+    # inner dimension: one bfloat16 pair per row and column a step
     with cgutils.for_range(builder, steps) as loop:
         pairs = behind(left, loop.index, INT64(NUMBER_BYTES))
         step = behind(right, loop.index, INT64(registers * REGISTER_BYTES))
         columns = [
             load(builder, step, register * REGISTER_BYTES, INTS) for register in range(registers)
         ]
+        # broadcast a pair of each row, multiply it with all columns
         for row in range(rows):
             pair = broadcast_load_32(builder, behind(pairs, INT64(row), left_stride))
             for register in range(registers):
                 held = sums[row, register]
                 more = dpbf16ps(builder, builder.load(held), pair, columns[register])
                 builder.store(more, held)
+    # write the tile
     for (row, register), held in sums.items():
         place = behind(into, INT64(row), into_stride), register * REGISTER_BYTES
         store(builder, builder.load(held), *place)

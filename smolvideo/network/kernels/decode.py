@@ -1,4 +1,4 @@
-"""The one function: a new token of each sequence, from its vector to the scores of the next."""
+"""Decode kernel: one new token of each sequence, from embedding to logits, in one call."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ PHASES_PER_LAYER = 5
 
 
 class DecoderWeights(NamedTuple):
-    """All layers' maps, the head, and the weights of their norms ``[2 layers + 1, D]``, float32."""
+    """Linear layers of all decoder layers, the head, and the RMSNorm weights ``[2 layers + 1, D]``,
+    float32."""
 
     qkv: WeightMatrix
     out: WeightMatrix
@@ -32,7 +33,7 @@ class DecoderWeights(NamedTuple):
 
     @property
     def dtype_key(self) -> str:
-        """A name for the dtypes of all maps and their scales."""
+        """Name of the dtypes of all weights and scales."""
         maps = self.qkv, self.out, self.gate_up, self.down, self.head
         dtypes = [
             like.dtype.name
@@ -44,10 +45,10 @@ class DecoderWeights(NamedTuple):
 
 @lru_cache
 def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
-    """The function for weights of one ``dtype_key``, which is kept on disk by that name.
+    """Build the decode kernel for weights of one ``dtype_key``, cached on disk under that name.
 
-    numba itself looks whether this file has changed, not at those it calls, but what the function
-    refers to counts: the checksum of all. Returning it is all that is done with it.
+    numba's cache only watches this file. The checksum of all kernel sources is a closure variable,
+    so a change in any of them invalidates it; the return value is unused.
     """
     checksum = source_checksum()
 
@@ -63,11 +64,13 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
         scores: Any,
         counting: Any,
     ) -> int:
-        """Vectors ``hidden`` ``[B, D]`` → ``scores`` ``[B, vocabulary]``; all threads run this.
+        """Compute the logits ``scores`` ``[B, vocabulary]`` after ``hidden`` ``[B, D]``; all
+        threads run this.
 
-        ``projected`` ``[B, H + 2 G, d]``, ``gathered`` and ``gated`` ``[B, 2 I]`` are memory that
-        they share, as ``hidden`` is, which does not stay what it was. ``heads`` are those of
-        queries.
+        ``hidden`` is the residual stream and is overwritten. ``rotation`` ``[2, B, d]`` is RoPE cos
+        and sin, ``seen`` the paged KV cache, ``heads`` the number of query heads H. The threads
+        share the buffers ``projected`` ``[B, H + 2 G, d]``, ``gathered`` (partial attention),
+        ``gated`` ``[B, 2 I]`` and the work counters ``counting``.
         """
         sequences, width = hidden.shape
         counters = counting.ctypes.data
@@ -76,13 +79,15 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
             weights.head.outputs + weights.head.rows_per_chunk - 1
         ) // weights.head.rows_per_chunk
         if is_phase_done(counters, PHASES_PER_LAYER * layers, last_parts):
-            return checksum  # this thread came too late
+            return checksum  # a late thread: all work is done
+        # buffers of this thread: every thread repeats the cheap elementwise steps
         normed = np.empty((sequences, width), np.float32)
         joined = np.empty((sequences, weights.out.inputs), np.float32)
         activated = np.empty((sequences, weights.down.inputs), np.float32)
         flat = projected.reshape(sequences, weights.qkv.outputs)
         phase = np.int64(0)
         for layer in range(layers):
+            # attention block
             rms_norm(hidden, weights.norms[2 * layer], weights.epsilon, normed)
             phase = matmul(weights.qkv, layer, normed, flat, False, counters, phase)
             phase = paged_attention(
@@ -90,10 +95,12 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
             )
             merge_partials(gathered, sequences, joined)
             phase = matmul(weights.out, layer, joined, hidden, True, counters, phase)
+            # MLP block (SwiGLU)
             rms_norm(hidden, weights.norms[2 * layer + 1], weights.epsilon, normed)
             phase = matmul(weights.gate_up, layer, normed, gated, False, counters, phase)
             swiglu(gated, activated)
             phase = matmul(weights.down, layer, activated, hidden, True, counters, phase)
+        # final norm and logits
         rms_norm(hidden, weights.norms[2 * layers], weights.epsilon, normed)
         matmul(weights.head, 0, normed, scores, False, counters, phase)
         return checksum

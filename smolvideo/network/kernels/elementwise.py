@@ -1,4 +1,4 @@
-"""Numbers as they are kept, and as they are computed with: float32."""
+"""Dtype conversion and elementwise operations in float32: exp, max, RMSNorm, SwiGLU, RoPE."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from smolvideo.network.kernels.jit import jit, overload_by_type
 
 @overload_by_type
 def to_float32(kept: Any) -> Any:
-    """bfloat16 (told as uint16), int8 or float32 as float32."""
+    """Convert bfloat16 (bits as uint16), int8 or float32 to float32."""
 
     def widened(kept: Any) -> Any:
         """bfloat16 is the upper half of a float32."""
@@ -26,10 +26,10 @@ def to_float32(kept: Any) -> Any:
 
 @overload_by_type
 def to_storage_dtype(number: Any, like: Any) -> Any:
-    """float32 in the dtype of the array ``like``: bfloat16 (told as uint16) or float32."""
+    """Convert float32 to the dtype of the array ``like``: bfloat16 (bits as uint16) or float32."""
 
     def rounded(number: Any, like: Any) -> Any:
-        """To the nearest, and of two the even one."""
+        """Round to nearest, ties to even."""
         bits = np.float32(number).view(np.uint32)
         upper = bits >> np.uint32(16)
         return np.uint16((bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16))
@@ -42,10 +42,10 @@ def to_storage_dtype(number: Any, like: Any) -> Any:
 
 @jit
 def exp(x: Any) -> Any:
-    """eˣ of a float32, at most 2 units in the last place off, for many numbers at once.
+    """eˣ of a float32, vectorizable, at most 2 units in the last place off.
 
-    x = n · ln 2 + r; eʳ by the polynomial of Cephes (S. Moshier, ``expf``). Numbers beyond −87 and
-    88 count as these; NaN stays NaN.
+    x = n · ln 2 + r; eʳ by the polynomial of Cephes (S. Moshier, ``expf``). x is clamped to −87…88;
+    NaN stays NaN.
     """
     x = np.float32(-87) if x < np.float32(-87) else x
     x = np.float32(88) if x > np.float32(88) else x
@@ -64,8 +64,8 @@ def exp(x: Any) -> Any:
 
 @intrinsic
 def fmax(typing_context: Any, one: Any, other: Any) -> Any:
-    """The larger of two float32, NaN if one is: of many numbers the largest is found a vector at a
-    time, as comparisons would not be."""
+    """Maximum of two float32, NaN if one is NaN. Reductions with it vectorize; with comparisons
+    they would not."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = ir.FloatType()
@@ -78,7 +78,7 @@ def fmax(typing_context: Any, one: Any, other: Any) -> Any:
 
 @jit
 def max_of(numbers: Any, count: int) -> Any:
-    """The largest of the first ``count``; NaN if one is."""
+    """Maximum of the first ``count`` elements; NaN if one is NaN."""
     largest = numbers[0]
     for t in range(count):
         largest = fmax(largest, numbers[t])
@@ -87,7 +87,8 @@ def max_of(numbers: Any, count: int) -> Any:
 
 @jit
 def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
-    """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``."""
+    """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``, into
+    ``out``."""
     width = rows.shape[1]
     for b in range(rows.shape[0]):
         squares = np.float32(0)
@@ -100,7 +101,8 @@ def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
 
 @jit
 def swiglu(both: Any, out: Any) -> None:
-    """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half."""
+    """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half, into
+    ``out``."""
     width = out.shape[1]
     for b in range(both.shape[0]):
         for i in range(width):
@@ -110,7 +112,8 @@ def swiglu(both: Any, out: Any) -> None:
 
 @jit
 def apply_rope(head: Any, cosines: Any, sines: Any, factor: Any, out: Any) -> None:
-    """``head`` ``[d]`` turned by a row of ``rotary_table``, times ``factor``."""
+    """Rotate ``head`` ``[d]`` by one row of ``rope_cos_sin`` and scale it by ``factor``, into
+    ``out``."""
     half = head.shape[0] // 2
     for i in range(half):
         first, second = head[i], head[half + i]

@@ -1,11 +1,11 @@
-"""Attention of many rows at once, in bfloat16: of the patches of a frame, of a prompt.
+"""FlashAttention on a CPU (arXiv 2205.14135) in bfloat16: patches of a frame, tokens of a prompt.
 
-The keys and values of a head are laid out for ``tiles`` once, and stay in the cache nearest to the
-core that has room for them. A few queries at a time then meet 1,024 keys: their scores, and the
-weights made of these, stay in the nearest cache of all. What they gather is joined to what earlier
-keys gave them (arXiv 2205.14135).
+The keys and values of one KV head are packed for the GEMM tiles once, and stay in the innermost
+cache that holds them. Tiles of a few queries then meet 1,024 keys at a time, whose scores and
+probabilities stay in the L1 cache. The partial outputs are joined by online softmax.
 
-Threads share the rows of a head, and the heads that share keys. No sum depends on who adds it.
+Threads share the rows of a head, and the query heads of a KV head. The order of every sum is fixed,
+whichever thread computes it.
 """
 
 from functools import lru_cache
@@ -22,21 +22,21 @@ from smolvideo.network.kernels.softmax import LOG2_E, exp2, exp2_and_sum
 from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
 
 BLOCK = 64
-"""Keys that lie together: four registers of scores."""
+"""Keys that are packed together: four registers of scores."""
 
 _CHUNK = 1024
-"""Keys between two joins: their scores and weights are 6 KB a query."""
+"""Keys per step of the online softmax: their scores and probabilities are 6 KB a query."""
 
 _KEYS_PER_CHUNK, _TILES_OF_A_PART = 256, 16
-"""What a thread takes at once."""
+"""Work that a thread claims at once: keys to pack, tiles of queries."""
 
 PHASES_PER_GROUP = 2
 
 
 class StridedRows(NamedTuple):
-    """Where bfloat16 numbers lie: ``address`` of the first, and how many bytes it is from one
-    ``head`` to the next, from one ``row``, and from one ``element_stride`` of a row. Only those of
-    keys need not lie side by side."""
+    """Strided bfloat16 matrix ``[heads, rows, d]``: ``address`` of the first element, and the
+    strides of ``head``, ``row`` and element (``element_stride``) in bytes. Only keys may have
+    elements that are not contiguous."""
 
     address: int
     head: int
@@ -45,8 +45,9 @@ class StridedRows(NamedTuple):
 
 
 class AttentionShape(NamedTuple):
-    """``heads`` of queries, ``kv_heads`` of keys; ``rows`` of queries, ``length`` rows of keys;
-    ``head_dim`` numbers in a row. ``causal``: queries are the last rows, and see no later ones."""
+    """``heads`` query heads, ``kv_heads`` KV heads; ``rows`` queries, ``length`` keys; ``head_dim``
+    elements each. ``causal``: the queries are at the last positions, and no query attends to a
+    later one."""
 
     heads: int
     kv_heads: int
@@ -57,9 +58,8 @@ class AttentionShape(NamedTuple):
 
 
 class PackedKV(NamedTuple):
-    """Memory for the keys ``[blocks, d / 2, 64]`` and values ``[T / 2, 16 · registers]`` of one
-    group, both of pairs of bfloat16 (uint32): numbers of a key that follow each other, and values
-    of rows that do."""
+    """Packed keys ``[blocks, d / 2, 64]`` and values ``[T / 2, 16 · registers]`` of one KV head, as
+    pairs of bfloat16 (uint32): consecutive elements of a key, and values of consecutive rows."""
 
     keys: Any
     values: Any
@@ -75,7 +75,7 @@ def pack_kv(
     counters: int,
     phase: int,
 ) -> int:
-    """Keys and values of one group into ``laid``; returns the next phase."""
+    """Pack the keys and values of KV head ``group`` into ``laid``; return the next phase."""
     parts = (shape.length + _KEYS_PER_CHUNK - 1) // _KEYS_PER_CHUNK
     while True:
         part = claim(counters, phase, parts)
@@ -94,13 +94,12 @@ def pack_kv(
 
 @jit
 def pack_keys(k: StridedRows, group: int, start: int, count: int, into: Any) -> None:
-    """``count`` keys from ``start`` on as a block, ``into`` ``[d / 2, 64]``; those that it lacks
-    are 0."""
+    """Pack ``count`` keys from ``start`` on as a block, ``into`` ``[d / 2, 64]``, padded with 0."""
     numbers = np.empty(0, np.uint16)
     first = k.address + group * k.head + start * k.row
     for i in range(into.shape[0]):
         place = first + 2 * i * k.element_stride
-        if k.row == numbers.itemsize:  # they stand below each other
+        if k.row == numbers.itemsize:  # ``PagedKV``: keys are contiguous
             upper = array_from_address(place, (count,), numbers)
             lower = array_from_address(place + k.element_stride, (count,), numbers)
             for t in range(count):
@@ -116,8 +115,11 @@ def pack_keys(k: StridedRows, group: int, start: int, count: int, into: Any) -> 
 
 @jit
 def pack_values(v: StridedRows, group: int, row: int, other: int, width: int, into: Any) -> None:
-    """The values of two rows side by side, ``into`` ``[16 · registers]``. Where both are the same
-    row, the second meets weights of 0; so do columns beyond ``head_dim``, which nobody reads."""
+    """Pack the values of two rows as pairs, ``into`` ``[16 · registers]``.
+
+    An odd last row is paired with itself, and the second one meets probability 0. Columns beyond
+    ``head_dim`` are 0, and their results are not used.
+    """
     numbers = np.empty(0, np.uint16)
     first = array_from_address(v.address + group * v.head + row * v.row, (width,), numbers)
     second = array_from_address(v.address + group * v.head + other * v.row, (width,), numbers)
@@ -129,12 +131,13 @@ def pack_values(v: StridedRows, group: int, row: int, other: int, width: int, in
 
 @jit
 def interleave_bf16(first: Any, second: Any) -> Any:
-    """Two bfloat16 as they lie in memory one after the other."""
+    """Pack two bfloat16 into a uint32, as they are in memory one after the other."""
     return np.uint32(first) | (np.uint32(second) << np.uint32(16))
 
 
 def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
-    """A function for values of so many registers a row; ``at_once`` queries are a tile."""
+    """Build the attention kernel for tiles of ``at_once`` queries and values of ``registers``
+    registers."""
     multiply_keys = build_gemm_tile(at_once, BLOCK // LANES, adds=False)
     add_values = build_gemm_tile(at_once, registers, adds=True)
 
@@ -151,18 +154,24 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
         totals: Any,
         sums: Any,
     ) -> None:
-        """The ``sums`` of values by weights, and the ``totals`` of these, for a tile of queries
-        from ``row`` on, that lie ``stride`` bytes apart."""
+        """Attention of a tile of queries from ``row`` on, ``stride`` bytes apart.
+
+        Writes ``sums`` of values weighted by unnormalized probabilities, and ``totals`` of the
+        probabilities.
+        """
         factor = np.float32(LOG2_E / np.sqrt(shape.head_dim))
         length = shape.length
+        # keys after the tile's last query are masked for all of it
         if shape.causal:
             length -= shape.rows - row - at_once
+        # start of the online softmax
         for r in range(at_once):
             largest[r], totals[r] = np.float32(-np.inf), np.float32(0)
             for i in range(registers * LANES):
                 sums[r, i] = np.float32(0)
         for start in range(0, length, _CHUNK):
             count = min(_CHUNK, length - start)
+            # scores of this chunk: queries · keysᵀ
             for first in range(0, count, BLOCK):
                 multiply_keys(
                     queries,
@@ -172,25 +181,29 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
                     scores.ctypes.data + first * scores.itemsize,
                     scores.strides[0],
                 )
+            # softmax of this chunk, row by row
             pairs = (count + 1) // 2
             for r in range(at_once):
+                # causal mask: number of keys that this query attends to
                 seen = count
                 if shape.causal:
                     seen = max(0, min(count, length - start - (at_once - 1 - r)))
                 new = largest[r]
                 if seen:
                     new = fmax(max_of(scores[r], seen), new)
-                if new == -np.inf:  # nothing yet that counts
+                if new == -np.inf:  # all scores so far are -inf
                     seen = 0
                 if seen:
                     total = exp2_and_sum(scores[r], seen, factor, new, weights[r])
-                    # What was gathered before counts less beside a larger score.
+                    # a larger maximum scales down the earlier sums
                     share = exp2((largest[r] - new) * factor)
                     largest[r], totals[r] = new, totals[r] * share + total
                     for i in range(registers * LANES):
                         sums[r, i] *= share
+                # masked and padding keys have probability 0
                 for t in range(seen, 2 * pairs):
                     weights[r, t] = np.uint16(0)
+            # sums += probabilities · values
             add_values(
                 weights.ctypes.data,
                 weights.strides[0],
@@ -210,11 +223,13 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
         counters: int,
         phase: int,
     ) -> int:
-        """What the heads of one group gather, in ``into``; returns the next phase."""
+        """Attention of the query heads of one KV head, written to ``into``; return the next
+        phase."""
         each = shape.heads // shape.kv_heads
         rows_of_a_part = at_once * _TILES_OF_A_PART
         parts_of_a_head = (shape.rows + rows_of_a_part - 1) // rows_of_a_part
         parts = each * parts_of_a_head
+        # buffers of this thread
         scores = np.empty((at_once, _CHUNK), np.float32)
         weights = np.empty((at_once, _CHUNK), np.uint16)
         largest, totals = np.empty(at_once, np.float32), np.empty(at_once, np.float32)
@@ -224,16 +239,19 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
             if part < 0:
                 return wait_for_phase(counters, phase, parts)
             head = group * each + part % each
-            # The last rows first: where rows are causal, they take the longest.
+            # Last rows first: causal ones take longest, and a long chunk at the end keeps the
+            # others waiting.
             first = (parts_of_a_head - 1 - part // each) * rows_of_a_part
             for start in range(first, min(first + rows_of_a_part, shape.rows), at_once):
-                # The last tile may begin earlier, and give some rows the same numbers again (if
-                # all values are numbers: 0 times infinity is none, and hidden keys weigh 0).
+                # The last tile may overlap the one before it and recompute some rows, with equal
+                # results (if all values are finite: masked keys have probability 0, and 0 · inf is
+                # NaN).
                 row = min(start, shape.rows - at_once)
                 queries = q.address + head * q.head + row * q.row
                 gather_tile(
                     queries, q.row, row, shape, laid, scores, weights, largest, totals, sums
                 )
+                # normalize and write the rows of the tile
                 for r in range(at_once):
                     place = into.address + head * into.head + (row + r) * into.row
                     numbers = array_from_address(place, (shape.head_dim,), weights)
@@ -245,14 +263,14 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
 
 @jit
 def store_output(sums: Any, share: Any, into: Any) -> None:
-    """``sums`` times ``share`` as bfloat16, as many as ``into`` has room for."""
+    """Write ``sums`` times ``share`` as bfloat16 to ``into``, which drops the padding columns."""
     for i in range(into.shape[0]):
         into[i] = to_bfloat16(sums[i] * share)
 
 
 TILE_ROWS = {4: 6, 5: 5}
-"""Registers of a row of values → queries of a tile, so that sums and what they are made of fill the
-32 registers of AVX-512. Heads of 64 and 72 numbers are all that the published networks have."""
+"""Registers of a row of values → queries of a tile, so that the sums and their operands fill the 32
+registers of AVX-512. The published networks have heads of 64 and 72 elements only."""
 
 _gather_4, _gather_5 = (
     _build_attention_tile(rows, registers) for registers, rows in TILE_ROWS.items()
@@ -260,13 +278,14 @@ _gather_4, _gather_5 = (
 
 
 def registers_per_row(width: int) -> int:
-    """Those that a row of so many values takes."""
+    """Registers that a row of ``width`` values takes."""
     return -(-width // LANES)
 
 
 @lru_cache
 def build_flash_attention(registers: int, *, kept: bool = True) -> JitFunction:
-    """The function for heads of so many registers; see ``token.build_flash_attention``."""
+    """Build the kernel for values of ``registers`` registers; for the checksum see
+    ``build_decode``."""
     checksum = source_checksum()
 
     def read_rows(
@@ -278,8 +297,8 @@ def build_flash_attention(registers: int, *, kept: bool = True) -> JitFunction:
         into: StridedRows,
         counting: Any,
     ) -> int:
-        """What queries ``[H, L, d]`` gather from keys and values ``[G, T, d]``, into ``[H, L, d]``;
-        all threads run this. ``counting`` is for two phases a group."""
+        """Attention of queries ``[H, L, d]`` over keys and values ``[G, T, d]``, into
+        ``[H, L, d]``; all threads run this. ``counting`` has two phases per KV head."""
         counters = counting.ctypes.data
         phase = np.int64(0)
         for group in range(shape.kv_heads):

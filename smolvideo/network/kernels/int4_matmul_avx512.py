@@ -1,8 +1,7 @@
-"""Weights as 4-bit levels times the vectors of some tokens, where pairs of bfloat16 can be
-multiplied: four to six times as fast as ``levels``, which says how they lie.
+"""Multiply int4 weights with AVX512-BF16: ``int4_matmul``, four to six times as fast.
 
-A level becomes a number by one instruction: 0x4300 with a level in its last bits is the bfloat16 of
-128 + level. Vectors are rounded to bfloat16, as torch's own operator does.
+One instruction turns a quantized value into a bfloat16: 0x4300 with the value in its last bits is
+128 + value. Activations are rounded to bfloat16, as torch's own operator does.
 """
 
 from typing import Any
@@ -31,7 +30,7 @@ from smolvideo.network.kernels.int4_matmul import GROUP, ZERO_POINT
 from smolvideo.network.kernels.jit import jit
 
 TILE = 64
-"""Rows that lie together where torch uses AVX-512, two for each of 32 bytes."""
+"""Rows that are packed together where torch uses AVX-512: each of 32 bytes holds two."""
 
 _NIBBLE_MASK, _BF16_BIAS = 0x000F000F, 0x43004300
 _FUSED = ("contract",)
@@ -40,7 +39,7 @@ _INT32_TILE = ir.VectorType(ir.IntType(32), TILE)
 
 @jit
 def to_bf16_with_group_sums(vectors: Any) -> Any:
-    """``vectors`` ``[B, in]`` in bfloat16 (told as uint16), and the sums of each group of inputs,
+    """Convert ``vectors`` ``[B, in]`` to bfloat16 (bits as uint16), and sum each group of inputs,
     ``[B, in / 32]``."""
     count, groups = vectors.shape[0], vectors.shape[1] // GROUP
     numbers = np.empty(vectors.shape, np.uint16)
@@ -57,9 +56,8 @@ def to_bf16_with_group_sums(vectors: Any) -> Any:
 
 @jit
 def int4_matmul_bf16(matrix: Any, layer: int, first: int, last: int, pairs: Any, into: Any) -> None:
-    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of vectors,
-    ``to_bf16_with_group_sums`` which were made.
-    """
+    """Add the product of rows ``first`` to ``last`` and the activations to ``into`` ``[B, out]``;
+    ``pairs`` is the result of ``to_bf16_with_group_sums``."""
     numbers, totals = pairs
     groups = matrix.inputs // GROUP
     for tile in range(first // TILE, last // TILE):
@@ -80,8 +78,11 @@ def int4_matmul_bf16(matrix: Any, layer: int, first: int, last: int, pairs: Any,
 def int4_tile_bf16(
     typing_context: Any, levels: Any, scales: Any, inputs: Any, total: Any, into: Any
 ) -> Any:
-    """Add to the 64 rows of a tile, float32 at ``into``, what a group of levels makes of its
-    ``inputs``, 32 bfloat16 whose sum is ``total``. All but this are addresses."""
+    """Add the product of one group and its ``inputs`` to the 64 rows of a tile, float32 at
+    ``into``.
+
+    ``inputs`` are 32 bfloat16 whose sum is ``total``. All arguments but this are addresses.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _build_levels(builder, *arguments)
@@ -94,17 +95,21 @@ def int4_tile_bf16(
 def _build_levels(
     builder: Any, levels: Any, scales: Any, inputs: Any, total: Any, into: Any
 ) -> None:
-    """Two inputs at a time: the 64 bytes of both become lanes of 32 bits that hold the levels of a
-    row for one and for the other. Even and odd pairs are added apart, so that more can be under
-    way."""
+    """Emit the instructions of ``int4_tile_bf16``, two inputs at a time.
+
+    The 64 bytes of two inputs become 32-bit lanes that hold the quantized values of one row for
+    both. Even and odd pairs of inputs have accumulators of their own, so that more products are in
+    flight.
+    """
     quarters = range(TILE // LANES)
     sums = {(quarter, odd): FLOATS([0.0] * LANES) for quarter in quarters for odd in (0, 1)}
+    # two inputs at a time: their 64 bytes, and their activations
     for pair in range(GROUP // 2):
         both = load(builder, levels, pair * TILE, BYTES)
         numbers = broadcast_load_32(builder, inputs, pair * NUMBER_BYTES)
         for quarter in quarters:
             half, first = divmod(quarter * LANES, TILE // 2)
-            # A byte of the first input, nothing, one of the second, nothing.
+            # shuffle: a byte of the first input, 0, a byte of the second input, 0
             places = [
                 place
                 for row in range(first, first + LANES)
@@ -112,18 +117,22 @@ def _build_levels(
             ]
             lanes = builder.shuffle_vector(both, BYTES([0] * TILE), _INT32_TILE(places))
             lanes = builder.bitcast(lanes, INTS)
+            # nibbles → pairs of bfloat16, each 128 + quantized value
             if half:
                 lanes = builder.lshr(lanes, INTS([4] * LANES))
             lanes = builder.and_(lanes, INTS([_NIBBLE_MASK] * LANES))
             lanes = builder.or_(lanes, INTS([_BF16_BIAS] * LANES))
             place = quarter, pair % 2
             sums[place] = dpbf16ps(builder, sums[place], lanes, numbers)
+    # the bias of 128 and the zero point, times the sum of the inputs
     total = broadcast(builder, total, FLOATS)
     too_much = builder.fmul(total, FLOATS([128.0 + ZERO_POINT] * LANES))
     for quarter in quarters:
+        # unpack scales and offsets, 16 rows at a time
         kept = load(builder, scales, quarter * REGISTER_BYTES, INTS)
         scale = builder.bitcast(builder.shl(kept, INTS([16] * LANES)), FLOATS)
         offset = builder.bitcast(builder.and_(kept, INTS([0xFFFF0000] * LANES)), FLOATS)
+        # (sum − bias) · scale + total · offset, added to the output
         sum_ = builder.fsub(builder.fadd(sums[quarter, 0], sums[quarter, 1]), too_much)
         added = builder.fadd(
             builder.fmul(sum_, scale, flags=_FUSED),

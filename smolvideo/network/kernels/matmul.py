@@ -1,7 +1,7 @@
-"""A matrix times the vectors of some tokens, in every form that weights are kept in.
+"""Multiply a weight matrix with the activations of a few tokens, in every weight format.
 
-All threads share the rows of the matrix; they read each weight once, and multiply it with all
-vectors while it is near.
+All threads share the rows of the matrix. Each weight is read once, and multiplied with all
+activations while it is in cache.
 """
 
 from typing import Any, NamedTuple
@@ -22,18 +22,18 @@ from smolvideo.network.kernels.memory import array_from_address
 from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
 
 _HAS_PAIRS = has_avx512_bf16() and has_avx512_vbmi()
-"""Whether levels are multiplied by pairs."""
+"""Whether int4 weights are multiplied as bfloat16 pairs (``int4_matmul_avx512``)."""
 
 
 class WeightMatrix(NamedTuple):
-    """One map of every layer, ``[out, in]``.
+    """One linear layer of every decoder layer, ``[out, in]``.
 
-    ``weights`` and ``scales`` are addresses, ``[layers]``. The dtype of the empty array
-    ``dtype_witness`` says what is at ``weights``, that of ``scale_dtype_witness`` what is at
-    ``scales``. bfloat16 (told as uint16), float32 and int8 (``int8``) are numbers, with a scale for
-    each row, 1 for plain weights. uint8 are two levels of 4 bits (``int4``); their scales are
-    uint32, a scale and an offset in bfloat16. ``tile`` are the rows that lie together,
-    ``rows_per_chunk`` those of one part of the work.
+    ``weights`` and ``scales`` are addresses, ``[layers]``. The dtypes of the data there are those
+    of the empty arrays ``dtype_witness`` and ``scale_dtype_witness``. bfloat16 (bits as uint16),
+    float32 and int8 (``Int8Weight``) have a scale for each row, 1 for unquantized weights. uint8
+    holds two 4-bit values (``Int4Weight``); their scales are uint32, a scale and an offset in
+    bfloat16. ``tile`` is the number of rows that are packed together, ``rows_per_chunk`` that of
+    one chunk of work.
     """
 
     weights: Any
@@ -56,8 +56,8 @@ def matmul(
     counters: int,
     phase: int,
 ) -> int:
-    """``vectors`` ``[B, in]`` times ``matrix`` of ``layer`` into ``into`` ``[B, out]``, or added to
-    it; returns the next phase. All arrays are float32."""
+    """Multiply ``vectors`` ``[B, in]`` by ``matrix`` of ``layer`` into ``into`` ``[B, out]``, or
+    add to it (``accumulate``); return the next phase. All arrays are float32."""
     parts = (matrix.outputs + matrix.rows_per_chunk - 1) // matrix.rows_per_chunk
     prepared_activations = prepare_activations(matrix, vectors)
     while True:
@@ -74,7 +74,8 @@ def matmul(
 
 @overload_by_type
 def prepare_activations(matrix: Any, vectors: Any) -> Any:
-    """What a thread makes of ``vectors`` once, for all rows it multiplies with them."""
+    """Convert the activations once per thread: bfloat16 and group sums for int4 with AVX512-BF16,
+    nothing otherwise."""
 
     def pairs(matrix: Any, vectors: Any) -> Any:
         return to_bf16_with_group_sums(vectors)
@@ -95,8 +96,10 @@ def matmul_rows(
     prepared_activations: Any,
     into: Any,
 ) -> Any:
-    """Add to ``into`` ``[B, out]`` what rows ``first`` to ``last`` make of ``vectors``, of which
-    ``prepared_activations`` was made."""
+    """Add the product of rows ``first`` to ``last`` and ``vectors`` to ``into`` ``[B, out]``.
+
+    ``prepared_activations`` is the result of ``prepare_activations`` for ``vectors``.
+    """
 
     def of_levels(
         matrix: Any,
@@ -140,30 +143,33 @@ def matmul_rows(
 
 
 def weight_dtype(matrix: Any) -> Any:
-    """The dtype of the weights, of a type of ``WeightMatrix``."""
+    """Return the dtype of the weights, from the numba type of a ``WeightMatrix``."""
     return dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
 
 
 @jit
 def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any) -> None:
-    """The same, for weights that are numbers.
+    """Multiply rows as ``matmul_rows`` does, for bfloat16, float32 and int8 weights.
 
-    Four vectors at a time, where there are so many: they stay near while the rows pass.
+    Four vectors at a time, if there are as many: they stay in cache while the rows pass.
     """
     shape = (matrix.outputs, matrix.inputs)
     weights = array_from_address(matrix.weights[layer], shape, matrix.dtype_witness)
     scales = array_from_address(matrix.scales[layer], matrix.outputs, matrix.scale_dtype_witness)
     b = 0
+    # four vectors, two rows at a time
     while b + 4 <= vectors.shape[0]:
         row = first
         while row + 2 <= last:
             dot_2x4(weights, scales, row, vectors[b : b + 4], into[b : b + 4])
             row += 2
+        # an odd last row
         while row < last:
             for one in range(b, b + 4):
                 into[one, row] += dot(weights[row], vectors[one]) * to_float32(scales[row])
             row += 1
         b += 4
+    # the remaining vectors, one by one
     while b < vectors.shape[0]:
         for row in range(first, last):
             into[b, row] += dot(weights[row], vectors[b]) * to_float32(scales[row])
@@ -172,7 +178,7 @@ def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, i
 
 @jit
 def dot(weights: Any, vector: Any) -> Any:
-    """A row of weights times a vector."""
+    """Return the dot product of a row of weights and a vector."""
     total = np.float32(0)
     for i in range(weights.shape[0]):
         total += to_float32(weights[i]) * vector[i]
@@ -181,7 +187,7 @@ def dot(weights: Any, vector: Any) -> Any:
 
 @jit
 def dot_2x4(weights: Any, scales: Any, row: int, vectors: Any, into: Any) -> None:
-    """``row`` and the next, times four vectors: eight sums of what is read once."""
+    """Multiply ``row`` and the next with four vectors: eight sums, each weight is loaded once."""
     this, after = weights[row], weights[row + 1]
     one, two, three, four = vectors[0], vectors[1], vectors[2], vectors[3]
     a = b = c = d = e = f = g = h = np.float32(0)

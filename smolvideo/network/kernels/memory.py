@@ -1,4 +1,4 @@
-"""Memory that is told by its address: arrays of it, numbers in it, and counters in it."""
+"""Raw memory by address: array views, atomic counters, prefetch."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _CACHE_LINE = 64
 
 @intrinsic
 def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
-    """``address`` as a pointer to numbers of the dtype of the array ``like``."""
+    """Cast ``address`` to a pointer to elements of the dtype of the array ``like``."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -24,13 +24,13 @@ def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
 
 @jit
 def array_from_address(address: int, shape: tuple[int, ...], like: Any) -> Any:
-    """The array of that shape at ``address``, in the dtype of ``like``."""
+    """View memory at ``address`` as an array of ``shape``, in the dtype of ``like``."""
     return carray(_pointer(address, like), shape)
 
 
 @intrinsic
 def atomic_add(typing_context: Any, address: Any, number: Any) -> Any:
-    """Add to the int64 at ``address``, before or after other threads do; what it was."""
+    """Add to the int64 at ``address`` atomically, and return its value before."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], _INT64.as_pointer())
@@ -41,7 +41,8 @@ def atomic_add(typing_context: Any, address: Any, number: Any) -> Any:
 
 @intrinsic
 def atomic_load(typing_context: Any, address: Any) -> Any:
-    """The int64 at ``address``; what others wrote before they added to it can be read, too."""
+    """Load the int64 at ``address`` (acquire): whatever other threads wrote before their
+    ``atomic_add`` is visible."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], _INT64.as_pointer())
@@ -60,7 +61,7 @@ def _prefetch_line(typing_context: Any, address: Any) -> Any:
             ir.FunctionType(ir.VoidType(), (byte, int32, int32, int32)),
         )
         place = builder.inttoptr(arguments[0], byte)
-        # To be read, into the second level of caches, as data.
+        # read, locality 2 (L2 cache), data
         builder.call(fetch, (place, int32(0), int32(2), int32(1)))
         return context.get_dummy_value()
 
@@ -69,6 +70,6 @@ def _prefetch_line(typing_context: Any, address: Any) -> Any:
 
 @jit
 def prefetch(address: int, count: int) -> None:
-    """Let ``count`` bytes come nearer while something else is computed; any address will do."""
+    """Prefetch ``count`` bytes; invalid addresses are harmless."""
     for offset in range(0, count, _CACHE_LINE):
         _prefetch_line(address + offset)

@@ -1,10 +1,10 @@
-"""Attention of one new token of each sequence, over keys in pages (see ``rows``).
+"""Paged attention of one new token per sequence (for the layout see ``PagedKV``).
 
-The rows that all sequences begin with are common; each goes on with rows of its own, the last of
-which is its new token's. Each page of one head is a part of the work: what its queries gather from
-it, with the largest score and the sum of the weights, by which the pages are joined afterwards
-(arXiv 1805.02867). The heads that share keys are queries of one page, and so are all sequences on
-a common one.
+The sequences share a prefix; each has a suffix of its own, which ends with its new token. One page
+of one KV head is a chunk of work: it gives a partial attention output, with the largest score and
+the sum of the probabilities, by which the pages are merged afterwards (online softmax, arXiv
+1805.02867). The query heads of a KV head are the queries of a page; on a page of the prefix, those
+of all sequences are.
 """
 
 from typing import Any, NamedTuple
@@ -25,9 +25,9 @@ from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_ph
 
 
 class PageTable(NamedTuple):
-    """The rows of some sequences: ``addresses`` of keys and values ``[sequences, layers, 2]``, how
-    many rows there are, ``lengths``, in how many pages, ``page_counts`` ``[sequences]``, each of
-    ``page_size`` rows."""
+    """Pages of some sequences: ``addresses`` of keys and values ``[sequences, layers, 2]``,
+    ``lengths`` in tokens and ``page_counts``, both ``[sequences]``. A page holds ``page_size``
+    tokens."""
 
     addresses: Any
     lengths: Any
@@ -36,8 +36,8 @@ class PageTable(NamedTuple):
 
 
 class KVPages(NamedTuple):
-    """Keys and values in the dtype of the empty array ``like``: the rows that all sequences begin
-    with, of one sequence or none, and each one's own."""
+    """KV cache in the dtype of the empty array ``like``: the shared prefix (of one sequence or
+    none), and the suffix of each sequence."""
 
     like: Any
     shared_prefix: PageTable
@@ -45,9 +45,9 @@ class KVPages(NamedTuple):
 
 
 class PartialAttention(NamedTuple):
-    """What the queries gathered from each page of each head G: ``sums`` ``[G, pages, B · S, d]``,
-    their ``weights`` and the ``max_scores`` score ``[G, pages, B · S]``, S queries a head and
-    sequence."""
+    """Partial attention outputs by KV head G and page: ``sums`` of values ``[G, pages, B · S, d]``,
+    sums of probabilities ``weights`` and largest scores ``max_scores``, both ``[G, pages, B · S]``.
+    S is the number of query heads per KV head."""
 
     sums: Any
     weights: Any
@@ -65,18 +65,21 @@ def paged_attention(
     counters: int,
     phase: int,
 ) -> int:
-    """Let the heads of ``projected`` ``[B, H + 2 G, d]`` gather from all rows they see.
+    """Attend with the query heads of ``projected`` ``[B, H + 2 G, d]`` to prefix and suffixes.
 
-    The new keys and values are written behind those of each sequence. ``rotation``
-    ``[2, B, d]`` are cosines and sines of the new tokens' positions.
+    Appends the new keys and values to the suffixes, and writes partial outputs to ``gathered``;
+    returns the next phase. ``rotation`` ``[2, B, d]`` is RoPE cos and sin at the new tokens'
+    positions.
     """
     count, _, width = projected.shape
     groups, slots, queries_of_all = gathered.max_scores.shape
     each = heads // groups
+    # chunks of work: pages of the prefix, and of each suffix
     common = 0
     for length in seen.shared_prefix.lengths:
         common += (length + seen.shared_prefix.page_size - 1) // seen.shared_prefix.page_size
     parts = groups * (common + (slots - common) * count)
+    # buffers of this thread
     queries = np.empty((queries_of_all, width), np.float32)
     key = np.empty(width, np.float32)
     scores = np.empty(
@@ -88,10 +91,12 @@ def paged_attention(
             return wait_for_phase(counters, phase, parts)
         group, slot = part % groups, part // groups
         if slot < common:
+            # a page of the prefix, for all sequences
             pages, sequence, page = seen.shared_prefix, 0, slot
             first, last = 0, count
             rows = pages.lengths[0] - page * pages.page_size
         else:
+            # a page of one suffix, which counts the new token
             pages, sequence = seen.suffixes, (slot - common) % count
             page = (slot - common) // count
             slot = common + page
@@ -99,6 +104,7 @@ def paged_attention(
             rows = pages.lengths[sequence] + 1 - page * pages.page_size
         own = slice(first * each, last * each)
         if rows <= 0:
+            # the suffix ends before this page
             gathered.max_scores[group, slot, own] = -np.inf
         else:
             addresses, size = pages.addresses[sequence, layer], pages.page_size
@@ -106,6 +112,7 @@ def paged_attention(
             keys = array_from_address(addresses[0], shape, seen.like)
             shape = groups, pages.page_counts[sequence], size, width
             values = array_from_address(addresses[1], shape, seen.like)
+            # the last page of a suffix takes the new key and value
             if slot >= common and rows <= size:
                 append_kv(
                     projected[first],
@@ -119,6 +126,7 @@ def paged_attention(
                     seen.like,
                     key,
                 )
+            # RoPE on the queries, and the 1 / √d of attention
             for b in range(first, last):
                 for s in range(each):
                     apply_rope(
@@ -128,6 +136,7 @@ def paged_attention(
                         np.float32(1 / np.sqrt(width)),
                         queries[(b - first) * each + s],
                     )
+            # attend, and prefetch the values of this page and the keys of the next
             behind = (group * pages.page_counts[sequence] + page) * size * width * values.itemsize
             attend_page(
                 queries[: (last - first) * each],
@@ -157,7 +166,8 @@ def append_kv(
     like: Any,
     key: Any,
 ) -> None:
-    """Key and value of a new token as ``row`` of a page; ``key`` ``[d]`` is memory for one."""
+    """Append key (with RoPE) and value of a new token as ``row`` of a page; ``key`` ``[d]`` is
+    scratch memory."""
     width = projected.shape[1]
     apply_rope(projected[head], cosines, sines, np.float32(1), key)
     for i in range(width):
@@ -178,11 +188,13 @@ def attend_page(
     next_keys: int,
     at_values: int,
 ) -> None:
-    """What ``queries`` ``[R, d]`` gather from the first ``rows`` of one page.
+    """Partial attention of ``queries`` ``[R, d]`` over the first ``rows`` tokens of one page.
 
-    Values come nearer while keys are read, and the next keys while values are.
+    Prefetches the values (from ``at_values``) while it reads keys, and the next keys (from
+    ``next_keys``) while it reads values.
     """
     count = queries.shape[0]
+    # scores, three queries at a time
     fetched = False
     r = 0
     while r + 3 <= count:
@@ -193,8 +205,10 @@ def attend_page(
         qk_dot_1(queries[r], keys, rows, scores[r], 0 if fetched else at_values)
         fetched = True
         r += 1
+    # softmax within the page
     for r in range(count):
         largest[r], weights[r] = softmax_partial(scores[r], rows)
+    # weighted sums of values, three queries at a time
     fetched = False
     r = 0
     while r + 3 <= count:
@@ -211,7 +225,7 @@ def attend_page(
 
 @jit
 def qk_dot_3(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
-    """Scores ``[3, rows]`` of three queries: each key becomes float32 once for them."""
+    """Scores ``[3, rows]`` of three queries: each key is converted to float32 once for them."""
     one, two, three = scores[0], scores[1], scores[2]
     of_two = 2 * keys.shape[1] * keys.itemsize
     for t in range(rows):
@@ -247,7 +261,7 @@ def qk_dot_1(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
 
 @jit
 def softmax_partial(scores: Any, rows: int) -> Any:
-    """Weights in place of scores, counted from the largest; that, and the sum of the weights."""
+    """Replace scores by exp(score − maximum); return the maximum, and the sum of the results."""
     largest, total = max_of(scores, rows), np.float32(0)
     for t in range(rows):
         scores[t] = exp(scores[t] - largest)
@@ -257,7 +271,7 @@ def softmax_partial(scores: Any, rows: int) -> Any:
 
 @jit
 def weighted_sum_3(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
-    """Values by three rows of weights, into ``sums`` ``[3, d]``."""
+    """Sum the values weighted by three rows of probabilities, into ``sums`` ``[3, d]``."""
     width = values.shape[1]
     one, two, three = sums[0], sums[1], sums[2]
     for i in range(width):
@@ -290,7 +304,7 @@ def weighted_sum_3(values: Any, rows: int, weights: Any, sums: Any, ahead: int) 
 
 @jit
 def weighted_sum_1(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
-    """Values by one row of weights, into ``sums`` ``[d]``."""
+    """Sum the values weighted by one row of probabilities, into ``sums`` ``[d]``."""
     width = values.shape[1]
     for i in range(width):
         sums[i] = np.float32(0)
@@ -316,7 +330,7 @@ def weighted_sum_1(values: Any, rows: int, weights: Any, sums: Any, ahead: int) 
 
 @jit
 def merge_partials(gathered: PartialAttention, sequences: int, into: Any) -> None:
-    """What each head gathered from all pages, into ``into`` ``[B, H · d]``."""
+    """Merge the partial outputs of all pages (online softmax), into ``into`` ``[B, H · d]``."""
     groups, pages, queries = gathered.max_scores.shape
     each, width = queries // sequences, gathered.sums.shape[3]
     for group in range(groups):
@@ -324,11 +338,13 @@ def merge_partials(gathered: PartialAttention, sequences: int, into: Any) -> Non
             b, s = query // each, query % each
             start = (group * each + s) * width
             head = into[b, start : start + width]
+            # largest score of all pages
             largest = gathered.max_scores[group, 0, query]
             for page in range(1, pages):
                 largest = fmax(largest, gathered.max_scores[group, page, query])
             head[:] = np.float32(0)
             total = np.float32(0)
+            # rescale the pages to it and add them
             for page in range(pages):
                 if gathered.max_scores[group, page, query] != -np.inf:
                     share = exp(gathered.max_scores[group, page, query] - largest)

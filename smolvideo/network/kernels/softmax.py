@@ -1,4 +1,4 @@
-"""Softmax of scores in float32 into weights in bfloat16, in as few passes as there can be."""
+"""Softmax of float32 scores to bfloat16 probabilities, in as few passes as possible."""
 
 from functools import lru_cache
 from typing import Any
@@ -14,11 +14,11 @@ LOG2_E = 1.4426950408889634
 
 @jit
 def exp2(x: Any) -> Any:
-    """2ˣ of a float32 that is 0 or less, for many numbers at once; a relative error below 3e-6, a
-    thousandth of what is lost when it becomes a bfloat16.
+    """2ˣ of a float32 x ≤ 0, vectorizable; relative error below 3e-6, a thousandth of what the
+    rounding to bfloat16 loses.
 
-    x = n + r; 2ʳ by the polynomial of the least largest error for r in −½…½ (fitted; 1 at 0).
-    Numbers below −126 count as −126; NaN stays NaN.
+    x = n + r; 2ʳ by the minimax polynomial on −½…½ (fitted; 1 at 0). x is clamped to −126; NaN
+    stays NaN.
     """
     x = np.float32(-126) if x < np.float32(-126) else x
     n = np.floor(x + np.float32(0.5))
@@ -33,8 +33,8 @@ def exp2(x: Any) -> Any:
 
 @jit
 def exp2_and_sum(scores: Any, count: int, factor: Any, largest: Any, weights: Any) -> Any:
-    """The first ``count`` of ``weights``: 2 to the power of ``factor`` times what the scores are
-    less than the ``largest``; their sum."""
+    """Write 2^(``factor`` · (score − ``largest``)) of the first ``count`` scores to ``weights``;
+    return their sum."""
     total = np.float32(0)
     for t in range(count):
         weight = exp2((scores[t] - largest) * factor)
@@ -45,7 +45,7 @@ def exp2_and_sum(scores: Any, count: int, factor: Any, largest: Any, weights: An
 
 @jit
 def softmax_row(scores: Any, weights: Any) -> None:
-    """All of a row, whose weights add up to 1."""
+    """Softmax of one row, normalized; ``scores`` is overwritten."""
     count = scores.shape[0]
     largest, total = max_of(scores, count), np.float32(0)
     for t in range(count):
@@ -58,12 +58,12 @@ def softmax_row(scores: Any, weights: Any) -> None:
 
 @lru_cache
 def build_softmax(*, kept: bool = True) -> JitFunction:
-    """The function for whole rows; see ``token.reader``."""
+    """Build the kernel for whole rows; for the checksum see ``build_decode``."""
     checksum = source_checksum()
 
     def soften(scores: Any, weights: Any) -> int:
-        """``scores`` ``[R, T]``, which do not stay, into ``weights`` ``[R, T]``, bfloat16 told as
-        uint16."""
+        """Softmax of ``scores`` ``[R, T]`` (overwritten) into ``weights`` ``[R, T]``, bfloat16 bits
+        as uint16."""
         for r in range(scores.shape[0]):
             softmax_row(scores[r], weights[r])
         return checksum

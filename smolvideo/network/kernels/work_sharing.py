@@ -1,11 +1,10 @@
-"""Threads that share work: whoever is free takes the next part.
+"""Dynamic work sharing: threads claim chunks of work from atomic counters.
 
-Work comes in phases, each of some parts that need nothing of each other, and a phase begins when
-the one before has ended. No thread is waited for that has not taken a part: one that gets no core
-leaves its share to the others, and one that comes when all is done finds nothing to do.
+Work has phases of independent chunks (``parts``), and a phase begins when the one before has ended.
+Threads wait only for chunks that were claimed: a thread without a core leaves its share to the
+others, and a thread that starts after the end finds nothing to do.
 
-A phase has two counters, each in a cache line of its own: parts that were taken, and parts that
-are done.
+A phase has two counters, each in a cache line of its own: chunks claimed, and chunks done.
 """
 
 import sys
@@ -22,7 +21,7 @@ _BYTES_PER_PHASE = 8 * COUNTERS_PER_PHASE
 _DONE = _BYTES_PER_PHASE // 2
 
 _SPINS_BEFORE_YIELD = 2000
-"""How often a thread looks whether the others are done before it offers its core to them."""
+"""Polls of the counter before a waiting thread yields its core."""
 
 if sys.platform == "win32":  # it has no such function in its C library
 
@@ -36,7 +35,7 @@ else:
 
 @jit
 def claim(counters: int, phase: int, parts: int) -> Any:
-    """A part of ``phase`` that is the caller's to do, or −1 when all are taken."""
+    """Claim a chunk of ``phase``; −1 when all are taken."""
     place = counters + phase * _BYTES_PER_PHASE
     if atomic_load(place) >= parts:
         return -1
@@ -46,7 +45,7 @@ def claim(counters: int, phase: int, parts: int) -> Any:
 
 @jit
 def mark_done(counters: int, phase: int) -> None:
-    """Tell that a part was done."""
+    """Count a claimed chunk as done."""
     atomic_add(counters + phase * _BYTES_PER_PHASE + _DONE, 1)
 
 
@@ -57,7 +56,7 @@ def is_phase_done(counters: int, phase: int, parts: int) -> bool:
 
 @jit
 def wait_for_phase(counters: int, phase: int, parts: int) -> int:
-    """Until all parts of ``phase`` are done; the number of the next."""
+    """Wait until all chunks of ``phase`` are done; return the number of the next phase."""
     looks = 0
     while not is_phase_done(counters, phase, parts):
         looks += 1
@@ -67,5 +66,5 @@ def wait_for_phase(counters: int, phase: int, parts: int) -> int:
 
 
 def new_counters(phases: int) -> Any:
-    """For work of so many phases."""
+    """Make zeroed counters for ``phases`` phases."""
     return np.zeros((phases, COUNTERS_PER_PHASE), dtype=np.int64)
