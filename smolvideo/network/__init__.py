@@ -1,8 +1,8 @@
-"""SmolVLM as plain torch modules: vision tower, connector, decoder.
+"""SmolVLM in plain torch modules: vision tower, connector, decoder.
 
-The names of the parameters are those of the published checkpoints, so a state dict is a checkpoint.
-Only engines and training import this package; it knows nothing of videos and prompts, and of files
-only what a checkpoint's weights need (``loading``).
+Parameter names are those of the published checkpoints, so a state dict is a checkpoint. Only
+engines and training import this package. It knows nothing of videos and prompts, and reads only the
+weights of a checkpoint from files (``load_weights``).
 """
 
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig

@@ -1,10 +1,10 @@
-"""Attention, in three ways with equal results: to be learned through, on a CPU, on a GPU.
+"""Attention in torch: a differentiable reference, blockwise on a CPU, torch's fused one elsewhere.
 
-Where it can be compiled for the CPU at hand there are others: see ``row_attention``, and
-``token_step`` for single tokens.
+All of them give equal results. Compiled kernels, where the CPU has the instructions for them:
+``attention_backend`` for many queries, ``cpu_decode`` for single tokens.
 
-Heads are grouped (arXiv 2305.13245): H heads of queries share G heads of keys and values, H / G
-each. Where rows are causal, the queries are the last rows of the keys.
+Grouped-query attention (arXiv 2305.13245): H query heads share G KV heads, H / G each. With a
+causal mask the queries are at the last positions of the keys.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,20 @@ from torch.nn import functional as F
 SoftmaxFn = Callable[[Tensor, Tensor], None]
 
 _MAX_SCORES_PER_BLOCK = 1 << 20
-"""Scores that are computed, normalised and used before the next: 4 MB stay in the cache, where
-torch's own kernel took more than twice as long (1,024 rows of 64, AVX512-BF16)."""
+"""Scores that are computed, normalized and used before the next: 4 MB stay in cache, where torch's
+own kernel took more than twice as long (1,024 queries, heads of 64, AVX512-BF16)."""
 
 _CAUSAL_BLOCK = 256
-"""Query rows of a causal block at most: those before its end are computed although masked."""
+"""Maximum queries of a causal block: keys up to the block's end are multiplied although masked."""
 
 
 def attention_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``q`` ``[B, H, L, d]``, ``k`` and ``v`` ``[B, G, T, d]`` → ``[B, H, L, d]``.
+    """Differentiable attention: ``q`` ``[B, H, L, d]``, ``k`` and ``v`` ``[B, G, T, d]`` →
+    ``[B, H, L, d]``.
 
-    ``mask`` is added to the scores ``[B, H, L, T]``. Plain products and softmax: the backward pass
-    of torch's fused CPU attention is several times slower at the sizes that are trained here.
+    ``mask`` is added to the scores ``[B, H, L, T]``. Plain products and softmax, because the
+    backward pass of torch's fused CPU attention is several times slower at the sizes that are
+    trained here.
     """
     shared = q.shape[1] // k.shape[1]
     if shared > 1:
@@ -41,8 +43,8 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
 
 
 def softmax_into(scores: Tensor, weights: Tensor) -> None:
-    """Softmax of ``scores`` ``[R, T]``, which do not stay, into ``weights``, as many, which may be
-    the same memory."""
+    """Softmax of ``scores`` ``[R, T]`` (overwritten) into ``weights`` ``[R, T]``, which may be the
+    same memory."""
     torch.softmax(scores, dim=-1, out=scores)
     if weights.data_ptr() != scores.data_ptr():
         weights.copy_(scores)
@@ -51,9 +53,10 @@ def softmax_into(scores: Tensor, weights: Tensor) -> None:
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, soften: SoftmaxFn = softmax_into
 ) -> Tensor:
-    """The same without a backward pass, as fast as torch allows; shapes as above.
+    """Attention without a backward pass, as fast as torch allows; shapes as
+    ``attention_reference``.
 
-    ``softmax_into`` is what a CPU makes weights of scores with.
+    ``soften`` is the softmax of the blockwise path on a CPU.
     """
     if q.device.type == "cpu" and (
         q.dtype is torch.float32 or _supports_fp32_accumulation(q.dtype)
@@ -72,7 +75,8 @@ def attention(
 
 
 def _single_query_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One query per head, none of it hidden: those that share keys are queries of one head."""
+    """Unmasked attention of one query per head: query heads that share a KV head become queries of
+    one head."""
     b, heads, _, width = q.shape
     grouped = q.reshape(b, k.shape[1], -1, width)
     return F.scaled_dot_product_attention(grouped, k, v).view(b, heads, 1, width)
@@ -81,20 +85,23 @@ def _single_query_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _blockwise_attention(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool, soften: SoftmaxFn
 ) -> Tensor:
+    """Attention on a CPU, a block of queries at a time, so that its scores stay in cache."""
     b, heads, rows, width = q.shape
     length, shared = k.shape[2], heads // k.shape[1]
     # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
     mixed = q.new_empty(b, rows, heads, width).transpose(1, 2)
+    # queries of a block
     at_most = max(1, min(rows, _MAX_SCORES_PER_BLOCK // (shared * length)))
     if causal:
         at_most = min(at_most, _CAUSAL_BLOCK)
-    # Memory that every block writes again: fresh pages cost a seventh of the time of a long prompt.
+    # Buffers that every block overwrites: fresh pages cost a seventh of the time of a long prompt.
     score_memory = q.new_empty(shared * at_most * length, dtype=torch.float32)
     later = torch.ones(at_most, at_most, dtype=torch.bool).triu_(1) if causal else None
     weight_memory = score_memory
     if v.dtype is not torch.float32:
         weight_memory = v.new_empty(shared * at_most * length)
     with nullcontext() if q.dtype is torch.float32 else _FLOAT32_SUMS:
+        # one KV head at a time, with all query heads that share it
         for group in range(b * k.shape[1]):
             item, head = divmod(group, k.shape[1])
             sharing = slice(head * shared, (head + 1) * shared)
@@ -102,12 +109,14 @@ def _blockwise_attention(
             keys, values = k[item, head].float().t(), v[item, head]
             for start in range(0, rows, at_most):
                 end = min(start + at_most, rows)
+                # scores, masked after the position of each query
                 seen = length - rows + end if causal else length
                 block = queries[:, start:end].reshape(-1, width)
                 scores = score_memory[: len(block) * seen].view(len(block), seen)
                 torch.mm(block, keys[:, :seen], out=scores)
                 if later is not None:
                     _apply_causal_mask(scores.view(shared, end - start, seen), later)
+                # probabilities, and the sum of values weighted by them
                 weights = weight_memory[: scores.numel()].view_as(scores)
                 soften(scores, weights)
                 mixed[item, sharing, start:end] = (weights @ values[:seen]).view(shared, -1, width)
@@ -115,15 +124,17 @@ def _blockwise_attention(
 
 
 def _supports_fp32_accumulation(dtype: torch.dtype) -> bool:
-    """Whether this torch can multiply in bfloat16 and give the sums in float32."""
+    """Whether this torch multiplies in bfloat16 and returns the sums in float32."""
     return dtype is torch.bfloat16 and hasattr(torch.backends.mkldnn, "matmul")
 
 
 class _Float32Sums:
-    """Lets float32 matrices that hold bfloat16 numbers be multiplied as such, summed in float32.
+    """Context in which float32 matrices of bfloat16 values are multiplied in bfloat16, summed in
+    float32.
 
-    Scores rounded to bfloat16 would err by a fifth more than torch's own attention. torch has this
-    as a setting of the process alone, so it holds while any thread is within, and no longer.
+    Scores rounded to bfloat16 would have a fifth more error than torch's own attention. torch has
+    this setting for the whole process only, so it is set while any thread is inside, and then
+    restored.
     """
 
     def __init__(self) -> None:
@@ -151,9 +162,10 @@ _FLOAT32_SUMS = _Float32Sums()
 
 
 def _apply_causal_mask(scores: Tensor, later: Tensor) -> None:
-    """``[..., L, T]``, in place: the last L keys are the rows themselves; no row sees the next.
+    """Mask scores ``[..., L, T]`` in place: the last L keys are at the queries' own positions, and
+    no query attends to a later one.
 
-    ``later`` ``[M, M]``, M at least L, is true where the column's row comes after the row's.
+    ``later`` ``[M, M]``, M at least L, is true where the column's position is after the row's.
     """
     rows = scores.shape[-2]
     scores[..., -rows:].masked_fill_(later[:rows, :rows], float("-inf"))

@@ -1,7 +1,8 @@
-"""Attention of many rows at once on a CPU, in functions that are compiled for it.
+"""Attention backends for many queries on a CPU: compiled kernels, or torch.
 
-This is the side that knows torch: where queries, keys and values lie, and which processors gain by
-it. The functions themselves: ``kernels``. All else is left to ``attention``.
+This is the torch side: addresses and strides of queries, keys and values, and the choice of a
+backend by the CPU's instructions. The kernels are in ``kernels``; all other cases are left to
+``attention``.
 """
 
 from collections.abc import Callable
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 class AttentionBackend(NamedTuple):
-    """How rows attend to each other, those of frames, for which there is one thread each, and those
-    of prompts, which all threads share. It has a name: other ways round otherwise."""
+    """An attention backend: ``vision_attention`` runs on one thread per frame,
+    ``prefill_attention`` on all threads. ``name`` enters the feature-cache key, because backends
+    round differently."""
 
     name: str
     vision_attention: Callable[..., Tensor]
@@ -36,8 +38,8 @@ TORCH_BACKEND = AttentionBackend("torch", attention, attention)
 def attention_backend(
     width: int, dtype: torch.dtype
 ) -> CompiledInBackground[AttentionBackend] | None:
-    """The fastest way on this CPU for heads of ``width``, which is compiled while the caller goes
-    on; None for numbers that torch is left to."""
+    """Return the fastest backend on this CPU for heads of ``width`` elements, compiled in the
+    background; None for dtypes that torch alone computes."""
     return (
         CompiledInBackground(partial(_select_backend, width)) if dtype is torch.bfloat16 else None
     )
@@ -51,8 +53,8 @@ def _select_backend(width: int, kept: bool) -> AttentionBackend:
     if not avx512.has_avx512_bf16():
         return TORCH_BACKEND
     if avx512.has_amx():
-        # oneDNN's products are faster there; what is left is the softmax between them, and torch's
-        # own is as fast with two threads.
+        # AMX makes oneDNN's products faster than the kernel's. Only the softmax between them is
+        # replaced, and only for frames: with two threads torch's own is as fast.
         soften = softmax.build_softmax(kept=kept)
         _soften(soften, torch.empty(0, 1), torch.empty(0, 1, dtype=torch.bfloat16))
         name = f"softmax, {jit.compiler_version()}"
@@ -72,13 +74,14 @@ def _select_backend(width: int, kept: bool) -> AttentionBackend:
 def flash_attention_cpu(
     read_rows: "JitFunction", q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
 ) -> Tensor:
-    """As ``attend``, in bfloat16; the same bits with any number of threads."""
+    """Compute ``attention`` by the compiled kernel, in bfloat16; the same bits with any number of
+    threads."""
     from smolvideo.network.kernels.flash_attention import TILE_ROWS, registers_per_row
 
     b, heads, rows, width = q.shape
     if 0 < rows < TILE_ROWS[registers_per_row(width)]:
         return attention(q, k, v, causal=causal)
-    assert q.stride(-1) == v.stride(-1) == 1  # nobody checks addresses
+    assert q.stride(-1) == v.stride(-1) == 1  # the kernel cannot check addresses
     # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
     mixed = q.new_empty(b, rows, heads, width).transpose(1, 2)
     for item in range(b):
@@ -89,7 +92,8 @@ def flash_attention_cpu(
 def _read_rows(
     read_rows: "JitFunction", q: Tensor, k: Tensor, v: Tensor, into: Tensor, causal: bool
 ) -> None:
-    """``q`` ``[H, L, d]``, ``k`` and ``v`` ``[G, T, d]`` → ``into`` ``[H, L, d]``."""
+    """Run the kernel: ``q`` ``[H, L, d]``, ``k`` and ``v`` ``[G, T, d]`` → ``into``
+    ``[H, L, d]``."""
     from smolvideo.network.kernels.avx512 import LANES
     from smolvideo.network.kernels.flash_attention import (
         BLOCK,
@@ -103,7 +107,7 @@ def _read_rows(
     heads, rows, width = q.shape
     groups, length, _ = k.shape
     columns = LANES * registers_per_row(width)
-    # torch's memory begins at a cache line, as numpy's does not.
+    # Buffers for packed keys and values: torch aligns memory to cache lines, numpy does not.
     keys = torch.empty(-(-length // BLOCK), width // 2, BLOCK, dtype=torch.uint32)
     values = torch.empty(-(-length // 2), columns, dtype=torch.uint32)
     counters = new_counters(PHASES_PER_GROUP * groups)
@@ -116,7 +120,7 @@ def _read_rows(
         _rows(into),
         counters,
     )
-    held = q, k, v, into  # as long as anybody reads or writes there
+    held = q, k, v, into  # keep alive while a thread may use the addresses
 
     def work() -> None:
         assert held is not None
@@ -126,7 +130,7 @@ def _read_rows(
 
 
 def _rows(tensor: Tensor) -> "StridedRows":
-    """Where those of ``tensor`` ``[H, L, d]`` lie."""
+    """Address and byte strides of ``tensor`` ``[H, L, d]``."""
     from smolvideo.network.kernels.flash_attention import StridedRows
 
     size = tensor.element_size()
@@ -134,5 +138,6 @@ def _rows(tensor: Tensor) -> "StridedRows":
 
 
 def _soften(soften: "JitFunction", scores: Tensor, weights: Tensor) -> None:
-    """Softmax of ``scores`` ``[R, T]``, which do not stay, into ``weights`` ``[R, T]``."""
+    """Softmax of ``scores`` ``[R, T]`` (overwritten) into ``weights`` ``[R, T]``, by the compiled
+    ``soften``."""
     soften(scores.numpy(), weights.view(torch.uint16).numpy())

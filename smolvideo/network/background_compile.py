@@ -1,4 +1,4 @@
-"""What numba compiles, or fetches from where it is kept, while whoever needs it goes on."""
+"""Compile numba kernels, or load them from the on-disk cache, in a background thread."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @lru_cache
 def has_numba() -> bool:
-    """Whether there is a numba that works with what else is installed, and compiles."""
+    """Whether numba can be imported with the installed packages, and its JIT is enabled."""
     try:
         import numba
     except ImportError:
@@ -24,28 +24,28 @@ def has_numba() -> bool:
 
 
 class CompiledInBackground(Generic[T]):
-    """What ``make`` returns, made in a thread of its own.
+    """Result of ``make``, which runs in a background thread.
 
-    ``make`` is told whether compiled code may be fetched and kept: where that fails, any of the
-    files may be broken, and it is called once more to do without.
+    ``make`` gets True if the on-disk cache of compiled code may be used. Where that fails, any of
+    the cached files may be broken, and ``make`` is called once more with False.
     """
 
     def __init__(self, make: Callable[[bool], T]) -> None:
         self._make: Callable[[bool], T] | None = make
         self._made: T | None = None
         self._thread = threading.Thread(target=self._prepare, daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends: no more threads
+        with suppress(RuntimeError):  # interpreter shutdown: no new threads
             self._thread.start()
             _preparing.add(self._thread)
 
     def get(self) -> T:
-        """Waits for it; raises ModelError where it cannot be made."""
+        """Wait for the result and return it. Raises ModelError where it cannot be made."""
         if self._make is not None:
             with suppress(RuntimeError):  # it was never started
                 self._thread.join()
         make = self._make
         if make is not None:
-            # It failed, or was at work in the process that this one was forked from.
+            # It failed, or was running in the process that this one was forked from.
             try:
                 self._keep(make(False))
             except Exception as error:
@@ -59,11 +59,11 @@ class CompiledInBackground(Generic[T]):
 
     def _prepare(self) -> None:
         assert self._make is not None
-        with suppress(Exception):  # a broken file, or a full disk: ``get`` tries without
+        with suppress(Exception):  # a broken file, a full disk: ``get`` tries without the cache
             self._keep(self._make(True))
 
     def _keep(self, made: T) -> None:
-        """``made``, and no longer what made it: that may hold a network."""
+        """Store the result, and drop ``make``, which may refer to a network."""
         self._made = made
         self._make = None
 
@@ -72,7 +72,7 @@ _preparing: WeakSet[threading.Thread] = WeakSet()
 
 
 def _wait_for_compilers() -> None:
-    """A process that is forked while numba compiles could never compile."""
+    """Wait for compilations before a fork: a process forked during one could never compile."""
     for thread in list(_preparing):
         thread.join()
 

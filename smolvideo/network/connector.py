@@ -1,4 +1,4 @@
-"""The connector: neighbouring patches become one token of the decoder's width."""
+"""Connector: pixel shuffle, and a linear projection to the decoder's width."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from smolvideo.network.linear import Linear
 
 
 def pixel_shuffle(x: Tensor, scale_factor: int) -> Tensor:
-    """``[N, P, D]`` → ``[N, P / s², D · s²]``: each s × s square of patches is laid side by side.
+    """``[N, P, D]`` → ``[N, P / s², D · s²]``: concatenate each s × s square of patches.
 
     The order inside a token is row by row, as in Idefics3 (arXiv 2408.12637, §2.2).
     """
@@ -29,7 +29,7 @@ class ModalityProjection(nn.Module):
 
 
 class Connector(nn.Module):
-    """``[N, P, D_vision]`` → ``[N, T, D_text]``: pixel shuffle, one linear map, no bias."""
+    """``[N, P, D_vision]`` → ``[N, T, D_text]``: pixel shuffle, one linear layer, no bias."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Tokens one at a time on a CPU, each in one call of a function that is compiled for it.
+"""Decode tokens on a CPU, each in one call of a compiled kernel.
 
-This is the side that knows torch: where weights, keys and values lie, how many threads there are,
-and for which networks the function is worth its compiling. The function itself: ``kernels``.
+This is the torch side: addresses of weights and KV caches, the number of threads, and the networks
+for which compiling pays. The kernel is ``kernels.decode``.
 """
 
 from collections.abc import Sequence
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     _Compiled = tuple[DecoderWeights, JitFunction]
 
 _MIN_PARAMETERS = 20_000_000
-"""Weights that a token reads, from which on the function is used: to fetch it takes half a second,
-in which nano could have answered."""
+"""Minimum weights that a token reads for the kernel to be used: loading it takes half a second, in
+which nano could have answered."""
 
 _CHUNK_BYTES = 128 << 10
-"""Weights that a thread reads before it takes the next part, about: tokens of 256M took as long
-with 256 KB, and a twentieth longer with 64."""
+"""Approximate weights of a chunk of work: tokens of 256M took as long with 256 KB, and a twentieth
+longer with 64 KB."""
 
 _NUMPY_DTYPES = {
-    torch.bfloat16: np.uint16,  # its bits: numpy does not know it
+    torch.bfloat16: np.uint16,  # its bits: numpy has no bfloat16
     torch.float32: np.float32,
     torch.int8: np.int8,
     torch.uint8: np.uint8,
@@ -49,7 +49,7 @@ _NUMPY_DTYPES = {
 
 
 def is_supported(config: TextConfig, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether tokens of such a decoder are read this way."""
+    """Whether the kernel decodes tokens of such a decoder."""
     heads = config.num_attention_heads + config.num_key_value_heads
     of_a_layer = 2 * heads * config.head_dim + 3 * config.intermediate_size
     rows = config.num_hidden_layers * of_a_layer + config.vocab_size
@@ -62,11 +62,11 @@ def is_supported(config: TextConfig, device: torch.device, dtype: torch.dtype) -
 
 
 class CpuDecoder:
-    """One token of each of ``B`` sequences at a time, for one decoder and its head.
+    """Decode one token of each of ``B`` sequences at a time, for one decoder and its head.
 
-    The maps must have their weights in rows, or quantised, and keep them: their addresses are
-    taken here. The function is compiled, or fetched from where it is kept, while the caller goes
-    on.
+    The weights of the linear layers must be row-major or quantized, and must not be replaced: their
+    addresses are taken here. The kernel is compiled, or loaded from the on-disk cache, in the
+    background.
     """
 
     def __init__(self, decoder: Decoder, head: Linear) -> None:
@@ -79,16 +79,15 @@ class CpuDecoder:
         self._prepared = CompiledInBackground(self._compiled)
 
     def decode(self, vectors: Tensor, cache: KVCache) -> Tensor:
-        """Scores ``[1, vocabulary]``, float32, behind one more row ``[1, D]`` of ``cache``, which
-        is appended to it. Raises ModelError where the function cannot be compiled."""
+        """Append one token ``[1, D]`` to ``cache``; return its logits ``[1, vocabulary]``, float32.
+        Raises ModelError where the kernel cannot be compiled."""
         cache.reserve(1)
         logits = self._run(self._prepared.get(), vectors, None, [cache])
         cache.length += 1
         return logits
 
     def decode_batch(self, vectors: Tensor, batch: BatchedPagedKVCache) -> Tensor:
-        """Scores ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence, which is
-        appended to it."""
+        """Append one token ``[B, D]`` to each sequence; return the logits ``[B, vocabulary]``."""
         for cache in batch.suffixes:
             cache.reserve(1)
         logits = self._run(self._prepared.get(), vectors, batch.shared_prefix, batch.suffixes)
@@ -97,7 +96,7 @@ class CpuDecoder:
         return logits
 
     def _compiled(self, kept: bool) -> "_Compiled":
-        """The weights, when the function is compiled for them: by its first call, for no tokens."""
+        """Return the weights and the kernel, which a first call without tokens compiles."""
         from smolvideo.network.kernels.decode import build_decode
 
         weights = self._weight_pointers()
@@ -106,7 +105,7 @@ class CpuDecoder:
         return compiled
 
     def _weight_pointers(self) -> "DecoderWeights":
-        """The weights as the function takes them."""
+        """Collect the weights as the kernel takes them."""
         from smolvideo.network.kernels.decode import DecoderWeights
 
         layers = [cast(TextLayer, layer) for layer in self._decoder.layers]
@@ -126,15 +125,15 @@ class CpuDecoder:
         )
 
     def _matrix(self, maps: Sequence[Linear | None]) -> "WeightMatrix":
-        """The same map of all layers."""
+        """Collect one linear layer of all decoder layers."""
         from smolvideo.network.kernels.matmul import WeightMatrix
 
         first = maps[0]
-        assert first is not None  # joined for inference
+        assert first is not None  # fused for inference
         outputs, inputs = first.out_features, first.in_features
         weights, scales = zip(*(_tensors(part) for part in maps if part is not None), strict=True)
         assert all(tensor.is_contiguous() for tensor in (*weights, *scales))
-        self._keep_alive += weights + scales  # whatever becomes of the maps
+        self._keep_alive += weights + scales  # even where the layers are dropped
         tile = int4_packing().rows if weights[0].dtype is torch.uint8 else 1
         return WeightMatrix(
             weights=np.array([weight.data_ptr() for weight in weights]),
@@ -154,7 +153,7 @@ class CpuDecoder:
         common: KVCache | None,
         own: Sequence[KVCache],
     ) -> Tensor:
-        """Scores ``[B, vocabulary]`` behind ``vectors`` ``[B, D]``."""
+        """Run the kernel: logits ``[B, vocabulary]`` after ``vectors`` ``[B, D]``."""
         from smolvideo.network.kernels.decode import PHASES_PER_LAYER
         from smolvideo.network.kernels.paged_attention import KVPages, PartialAttention
         from smolvideo.network.kernels.work_sharing import new_counters
@@ -163,16 +162,18 @@ class CpuDecoder:
         config, count = self._decoder.config, len(own)
         heads, groups = config.num_attention_heads, config.num_key_value_heads
         layers = config.num_hidden_layers
+        # page tables, RoPE, and the number of partial attention outputs
         of_common, of_own = _pages([] if common is None else [common], layers), _pages(own, layers)
         before = 0 if common is None else common.length
         rotation = self._rotation(before + of_own.lengths)
         pages = -(-before // of_common.page_size)
         pages += max((cache.length for cache in own), default=0) // of_own.page_size + 1
         gathered = groups, pages, count * heads // groups
+        # output and work counters
         logits = np.empty((count, config.vocab_size), np.float32)
         counters = new_counters(PHASES_PER_LAYER * config.num_hidden_layers + 1)
         arguments = (
-            vectors.float().numpy().copy(),  # what is added to it stays here
+            vectors.float().numpy().copy(),  # residual stream, overwritten
             rotation,
             weights,
             KVPages(np.empty(0, _NUMPY_DTYPES[self._dtype]), of_common, of_own),
@@ -187,7 +188,7 @@ class CpuDecoder:
             logits,
             counters,
         )
-        # They stay while anybody reads or writes there, whatever becomes of the network.
+        # Keep alive while a thread may use the addresses, even if the network is dropped.
         held = self._keep_alive, common, [cache.pages for cache in own]
 
         def read_token() -> None:
@@ -198,7 +199,8 @@ class CpuDecoder:
         return torch.from_numpy(logits)
 
     def _rotation(self, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
-        """``rotary_table``, ``[2, B, head_dim]``, without the cost of a dozen torch operators."""
+        """Compute ``rope_cos_sin``, ``[2, B, head_dim]``, without the cost of a dozen torch
+        operators."""
         half = len(self._frequencies)
         angles = positions.astype(np.float32)[:, None] * self._frequencies
         rotation = np.empty((2, len(positions), 2 * half), np.float32)
@@ -211,6 +213,7 @@ class CpuDecoder:
 
 
 def _pages(caches: Sequence[KVCache], layers: int) -> "PageTable":
+    """Page table of ``caches``."""
     from smolvideo.network.kernels.paged_attention import PageTable
 
     addresses = np.array([cache.addresses for cache in caches], dtype=np.int64)
@@ -223,9 +226,9 @@ def _pages(caches: Sequence[KVCache], layers: int) -> "PageTable":
 
 
 def _tensors(part: Linear) -> tuple[Tensor, Tensor]:
-    """The weights of a map, and their scales; all 1 for plain ones."""
+    """Weights of a linear layer, and their scales; all 1 for unquantized weights."""
     if isinstance(part.quantized_weight, Int4Weight):
-        # A scale and its offset are one number of 32 bits.
+        # scale and offset of a group are the halves of 32 bits
         return part.quantized_weight.qweight, part.quantized_weight.scales.view(torch.int32)
     if isinstance(part.quantized_weight, Int8Weight):
         return part.quantized_weight.qweight, part.quantized_weight.scales
@@ -234,6 +237,6 @@ def _tensors(part: Linear) -> tuple[Tensor, Tensor]:
 
 
 def _rows_at_once(rows: int, size: int, tile: int, threads: int) -> int:
-    """Rows of a part of a matrix of ``size`` bytes: about as many parts for every thread."""
+    """Rows per chunk of a matrix of ``size`` bytes: about as many chunks for every thread."""
     parts = -(-size // (_CHUNK_BYTES * threads)) * threads
     return -(-rows // (parts * tile)) * tile

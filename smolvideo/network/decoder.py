@@ -1,4 +1,4 @@
-"""The decoder (Llama): token vectors in, hidden states out."""
+"""Decoder (Llama): token embeddings in, hidden states out."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -16,24 +16,24 @@ from smolvideo.network.linear import Linear, concat_linear
 from smolvideo.network.threads import PrefillThreads, noop
 
 _MAX_ACTIVATIONS_PER_CHUNK = 6 << 20
-"""Numbers between two products that go through the layers together on a CPU: 2,048 rows of 256M,
-384 of 2.2B. With fewer, products are slower, with more they leave the cache: 2.2B took a
-twenty-fifth longer with 2,048 rows than with 512."""
+"""Activations between two products that go through the layers together on a CPU (chunked prefill):
+2,048 tokens of 256M, 384 of 2.2B. Smaller chunks slow down products, larger ones leave the cache:
+2.2B took a twenty-fifth longer with 2,048 tokens than with 512."""
 _QUANTIZED_MIN_CHUNK = 2048
-"""Rows at least where weights are quantised: numbers are made of them for each of the parts."""
+"""Minimum tokens per chunk where weights are quantized: they are dequantized for each chunk."""
 
 
 def rope_inv_freq(head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """The angles from one position to the next, ``[head_dim / 2]``."""
+    """RoPE frequencies ``[head_dim / 2]``: angles between neighbouring positions."""
     exponents = torch.arange(0, head_dim, 2, device=device).float() / head_dim
     return 1.0 / theta**exponents
 
 
 def rope_cos_sin(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``[..., L, head_dim]`` of rotary positions (arXiv 2104.09864), in float32.
+    """RoPE cosines and sines ``[..., L, head_dim]`` (arXiv 2104.09864), in float32.
 
     The halves of a head rotate against each other, as in the published checkpoints, not the
-    neighbouring pairs of the paper; the sines of the first half carry its minus.
+    neighbouring pairs of the paper; the sines of the first half are negated.
     """
     frequencies = rope_inv_freq(head_dim, theta, positions.device)
     angles = positions.float().unsqueeze(-1) * frequencies
@@ -42,13 +42,13 @@ def rope_cos_sin(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """``x`` ``[..., head_dim]`` turned by the angles of a ``rope_cos_sin``."""
+    """Rotate ``x`` ``[..., head_dim]`` by the angles of ``rope_cos_sin``."""
     first, second = x.chunk(2, dim=-1)
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
 class TextAttention(nn.Module):
-    """Grouped-query attention over the rows themselves, or over a cache and the rows."""
+    """Grouped-query self-attention, under a mask or with a KV cache."""
 
     def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class TextAttention(nn.Module):
         self.qkv_proj: Linear | None = None
 
     def fuse_projections(self) -> None:
-        """One product for queries, keys and values; only for inference."""
+        """Fuse the projections of queries, keys and values; for inference only."""
         self.qkv_proj = concat_linear(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
     def project(self, x: Tensor) -> Tensor:
-        """``[B, L, D]`` → queries, keys and values side by side, ``[B, L, H + 2 G, d]``."""
+        """Project ``[B, L, D]`` to queries, keys and values, ``[B, L, H + 2 G, d]``."""
         if self.qkv_proj is not None:
             heads = self.qkv_proj(x)
         else:
@@ -83,9 +83,9 @@ class TextAttention(nn.Module):
         cos_sin: tuple[Tensor, Tensor],
         attn_mask: Tensor | KVCache | BatchedKVCache,
     ) -> Tensor:
-        """``residual`` plus what the rows of ``x`` ``[B, L, D]`` learn from the rows they may see.
+        """``residual`` plus self-attention of ``x`` ``[B, L, D]``.
 
-        ``attn_mask`` is a mask over the rows themselves, or a cache that the rows are appended to.
+        ``attn_mask`` is a mask over the tokens of ``x``, or a KV cache to which they are appended.
         """
         heads, kv_heads = self.heads, self.kv_heads
         projected = self.project(x)
@@ -100,7 +100,7 @@ class TextAttention(nn.Module):
 
 
 class TextMLP(nn.Module):
-    """The gated MLP (SwiGLU, arXiv 2002.05202)."""
+    """Gated MLP (SwiGLU, arXiv 2002.05202)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class TextMLP(nn.Module):
         self.gate_up_proj: Linear | None = None
 
     def fuse_projections(self) -> None:
-        """One product for the gate and what it gates; only for inference."""
+        """Fuse the gate and up projections; for inference only."""
         self.gate_up_proj = concat_linear(self.gate_proj, self.up_proj)
         del self.gate_proj, self.up_proj
 
@@ -143,7 +143,7 @@ class TextLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """``[B, L, D]`` token vectors → ``[B, L, D]`` hidden states, normalised for the head."""
+    """``[B, L, D]`` token embeddings → ``[B, L, D]`` hidden states, normalized for the head."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -156,14 +156,16 @@ class Decoder(nn.Module):
         self._threads = PrefillThreads()
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """``positions`` ``[B, L]``; ``mask`` ``[B, 1, L, L]``, 0 where a row may look, or −inf."""
+        """``positions`` ``[B, L]``; ``mask`` ``[B, 1, L, L]``, 0 where a token may attend, else
+        −inf."""
         return self.norm(self._layers(x, positions, mask))
 
     def prefill(self, x: Tensor, cache: KVCache, *, num_logits: int = 1) -> Tensor:
-        """Hidden states ``[1, last, D]`` of the last rows of ``x`` ``[1, L, D]``.
+        """Append ``x`` ``[1, L, D]`` to ``cache``; return the last hidden states
+        ``[1, num_logits, D]``.
 
-        The rows follow those of ``cache`` and are appended to it, some at a time on a CPU, so that
-        memory does not grow with a prompt's length.
+        On a CPU the prompt goes through the layers in chunks, so that memory does not grow with its
+        length.
         """
         cache.reserve(x.shape[1])
         parts = x.split(self._chunk_size, dim=1) if x.device.type == "cpu" else (x,)
@@ -172,6 +174,7 @@ class Decoder(nn.Module):
 
     @cached_property
     def _chunk_size(self) -> int:
+        """Tokens per chunk of a prefill on a CPU."""
         rows = max(1, _MAX_ACTIVATIONS_PER_CHUNK // (2 * self.config.intermediate_size))
         maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
         quantised = any(part.quantized_weight is not None for part in maps)
@@ -186,7 +189,8 @@ class Decoder(nn.Module):
         return hidden
 
     def decode_batch(self, x: Tensor, cache: BatchedKVCache) -> Tensor:
-        """Hidden states ``[B, D]`` of one more row ``[B, D]`` for each sequence of ``cache``."""
+        """Append one token ``[B, D]`` to each sequence of ``cache``; return hidden states
+        ``[B, D]``."""
         cache.begin_step()
         hidden = self._layers(x[:, None], cache.positions(), cache)
         cache.end_step()

@@ -1,4 +1,4 @@
-"""A table of vectors."""
+"""Embedding table that can be built on the meta device."""
 
 from torch import nn
 
@@ -7,9 +7,9 @@ class Embedding(nn.Embedding):
     """``[...]`` ids → ``[..., D]``."""
 
     def reset_parameters(self) -> None:
-        """Draw the numbers, where there is memory for them.
+        """Initialize the weights, unless they are on the meta device.
 
-        Without memory torch draws through its compiler, whose import takes a second.
+        There torch initializes through its compiler, whose import takes a second.
         """
         if not self.weight.is_meta:
             super().reset_parameters()

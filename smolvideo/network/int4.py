@@ -1,8 +1,8 @@
-"""Weights as 4-bit levels, 32 at a time with a scale and an offset: a third of bfloat16's memory.
+"""int4 weights, 32 at a time with a scale and an offset: a third of bfloat16's memory.
 
-``weight[o, i] ≈ (levels[o, i] − 8) * scale + offset``, the largest and the smallest of a group at
-the two ends, rounded to nearest. What is multiplied with them is not quantised, so nothing has to
-be calibrated.
+``weight[o, i] ≈ (qweight[o, i] − 8) * scale + offset``: the extremes of a group are at the two
+ends, and the rest is rounded to nearest. Activations are not quantized, so no calibration is
+needed.
 """
 
 import platform
@@ -18,44 +18,46 @@ GROUP_SIZE = 32
 """Inputs that share a scale and an offset: the least that torch's operator takes."""
 
 _TILE = 64
-"""Rows that lie together at most, whatever the processor: their number must be a multiple."""
+"""Maximum rows of a tile on any CPU: the number of rows must be a multiple."""
 
 _LARGEST_LEVEL, _ZERO_POINT = 15, 8
 
 _MAX_ROWS = 128
-"""Up to so many rows levels are multiplied as they are, above it a whole matrix is made of them for
-each product. Measured on one core with AVX512-BF16, widths of 2.2B, against packed weights in
-bfloat16: levels take 0.5 times as long for one row, 0.9 for 4, 1.3 for 8 and 2 to 3 for 24 to 64,
-a whole matrix 5 times for 64 and 1.3 for 2,048."""
+"""Maximum rows of activations for the int4 operator; above it the matrix is dequantized for each
+product. Measured on one core with AVX512-BF16, widths of 2.2B, against packed weights in bfloat16:
+the operator takes 0.5 times as long for one row, 0.9 for 4, 1.3 for 8 and 2 to 3 for 24 to 64;
+dequantizing takes 5 times as long for 64 and 1.3 for 2,048."""
 
 _SCALE_DTYPE = torch.bfloat16
-"""Of scales and offsets, and of what few rows are multiplied in, whatever the running dtype: in
-float32 torch's operator took 400 times as long for 64 rows."""
+"""Dtype of scales and offsets, and of the activations of the int4 operator, whatever the running
+dtype: in float32 torch's operator took 400 times as long for 64 rows."""
 
 _MIN_SCALE = torch.finfo(_SCALE_DTYPE).tiny
 
 _NUMBERS_PER_CHUNK = 1 << 18
-"""Numbers that become levels before the next, or a tile of rows: 1 MB of float32 stays near."""
+"""Weights that are quantized at a time, at least a tile of rows: 1 MB of float32 stays in cache."""
 
 
 @dataclass(frozen=True)
 class Int4Packing:
-    """How torch's operator wants levels: tiles of ``rows`` rows, input by input, two rows a byte.
+    """Layout that torch's operator reads: tiles of ``rows`` rows, input by input, two rows per
+    byte.
 
-    The low half of a byte is of a row in the first half of the tile, the high one of the row half a
+    The low nibble belongs to a row in the first half of the tile, the high nibble to the row half a
     tile further.
     """
 
     rows: int
 
     def pack(self, levels: Tensor) -> Tensor:
-        """``[out, in]`` levels, a byte each → ``[out, in / 2]``."""
+        """Pack quantized values ``[out, in]``, a byte each, to ``[out, in / 2]``."""
         tiles = levels.view(-1, 2, self.rows // 2, levels.shape[1])
         low, high = tiles.permute(0, 3, 1, 2).unbind(2)
         return (low | high << 4).reshape(levels.shape[0], -1)
 
     def unpack(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
-        """``[out, in / 2]`` → ``[in, out]`` in ``dtype``: so only whole runs of rows are moved."""
+        """Unpack ``[out, in / 2]`` to ``[in, out]`` in ``dtype``: transposed, so that whole runs of
+        rows are copied."""
         tiles = packed.view(-1, packed.shape[1] * 2, self.rows // 2).transpose(0, 1)
         levels = torch.empty((*tiles.shape[:2], self.rows), dtype=dtype, device=packed.device)
         low, high = levels.chunk(2, dim=2)
@@ -65,17 +67,17 @@ class Int4Packing:
 
 
 INT4_PACKINGS = (Int4Packing(64), Int4Packing(32))
-"""torch's on processors with AVX-512 and with AVX2. On others its operator goes number by number,
-and takes longer than making a whole matrix."""
+"""Layouts of torch's operator on CPUs with AVX-512 and with AVX2. On others the operator is scalar,
+and slower than dequantizing the matrix."""
 
 
 @dataclass(frozen=True)
 class Int4Weight:
-    """``qweight`` packed as ``int4_packing()`` says, ``[out, in / 2]``; ``scales`` and offsets
-    ``[in / GROUP, out, 2]``, in bfloat16; ``dtype`` is that of what they are multiplied with.
+    """``qweight`` ``[out, in / 2]`` packed by ``int4_packing()``; ``scales``
+    ``[in / GROUP_SIZE, out, 2]``, scale and offset in bfloat16; ``dtype`` of the activations.
 
-    Few rows are multiplied in bfloat16 always, so that in float32 the products of many rows differ
-    from theirs by what bfloat16 rounds.
+    Few rows are always multiplied in bfloat16, so in float32 their products differ from those of
+    many rows by bfloat16's rounding.
     """
 
     qweight: Tensor
@@ -84,26 +86,28 @@ class Int4Weight:
 
     @staticmethod
     def is_packable(out_features: int, in_features: int) -> bool:
-        """Whether such a weight is of whole tiles and groups; the published widths are."""
+        """Whether such a weight has whole tiles and groups; the published widths do."""
         return out_features % _TILE == 0 and in_features % GROUP_SIZE == 0
 
     @classmethod
     def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int4Weight":
-        """``weight`` ``[out, in]`` of any floating dtype and of a shape that ``is_packable``."""
+        """Quantize ``weight`` ``[out, in]`` of any floating dtype; its shape must be
+        ``is_packable``."""
         out, width = weight.shape
         levels = torch.empty(out, width // 2, dtype=torch.uint8, device=weight.device)
         scales = torch.empty(width // GROUP_SIZE, out, 2, dtype=_SCALE_DTYPE, device=weight.device)
-        # In parts: float32 copies of a whole matrix would be felt.
+        # In chunks: a float32 copy of a whole matrix would take noticeable memory.
         at_once = max(1, _NUMBERS_PER_CHUNK // width // _TILE) * _TILE
         parts = (weight.detach().split(at_once), levels.split(at_once), scales.split(at_once, 1))
         for part, its_levels, its_scales in zip(*parts, strict=True):
             groups = part.float().unflatten(1, (-1, GROUP_SIZE))
             low, high = groups.amin(2), groups.amax(2)
             scale = ((high - low) / _LARGEST_LEVEL).to(_SCALE_DTYPE)
-            # Equal numbers, or such as differ by less than a normal scale: the offset is all.
+            # Equal weights, or a range below the smallest normal scale: the offset stands for all.
             scale = torch.where(scale < _MIN_SCALE, torch.zeros_like(scale), scale)
             offset = (low + scale.float() * _ZERO_POINT).to(_SCALE_DTYPE)
             divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
+            # round to nearest and pack
             off = (groups - offset.float().unsqueeze(2)) / divisor.float().unsqueeze(2)
             level = off.round_().add_(_ZERO_POINT).clamp_(0, _LARGEST_LEVEL)
             its_levels.copy_(int4_packing().pack(level.to(torch.uint8).flatten(1)))
@@ -112,7 +116,7 @@ class Int4Weight:
 
     @classmethod
     def cat(cls, parts: Sequence["Int4Weight"]) -> "Int4Weight":
-        """The rows of ``parts``, one after the other."""
+        """Concatenate the rows of ``parts``."""
         levels = torch.cat([part.qweight for part in parts])
         return cls(levels, torch.cat([part.scales for part in parts], dim=1), parts[0].dtype)
 
@@ -121,7 +125,7 @@ class Int4Weight:
         return self.qweight.nbytes + self.scales.nbytes
 
     def dequantize(self) -> Tensor:
-        """``[out, in]``; its columns lie in a row."""
+        """Return the weights ``[out, in]``, column-major."""
         numbers = int4_packing().unpack(self.qweight, self.dtype).unflatten(0, (-1, GROUP_SIZE))
         scale, offset = (part.to(self.dtype).contiguous() for part in self.scales.unbind(2))
         lowest = (offset - scale * _ZERO_POINT).unsqueeze(1)
@@ -129,11 +133,12 @@ class Int4Weight:
         return numbers.flatten(0, 1).t()
 
     def is_fast_for(self, x: Tensor) -> bool:
-        """Whether the rows of ``x`` are so few that ``matmul`` is the faster way."""
+        """Whether ``x`` has so few rows that ``matmul`` is faster than dequantizing."""
         return x.numel() // x.shape[-1] <= _MAX_ROWS
 
     def matmul(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """``[..., in]`` → ``[..., out]``, as ``F.linear`` with the weights, for few rows."""
+        """Multiply ``[..., in]`` → ``[..., out]`` as ``F.linear`` does, by torch's int4
+        operator."""
         rows = x.reshape(-1, x.shape[-1]).to(_SCALE_DTYPE).contiguous()
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
         product: Tensor = multiply(rows, self.qweight, GROUP_SIZE, self.scales).to(x.dtype)
@@ -144,23 +149,22 @@ class Int4Weight:
 
 @cache
 def int4_packing() -> Int4Packing:
-    """That in which torch's operator reads levels on this processor; any where
-    ``has_int4_matmul`` is false."""
+    """Return the layout that torch's operator reads on this CPU; any where ``has_int4_matmul`` is
+    false."""
     return next((one for one in INT4_PACKINGS if _is_read_in(one)), INT4_PACKINGS[0])
 
 
 @cache
 def has_int4_matmul() -> bool:
-    """Whether this processor and this torch have an operator for a few rows and 4-bit weights, one
-    that is fast and right."""
+    """Whether this CPU and this torch have an int4 operator that is fast and correct."""
     return is_known_processor() and _is_read_in(int4_packing())
 
 
 def is_known_processor() -> bool:
-    """Whether torch's operator knows the processor: x86 with AVX2 or AVX-512.
+    """Whether torch's int4 operator supports the CPU: x86 with AVX2 or AVX-512.
 
-    The name of the operator is there on every machine; elsewhere it reads levels in another layout,
-    which none of ``INT4_PACKINGS`` is.
+    The operator is registered on every machine; elsewhere it reads another layout, which is not in
+    ``INT4_PACKINGS``.
     """
     return platform.machine() in ("x86_64", "AMD64") and (
         torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
@@ -168,6 +172,7 @@ def is_known_processor() -> bool:
 
 
 def _is_read_in(layout: Int4Packing) -> bool:
+    """Whether torch's operator multiplies weights in ``layout`` correctly."""
     random = torch.Generator().manual_seed(0)
     levels = torch.randint(0, 16, (2 * _TILE, 2 * GROUP_SIZE), generator=random, dtype=torch.uint8)
     scales = torch.rand((2, 2 * _TILE, 2), generator=random).add(0.5).to(_SCALE_DTYPE)

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens read so far, in memory that is made once and shared by forks."""
+"""KV cache: preallocated memory of keys and values that forks share without a copy."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _KVStorage:
-    """Memory for the rows of all layers, and the caches that read it."""
+    """Memory for the keys and values of all layers, and the caches that use it."""
 
     def __init__(self, layers: Sequence[LayerKV], capacity: int) -> None:
         self.layers = layers
@@ -25,7 +25,7 @@ class _KVStorage:
         self.readers: WeakSet[KVCache] = WeakSet()
 
     def resized(self, capacity: int, length: int) -> "_KVStorage":
-        """Another block with the first ``length`` rows of this one."""
+        """Copy the first ``length`` tokens to new storage for ``capacity`` tokens."""
         return _KVStorage([resized(layer, capacity, length) for layer in self.layers], capacity)
 
     @cached_property
@@ -40,10 +40,11 @@ class _KVStorage:
 
 
 class KVCache:
-    """The first ``length`` rows of a block; appending writes behind them and copies nothing.
+    """The first ``length`` tokens of a storage; appending writes after them and copies nothing.
 
-    Forks share the block. Rows behind a cache's length belong to it as long as no other living
-    cache has them too; else the next ``extend`` moves to a block of its own first.
+    Forks share the storage. The memory after a cache's length belongs to it as long as no other
+    living cache has tokens there; else the next ``reserve`` moves the cache to a storage of its
+    own.
     """
 
     def __init__(self, block: _KVStorage, length: int) -> None:
@@ -61,7 +62,7 @@ class KVCache:
         dtype: torch.dtype,
         paged: bool = False,
     ) -> Self:
-        """Room for ``capacity`` tokens; ``paged`` as a ``TokenStep`` reads them."""
+        """Allocate a cache for ``capacity`` tokens; ``paged`` as a ``CpuDecoder`` requires."""
         heads, width = config.num_key_value_heads, config.head_dim
         layers: list[LayerKV] = [
             PagedKV.of(heads, width, capacity, dtype=dtype)
@@ -72,7 +73,7 @@ class KVCache:
         return cls(_KVStorage(layers, capacity), 0)
 
     def new_with_page_size(self, page: int, capacity: int) -> Self:
-        """Another cache like this, which is paged, with other pages and no rows."""
+        """Allocate an empty paged cache like this one, with pages of ``page`` tokens."""
         layers = [rows.with_page_size(page, capacity) for rows in self._block.pages]
         return type(self)(_KVStorage(layers, capacity), 0)
 
@@ -81,15 +82,16 @@ class KVCache:
         return self._block.capacity
 
     def fork(self, length: int | None = None) -> Self:
-        """Another cache with the first ``length`` rows of this one (all of them), not copied."""
+        """Return a cache of the first ``length`` tokens of this one (all by default), not
+        copied."""
         return type(self)(self._block, self.length if length is None else length)
 
     def truncate(self, length: int) -> None:
-        """Forget the rows behind the first ``length``."""
+        """Drop the tokens after the first ``length``."""
         self.length = min(self.length, length)
 
     def reserve(self, rows: int) -> None:
-        """See to it that ``rows`` more can be written; to be called before they are."""
+        """Reserve memory for ``rows`` more tokens; must be called before they are written."""
         needed = self.length + rows
         others = [reader for reader in self._block.readers if reader is not self]
         taken = any(reader.length > self.length for reader in others)
@@ -103,23 +105,23 @@ class KVCache:
         return len(self._block.layers)
 
     def layer(self, number: int) -> LayerKV:
-        """The rows of one layer; the first ``length`` are those so far."""
+        """Keys and values of one layer, of which the first ``length`` are valid."""
         return self._block.layers[number]
 
     @property
     def pages(self) -> Sequence[PagedKV]:
-        """The rows of all layers, which are paged."""
+        """Keys and values of all layers; requires a paged cache."""
         return self._block.pages
 
     @property
     def addresses(self) -> "NDArray[np.int64]":
-        """Where keys and values of all layers begin, ``[layers, 2]``; they are paged."""
+        """Addresses of keys and values of all layers, ``[layers, 2]``; requires a paged cache."""
         return self._block.addresses
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What queries ``[1, H, L, d]`` gather from the rows so far and from their own.
+        """Attend with queries ``[1, H, L, d]`` to the cached tokens and, causally, to their own.
 
-        ``k`` and ``v`` ``[1, G, L, d]`` are appended to those of ``layer``.
+        ``k`` and ``v`` ``[1, G, L, d]`` are appended to ``layer`` first.
         """
         rows = self._block.layers[layer]
         rows.write(self.length, k, v)

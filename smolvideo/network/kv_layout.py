@@ -1,8 +1,7 @@
-"""Keys and values of one layer, laid out for what reads them.
+"""Memory layouts of one layer's keys and values: contiguous for torch, paged for the decode kernel.
 
-torch's products read them in their order. The function that reads single tokens (``kernels``)
-takes keys whose numbers stand below each other, in pages of some keys: then the scores of many
-keys are added up at once.
+The decode kernel (``kernels.paged_attention``) reads keys transposed, in pages: the same element of
+many keys is contiguous, so their scores are summed by vector instructions.
 """
 
 from typing import Protocol, Self
@@ -14,32 +13,35 @@ from smolvideo.network.attention import attention
 from smolvideo.network.attention_backend import TORCH_BACKEND, attention_backend
 
 PAGE_SIZE = 256
-"""Rows of a page: with 128 a token of 256M took as long behind 3,660 others."""
+"""Tokens per page: with 128 a token of 256M took as long after 3,660 others."""
 
 SMALL_PAGE_SIZE = 64
-"""Where there will be few rows: of a page of keys all memory is touched."""
+"""Tokens per page for short suffixes: writing to a page of keys touches all its memory."""
 
 
 class LayerKV(Protocol):
-    """The memory of one layer for up to ``capacity`` rows, of which the first ``length`` count.
+    """Keys and values of one layer for up to ``capacity`` tokens, of which the first ``length`` are
+    valid.
 
-    G heads of keys and values, d numbers each.
+    G KV heads of d elements each.
     """
 
     def write(self, start: int, keys: Tensor, values: Tensor) -> None:
-        """Write rows ``[1, G, L, d]`` from ``start`` on."""
+        """Write keys and values ``[1, G, L, d]`` from position ``start`` on."""
         ...
 
     def attend(self, q: Tensor, length: int) -> Tensor:
-        """What queries ``[1, H, L, d]`` gather that stand at the last L rows, in that shape."""
+        """Attend with queries ``[1, H, L, d]`` at the last L of ``length`` positions; returns that
+        shape."""
         ...
 
     def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of these rows, each ``[G, end - start, d]``: views or copies."""
+        """Keys and values from ``start`` to ``end``, each ``[G, end - start, d]``: views or
+        copies."""
         ...
 
     def empty(self, capacity: int) -> Self:
-        """Other memory like this, for ``capacity`` rows."""
+        """Allocate the same layout for ``capacity`` tokens."""
         ...
 
 
@@ -53,7 +55,7 @@ class ContiguousKV:
     def of(
         cls, heads: int, width: int, capacity: int, *, device: torch.device, dtype: torch.dtype
     ) -> Self:
-        """Left uninitialised: pages of memory that are never written are never taken."""
+        """Allocate without initializing: pages that are never written take no memory."""
         return cls(*torch.empty((2, heads, capacity, width), device=device, dtype=dtype))
 
     def write(self, start: int, keys: Tensor, values: Tensor) -> None:
@@ -73,8 +75,8 @@ class ContiguousKV:
 
 
 class PagedKV:
-    """Keys in pages of P ``[G, pages, d, P]``, values in their order ``[G, pages · P, d]``; on a
-    CPU."""
+    """Keys in pages of P tokens ``[G, pages, d, P]``, values in order ``[G, pages · P, d]``; CPU
+    only."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
@@ -84,7 +86,7 @@ class PagedKV:
     def of(
         cls, heads: int, width: int, capacity: int, *, dtype: torch.dtype, page: int = PAGE_SIZE
     ) -> Self:
-        """Left uninitialised, as ``ContiguousKV`` are."""
+        """Allocate without initializing, as ``ContiguousKV`` does."""
         pages = -(-capacity // page)
         return cls(
             torch.empty((heads, pages, width, page), dtype=dtype, device="cpu"),
@@ -93,7 +95,7 @@ class PagedKV:
 
     @property
     def addresses(self) -> tuple[int, int]:
-        """Where keys and values begin."""
+        """Addresses of keys and values."""
         return self._keys.data_ptr(), self._values.data_ptr()
 
     @property
@@ -102,7 +104,7 @@ class PagedKV:
 
     @property
     def size(self) -> int:
-        """Rows of a page."""
+        """Tokens per page."""
         return self._page
 
     def write(self, start: int, keys: Tensor, values: Tensor) -> None:
@@ -131,13 +133,13 @@ class PagedKV:
         return self.with_page_size(self._page, capacity)
 
     def with_page_size(self, page: int, capacity: int) -> Self:
-        """Other memory like this, in pages of another size."""
+        """Allocate the same layout with pages of ``page`` tokens."""
         heads, _, width, _ = self._keys.shape
         return self.of(heads, width, capacity, dtype=self._keys.dtype, page=page)
 
 
 def resized(rows: LayerKV, capacity: int, length: int) -> LayerKV:
-    """Memory of its own for ``capacity`` rows, with the first ``length`` of ``rows``."""
+    """Copy the first ``length`` tokens of ``rows`` to new memory for ``capacity`` tokens."""
     keys, values = rows.slice(0, length)
     grown = rows.empty(capacity)
     grown.write(0, keys[None], values[None])

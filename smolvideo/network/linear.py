@@ -1,9 +1,9 @@
-"""One linear map, with what follows it: the same call in training and in packed inference.
+"""Linear layer with a fused GELU or addition; for inference packed for oneDNN, or quantized.
 
-oneDNN multiplies from a blocked copy of the weights and applies GELU or an addition while the
-result is still in the cache. torch keeps those operators private (its compiler uses them), so each
-is asked for once, tried once, and has a plain path beside it that gives the same numbers. A few
-rows meet quantised weights in other operators: see ``int8`` and ``int4``.
+oneDNN multiplies by a blocked copy of the weights, and applies GELU or an addition while the result
+is in cache. torch keeps those operators private (its compiler uses them), so they are probed once,
+and each has a fallback with the same results. Few rows are multiplied with quantized weights by
+other operators: see ``int8`` and ``int4``.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,8 @@ from smolvideo.network.int8 import Int8Weight
 
 
 class Linear(nn.Linear):
-    """``[..., in]`` → ``[..., out]``; for inference ``pack_for_onednn`` trades the weight for a
-    faster one, and ``quantise`` puts a smaller one in its place.
-    """
+    """``[..., in]`` → ``[..., out]``; for inference ``pack_for_onednn`` replaces the weight by a
+    packed one, and ``quantise`` by a quantized one."""
 
     packed: Tensor | None = None
     quantized_weight: Int8Weight | Int4Weight | None = None
@@ -32,14 +31,14 @@ class Linear(nn.Linear):
         return _pointwise(x, weight, self.bias, "none", [], "")
 
     def forward_gelu(self, x: Tensor) -> Tensor:
-        """The map and then GELU in its tanh form, ``[..., in]`` → ``[..., out]``."""
+        """Linear layer and GELU (tanh approximation), ``[..., in]`` → ``[..., out]``."""
         weight = self._weight_for_onednn(x)
         if weight is None:
             return F.gelu(self._plain(x), approximate="tanh")
         return _pointwise(x, weight, self.bias, "gelu", [], "tanh")
 
     def forward_add(self, x: Tensor, to: Tensor) -> Tensor:
-        """``to`` ``[..., out]`` plus the map of ``x``."""
+        """``to`` ``[..., out]`` plus the linear layer of ``x``."""
         weight = self._weight_for_onednn(x)
         if weight is None:
             return to + self._plain(x)
@@ -48,9 +47,9 @@ class Linear(nn.Linear):
         return _pointwise_binary(x, to, weight, self.bias, "add")
 
     def pack_for_onednn(self, *, in_rows: bool = False) -> None:
-        """Lay the weight out for oneDNN and let go of the plain one; only for inference.
+        """Pack the weight for oneDNN and release the plain one; for inference only.
 
-        ``in_rows``: leave it as it is, and only let oneDNN do what follows the product.
+        ``in_rows``: leave it row-major, and only let oneDNN fuse GELU and additions.
         """
         if self.quantized_weight is not None or not supports_onednn_packing(
             self.weight.device, self.weight.dtype
@@ -66,22 +65,22 @@ class Linear(nn.Linear):
         dtype: torch.dtype,
         weight_format: type[Int8Weight | Int4Weight] = Int8Weight,
     ) -> None:
-        """Take ``weight`` ``[out, in]`` in that kind, to be multiplied in ``dtype``."""
-        self.weight = None  # type: ignore[assignment]  # what was there has gone
+        """Quantize ``weight`` ``[out, in]`` to ``weight_format``, for activations in ``dtype``."""
+        self.weight = None  # type: ignore[assignment]  # replaced by the quantized one
         self.quantized_weight = weight_format.from_float(weight, dtype)
 
     @property
     def weight_bytes(self) -> int:
-        """What a product reads of the weight, in whatever form it is."""
+        """Bytes of the weight that a product reads, in whatever format."""
         if self.quantized_weight is not None:
             return self.quantized_weight.nbytes
         return (self.weight if self.packed is None else self.packed).nbytes
 
     def _weight_for_onednn(self, x: Tensor) -> Tensor | None:
-        """The matrix for a product with what follows it; None where that is not the way."""
+        """Weight for the fused oneDNN operators; None where they are not used."""
         if self.quantized_weight is None:
             return self.packed
-        # A matrix of 4-bit weights lies in columns, which these operators are not tried with.
+        # Dequantized int4 weights are column-major, which these operators are not probed with.
         if isinstance(self.quantized_weight, Int4Weight) or self.quantized_weight.is_fast_for(x):
             return None
         return (
@@ -91,6 +90,7 @@ class Linear(nn.Linear):
         )
 
     def _plain(self, x: Tensor) -> Tensor:
+        """Linear layer without the private oneDNN operators."""
         if self.quantized_weight is None:
             return F.linear(x, self.weight, self.bias)
         if self.quantized_weight.is_fast_for(x):
@@ -99,7 +99,7 @@ class Linear(nn.Linear):
 
 
 def concat_linear(*parts: Linear) -> Linear:
-    """Maps of one input as one map: the outputs of ``parts``, one after the other."""
+    """Fuse linear layers of the same input: the outputs of ``parts``, one after the other."""
     with torch.device("meta"):
         whole = Linear(
             parts[0].in_features,
@@ -119,7 +119,8 @@ def concat_linear(*parts: Linear) -> Linear:
 def _stacked(
     parts: Sequence[Int8Weight | Int4Weight | None],
 ) -> Int8Weight | Int4Weight:
-    """Those of one kind: ``kinds_of_weights`` sees to it that what is joined is."""
+    """Concatenate weights of one format, which ``weight_formats`` chooses for layers that are
+    fused."""
     eights = [part for part in parts if isinstance(part, Int8Weight)]
     fours = [part for part in parts if isinstance(part, Int4Weight)]
     assert len(parts) in (len(eights), len(fours))
@@ -132,7 +133,7 @@ def _frozen(tensors: Sequence[Tensor]) -> nn.Parameter:
 
 @cache
 def supports_onednn_packing(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch and this processor multiply packed weights, and rightly."""
+    """Whether this torch multiplies packed weights on this CPU, and correctly."""
     if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32):
         return False
     random = torch.Generator().manual_seed(0)
@@ -145,7 +146,7 @@ def supports_onednn_packing(device: torch.device, dtype: torch.dtype) -> bool:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
             got = [
                 form
-                for matrix in (packed, weight)  # int8 weights are made plain ones
+                for matrix in (packed, weight)  # dequantized int8 weights are plain
                 for form in (
                     _pointwise(x, matrix, bias, "none", [], ""),
                     _pointwise(x, matrix, bias, "gelu", [], "tanh"),

@@ -1,11 +1,10 @@
-"""A checkpoint's weights into the network: tensor by tensor, in the dtype it will run in.
+"""Load a checkpoint's weights into the network, tensor by tensor, in the dtype of inference.
 
-The network is built without memory first. Each tensor is read into memory of its own, converted,
-and put in its place before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
-network of 4.5 GB through a little more than 4.5 GB; and what a layer multiplies with is laid out
-for it as soon as it is there. Quantised weights are made of each tensor as it is stored, so nothing
-is rounded twice. Reading beats mapping here: pages of a mapped file stay with the process after
-their tensor was converted.
+The network is built on the meta device first. Each tensor is read into memory of its own, converted
+and assigned before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16 network of
+4.5 GB with a peak little above 4.5 GB. A layer is packed as soon as its weights are there.
+Quantized weights are made of each tensor as it is stored, so nothing is rounded twice. Reading
+beats mapping here: pages of a mapped file stay in the process after their tensor was converted.
 """
 
 from collections import Counter
@@ -27,7 +26,7 @@ from smolvideo.network.linear import Linear
 from smolvideo.network.model import SmolVLM, prepare_for_inference, weight_formats
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""The names that safetensors has for the dtypes that checkpoints of this family come in."""
+"""safetensors' names of the dtypes in which checkpoints of this family are stored."""
 
 
 def load_network(
@@ -38,23 +37,26 @@ def load_network(
     dtype: torch.dtype,
     quantise: str = "none",
 ) -> SmolVLM:
-    """The network of the checkpoint in ``folder``, ready for inference on ``device``.
+    """Load the checkpoint in ``folder`` to ``device``, ready for inference.
 
-    ``quantise``: what becomes of weights that are ``quantisable``. Raises ModelError naming what is
-    missing, left over, of another shape or unreadable.
+    ``quantise`` is the format of weights in ``quantizable_layers``. Raises ModelError naming what
+    is missing, left over, of another shape or unreadable.
     """
+    # check names and shapes before reading any weight
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
     headers = {file: read_header(file) for file in weights.files}
     check_tensors(folder, config, headers, dtypes=tuple(STORED_DTYPES))
     with torch.device("meta"):
         network = SmolVLM(config)
     compiled = is_supported(config.text, device, dtype)
-    if compiled:  # while weights are read
+    if compiled:  # compiles while weights are read
         for attending in (config.vision, config.text):
             attention_backend(attending.head_dim, dtype)
     missing = Counter(map(_module_of, expected_shapes(config)))
-    # Names, not the maps: whoever holds those that are joined holds their weights twice.
+    # Names, not layers: a reference to a layer that is fused would keep its weights in memory
+    # twice.
     kinds = weight_formats(network, quantise)
+    # convert and assign tensor by tensor
     for name, tensor in _read(headers, skip=left_out(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
@@ -66,7 +68,7 @@ def load_network(
             setattr(place, parameter, nn.Parameter(value, requires_grad=False))
         missing[_module_of(name)] -= 1
         if _module_of(name) and not missing[_module_of(name)]:
-            # Now, not at the end: the memory of what was packed serves the next to be read.
+            # Now, not at the end: memory that packing releases is reused by the next tensors.
             part = network.get_submodule(_module_of(name))
             prepare_for_inference(part, compiled=compiled)
     network.tie_weights()
@@ -77,14 +79,14 @@ def load_network(
 
 
 def _module_of(name: str) -> str:
-    """The module that multiplies with a tensor: of ``x.mlp.up_proj.weight``, ``x.mlp``."""
+    """Name of the module that multiplies with a tensor: ``x.mlp`` for ``x.mlp.up_proj.weight``."""
     return name.rpartition(".")[0].rpartition(".")[0]
 
 
 def _read(
     headers: dict[Path, WeightHeader], *, skip: tuple[str, ...]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of all files in the order they stand there, each read when it is asked for."""
+    """Yield the tensors of all files in file order, each read when it is requested."""
     for file, header in headers.items():
         in_file_order = sorted(header.tensors.items(), key=lambda item: item[1]["data_offsets"])
         try:

@@ -1,4 +1,4 @@
-"""The whole network, with the parameter names of a published checkpoint."""
+"""The SmolVLM network, with the parameter names of a published checkpoint."""
 
 from typing import cast
 
@@ -17,7 +17,7 @@ from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
 
 
 class SmolVLMModel(nn.Module):
-    """What the checkpoints keep under ``model.``."""
+    """Modules whose parameters are under ``model.`` in the checkpoints."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class SmolVLMModel(nn.Module):
 
 
 class SmolVLM(nn.Module):
-    """Vision tower, connector and decoder; a tied head is the embedding itself.
+    """Vision tower, connector, decoder and head; a tied head shares the embedding's weight.
 
-    ``cpu_decoder`` is what reads single tokens where torch is not the fastest.
+    ``cpu_decoder`` decodes single tokens where it is faster than torch.
     """
 
     cpu_decoder: CpuDecoder | None = None
@@ -42,32 +42,33 @@ class SmolVLM(nn.Module):
         self.tie_weights()
 
     def tie_weights(self) -> None:
-        """Make the head the embedding, where the configuration says so."""
+        """Share the embedding's weight with the head, if the configuration says so."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.text_model.embed_tokens.weight
 
     @property
     def attention_backend_name(self) -> str:
-        """The name of the way in which patches attend to each other: others round otherwise."""
+        """Name of the vision tower's attention backend; backends round differently."""
         layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
         return layer.self_attn.attention_backend.name
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """``[N, 3, S, S]`` pixels in −1…1 → ``[N, T, D]``: what the decoder sees of each frame."""
+        """Encode pixels ``[N, 3, S, S]`` in −1…1 to the decoder's image features ``[N, T, D]``."""
         return self.model.connector(self.model.vision_model(pixels))
 
     def embed_inputs(self, token_ids: Tensor, features: Tensor, image_token_id: int) -> Tensor:
-        """``[B, L]`` ids → ``[B, L, D]``; image tokens take ``features`` ``[N, T, D]``."""
+        """Embed ids ``[B, L]`` → ``[B, L, D]``; image tokens take ``features`` ``[N, T, D]``."""
         vectors: Tensor = self.model.text_model.embed_tokens(token_ids)
         at_images = (token_ids == image_token_id).unsqueeze(-1)
         return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))
 
     def embed_token(self, token_id: int) -> Tensor:
-        """``[1, 1, D]``, a row of the table itself: nothing is copied, nor moved to the device."""
+        """Embedding of one token ``[1, 1, D]``: a view of the table, neither copied nor moved to
+        the device."""
         return self.model.text_model.embed_tokens.weight[token_id].view(1, 1, -1)
 
     def new_cache(self, capacity: int) -> KVCache:
-        """Room for the keys and values of ``capacity`` tokens."""
+        """Allocate a KV cache for ``capacity`` tokens."""
         weight, paged = self.model.text_model.norm.weight, self.cpu_decoder is not None
         return KVCache.empty(
             self.config.text, capacity, device=weight.device, dtype=weight.dtype, paged=paged
@@ -76,14 +77,16 @@ class SmolVLM(nn.Module):
     def new_batch_cache(
         self, common: KVCache, sequences: int, capacity: int
     ) -> BatchedKVCache | BatchedPagedKVCache:
-        """Room for ``sequences`` that go on from ``common``, with ``capacity`` rows each."""
+        """Allocate a KV cache for ``sequences`` after the shared prefix ``common``, ``capacity``
+        tokens each."""
         kind = BatchedKVCache if self.cpu_decoder is None else BatchedPagedKVCache
         return kind(common, sequences, capacity)
 
     def prefill(self, vectors: Tensor, cache: KVCache, *, last: int = 1) -> Tensor:
-        """Logits ``[last, vocabulary]`` behind the last rows of ``vectors`` ``[1, L, D]``.
+        """Append ``vectors`` ``[1, L, D]`` to ``cache``; return the logits ``[last, vocabulary]``
+        of the last tokens.
 
-        The rows are appended to ``cache``; the head never runs over rows that nobody asks for.
+        The head runs only over the ``last`` tokens.
         """
         if self.cpu_decoder is not None and vectors.shape[1] == 1:
             return self.cpu_decoder.decode(vectors[0], cache)
@@ -91,7 +94,7 @@ class SmolVLM(nn.Module):
         return self.lm_head(hidden)[0]
 
     def decode_batch(self, vectors: Tensor, batch: BatchedKVCache | BatchedPagedKVCache) -> Tensor:
-        """Logits ``[B, vocabulary]`` behind one more row ``[B, D]`` of each sequence."""
+        """Append one token ``[B, D]`` to each sequence; return the logits ``[B, vocabulary]``."""
         if isinstance(batch, BatchedPagedKVCache):
             assert self.cpu_decoder is not None
             return self.cpu_decoder.decode_batch(vectors, batch)
@@ -101,25 +104,25 @@ class SmolVLM(nn.Module):
 
 
 def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
-    """Join and pack what ``part`` itself multiplies with; there is no way back to training.
+    """Fuse and pack the linear layers of ``part`` itself; it cannot be trained afterwards.
 
-    Its children's parts are theirs: memory never holds more than one part twice. ``compiled``: some
-    of it is left to functions that are compiled for it. What a ``cpu_decoder`` reads, too, stays in
-    rows: 2,048 rows take 3 to 6 % longer with it.
+    Its children need calls of their own: no more than one module is in memory twice. ``compiled``:
+    compiled kernels do some of the work. Weights that a ``cpu_decoder`` reads, too, stay row-major:
+    2,048 rows take 3 to 6 % longer with them.
     """
     if isinstance(part, VisionAttention | TextAttention | TextMLP):
         part.fuse_projections()
     if compiled and isinstance(part, VisionAttention):
         part.use_compiled_attention()
     if compiled and isinstance(part, SmolVLM):
-        return  # the head: nothing follows it
+        return  # the head: no GELU or addition to fuse
     for child in part.children():
         if isinstance(child, Linear):
             child.pack_for_onednn(in_rows=compiled and isinstance(part, TextAttention | TextMLP))
 
 
 def weight_bytes(network: SmolVLM) -> int:
-    """The memory of all weights, in whatever form they are; what is packed besides counts, too."""
+    """Memory of all weights, in whatever format, packed ones included."""
     others = (
         part.weight_bytes
         for part in network.modules()
@@ -130,11 +133,10 @@ def weight_bytes(network: SmolVLM) -> int:
 
 
 def quantizable_layers(network: SmolVLM) -> dict[str, Linear]:
-    """Name of the weight → the map that may have quantised ones: all of vision tower, decoder and
-    head.
+    """Weight name → linear layer that may be quantized: all of vision tower, decoder and head.
 
-    A head that is the embedding stays as it is, as embedding and connector do: 6 % (2.2B) to 14 %
-    (256M) of the published weights.
+    A head that is tied to the embedding stays as it is, as embedding and connector do: 6 % (2.2B)
+    to 14 % (256M) of the published weights.
     """
     maps = {
         f"{name}.weight": part
@@ -147,10 +149,10 @@ def quantizable_layers(network: SmolVLM) -> dict[str, Linear]:
 
 
 def weight_formats(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weight | Int4Weight]]:
-    """Name of the weight → what ``quantise`` makes of it; the others stay as they are.
+    """Weight name → format that ``quantise`` gives it; other weights stay as they are.
 
-    ``int4`` is for the decoder's layers alone: they are what every token waits for. A frame is many
-    rows, and many rows take longer. What is joined is of one kind.
+    ``int4`` is for the decoder's layers alone: every token waits for them. A frame is many rows,
+    and many rows take longer in int4. Layers that are fused have one format.
     """
     if quantise == "none":
         return {}

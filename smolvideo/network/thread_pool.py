@@ -1,4 +1,4 @@
-"""Threads that help the caller's: they may come late, or not at all."""
+"""Thread pool for compiled kernels: its threads join the caller's work late, or not at all."""
 
 import atexit
 import os
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 Work = Callable[[], object]
 
 _MAX_THREADS = 16
-"""All wait for each other many times. (No more than two cores were measured.)"""
+"""Maximum threads per work, which wait for each other many times. (No more than two cores were
+measured.)"""
 
 _STOP_SECONDS = 1.0
-"""How long an interpreter that ends waits for threads in the midst of work."""
+"""Seconds that interpreter exit waits for threads that are at work."""
 
 _POISON = 1 << 40
-"""More parts than any phase of any work has."""
+"""More chunks than any phase of any work has: added to the counters, it ends the work."""
 
 
 class ThreadPool:
-    """As many threads as were ever asked for at once, each of which takes the next work.
+    """Daemon threads, as many as were ever requested at once, that take work from a queue.
 
-    Work is put where an interrupt leaves no lock behind, and nobody is told that it is done. The
-    threads are daemons: an interpreter that ends waits for no work, see ``stop``.
+    The queue is a ``SimpleQueue``, which an interrupt never leaves locked; the end of work is not
+    reported. The interpreter does not wait for daemon threads at exit: see ``stop``.
     """
 
     def __init__(self) -> None:
@@ -38,8 +39,8 @@ class ThreadPool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, work: Work, times: int) -> None:
-        """Let ``times`` threads do ``work`` beside whatever the caller does."""
-        with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads
+        """Let ``times`` threads run ``work`` concurrently with the caller."""
+        with suppress(RuntimeError):  # interpreter shutdown, or no more threads in the system
             while len(self._threads) < times:
                 thread = threading.Thread(target=self._help, name="smolvideo-helper", daemon=True)
                 thread.start()
@@ -48,10 +49,10 @@ class ThreadPool:
             self._queue.put(work)
 
     def stop(self) -> None:
-        """Let the threads end, and wait a moment for those that do.
+        """End the threads, and wait a moment for those at work.
 
-        To be called before the interpreter ends: a thread that lets go of the last reference to a
-        tensor while it does so ends the process with an error (torch's destructors ask for the
+        Must be called before the interpreter ends: a thread that drops the last reference to a
+        tensor during shutdown ends the process with an error (torch's destructors take the
         interpreter's lock).
         """
         for _ in self._threads:
@@ -62,30 +63,31 @@ class ThreadPool:
 
     def _help(self) -> None:
         while (work := self._queue.get()) is not None:
-            with suppress(Exception):  # the caller does the same work, and is told
+            with suppress(Exception):  # the caller runs the same work, and raises
                 work()
-            del work  # and all that it holds
+            del work  # releases the tensors it refers to
 
 
 @lru_cache(maxsize=1)
 def thread_pool(process: int) -> ThreadPool:
-    """Those of this ``process``: the threads of the one it was forked from are not with it."""
+    """Return the thread pool of this process. Threads do not survive a fork, so the cache is keyed
+    by pid."""
     made = ThreadPool()
     atexit.register(made.stop)
     return made
 
 
 def max_workers(threads: int) -> int:
-    """How many of ``threads`` share work."""
+    """Number of ``threads`` that share work."""
     return min(threads, _MAX_THREADS)
 
 
 def parallel_call(work: Work, threads: int, counters: "NDArray[np.int64]") -> None:
-    """Let the caller's thread do ``work``, and others help it, ``threads`` in all; ``counters`` are
-    those of its parts (see ``kernels.sharing``)."""
+    """Run ``work`` on the caller's thread and on pool threads, ``threads`` in all; ``counters`` are
+    its work counters (see ``kernels.work_sharing``)."""
     try:
         thread_pool(os.getpid()).submit(work, max_workers(threads) - 1)
         work()
     except BaseException:
-        counters += _POISON  # whoever still helps finds nothing more to do
+        counters += _POISON  # threads still at work find no chunks left
         raise

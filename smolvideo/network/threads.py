@@ -1,13 +1,13 @@
-"""How many threads read a prompt on a CPU.
+"""Number of torch threads for a prefill on a CPU.
 
-Threads that share a product wait for each other after every one, seven times a layer. On free cores
-that costs little; where others want the cores, all wait for the one thread that has none. So a
-prompt begins with all threads, and where not all of them get a core it goes on with those that do,
-for some layers. That is for bfloat16, whose numbers are the same with any threads; in float32 the
-last bits are not, and an answer must not hang on how busy a machine is.
+torch's threads meet at a barrier after every product, seven times a layer. On free cores that costs
+little; on a busy machine all wait for the one thread without a core. So a prefill begins with all
+threads; where not all of them get a core, it continues for some layers with as many as do. That is
+for bfloat16, whose results are the same with any number of threads; in float32 the last bits are
+not, and an answer must not depend on how busy a machine is.
 
-A single row is read by a ``TokenStep``, which has threads of its own. Where there is none, products
-of a tiny network are too short to be shared: it gets one.
+A single token is decoded by a ``CpuDecoder``, which has threads of its own. Where there is none,
+products of a tiny network are too short to be shared, and run on one thread.
 """
 
 import sys
@@ -19,25 +19,25 @@ import torch
 from torch import Tensor
 
 _MIN_PARALLEL_WIDTH = 512
-"""Numbers of a row from which on its products are shared: nano has 192, 256M 576."""
+"""Minimum hidden size for products of one token on several threads: nano has 192, 256M 576."""
 
 _MIN_CPU_SHARE = 0.6
-"""Share of the time of all threads in which each had a core, below which some cores count as taken:
-even on free ones a thread waits while another has more to do."""
+"""CPU time per wall time and thread below which some cores count as taken: even on free cores a
+thread waits while another has more to do."""
 _PROBE_SECONDS = 0.1
-"""What that is measured over, at least."""
+"""Minimum wall time over which the share is measured."""
 _BACKOFF_LAYERS = 6
 """Layers until all threads are tried again."""
 _HAS_THREAD_CLOCK = sys.platform == "linux"
-"""Whether a thread that waits for others counts as one that has a core: with the threads of other
+"""Whether a thread at a barrier spins, so that its CPU time shows that it has a core: on other
 systems it sleeps at once, see ``set_num_threads``."""
 
 
 class PrefillThreads:
-    """The threads of one decoder.
+    """Adapt the number of torch threads to the cores that are free, for one decoder.
 
-    ``clock`` tells the time, and ``cpu_clock`` what of it all threads of this process had, both in
-    seconds. (What others than ours have had counts as ours: then a core may seem free that is not.)
+    ``clock`` is wall time, ``cpu_clock`` the CPU time of all threads of this process, both in
+    seconds. (Threads other than torch's count, too: then a core may seem free that is not.)
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class PrefillThreads:
 
     @contextmanager
     def limit(self, x: Tensor) -> Iterator[Callable[[], None]]:
-        """Let ``x`` ``[1, L, D]`` go through the layers; what this gives is to be called after each
-        layer."""
+        """Set the threads while ``x`` ``[1, L, D]`` goes through the layers; the yielded function
+        must be called after each layer."""
         most, one = torch.get_num_threads(), x.shape[1] == 1
         if x.device.type != "cpu" or most == 1:
             yield noop
@@ -66,7 +66,7 @@ class PrefillThreads:
             torch.set_num_threads(most)
 
     def _steps(self, most: int) -> Callable[[], None]:
-        """What keeps the threads of a prompt to those that have a core, layer by layer."""
+        """Return the function that adapts the number of threads after each layer."""
         layers_with_fewer = 0
         self._wanted = self._had = 0.0
         self._begin()
@@ -90,7 +90,8 @@ class PrefillThreads:
         self._since = self._clock(), self._cpu_clock()
 
     def _share_had(self, threads: int) -> float | None:
-        """The share of their time in which ``threads`` had a core; None until it can be told."""
+        """Share of their time in which ``threads`` had a core; None until enough time was
+        measured."""
         if not _HAS_THREAD_CLOCK:
             return None
         started, worked = self._since
@@ -104,4 +105,4 @@ class PrefillThreads:
 
 
 def noop() -> None:
-    """Where the number of threads stays as it is."""
+    """Leave the number of threads as it is."""

@@ -1,4 +1,4 @@
-"""The vision tower (SigLIP): pixels in, one vector per patch out."""
+"""Vision tower (SigLIP): pixels in, one embedding per patch out."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from smolvideo.network.linear import Linear, concat_linear
 
 
 class PatchEmbeddings(nn.Module):
-    """Patches through one linear map (written as a convolution), plus learned positions."""
+    """Patches through one linear layer (stored as a convolution), plus learned positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -24,7 +24,8 @@ class PatchEmbeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """``[N, 3, S, S]`` → ``[N, P, D]`` with P patches in reading order.
 
-        What is left over at the right and the bottom is not seen (384 pixels, patches of 14).
+        Pixels at the right and the bottom that fill no patch are ignored (384 pixels, patches of
+        14).
         """
         n, channels, height, width = pixels.shape
         size = self.patch_embedding.kernel_size[0]
@@ -37,7 +38,7 @@ class PatchEmbeddings(nn.Module):
 
 
 class VisionAttention(nn.Module):
-    """Every patch attends to every patch of its own image."""
+    """Self-attention among all patches of an image."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -50,21 +51,21 @@ class VisionAttention(nn.Module):
         self._way: CompiledInBackground[AttentionBackend] | None = None
 
     def fuse_projections(self) -> None:
-        """One product for queries, keys and values; only for inference."""
+        """Fuse the projections of queries, keys and values; for inference only."""
         self.qkv_proj = concat_linear(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
 
     def use_compiled_attention(self) -> None:
-        """Attend in the fastest way there is; only for inference on a CPU."""
+        """Use the fastest attention backend; for inference on a CPU only."""
         self._way = attention_backend(self.head_dim, self.out_proj.bias.dtype)
 
     @property
     def attention_backend(self) -> AttentionBackend:
-        """How the heads attend, when nothing is to be learned."""
+        """Attention backend for inference."""
         return TORCH_BACKEND if self._way is None else self._way.get()
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
-        """``to`` plus what the patches of ``x`` see in each other, both ``[N, P, D]``."""
+        """``to`` plus self-attention of ``x``, both ``[N, P, D]``."""
         n, patches, width = x.shape
         if self.qkv_proj is None:
             projected = [projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)]
@@ -118,7 +119,7 @@ class VisionEncoder(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """``[N, 3, S, S]`` pixels in −1…1 → ``[N, P, D]``, one vector per patch."""
+    """``[N, 3, S, S]`` pixels in −1…1 → ``[N, P, D]``, one embedding per patch."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
