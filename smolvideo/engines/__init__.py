@@ -1,7 +1,7 @@
-"""Engines: what turns a prompt into an answer.
+"""Engines: inference on a loaded checkpoint, from prompts to streamed answers.
 
-An engine is a loaded checkpoint on one device. ``load_engine`` picks one by name; a name that was
-asked for never falls back to another.
+An engine is a checkpoint loaded on one device. ``load_engine`` chooses one by name; an explicit
+name never falls back to another engine.
 """
 
 from smolvideo.engines.base import (

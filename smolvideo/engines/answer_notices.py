@@ -1,4 +1,4 @@
-"""What is wrong with a finished answer, in sentences: its text alone would not say so."""
+"""Notices on finished answers: empty, cut at the token limit, repeating, or not valid UTF-8."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,9 @@ from smolvideo.engines.detokenizer import REPLACEMENT_CHARACTER
 
 _MIN_REPEATS = 4
 _MIN_REPEATED_TOKENS = 16
-"""An answer that was cut while it repeated one thing so often, over so many tokens, was in a loop:
-shorter runs end by themselves ("no, no, no, no")."""
+"""An answer that was cut while it repeated one run of tokens at least ``_MIN_REPEATS`` times,
+over at least this many tokens, was in a loop: shorter repetitions end by themselves ("no, no, no,
+no")."""
 
 
 def notices_on(
@@ -18,14 +19,17 @@ def notices_on(
     *,
     incomplete: bool,
 ) -> tuple[str, ...]:
-    """Sentences on the answer ``text``, generated as ``token_ids`` with the end token if it came.
+    """Return notices on the answer ``text``, generated as ``token_ids``, which include the end
+    token if it came.
 
-    ``incomplete``: bytes that began a character were left out at the end.
+    ``incomplete``: the answer ends within a multi-byte character, which is left out.
     """
+    # an empty answer: the reason alone
     count = len(token_ids)
     tokens = f"{count} token" + "s" * (count != 1)
     if not text:
         return (f"the answer is empty: {_why_empty(stop_reason, tokens)}",)
+    # cut at the limit, perhaps in a loop
     notices = []
     if stop_reason == "length":
         loop = ", repeating itself" if is_loop(token_ids) else ""
@@ -33,13 +37,14 @@ def notices_on(
             f"the answer was cut after {tokens}{loop}: "
             + ("`--repetition-penalty 1.1` may help" if loop else "`--max-new-tokens` allows more")
         )
+    # bytes that are not UTF-8
     if REPLACEMENT_CHARACTER in text or (incomplete and stop_reason != "length"):
         notices.append("the answer holds bytes that are no UTF-8 text: characters are missing")
     return tuple(notices)
 
 
 def is_loop(token_ids: Sequence[int]) -> bool:
-    """Whether ``token_ids`` end with one run of tokens, repeated again and again.
+    """Whether ``token_ids`` end with repetitions of one run of tokens.
 
     >>> is_loop([9, *[1, 2, 3] * 6]), is_loop([9, 1, 1, 1, 1])
     (True, False)

@@ -1,4 +1,4 @@
-"""What an engine is, and how it is told to generate."""
+"""Protocols of engines, and the options of generation."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from smolvideo.prompt import Prompt
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How tokens are chosen, and when the answer ends. Raises UsageError for what makes no sense.
+    """Sampling, length and stop strings of an answer. Raises UsageError for invalid values.
 
-    ``temperature`` 0 takes the likeliest token each time (greedy); above 0 tokens are drawn at
-    random, from the fewest that together have the probability ``top_p``. ``repetition_penalty``
-    above 1 makes tokens of the prompt and of the answer so far less likely (CTRL, arXiv
-    1909.05858). ``stop`` are texts at which the answer ends; they are not part of it.
-    ``max_new_tokens`` counts the end token.
+    ``temperature`` 0 takes the most likely token each time (greedy); above 0 tokens are sampled
+    from the smallest set whose probabilities add up to ``top_p`` (nucleus sampling).
+    ``repetition_penalty`` above 1 makes tokens of the prompt and of the answer so far less likely
+    (CTRL, arXiv 1909.05858). ``stop`` are strings at which the answer ends; they are not part of
+    it. ``max_new_tokens`` counts the end token.
     """
 
     max_new_tokens: int = 256
@@ -43,7 +43,7 @@ class GenerationOptions:
             raise UsageError(f"repetition-penalty must be above 0, not {self.repetition_penalty}")
         if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise UsageError(f"seed must be between 0 and 2^63 - 1, not {self.seed!r}")
-        # A text in place of the tuple would end the answer at each of its letters.
+        # A string in place of the tuple would end the answer at each of its characters.
         if not isinstance(self.stop, tuple):
             raise UsageError(f"stop must be a tuple of texts, not {self.stop!r}")
         if not all(self.stop):
@@ -55,9 +55,9 @@ class GenerationOptions:
         return self.temperature == 0
 
     def with_drawn_seed(self) -> "GenerationOptions":
-        """These options with a seed drawn where one is needed and none was given.
+        """Return these options with a random seed where sampling needs one and none was given.
 
-        What is recorded can then be repeated.
+        Records hold that seed, so the answer can be reproduced.
         """
         if self.is_greedy or self.seed is not None:
             return self
@@ -67,10 +67,10 @@ class GenerationOptions:
 class StreamingEngine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
-    ``device`` and ``dtype`` are what it runs on (``cpu``, ``cuda:0``; ``bfloat16``), never
-    ``auto``; ``quantise`` is how weights are kept: ``none`` (in the dtype), ``int8`` (most of
-    them), or ``int4`` (those of the decoder's layers, others as with int8).
-    ``load_seconds`` is what loading the weights took.
+    ``device`` and ``dtype`` are resolved (``cpu``, ``cuda:0``; ``bfloat16``), never ``auto``;
+    ``quantise`` is the weight format: ``none`` (all in the dtype), ``int8`` (most weights), or
+    ``int4`` (the decoder's layers, others as with int8). ``load_seconds`` is the time to load the
+    weights.
     """
 
     @property
@@ -93,7 +93,7 @@ class StreamingEngine(Protocol):
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, made while it is iterated.
+        """Return the answer to ``prompt``, generated while it is iterated.
 
         Raises PromptError at once where prompt and answer do not fit the context together, and
         ModelError while iterating where the device fails or runs out of memory.
@@ -102,22 +102,22 @@ class StreamingEngine(Protocol):
 
 
 class Engine(StreamingEngine, Protocol):
-    """An engine that also says how likely given answers are."""
+    """An engine that also computes the log-likelihood of given answers."""
 
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
     ) -> list[float]:
-        """The natural logarithm of the probability of each text as the answer to ``prompt``.
+        """Return the log-likelihood (natural logarithm) of each text as the answer to ``prompt``.
 
-        Texts are what ``Answer.text`` would be: outer blanks make no difference, and the blank
-        that the checkpoint writes before an answer is added (see ``prompt.answer_ids``). A text's
-        probability is the product of those of its tokens, and of the end of the turn after them
-        (any of the checkpoint's ``eos_token_ids``): only so can an answer be compared with one that
-        begins like it. Without ``with_end`` it is that of an answer that begins with the text,
-        such as the letter of an option. Nothing is divided by the length: of two texts the longer
-        one tends to be less likely. Temperature and penalties play no part.
+        Texts are as ``Answer.text`` would be: outer blanks make no difference, and the blank that
+        the checkpoint writes before an answer is added (see ``prompt.answer_ids``). The likelihood
+        of a text is the product of the probabilities of its tokens, and of the end of the turn
+        after them (any of the checkpoint's ``eos_token_ids``): without the end, an answer could not
+        be compared with one that begins like it. With ``with_end=False`` it is that of an answer
+        that begins with the text, such as the letter of an option. It is not normalized by length:
+        longer texts tend to be less likely. Temperature and penalties play no part.
 
-        Raises UsageError for one text in place of several and for none, PromptError for a text
+        Raises UsageError for one string in place of several and for no text, PromptError for a text
         that is empty or blank and where the longest does not fit the context, ModelError where the
         device fails or computes no finite numbers.
         """
@@ -125,11 +125,12 @@ class Engine(StreamingEngine, Protocol):
 
 
 def format_dtype(dtype: str, quantise: str = "none") -> str:
-    """``bfloat16``, or ``bfloat16 with int8 weights``."""
+    """Format as ``bfloat16``, or ``bfloat16 with int8 weights``."""
     return dtype if quantise == "none" else f"{dtype} with {quantise} weights"
 
 
 EngineLoader = Callable[..., Engine]
 """``(checkpoint, *, device, dtype, quantise, cache, on_progress) -> Engine``.
 
-Raises ModelError or UsageError."""
+Raises ModelError or UsageError.
+"""

@@ -1,6 +1,7 @@
-"""Several answers at once: each step of the network gives a token to every one of them.
+"""Batched generation: every decode step adds a token to each unfinished answer.
 
-A step for one answer reads all weights for one row of numbers; for eight it reads them once, too.
+Decoding is bound by reading the weights, so one step for eight sequences costs little more than for
+one.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from smolvideo.network import BatchedKVCache, BatchedPagedKVCache, KVCache, SmolVLM
 
 Encode = Callable[[Prompt], int]
-"""Makes the features of a prompt's frames; says how many came from the cache."""
+"""Encode the frames of a prompt; return how many features came from the cache."""
 
 Prefill = Callable[[Prompt], "tuple[torch.Tensor, KVCache]"]
-"""Scores [vocabulary] of the token after a prompt, and the cache that holds the prompt's rows."""
+"""Prefill a prompt; return the logits [vocabulary] after it, and its KV cache."""
 
 
 def generate_batch(
@@ -40,10 +41,10 @@ def generate_batch(
     prefix_length: int,
     on_progress: OnProgress,
 ) -> list[Answer]:
-    """The answers to ``prompts``, all of which begin with the same ``prefix_length`` rows.
+    """Return the answers to ``prompts``, which share the first ``prefix_length`` tokens.
 
-    ``seconds`` of an answer: encoding and reading of its own prompt, and the time until its last
-    token, which all that were still growing shared.
+    ``seconds`` of an answer: encoding and prefill of its own prompt, and the time until its last
+    token, in full, although the answers share the decode steps.
     """
     for prompt in prompts:
         check_context(prompt, checkpoint, generation.max_new_tokens)
@@ -54,6 +55,7 @@ def generate_batch(
     growing = [GenerationState(checkpoint, prompt, generation) for prompt in prompts]
     texts = [""] * len(prompts)
     batch: BatchedKVCache | BatchedPagedKVCache | None = None
+    # prefill each prompt; the first one's cache holds the shared prefix
     for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
         with answer.time_stage("encode"):
             answer.frames_from_cache = encode(prompt)
@@ -74,6 +76,7 @@ def generate_batch(
             del cache
     on_progress(Progress("read", len(prompts), len(prompts)))
     assert batch is not None
+    # decode all answers together
     _decode_loop(network, batch, growing, texts, on_progress)
     for answer in growing:
         answer.peak_memory_bytes = peak_memory_bytes(device)
@@ -98,11 +101,11 @@ def _decode_loop(
     texts: list[str],
     on_progress: OnProgress,
 ) -> None:
-    """Step after step until every answer has ended; ``texts`` grow in their places."""
+    """Decode until every answer has ended; append the pieces to ``texts``."""
     import torch
 
     device = _device(network)
-    inside = list(range(len(growing)))  # the answers whose rows the batch holds, in its order
+    inside = list(range(len(growing)))  # sequences in the batch, in its order
     while True:
         on_progress(Progress("answer", sum(answer.tokens for answer in growing)))
         unfinished = [place for place in inside if growing[place].stop_reason is None]
@@ -112,10 +115,12 @@ def _decode_loop(
             for place in unfinished:
                 clocks.enter_context(growing[place].time_stage("answer"))
             with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
-                # Moving the rows of all costs about a step: worth it where half have ended.
+                # Copying the KV cache costs about a step: worth it once half of the answers have
+                # ended.
                 if 2 * len(unfinished) <= len(inside):
                     batch.select_sequences([inside.index(place) for place in unfinished])
                     inside = unfinished
+                # one decode step; finished sequences in the batch are ignored
                 last = torch.tensor(
                     [growing[place].last_token_id for place in inside], device=device
                 )

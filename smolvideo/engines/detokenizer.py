@@ -1,4 +1,4 @@
-"""From token ids to text, piece by piece: no half characters, no special tokens, no outer
+"""Streaming detokenizer: token ids to text, without incomplete characters, special tokens or outer
 blanks."""
 
 from collections.abc import Sequence
@@ -8,18 +8,22 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 REPLACEMENT_CHARACTER = "\ufffd"
-"""What a decoder writes for bytes that are no character, or not one yet."""
+"""The tokenizer's output for bytes that are no character, or not yet a complete one."""
 
 WINDOW = 48
-"""So many ids are decoded at a time; a character takes at most four of them."""
+"""Maximum ids that are decoded together; a character takes four of them at most."""
 
 OVERLAP = 8
-"""So many ids are kept before a new one: some decoders treat the very first id in a special way."""
+"""Ids that stay in the window before a new one: some decoders treat the very first id in a special
+way."""
 
 
 class StreamingDetokenizer:
-    """Turns ids into text as they come. ``push`` gives the text that an id completed;
-    ``incomplete`` says whether bytes are held back that are no character yet."""
+    """Convert ids to text one by one.
+
+    ``push`` returns the text that an id completes; ``incomplete`` is True while the last bytes are
+    an incomplete character, which is held back.
+    """
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
@@ -33,8 +37,8 @@ class StreamingDetokenizer:
         self.incomplete = False
 
     def push(self, token_id: int) -> str:
-        """The characters that ``token_id`` completes; empty for special tokens and half
-        characters."""
+        """Return the characters that ``token_id`` completes; empty for special tokens and
+        incomplete characters."""
         if token_id in self._unseen:
             return ""
         self._window.append(token_id)
@@ -53,10 +57,10 @@ class StreamingDetokenizer:
 
 
 class StopStringBuffer:
-    """Strips outer blanks and cuts at the stop texts, holding back only what may still change.
+    """Strip outer blanks and cut at stop strings, holding back only text that may still change.
 
-    Blanks at the front are dropped before stop texts are looked for, so a stop text of one line
-    break means the end of the first line, not nothing at all.
+    Leading blanks are dropped before the search for stop strings, so that a line break as stop
+    string ends the answer after its first line, not before it.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -66,7 +70,8 @@ class StopStringBuffer:
         self.stopped = False
 
     def push(self, piece: str) -> str:
-        """What can be shown now that ``piece`` has come; sets ``stopped`` at a stop text."""
+        """Append ``piece``; return the text that is final now. Sets ``stopped`` at a stop
+        string."""
         if self.stopped:
             return ""
         self._held += piece if self._begun else piece.lstrip()
@@ -74,16 +79,17 @@ class StopStringBuffer:
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            _, at = min(found)  # the first to be complete, as if the text came letter by letter
+            _, at = min(found)  # the first to be complete, as if text came by characters
             return self._give(len(self._held[:at].rstrip()))
         return self._give(self._safe_length())
 
     def finish(self) -> str:
-        """What was held back and is text after all."""
+        """Return the text that was held back, at the end of the answer."""
         return "" if self.stopped else self._give(len(self._held.rstrip()))
 
     def _safe_length(self) -> int:
-        """How much of what is held can neither be a trailing blank nor the start of a stop text."""
+        """Length of the held text that can neither be a trailing blank nor the start of a stop
+        string."""
         length = len(self._held.rstrip())
         for stop in self._stop:
             for begun in range(min(len(stop) - 1, len(self._held)), 0, -1):

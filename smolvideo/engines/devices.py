@@ -1,7 +1,7 @@
-"""Where a checkpoint runs and in which number format: asked of the machine, never guessed.
+"""Choice of device, dtype and number of threads, from what the machine reports and measures.
 
-``auto`` is CUDA, then MPS, then the CPU; a GPU counts only if it really computes. An explicit
-choice that this machine cannot honour is an error.
+``auto`` is CUDA, then MPS, then the CPU; a GPU counts only if it computes a product correctly. An
+explicit choice that this machine cannot honour is an error.
 """
 
 import os
@@ -26,40 +26,43 @@ DTYPES = {
     "float32": "float32",
     "fp32": "float32",
 }
-"""What a person may type → the name of the torch dtype."""
+"""Name that a user may type → name of the torch dtype."""
 
 QUANTISATIONS = ("none", "int8", "int4")
-"""In what weights may be kept: in the number format itself, or in fewer bits."""
+"""Weight formats: unquantized (in the dtype), int8, int4."""
 
 TINY_PARAMETERS = 50_000_000
-"""Below this, half precision saves nothing worth having: float32 is as fast and exact
-everywhere."""
+"""Below this number of parameters half precision saves nothing worth having: float32 is as fast,
+and exact everywhere."""
 
 BF16_FLAGS_X86 = frozenset({"amx_bf16", "avx512_bf16"})
-"""Names in /proc/cpuinfo of the instructions that make bfloat16 faster than float32 on x86, as was
+"""Flags in /proc/cpuinfo of the instructions that make bfloat16 faster than float32 on x86, as
 measured."""
 
 BF16_FEATURES_ARM = frozenset({"bf16", "svebf16"})
-"""Their names on Arm, where it depends on the processor, and on whether torch uses them. (``i8mm``
-multiplies int8 with int8; here int8 weights meet floating-point numbers, so it decides nothing.)"""
+"""Their names on Arm, where the gain depends on the processor, and on whether torch uses them.
+(``i8mm`` multiplies int8 with int8; here int8 weights meet floating-point activations, so it
+decides nothing.)"""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MEASURED_ROUNDS = 5
 
 
 def choose_device(device: str = "auto") -> "torch.device":
-    """The device to run on: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+    """Return the device to run on: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
 
     Raises UsageError for another name, ModelError where this machine has no such device or where
     the device does not compute (an old GPU, a driver that does not match).
     """
     import torch
 
+    # first GPU that works, else the CPU
     if device == "auto":
         for candidate in ("cuda", "mps"):
             if _is_present(candidate) and _device_problem(torch.device(candidate)) is None:
                 return torch.device(candidate)
         return torch.device("cpu")
+    # an explicit name: syntax, then presence, then a test product
     kind, colon, index = device.partition(":")
     known = kind == "cuda" and index.isdecimal() if colon else kind in ("cpu", "mps", "cuda")
     if not known:
@@ -81,10 +84,10 @@ def choose_device(device: str = "auto") -> "torch.device":
 
 
 def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -> "torch.dtype":
-    """The number format for a checkpoint of so many ``parameters`` on ``device``.
+    """Return the dtype for a checkpoint of ``parameters`` parameters on ``device``.
 
     ``auto``: float32 for tiny checkpoints; else bfloat16 on CUDA (float16 where the GPU has no
-    bfloat16), float16 on MPS, and on the CPU bfloat16 where it has instructions for it that make it
+    bfloat16), float16 on MPS, and on the CPU bfloat16 where it has instructions that make it
     faster, else float32. Raises UsageError for an unknown name, ModelError for bfloat16 on a GPU
     without it.
     """
@@ -113,8 +116,8 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
 
 
 def check_quantize(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
-    """Raises UsageError where the weights cannot be kept so: an unknown name, quantised ones on
-    another device than the CPU or in float16, or int4 on a processor that is slow with them."""
+    """Check the weight format. Raises UsageError for an unknown name, for quantized weights on a
+    device other than the CPU or in float16, and for int4 on a processor that is slow with it."""
     if quantise not in QUANTISATIONS:
         known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
         raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
@@ -146,7 +149,7 @@ def cpu_has_bf16() -> bool:
     """True where the CPU multiplies bfloat16 matrices faster than float32 ones (AMX,
     AVX512-BF16)."""
     features = cpu_features()
-    if features is None:  # not Linux: torch's own questions, where this torch has them
+    if features is None:  # not Linux: torch's own checks, where this torch has them
         import torch
 
         questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -157,9 +160,8 @@ def cpu_has_bf16() -> bool:
 
 
 def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
-    """What Linux says that the processor can do: ``flags`` on x86, ``Features`` on Arm; of the
-    cores all have. None where there is no such file.
-    """
+    """CPU features by /proc/cpuinfo: ``flags`` on x86, ``Features`` on Arm; only those that all
+    cores have. None where there is no such file."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -174,8 +176,8 @@ def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
 
 @cache
 def _bf16_is_faster() -> bool:
-    """Whether a product of matrices takes less time in bfloat16 than in float32, of each the
-    shortest of some in turns: what disturbs the machine makes none of them shorter."""
+    """Whether a matrix product is faster in bfloat16 than in float32: minima of some measurements
+    in turns, because load only ever makes a measurement longer."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -193,14 +195,15 @@ def _bf16_is_faster() -> bool:
 
 
 def available_cores() -> int:
-    """How many threads can really run: affinity mask, physical cores and container quota."""
+    """Number of threads that can run at the same time: affinity mask, physical cores and container
+    quota."""
     import psutil
 
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:
         allowed = os.cpu_count() or 1
-    # Two threads on one core share its multipliers: they only wait for each other.
+    # Hyper-threads share the multipliers of a core: they only wait for each other.
     physical = psutil.cpu_count(logical=False) or allowed
     return max(
         1, min(allowed, physical, _cgroup_cpu_quota(Path("/sys/fs/cgroup/cpu.max")) or allowed)
@@ -208,12 +211,12 @@ def available_cores() -> int:
 
 
 def set_num_threads() -> None:
-    """Tell torch how many threads to use, unless the person did through ``OMP_NUM_THREADS``.
+    """Set torch's number of threads, unless the user did through ``OMP_NUM_THREADS``.
 
-    Threads that wait soon sleep, where torch was not loaded before: threads that spin keep each
-    other from a busy machine's cores, and a token then took a hundred times as long. GNU's threads
-    (Linux) look a few thousand times first: on free cores the next product has come by then, and
-    a long prompt is read in four fifths of the time.
+    If torch was not loaded before, waiting threads soon sleep: spinning threads take the cores of a
+    busy machine from each other, and a token then took a hundred times as long. GNU's threads
+    (Linux) spin a few thousand times first: on free cores the next product has come by then, and
+    the prefill of a long prompt takes four fifths of the time.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "6000")
@@ -224,7 +227,7 @@ def set_num_threads() -> None:
 
 
 def reset_peak_memory(device: "torch.device") -> None:
-    """Start counting the GPU's peak anew; the process's own peak cannot be reset."""
+    """Reset the GPU's peak memory; the peak of the process cannot be reset."""
     import torch
 
     if device.type == "cuda":
@@ -232,8 +235,8 @@ def reset_peak_memory(device: "torch.device") -> None:
 
 
 def peak_memory_bytes(device: "torch.device") -> int:
-    """The GPU's largest allocation since the reset, or the process's largest resident size so
-    far."""
+    """Return the GPU's largest allocation since the reset, or the largest resident size of the
+    process so far."""
     import torch
 
     if device.type == "cuda":
@@ -251,7 +254,7 @@ def peak_memory_bytes(device: "torch.device") -> int:
 
 
 def synchronize(device: "torch.device") -> None:
-    """Let a GPU finish what it was given, so that a stopped watch tells the truth."""
+    """Wait until a GPU has finished its work, so that timings are right."""
     import torch
 
     if device.type == "cuda":
@@ -263,7 +266,7 @@ def synchronize(device: "torch.device") -> None:
 def _is_present(kind: str) -> bool:
     import torch
 
-    with warnings.catch_warnings():  # a driver too old for this torch is told as a warning
+    with warnings.catch_warnings():  # torch warns of a driver too old for it
         warnings.simplefilter("ignore")
         if kind == "cuda":
             return bool(torch.cuda.is_available())
@@ -271,7 +274,7 @@ def _is_present(kind: str) -> bool:
 
 
 def _device_problem(device: "torch.device") -> str | None:
-    """None if the device multiplies a small matrix, else what it says in place of the product."""
+    """None if the device multiplies a small matrix, else its error."""
     import torch
 
     try:
@@ -293,8 +296,7 @@ def _cuda_has_bf16(device: "torch.device") -> bool:
 
 
 def _cgroup_cpu_quota(cpu_max: Path) -> int | None:
-    """Cores' worth of time that a container may use: ``quota period`` in microseconds (cgroup
-    v2)."""
+    """Cores that a container may use: ``quota period`` in microseconds (cgroup v2)."""
     try:
         quota, period = cpu_max.read_text(encoding="ascii").split()
         return max(1, round(int(quota) / int(period)))

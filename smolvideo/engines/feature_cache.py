@@ -1,18 +1,17 @@
-"""Frame features on disk: what a frame became in the vision tower, for the next run.
+"""On-disk cache of frame features, the output of vision tower and connector, across runs.
 
     <cache>/features/ab/ab3f…   one entry; ``ab3f…`` is its key in hexadecimal
-    <cache>/features/written    one byte long for every 256 that were written (see
-    ``_count_written``)
+    <cache>/features/written    one byte per 256 bytes written, see ``_count_written``
 
-One entry is one frame. Samplings of one video overlap (a closer look at a minute, 50 frames after
-20, another video beside the first), and then each frame that was seen before is there, whatever it
-was seen with. A frame of SmolVLM2-256M is 74 kB and one of 2.2B 330 kB: files of a good size.
+One entry is one frame. Samplings of one video overlap (a minute of it more closely, 50 frames after
+20, together with another video), and frames that were encoded before are found, whatever they were
+combined with. A frame of SmolVLM2-256M takes 74 kB and one of 2.2B 330 kB: files of a good size.
 
-An entry is written beside and renamed, so a reader sees all of it or nothing, and whoever is killed
-leaves at most a ``.part`` that the next sweep removes. Nothing is synced: after a power cut an
-entry may hold anything, and that is what the checksum is for. Nobody ever waits for anybody: two
-processes that write one entry write the same bytes, and a reader whose entry is evicted under it
-has a miss. Nothing that goes wrong here is an error: the frame is encoded instead.
+An entry is written to a temporary file and renamed, so a reader sees all of it or nothing, and a
+killed process leaves at most a ``.part`` file, which the next eviction removes. Nothing is synced:
+after a power cut an entry may hold anything, which the checksum detects. There are no locks: two
+processes that write one entry write the same bytes, and a reader whose entry is evicted during the
+read has a miss. No failure here is an error: the frame is encoded instead.
 """
 
 import hashlib
@@ -40,23 +39,22 @@ _HEADER_BYTES = len(_MAGIC) + 2 * KEY_BYTES
 
 _SIZE_COUNTER = "written"
 _BYTES_PER_COUNT = 256
-"""What one byte of the ledger stands for: it stays below a 256th of the limit."""
+"""Bytes written per byte of the size counter, which so stays below a 256th of the limit."""
 
 _EVICT_TO_SHARE = 0.9
-"""What a sweep leaves of the limit, so that not every write needs one."""
+"""Share of the limit that an eviction leaves, so that not every write needs one."""
 
 _STALE_PART_SECONDS = 3600
-"""Writing takes milliseconds: a ``.part`` of this age belongs to nobody."""
+"""Age at which a ``.part`` file is abandoned: writing takes milliseconds."""
 
 _OURS = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{16}\.part")
 
 
 class FeatureCache:
-    """Entries of bytes under keys of 32 bytes, at most ``limit_bytes`` of them, the least recently
-    used out first.
+    """LRU cache of byte entries under keys of 32 bytes, with at most ``limit_bytes`` in total.
 
-    ``warning`` is a sentence for the person once something could not be kept; from then on nothing
-    more is written. Not to be used by two threads at once; by any number of processes.
+    ``warning`` is a sentence for the user once a write failed; from then on nothing more is
+    written. Not thread-safe; any number of processes may share the folder.
 
     Raises SourceError where there is no folder for caches (see ``cache_dir``).
     """
@@ -69,10 +67,10 @@ class FeatureCache:
         self.warning: str | None = None
 
     def read(self, key: bytes, into: memoryview) -> bool:
-        """Fill ``into`` with the entry of ``key``; False, and ``into`` is anything, if it is not
-        there.
+        """Read the entry for ``key`` into ``into``. Return False on a miss; ``into`` is undefined
+        then.
 
-        What is damaged, cut short, or of another length is removed.
+        Entries that are damaged, truncated or of another length are removed.
         """
         path = self._path(key)
         try:
@@ -86,12 +84,12 @@ class FeatureCache:
             with suppress(OSError):
                 path.unlink()
             return False
-        with suppress(OSError):  # a read-only folder serves, too
-            os.utime(path)  # access times are off on many disks: the modification time is our own
+        with suppress(OSError):  # a read-only folder is readable all the same
+            os.utime(path)  # for LRU by modification time: access times are often off
         return True
 
     def write(self, key: bytes, payload: memoryview) -> None:
-        """Keep ``payload`` under ``key``, unless it is too large or the disk refuses."""
+        """Store ``payload`` under ``key``, unless it is too large or the disk refuses."""
         size = _HEADER_BYTES + len(payload)
         if self.warning is not None or size > self.limit_bytes:
             return
@@ -99,7 +97,8 @@ class FeatureCache:
         try:
             _drop_link(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Before the entry: who is killed between the two has counted too much, not too little.
+            # Before the entry: a process killed between the two has counted too much, not too
+            # little.
             self._count_written(size)
             with open_atomic(path, sync=False) as file:
                 file.write(_header(key, payload))
@@ -108,14 +107,16 @@ class FeatureCache:
             return  # the cache was cleared meanwhile
         except OSError as error:
             if not (isinstance(error, PermissionError) and path.exists()):
-                # An entry that exists is being read, on a system that then lets nobody replace it.
+                # Another process reads the existing entry, on a system that forbids replacing open
+                # files.
                 self.warning = (
                     f"frame features are not kept in {display_path(self.folder)}: "
                     f"{error.strerror or error}"
                 )
 
     def stats(self) -> CacheStats:
-        """How much is there; ``oldest`` is when the least recently used entry was used."""
+        """Number, size and age of the entries; ``oldest`` is the last use of the least recently
+        used."""
         entries = [entry for entry in self._entries() if not entry.is_part]
         return CacheStats(
             len(entries),
@@ -124,7 +125,8 @@ class FeatureCache:
         )
 
     def clear(self) -> CacheStats:
-        """Delete everything; returns what was there. Raises SourceError where that is refused."""
+        """Delete everything; return the statistics before. Raises SourceError where that is
+        refused."""
         check_is_folder(self.folder)
         freed = self.stats()
         try:
@@ -132,7 +134,7 @@ class FeatureCache:
                 entry.path.unlink(missing_ok=True)
             (self.folder / _SIZE_COUNTER).unlink(missing_ok=True)
             for folder in self._shards():
-                with suppress(OSError):  # somebody writes into it
+                with suppress(OSError):  # another process writes into it
                     folder.rmdir()
         except OSError as error:
             where = display_path(error.filename or self.folder)
@@ -144,12 +146,13 @@ class FeatureCache:
         return self.folder / name[:2] / name
 
     def _count_written(self, size: int) -> None:
-        """Say that ``size`` bytes are about to be written, and make room where there is none left.
+        """Count ``size`` bytes that are about to be written, and evict entries if the limit is
+        reached.
 
-        The count is the length of a file: many processes can append to it at once, and reading it
-        is one question to the system. Looking at all entries instead takes 0.15 s for 27,000. It
-        counts replaced entries twice, and appends that fall into another process's sweep not at
-        all; each sweep puts it right.
+        The count is the length of a file: many processes can append to it at once, and one system
+        call reads it, where a scan of all entries takes 0.15 s for 27,000. Replaced entries are
+        counted twice, and appends during another process's eviction not at all; each eviction
+        corrects the count.
         """
         ledger = self.folder / _SIZE_COUNTER
         _drop_link(ledger)
@@ -162,14 +165,16 @@ class FeatureCache:
             self._evict(coming=size)
 
     def _evict(self, *, coming: int = 0) -> None:
-        """Delete what was not used for longest until there is room, and count anew.
+        """Delete the least recently used entries until the limit is kept, and correct the count.
 
         ``coming`` bytes are about to be written.
         """
+        # oldest first, down to the goal
         limit = self.limit_bytes
         entries = sorted(self._entries(), key=lambda entry: entry.used)
         total = coming + sum(entry.size for entry in entries)
         goal = total if total <= limit else max(int(limit * _EVICT_TO_SHARE), coming)
+        # delete abandoned temporary files, and entries until the goal is reached
         abandoned = time.time() - _STALE_PART_SECONDS
         for entry in entries:
             is_abandoned = entry.is_part and entry.used < abandoned
@@ -177,16 +182,17 @@ class FeatureCache:
                 with suppress(OSError):  # another process was faster, or has it open
                     entry.path.unlink()
                 total -= entry.size
+        # set the counter to what is left
         _drop_link(self.folder / _SIZE_COUNTER)
         with (self.folder / _SIZE_COUNTER).open("ab") as file:
             file.truncate(_counts(total))
 
     def _entries(self) -> Iterator["_Entry"]:
-        """All entries, and the files that may become some."""
+        """Yield all entries and temporary files."""
         for folder in self._shards():
             with suppress(OSError), os.scandir(folder) as files:
                 for file in files:
-                    # Whatever else somebody put here is neither counted nor deleted.
+                    # Foreign files are neither counted nor deleted.
                     if _OURS.fullmatch(file.name):
                         with suppress(OSError):
                             told = file.stat(follow_symlinks=False)
@@ -202,7 +208,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class _Entry:
-    """``used`` is in seconds since 1970."""
+    """A file of the cache; ``used`` is its last use in seconds since 1970."""
 
     path: Path
     size: int
@@ -214,12 +220,12 @@ class _Entry:
 
 
 def _header(key: bytes, payload: memoryview) -> bytes:
-    """What stands before ``payload``: its key, and a checksum that no other key gives it."""
+    """Header of an entry: its key, and a checksum of ``payload`` that is keyed with it."""
     return _MAGIC + key + hashlib.blake2b(payload, key=key, digest_size=KEY_BYTES).digest()
 
 
 def _open_own(path: str, flags: int) -> int:
-    """Open an entry; one that is a link is refused, and a pipe does not wait for its writer."""
+    """Open an entry: refuses symbolic links, and does not block on a pipe."""
     more = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
     for name in more:
         flags |= getattr(os, name, 0)
@@ -227,7 +233,7 @@ def _open_own(path: str, flags: int) -> int:
 
 
 def _drop_link(path: Path) -> None:
-    """A link in the cache is not of our making: what is behind it must not be written."""
+    """Delete a symbolic link in the cache, which is not ours: its target must not be written."""
     if path.is_symlink():
         path.unlink()
 
@@ -237,7 +243,7 @@ def _counts(size: int) -> int:
 
 
 def _read_whole(file: FileIO, into: memoryview) -> int:
-    """Bytes read: fewer than ``into`` has only where the file ends."""
+    """Fill ``into`` and return the bytes read: fewer only at the end of the file."""
     done = 0
     while done < len(into):
         count = file.readinto(into[done:])

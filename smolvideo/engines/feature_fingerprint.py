@@ -1,12 +1,12 @@
-"""What features depend on: the key under which a frame's features are kept.
+"""Keys of the feature cache: hashes of a frame's pixels and of everything that affects its
+features.
 
-A key is a hash of the frame's pixels under a *scope*, which is a hash of everything else that has a
-part in the numbers: the weights and whether they are quantised, the configuration, our code, torch,
-the device and the dtype. How a video is called, where it lies, which of its frames it is and what
-was asked about it have none.
+A key is a hash of the pixels, keyed with a *scope*: a hash of the weights and their quantization,
+the configuration, our code, torch, the device and the dtype. The name and path of a video, the
+index of a frame and the question play no part.
 
-BLAKE2b: no two inputs with one hash are known or feared, it takes a key, and 50 frames of 512×512
-take 0.04 s (measured; SHA-256 takes as long only where the processor has instructions for it).
+BLAKE2b: no collisions are known or feared, it takes a key, and 50 frames of 512×512 take 0.04 s
+(measured; SHA-256 is as fast only where the processor has instructions for it).
 """
 
 import hashlib
@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from smolvideo.network import SmolVLM
 
 _FORMAT = "features [tokens_per_image, hidden], row by row, as the dtype lies in memory"
-"""What an entry holds; other words make other keys."""
+"""Content of an entry, part of the scope: a change of this text invalidates all keys."""
 
 _DECODER = ("model.text_model.", "lm_head.")
-"""Names of weights that a frame never meets: two decoders may share their features."""
+"""Prefixes of weights that frames never meet: checkpoints that differ in the decoder alone share
+features."""
 
 _PER_CHUNK = 1 << 20
 _UNSETTLED_SECONDS = 2.0
-"""A file that has just changed may change again within the same tick of its disk's clock; FAT has
-the longest."""
+"""A file that has just changed may change again within the same tick of its file system's clock;
+FAT has the longest."""
 
 
 def frame_keys(scope: bytes, images: "Images") -> list[bytes]:
-    """The key of each of the uint8 ``images`` [N, S, S, 3]."""
+    """Return the key of each of the uint8 ``images`` [N, S, S, 3]."""
     import numpy as np
 
     shape = repr(images.shape[1:]).encode()
@@ -61,7 +62,7 @@ def encoder_fingerprint(
     dtype: "torch.dtype",
     quantise: str,
 ) -> bytes:
-    """The hash of all that is the same for every frame; ``weights`` is ``weights_digest``."""
+    """Hash everything that is the same for all frames; ``weights`` is the ``weights_digest``."""
     import torch
 
     if device.type == "cuda":
@@ -74,8 +75,7 @@ def encoder_fingerprint(
         repr(network.config),
         str(dtype),
         quantise,
-        # Each of these may round another way, and answers shall not depend on what was asked
-        # before.
+        # Each of these may change rounding, and answers must not depend on what was asked before.
         device.type,
         platform.machine(),
         processor,
@@ -87,10 +87,11 @@ def encoder_fingerprint(
 
 
 def weight_files_stat(weights: WeightFiles) -> bytes:
-    """Changes whenever one of the files is changed or replaced; takes no time.
+    """Hash the file status of the weights: it changes when a file is modified or replaced, and
+    reads no data.
 
-    The time of the inode's last change is part of it, as in git's index: no program can set it
-    back, so a file that was rewritten in place with its old size and date is seen.
+    It includes the time of the inode's last change, as git's index does: no program can set it
+    back, so a file that was rewritten in place with its old size and date is noticed.
     """
     facts: list[Any] = []
     for file in weights.files:
@@ -105,13 +106,13 @@ def weight_files_stat(weights: WeightFiles) -> bytes:
 
 
 def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
-    """The hash of the weights that frames meet, by their content alone.
+    """Hash the content of the weights that frames meet.
 
-    Neither the name of a hub's revision (a folder has none) nor headers and samples (a fine-tuned
-    checkpoint has the same headers, and may differ in one layer) say which weights they are: every
-    byte is read, once per checkpoint and machine. Right after loading, from the system's own cache,
-    that goes at 2 GB/s on two cores (measured; SmolVLM2-256M has 0.37 GB of them); from then on
-    ``cache`` has it under ``weight_files_stat``.
+    The name of a hub's revision (a folder has none), headers and samples (a fine-tuned checkpoint
+    has the same headers, and may differ in one layer) do not identify weights: every byte is read,
+    once per checkpoint and machine. Right after loading, from the system's page cache, that runs at
+    2 GB/s on two cores (measured; SmolVLM2-256M has 0.37 GB of them); afterwards ``cache`` has it
+    under ``weight_files_stat``.
 
     Raises ModelError where the files cannot be read.
     """
@@ -127,7 +128,7 @@ def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
 
 
 def _hash_weights(weights: WeightFiles) -> bytes:
-    """Names, dtypes, shapes and bytes of all weights but the decoder's, whatever file they lie
+    """Hash names, dtypes, shapes and bytes of all weights but the decoder's, whatever file they are
     in."""
     tasks = [
         (file, header, name)
@@ -151,7 +152,7 @@ def _hash_tensor(file: Path, header: WeightHeader, name: str) -> str:
     start, end = told["data_offsets"]
     hashed = hashlib.blake2b(f"{told['dtype']} {told['shape']}".encode(), digest_size=KEY_BYTES)
     try:
-        # Not mapped: pages of a mapped file would stay with the process.
+        # Not mapped: pages of a mapped file would stay in the process.
         with file.open("rb", buffering=0) as stream:
             stream.seek(header.data_start + start)
             left, buffer = end - start, bytearray(_PER_CHUNK)
@@ -168,8 +169,8 @@ def _hash_tensor(file: Path, header: WeightHeader, name: str) -> str:
 
 @remembered
 def _code_digest() -> str:
-    """The modules that compute features, as they are written: a fault that was mended, or an order
-    of sums that was changed, must not live on in what was kept before."""
+    """Hash the source of the modules that compute features: results of a fixed bug, or of another
+    order of sums, must not be found again."""
     from smolvideo import network
 
     folder = Path(network.__file__ or "").parent

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _MAX_PATCHES_PER_CHUNK = {"cpu": 1024, "mps": 4096, "cuda": 16384}
-"""Patches of frames that go through the vision tower together, on a CPU by each thread: memory does
-not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one and
-80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
+"""Maximum patches that go through the vision tower together, on a CPU per thread, so that memory
+does not grow with the video. Two frames of 256M together, 2,048 patches, took as long as one by one
+and 80 MB more; nano's, 64 patches each, took 85 ms two by two and 59 with sixteen together."""
 
 
 @dataclass(frozen=True)
 class ScopedFeatureCache:
-    """A cache as one loaded network may use it; see ``encoder_fingerprint``."""
+    """Feature cache under the key scope of one loaded network; see ``encoder_fingerprint``."""
 
     cache: FeatureCache
     scope: bytes
@@ -50,8 +50,8 @@ class ScopedFeatureCache:
         dtype: "torch.dtype",
         quantise: str = "none",
     ) -> "ScopedFeatureCache | None":
-        """None where the files are no longer those that were loaded (``stat_at_load`` is their
-        ``weight_files_stat`` from before): nobody can say what the network in memory is."""
+        """Return None where the files have changed since loading (``stat_at_load`` is their
+        ``weight_files_stat`` from before): then they do not identify the network in memory."""
         digest = weights_digest(weights, cache)
         if weight_files_stat(weights) != stat_at_load:
             return None
@@ -60,13 +60,13 @@ class ScopedFeatureCache:
 
 
 class FeatureLookup:
-    """What the disk knows of ``images`` [N, S, S, 3], put into the rows of ``features``
+    """Look up the features of ``images`` [N, S, S, 3] in the cache, and read them into ``features``
     [N, tokens_per_image, hidden].
 
-    ``missing`` are the places of the others, in order; all of them without ``kept``. Which frames
+    ``missing`` are the indices of the others, in order; all indices without ``kept``. Which frames
     are encoded together then depends on what is missing. On a CPU their features do not (measured
-    to the bit, one and two at once, bfloat16 and float32); a GPU may take another kernel for
-    another number, and round otherwise.
+    to the bit, one and two together, bfloat16 and float32); a GPU may choose another kernel for
+    another batch size, and round differently.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class FeatureLookup:
         import torch
 
         self._keys = frame_keys(kept.scope, images)
-        # Entry by entry into the place where it is needed; only a GPU needs a second one.
+        # Read each entry into its final place; only a GPU needs a copy on the CPU.
         on_cpu = (
             features if features.device.type == "cpu" else torch.empty_like(features, device="cpu")
         )
@@ -91,25 +91,25 @@ class FeatureLookup:
             features.copy_(on_cpu)
 
     def store(self, places: Sequence[int]) -> None:
-        """Write the features at ``places``, which were computed since."""
+        """Write the features at the indices ``places`` to the cache, once they are computed."""
         if self._kept is None:
             return
         computed = self._features[list(places)].cpu()
         if not bool(computed.isfinite().all()):
-            return  # a device that failed once must not fail for ever
+            return  # a failure of the device must not be cached
         for place, row in zip(places, _bytes_of(computed), strict=True):
             self._kept.cache.write(self._keys[place], row)
 
 
 def _bytes_of(features: "torch.Tensor") -> list[memoryview]:
-    """The bytes of each row, as they lie in memory; numpy has no bfloat16."""
+    """Memory of each row, as bytes; numpy has no bfloat16."""
     import torch
 
     return [memoryview(row) for row in features.flatten(1).view(torch.uint8).numpy()]
 
 
 class FrameEncoder:
-    """The vision tower and connector of one network, with the feature cache it may use.
+    """The vision tower and connector of one network, with its feature cache if it has one.
 
     ``device`` and ``dtype`` are those of the features.
     """
@@ -126,25 +126,27 @@ class FrameEncoder:
     ) -> tuple["torch.Tensor", int]:
         """Encode uint8 images [N, S, S, 3].
 
-        Returns features [N, tokens_per_image, hidden], as the decoder takes them, and the number
-        of images whose features came from the cache. The others are encoded a few at a time, so
-        pixels in floating point exist for these alone. Raises ModelError where the device fails.
+        Returns features [N, tokens_per_image, hidden], as the decoder takes them, and the number of
+        images whose features came from the cache. The others are encoded in chunks, so that only
+        their pixels exist in floating point. Raises ModelError where the device fails.
         """
         import torch
 
+        # read known features from the cache
         config = self._network.config
         shape = (len(images), config.tokens_per_image, config.text.hidden_size)
         features = torch.empty(shape, device=self.device, dtype=self.dtype)
         recall = FeatureLookup(self._kept, images, features)
+        # frames per chunk
         at_once = _MAX_PATCHES_PER_CHUNK[self.device.type] // config.vision.patches_per_side**2
-        if self.device.type == "cpu":  # something for each of the threads
+        if self.device.type == "cpu":  # a chunk for each thread
             at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
         at_once = max(1, at_once)
 
         def encode_chunk(start: int) -> list[int]:
             places = recall.missing[start : start + at_once]
             with wrap_torch_errors(str(self.device), "encoding the frames"), torch.inference_mode():
-                # A list of places copies, so torch never meets an array that is read-only.
+                # Indexing by a list copies, so torch never gets a read-only array.
                 pixels = torch.from_numpy(images[places]).to(self.device).permute(0, 3, 1, 2)
                 # mean = std = 0.5, as the processors of the whole family.
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.dtype)
@@ -152,6 +154,7 @@ class FrameEncoder:
                 synchronize(self.device)
             return places
 
+        # encode the missing frames, on a CPU one chunk per core at a time
         done = from_cache = len(images) - len(recall.missing)
         if len(images):
             on_progress(Progress("encode", done, len(images)))
@@ -165,10 +168,10 @@ class FrameEncoder:
 
 @contextmanager
 def _one_core_per_call(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
-    """A ``map`` that runs one call per core of a CPU at a time, each on one thread of torch.
+    """Yield a ``map`` that runs one call per core of a CPU at a time, each on one torch thread.
 
-    Frames need nothing of each other, so nobody waits: threads that share one product wait for each
-    other after every one, a hundred times per layer, and a busy machine lets each wait be long.
+    Frames are independent, so no barrier is needed: threads that share one product meet at a
+    barrier after every product, a hundred times per layer, and a busy machine makes each wait long.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""The way from a prompt to its answer, token by token: the same for every engine.
+"""Generation loop of all engines: encode frames, prefill the prompt, decode token by token.
 
-An engine brings three things: how frames become rows, how the prompt is read, and how one more
-token is read. Choosing tokens, text, stop texts, progress and time are the same for all.
+An engine provides the encoding of frames, the prefill of the prompt and the decoding of one token.
+Sampling, detokenizing, stop strings, progress and timing are the same for all.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     import torch
 
 Features = TypeVar("Features")
-"""What an engine makes of the frames of a prompt."""
+"""An engine's features of the frames of a prompt."""
 
 
 class DecoderState(Protocol):
-    """The language half of a network over one prompt."""
+    """The decoder over one prompt, with its KV cache."""
 
     def prefill(self) -> "torch.Tensor":
-        """Scores [vocabulary] of the token after the prompt."""
+        """Prefill the prompt; return the logits [vocabulary] of the next token."""
         ...
 
     def decode(self, token_id: int) -> "torch.Tensor":
-        """Scores [vocabulary] of the token after ``token_id``."""
+        """Append ``token_id``; return the logits [vocabulary] of the next token."""
         ...
 
 
@@ -45,23 +45,27 @@ def generate(
     decode: Callable[[Features], DecoderState],
     on_progress: OnProgress,
 ) -> AnswerStream:
-    """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
+    """Return the answer to ``prompt``, generated while it is iterated; see ``Engine.stream``.
 
-    ``encode`` also says how many of the frames came from the cache.
+    ``encode`` also returns the number of frames whose features came from the cache.
     """
     check_context(prompt, checkpoint, generation.max_new_tokens)
     growing = GenerationState(checkpoint, prompt, generation)
 
     def pieces() -> Iterator[str]:
+        """Yield the text of the answer piece by piece."""
+        # encode the frames
         reset_peak_memory(device)
         with growing.time_stage("encode"):
             rows, growing.frames_from_cache = encode()
+        # prefill the prompt, sample the first token
         on_progress(Progress("read"))
         with growing.time_stage("read"):
             decoding = decode(rows)
             del rows
             piece = growing.append_token(decoding.prefill())
         on_progress(Progress("read", 1, 1))
+        # decode until the answer ends
         while True:
             on_progress(Progress("answer", growing.tokens))
             if piece:
@@ -76,7 +80,8 @@ def generate(
 
 
 def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:
-    """The prompt's images fill its image tokens, and prompt and answer fit the context."""
+    """Check that prompt and answer fit the context, and that the images fill the image tokens.
+    Raises PromptError."""
     tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
     if room < new_tokens:
         raise PromptError(

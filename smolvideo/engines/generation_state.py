@@ -1,4 +1,4 @@
-"""One answer as it grows, token by token: the same for every engine, alone or side by side."""
+"""State of one answer during generation: its tokens, text, stop reason and timings."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class GenerationState:
-    """Chooses tokens from scores, turns them into text, and knows when to stop.
+    """Sample tokens from logits, detokenize them, and stop at the end.
 
-    ``stop_reason`` is None while the answer goes on. ``seconds`` are those of each stage so far;
-    the time of whoever consumes the text is not in them.
+    ``stop_reason`` is None until the answer ends. ``seconds`` are the times of each stage so far,
+    without the time that the consumer of the text takes.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class GenerationState:
         self.stop_reason: StopReason | None = None
         self.frames_from_cache = 0
         self.peak_memory_bytes: int | None = None
-        # All stages are told, even where the first token is the last.
+        # every stage has an entry, even where the first token is the last
         self.seconds: dict[str, float] = {"encode": 0.0, "read": 0.0, "answer": 0.0}
         self._checkpoint = checkpoint
         self._prompt = prompt
@@ -49,16 +49,17 @@ class GenerationState:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were generated, the end token included."""
+        """Number of generated tokens, the end token included."""
         return len(self.token_ids)
 
     @property
     def last_token_id(self) -> int:
-        """The token that the next one follows."""
+        """The latest token."""
         return self.token_ids[-1]
 
     def append_token(self, logits: "torch.Tensor") -> str:
-        """Choose a token by ``logits`` [vocabulary]; the text that is certain now, often none."""
+        """Sample a token from ``logits`` [vocabulary]; return the text that is final now, often
+        none."""
         check_logits(logits)
         self.token_ids.append(self._next_token.sample(logits))
         if self.last_token_id in self._checkpoint.eos_token_ids:
@@ -73,7 +74,8 @@ class GenerationState:
         return piece
 
     def finish(self, text: str) -> Answer:
-        """The answer, whose text is that of all pieces; ModelError if it has not ended."""
+        """Return the answer with ``text``, all pieces joined. Raises ModelError if it has not
+        ended."""
         if self.stop_reason is None:
             raise ModelError("the answer was broken off before its end")
         usage = Usage(
@@ -92,7 +94,7 @@ class GenerationState:
 
     @contextmanager
     def time_stage(self, stage: str) -> Iterator[None]:
-        """Count the time of the block for ``stage``."""
+        """Add the time of the block to ``stage``."""
         started = self._clock()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Which engine runs a checkpoint, and how: by name, or by an ``EngineSpec``."""
+"""Load an engine by name and options, or from an ``EngineSpec``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,11 @@ ENGINES: dict[str, EngineLoader] = {
     "native": load_native_engine,
     "transformers": load_transformers_engine,
 }
-"""Name → what loads it; the first is what ``auto`` means."""
+"""Engine name → loader; the first is what ``auto`` means."""
 
 CACHING_ENGINES = ("auto", "native")
-"""Names that go with a ``cache``: the reference, ``transformers``, computes everything itself."""
+"""Names of engines that use a ``cache``: the reference, ``transformers``, computes everything
+itself."""
 
 
 def load_engine(
@@ -32,17 +33,17 @@ def load_engine(
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Engine:
-    """``checkpoint`` loaded and ready to answer; a name or folder is opened first.
+    """Load ``checkpoint`` as an engine; a name or folder is opened first.
 
-    With a ``cache`` frames that it knows are not encoded again, and others are kept in it; without
-    one nothing is written to the disk. With ``quantise="int8"`` most weights take half the memory
-    of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the others as
-    with int8; both are for the engine ``native`` on a CPU.
+    With a ``cache`` the features of known frames are read from it, and others are stored in it;
+    without one nothing is written to the disk. With ``quantise="int8"`` most weights take half the
+    memory of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the
+    others as with int8; both are for the engine ``native`` on a CPU.
 
-    Raises UsageError for unknown names of engines, devices, dtypes and quantisations, for a
-    ``cache`` with an engine that keeps nothing, and for quantised weights where they cannot be had;
-    ModelError where the checkpoint is missing or broken, or where this machine lacks the device or
-    the memory.
+    Raises UsageError for unknown names of engines, devices, dtypes and quantizations, for a
+    ``cache`` with an engine that does not use one, and for quantized weights where they are not
+    supported; ModelError where the checkpoint is missing or broken, or where this machine lacks the
+    device or the memory.
     """
     name = next(iter(ENGINES)) if engine == "auto" else engine
     if name not in ENGINES:
@@ -75,9 +76,9 @@ class EngineSpec:
     def checkpoint(
         self, *, weights: bool = False, on_progress: OnProgress = no_progress
     ) -> Checkpoint:
-        """What the model says of itself; raises as ``open_checkpoint`` does.
+        """Open the model's checkpoint; raises as ``open_checkpoint`` does.
 
-        Its weights are not fetched unless asked for: to look at a source they are not needed.
+        Weights are downloaded only on request: scanning a source does not need them.
         """
         return open_checkpoint(
             self.model,
@@ -90,8 +91,8 @@ class EngineSpec:
     def load(
         self, *, cache: FeatureCache | None = None, on_progress: OnProgress = no_progress
     ) -> Engine:
-        """The engine, weights fetched if need be; raises as ``open_checkpoint`` and ``load_engine``
-        do."""
+        """Load the engine, and download weights if need be; raises as ``open_checkpoint`` and
+        ``load_engine`` do."""
         return load_engine(
             self.checkpoint(weights=True, on_progress=on_progress),
             engine=self.engine,

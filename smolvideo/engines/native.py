@@ -1,7 +1,7 @@
-"""The engine ``native``: our own torch modules, which keep what they computed.
+"""The engine ``native``: our own torch modules, with a feature cache and a prefix cache.
 
-It exists because it is several times faster than other engines on many frames and few tokens, and
-because a second question on the same frames costs next to nothing: see ``session``.
+It is several times faster than other engines on many frames and few tokens, and a second question
+on the same frames costs next to nothing: see ``session``.
 """
 
 import time
@@ -42,7 +42,7 @@ def load_native_engine(
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "NativeEngine":
-    """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does."""
+    """Load ``checkpoint``, ready to answer. Raises as ``load_engine`` does."""
     if checkpoint.weights is None:
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
     started = time.perf_counter()
@@ -50,9 +50,11 @@ def load_native_engine(
     set_num_threads()
     from smolvideo.network.load_weights import load_network
 
+    # choose device, dtype and weight format
     torch_device = choose_device(device)
     number_format = choose_dtype(torch_device, checkpoint.weights.parameters, dtype)
     check_quantize(quantise, torch_device, number_format)
+    # load the weights
     state = weight_files_stat(checkpoint.weights)
     with wrap_torch_errors(str(torch_device), "loading the weights"):
         network = load_network(
@@ -63,8 +65,9 @@ def load_native_engine(
             quantise=quantise,
         )
     kept = None
-    # Nano, too: 50 frames cost it 93 ms, 2 ms if they are kept, and 19 ms more to be kept first
-    # (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15 s).
+    # The feature cache, for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms more
+    # to be stored first (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15
+    # s).
     if cache is not None:
         kept = ScopedFeatureCache.of_network(
             cache,
@@ -81,7 +84,8 @@ def load_native_engine(
 
 
 class NativeEngine:
-    """A network of our own that answers one prompt at a time, or many on the same frames."""
+    """A ``SmolVLM`` that answers prompts one at a time or in a batch, with sessions on the same
+    frames."""
 
     name = "native"
 
@@ -115,9 +119,9 @@ class NativeEngine:
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``.
+        """Return the answer to ``prompt``, generated while it is iterated; see ``Engine.stream``.
 
-        Nothing is kept for a next question: that is what ``start_session`` is for.
+        Nothing is cached for a next question: see ``start_session``.
         """
         room = len(prompt.token_ids) + generation.max_new_tokens
         session = self.open_session(cache_capacity=min(room, self.checkpoint.context_tokens))
@@ -130,7 +134,8 @@ class NativeEngine:
         *,
         on_progress: OnProgress = no_progress,
     ) -> list[Answer]:
-        """The answers to ``prompts``, on the same frames or not; see ``Session``."""
+        """Return the answers to ``prompts``, on the same frames or not; see
+        ``Session.answer_batch``."""
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
         room = min(longest, self.checkpoint.context_tokens)
         session = self.open_session(cache_capacity=room)
@@ -139,15 +144,17 @@ class NativeEngine:
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
     ) -> list[float]:
-        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
+        """Return the log-likelihood of each text as the answer to ``prompt``; see
+        ``Engine.score``."""
         return self.open_session().score(prompt, answers, with_end=with_end)
 
     def open_session(self, *, cache_capacity: int | None = None) -> Session:
-        """An empty session whose KV cache holds up to ``room`` tokens (the context by default)."""
+        """Open an empty session whose KV cache holds up to ``cache_capacity`` tokens (the context
+        by default)."""
         return Session(self.network, self.checkpoint, self.encoder, cache_capacity=cache_capacity)
 
     def start_session(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
-        """``prompt`` encoded and read once, for any number of questions that begin like it.
+        """Encode and prefill ``prompt`` once, for any number of questions that begin like it.
 
         Raises PromptError where the prompt does not fit the context, ModelError where the device
         fails or runs out of memory.
@@ -157,5 +164,6 @@ class NativeEngine:
         return session
 
     def encode(self, images: "Images", *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
-        """Uint8 images [N, S, S, 3] as the decoder sees them, [N, tokens_per_image, hidden]."""
+        """Encode uint8 images [N, S, S, 3] to the decoder's features, [N, tokens_per_image,
+        hidden]."""
         return self.encoder.encode(images, on_progress=on_progress)[0]

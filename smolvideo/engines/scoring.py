@@ -1,4 +1,4 @@
-"""How likely given texts are as the answer to a prompt: the same for every engine."""
+"""Log-likelihood of given answers to a prompt, for every engine."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 ReadPrompt = Callable[[], "torch.Tensor"]
-"""Logits [vocabulary] of the token after the prompt."""
+"""Prefill the prompt; return the logits [vocabulary] of the next token."""
 
 ReadAnswer = Callable[[Sequence[int]], "torch.Tensor"]
-"""Logits [L, vocabulary] after each of L tokens that follow the prompt; nothing else changes."""
+"""Return the logits [L, vocabulary] after each of L tokens that follow the prompt; the cache is
+left unchanged."""
 
 
 def log_probabilities(
@@ -29,7 +30,8 @@ def log_probabilities(
     read_prompt: ReadPrompt,
     read_answer: ReadAnswer,
 ) -> list[float]:
-    """The natural logarithm of the probability of each of ``answers``; see ``Engine.score``."""
+    """Return the log-likelihood (natural logarithm) of each of ``answers``; see
+    ``Engine.score``."""
     if isinstance(answers, str):  # each of its characters would be scored as an answer
         raise UsageError(f"answers to score must be several texts, not one: {answers!r}")
     answers = list(answers)
@@ -48,7 +50,7 @@ def _log_probability(
     first: "torch.Tensor",
     read_answer: ReadAnswer,
 ) -> float:
-    """That of ``token_ids`` one after the other, and then of any one of ``ends`` if there are."""
+    """Log-likelihood of ``token_ids`` in sequence, and then of any one of ``ends`` if there are."""
     import torch
 
     rows = first[None]

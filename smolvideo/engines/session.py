@@ -1,9 +1,10 @@
-"""Questions on the same frames: what was encoded and read for one serves the next.
+"""Sessions: prompts on the same frames share image features and the KV cache of their common
+prefix.
 
-A session holds the images of its last prompt with their features, and the keys and values of its
-last prompt's tokens. A further prompt takes from it what it has in common: features of the images
-that are the same, and keys and values of all tokens up to the first that differs. Prompts on one
-video differ only behind the last frame, so nothing but the question is computed again.
+A session holds the images of its last prompt with their features, and the KV cache of its last
+prompt's tokens. A further prompt reuses the features of the images that are the same, and the KV
+cache up to the first token that differs. Prompts on one video differ only after the last frame, so
+only the question is prefilled again.
 """
 
 from collections.abc import Sequence
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The image features and the KV cache of one prompt, which the next prompt begins with.
+    """Image features and KV cache of the last prompt, reused as a prefix by the next.
 
-    Open one with ``engine.start`` or ``engine.open_session``. Not to be used by two threads at
-    once; answers of one session, or of forks, may be iterated in turns.
+    Open one with ``engine.start_session`` or ``engine.open_session``. Not thread-safe; answers of
+    one session, or of forks, may be iterated in turns.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Session:
         self._room = cache_capacity or checkpoint.context_tokens
 
     def fork(self) -> "Session":
-        """Another session that knows the same; nothing is computed or copied."""
+        """Return another session with the same features and KV cache; nothing is computed or
+        copied."""
         other = Session(self._network, self._checkpoint, self._encoder, cache_capacity=self._room)
         other.token_ids, other._images = self.token_ids, self._images
         other._features = self._features
@@ -66,7 +68,7 @@ class Session:
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, from what the session knows; see ``Engine.stream``."""
+        """Return the answer to ``prompt``, reusing features and prefix; see ``Engine.stream``."""
         return generate(
             self._checkpoint,
             prompt,
@@ -84,12 +86,12 @@ class Session:
         *,
         on_progress: OnProgress = no_progress,
     ) -> list[Answer]:
-        """The answers to ``prompts``, in their order, a token of each at a time.
+        """Return the answers to ``prompts``, in their order, decoded together.
 
-        They are the answers of ``stream``, up to the last bits of the scores; together they take
-        little longer than the longest of them, and as much more memory as there are prompts. What
-        they all begin with is read and kept once. Raises as ``Engine.stream`` does, before
-        anything is computed where a prompt does not fit.
+        They are the answers of ``stream``, up to the last bits of the logits. Latency is little
+        more than that of the longest answer; KV memory grows with the number of prompts. The common
+        prefix is prefilled and stored once. Raises as ``Engine.stream`` does, before anything is
+        computed where a prompt does not fit.
         """
 
         def read(prompt: Prompt) -> "tuple[torch.Tensor, KVCache]":
@@ -111,9 +113,9 @@ class Session:
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
     ) -> list[float]:
-        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``.
+        """Return the log-likelihood of each text as the answer to ``prompt``; see ``Engine.score``.
 
-        The session then knows ``prompt``, and nothing of the answers.
+        Afterwards the session holds ``prompt``, without the answers.
         """
         return log_probabilities(
             self._checkpoint,
@@ -125,16 +127,14 @@ class Session:
         )
 
     def prefill(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
-        """Scores [vocabulary] of the token after ``prompt``, which the session then knows."""
+        """Encode and prefill ``prompt``; return the logits [vocabulary] of the next token."""
         check_context(prompt, self._checkpoint, 0)
         self._encode(prompt.images, on_progress)
         return self._read_tokens(prompt)
 
     def _encode(self, images: "Images", on_progress: OnProgress) -> int:
-        """Features of ``images``: those known already, and the others from the engine.
-
-        Returns how many of these the engine had in its cache.
-        """
+        """Encode those of ``images`` that the session does not hold; return how many of these came
+        from the feature cache."""
         import torch
 
         known, from_cache = self._known_images(images), 0
@@ -149,11 +149,11 @@ class Session:
         return from_cache
 
     def _known_images(self, images: "Images") -> int:
-        """How many of ``images``, from the first on, are those of the session."""
+        """Number of leading ``images`` that the session holds."""
         return 0 if self._images is None else common_image_prefix(self._images, images)
 
     def _common_prefix_length(self, prompts: Sequence[Prompt]) -> int:
-        """How many tokens all ``prompts`` begin with, and the same images at them."""
+        """Number of leading tokens, images included, that all ``prompts`` share."""
         if not prompts:
             return 0
         first = prompts[0]
@@ -168,25 +168,27 @@ class Session:
         )
 
     def _tokens_before_image(self, token_ids: Sequence[int], images: int) -> int:
-        """How many of ``token_ids`` stand before those of image number ``images``, from 0."""
+        """Number of ``token_ids`` before those of image number ``images``, from 0."""
         image_token_id = self._checkpoint.image_token_id
         places = [at for at, token in enumerate(token_ids) if token == image_token_id]
         behind = images * self._checkpoint.tokens_per_image
         return places[behind] if behind < len(places) else len(token_ids)
 
     def _read_tokens(self, prompt: Prompt) -> "torch.Tensor":
-        """Read what of ``prompt`` is not read yet; its images are encoded."""
+        """Prefill the tokens of ``prompt`` after the cached prefix; its images must be encoded."""
         import torch
 
         network, image_token_id = self._network, self._checkpoint.image_token_id
         device, token_ids = self._encoder.device, prompt.token_ids
+        # longest cached prefix, at most all but the last token, whose logits are needed
         known = min(common_prefix_length(self.token_ids, token_ids), len(token_ids) - 1)
         with wrap_torch_errors(str(device), "reading the prompt"), torch.inference_mode():
             if self._cache is None:
                 self._cache = network.new_cache(self._room)
             self._cache.truncate(known)
-            # Only now: if reading fails half-way, the session knows what it has.
+            # Before the prefill: if it fails half-way, ``token_ids`` match the cache.
             self.token_ids = token_ids[:known]
+            # embed and prefill the rest
             ids = torch.tensor([token_ids[known:]], device=device)
             assert self._features is not None
             seen = token_ids[:known].count(image_token_id)
@@ -197,7 +199,8 @@ class Session:
         return logits
 
     def _logits_after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
-        """Scores [L, vocabulary] after each of ``token_ids``; the session stays as it is."""
+        """Return the logits [L, vocabulary] after each of ``token_ids``; the session stays as it
+        is."""
         import torch
 
         network, device = self._network, self._encoder.device
@@ -213,13 +216,12 @@ class SessionEngine(Engine, Protocol):
     """An engine whose prompts share image features and KV cache, within a session or a batch."""
 
     def open_session(self, *, cache_capacity: int | None = None) -> Session:
-        """An empty session whose KV cache holds up to ``cache_capacity`` tokens (the context by
-        default).
-        """
+        """Open an empty session whose KV cache holds up to ``cache_capacity`` tokens (the context
+        by default)."""
         ...
 
     def start_session(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
-        """A session in which ``prompt`` is prefilled. Raises PromptError and ModelError."""
+        """Open a session and prefill ``prompt``. Raises PromptError and ModelError."""
         ...
 
     def answer_batch(
@@ -229,12 +231,14 @@ class SessionEngine(Engine, Protocol):
         *,
         on_progress: OnProgress = no_progress,
     ) -> list[Answer]:
-        """The answers to ``prompts``, on the same frames or not; see ``Session.generate_batch``."""
+        """Return the answers to ``prompts``, on the same frames or not; see
+        ``Session.answer_batch``."""
         ...
 
 
 class _Decoding:
-    """One answer: the session reads the prompt, the answer's tokens go into a fork of its cache."""
+    """Decoder state of one answer: the session prefills the prompt, and the answer is decoded in a
+    fork of its cache."""
 
     def __init__(self, session: Session, prompt: Prompt) -> None:
         self._session = session
@@ -258,7 +262,7 @@ class _Decoding:
 
 
 def common_image_prefix(one: "Images", other: "Images") -> int:
-    """How many images both begin with."""
+    """Number of leading images that are the same."""
     import numpy as np
 
     if one is other:
@@ -270,7 +274,7 @@ def common_image_prefix(one: "Images", other: "Images") -> int:
 
 
 def common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
+    """Number of leading ids that are the same."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return place

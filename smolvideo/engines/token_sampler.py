@@ -1,4 +1,4 @@
-"""Which token comes next: the likeliest, or one drawn at random."""
+"""Token sampler: greedy or top-p sampling, with a repetition penalty."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class TokenSampler:
-    """Chooses tokens one after the other; the same seed gives the same choices.
+    """Sample tokens one by one; the same seed gives the same tokens.
 
-    Drawing happens on the CPU in float32, whatever the network runs on, with a generator of its
+    Sampling happens on the CPU in float32, whatever the network runs on, with a generator of its
     own: torch's global random state is neither read nor changed.
     """
 
@@ -26,7 +26,7 @@ class TokenSampler:
         self._random = torch.Generator().manual_seed(self._generation.seed or 0)
 
     def sample(self, logits: "torch.Tensor") -> int:
-        """The id after those seen so far, by ``logits`` [vocabulary]."""
+        """Sample the next token id from ``logits`` [vocabulary]."""
         options = self._generation
         if options.is_greedy and options.repetition_penalty == 1:
             return argmax(logits)
@@ -36,7 +36,8 @@ class TokenSampler:
         return token_id
 
     def _apply_repetition_penalty(self, scores: "torch.Tensor") -> "torch.Tensor":
-        """Scores with the repetition penalty: positive ones divided, negative ones multiplied."""
+        """Divide positive and multiply negative logits of tokens seen so far by the repetition
+        penalty."""
         import torch
 
         penalty = self._generation.repetition_penalty
@@ -48,10 +49,11 @@ class TokenSampler:
         return scores
 
     def _sample_top_p(self, scores: "torch.Tensor") -> int:
-        """One id, drawn from the fewest likely ones whose probabilities reach ``top_p``."""
+        """Sample an id from the smallest set of likely tokens whose probabilities reach
+        ``top_p``."""
         import torch
 
-        scores = scores.double() - scores.max()  # a tiny temperature must not give infinities
+        scores = scores.double() - scores.max()  # a tiny temperature must not overflow
         probabilities, ids = (
             (scores / self._generation.temperature).softmax(-1).sort(descending=True, stable=True)
         )
@@ -61,6 +63,7 @@ class TokenSampler:
         return int(ids[drawn])
 
     def _see(self, token_id: int) -> None:
+        """Add ``token_id`` to the tokens that the repetition penalty applies to."""
         import torch
 
         if token_id not in self._seen:
@@ -68,9 +71,9 @@ class TokenSampler:
 
 
 def argmax(scores: "torch.Tensor") -> int:
-    """The first of the highest, which is the first that is no number where one is not.
+    """Return the index of the first maximum, or of the first NaN if there is one.
 
-    On a CPU by numpy: torch shares even this among threads, which then look out for more while the
+    On a CPU by numpy: torch shares even this among threads, which then spin for more work while the
     next token needs their core. A token of 256M took a fifth longer.
     """
     if scores.device.type == "cpu":
@@ -79,16 +82,16 @@ def argmax(scores: "torch.Tensor") -> int:
 
 
 def check_logits(logits: "torch.Tensor") -> None:
-    """Raise ModelError where the likeliest of ``logits`` [vocabulary] is infinite or no number.
+    """Raise ModelError where the argmax of ``logits`` [vocabulary] is infinite or NaN.
 
-    Asking also waits for a GPU, so that it fails here.
+    Reading it also waits for a GPU, so that its failures surface here.
     """
-    if not math.isfinite(logits[argmax(logits)]):  # of numbers and no numbers that is none
+    if not math.isfinite(logits[argmax(logits)]):  # argmax returns the NaN if there is one
         raise no_numbers(logits)
 
 
 def no_numbers(logits: "torch.Tensor") -> ModelError:
-    """The error for logits that are infinite or no numbers."""
+    """Make the error for logits that are infinite or NaN."""
     dtype = str(logits.dtype).removeprefix("torch.")
     return ModelError(
         f"`{logits.device}` computed no numbers in {dtype}, but NaN or infinity",

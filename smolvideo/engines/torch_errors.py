@@ -1,4 +1,4 @@
-"""What torch says when a device fails, in words for a person."""
+"""Convert torch's errors of devices and memory to ModelErrors with hints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from smolvideo.errors import ModelError
 
 LOADING = "loading the weights"
-"""What an engine is ``action`` before there is a prompt."""
+"""The ``action`` of an engine before there is a prompt."""
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -14,12 +14,13 @@ _MEMORY_WORDS = (
     "not enough memory",
     "failed to allocate",
 )
-"""CUDA and MPS say the first; the CPU's allocator says the others, depending on the system."""
+"""CUDA and MPS report the first; the CPU's allocator reports the others, depending on the
+system."""
 
 
 @contextmanager
 def wrap_torch_errors(device: str, action: str) -> Iterator[None]:
-    """Turn torch's RuntimeErrors of the block into a ModelError that says what to do.
+    """Convert torch's RuntimeErrors in the block to a ModelError with a hint.
 
     ``action`` completes the sentence: "ran out of memory while …".
     """
@@ -32,7 +33,7 @@ def wrap_torch_errors(device: str, action: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True for each of the ways in which torch reports that memory is used up."""
+    """Whether the error is one of those by which torch reports exhausted memory."""
     import torch
 
     text = str(error).lower()
@@ -42,9 +43,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def out_of_memory(device: str, action: str) -> ModelError:
-    """The error to show where memory is used up."""
+    """Make the error for exhausted memory."""
     hint = "take a smaller model"
-    if action != LOADING:  # the weights take what they take, whatever is asked
+    if action != LOADING:  # weights take the same memory for every question
         hint = f"ask for fewer frames (`--max-frames`), or {hint}"
     if not device.startswith("cpu"):
         hint += ", or run with `--device cpu`"
@@ -52,7 +53,8 @@ def out_of_memory(device: str, action: str) -> ModelError:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, without the pages that some of them add."""
+    """Return the first informative line of another library's error, without the pages that some of
+    them add."""
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__

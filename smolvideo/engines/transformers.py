@@ -1,8 +1,8 @@
-"""The engine ``transformers``: the networks of the transformers library, with a loop of our own.
+"""The engine ``transformers``: the networks of the transformers library, with our generation loop.
 
-It is the reference that other engines are compared with. The loop (``answering``) does what
-``generate`` does, one step at a time, so that text can be shown, timed and stopped at every token;
-greedy answers are equal.
+It is the reference for other engines. ``generate`` of ``engines.generate`` does what the library's
+method does, one step at a time, so that text can be shown, timed and stopped at every token; greedy
+answers are equal.
 """
 
 import time
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smolvideo.frames import Images
 
 _FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}
-"""Frames that go through the vision tower together: memory does not grow with the video, and a
+"""Frames that go through the vision tower together, so that memory does not grow with the video; a
 chunk of four already costs a quarter less than four single frames (measured on a CPU, 512 pixels,
 bfloat16)."""
 
@@ -41,10 +41,10 @@ def load_transformers_engine(
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "TransformersEngine":
-    """``checkpoint`` in memory, ready to answer. Raises as ``load_engine`` does.
+    """Load ``checkpoint``, ready to answer. Raises as ``load_engine`` does.
 
-    UsageError with a ``cache`` or with quantised weights: a reference computes everything itself,
-    from the weights as they are.
+    Raises UsageError with a ``cache`` or with quantized weights: a reference computes everything
+    itself, from the weights as they are.
     """
     if quantise != "none":
         raise UsageError(
@@ -94,7 +94,8 @@ class TransformersEngine:
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+        """Return the answer to ``prompt``, generated while it is iterated; see
+        ``Engine.stream``."""
         return generate(
             self.checkpoint,
             prompt,
@@ -110,7 +111,8 @@ class TransformersEngine:
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
     ) -> list[float]:
-        """The log-probability of each text as the answer to ``prompt``; see ``Engine.score``."""
+        """Return the log-likelihood of each text as the answer to ``prompt``; see
+        ``Engine.score``."""
         decoders: list[_Decoder] = []
 
         def read_prompt() -> "torch.Tensor":
@@ -130,7 +132,8 @@ class TransformersEngine:
     def encode(
         self, images: "Images", *, on_progress: OnProgress = no_progress
     ) -> "torch.Tensor | None":
-        """Uint8 images [N, S, S, 3] as rows for the decoder [N × tokens_per_image, hidden].
+        """Encode uint8 images [N, S, S, 3] to features for the decoder [N × tokens_per_image,
+        hidden].
 
         None where there are no images.
         """
@@ -145,8 +148,8 @@ class TransformersEngine:
             chunk = images[start : start + at_once]
             with wrap_torch_errors(self.device, "encoding the frames"), torch.inference_mode():
                 pixels = torch.from_numpy(chunk.copy()).to(self._place).permute(0, 3, 1, 2)
-                # mean = std = 0.5, as the processors of the whole family. uint8 never gives exactly
-                # 0.0 here, which the network would take for padding and drop.
+                # mean = std = 0.5, as in the processors of the whole family. uint8 never gives
+                # exactly 0.0 here, which the network would drop as padding.
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.network.dtype)
                 features = self.network.model.get_image_features(pixels[None], return_dict=True)
                 rows.append(torch.cat(tuple(features.pooler_output)))
@@ -156,7 +159,7 @@ class TransformersEngine:
 
 
 class _Decoder:
-    """The language half of the network over one prompt: read it once, then one token at a time."""
+    """Decoder state over one prompt: prefill once, then decode token by token."""
 
     def __init__(
         self, network: Any, prompt: Prompt, rows: "torch.Tensor | None", image_token_id: int
@@ -168,7 +171,7 @@ class _Decoder:
         self._cache: Any = None
 
     def prefill(self) -> "torch.Tensor":
-        """Scores [vocabulary] of the token after the prompt."""
+        """Prefill the prompt; return the logits [vocabulary] of the next token."""
         import torch
 
         network = self._network
@@ -181,7 +184,7 @@ class _Decoder:
             return self._forward(inputs_embeds=vectors)[-1]
 
     def decode(self, token_id: int) -> "torch.Tensor":
-        """Scores [vocabulary] of the token after ``token_id``."""
+        """Append ``token_id``; return the logits [vocabulary] of the next token."""
         import torch
 
         network = self._network
@@ -189,8 +192,8 @@ class _Decoder:
             return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))[-1]
 
     def after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
-        """Scores [L, vocabulary] after each of ``token_ids``; the prompt alone stays in the
-        cache."""
+        """Return the logits [L, vocabulary] after each of ``token_ids``; only the prompt stays in
+        the cache."""
         import torch
 
         network = self._network
@@ -201,7 +204,7 @@ class _Decoder:
         return logits
 
     def _forward(self, *, last: int = 1, **inputs: "torch.Tensor") -> "torch.Tensor":
-        """Scores [L, vocabulary] of the ``last`` positions: all of them would take 0.8 GB for 4,000
+        """Logits [L, vocabulary] of the ``last`` positions only: all would take 0.8 GB for 4,000
         tokens in float32."""
         output = self._network(
             **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=last

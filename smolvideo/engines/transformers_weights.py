@@ -1,5 +1,5 @@
-"""A checkpoint folder as a network of transformers: silent, complete, and in the dtype asked
-for."""
+"""Load a checkpoint folder as a network of transformers: without output, complete, in the chosen
+dtype."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.dtype") -> Any:
-    """The network of ``checkpoint`` on ``device``, in inference mode.
+    """Load the network of ``checkpoint`` on ``device``, in inference mode.
 
     Raises ModelError where weights are missing, left over, of another shape or unreadable, and
     where memory does not suffice.
@@ -38,7 +38,7 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
                 local_files_only=True,
                 use_safetensors=True,
                 attn_implementation="sdpa",
-                ignore_mismatched_sizes=True,  # they come back in the report, with the others
+                ignore_mismatched_sizes=True,  # reported with the other faults
                 output_loading_info=True,
             )
         # What transformers, huggingface_hub and safetensors raise has no common base.
@@ -53,9 +53,9 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
 
 
 def _network_config(checkpoint: Checkpoint, config: NetworkConfig) -> Any:
-    """``config`` as transformers wants it: what was checked, and nothing else of the file.
+    """Convert ``config`` for transformers: only keys that were checked, and no others of the file.
 
-    Other keys make its classes allocate (``num_labels`` builds a table) or load other code.
+    Other keys make its classes allocate memory (``num_labels`` builds a table) or load other code.
     """
     from transformers import Idefics3Config, SmolVLMConfig
 
@@ -78,7 +78,7 @@ def _network_config(checkpoint: Checkpoint, config: NetworkConfig) -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No warning, log line or progress bar of transformers reaches the terminal from the block."""
+    """Silence warnings, log lines and progress bars of transformers in the block."""
     from transformers.utils import logging
 
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -95,7 +95,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _network_class(checkpoint: Checkpoint) -> Any:
-    """The class itself, not an Auto class: those load processors that need torchvision."""
+    """Return the class itself, not an Auto class: those load processors that need torchvision."""
     try:
         if checkpoint.model_type == "idefics3":
             from transformers import Idefics3ForConditionalGeneration
@@ -105,7 +105,7 @@ def _network_class(checkpoint: Checkpoint) -> Any:
 
         return SmolVLMForConditionalGeneration
     except (ImportError, RuntimeError) as error:
-        # A torchvision that does not fit torch makes transformers refuse every class of this
+        # A torchvision that does not match torch makes transformers refuse every class of this
         # family.
         raise ModelError(
             f"transformers cannot load its `{checkpoint.model_type}` network: {first_line(error)}",
@@ -115,7 +115,7 @@ def _network_class(checkpoint: Checkpoint) -> Any:
 
 
 def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
-    """Every weight of the network from the files, and no weight in the files without a place."""
+    """Raise ModelError unless files and network have the same weights, of the same shapes."""
     faults = {
         "is missing": sorted(report["missing_keys"]),
         "has another shape than config.json says": sorted(
