@@ -1,4 +1,4 @@
-"""Speed and memory of engines, stage by stage, on checkpoints or on random weights."""
+"""Benchmark of engines, stage by stage: time and memory, on checkpoints or random weights."""
 
 from smolvideo.bench.baselines import BASELINES
 from smolvideo.bench.report import BenchOptions, BenchReport, run_bench

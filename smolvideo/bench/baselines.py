@@ -1,8 +1,8 @@
-"""Peers: what is measured beside our own engines, where it is installed.
+"""Baselines: other inference engines that are measured against ours, where they are installed.
 
-A peer reads files of its own, which its ``export_module`` module writes: ``python -m
-smolvideo.bench.… CHECKPOINT FOLDER DTYPE``, in a process of its own, so that what converting takes
-is no part of what is measured afterwards.
+A baseline reads model files of its own, which its ``export_module`` writes:
+``python -m smolvideo.bench.… CHECKPOINT FOLDER DTYPE``, in a separate process, so that the
+conversion does not affect the measurement.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,8 @@ from smolvideo.models import Checkpoint
 
 @dataclass(frozen=True)
 class Baseline:
-    """``package`` is what is measured; each of ``import_checks`` raises UsageError where it is
-    missing.
-    """
+    """``package`` is what is measured; each of ``import_checks`` raises UsageError where a package
+    is missing."""
 
     package: str
     import_checks: tuple[Callable[[], object], ...]
@@ -44,7 +43,7 @@ BASELINES = {
 
 
 def check_baseline(name: str, device: str) -> None:
-    """Raises UsageError where the peer is not installed, or ``device`` is not the CPU."""
+    """Raise UsageError where the baseline is not installed, or ``device`` is not the CPU."""
     for find in BASELINES[name].import_checks:
         find()
     if device not in ("auto", "cpu"):

@@ -1,7 +1,8 @@
-"""One way to get frames, measured once, in a process of its own.
+"""Time one method of frame extraction once, in a process of its own.
 
-``python -m smolvideo.bench.frame_extraction`` reads a ``ExtractionTask`` as JSON and ends with one
-line of JSON. A way is a reader of ours, or a decoder used plainly, as its documentation shows it.
+``python -m smolvideo.bench.frame_extraction`` reads an ``ExtractionTask`` as JSON and ends with one
+line of JSON. A method (``way``) is a reader of ours, or a decoder in a reference loop as its
+documentation shows it.
 """
 
 import json
@@ -29,9 +30,10 @@ class ExtractionTask:
 
 @dataclass(frozen=True)
 class ExtractionTiming:
-    """Seconds of wall and processor (of all processes together) from opening to the last frame.
+    """Seconds of wall and CPU time (of all processes together) from opening to the last frame.
 
-    For the floor: of decoding alone, and ``decoded`` is how many packets must be.
+    For the lower bound: of decoding alone; ``decoded`` is the number of packets that must be
+    decoded.
     """
 
     way: str
@@ -42,7 +44,7 @@ class ExtractionTiming:
 
 
 def time_extraction(task: ExtractionTask) -> ExtractionTiming:
-    """Raises what the decoder raises: the process that measures ends with it."""
+    """Time one extraction. Raises whatever the decoder raises, which ends the measuring process."""
     if task.way == LOWER_BOUND:
         return _floor(task)
     get = _way_named(task.way)
@@ -53,11 +55,12 @@ def time_extraction(task: ExtractionTask) -> ExtractionTiming:
 
 
 def _way_named(way: str) -> Callable[[ExtractionTask], tuple[int, float]]:
+    """Return the function of a method, which returns the number of frames and the CPU seconds."""
     if way in ("auto", *READERS):
         return _by_reader
     plain = {"pyav": _pyav_plainly, "opencv": _opencv_plainly, "decord": _decord_plainly}
     count = plain[way.removesuffix(BASELINE_SUFFIX)]
-    # What has to be imported first is no part of decoding.
+    # Imports are no part of decoding.
     __import__(
         {"pyav": "av", "opencv": "cv2", "decord": "decord"}[way.removesuffix(BASELINE_SUFFIX)]
     )
@@ -70,13 +73,13 @@ def _way_named(way: str) -> Callable[[ExtractionTask], tuple[int, float]]:
 
 
 def _by_reader(task: ExtractionTask) -> tuple[int, float]:
-    """The start of the decoding process is part of it."""
+    """Extract by a reader of ours, the start of its decoding process included."""
     with open_video(task.path, reader=task.way) as reader:
         return sum(1 for _ in reader.frames_at(task.times)), _cpu_seconds()
 
 
 def _pyav_plainly(task: ExtractionTask) -> int:
-    """Jump to the key frame before each time, decode on to it."""
+    """Seek to the key frame before each time, and decode on to it."""
     import av
 
     found = 0
@@ -125,8 +128,8 @@ def _decord_plainly(task: ExtractionTask) -> int:
 
 
 def _floor(task: ExtractionTask) -> ExtractionTiming:
-    """Decode the packets from each key frame to the wanted frame, and nothing else, with as many
-    threads as there are cores; only decoding counts."""
+    """Lower bound: decode the packets from each key frame to the wanted frame, and nothing else,
+    with as many threads as there are cores; only decoding is timed."""
     import av
 
     with av.open(task.path) as container:
@@ -150,7 +153,7 @@ def _floor(task: ExtractionTask) -> ExtractionTiming:
 
 
 def _must_be_decoded(container: Any, times: Sequence[float]) -> list[tuple[int, int]]:
-    """(appearance of a key frame, packets from there to the last frame wanted before the next)."""
+    """Return (pts of a key frame, packets from it to the last wanted frame of its GOP)."""
     stream = container.streams.video[0]
     origin = (container.start_time or 0) / 1e6
     packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size]
@@ -167,7 +170,7 @@ def _must_be_decoded(container: Any, times: Sequence[float]) -> list[tuple[int, 
 
 
 def _cpu_seconds() -> float:
-    """Of this process and those that work for it."""
+    """CPU seconds of this process and its children."""
     import psutil
 
     here = psutil.Process()

@@ -1,7 +1,7 @@
-"""Readers in turns on the same files, against the floor: what cannot be cheaper.
+"""Compare readers in turns on the same files, against a lower bound (``floor``).
 
-The floor is the time to decode the packets that must be decoded for the wanted frames, from the key
-frame before each of them on, without opening, searching, or turning anything into pictures.
+The lower bound is the time to decode the packets that the wanted frames require, from the key frame
+before each of them on, without opening, seeking or conversion to images.
 """
 
 import importlib.util
@@ -31,12 +31,12 @@ from smolvideo.sanitize import visible_json
 _LOOK_SECONDS = 0.02
 
 OnMethod = Callable[[str, str, int, int], None]
-"""Told ``(file, way, run, runs)`` before each measurement."""
+"""Called with ``(file, way, run, runs)`` before each measurement."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Medians of one way on one file; ``error`` in place of them where it failed."""
+    """Medians of one method on one file; if it failed, ``error`` in place of them."""
 
     way: str
     wall: float | None = None
@@ -58,20 +58,20 @@ class FileResult:
     ways: tuple[MethodResult, ...]
 
     def slowdown(self, way: MethodResult) -> float | None:
-        """Wall time of a way as a multiple of the floor."""
+        """Wall time of a method as a multiple of the lower bound."""
         return None if way.wall is None else way.wall / self.floor
 
 
 @dataclass(frozen=True)
 class FramesReport:
-    """What ``smolvideo bench frames`` found."""
+    """Results of ``smolvideo bench frames``."""
 
     frames: int
     repeats: int
     files: tuple[FileResult, ...]
 
     def to_json(self) -> str:
-        """One line."""
+        """Serialize to one line."""
         files = [
             asdict(file) | {"times_floor": {way.way: file.slowdown(way) for way in file.ways}}
             for file in self.files
@@ -81,7 +81,8 @@ class FramesReport:
 
 
 def installed_methods() -> list[str]:
-    """``auto``, the readers, and their decoders used plainly, as far as they are installed."""
+    """``auto``, the readers, and their decoders in a reference loop, as far as they are
+    installed."""
     there = [name for name in READERS if importlib.util.find_spec(PACKAGES[name]) is not None]
     return ["auto", *there, *(name + BASELINE_SUFFIX for name in there)]
 
@@ -94,17 +95,19 @@ def bench_frames(
     repeats: int,
     on_way: OnMethod = lambda *_: None,
 ) -> FramesReport:
-    """Measure each way ``repeats`` times on each file, in turns.
+    """Measure each method ``repeats`` times on each file, in turns.
 
     Raises ReaderError for a file that ``auto`` cannot read.
     """
     files = []
     for path in paths:
+        # times of the frames, as ``ask`` would sample them
         with open_video(path) as reader:
             metadata = reader.metadata
             times = tuple(sample_times(metadata, FrameSampling(max_frames=frames)))
         floors: list[ExtractionTiming] = []
         runs: dict[str, list[MethodResult]] = {way: [] for way in ways}
+        # measure in turns: the lower bound, then each method that has not failed
         for number in range(repeats):
             on_way(path.name, LOWER_BOUND, number + 1, repeats)
             found = _in_a_process(ExtractionTask(LOWER_BOUND, str(path), times))
@@ -116,6 +119,7 @@ def bench_frames(
                     continue
                 on_way(path.name, way, number + 1, repeats)
                 runs[way].append(_result(ExtractionTask(way, str(path), times)))
+        # medians
         floor = sorted(floors, key=lambda one: one.wall)[len(floors) // 2]
         files.append(
             FileResult(
@@ -151,7 +155,8 @@ def _median(runs: Sequence[MethodResult]) -> MethodResult:
 
 
 def _in_a_process(task: ExtractionTask) -> tuple[ExtractionTiming, int] | MethodResult:
-    """What was measured and the largest memory of the process and those it started."""
+    """Run a task in a process of its own; return its timing and the peak memory of the process and
+    its children."""
     python = [sys.executable, "-X", "utf8"]
     command = [*python, "-m", "smolvideo.bench.frame_extraction", json.dumps(asdict(task))]
     with subprocess.Popen(
@@ -172,6 +177,7 @@ def _in_a_process(task: ExtractionTask) -> tuple[ExtractionTiming, int] | Method
 
 
 def _largest_memory(process: "subprocess.Popen[str]") -> int:
+    """Poll the resident memory of ``process`` and its children until it ends; return the peak."""
     import psutil
 
     peak = 0

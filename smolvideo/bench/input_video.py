@@ -1,4 +1,4 @@
-"""The video that is measured on: one's own, or one that is rendered for it."""
+"""Input video of a benchmark: the user's, or rendered noise."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT, _RATE = 640, 360, 10
 
 @dataclass(frozen=True)
 class BenchFrames:
-    """Frames as the model sees them, and the seconds it took to decode and to fit them."""
+    """Transformed frames, and the seconds it took to decode and to transform them."""
 
     batch: FrameBatch
     decode: float
@@ -24,7 +24,7 @@ class BenchFrames:
 
 
 def write_noise_video(file: Path, seconds: int) -> None:
-    """An MPEG-4 video of ``seconds``: noise that drifts, so that frames differ everywhere."""
+    """Write an MPEG-4 video of ``seconds`` with drifting noise, so that all frames differ."""
     import av
     import numpy as np
 
@@ -43,9 +43,10 @@ def write_noise_video(file: Path, seconds: int) -> None:
 
 
 def read_bench_frames(file: Path, checkpoint: Checkpoint, max_frames: int) -> BenchFrames:
-    """``max_frames`` of ``file``, evenly in time, fitted to the checkpoint's square.
+    """Sample ``max_frames`` of ``file``, evenly in time, and transform them to the checkpoint's
+    image size.
 
-    Raises ReaderError for what cannot be read.
+    Raises ReaderError for files that cannot be read.
     """
     geometry, fit = frame_transform(checkpoint, PromptOptions())
     preprocess = 0.0

@@ -1,7 +1,7 @@
-"""A peer to be measured against: the same checkpoint, run by llama.cpp on the CPU.
+"""Baseline llama.cpp: the same checkpoint, run by llama.cpp on the CPU.
 
-Frames go through its ``libmtmd`` and the prompt through ``llama_decode``, part by part as its own
-programs do it: words as tokens, frames as vectors.
+Frames go through its ``libmtmd`` and the prompt through ``llama_decode``, chunk by chunk as in its
+own programs: text as tokens, frames as embeddings.
 """
 
 import ctypes
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import torch
 
 _LOG_ERROR = 4
-"""llama.cpp's number for errors in its log."""
+"""llama.cpp's log level of errors."""
 _BATCH = 2048
-"""Tokens that one call takes, as in llama.cpp's own programs."""
+"""Maximum tokens per call, as in llama.cpp's own programs."""
 
 
 _last_errors = deque(["it says nothing"], maxlen=1)
@@ -40,7 +40,8 @@ _last_errors = deque(["it says nothing"], maxlen=1)
 
 @cache
 def _listen_to(llama: Any, mtmd: Any) -> object:
-    """llama.cpp's log is silent from now on, but for the last error; kept as long as it runs."""
+    """Silence llama.cpp's log, but remember its last error; the callback must live as long as the
+    process."""
 
     def listen(level: int, text: bytes, _: object) -> None:
         if level == _LOG_ERROR and text.strip():
@@ -53,7 +54,7 @@ def _listen_to(llama: Any, mtmd: Any) -> object:
 
 
 class LlamaCppEngine:
-    """Files of ``llama_cpp_export`` that answer one prompt at a time.
+    """Engine over the files of ``llama_cpp_export``; answers one prompt at a time.
 
     Raises UsageError where llama.cpp is not installed, ModelError where it cannot read the files.
     """
@@ -90,7 +91,7 @@ class LlamaCppEngine:
         self.load_seconds = time.perf_counter() - started
 
     def fail(self, what: str) -> NoReturn:
-        """Raises ModelError with what llama.cpp said last."""
+        """Raise ModelError with llama.cpp's last error."""
         raise ModelError(f"llama.cpp cannot {what}: {_last_errors[-1]}")
 
     def stream(
@@ -100,7 +101,8 @@ class LlamaCppEngine:
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+        """Return the answer to ``prompt``, generated while it is iterated; see
+        ``Engine.stream``."""
         import torch
 
         room = len(prompt.token_ids) + generation.max_new_tokens
@@ -115,7 +117,7 @@ class LlamaCppEngine:
         )
 
     def _encode(self, image: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        """Rows [tokens_per_image, hidden] of one image [S, S, 3]."""
+        """Encode one image [S, S, 3] to features [tokens_per_image, hidden]."""
         import numpy as np
 
         mtmd = self._mtmd
@@ -128,9 +130,9 @@ class LlamaCppEngine:
 
     @contextmanager
     def _image_chunk(self, image: "np.ndarray[Any, Any]") -> Iterator[Any]:
-        """The image, prepared for the tower.
+        """Prepare an image for the vision tower.
 
-        llama.cpp makes two squares of it, one tile and the whole, which are the same: one is taken.
+        llama.cpp makes two squares of it, one tile and the whole, which are the same: one is used.
         """
         mtmd = self._mtmd
         height, width, _ = image.shape
@@ -155,7 +157,7 @@ class LlamaCppEngine:
             mtmd.mtmd_bitmap_free(bitmap)
 
     def new_context(self, room: int) -> Any:
-        """An empty cache for ``room`` tokens."""
+        """Allocate an empty KV cache for ``room`` tokens."""
         options = self.llama.llama_context_default_params()
         options.n_ctx = room
         options.n_batch = _BATCH
@@ -167,7 +169,7 @@ class LlamaCppEngine:
 
 
 class _Decoding:
-    """The decoder over one prompt; see ``answering.Decoding``."""
+    """Decoder state over one prompt; see ``generate.DecoderState``."""
 
     def __init__(
         self,
@@ -206,7 +208,8 @@ class _Decoding:
     def _decode(
         self, tokens: list[int] | None = None, rows: "np.ndarray[Any, Any] | None" = None
     ) -> None:
-        """Append tokens, or the vectors of a frame; the scores after the last are kept."""
+        """Append tokens, or the features of a frame; llama.cpp computes the logits after the
+        last."""
         length = len(tokens or ()) if rows is None else len(rows)
         batch = self._llama.llama_batch_init(length, 0 if rows is None else rows.shape[1], 1)
         try:

@@ -1,4 +1,5 @@
-"""A checkpoint as llama.cpp's files: ``model.gguf``, the decoder, and ``mmproj.gguf``, the tower.
+"""Export a checkpoint to llama.cpp's files: ``model.gguf``, the decoder, and ``mmproj.gguf``, the
+vision tower.
 
 ``python -m smolvideo.bench.llama_cpp_export CHECKPOINT FOLDER DTYPE`` writes them. Keys and names
 are those of llama.cpp's own converter (conversion/llama.py and conversion/smolvlm.py).
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 _HINT = "pip install 'smolvideo[llama-cpp]', which compiles llama.cpp for this machine"
 _TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
-"""Kinds of tokens, by llama.cpp's numbers."""
+"""llama.cpp's token types."""
 
 
 def import_llama_cpp() -> Any:
-    """llama.cpp's bindings. Raises UsageError where they are not installed."""
+    """Import llama.cpp's bindings. Raises UsageError where they are not installed."""
     try:
         import llama_cpp
     except ImportError as error:
@@ -39,7 +40,8 @@ def import_llama_cpp() -> Any:
 
 
 def import_gguf() -> Any:
-    """What writes llama.cpp's files. Raises UsageError where it is not installed."""
+    """Import the package that writes llama.cpp's files. Raises UsageError where it is not
+    installed."""
     try:
         import gguf
     except ImportError as error:
@@ -50,7 +52,7 @@ def import_gguf() -> Any:
 def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``model.gguf`` and ``mmproj.gguf`` of ``checkpoint`` to ``folder``.
 
-    Matrices are in the format that is computed in, vectors and the tower's embeddings in float32.
+    Matrices are in the dtype of inference, vectors and the vision tower's embeddings in float32.
     Raises as ``load_network`` and ``peer_dtype`` do.
     """
     import torch
@@ -89,7 +91,7 @@ def _write_decoder(
 
 
 def _add_tokenizer(writer: Any, checkpoint: Checkpoint, size: int) -> None:
-    """The words of the vocabulary: prompts come as numbers, but llama.cpp wants to know them."""
+    """Write the vocabulary: prompts come as token ids, but llama.cpp requires it."""
     content = read_json(checkpoint.folder / "tokenizer.json")
     words = {number: word for word, number in content["model"]["vocab"].items()}
     special = {added["id"]: added["content"] for added in content["added_tokens"]}
@@ -134,7 +136,8 @@ def _decoder_tensors(config: "TextConfig", weights: Mapping[str, Any]) -> "Array
 
 
 def _interleaved(array: "np.ndarray[Any, Any]", heads: int) -> "np.ndarray[Any, Any]":
-    """Rows in the order of llama.cpp, which turns neighbours where transformers turns halves."""
+    """Reorder rows for llama.cpp's RoPE, which rotates neighbouring pairs where transformers
+    rotates halves."""
     halves = array.reshape(heads, 2, array.shape[0] // heads // 2, array.shape[1])
     return halves.swapaxes(1, 2).reshape(array.shape)
 
@@ -158,7 +161,7 @@ def _write_tower(
     writer.add_vision_image_mean([0.5, 0.5, 0.5])
     writer.add_vision_image_std([0.5, 0.5, 0.5])
     writer.add_vision_use_gelu(True)
-    # Frames come in the tower's size, and no other size is named to scale them to first.
+    # Frames come in the vision tower's size, so no preprocessor size is written.
     _write(writer, _tower_tensors(vision, weights), kind)
 
 

@@ -1,4 +1,4 @@
-"""How far the scores of rounded weights are from those of the weights as they are."""
+"""Log-probability error of quantized weights against unquantized ones."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,18 +8,18 @@ if TYPE_CHECKING:
 
 
 def save_logprobs(scores: "torch.Tensor", file: Path) -> None:
-    """Write the log-probabilities behind ``scores`` [vocabulary] to ``file`` (.npy)."""
+    """Write the log-probabilities of the logits ``scores`` [vocabulary] to ``file`` (.npy)."""
     import numpy as np
 
     np.save(file, scores.double().log_softmax(-1).cpu().numpy())
 
 
 def logprob_error(got: Path, expected: Path) -> dict[str, float]:
-    """``got`` against ``expected``, two files of ``save_logprobs``, in nats.
+    """Compare ``got`` with ``expected``, two files of ``save_logprobs``, in nats.
 
-    ``largest`` and ``mean`` are the absolute differences over the whole vocabulary;
-    ``kl_divergence`` is the one of Kullback and Leibler, D(expected ‖ got): it weighs each token
-    by its probability, as drawing one would.
+    ``largest`` and ``mean`` are absolute differences over the whole vocabulary; ``kl_divergence``
+    is the Kullback–Leibler divergence D(expected ‖ got): it weighs each token by its probability,
+    as sampling would.
     """
     import numpy as np
 

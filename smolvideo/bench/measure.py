@@ -1,7 +1,6 @@
-"""One engine measured once, in a process of its own: the peak of its memory is then its own.
+"""Measure one engine once, in a process of its own, so that its peak memory is its own.
 
-``python -m smolvideo.bench.measure`` reads a ``BenchTask`` as JSON and ends with one line of
-JSON.
+``python -m smolvideo.bench.measure`` reads a ``BenchTask`` as JSON and ends with one line of JSON.
 """
 
 import json
@@ -32,11 +31,11 @@ _ASKED_ALONE = 5
 
 @dataclass(frozen=True)
 class BenchTask:
-    """What is measured. ``checkpoint`` is a name or a folder; its weights are on this machine.
+    """One measurement. ``checkpoint`` is a name or a folder whose weights are on this machine.
 
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
-    file for those behind the first question, which the engine ``native`` has. ``exported`` is the
-    folder of a peer's own files.
+    file for the log-probabilities after the first question, which the engine ``native`` writes.
+    ``exported`` is the folder of a baseline's own files.
     """
 
     engine: str
@@ -53,14 +52,14 @@ class BenchTask:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds of each stage, and the process's largest memory.
+    """Seconds of each stage, and the peak memory of the process.
 
-    ``decode`` reads the frames from the video, ``preprocess`` fits them to the model's square.
-    ``next_question`` is the time to the first token of another question on the same frames; an
-    engine that keeps nothing starts over for it, so it is the first question's ``first_token``
-    there. ``twenty_questions`` is the time of the first answer and of nineteen more in a batch,
-    None where it was not taken. ``weight_bytes`` is the memory of the weights alone, where the
-    engine is ours.
+    ``decode`` reads the frames from the video, ``preprocess`` transforms them to the model's image
+    size. ``next_question`` is the time to the first token of another question on the same frames;
+    an engine without a prefix cache starts over for it, so it is the first question's
+    ``first_token`` there. ``twenty_questions`` is the time of the first answer and of nineteen more
+    in a batch, None where it was not measured. ``weight_bytes`` is the memory of the weights alone,
+    where the engine is ours.
     """
 
     engine: str
@@ -85,29 +84,32 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """``native``, ``native int8``: what the engine is called beside others."""
+        """``native``, ``native int8``: the name of the engine in comparisons."""
         return engine_name(self.engine, self.quantise)
 
 
 def engine_name(engine: str, quantise: str) -> str:
-    """See ``Measurement.name``."""
+    """Format the engine and its weight format; see ``Measurement.name``."""
     return engine if quantise == "none" else f"{engine} {quantise}"
 
 
 def measure(task: BenchTask) -> Measurement:
-    """Load, answer one question, then others on the same frames where the engine keeps them."""
+    """Load, answer one question, then others on the same frames where the engine has sessions."""
+    # load
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
     engine = _load(task, checkpoint)
-    import torch  # not sooner: loading says first how its threads shall wait
+    import torch  # not before loading, which sets torch's threads
 
-    # Random weights may end an answer at any token: here only its length does.
+    # Random weights may generate an end token at any step: only the length ends an answer here.
     engine.checkpoint = replace(checkpoint, eos_token_ids=())  # type: ignore[misc]
     generation = GenerationOptions(max_new_tokens=task.new_tokens)
+    # warm up with two frames
     warm = GenerationOptions(max_new_tokens=2)
     video = Path(task.video)
     few = read_bench_frames(video, checkpoint, min(task.frames, 2))
     engine.stream(next(_questions(checkpoint, few.batch)), warm).result()
 
+    # the first question
     footage = read_bench_frames(video, checkpoint, task.frames)
     questions = _questions(checkpoint, footage.batch)
     first = next(questions)
@@ -119,6 +121,7 @@ def measure(task: BenchTask) -> Measurement:
     one_question = time.perf_counter() - started
     seconds = answer.usage.seconds
     first_token = seconds["encode"] + seconds["read"]
+    # further questions: one by one, then in a batch
     next_question, twenty = first_token, None
     if session is not None:
         others = list(questions)
@@ -171,13 +174,13 @@ def _weight_bytes(engine: StreamingEngine) -> int | None:
 
 
 def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> float:
-    """Seconds to the first token of one more question."""
+    """Return the seconds to the first token of one more question."""
     seconds = session.stream(prompt, generation).result().usage.seconds
     return seconds["encode"] + seconds["read"]
 
 
 def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:
-    """One prompt after another on the same frames, as ``ask`` would pack them."""
+    """Yield prompts on the same frames, as ``ask`` would pack them."""
     for number in range(NUM_QUESTIONS):
         question = f"What happens in part {number} of this video, and why?"
         yield pack_prompt([Message("user", (frames, question))], checkpoint)

@@ -1,4 +1,4 @@
-"""A peer to be measured against: the same checkpoint, run by OpenVINO on the CPU."""
+"""Baseline OpenVINO: the same checkpoint, run by OpenVINO on the CPU."""
 
 import time
 from pathlib import Path
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _HINTS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
 _HIDDEN = -1e9
-"""Added to the score of a token that must not be looked at."""
+"""Attention mask value of tokens that must not be attended to."""
 
 
 class OpenVinoEngine:
-    """Files of ``openvino_export`` that answer one prompt at a time.
+    """Engine over the files of ``openvino_export``; answers one prompt at a time.
 
     Raises UsageError where OpenVINO is not installed.
     """
@@ -59,7 +59,8 @@ class OpenVinoEngine:
         *,
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
-        """The answer to ``prompt``, made while it is iterated; see ``Engine.stream``."""
+        """Return the answer to ``prompt``, generated while it is iterated; see
+        ``Engine.stream``."""
         import torch
 
         return generate(
@@ -73,7 +74,8 @@ class OpenVinoEngine:
         )
 
     def _encode(self, prompt: Prompt) -> "np.ndarray[Any, Any] | None":
-        """Rows [N × tokens_per_image, hidden]; None where there are no images."""
+        """Encode the images to features [N × tokens_per_image, hidden]; None where there are no
+        images."""
         import numpy as np
 
         if not len(prompt.images):
@@ -85,21 +87,21 @@ class OpenVinoEngine:
         return np.concatenate(rows)
 
     def vectors(self, token_ids: list[int]) -> "np.ndarray[Any, Any]":
-        """Vectors [1, L, hidden] of tokens."""
+        """Embed tokens, [1, L, hidden]."""
         import numpy as np
 
         found: np.ndarray[Any, Any] = self._words(np.array([token_ids]))[0]
         return found.copy()
 
     def new_request(self) -> Any:
-        """The decoder with empty states."""
+        """Create an inference request of the decoder, with empty KV states."""
         request = self._decoder.create_infer_request()
         request.reset_state()
         return request
 
 
 class _Decoding:
-    """The decoder over one prompt; see ``answering.Decoding``."""
+    """Decoder state over one prompt; see ``generate.DecoderState``."""
 
     def __init__(
         self, engine: OpenVinoEngine, prompt: Prompt, rows: "np.ndarray[Any, Any] | None"

@@ -1,9 +1,9 @@
-"""A checkpoint as OpenVINO's files: the tower, the words and the decoder, each a network.
+"""Export a checkpoint to OpenVINO's files: vision tower, token embedding and decoder.
 
 ``python -m smolvideo.bench.openvino_export CHECKPOINT FOLDER DTYPE`` writes them.
 
-The networks are those of transformers. The decoder keeps keys and values as states of OpenVINO's,
-which its CPU plugin fuses with the attention, as the exporters of optimum-intel do it.
+The networks are those of transformers. The decoder keeps keys and values as OpenVINO states, which
+its CPU plugin fuses with the attention, as the exporters of optimum-intel do.
 """
 
 import sys
@@ -17,15 +17,15 @@ from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
 
 _TRACED_PAST, _TRACED_TOKENS = 2, 3
-"""Sizes of the example that is traced; another length of either is another call of the same."""
+"""Sizes of the traced example; other lengths of either need no other graph."""
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its telemetry: nothing here tells anybody what runs on this machine.
+    """Import OpenVINO without its telemetry: nothing here reports what runs on this machine.
 
     Raises UsageError where it is not installed.
     """
-    # Its converter has a stub for this case, and reports every conversion otherwise.
+    # Its converter has a stub for a missing package, and reports every conversion otherwise.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
@@ -39,8 +39,8 @@ def import_openvino() -> Any:
 def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``tower``, ``words`` and ``decoder`` (.xml and .bin) of ``checkpoint`` to ``folder``.
 
-    Weights are written in float16 unless it computes in float32; loading them turns them into the
-    format it computes in. Raises as ``load_network`` and ``peer_dtype`` do.
+    Weights are written in float16 unless inference is in float32; loading converts them to the
+    dtype of inference. Raises as ``load_network`` and ``peer_dtype`` do.
     """
     import torch
 
@@ -48,6 +48,7 @@ def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
     opened = open_checkpoint(checkpoint, offline=True)
     computes_in = peer_dtype(opened, dtype)
     network = load_network(opened, torch.device("cpu"), torch.float32)
+    # example inputs for the tracer
     size = opened.image_size
     config = network.config.text_config
     heads = config.num_key_value_heads
@@ -59,15 +60,17 @@ def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
         torch.zeros(1, 1, _TRACED_TOKENS, _TRACED_PAST + _TRACED_TOKENS),
         *[past] * (2 * config.num_hidden_layers),
     )
+    # the three networks
     parts = {
         "tower": (_tower(network), torch.zeros(1, 3, size, size)),
         "words": (network.get_input_embeddings(), torch.zeros(1, 1, dtype=torch.long)),
         "decoder": (_decoder(network), decoder_example),
     }
+    # trace, convert and write each
     folder.mkdir(parents=True, exist_ok=True)
     for name, (module, example) in parts.items():
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer, about sizes that are fixed on purpose
+            warnings.simplefilter("ignore")  # the tracer warns of sizes that are fixed on purpose
             model = openvino.convert_model(module.eval(), example_input=example)
         if name == "tower":
             model.reshape([1, 3, size, size])
@@ -81,7 +84,7 @@ def _tower(network: Any) -> Any:
     import torch
 
     class Tower(torch.nn.Module):
-        """Pixels [1, 3, S, S] to rows [1, tokens_per_image, hidden]."""
+        """Pixels [1, 3, S, S] to features [1, tokens_per_image, hidden]."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -99,7 +102,7 @@ def _decoder(network: Any) -> Any:
     import torch
 
     class Grown:
-        """The cache as a layer of transformers uses it, which only ever calls ``update``."""
+        """KV cache as a layer of transformers uses it, which only ever calls ``update``."""
 
         def __init__(self, past: tuple[torch.Tensor, ...]) -> None:
             self.tensors = list(past)
@@ -112,9 +115,9 @@ def _decoder(network: Any) -> Any:
             return self.tensors[2 * layer], self.tensors[2 * layer + 1]
 
     class Decoder(torch.nn.Module):
-        """Vectors [1, L, hidden], their positions [1, L], what is added to the scores of attention
-        [1, 1, L, P + L] and the past [1, heads, P, width] of each layer's keys and values, to the
-        scores of the last token [1, 1, vocabulary] and the grown past."""
+        """Decode embeddings [1, L, hidden] at positions [1, L], with an additive attention mask [1,
+        1, L, P + L] and the past [1, heads, P, width] of each layer's keys and values, to the
+        logits of the last token [1, 1, vocabulary] and the extended past."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +148,7 @@ def _decoder(network: Any) -> Any:
 
 
 def _keep_states(model: Any, heads: int) -> None:
-    """Past inputs and grown outputs of ``model`` become states that stay inside, empty at first.
+    """Convert past inputs and extended outputs of ``model`` to internal states, empty at first.
 
     Each goes through a ``Gather`` by ``beam_idx``: the pattern that the CPU plugin fuses.
     """
@@ -155,11 +158,13 @@ def _keep_states(model: Any, heads: int) -> None:
     from openvino import opset13
     from openvino._offline_transformations import apply_make_stateful_transformation
 
+    # batch index of the states
     beams = opset13.parameter([1], openvino.Type.i32, name="beam_idx")
     beams.output(0).get_tensor().add_names({"beam_idx"})
     past, grown = model.inputs[3:], model.outputs[1:]
     model.add_parameters([beams])
     names = {}
+    # gather each past input, and name both ends of the state
     for number, (before, after) in enumerate(zip(past, grown, strict=True)):
         shape = before.get_partial_shape()
         shape[0], shape[1] = 1, heads
@@ -171,8 +176,10 @@ def _keep_states(model: Any, heads: int) -> None:
         before.get_tensor().set_names({f"past.{number}"})
         after.get_tensor().set_names({f"grown.{number}"})
         names[f"past.{number}"] = f"grown.{number}"
+    # make them states
     model.validate_nodes_and_infer_types()
     apply_make_stateful_transformation(model, names)
+    # initial value: empty
     for node in model.get_ops():
         if node.get_type_name() == "ReadValue":
             empty = [length.get_min_length() for length in node.get_output_partial_shape(0)]

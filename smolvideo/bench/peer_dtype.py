@@ -1,11 +1,11 @@
-"""In which number format a peer computes."""
+"""Choose the dtype that a baseline computes in."""
 
 from smolvideo.engines.devices import choose_dtype
 from smolvideo.models import Checkpoint
 
 
 def peer_dtype(checkpoint: Checkpoint, dtype: str) -> str:
-    """What a peer computes in on the CPU, chosen as for our own engines there.
+    """Return the dtype of a baseline on the CPU, chosen as for our own engines there.
 
     Raises UsageError for an unknown ``dtype``.
     """

@@ -1,4 +1,5 @@
-"""A checkpoint of a configuration with random weights: speed does not depend on what they know."""
+"""Write a checkpoint with random weights for a configuration: speed does not depend on their
+values."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from smolvideo.models.tensors import expected_shapes
 
 
 def write_random_weights(config: Path, folder: Path) -> Path:
-    """The files of ``config`` and bfloat16 weights drawn for it, in ``folder``.
+    """Copy the files of ``config`` and write random bfloat16 weights for it to ``folder``.
 
     Raises ModelError where ``config`` is no folder with a SmolVLM's configuration.
     """
@@ -29,7 +30,7 @@ def write_random_weights(config: Path, folder: Path) -> Path:
     for name, shape in expected_shapes(network_config).items():
         weight = torch.empty(shape, dtype=torch.bfloat16)
         if len(shape) > 1:
-            # Each output is a sum over its inputs: this keeps its size near one.
+            # Each output is a sum over its inputs: this keeps its variance near one.
             weight.normal_(0.0, 1.0 / weight[0].numel() ** 0.5, generator=random)
         else:
             weight.fill_(0.0 if name.endswith("bias") else 1.0)

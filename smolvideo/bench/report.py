@@ -1,4 +1,4 @@
-"""Engines in turns, their medians, and how they compare."""
+"""Measure engines in turns, and report their medians and ratios."""
 
 import json
 import os
@@ -22,20 +22,19 @@ from smolvideo.errors import ModelError
 from smolvideo.sanitize import visible_json
 
 OnBenchProgress = Callable[[str], None]
-"""Told what begins now, in a few words."""
+"""Called with a few words on the step that begins."""
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """``config`` is a folder with a configuration, taken with random weights in place of ``model``.
+    """``config`` is a folder with a configuration, used with random weights in place of ``model``.
 
-    ``video`` is a file to take the frames from; without one a video of one second per frame is
-    rendered.
-    ``repeats`` measurements of each engine, in turns, so that a busy moment of the machine meets
-    them alike; medians are told.
+    ``video`` is the file to take frames from; by default a video of one second per frame is
+    rendered. ``repeats`` measurements of each engine are made in turns, so that load on the machine
+    affects them alike; medians are reported.
 
-    ``engines`` are of ``ENGINES`` or ``BASELINES``. With a ``quantise`` the engine ``native`` with
-    such weights is measured against itself without.
+    ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantise`` the engine ``native``
+    with such weights is measured against itself without.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -51,7 +50,7 @@ class BenchOptions:
 
     @property
     def variants(self) -> tuple[tuple[str, str], ...]:
-        """Engines with what their weights are kept in."""
+        """Engines with their weight formats."""
         if self.quantise != "none":
             return ("native", self.quantise), ("native", "none")
         return tuple((engine, "none") for engine in self.engines)
@@ -61,9 +60,9 @@ class BenchOptions:
 class BenchReport:
     """Medians of each engine; ``ratios`` compare the first engine with the second.
 
-    ``encode``, ``first_token``, ``generation`` and ``next_question`` say how many times faster the
-    first is; ``twenty_questions`` is what twenty questions cost it, against one.
-    ``logprob_error`` is that of quantised weights, on the first question's next token.
+    ``encode``, ``first_token``, ``generation`` and ``next_question`` are speedups of the first;
+    ``twenty_questions`` is the time of twenty questions relative to one. ``log_probability_error``
+    is that of quantized weights, on the first question's next token.
     """
 
     options: BenchOptions
@@ -73,7 +72,7 @@ class BenchReport:
     log_probability_error: dict[str, float] | None = None
 
     def to_json(self) -> str:
-        """One line."""
+        """Serialize to one line."""
         options = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in asdict(self.options).items()
@@ -93,14 +92,15 @@ class BenchReport:
 def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: None) -> BenchReport:
     """Measure each engine ``repeats`` times, in turns.
 
-    Raises UsageError where a peer is not installed or knows another device only, ModelError where a
-    measurement fails, with what it said last.
+    Raises UsageError where a baseline is not installed or does not support the device, ModelError
+    where a measurement fails, with the last line of its output.
     """
     peers = [engine for engine in options.engines if engine in BASELINES]
     for peer in peers:
         check_baseline(peer, options.device)
-        options = replace(options, device="cpu")  # all where the peer is, or nothing is compared
+        options = replace(options, device="cpu")  # same device for all, else nothing is compared
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
+        # checkpoint, video and exported files
         checkpoint = options.model
         if options.config is not None:
             checkpoint = str(write_random_weights(options.config, Path(folder) / "random"))
@@ -112,6 +112,7 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
             on_progress(f"converting for {peer}")
             arguments = [checkpoint, str(Path(folder) / peer), options.dtype]
             _run(BASELINES[peer].export_module, arguments, f"converting for `{peer}`")
+        # measure in turns
         tasks = _tasks(options, checkpoint, video, Path(folder))
         runs: dict[str, list[Measurement]] = {name: [] for name in tasks}
         for number in range(options.repeats):
@@ -129,7 +130,7 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
 def _tasks(
     options: BenchOptions, checkpoint: str, video: Path, folder: Path
 ) -> dict[str, BenchTask]:
-    """What each contender has to do, by its name."""
+    """Task of each variant, by its name."""
     tasks = {}
     for engine, quantise in options.variants:
         name = engine_name(engine, quantise)
@@ -158,7 +159,7 @@ def _in_a_process(task: BenchTask) -> Measurement:
 
 
 def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
-    """The lines that ``python -m module`` prints."""
+    """Run ``python -m module`` and return its output lines. Raises ModelError where it fails."""
     run = subprocess.run(
         [sys.executable, "-X", "utf8", "-m", module, *arguments],
         capture_output=True,
@@ -173,7 +174,7 @@ def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
 
 
 def medians(runs: Sequence[Measurement]) -> Measurement:
-    """The median of each number; words are the same in all runs."""
+    """Return the median of each number; strings are the same in all runs."""
     values: dict[str, Any] = {}
     for field in fields(Measurement):
         found = [getattr(run, field.name) for run in runs]
@@ -186,7 +187,7 @@ def medians(runs: Sequence[Measurement]) -> Measurement:
 
 
 def ratios(measured: Sequence[Measurement]) -> dict[str, float]:
-    """The first engine against the second, where there are two; see ``BenchReport``."""
+    """Compare the first engine with the second, where there are two; see ``BenchReport``."""
     first = measured[0]
     compared: dict[str, float] = {}
     if len(measured) > 1:
@@ -204,7 +205,8 @@ def ratios(measured: Sequence[Measurement]) -> dict[str, float]:
 
 
 def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
-    """What the figures were measured on, with the versions of peers among ``engines``."""
+    """Describe the machine of the measurements, with the versions of baselines among
+    ``engines``."""
     import psutil
 
     peers = [BASELINES[name].package for name in engines if name in BASELINES]
@@ -223,7 +225,7 @@ def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code stands in; None where it was installed."""
+    """Return the commit of the checkout that holds this file; None where it was installed."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,7 +1,7 @@
-"""Films to measure readers on, made on the spot: a moving test picture, as long as wanted.
+"""Synthetic videos for the benchmark of readers: a moving test pattern of any length.
 
-A minute is encoded and then repeated packet by packet, which makes an hour of film in the time of a
-minute. Each repetition begins with a key frame, so that it decodes like film that never repeats.
+A minute is encoded and then repeated packet by packet, so that an hour of video takes the time of a
+minute. Each repetition begins with a key frame, so that it decodes like a video without repetition.
 """
 
 import io
@@ -13,12 +13,13 @@ from typing import Any
 from smolvideo.files import atomic_path
 
 _MAX_ENCODED = 60
-"""Seconds that are encoded; what is longer repeats them."""
+"""Seconds that are encoded; longer videos repeat them."""
 
 
 @dataclass(frozen=True)
 class SyntheticVideo:
-    """What to make: H.264, ``fps`` frames a second, a key frame every ``key_interval`` frames."""
+    """A video to write: H.264, ``fps`` frames a second, a key frame every ``key_interval``
+    frames."""
 
     name: str
     width: int
@@ -33,13 +34,14 @@ SYNTHETIC_VIDEOS = (
     SyntheticVideo("10min_1080p.mp4", 1920, 1080, 600),
     SyntheticVideo("60min_720p.mp4", 1280, 720, 3600),
 )
-"""A clip of a phone, a lecture, a film: all with the key frames of an encoder left alone."""
+"""A phone's clip, a lecture, a film, all with the default key frames of an encoder."""
 
 
 def write_synthetic_video(film: SyntheticVideo, folder: Path) -> Path:
-    """Make ``film`` in ``folder``, unless it is there, and return its path."""
+    """Write ``film`` to ``folder``, unless it is there, and return its path."""
     import av
 
+    # reuse an earlier run's file
     path = folder / film.name
     if path.exists():
         return path
@@ -48,6 +50,7 @@ def write_synthetic_video(film: SyntheticVideo, folder: Path) -> Path:
         av.open(_encoded(film)) as minute,
         av.open(str(part), "w", format="mp4") as whole,
     ):
+        # copy the encoded packets, with time stamps shifted in each repetition
         stream = whole.add_stream_from_template(minute.streams.video[0])
         packets = [_kept(packet) for packet in minute.demux() if packet.size]
         tick = minute.streams.video[0].time_base
@@ -67,14 +70,15 @@ def _kept(packet: Any) -> tuple[bytes, int, int, bool]:
 
 
 def _encoded(film: SyntheticVideo) -> io.BytesIO:
-    """At most a minute of the film, as a file in memory."""
+    """Encode at most a minute of the video, as a file in memory."""
     import av
 
     frames = film.seconds * film.fps
     if film.seconds > _MAX_ENCODED:
-        # Whole intervals: the repetition begins where a key frame would have come anyway.
+        # Whole GOPs: a repetition begins where a key frame would have come anyway.
         intervals = _MAX_ENCODED * film.fps // film.key_interval
         frames = max(intervals, 1) * film.key_interval
+    # encode the test pattern
     file = io.BytesIO()
     picture = f"testsrc2=size={film.width}x{film.height}:rate={film.fps}"
     with av.open(picture, format="lavfi") as source, av.open(file, "w", format="mp4") as target:
@@ -86,7 +90,7 @@ def _encoded(film: SyntheticVideo) -> io.BytesIO:
         context.options = {"preset": "veryfast", "crf": "24", "sc_threshold": "0"}
         for number, frame in zip(range(frames), source.decode(video=0), strict=False):
             plain = frame.reformat(format="yuv420p")
-            plain.pict_type = 0  # the source says I of every picture, and the encoder would obey
+            plain.pict_type = 0  # the source marks all frames as I, and the encoder would obey
             plain.pts, plain.time_base = number, Fraction(1, film.fps)
             target.mux(stream.encode(plain))
         target.mux(stream.encode(None))
