@@ -43,8 +43,7 @@ def write_noise_video(file: Path, seconds: int) -> None:
 
 
 def read_bench_frames(file: Path, checkpoint: Checkpoint, max_frames: int) -> BenchFrames:
-    """Sample ``max_frames`` of ``file``, evenly in time, and transform them to the checkpoint's
-    image size.
+    """Sample and transform ``max_frames`` of ``file``, evenly in time, for ``checkpoint``.
 
     Raises ReaderError for files that cannot be read.
     """

@@ -1,8 +1,8 @@
-"""Export a checkpoint to llama.cpp's files: ``model.gguf``, the decoder, and ``mmproj.gguf``, the
-vision tower.
+"""Export a checkpoint to llama.cpp's files.
 
-``python -m smolvideo.bench.llama_cpp_export CHECKPOINT FOLDER DTYPE`` writes them. Keys and names
-are those of llama.cpp's own converter (conversion/llama.py and conversion/smolvlm.py).
+``model.gguf`` is the decoder, ``mmproj.gguf`` the vision tower. ``python -m
+smolvideo.bench.llama_cpp_export CHECKPOINT FOLDER DTYPE`` writes them. Keys and names are those of
+llama.cpp's own converter (conversion/llama.py and conversion/smolvlm.py).
 """
 
 import sys

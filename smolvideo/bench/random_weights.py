@@ -1,5 +1,4 @@
-"""Write a checkpoint with random weights for a configuration: speed does not depend on their
-values."""
+"""Checkpoints with random weights, for benchmarks: speed does not depend on the weights' values."""
 
 import shutil
 from pathlib import Path

@@ -19,8 +19,7 @@ def notices_on(
     *,
     incomplete: bool,
 ) -> tuple[str, ...]:
-    """Return notices on the answer ``text``, generated as ``token_ids``, which include the end
-    token if it came.
+    """Return notices on the answer ``text``, generated as ``token_ids`` (the end token included).
 
     ``incomplete``: the answer ends within a multi-byte character, which is left out.
     """

@@ -113,9 +113,10 @@ class Engine(StreamingEngine, Protocol):
         the checkpoint writes before an answer is added (see ``prompt.answer_ids``). The likelihood
         of a text is the product of the probabilities of its tokens, and of the end of the turn
         after them (any of the checkpoint's ``eos_token_ids``): without the end, an answer could not
-        be compared with one that begins like it. With ``with_end=False`` it is that of an answer
-        that begins with the text, such as the letter of an option. It is not normalized by length:
-        longer texts tend to be less likely. Temperature and penalties play no part.
+        be compared with one that begins like it. With ``with_end=False`` the end is left out, and
+        texts are scored as the beginning of an answer, such as the letter of an option. Nothing is
+        normalized by length: longer texts tend to be less likely. Temperature and penalties play no
+        part.
 
         Raises UsageError for one string in place of several and for no text, PromptError for a text
         that is empty or blank and where the longest does not fit the context, ModelError where the

@@ -1,5 +1,7 @@
-"""Streaming detokenizer: token ids to text, without incomplete characters, special tokens or outer
-blanks."""
+"""Streaming detokenizer: token ids to text, without partial characters and special tokens.
+
+``StopStringBuffer`` strips outer blanks and cuts the text at stop strings.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -67,8 +67,8 @@ class FeatureCache:
         self.warning: str | None = None
 
     def read(self, key: bytes, into: memoryview) -> bool:
-        """Read the entry for ``key`` into ``into``. Return False on a miss; ``into`` is undefined
-        then.
+        """Read the entry for ``key`` into ``into``; return False on a miss, with ``into``
+        undefined.
 
         Entries that are damaged, truncated or of another length are removed.
         """
@@ -146,8 +146,7 @@ class FeatureCache:
         return self.folder / name[:2] / name
 
     def _count_written(self, size: int) -> None:
-        """Count ``size`` bytes that are about to be written, and evict entries if the limit is
-        reached.
+        """Count ``size`` bytes that are about to be written; evict entries if the limit is reached.
 
         The count is the length of a file: many processes can append to it at once, and one system
         call reads it, where a scan of all entries takes 0.15 s for 27,000. Replaced entries are

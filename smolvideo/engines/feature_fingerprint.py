@@ -1,9 +1,8 @@
-"""Keys of the feature cache: hashes of a frame's pixels and of everything that affects its
-features.
+"""Keys of the feature cache: hashes of pixels, weights and everything else that affects features.
 
-A key is a hash of the pixels, keyed with a *scope*: a hash of the weights and their quantization,
-the configuration, our code, torch, the device and the dtype. The name and path of a video, the
-index of a frame and the question play no part.
+A key is a hash of a frame's pixels, keyed with a *scope*: a hash of the weights and their
+quantization, the configuration, our code, torch, the device and the dtype. The name and path of a
+video, the index of a frame and the question play no part.
 
 BLAKE2b: no collisions are known or feared, it takes a key, and 50 frames of 512×512 take 0.04 s
 (measured; SHA-256 is as fast only where the processor has instructions for it).
@@ -87,8 +86,8 @@ def encoder_fingerprint(
 
 
 def weight_files_stat(weights: WeightFiles) -> bytes:
-    """Hash the file status of the weights: it changes when a file is modified or replaced, and
-    reads no data.
+    """Hash the file status of the weights: changes when a file is modified or replaced; reads no
+    data.
 
     It includes the time of the inode's last change, as git's index does: no program can set it
     back, so a file that was rewritten in place with its old size and date is noticed.

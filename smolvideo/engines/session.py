@@ -1,5 +1,4 @@
-"""Sessions: prompts on the same frames share image features and the KV cache of their common
-prefix.
+"""Sessions on the same frames: image features and a prefix cache shared by successive prompts.
 
 A session holds the images of its last prompt with their features, and the KV cache of its last
 prompt's tokens. A further prompt reuses the features of the images that are the same, and the KV

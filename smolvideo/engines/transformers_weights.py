@@ -1,5 +1,4 @@
-"""Load a checkpoint folder as a network of transformers: without output, complete, in the chosen
-dtype."""
+"""Load a checkpoint folder as a network of transformers: complete, silent, in the chosen dtype."""
 
 import warnings
 from collections.abc import Iterator, Mapping

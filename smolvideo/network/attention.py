@@ -53,10 +53,10 @@ def softmax_into(scores: Tensor, weights: Tensor) -> None:
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, soften: SoftmaxFn = softmax_into
 ) -> Tensor:
-    """Attention without a backward pass, as fast as torch allows; shapes as
-    ``attention_reference``.
+    """Attention without a backward pass, as fast as torch allows.
 
-    ``soften`` is the softmax of the blockwise path on a CPU.
+    Shapes are those of ``attention_reference``. ``soften`` is the softmax of the blockwise path on
+    a CPU.
     """
     if q.device.type == "cpu" and (
         q.dtype is torch.float32 or _supports_fp32_accumulation(q.dtype)
@@ -129,12 +129,11 @@ def _supports_fp32_accumulation(dtype: torch.dtype) -> bool:
 
 
 class _Float32Sums:
-    """Context in which float32 matrices of bfloat16 values are multiplied in bfloat16, summed in
-    float32.
+    """Context manager: float32 matrices that hold bfloat16 values are multiplied in bfloat16.
 
-    Scores rounded to bfloat16 would have a fifth more error than torch's own attention. torch has
-    this setting for the whole process only, so it is set while any thread is inside, and then
-    restored.
+    Sums stay in float32: scores rounded to bfloat16 would have a fifth more error than torch's own
+    attention. torch has this setting for the whole process only, so it is set while any thread is
+    inside, and then restored.
     """
 
     def __init__(self) -> None:

@@ -103,7 +103,7 @@ class Int4Weight:
             groups = part.float().unflatten(1, (-1, GROUP_SIZE))
             low, high = groups.amin(2), groups.amax(2)
             scale = ((high - low) / _LARGEST_LEVEL).to(_SCALE_DTYPE)
-            # Equal weights, or a range below the smallest normal scale: the offset stands for all.
+            # Equal weights, or a range below the smallest normal scale: the offset represents all.
             scale = torch.where(scale < _MIN_SCALE, torch.zeros_like(scale), scale)
             offset = (low + scale.float() * _ZERO_POINT).to(_SCALE_DTYPE)
             divisor = torch.where(scale == 0, torch.ones_like(scale), scale)

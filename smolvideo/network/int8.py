@@ -39,7 +39,7 @@ class Int8Weight:
 
     @classmethod
     def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int8Weight":
-        """Quantize ``weight`` ``[out, in]`` of any floating dtype, with an error of at most half a
+        """Quantize ``weight`` ``[out, in]`` of any floating dtype; the error is at most half a
         scale.
 
         A scale rounded to bfloat16 is off by 2⁻⁹ at most, which leaves the largest weight of its

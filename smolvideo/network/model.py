@@ -83,8 +83,7 @@ class SmolVLM(nn.Module):
         return kind(common, sequences, capacity)
 
     def prefill(self, vectors: Tensor, cache: KVCache, *, last: int = 1) -> Tensor:
-        """Append ``vectors`` ``[1, L, D]`` to ``cache``; return the logits ``[last, vocabulary]``
-        of the last tokens.
+        """Append ``vectors`` ``[1, L, D]`` to ``cache``; return the logits ``[last, vocabulary]``.
 
         The head runs only over the ``last`` tokens.
         """

@@ -64,13 +64,13 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
         scores: Any,
         counting: Any,
     ) -> int:
-        """Compute the logits ``scores`` ``[B, vocabulary]`` after ``hidden`` ``[B, D]``; all
-        threads run this.
+        """Decode one token of each sequence: ``hidden`` ``[B, D]`` to logits ``[B, vocabulary]``.
 
-        ``hidden`` is the residual stream and is overwritten. ``rotation`` ``[2, B, d]`` is RoPE cos
-        and sin, ``seen`` the paged KV cache, ``heads`` the number of query heads H. The threads
-        share the buffers ``projected`` ``[B, H + 2 G, d]``, ``gathered`` (partial attention),
-        ``gated`` ``[B, 2 I]`` and the work counters ``counting``.
+        All threads run this. ``scores`` receives the logits; ``hidden`` is the residual stream and
+        is overwritten. ``rotation`` ``[2, B, d]`` is RoPE cos and sin, ``seen`` the paged KV cache,
+        ``heads`` the number of query heads H. The threads share the buffers ``projected``
+        ``[B, H + 2 G, d]``, ``gathered`` (partial attention), ``gated`` ``[B, 2 I]`` and the work
+        counters ``counting``.
         """
         sequences, width = hidden.shape
         counters = counting.ctypes.data

@@ -27,7 +27,7 @@ def jit(function: JitFunction) -> JitFunction:
 
 
 def jit_cached(function: JitFunction) -> JitFunction:
-    """Compile as ``jit`` does, cached on disk: next to the source file, else in the user's cache
+    """Compile as ``jit`` does, cached on disk next to the source file or in the user's cache
     folder.
 
     Each function and target CPU has index files of its own: two processes that compile at the same

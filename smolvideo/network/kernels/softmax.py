@@ -14,11 +14,10 @@ LOG2_E = 1.4426950408889634
 
 @jit
 def exp2(x: Any) -> Any:
-    """2ˣ of a float32 x ≤ 0, vectorizable; relative error below 3e-6, a thousandth of what the
-    rounding to bfloat16 loses.
+    """2ˣ of a float32 x ≤ 0, vectorizable; relative error below 3e-6.
 
-    x = n + r; 2ʳ by the minimax polynomial on −½…½ (fitted; 1 at 0). x is clamped to −126; NaN
-    stays NaN.
+    That is a thousandth of what the rounding to bfloat16 loses. x = n + r; 2ʳ by the minimax
+    polynomial on −½…½ (fitted; 1 at 0). x is clamped to −126; NaN stays NaN.
     """
     x = np.float32(-126) if x < np.float32(-126) else x
     n = np.floor(x + np.float32(0.5))
