@@ -1,9 +1,9 @@
-"""Which frames of a video to look at, and taking them.
+"""Frame sampling: choose time stamps by strategy, and decode the frames at them.
 
-options.py    what can be asked for
-damage.py     frames that damage has reached, counted
-choosing.py   the arithmetic of times, and taking frames from a reader
-content.py    strategies that look at the pictures first: scenes, changes
+options.py          sampling options, and times as users write them
+sample.py           strategies as arithmetic on times, and decoding of the chosen frames
+scene_detection.py  the strategies ``scenes`` and ``changes``, which scan thumbnails
+corrupt_frames.py   count of corrupt frames
 """
 
 from smolvideo.sampling.corrupt_frames import DamageCount

@@ -1,4 +1,4 @@
-"""What decoding damaged data means for the frames that were asked for: a notice, or an error."""
+"""Count of corrupt frames among the sampled ones: warnings, or an error if most are corrupt."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from smolvideo.times import format_timestamp
 
 @dataclass
 class DamageCount:
-    """Counts the frames of the video ``name`` that answer the asked times."""
+    """Running count over the frames of the video ``name``, one per requested time."""
 
     name: str
     requested: int
@@ -22,7 +22,7 @@ class DamageCount:
     _last: float | None = None
 
     def add(self, frame: Frame) -> None:
-        """The frame on screen at the next of the asked times; the same may come again."""
+        """Count the frame on screen at the next requested time; a repeated frame counts once."""
         self.answered += 1
         self._corrupt_answers += frame.damage == "corrupt"
         if frame.pts_seconds == self._last:
@@ -35,7 +35,7 @@ class DamageCount:
             self._first = frame.pts_seconds
 
     def warnings(self) -> list[str]:
-        """Sentences for the user, none where all is well."""
+        """Return messages for the user; empty if nothing is damaged or missing."""
         found = []
         if self.answered < self.requested:
             missing = self.requested - self.answered
@@ -52,7 +52,7 @@ class DamageCount:
         return found
 
     def refuse_if_most(self) -> None:
-        """Raise ReaderError where fewer than half of the asked times have a sound frame."""
+        """Raise ReaderError if fewer than half of the requested times have an intact frame."""
         if self.answered and 2 * (self.answered - self._corrupt_answers) >= self.requested:
             return
         message = (

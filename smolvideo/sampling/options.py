@@ -1,4 +1,4 @@
-"""How to choose frames, as a person says it: the options, and times as they are written."""
+"""Sampling options (``FrameSampling``), and the parser for times as users write them."""
 
 import math
 import re
@@ -10,7 +10,8 @@ from smolvideo.errors import UsageError
 Strategy = Literal["uniform", "v1", "smolvlm2", "scenes", "changes", "keyframes"]
 
 Seek = Literal["exact", "keyframes"]
-"""The frame on screen at a time, or for a quick look the key frame before it."""
+"""``exact``: the frame on screen at a time. ``keyframes``: the key frame before it, which is
+fast."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,16 @@ class RelativeTime:
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """How to choose frames.
+    """Options of frame sampling.
 
-    ``fps`` is the rate we sample at: one frame each ``1 / fps`` seconds from the start of the
-    window, thinned evenly where that gives more than ``max_frames``. The strategy ``smolvlm2`` uses
-    it in its own way (1 where None); ``v1`` has no use for it. ``start_seconds`` and
-    ``end_seconds`` bound the window; None is the beginning or the end. ``seek`` is ``exact``, or
-    ``keyframes`` for a quick look at the key frames before the times. ``reduce_to_fit`` allows
-    fewer frames than asked where the context of the model is too small; it is False once somebody
-    asked for a number explicitly.
+    ``fps`` is the sampling rate: one frame each ``1 / fps`` seconds from the start of the window,
+    thinned evenly if that gives more than ``max_frames``. The strategy ``smolvlm2`` uses it in its
+    own formula (1 where None); ``v1`` rejects it. ``start_seconds`` and ``end_seconds`` bound the
+    window; None is the beginning or the end. ``seek`` is ``exact``, or ``keyframes`` for the key
+    frames before the times. ``reduce_to_fit`` allows fewer frames than ``max_frames`` if the
+    model's context is too small; it is False once the user has set a number explicitly.
 
-    Raises UsageError for what makes no sense.
+    Raises UsageError for invalid values and combinations.
     """
 
     max_frames: int = 50
@@ -70,11 +70,11 @@ class FrameSampling:
 
     @property
     def has_window(self) -> bool:
-        """Whether a part was asked for, which a still picture does not have."""
+        """Whether a time window is set; a still image has none."""
         return self.start_seconds is not None or self.end_seconds is not None
 
     def without_window(self) -> "FrameSampling":
-        """The same for the whole of a video."""
+        """Return a copy for the whole video."""
         return replace(self, start_seconds=None, end_seconds=None)
 
 
@@ -91,13 +91,13 @@ _CLOCK = re.compile(
 
 
 def parse_time(text: str) -> float | RelativeTime:
-    """Seconds, or a share of the duration, from what people type.
+    """Parse a time as users type it: seconds, or a fraction of the duration.
 
     >>> [parse_time(text) for text in ("90", "90s", "1:30", "0:01:30.5", "50%")]
-    [90.0, 90.0, 90.0, 90.5, Share(fraction=0.5)]
+    [90.0, 90.0, 90.0, 90.5, RelativeTime(fraction=0.5)]
 
     Raises:
-        ValueError: with a sentence for the person who typed it.
+        ValueError: with a message for the user.
     """
     given = text.strip()
     if match := _SECONDS.fullmatch(given):

@@ -1,16 +1,17 @@
-"""Which frames of a video to look at.
+"""Frame sampling: choose time stamps by strategy, and decode the frames at them into a batch.
 
-Choosing is arithmetic on times (:func:`sample_times` and the functions below it, all pure); only
-:func:`sample_frames` touches a reader.
+Choosing is arithmetic on times (:func:`sample_times` and the pure functions below it), except for
+the strategies that scan the content; :func:`choose_times` and :func:`sample_frames` use a reader.
 
     uniform   max_frames times evenly spaced over the window, its first and its last frame included
     v1        SmolVLM's official script: one frame a second by whole-number rate, at most
               max_frames, where the script's own limit is 50
     smolvlm2  SmolVLM2's video processor: one frame a second by duration, and long videos without
               their first and last second; at most max_frames, where the processor's own limit is 64
-    scenes    a frame or more of every shot (content.py)
-    changes   frames that differ from the one before, most where most changes (content.py)
-    keyframes the frames that the file stores whole, thinned evenly
+    scenes    one or more frames per shot (scene_detection.py)
+    changes   frames that differ from the one before, densest where most changes
+              (scene_detection.py)
+    keyframes the key frames (decodable without any other), thinned evenly
 """
 
 import math
@@ -37,13 +38,13 @@ _OFFICIAL = ("v1", "smolvlm2")
 _BY_CONTENT = ("scenes", "changes")
 
 _FULL_INDEX_MAX_FRAMES = 5000
-"""Frames up to which reading the times of all of them costs next to nothing."""
+"""Frames up to which reading the times of all of them is cheap."""
 _TIME_TOLERANCE = 1e-6
-"""Seconds within which two times are the same: what summing floats can cost."""
+"""Seconds within which two times are equal: the rounding error of summed floats."""
 
 
 class SeekableFrames(Protocol):
-    """What sampling needs of a reader; ``smolvideo.readers.VideoReader`` says what it promises."""
+    """The reader interface that sampling requires; see ``smolvideo.readers.VideoReader``."""
 
     metadata: VideoMetadata
 
@@ -56,15 +57,15 @@ class SeekableFrames(Protocol):
     ) -> Iterator[Frame]: ...
 
 
-# ---------------------------------------------------------------------- which frames
+# ---------------------------------------------------------------------- choosing times
 
 
 def v1_indices(num_frames: int, native_fps: float, max_frames: int = 50) -> list[int]:
-    """Frame indices as SmolVLM's inference script of 2024 chooses them.
+    """Return frame indices as SmolVLM's inference script of 2024 does.
 
-    Every ``int(native_fps)``-th frame; of more than ``max_frames`` of these, ``max_frames`` evenly
-    spaced, positions rounded down. Below one frame a second the script fails with a division of the
-    range by 0; here every frame is a candidate then.
+    Every ``int(native_fps)``-th frame is a candidate; of more than ``max_frames`` candidates,
+    ``max_frames`` evenly spaced ones are taken, positions rounded down. Below one frame a second
+    the script fails with a division of the range by 0; here every frame is a candidate then.
     """
     candidates = range(0, num_frames, max(1, int(native_fps)))
     if len(candidates) <= max_frames:
@@ -80,11 +81,11 @@ def smolvlm2_indices(
     fps: float = 1.0,
     skip_seconds: float = 1.0,
 ) -> list[int]:
-    """Frame indices as ``SmolVLMVideoProcessor.sample_frames`` of transformers 5.23 chooses them.
+    """Return frame indices as ``SmolVLMVideoProcessor.sample_frames`` of transformers 5.23 does.
 
     ``round(fps × duration)`` frames, at most ``max_frames``, evenly spaced with positions rounded
-    down and doubles left out. Videos longer than ``max_frames × fps`` seconds (the product is the
-    processor's own) lose ``skip_seconds`` at both ends.
+    down and duplicates removed. Videos longer than ``max_frames × fps`` seconds (the processor's
+    own product) are cut by ``skip_seconds`` at both ends.
     """
     if num_frames < 1:
         return []
@@ -104,15 +105,15 @@ def sample_times(
     sampling: FrameSampling,
     frame_times: Sequence[float] | None = None,
 ) -> list[float]:
-    """The ascending times to look at, in seconds.
+    """Return the times to sample, ascending, in seconds.
 
-    ``frame_times`` are the presentation times of all frames. The official strategies need them;
-    ``uniform`` uses them to take each frame exactly once where the window holds no more than
-    ``max_frames``. See :func:`choose_times`, which asks a reader for them only when they matter.
+    ``frame_times`` are the presentation times of all frames. The official strategies require them;
+    ``uniform`` uses them to take each frame exactly once if the window holds no more than
+    ``max_frames``. :func:`choose_times` reads them only when they change the result.
 
     Raises:
         ReaderError: the window is empty or lies outside the video.
-        ValueError: an official strategy without ``frame_times``.
+        ValueError: an official strategy without ``frame_times``, or a strategy that needs a reader.
     """
     start, end = resolve_window(metadata, sampling)
     if sampling.strategy in (*_BY_CONTENT, "keyframes"):
@@ -134,11 +135,11 @@ def sample_times(
 
 
 def resolve_window(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[float, float]:
-    """``(start, end)`` of the window in seconds, its end cut at the end of the video.
+    """Return ``(start, end)`` of the window in seconds, the end clipped to the end of the video.
 
     Raises:
-        ReaderError: it is empty, or begins after the video ends.
-        UsageError: a window was asked for, and this is a still picture.
+        ReaderError: the window is empty, or begins after the end of the video.
+        UsageError: a window was requested of a still image.
     """
     if metadata.kind == "image" and sampling.has_window:
         raise UsageError(still_image_warning(metadata), hint="leave `--start` and `--end` out")
@@ -157,7 +158,7 @@ def resolve_window(metadata: VideoMetadata, sampling: FrameSampling) -> tuple[fl
 
 
 def still_image_warning(metadata: VideoMetadata) -> str:
-    """A sentence for who asks for a part of a still picture."""
+    """Message for a request of a time window of a still image."""
     return f"`{metadata.name}` is a still picture: it has no time to start or end at"
 
 
@@ -172,7 +173,7 @@ def _readable(seconds: float) -> str:
 
 
 def _last_frame(metadata: VideoMetadata) -> float:
-    """When the last frame appears; one frame before the end where the reader does not know."""
+    """Return when the last frame appears; if unknown, one frame duration before the end."""
     if metadata.last_pts_seconds is not None:
         return metadata.last_pts_seconds
     if metadata.average_fps:
@@ -181,15 +182,15 @@ def _last_frame(metadata: VideoMetadata) -> float:
 
 
 def _on_screen(frame_times: Sequence[float], start: float, end: float) -> list[float]:
-    """When in the window its frames come up: the one on screen at the start, and all that
-    follow."""
+    """Return when frames appear in the window: ``start`` for the one already on screen then, and
+    the presentation times of all that follow."""
     place = max(0, bisect_right(frame_times, start + _TIME_TOLERANCE) - 1)
     inside = [time for time in frame_times[place:] if time <= end + _TIME_TOLERANCE]
     return [max(start, time) for time in inside or frame_times[place : place + 1]]
 
 
 def _frames_between(metadata: VideoMetadata, first: float, last: float) -> int:
-    """An estimate from the rate, never less than 1; endless where the rate is unknown."""
+    """Estimate the number of frames from the rate: at least 1, 2**31 if the rate is unknown."""
     if last - first <= _TIME_TOLERANCE:
         return 1
     if not metadata.average_fps:
@@ -198,7 +199,8 @@ def _frames_between(metadata: VideoMetadata, first: float, last: float) -> int:
 
 
 def _linspace(first: float, last: float, count: int) -> list[float]:
-    """``count`` times from ``first`` to ``last``, both included; the middle for a single one."""
+    """Return ``count`` evenly spaced times from ``first`` to ``last`` inclusive; the middle if
+    ``count`` is 1."""
     if last - first <= _TIME_TOLERANCE:
         return [first]
     if count == 1:
@@ -207,7 +209,7 @@ def _linspace(first: float, last: float, count: int) -> list[float]:
 
 
 def _at_rate(first: float, last: float, sampling: FrameSampling) -> list[float]:
-    """One time each ``1 / fps`` seconds, thinned evenly to ``max_frames``."""
+    """Return one time each ``1 / fps`` seconds, thinned evenly to ``max_frames``."""
     assert sampling.fps is not None
     count = 1 + max(0, math.floor((last - first) * sampling.fps + _TIME_TOLERANCE))
     steps = [0] if sampling.max_frames == 1 else subsample(range(count), sampling.max_frames)
@@ -217,7 +219,7 @@ def _at_rate(first: float, last: float, sampling: FrameSampling) -> list[float]:
 def _official_times(
     metadata: VideoMetadata, sampling: FrameSampling, frames: Sequence[float]
 ) -> list[float]:
-    """The official strategies count frames; the times of these frames are what they mean."""
+    """Return the times of the frames whose indices an official strategy chooses."""
     rate = metadata.average_fps or _rate(frames)
     if sampling.strategy == "v1":
         indices = v1_indices(len(frames), rate, sampling.max_frames)
@@ -232,14 +234,15 @@ def _rate(frames: Sequence[float]) -> float:
     return (len(frames) - 1) / (frames[-1] - frames[0])
 
 
-# ---------------------------------------------------------------------- taking them
+# ---------------------------------------------------------------------- decoding
 
 
 def choose_times(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
-    """:func:`sample_times` for an open reader, with its frame times where they change the choice.
+    """Run the sampling strategy on an open reader and return the chosen times in seconds.
 
-    The official strategies count frames. ``uniform`` wants each frame once where there are few; in
-    a long video this is left to the average rate, since its packets would all have to be read.
+    Frame times are read for the official strategies, which count frames, and for ``uniform`` if
+    there are few frames; of a long video all packets would have to be read, so the average rate is
+    used instead.
     """
     metadata = reader.metadata
     if sampling.strategy in _OFFICIAL:
@@ -254,7 +257,7 @@ def choose_times(reader: SeekableFrames, sampling: FrameSampling) -> list[float]
 
 
 def _by_looking(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
-    """The times of the strategies that need more than arithmetic."""
+    """Return the times of the strategies that read key frames or thumbnails."""
     start, end = resolve_window(reader.metadata, sampling)
     if sampling.strategy == "keyframes":
         keys = key_frames_within(reader.key_frame_times(), start, end)
@@ -266,9 +269,9 @@ def _by_looking(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
 
 
 def _explained(reader: SeekableFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:
-    """How many frames ``uniform`` would have taken more, and what the strategy says of its choice.
+    """Return how many more frames ``uniform`` would have taken, and the selection note.
 
-    A strategy that did not look has nothing to say.
+    ``(0, "")`` for strategies that do not scan the content.
     """
     if sampling.strategy not in _BY_CONTENT:
         return 0, ""
@@ -294,18 +297,16 @@ def sample_frames(
     max_side: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FrameBatch:
-    """Decode the chosen frames, or those on screen at ``times``, into one batch.
+    """Decode the chosen frames, or the frames on screen at ``times``, into one batch.
 
-    ``max_side`` has the decoder scale down what has a longer side, in pixels.
-
-    Each frame passes through ``transform`` (``[H, W, 3]`` to one size for all) as it is decoded, so
-    that memory never holds more than one of full size. A frame that stands on screen at several of
-    the times is kept once.
+    ``max_side`` (pixels) makes the decoder scale down larger frames. ``transform`` (``[H, W, 3]``
+    to one size for all) is applied to each frame as it is decoded, so that at most one frame of
+    full size is in memory. A frame on screen at several of the times is stored once.
 
     Raises:
-        ReaderError: fewer than half of the times have a frame that is not corrupt, or the images
-            are more than memory can hold.
-        ValueError: ``times`` are none, or no times.
+        ReaderError: fewer than half of the times have a frame that is not corrupt, or the images do
+            not fit into memory.
+        ValueError: ``times`` is empty or holds a value that is not finite.
     """
     wanted = choose_times(reader, sampling) if times is None else sorted(times)
     if not wanted or not all(map(math.isfinite, wanted)):
@@ -314,6 +315,7 @@ def sample_frames(
     on_progress(Progress("decode", 0, len(wanted), name))
     images: Images | None = None
     shown_at: list[float] = []
+    # Decode one frame per requested time; repeated frames are counted but stored once.
     damage, off = DamageCount(name, len(wanted)), 0.0
     frames = reader.frames_at(wanted, max_side=max_side, keyframes=sampling.seek == "keyframes")
     for answered, frame in enumerate(frames, start=1):
@@ -326,6 +328,7 @@ def sample_frames(
             images[len(shown_at)] = image
             shown_at.append(frame.pts_seconds)
         on_progress(Progress("decode", answered, len(wanted), name))
+    # Corruption, warnings, and the note of the strategy.
     damage.refuse_if_most()
     assert images is not None
     warnings = [*reader.metadata.notices, *damage.warnings()]

@@ -1,8 +1,9 @@
-"""Strategies that look before they choose: small grey pictures of the whole window first.
+"""Shot and change detection on small grey thumbnails of the whole window, for ``scene``-like
+sampling strategies.
 
-Windows of up to two minutes are looked at four times a second. Of longer ones the key frames are
-looked at, which encoders place at shot changes and every few seconds, and which cost next to
-nothing to decode; where there are hardly any, evenly spaced frames stand in.
+Windows of up to two minutes are scanned at four thumbnails per second. Longer windows are scanned
+at their key frames, which encoders place at shot changes and every few seconds and which cost
+almost nothing to decode; if there are too few of them, at evenly spaced frames.
 """
 
 from bisect import bisect_left
@@ -19,25 +20,29 @@ from smolvideo.sampling.subsample import subsample
 
 _SCAN_FPS = 4
 _SHORT_WINDOW = 120.0
+"""Seconds up to which a window is scanned at a fixed rate."""
 _MAX_THUMBNAILS = 480
 _FEW_KEY_FRAMES = 24
 _MAX_SIDE = 64
 _BLOCK = 8
-"""Pixels of a look: what moves in a corner must count, however still the rest is."""
+"""Side of a block in thumbnail pixels. The change measure is the maximum over blocks, so that
+motion in one corner of a still image counts."""
 
 _CHANGE_THRESHOLD = 6.0
-"""Grey levels by which the most changed block of two looks may differ while they show the same:
-noise and compression stay below, a thing that comes, goes or moves does not."""
+"""Mean difference (grey levels) of the most changed block up to which two thumbnails count as
+equal: noise and compression stay below, an object that appears, disappears or moves does not."""
 _CUT_THRESHOLD = 14.0
 _CUT_OVER_NEIGHBOURS = 2.5
-"""A shot change alters the mean pixel by so many levels, and by so many times more than motion
-does beside it (as PySceneDetect's adaptive detector, with its own measure)."""
+"""A cut changes the mean pixel by at least ``_CUT_THRESHOLD`` grey levels, and by this factor more
+than the median change of the ``_NEIGHBOURS`` neighbours on each side (the idea of PySceneDetect's
+adaptive detector, with a different measure)."""
 _NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """``pictures`` uint8 ``[N, h, w]``, grey, and when they appear."""
+    """Scanned frames: presentation ``times`` in seconds and ``pictures``, grey uint8
+    ``[N, h, w]``."""
 
     times: tuple[float, ...]
     pictures: NDArray[np.uint8]
@@ -45,7 +50,7 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Selection:
-    """Ascending times, and what to say about how they came about."""
+    """Selected times in seconds, ascending, and a note on how they were selected."""
 
     times: tuple[float, ...]
     note: str
@@ -55,7 +60,7 @@ _looks: "WeakKeyDictionary[Any, dict[tuple[float, float], Thumbnails]]" = WeakKe
 
 
 def scan_thumbnails(reader: Any, start: float, end: float) -> Thumbnails:
-    """Looks at a window of an open reader; kept as long as the reader is."""
+    """Return the thumbnails of a window, cached for as long as ``reader`` lives."""
     kept = _looks.setdefault(reader, {})
     if (start, end) not in kept:
         frames = list(reader.frames_at(_look_times(reader, start, end), max_side=_MAX_SIDE))
@@ -72,7 +77,7 @@ def _look_times(reader: Any, start: float, end: float) -> list[float]:
         return [float(time) for time in np.linspace(start, end, max(count, 2))]
     try:
         keys = [time for time in reader.key_frame_times() if start <= time <= end]
-    except UsageError:  # the reader does not know them
+    except UsageError:  # this reader has no index of key frames
         keys = []
     if len(keys) < _FEW_KEY_FRAMES:
         return [float(time) for time in np.linspace(start, end, _MAX_THUMBNAILS // 2)]
@@ -83,9 +88,10 @@ def _look_times(reader: Any, start: float, end: float) -> list[float]:
 
 
 def select_changes(looks: Thumbnails, max_frames: int) -> Selection:
-    """The first look, and each that differs from the last one taken; of too many, evenly many.
+    """Select the first thumbnail, and each that differs from the last one selected.
 
-    So the frames crowd where the picture changes.
+    The selected frames are denser where the image changes. If there are more than ``max_frames``,
+    an even subsample of them is returned.
     """
     taken = subsample(_different(looks, _CHANGE_THRESHOLD), max_frames)
     times = tuple(looks.times[place] for place in taken)
@@ -102,7 +108,8 @@ def _different(looks: Thumbnails, levels: float) -> list[int]:
 
 
 def _blocks(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """``[N, rows, _BLOCK, columns, _BLOCK]``, the edges that do not fill a block cut off."""
+    """Reshape to ``[N, rows, _BLOCK, columns, _BLOCK]``, cropping incomplete blocks at the
+    edges."""
     count, height, width = pictures.shape
     side = min(_BLOCK, height, width)
     rows, columns = height // side, width // side
@@ -114,11 +121,14 @@ def _blocks(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 
 def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
-    """One frame of every shot, and more of long ones in which something changes."""
+    """Select one frame per shot; the remaining budget goes to long shots in which something
+    changes."""
     shots = detect_shots(looks)
     found = len(shots)
     if found > max_frames:
         shots = subsample(shots, max_frames)
+    # Give each further frame to the shot with the longest interval per frame that still has
+    # changes.
     counts = [1] * len(shots)
     most = [_worth(looks, shot) for shot in shots]
     lengths = [looks.times[last] - looks.times[first] for first, last in shots]
@@ -127,6 +137,7 @@ def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
         if not open_:
             break
         counts[max(open_, key=lambda place: lengths[place] / counts[place])] += 1
+    # Place the frames of a shot at the middles of equal intervals.
     times = [
         looks.times[first] + (looks.times[last] - looks.times[first]) * (step + 0.5) / count
         for (first, last), count in zip(shots, counts, strict=True)
@@ -137,7 +148,7 @@ def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
 
 
 def detect_shots(looks: Thumbnails) -> list[tuple[int, int]]:
-    """(first look, last look) of each shot, in order."""
+    """Return the (first, last) thumbnail index of each shot, in order."""
     pictures = looks.pictures.astype(np.int16)
     changes = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
     begins = [0]
@@ -154,13 +165,13 @@ def detect_shots(looks: Thumbnails) -> list[tuple[int, int]]:
 
 
 def _worth(looks: Thumbnails, shot: tuple[int, int]) -> int:
-    """How many frames of a shot show something that the others do not."""
+    """Return the number of mutually different frames of a shot: an upper bound for its frames."""
     first, last = shot
     return len(_different(Thumbnails((), looks.pictures[first : last + 1]), _CHANGE_THRESHOLD))
 
 
 def key_frames_within(keys: Sequence[float], start: float, end: float) -> list[float]:
-    """The key frames of a window; the last one before it where it holds none."""
+    """Return the key frames of a window, or the last one before it if it contains none."""
     inside = [time for time in keys if start <= time <= end]
     before = max(0, bisect_left(keys, start) - 1)
     return inside or list(keys[before : before + 1])
