@@ -1,16 +1,16 @@
-"""Credentials in addresses and messages, kept out of all that is shown or written.
+"""Redaction of credentials in URLs, headers and messages, before they are shown or written.
 
-Which parts of an address are credentials is decided by name and form, never by guessing at
-randomness, so that the rules can be stated (README, "Security"):
+A part of a URL is a credential by its name or its form, never by a guess at its randomness, so that
+the rules can be stated (README, "Security"):
 
 - the user name and password before the host;
-- signatures and what comes with them (``sig``, ``X-Amz-*``, ``Expires`` …): they permit the use of
-  what the rest of the address names, and name nothing themselves;
-- parameters whose name holds a word such as ``token``, ``password`` or ``api_key``, and values that
-  have the form of a known kind of token, whatever their name;
-- the same inside a value, however often it is encoded: addresses, parameters, headers and JSON;
-- ``key``, ``code``, ``session`` and the like, and fragments: they may name the video as well, so a
-  short digest stands in their place.
+- signatures and their companions (``sig``, ``X-Amz-*``, ``Expires`` …): they authorise access to
+  the resource that the rest of the URL names, and do not name it themselves;
+- parameters whose name contains a word such as ``token``, ``password`` or ``api_key``, and values
+  in the form of a known kind of token, whatever their name;
+- all of these nested in a value (URLs, parameters, headers, JSON), however often it is encoded;
+- ``key``, ``code``, ``session`` and the like, and fragments: these may also identify the video, so
+  they are replaced by a short digest.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 _PLAIN_FRAGMENT = re.compile(r"(?:(?:t|xywh|track)=[\w:.,%-]{0,40}|\d{1,6})?")
-"""Media fragments (https://www.w3.org/TR/media-frags/), and numbers."""
+"""Media fragments (https://www.w3.org/TR/media-frags/) and numbers, which are shown."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,15}:[/\\]{2}[^\s<>\"'`]+", re.IGNORECASE)
 _HALF_ADDRESS = re.compile(
     r"\b(https?|ftps?|socks\w{0,3}|rtmps?|rtsp|wss?)(?::[/\\]{0,3}|[/\\]{1,3})"
     r"[^\s/@<>\"'`]{1,200}@",
     re.IGNORECASE,
 )
-"""What was meant as an address with a password, a slash or the colon left out."""
+"""A malformed URL with a password: a slash or the colon is missing."""
 _NAME = r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]{0,40}(?:\[\w{0,20}\]){0,3})"
 _NAMES_IN_TEXT = re.compile(
     rf"""{_NAME}(?:=|%3D|\\{{0,3}}["']\s{{0,4}}:\s{{0,4}})""", re.IGNORECASE
@@ -49,11 +49,11 @@ _NAMES_IN_TEXT = re.compile(
 _NAMES_IN_VALUE = re.compile(
     rf"""{_NAME}[\]"'\\]{{0,4}}(?:\s{{0,4}}[:=]\s{{0,4}}|%3D|>)""", re.IGNORECASE
 )
-"""The same without quotes or with more of them, ``name[]=``, and ``<name>``."""
+"""``_NAMES_IN_TEXT`` without quotes or with more of them, ``name[]=``, and ``<name>``."""
 _AFTER_NAME = re.compile(
     r"""[\[{](?P<inner>[^\]}]{1,9999})|\\{0,3}["']?(?P<value>[^\s&;,"'`<>\\]{1,9999})"""
 )
-"""A list or an object, or one word; inside of a string of JSON, quotes have backslashes."""
+"""A list, an object or one word. Within a JSON string, quotes have backslashes."""
 _HEADER = re.compile(
     r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s{0,4}[:=]\s{0,4})([^\r\n]+)"
     r"|\b(basic|bearer)(\s{1,4})([\w.~+/=-]{8,})",
@@ -63,35 +63,35 @@ _OTHER_HEADER = re.compile(
     r"(?<![\w.-])([A-Za-z]{1,20}(?:-[A-Za-z]{1,20}){1,6})(\s{0,4}:\s{0,4})([^\r\n]+)"
 )
 _SCHEME = re.compile(r"\b(token|apikey|digest|negotiate|ntlm)(\s{1,4})(\S{6,})", re.IGNORECASE)
-"""As ``Bearer``, but words of plain texts, too."""
+"""Schemes like ``Bearer`` that are also ordinary words, so only matched inside URL values."""
 _USER = re.compile(r"(?<![\w@.])[\w.%+~-]{1,64}:[^\s/@:\"'<>]{1,200}@(?=[\w\[-])")
-"""A name and a password before a host, in an address inside of an address."""
+"""User name and password before a host, in a nested URL without a scheme."""
 _WORDS = re.compile(r"[^\s\"',:\\()\[\]{}<>]+")
-"""Of a hidden value: each may be said alone in an error."""
+"""Words of a hidden value: an error message may repeat each of them alone."""
 _INNER_BASE64 = re.compile(r"eyJ[\w+/=-]{8,}")
-"""JSON in base64."""
+"""Base64 of a JSON object (``eyJ`` encodes ``{"``)."""
 _SMUGGLED = "__youtubedl_smuggle="
-"""What yt-dlp hands from a list to the extractor of an entry: no part of the address."""
+"""Marks data that yt-dlp passes from a playlist to an entry's extractor; not part of the URL."""
 _HIDDEN = "…"
 _DIGEST = re.compile(r"~[0-9a-f]{8}|…|%E2%80%A6")
-"""What stands in the place of a value already: a public address is its own public address."""
+"""A replaced value. It is left unchanged, which makes redaction idempotent."""
 _ROUNDS = 50_000
-"""Of PBKDF2 (RFC 8018): a password cannot be tried out on names of files in no time."""
+"""PBKDF2 iterations (RFC 8018), to slow down guessing a password from a file name's digest."""
 _MIN_SECRET = 4
-"""Characters. A shorter one would be found in the middle of ordinary words."""
+"""Minimum length in characters. Shorter strings would be found inside ordinary words."""
 _SIMPLE = re.compile(r"[\w.~-]{0,20}")
 _DEEPEST = 3
-"""Of addresses inside of addresses; what is further inside is hidden whole."""
+"""Maximum nesting of URLs in URLs; deeper ones are hidden whole."""
 _MAX_DECODINGS = 5
-"""Of an encoded value. What is encoded more often no server has asked for."""
+"""Maximum number of percent-decodings of a value."""
 
 
 @dataclass(frozen=True, repr=False)
 class WebAddress:
-    """An address whose credentials serve the request alone: ``str`` and ``repr`` are without."""
+    """A URL whose credentials are used for the request only: ``str`` and ``repr`` redact them."""
 
     request: str
-    """What is requested, as it was typed. Never shown, never written."""
+    """The URL to request, as it was typed. Never shown, never written."""
 
     def __str__(self) -> str:
         return self.public
@@ -101,12 +101,12 @@ class WebAddress:
 
     @cached_property
     def public(self) -> str:
-        """The address without credentials; the same for all signatures and tokens of a video."""
+        """The URL without credentials; equal for all signatures and tokens of one video."""
         return without_credentials(self.request)
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials themselves, as they were typed and decoded, the longest first."""
+        """The credentials, as typed and decoded, the longest first."""
         scrubber = _Scrubber()
         scrubber.address(self.request)
         found = (one for one in scrubber.secrets if one and not _DIGEST.fullmatch(one))
@@ -115,9 +115,9 @@ class WebAddress:
 
     @cached_property
     def login(self) -> str:
-        """What tells two users of the address apart: all credentials but signatures.
+        """All credentials but signatures, one per line: distinguishes two users of the URL.
 
-        Passwords and tokens in one line, empty where there are none. Only for a digest.
+        Empty if there are none. Only meant as input to a digest.
         """
         parts = _split(self.request)
         if parts is None:
@@ -134,32 +134,32 @@ class WebAddress:
 
     @property
     def login_digest(self) -> str:
-        """Sixteen hexadecimal digits of ``login``, slow to make; empty where there is none."""
+        """``login`` as 16 hexadecimal digits of PBKDF2 (slow); empty without a login."""
         parts = _split(self.request)
         return _slow_digest(self.login, parts.hostname or "" if parts else "") if self.login else ""
 
     @property
     def name(self) -> str:
-        """``public``, and something that tells it from the same address with another login."""
+        """``public``, with a digest appended that distinguishes logins to the same URL."""
         return f"{self.public}#~{self.login_digest[:8]}" if self.login else self.public
 
     def hide_in(self, text: str) -> str:
-        """``text`` without this address's credentials, nor those of any other address in it."""
+        """Return ``text`` without the credentials of this URL and of any other URL in it."""
         return redact(text, self.secrets)
 
 
 def without_credentials(url: str) -> str:
-    """``https://name:secret@host/x?v=1&token=abc`` → ``https://host/x?v=1``.
+    """Redact a URL: ``https://name:secret@host/x?v=1&token=abc`` → ``https://host/x?v=1``.
 
-    What is no valid address keeps nothing before its last ``@`` and no query.
+    An invalid URL loses everything before its last ``@``, and its query.
     """
     return _Scrubber().address(url)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """``text`` without the credentials of the addresses, parameters and headers in it.
+    """Return ``text`` without the credentials of the URLs, parameters and headers in it.
 
-    ``secrets`` are known ones, which are taken out wherever and however they stand.
+    ``secrets`` are known credentials, which are replaced wherever they occur.
     """
     for secret in secrets:
         if len(secret) >= _MIN_SECRET:
@@ -168,7 +168,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def environment_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Tokens of the model hub and passwords of proxies among the variables."""
+    """Return the model-hub tokens and proxy passwords among the environment variables."""
     found: list[str] = []
     for name, value in environment.items():
         upper = name.upper()
@@ -180,7 +180,8 @@ def environment_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a process that has to do with strangers' bytes: no tokens, no passwords."""
+    """Return the environment for a subprocess that parses untrusted input: no tokens or
+    passwords."""
     return {
         name: value
         for name, value in environment.items()
@@ -189,8 +190,8 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts; None where a password with ``/``, ``?`` or ``#`` may be spread over them, or where
-    there is no host, for want of a slash, but an ``@``."""
+    """Split a URL. None if it is invalid or ambiguous: a password with ``/``, ``?`` or ``#`` may
+    span several parts, or a slash is missing, so that there is an ``@`` but no host."""
     try:
         parts = urlsplit(url.strip())
         _ = parts.port
@@ -201,7 +202,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _pieces(query: str) -> Iterator[tuple[str, Sort]]:
-    """The ``name=value`` pieces of a query as they stand, and what each is."""
+    """Yield the undecoded ``name=value`` pieces of a query with the sort of each."""
     pieces = [piece for piece in re.split(r"[&;]", query) if piece]
     named = [_named(piece) for piece in pieces]
     signed = any(sort_of(*one) == "signature" for one in named)
@@ -212,14 +213,14 @@ def _pieces(query: str) -> Iterator[tuple[str, Sort]]:
 
 def _named(piece: str) -> tuple[str, str]:
     name, _, value = piece.partition("=")
-    # What is encoded twice is decoded twice: it is a name all the same.
+    # A doubly encoded name counts as well.
     return unquote_plus(unquote_plus(name)), unquote_plus(value)
 
 
 class _Scrubber:
-    """Takes credentials out of texts and addresses, and collects them in ``secrets``.
+    """Removes credentials from texts and URLs, and collects them in ``secrets``.
 
-    A value may hold an address, whose values may hold others: ``depth`` is how many stand around.
+    A value may hold a URL, whose values may hold others: ``depth`` is the nesting level.
     """
 
     def __init__(self, depth: int = 0, secrets: list[str] | None = None) -> None:
@@ -227,14 +228,14 @@ class _Scrubber:
         self.secrets: list[str] = [] if secrets is None else secrets
 
     def text(self, text: str) -> str:
-        """A text of any kind without the credentials in it."""
+        """Redact free text, such as an error message."""
         text = _ADDRESS.sub(self._address_in_text, text)
         text = _HALF_ADDRESS.sub(self._half_address, text)
         text = _OTHER_HEADER.sub(self._other_header, _HEADER.sub(self._header, text))
         return self._named_values(text, _NAMES_IN_TEXT)
 
     def value(self, text: str) -> str:
-        """A value of an address, decoded: more in it has a name than in a text."""
+        """Redact the decoded value of a URL parameter; more patterns apply than in free text."""
         text = _USER.sub(self._user, _SCHEME.sub(self._header, self.text(text)))
         return self._named_values(text, _NAMES_IN_VALUE)
 
@@ -249,14 +250,14 @@ class _Scrubber:
             return f"{scheme}://{bare}"
         user, _, host = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
-        self.secrets.append(password or name)  # a name beside a password is none
+        self.secrets.append(password or name)  # a user name alone may be a token
         path = "/".join(map(self.segment, parts.path.split("/")))
         query = "&".join(self.pieces(parts.query))
         fragment = self._fragment(parts.fragment)
         return urlunsplit(SplitResult(parts.scheme, host, path, query, fragment))
 
     def pieces(self, query: str) -> Iterator[str]:
-        """The ``name=value`` pieces of a query that may be shown, as they may."""
+        """Yield the ``name=value`` pieces of a query that may be shown, redacted."""
         for piece, sort in _pieces(query):
             name, equals, value = piece.partition("=")
             if sort == "plain":
@@ -268,7 +269,7 @@ class _Scrubber:
                 yield f"{name}={_digest(value)}" if value else piece
 
     def segment(self, segment: str) -> str:
-        """A part of a path: ``x;jsessionid=1``, ``hdnts=exp=1~hmac=2``, ``eyJ….….…``."""
+        """Redact a path segment: ``x;jsessionid=1``, ``hdnts=exp=1~hmac=2``, ``eyJ….….…``."""
         first, *parameters = segment.split(";")
         kept = []
         for one in parameters:
@@ -301,9 +302,9 @@ class _Scrubber:
         return _digest(fragment)
 
     def _inside(self, value: str) -> str:
-        """A value without the credentials inside of it; as it stands where there are none.
+        """Redact nested credentials in a value, decoding it up to ``_MAX_DECODINGS`` times.
 
-        It is decoded as often as it is encoded.
+        Returned unchanged if there are none.
         """
         if _SIMPLE.fullmatch(value):
             return value
@@ -313,6 +314,7 @@ class _Scrubber:
                 break
             decoded, before = unquote_plus(decoded), decoded
         inner = _Scrubber(self._depth + 1, self.secrets)
+        # A token anywhere in the value, or nesting beyond the limit, is a secret itself.
         is_token = TOKEN.search(decoded)
         if is_token or (self._depth >= _DEEPEST and "://" in decoded):
             self.secrets.append(decoded)
@@ -325,10 +327,10 @@ class _Scrubber:
         clean = TOKEN.sub(_HIDDEN, clean) if is_token else clean
         return value if clean == decoded else quote(clean, safe="/:")
 
-    # ------------------------------------------------------------------ what is found in a text
+    # ------------------------------------------------------------------ substitutions in texts
 
     def _address_in_text(self, found: re.Match[str]) -> str:
-        bare = found[0].rstrip(".,:;!?)]}…")  # and the punctuation after it, none of its own
+        bare = found[0].rstrip(".,:;!?)]}…")  # punctuation after the URL is not part of it
         return self.address(bare) + found[0][len(bare) :]
 
     def _half_address(self, found: re.Match[str]) -> str:
@@ -348,7 +350,7 @@ class _Scrubber:
         return ""
 
     def _named_values(self, text: str, names: re.Pattern[str]) -> str:
-        """The values behind names that say what they are; one may lie in the value of another."""
+        """Hide the values after names of secrets; one value may be nested in another."""
         shown, at = [], 0
         for found in names.finditer(text):
             if found.start() < at:
@@ -378,7 +380,7 @@ def _slow_digest(secret: str, salt: str) -> str:
 
 
 def _digest(value: str) -> str:
-    """Eight hexadecimal digits that tell two values apart and give neither away."""
+    """Eight hexadecimal digits of SHA-256: distinguishes two values without revealing them."""
     if _DIGEST.fullmatch(value):
         return value
     return "~" + hashlib.sha256(value.encode(errors="replace")).hexdigest()[:8]

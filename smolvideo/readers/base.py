@@ -1,4 +1,4 @@
-"""What every reader promises, and the sizes beyond which a file is refused."""
+"""Reader interface (``VideoReader``), and the checks that all readers share."""
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -16,27 +16,28 @@ from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
 from smolvideo.readers.probe import Probe
 
 MAX_PIXELS = 2**27
-"""Largest picture that is decoded: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a
-few bytes can claim far more."""
+"""Maximum frame size: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a few bytes
+can claim far more."""
 
 _ASPECT_TOLERANCE = 0.01
-"""A sample aspect ratio this near to 1 is left alone: nobody sees 1 %, and resampling costs
+"""A sample aspect ratio this close to 1 is ignored: 1 % is invisible, and resampling costs
 sharpness."""
 _MAX_ASPECT_RATIO = 8
-"""Ratios beyond this are taken for damage."""
+"""Sample aspect ratios beyond this are taken for damage."""
 _NEAR = 0.0005
-"""Seconds that forgive the rounding of times that were computed."""
+"""Seconds of tolerance for the rounding of computed times."""
 
 
 class NotAVideoError(ReaderError):
-    """What no other reader would change: no picture in the file, or no file."""
+    """No reader can read this: not a file, no video in it, or too large. No other reader is
+    tried."""
 
 
 class VideoReader(ABC):
-    """One open video: times in, the frames a player shows at those times out.
+    """An open video: returns the frames that a player shows at given times.
 
     Seconds count from the moment a player shows as 0:00, which is the start of the container: a
-    transport stream whose first time stamp is 41748 s begins at 0. A reader is not thread safe.
+    transport stream whose first time stamp is 41748 s begins at 0. Not thread safe.
     """
 
     name: str
@@ -44,55 +45,55 @@ class VideoReader(ABC):
 
     @abstractmethod
     def frame_times(self) -> list[float]:
-        """When each shown frame appears, ascending, in seconds.
+        """Return the presentation time of each shown frame, ascending, in seconds.
 
-        Read from the packets where possible, without decoding; frames that an edit list hides are
-        left out. The whole file may be read once; the result is kept.
+        Read from the packets if possible, without decoding; frames hidden by an edit list are left
+        out. May read the whole file once; the result is cached.
         """
 
     @abstractmethod
     def frames_at(
         self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
-        """The frame on screen at each of the ascending times, lazily, one in memory.
+        """Yield the frame on screen at each of the ascending times, lazily, one in memory.
 
-        ``max_side`` scales down what has a longer side, in pixels. ``keyframes`` asks for a quick
-        look: of each time the last key frame before it.
+        ``max_side`` (pixels) scales down larger frames. With ``keyframes``, the last key frame
+        before each time is returned instead, which is fast.
 
-        That is the last frame which appears at or before the time; before the first frame it is the
-        first, after the last frame the last. Two times between two frames give the same ``Frame``
-        twice. Where the data is damaged, a player freezes on the last picture it could decode, and
-        so do we, but no longer than a second: after that, the time yields nothing.
+        The frame on screen is the last one that appears at or before the time; before the first
+        frame it is the first, after the last the last. Two times between two frames give the same
+        ``Frame`` object twice. Where data is damaged, the last decodable frame is repeated, as a
+        player would freeze, for at most one second; after that, the time yields nothing.
 
         Raises:
-            ReaderError: nothing in the file can be decoded, or the file changed under us.
+            ReaderError: nothing in the file can be decoded, or the file changed while it was read.
             UsageError: the reader does not know which frames are key frames.
         """
 
     def key_frame_times(self) -> list[float]:
-        """When the frames appear that lean on no other, ascending, in seconds.
+        """Return the presentation times of key frames, ascending, in seconds.
 
-        Raises UsageError for a reader that does not know.
+        Raises UsageError if the reader does not know them.
         """
         raise self.key_frames_unsupported()
 
     def text_track(self) -> list[SubtitleEvent]:
-        """The subtitles inside the file, where they are text; of several tracks the likeliest."""
+        """Return the embedded text subtitles, of several tracks the most likely one."""
         return []
 
     def probe(self) -> Probe | None:
-        """What other readers of the same file are held to; None where this one knows no better."""
+        """Return reference values to check other readers against; None if this reader has none."""
         return None
 
     def key_frames_unsupported(self) -> UsageError:
-        """The error of a reader that does not know key frames."""
+        """Return the error of a reader that does not know key frames."""
         return UsageError(
             f"the reader `{self.name}` does not know which frames are key frames",
             hint="the reader `pyav` does",
         )
 
     def close(self) -> None:  # noqa: B027 - a reader that holds nothing open need not say so
-        """Let the file go; the reader cannot be used afterwards."""
+        """Close the file; the reader cannot be used afterwards."""
 
     def __enter__(self) -> Self:
         return self
@@ -107,8 +108,7 @@ class VideoReader(ABC):
 
 
 def check_frame_size(width: int, height: int, name: str) -> None:
-    """Raise ReaderError for pictures that memory should not be trusted with, or that have no
-    area."""
+    """Raise NotAVideoError for frames above ``MAX_PIXELS`` or without area."""
     if width < 1 or height < 1:
         raise NotAVideoError(f"`{name}` says its pictures are {width} x {height} pixels")
     if width * height > MAX_PIXELS:
@@ -119,7 +119,10 @@ def check_frame_size(width: int, height: int, name: str) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raise NotAVideoError for what no reader could read."""
+    """Raise NotAVideoError if ``path`` is missing, empty, unreadable or no file; folders pass.
+
+    Raises ReaderError for other I/O errors.
+    """
     try:
         if path.is_dir():
             return
@@ -139,7 +142,7 @@ def check_file(path: Path) -> None:
 
 
 def require_ascending(seconds: Sequence[float]) -> list[float]:
-    """The times as a list; ValueError where a caller hands them in unsorted."""
+    """Return the times as a list; ValueError if they are not ascending."""
     times = list(seconds)
     if any(later < earlier for earlier, later in pairwise(times)):
         raise ValueError("frames_at needs ascending times")
@@ -152,9 +155,9 @@ def frames_on_screen(
     read: Callable[[int], Images | None],
     max_side: int | None,
 ) -> Iterator[Frame]:
-    """:meth:`VideoReader.frames_at` for a reader that knows the ``times`` of all its frames.
+    """Implement :meth:`VideoReader.frames_at` for a reader that knows the ``times`` of all frames.
 
-    ``read`` gives the image at a place in ``times``, or None where it is damaged.
+    ``read`` returns the image of the frame with an index into ``times``, or None if it is damaged.
     """
     last: Frame | None = None
     for time in require_ascending(seconds):
@@ -168,7 +171,7 @@ def frames_on_screen(
 
 
 def size_within(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """``(width, height)`` with no side above ``max_side``, in the same shape; never enlarged."""
+    """Return ``(width, height)`` scaled down to ``max_side``, same aspect; never enlarged."""
     if max_side is None or max(width, height) <= max_side:
         return width, height
     scale = max_side / max(width, height)
@@ -176,7 +179,7 @@ def size_within(width: int, height: int, max_side: int | None) -> tuple[int, int
 
 
 def downscale(image: Images, max_side: int | None) -> Images:
-    """The picture with no side above ``max_side``, by areas, which is quick and true enough."""
+    """Scale an image down to ``max_side`` with a box filter, which is fast and accurate enough."""
     height, width = image.shape[:2]
     size = size_within(width, height, max_side)
     if size == (width, height):
@@ -189,8 +192,8 @@ def downscale(image: Images, max_side: int | None) -> Images:
 def square_pixel_size(
     width: int, height: int, sample_aspect_ratio: Fraction | float | None
 ) -> tuple[int, int]:
-    """Square pixels for a sample aspect ratio; one side grows, none shrinks, so that nothing is
-    lost."""
+    """Return the size in square pixels for a sample aspect ratio; the shorter-sampled side is
+    enlarged, none is reduced, so that no detail is lost."""
     ratio = float(sample_aspect_ratio or 1)
     if (
         not 1 / _MAX_ASPECT_RATIO <= ratio <= _MAX_ASPECT_RATIO

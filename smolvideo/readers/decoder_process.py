@@ -1,7 +1,7 @@
-"""The program's side of the decoding process: start it, ask it, end it.
+"""Client side of the decoder subprocess: start, request, response, limits, and a pool of idle ones.
 
-A process that did its work in order is kept for the next file: starting one costs a fifth of a
-second. One that did not is killed.
+A process whose requests all completed is kept in the pool for the next file, as starting one takes
+a fifth of a second. Any other is killed.
 """
 
 import atexit
@@ -31,11 +31,11 @@ _GB = 2**30
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """What decoding one file may take.
+    """Time and memory limits for decoding one file.
 
-    ``stall_timeout_seconds`` without any packet read or frame decoded are a hang;
-    ``response_timeout_seconds`` are the most for one frame, or for opening the file;
-    ``memory_bytes`` are for the whole process.
+    ``stall_timeout_seconds``: no packet read and no frame decoded for so long is a hang.
+    ``response_timeout_seconds``: maximum for one frame, or for opening the file.
+    ``memory_bytes``: maximum resident memory of the process.
     """
 
     stall_timeout_seconds: float = 30.0
@@ -47,11 +47,11 @@ DEFAULT_LIMITS = DecoderLimits()
 
 
 class DecoderCrashedError(NotAVideoError):
-    """The decoding process crashed, hung or grew too large: no other reader is tried."""
+    """The decoder subprocess crashed, hung or exceeded its memory; no other reader is tried."""
 
 
 class DecoderProcess:
-    """One process, and the memory shared with it. Not thread safe."""
+    """A decoder subprocess and its shared frame buffer. Not thread safe."""
 
     def __init__(self, limits: DecoderLimits, decoder: str) -> None:
         self.limits = limits
@@ -75,15 +75,15 @@ class DecoderProcess:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the answer to a request has not come to its end."""
+        """Whether the last request has responses outstanding."""
         return self._busy
 
     def is_alive(self) -> bool:
-        """Whether it waits for work: running, and nothing left unsaid."""
+        """Whether the process is idle: running, with no response outstanding or unread."""
         return not self._busy and self._process.poll() is None and not self._channel.poll(0)
 
     def send_request(self, do: str, name: str, **what: Any) -> int:
-        """Ask something; the number is what its answers are told by. Raises as ``receive``."""
+        """Send a request and return its id, for ``receive``. Raises as ``receive``."""
         self._asked += 1
         self._busy = True
         self._send({"do": do, "id": self._asked, **what}, name)
@@ -93,10 +93,10 @@ class DecoderProcess:
         self._send({"do": "free", "slot": slot}, name)
 
     def receive(self, number: int, name: str) -> Payload:
-        """The next answer to request ``number`` about the file ``name``.
+        """Return the next response to request ``number`` about the file ``name``.
 
-        Raises DecoderLostError if the process crashes, hangs or grows too large; what it says went
-        wrong is raised as the ReaderError or UsageError that it was.
+        Raises DecoderCrashedError if the process crashes, hangs or exceeds its memory. An error
+        that the process reports is raised as the ReaderError or UsageError that it was.
         """
         started = last = time.monotonic()
         while True:
@@ -118,17 +118,17 @@ class DecoderProcess:
             return message
 
     def mark_idle(self) -> None:
-        """The last answer to the last request has come."""
+        """Mark the last request as completed."""
         self._busy = False
 
     def request(self, do: str, name: str, **what: Any) -> Payload:
-        """Ask something that has one answer."""
+        """Send a request that has exactly one response, and return it."""
         answer = self.receive(self.send_request(do, name, **what), name)
         self.mark_idle()
         return answer
 
     def kill(self) -> None:
-        """End it whatever it does. May be called twice."""
+        """Kill the process. Idempotent."""
         self._busy = True
         with contextlib.suppress(OSError):
             self._process.kill()
@@ -167,13 +167,13 @@ class DecoderProcess:
         try:
             used = psutil.Process(self.pid).memory_info().rss
         except psutil.Error:
-            return  # it has ended, as the next look will find
+            return  # the process has ended, which the next poll reports
         if used > self.limits.memory_bytes:
             self.kill()
             raise _too_large(name, self.limits)
 
     def _lost(self, name: str) -> DecoderCrashedError:
-        """What became of a process that no longer speaks."""
+        """Return the error for a process whose channel is closed, by its exit code."""
         self._busy = True
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
@@ -184,7 +184,7 @@ class DecoderProcess:
             with contextlib.suppress(ValueError):
                 how = f" ({signal.Signals(-code).name})"
         hint = "the file is damaged, or another `--reader` may manage"
-        if "SIGKILL" in how:  # not by us: this is what Linux does where memory runs out
+        if "SIGKILL" in how:  # not sent by us: Linux's out-of-memory killer
             hint = f"the machine may have run out of memory, or {hint}"
         return DecoderCrashedError(f"decoding `{name}` crashed the decoder{how}", hint=hint)
 
@@ -195,20 +195,20 @@ def _start(
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
-        # What hostile bytes may take over finds no token and no password there.
+        # Malicious video bytes that take over the decoder find no tokens or passwords.
         **without_secrets(os.environ),
         "PYTHONPATH": os.pathsep.join(paths),
-        # Neither is needed there, and both reserve memory for every core.
+        # Neither is needed, and both reserve memory per core.
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "4",
     }
     handed: Any = inheritable(theirs.handle)
     if isinstance(slots.handle, int):
         handed["pass_fds"] += (slots.handle,)
-    # -P: a file `av.py` in the folder of the videos is not to be run.
+    # -P: do not import `av.py` from the current folder, which may be that of the videos.
     command = [sys.executable, "-P", "-m", "smolvideo.readers.decoder_worker"]
     numbers = [theirs.handle, slots.handle, limits.memory_bytes, limits.stall_timeout_seconds]
-    # Decoders write to stderr what they think of a file; that is for those who debug.
+    # Decoders write warnings about the file to stderr, which only help debugging.
     silent = None if os.environ.get("SMOLVIDEO_DEBUG") else subprocess.DEVNULL
     return subprocess.Popen(
         [*command, *map(str, numbers)],
@@ -237,14 +237,14 @@ def _too_large(name: str, limits: DecoderLimits) -> DecoderCrashedError:
     )
 
 
-# ---------------------------------------------------------------------- those that wait
+# ---------------------------------------------------------------------- pool of idle processes
 
 _idle: list[DecoderProcess] = []
 _lock = threading.Lock()
 
 
 def acquire_process(limits: DecoderLimits, reader: str) -> DecoderProcess:
-    """A process that waits for work, or a new one.
+    """Take an idle process from the pool, or start one.
 
     A process loads one decoder: OpenCV, decord and PyAV each bring an FFmpeg of their own, and more
     than one of them in a process has hung.
@@ -263,7 +263,7 @@ def acquire_process(limits: DecoderLimits, reader: str) -> DecoderProcess:
 
 
 def release_process(process: DecoderProcess) -> None:
-    """Keep a process for the next file, if it did its work in order; else end it."""
+    """Return a process to the pool if it is idle and the pool is not full; otherwise kill it."""
     if process.is_alive():
         process.slots.release()
         with _lock:
@@ -274,21 +274,21 @@ def release_process(process: DecoderProcess) -> None:
 
 
 def prestart_process() -> None:
-    """Start a process that the first file will find ready, while something else is done."""
+    """Start a process for the first file, so that it starts up while other work is done."""
     with _lock:
         if not _idle:
             _idle.append(DecoderProcess(DEFAULT_LIMITS, _DEFAULT_DECODER))
 
 
 def close_idle_processes() -> None:
-    """End those that wait."""
+    """Kill the processes in the pool."""
     with _lock:
         while _idle:
             _idle.pop().kill()
 
 
 def _forget_after_fork() -> None:
-    """They belong to the process that started them."""
+    """Empty the pool in a forked child: the processes belong to its parent."""
     global _lock
     _lock = threading.Lock()
     for process in _idle:

@@ -1,13 +1,13 @@
-"""Where the clock of a recording restarts or jumps, and how its parts follow each other.
+"""Clock discontinuities: finding restarts and jumps of time stamps, and joining the parts.
 
-A step back by more than 0.1 s, or ahead by more than 10 s where neither the rate of frames nor
-another stream's clock accounts for it, is a discontinuity; what follows goes on one frame duration
-after the last frame before it. These are the rule and thresholds of FFmpeg's own tool (fftools,
-``ts_discontinuity_detect``; its option ``dts_delta_threshold``), which takes a low rate of frames
-for a jump, as we do not.
+A step back by more than 0.1 s is a discontinuity, and so is a step ahead by more than 10 s that
+neither the frame rate nor another stream's clock explains. The part after it is shifted to begin
+one frame duration after the last frame before it. Rule and thresholds are those of FFmpeg's
+command-line tool (fftools, ``ts_discontinuity_detect``; its option ``dts_delta_threshold``), except
+that FFmpeg takes a low frame rate for a jump.
 
-Times are seconds on a part's own clock unless said otherwise; the *continued clock* is the one that
-is shown, on which the parts follow each other.
+Times are seconds on a part's own clock unless said otherwise; the *continued clock* is the one
+shown to the user, on which the parts follow each other without gaps or overlaps.
 """
 
 from collections.abc import Sequence
@@ -23,31 +23,33 @@ from smolvideo.readers.byte_range import Stretch
 Times = NDArray[np.float64]
 
 STEP_BACK_SECONDS = 0.1
-"""Decoding times that step back by no more are sloppy, and the same clock."""
+"""Decoding times that step back by no more than this are inaccurate, but on the same clock."""
 JUMP_AHEAD_SECONDS = 10.0
 _SLOW_FRAMES = 2.0
-"""Usual frame durations by which the threshold of a jump ahead grows."""
+"""Minimum threshold of a jump ahead in frame durations, for streams of few frames per second."""
 _REORDERED_SHARE = 0.05
-"""Share of steps back from which on times are those of presentation, in the order of decoding."""
+"""Share of steps back from which on ``decoded`` holds presentation times in decoding order."""
 _REORDER_DEPTH = 6
-"""Frames of a pyramid of 16 B-frames after which one is shown later than one before them."""
+"""Window in frames: after 16 B-frames in a pyramid a frame is shown later than one before it."""
 _SAME_TIME = 1e-6
 _NEAR_THE_END = 32
-"""Packets among which the first and the last frame are shown (H.264 and HEVC reorder 16)."""
+"""Packets at each end of a part among which its first and last shown frame are (H.264 and HEVC
+reorder at most 16 frames)."""
 _SHORT_GLITCH = 4
-"""Packets after which a clock that comes back was damaged, and is no other."""
+"""Packets within which a clock that returns was a damaged time stamp, not a new clock."""
 _MAX_LEAD = 64 * 2**20
-"""Bytes from a key frame to a part that are kept in memory for it."""
+"""Maximum bytes from the preceding key frame to a part; they are held in memory."""
 WRAP_SECONDS = 2**33 / 90_000
-"""After so long the clock of MPEG begins again at 0 (ISO/IEC 13818-1, 2.4.3.7: 33 bits of
-1/90000 s)."""
+"""Period of MPEG's clock (ISO/IEC 13818-1, 2.4.3.7: 33 bits of 1/90000 s)."""
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """What the packets of one video stream say, in the order of the file: float64 ``[N]`` seconds
-    of decoding and of presentation, int64 ``[N]`` byte positions, and which are key frames, None
-    where the container does not say. Clocks that wrap are unwrapped.
+    """Packet time stamps of one video stream, in file order.
+
+    ``decoded`` (DTS) and ``shown`` (PTS) are float64 ``[N]`` seconds, ``positions`` int64 ``[N]``
+    byte offsets, ``keys`` a mask of key frames or None where the container has no such flag.
+    Wrapping clocks are unwrapped.
     """
 
     decoded: Times
@@ -67,10 +69,11 @@ class Stamps:
 
 @dataclass(frozen=True)
 class Lead:
-    """What stands before a part that begins in the middle of a group of pictures: from the last
-    key frame, in part ``first``, to the byte ``end``.
+    """The packets that must be decoded before a part that begins in the middle of a GOP: from the
+    last key frame, in part ``first``, to the byte ``end``.
 
-    From each of ``positions`` on, ``shifts`` (seconds) bring its stamps to the clock of the part.
+    From each byte of ``positions`` on, the seconds in ``shifts`` are added to the time stamps to
+    bring them to the clock of the part.
     """
 
     first: int
@@ -81,9 +84,9 @@ class Lead:
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """Where decoding can begin: float64 ``[N]`` seconds of presentation on the file's own clock,
-    ascending, int64 ``[N]`` byte positions; of the stream with FFmpeg's id ``stream_id``, if
-    given."""
+    """Points where decoding can begin: ``shown``, float64 ``[N]`` ascending presentation times in
+    seconds on the file's own clock, and ``positions``, int64 ``[N]`` byte offsets; of the stream
+    with FFmpeg's id ``stream_id``, if it is not None."""
 
     shown: Times
     positions: NDArray[np.int64]
@@ -92,17 +95,16 @@ class KeyFrames:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that is on one clock.
+    """A byte range of a file whose time stamps are on one clock.
 
-    ``first`` and ``last`` are when its first and last frame appear, ``frame_seconds`` how long one
-    lasts; ``first_decoded`` and ``last_decoded`` are when they are decoded. ``starts_at`` is
-    ``first`` on the continued clock, None while that is not known. ``wraps`` says whether the clock
-    is MPEG's, ``leans`` whether the part begins in the middle of a group of pictures.
-    ``sound_jumps`` says whether another stream's clock is set anew in it, ``lost_before`` and
-    ``lost_after`` whether next to it there is one without pictures that can be read, and
-    ``breaks_off`` whether it ends before what its header claims; ``gaps`` are when packets are
-    missing in it.
-    ``key_frames`` are known where the packets say which they are.
+    ``first`` and ``last`` are the presentation times of its first and last frame,
+    ``first_decoded`` and ``last_decoded`` their decoding times, ``frame_seconds`` the duration of
+    one frame. ``starts_at`` is ``first`` on the continued clock, None until it is computed.
+    ``wraps``: the clock is MPEG's, with a period of ``WRAP_SECONDS``. ``leans``: the part begins in
+    the middle of a GOP. ``sound_jumps``: another stream's clock is discontinuous within the part.
+    ``lost_before`` and ``lost_after``: the adjacent part has no decodable frames. ``breaks_off``:
+    the file ends before the length its header claims. ``gaps``: times at which packets are missing.
+    ``key_frames``: None where the packets carry no key-frame flag.
     """
 
     stretch: Stretch
@@ -123,16 +125,17 @@ class Part:
     key_frames: KeyFrames | None = field(default=None, repr=False, compare=False)
 
     def gaps_from(self, seconds: float) -> tuple[float, ...]:
-        """When packets are missing, where the first frame appears at ``seconds``."""
+        """Return the times of missing packets, on a clock whose first frame is at ``seconds``."""
         return tuple(round(max(0.0, seconds + gap - self.first), 6) for gap in self.gaps)
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration, with that of the last frame."""
         return self.last - self.first + self.frame_seconds
 
     def near(self, seconds: float) -> "Part":
-        """The same with its times on that turn of a wrapping clock that is nearest ``seconds``."""
+        """Return the part shifted by the multiple of ``WRAP_SECONDS`` that brings ``first`` nearest
+        to ``seconds``, if its clock wraps."""
         if not self.wraps:
             return self
         turns = round((seconds - self.first) / WRAP_SECONDS) * WRAP_SECONDS
@@ -148,10 +151,10 @@ class Part:
 def make_part(
     stretch: Stretch, stamps: Stamps, *, wraps: bool = False, stream_id: int | None = None
 ) -> Part:
-    """The part with these stamps, one or more."""
+    """Make the part of one or more packets with these time stamps."""
     steps = np.diff(np.sort(stamps.shown))
     steps = steps[steps > _SAME_TIME]
-    # Single stamps may be damaged: what a part begins and ends with is looked for where it is.
+    # A single time stamp may be damaged: first and last are searched at the two ends only.
     return Part(
         stretch,
         first=float(stamps.shown[:_NEAR_THE_END].min()),
@@ -174,7 +177,8 @@ def _key_frames(stamps: Stamps, stream_id: int | None) -> KeyFrames | None:
 
 
 def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
-    """The packets with which another clock begins; ``others`` are those of the other streams."""
+    """Return the indices of packets at which a new clock begins; ``others`` holds the stamps of the
+    other streams."""
     if len(stamps) < 2:
         return []
     times = stamps.decoded
@@ -182,6 +186,7 @@ def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
     usual = steps[steps > 0]
     frame = float(np.median(usual)) if len(usual) else 0.0
     before = times[:-1]
+    # Some containers store presentation times only: compare with the lowest recent one.
     if np.array_equal(times, stamps.shown) and _is_reordered(times, steps):
         before = _lowest_before(times)[1:]
     back = times[1:] < before - STEP_BACK_SECONDS
@@ -196,9 +201,12 @@ def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
 
 
 def _is_reordered(times: Times, steps: Times) -> bool:
-    """Whether times are those of presentation, in the order of decoding: after a step ahead over
-    frames that are shown before, those come, later than what was before the step. A clock that
-    restarts falls below that."""
+    """Return whether ``times`` are presentation times in decoding order.
+
+    With B-frames, a step ahead to a reference frame is followed by the frames shown before it,
+    whose times are still later than the one before the step. A restarted clock falls below that
+    time.
+    """
     back = np.flatnonzero(steps < 0)
     if len(back) <= _REORDERED_SHARE * len(steps):
         return False
@@ -208,8 +216,8 @@ def _is_reordered(times: Times, steps: Times) -> bool:
 
 
 def _seen_in_pictures(shown: Times, breaks: list[int], frame: float, longest: float) -> list[int]:
-    """``breaks`` without those that are in decoding times only, as encoders that reorder frames
-    leave behind a gap of no frames."""
+    """Return the ``breaks`` that are in presentation times as well. Encoders that reorder frames
+    leave breaks in decoding times alone after a pause without frames."""
     kept: list[int] = []
     for place, following in pairwise([*breaks, len(shown)]):
         start = max(kept[-1] if kept else 0, place - _NEAR_THE_END)
@@ -221,7 +229,8 @@ def _seen_in_pictures(shown: Times, breaks: list[int], frame: float, longest: fl
 
 
 def _without_glitches(times: Times, breaks: list[int], longest: float) -> list[int]:
-    """``breaks`` without those from which the clock comes back after a packet or two."""
+    """Return ``breaks`` without those after which the old clock returns within
+    ``_SHORT_GLITCH`` packets."""
     kept: list[int] = []
     for place in breaks:
         if kept and place - kept[-1] <= _SHORT_GLITCH:
@@ -234,15 +243,15 @@ def _without_glitches(times: Times, breaks: list[int], longest: float) -> list[i
 
 
 def _lowest_before(times: Times) -> Times:
-    """Of each time the lowest of those a few places before it."""
+    """Return for each time the lowest of the ``_REORDER_DEPTH`` times before it."""
     padded = np.concatenate([np.full(_REORDER_DEPTH, np.inf), times[:-1]])
     lowest = np.lib.stride_tricks.sliding_window_view(padded, _REORDER_DEPTH).min(axis=1)
     return np.asarray(np.where(np.isinf(lowest), times, lowest))
 
 
 def _accounted_for(stamps: Stamps, place: int, others: Stamps | None) -> bool:
-    """Whether other streams run on through a gap before packet ``place``: then no frames came, and
-    the clock is the same."""
+    """Return whether the other streams' time stamps run on through a gap before packet ``place``:
+    then the camera sent no frames, and the clock is the same."""
     if others is None or not len(others):
         return False
     begin, end = stamps.positions[place - 1], stamps.positions[place]
@@ -255,10 +264,10 @@ def _accounted_for(stamps: Stamps, place: int, others: Stamps | None) -> bool:
 
 
 def follow(parts: Sequence[Part], starts_at: float) -> list[Part]:
-    """The parts one after the other on the continued clock, the first from ``starts_at`` on.
+    """Put the parts one after the other on the continued clock, the first at ``starts_at``.
 
-    A part that begins where the one before it ends, as the next segment of a stream does, and one
-    after a gap of no more than 10 s, keep their clock.
+    The clock of the part before is continued unchanged by a part that begins where it ends, as the
+    next segment of a stream does, or after a gap of at most 10 s.
     """
     placed = [replace(parts[0], starts_at=starts_at)]
     for part in parts[1:]:
@@ -272,17 +281,17 @@ def follow(parts: Sequence[Part], starts_at: float) -> list[Part]:
 
 
 def is_discontinuous(before: Part, part: Part) -> bool:
-    """Whether another clock begins between two parts that follow each other."""
+    """Return whether a new clock begins between two successive parts."""
     step = _step(before, part)
     allowed = max(JUMP_AHEAD_SECONDS, _SLOW_FRAMES * before.frame_seconds)
     return not -STEP_BACK_SECONDS <= step + before.frame_seconds <= allowed + before.frame_seconds
 
 
 def _step(before: Part, part: Part) -> float:
-    """By how much the clock goes ahead between two parts, or back, where it is negative.
+    """Return by how many seconds the clock jumps between two parts; negative if it jumps back.
 
-    A part of its own goes on where the last frame was shown. In the middle of a group of pictures
-    frames are shown in another order than they come in: there decoding goes on.
+    At a GOP boundary presentation times are compared. Within a GOP presentation order differs from
+    packet order, so decoding times are compared.
     """
     part = part.near(before.last)
     if part.leans:
@@ -291,7 +300,7 @@ def _step(before: Part, part: Part) -> float:
 
 
 def discontinuities(parts: Sequence[Part]) -> tuple[Discontinuity, ...]:
-    """Where on the continued clock of ``follow`` the file's own is another, and by how much."""
+    """Return where on the continued clock the file's own clock jumps, and by how much."""
     return tuple(
         Discontinuity(round(part.starts_at or 0.0, 6), round(_step(before, part), 6))
         for before, part in pairwise(parts)
@@ -300,14 +309,16 @@ def discontinuities(parts: Sequence[Part]) -> tuple[Discontinuity, ...]:
 
 
 def find_lead(parts: Sequence[Part], stamps: Sequence[Stamps], place: int) -> Lead | None:
-    """What the first frames of part ``place`` lean on; None where they lean on nothing before it,
-    or where that is not known. ``stamps`` are those of the ``parts``."""
+    """Return the packets before part ``place`` that its first frames refer to. None if it begins
+    with a key frame, no key frame is known, or the lead exceeds ``_MAX_LEAD``. ``stamps`` holds one
+    entry per part."""
     if not parts[place].leans:
         return None
     placed = follow(parts, 0.0)
     clocks = [(part.starts_at or 0.0) - part.first for part in placed]
     positions: list[int] = []
     shifts: list[float] = []
+    # Walk back to the last key frame, through as many parts as it takes.
     for before in range(place - 1, -1, -1):
         one = stamps[before]
         found = np.flatnonzero(one.keys) if one.keys is not None else np.empty(0, np.int64)

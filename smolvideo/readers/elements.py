@@ -1,11 +1,11 @@
-"""Files by their elements: where joined ones begin, and where the last one says that it ends.
+"""Container formats as sequences of elements: find the starts of concatenated files, and the end
+that the last one claims.
 
-FFmpeg reads on through a second header and puts the frames of both on one clock, or loses them.
-Where a recording broke off before the next one, its last element ends somewhere in that one: the
-header is searched then.
-Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska); ASF specification, 2; RFC 3533, 6 (Ogg
-pages); SMPTE ST 336 (KLV) and ST 377-1, 7 (MXF); RIFF, IVF, RealMedia, WTV, SWF and NUT as
-FFmpeg's muxers write them.
+FFmpeg reads past a second header and puts the frames of both files on one clock, or loses them. If
+a truncated file has another appended to it, the length of its last element points into the next
+file: then the next header is searched. Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska);
+ASF specification, 2; RFC 3533, 6 (Ogg pages); SMPTE ST 336 (KLV) and ST 377-1, 7 (MXF); RIFF, IVF,
+RealMedia, WTV, SWF and NUT as FFmpeg's muxers write them.
 """
 
 from collections import deque
@@ -17,60 +17,60 @@ from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.next_header import LOOK_AHEAD, find_header
 
 _DOUBTED = 8
-"""Elements that are searched again for a header: bytes of pictures may look like the last few."""
+"""Last elements that are searched again for a header: frame data may have been parsed as them."""
 _FIRST_OF_STREAM = 2
 _PAGE = 27
 """Bytes of an Ogg page's header before the sizes of its segments."""
 _MAX_ASF_HEADER = 64 * 2**20
 _WTV_SECTOR = 4096
 _WTV_LENGTH = 0x5C
-"""Where WTV says in how many sectors it ends."""
+"""Offset of the file size, in sectors, in a WTV header."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Where files of one format begin, and where the last of them says that it ends, which may be
-    after the end of the bytes; None where the format does not say."""
+    """Byte positions where files of one format begin, and the end that the last one claims, which
+    may be after the end of the bytes; None if the format does not state it."""
 
     starts: list[int]
     end: int | None
 
 
 class Format:
-    """A format of elements that say how long they are. An instance follows one file and those that
-    are joined to it."""
+    """A container format whose elements state their length. An instance keeps the parser state for
+    one file and those concatenated to it."""
 
     magic: ClassVar[bytes]
-    """What a file begins with; of Ogg, every element."""
+    """First bytes of a file; of Ogg, of every page."""
     demuxer: ClassVar[str]
     walks: ClassVar[bool] = True
-    """Whether the lengths are known; otherwise only headers are searched."""
+    """Whether elements state their length; otherwise only headers are searched."""
 
     least: ClassVar[int] = 0
-    """Bytes of the shortest element, where the rest of a file is one that is cut."""
+    """Minimum length of an element; a shorter rest of a file is a truncated one."""
     excess: ClassVar[int] = 0
-    """Bytes by which muxers say too much of the last element."""
+    """Bytes by which known muxers overstate the length of the last element."""
 
     def step(self, head: bytes) -> int | None:
-        """Bytes to the next element, or to the first inside one of unknown length; None where no
-        element is known that begins so. ``head`` are its first bytes."""
+        """Return the bytes to the next element, or to the first child of an element of unknown
+        length; None if ``head``, the first bytes, is no known element."""
         raise NotImplementedError
 
     def begins(self, head: bytes) -> bool:
-        """Whether the element that was stepped over last is the first of a file."""
+        """Return whether the element passed to ``step`` last is the first of a file."""
         return self.is_header(head)
 
     def resume(self) -> None:
-        """Go on behind bytes that are no elements."""
+        """Reset the state after bytes that are no elements."""
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether reading can go on at these bytes, which begin with the magic."""
+        """Return whether a file header begins at ``head``, which starts with the magic."""
         return head.startswith(cls.magic)
 
 
 def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
-    """Step over the elements of a file, and of those of its format that follow it."""
+    """Step over the elements of a file, and over the files of its format that follow it."""
     if not kind.walks:
         return Walk(_search(file, start, end, kind), None)
     one = kind()
@@ -81,6 +81,7 @@ def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
         file.seek(position)
         head = file.read(min(LOOK_AHEAD, end - position))
         step = one.step(head)
+        # Damage, or the rest of a truncated file: search for the next header.
         if step is None or position + step > end:
             found = find_header(file, passed[0] + 1, end, kind.magic, kind.is_header)
             if found is None:
@@ -110,8 +111,7 @@ def _search(file: BinaryIO, start: int, end: int, kind: type[Format]) -> list[in
 def find_stretches(
     file: BinaryIO, end: int, kind: type[Format], begin: int = 0
 ) -> tuple[list[Stretch], int | None]:
-    """The stretches of a file that begin with a header of their own, and where the last one says
-    that it ends."""
+    """Return the byte ranges of concatenated files, and the end that the last one claims."""
     found = walk(file, begin, end, kind)
     bounds = zip(found.starts, [*found.starts[1:], end], strict=True)
     return [Stretch(*ends, kind.demuxer) for ends in bounds], found.end
@@ -121,12 +121,13 @@ def find_stretches(
 
 
 class Matroska(Format):
-    """Elements of known size are stepped over, those of live recordings are gone into."""
+    """Matroska: skips elements of known size, and descends into those of live recordings, whose
+    size is unknown."""
 
     magic = b"\x1a\x45\xdf\xa3"
     demuxer = "matroska"
     _OUTER = frozenset({magic, *map(bytes.fromhex, ("18538067", "ec", "bf"))})
-    """EBML header, segment, void, checksum."""
+    """Top level: EBML header, segment, void, checksum."""
     _INNER = frozenset(
         {
             *map(bytes.fromhex, ("114d9b74", "1549a966", "1654ae6b", "1f43b675")),
@@ -134,9 +135,8 @@ class Matroska(Format):
             *map(bytes.fromhex, ("e7", "5854", "a7", "ab", "a3", "a0", "af")),
         }
     )
-    """Those of a segment: seek heads, information, tracks, clusters; cues, attachments, chapters,
-    tags. Those of a cluster: its time, silent tracks, position, size before it, blocks of three
-    kinds."""
+    """In a segment: seek head, information, tracks, cluster; cues, attachments, chapters, tags. In
+    a cluster: timestamp, silent tracks, position, previous size, blocks of three kinds."""
 
     def __init__(self) -> None:
         self._live = False
@@ -145,7 +145,7 @@ class Matroska(Format):
         self._live = False
 
     def step(self, head: bytes) -> int | None:
-        """The elements inside a segment or a cluster are met in live recordings only."""
+        """See ``Format.step``; elements inside a segment are only met in live recordings."""
         id_length = _vint_length(head[:1], 4)
         size_length = _vint_length(head[id_length : id_length + 1], 8)
         known = head[:id_length] in self._OUTER or (self._live and head[:id_length] in self._INNER)
@@ -164,19 +164,20 @@ class Matroska(Format):
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether it begins with a document type that is known (RFC 8794, 11.2.4)."""
+        """Return whether an EBML header with a known document type begins here (RFC 8794,
+        11.2.4)."""
         kinds = (b"matroska", b"webm")
         return any(b"\x42\x82" in head[:64] and kind in head[:64] for kind in kinds)
 
 
 def _vint_length(first: bytes, most: int) -> int:
-    """Bytes of a number of variable size, by its first one; 0 for what is none."""
+    """Length in bytes of a variable-size integer, from its first byte; 0 if invalid."""
     length = 9 - int.from_bytes(first, "big").bit_length()
     return length if length <= most else 0
 
 
 class Asf(Format):
-    """Objects; that of a live recording's data does not say how long it is."""
+    """ASF: objects; the data object of a live recording states no length."""
 
     magic = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
     demuxer = "asf"
@@ -191,7 +192,7 @@ class Asf(Format):
             bytes.fromhex("1806d474dfca0945a4ba9aabcb96aae8"),
         }
     )
-    """Header, data; the simple index, that of streams, of media objects, of time codes; padding."""
+    """Header, data; indices: simple, stream, media object, time code; padding."""
 
     def step(self, head: bytes) -> int | None:
         size = int.from_bytes(head[16:24], "little")
@@ -202,12 +203,12 @@ class Asf(Format):
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether a header object of a size that is real begins there."""
+        """Return whether a header object of a plausible size begins here."""
         return 30 <= int.from_bytes(head[16:24], "little") <= _MAX_ASF_HEADER
 
 
 class Ogg(Format):
-    """Pages; the first ones of all streams begin a link of a chain."""
+    """Ogg: pages; the first pages of all streams begin a link of a chain."""
 
     magic = b"OggS"
     demuxer = "ogg"
@@ -229,18 +230,18 @@ class Ogg(Format):
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether it is a page's."""
+        """Return whether a page header begins here."""
         return len(head) >= _PAGE and head.startswith(cls.magic + b"\0") and head[5] < 8
 
 
 class Ivf(Format):
-    """A header of 32 bytes, and frames with one of 12: their size and number."""
+    """IVF: a file header of 32 bytes, then frames with a header of 12: size and time stamp."""
 
     magic = b"DKIF\0\0\x20\0"
     demuxer = "ivf"
     least = 12
     _MOST = 2**40
-    """Numbers of frames from which on it is none."""
+    """Time stamps from here on are damage."""
 
     def step(self, head: bytes) -> int | None:
         if head.startswith(self.magic):
@@ -251,7 +252,7 @@ class Ivf(Format):
 
 
 class RealMedia(Format):
-    """Chunks with a name; that of the packets may say 0."""
+    """RealMedia: named chunks; the length of the packet chunk may be 0."""
 
     magic = b".RMF\0\0\0"
     demuxer = "rm"
@@ -265,7 +266,7 @@ class RealMedia(Format):
 
 
 class Mxf(Format):
-    """Triplets of key, length and value; a header partition begins a file."""
+    """MXF: key-length-value triplets; a header partition begins a file."""
 
     magic = bytes.fromhex("060e2b34020501010d01020101")
     demuxer = "mxf"
@@ -282,12 +283,12 @@ class Mxf(Format):
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        """Whether it is a header partition's key (ST 377-1, table 4)."""
+        """Return whether the key of a header partition begins here (ST 377-1, table 4)."""
         return head.startswith(cls.magic + b"\x02")
 
 
 class Riff(Format):
-    """AVI, in one list or several. FFmpeg reads on through joined ones."""
+    """AVI: one or several RIFF lists; the first list of each file has the type ``AVI``."""
 
     magic = b"RIFF"
     demuxer = "avi"
@@ -306,7 +307,7 @@ class Riff(Format):
 
 
 class Wtv(Format):
-    """Recordings of Windows Media Center, which say how long they are."""
+    """Recordings of Windows Media Center, whose header states the file size."""
 
     magic = bytes.fromhex("b7d800203749da11a64e0007e95ead8d")
     demuxer = "wtv"
@@ -319,7 +320,7 @@ class Wtv(Format):
 
 
 class Flash(Format):
-    """Movies of Flash (SWF), which say how long they are, where they are not compressed."""
+    """SWF movies, whose header states the file size if they are not compressed."""
 
     magic = b"FWS"
     demuxer = "swf"
@@ -334,7 +335,7 @@ class Flash(Format):
 
 
 class Nut(Format):
-    """Packets whose length nothing but their content says."""
+    """NUT: packets without a stated length."""
 
     magic = b"nut/multimedia container\0"
     demuxer = "nut"
@@ -345,7 +346,7 @@ FORMATS = (Matroska, Asf, Ogg, Ivf, RealMedia, Mxf, Riff, Wtv, Flash, Nut)
 
 
 def format_of(head: bytes) -> type[Format] | None:
-    """By the first bytes of a file."""
+    """Detect the format from the first bytes of a file; None if unknown."""
     return next(
         (one for one in FORMATS if head.startswith(one.magic) and one.is_header(head)), None
     )

@@ -1,4 +1,4 @@
-"""The time stamps of a Flash Video file, read from the headers of its tags.
+"""FLV tag parser: time stamps from the tag headers, and the parts of concatenated FLV files.
 
 FFmpeg's demuxer ends at a second file header. Format: Adobe Flash Video File Format Specification
 10.1, annex E, and Enhanced RTMP (Veovera) for newer codecs.
@@ -22,19 +22,20 @@ MAGIC = b"FLV\x01"
 _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 _KINDS = (_AUDIO, _VIDEO, _SCRIPT)
 _TAG, _TRAILER = 11, 4
-"""Bytes of a tag's header, and of the size that is said again after it."""
+"""Bytes of a tag header, and of the previous-tag size after each tag."""
 _PEEK = 10
-"""Bytes of a video tag that say what it holds."""
+"""Bytes of a video tag's body that hold its type, codec and composition offset."""
 _WITH_PACKET_TYPE = (7, 12, 13)
-"""Codecs (AVC, HEVC, AV1) whose tags say whether they hold frames, and when these are shown."""
+"""Codecs (AVC, HEVC, AV1) whose tags hold a packet type and a composition-time offset."""
 _SEQUENCE_HEADER, _FRAMES, _FRAMES_WITHOUT_OFFSET = 0, 1, 3
 _KEY_FRAME, _COMMAND = 1, 5
 
 
 @dataclass
 class _Tags:
-    """Positions, ends, and milliseconds of decoding and presentation of the video's tags; the same
-    of all others; where file headers and sequence headers stand; and where the last tag ends."""
+    """Video tags: byte positions and ends, DTS (``decoded``) and PTS (``shown``) in milliseconds,
+    and key-frame flags. Also the positions and times of all audio tags, the positions of file
+    headers, the byte ranges of sequence headers, and where the last tag ends."""
 
     positions: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -49,19 +50,21 @@ class _Tags:
 
 
 def find_flv_parts(path: Path) -> tuple[list[Part], int]:
-    """The stretches of the file that are on one clock, in their order, none without video; and
-    where its last tag says that it ends."""
+    """Return the parts of a file that are on one clock, in order (empty if there is no video), and
+    the end of its last tag according to the tag's size."""
     end = path.stat().st_size
     with path.open("rb") as file:
         tags = _read_tags(file, end)
         if not tags.positions:
             return [], tags.end
+        # Split at clock discontinuities and at file headers.
         stamps = _stamps(tags.positions, tags.decoded, tags.shown, tags.keys)
         others = _stamps(tags.other_positions, tags.other_times, tags.other_times)
         headers = np.searchsorted(stamps.positions, tags.file_headers)
         inner = {*find_breaks(stamps, others), *map(int, headers)} - {0, len(stamps)}
         cuts = [0, *sorted(inner), len(stamps)]
         within = [stamps.within(*places) for places in pairwise(cuts)]
+        # The byte range of each part, with the headers to put in front of it.
         first, last_end, lost = _around(tags, cuts, end)
         starts = [(first, b""), *(_joint(file, tags, place) for place in cuts[1:-1])]
         ends = [*(tags.ends[place - 1] for place in cuts[1:-1]), last_end]
@@ -70,6 +73,7 @@ def find_flv_parts(path: Path) -> tuple[list[Part], int]:
             for one, (start, head), last, is_lost in zip(within, starts, ends, lost, strict=True)
         ]
         parts[-1] = replace(parts[-1], lost_after=last_end < end)
+        # A part that begins within a GOP needs the tags from the last key frame on.
         for place in range(1, len(parts)):
             lead = find_lead(parts, within, place)
             if lead is not None:
@@ -81,7 +85,7 @@ def find_flv_parts(path: Path) -> tuple[list[Part], int]:
 
 
 def _lead_in(file: BinaryIO, tags: _Tags, lead: Lead) -> bytes:
-    """The tags that the first frames of a part lean on, on its clock."""
+    """Return the tags that the first frames of a part refer to, shifted to its clock."""
     found = []
     for start, end in zip(tags.positions, tags.ends, strict=True):
         if lead.positions[0] <= start < lead.end:
@@ -95,8 +99,8 @@ def _lead_in(file: BinaryIO, tags: _Tags, lead: Lead) -> bytes:
 
 
 def _around(tags: _Tags, cuts: Sequence[int], end: int) -> tuple[int, int, list[bool]]:
-    """Where the first file with pictures begins, where the last one ends, and before which of the
-    parts from the tags at ``cuts`` on there are files of sound alone."""
+    """Return where the first file with video begins, where the last one ends, and for each part
+    from the tags at ``cuts`` on whether files without video precede it."""
     headers = np.asarray(tags.file_headers, np.int64)
     before = [int((headers <= tags.positions[cut]).sum()) for cut in cuts[:-1]]
     passed = [1, *(int((headers < tags.ends[cut - 1]).sum()) + 1 for cut in cuts[1:-1])]
@@ -107,7 +111,8 @@ def _around(tags: _Tags, cuts: Sequence[int], end: int) -> tuple[int, int, list[
 
 
 def _joint(file: BinaryIO, tags: _Tags, place: int) -> tuple[int, bytes]:
-    """Where the part that begins with video tag ``place`` can be read from, and after what."""
+    """Return from which byte the part that begins with video tag ``place`` can be read, and the
+    bytes to put in front of it."""
     begin, end = tags.ends[place - 1], tags.positions[place]
     headers = [position for position in tags.file_headers if begin <= position < end]
     if headers:
@@ -116,7 +121,7 @@ def _joint(file: BinaryIO, tags: _Tags, place: int) -> tuple[int, bytes]:
 
 
 def _opening(file: BinaryIO, tags: _Tags, position: int) -> bytes:
-    """What has to be read before the tags from ``position`` on."""
+    """Return the file header and the last sequence header before ``position``."""
     before = [one for one in tags.sequence_headers if one[0] < position]
     return _bytes(file, 0, 13) + (_bytes(file, *before[-1]) if before else b"")
 
@@ -151,7 +156,7 @@ def _read_tags(file: BinaryIO, end: int) -> _Tags:
         size = int.from_bytes(header[1:4], "big")
         behind = position + _TAG + size + _TRAILER
         if header[0] & 0x1F not in _KINDS or not _is_whole(file, behind, size):
-            # Damage, or a recording that broke off before the next one was joined to it.
+            # Damage, or a truncated recording to which the next one was appended.
             found = find_header(file, position + 1, end, MAGIC, bool)
             if found is None:
                 tags.end = behind if header[0] & 0x1F in _KINDS and behind > end else position

@@ -1,7 +1,7 @@
-"""The times of a stream, read from its packets without decoding.
+"""Stream times (first, last, key frames, duration) from a demuxing pass, without decoding.
 
-Headers lie: fragmented files claim a day, recordings that broke off claim their planned length,
-live recordings claim nothing. The packets do not.
+Packets are read because headers are unreliable: fragmented files claim a day, truncated recordings
+claim their planned length, and live recordings claim none.
 """
 
 import contextlib
@@ -17,35 +17,37 @@ from smolvideo.readers.external_references import OPTIONS, format_whitelist
 from smolvideo.readers.heartbeat import beat
 
 _END_SEEK_BACKOFFS = (0.0, 2.0, 15.0)
-"""Seconds before the end at which the last packets are looked for."""
+"""Seconds before the claimed end to which to seek for the last packets, in order of trial."""
 _MAX_REORDERING = 1.0
-"""Seconds by which packets can be out of the order of presentation."""
+"""Seconds by which packet order can deviate from presentation order."""
 _MAX_FAILURES = 100
 _SOUGHT_BY_HALVES = {"mpegts", "mpeg", "ogg", "asf", "wtv", "rm"}
-"""FFmpeg's demuxers that look for a time by ``read_timestamp``."""
+"""FFmpeg's demuxers that seek by bisection (``read_timestamp``), without an index."""
 _INDEX_PACKET_LIMIT = 20_000
-"""Frames from which on reading all packets takes a second and more."""
+"""Frames from which on reading all packets takes a second or more."""
 _ABSURD_GAP = 365 * 86400.0
 _STRAY_GAP = 86400.0
-"""Seconds between two frames that no recording has; the same where only a few are so far away."""
+"""Gap in seconds between two frames that is never real, and one that is not if only ``_FEW_STRAY``
+frames, or a share of ``_STRAY_SHARE``, are on one side of it."""
 _FEW_STRAY, _STRAY_SHARE = 2, 0.01
 _BUFFER = 2**18
-"""Bytes that FFmpeg fetches at once from a part of a file."""
+"""Bytes that FFmpeg reads per call from a byte range of a file."""
 _RATE_OF_RAW_STREAMS = 25
-"""Frames per second where nobody says; FFmpeg's own assumption."""
+"""Frames per second of streams that state no rate; FFmpeg's own assumption."""
 
 Open = Callable[[], Any]
-"""Opens the container that is read."""
+"""Opens a new container for the file."""
 
 
 @dataclass(frozen=True)
 class StreamEnd:
-    """``last_frame`` is when the last frame appears, ``end`` when the last stream of all ends
-    (seconds of the container's own clock), ``longest_step`` the most between two frames.
+    """The end of a stream, in seconds of the container's own clock.
 
-    ``from_key`` says whether the first frame read is a key frame, ``repeated`` how many of those
-    read are once more the one before them. ``behind`` is the byte after the last packet, None where
-    that is not known, and ``times`` when every frame appears, where all packets were read.
+    ``last_frame`` is the presentation time of the last frame, ``end`` the end of the longest
+    stream, ``longest_step`` the longest gap between two frames. ``from_key``: the first frame read
+    is a key frame. ``repeated``: number of empty packets, which repeat the previous frame.
+    ``behind``: the byte offset after the last packet, None if unknown. ``times``: presentation
+    times of all frames, None unless all packets were read.
     """
 
     last_frame: float
@@ -58,11 +60,11 @@ class StreamEnd:
 
 
 def open_container(path: Path, stretch: Stretch | None = None) -> Any:
-    """Open a local file or a stretch of it, and nothing else: a playlist must not make us fetch
-    what it names."""
+    """Open a local file or a byte range of it. The protocol and format whitelists keep a playlist
+    from making us fetch the files it refers to."""
     import av
 
-    # Up to version 18, a tag in an old encoding would otherwise keep the file from being opened.
+    # PyAV up to version 18 fails on a metadata tag that is not UTF-8.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     options = {**OPTIONS, "format_whitelist": format_whitelist()}
     if stretch is None:
@@ -77,14 +79,14 @@ def open_container(path: Path, stretch: Stretch | None = None) -> Any:
 
 
 def demuxed(container: Any, *streams: Any) -> Iterator[Any]:
-    """The packets of some streams, and an empty one of each at the end."""
-    # At the end PyAV looks up streams that FFmpeg met on the way (FLV), and does not know them.
+    """Yield the packets of the streams, and one empty packet per stream at the end (flush)."""
+    # At the end PyAV raises IndexError for streams that FFmpeg only met while demuxing (FLV).
     with contextlib.suppress(IndexError):
         yield from container.demux(*streams)
 
 
 def demux_tolerant(container: Any, *streams: Any) -> Iterator[Any]:
-    """Demux to the end; a broken packet is stepped over, a hundred in a row are the end."""
+    """Demux to the end, skipping corrupt packets; ``_MAX_FAILURES`` in a row end it."""
     import av
 
     failures = 0
@@ -102,18 +104,19 @@ def demux_tolerant(container: Any, *streams: Any) -> Iterator[Any]:
 
 
 def nominal_seconds(stream: Any) -> float:
-    """How long one frame of a stream without time stamps lasts."""
+    """Return the duration of one frame of a stream without time stamps."""
     return 1 / float(stream.guessed_rate or stream.average_rate or _RATE_OF_RAW_STREAMS)
 
 
 def packet_pts(packet: Any) -> int | None:
-    """Presentation time of a packet in its time base; the decoding time where there is no other."""
+    """Return the packet's PTS in its time base, its DTS if there is no PTS, None if neither."""
     ticks: int | None = packet.pts if packet.pts is not None else packet.dts
     return ticks
 
 
 def read_last_packets(open_: Open, stream_index: int, header_end: float | None) -> StreamEnd | None:
-    """Jump near the claimed end and read on; where that fails, read all. None: no packets."""
+    """Seek near the claimed end and read the rest; if that fails, read all packets. None if there
+    are no packets."""
     import av
 
     if header_end is not None:
@@ -127,7 +130,7 @@ def read_last_packets(open_: Open, stream_index: int, header_end: float | None) 
                 except av.error.FFmpegError:
                     continue
                 times, last = _read_on(container, stream)
-                # Packets come in the order of decoding: a few of them may miss the last frame.
+                # Packets are in decoding order: a few of them may not include the last shown frame.
                 if last is not None and (
                     last.from_key or max(times) - min(times) > _MAX_REORDERING
                 ):
@@ -136,17 +139,17 @@ def read_last_packets(open_: Open, stream_index: int, header_end: float | None) 
 
 
 def read_all_packets(open_: Open, stream_index: int) -> StreamEnd | None:
-    """Read the file once from the beginning."""
+    """Read the file once from the beginning. None if there are no frames."""
     with open_() as container:
         times, last = _read_on(container, container.streams[stream_index])
     return None if last is None else replace(last, times=tuple(sorted(set(times))))
 
 
 def read_key_times(open_: Open, stream_index: int) -> list[float]:
-    """When key frames appear, in seconds of the container's clock.
+    """Return the presentation times of key frames, in seconds of the container's clock.
 
-    Of films by their index, which is exact where frames come at a steady rate; FFmpeg's own way to
-    read key frames only (``discard``) gives wrong times in MP4.
+    Long files with an index are read from it, which is exact where the frame rate is constant.
+    FFmpeg's own filter for key frames (``discard``) gives wrong times in MP4.
     """
     with open_() as container:
         stream = container.streams[stream_index]
@@ -165,17 +168,17 @@ def read_key_times(open_: Open, stream_index: int) -> list[float]:
 
 
 def has_index(container: Any) -> bool:
-    """Whether FFmpeg's index of the file is complete, as far as the file was read.
+    """Return whether FFmpeg's index of the file is complete.
 
-    Of formats that are sought in by halves it holds what was met on the way, and marks as key
-    frames what is none.
+    For formats that seek by bisection it only holds the packets met so far, and marks frames as key
+    frames that are none.
     """
     return _SOUGHT_BY_HALVES.isdisjoint(container.format.name.split(","))
 
 
 def index_to_pts_offset(container: Any, stream: Any) -> int | None:
-    """What to add to times of the index to get presentation times, from the next packet: MP4 lists
-    decoding times. None where packets carry no times."""
+    """Return the offset from index times to presentation times, in the stream's time base, from the
+    next packet (the index of MP4 holds decoding times). None if packets carry no times."""
     packet = next((packet for packet in demuxed(container, stream) if packet.size), None)
     if packet is None or packet.pts is None:
         return None
@@ -185,8 +188,9 @@ def index_to_pts_offset(container: Any, stream: Any) -> int | None:
 
 
 def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None]:
-    """Read video and sound to the end: when frames of ``stream`` appear, in seconds of the
-    container's clock, and what is known of the last; None where no frame is met."""
+    """Read the video stream and all audio to the end. Return the presentation times of the frames
+    of ``stream``, in seconds of the container's clock, and the stream's end; None without
+    frames."""
     from_key: bool | None = None
     times: list[float] = []
     untimed = repeated = 0
@@ -199,6 +203,7 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
         if not packet.size and ticks is None:
             continue
         if packet.size and packet.pos is not None:
+            # The byte after the last packet, whatever its time stamp.
             behind = max(behind or 0, packet.pos + packet.size)
         if ticks is None:
             untimed += packet.stream_index == stream.index
@@ -215,11 +220,12 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
             from_key = packet.is_keyframe if from_key is None else from_key
             if not packet.is_discard:
                 times.append(start)
+    # Damaged time stamps would extend the video by days.
     sane = without_absurd(times)
     if len(sane) < len(times):
         times, end = sane, sane[-1]
     if untimed and not times:
-        # A raw stream: its packets are its frames, at the nominal rate.
+        # A raw stream (no time stamps): one packet per frame, at the nominal rate.
         times = [place * nominal_seconds(stream) for place in range(untimed)]
         end = untimed * nominal_seconds(stream)
     if not times:
@@ -231,8 +237,8 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
 
 
 def without_absurd(times: Sequence[float]) -> list[float]:
-    """The times, ascending, without those that damaged stamps put years, or few of them days, away
-    from the others."""
+    """Return the times, ascending, without outliers from damaged time stamps: times years away from
+    the others, and small groups of times days away."""
     kept = sorted(times)
     while len(kept) > 1:
         gap, place = max((kept[place] - kept[place - 1], place) for place in range(1, len(kept)))
@@ -244,7 +250,7 @@ def without_absurd(times: Sequence[float]) -> list[float]:
 
 
 def visible_frames(stream: Any) -> int | None:
-    """The header's count, less what an edit list hides at the beginning."""
+    """Return the header's frame count, less the frames hidden by an edit list at the beginning."""
     if not stream.frames:
         return None
     index = stream.index_entries
@@ -254,7 +260,7 @@ def visible_frames(stream: Any) -> int | None:
 
 
 def rate_of(times: Sequence[float], repeated: int = 0) -> float | None:
-    """Frames per second on average, with those that are ``repeated`` between them; None for a
+    """Return the average frame rate, counting ``repeated`` frames between the ``times``. None for a
     single frame."""
     if len(times) < 2 or times[-1] <= times[0]:
         return None
@@ -262,7 +268,7 @@ def rate_of(times: Sequence[float], repeated: int = 0) -> float | None:
 
 
 def is_still_attachment(stream: Any) -> bool:
-    """Whether a video stream is the cover of the file, or thumbnails, and no film."""
+    """Return whether a video stream is cover art or embedded thumbnails."""
     import av
 
     still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails

@@ -1,9 +1,9 @@
-"""The default reader: FFmpeg through PyAV.
+"""PyAV reader: the default, and the reference the others are checked against; decodes with FFmpeg.
 
-Right on everything FFmpeg can decode: rotation, aspect, colours, edit lists, streams without index,
-and files that broke off. Where the file has an index of key frames, its segments are decoded side
-by side (``segments.py``, ``lanes.py``); elsewhere, and where that fails, one pass forward with
-jumps (``cursor.py``).
+Handles rotation, sample aspect, colour spaces, edit lists, streams without an index and truncated
+files. With an index of key frames, GOPs are decoded in parallel (``gop.py``,
+``parallel_decode.py``); without one, or where that fails, in one forward pass with seeks
+(``forward_decoder.py``).
 """
 
 import contextlib
@@ -46,23 +46,24 @@ from smolvideo.readers.text_tracks import read_text_track
 from smolvideo.readers.video_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 
 _MAX_FPS = 300
-"""Frames per second beyond which a header's rate is a misread time base (Matroska: 1000)."""
+"""Maximum frame rate; a higher one in a header is a misread time base (Matroska: 1000)."""
 _MAX_COUNT_MISMATCH = 0.1
-"""Share by which a header's number of frames may miss what rate and duration say: fragmented files
-count the first fragment only."""
+"""Relative error of a header's frame count against rate and duration, above which the count is
+ignored: fragmented files count their first fragment only."""
 _SMALL_FILE = 2**20
-"""Bytes that are read as soon as sought in: the times of all frames are known then."""
+"""Bytes up to which a file is read whole instead of seeking, which also yields all frame times."""
 _LYING_RATE = 0.02
-"""Share by which a header's rate may miss that of all frames."""
+"""Relative error of a header's frame rate above which the measured rate is used."""
 _SLOW = 1.0
-"""Seconds from one frame to the next, from which on the last one's are not FFmpeg's to guess."""
+"""Frame duration in seconds above which FFmpeg's guess of the last frame's duration is replaced."""
 _ROUNDED = 1.5e-6
-"""Seconds by which times in microseconds, as FFmpeg's start and ours, miss finer ticks."""
+"""Rounding error in seconds of FFmpeg's start time and ours, both in microseconds, for finer time
+bases."""
 _WAITING_MEMORY = 96 * 2**20
 _DECODER_MEMORY = 240 * 2**20
-"""Bytes for decoded frames that wait, and for the frames that decoders keep to refer to."""
+"""Memory in bytes for buffered frames, and for the reference frames of all parallel decoders."""
 _FRAMES_PER_DECODER = 20
-"""H.264 and HEVC refer to 16 frames at most; some are under way."""
+"""Reference frames per decoder: H.264 and HEVC have at most 16, and some frames are in flight."""
 
 T = TypeVar("T")
 
@@ -70,13 +71,13 @@ T = TypeVar("T")
 class PyavReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`.
 
-    ``part`` is what is known of the file's clock and key frames. Of one of several, ``joined``,
-    only that part is read, and times are on the continued clock; ``followed`` says that another
-    comes after it.
+    ``part`` holds the file's clock and key frames if they are known. With ``joined``, only that
+    part of the file is read, and times are on the continued clock; ``followed`` means that another
+    part comes after it.
 
     Raises:
-        ReaderError: the file cannot be opened, has no video stream, or nothing in it can be
-        decoded.
+        ReaderError: the file cannot be opened, has no video stream, or none of its frames can be
+            decoded.
     """
 
     name = "pyav"
@@ -98,7 +99,7 @@ class PyavReader(VideoReader):
         self._repeated = 0
         self._keys: list[float] | None = None
         self._film = FilmStream(path, part.stretch if part is not None and joined else None)
-        # With several threads, flags of frames come late, errors do not.
+        # With frame threads, damage flags of frames come late; errors do not.
         self._cursor = ForwardDecoder(
             lambda threads: self._film.open(threads, strict=threads is None)
         )
@@ -112,7 +113,7 @@ class PyavReader(VideoReader):
         self._cursor.close()
 
     def seconds_of(self, part: Part) -> float:
-        """When the first frame of a part appears, on the player's clock."""
+        """Return when the first frame of a part appears, on the player's clock."""
         return float(part.near(self._origin).first - self._origin)
 
     def frame_times(self) -> list[float]:
@@ -124,7 +125,7 @@ class PyavReader(VideoReader):
         return list(self._times)
 
     def probe(self) -> Probe:
-        """What the readers that know less are held to."""
+        """Return the reference values that other readers of this file must reproduce."""
         shown = self.metadata
         return Probe(self._unsupported_features(), shown.width, shown.height, self.frame_times())
 
@@ -151,7 +152,8 @@ class PyavReader(VideoReader):
         return list(self._keys) or [self._first]
 
     def _known_keys(self) -> tuple[list[int], list[int]] | None:
-        """Ticks and byte positions of the key frames, where the search for clocks found them."""
+        """Return PTS (in time-base units) and byte positions of the key frames, from the search for
+        clock discontinuities; None if it did not find them, or for another stream."""
         if self._clock is None or self._key_frames is None or not self._is_their_stream:
             return None
         shift = self._clock.near(self._starts).first - self._clock.first
@@ -183,7 +185,10 @@ class PyavReader(VideoReader):
             yield last
 
     def _decoded_at(self, seconds: list[float], *, keyframes: bool) -> Iterator[Any]:
-        """The decoded frames on screen; of times that damage left without one, nothing."""
+        """Yield the decoded frame on screen at each time; nothing for times lost to damage.
+
+        GOPs found by the index come from the parallel decoders, the rest from the forward decoder.
+        """
         ticks = [max(self._ticks(time), self._first_ticks) for time in seconds]
         with contextlib.closing(self._by_segments(ticks, keyframes=keyframes)) as segmented:
             place, decoded = next(segmented, (len(ticks), None))
@@ -203,7 +208,7 @@ class PyavReader(VideoReader):
         return self._cursor.frame_at(tick)
 
     def _by_segments(self, ticks: list[float], *, keyframes: bool) -> Generator[tuple[int, Any]]:
-        """``(place, frame)`` of what can be found by the index, in order."""
+        """Yield ``(index in ticks, frame)``, ascending, for what the key-frame index can locate."""
         if not ticks or self._cursor.untimed:
             return
         container, stream = self._film.open()
@@ -228,15 +233,16 @@ class PyavReader(VideoReader):
     def _division(
         self, stream: Any, segments: Sequence[Gop], *, keyframes: bool
     ) -> tuple[int, int, int]:
-        """How many lanes, threads in each, and frames of a segment that may wait."""
-        frame_bytes = 3 * stream.width * stream.height  # 4:2:0 with ten bits, or 4:4:4
+        """Return the number of parallel decoders, threads per decoder, and buffered frames per
+        GOP."""
+        frame_bytes = 3 * stream.width * stream.height  # 4:2:0 in 10 bits, or 4:4:4 in 8
         cores = usable_cores()
         memory = _DECODER_MEMORY // (_FRAMES_PER_DECODER * frame_bytes)
         lanes = max(1, min(cores, memory, len(segments)))
         waiting = max(2, _WAITING_MEMORY // frame_bytes)
         room = max(2, waiting // (2 * lanes))
         most = max(len(segment.wanted) for segment in segments)
-        # Few segments, or more wanted of one than may wait: the lanes would wait for each other.
+        # With few GOPs, or more frames per GOP than buffers, decoders would wait for each other.
         if lanes > 1 and not keyframes and (len(segments) < 2 * lanes or most > room):
             lanes, room = 1, waiting
         return lanes, max(1, decoding_threads(stream.width * stream.height) // lanes), room
@@ -256,7 +262,7 @@ class PyavReader(VideoReader):
             ) from error
 
     def _seconds(self, ticks: int) -> float:
-        """The container's clock to the player's; microseconds, so that 0 is 0 and not -1e-15."""
+        """Convert PTS to the player's clock, rounded to microseconds (so that -1e-15 becomes 0)."""
         return float(round(ticks * self._tick - self._origin, 6) + 0.0)
 
     def _prepare(self) -> None:
@@ -272,8 +278,9 @@ class PyavReader(VideoReader):
         self._shape = display_geometry(first, stream.sample_aspect_ratio)
         check_frame_size(self._shape.width, self._shape.height, self._path.name)
         self._tick = float(stream.time_base)
-        # Half a tick, where ticks are short, forgives the rounding of times that were computed.
+        # Tolerate the rounding of computed times by half a tick, at most half a millisecond.
         self._tolerance = min(max(self._tick / 2, _ROUNDED), 0.0005)
+        # The origin is what the player shows as 0:00; for a part, a point of the continued clock.
         starts = container.start_time
         self._starts = starts / 1e6 if starts is not None else first.pts * self._tick
         self._origin = self._starts
@@ -286,13 +293,14 @@ class PyavReader(VideoReader):
             self._origin = origin
         self._first, self._first_ticks = self._seconds(first.pts), first.pts
         if self._part is not None:
-            # Frames before the part's own stand there for what leans on them.
+            # Frames before the part's first are only references for the ones after them.
             begins = self.seconds_of(self._part)
             if begins > self._first + self._tolerance:
                 self._first, self._first_ticks = begins, round(self._ticks(begins))
         self.metadata = self._read_metadata(container, stream)
 
     def _read_metadata(self, container: Any, stream: Any) -> VideoMetadata:
+        # The end: by the header, by the last packets, and by the end of the file.
         claimed, clock = self._claimed_seconds(container), self._clock
         is_small = self._path.stat().st_size <= _SMALL_FILE
         claimed_end = None if claimed is None else claimed + self._origin
@@ -303,19 +311,20 @@ class PyavReader(VideoReader):
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
         if clock is not None and clock.frame_seconds > _SLOW and claimed is not None:
-            # FFmpeg makes up how long the last picture of a slide show lasts.
+            # FFmpeg guesses the duration of the last image of a slide show.
             end = max(end, last + clock.frame_seconds)
             claimed = max(claimed, end)
         ending = self._find_ending(packets, claimed_end)
         broke_off = ending.truncated or (claimed is not None and end < claimed * 0.95 - 0.5)
         goes_on = claimed is not None and last >= claimed
         duration = end if claimed is None or broke_off or goes_on else claimed
+        # The rate and the number of frames: the header's, unless they contradict the packets.
         rate: float | None = float(stream.average_rate or 0)
         count = None if broke_off else visible_frames(stream)
         if packets is not None and packets.times is not None:
             self._times = self._shown_times(packets)
             measured = rate_of(self._times, self._repeated)
-            # Of raw streams FFmpeg says 25, whatever their own clock says.
+            # FFmpeg reports 25 fps for raw streams, whatever they state.
             if claimed is None and measured and rate and abs(measured - rate) > _LYING_RATE * rate:
                 rate = measured
         if not rate or not 0 < rate <= _MAX_FPS:
@@ -348,14 +357,15 @@ class PyavReader(VideoReader):
         )
 
     def _claimed_seconds(self, container: Any) -> float | None:
-        """How long the file, or its part, says that it is."""
+        """Return the end that the header of the file, or its part, claims, in seconds."""
         if self._clock is not None and (self._followed or self._clock.sound_jumps):
-            # What FFmpeg makes of the end may belong to the next clock already.
+            # FFmpeg's estimate of the end may already be on the next part's clock.
             return self.seconds_of(self._clock) + self._clock.seconds
         return container.duration / 1e6 + self._begins if container.duration else None
 
     def _find_ending(self, packets: StreamEnd | None, claimed_end: float | None) -> Ending:
-        """What is known of the end of the file; nothing where this is not its last part."""
+        """Return what is known of the end of the file; an empty ``Ending`` unless this is its last
+        part."""
         if self._followed:
             return Ending()
         if self._part is not None and packets is not None and packets.behind is not None:
@@ -374,8 +384,7 @@ class PyavReader(VideoReader):
             raise cannot_open(self._path) from error
 
     def _shown_times(self, packets: StreamEnd | None) -> list[float]:
-        """Times of packets on the player's clock, without those before the first decodable
-        frame."""
+        """Return packet times on the player's clock from the first decodable frame on."""
         times = () if packets is None or packets.times is None else packets.times
         self._repeated = 0 if packets is None else packets.repeated
         shown = [round(time - self._origin, 6) + 0.0 for time in times]

@@ -1,7 +1,7 @@
-"""The headers of an MPEG transport stream: what its packets say of time.
+"""MPEG transport-stream packet headers, parsed with NumPy: PES time stamps, PCR, PAT, continuity.
 
-FFmpeg's demuxer parses every picture on the way, which takes several times as long; here a gigabyte
-costs about a second, so that every transport stream can be read to its end before it is trusted.
+A gigabyte takes about a second, several times less than FFmpeg's demuxer, which parses every frame.
+So every transport stream is read to its end before its time stamps are trusted.
 Formats: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.3.6 (PES), 2.4.4.3 (PAT).
 """
 
@@ -19,28 +19,27 @@ from smolvideo.readers.heartbeat import beat
 Bytes = NDArray[np.uint8]
 
 _PACKET_OF_DISCS, _SYNC_OF_DISCS = 192, 4
-"""Bytes of a packet on discs, where four stand before the sync byte."""
+"""Packet size on discs (M2TS): four bytes precede the sync byte."""
 _SYNC = 0x47
 _SYNCS_IN_ROW = 5
 _FEWEST, _MOST = 64, 2**12
-"""Packets that are read at once: few after damage, more where there is none, and no more than a
-processor's cache holds."""
+"""Packets per read: few after damage, then doubled up to a number that fits into a CPU cache."""
 _HEADER = 19
-"""Bytes of a PES header as far as its time stamps."""
+"""Bytes of a PES header up to the end of its time stamps."""
 TABLE, CLOCK = -1, -2
-"""What stands in the place of a stream id: a table of programs (PAT), a clock reference (PCR)."""
+"""Values of ``Headers.ids`` that are not stream ids: program table (PAT), clock reference (PCR)."""
 TICKS_PER_SECOND = 90_000
 _MAX_GAPS = 10_000
-"""Gaps that are kept: of noise there are millions."""
+"""Maximum number of gaps recorded: noise has millions."""
 _PACKET_IDS = 2**13
-"""How many there are; the last is that of packets that fill up a stream."""
+"""Number of packet ids; the last is that of null packets."""
 PACKET = 188
-"""Bytes of a packet from its sync byte on, without what some layouts put around it."""
+"""Bytes of a packet from its sync byte on, without a disc's prefix or parity bytes."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the packets lie in the file: bytes of one, the place of the sync byte, the first one."""
+    """Packet layout of a file: packet size, offset of the sync byte in it, offset of the first."""
 
     size: int
     sync: int
@@ -49,8 +48,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Headers:
-    """PES headers with time stamps: int64 ``[N]`` positions, packet ids, stream ids, stamps in
-    ticks, and whether decoding can begin there (``random_access_indicator``), where it says so."""
+    """PES headers with time stamps: int64 ``[N]`` byte positions, packet ids, stream ids, and DTS
+    (``decoded``) and PTS (``shown``) in 1/90000 s; ``keys`` is the ``random_access_indicator``."""
 
     positions: NDArray[np.int64]
     pids: NDArray[np.int64]
@@ -71,7 +70,7 @@ class Headers:
 
 
 def layout_of(head: bytes) -> Layout | None:
-    """From the first bytes of a file; None where it is no transport stream."""
+    """Detect the layout from the first bytes of a file; None if it is no transport stream."""
     found = transport_packet_bytes(head)
     if found is None:
         return None
@@ -81,7 +80,7 @@ def layout_of(head: bytes) -> Layout | None:
 
 
 def _in_step(data: Bytes, size: int, sync: int) -> int | None:
-    """Where the first of several packets in a row begins."""
+    """Return the offset of the first of several consecutive packets, by their sync bytes."""
     rows = min(_SYNCS_IN_ROW, len(data) // size)
     if rows < 2:
         return None
@@ -95,8 +94,8 @@ def _in_step(data: Bytes, size: int, sync: int) -> int | None:
 
 
 class Continuity:
-    """Where packets are missing, by the counter of each stream (2.4.3.3): ``gaps`` holds the packet
-    id, and the positions before and after."""
+    """Lost packets, by the continuity counter of each stream (2.4.3.3). ``gaps`` holds packet id,
+    position of the packet before and position of the packet after each gap."""
 
     def __init__(self) -> None:
         self.gaps: list[tuple[int, int, int]] = []
@@ -104,22 +103,23 @@ class Continuity:
         self._last = np.zeros(_PACKET_IDS, np.int64)
 
     def follow(self, positions: NDArray[np.int64], rows: Bytes) -> None:
-        """Count on with packets ``[N, 188]`` at ``positions``."""
+        """Check the counters of the next packets ``[N, 188]`` at byte ``positions``."""
+        # Only packets with a payload are counted.
         heads = rows[:, :6].copy()
         if not (payload := heads[:, 3] & 0x10 != 0).all():
             heads, positions = heads[payload], positions[payload]
         pids = packet_ids(heads).astype(np.uint16)
-        order = np.argsort(pids, kind="stable")  # by radix, as the numbers are short
+        order = np.argsort(pids, kind="stable")  # radix sort, as the ids are uint16
         pids, counts = pids[order], heads[order, 3] & 15
         begins = np.flatnonzero(np.diff(pids, prepend=_PACKET_IDS))
         before = np.roll(counts, 1)
         known = self._counts[pids[begins]]
         before[begins] = np.where(known < 0, counts[begins], known)
-        # A packet may come twice.
+        # A difference of 0 is a repeated packet, which is allowed.
         missing = np.flatnonzero(((counts - before) & 15 > 1) & (pids != _PACKET_IDS - 1))
         for place in missing[: max(0, _MAX_GAPS - len(self.gaps))].tolist():
             packet = heads[order[place]]
-            if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:  # announced
+            if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:  # discontinuity_indicator
                 continue
             pid, here = int(pids[place]), int(positions[order[place]])
             own = place > 0 and pids[place - 1] == pid
@@ -130,7 +130,8 @@ class Continuity:
 
 
 def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continuity, int]:
-    """All of a file, its gaps, and where its last packet ends: after ``end`` where it is cut."""
+    """Read a whole file. Return its headers, its gaps, and where its last packet ends: after
+    ``end`` if the packet is truncated."""
     found: list[Headers] = []
     continuity = Continuity()
     behind = layout.start
@@ -155,8 +156,8 @@ def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continu
 def packet_rows(
     file: BufferedReader, layout: Layout, start: int, end: int
 ) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
-    """Positions ``[N]`` and bytes ``[N, 188]`` of the packets, some thousand at a time, which are
-    valid until the next are fetched; what is out of step is stepped over."""
+    """Yield positions ``[N]`` and bytes ``[N, 188]`` of up to ``_MOST`` packets at a time,
+    resyncing after damage. The arrays are views of a buffer that the next iteration overwrites."""
     size, position, count = layout.size, start, _FEWEST
     buffer = memoryview(bytearray(_MOST * size))
     while position + size <= end:
@@ -175,6 +176,7 @@ def packet_rows(
             yield places, rows[:good, layout.sync : layout.sync + PACKET]
         position += good * size
         count = min(2 * count, _MOST)
+        # Out of sync: search the rest of the buffer for the next packets.
         if good < whole:
             count = _FEWEST
             rest = data[good * size + 1 :]
@@ -183,14 +185,16 @@ def packet_rows(
 
 
 def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
-    """PES headers, tables of programs, and clock references among packets ``[N, 188]``."""
-    heads = rows[:, :4].copy()  # one walk through memory instead of several
+    """Parse PES headers, program tables and clock references among packets ``[N, 188]``."""
+    heads = rows[:, :4].copy()  # contiguous copy: one pass over memory instead of several
     found = []
     begins = np.flatnonzero(heads[:, 1] & 0xC0 == 0x40)
+    # Program association tables.
     tables = begins[packet_ids(heads[begins]) == 0]
     if len(tables):
         none = np.zeros(len(tables), np.int64)
         found.append(Headers(positions[tables], none, none + TABLE, none, none, none > 0))
+    # Program clock references, in the adaptation field.
     clocks = np.flatnonzero(heads[:, 3] & 0x20 != 0)
     clocks = clocks[(rows[clocks, 4] >= 7) & (rows[clocks, 5] & 0x10 != 0)]
     if len(clocks):
@@ -200,6 +204,7 @@ def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
         kind = np.full(len(clocks), CLOCK, np.int64)
         pids = packet_ids(heads[clocks])
         found.append(_once_a_second(Headers(positions[clocks], pids, kind, ticks, ticks, kind > 0)))
+    # PES headers, after the adaptation field if there is one.
     places = begins[heads[begins, 3] & 0x10 != 0]
     packets = rows[places]
     offsets = np.where(packets[:, 3] & 0x20, 5 + packets[:, 4].astype(np.int64), 4)
@@ -218,17 +223,17 @@ def _headers_of(positions: NDArray[np.int64], rows: Bytes) -> list[Headers]:
 
 
 def is_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which stream ids are those of MPEG and ITU video."""
+    """Mask of the stream ids of MPEG and ITU video."""
     return np.asarray((ids >= 0xE0) & (ids <= 0xEF))
 
 
 def is_other_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which stream ids may be those of what came later (VC-1)."""
+    """Mask of the stream id that later video codecs such as VC-1 share with audio."""
     return np.asarray(ids == 0xFD)
 
 
 def _once_a_second(headers: Headers) -> Headers:
-    """Of other streams it is enough to know that their clock runs."""
+    """Return one header per second and stream: enough to know that the stream's clock runs."""
     seconds = headers.decoded // TICKS_PER_SECOND
     _, places = np.unique(headers.pids << 32 | seconds, return_index=True)
     return headers.where(np.sort(places))
@@ -239,6 +244,6 @@ def packet_ids(rows: Bytes) -> NDArray[np.int64]:
 
 
 def _ticks(stamp: NDArray[np.int64]) -> NDArray[np.int64]:
-    """33 bits out of five bytes ``[N, 5]`` with marker bits between them."""
+    """Decode 33-bit time stamps from five bytes ``[N, 5]`` with marker bits in between."""
     a, b, c, d, e = (stamp[:, place] for place in range(5))
     return np.asarray((a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1)

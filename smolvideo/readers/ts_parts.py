@@ -1,4 +1,4 @@
-"""The parts of an MPEG transport stream: stretches that are on one clock."""
+"""MPEG transport-stream parts: splits a file into byte ranges that are each on one clock."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,29 +37,29 @@ from smolvideo.readers.ts_packets import (
 )
 
 _NEXT_TABLES = 500
-"""Packets among which the streams of a program are listed."""
+"""Packets after a PAT within which the PMTs of its programs are searched."""
 _MIN_FRAMES = 3
-"""With fewer, a packet id is damage and no stream."""
+"""Minimum frames of a stream; with fewer, a packet id is taken for damage."""
 _SOUND_TYPES = {0x03, 0x04, 0x0F, 0x11, 0x1C, 0x2D, *range(0x80, 0x88)}
 """Stream types of MPEG, AAC, and in private use AC-3, DTS and LPCM (2.4.4.10, table 2-34)."""
 _BEHIND = 1.0
-"""Seconds by which sound comes after pictures of its time at most."""
+"""Maximum seconds by which audio is stored after the frames of its time."""
 
 
 def find_transport_parts(
     path: Path, layout: Layout, main_pid: Callable[[], int]
 ) -> tuple[list[Part], int]:
-    """The stretches of the file that are on one clock, in their order, and where its last packet
-    ends.
+    """Return the parts of a file that are on one clock, in order, and where its last packet ends.
 
-    Streams with other packet ids that take each other's place are the parts of one recording.
-    ``main_pid`` says, where several run side by side, which one is watched. Empty where no video
-    has time stamps.
+    Video streams with different packet ids that do not overlap are the parts of one recording. If
+    several overlap, ``main_pid`` returns the packet id of the one to show. Empty if no video has
+    time stamps.
     """
     end = path.stat().st_size
     headers, continuity, behind = read_headers(path, layout, end)
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
+    # Cut each stream at clock discontinuities.
     stretches: list[tuple[int, Stamps]] = []
     for pid in _in_turn(videos, main_pid):
         stamps = _unwrapped(videos.where(videos.pids == pid))
@@ -68,6 +68,7 @@ def find_transport_parts(
     if not stretches:
         return [], behind
     parts = _parts_of(path, layout, headers, stretches)
+    # Exclude audio of another clock after the last frame.
     last_end = _end_of_video(path, layout, headers, *stretches[-1])
     if last_end is not None:
         stretch = replace(parts[-1].stretch, end=last_end)
@@ -87,9 +88,9 @@ def find_transport_parts(
 def _gaps_in(
     continuity: Continuity, tables: NDArray[np.int64], pid: int, stamps: Stamps
 ) -> tuple[float, ...]:
-    """When packets of stream ``pid`` are missing within a part, in seconds of its clock.
+    """Return the times of lost packets of stream ``pid`` within a part, in seconds of its clock.
 
-    A counter that is set anew behind a table, as at the begin of a segment, misses nothing.
+    A counter that restarts after a PAT, as at the beginning of a segment, is no loss.
     """
     first, last = stamps.positions[0], stamps.positions[-1]
     gaps = [gap for gap in continuity.gaps if gap[0] == pid and first < gap[2] <= last]
@@ -103,7 +104,7 @@ def _gaps_in(
 
 
 def _others_jump(headers: Headers, stretch: Stretch) -> bool:
-    """Whether the clock of another stream is set anew within a stretch."""
+    """Return whether the clock of another stream is discontinuous within a byte range."""
     inside = (headers.positions >= stretch.start) & (headers.positions < stretch.end)
     others = headers.where(inside & (headers.ids >= 0) & ~is_video(headers.ids))
     pids = (others.where(others.pids == pid) for pid in np.unique(others.pids))
@@ -113,19 +114,21 @@ def _others_jump(headers: Headers, stretch: Stretch) -> bool:
 def _end_of_video(
     path: Path, layout: Layout, headers: Headers, pid: int, stamps: Stamps
 ) -> int | None:
-    """Where the last packet of stream ``pid`` ends, if what stands after it is of another clock, or
-    has taken its packet id; None where it has not."""
+    """Return where the last packet of stream ``pid`` ends, if the packets after it are on another
+    clock or reuse its packet id; None otherwise."""
     last = int(stamps.positions[-1])
+    # Packets after the last frame whose time is not near it are on another clock.
     timed = headers.where(headers.ids >= 0)
     after = timed.where(timed.positions > last)
     steps = _centred(after.decoded - round(stamps.decoded[-1] * TICKS_PER_SECOND))
     other = (steps < -_BEHIND * TICKS_PER_SECOND) | (steps > JUMP_AHEAD_SECONDS * TICKS_PER_SECOND)
+    # A stream that already runs alongside counts only from its own discontinuity on.
     for one in np.unique(after.pids):
         before = timed.where((timed.pids == one) & (timed.positions <= last))
         own = after.pids == one
         if one == pid:
             other |= own
-        elif len(before.positions):  # programs side by side have a clock each
+        elif len(before.positions):  # programs in parallel have a clock each
             joined = _unwrapped(timed.where(timed.pids == one))
             breaks = joined.positions[find_breaks(joined)]
             first = breaks[breaks > last]
@@ -146,6 +149,7 @@ def _parts_of(
         (int(before.positions[-1]), int(after.positions[0]))
         for (_, before), (_, after) in pairwise(stretches)
     ]
+    # The byte range of each part, with the tables to put in front of it.
     with path.open("rb") as file:
         joints = [
             _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
@@ -164,6 +168,7 @@ def _parts_of(
                 stretches, starts, ends, lost, strict=True
             )
         ]
+        # A part that begins within a GOP needs the packets from the last key frame on.
         for place in range(1, len(parts)):
             lead = find_lead(parts, [stamps for _, stamps in stretches], place)
             if lead is None or stretches[lead.first][0] != stretches[place][0]:
@@ -177,7 +182,7 @@ def _parts_of(
 
 
 def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
-    """The packet ids of streams that take each other's place, in the order of the file."""
+    """Return the packet ids of video streams that follow each other, in file order."""
     spans: dict[int, tuple[int, int]] = {}
     for pid in np.unique(videos.pids):
         positions = videos.positions[videos.pids == pid]
@@ -201,7 +206,7 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _unwrapped(headers: Headers) -> Stamps:
-    """Seconds of a clock that does not begin again at 0 after a day."""
+    """Return time stamps in seconds, with the 33-bit clock unwrapped."""
     steps = _centred(np.diff(headers.decoded, prepend=headers.decoded[:1]))
     decoded = headers.decoded[:1] + np.cumsum(steps)
     shown = decoded + _centred(headers.shown - headers.decoded)
@@ -210,12 +215,13 @@ def _unwrapped(headers: Headers) -> Stamps:
 
 
 def _centred(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Differences of stamps as the shorter way round the clock."""
+    """Wrap differences of time stamps into ``[-WRAP / 2, WRAP / 2)``."""
     return np.asarray((ticks + WRAP // 2) % WRAP - WRAP // 2)
 
 
 def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
-    """What all other streams say, and the clock references, near the stamps of stream ``pid``."""
+    """Return time stamps of all other streams and of clock references, unwrapped relative to those
+    of stream ``pid``."""
     others = headers.where(
         (headers.ids != TABLE) & ((headers.pids != pid) | (headers.ids == CLOCK))
     )
@@ -228,14 +234,14 @@ def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
     return Stamps(seconds, seconds, others.positions)
 
 
-# ---------------------------------------------------------------------- sound alone
+# ---------------------------------------------------------------------- audio without video
 
 
 def _first_byte(
     file: BufferedReader, layout: Layout, tables: NDArray[np.int64], pid: int, stamps: Stamps
 ) -> int:
-    """Where to read from: the beginning, or, where the first program has no stream ``pid``, the
-    last table of programs before that."""
+    """Return the byte to read from: 0, or, if the first program map does not list stream ``pid``,
+    the last program table before its first packet."""
     first = int(stamps.positions[0])
     before = tables[tables <= first]
     if len(before) < 2:
@@ -245,7 +251,7 @@ def _first_byte(
 
 
 def _runs_alone(headers: Headers, gap: tuple[int, int]) -> bool:
-    """Whether there is sound of some length between the pictures of two parts."""
+    """Return whether more than ``_BEHIND`` seconds of audio lie between the frames of two parts."""
     inside = (headers.positions > gap[0]) & (headers.positions < gap[1])
     sounds = headers.where(inside & (headers.ids >= 0))
     spans = (_unwrapped(sounds.where(sounds.pids == pid)) for pid in np.unique(sounds.pids))
@@ -253,7 +259,7 @@ def _runs_alone(headers: Headers, gap: tuple[int, int]) -> bool:
 
 
 def _without_sound_of(headers: Headers, pid: int, gap: tuple[int, int]) -> tuple[int, int, int]:
-    """The ``gap``, and where in it sound has taken the packet id of the pictures, or its end."""
+    """Return the ``gap``, and where in it audio reuses the video's packet id (or its end)."""
     taken = headers.where((headers.pids == pid) & (headers.ids >= 0) & ~is_video(headers.ids))
     inside = taken.positions[(taken.positions > gap[0]) & (taken.positions < gap[1])]
     return (*gap, int(inside[0]) if len(inside) else gap[1])
@@ -269,11 +275,12 @@ def _joint(
     pid: int,
     gap: tuple[int, int, int],
 ) -> tuple[int, int, bytes]:
-    """Where stream ``pid`` ends, from where what follows can be read, and after which bytes.
+    """Return where stream ``pid`` ends, from which byte the next part can be read, and the bytes to
+    put in front of it.
 
-    ``gap`` is its last PES header, the first of what follows, and where between them packets with
-    its id are no longer its own. The best place to read on from is the last of the ``tables`` of
-    programs in there.
+    ``gap`` holds the positions of the stream's last PES header, of the next part's first one, and
+    from which on packets with its id belong to another stream. The next part is best read from the
+    last program table in between.
     """
     last, first_after, own_end = gap
     end = last + layout.size
@@ -289,7 +296,7 @@ def _joint(
 
 
 def _tables_from(file: BufferedReader, layout: Layout, start: int) -> bytes:
-    """The packets from ``start`` on that say which streams there are."""
+    """Return the PAT and PMT packets from ``start`` on, which declare the streams."""
     head = b""
     wanted: set[int] = set()
     for positions, rows in packet_rows(file, layout, start, start + _NEXT_TABLES * layout.size):
@@ -309,8 +316,8 @@ def _lead_in(
     lead: Lead,
     stretch: Stretch,
 ) -> bytes:
-    """The packets of stream ``pid`` that the first frames of a part lean on, on its clock, and with
-    counters that go on in its ``stretch``."""
+    """Return the packets of stream ``pid`` that the first frames of a part refer to, shifted to its
+    clock, with continuity counters that lead up to those of its ``stretch``."""
     before = tables[tables <= lead.positions[0]]
     around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
     shifts = np.round(np.asarray(lead.shifts) * TICKS_PER_SECOND).astype(np.int64)
@@ -322,9 +329,10 @@ def _lead_in(
             packet = bytearray(row.tobytes())
             _shift_stamps(packet, int(shift))
             packets.append(packet)
+    # Renumber backwards from the first packet of the part.
     count = _first_counter(file, layout, pid, stretch)
     for packet in reversed(packets):
-        has_payload = packet[3] >> 4 & 1  # others are not counted
+        has_payload = packet[3] >> 4 & 1  # only packets with a payload are counted
         count -= has_payload
         packet[3] = packet[3] & 0xF0 | (count - 1 + has_payload) % 16
     found = [_tables_from(file, layout, int(before[-1])) if len(before) else b""]
@@ -332,7 +340,8 @@ def _lead_in(
 
 
 def _first_counter(file: BufferedReader, layout: Layout, pid: int, stretch: Stretch) -> int:
-    """The continuity counter of the first packet of stream ``pid`` in a stretch (2.4.3.3)."""
+    """Return the continuity counter of the first packet of stream ``pid`` in a stretch
+    (2.4.3.3)."""
     for _, rows in packet_rows(file, layout, stretch.start, stretch.end):
         own = rows[packet_ids(rows) == pid]
         if len(own):
@@ -341,8 +350,8 @@ def _first_counter(file: BufferedReader, layout: Layout, pid: int, stretch: Stre
 
 
 def _shift_stamps(packet: bytearray, ticks: int) -> None:
-    """Move the time stamps of a packet's PES header, if one begins in it; a clock reference goes
-    (2.4.3.4)."""
+    """Shift the time stamps of the PES header that begins in a packet, if any, and remove a clock
+    reference (2.4.3.4)."""
     adapted = packet[3] & 0x20
     if adapted and packet[4]:
         packet[5] &= ~0x10
@@ -355,8 +364,8 @@ def _shift_stamps(packet: bytearray, ticks: int) -> None:
 
 
 def _listed_streams(tables: bytes, layout: Layout) -> set[int] | None:
-    """The packet ids of the streams in the first map of each program among packets, without those
-    that are sound; None without a map."""
+    """Return the packet ids in the first map (PMT) of each program, without audio streams; None
+    without a map."""
     programs: dict[int, set[int]] = {}
     for start in range(layout.sync, len(tables) - PACKET + 1, layout.size):
         packet = tables[start : start + PACKET]
@@ -368,7 +377,7 @@ def _listed_streams(tables: bytes, layout: Layout) -> set[int] | None:
 
 
 def _program_pids(packet: bytes) -> set[int]:
-    """The packet ids of the tables that list the streams of each program (2.4.4.3)."""
+    """Return the packet ids of the maps (PMT) listed in a program association table (2.4.4.3)."""
     offset = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
     section = packet[offset + 1 + packet[offset] :] if offset < len(packet) else b""
     if len(section) < 8:
