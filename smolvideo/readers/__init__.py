@@ -1,9 +1,9 @@
-"""Readers: a local file in, frames as a player shows them out.
+"""Video readers: a local file in, the frames that a player shows out. Decoding is sandboxed.
 
-opening.py   which reader reads what
-guarded.py   the reader that the program holds; the others work for it in a process of their own
-process.py   that process, seen from the program; worker.py, seen from inside
-pyav.py      the default reader; cursor.py, segments.py and lanes.py find its frames
+registry.py           which reader opens which file
+subprocess_reader.py  the reader that callers hold; it forwards to a decoder subprocess
+decoder_process.py    client side of the subprocess; decoder_worker.py is the code it runs
+pyav.py               the default reader, over forward_decoder.py, gop.py and parallel_decode.py
 """
 
 import importlib.util
@@ -22,14 +22,13 @@ __all__ = ["READERS", "VideoReader", "open_video", "prestart_process"]
 
 
 def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:
-    """Open a local file, or a folder of frames, for reading in a process of its own.
+    """Open a local file, or a folder of frames, in a decoder subprocess.
 
-    ``reader`` chooses among ``READERS`` for videos. ``auto`` is PyAV, which reads most; where it
-    cannot, the next is tried, and ``metadata.reader`` says which one it was. A reader asked for by
-    name is the one that reads, or an error.
+    ``reader`` is one of ``READERS``, for videos, or ``auto``: PyAV first, then the others in turn;
+    ``metadata.reader`` names the one that opened the file. A reader chosen by name has no fallback.
 
     Raises:
-        ReaderError: it cannot be read, or not by the reader asked for.
+        ReaderError: the file cannot be read, or not by the chosen reader.
         UsageError: there is no reader of that name.
     """
     path = existing_path(Path(path))
@@ -54,7 +53,8 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
 
 
 def _witness_of(path: Path) -> tuple[Probe | None, VideoMetadata | None]:
-    """What PyAV says of a file; nothing where it cannot open it."""
+    """Return PyAV's reference values and metadata of a file; (None, None) if PyAV cannot open
+    it."""
     try:
         with SubprocessReader(path, "pyav") as reader:
             return reader.probe(), reader.metadata

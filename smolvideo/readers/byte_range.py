@@ -1,4 +1,4 @@
-"""A stretch of a file as a file of its own, for FFmpeg to read."""
+"""Byte range of a file presented to FFmpeg as a file of its own."""
 
 import io
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Stretch:
-    """Bytes ``start`` to ``end`` of a file, which FFmpeg's ``demuxer`` can read alone after the
+    """Bytes ``start`` to ``end`` of a file, readable by FFmpeg's ``demuxer`` if preceded by the
     bytes ``head`` and ``gap`` zeros."""
 
     start: int
@@ -18,14 +18,14 @@ class Stretch:
 
     @property
     def head_bytes(self) -> int:
-        """What stands before the file's own bytes."""
+        """Number of bytes in front of the file's own."""
         return len(self.head) + self.gap
 
 
 class FileSlice(io.RawIOBase):
-    """A stretch of a file, read-only and seekable.
+    """Read-only, seekable file object over a ``Stretch``.
 
-    Raises OSError where the file cannot be opened.
+    Raises OSError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, stretch: Stretch) -> None:
@@ -33,7 +33,7 @@ class FileSlice(io.RawIOBase):
         self._file = path.open("rb", buffering=0)
         self._start = stretch.start
         self._head = stretch.head
-        self._begin = stretch.head_bytes  # where the file's own bytes begin
+        self._begin = stretch.head_bytes  # offset of the file's own bytes
         self._size = self._begin + stretch.end - stretch.start
         self._position = 0
 

@@ -1,7 +1,7 @@
-"""Messages between the program and the decoding process: JSON, one at a time.
+"""Message channel between this process and the decoder subprocess: one JSON object per message.
 
-JSON and not pickle: what a process says that untrusted bytes may have taken over must not be able
-to run anything here.
+JSON and not pickle: a decoder that malicious bytes have taken over must not be able to run code
+here.
 """
 
 import json
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     pass
 
 _MAX_MESSAGE = 64 * 2**20
-"""Bytes: the times of the frames of a week."""
+"""Maximum bytes of a message: the frame times of a week."""
 
 Payload = dict[str, Any]
 
 
 class Channel:
-    """One end. Sending is safe in several threads; OSError or EOFError where the other is gone."""
+    """One end of the channel. ``send`` is thread safe; OSError or EOFError if the peer is gone."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -29,13 +29,13 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple["Channel", "Channel"]:
-        """Two ends; the second is to be handed to another process by its ``handle``."""
+        """Return two ends; the second is passed to a subprocess by its ``handle``."""
         ours, theirs = Pipe(duplex=True)
         return cls(ours), cls(theirs)
 
     @classmethod
     def of_handle(cls, handle: int) -> "Channel":
-        """The end that was handed over."""
+        """Open the end that was passed to this process."""
         return cls(_connection_type()(handle))
 
     @property
@@ -47,11 +47,11 @@ class Channel:
             self._connection.send_bytes(json.dumps(message).encode())
 
     def poll(self, seconds: float) -> bool:
-        """Whether a message, or the other's end, arrives within so many seconds."""
+        """Return whether a message, or the end of the channel, arrives within ``seconds``."""
         return bool(self._connection.poll(seconds))
 
     def receive(self) -> Payload:
-        """The next message. ValueError for one that is none."""
+        """Return the next message. ValueError if it is no JSON object."""
         message = json.loads(self._connection.recv_bytes(_MAX_MESSAGE))
         if not isinstance(message, dict):
             raise ValueError("not a message")
@@ -62,7 +62,7 @@ class Channel:
 
 
 def inheritable(handle: int) -> Any:
-    """What ``subprocess.Popen`` must be told so that a process inherits this handle alone."""
+    """Return arguments of ``subprocess.Popen`` that make a child inherit only this handle."""
     if sys.platform == "win32":
         import subprocess
 
@@ -71,7 +71,7 @@ def inheritable(handle: int) -> Any:
         start.lpAttributeList = {"handle_list": [handle]}
         quiet = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
         return {"startupinfo": start, "creationflags": quiet}
-    # A session of its own: Ctrl-C is for the program, which ends the process itself.
+    # In a new session, Ctrl-C does not reach the subprocess; we end it ourselves.
     return {"pass_fds": (handle,), "start_new_session": True}
 
 

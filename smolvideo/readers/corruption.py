@@ -1,8 +1,8 @@
-"""Which decoded frames damage has reached: those of broken packets, and those that refer to them.
+"""Corruption tracking: which decoded frames come from broken packets, or refer to such frames.
 
-Three things are known: packets that the demuxer says are incomplete, packets that fail to decode,
-and frames that the decoder flags because it had to make up parts of them (AV_FRAME_FLAG_CORRUPT).
-Whatever is decoded after one of these may refer to it, until a key frame begins anew.
+Three signals are used: packets that the demuxer marks as incomplete, packets that fail to decode,
+and frames that the decoder flags because it concealed errors (AV_FRAME_FLAG_CORRUPT). Any frame
+decoded after one of these may refer to it, until the next key frame.
 """
 
 from bisect import bisect_left, insort
@@ -12,28 +12,28 @@ from smolvideo.frames import Damage
 from smolvideo.readers.packet_times import packet_pts
 
 _REMEMBERED = 512
-"""Packets whose order of decoding is kept: far more than a decoder holds back."""
+"""Packets whose decoding order is remembered: far more than a decoder's reordering delay."""
 
 
 class HarmTracker:
-    """Follows one decoder from a key frame, or the beginning, on; true when it met damage."""
+    """Tracks one decoder from a key frame, or the beginning, on. Truthy once damage was seen."""
 
     def __init__(self) -> None:
         self._fed = 0
-        self._order: dict[int, tuple[int, int]] = {}  # pts: (place in decoding, of its key frame)
+        self._order: dict[int, tuple[int, int]] = {}  # PTS: (decoding index, its key frame's)
         self._last_key = 0
-        self._bad: list[int] = []  # places in decoding, ascending
-        self._broken: set[int] = set()  # appearances of incomplete packets
-        self._failed: list[int] = []  # appearances of packets that did not decode
+        self._bad: list[int] = []  # decoding indices of damage, ascending
+        self._broken: set[int] = set()  # PTS of incomplete packets
+        self._failed: list[int] = []  # PTS of packets that failed to decode
         self._damage: dict[int, Damage] = {}
-        self._waiting: dict[int, int] = {}  # appearances of packets not shown: place in decoding
+        self._waiting: dict[int, int] = {}  # PTS of packets without a frame yet: decoding index
         self._shown_last = 0
 
     def __bool__(self) -> bool:
         return bool(self._bad)
 
     def fed(self, packet: Any) -> None:
-        """A packet goes into the decoder."""
+        """Record a packet that is sent to the decoder."""
         ticks = packet_pts(packet)
         if not packet.size:
             return
@@ -51,7 +51,7 @@ class HarmTracker:
                 self._broken.add(ticks)
 
     def failed(self, packet: Any) -> None:
-        """The packet that was fed last did not decode; before the first key frame none can."""
+        """Record that the last packet failed to decode; before the first key frame all do."""
         ticks = packet_pts(packet)
         if self._last_key:
             self._bad.append(self._fed)
@@ -60,7 +60,7 @@ class HarmTracker:
             self._waiting.pop(ticks, None)
 
     def shown(self, frame: Any) -> None:
-        """A frame comes out of the decoder."""
+        """Record a frame that the decoder returns."""
         self._shown_last = frame.pts
         self._waiting.pop(frame.pts, None)
         if frame.is_corrupt or frame.pts in self._broken:
@@ -68,24 +68,24 @@ class HarmTracker:
             self._damage[frame.pts] = "corrupt"
 
     def is_settled(self, frame: Any) -> bool:
-        """Whether all that a frame can refer to has come out: what was decoded before it can be
-        shown after it."""
+        """Return whether every frame that ``frame`` can refer to was returned: a frame decoded
+        earlier can be shown later."""
         place = self._order.get(frame.pts, (0, 0))[0]
         for ticks in [ticks for ticks in self._waiting if ticks < self._shown_last]:
-            del self._waiting[ticks]  # it will never be shown
+            del self._waiting[ticks]  # later frames were returned: it will never be shown
         return all(other > place for other in self._waiting.values())
 
     def judge(self, frame: Any) -> None:
-        """Find out what damage reached a settled frame."""
+        """Determine the damage of a settled frame."""
         place, key = self._order.get(frame.pts, (self._fed, self._last_key))
         first = bisect_left(self._bad, key)
         if first < len(self._bad) and self._bad[first] <= place:
             self._damage.setdefault(frame.pts, "reference")
 
     def damage_of(self, frame: Any) -> Damage:
-        """What was found of a frame that came out."""
+        """Return the damage of a frame that was judged."""
         return self._damage.get(frame.pts, "")
 
     def failed_between(self, first: float, last: float) -> bool:
-        """Whether a packet failed that appears after ``first`` and not after ``last``."""
+        """Return whether a packet with a PTS in ``(first, last]`` failed to decode."""
         return any(first < ticks <= last for ticks in self._failed)

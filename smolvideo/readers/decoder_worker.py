@@ -1,8 +1,8 @@
-"""The decoding process: untrusted bytes are opened and decoded here, and only here.
+"""Decoder subprocess: the only place where untrusted bytes are opened and decoded.
 
 ``python -m smolvideo.readers.decoder_worker HANDLE SLOTS MEMORY SILENCE`` serves one file after
-another to the program that started it (see ``process.py``), until that program ends or is long
-silent. It knows nothing of models, questions or the network.
+another to the process that started it (``decoder_process.py``), until that process ends or sends no
+request for ``_IDLE_SECONDS``. It has no access to models, questions or the network.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from smolvideo.readers.registry import open_in_process
 from smolvideo.readers.shared_frames import SharedFrameBuffer
 
 _IDLE_SECONDS = 30.0
-"""Without a file for so long, the process ends; the next file gets a new one."""
+"""Seconds without an open file after which the process ends; the next file gets a new one."""
 _BEAT_SECONDS = 0.5
 _WORTH_GIVING_BACK = 16 * 2**20
-"""Bytes: the frames of a few small videos."""
+"""Growth in bytes that is worth a ``malloc_trim``: the frames of a few small videos."""
 
 
 class DecoderServer:
-    """Answers requests about the one file that is open."""
+    """Serves requests about the file that is currently open."""
 
     def __init__(self, channel: Channel, slots: SharedFrameBuffer, silent_seconds: float) -> None:
         self._channel = channel
@@ -46,7 +46,7 @@ class DecoderServer:
         self._memory = _FreedMemory()
 
     def serve(self) -> None:
-        """Until the program goes; OSError or EOFError then."""
+        """Serve until the client closes the channel; then raises OSError or EOFError."""
         on_beat(self._beat)
         while (request := self._next_request()) is not None:
             self._watch()
@@ -58,7 +58,7 @@ class DecoderServer:
                 self._reply_error(request, error)
             except MemoryError:
                 self._reply_error(request, ReaderError("it takes more memory than is allowed"))
-            except Exception as error:  # raised again in the program, where somebody reads it
+            except Exception as error:  # reported to the client, which raises it
                 words = f"{type(error).__name__}: {error}"
                 self._reply_error(request, ReaderError(f"the decoder failed ({words})"))
             faulthandler.cancel_dump_traceback_later()
@@ -81,8 +81,8 @@ class DecoderServer:
             case "close":
                 self._close()
                 self._reply(request)
-                self._memory.give_back()  # nobody waits for it
-            case "stop":  # what was sent before has come to its end by now
+                self._memory.give_back()  # after the reply, so that the client does not wait for it
+            case "stop":  # requests are sequential: all earlier responses are sent
                 self._reply(request)
 
     def _open(self, request: Payload) -> None:
@@ -105,7 +105,7 @@ class DecoderServer:
     # ------------------------------------------------------------------ frames
 
     def _send_frames(self, request: Payload) -> None:
-        """One message per frame; decoding goes on while a slot is free."""
+        """Send one message per frame; decoding continues while a slot of the buffer is free."""
         self._slots.map(request["slots"], request["slot_bytes"])
         free = list(range(request["slots"]))
         frames = self._opened().frames_at(
@@ -132,10 +132,10 @@ class DecoderServer:
         self._reply(request, done=True)
 
     def _wait_for_free_slot(self, free: list[int]) -> bool:
-        """Wait until a slot is free; False where the program wants something else meanwhile."""
+        """Wait until a slot is free; False if the client sends another request instead."""
         while self._waiting is None and (not free or self._channel.poll(0)):
             if not free:
-                faulthandler.cancel_dump_traceback_later()  # waiting is no hanging
+                faulthandler.cancel_dump_traceback_later()  # waiting for the client is no hang
             message = self._channel.receive()
             if message["do"] == "free":
                 free.append(message["slot"])
@@ -144,7 +144,7 @@ class DecoderServer:
         self._watch()
         return self._waiting is None
 
-    # ------------------------------------------------------------------ talking
+    # ------------------------------------------------------------------ messages
 
     def _next_request(self) -> Payload | None:
         while True:
@@ -174,16 +174,16 @@ class DecoderServer:
             self._watch()
 
     def _watch(self) -> None:
-        """End this process if it stands still although the program that would do so is gone.
+        """Restart the watchdog, which ends a hanging process if the client no longer can.
 
-        The clock runs in C and needs no lock of Python's, which a hanging decoder may hold.
+        faulthandler's timer is a C thread and needs no GIL, which a hanging decoder may hold.
         """
         limit = 2 * self._silent_seconds
         faulthandler.dump_traceback_later(limit, exit=True, file=_nowhere())
 
 
 def _generator(frames: Iterator[Frame]) -> Any:
-    """Readers give generators, which can be closed."""
+    """Return ``frames`` as a generator, which has ``close``."""
     return frames if hasattr(frames, "close") else (frame for frame in frames)
 
 
@@ -198,18 +198,18 @@ def _nowhere() -> Any:
 
 
 class _FreedMemory:
-    """Gives the system back what the decoders of closed files have freed.
+    """Returns freed memory to the system after a file is closed (``malloc_trim``).
 
-    glibc keeps such memory in pieces, per thread, and a folder of videos would make them ever more.
-    Other C libraries have no such function, nor the need. Looking through the pieces takes as long
-    as opening a small file, and is left out while there are few.
+    glibc keeps freed memory in arenas, one per thread, which would grow over a folder of videos.
+    Other C libraries have no such function and do not need it. Trimming takes as long as opening a
+    small file, and is skipped until it is worth it.
     """
 
     def __init__(self) -> None:
         self._left = _resident_bytes()
 
     def give_back(self) -> None:
-        """Where the process has grown by ``_WORTH_GIVING_BACK`` since this was last done."""
+        """Trim if the process has grown by ``_WORTH_GIVING_BACK`` bytes since the last trim."""
         resident = _resident_bytes()
         if resident is None or self._left is None:
             self._trim()
@@ -223,7 +223,7 @@ class _FreedMemory:
 
 
 def _resident_bytes() -> int | None:
-    """Memory of this process; None on systems that do not keep it in a file."""
+    """Return the resident memory of this process; None on systems without ``/proc``."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -232,8 +232,8 @@ def _resident_bytes() -> int | None:
 
 
 def _limit_memory(limit: int) -> None:
-    """A bomb fails to allocate, instead of taking the machine's memory. Not on Windows, and macOS
-    takes no notice; there the program watches."""
+    """Set RLIMIT_AS, so that a decompression bomb gets a MemoryError instead of the machine's
+    memory. There is none on Windows, and macOS ignores it; there the client polls memory use."""
     if sys.platform == "win32":
         return
     import resource
@@ -251,9 +251,9 @@ def main(arguments: list[str]) -> None:
     _limit_memory(int(memory_bytes))
     channel = Channel.of_handle(int(handle))
     shared = SharedFrameBuffer(int(slots) if slots.isdecimal() else slots)
-    with contextlib.suppress(EOFError, OSError):  # the program has gone, and so do we
+    with contextlib.suppress(EOFError, OSError):  # the client has closed the channel
         DecoderServer(channel, shared, float(silent_seconds)).serve()
-    # No orderly end: a decoder's own thread may hang.
+    # Exit without cleanup: one of the decoder's threads may hang.
     os._exit(0)
 
 

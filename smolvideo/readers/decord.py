@@ -1,10 +1,10 @@
-"""The decord reader, for comparison with programs that use decord (0.6.0, of 2021).
+"""decord reader, for comparison with programs that use decord (0.6.0, of 2021).
 
 It reads from the beginning and never seeks, because decord's seeking returns wrong frames on open
-GOPs and some 10-bit streams. Files on which even that goes wrong are refused: transport streams, on
-which decord can hang, and files whose list of frames does not match what comes out (edit lists,
-hidden frames). What it does not honour is refused, see ``witness.py``; its colours are those of
-BT.601 whatever the file says.
+GOPs and some 10-bit streams. Refused are files that go wrong even so: transport streams, on which
+decord can hang, and files whose frame list does not match the decoded frames (edit lists, hidden
+frames). Features it does not support are refused by a check against PyAV (``probe.py``); its RGB
+conversion is BT.601 whatever the file says.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class DecordReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`.
 
     Raises:
-        ReaderError: decord is not installed, cannot open the file, or would not read it rightly.
+        ReaderError: decord is not installed, cannot open the file, or would read it wrongly.
     """
 
     name = "decord"
@@ -84,7 +84,7 @@ class DecordReader(VideoReader):
     def _frame(self, place: int) -> Images:
         if place < self._place:
             self._start_over()
-        # decord's own skip_frames jumps to wrong places in fragmented files.
+        # decord's own skip_frames jumps to wrong frames in fragmented files.
         while self._place < place:
             self._next()
         return self._next()
@@ -109,7 +109,7 @@ class DecordReader(VideoReader):
         self._place = 0
 
     def _read_times(self) -> list[float]:
-        """decord lists packets, not shown frames; where the two differ, its indices are off."""
+        """Read frame times; decord lists packets, and its indices are off if some are not shown."""
         stamps = self._video.get_frame_timestamp(list(range(len(self._video))))
         times = [float(start) for start in stamps[:, 0]]
         self._end = float(stamps[-1, 1]) if len(stamps) else 0.0
@@ -123,7 +123,7 @@ class DecordReader(VideoReader):
 
 
 def _is_transport_stream(path: Path) -> bool:
-    """By its sync bytes, whatever its name; or by its name, where they are damaged."""
+    """Detect a transport stream by its sync bytes, or, if they are damaged, by its suffix."""
     with path.open("rb") as file:
         head = file.read(2048)
     named = path.suffix.lower() in {".ts", ".mts", ".m2ts"}

@@ -1,8 +1,8 @@
-"""From decoded planes to the picture a player shows: RGB, right way up, in its true shape.
+"""Conversion of decoded frames (PyAV) to what a player displays: upright RGB with square pixels.
 
-Written for PyAV's frames. In this order: one field of an interlaced frame is kept and its missing
-lines are interpolated; swscale turns the planes into RGB at the size that the sample aspect ratio
-asks for; alpha is laid over white; the display matrix turns and mirrors.
+In this order: one field of an interlaced frame is kept and its missing lines are interpolated;
+swscale converts the planes to RGB at the size given by the sample aspect ratio; alpha is composited
+over white; the display matrix rotates and mirrors.
 """
 
 import functools
@@ -24,10 +24,10 @@ _LIMITED, _FULL = "MPEG", "JPEG"
 
 @dataclass(frozen=True)
 class DisplayGeometry:
-    """How all pictures of one stream are shown.
+    """Display transform of all frames of a stream.
 
-    ``width`` and ``height`` are pixels of the scaled picture before it is turned. ``transposed``,
-    ``mirrored`` (left-right) and ``flipped`` (upside down) are done in this order.
+    ``width`` and ``height`` are the scaled size in pixels, before rotation. ``transposed``,
+    ``mirrored`` (left-right) and ``flipped`` (upside down) are applied in this order.
     """
 
     width: int
@@ -37,7 +37,7 @@ class DisplayGeometry:
     flipped: bool = False
 
     def fit_within(self, longest: int | None) -> "DisplayGeometry":
-        """The same with no side above ``longest``."""
+        """Return the geometry scaled down so that no side exceeds ``longest`` pixels."""
         width, height = size_within(self.width, self.height, longest)
         return replace(self, width=width, height=height)
 
@@ -51,17 +51,18 @@ class DisplayGeometry:
 
 
 def display_geometry(frame: Any, sample_aspect_ratio: Fraction | None) -> DisplayGeometry:
-    """The shape of the stream whose first decoded frame is ``frame`` (an ``av.VideoFrame``)."""
+    """Return the geometry of the stream whose first decoded frame (``av.VideoFrame``) is given."""
     width, height = square_pixel_size(frame.width, frame.height, sample_aspect_ratio)
     transposed, mirrored, flipped = orientation_from_matrix(display_matrix(frame))
     return DisplayGeometry(width, height, transposed, mirrored, flipped)
 
 
 def display_matrix(frame: Any) -> tuple[float, float, float, float]:
-    """The linear part ``(a, b, c, d)`` of the frame's display matrix: x' = ax + cy, y' = bx + dy.
+    """Return the linear part ``(a, b, c, d)`` of the frame's display matrix: x' = ax + cy,
+    y' = bx + dy.
 
-    PyAV cannot list the side data of frames that carry a kind unknown to it (MV-HEVC); then only
-    the rotation is known.
+    PyAV cannot list the side data of a frame if one of them is of a kind unknown to it (MV-HEVC);
+    then only the rotation is known.
     """
     try:
         side_data = frame.side_data.get("DISPLAYMATRIX")
@@ -75,8 +76,8 @@ def display_matrix(frame: Any) -> tuple[float, float, float, float]:
 
 
 def orientation_from_matrix(matrix: tuple[float, float, float, float]) -> tuple[bool, bool, bool]:
-    """``(transposed, mirrored, flipped)`` nearest to a display matrix; slanted ones are squared
-    up."""
+    """Return ``(transposed, mirrored, flipped)`` nearest to a display matrix; other angles are
+    rounded to a multiple of 90°."""
     a, b, c, d = matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, a < 0, d < 0
@@ -84,7 +85,7 @@ def orientation_from_matrix(matrix: tuple[float, float, float, float]) -> tuple[
 
 
 def to_display_rgb(frame: Any, shape: DisplayGeometry) -> Images:
-    """uint8 RGB ``[H, W, 3]`` of a decoded frame, contiguous, ``shape.shown_height ×
+    """Return a decoded frame as contiguous uint8 RGB ``[H, W, 3]``, ``shape.shown_height ×
     shown_width``."""
     if frame.interlaced_frame and frame.height >= 4:
         frame = deinterlace(frame)
@@ -101,7 +102,7 @@ def to_display_rgb(frame: Any, shape: DisplayGeometry) -> Images:
 
 
 def to_rgb(frame: Any, width: int, height: int) -> Images:
-    """The frame in RGB, scaled, its own colour matrix and range honoured, alpha over white."""
+    """Convert a frame to scaled RGB by its colour matrix and range, with alpha over white."""
     transparent = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
     layout = "rgba" if transparent else "rgb24"
     image: Images
@@ -120,14 +121,15 @@ def to_rgb(frame: Any, width: int, height: int) -> Images:
 
 
 def composite_on_white(image: Images) -> Images:
-    """RGBA ``[H, W, 4]`` to RGB: what a page of paper would show through."""
+    """Composite RGBA ``[H, W, 4]`` over white; returns RGB."""
     alpha = image[..., 3:].astype(np.uint16)
     mixed = image[..., :3] * alpha + 255 * (255 - alpha)
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def _matrix_of(frame: Any) -> str:
-    """Where the stream does not say, as players guess: BT.709 for HD, BT.601 below."""
+    """Return the colour matrix; if unspecified, BT.709 for HD and BT.601 below, as players
+    guess."""
     known = _MATRICES.get(int(frame.colorspace))
     if known is not None:
         return known
@@ -141,14 +143,14 @@ def _range_of(frame: Any) -> str:
 
 
 def deinterlace(frame: Any) -> Any:
-    """The frame with the lines of its second field interpolated along edges (FFmpeg's ``estdif``).
+    """Interpolate the lines of the second field along edges (FFmpeg's filter ``estdif``).
 
-    A filter that looks at one frame only: the neighbours of a frame are not always decoded here.
+    A filter within one frame, because the neighbours of a frame are not always decoded.
     """
     import av.filter
 
     graph = av.filter.Graph()
-    # The last frames out of a decoder carry no time base, and none is needed here.
+    # Frames from flushing a decoder carry no time base; any value will do.
     tick = frame.time_base or Fraction(1, 1000)
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=tick
@@ -162,11 +164,11 @@ def deinterlace(frame: Any) -> Any:
 
 @functools.cache
 def _pq_to_sdr_lut() -> Images:
-    """SDR grey level for each of 256 PQ levels (HDR10): plausible brightness, not colour science.
+    """Return the SDR grey level for each of 256 PQ levels (HDR10): plausible brightness only.
 
-    SMPTE ST 2084 gives the light; 203 cd/m² is white (ITU-R BT.2408); Reinhard's extended curve
-    brings 1000 cd/m² down to it; then the inverse of gamma 2.4. The wider primaries stay as they
-    are, which looks slightly pale.
+    SMPTE ST 2084 gives the luminance; 203 cd/m² is white (ITU-R BT.2408); Reinhard's extended curve
+    maps 1000 cd/m² to white; then the inverse of gamma 2.4. The wider primaries are not converted,
+    which looks slightly pale.
     """
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = (np.arange(256) / 255) ** (1 / m2)

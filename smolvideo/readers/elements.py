@@ -288,7 +288,8 @@ class Mxf(Format):
 
 
 class Riff(Format):
-    """AVI: one or several RIFF lists; the first list of each file has the type ``AVI``."""
+    """AVI: one or several RIFF lists. FFmpeg reads through concatenated files, so these are not
+    split."""
 
     magic = b"RIFF"
     demuxer = "avi"

@@ -1,7 +1,7 @@
-"""Encryption that a container declares: which of its streams are locked, and how.
+"""Detection of encrypted streams (DRM) from the container, and of the scheme.
 
-A decoder that is fed ciphertext fails, or shows noise without an error; the containers say before
-that what is encrypted:
+A decoder that is fed ciphertext fails, or shows noise without an error, but containers declare the
+encryption:
 
 - MP4 and QuickTime (CENC and FairPlay): a sample entry with a `sinf` box, ISO/IEC 14496-12, 8.12;
   its scheme in `schm`, and in `tenc` whether samples are protected at all (ISO/IEC 23001-7, 8.2).
@@ -26,12 +26,12 @@ from smolvideo.readers.base import NotAVideoError
 from smolvideo.readers.byte_range import FileSlice, Stretch
 
 _MAX_BOXES = 10_000
-"""Boxes or elements of one level that are looked at; a header has some dozens."""
+"""Maximum boxes or elements that are read per level; a header has some dozens."""
 _MAX_DEPTH_BYTES = 2**20
-"""Bytes of one sample entry or track entry that are searched."""
+"""Maximum bytes of one sample entry or track entry that are searched."""
 _SCANNED_BYTES = 2**20
-"""Of streams without a header, how much is searched at the beginning, and again in the middle: the
-beginning of a broadcast can be clear."""
+"""Bytes searched at the beginning and in the middle of streams without a header: the beginning of a
+broadcast can be unencrypted."""
 _MIN_SCRAMBLED = 0.05
 """Share of a stream's packets from which on it counts as scrambled: CSS leaves most sectors clear,
 and single bits are damage."""
@@ -41,7 +41,7 @@ _ENTRY_BYTES = {b"vide": 78, b"soun": 28}
 _LOCKED_ENTRIES = {b"encv": "CENC", b"drmi": "FairPlay"}
 _SCHEMES = {b"itun": "FairPlay"}
 _SYNCS = 4
-"""Sync bytes in a row that make a transport stream."""
+"""Consecutive sync bytes that identify a transport stream."""
 _NULL_PACKETS = 0x1FFF
 _PROGRAM_MAP = 2
 _SAMPLE_AES_VIDEO = 0xDB
@@ -54,8 +54,9 @@ _ASF_ENCRYPTION = (
 
 @dataclass(frozen=True)
 class Encryption:
-    """One encrypted stream, by FFmpeg's ``stream_id`` or by its ``place`` among the streams of its
-    ``media`` type; all streams where neither is given. ``media`` is empty where unknown."""
+    """One encrypted stream, identified by FFmpeg's ``stream_id`` or by its index ``place`` among
+    the streams of its ``media`` type; all streams if neither is set. ``media`` is empty if
+    unknown."""
 
     scheme: str
     stream_id: int | None = None
@@ -63,14 +64,14 @@ class Encryption:
     place: int | None = None
 
     def error(self, name: str) -> NotAVideoError:
-        """For a video of that name: no other reader is tried."""
+        """Return the error for a video of that name; no other reader is tried."""
         return NotAVideoError(
             f"the video of `{name}` is encrypted (DRM: {self.scheme}) and cannot be decoded",
             hint="use a copy without copy protection",
         )
 
     def covers(self, container: Any, stream: Any) -> bool:
-        """Whether a stream of an open PyAV container is the encrypted one."""
+        """Return whether this is the encryption of ``stream`` in an open PyAV container."""
         if self.stream_id is not None:
             return bool(stream.id == self.stream_id)
         if self.place is None:
@@ -80,8 +81,8 @@ class Encryption:
 
 
 def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption]:
-    """The encrypted streams that a file, or a stretch of it, declares; empty for what is no
-    container known here."""
+    """Return the encrypted streams that a file, or a byte range of it, declares; empty for unknown
+    containers."""
     with (
         path.open("rb") if stretch is None else io.BufferedReader(FileSlice(path, stretch))
     ) as file:
@@ -103,14 +104,14 @@ def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption
 
 
 def locks_pictures(encrypted: Sequence[Encryption]) -> Encryption | None:
-    """What may be the reason that no picture of a file can be read."""
+    """Return the first encryption that may apply to the video; None if there is none."""
     return next((one for one in encrypted if one.media in ("", "video")), None)
 
 
 def encryption_of(
     encrypted: Sequence[Encryption], container: Any, stream: Any
 ) -> Encryption | None:
-    """What locks one stream of an open PyAV container; None where it is clear."""
+    """Return the encryption of one stream of an open PyAV container; None if it is clear."""
     return next((one for one in encrypted if one.covers(container, stream)), None)
 
 
@@ -120,7 +121,8 @@ def _read(file: BinaryIO, start: int, count: int) -> bytes:
 
 
 def _two_places(file: BinaryIO, size: int, length: int) -> bytes:
-    """The beginning and the middle of the file, both from a multiple of ``length`` bytes on."""
+    """Read from the beginning and the middle of a file, aligned to multiples of ``length``
+    bytes."""
     first = _read(file, 0, _SCANNED_BYTES // length * length)
     return first + _read(file, max(len(first), size // 2 // length * length), _SCANNED_BYTES)
 
@@ -129,7 +131,7 @@ def _two_places(file: BinaryIO, size: int, length: int) -> bytes:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """``(type, start of content, end)`` of the boxes between two places in the file."""
+    """Yield ``(type, content start, end)`` of the boxes in a byte range."""
     for _ in range(_MAX_BOXES):
         header = _read(file, start, 16)
         if start + 8 > end or len(header) < 8:
@@ -145,7 +147,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def _inside(file: BinaryIO, start: int, end: int, *names: bytes) -> Iterator[tuple[int, int]]:
-    """Content of the boxes at a path of names, as ``(start, end)``."""
+    """Yield ``(start, end)`` of the content of the boxes at a path of names."""
     for name, content, stop in _boxes(file, start, end):
         if name != names[0]:
             continue
@@ -173,7 +175,7 @@ def _in_mp4(file: BinaryIO, size: int) -> Iterator[Encryption]:
 
 
 def _scheme_of_entry(file: BinaryIO, name: bytes, start: int, end: int, media: bytes) -> str:
-    """The scheme that locks the samples of one sample entry; empty where they are clear."""
+    """Return the encryption scheme of one sample entry; empty if it is clear."""
     end = min(end, start + _MAX_DEPTH_BYTES)
     first = start + _ENTRY_BYTES.get(media, 8)
     known = _LOCKED_ENTRIES.get(name, "")
@@ -199,7 +201,7 @@ _MEDIA_OF_TYPE = {1: "video", 2: "audio", 17: "subtitle"}
 
 
 def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """``(id, start of content, end)`` of the EBML elements between two places (RFC 8794)."""
+    """Yield ``(id, content start, end)`` of the EBML elements in a byte range (RFC 8794)."""
     for _ in range(_MAX_BOXES):
         header = _read(file, start, 12)
         if start >= end or len(header) < 2 or not header[0]:
@@ -248,10 +250,10 @@ def _in_matroska(file: BinaryIO, size: int) -> Iterator[Encryption]:
 
 
 def transport_packet_bytes(head: bytes) -> tuple[int, int] | None:
-    """``(offset of the first sync byte, bytes between two)`` of a transport stream; else None.
+    """Return ``(offset of the first sync byte, packet size)`` of a transport stream, else None.
 
-    Packets of 188 bytes, of 192 on discs, or of 204 with error correction; a recording may begin in
-    the middle of one.
+    Packets are 188 bytes, 192 on discs, or 204 with error correction; a recording may begin within
+    a packet.
     """
     for length in (188, 192, 204):
         for offset in range(length):
@@ -276,7 +278,7 @@ def _in_transport_stream(data: bytes, offset: int, length: int) -> Iterator[Encr
 
 
 def streams_in_map(packet: bytes) -> Iterator[tuple[int, int]]:
-    """Type and packet id of each stream that the program map table in this packet lists (ISO/IEC
+    """Yield type and packet id of each stream in the program map table of a packet (ISO/IEC
     13818-1, 2.4.4.8)."""
     start = 5 + packet[4] if packet[3] & 0x20 else 4
     table = packet[start + 1 + packet[start] :] if start < 187 else b""

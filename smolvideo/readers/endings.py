@@ -1,8 +1,8 @@
-"""Whether a file is whole: what its structure and its header say of its end, against its packets.
+"""Truncation check: compares the end stated by structure and header with the last packets.
 
-A file is truncated where its last element should go on after the last byte, or where its header
-claims a time that no stream reaches. Bytes after all that was read belong to something else, such
-as a second file of another format.
+A file is truncated if its last element extends beyond the last byte, or if its header claims a
+duration that no stream reaches. Bytes after the last element are something else, such as an
+appended file of another format.
 """
 
 import contextlib
@@ -14,33 +14,33 @@ from smolvideo.readers.packet_times import Open, StreamEnd, demux_tolerant, pack
 from smolvideo.readers.part_finder import find_end
 
 _UNREAD = 1024
-"""Bytes after the last element from which on they are no tag or checksum."""
+"""Bytes after the last element above which they are more than a tag or checksum."""
 _UNREAD_AFTER_PACKETS = 4096
 _UNREAD_SHARE = 0.05
-"""The same after the last packet, where the format may end with an index."""
+"""Same limits after the last packet, where the format may end with an index."""
 _PADDING, _PADDING_SHARE = 2**16, 0.25
-"""Zeros, and their share of the file, from which on they are no padding."""
+"""Zero bytes, and their share of the file, above which they are not padding."""
 _CLEAR_GAP = 0.5, 0.05
-"""Seconds, and share of the claimed duration, by which the packets of a file that looks whole may
-miss it: headers round, and other streams are longer."""
+"""Seconds, and share of the claimed duration, by which the packets of a structurally complete file
+may fall short of it: headers round, and other streams are longer."""
 _GAP = 0.25, 0.01
-"""The same where nothing says that the file is whole."""
+"""Same limits if the structure does not show that the file is complete."""
 _LIE = 20
-"""Times by which a duration that is claimed of a whole file is wrong, and no plan."""
+"""Factor above which the duration claimed by a complete file is an error of the header."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """``truncated`` says whether the file breaks off, ``missing_bytes`` how many at least should
-    follow, where that is known, and ``unread_bytes`` how many after its end are something else."""
+    """The end of a file. ``truncated``: the file breaks off. ``missing_bytes``: minimum number of
+    bytes missing, if known. ``unread_bytes``: bytes after its end that are something else."""
 
     truncated: bool = False
     missing_bytes: int = 0
     unread_bytes: int = 0
 
     def claimed(self, end: float, seconds: float | None) -> float | None:
-        """The duration in ``seconds`` that a header claims, if a truncated file falls short of it,
-        as it ends at ``end``."""
+        """Return the claimed duration ``seconds`` if the file is truncated and ``end``, where its
+        packets end, falls short of it; None otherwise."""
         short = self.truncated and seconds is not None and seconds > end + _GAP[0]
         return seconds if short else None
 
@@ -48,8 +48,11 @@ class Ending:
 def find_ending(
     path: Path, open_: Open, packets: StreamEnd | None, start: float, claimed_end: float | None
 ) -> Ending:
-    """Of a file whose last video and sound ``packets`` are known; times, also those at which it
-    begins and claims to end, are seconds on the container's clock."""
+    """Compare the end of a file with its last video and audio ``packets``. ``start`` and
+    ``claimed_end`` are seconds on the container's clock.
+
+    Reads the last packets of all streams if those of video and audio end early.
+    """
     size, structure = path.stat().st_size, find_end(path)
     missing = max(0, structure - size) if structure is not None else 0
     read = packets.behind if packets is not None else None
@@ -61,7 +64,7 @@ def find_ending(
     if is_whole and length > _LIE * (packets.end - start):
         return Ending()
     seconds, share = _CLEAR_GAP if is_whole else _GAP
-    # Some headers say when the last frame appears, on a clock that does not begin at 0.
+    # Some headers state the time of the last frame on a clock that does not begin at 0.
     claimed_end = min(claimed_end, length)
     latest = claimed_end - max(seconds + share * length, packets.longest_step)
     early = packets.end < latest and _last_end(open_, claimed_end) < latest
@@ -69,17 +72,17 @@ def find_ending(
 
 
 def is_cut(path: Path) -> bool:
-    """Whether the structure of a file goes on after its last byte. Raises OSError."""
+    """Return whether the structure of a file extends beyond its last byte. Raises OSError."""
     return (find_end(path) or 0) > path.stat().st_size
 
 
 def _last_end(open_: Open, claimed_end: float) -> float:
-    """When the last packet of any stream ends."""
+    """Return when the last packet of any stream ends, in seconds of the container's clock."""
     import av
 
     end = -math.inf
     with open_() as container:
-        with contextlib.suppress(av.error.FFmpegError):  # read from the beginning
+        with contextlib.suppress(av.error.FFmpegError):  # then from the beginning
             container.seek(int(claimed_end * 1e6))
         for packet in demux_tolerant(container):
             ticks = packet_pts(packet)

@@ -1,8 +1,8 @@
-"""Files are opened alone: what names other files or addresses is no video itself.
+"""Refusal of files that refer to other files or URLs, which FFmpeg would open.
 
-Playlists (HLS, DASH), edit lists (ffconcat, IMF), session descriptions and index files make FFmpeg
-open what they name, and a name with `%03d` makes it open a sequence of pictures. FFmpeg knows such
-formats by their content, whatever the file is called.
+Such are playlists (HLS, DASH), edit lists (ffconcat, IMF), session descriptions and index files,
+and a name with `%03d`, which is read as an image sequence. FFmpeg detects these formats by content,
+whatever the file name.
 """
 
 import os
@@ -16,17 +16,18 @@ _OPEN_OTHERS = {
     *("concat", "dash", "hls", "imf", "sdp", "vobsub", "webm_dash_manifest"),
     *("avisynth", "vapoursynth", "tee"),
 }
-"""FFmpeg's demuxers that open what a file names; those of devices and networks have no file."""
+"""FFmpeg's demuxers that open files named in the content; those of devices and networks have the
+flag ``no_file``."""
 _PICTURES = "image2"
 OPTIONS = {
     "protocol_whitelist": "file",
-    "pattern_type": "none",  # of image2: `%d` and `*` in a name are letters
+    "pattern_type": "none",  # of image2: no expansion of `%d` and `*` in a name
     "enable_drefs": "0",  # of mov: no media in other files
     "use_absolute_path": "0",
 }
-"""What FFmpeg is asked to do for a local file, whichever reader opens it."""
+"""FFmpeg's options for a local file, for every reader."""
 _SEARCHED_BYTES = 2**20
-"""FFmpeg reads so much to find out what a file is."""
+"""Bytes that FFmpeg reads to detect a format."""
 _LISTS = (
     (rb"\A#EXTM3U", "an HLS playlist"),
     (rb"\Affconcat version", "an ffconcat list"),
@@ -38,19 +39,19 @@ _LISTS = (
     (rb"\A(?:RTSPtext|\[reference\]|<asx)", "a playlist"),
 )
 _SEQUENCE = re.compile(r"%\d*d|%[*?\[{]")
-"""What FFmpeg's reader of picture sequences replaces in a name."""
+"""Patterns in a name that FFmpeg's image-sequence reader replaces."""
 
 
 @cache
 def format_whitelist() -> str:
-    """FFmpeg's demuxers that read nothing but the file they are given, joined by commas."""
+    """Return FFmpeg's demuxers that read nothing but the given file, comma-separated."""
     import av
 
     names = []
     for name in av.formats_available:
         try:
             found = av.format.ContainerFormat(name, "r")
-        except ValueError:  # written only
+        except ValueError:  # a muxer only
             continue
         if found.name == _PICTURES or not (found.no_file or found.name in _OPEN_OTHERS):
             names.append(name)
@@ -58,10 +59,11 @@ def format_whitelist() -> str:
 
 
 def refuse_list(path: Path) -> None:
-    """Raise NotAVideoError for a file that names others, by its text before the first zero byte."""
+    """Raise NotAVideoError for a file that refers to others, by its text before the first zero
+    byte."""
     with path.open("rb") as file:
         while (head := file.read(10)).startswith(b"ID3") and len(head) == 10:
-            size = 0  # of a tag, which FFmpeg skips: seven bits in each byte (ID3v2.4, 3.1)
+            size = 0  # an ID3 tag, which FFmpeg skips: seven bits in each byte (ID3v2.4, 3.1)
             for byte in head[6:]:
                 size = size << 7 | byte & 0x7F
             file.seek(size, os.SEEK_CUR)
@@ -76,7 +78,7 @@ def refuse_list(path: Path) -> None:
 
 
 def refuse_text(path: Path) -> None:
-    """Raise NotAVideoError for a list or any other text."""
+    """Raise NotAVideoError for a playlist or any other text file."""
     refuse_list(path)
     with path.open("rb") as file:
         head = file.read(1024)
@@ -85,5 +87,5 @@ def refuse_text(path: Path) -> None:
 
 
 def names_a_sequence(path: Path) -> bool:
-    """Whether an FFmpeg without ``OPTIONS`` may take the name for that of several pictures."""
+    """Return whether FFmpeg without ``OPTIONS`` may read the name as a pattern of image files."""
     return _SEQUENCE.search(str(path)) is not None

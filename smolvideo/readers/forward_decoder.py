@@ -1,6 +1,6 @@
-"""A place in a stream that moves forward by decoding, or by jumping to a key frame.
+"""Forward decoder with seeking: finds frames by time without trusting the file's index.
 
-Everything here counts in ticks of the stream's time base, on the container's own clock.
+All times are PTS in units of the stream's time base, on the container's own clock.
 """
 
 from collections import deque
@@ -14,27 +14,27 @@ from smolvideo.readers.gop import MAX_REORDERED
 from smolvideo.readers.packet_times import demux_tolerant, has_index, nominal_seconds, packet_pts
 
 _SEEK_BACKOFFS = (0.0, 1.0, 5.0, 30.0)
-"""Seconds before the wanted time at which a key frame is looked for, one try after the other."""
+"""Seconds before the wanted time to which to seek, in order of trial."""
 _UNKNOWN_KEY_INTERVAL = 5.0
-"""Seconds between key frames that are assumed until the stream shows longer ones."""
+"""Assumed seconds between key frames, until the stream shows longer intervals."""
 _MIN_SEEK_GAIN = 0.3
-"""Seconds of decoding that a jump must save: the decoder's threads have to fill up again after
-it."""
+"""Seconds of decoding that a seek must save, since it empties the decoder's frame threads."""
 _MAX_PACKETS_WITHOUT_A_FRAME = 5000
-"""After so many packets from which nothing could be decoded, the stream counts as garbage."""
+"""Consecutive packets without a decoded frame after which the stream is given up."""
 _MAX_GAP_SECONDS = 1.0
-"""Seconds for which a picture stands in for damaged ones after it."""
+"""Seconds for which the last frame replaces damaged ones after it."""
 
 
 class ForwardDecoder:
-    """Finds the decoded frame on screen at ascending times; earlier times cost a jump back.
+    """Returns the decoded frame on screen at ascending times; an earlier time costs a seek back.
 
-    ``reopen`` gives a fresh container and its stream, set up for decoding with so many threads
-    (None: as many as make sense): the one way back to the beginning that every format allows.
+    ``reopen`` opens a new container and returns it with its stream, set up to decode with the given
+    number of threads (None: as many as are useful). Reopening is the one way back to the beginning
+    that every format supports.
 
-    A decoder with several threads loses whole frames around an error, and those it still holds when
-    the data end in one. So it only has to notice damage: from there on one thread decodes, and what
-    that gives is what counts.
+    A decoder with several frame threads loses whole frames around an error, and those still in
+    flight when the data end in one. It is therefore only used until damage is detected; then
+    decoding restarts with one thread, whose frames are the ones returned.
     """
 
     def __init__(self, reopen: Callable[[int | None], tuple[Any, Any]]) -> None:
@@ -44,7 +44,7 @@ class ForwardDecoder:
         self._tick = float(self.stream.time_base)
         self._longest_key_interval = _UNKNOWN_KEY_INTERVAL
         self.untimed = False
-        """Whether the stream carries no times, so that nothing can be found by one."""
+        """Whether the packets carry no time stamps, so that seeking by time is impossible."""
         self._current: Any = None
         self._upcoming: Any = None
         self._decoded: Generator[Any] = self._decode(iter(()), None)
@@ -55,28 +55,27 @@ class ForwardDecoder:
         self._decoded.close()
         if self.container is not None:
             self.container.close()
-        # Decoders and their threads live as long as anything refers to their stream.
+        # FFmpeg's decoder threads live as long as the stream is referenced.
         self.container = self.stream = None
         self._current = self._upcoming = None
 
-    # ------------------------------------------------------------------ where we stand
+    # ------------------------------------------------------------------ current position
 
     def first(self) -> Any | None:
-        """The next frame without stepping over it; at the beginning, the first that can be
-        decoded."""
+        """Return the next frame without consuming it; initially, the first decodable frame."""
         return self._upcoming
 
     def frame_at(self, ticks: float) -> Any | None:
-        """The frame on screen at ``ticks``, or None where damage left none."""
+        """Return the frame on screen at ``ticks``, or None if it was lost to damage."""
         frame = self._frame_at(ticks)
         return self._frame_at(ticks) if self._decode_alone_if_harmed() else frame
 
     def damage_of(self, frame: Any) -> Damage:
-        """What is known to be wrong with the frame that was given last."""
+        """Return the known damage of the frame returned last."""
         return self._harm.damage_of(frame)
 
     def _decode_alone_if_harmed(self) -> bool:
-        """Begin again with one thread, where several met damage."""
+        """Restart with one thread if several threads have detected damage."""
         if self._threads == 1 or not self._harm:
             return False
         self._threads = 1
@@ -101,7 +100,7 @@ class ForwardDecoder:
         stale = (ticks - frame.pts) * self._tick > _MAX_GAP_SECONDS
         return stale and self._harm.failed_between(frame.pts, ticks)
 
-    # ------------------------------------------------------------------ decoding on
+    # ------------------------------------------------------------------ sequential decoding
 
     def _start_over_with(self, packets: Iterator[Any], trusted_from: int | None) -> None:
         self._harm = HarmTracker()
@@ -111,11 +110,11 @@ class ForwardDecoder:
         self._upcoming = next(self._decoded, None)
 
     def _decode(self, packets: Iterator[Any], trusted_from: int | None) -> Generator[Any]:
-        """Frames in order of time, the damage to each known."""
+        """Yield frames in presentation order, once their damage is known."""
         held: deque[Any] = deque()
         for frame in self._decode_all(packets, trusted_from):
             held.append(frame)
-            # Several threads only have to notice damage: then nothing is held back.
+            # With several threads damage only needs to be detected, so nothing is delayed.
             while held and (
                 self._threads != 1 or len(held) > MAX_REORDERED or self._harm.is_settled(held[0])
             ):
@@ -127,8 +126,11 @@ class ForwardDecoder:
         return frame
 
     def _decode_all(self, packets: Iterator[Any], trusted_from: int | None) -> Iterator[Any]:
-        """Frames in order of time. After a jump, frames before the key frame are not to be trusted:
-        they lean on pictures that were not decoded."""
+        """Yield frames in presentation order.
+
+        Frames before ``trusted_from``, the key frame after a seek, are dropped: they refer to
+        frames that were not decoded.
+        """
         latest: int | None = None if trusted_from is None else trusted_from - 1
         fruitless = 0
         for packet in packets:
@@ -150,7 +152,7 @@ class ForwardDecoder:
         import av
 
         if not packet.size and packet_pts(packet) is not None:
-            return []  # the picture before it once more (Theora, AVI); decoders take it for the end
+            return []  # empty packet: repeats the last frame (Theora, AVI), or would flush decoders
         self._harm.fed(packet)
         try:
             frames: list[Any] = packet.decode()
@@ -162,7 +164,7 @@ class ForwardDecoder:
         return frames
 
     def _guessed_ticks(self, latest: int | None) -> int:
-        """Raw streams carry no times: count on at the nominal rate."""
+        """Return the next PTS of a raw stream, which has none, at the nominal frame rate."""
         if latest is None:
             return 0
         return latest + max(1, round(nominal_seconds(self.stream) / self._tick))
@@ -176,10 +178,11 @@ class ForwardDecoder:
             self._longest_key_interval = max(self._longest_key_interval, seconds)
         self._last_key = ticks
 
-    # ------------------------------------------------------------------ jumping
+    # ------------------------------------------------------------------ seeking
 
     def _jump_pays(self, ticks: float) -> bool:
-        """Whether a key frame lies far enough ahead, by the file's index or else by experience."""
+        """Return whether a later key frame is far enough ahead to seek, by the index, or else by
+        the longest key interval seen."""
         assert self._upcoming is not None
         if self.untimed:
             return False
@@ -195,8 +198,7 @@ class ForwardDecoder:
         return bool(ahead > self._longest_key_interval + _MIN_SEEK_GAIN)
 
     def _jump(self, ticks: float) -> None:
-        """Stand at a key frame at or before ``ticks`` whose pictures prove it, or at the
-        beginning."""
+        """Seek to a key frame at or before ``ticks`` and verify it by decoding; else rewind."""
         for back in () if self.untimed else _SEEK_BACKOFFS:
             if self._seek_verified(ticks, round(ticks - back / self._tick)):
                 return

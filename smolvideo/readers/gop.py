@@ -1,14 +1,13 @@
-"""One key frame and what is wanted between it and the next: decoded, and not a packet more.
+"""GOP decoding: from a key frame, decodes only what the wanted frames of one GOP require.
 
-The index of key frames says where each wanted time begins to be decodable. From there packets are
-read until it is sure which of them is on screen at that time, as they come in the order of
-decoding; what nothing refers to is skipped on the way, and after the last wanted packet the decoder
-is emptied instead of being fed on.
+The index of key frames gives the GOP of each wanted time. Packets, which are in decoding order, are
+read until it is certain which one is on screen at that time. Non-reference frames before it are
+skipped, and after the last wanted packet the decoder is flushed instead of fed further.
 
-All this trusts the file. Where a segment does not give the very frames that its packets promised,
-``cursor.py`` looks again, which trusts less and decodes more.
+All this trusts the file. If a GOP does not yield exactly the frames that its packets announce,
+``forward_decoder.py`` decodes those times again, which trusts less and decodes more.
 
-Everything counts in ticks of the stream's time base, on the container's own clock.
+All times are PTS in units of the stream's time base, on the container's own clock.
 """
 
 import errno
@@ -23,21 +22,21 @@ from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.packet_times import demuxed, has_index, index_to_pts_offset
 
 MAX_REORDERED = 16
-"""Packets that may come before one that is shown earlier: the most that H.264 (A.3.1) and HEVC
-(A.4.2) allow. Decoding times would say it sooner, but not all files have true ones."""
+"""Maximum number of packets before one that is shown earlier, in H.264 (A.3.1) and HEVC (A.4.2).
+Decoding times would be a tighter bound, but are wrong in some files."""
 
 
 @dataclass
 class Gop:
-    """``seek_pts`` lands on the key frame, or the byte ``position`` where it is known; ``wanted``
-    are (place among all wanted, ticks)."""
+    """A group of pictures: ``seek_pts`` seeks to its key frame, or its byte ``position`` if known;
+    ``wanted`` holds pairs of (index among all wanted times, PTS)."""
 
     seek_pts: int
     position: int | None = None
     wanted: list[tuple[int, float]] = field(default_factory=list)
 
     def seek(self, container: Any, stream: Any) -> None:
-        """Go to the key frame."""
+        """Seek to the key frame."""
         if self.position is None:
             container.seek(self.seek_pts, stream=stream)
         else:
@@ -47,7 +46,8 @@ class Gop:
 def plan_by_positions(
     key_ticks: Sequence[int], positions: Sequence[int], ticks: Sequence[float]
 ) -> list[Gop]:
-    """The wanted times by the key frames at ascending ``key_ticks``, whose bytes are known."""
+    """Group wanted times by GOP, with key frames at ascending ``key_ticks`` and known byte
+    positions."""
     segments: list[Gop] = []
     for place, tick in enumerate(ticks):
         entry = max(0, bisect_right(key_ticks, tick) - 1)
@@ -58,13 +58,13 @@ def plan_by_positions(
 
 
 def plan_gops(container: Any, stream: Any, ticks: Sequence[float]) -> list[Gop] | None:
-    """The wanted times by their key frames, ascending; None where there is no index to go by."""
+    """Group wanted times by GOP with the container's index, ascending; None without an index."""
     import av
 
     if not has_index(container):
         return None
     try:
-        container.seek(math.floor(ticks[-1]), stream=stream)  # Matroska reads its index now
+        container.seek(math.floor(ticks[-1]), stream=stream)  # makes Matroska read its index
         index = stream.index_entries
         if not len(index):
             return None
@@ -88,7 +88,7 @@ def plan_gops(container: Any, stream: Any, ticks: Sequence[float]) -> list[Gop] 
 
 
 def decode_key_frame(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
-    """The key frame of a segment, in all its places."""
+    """Yield the key frame of a GOP for each of its wanted times."""
     segment.seek(container, stream)
     stream.codec_context.skip_frame = "DEFAULT"
     for packet in demuxed(container, stream):
@@ -102,35 +102,35 @@ def decode_key_frame(container: Any, stream: Any, segment: Gop) -> Iterator[tupl
 
 
 def is_sound_key(frame: Any) -> bool:
-    """Whether a frame leans on no other, as its packet says: of raw H.263 and H.261 FFmpeg calls
-    every packet a key frame."""
+    """Return whether a decoded frame is an intact key frame. The packet's flag is not enough:
+    FFmpeg sets it on every packet of raw H.263 and H.261."""
     return bool(frame.key_frame and not frame.is_corrupt)
 
 
 def decode_gop(container: Any, stream: Any, segment: Gop) -> Iterator[tuple[int, Any]]:
-    """``(place, frame)`` in order; places whose frame did not come as promised are left out.
+    """Yield ``(index, frame)`` in order; wanted times whose frame does not appear are left out.
 
-    Raises av.error.FFmpegError where the data are damaged, or the decoder says that a frame is.
+    Raises av.error.FFmpegError if data is damaged, or the decoder flags a frame as corrupt.
     """
     segment.seek(container, stream)
     yield from _SegmentDecoder(container, stream).frames(segment)
 
 
 class _SegmentDecoder:
-    """Holds the frames that are wanted and not fetched yet, and those that a decoder gives before
-    it is known whether they are wanted: as many as can be out of order."""
+    """Decodes one GOP. Buffers wanted frames until they are fetched, and decoded frames until it is
+    known whether they are wanted: at most the reordering depth."""
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._context = stream.codec_context
         self._packets = (packet for packet in demuxed(container, stream) if packet.size)
-        self._queue: deque[Any] = deque()  # read, not decoded yet
-        self._ahead: list[int] = []  # appearances of packets read that lie after the wanted time
-        self._best: int | None = None  # the packet on screen at the wanted time
-        self._promised: deque[tuple[int, int]] = deque()  # place, appearance
+        self._queue: deque[Any] = deque()  # packets read, not decoded yet
+        self._ahead: list[int] = []  # PTS of packets read that are after the wanted time
+        self._best: int | None = None  # PTS of the packet on screen at the wanted time
+        self._promised: deque[tuple[int, int]] = deque()  # (index, PTS) of expected frames
         self._decoded: deque[Any] = deque()
-        self._found: deque[tuple[int, Any]] = deque()  # place, frame
+        self._found: deque[tuple[int, Any]] = deque()  # (index, frame)
         self._last: Any = None
-        self._key: int | None = None  # the appearance of the first packet
+        self._key: int | None = None  # PTS of the first packet
         self._begun = False
 
     def frames(self, segment: Gop) -> Iterator[tuple[int, Any]]:
@@ -152,8 +152,8 @@ class _SegmentDecoder:
             yield self._found.popleft()
 
     def _choose(self, tick: float) -> bool:
-        """Read on until it is sure which packet is on screen at ``tick``; False where it cannot be
-        told."""
+        """Read packets until it is certain which one is on screen at ``tick``; False if it is
+        not determinable."""
         self._best = max((pts for pts in self._ahead if pts <= tick), default=self._best)
         self._ahead = [pts for pts in self._ahead if pts > tick]
         while len(self._ahead) <= MAX_REORDERED:
@@ -176,7 +176,7 @@ class _SegmentDecoder:
         return self._best is not None
 
     def _feed(self, packet: Any, tick: float) -> None:
-        """Decode; what has gone by and is not wanted only as far as others refer to it."""
+        """Decode a packet; a frame before the wanted one only if others refer to it."""
         gone_by = packet.pts <= tick and packet.pts != self._best
         self._context.skip_frame = "NONREF" if gone_by else "DEFAULT"
         self._take(packet.decode())
@@ -196,19 +196,19 @@ class _SegmentDecoder:
             self._forget_before(self._best)
 
     def _forget_before(self, pts: int) -> None:
-        """Frames on the way to the wanted one are large, and many."""
+        """Free frames before the wanted one, which are large and many."""
         while self._decoded and (self._decoded[0].pts or 0) < pts:
             self._decoded.popleft()
 
     def _keep_promises(self) -> None:
-        """Find the promised frames as they come, so that none after them has to wait."""
+        """Match decoded frames with the expected PTS as they come, so that none is held longer."""
         while self._promised:
             place, pts = self._promised[0]
             if self._last is None or self._last.pts != pts:
                 self._forget_before(pts)
                 if not self._decoded:
                     return
-                if self._decoded[0].pts != pts:  # it was never shown: not as promised
+                if self._decoded[0].pts != pts:  # the expected frame was never returned
                     self._promised.popleft()
                     continue
                 self._last = self._decoded.popleft()

@@ -1,6 +1,6 @@
-"""Signs of life: every loop of a reader that may take long says that it still moves.
+"""Heartbeat: long loops of a reader report progress, so that a hang can be told from slow work.
 
-In the decoding process each sign travels to the program, which ends a decoder that stands still.
+In the decoder subprocess each beat is forwarded to the client, which kills a decoder without beats.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ _tell: Callable[[], None] | None = None
 
 
 def beat() -> None:
-    """Something moved: a packet was read, a frame was decoded. Cheap, and safe in any thread."""
+    """Report progress: a packet was read or a frame decoded. Cheap, and thread safe."""
     if _tell is not None:
         _tell()
 
 
 def on_beat(tell: Callable[[], None]) -> None:
-    """From now on ``tell`` hears of every sign of life in this process."""
+    """Register the callback for all beats of this process."""
     global _tell
     _tell = tell

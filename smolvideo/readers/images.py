@@ -1,8 +1,7 @@
-"""Still pictures, animated pictures, and folders of frames, through Pillow.
+"""Pillow reader for still images, animations, and folders of frames.
 
-A folder of frames has an order but no clock: frame ``i`` appears at ``i`` seconds, and nothing
-should be concluded from these times. The order is the one people mean: ``frame2`` comes before
-``frame10``.
+A folder of frames has an order but no clock: frame ``i`` is given the time ``i`` seconds, which
+means nothing. Files are in natural order: ``frame2`` comes before ``frame10``.
 """
 
 import contextlib
@@ -20,26 +19,26 @@ from smolvideo.readers.base import MAX_PIXELS, VideoReader, check_frame_size, fr
 from smolvideo.readers.heartbeat import beat
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
-"""What Pillow knows without loading all its plug-ins."""
+"""Formats that Pillow opens without loading all its plug-ins."""
 _OTHER_FORMATS = (
     *("AVIF", "DDS", "DIB", "FITS", "HEIF", "JPEG2000", "MPO", "MSP", "PCX", "PSD", "QOI", "SGI"),
     *("SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 )
-"""What else it may take a file for, by its content. Others it hands to a program (Ghostscript for
-EPS) or to the system (WMF)."""
+"""Other allowed formats, detected by content. Left out are those that Pillow hands to a program
+(Ghostscript for EPS) or to the system (WMF)."""
 _ANIMATED_FORMATS = {"GIF", "WEBP", "PNG", "AVIF"}
 _UNTIMED_PICTURE = 0.1
-"""Seconds a picture of an animation stays where its file says 0: what browsers do."""
+"""Seconds for a frame of an animation whose file says 0, as in browsers."""
 
 
 class ImageReader(VideoReader):
-    """One picture, the pictures of an animation, or the frames of a folder.
+    """Frames of one image, of an animation, or of a folder of images.
 
-    EXIF orientation is honoured; alpha is laid over white. The first readable picture sets the
-    size: others of a folder are scaled to fit inside it and centred on black.
+    EXIF orientation is applied; alpha is composited over white. The first readable image sets the
+    size: other images of a folder are scaled to fit inside it and centred on black.
 
     Raises:
-        ReaderError: no picture there, or one that Pillow cannot read.
+        ReaderError: there is no image, or none that Pillow can read.
     """
 
     name = "pictures"
@@ -56,7 +55,7 @@ class ImageReader(VideoReader):
             self._times, duration = _animation_times(path)
         self._size: tuple[int, int] | None = None
         self._kept: tuple[int, Images] | None = None
-        # Kept until it is asked for: a large picture takes seconds to decode.
+        # Cached for the first request: a large image takes seconds to decode.
         first, image = self._kept = self._first_readable()
         self._size = image.shape[1], image.shape[0]
         still = len(self._times) == 1 and not self._folder
@@ -86,7 +85,7 @@ class ImageReader(VideoReader):
         return frames_on_screen(self._times, seconds, self._picture, max_side)
 
     def _first_readable(self) -> tuple[int, Images]:
-        """The picture that sets the size of all, and its place."""
+        """Return the index of the first readable image, which sets the size, and the image."""
         for place in range(len(self._files)):
             if (image := self._picture(place)) is not None:
                 return place, image
@@ -95,7 +94,7 @@ class ImageReader(VideoReader):
         )
 
     def _picture(self, place: int) -> Images | None:
-        """uint8 RGB; None for a damaged one of a folder, whose others are as good without it."""
+        """Return an image as uint8 RGB; None for a damaged file of a folder, which is skipped."""
         if self._kept is not None and self._kept[0] == place:
             image, self._kept = self._kept[1], None
             return image
@@ -108,7 +107,7 @@ class ImageReader(VideoReader):
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order, hidden files left out."""
+    """Return the image files of a folder in natural order, without hidden files."""
     try:
         files = [
             path
@@ -125,14 +124,14 @@ def list_images(folder: Path) -> list[Path]:
 def _open_picture(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # Our own limit follows; Pillow's warning would reach the terminal.
+            # Our own limit is checked below; Pillow's warning would reach the terminal.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = _identified(path)
     except FileNotFoundError as error:
         raise ReaderError(f"no such file: `{path}`") from error
     except PermissionError as error:
         raise ReaderError(f"no permission to read `{path}`") from error
-    except Image.DecompressionBombError as error:  # from a little above our own limit on
+    except Image.DecompressionBombError as error:  # Pillow's limit is slightly above ours
         raise ReaderError(
             f"`{path.name}` has more than the {MAX_PIXELS // 10**6} million pixels that are decoded"
         ) from error
@@ -150,7 +149,7 @@ def _open_picture(path: Path) -> Image.Image:
 
 
 def _identified(path: Path) -> Image.Image:
-    """The file as one of the formats that are allowed. Raises as ``Image.open``."""
+    """Open a file as one of the allowed formats. Raises as ``Image.open``."""
     with contextlib.suppress(UnidentifiedImageError):
         return Image.open(path, formats=_COMMON_FORMATS)
     Image.init()
@@ -162,7 +161,7 @@ def _hint_for(path: Path) -> str | None:
 
 
 def _animation_times(path: Path) -> tuple[list[float], float]:
-    """When each picture of the file appears, and when the last one goes (0 for a still one)."""
+    """Return when each frame of an animation appears, and its duration (0 for a still image)."""
     times, clock = [], 0.0
     with _open_picture(path) as picture:
         # The pages of a TIFF and the thumbnails of an MPO are no animation.
@@ -182,8 +181,7 @@ def _animation_times(path: Path) -> tuple[list[float], float]:
 
 
 def _read_picture(path: Path, place: int, size: tuple[int, int] | None) -> Images:
-    """uint8 RGB of one picture; letterboxed to ``size`` (width, height) where it has another
-    one."""
+    """Return one image as uint8 RGB, letterboxed to ``size`` (width, height) if it differs."""
     with _open_picture(path) as opened:
         try:
             opened.seek(place)
@@ -206,7 +204,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _grey_of_deep(picture: Image.Image) -> Image.Image:
-    """Sixteen-bit and float grey: Pillow's own conversion clips at 255 instead of scaling."""
+    """Convert 16-bit and float grey; Pillow's own conversion clips at 255 instead of scaling."""
     levels = np.asarray(picture, dtype=np.float64)
     top = 65535.0 if picture.mode.startswith("I") and levels.max(initial=0) > 255 else 255.0
     grey = np.clip(np.rint(levels * (255 / top)), 0, 255).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""MP4 files that were joined: recordings one after the other, or fragments whose clock restarts.
+"""MP4 parser for concatenated files and for fragments whose decoding times jump.
 
-FFmpeg ignores a second movie box, and puts fragments of another clock between those of the first.
-Where a recording broke off before the next one, its last box ends somewhere in that one: the box
-with which a file begins is searched then.
+FFmpeg ignores a second movie box, and sorts fragments of another clock between those of the first.
+If a truncated file has another appended to it, its last box extends into the next file: then the
+next file-type box is searched.
 Boxes: ISO/IEC 14496-12, 4.2 (box), 8.8.4-8.8.12 (fragments and their decoding times).
 """
 
@@ -17,7 +17,7 @@ from smolvideo.readers.next_header import find_header
 
 _DEMUXER = "mov"
 _MAX_HEADER = 64 * 2**20
-"""Bytes of a movie box or a fragment's box that are read; real ones stay far below."""
+"""Maximum bytes of a movie or fragment box that are read; real ones are far smaller."""
 
 
 _KINDS = frozenset(
@@ -26,7 +26,7 @@ _KINDS = frozenset(
 )
 _MEDIA = (b"moov", b"moof", b"mdat")
 _MAX_TYPE = 256
-"""Bytes of a box of a file's type."""
+"""Maximum bytes of a file-type box (`ftyp`)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Box:
 
 @dataclass
 class _Movie:
-    """What a movie box says of its first video track, and from where to where it stands."""
+    """Byte range of a movie box, and the properties of its first video track."""
 
     start: int
     end: int
@@ -49,17 +49,18 @@ class _Movie:
 
 
 def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stretch], int]:
-    """The stretches that are on one clock each, as far as fragments' decoding times say, and where
-    the last box says that it ends."""
+    """Return the byte ranges that are on one clock each, by the decoding times of fragments, and
+    the end that the last box states."""
     boxes = list(_boxes(file, begin, end))
     indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
     stretches: list[Stretch] = []
     base, start, head, gap = begin, begin, b"", 0
     movie: _Movie | None = None
     expected: float | None = None
-    has_media = False  # a movie box may be lost with the end of a recording
+    has_media = False  # a truncated recording may have no movie box
     for box in boxes:
         has_media = has_media or box.kind in _MEDIA
+        # A new file, its movie box, or a fragment that may be on another clock.
         if box.kind == b"ftyp" and has_media:
             stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
             base = start = box.start
@@ -79,7 +80,8 @@ def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stret
 
 
 def _end_of(file: BinaryIO, boxes: list[_Box], end: int) -> int:
-    """Where the last of the boxes ends that has a name, and room or a kind that is known."""
+    """Return the stated end of the last box that has a valid name, and either fits or is of a known
+    kind."""
     named = (box for box in reversed(boxes) if _is_name(box.kind))
     last = next((_box_at(file, box.start, end) for box in named), None)
     if last is None:
@@ -99,7 +101,8 @@ def _is_break(step: float, *, indexed: bool) -> bool:
 
 
 def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, int]:
-    """The bytes from ``base`` to the end of the movie box, and a free box up to ``start``."""
+    """Return the bytes from ``base`` to the end of the movie box with the header of a free box that
+    extends to ``start``, and the length of its body."""
     file.seek(base)
     opening = file.read(end - base)
     free = start - end
@@ -110,8 +113,8 @@ def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, in
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
-    """The boxes of all files that stand in there; the last one of a file that broke off ends where
-    the next begins."""
+    """Yield the top-level boxes of all files in a byte range; the last box of a truncated file is
+    cut where the next file begins."""
     last: _Box | None = None
     has_movie = is_searched = False
     while position < end:
@@ -120,6 +123,7 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
         sound = box is not None and _is_sound(file, box, end, has_movie=has_movie)
         if box is not None and last is not None and last.kind in _MEDIA and box.kind != b"moof":
             sound = sound and not _follows_type(file, box)
+        # After an implausible box, search for the next file.
         if not sound and not is_searched:
             begin = _next_file(file, position if last is None else last.start, end)
             is_searched = begin is None
@@ -142,7 +146,7 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
 
 
 def _box_at(file: BinaryIO, position: int, end: int) -> _Box | None:
-    """The box that begins there, to where it says that it ends; None where there is none."""
+    """Parse the box header at ``position``, without clipping the stated end; None if invalid."""
     file.seek(position)
     header = file.read(min(16, max(0, end - position)))
     size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
@@ -156,7 +160,7 @@ def _box_at(file: BinaryIO, position: int, end: int) -> _Box | None:
 
 
 def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
-    """Whether a box is whole, and of a kind that is known or followed by one."""
+    """Return whether a box is complete, and of a known kind or followed by one of a known kind."""
     file.seek(box.start)
     to_the_end = file.read(4) == bytes(4)
     if box.end > end or (to_the_end and not (box.kind == b"mdat" and has_movie)):
@@ -168,7 +172,7 @@ def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
 
 
 def _follows_type(file: BinaryIO, box: _Box) -> bool:
-    """Whether the box of another file's type ends where ``box`` begins."""
+    """Return whether a file-type box ends where ``box`` begins."""
     start = max(0, box.start - _MAX_TYPE)
     file.seek(start)
     before = file.read(box.start - start)
@@ -177,7 +181,7 @@ def _follows_type(file: BinaryIO, box: _Box) -> bool:
 
 
 def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
-    """Where after ``start`` the first box of a file begins."""
+    """Return where the first box of the next file after ``start`` begins."""
     found = find_header(file, start + 5, end, b"ftyp", bool)
     while found is not None and not _begins_file(file, found - 4, end):
         found = find_header(file, found + 1, end, b"ftyp", bool)
@@ -185,7 +189,7 @@ def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
 
 
 def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
-    """Whether the box of a file's type stands there, before a box of a kind that is known."""
+    """Return whether a file-type box begins at ``position`` and a box of a known kind follows."""
     box = _box_at(file, position, end)
     if box is None or not 16 <= box.end - position <= _MAX_TYPE:
         return False
@@ -196,7 +200,7 @@ def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
 
 
 def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and body of each box inside one."""
+    """Yield kind and body of each child box."""
     position = 0
     while position + 8 <= len(data):
         size = int.from_bytes(data[position : position + 4], "big")
@@ -207,7 +211,7 @@ def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _child(data: bytes, *kinds: bytes) -> bytes:
-    """The body of the first box along a path of kinds; empty where there is none."""
+    """Return the body of the first box along a path of kinds; empty if there is none."""
     for kind in kinds:
         data = next((body for name, body in _children(data) if name == kind), b"")
     return data
@@ -238,7 +242,8 @@ def _read_movie(file: BinaryIO, box: _Box) -> _Movie:
 
 
 def _span(fragment: bytes, movie: _Movie) -> tuple[float, float] | None:
-    """When the video of a fragment begins and ends to be decoded; None without any."""
+    """Return when the decoding of a fragment's video begins and ends, in seconds; None without
+    video."""
     if not movie.timescale:
         return None
     for kind, track in _children(fragment):

@@ -1,7 +1,7 @@
-"""A recording whose clock restarts or jumps: its parts, one after the other, on a continued clock.
+"""Reader for recordings with clock discontinuities: plays their parts on one continued clock.
 
-Each part is a stretch of the file with a clock, and maybe streams, of its own, and is read as a
-file of its own: seeking by time, which cannot be trusted across a discontinuity, is safe inside.
+Each part is a byte range with its own clock, and possibly its own streams. It is opened as a file
+of its own, because seeking by time is unreliable across a discontinuity.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from smolvideo.readers.probe import Probe
 from smolvideo.readers.pyav import PyavReader
 
 _MAX_OPEN = 2
-"""Parts that are held open; each has a decoder."""
+"""Parts that are open at the same time; each has a decoder."""
 _NEAR = 0.0005
-"""Seconds that forgive the rounding of times that were computed."""
+"""Seconds of tolerance for the rounding of computed times."""
 
 
 class JoinedReader(VideoReader):
     """See :class:`~smolvideo.readers.base.VideoReader`; ``parts`` are those of the file, in order.
 
-    All pictures have the size of the first part's; those of another shape have black borders.
+    All frames have the size of the first part's; those of another aspect get black borders.
 
     Raises:
         ReaderError: no part can be opened.
@@ -61,7 +61,7 @@ class JoinedReader(VideoReader):
         return self._times(lambda reader: reader.key_frame_times())
 
     def _times(self, read: Callable[[PyavReader], list[float]]) -> list[float]:
-        """Of each part those before the next one begins."""
+        """Return times of all parts, each cut where the next part begins."""
         ends = [*self._starts[1:], math.inf]
         return [
             time
@@ -74,7 +74,7 @@ class JoinedReader(VideoReader):
         return [text for _, reader in self._readers() for text in reader.text_track()]
 
     def probe(self) -> Probe:
-        """The readers that are held to it know nothing of parts."""
+        """Return a reference that the other readers cannot meet, as they do not support parts."""
         known = self.metadata
         return Probe("clocks that restart or jump", known.width, known.height, ())
 
@@ -83,7 +83,7 @@ class JoinedReader(VideoReader):
     ) -> Iterator[Frame]:
         size = size_within(self.metadata.width, self.metadata.height, max_side)
         for place, times in groupby(require_ascending(seconds), self._place):
-            with contextlib.suppress(ReaderError):  # times without a frame yield nothing
+            with contextlib.suppress(ReaderError):  # a lost frame yields nothing
                 reader = self._reader(place)
                 last: Frame | None = None
                 shown: Frame | None = None
@@ -98,7 +98,7 @@ class JoinedReader(VideoReader):
     # ------------------------------------------------------------------ parts
 
     def _first_that_opens(self) -> int:
-        """Place all parts on the continued clock, by the first of them that can be opened."""
+        """Put all parts on the continued clock; return the first one that can be opened."""
         failed: ReaderError | None = None
         for place, part in enumerate(self._parts):
             try:
@@ -162,8 +162,8 @@ class JoinedReader(VideoReader):
         )
 
     def _missing(self, first: int, end: float) -> tuple[float, ...]:
-        """When parts that cannot be read would begin; ``first`` is the place of the first that
-        can."""
+        """Return when unreadable parts would begin; ``first`` is the index of the first readable
+        one."""
         found: list[float] = []
         for place, part in enumerate(self._parts):
             if part.lost_before or place < first:
@@ -174,8 +174,7 @@ class JoinedReader(VideoReader):
 
 
 def framed(image: Images, width: int, height: int) -> Images:
-    """The picture as large as it fits into ``width`` by ``height`` pixels, its shape kept, on
-    black."""
+    """Letterbox an image into ``width`` by ``height`` pixels on black."""
     if image.shape[:2] == (height, width):
         return image
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Where the next file begins in bytes that are no elements: a recording before it broke off."""
+"""Search for the next file header after a truncated file that had another appended to it."""
 
 from collections.abc import Callable
 from typing import BinaryIO
@@ -7,14 +7,14 @@ from smolvideo.readers.heartbeat import beat
 
 _BLOCK = 2**20
 LOOK_AHEAD = 320
-"""Bytes from the start of a header on that tell whether it is one."""
+"""Bytes from the start of a header that ``is_header`` may inspect."""
 
 
 def find_header(
     file: BinaryIO, start: int, end: int, magic: bytes, is_header: Callable[[bytes], bool]
 ) -> int | None:
-    """The first place from ``start`` on where ``magic`` stands and ``is_header`` holds for the
-    bytes from there on; None where there is none before ``end``."""
+    """Return the first byte offset from ``start`` at which ``magic`` is found and ``is_header``
+    accepts the bytes; None if there is none before ``end``."""
     while start < end:
         beat()
         file.seek(start)

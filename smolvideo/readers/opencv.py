@@ -1,10 +1,9 @@
-"""The OpenCV reader, for comparison with programs that use OpenCV.
+"""OpenCV reader, for comparison with programs that use OpenCV.
 
-It decodes from the beginning, twice (once for the times), because OpenCV's own seeking lands on
-wrong frames. What OpenCV does not tell, it cannot honour; files where that would show (mirrored,
-interlaced or HDR material, a second video stream, frames behind a broken packet) are refused, see
-``witness.py``. Colours are turned into RGB by the matrix of BT.601 even where the file says BT.709,
-which is a few grey levels off in strong colours.
+It decodes from the beginning, twice (once for the times), because OpenCV's seeking lands on wrong
+frames. OpenCV does not report mirroring, interlacing or HDR, a second video stream, or frames after
+a broken packet; files with these are refused by a check against PyAV (``probe.py``). RGB conversion
+always uses the BT.601 matrix, even for BT.709, which is a few grey levels off in saturated colours.
 """
 
 import os
@@ -91,7 +90,7 @@ class OpencvReader(VideoReader):
         return self._grab_and_retrieve()
 
     def _grab_and_retrieve(self) -> Images | None:
-        """The next frame, RGB and with square pixels (OpenCV itself turns it the right way up)."""
+        """Return the next frame as RGB with square pixels (OpenCV applies the rotation itself)."""
         read, bgr = self._capture.read()
         if not read:
             return None
@@ -103,7 +102,7 @@ class OpencvReader(VideoReader):
         return np.ascontiguousarray(bgr[..., ::-1])
 
     def _sample_aspect_ratio(self) -> float:
-        """Of the picture as turned; OpenCV says it of the stored one."""
+        """Return the sample aspect ratio after rotation; OpenCV reports it before."""
         above = self._capture.get(self._cv2.CAP_PROP_SAR_NUM)
         below = self._capture.get(self._cv2.CAP_PROP_SAR_DEN)
         if not above or not below:

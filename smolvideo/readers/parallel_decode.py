@@ -1,8 +1,8 @@
-"""Segments decoded side by side, their frames handed out in order.
+"""Parallel GOP decoding: several decoders work on different GOPs, frames are returned in order.
 
-A decoder's own threads help each other less than decoders of their own do, one for each segment.
-So several lanes take segments in turns where there are many; where there are few, one lane decodes
-with threads of its own, and still apart from whoever turns its frames into pictures.
+One decoder per GOP scales better than the frame threads of one decoder. With few GOPs, a single
+background decoder with frame threads is used, which still overlaps with RGB conversion in the
+calling thread.
 """
 
 import threading
@@ -13,16 +13,16 @@ from typing import Any
 from smolvideo.readers.gop import Gop
 
 Decode = Callable[[Any, Any, Gop], Iterator[tuple[int, Any]]]
-"""Container, stream, segment to (place, frame)."""
+"""Decodes ``(container, stream, GOP)`` to pairs of (index of the wanted time, frame)."""
 
 _WAIT_SECONDS = 0.5
 
 
 class ParallelSegmentDecoder:
-    """Decodes ``segments`` in ``lanes`` threads, each with a container of its own from ``open_``.
+    """Decodes ``segments`` (GOPs) in ``lanes`` threads, each with its own container from ``open_``.
 
-    At most ``max_buffered`` frames of one segment wait to be fetched, and at most twice ``lanes``
-    segments beyond the one that is fetched from are begun.
+    At most ``max_buffered`` frames per GOP are buffered, and decoding runs at most ``2 * lanes``
+    GOPs ahead of the one that is consumed.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class ParallelSegmentDecoder:
         self._changed = threading.Condition()
         self._ready: list[deque[tuple[int, Any]]] = [deque() for _ in segments]
         self._ended = [False] * len(segments)
-        self._next = 0  # the segment that is begun next
-        self._head = 0  # the segment that is fetched from
+        self._next = 0  # index of the next GOP to decode
+        self._head = 0  # index of the GOP being consumed
         self._stopped = False
         self._failure: BaseException | None = None
 
     def frames(self) -> Iterator[tuple[int, Any]]:
-        """``(place, frame)`` in order; places that could not be decoded are left out."""
+        """Yield ``(index of the wanted time, frame)`` in order; undecodable ones are left out."""
         threads = [
             threading.Thread(target=self._run, name=f"decode {lane}", daemon=True)
             for lane in range(self._lanes)
@@ -87,7 +87,7 @@ class ParallelSegmentDecoder:
             with container:
                 while (number := self._take()) is not None:
                     self._decode_one(number, container, stream)
-        except BaseException as error:  # raised again by whoever fetches
+        except BaseException as error:  # raised again in the consumer's thread
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
@@ -114,7 +114,7 @@ class ParallelSegmentDecoder:
                         return
                     ready.append(found)
                     self._changed.notify_all()
-        except av.error.FFmpegError:  # damaged: the places that are left out say so
+        except av.error.FFmpegError:  # damaged: the consumer decodes what is missing otherwise
             pass
         finally:
             with self._changed:

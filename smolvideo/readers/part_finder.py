@@ -1,10 +1,10 @@
-"""Finding the parts of a file: which formats can hold several clocks, and who reads them.
+"""Finds the parts of a file that are on one clock each, by container format.
 
-transport_parts.py  MPEG transport streams
-flv_tags.py         Flash Video
-joined_mp4.py            MP4, fragmented or joined
-elements.py         Matroska, ASF, Ogg and others of elements, joined
-here                MPEG program streams (VOB) and raw MPEG-4 video, by FFmpeg's demuxer
+ts_parts.py    MPEG transport streams
+flv_tags.py    Flash Video
+joined_mp4.py  MP4, fragmented or concatenated
+elements.py    Matroska, ASF, Ogg and other formats of elements, concatenated
+this module    MPEG program streams (VOB) and raw MPEG-4 video, by FFmpeg's demuxer
 """
 
 from collections.abc import Sequence
@@ -36,33 +36,33 @@ from smolvideo.readers.ts_parts import find_transport_parts
 _HEAD = 4096
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip")
 _START_CODES = {b"\x00\x00\x01\xba": "mpeg", b"\x00\x00\x01\xb0": "m4v"}
-"""Those of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
+"""Start codes of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
 _REORDERED = 3
-"""Packets among which decoding times of raw streams are those of others."""
+"""Packets of raw streams within which FFmpeg can assign a decoding time to the wrong packet."""
 _CLAIMING = ("matroska", "mov")
-"""Demuxers that believe what a header says of the duration."""
+"""Demuxers that report the duration stated in the header."""
 _LEAST = 1024
-"""Bytes of a file of another format that is looked for after the end of one."""
+"""Minimum bytes after the end of a file to look for an appended file of another format."""
 _FRAMES_PER_PART = 3
-"""Where parts have fewer frames than that, times are noise, and say nothing of clocks."""
+"""Minimum average frames per part; with fewer, the breaks are noise and are ignored."""
 
 
 def find_parts(path: Path) -> list[Part]:
-    """The stretches of a local file that are on one clock each, in their order.
+    """Return the parts of a local file that are on one clock each, in order.
 
-    Empty for formats that have an index or no clock, and where there is nothing to tell apart.
-    Every packet's header is read where only that is certain.
+    Empty for formats with an index or without a clock, and if there is nothing to split. If only
+    that is reliable, the header of every packet is read.
 
-    Raises OSError where the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     return list(_survey(path)[0])
 
 
 def find_end(path: Path) -> int | None:
-    """The byte at which a local file ends by what its structure says: after its last one where the
-    file is cut, before that where something follows it; None where it does not say.
+    """Return the byte at which a local file ends according to its structure: beyond the file size
+    if it is truncated, before it if other data follow; None if the structure does not state it.
 
-    Raises OSError where the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     return _survey(path)[1]
 
@@ -74,13 +74,13 @@ def _survey(path: Path) -> tuple[tuple[Part, ...], int | None]:
 
 @lru_cache(maxsize=8)
 def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], int | None]:
-    """Of a file in the state (size and time of change) in which it was last seen."""
+    """Survey a file; ``state`` (size and modification time) is part of the cache key."""
     import av
 
     try:
         parts, end = _read_survey(path, state[0])
     except av.error.FFmpegError:
-        return (), None  # who opens the file says why it cannot be read
+        return (), None  # opening the file reports the error
     frames = sum(part.num_frames for part in parts)
     noise = len(parts) * _FRAMES_PER_PART > max(frames, 2 * _FRAMES_PER_PART)
     return () if noise else tuple(parts), end
@@ -111,12 +111,12 @@ def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
 def _files_from(
     file: BinaryIO, begin: int, size: int, demuxer: str
 ) -> tuple[list[Stretch], int | None]:
-    """All files that begin from one byte on, of this and other formats, and where the last one
-    ends, if it says so."""
+    """Return the byte ranges of all files from ``begin`` on, in this or another format, and where
+    the last one ends according to its structure."""
     stretches, end = _files_of(file, begin, size, demuxer)
     found: list[Stretch] = []
     for one in stretches[:-1]:
-        # A second clock in one file has no end of its own.
+        # A part split off by its clock has no header, hence no stated end.
         own = one.end if one.head else _files_of(file, one.start, one.end, demuxer)[1]
         found += _with_others(file, one, own)
     last = _with_others(file, stretches[-1], end)
@@ -126,7 +126,8 @@ def _files_from(
 def _files_of(
     file: BinaryIO, begin: int, size: int, demuxer: str
 ) -> tuple[list[Stretch], int | None]:
-    """The files of one format from a byte on, and where the last one ends, if it says so."""
+    """Return the byte ranges of files of one format from ``begin`` on, and the end the last one
+    states."""
     if demuxer == "mov":
         return joined_mp4.find_stretches(file, size, begin)
     file.seek(begin)
@@ -137,7 +138,8 @@ def _files_of(
 
 
 def _with_others(file: BinaryIO, one: Stretch, end: int | None) -> list[Stretch]:
-    """A stretch whose file says that it ends at a byte, and files of other formats after that."""
+    """Return a byte range cut at the stated end of its file, with appended files of other formats
+    after it."""
     other = None if end is None else _demuxer_at(file, end, one.end)
     if end is None or other is None:
         return [one]
@@ -145,7 +147,8 @@ def _with_others(file: BinaryIO, one: Stretch, end: int | None) -> list[Stretch]
 
 
 def _demuxer_at(file: BinaryIO, position: int, size: int | None = None) -> str | None:
-    """FFmpeg's name for the format of a file that begins there and has room up to ``size``."""
+    """Return FFmpeg's name of the format that begins at ``position``; None if unknown or too close
+    to ``size``."""
     if size is not None and position + _LEAST >= size:
         return None
     file.seek(position)
@@ -163,7 +166,7 @@ def _demuxer_at(file: BinaryIO, position: int, size: int | None = None) -> str |
 
 
 def _best_stream_id(path: Path) -> int:
-    """The id of the video stream that FFmpeg would take."""
+    """Return the id of FFmpeg's best video stream."""
     with open_container(path) as container:
         best = container.streams.best("video")
         return int(best.id) if best is not None else 0
@@ -178,7 +181,7 @@ def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
     stamps, others, _ = _read_stamps(path)
     starts = [0]
     with path.open("rb") as file:
-        # Times of presentation are made up next to a discontinuity, those of decoding are not.
+        # Near a discontinuity FFmpeg makes up presentation times, but not decoding times.
         stamps = replace(stamps, shown=stamps.decoded)
         for place in find_breaks(stamps, others):
             near = place - (_REORDERED if demuxer == "m4v" else 1)
@@ -198,7 +201,8 @@ def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
 
 
 def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
-    """Parts of a program stream that begin in the middle of a group of pictures read it first."""
+    """Prepend the packets from the last key frame to parts of a program stream that begin within a
+    GOP."""
     bounds = np.searchsorted(stamps.positions, [part.stretch.start for part in parts])
     ends = [*map(int, bounds), len(stamps)]
     within = [stamps.within(*places) for places in pairwise(ends)]
@@ -223,10 +227,11 @@ def _measured_program(
 
 
 def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:
-    """The parts as they are when read alone: next to a discontinuity, FFmpeg makes up times.
+    """Return the parts with times from demuxing each on its own: next to a discontinuity, FFmpeg
+    makes up times.
 
-    Of those that cannot be read alone, as no key frame is in them, what is ``known``. Those
-    without pictures, or with encrypted ones, are lost.
+    A part without a key frame cannot be read alone; its stamps are taken from ``known``. Parts
+    without video, or with encrypted video, are left out and marked as lost on their neighbours.
     """
     import av
 
@@ -245,7 +250,7 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
             ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
             stamps = known.within(*map(int, ends))
         if len(stamps):
-            # FFmpeg's own index is better than these positions.
+            # FFmpeg's own index is better than these approximate positions.
             part = make_part(stretch, replace(stamps, keys=None), wraps=stretch.demuxer == "mpeg")
             lasting = max(part.seconds, float(np.ptp(others.shown)) if len(others) else 0.0)
             breaks_off = stretch.demuxer in _CLAIMING and lasting < 0.95 * claimed - 0.5
@@ -257,8 +262,8 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
 
 
 def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps, float]:
-    """The stamps of the video that FFmpeg would take, and those of its sound, by its demuxer; and
-    how many seconds it says that there are."""
+    """Return the stamps of FFmpeg's best video stream, those of all audio, and the duration in
+    seconds that the header states (0 if none)."""
     watched: list[tuple[float, float, int, bool]] = []
     others: list[tuple[float, float, int, bool]] = []
     position = 0

@@ -1,8 +1,8 @@
-"""What PyAV knows of a file and the other readers cannot tell: where they would be wrong.
+"""Reference values from PyAV that the OpenCV and decord readers are checked against.
 
-Their decoders give no clock of the container, no field order, no transfer curve and no mirroring,
-and their lists of frames are off in some files. Reading the packets once shows all of this. What
-PyAV cannot open is taken as they give it: then nobody knows better.
+Their decoders expose no container clock, field order, transfer curve or mirroring, and their frame
+lists are wrong for some files. One demuxing pass with PyAV detects all of this. Files that PyAV
+cannot open are not checked.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from smolvideo.errors import ReaderError
 
 _NEAR = 0.002
-"""Seconds that the times of the same frame may differ by: OpenCV counts in milliseconds."""
+"""Tolerance in seconds for times of the same frame: OpenCV counts in milliseconds."""
 _HINT = "the reader `pyav` reads it"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """``unsupported_features`` says in words what decoders without side data would show wrongly;
-    ``times`` are those of all frames, on the player's clock.
+    """Reference values of a file.
+
+    ``unsupported_features`` names what decoders without side data would show wrongly, empty if
+    nothing; ``times`` are the presentation times of all frames, on the player's clock.
     """
 
     unsupported_features: str
@@ -28,7 +30,7 @@ class Probe:
 
 
 def refuse_unseen(witness: Probe | None, reader: str, name: str) -> None:
-    """Raise ReaderError where ``reader`` cannot honour what the file ``name`` holds."""
+    """Raise ReaderError if the file ``name`` has features that ``reader`` does not support."""
     if witness is not None and witness.unsupported_features:
         raise _refusal(name, reader, f"it knows nothing of {witness.unsupported_features}")
 
@@ -36,10 +38,10 @@ def refuse_unseen(witness: Probe | None, reader: str, name: str) -> None:
 def check_against_probe(
     witness: Probe | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
 ) -> list[float]:
-    """The ``times`` that ``reader`` found in the file ``name``, on the player's clock.
+    """Return the ``times`` that ``reader`` found in the file ``name``, on the player's clock.
 
-    Raises ReaderError where its pictures, of ``size`` (width, height), would not be those that a
-    player shows at these times.
+    Raises ReaderError if its frame times or its frame size (width, height) differ from the
+    reference.
     """
     if witness is None:
         return list(times)

@@ -1,4 +1,4 @@
-"""What the first frames of a part of an MPEG program stream lean on, on the clock of the part.
+"""Lead of a part of an MPEG program stream: the packs its first frames refer to, on its clock.
 
 Format: ISO/IEC 13818-1, 2.5.3 (packs), 2.4.3.6 (PES); ISO/IEC 11172-1, 2.4.3 (MPEG-1).
 """
@@ -13,7 +13,7 @@ _VIDEO = range(0xE0, 0xF0)
 
 
 def read_program_lead(file: BinaryIO, lead: Lead) -> bytes:
-    """The packs of a lead, the time stamps of their pictures moved."""
+    """Return the packs of a lead, with the time stamps of their video packets shifted."""
     ends = [*lead.positions[1:], lead.end]
     found = []
     for start, end, seconds in zip(lead.positions, ends, lead.shifts, strict=True):
@@ -28,7 +28,7 @@ def _moved(data: bytearray, ticks: int) -> bytes:
         code = data[place + 3]
         if code == _PACK:
             place += 14 + (data[place + 13] & 7) if data[place + 4] & 0xC0 == 0x40 else 12
-        elif code <= _END:  # inside what was not understood
+        elif code <= _END:  # a start code inside a payload
             place += 4
         else:
             if code in _VIDEO:
@@ -39,7 +39,7 @@ def _moved(data: bytearray, ticks: int) -> bytes:
 
 
 def _stamps_of(data: bytearray, place: int) -> list[int]:
-    """The places of the stamps in the packet whose header goes on at ``place``."""
+    """Return the offsets of the time stamps in a PES packet whose flags begin at ``place``."""
     if data[place] & 0xC0 == 0x80:
         flags, first = data[place + 1], place + 3
         return [first, first + 5][: {0x80: 1, 0xC0: 2}.get(flags & 0xC0, 0)]

@@ -1,4 +1,4 @@
-"""Which reader reads what; opening in this very process."""
+"""Reader registry: which reader opens which file, and in-process opening."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
     from smolvideo.readers.pyav import PyavReader
 
     parts = []
-    with contextlib.suppress(OSError):  # the reader, which opens it next, says why
+    with contextlib.suppress(OSError):  # the reader opens the file next and reports the error
         parts = find_parts(path)
     if len(parts) > 1 or any(part.lost_before or part.lost_after for part in parts):
         return JoinedReader(path, parts)
@@ -46,26 +46,26 @@ READERS: dict[str, Callable[[Path, Probe | None], VideoReader]] = {
     "opencv": _open_with_opencv,
     "decord": _open_with_decord,
 }
-"""The readers of video files by name, in the order in which ``auto`` tries them. Pictures and
-folders of frames have one reader of their own."""
+"""Readers of video files by name, in the order in which ``auto`` tries them. Images and folders of
+frames have a reader of their own."""
 
 PICTURES = "pictures"
 
 PROBED_BY_PYAV = ("opencv", "decord")
-"""Readers that cannot tell where they are wrong; PyAV, where it can, is their witness."""
+"""Readers that cannot detect their own errors; they are checked against a probe by PyAV."""
 
 PACKAGES = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
-"""What has to be installed for a reader."""
+"""Import name of the package that a reader requires."""
 
 _PILLOW_ANIMATION_SUFFIXES = {".webp", ".apng"}
-"""Animations that FFmpeg reads as one picture, or not at all."""
+"""Animations that FFmpeg reads as a still image, or not at all."""
 
 
 def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
-    """The names of the readers to try, in their order; a reader asked for by name stands alone.
+    """Return the names of the readers to try, in order; a reader chosen by name is the only one.
 
     Raises:
-        NotAVideoError: there is nothing to read.
+        NotAVideoError: there is no such file, or it is a folder.
         UsageError: there is no reader of that name.
     """
     if reader != "auto" and reader not in READERS:
@@ -79,5 +79,5 @@ def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
 
 
 def open_in_process(path: Path, reader: str, witness: Probe | None = None) -> VideoReader:
-    """Open a file, or a folder of frames, with one reader of ``readers_for``."""
+    """Open a file, or a folder of frames, with one of the ``readers_for`` it, in this process."""
     return _open_pictures(path) if reader == PICTURES else READERS[reader](path, witness)

@@ -1,9 +1,9 @@
-"""Memory that the decoding process writes frames into and the program reads them from.
+"""Shared memory for frames: the decoder subprocess writes, this process reads.
 
-On Linux a file in memory, elsewhere on POSIX a file without a name: both are handed on by their
-descriptor and are gone with the last process that holds them, however it ends. On Windows a
-mapping with a name, which behaves likewise. ``multiprocessing.shared_memory`` leaves its blocks
-behind when a process is killed, or starts a further process against that.
+A memfd on Linux, an unlinked temporary file on other POSIX systems: both are passed by descriptor
+and freed with the last process that holds them, however it ends. A named mapping on Windows, which
+behaves likewise. ``multiprocessing.shared_memory`` leaks blocks when a process is killed, or needs
+a resource-tracker process against that.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _WINDOWS = sys.platform == "win32"
 
 
 class SharedFrameBuffer:
-    """``slots`` places of ``slot_bytes`` each. The program reserves, both sides map."""
+    """``slots`` slots of ``slot_bytes`` each. The client reserves, both sides map."""
 
     def __init__(self, handle: int | str) -> None:
         self.handle = handle
@@ -32,7 +32,7 @@ class SharedFrameBuffer:
 
     @classmethod
     def create(cls) -> "SharedFrameBuffer":
-        """Nothing reserved yet; ``handle`` is what the other process needs to map the same."""
+        """Create an empty buffer; the other process maps it by its ``handle``."""
         if _WINDOWS:
             return cls(f"smolvideo-{os.getpid()}-{secrets.token_hex(8)}")
         if hasattr(os, "memfd_create"):
@@ -41,7 +41,8 @@ class SharedFrameBuffer:
             return cls(os.dup(file.fileno()))
 
     def reserve(self, slots: int, slot_bytes: int) -> None:
-        """Make room; what was there before is gone. Raises OSError or ValueError without memory."""
+        """Resize the buffer, discarding its contents. Raises OSError or ValueError if memory is
+        short."""
         self._unmap()
         if isinstance(self.handle, int):
             os.ftruncate(self.handle, 0)
@@ -49,7 +50,7 @@ class SharedFrameBuffer:
         self.map(slots, slot_bytes)
 
     def map(self, slots: int, slot_bytes: int) -> None:
-        """See what the other side reserved."""
+        """Map a buffer with the size that the client reserved."""
         self._unmap()
         self.slots, self.slot_bytes = slots, slot_bytes
         if _WINDOWS:
@@ -62,11 +63,11 @@ class SharedFrameBuffer:
         self._view(slot, image.shape)[...] = image
 
     def read(self, slot: int, shape: tuple[int, ...]) -> Images:
-        """A copy, so that the slot is free again. ValueError for what cannot lie in a slot."""
+        """Return a copy of a slot. ValueError if no frame of ``shape`` fits into it."""
         return self._view(slot, shape).copy()
 
     def release(self) -> None:
-        """Give the memory back; ``reserve`` begins anew."""
+        """Free the memory; ``reserve`` can be called again."""
         self._unmap()
         self.slots = self.slot_bytes = 0
         if isinstance(self.handle, int):
@@ -88,7 +89,7 @@ class SharedFrameBuffer:
 
     def _unmap(self) -> None:
         if self._mapped is not None:
-            # A view that somebody still holds keeps its memory until it goes.
+            # A view that is still referenced keeps the mapping until it is freed.
             with contextlib.suppress(BufferError):
                 self._mapped.close()
             self._mapped = None

@@ -1,11 +1,11 @@
-"""Time stamps of MPEG in PES headers (ISO/IEC 13818-1, 2.4.3.7)."""
+"""Arithmetic on 33-bit MPEG time stamps in PES headers (ISO/IEC 13818-1, 2.4.3.7)."""
 
 WRAP = 2**33
-"""Ticks of 1/90000 s after which the clock begins again at 0."""
+"""Period of the clock in units of 1/90000 s."""
 
 
 def shift_stamp(data: bytearray, at: int, ticks: int) -> None:
-    """Move the stamp of five bytes at a place: 33 bits, with marker bits between them."""
+    """Add ``ticks`` to the time stamp at ``at``: 33 bits in five bytes, with marker bits."""
     a, b, c, d, e = data[at : at + 5]
     time = (a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1
     time = (time + ticks) % WRAP

@@ -1,4 +1,4 @@
-"""A reader whose decoding happens in a process of its own, with limits of time and memory."""
+"""Proxy reader: forwards to a reader in a decoder subprocess, with time and memory limits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,16 +18,16 @@ from smolvideo.readers.decoder_process import (
 from smolvideo.readers.probe import Probe
 
 _SLOT_MEMORY = 64 * 2**20
-"""Bytes of frames that wait between the two processes."""
+"""Bytes of shared memory for frames in flight between the processes."""
 _MAX_SLOTS = 8
 _LARGE_FRAME = 128 * 2**20
-"""Bytes from which on frames are handed over one by one."""
+"""Frame size in bytes above which a single slot is used."""
 
 
 class SubprocessReader(VideoReader):
-    """See :class:`~smolvideo.readers.base.VideoReader`; ``reader`` is the one that does the work.
+    """See :class:`~smolvideo.readers.base.VideoReader`; ``reader`` names the reader to run.
 
-    A crash, a hang or too much memory end the file with a ReaderError, and nothing else.
+    A crash, a hang or excessive memory of the decoder is a ReaderError for this file only.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SubprocessReader(VideoReader):
         if not times:
             return
         self._check_open()
-        if self._process.is_busy:  # with frames that nobody fetched
+        if self._process.is_busy:  # an earlier request has frames that were not consumed
             self._process.request("stop", self._file)
         slots, slot_bytes = self._reserve(max_side)
         number = self._streaming = self._process.send_request(
@@ -130,7 +130,7 @@ class SubprocessReader(VideoReader):
         return frame
 
     def _reserve(self, longest: int | None) -> tuple[int, int]:
-        """Room for some frames of the size that will come."""
+        """Reserve shared slots for frames of the expected size; return (slots, bytes per slot)."""
         width, height = size_within(self.metadata.width, self.metadata.height, longest)
         slot_bytes = 3 * width * height
         slots = max(2, min(_MAX_SLOTS, _SLOT_MEMORY // slot_bytes))

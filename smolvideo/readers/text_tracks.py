@@ -1,8 +1,8 @@
-"""Subtitles inside a video file, where they are text and not pictures.
+"""Embedded text subtitles (not image subtitles), read from the packets without a decoder.
 
-Their packets are read as they are; ``smolvideo.subtitles`` cleans them. No decoder is needed: the
-text stands in the packets of SubRip, WebVTT and plain tracks, behind a length in MP4's (ETSI TS 126
-245, 5.16: two bytes), and behind eight fields in Matroska's Advanced SubStation.
+Packets of SubRip, WebVTT and plain tracks hold the bare text; MP4's (ETSI TS 126 245, 5.16) begin
+with a length of two bytes; Matroska's Advanced SubStation with eight fields before the text.
+``smolvideo.subtitles`` removes the markup.
 """
 
 import codecs
@@ -20,13 +20,13 @@ _MAX_CUE = 2**16
 _MAX_CUES = 100_000
 _MAX_TITLE = 200
 _UNKNOWN_LENGTH = 3.0
-"""Seconds that a text stays where the file does not say until when."""
+"""Duration in seconds of a cue whose packet states none."""
 
 
 def read_text_track(
     open_: Open, origin: float, encrypted: Sequence[Encryption] = ()
 ) -> list[SubtitleEvent]:
-    """The texts of the likeliest clear track, in order of time; seconds since ``origin``."""
+    """Return the cues of the best unencrypted track, by time; seconds since ``origin``."""
     with open_() as container:
         stream = _likeliest(container, encrypted)
         if stream is None:
@@ -53,8 +53,10 @@ def read_text_track(
 
 
 def _text_of(content: bytes) -> str:
-    """UTF-8, or what a mark of byte order says; bytes that are neither are halves of surrogate
-    pairs, from which their code page can be guessed once all of the track is known.
+    """Decode UTF-8, or UTF-16 with a byte order mark.
+
+    Undecodable bytes become lone surrogates (``surrogateescape``): their code page is guessed
+    later, from the text of the whole track.
     """
     for mark in (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE):  # ETSI TS 126 245, 5.17
         if content.startswith(mark):
@@ -63,11 +65,11 @@ def _text_of(content: bytes) -> str:
 
 
 def _likeliest(container: Any, encrypted: Sequence[Encryption]) -> Any | None:
-    """The track with what is said: in the language of the default one, else in English, else of the
-    first; in that language rather without the sounds of the hard of hearing.
+    """Choose the track with the dialogue: in the language of the default track, else in English,
+    else of the first one; within that language preferably without captions for the hard of hearing.
 
-    Forced tracks ("foreign parts only"), signs, songs and commentary come last: players show a
-    forced one beside what is heard, and nothing is heard here.
+    Forced tracks ("foreign parts only"), signs, songs and commentary come last: they only add to
+    audible dialogue, and the model hears none.
     """
     tracks = [
         _Track(stream, kind_of_track(stream))
@@ -104,7 +106,7 @@ class _Track:
 
 
 def kind_of_track(stream: Any) -> CaptionKind:
-    """What a subtitle stream holds, by its dispositions and by the words of its title."""
+    """Classify a subtitle stream by its dispositions and by the words of its title."""
     import av
 
     flags = av.stream.Disposition

@@ -1,4 +1,4 @@
-"""A file opened for decoding: the one stream that a player would show, set up within limits."""
+"""Container opened for decoding: chooses the video stream a player would show, and sets limits."""
 
 import os
 from pathlib import Path
@@ -15,53 +15,53 @@ _MAX_DECODING_THREADS = 8
 _LARGE = 4096 * 2304
 """Pixels of a frame beyond 4K."""
 _SILENT_DECODERS = {"hevc", "vvc"}
-"""Decoders that flag no frame as corrupt. Where errors are reported, they do say so, and give the
-same frames."""
+"""Decoders that never flag a frame as corrupt. With ``err_detect=explode`` they raise errors, and
+return the same frames."""
 _SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
-"""Files that are often pieces of a stream."""
+"""Suffixes of files that are often segments of a stream."""
 
 
 class FilmStream:
-    """Opens a file, or a ``stretch`` of it, as often as is asked for.
+    """Opens a file, or a ``stretch`` (byte range) of it, any number of times.
 
-    Raises ReaderError where the file cannot be read.
+    Raises ReaderError if the file cannot be read.
     """
 
     def __init__(self, path: Path, stretch: Stretch | None = None) -> None:
         self._path = path
         self._stretch = stretch
         self.index: int | None = None
-        """The place of the stream, once it was opened."""
+        """Index of the chosen stream, None until it is first opened."""
         try:
             self.encrypted = encryption_in(path, stretch)
         except OSError as error:
             raise cannot_open(path) from error
 
     def container(self) -> Any:
-        """The container alone. Raises what PyAV raises."""
+        """Open the container alone. Raises PyAV's errors."""
         return open_container(self._path, self._stretch)
 
     def open(self, threads: int | None = None, *, strict: bool = False) -> tuple[Any, Any]:
-        """A container and its stream, ready to decode; ``threads`` None is as many as make sense.
+        """Open a container and set up its stream; ``threads`` None is as many as are useful.
 
-        ``strict`` makes damage an error, where the decoder would make something up.
+        With ``strict``, damage raises an error where the decoder would conceal it.
         """
         import av
 
-        # With any level PyAV listens, and its listener waits for Python's lock in the decoder's own
-        # threads: closing, which holds that lock and waits for them, then never ends.
+        # At any other level PyAV's log callback takes the GIL in decoder threads. Closing holds the
+        # GIL while it joins those threads: a deadlock.
         av.logging.set_level(None)
         try:
             container = self.container()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.refuse_if_encrypted()
             refusal = cannot_open(self._path)
-            if isinstance(error, av.error.ArgumentError):  # no demuxer of the white list
+            if isinstance(error, av.error.ArgumentError):  # not in the demuxer whitelist
                 refusal = NotAVideoError(str(refusal), hint=refusal.hint)
             raise refusal from error
         try:
             stream = self._choose(container)
-            # 0 by 0 where the header does not say; the first frame will.
+            # 0 by 0 if the header does not state the size; the first decoded frame is checked too.
             check_frame_size(stream.width or 1, stream.height or 1, self._path.name)
             context = stream.codec_context
             context.options = {"max_pixels": str(MAX_PIXELS)} | (
@@ -96,25 +96,25 @@ class FilmStream:
         return best
 
     def refuse_if_encrypted(self) -> None:
-        """Raise NotAVideoError where that is why the pictures cannot be read."""
+        """Raise NotAVideoError if a video stream is encrypted."""
         if (found := locks_pictures(self.encrypted)) is not None:
             raise found.error(self._path.name)
 
 
 def usable_cores() -> int:
-    """How many cores decoding may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
+    """Return the number of CPU cores that decoding may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: the cores allowed for this process
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def decoding_threads(pixels: int) -> int:
-    """Every thread holds frames of its own; of 8K ones a few are a gigabyte."""
+    """Return the number of frame threads: each holds frames, and a few of 8K are a gigabyte."""
     return min(usable_cores(), _MAX_DECODING_THREADS if pixels < _LARGE else 2)
 
 
 def cannot_open(path: Path) -> ReaderError:
-    """The error of a file that FFmpeg does not open. Raises NotAVideoError where it is none."""
+    """Return the error for a file that FFmpeg cannot open. Raises NotAVideoError if it is none."""
     check_file(path)
     refuse_list(path)
     hint = "a truncated download or recording (no moov atom) cannot be opened; fetch it again"
