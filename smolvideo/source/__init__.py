@@ -1,20 +1,24 @@
-"""What the user typed → local files.
+"""Source resolution: paths, URLs and lists, as typed, → local files.
 
-    __init__.py      which kind of thing was typed
-    local.py         files
-    folders.py       folders of videos, folders of frames
-    lists.py         lists of sources in a text file
-    playlists.py     an address of many videos → their addresses
-    download.py      an http(s) address → a file in the cache, through yt-dlp
-    ytdlp_options.py, cookies.py, web.py, transfer.py
-                     how yt-dlp is set up, what it may reach, and the watch over a transfer
-    refusals.py      what yt-dlp reports, as one line and a hint
-    cache.py         where downloads are kept, and which ones
-    names.py         addresses made fit to be shown, and the name that was probably meant
-    video_source.py  the value that comes out
+    __init__.py          dispatch by the kind of source
+    local.py             files
+    folders.py           folders of videos, folders of frames
+    lists.py             lists of sources in a text file
+    playlists.py         URL of a playlist → URLs of its videos
+    download.py          http(s) URL → file in the cache, through yt-dlp
+    ytdlp_options.py, cookies.py, http_only.py, download_monitor.py
+                         yt-dlp's options, its network guard, progress and limits of a download
+    address_scope.py     SSRF protection: public and local URLs
+    list_entries.py      validation of playlist entries
+    encodings.py         decompression of HTTP responses with a size limit
+    patterns.py          glob patterns
+    ytdlp_errors.py      yt-dlp's errors, as one line and a hint
+    download_cache.py    the cache of downloads
+    urls.py              URLs redacted for display, and suggestions for mistyped names
+    video_source.py      the resulting value, and file kinds by first bytes
 
-Nothing is decoded here. What is typed never passes through a shell, and a name that begins with
-``-`` is a name.
+Nothing is decoded here. No source passes through a shell, and a name that begins with ``-`` is
+taken as a name.
 """
 
 from collections.abc import Sequence
@@ -74,13 +78,13 @@ def resolve_source(
     recursive: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> list[VideoSource]:
-    """The local things behind one path, ``file://`` or http(s) URL, in the order to look at them.
+    """Resolve one path, ``file://`` or http(s) URL to local sources, in display order.
 
-    A file or URL is one source; a folder of pictures is one of kind ``frames``; a folder with
-    videos is its videos, those of its subfolders too if ``recursive``. The list is never empty.
+    A file or URL is one source; a folder of images is one of kind ``frames``; a folder with videos
+    is one source per video, with those of its subfolders if ``recursive``. Never empty.
 
     Raises:
-        SourceError: nothing is there, nothing usable is there, or it cannot be downloaded.
+        SourceError: there is nothing, or nothing usable, or it cannot be downloaded.
     """
     if isinstance(given, ListedPath):
         return resolve_listed(given, partial(resolve_path, recursive=recursive))
@@ -107,9 +111,7 @@ def resolve_sources(
     recursive: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> list[VideoSource]:
-    """``resolve_source`` for each, one list; the first that fails ends it with its
-    ``SourceError``.
-    """
+    """Resolve several sources to one list. Raises the SourceError of the first that fails."""
     return [
         source
         for item in given
@@ -120,7 +122,7 @@ def resolve_sources(
 
 
 def is_url(given: str) -> bool:
-    """Whether ``resolve_source`` would look for this on the network (or in the download cache)."""
+    """Return whether ``resolve_source`` would download this (or find it in the download cache)."""
     return scheme_of(given) in ("http", "https")
 
 
@@ -131,9 +133,9 @@ def resolve_address(
     *,
     named_by: str | None = None,
 ) -> VideoSource:
-    """The video of an http(s) address, which the list at the address ``named_by`` may have named.
+    """Resolve an http(s) URL, which the list at the URL ``named_by`` may have named.
 
-    Its ``given`` and ``url`` are without credentials. Raises SourceError.
+    ``given`` and ``url`` of the result are without credentials. Raises SourceError.
     """
     found = download_video(url, download, on_progress, named_by=named_by)
     public = without_credentials(url)

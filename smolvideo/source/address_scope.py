@@ -1,8 +1,8 @@
-"""How near an address is: what is named by strangers never leads into this machine or its network.
+"""SSRF protection: URLs from the web must not lead into this machine or its network.
 
-A list, a page or a redirect from the public web that names ``http://127.0.0.1/`` or the metadata
-service of a cloud would have this machine ask on a stranger's behalf (server-side request forgery).
-So what is named may be as far away as what named it, or farther, never nearer.
+A list, page or redirect from the public web that names ``http://127.0.0.1/`` or a cloud's metadata
+service would make this machine send requests for an attacker (server-side request forgery). So a
+URL may only lead to the same scope as the URL that named it, or to a more public one.
 """
 
 import ipaddress
@@ -17,19 +17,20 @@ from smolvideo.source.urls import display_url
 
 _WEB_SCHEMES = ("http", "https")
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-"""IPv4 addresses behind NAT64 (RFC 6052)."""
+"""IPv4 addresses embedded by NAT64 (RFC 6052)."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Reach(IntEnum):
-    """From far to near. What is named may be at most as near as what names it."""
+    """Network scope of a URL, from public to local; a URL may only name URLs of an equal or lower
+    value."""
 
     PUBLIC = 0
     PRIVATE = 1
     THIS_MACHINE = 2
     LINK_LOCAL = 3
-    """The network cable itself, where clouds keep the credentials of a machine."""
+    """The local link, where clouds serve the credentials of a machine (metadata service)."""
 
 
 _WHERE = {
@@ -40,11 +41,11 @@ _WHERE = {
 
 
 def reach_of(url: str) -> Reach:
-    """Where an http(s) address leads: the nearest of all that its host stands for.
+    """Return the scope of an http(s) URL: the most local of all addresses of its host.
 
-    Names are looked up as for a connection, so that ``127.1``, ``0x7f000001`` and a name that
-    someone has pointed at a private address are seen for what they are. A name that is not known
-    here, or that a proxy will look up, counts as public.
+    Host names are resolved as for a connection, so that ``127.1``, ``0x7f000001`` and a DNS name
+    that points to a private address are recognised. An unresolvable name, or one that a proxy will
+    resolve, counts as public.
     """
     try:
         host = urlsplit(url).hostname
@@ -54,7 +55,7 @@ def reach_of(url: str) -> Reach:
 
 
 def check_named(url: str, by: str, reach: Reach) -> None:
-    """See that ``by``, which lies at ``reach``, may name ``url``. Raises SourceError."""
+    """Raise SourceError unless ``by``, which is in scope ``reach``, may name ``url``."""
     own = reach_of(url)
     if own > reach:
         raise SourceError(
@@ -64,7 +65,7 @@ def check_named(url: str, by: str, reach: Reach) -> None:
 
 
 def is_web_address(text: str) -> bool:
-    """Whether ``text``, as it stands, is an http(s) address with a host, and nothing else."""
+    """Return whether ``text`` is exactly an http(s) URL with a host."""
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -90,7 +91,7 @@ def _addresses(host: str) -> list[_Address]:
     numeric = socket.AI_NUMERICHOST if _asks_a_proxy(host) else 0
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=numeric)
-    except (OSError, UnicodeError):  # the connection will say why
+    except (OSError, UnicodeError):  # connecting will report the error
         return []
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
 
@@ -111,7 +112,7 @@ def _reach_of_address(address: _Address) -> Reach:
 
 
 def _inside(address: _Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for."""
+    """Return the IPv4 address embedded in an IPv6 address, None if there is none."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _TRANSLATED:

@@ -1,4 +1,4 @@
-"""Cookies for sites that show a video only to those who are signed in."""
+"""Cookies for sites that require a login: from a Netscape file, or from a browser."""
 
 import io
 import re
@@ -14,14 +14,14 @@ _BROWSER = re.compile(
 )
 
 _COOKIE_LINE = re.compile(r"(?:[^\t]*\t){4}(?:\d+(?:\.\d+)?)?\t[^\t]*\t[^\t]*")
-"""Netscape's format: domain, subdomains too, path, secure, expires, name, value."""
+"""Netscape's columns: domain, include subdomains, path, secure, expires, name, value."""
 
 
 def cookie_text(path: Path) -> io.StringIO:
-    """The cookies of a file in Netscape format, for yt-dlp to read.
+    """Return the cookies of a Netscape file as text for yt-dlp.
 
-    It is handed text because it writes the cookies back into a file, and only the lines it
-    understands because it complains about others on stderr.
+    yt-dlp gets text because it would write cookies back into a file, and only valid lines because
+    it reports others on stderr.
 
     Raises:
         SourceError: the file cannot be read, or has no cookie.
@@ -32,7 +32,7 @@ def cookie_text(path: Path) -> io.StringIO:
         lines = []
     except (OSError, ValueError) as error:
         raise path_error(str(path), path, error) from error
-    # "#HttpOnly_" begins a cookie, any other "#" a comment.
+    # A line with the prefix "#HttpOnly_" is a cookie, any other "#" begins a comment.
     marked = (line.removeprefix("#HttpOnly_") for line in lines)
     fit = (line for line in marked if not line.startswith("#") and _COOKIE_LINE.fullmatch(line))
     cookies = [_with_dot(line) for line in fit]
@@ -45,9 +45,9 @@ def cookie_text(path: Path) -> io.StringIO:
 
 
 def _with_dot(line: str) -> str:
-    """A cookie whose domain begins with a dot where it is for subdomains, too.
+    """Make the domain's leading dot and the subdomain column of a cookie agree.
 
-    Extensions write one sign without the other; the reader would refuse the whole file, and show
+    Browser extensions write one without the other; yt-dlp would refuse the whole file, and print
     the line.
     """
     domain, subdomains, rest = line.split("\t", 2)
@@ -56,10 +56,11 @@ def _with_dot(line: str) -> str:
 
 
 def browser_fields(specification: str) -> tuple[str, str | None, str | None, str | None]:
-    """``chrome+gnomekeyring:Profile 1``, ``firefox::Work`` → browser, profile, keyring, container.
+    """Split ``chrome+gnomekeyring:Profile 1`` or ``firefox::Work`` into (browser, profile, keyring,
+    container).
 
     Raises:
-        UsageError: a browser that yt-dlp does not know.
+        UsageError: a browser that yt-dlp does not support.
     """
     from yt_dlp.cookies import SUPPORTED_BROWSERS
 

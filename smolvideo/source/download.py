@@ -1,8 +1,8 @@
-"""An http(s) address → a file in the cache, through yt-dlp's Python interface.
+"""Download of an http(s) URL into the cache, through yt-dlp's Python API.
 
-No sound is needed, so one file with a picture is enough and nothing is ever merged: no ffmpeg
-binary takes part. yt-dlp prints nothing (its logger is ours), reads no configuration, is handed
-cookies as text so that it cannot rewrite the file, and reaches nothing but the web.
+Audio is not needed, so a single file with video suffices, nothing is merged, and no ffmpeg program
+is used. yt-dlp prints nothing (we pass a logger), reads no configuration, gets cookies as text so
+that it cannot rewrite the file, and can only reach http(s) hosts.
 
 Options of yt-dlp: https://github.com/yt-dlp/yt-dlp, the docstring of ``YoutubeDL``.
 """
@@ -38,13 +38,12 @@ from smolvideo.source.ytdlp_options import ytdlp_options
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """How addresses are fetched.
+    """Options of a download.
 
-    ``max_filesize`` is in bytes. ``max_height`` is the smaller side of the picture in pixels: of
-    what a site offers, the largest within it is taken, or the smallest above if there is nothing
-    within. ``cookies`` is a file in Netscape format; ``cookies_from_browser`` is
-    ``BROWSER[+KEYRING][:PROFILE] [::CONTAINER]`` as for yt-dlp. ``timeout_seconds`` is how long a
-    server may be silent.
+    ``max_filesize`` is in bytes. ``max_height`` limits the smaller side of the video in pixels: the
+    largest format within it is chosen, or the smallest above if there is none within. ``cookies``
+    is a file in Netscape format; ``cookies_from_browser`` is ``BROWSER[+KEYRING][:PROFILE]
+    [::CONTAINER]`` as for yt-dlp. ``timeout_seconds`` is the timeout of a silent server.
     """
 
     cookies: Path | None = None
@@ -60,13 +59,13 @@ class DownloadOptions:
 def download_video(
     url: str, options: DownloadOptions, on_progress: OnProgress, *, named_by: str | None = None
 ) -> CachedDownload:
-    """The file of ``url``: from the cache if it is there, else downloaded into it.
+    """Return the file of ``url`` from the cache, downloading it if necessary.
 
-    ``named_by`` is the address of the list that named it, if one did. What an interrupted download
-    left is used. ``KeyboardInterrupt`` passes through and leaves it.
+    ``named_by`` is the URL of the list that named it, if any. A partial download is resumed.
+    ``KeyboardInterrupt`` is passed on and leaves the partial file.
 
     Raises:
-        SourceError: not a valid address, not in the cache while ``offline``, or not to be had.
+        SourceError: no valid URL, not in the cache while ``offline``, or the download failed.
         UsageError: cookies of an unknown browser.
     """
     check_address(url)
@@ -92,7 +91,7 @@ def download_video(
             hint="run it once without `--offline`",
         )
     with lock_download_folder(folder, say_waiting):
-        # Another process may have finished it since.
+        # Another process may have finished the download while we waited for the lock.
         found = in_cache()
         if found is not None:
             return found
@@ -117,7 +116,7 @@ def _download(
         raise
     except SmolVideoError:
         raise
-    except Exception as error:  # extractors of thousands of sites: anything may come
+    except Exception as error:  # thousands of extractors, without a common error class
         raise to_source_error(url, error, timeout_seconds=options.timeout_seconds) from error
 
 
@@ -138,12 +137,12 @@ def _fetch(
         progress_hook=transfer,
     )
     with web_client(settings, named_by) as ydl:
-        # Its own way takes "$" and "~" in the path of the cache for something to fill in.
+        # yt-dlp's own method would expand "$" and "~" in the cache path.
         ydl.get_output_path = lambda _, name: str(folder / name)
         info = _one_video(ydl, url)
         _refuse_unfit(url, info)
         transfer.check_size(info.get("filesize"))
-        # A title may be the address, or a part of it.
+        # A title may contain the URL, or a part of it.
         title = address.hide_in(str(info.get("title") or ""))
         transfer.label = display_name(title or transfer.label)
         info = ydl.process_ie_result(info, download=True)
@@ -162,7 +161,7 @@ def _fetch(
 
 
 class _Listener:
-    """What yt-dlp would print is kept: sometimes a message is all it gives."""
+    """Logger that collects yt-dlp's messages: some failures raise no exception."""
 
     def __init__(self, said: list[str]) -> None:
         self._said = said
@@ -175,7 +174,8 @@ class _Listener:
 
 
 def _one_video(ydl: Any, url: str) -> dict[str, Any]:
-    """What is known about the one video of an address; pages with one video inside are followed."""
+    """Return yt-dlp's information on the one video at a URL, following pages with one embedded
+    video."""
     address = url
     for _ in range(3):
         info = ydl.extract_info(address, download=False)
@@ -216,6 +216,6 @@ def _downloaded_path(info: dict[str, Any]) -> Path | None:
 
 
 def _smaller_side(info: dict[str, Any]) -> int | None:
-    """Height of a wide picture, width of a tall one, as yt-dlp's ``res`` sorts them."""
+    """Return the smaller side in pixels, the quantity that yt-dlp's ``res`` sorts by."""
     sides = [side for side in (info.get("height"), info.get("width")) if side]
     return int(min(sides)) if sides else None

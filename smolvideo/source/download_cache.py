@@ -1,14 +1,14 @@
-"""Where downloads are kept, and which ones.
+"""Download cache: one folder per URL, with an entry file, and a lock between processes.
 
-    <cache>/downloads/<key>/entry.json             what is there: CachedDownload as JSON
-    <cache>/downloads/<key>/video.<format>.<ext>   the file (``….part`` while it grows)
+    <cache>/downloads/<key>/entry.json             the entry: CachedDownload as JSON
+    <cache>/downloads/<key>/video.<format>.<ext>   the file (``….part`` while it is incomplete)
     <cache>/downloads/<key>.lock                   held by the process that downloads
 
-``key`` is a hash of the address without its credentials, and a slow hash of these where there are
-any: what one login may see is never taken for what another one does, and a signature that is new
-finds the video of the old one. Each address has its own entry, so two processes only ever meet if
-they want the same video; then the second waits for the lock and finds the file of the first.
-Entries are written beside and renamed: a reader sees the old one or the new one, never half of one.
+``key`` is a hash of the URL without its credentials, plus a slow hash of the credentials if there
+are any: downloads of different logins are kept apart, and a URL with a renewed signature finds the
+video of the old one. Two processes only compete for the lock if they want the same video; the
+second then finds the file of the first. Entries are written to a temporary file and renamed, so
+that a reader never sees half of one.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ _ENTRY = "entry.json"
 class CachedDownload:
     """A finished download: ``path`` exists and has ``size`` bytes; ``time`` is seconds since 1970.
 
-    ``height`` is the smaller side of the chosen format in pixels, None where the site offers a
-    plain file and no choice; ``max_height`` is the limit that was asked for when it was chosen.
-    ``sha256`` is of the file as it came, ``mtime_ns`` its time of change then.
+    ``height`` is the smaller side of the chosen format in pixels, None if the site offers a plain
+    file and no choice; ``max_height`` is the limit with which it was chosen. ``sha256`` and
+    ``mtime_ns`` are those of the file when it was downloaded.
     """
 
     url: str
@@ -57,9 +57,9 @@ class CachedDownload:
     sha256: str | None = None
 
     def satisfies(self, max_height: int | None, *, offline: bool = False) -> bool:
-        """Whether a new download with this limit would fetch the same format.
+        """Return whether a new download with this limit would choose the same format.
 
-        Offline nothing better can be had: everything within the limit serves.
+        Offline, every format within the limit is accepted.
         """
         if self.height is None or self.max_height == max_height:
             return True
@@ -71,7 +71,7 @@ class CachedDownload:
 
 @dataclass(frozen=True)
 class CacheStats:
-    """How much a cache holds; ``oldest`` is in seconds since 1970, None where it is empty."""
+    """Size of a cache; ``oldest`` is in seconds since 1970, None if the cache is empty."""
 
     entries: int
     size_bytes: int
@@ -79,9 +79,9 @@ class CacheStats:
 
 
 def cache_dir() -> Path:
-    """``$SMOLVIDEO_CACHE_DIR``, else ``smolvideo`` in the platform's folder for caches.
+    """Return ``$SMOLVIDEO_CACHE_DIR``, else ``smolvideo`` in the platform's cache folder.
 
-    That is ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS and
+    The latter is ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS and
     ``%LOCALAPPDATA%`` on Windows. The folder need not exist.
     """
     chosen = os.environ.get("SMOLVIDEO_CACHE_DIR")
@@ -103,7 +103,7 @@ def _platform_caches() -> Path:
         return Path.home() / "Library" / "Caches"
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     named = Path(os.environ.get(variable, ""))
-    # The XDG specification: a relative path is to be ignored.
+    # The XDG specification requires relative paths to be ignored.
     return named if named.is_absolute() else Path.home() / ".cache"
 
 
@@ -112,7 +112,7 @@ def downloads_folder(cache: Path | None = None) -> Path:
 
 
 def download_folder(url: str, cache: Path | None = None) -> Path:
-    """The folder of one address; scheme and host do not distinguish capitals, the rest does."""
+    """Return the cache folder of a URL; scheme and host are case-insensitive."""
     return downloads_folder(cache) / _key(url)
 
 
@@ -120,7 +120,7 @@ def download_folder(url: str, cache: Path | None = None) -> Path:
 def _key(url: str) -> str:
     address = WebAddress(url.strip())
     same = address.public
-    with contextlib.suppress(ValueError):  # no valid address has an entry, nor ever gets one
+    with contextlib.suppress(ValueError):  # an invalid URL never has an entry
         parts = urlsplit(same)
         same = urlunsplit(parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()))
     key = hashlib.sha256(same.encode(errors="replace")).hexdigest()[:24]
@@ -134,10 +134,10 @@ def find_cached(
     offline: bool = True,
     cache: Path | None = None,
 ) -> CachedDownload | None:
-    """The finished download of ``url`` that serves ``max_height``, if its file is still there.
+    """Return the finished download of ``url`` that satisfies ``max_height``, None if there is none.
 
-    Without credentials it is also what was fetched with some, if that is one video and not several:
-    an address out of a record has lost them.
+    A URL without credentials also finds a download made with some, if there is exactly one: the
+    URLs in records have no credentials.
     """
     folder = download_folder(url, cache)
     entry = _read_entry(folder)
@@ -149,18 +149,18 @@ def find_cached(
 
 
 def cached_downloads(cache: Path | None = None) -> list[CachedDownload]:
-    """All finished downloads whose file is still there, the newest first."""
+    """Return all finished downloads whose file still exists, newest first."""
     folders = downloads_folder(cache).glob("*/")
     entries = [entry for folder in folders if (entry := _read_entry(folder))]
     return sorted(entries, key=lambda entry: -entry.time)
 
 
 def download_contents(cache: Path | None = None) -> CacheStats:
-    """How much is there: ``entries`` are the finished downloads, the bytes are all of them."""
+    """Return the number of finished downloads, and the size of all files, finished or not."""
     finished = cached_downloads(cache)
     size = 0
     for path in downloads_folder(cache).glob("*/*"):
-        with contextlib.suppress(OSError):  # a download ends, and renames its file
+        with contextlib.suppress(OSError):  # a concurrent download may rename its file
             size += path.stat().st_size if path.is_file() else 0
     oldest = min((entry.time for entry in finished), default=None)
     return CacheStats(len(finished), size, oldest)
@@ -169,9 +169,9 @@ def download_contents(cache: Path | None = None) -> CacheStats:
 def write_entry(
     url: str, path: Path, *, title: str, height: int | None, max_height: int | None
 ) -> CachedDownload:
-    """Writes the entry of a finished download; its folder is the one of ``path``."""
+    """Write the entry of a finished download into the folder of ``path``."""
     state = path.stat()
-    # The address is kept for people: without the credentials it may hold.
+    # Stored for display, hence without credentials.
     public = without_credentials(url)
     entry = CachedDownload(
         public,
@@ -190,7 +190,7 @@ def write_entry(
 
 
 def delete_corrupt(folder: Path) -> None:
-    """Deletes a finished file that is not the one its entry tells of, so that it is fetched anew.
+    """Delete a finished file that does not match its entry, so that it is downloaded again.
 
     A file without an entry stays: it was renamed when it was complete, and only its entry is
     missing.
@@ -204,7 +204,7 @@ def delete_corrupt(folder: Path) -> None:
 
 
 def check_is_folder(folder: Path) -> None:
-    """Raises SourceError where something else stands in the place of a folder of the cache."""
+    """Raise SourceError if the path of a cache folder is not a folder."""
     if folder.exists() and not folder.is_dir():
         raise SourceError(
             f"{display_path(folder)} is a file, and no folder of the cache", hint="move it away"
@@ -212,8 +212,9 @@ def check_is_folder(folder: Path) -> None:
 
 
 def clear_downloads(cache: Path | None = None) -> int:
-    """Deletes all downloads, finished or not, except those that a process is at; returns the
-    bytes. Raises SourceError where that is refused.
+    """Delete all downloads, finished or not, except those in progress; return the bytes freed.
+
+    Raises SourceError if a file cannot be deleted.
     """
     check_is_folder(downloads_folder(cache))
     freed = 0
@@ -236,14 +237,14 @@ def clear_downloads(cache: Path | None = None) -> int:
 
 @contextlib.contextmanager
 def lock_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Makes the folder and holds it alone; ``on_wait`` is called while another process has it.
+    """Create the folder and lock it; ``on_wait`` is called while another process holds the lock.
 
     Raises:
         SourceError: the cache cannot be written.
     """
     with contextlib.ExitStack() as held:
         try:
-            # What was fetched with a login is not for all users of the machine.
+            # Downloads made with a login must not be readable by other users.
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             held.enter_context(file_lock(_lock_of(folder), on_contention=on_wait))
             _drop_links(folder)
@@ -257,7 +258,8 @@ def lock_download_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[
 
 
 def _drop_links(folder: Path) -> None:
-    """Links in the cache are not of our making: through them files elsewhere would be written."""
+    """Delete links, which the cache never creates: writing through them would change other
+    files."""
     if folder.is_symlink():
         folder.unlink()
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -270,7 +272,8 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _read_entry(folder: Path) -> CachedDownload | None:
-    """None for what is missing, damaged, a link, or whose file has gone or another content."""
+    """Return a folder's entry. None if it is missing, damaged or a link, or if the file was
+    deleted or modified."""
     if folder.is_symlink() or (folder / _ENTRY).is_symlink():
         return None
     try:

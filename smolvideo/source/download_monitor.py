@@ -1,4 +1,4 @@
-"""The watch over one running transfer: progress, limits, and whether it is a video at all."""
+"""yt-dlp progress hook: reports progress, enforces the size limit, and rejects non-video files."""
 
 import contextlib
 from pathlib import Path
@@ -11,23 +11,23 @@ from smolvideo.source.video_source import describe_non_media
 
 _HEAD_BYTES = 4096
 _SNIFF_BYTES = 2**16
-"""By then the head of the file has left every buffer and can be read back from the disk."""
+"""Bytes after which the head of the file is flushed to disk and can be read back."""
 
 
 class UnusableDownloadError(SourceError):
-    """What has arrived is of no use to a later attempt."""
+    """The partial file cannot be resumed or used."""
 
 
 class RemoteFileChanged(Exception):
-    """The file on the server is not the one whose first part lies in the cache."""
+    """The file on the server is not the one that was partly downloaded."""
 
 
 class DownloadMonitor:
-    """yt-dlp calls it (as a progress hook) for every block; what it raises ends the transfer.
+    """Called by yt-dlp for every block (progress hook); an exception aborts the download.
 
-    The size that the server names is checked before much has come, and where it names none the
-    bytes are counted: yt-dlp's own limit looks only at the first. The named size is also written
-    down, so that a partial file is never continued with the rest of another one.
+    The size announced by the server is checked at the start; without one, the received bytes are
+    counted, as yt-dlp's own limit only checks the announcement. The announced size is stored, so
+    that a partial file is never resumed with another file's bytes.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DownloadMonitor:
             )
 
     def check_finished(self, path: Path) -> None:
-        """Refuses, and deletes, a finished file that is surely no video."""
+        """Reject and delete a finished file that is certainly no video."""
         try:
             self._check_content_type(_head(path))
         except UnusableDownloadError:
@@ -82,7 +82,7 @@ class DownloadMonitor:
     def delete_partial_files(self) -> None:
         for path in self._folder.iterdir():
             if ".part" in path.name or path.suffix == ".ytdl":
-                # Windows keeps a file whose stream yt-dlp has left open.
+                # Windows cannot delete a file that yt-dlp still has open.
                 with contextlib.suppress(PermissionError):
                     path.unlink()
         self._size_note.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ class DownloadMonitor:
         self._size_note.write_text(str(total), encoding="ascii")
 
     def _check_content_type(self, head: bytes) -> None:
-        # Nothing yet: a piece of a stream is joined to the file only when all of it is there.
+        # Empty at first: a fragment is appended only when it is complete.
         self._judged = bool(head)
         what = describe_non_media(head)
         if what is not None:

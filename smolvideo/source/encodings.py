@@ -1,7 +1,7 @@
-"""Answers of web servers that come compressed: decoded within a limit, whatever they unpack to.
+"""Decompression of HTTP responses with a size limit, against decompression bombs.
 
-A kilobyte of gzip can become a megabyte, and that, compressed once more, a gigabyte. yt-dlp decodes
-all that a server sends, in memory, before anyone can look at it.
+A kilobyte of gzip can expand to a megabyte, and, compressed twice, to a gigabyte. yt-dlp
+decompresses whatever a server sends, in memory and without a limit.
 """
 
 import io
@@ -13,20 +13,20 @@ from typing import Any
 from smolvideo.errors import SourceError
 
 ENCODINGS = ("gzip", "deflate")
-"""What is asked for, and all that is decoded."""
+"""Content encodings that are requested and accepted."""
 
 MAX_PAGE = 64 * 2**20
-"""Bytes of a page or a list."""
+"""Maximum bytes of a page or list."""
 _MAX_ENCODINGS = 3
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _WINDOWS = {"gzip": (16 + zlib.MAX_WBITS,), "deflate": (zlib.MAX_WBITS, _RAW_DEFLATE)}
-"""What is called deflate is zlib (RFC 9110, §8.4.1.2), and from some servers deflate alone."""
+"""``deflate`` is a zlib stream (RFC 9110, §8.4.1.2), but some servers send raw deflate."""
 
 
 def decoded_answer(answer: Any) -> Any:
-    """``answer`` of urllib's, decoded, or as it is where it is not encoded.
+    """Return a urllib response decompressed; unchanged if it has no content encoding.
 
-    Raises SourceError for what is larger than ``MAX_PAGE`` or in an encoding not asked for.
+    Raises SourceError if it exceeds ``MAX_PAGE`` or has an encoding that was not requested.
     """
     named = ",".join(answer.headers.get_all("Content-Encoding") or ())
     encodings = [one.strip().lower() for one in named.split(",")]
@@ -50,7 +50,7 @@ def decoded_answer(answer: Any) -> Any:
 
 
 def _decoded(content: bytes, encoding: str) -> bytes:
-    """Raises SourceError for what is damaged or too large; what follows the stream is left out."""
+    """Decompress one layer, ignoring trailing bytes. Raises SourceError if damaged or too large."""
     if not content:
         return content
     for window in _WINDOWS[encoding]:

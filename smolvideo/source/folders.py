@@ -1,7 +1,7 @@
-"""Folders of videos, and folders of frames.
+"""Folder sources: the videos of a folder, or the folder as one sequence of frames.
 
-What a folder holds and is not used is said: files that are videos by their first bytes and not by
-their names, and subfolders that this user may not read.
+Notices report what is left out: files that are videos by their first bytes but not by their
+suffix, and subfolders without read permission.
 """
 
 import os
@@ -21,16 +21,16 @@ from smolvideo.source.video_source import (
 
 _MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 _SOUND_SUFFIXES = frozenset({".aac", ".m4a", ".m4b", ".mka", ".mp3", ".oga", ".ogg", ".opus"})
-"""Sound, which may begin as a video does."""
+"""Audio files, whose first bytes may be those of a video container."""
 _HEAD_BYTES = 400
 _MAX_HEADS = 20
-"""Files of one suffix, in all folders, whose first bytes are read."""
+"""Maximum number of files per suffix, over all folders, whose first bytes are read."""
 _MAX_NAMED = 3
 
 
 @dataclass
 class _Contents:
-    """What is found below a folder."""
+    """Files found below a folder."""
 
     media: list[Path] = field(default_factory=list)
     unread: list[tuple[Path, OSError]] = field(default_factory=list)
@@ -38,7 +38,7 @@ class _Contents:
     _heads: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: Path) -> None:
-        """Sort a file in by its suffix, and where that says nothing by its first bytes."""
+        """Classify a file by its suffix, or, for an unknown suffix, by its first bytes."""
         suffix = path.suffix.lower()
         if suffix in _MEDIA_SUFFIXES:
             self.media.append(path)
@@ -51,7 +51,7 @@ class _Contents:
             self.passed_over[suffix] += 1
 
     def notices(self) -> Iterator[str]:
-        """What is left out, for the user."""
+        """Yield messages for the user about files and folders that are left out."""
         if self.passed_over:
             count = sum(self.passed_over.values())
             most = sorted(self.passed_over.items(), key=lambda one: (-one[1], one[0]))[:_MAX_NAMED]
@@ -70,9 +70,9 @@ class _Contents:
 
 
 def resolve_folder(given: str, folder: Path, *, recursive: bool) -> list[VideoSource]:
-    """The videos of a folder, or the folder as one source of frames, if it holds only pictures.
+    """Return the videos of a folder, or the folder as one source of frames if it only holds images.
 
-    The first source carries the notices. Raises OSError for a folder that cannot be read,
+    The notices are attached to the first source. Raises OSError for a folder that cannot be read,
     SourceError for one without media.
     """
     found = _contents(folder, recursive=recursive)
@@ -80,7 +80,7 @@ def resolve_folder(given: str, folder: Path, *, recursive: bool) -> list[VideoSo
     files = sorted(found.media, key=lambda path: natural_order(str(path)))
     videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos:
-        # Pictures beside videos are covers and thumbnails.
+        # Images next to videos are covers and thumbnails.
         sources = [VideoSource(given, path, "video", display_name(path.name)) for path in videos]
     elif any(path.parent == folder for path in files):
         sources = [VideoSource(given, folder, "frames", display_name(folder.resolve().name))]
@@ -93,7 +93,7 @@ def resolve_folder(given: str, folder: Path, *, recursive: bool) -> list[VideoSo
 
 
 def _contents(folder: Path, *, recursive: bool) -> _Contents:
-    """The files of a folder, in no order. Raises OSError where the folder itself cannot be read."""
+    """Scan a folder, in no order. Raises OSError if the folder itself cannot be read."""
     found = _Contents()
     waiting = [folder]
     while waiting:
@@ -103,7 +103,7 @@ def _contents(folder: Path, *, recursive: bool) -> _Contents:
                 for entry in entries:
                     if is_partial_or_hidden(entry.name):
                         continue
-                    # A link to a folder could lead back up: links are followed to files only.
+                    # A link to a folder may form a cycle: only links to files are followed.
                     if recursive and entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
                     elif _is_file(entry):
@@ -118,7 +118,7 @@ def _contents(folder: Path, *, recursive: bool) -> _Contents:
 def _is_file(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link in a circle, or into a folder that is closed
+    except OSError:  # a cycle of links, or a folder without permission
         return False
 
 
@@ -131,7 +131,7 @@ def _looks_like_video(path: Path) -> bool:
 
 
 def _where_instead(folder: Path) -> str | None:
-    """A hint that names a subfolder with media, or the files that were passed over."""
+    """Return a hint that names a subfolder with media, or mentions hidden and partial files."""
     names = sorted(os.listdir(folder), key=natural_order)
     for name in names:
         path = folder / name

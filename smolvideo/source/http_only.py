@@ -1,4 +1,4 @@
-"""The door between yt-dlp and the network: it opens to the web only, and is closed at the end."""
+"""Network guard for yt-dlp: http(s) only, SSRF checks on every request, and size limits."""
 
 import threading
 import urllib.request
@@ -14,16 +14,15 @@ from smolvideo.source.encodings import ENCODINGS, MAX_PAGE, decoded_answer
 from smolvideo.source.urls import display_url
 
 _WEB_SCHEMES = ("http", "https", "data")
-"""``data:`` carries its content in itself (keys of streams) and reaches nothing."""
+"""``data:`` carries its content in the URL (keys of streams), and sends no request."""
 
 
 @contextmanager
 def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
-    """A ``YoutubeDL`` that asks for nothing but what ``named_by`` may name.
+    """Context manager: a ``YoutubeDL`` that only requests URLs that ``named_by`` may name.
 
-    Its only client is urllib's: the others that yt-dlp finds on some machines follow redirects
-    where nobody can look at them. Options of yt-dlp's own configuration files are not read, and
-    plugins in its folders not run.
+    Its only HTTP client is urllib's: the others that yt-dlp may find follow redirects without a
+    hook. yt-dlp's own configuration files and plugins are not loaded.
     """
     from yt_dlp.networking._helper import add_accept_encoding_header
     from yt_dlp.networking._urllib import UrllibRH as Client
@@ -54,10 +53,10 @@ _loading = threading.Lock()
 
 
 def _without_plugins(settings: dict[str, Any]) -> Any:
-    """A ``YoutubeDL`` that has not looked for plugins: code in the user's folders and beside the
-    program, which would run in here at the mere sight of an address.
+    """Return a ``YoutubeDL`` without plugins: code in the user's folders or next to the program,
+    which would run in this process for any URL.
 
-    A program that uses yt-dlp besides, and its plugins, goes on having them.
+    A host program that uses yt-dlp with plugins keeps them.
     """
     import yt_dlp
     from yt_dlp.globals import all_plugins_loaded
@@ -71,14 +70,13 @@ def _without_plugins(settings: dict[str, Any]) -> Any:
 
 
 class _Guard(urllib.request.BaseHandler):
-    """urllib asks it before it opens anything: the address itself, and each redirect.
+    """urllib handler that checks every URL, redirects included, before it is opened.
 
-    A page, a redirect or a stream's list of pieces may point to ``file:`` or ``ftp:``, which nobody
-    meant who typed an http address, or to this machine's own network. Once a far place was asked,
-    all that comes after may be its doing.
+    A page, redirect or segment list may name ``file:`` or ``ftp:`` URLs, or hosts in the local
+    network. After the first request to a public host, all later URLs count as named by it.
     """
 
-    handler_order = 0  # before all others
+    handler_order = 0  # before all other handlers
 
     def __init__(self, named_by: str) -> None:
         self.refusal: SourceError | None = None
@@ -87,7 +85,7 @@ class _Guard(urllib.request.BaseHandler):
         self._site = ("", "")
 
     def default_open(self, request: urllib.request.Request) -> None:
-        """None lets the next handler open it. Raises what yt-dlp passes on."""
+        """Return None, so that the next handler opens the request. Raises yt-dlp's RequestError."""
         from yt_dlp.networking.exceptions import RequestError
 
         try:
@@ -96,17 +94,17 @@ class _Guard(urllib.request.BaseHandler):
             self.refusal = error
             raise RequestError(str(error)) from error
         referer = request.get_header("Referer")
-        if referer is not None:  # extractors set it, with the login and token of the page
+        if referer is not None:  # extractors set it to the page's URL, credentials included
             request.add_header("Referer", without_credentials(referer))
         site = _site(request.full_url)
-        if not request.unverifiable:  # no redirect, in the words of RFC 2965
+        if not request.unverifiable:  # not a redirect, in the terms of RFC 2965
             self._site = site
         elif site != self._site:
-            # What proves the user to one site is nothing for another.
+            # Credentials for one site are not sent to another.
             request.remove_header("Authorization")
 
     def http_response(self, _: urllib.request.Request, answer: Any) -> Any:
-        """What a server answers, decoded before yt-dlp does it without a limit."""
+        """Decode a response within a limit, before yt-dlp would decode it without one."""
         from yt_dlp.networking.exceptions import RequestError
 
         try:
@@ -119,7 +117,7 @@ class _Guard(urllib.request.BaseHandler):
     https_response = http_response
 
     def check(self, url: str) -> None:
-        """Raises SourceError for what is out of the web, or too near."""
+        """Raise SourceError for a URL of another scheme, or in a more local scope."""
         scheme = urlsplit(url).scheme.lower()
         if scheme not in _WEB_SCHEMES:
             raise SourceError(f"the address leads out of the web, to {display_url(url)}")
@@ -135,7 +133,7 @@ def _site(url: str) -> tuple[str, str]:
 
 
 def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
-    """``read`` where it is asked for all there is, as of pages and lists: not without an end."""
+    """Wrap ``read`` so that reading a whole page or list is limited to ``MAX_PAGE`` bytes."""
 
     def read_some(amount: int | None = None) -> bytes:
         if amount is not None and amount >= 0:
@@ -149,8 +147,8 @@ def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
 
 
 class _WebDoor:
-    """Takes the place of a ``YoutubeDL``'s ``urlopen``, which leaves answers open that it has read
-    only in part."""
+    """Replaces a ``YoutubeDL``'s ``urlopen``: checks URLs, limits reads, and closes the responses
+    that yt-dlp only reads in part."""
 
     def __init__(self, open_any: Any, guard: _Guard) -> None:
         self._open_any = open_any

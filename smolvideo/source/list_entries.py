@@ -1,9 +1,9 @@
-"""What a list from the web may name: addresses of the web, and nothing on this machine.
+"""Validation of playlist entries: only absolute http(s) URLs.
 
-``file:`` and all other schemes, paths of any system, and names that only look like paths are
-refused. A relative name is refused, too: the formats that have them (XSPF, HTML, HLS) are resolved
-by yt-dlp against the address of the list, and RSS, whose entries come as they are, demands whole
-addresses (https://www.rssboard.org/rss-specification#ltenclosuregtSubelementOfLtitemgt).
+``file:`` and all other schemes, paths of any system, and names that resemble paths are refused.
+Relative URLs are refused, too: in formats that have them (XSPF, HTML, HLS), yt-dlp has resolved
+them against the URL of the list, and RSS, whose entries are passed on as they are, requires
+absolute URLs (https://www.rssboard.org/rss-specification#ltenclosuregtSubelementOfLtitemgt).
 """
 
 from typing import Any
@@ -14,17 +14,17 @@ from smolvideo.source.urls import display_url
 
 MAX_ENTRIES = 100_000
 _SMUGGLED = "#__youtubedl_smuggle="
-"""What yt-dlp hands from a list to the extractor of an entry: no part of the address."""
+"""Marks data that yt-dlp passes from a playlist to an entry's extractor; not part of the URL."""
 
 
 def check_address(url: str) -> None:
-    """See that ``url`` is a whole http(s) address. Raises SourceError."""
+    """Raise SourceError unless ``url`` is an absolute http(s) URL."""
     if not is_web_address(url.partition(_SMUGGLED)[0].strip()):
         raise SourceError(f"not a valid address: {display_url(url)}")
 
 
 def checked_entry(entry: dict[str, Any], list_url: str) -> str:
-    """The address of an entry of the list at ``list_url``. Raises SourceError."""
+    """Return the URL of an entry of the list at ``list_url``. Raises SourceError if invalid."""
     address = entry_name(entry)
     if not is_web_address(address.partition(_SMUGGLED)[0]):
         raise SourceError(
@@ -36,10 +36,10 @@ def checked_entry(entry: dict[str, Any], list_url: str) -> str:
 
 
 def entry_name(entry: dict[str, Any]) -> str:
-    """What an entry says that it is, whatever that may be; empty where it says nothing."""
+    """Return the URL that an entry names, unvalidated; empty if there is none."""
     formats = entry.get("formats") or ()
     own = entry.get("url") or (formats[-1].get("url") if formats else None)
-    # The entries of some formats have their files with them, and the list's own address.
+    # Entries with embedded formats have the list's URL as ``webpage_url``.
     whole = entry.get("webpage_url")
     if entry.get("_type", "video") == "video" and own:
         whole = own

@@ -1,8 +1,8 @@
-"""Lists of sources in a text file: what ``-a FILE`` reads.
+"""Source lists (``-a FILE``): one path or URL per line, confined to the folder of the list.
 
-A list may come from somebody else: it names files below its own folder, once links and ``..`` are
-resolved, unless ``--allow-outside`` says otherwise. What comes from standard input has no folder,
-and was put together by a command of the user's own. A list in a list is no video: it is not read.
+A list may come from somebody else, so it may only name files below its own folder, with links and
+``..`` resolved, unless ``--allow-outside`` is set. A list from standard input has no folder and is
+trusted, since a command of the user wrote it. Lists inside lists are not read.
 """
 
 import os
@@ -21,12 +21,12 @@ from smolvideo.text_input import decode_text, read_file_or_pipe
 from smolvideo.unicode_names import existing_path
 
 _MAX_LIST_BYTES = 16 * 2**20
-"""Bytes. A longer "list" is a video named by mistake."""
+"""Maximum bytes of a list; a larger file is a video given by mistake."""
 
 
 @dataclass(frozen=True)
 class ListedPath:
-    """A path, or ``file://`` address, that a list in ``folder`` names."""
+    """A path or ``file://`` URL from a list in ``folder``."""
 
     given: str
     folder: Path
@@ -40,10 +40,10 @@ class ListedPath:
 
     @property
     def path(self) -> Path:
-        """What it names, as it is written. Raises SourceError for what is on another machine.
+        """The path as written. Raises SourceError for a path on another machine.
 
-        Nothing is asked of the file system: on Windows that alone would send this user's proof of
-        login to whatever machine ``//machine/share`` names.
+        It must not be passed to the file system before this check: on Windows, opening
+        ``//machine/share`` sends the user's login hash to that machine.
         """
         is_url = scheme_of(self.given) == "file"
         path = path_of_file_url(self.given) if is_url else Path(self.given)
@@ -52,10 +52,7 @@ class ListedPath:
         return path if is_url else expand_home(self.given)
 
     def check(self, path: Path) -> None:
-        """See that ``path``, with all links followed, is one that the list may name.
-
-        Raises SourceError.
-        """
+        """Raise SourceError if ``path``, with all links resolved, is not one the list may name."""
         if not self.allow_outside and not _is_below(path, self.folder):
             raise self._outside()
 
@@ -68,7 +65,7 @@ class ListedPath:
         )
 
     def notices(self, path: Path) -> tuple[str, ...]:
-        """What the record of a file says that ``--allow-outside`` alone let in."""
+        """Return the notice for the record of a file that only ``--allow-outside`` admitted."""
         if not self.allow_outside or _is_below(path, self.folder):
             return ()
         return (
@@ -77,17 +74,17 @@ class ListedPath:
 
 
 Named = str | ListedPath
-"""A source as it was typed, or as a list names it."""
+"""A source as typed, or as named by a list."""
 
 
 def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
-    """One source a line; blank lines and lines that begin with ``#`` or ``;`` are left out.
+    """Read one source per line, skipping blank lines and comments (``#`` or ``;``).
 
-    ``-`` is standard input. A relative path is seen from the current folder if it exists there and
-    the list may name it, else from the folder of the list.
+    ``-`` is standard input. A relative path is resolved against the current folder if it exists
+    there and the list may name it, else against the folder of the list.
 
     Raises:
-        SourceError: the list cannot be read, is no text, or names nothing.
+        SourceError: the list cannot be read, is no text, or is empty.
     """
     from_stdin = str(path) == "-"
     shown = "standard input" if from_stdin else display_path(path)
@@ -107,7 +104,7 @@ def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
     if not sources:
         raise SourceError(f"{shown} names no source", hint="one path or URL a line")
     if from_stdin or not path.is_file() or path.parts[1:2] in (("dev",), ("proc",)):
-        # A pipe has no folder, either, nor has a file that the shell opened for us.
+        # A pipe, or a file descriptor opened by the shell, has no folder either.
         return [*sources]
     return [_named(source, path.parent, allow_outside) for source in sources]
 
@@ -115,12 +112,12 @@ def read_source_list(path: Path, *, allow_outside: bool = False) -> list[Named]:
 def resolve_listed(
     listed: ListedPath, resolve: Callable[[str, Path], list[VideoSource]]
 ) -> list[VideoSource]:
-    """The sources behind a path of a list, found by ``resolve``; each is one that it may name.
+    """Resolve a path of a list with ``resolve``, checking every resulting file.
 
-    Raises SourceError: that of ``resolve``, or because a path leads out of the list's folder.
+    Raises SourceError from ``resolve``, or for a path that leads out of the list's folder.
     """
     path = existing_path(listed.path)
-    listed.check(path)  # first: not even whether something is there is said of what lies outside
+    listed.check(path)  # first, so that not even the existence of an outside file is revealed
     sources = resolve(listed.given, path)
     for source in sources:
         listed.check(source.path)
@@ -151,15 +148,15 @@ def _named(source: str, folder: Path, allow_outside: bool) -> Named:
         beside, as_written = existing_path(folder / source), existing_path(Path(source))
         here = as_written.exists() and (allow_outside or _is_below(as_written, folder))
         name = str(beside) if not here and beside.exists() else source
-    except (OSError, ValueError):  # not a path at all: shown as an error where it is resolved
+    except (OSError, ValueError):  # no valid path: resolving it reports the error
         name = source
     return ListedPath(name, folder, allow_outside)
 
 
 def is_on_another_drive(name: str, folder: str, paths: ModuleType = os.path) -> bool:
-    """Whether ``name`` begins with a drive or a machine that is not the folder's own (Windows).
+    """Return whether ``name`` is on another drive or machine than ``folder`` (Windows).
 
-    ``paths`` is the system's module of paths.
+    ``paths`` is the module of path functions, ``ntpath`` in tests.
     """
     drive = paths.splitdrive(name)[0]
     own = paths.splitdrive(paths.abspath(folder))[0]
@@ -167,7 +164,7 @@ def is_on_another_drive(name: str, folder: str, paths: ModuleType = os.path) -> 
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    """Whether ``path`` is inside ``folder`` when links and ``..`` are resolved in both."""
+    """Return whether ``path`` is inside ``folder``, with links and ``..`` resolved in both."""
     try:
         inside, outer = os.path.realpath(path), os.path.realpath(folder)
         return os.path.commonpath([inside, outer]) == outer

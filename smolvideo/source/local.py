@@ -1,4 +1,4 @@
-"""Paths on this machine."""
+"""Local sources: files and folders, and errors with a suggestion for mistyped paths."""
 
 import errno
 import os
@@ -21,15 +21,15 @@ _NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[VideoSource]:
-    """A file as one source; a folder as its videos, or, if it holds only pictures, as one of
-    frames.
+    """Resolve a file to one source; a folder to its videos, or, if it only holds images, to one
+    source of frames.
 
-    Accents match in NFC and NFD, links are followed. In a folder, hidden and unfinished files are
-    passed over, and subfolders are looked into only if ``recursive``. A file that is named is never
-    passed over.
+    Accents match in NFC and NFD, links are followed. In a folder, hidden and partial files are
+    skipped, and subfolders are scanned only if ``recursive``. A file given by name is never
+    skipped.
 
     Raises:
-        SourceError: it is missing, empty, not readable, surely no video or picture, or a folder
+        SourceError: it is missing, empty, not readable, certainly no video or image, or a folder
             without media.
     """
     path = existing_path(path)
@@ -38,7 +38,7 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
         if stat.S_ISDIR(mode):
             return resolve_folder(given, path, recursive=recursive)
         if not stat.S_ISREG(mode):
-            # Opening a pipe would wait for ever, a device has no end.
+            # Opening a pipe could block for ever, and a device has no end.
             raise SourceError(f"{display_path(given)} is not a file but {_special_kind(mode)}")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -61,7 +61,7 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
 
 
 def path_of_file_url(url: str) -> Path:
-    """``file:///home/me/a%20b.mp4`` → ``/home/me/a b.mp4``; ``SourceError`` for other machines."""
+    """Convert ``file:///home/me/a%20b.mp4`` to a path. SourceError for another machine's files."""
     parts = urlsplit(url.strip())
     if parts.netloc.lower() not in ("", "localhost"):
         raise SourceError(
@@ -72,13 +72,13 @@ def path_of_file_url(url: str) -> Path:
 
 
 def expand_home(given: str) -> Path:
-    """A path as the shell would have made it: it leaves ``~`` as it is in quotes and lists."""
+    """Expand ``~`` as a shell would; shells do not expand it in quotes, and lists have no shell."""
     path = Path(given)
     if not given.startswith("~"):
         return path
     try:
         return path if path.exists() else path.expanduser()
-    except (OSError, RuntimeError, ValueError):  # no such user; path_error says the rest
+    except (OSError, RuntimeError, ValueError):  # no such user; path_error reports it
         return path
 
 
@@ -91,9 +91,9 @@ def _special_kind(mode: int) -> str:
 
 
 def path_error(given: str, path: Path, error: OSError | ValueError) -> SourceError:
-    """Why ``path`` cannot be opened, as one line and, for a mistyped name, the one probably meant.
+    """Return the error for a ``path`` that cannot be opened, with a suggestion if it is mistyped.
 
-    A ``ValueError`` is what the system calls raise for a null byte in a path.
+    System calls raise ``ValueError`` for a null byte in a path.
     """
     shown = display_path(given)
     if isinstance(error, ValueError) or error.errno in _NO_SUCH_PATH:
@@ -110,7 +110,7 @@ def path_error(given: str, path: Path, error: OSError | ValueError) -> SourceErr
 
 
 def _probably_meant(given: str, path: Path) -> str | None:
-    """A hint for a path that does not exist: a name like it, at the first part that is missing."""
+    """Return a hint for a missing path: a name similar to the first part that does not exist."""
     if re.match(r"(?:www\.|[\w-]+(?:\.[\w-]+)+/)", given) and not path.parent.is_dir():
         return f"an address begins with `https://`: {display_path('https://' + given)}"
     if os.path.islink(path):

@@ -1,6 +1,6 @@
-"""Patterns of paths, ``holidays/**/*.mp4``, as shells understand them.
+"""Glob patterns such as ``holidays/**/*.mp4``, with the semantics of shells.
 
-Unlike ``glob``, what exists as it is written is never a pattern (``films [2024]/*.mp4``), and
+Unlike ``glob``, a part that exists literally is never a pattern (``films [2024]/*.mp4``), and
 accents match in NFC and NFD.
 """
 
@@ -14,15 +14,15 @@ from smolvideo.unicode_names import normal_form, same_name
 
 
 def is_pattern(text: str) -> bool:
-    """Whether ``text`` holds one of ``*``, ``?`` and ``[``."""
+    """Return whether ``text`` contains one of ``*``, ``?`` and ``[``."""
     return glob.has_magic(text)
 
 
 def matching_paths(pattern: str) -> list[Path]:
-    """The existing paths that a pattern stands for, in no order, each once.
+    """Return the existing paths that match a pattern, unordered, without duplicates.
 
-    ``**`` is any number of folders, without links to folders. Hidden names match only where the
-    pattern shows the dot. Folders that may not be listed match nothing.
+    ``**`` matches any number of folders, without following links. Hidden names match only if the
+    pattern has the dot. Folders without read permission match nothing.
     """
     path = Path(pattern)
     found = [Path(path.anchor)]
@@ -38,7 +38,7 @@ def matching_paths(pattern: str) -> list[Path]:
 
 
 def _step(folder: Path, part: str) -> list[Path]:
-    """What one part of a pattern matches in a folder."""
+    """Return the paths in a folder that match one part of a pattern."""
     if part == "**":
         return [folder, *_subfolders(folder)]
     if os.path.lexists(folder / part):

@@ -1,4 +1,4 @@
-"""An http(s) address → the addresses of the videos behind it, through yt-dlp's flat extraction."""
+"""Playlist expansion: http(s) URL → URLs of its videos, by yt-dlp's flat extraction."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -19,27 +19,26 @@ from smolvideo.source.ytdlp_options import ytdlp_options
 
 _LISTS = ("playlist", "multi_video", "compat_list")
 _MAX_HOPS = 5
-"""From one address to the next until there is a list or a video."""
+"""Maximum number of extractor redirects until a list or a video is found."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list from the web: the address that it names, or why that is refused."""
+    """One entry of a web playlist: its URL, and why it is refused, if it is."""
 
     address: str
     error: SourceError | None = None
 
 
 def playlist_entries(url: str, options: DownloadOptions, on_progress: OnProgress) -> list[Entry]:
-    """The videos of a playlist, channel or feed, in its order; of anything else, ``url`` alone.
+    """Return the videos of a playlist, channel or feed, in order; for anything else, ``url`` alone.
 
-    An address that is in the cache, or that names a video file, is not asked about. What an entry
-    names that is no address of the web has an error; whether the address may be asked for is seen
-    when it is (``download_video``).
+    A URL that is in the cache, or ends in a video suffix, is not requested. An entry that is no
+    http(s) URL carries an error; its network scope is checked when it is requested
+    (``download_video``).
 
-    Raises:
-        SourceError: not a valid address, the site refuses or nothing is there; offline, an address
-            not in the cache is returned as it is, and its download says so.
+    Raises: SourceError: no valid URL, the site refuses, or the list is empty. Offline, a URL that
+    is not in the cache is returned as it is, and its download raises the error.
     """
     check_address(url)
     known = find_cached(url, max_height=options.max_height, cache=options.cache_dir)
@@ -50,7 +49,7 @@ def playlist_entries(url: str, options: DownloadOptions, on_progress: OnProgress
         info, found = _flat(url, options)
     except SmolVideoError:
         raise
-    except Exception as error:  # extractors of thousands of sites: anything may come
+    except Exception as error:  # thousands of extractors, without a common error class
         raise to_source_error(url, error, timeout_seconds=options.timeout_seconds) from error
     if info.get("_type", "video") not in _LISTS:
         return [Entry(url)]
@@ -74,7 +73,7 @@ def _names_a_file(url: str) -> bool:
 
 
 def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entry]]:
-    """What yt-dlp says of the address and its entries, without following these."""
+    """Return yt-dlp's information about a URL and its entries, without extracting the entries."""
     settings = ytdlp_options(
         folder=download_folder(url, options.cache_dir),
         yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
@@ -89,7 +88,7 @@ def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entr
     with web_client(settings, url) as ydl:
         address, info = url, {}
         for _ in range(_MAX_HOPS):
-            # Not processed: one entry that yt-dlp cannot take apart would be the end of all.
+            # process=False: otherwise one entry that yt-dlp cannot process would fail the list.
             info = dict(ydl.extract_info(address, download=False, process=False) or {})
             if info.get("_type") not in ("url", "url_transparent"):
                 break
@@ -107,9 +106,9 @@ def _flat(url: str, options: DownloadOptions) -> tuple[dict[str, Any], list[Entr
 
 
 class _Silent:
-    """yt-dlp speaks to this; what matters comes as an error."""
+    """Logger that discards yt-dlp's messages; errors are raised."""
 
     def debug(self, message: str) -> None:
-        """Says nothing."""
+        """Discard the message."""
 
     info = warning = error = debug

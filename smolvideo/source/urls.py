@@ -1,4 +1,4 @@
-"""Addresses made fit to be shown, and the name that was probably meant."""
+"""URLs redacted for display, and suggestions for mistyped names."""
 
 import os
 import re
@@ -13,14 +13,14 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
 def display_url(url: str) -> str:
-    """An address in backticks, for messages, without the credentials it may carry."""
+    """Return a URL in backticks, for messages, without credentials."""
     return display_path(without_credentials(url))
 
 
 def public_name(given: str) -> str:
-    """A source as it was typed, an address without the credentials it may carry.
+    """Return a source as typed, but a URL without its credentials.
 
-    So is what was meant as one: ``http:/me:secret@host``, ``www.host/?token=secret``.
+    Malformed URLs are redacted, too: ``http:/me:secret@host``, ``www.host/?token=secret``.
     """
     if scheme_of(given) not in (None, "file"):
         return without_credentials(given)
@@ -29,18 +29,19 @@ def public_name(given: str) -> str:
 
 
 def scheme_of(given: str) -> str | None:
-    """``https`` of ``HTTPS://…``; None for a path."""
+    """Return the scheme in lower case: ``https`` for ``HTTPS://…``; None for a path."""
     match = _SCHEME.match(given.strip())
     return match[1].lower() if match else None
 
 
 def closest_match(wanted: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant: equal but for case or Unicode form, else the most alike."""
+    """Return the name equal but for case or Unicode form, else the most similar; None if none
+    is."""
     by_plain_form = {_plain_form(name): name for name in sorted(names, reverse=True)}
     matches = get_close_matches(_plain_form(wanted), by_plain_form, n=1, cutoff=0.7)
     return by_plain_form[matches[0]] if matches else None
 
 
 def _plain_form(name: str) -> str:
-    # macOS stores decomposed letters, keyboards type composed ones: they look the same.
+    # macOS stores decomposed letters, keyboards type composed ones; both look the same.
     return unicodedata.normalize("NFKC", name).casefold()

@@ -1,4 +1,4 @@
-"""One thing to look at, and what a file is by its name and its first bytes."""
+"""``VideoSource``, the result of source resolution, and file-type detection by name and content."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,16 @@ PARTIAL_DOWNLOAD_SUFFIXES = frozenset(
         ".temp", ".tmp", ".ytdl",
     }
 )  # fmt: skip
-"""What browsers and downloaders call a file that is still growing."""
+"""Suffixes that browsers and downloaders give to incomplete files."""
 
 
 @dataclass(frozen=True)
 class VideoSource:
-    """One thing to look at: a video, a picture, or a folder of pictures that belong together.
+    """A local source: a video, a still image, or a folder of frames.
 
-    ``given`` is what the user typed, an address without its credentials. ``name`` is for people: a
-    file name or the title of a download, on one line, without control characters; it is never a
-    path. ``notices`` are sentences for the user.
+    ``given`` is the argument as typed, without the credentials of a URL. ``name`` is for display: a
+    file name or the title of a download, on one line, without control characters; never a path.
+    ``notices`` are messages for the user.
     """
 
     given: str
@@ -36,21 +36,20 @@ class VideoSource:
 
 
 def is_partial_or_hidden(name: str) -> bool:
-    """Files that a folder holds but nobody means: hidden ones, ``._`` twins of macOS, partial
+    """Return whether a folder scan skips this file: hidden files, ``._`` files of macOS, partial
     downloads.
 
-    yt-dlp names the pieces of a running download ``x.mp4.part-Frag3``.
+    yt-dlp names the fragments of a running download ``x.mp4.part-Frag3``.
     """
     last_suffix = Path(name).suffix.lower()
     return name.startswith(".") or last_suffix.split("-")[0] in PARTIAL_DOWNLOAD_SUFFIXES
 
 
 def kind_of_file(name: str, head: bytes) -> "MediaKind":
-    """Picture or video, by the first bytes (12 are enough) where they are known, else by the
-    suffix.
+    """Return image or video, by the first bytes (12 are enough) if they are known, else by suffix.
 
-    Everything that is not recognised as a picture counts as a video: the reader knows more
-    containers than any list here.
+    Anything not recognised as an image is a video: the reader knows more containers than a list
+    here could.
     """
     suffix = Path(name).suffix.lower()
     if _starts_like_picture(head):
@@ -76,7 +75,7 @@ def _starts_like_video(head: bytes) -> bool:
 
 
 def starts_like_video(head: bytes) -> bool:
-    """Whether a file of any name may be a video by its first bytes (400 are enough)."""
+    """Return whether the first bytes (400 are enough) are those of a known video container."""
     if _starts_like_picture(head):
         return False
     return (
@@ -90,9 +89,8 @@ def starts_like_video(head: bytes) -> bool:
 
 
 def describe_non_media(head: bytes) -> str | None:
-    """Names a file that is surely no video or picture by its first bytes (some thousand are
-    best).
-    """
+    """Return a description of a file that is certainly no video or image, by its first bytes
+    (preferably some thousand); None otherwise."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script")):
         return "a web page"
@@ -104,7 +102,7 @@ def describe_non_media(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    if head.startswith(b"YUV4MPEG2 "):  # raw video behind a line of text
+    if head.startswith(b"YUV4MPEG2 "):  # raw video with a text header
         return False
     if any(byte < 0x20 and byte not in b"\t\n\r\f\x1b" for byte in head):
         return False

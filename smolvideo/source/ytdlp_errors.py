@@ -1,7 +1,7 @@
-"""What yt-dlp reports, as one line and a hint.
+"""Translation of yt-dlp's errors to one line and a hint, by patterns in the message.
 
-yt-dlp raises few types and many sentences: its extractors pass on what thousands of sites say. So
-the sentences are read, with the address and the video's id taken out, which could hold any word.
+yt-dlp raises few exception types with many messages: its extractors pass on those of thousands of
+sites. The URL and the video's id are removed before matching, since they could contain any word.
 """
 
 import re
@@ -22,12 +22,12 @@ _ADDRESS = "check the address in a browser"
 
 
 class _ErrorPattern(NamedTuple):
-    pattern: str  # regular expression, matched anywhere, without regard to capitals
+    pattern: str  # regular expression, matched anywhere, ignoring case
     message: str
     hint: str | None
 
 
-# The first that matches is taken: the special ones stand before the general ones.
+# The first match wins: specific patterns precede general ones.
 _REFUSALS = (
     _ErrorPattern(
         r"cookies database|load cookies|netscape format|unsupported (?:browser|keyring)|decrypt",
@@ -121,9 +121,7 @@ _REFUSALS = (
 
 
 def to_source_error(url: str, error: BaseException | str, *, timeout_seconds: float) -> SourceError:
-    """The ``SourceError`` for what yt-dlp raised (or wrote, where it raises nothing) about
-    ``url``.
-    """
+    """Translate what yt-dlp raised (or logged, if it raises nothing) about ``url``."""
     reason = _plain_reason(url, str(error))
     for sign, says, hint in _REFUSALS:
         if re.search(sign, reason, re.IGNORECASE):
@@ -140,12 +138,12 @@ def _plain_reason(url: str, message: str) -> str:
     text = display_name(text, max_length=10_000)
     text = re.sub(r"<_io\.\w+[^>]{0,200}>", "the file", text)
     text = re.sub(r"^(?:ERROR: )?(?:\[[\w:+.-]+\] )?", "", text)
-    # "Downloading x: HTTP Error 404": the id of the video, which has no blanks, is not part of it.
+    # "Downloading x: HTTP Error 404": remove the video's id, which has no blanks.
     text = re.sub(r"^\S+: (?=\S)", "", text)
     return re.sub(r";? ?please report this issue on.*", "", text, flags=re.IGNORECASE)
 
 
 def _shortened(reason: str) -> str:
-    """The first sentence, without the Python objects that yt-dlp appends."""
+    """Return the first sentence, without the Python objects that yt-dlp appends."""
     reason = re.sub(r" ?\(caused by .*", "", reason)
     return display_name(re.split(r"(?<=\w{3})\. ", reason)[0], max_length=160).rstrip(".")

@@ -1,4 +1,4 @@
-"""The options handed to yt-dlp; what each is for stands beside it."""
+"""Parameters of ``yt_dlp.YoutubeDL``, each with its reason."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,8 @@ from typing import Any
 from smolvideo.source.cookies import browser_fields, cookie_text
 
 _FORMAT = "bv*[protocol~='^(https?|m3u8|m3u8_native|http_dash_segments)$']"
-"""The best format with a picture, with or without sound, over a protocol that yt-dlp speaks
-itself.
-"""
+"""The best format with video, with or without audio, over a protocol that yt-dlp implements
+itself."""
 
 
 def ytdlp_options(
@@ -23,20 +22,20 @@ def ytdlp_options(
     logger: Any,
     progress_hook: Any,
 ) -> dict[str, Any]:
-    """Parameters of ``yt_dlp.YoutubeDL`` for one video, named ``video.…`` in the current folder.
+    """Return the parameters of ``yt_dlp.YoutubeDL`` for one video, stored as ``video.…``.
 
     Raises:
-        SourceError: the cookies file cannot be read, or has none.
+        SourceError: the cookies file cannot be read, or has no cookies.
         UsageError: unknown browser.
     """
     return {
-        # Two formats of one video never share a partial file.
+        # The name contains the format: two formats never share a partial file.
         "outtmpl": {"default": "video.%(format_id).40s.%(ext)s"},
         "restrictfilenames": True,
         "format": _FORMAT,
         "format_sort": _format_order(max_height),
         "noplaylist": True,
-        # Enough of a list to see that it is one.
+        # Two entries are enough to detect a list.
         "playlist_items": "1-2",
         "extract_flat": "in_playlist",
         "socket_timeout": timeout_seconds,
@@ -44,12 +43,12 @@ def ytdlp_options(
         "fragment_retries": retries,
         "extractor_retries": retries,
         "retry_sleep_functions": {kind: _seconds_before_retry for kind in ("http", "fragment")},
-        # A missing piece would be a hole in the video that nobody is told of.
+        # A skipped fragment would be an unreported gap in the video.
         "skip_unavailable_fragments": False,
         "continuedl": True,
         "overwrites": False,
         "updatetime": False,
-        # No ffmpeg: its downloads know neither our limits nor our progress.
+        # No ffmpeg: its downloads bypass our limits and progress hook.
         "ffmpeg_location": str(folder / "no-ffmpeg"),
         "external_downloader": "native",
         "hls_prefer_native": True,
@@ -68,11 +67,10 @@ def ytdlp_options(
 
 
 def _format_order(max_height: int | None) -> list[str]:
-    """Nearest to the limit from below, few frames a second, then what every reader decodes, then
-    small.
+    """Return yt-dlp's sort order: resolution nearest to the limit from below, about 30 frames a
+    second, SDR, codecs that every reader decodes, then small files.
 
-    The model sees pictures of at most some hundred pixels: more bytes at the same size bring
-    nothing.
+    The model takes images of a few hundred pixels, so a higher bit rate at equal size is useless.
     """
     resolution = "res" if max_height is None else f"res:{max_height}"
     return [resolution, "fps:30", "hdr:sdr", "vcodec:h264", "proto", "+size", "+br"]
