@@ -1,17 +1,17 @@
-"""Subtitles: files beside a video and tracks inside it, read, cleaned, and cut down to the frames.
+"""Subtitles: sidecar files and embedded tracks, parsed, cleaned and limited to the frames' times.
 
-In the order of a file's way:
+In the order of processing:
 
-sidecars.py     which file beside a video holds its subtitles
+sidecars.py     choice of the subtitle file next to a video
 encodings.py    bytes → text
-formats.py      text → blocks: which of the readers below it is for
+formats.py      format detection, text → blocks by one of the parsers below
 timed.py        SubRip and WebVTT
 substation.py   Advanced SubStation
-marked_up.py    TTML, YouTube's XML and JSON, SAMI
-microdvd.py     MicroDVD, which counts frames
-plain_text.py   lines as they are read on screen: no tags, no control characters
-cues.py         cues without repeats, near given times, in as many characters as have room
-reading.py      all of these joined
+structured.py   TTML, YouTube's XML and JSON, SAMI
+microdvd.py     MicroDVD, whose times are frame numbers
+plain_text.py   removal of markup and control characters
+cues.py         removal of repeats, selection near given times, limit of characters
+load.py         the whole: a file or a track → cues
 """
 
 from smolvideo.subtitles.cues import Cue, cues_near, cues_within, format_cues

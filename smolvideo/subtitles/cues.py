@@ -1,4 +1,4 @@
-"""Cues: one line of text each, and when it is on screen."""
+"""Cues: one line of text with its display interval; removal of rolling repeats, and selection."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from smolvideo.times import format_timestamp
 
 _TOUCHING = 0.1
-"""Seconds. What begins so soon after the end of another text takes its place on screen."""
+"""Maximum gap in seconds between two texts that replace each other on screen."""
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One line of text (no line breaks, no markup) and when it is shown, in seconds."""
+    """One line of text (no line breaks, no markup), and when it is shown, in seconds."""
 
     start_seconds: float
     end_seconds: float
@@ -20,14 +20,13 @@ class Cue:
 
 
 Block = tuple[float, float, list[str]]
-"""Start and end in seconds and the cleaned lines: a cue whose text still has its lines."""
+"""Start and end in seconds, and the cleaned lines of a cue."""
 
 
 def without_repeats(blocks: Iterable[Block]) -> Iterator[Cue]:
-    """Cues of one line of text in order of time; lines that were on screen until then are not said
-    again.
+    """Yield cues by time, without the lines that the cue before still shows.
 
-    Rolling captions show the last lines of the text before above each new one.
+    Roll-up captions repeat the last lines of the previous text above each new one.
     """
     previous: Cue | None = None
     shown: list[str] = []
@@ -46,7 +45,7 @@ def without_repeats(blocks: Iterable[Block]) -> Iterator[Cue]:
 
 
 def _rolled(shown: Sequence[str], lines: Sequence[str]) -> int:
-    """How many of the first ``lines`` are the last of those ``shown`` before."""
+    """Return how many of the first ``lines`` repeat the last of the lines ``shown`` before."""
     for count in range(min(len(shown), len(lines)), 0, -1):
         if list(shown[-count:]) == list(lines[:count]):
             return count
@@ -56,10 +55,9 @@ def _rolled(shown: Sequence[str], lines: Sequence[str]) -> int:
 def cues_near(
     cues: Sequence[Cue], pts_seconds: Sequence[float], *, within_seconds: float = 1.0
 ) -> list[Cue]:
-    """The cues that are on screen at one of the times, or at most ``within_seconds`` before or
-    after.
+    """Return the cues on screen at one of the times, or at most ``within_seconds`` before or after.
 
-    Each cue comes once, in the order of ``cues``; ``pts_seconds`` may be in any order.
+    In the order of ``cues``, each once; ``pts_seconds`` may be in any order.
     """
     times = sorted(pts_seconds)
 
@@ -71,7 +69,7 @@ def cues_near(
 
 
 def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
-    """As many of the cues as fit, spread evenly over all of them."""
+    """Subsample the cues evenly until their formatted text fits into ``most_characters``."""
     kept = list(cues)
     while kept and len(format_cues(kept)) > most_characters:
         share = most_characters / len(format_cues(kept))
@@ -81,5 +79,5 @@ def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
 
 
 def format_cues(cues: Iterable[Cue]) -> str:
-    """One cue a line: ``01:15 Where is the red ball?``, the time being the start of the cue."""
+    """Format one cue per line, with its start time: ``01:15 Where is the red ball?``."""
     return "\n".join(f"{format_timestamp(cue.start_seconds)} {cue.text}" for cue in cues)

@@ -1,7 +1,7 @@
-"""Bytes of an unknown encoding → text, and a sentence where the encoding is a guess.
+"""Character-encoding detection for subtitle files, with a notice if the encoding is a guess.
 
-Most subtitles are UTF-8 today, and most old ones do not say what they are. A code page is guessed
-from the lines that have letters of other alphabets; one bad byte costs one character.
+Most subtitles are UTF-8 today; most old ones do not state their encoding. A code page is guessed by
+a vote of the lines with non-ASCII letters; an undecodable byte costs one character.
 """
 
 import codecs
@@ -17,7 +17,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Those of UTF-32 first: they begin as that of UTF-16 does."""
+"""Byte order marks; UTF-32 before UTF-16, whose mark is a prefix of it."""
 
 _CODE_PAGES = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874",
@@ -25,9 +25,9 @@ _CODE_PAGES = (
     "gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949",
     "mac-roman", "mac-latin2", "cp850", "cp852",
 )  # fmt: skip
-"""What subtitles were written in on Windows and DOS, on the Unix and the Macintosh of the time."""
+"""Legacy encodings of subtitles on Windows, DOS, Unix and Macintosh."""
 _RARELY = dict.fromkeys(("mac-roman", "mac-latin2", "cp850", "cp852"), 0.9)
-"""Weights of code pages that few subtitles are in, all below 1: they must explain a line better."""
+"""Prior weights below 1 for rare code pages: they must fit a line better than the others."""
 
 _ISO_2022_JP = ("iso2022_jp_ext", "iso2022_jp_2004", "iso2022_jp_2")
 _SHIFTED = (
@@ -35,25 +35,24 @@ _SHIFTED = (
     (re.compile(rb"\x1b\$(?:[@AB]|\([CDOPQ])"), _ISO_2022_JP),
     (re.compile(rb"~\{[!-}]{2,}"), ("hz",)),
 )
-"""Signs of the encodings that write all letters as ASCII between shifts, and their names.
+"""Escape sequences of stateful 7-bit encodings, and the codecs to try.
 
 RFC 1468 (ISO-2022-JP), RFC 1557 (ISO-2022-KR), RFC 1843 (HZ)
 """
 
 _MAX_LINES = 60
 _MAX_LINE = 400
-"""Bytes of a line that are looked at."""
+"""Maximum bytes per line that are analysed."""
 _MAX_BAD = 1 / 3
-"""Of the bytes above 127 in a line, the share that a code page may be unable to read."""
+"""Maximum share of a line's non-ASCII bytes that a code page may fail to decode."""
 _DAMAGED = 0.8
-"""Belief in a code page that cannot read all of a line."""
+"""Confidence factor for a code page that cannot decode all of a line."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The text; ``guess`` is the code page where it was guessed; ``bad`` are characters that could
-    not be read and became U+FFFD.
-    """
+    """Decoded text. ``guess`` is the code page if it was guessed; ``bad`` is the number of
+    undecodable characters, which became U+FFFD."""
 
     text: str
     guess: str | None = None
@@ -61,7 +60,8 @@ class Decoded:
 
 
 def decode_text(content: bytes) -> Decoded:
-    """Text of an unknown encoding: by its mark, zero bytes or shifts, as UTF-8, else as a guess."""
+    """Decode bytes by byte order mark, zero bytes or escape sequences, as UTF-8, else by a
+    guess."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return _decoded(content[len(mark) :], encoding)
@@ -75,7 +75,7 @@ def decode_text(content: bytes) -> Decoded:
     guess = _likeliest_code_page(content)
     if not guess.startswith("cp125"):
         return _decoded(content, guess, guess)
-    # What Windows leaves undefined are control characters, as in the web's tables:
+    # Bytes undefined in Windows code pages become control characters, as in the web's tables:
     # https://encoding.spec.whatwg.org/#legacy-single-byte-encodings
     return Decoded(content.decode(guess, errors=_KEEP_BYTE), guess)
 
@@ -87,7 +87,8 @@ def _decoded(content: bytes, encoding: str, guess: str | None = None) -> Decoded
 
 
 def _wide_encoding(content: bytes) -> str | None:
-    """UTF-16 without a mark, by its zero bytes: times and arrows are ASCII in every language."""
+    """Detect UTF-16 without a mark by its zero bytes: times and arrows are ASCII in any
+    language."""
     head = content[:4000]
     for arrow, encoding in ((b"-\0-\0>\0", "utf-16-le"), (b"\0-\0-\0>", "utf-16-be")):
         at = head.find(arrow)
@@ -100,25 +101,23 @@ def _wide_encoding(content: bytes) -> str | None:
 
 
 def _shifted(content: bytes) -> Decoded | None:
-    """Text of an encoding with shifts, whose signs no other text holds; None where it has none.
-
-    The encoding with the fewest bad bytes is taken.
-    """
+    """Decode a stateful 7-bit encoding, with the codec of the fewest bad bytes; None if the text
+    has no escape sequences of one."""
     for sign, encodings in _SHIFTED:
         if (signs := len(sign.findall(content))) == 0:
             continue
         found = min((_decoded(content, one) for one in encodings), key=lambda one: one.bad)
-        # HZ's sign is printable, and may be said; an escape may be a bad byte of other text.
+        # HZ's escape is printable and may be dialogue; an ESC may be a bad byte of another text.
         if found.bad <= (0 if encodings == ("hz",) else signs):
             return found
     return None
 
 
 def _evidence_for_utf8(text: str) -> int:
-    """How little chance would write the sequences of several bytes in ``text``.
+    """Return a score of how improbable the multi-byte sequences of ``text`` are by chance.
 
-    A character of two bytes outweighs one bad byte, a longer one more. No text of a code page, in
-    twenty languages and as short as one line, came to more than 0.71 of its bad bytes.
+    A two-byte character outweighs one bad byte, a longer one more. No text in a code page, of
+    twenty languages and as short as one line, scored more than 0.71 of its bad bytes.
     """
     two = three = four = 0
     for character in text:
@@ -131,9 +130,9 @@ def _evidence_for_utf8(text: str) -> int:
 
 
 def _likeliest_code_page(content: bytes) -> str:
-    """The code page that the lines with bytes above 127 vote for, each with its belief.
+    """Return the code page that wins a vote of the lines with non-ASCII bytes.
 
-    Line by line, so that a bad byte spoils the vote of its own line alone.
+    Votes are per line, so that a bad byte spoils only its own line's vote.
     """
     votes: Counter[str] = Counter()
     for line in _telling_lines(content):
@@ -155,9 +154,9 @@ def _telling_lines(content: bytes) -> list[bytes]:
 
 
 def _beliefs(line: bytes, weight: int) -> Iterator[tuple[str, float]]:
-    """Code pages and how far they explain ``line``, from 0 to 1.
+    """Yield code pages with the confidence, 0 to 1, that ``line`` is in them.
 
-    A code page that cannot read a few of the bytes is asked without them.
+    A code page that fails on a few bytes is scored without them.
     """
     beliefs = dict(_detected(line))
     for code_page in _CODE_PAGES:
@@ -189,9 +188,9 @@ _LATIN_END = "\u0250"
 
 
 def _mixed_words(text: str) -> float:
-    """The share of the letters of other alphabets that touch an ASCII letter: `bientфt` is no word.
+    """Return the share of non-Latin letters next to an ASCII letter: `bientфt` is no word.
 
-    Chinese and Japanese write Latin names without blanks, but few of them.
+    Chinese and Japanese text has a few, as it writes Latin names without blanks.
     """
     foreign = touching = 0
     for before, letter, after in zip(" " + text, text, text[1:] + " ", strict=False):
@@ -204,7 +203,7 @@ def _mixed_words(text: str) -> float:
 
 
 def _controls(text: str) -> int:
-    """How many characters are of the C1 controls, which no subtitle has."""
+    """Count C1 control characters, which no subtitle has."""
     return sum("\x80" <= character < "\xa0" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Which format a text is in. Names lie: what is inside decides."""
+"""Subtitle format detection by content; file suffixes are not trusted."""
 
 import re
 from collections.abc import Callable
@@ -18,22 +18,21 @@ FORMATS = (
 _SBV_TIMES = re.compile(
     r"^(\d{1,3}:\d\d:\d\d\.\d{3}),(\d{1,3}:\d\d:\d\d\.\d{3})[ \t]*$", re.MULTILINE
 )
-"""YouTube's captions (.sbv): SubRip without counters, and with a comma for the arrow."""
+"""YouTube's captions (.sbv): SubRip without counters, and with a comma instead of the arrow."""
 _MPL2_TIMES = re.compile(r"^[ \t]*\[(\d{1,9})\][ \t]*\[(\d{0,9})\]", re.MULTILINE)
 _MPL2_RATE = 10.0
-"""MPL2 is MicroDVD with square brackets, and counts tenths of a second."""
+"""Units per second. MPL2 is MicroDVD with square brackets and times in tenths of a second."""
 _XML = re.compile(r"<(?:\w{1,20}:)?(?:tt|timedtext|transcript)\b", re.IGNORECASE)
 _MARKS = re.compile("[\x00\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
-"""Invisible, and in the way of counters and times: zero bytes, marks of byte order and of direction
-(editors of Arabic and Hebrew put them before every line).
-"""
+"""Invisible characters that hide counters and times: zero bytes, byte order and directional marks
+(Arabic and Hebrew editors put these at the start of every line)."""
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """Blocks in the order of the file; ``left_out`` are cues whose times are none.
+    """Blocks in file order; ``left_out`` is the number of cues dropped for invalid times.
 
-    ``assumed_rate`` is the frame rate that times rest on where the file does not state it.
+    ``assumed_rate`` is the frame rate used for the times if the file does not state it.
     """
 
     blocks: list[Block]
@@ -42,13 +41,12 @@ class Parsed:
 
 
 def parse_text(text: str, frame_rate: Callable[[], float | None]) -> Parsed:
-    """The blocks of ``text``; none where it is in no format that is known.
+    """Parse ``text`` in its detected format; no blocks if it is in no known format.
 
-    ``frame_rate`` is called for a format that counts frames, and does not say how long one is.
+    ``frame_rate`` is called if times are frame numbers and the file states no rate.
 
     Raises:
-        SourceError: it would have to be known, and is not; or the text is of a kind that is
-            refused.
+        SourceError: the frame rate is required and unknown, or the text is refused.
     """
     text = _MARKS.sub("", text)
     text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""A file or a track → its cues, and sentences about what was guessed and left out."""
+"""Loading of subtitles: a file or an embedded track → cues, with notices on guesses and losses."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,10 +15,10 @@ from smolvideo.subtitles.timed import subrip_lines
 from smolvideo.text_input import read_file_or_pipe
 
 _MAX_FILE = 32 * 2**20
-"""Bytes. The subtitles of a day of talk are below 10 MB."""
+"""Maximum bytes of a file. The subtitles of a day of talk are below 10 MB."""
 
 OnNotice = Callable[[str], None]
-"""Hears a sentence for the user."""
+"""Callback for messages to the user."""
 
 
 def _no_notice(_: str) -> None:
@@ -35,15 +35,14 @@ def read_subtitles(
     frame_rate: Callable[[], float | None] = _no_rate,
     on_notice: OnNotice = _no_notice,
 ) -> list[Cue]:
-    """The cues of a file in order of time, without those that cannot be understood.
+    """Return the cues of a file by time, without invalid ones.
 
-    Text that rolls (each cue repeating the last line of the one before) is taken once.
-    ``frame_rate`` is asked for frames a second where the file counts frames and does not say;
-    ``on_notice`` hears of an encoding that was guessed, of characters and cues that could not be
-    read.
+    Roll-up text (each cue repeats the last line of the one before) is returned once. ``frame_rate``
+    is called if times are frame numbers and the file states no rate. ``on_notice`` is called with
+    messages about a guessed encoding, and about characters and cues that could not be read.
 
     Raises:
-        SourceError: the file cannot be read, or nothing in it is a cue.
+        SourceError: the file cannot be read, or has no cues.
     """
     shown = display_path(path)
     try:
@@ -65,7 +64,7 @@ def read_subtitles(
 
 
 def parse_subtitles(text: str, *, frame_rate: float | None = None) -> list[Cue]:
-    """As ``read_subtitles``, from text; an empty list if there is nothing."""
+    """Parse subtitles in ``text``, as ``read_subtitles``; an empty list if there are none."""
     try:
         return list(without_repeats(parse_text(text, lambda: frame_rate).blocks))
     except SourceError:
@@ -73,10 +72,10 @@ def parse_subtitles(text: str, *, frame_rate: float | None = None) -> list[Cue]:
 
 
 def cues_of_track(texts: Iterable[SubtitleEvent], *, on_notice: OnNotice = _no_notice) -> list[Cue]:
-    """The cues of a text track inside a video file, as clean as those of a file.
+    """Return the cues of an embedded text track, cleaned like those of a file.
 
-    Bytes that are not UTF-8 come as halves of surrogate pairs (Python's ``surrogateescape``): they
-    are read in the code page that the whole track is likely to be in.
+    Bytes that are not UTF-8 arrive as lone surrogates (Python's ``surrogateescape``); they are
+    decoded in the code page that is most likely for the whole track.
     """
     texts = list(texts)
     whole = "\n".join(text.text for text in texts)
@@ -87,7 +86,7 @@ def cues_of_track(texts: Iterable[SubtitleEvent], *, on_notice: OnNotice = _no_n
         for notice in _notices("the text track", decoded, Parsed([])):
             on_notice(notice)
     else:
-        # ISO-2022 is ASCII between its escapes, and begins anew in each text.
+        # ISO-2022 is ASCII outside its escape sequences, and its state is reset in each packet.
         contents = [
             decode_text(text.text.encode()).text if "\x1b$" in text.text else text.text
             for text in texts
@@ -95,7 +94,7 @@ def cues_of_track(texts: Iterable[SubtitleEvent], *, on_notice: OnNotice = _no_n
     for text, content in zip(texts, contents, strict=True):
         lines = content.replace("\r\n", "\n").replace("\r", "\n")
         if text.format in ("ass", "ssa"):
-            # Matroska keeps the line of Advanced SubStation without its times, in nine fields.
+            # A Matroska packet is a Dialogue line without its times, in nine fields.
             shown = substation_lines(lines.split(",", 8)[-1])
         elif text.format in ("subrip", "srt"):
             shown = subrip_lines(lines)

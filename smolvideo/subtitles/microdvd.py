@@ -1,4 +1,4 @@
-"""MicroDVD (.sub): ``{25}{50}Hello|there``, where times are numbers of frames."""
+"""MicroDVD parser (.sub): ``{25}{50}Hello|there``, with times as frame numbers."""
 
 import re
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from smolvideo.subtitles.plain_text import plain_lines
 _LINE = re.compile(r"[ \t]*\{(\d{1,9})\}[ \t]*\{(\d{0,9})\}(.*)")
 _RATE = re.compile(r"\s*(\d{1,3}(?:[.,]\d{1,6})?)\s*")
 _UNKNOWN_LENGTH = 3.0
-"""Seconds that a text stays where the file does not say until when."""
+"""Duration in seconds of a cue that states no end."""
 
 
 def is_microdvd(lines: Sequence[str]) -> bool:
-    """Whether one of the first lines begins with two numbers of frames."""
+    """Return whether one of the first lines begins with two frame numbers."""
     return any(_LINE.match(line[:100]) for line in lines[:50])
 
 
 def microdvd_blocks(lines: Sequence[str], rate: float) -> tuple[list[Block], int]:
-    """The cues at ``rate`` frames a second, and how many were left out for their times."""
+    """Return the cues at ``rate`` frames a second, and the number dropped for invalid times."""
     blocks, left_out = [], 0
     cues = [found for line in lines if (found := _LINE.match(line))]
     for found in cues[1:] if stated_rate(lines) is not None else cues:
@@ -34,7 +34,7 @@ def microdvd_blocks(lines: Sequence[str], rate: float) -> tuple[list[Block], int
 
 
 def stated_rate(lines: Sequence[str]) -> float | None:
-    """The frame rate that the first cue states, by custom as ``{1}{1}23.976``."""
+    """Return the frame rate in the first cue, by convention ``{1}{1}23.976``; None if absent."""
     found = next(filter(None, map(_LINE.match, lines[:50])), None)
     if found is None or found[1] not in ("0", "1") or found[2] not in ("0", "1"):
         return None
@@ -44,7 +44,7 @@ def stated_rate(lines: Sequence[str]) -> float | None:
 
 
 def rate_needed() -> SourceError:
-    """The error where neither the file nor the video says how long a frame is."""
+    """Return the error for a file whose frame rate is neither stated nor known from the video."""
     return SourceError(
         "MicroDVD subtitles count frames, and the frame rate is not known",
         hint="begin the file with a line such as `{1}{1}25.000`",

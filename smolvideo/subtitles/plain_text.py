@@ -1,7 +1,7 @@
-"""Lines as they are read on screen: no tags, entities resolved, nothing that acts.
+"""Markup removal: tags, style overrides, entities and invisible characters of subtitle lines.
 
-Subtitles come from anywhere. Every expression here is linear in its text: none looks further than
-to the next mark of the same kind.
+Subtitles are untrusted. Every regular expression here runs in linear time: none scans beyond the
+next mark of the same kind.
 """
 
 import html
@@ -12,23 +12,23 @@ _TAG = re.compile(r"<([^<>]*)>")
 _VOICE = re.compile(r"v(?:\.\S*)?\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 _TIME_TAG = re.compile(r"(?:\d+:)?\d+:\d+\.\d+")
 _STYLE = re.compile(
-    r"\{(?:\\[^{}]*"  # SubStation's overrides, in SubRip too: {\an8}, {\i1}
-    r"|[A-Za-z]{1,2}:[^{}]*)\}"  # MicroDVD's: {y:i}, {C:$0000ff}
+    r"\{(?:\\[^{}]*"  # SubStation overrides, also found in SubRip: {\an8}, {\i1}
+    r"|[A-Za-z]{1,2}:[^{}]*)\}"  # MicroDVD codes: {y:i}, {C:$0000ff}
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BREAK_TAGS = {"br", "br/", "/p", "p"}
 _SHOWN_AS = {"rt": " (", "/rt": ")"}
-"""Ruby: the reading of a word stands above it on screen."""
+"""Ruby annotations, displayed above a word, are put in parentheses after it."""
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, but part of words (Persian, Hindi) and of emoji."""
+"""Zero-width joiners: part of words (Persian, Hindi) and of emoji."""
 
 
 def plain_lines(text: str) -> list[str]:
-    """The lines of ``text`` that are not empty, as they are read on screen.
+    """Return the non-empty lines of ``text`` as displayed on screen.
 
-    Tags of WebVTT, SubRip, SubStation and MicroDVD go; who speaks (``<v Mary>``) stands before what
-    is said; ``<br>`` is a line break.
+    Removes tags of WebVTT, SubRip, SubStation and MicroDVD; ``<v Mary>`` becomes ``Mary: ``, and
+    ``<br>`` a line break.
     """
     text = _STYLE.sub("", _TAG.sub(_shown_tag, text)) if "<" in text or "{" in text else text
     return [line for raw in text.split("\n") if (line := _visible(raw))]
@@ -48,7 +48,7 @@ def _shown_tag(tag: re.Match[str]) -> str:
 
 
 def _visible(line: str) -> str:
-    """One line with its entities resolved, single blanks, and no character that acts."""
+    """Resolve entities, collapse blanks, and remove control and format characters."""
     if "&" in line:
         line = _ENTITY.sub(lambda entity: html.unescape(entity[0]), line)
     if not (line.isascii() and line.isprintable()):

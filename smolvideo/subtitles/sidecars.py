@@ -1,4 +1,4 @@
-"""The subtitle file beside a video.
+"""Sidecar subtitle files: the best subtitle file next to a video, by its name.
 
 Names as players, downloaders and media servers write them: ``film.srt``, ``film.en.srt``,
 ``film.en.forced.srt``, ``film.forced.en.srt``, ``film.zh-Hant-TW.sdh.srt``, ``film.en-orig.vtt``.
@@ -17,11 +17,11 @@ SUBTITLE_SUFFIXES = (
     ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", ".srv3", ".srv2", ".srv1",
     ".json3", ".sub", ".sbv",
 )  # fmt: skip
-"""In the order of preference where one video has several."""
+"""Suffixes of subtitle files, in order of preference."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _SUBTAG = re.compile(r"[a-z0-9]{1,11}")
-"""Of a script, a region, a variant (BCP 47); YouTube puts the name of a track there, too."""
+"""Subtag of a script, region or variant (BCP 47); YouTube also puts a track name there."""
 _NAMED_LANGUAGES = frozenset(
     {
         "arabic", "brazilian", "bulgarian", "catalan", "chinese", "croatian", "czech", "danish",
@@ -42,29 +42,28 @@ _VIDEO_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 _VOBSUB = b"\x00\x00\x01\xba"
-"""Pictures of subtitles have the suffix .sub, too: an MPEG program stream begins so."""
+"""First bytes of an MPEG program stream: VobSub's image subtitles also have the suffix .sub."""
 
 
 def is_sidecar(path: Path, video_path: Path) -> bool:
-    """Whether ``find_sidecar`` would look at a file of this name."""
+    """Return whether ``find_sidecar`` would consider a file of this name."""
     beside = os.path.realpath(path.parent) == os.path.realpath(video_path.parent)
     return beside and _name_of(path, video_path) is not None
 
 
 def sidecar_kind(path: Path, video_path: Path) -> CaptionKind:
-    """What the name of a subtitle file says that it holds; ``FULL`` where it says nothing."""
+    """Return the kind of captions that a file name states; ``FULL`` if it states none."""
     name = _name_of(path, video_path)
     return CaptionKind.FULL if name is None else name.kind
 
 
 def find_sidecar(video_path: Path) -> Path | None:
-    """The subtitle file beside a video: ``film.srt`` for ``film.mp4``, else ``film.en.srt`` and
-    such.
+    """Return the subtitle file next to a video: ``film.srt`` or ``film.en.srt`` for ``film.mp4``.
 
-    What is said in full comes before forced subtitles, signs and commentary; then without a
-    language or in English before the others; then without the sounds of the hard of hearing, and
-    not heard by a machine; then .srt first. A file that belongs to another video of the folder by
-    its whole name (``film.2.srt`` beside ``film.2.mp4``) is not taken.
+    Order of preference: full dialogue before forced subtitles, signs and commentary; no language or
+    English before others; without captions for the hard of hearing, and not automatic; no language
+    tag before English; then by suffix, .srt first. A file whose whole name belongs to another video
+    of the folder (``film.2.srt`` next to ``film.2.mp4``) is not taken. None if there is none.
     """
     try:
         neighbours = sorted(video_path.parent.iterdir())
@@ -88,7 +87,7 @@ def find_sidecar(video_path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _SidecarName:
-    """What stands between the video's name and the suffix."""
+    """The parts of a file name between the video's name and the suffix."""
 
     suffix: str
     language: str = ""
@@ -104,7 +103,7 @@ class _SidecarName:
 
 
 def _name_of(path: Path, video_path: Path) -> _SidecarName | None:
-    """What the name says; None where the file does not belong to the video."""
+    """Parse the file name; None if the file does not belong to the video."""
     suffix = path.suffix.lower()
     if suffix not in SUBTITLE_SUFFIXES:
         return None
@@ -118,9 +117,9 @@ def _name_of(path: Path, video_path: Path) -> _SidecarName | None:
 
 
 def _read_parts(parts: Iterable[str], suffix: str) -> _SidecarName | None:
-    """Language, kind and number in any order; None where a part is none of these.
+    """Parse language, kind and number, in any order; None if a part is none of these.
 
-    ``hi`` is Hindi where no other language is named, else "hearing impaired".
+    ``hi`` is Hindi, but "hearing impaired" if another language is named as well.
     """
     parts = [part.lower() for part in parts]
     if len(parts) > _MAX_PARTS:
@@ -150,7 +149,7 @@ def _read_parts(parts: Iterable[str], suffix: str) -> _SidecarName | None:
 
 
 def _language_tag(words: list[str]) -> str | None:
-    """The language of ``zh-Hant-TW``, ``en_US``, ``en-forced`` or ``English (SDH)``."""
+    """Return the language of ``zh-Hant-TW``, ``en_US``, ``en-forced`` or ``English (SDH)``."""
     if not words or len(words) > _MAX_PARTS:
         return None
     first, *rest = words

@@ -1,5 +1,5 @@
-"""Subtitles written as XML or JSON: TTML (.ttml, .dfxp), what YouTube offers besides (.srv1 to
-.srv3, .json3), and SAMI (.smi), which resembles HTML.
+"""Parsers for XML, JSON and SAMI subtitles: TTML (.ttml, .dfxp), YouTube's .srv1 to .srv3 and
+.json3, and SAMI (.smi), which resembles HTML.
 
 TTML: https://www.w3.org/TR/ttml1/ · SAMI: https://learn.microsoft.com/previous-versions/ms971327
 """
@@ -16,11 +16,11 @@ from smolvideo.subtitles.cues import Block
 from smolvideo.subtitles.plain_text import plain_lines
 
 _LATEST = 10.0**7
-"""Seconds. What is said to come later is no time."""
+"""Seconds from which on a time is invalid."""
 _DEEPEST = 100
-"""Elements inside each other; subtitles have six."""
+"""Maximum nesting of elements; subtitles have six levels."""
 _UNKNOWN_LENGTH = 3.0
-"""Seconds that a text stays where the file does not say until when."""
+"""Duration in seconds of a cue that states none."""
 
 _OFFSET = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|m|s|ms|f|t)?")
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,3}(?:\.\d{1,12})?)(?::(\d{1,4}(?:\.\d+)?))?")
@@ -29,12 +29,12 @@ _INVALID_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uff
 
 
 def ttml_blocks(text: str) -> tuple[list[Block], int]:
-    """The cues of TTML or of YouTube's XML, and how many were left out for their times.
+    """Return the cues of TTML or of YouTube's XML, and the number dropped for invalid times.
 
-    Of a file that is broken off, the cues before the break.
+    A truncated or malformed file yields the cues before the error.
 
     Raises:
-        SourceError: the file declares entities of its own, which no subtitles need.
+        SourceError: the file declares XML entities (an expansion attack; no subtitles need them).
     """
     reader = _TimedElements()
     parser = expat.ParserCreate(encoding="utf-8")
@@ -43,8 +43,8 @@ def ttml_blocks(text: str) -> tuple[list[Block], int]:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
     parser.EntityDeclHandler = _refuse_entities
-    with suppress(expat.ExpatError):  # nothing behind a break can be trusted
-        # Whatever the declaration says of its encoding, this is UTF-8 now.
+    with suppress(expat.ExpatError):  # nothing after an error can be trusted
+        # The text was decoded and is encoded as UTF-8 here, whatever its XML declaration says.
         parser.Parse(_INVALID_IN_XML.sub("", text.lstrip("\ufeff \t\n")).encode(), True)
     return reader.blocks, reader.left_out
 
@@ -57,7 +57,7 @@ def _refuse_entities(*_: object) -> None:
 
 @dataclass
 class _Element:
-    """An open element; ``start`` is what the times inside it count from."""
+    """An open element; ``start`` in seconds is the origin of the times inside it."""
 
     name: str
     start: float
@@ -68,7 +68,7 @@ class _Element:
 
 @dataclass
 class _TimedElements:
-    """What expat calls: it collects the text of the innermost element that has times."""
+    """expat handlers that collect the text of the innermost element with times."""
 
     blocks: list[Block] = field(default_factory=list)
     left_out: int = 0
@@ -110,7 +110,7 @@ class _TimedElements:
 
     def text(self, content: str) -> None:
         if self._open and not self._unseen:
-            # Line breaks of the file are blanks; those on screen are elements.
+            # Line breaks of the file are blanks; breaks on screen are <br> elements.
             self._open[-1].texts.append(content.replace("\n", " "))
 
     def _read_rates(self, given: Mapping[str, str]) -> None:
@@ -121,7 +121,7 @@ class _TimedElements:
         self.tick_rate = _number(given.get("tickrate", "")) or self.tick_rate
 
     def _timed(self, name: str, given: Mapping[str, str], outer: float) -> _Element:
-        """The element with its times; in YouTube's, ``t`` and ``d`` are milliseconds."""
+        """Return the element with its times; YouTube's ``t`` and ``d`` are milliseconds."""
         if name in ("p", "text") and "t" in given:
             start = _number(given["t"]) / 1000
             length = _number(given["d"]) / 1000 if "d" in given else _UNKNOWN_LENGTH
@@ -134,7 +134,7 @@ class _TimedElements:
             end += outer
         elif length_given is not None:
             end = start + length_given
-        # A body or a division with times says from when the times inside it count.
+        # Times of a body or division are only the origin of the times inside it.
         is_cue = name not in ("tt", "body", "div") and not (begin is None and end is None)
         return _Element(name, start, end, is_cue)
 
@@ -155,12 +155,12 @@ def _local(name: str) -> str:
 
 
 def _number(text: str) -> float:
-    """A number that is above zero; 0 for anything else."""
+    """Parse a positive number; 0 for anything else."""
     return float(text) if re.fullmatch(r"\d{1,12}(?:\.\d{1,12})?", text) else 0.0
 
 
 def json3_blocks(text: str) -> tuple[list[Block], int]:
-    """The cues of YouTube's .json3, and how many were left out for their times."""
+    """Return the cues of YouTube's .json3, and the number dropped for invalid times."""
     try:
         events = parse_json(text)["events"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -194,9 +194,9 @@ _LANGUAGE = re.compile(r"\.([\w-]{1,64})\s{0,9}\{[^{}]{0,2000}\blang\s{0,9}:\s{0
 
 
 def sami_blocks(text: str) -> tuple[list[Block], int]:
-    """The cues of one language of SAMI: English where the file has it, else the first.
+    """Return the cues of one language of a SAMI file: English if it has it, else the first.
 
-    A text stays until the next one of its language, which may be empty.
+    A cue ends at the next one of its language, which may be empty.
     """
     said = list(_sami_texts(text))
     languages = list(dict.fromkeys(language for _, language, content in said if content))
@@ -205,7 +205,7 @@ def sami_blocks(text: str) -> tuple[list[Block], int]:
         (name for name in languages if name in english or name.startswith("en")),
         languages[0] if languages else "",
     )
-    # A text without a class is there for all languages.
+    # A text without a class is part of every language.
     kept = sorted((one for one in said if one[1] in (chosen, "")), key=lambda one: one[0])
     edges = [start for start, _, _ in kept[1:]]
     if kept:
@@ -219,7 +219,7 @@ def sami_blocks(text: str) -> tuple[list[Block], int]:
 
 
 def _sami_texts(text: str) -> Iterator[tuple[float, str, list[str]]]:
-    """Start in seconds, class in small letters, lines; no lines where the screen is cleared."""
+    """Yield start in seconds, class in lower case, lines; no lines where the screen is cleared."""
     start: float | None = None
     language, pieces, at = "", [], 0
     for tag in _SAMI_TAG.finditer(text):
@@ -230,7 +230,7 @@ def _sami_texts(text: str) -> Iterator[tuple[float, str, list[str]]]:
         ends = name in ("sync", "/sync", "/body", "p")
         if ends:
             lines = plain_lines("".join(pieces))
-            # Between <SYNC> and <P> there is nothing: only a paragraph is a text.
+            # Only a <P> holds text; what is between <SYNC> and <P> is not.
             if start is not None and (lines or name != "p" or language):
                 yield start, language, lines
             pieces = []

@@ -1,6 +1,6 @@
-"""Advanced SubStation (.ass, .ssa): the ``Dialogue:`` lines below ``[Events]``.
+"""Advanced SubStation parser (.ass, .ssa): the ``Dialogue:`` lines of ``[Events]``.
 
-http://www.tcax.org/docs/ass-specs.htm; where it is silent, as libass reads it.
+http://www.tcax.org/docs/ass-specs.htm; unspecified cases as in libass.
 """
 
 import re
@@ -15,9 +15,9 @@ _DRAWING = re.compile(r"\\p(\d{1,3})")
 
 
 def substation_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
-    """The cues in the order of the file, and how many were left out for their times.
+    """Return the cues in file order, and the number dropped for invalid times.
 
-    The columns are named by the ``Format:`` line; ``Comment:`` lines are not shown.
+    The ``Format:`` line names the columns; ``Comment:`` lines are not shown.
     """
     columns = [*_COLUMNS, "text"]
     blocks, left_out, in_events = [], 0, False
@@ -39,13 +39,13 @@ def substation_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
 
 
 def substation_lines(text: str) -> list[str]:
-    """The text of one event as it is read on screen: no overrides, comments or drawings."""
+    """Return the displayed lines of one event, without overrides, comments and drawings."""
     text = "".join(_written(text)).replace("\\h", " ")
     return plain_lines(text.replace("\\N", "\n").replace("\\n", "\n"))
 
 
 def _written(text: str) -> Iterator[str]:
-    r"""What stands outside of ``{…}`` and is no drawing: from ``\p1`` to ``\p0`` is one."""
+    r"""Yield the text outside of ``{…}``, except drawings (from ``\p1`` to ``\p0``)."""
     at, is_drawn = 0, False
     while at < len(text):
         opened = text.find("{", at)

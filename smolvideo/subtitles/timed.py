@@ -1,7 +1,8 @@
-"""SubRip and WebVTT: a line with two times, and the text below it.
+"""SubRip and WebVTT parsers: a timing line, and the text below it.
 
-Real files are rarely as their formats say: wrong counters, missing or surplus blank lines, times of
-other formats. What players read is read here; a cue whose times are none is left out and counted.
+Real files often violate their formats: wrong counters, missing or surplus blank lines, times in
+other notations. Whatever players accept is accepted; a cue with invalid times is dropped and
+counted.
 
 WebVTT: https://www.w3.org/TR/webvtt1/ · SubRip has no standard.
 """
@@ -18,36 +19,35 @@ _CLOCK = (
     r"(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,3})"
     r"(?: ?([.,]) ?(\d{1,9})|:(\d{3}))?(?![\d:.,])"
 )
-_ARROW = r"[ \t]*(?:-{1,3}>|={1,2}>|[–—]>|--&gt;|→)[ \t]*"  # noqa: RUF001 -- as they are found
+_ARROW = r"[ \t]*(?:-{1,3}>|={1,2}>|[–—]>|--&gt;|→)[ \t]*"  # noqa: RUF001 -- found in real files
 _TIMING_LINE = re.compile(rf"[ \t]*{_CLOCK}{_ARROW}{_CLOCK}(?=\s|$)")
 _ONE_CLOCK = re.compile(rf"\s*{_CLOCK}\s*")
 _MAX_TIMING = 200
-"""Characters. No line of times is longer, whatever stands behind the times."""
+"""Maximum characters of a timing line, with whatever follows the times."""
 
 _BREAK = re.compile(r"(?<![:\\])\\N")
 _BLANK = re.compile(r"(?<![:\\])\\h")
-"""Not behind a colon or another backslash: these are of paths."""
+"""Not after a colon or another backslash, which occur in Windows paths."""
 
 _COMMENTS = ("NOTE", "STYLE", "REGION")
 
 
 def parse_clock(text: str) -> float | None:
-    """Seconds of ``1:02:03.45``, ``02:03,450`` and the like; None for what is no time."""
+    """Return the seconds of ``1:02:03.45``, ``02:03,450`` and the like; None if invalid."""
     found = _ONE_CLOCK.fullmatch(text[:_MAX_TIMING])
     return None if found is None else _seconds(found.groups())
 
 
 def has_timing_lines(lines: Sequence[str]) -> bool:
-    """Whether one of the lines has two times."""
+    """Return whether any line has two times."""
     return any(_TIMING_LINE.match(line) for line in lines if _may_be_timing(line))
 
 
 def subrip_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
-    """The cues of SubRip, and how many were left out for their times.
+    """Return the cues of SubRip, and the number dropped for invalid times.
 
-    As FFmpeg and players read it, the text of a cue ends where the next line of times comes, so
-    that blank lines may stand below the times and within the text; the counter above those times is
-    no text.
+    As in FFmpeg and players, the text of a cue extends to the next timing line, so that blank lines
+    may follow the times or occur in the text; the counter above that timing line is not part of it.
     """
     timings = list(_timings(lines))
     numbered = [_is_number(lines, timing.line - 1) for timing in timings]
@@ -66,9 +66,10 @@ def subrip_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
 
 
 def subrip_lines(text: str) -> list[str]:
-    r"""Lines of a cue of SubRip; ``\N`` and ``\h``, left by converters, are a break and a blank.
+    r"""Return the lines of a SubRip cue; ``\N`` and ``\h`` are a line break and a blank.
 
-    Players show them so: SubRip is drawn as SubStation is.
+    Converters leave these SubStation escapes behind, and players, which render SubRip as
+    SubStation, interpret them.
     """
     if "\\" in text:
         text = _BREAK.sub("\n", _BLANK.sub(" ", text))
@@ -76,9 +77,9 @@ def subrip_lines(text: str) -> list[str]:
 
 
 def webvtt_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
-    """The cues of WebVTT, and how many were left out for their times.
+    """Return the cues of WebVTT, and the number dropped for invalid times.
 
-    An empty line ends a cue, and a line of blanks does not: rolling captions rely on it.
+    An empty line ends a cue, a line of blanks does not: roll-up captions rely on it.
     """
     timings = {timing.line: timing.seconds for timing in _timings(lines)}
     blocks, left_out, at = [], 0, 0
@@ -97,7 +98,7 @@ def webvtt_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
             at += 1
         last = at
         if at in timings and lines[at - 1].strip().isdecimal() and last > first:
-            last -= 1  # the blank line is missing: this is the counter of the next cue
+            last -= 1  # the blank line is missing: this is the next cue's counter
         if seconds is None:
             left_out += 1
         elif shown := plain_lines("\n".join(lines[first:last])):
@@ -107,7 +108,7 @@ def webvtt_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
 
 @dataclass(frozen=True)
 class _Timing:
-    """The number of a line of times, and its times; None where they are none."""
+    """Index of a timing line, and its (start, end) in seconds; None if these are invalid."""
 
     line: int
     seconds: tuple[float, float] | None
@@ -137,12 +138,12 @@ def _is_number(lines: Sequence[str], number: int) -> bool:
 
 
 def _is_counter(lines: Sequence[str], number: int) -> bool:
-    """Whether a line is a number alone, at the beginning or below a blank line."""
+    """Return whether a line is just a number, at the beginning or after a blank line."""
     return _is_number(lines, number) and (number == 0 or not lines[number - 1].strip())
 
 
 def _without_counter(lines: Sequence[str], timing: int) -> int:
-    """Where the text above the line ``timing`` ends: before the counter, if there is one."""
+    """Return the end of the text above the line ``timing``: without the counter, if any."""
     at = timing - 1
     while at >= 0 and not lines[at].strip():
         at -= 1
@@ -151,9 +152,10 @@ def _without_counter(lines: Sequence[str], timing: int) -> int:
 
 
 def _seconds(groups: Sequence[str | None]) -> float:
-    """Hours, minutes, seconds, the mark before the decimals, decimals, milliseconds → seconds.
+    """Convert the groups of ``_CLOCK`` (hours, minutes, seconds, decimal mark, decimals,
+    milliseconds) to seconds.
 
-    What a player carries over is carried over: ``00:61:00`` is an hour and a minute.
+    Overflowing fields carry, as in players: ``00:61:00`` is an hour and a minute.
     """
     hours, minutes, seconds = (int(group or 0) for group in groups[:3])
     mark, decimals, milliseconds = groups[3:]
@@ -161,6 +163,6 @@ def _seconds(groups: Sequence[str | None]) -> float:
     if milliseconds is not None:
         fraction = int(milliseconds) / 1000
     elif decimals is not None and len(decimals) == 4 and (mark == "," or decimals == "1000"):
-        # SubRip counts milliseconds: transcribers round 999.6 to 1000, and players carry it over.
+        # SubRip has milliseconds: transcribers round 999.6 to 1000, and players carry it.
         fraction = int(decimals) / 1000
     return round(hours * 3600 + minutes * 60 + seconds + fraction, 6)
