@@ -1,4 +1,4 @@
-"""Where an answer begins: the text that a prompt leaves open, and the tokens that continue it."""
+"""Tokenization of a given answer as the continuation of a prompt, for scoring."""
 
 from smolvideo.errors import PromptError
 from smolvideo.models.checkpoint import Checkpoint
@@ -8,15 +8,14 @@ from smolvideo.prompt.templates import ANSWER_OPENING
 
 
 def answer_ids(prompt: Prompt, answer: str, checkpoint: Checkpoint) -> list[int]:
-    """The tokens of ``answer`` after those of ``prompt``, without the end of the turn.
+    """Return the tokens of ``answer`` after those of ``prompt``, without the end-of-turn token.
 
-    Outer blanks are no part of an answer (``Answer.text`` has none); what parts it from the prompt
-    is what the checkpoint's chat template puts there: one blank after ``Assistant:``, none where
-    the prompt ends with a blank already. Prompt and answer are tokenized as one text, from the last
-    special token on, as an answer in the middle of a conversation is. Where a token of that text
-    would hold the end of the prompt and the beginning of the answer, the answer is tokenized by
-    itself: the prompt's tokens are final before generation begins. No answer becomes a special
-    token. Raises PromptError for an answer without text.
+    ``answer`` is stripped, as ``Answer.text`` is, and separated from the prompt as in the
+    checkpoint's chat template: by one blank after ``Assistant:``, by none if the prompt ends with a
+    blank. Prompt and answer are tokenized as one text from the last special token on, as they are
+    in the middle of a conversation. If a token would span the end of the prompt and the beginning
+    of the answer, the answer is tokenized alone, because the prompt's tokens are fixed before
+    generation begins. No answer becomes a special token. Raises PromptError for an empty answer.
     """
     text = answer.strip()
     if not text:

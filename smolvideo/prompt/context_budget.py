@@ -1,4 +1,4 @@
-"""Does it fit? Counted exactly, before a frame is decoded."""
+"""Context budget: exact token counts, and the most frames that fit, before decoding any frame."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,13 +12,13 @@ from smolvideo.prompt.messages import DEFAULT_OPTIONS, Media, Message, PromptOpt
 from smolvideo.prompt.templates import is_image, render_messages
 
 MessagesForFrameCount = Callable[[int], Sequence[Message]]
-"""The conversation with at most so many frames of each video."""
+"""Builds the conversation with at most the given number of frames per video."""
 
 
 def count_tokens(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> int:
-    """How many tokens ``pack_prompt`` makes of ``messages``, exactly; planned frames suffice."""
+    """Return the exact number of tokens of the packed prompt; planned frames suffice."""
     return count_tokens_of_parts(render_messages(messages, checkpoint, options), checkpoint)
 
 
@@ -29,9 +29,9 @@ def check_budget(
     *,
     max_new_tokens: int = 1,
 ) -> int:
-    """The prompt's tokens. Raises PromptError where prompt and answer do not fit the context.
+    """Return the prompt's token count. Raises PromptError if prompt and answer exceed the context.
 
-    The error names the frames that do fit, so that the user can ask for them.
+    The error states how many frames would fit.
     """
     tokens = count_tokens(messages, checkpoint, options)
     if tokens + max_new_tokens <= checkpoint.context_tokens:
@@ -60,11 +60,11 @@ def max_frames_that_fit(
     max_new_tokens: int,
     max_frames: int | None = None,
 ) -> int:
-    """The largest number of frames per video with which the prompt leaves room for the answer.
+    """Return the largest number of frames per video that leaves ``max_new_tokens`` for the answer.
 
-    ``messages`` is the conversation with all frames, of which evenly spaced ones are kept, or a
-    function that gives the conversation for a number of frames (``max_frames`` is then needed).
-    Raises PromptError where the text alone, or one frame, is already too much.
+    ``messages`` is the conversation with all frames, to be subsampled evenly, or a function that
+    builds it for a number of frames (which requires ``max_frames``). Binary search. Raises
+    PromptError if the text alone, or one frame, already exceeds the context.
     """
     if callable(messages):
         if max_frames is None:
@@ -87,7 +87,7 @@ def max_frames_that_fit(
             f"not one frame fits beside the text; {describe_budget(checkpoint, max_new_tokens)}",
             hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
         )
-    low, high = 1, most  # low fits, high does not
+    low, high = 1, most  # invariant: low fits, high does not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -95,14 +95,14 @@ def max_frames_that_fit(
 
 
 def max_frame_count(messages: Sequence[Message]) -> int:
-    """The frames of the video that has most of them; 0 without a video."""
+    """Return the number of frames of the longest video; 0 without a video."""
     return max(
         (len(item) for message in messages for item in message.content if _moves(item)), default=0
     )
 
 
 def subsample_frames(messages: Sequence[Message], frames: int) -> list[Message]:
-    """The conversation with at most ``frames`` frames of each video, good for counting only."""
+    """Return the conversation with at most ``frames`` frames per video, for counting only."""
     return [
         Message(
             message.role,
@@ -130,7 +130,7 @@ def _check_text(
     options: PromptOptions,
     max_new_tokens: int,
 ) -> None:
-    """Raises PromptError where the text alone, or the answer, is too much."""
+    """Raise PromptError if the text alone, or the answer, exceeds the context."""
     texts = [
         Message(message.role, content, message.preamble)
         for message in messages
@@ -152,7 +152,7 @@ def _check_text(
 
 
 def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
-    """For the person: how many tokens of the context a prompt may take, and why so many."""
+    """Describe for the user how many tokens a prompt may have, and the subtraction behind it."""
     room = checkpoint.context_tokens - max_new_tokens
     return (
         f"`{checkpoint.name}` has room for {room:,} "

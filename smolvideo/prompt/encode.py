@@ -1,9 +1,8 @@
-"""From pieces of a prompt to token ids.
+"""Encoding of prompt parts to token ids; text cannot inject special tokens.
 
-A prompt is a list of pieces: plain text, and special tokens by name. Special tokens are looked up;
-text is encoded by a tokenizer that knows no special tokens, so no text can become one. Neighbouring
-texts are joined before they are encoded, as the reference encodes one string that is cut at special
-tokens only: the ids are the same, joints included.
+A prompt is a list of parts: plain text, and special tokens by name. Special tokens are looked up;
+text is encoded by a tokenizer without special tokens. Adjacent texts are joined first, because the
+reference encodes one string that is only split at special tokens; so the ids are identical.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,14 +13,14 @@ from smolvideo.models.checkpoint import Checkpoint
 
 IMAGE = "<image>"
 
-# Names that some tokenizers of the family lack: SmolVLM v1 of 2.2B reads `<global-img>` as five
-# pieces.
+# Tokens that some tokenizers of the family lack: SmolVLM v1 of 2.2B encodes `<global-img>` as five
+# tokens of text.
 _TEXT_IF_UNKNOWN = ("<global-img>", "<row_")
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialToken:
-    """A special token, ``count`` times in a row."""
+    """A special token, repeated ``count`` times."""
 
     token: str
     count: int = 1
@@ -31,7 +30,7 @@ PromptPart = str | SpecialToken
 
 
 def encode(pieces: Iterable[PromptPart], checkpoint: Checkpoint) -> list[int]:
-    """The token ids of ``pieces``. Raises PromptError for a special token that is not there."""
+    """Return the token ids of ``pieces``. Raises PromptError for an unknown special token."""
     token_ids: list[int] = []
     for piece in _joined(pieces, checkpoint):
         if isinstance(piece, SpecialToken):
@@ -42,7 +41,7 @@ def encode(pieces: Iterable[PromptPart], checkpoint: Checkpoint) -> list[int]:
 
 
 def count_tokens_of_parts(pieces: Iterable[PromptPart], checkpoint: Checkpoint) -> int:
-    """``len(encode(pieces, checkpoint))`` without making the list."""
+    """Return ``len(encode(pieces, checkpoint))`` without building the list."""
     return sum(
         piece.count if isinstance(piece, SpecialToken) else len(_encode_text(piece, checkpoint))
         for piece in _joined(pieces, checkpoint)
@@ -50,7 +49,7 @@ def count_tokens_of_parts(pieces: Iterable[PromptPart], checkpoint: Checkpoint) 
 
 
 def to_display_text(pieces: Sequence[PromptPart]) -> str:
-    """The pieces as one text for people: runs of a special token as ``<image ×64>``."""
+    """Return the parts as one text for display: repeated special tokens as ``<image ×64>``."""
     return "".join(
         piece
         if isinstance(piece, str)
@@ -62,7 +61,8 @@ def to_display_text(pieces: Sequence[PromptPart]) -> str:
 
 
 def _joined(pieces: Iterable[PromptPart], checkpoint: Checkpoint) -> Iterator[PromptPart]:
-    """The pieces with neighbouring texts joined and unknown names written out as text."""
+    """Yield the parts with adjacent texts joined, and special tokens unknown to the checkpoint as
+    text."""
     text: list[str] = []
     for piece in pieces:
         if isinstance(piece, str):
@@ -88,7 +88,7 @@ def _written_out(piece: SpecialToken, checkpoint: Checkpoint) -> str:
 
 
 def _encode_text(text: str, checkpoint: Checkpoint) -> list[int]:
-    # Arguments and file names may hold bytes that are no UTF-8, which Python keeps as lone
+    # Arguments and file names may hold bytes that are not UTF-8, which Python represents as lone
     # surrogates.
     clean = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     token_ids: list[int] = checkpoint.text_tokenizer.encode(clean, add_special_tokens=False).ids

@@ -1,4 +1,4 @@
-"""What goes into a prompt, and the packed prompt that comes out."""
+"""Data types of prompts: messages, options, and the packed prompt."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,22 +8,22 @@ from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models.registry import LAYOUTS, PromptFormat
 
 Geometry = Literal["official", "direct", "pad"]
-"""How a frame becomes the square the model sees: as the checkpoint's own pipeline does it, squeezed
-in one resize, or fitted whole with black bars."""
+"""How a frame is resized to the model's square input: as by the checkpoint's own pipeline, in one
+resize that ignores the aspect ratio, or letterboxed."""
 
 GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 
 Media = FrameBatch | FramePlan
-"""The frames of one source, decoded or only planned."""
+"""The frames of one source, decoded or planned."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: texts and frames in the order in which the model reads them.
+    """One turn: texts and frames in the order in which the model gets them.
 
-    All texts are taken as plain text; ``<image>`` in one is seven characters. ``preamble`` opens
-    the turn in place of what the layout says there (SmolVLM v1's "Answer briefly."); empty, nothing
-    does.
+    Texts are never parsed for special tokens; ``<image>`` in one is seven characters. ``preamble``
+    replaces the layout's opening of the turn (SmolVLM v1's "Answer briefly."); an empty string
+    omits it.
     """
 
     role: Literal["user", "assistant"]
@@ -33,10 +33,10 @@ class Message:
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """How to pack. None leaves the choice to the checkpoint.
+    """Options of packing; None leaves the choice to the checkpoint.
 
-    ``split_images`` cuts still pictures into tiles; by default a picture is cut where it is the
-    only thing to look at, as it costs some thousand tokens. Raises UsageError for unknown names.
+    ``split_images`` splits still images into tiles, at a cost of some thousand tokens; by default
+    only a single image without other media is split. Raises UsageError for unknown names.
     """
 
     layout: PromptFormat | None = None
@@ -53,16 +53,15 @@ class PromptOptions:
 
 
 DEFAULT_OPTIONS = PromptOptions()
-"""Everything as the checkpoint has it."""
+"""The checkpoint's own choices."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What an engine reads: tokens, and the squares that stand behind the image tokens, in their
-    order.
+    """A packed prompt, the input of an engine: tokens, and the images of the image tokens in order.
 
     ``images`` uint8 RGB ``[N, S, S, 3]`` with S the checkpoint's image size; N may be 0. ``text``
-    is for people: special tokens by name, the tokens of an image as ``<image ×64>``.
+    is for display: special tokens by name, the tokens of an image as ``<image ×64>``.
     """
 
     token_ids: tuple[int, ...]

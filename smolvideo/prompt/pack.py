@@ -1,4 +1,4 @@
-"""Packing: messages with decoded frames become token ids and squares of pixels."""
+"""Prompt packing: messages with decoded frames → token ids and square images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,10 +17,10 @@ from smolvideo.prompt.templates import image_tiles, is_image, render_messages, s
 def pack_prompt(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> Prompt:
-    """The prompt of a conversation, ending with the open assistant turn.
+    """Pack a conversation, ending with the open assistant turn.
 
-    Frames that were not fitted while they were read are fitted here. Raises PromptError for an
-    empty question, for what does not fit the context, and for frames fitted with another geometry.
+    Frames that were not resized while decoding are resized here. Raises PromptError for an empty
+    question, for a prompt that exceeds the context, and for frames resized with another geometry.
     """
     check_budget(messages, checkpoint, options)
     pieces = render_messages(messages, checkpoint, options)
@@ -35,7 +35,7 @@ def pack_prompt(
 
 
 def _joined(squares: Sequence[Images], side: int) -> Images:
-    """All squares one after the other; those of a single medium as they are, without a copy."""
+    """Concatenate the squares; those of a single medium are returned without a copy."""
     if len(squares) == 1:
         return squares[0]
     return np.concatenate(squares) if squares else np.zeros((0, side, side, 3), np.uint8)
@@ -44,7 +44,7 @@ def _joined(squares: Sequence[Images], side: int) -> Images:
 def _squares(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
 ) -> Iterator[Images]:
-    """The squares of each medium ``[N, S, S, 3]``, in the order of the image tokens."""
+    """Yield the squares of each medium, ``[N, S, S, 3]``, in the order of the image tokens."""
     split = should_split_images(messages, checkpoint, options)
     for message in messages:
         for item in message.content:
@@ -61,7 +61,7 @@ def _squares(
 
 
 def _fitted(batch: FrameBatch, checkpoint: Checkpoint, options: PromptOptions) -> Images:
-    """The batch's images as squares: as they are if they were fitted while they were read."""
+    """Return the batch's images as squares, unchanged if they were resized while decoding."""
     fitter = image_transform if is_image(batch) else frame_transform
     geometry, fit = fitter(checkpoint, options)
     if batch.geometry is None:

@@ -1,14 +1,14 @@
-"""From a frame of any shape to the square the model sees.
+"""Resizing of a frame of any shape to the square input of the vision tower.
 
-``official``  what the checkpoint's own pipeline does. SmolVLM v1 (smollm's video script): short
-              side to 384, centre crop, then up to the model's size. SmolVLM2 (transformers): the
-              longest edge to ``resize_edge``, then to the square, aspect not kept. nano: as
+``official``  as the checkpoint's own pipeline. SmolVLM v1 (smollm's video script): short side to
+              384, centre crop, then up to the model's size. SmolVLM2 (transformers): longest edge
+              to ``resize_edge``, then to the square, ignoring the aspect ratio. nano: as
               ``direct``.
-``direct``    one resize to the square, aspect not kept: what SmolVLM2 saw in training.
-``pad``       fitted whole into the square, black bars beside it.
+``direct``    one resize to the square, ignoring the aspect ratio: as in SmolVLM2's training.
+``pad``       letterboxed into the square with black bars.
 
-Still pictures always take the processor's way (long edge, then the square or tiles), as v1's crop
-is a matter of its video script. Pixels stay uint8; engines normalise.
+Still images always take the processor's path (longest edge, then the square or tiles), as v1's crop
+is part of its video script only. Pixels stay uint8; engines normalise.
 """
 
 from collections.abc import Callable
@@ -27,15 +27,15 @@ _V1_SIDE = 384  # fixed in smollm's SmolVLM_video_inference.py, for every checkp
 _V1_LONGEST_RATIO = 32
 
 Resize = Callable[[Images, tuple[int, int]], Images]
-"""A Lanczos resize of one RGB image to ``(height, width)``."""
+"""Lanczos resize of one RGB image to ``(height, width)``."""
 
 
 def frame_transform(
     checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> tuple[Geometry, Callable[[Images], Images]]:
-    """The geometry's name, and the function that fits one frame of a video.
+    """Return the geometry's name, and the transform for one video frame.
 
-    The function takes uint8 RGB ``[H, W, 3]`` and returns ``[S, S, 3]``, S the checkpoint's image
+    The transform takes uint8 RGB ``[H, W, 3]`` and returns ``[S, S, 3]``, S the checkpoint's image
     size.
     """
     geometry = options.geometry or "official"
@@ -52,7 +52,7 @@ def frame_transform(
 def image_transform(
     checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
 ) -> tuple[Geometry, Callable[[Images], Images]]:
-    """Like ``frame_transform``, for a still picture that is not cut into tiles."""
+    """Return the same as ``frame_transform``, for a still image that is not split into tiles."""
     geometry = options.geometry or "official"
     if geometry == "official" and checkpoint.layout != "nano":
         return geometry, lambda picture: _two_steps(picture, checkpoint, _resize_of(checkpoint))
@@ -60,7 +60,8 @@ def image_transform(
 
 
 def split_image(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Images:
-    """``[rows × columns + 1, S, S, 3]``: the tiles row by row, then the whole as one square."""
+    """Return ``[rows × columns + 1, S, S, 3]``: the tiles by row, then the whole image
+    downscaled."""
     side, resize = checkpoint.image_size, _resize_of(checkpoint)
     scaled = resize(
         picture, size_at_longest_edge(picture.shape[0], picture.shape[1], checkpoint.resize_edge)
@@ -75,7 +76,7 @@ def split_image(picture: Images, checkpoint: Checkpoint, tiles: Tiles) -> Images
 
 
 def lanczos_pil(image: Images, size: tuple[int, int]) -> Images:
-    """Lanczos by Pillow, which every machine has."""
+    """Resize with Pillow's Lanczos filter, available everywhere."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
@@ -84,13 +85,13 @@ def lanczos_pil(image: Images, size: tuple[int, int]) -> Images:
 
 
 def lanczos_torch(image: Images, size: tuple[int, int]) -> Images:
-    """Lanczos by torch, bit for bit what transformers' SmolVLMVideoProcessor does on the CPU."""
+    """Resize with torch's Lanczos filter, bit-exact with SmolVLMVideoProcessor on a CPU."""
     import torch
     from torch.nn.functional import interpolate
 
     if image.shape[:2] == size:
         return image
-    writable = np.require(image, requirements=["C", "W"])  # torch warns of anything else
+    writable = np.require(image, requirements=["C", "W"])  # torch warns about read-only arrays
     pixels = torch.from_numpy(writable).permute(2, 0, 1)[None]
     resized = interpolate(
         pixels, size=list(size), mode="lanczos", antialias=True, align_corners=False
@@ -100,7 +101,7 @@ def lanczos_torch(image: Images, size: tuple[int, int]) -> Images:
 
 @cache
 def torch_has_lanczos() -> bool:
-    """Whether this torch can resize uint8 with Lanczos; older ones cannot."""
+    """Return whether this torch supports Lanczos on uint8; older versions do not."""
     try:
         lanczos_torch(np.zeros((2, 2, 3), np.uint8), (4, 4))
     except (ImportError, NotImplementedError, RuntimeError, ValueError):
@@ -109,8 +110,8 @@ def torch_has_lanczos() -> bool:
 
 
 def _resize_of(checkpoint: Checkpoint) -> Resize:
-    """SmolVLM2's processor resizes with torch; v1's pipeline with Pillow, as does an older torch's
-    user.
+    """Return torch's resize for SmolVLM2, as its processor uses it, and Pillow's for v1, or if
+    torch is too old.
 
     The two differ by at most two grey levels.
     """
@@ -118,7 +119,7 @@ def _resize_of(checkpoint: Checkpoint) -> Resize:
 
 
 def _two_steps(image: Images, checkpoint: Checkpoint, resize: Resize) -> Images:
-    """The detour over ``resize_edge``: meant or not, it is what the published pipeline does."""
+    """Resize via ``resize_edge``: redundant, but part of the published pipeline."""
     scaled = resize(
         image, size_at_longest_edge(image.shape[0], image.shape[1], checkpoint.resize_edge)
     )
@@ -139,7 +140,7 @@ def _crop_v1(frame: Images) -> Images:
 
 
 def _crop_first(frame: Images) -> Images:
-    """The crop of a strip, without the gigabytes of pixels that would be cut off again."""
+    """Crop a very long image before resizing: gigabytes of pixels would be cropped otherwise."""
     height, width = frame.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,12 +1,12 @@
-"""The three layouts: which words and special tokens stand around frames and texts.
+"""Prompt templates: the text and special tokens around frames and messages, in three layouts.
 
 ``smolvlm``   huggingface/smollm, tools/smolvlm_local_inference/SmolVLM_video_inference.py: "Answer
-              briefly." first, then the frames without a word between them, then the question.
+              briefly." first, then the frames with no text in between, then the question.
 ``smolvlm2``  transformers 5.23, models/smolvlm/processing_smolvlm.py: an introduction with the
               number of frames in words and the duration, a time stamp before each frame.
-``nano``      the bundled model's own: a time stamp after each frame and nothing else. A stamp's
-              token has seen its frame then, so that one look at it finds what a time shows, and
-              what shows something tells its time by being what it is.
+``nano``      the bundled model's own: each frame followed by its time stamp, nothing else. With
+              causal attention, the stamp's tokens can attend to their frame, so that one attention
+              step suffices to look up the content of a time, or the time of a content.
 
 All three share the family's chat template: one ``<|im_start|>``, turns of ``Role: content`` ended
 by the checkpoint's turn-ending token and a newline, then the open ``Assistant:``.
@@ -32,7 +32,7 @@ _FRAME_STAMP = "\nFrame from {stamp}:"
 _VIDEO_END = "\n\n"
 
 ANSWER_OPENING = " "
-"""Between ``Assistant:`` and an answer, as the chat template of every checkpoint has it."""
+"""Separator between ``Assistant:`` and an answer, the same in every checkpoint's chat template."""
 
 _START = SpecialToken("<|im_start|>")
 _FAKE = SpecialToken("<fake_token_around_image>")
@@ -42,9 +42,9 @@ _GLOBAL = SpecialToken("<global-img>")
 def render_messages(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
 ) -> list[PromptPart]:
-    """The pieces of the whole prompt, open assistant turn included.
+    """Return the parts of the whole prompt, ending with the open assistant turn.
 
-    Raises PromptError where the last turn asks nothing, or a turn is empty.
+    Raises PromptError if the last turn asks nothing, or a turn is empty.
     """
     check_messages(messages)
     layout = options.layout or checkpoint.layout
@@ -66,7 +66,7 @@ def render_messages(
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """Raises PromptError unless every turn says something and the last one asks something."""
+    """Raise PromptError unless every turn has content and the last one is a question."""
     if not messages or messages[-1].role != "user":
         raise PromptError("there is no question: the last turn of a prompt must be the user's")
     for message in messages:
@@ -87,11 +87,11 @@ def check_messages(messages: Sequence[Message]) -> None:
 def should_split_images(
     messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions
 ) -> bool:
-    """Whether still pictures are cut into tiles, and so must reach ``pack_prompt`` in their own
-    size.
+    """Return whether still images are split into tiles, so that ``pack_prompt`` needs them in their
+    original size.
 
-    By default where exactly one picture is all there is to look at, the checkpoint's processor cuts
-    pictures, and the geometry is the official one.
+    By default, if the prompt holds exactly one image and nothing else to look at, the checkpoint's
+    processor splits images, and the geometry is the official one.
     """
     if options.split_images is not None:
         if options.split_images and (options.layout or checkpoint.layout) == "nano":
@@ -110,12 +110,12 @@ def should_split_images(
 
 
 def is_image(media: Media) -> bool:
-    """Whether ``media`` is a still picture and not the frames of something that moves."""
+    """Return whether ``media`` is a still image, not the frames of a video."""
     return media.metadata.kind == "image"
 
 
 def image_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
-    """The tiles of a picture; none where it is not cut, or was fitted to one square already."""
+    """Return the tiles of an image; 0 × 0 if it is not split."""
     if not split:
         return Tiles(0, 0)
     if isinstance(media, FrameBatch):
@@ -132,9 +132,10 @@ def image_tiles(media: Media, checkpoint: Checkpoint, *, split: bool) -> Tiles:
 
 
 def _with_instruction(messages: Sequence[Message], layout: PromptFormat) -> Iterator[Message]:
-    """SmolVLM v1 opens a turn about a video with "Answer briefly."; pictures go without.
+    """Yield the messages with their preamble: layout ``smolvlm`` opens a turn about a video, not
+    about images, with "Answer briefly.".
 
-    A message that brings an instruction of its own opens with that, in every layout.
+    A message's own ``preamble`` takes precedence, in every layout.
     """
     told = layout != "smolvlm"
     for message in messages:
@@ -152,7 +153,7 @@ def _with_instruction(messages: Sequence[Message], layout: PromptFormat) -> Iter
 
 
 def _follows_blank(first: str | Media, layout: PromptFormat) -> bool:
-    """``User: `` before a text and before a SmolVLM2 video, ``User:`` before a picture."""
+    """Return whether a blank follows ``User:``: before text and a SmolVLM2 video, not an image."""
     return isinstance(first, str) or (layout == "smolvlm2" and not is_image(first))
 
 
@@ -161,7 +162,8 @@ def _square(checkpoint: Checkpoint) -> list[PromptPart]:
 
 
 def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPart]:
-    """One square each, or rows of tiles, an empty line and the whole picture once more."""
+    """Return one square per image, or rows of tiles, an empty line and the whole image
+    downscaled."""
     tiles = image_tiles(media, checkpoint, split=split)
     if not tiles.rows:
         return _square(checkpoint) * len(media)
@@ -185,7 +187,7 @@ def _smolvlm2_media(media: Media, checkpoint: Checkpoint, split: bool) -> list[P
         return _picture(media, checkpoint, split)
     from num2words import num2words
 
-    # Where the duration is unknown, transformers takes the last frame's time.
+    # If the duration is unknown, transformers takes the last frame's time.
     seconds = int(media.metadata.duration_seconds) or int(media.pts_seconds[-1])
     duration = str(timedelta(seconds=max(seconds, 0)))
     pieces: list[PromptPart] = [_VIDEO_INTRO.format(count=num2words(len(media)), duration=duration)]

@@ -1,4 +1,4 @@
-"""How a still picture is cut into tiles: the arithmetic, without pixels.
+"""Tiling of still images: the arithmetic of sizes, rows and columns, without pixels.
 
 Source: transformers 5.23, models/smolvlm/image_processing_pil_smolvlm.py (the same in Idefics3).
 """
@@ -10,14 +10,14 @@ _MAX_SIDE = 4096  # MAX_IMAGE_SIZE of the processor
 
 
 class Tiles(NamedTuple):
-    """Rows and columns of tiles; 0 and 0 for a picture that stays in one piece."""
+    """Rows and columns of tiles; 0 and 0 for an image that is not split."""
 
     rows: int
     columns: int
 
 
 def size_at_longest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
-    """``(height, width)`` with the longer side at ``edge``, the other side an even number.
+    """Return ``(height, width)`` with the longer side at ``edge``, the other an even number.
 
     >>> size_at_longest_edge(360, 640, 2048), size_at_longest_edge(480, 360, 2048)
     ((1152, 2048), (2048, 1536))
@@ -36,7 +36,8 @@ def size_at_longest_edge(height: int, width: int, edge: int) -> tuple[int, int]:
 
 
 def size_in_tiles(height: int, width: int, image_size: int) -> tuple[int, int]:
-    """``(height, width)`` rounded up to whole tiles, the shorter side following the longer one."""
+    """Return ``(height, width)`` rounded up to whole tiles, the shorter side computed from the
+    rounded longer one."""
     ratio = width / height
     if width >= height:
         width = math.ceil(width / image_size) * image_size
@@ -48,7 +49,7 @@ def size_in_tiles(height: int, width: int, image_size: int) -> tuple[int, int]:
 
 
 def tiles_of(height: int, width: int, *, resize_edge: int, image_size: int) -> Tiles:
-    """The tiles of a picture of ``height`` × ``width`` pixels."""
+    """Return the tiles of an image of ``height`` × ``width`` pixels."""
     scaled = size_at_longest_edge(height, width, resize_edge)
     tall, wide = size_in_tiles(*scaled, image_size)
     if max(tall, wide) <= image_size:
