@@ -1,4 +1,4 @@
-"""Checkpoints: the published ones by name, those on this machine, and opening one."""
+"""Model checkpoints: registry of published ones, local cache, resolution and download."""
 
 from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
 from smolvideo.models.hub import LocalCheckpoint, list_local, pull

@@ -1,8 +1,8 @@
-"""What a checkpoint folder says about itself: read from its files, never assumed.
+"""Checkpoint folder: configuration, special tokens and weight files, read and cross-checked.
 
-Sources of the traps handled here: the hub's own files (pad_token_id 128002 lies outside the
-vocabulary, SmolVLM-Base declares token 0 as its end, text_config.pixel_shuffle_factor is a leftover
-beside the real top-level scale_factor).
+Traps in the hub's own files that are handled here: pad_token_id 128002 is outside the vocabulary,
+SmolVLM-Base declares token 0 as its end, and text_config.pixel_shuffle_factor is a leftover of the
+effective top-level scale_factor.
 """
 
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ _LAYOUT_OF_FAMILY: dict[str, PromptFormat] = {"idefics3": "smolvlm", "smolvlm": 
 END_OF_UTTERANCE = "<end_of_utterance>"
 _END_OF_TEXT = "<|endoftext|>"
 
-# What the classes of transformers take where config.json says nothing (Idefics3Config,
-# SmolVLMConfig, their vision configs, and LlamaConfig).
+# Defaults of transformers' classes for keys missing in config.json (Idefics3Config, SmolVLMConfig,
+# their vision configs, and LlamaConfig).
 _DEFAULT_SCALE_FACTOR = 2
 _DEFAULT_IMAGE_SIZE = 224
 _DEFAULT_PATCH_SIZE = 32
@@ -61,13 +61,13 @@ _LONG_NAME = 40
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint on this machine, with all that prompts and engines need to know of it.
+    """A local checkpoint, with the properties that prompts and engines need.
 
-    ``image_size`` is the side in pixels of the square the vision tower sees; each square becomes
+    ``image_size`` is the side in pixels of the vision tower's square input; each square becomes
     ``tokens_per_image`` tokens. ``resize_edge`` is the long side to which the official processor
     scales first. ``eos_token_ids`` end an answer, ``end_of_turn_token`` is the token that ends a
     turn inside a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as
-    float32). ``splits_images`` says whether the processor cuts a picture into tiles.
+    float32). ``splits_images``: the processor splits an image into tiles.
     """
 
     name: str
@@ -91,28 +91,28 @@ class Checkpoint:
 
     @property
     def tokens_per_image(self) -> int:
-        """Tokens of one square: patches per side over the pixel shuffle's factor, squared."""
+        """Tokens per square: patches per side over the pixel-shuffle factor, squared."""
         return (self.image_size // self.patch_size // self.scale_factor) ** 2
 
     @property
     def is_nano(self) -> bool:
-        """Whether this is the project's own small model, which knows only drawn videos."""
+        """Whether this is the project's own small model, trained on synthetic videos only."""
         return self.layout == "nano"
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The checkpoint's tokenizer, special tokens included: for decoding answers."""
+        """The checkpoint's tokenizer with special tokens, for decoding answers."""
         return load_tokenizer(self.folder)
 
     @cached_property
     def text_tokenizer(self) -> "Tokenizer":
-        """The same tokenizer without its special tokens: no text can become one of them."""
+        """The tokenizer without its special tokens, so that no text can encode to one."""
         return without_special_tokens(self.tokenizer)
 
     @cached_property
     def training_vocabulary(self) -> frozenset[str] | None:
-        """Every word that the model was ever asked in, in lower case, where its training says so;
-        None where it may know any."""
+        """All words of the model's training questions, in lower case, if training.json lists them;
+        None otherwise."""
         file = self.folder / "training.json"
         words = read_json(file).get("words") if self.is_nano and file.is_file() else None
         return frozenset(map(str, words)) if isinstance(words, list) else None
@@ -122,7 +122,7 @@ class Checkpoint:
 
 
 def checkpoint_size_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes of the checkpoint's files on disk: weights, tokenizer and configuration."""
+    """Return the bytes of the checkpoint's files: weights, tokenizer and configuration."""
     files = [*checkpoint.folder.glob("*.json"), *checkpoint.folder.glob("*.safetensors")]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -130,11 +130,12 @@ def checkpoint_size_bytes(checkpoint: Checkpoint) -> int:
 def read_checkpoint(
     folder: Path, *, name: str, revision: str | None = None, weights: bool = True
 ) -> Checkpoint:
-    """The checkpoint in ``folder``. Reads configuration and token names, no weights.
+    """Read the checkpoint in ``folder``: configuration and token names, no weights.
 
     Raises ModelError naming the file or key that is missing, malformed or of another family; with
-    ``weights`` also where weights are missing or cut short.
+    ``weights`` also if weight files are missing or truncated.
     """
+    # Configuration and tokenizer.
     config = read_json(folder / "config.json")
     layout = _layout(config, folder)
     text = _section(config, "text_config", folder)
@@ -168,8 +169,9 @@ def read_checkpoint(
         special_tokens=tokens,
         weights=find_weights(folder) if weights else None,
     )
+    # Cross-checks.
     _check_consistency(checkpoint)
-    NetworkConfig.from_json(config)  # for what it raises: before weights are fetched or read
+    NetworkConfig.from_json(config)  # validation only, before weights are downloaded or read
     processor.check_tokens(checkpoint.tokens_per_image)
     return checkpoint
 
@@ -212,7 +214,7 @@ def _quoted(value: object) -> str:
 
 
 def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:
-    """The tokens the network knows, which must be all that its tokenizer can give it."""
+    """Return the vocabulary size of the network, which must cover every id of the tokenizer."""
     size = whole_number(text, "vocab_size", min(highest_id + 1, MAX_VOCABULARY), MAX_VOCABULARY)
     if highest_id >= size:
         raise broken_checkpoint(
@@ -223,7 +225,8 @@ def _vocabulary_size(text: Json, highest_id: int, folder: Path) -> int:
 
 
 def _pad_token_id(text: Json, tokens: Mapping[str, int], vocabulary: int) -> int:
-    """Not the top-level pad_token_id: on the hub it is 128002, outside the vocabulary."""
+    """Return the text section's pad_token_id; the top-level one is 128002 on the hub, outside the
+    vocabulary."""
     declared = text.get("pad_token_id")
     if declared is not None and (isinstance(declared, bool) or not isinstance(declared, int)):
         raise broken_checkpoint(f"`pad_token_id` must be a whole number, not {shown(declared)}")
@@ -235,7 +238,7 @@ def _pad_token_id(text: Json, tokens: Mapping[str, int], vocabulary: int) -> int
 def _eos_token_ids(
     folder: Path, config: Json, text: Json, tokens: Mapping[str, int], vocabulary: int
 ) -> tuple[int, ...]:
-    """The declared ends, and ``<end_of_utterance>``, past which SmolVLM-Base would go on."""
+    """Return the declared end tokens and ``<end_of_utterance>``, which SmolVLM-Base does not declare."""
     generation = read_optional_json(folder / "generation_config.json")
     declared: object = next(
         (
@@ -260,17 +263,17 @@ def _eos_token_ids(
 
 
 def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:
-    """The token its chat template puts after each turn.
+    """Return the token that the chat template puts after each turn.
 
-    The family has two templates, which differ in this token alone; reading it from the text avoids
-    running a template that came with a download.
+    The family has two templates, which differ in this token only. It is found by searching the
+    text, to avoid running a downloaded template.
     """
     template = read_optional_json(folder / "chat_template.json").get("chat_template")
     if template is None and (folder / "chat_template.jinja").is_file():
         template = read_text(folder / "chat_template.jinja")
     if template is None:
         template = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):  # several by name
+    if isinstance(template, list):  # several named templates
         named = {one.get("name"): one for one in template if isinstance(one, dict)}
         template = named.get("default", {}).get("template")
     if template is not None and not isinstance(template, str):
@@ -282,8 +285,8 @@ def _turn_end(folder: Path, tokens: Mapping[str, int]) -> str:
 
 
 def _check_consistency(checkpoint: Checkpoint) -> None:
-    """Config and tokenizer must speak of the same model."""
-    patches = checkpoint.image_size // checkpoint.patch_size  # 384 / 14 leaves a margin unseen
+    """Check that config and tokenizer belong to the same model. Raises ModelError."""
+    patches = checkpoint.image_size // checkpoint.patch_size  # 384 / 14 leaves an unused margin
     if not patches or patches % checkpoint.scale_factor:
         raise broken_checkpoint(
             f"image size {checkpoint.image_size}, patch size "

@@ -1,4 +1,4 @@
-"""A download from the hub that can be stopped, that has room, and that says how far it is."""
+"""Hub downloads that can be interrupted, check the free disk space, and report progress."""
 
 import errno
 import shutil
@@ -22,14 +22,14 @@ _NO_NETWORK = (
 
 
 class _Stopped(Exception):
-    """Ends the threads of a download that nobody waits for."""
+    """Raised in the threads of an abandoned download, to end them."""
 
 
 def stoppable(download: Callable[[threading.Event], T]) -> T:
-    """What ``download`` returns or raises. Ctrl-C comes through at once: the hub's library would
-    wait for its threads, which go on until their files are whole.
+    """Run ``download`` in a daemon thread and return its result, or raise its error.
 
-    ``download`` runs in a thread; the event it is given is set when nobody waits any longer.
+    Ctrl-C takes effect immediately: the hub's library would wait for its threads to finish their
+    files. The event passed to ``download`` is set once the result is no longer awaited.
     """
     stop = threading.Event()
     outcome: Future[T] = Future()
@@ -43,16 +43,16 @@ def stoppable(download: Callable[[threading.Event], T]) -> T:
     threading.Thread(target=run, daemon=True).start()
     try:
         while not wait([outcome], _LOOK_SECONDS).done:
-            pass  # Windows lets Ctrl-C through between two waits only
+            pass  # on Windows Ctrl-C is only handled between two waits
         return outcome.result()
     finally:
         stop.set()
 
 
 def check_room(name: str, sizes: Mapping[str, int], folder: Path) -> None:
-    """See that the disk below ``folder`` has room for files of ``sizes`` (bytes).
+    """Check that the disk of ``folder`` has space for files of ``sizes`` (bytes).
 
-    What an earlier download left half done needs no new room. Raises ModelError.
+    The partial files of an earlier download are deducted. Raises ModelError.
     """
     begun = sum(file.stat().st_size for file in folder.glob("blobs/*.incomplete"))
     needed = sum(sizes.values()) - begun
@@ -66,7 +66,7 @@ def check_room(name: str, sizes: Mapping[str, int], folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk where ``folder`` is, or will be."""
+    """Return the free bytes on the disk of ``folder``, which need not exist."""
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     return shutil.disk_usage(there).free
 
@@ -80,7 +80,7 @@ def _amount(number: float) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what it was raised from, or while handling what."""
+    """Yield ``error`` and the chain of its causes and contexts."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
@@ -90,21 +90,21 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_without_network(error: BaseException) -> bool:
-    """Whether no connection came about: no network, no such host, or nothing answers there."""
+    """Return whether no connection was made: no network, unknown host, or no server there."""
     return any(
         isinstance(one, socket.gaierror)
         or (isinstance(one, OSError) and one.errno in _NO_NETWORK)
-        or type(one).__name__ in ("ConnectError", "ConnectTimeout")  # of the HTTP library
+        or type(one).__name__ in ("ConnectError", "ConnectTimeout")  # of the HTTP client
         for one in causes(error)
     )
 
 
 def progress_bars(label: str, on_progress: OnProgress, stop: threading.Event) -> type:
-    """A class for the hub's ``tqdm_class`` that reports bytes and draws nothing.
+    """Return a class for the hub's ``tqdm_class`` that reports bytes and draws nothing.
 
-    The hub keeps a bar of files and, by version, one or two bars of bytes (received and written);
-    the larger count is what a person calls progress. Once ``stop`` is set, the next bytes end the
-    thread that brings them.
+    The hub creates a bar for files and, by version, one or two bars for bytes (received and
+    written); the larger count is reported. Once ``stop`` is set, the next update raises an
+    exception in the downloading thread.
     """
     from tqdm.std import tqdm  # type: ignore[import-untyped]
 

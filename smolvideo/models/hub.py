@@ -1,8 +1,8 @@
-"""Checkpoints of the Hugging Face hub: what is on this machine, and fetching what is not.
+"""Hugging Face hub: lookup in the local cache, and download of snapshots.
 
-The hub's own cache is used, so what other programs downloaded is found. HF_HOME, HF_HUB_CACHE,
-HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only JSON files, the chat template and
-safetensors are fetched: nothing that could run code.
+The hub's own cache is used, so that downloads are shared with other programs. HF_HOME,
+HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE have their usual effect. Only JSON files, the
+chat template and safetensors are downloaded: nothing that could run code.
 """
 
 import errno
@@ -36,13 +36,13 @@ _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids the network (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)."""
+    """Return whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids network access."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in _TRUE
 
 
 def hub_cache() -> Path:
-    """The folder of the hub's cache, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
+    """Return the hub's cache folder, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
     if os.environ.get("HF_HUB_CACHE"):
         return Path(os.path.expandvars(os.environ["HF_HUB_CACHE"])).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -59,9 +59,10 @@ def download_snapshot(
     refresh: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Path:
-    """The folder with the files of ``repo_id``, downloaded unless they are all in the cache.
+    """Return the folder with the files of ``repo_id``, downloading what is not in the cache.
 
-    With ``refresh`` the hub is asked for a newer revision even so. Raises ModelError.
+    With ``refresh``, the hub is queried for a newer revision even if the cache is complete. Raises
+    ModelError.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -99,9 +100,9 @@ def pull(
     offline: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Checkpoint:
-    """Download the newest revision of ``name`` (a name of ``MODELS`` or a hub id) and check it.
+    """Download the newest revision of ``name`` (a name of ``MODELS`` or a hub id) and validate it.
 
-    The bundled model needs no download and is an error to pull. Raises ModelError.
+    Raises ModelError, also for the bundled model, which needs no download.
     """
     spec = lookup_model(name)
     if spec is not None and spec.repo_id is None:
@@ -122,12 +123,13 @@ def pull(
 def _with_room(
     repo_id: str, snapshot: Callable[..., Any], on_progress: OnProgress, stop: threading.Event
 ) -> Path:
-    """The downloaded snapshot. Raises ModelError before the download where the disk is too full."""
+    """Download a snapshot. Raises ModelError before the download if the disk has too little
+    space."""
     from huggingface_hub.errors import DryRunError
 
     try:
         missing = snapshot(dry_run=True, tqdm_class=progress_bars(repo_id, no_progress, stop))
-    except DryRunError:  # the download itself knows better what is the matter
+    except DryRunError:  # the download itself reports the cause
         missing = []
     check_room(
         _short_name(repo_id),
@@ -138,7 +140,7 @@ def _with_room(
 
 
 def _is_complete(folder: Path, *, weights: bool) -> bool:
-    """Whether a snapshot of the cache can be used, and is not the rest of a broken download."""
+    """Return whether a cached snapshot is complete, rather than left by an aborted download."""
     needed = (folder / "config.json", folder / "tokenizer.json")
     if not all(file.is_file() for file in needed):
         return False
@@ -152,7 +154,7 @@ def _is_complete(folder: Path, *, weights: bool) -> bool:
 
 @dataclass(frozen=True)
 class LocalCheckpoint:
-    """A SmolVLM checkpoint in the hub's cache; ``problem`` is None where it can be used."""
+    """A SmolVLM checkpoint in the hub's cache; ``problem`` is the error if it cannot be used."""
 
     name: str
     repo_id: str
@@ -163,7 +165,7 @@ class LocalCheckpoint:
 
 
 def list_local() -> list[LocalCheckpoint]:
-    """The checkpoints of this family in the hub's cache, those of ``MODELS`` first. No network."""
+    """Return the cached checkpoints of this family, those in ``MODELS`` first. No network."""
     found = [
         local
         for repository in sorted(hub_cache().glob("models--*--*"))
@@ -185,7 +187,7 @@ def _local_checkpoint(repository: Path) -> LocalCheckpoint | None:
         checkpoint = read_checkpoint(snapshot, name=name)
         size_bytes = checkpoint_size_bytes(checkpoint)
     except ModelError as error:
-        if spec is None:  # some other model, which is none of our business
+        if spec is None:  # a model of another family
             return None
         problem = str(error)
         size_bytes = sum(file.stat().st_size for file in snapshot.iterdir() if file.is_file())
@@ -193,7 +195,7 @@ def _local_checkpoint(repository: Path) -> LocalCheckpoint | None:
 
 
 def _newest_snapshot(repository: Path) -> Path | None:
-    """The snapshot of ``main`` where there is one, else the one changed last."""
+    """Return the snapshot of ``main``, or without one the most recently modified; None if empty."""
     reference = repository / "refs" / "main"
     if reference.is_file():
         main = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
@@ -218,7 +220,7 @@ def _missing_offline(repo_id: str) -> ModelError:
 
 @contextmanager
 def _wrap_hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Every way a download can fail, as one line."""
+    """Convert all download errors to a ModelError of one line."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -251,7 +253,7 @@ def _wrap_hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         raise _unreachable(name, error) from error
     except SmolVideoError:
         raise
-    except Exception as error:  # the HTTP library's errors have no common base over its versions
+    except Exception as error:  # HTTP errors have no common base class across hub versions
         raise _unreachable(name, error) from error
 
 
@@ -280,7 +282,7 @@ def _unreachable(name: str, error: BaseException) -> ModelError:
 
 
 def _not_stored(name: str, error: BaseException) -> ModelError | None:
-    """The error where the system refused to write; None where something else is the matter."""
+    """Return the error if the system refused a write (disk full, no permission); None otherwise."""
     failed = next((one for one in causes(error) if isinstance(one, OSError) and one.errno), None)
     if failed is None or failed.errno not in _UNWRITABLE:
         return None
@@ -292,14 +294,14 @@ def _not_stored(name: str, error: BaseException) -> ModelError | None:
 
 
 def _without_download() -> str:
-    """What can be done without a network: use a model that is here."""
+    """Return a hint that names a model usable without a network."""
     here = [local.name for local in list_local() if local.problem is None]
     return f"`--model {here[0] if here else 'nano'}` needs no download"
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """The hub library says on its logger what we say as errors and progress."""
+    """Silence the hub library's logger: we report its messages as errors and progress."""
     from huggingface_hub.utils import logging
 
     before = logging.get_verbosity()

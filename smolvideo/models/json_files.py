@@ -1,7 +1,7 @@
-"""Reading the small files of a checkpoint, with errors that name the file.
+"""Strict reading of a checkpoint's JSON files, with errors that name the file.
 
-They come from strangers: what a JSON text can make of a parser (numbers of a thousand digits, NaN,
-keys that stand there twice, files of gigabytes, pipes) is refused before it is anything else.
+The files are untrusted. Refused are inputs that could exhaust or confuse a parser: integers of a
+thousand digits, NaN, duplicate keys, files of gigabytes, pipes.
 """
 
 from pathlib import Path
@@ -13,25 +13,25 @@ from smolvideo.json_types import parse_strict_json
 Json = dict[str, Any]
 
 MAX_TEXT_BYTES = 64 << 20
-"""The largest file of a checkpoint beside its weights; a tokenizer takes 4 MB."""
+"""Maximum bytes of a checkpoint's file other than weights; a tokenizer has 4 MB."""
 _SHOWN_CHARACTERS = 80
 TAKE_AS_PUBLISHED = "take the checkpoint's files as they were published, or fetch it again"
 
 
 def shown(value: object) -> str:
-    """``value`` as Python writes it, cut to what an error has room for."""
+    """Return ``repr(value)``, shortened for an error message."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def broken_checkpoint(what: str, *, folder: Path | None = None) -> ModelError:
-    """The error for a checkpoint, that of ``folder``, whose files say what cannot be."""
+    """Return the error for a checkpoint (that of ``folder``) with invalid contents."""
     which = f" `{folder}`" if folder is not None else ""
     return ModelError(f"broken checkpoint{which}: {what}", hint=TAKE_AS_PUBLISHED)
 
 
 def read_text(path: Path) -> str:
-    """The text of ``path``. Raises ModelError where it is missing, no file, too large or not
+    """Return the text of ``path``. Raises ModelError if it is missing, no file, too large or not
     UTF-8."""
     try:
         if not path.exists():
@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Json:
-    """The object in ``path``. Raises ModelError where it is missing, unreadable or no object."""
+    """Return the JSON object in ``path``. Raises ModelError if missing, unreadable or no object."""
     text = read_text(path)
     try:
         content = parse_strict_json(text)
@@ -63,5 +63,5 @@ def read_json(path: Path) -> Json:
 
 
 def read_optional_json(path: Path) -> Json:
-    """The object in ``path``, or an empty one where there is nothing of that name."""
+    """Return the JSON object in ``path``, or an empty one if there is no such file."""
     return read_json(path) if path.exists() else {}

@@ -1,11 +1,11 @@
-"""The hyperparameters of a SmolVLM network, as they stand in its ``config.json``.
+"""Hyperparameters of a SmolVLM network, parsed from ``config.json`` and bounds-checked.
 
-Published configurations leave out what equals the defaults of transformers' classes (5.23:
-Idefics3VisionConfig, SmolVLMVisionConfig, LlamaConfig), so those defaults stand here too.
+Published configurations omit values equal to the defaults of transformers' classes (5.23:
+Idefics3VisionConfig, SmolVLMVisionConfig, LlamaConfig), so these defaults are repeated here.
 
-A configuration comes from strangers, and what it says is allocated before weights are read. So each
-value has a bound far above every SmolVLM (2.2B: 24 layers, 2,048 wide, 49,280 tokens, a context of
-16,384), and ``tensors`` compares all of them with the shapes that the weight files hold.
+A configuration is untrusted, and its sizes are allocated before weights are read. So each value has
+a bound far above every SmolVLM (2.2B: 24 layers, 2,048 wide, 49,280 tokens, a context of 16,384),
+and ``tensors`` compares all of them with the shapes that the weight files hold.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from smolvideo.models.json_files import broken_checkpoint, shown
 
 MAX_LAYERS = 512
 MAX_WIDTH = 65_536
-"""Of hidden and intermediate sizes."""
+"""Maximum hidden and intermediate size."""
 MAX_HEADS = 1024
 MAX_VOCABULARY = 1 << 20
 MAX_CONTEXT_TOKENS = 1 << 17
 MAX_IMAGE_SIZE = 4096
-"""Pixels; transformers' processors of the family scale to no more (``MAX_IMAGE_SIZE``)."""
+"""Pixels; the family's processors in transformers scale to no more (``MAX_IMAGE_SIZE``)."""
 MAX_SCALE_FACTOR = 64
 _MAX_EPSILON = 0.1
 _MIN_ROPE_THETA = 1e3
 _MAX_ROPE_THETA = 1e12
-"""Llama has 1e4, the published checkpoints up to 2.7e5; far below, no position differs from the
-next."""
+"""Llama has 1e4, the published checkpoints up to 2.7e5; far below, adjacent positions become
+indistinguishable."""
 _DTYPES = ("bfloat16", "float16", "float32")
 _VISION_TYPES = ("idefics3", "idefics3_vision", "smolvlm", "smolvlm_vision", "siglip_vision_model")
 _NOT_COMPUTED = (
@@ -39,13 +39,13 @@ _NOT_COMPUTED = (
     *("qk_norm", "query_pre_attn_scalar", "residual_multiplier", "sliding_window"),
     *("sliding_window_pattern", "use_qk_norm", "use_sliding_window"),
 )
-"""What networks akin to Llama and SigLIP compute besides, and no SmolVLM does (transformers 5.23:
-the configurations of Cohere, Gemma, Granite, Llama 4, Mistral, Mixtral, OLMo and Qwen)."""
+"""Settings of features that related networks have and no SmolVLM does (transformers 5.23: the
+configurations of Cohere, Gemma, Granite, Llama 4, Mistral, Mixtral, OLMo and Qwen)."""
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The SigLIP vision tower: square images cut into square patches."""
+    """Hyperparameters of the SigLIP vision tower: square images in square patches."""
 
     image_size: int
     patch_size: int
@@ -65,7 +65,7 @@ class VisionConfig:
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Self:
-        """From ``vision_config``. Raises ModelError for what these modules do not compute."""
+        """Parse ``vision_config``. Raises ModelError for features that are not implemented."""
         _check_common(section)
         _only(section, "hidden_act", "gelu_pytorch_tanh")
         _only(section, "num_channels", 3)
@@ -86,7 +86,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The Llama decoder: grouped-query attention, rotary positions, gated MLP."""
+    """Hyperparameters of the Llama decoder: grouped-query attention, RoPE, gated MLP."""
 
     vocab_size: int
     hidden_size: int
@@ -101,7 +101,7 @@ class TextConfig:
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Self:
-        """From ``text_config``. Raises ModelError for what these modules do not compute."""
+        """Parse ``text_config``. Raises ModelError for features that are not implemented."""
         _check_common(section)
         _only(section, "model_type", "llama")
         _only(section, "hidden_act", "silu")
@@ -134,7 +134,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Vision tower, decoder, and the pixel shuffle between them.
+    """Hyperparameters of vision tower and decoder, and of the pixel shuffle between them.
 
     ``scale_factor`` squared patches become one token.
     """
@@ -150,10 +150,10 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:
-        """From the content of ``config.json`` of either family, ``idefics3`` or ``smolvlm``.
+        """Parse ``config.json`` of either family, ``idefics3`` or ``smolvlm``.
 
-        Raises ModelError where a number is missing or malformed, or where the network would
-        compute something else.
+        Raises ModelError if a value is missing or malformed, or if the network needs a feature that
+        is not implemented.
         """
         vision, text = (_section(config, key) for key in ("vision_config", "text_config"))
         _check_common(config)
@@ -170,7 +170,7 @@ class NetworkConfig:
 
 
 def whole_number(section: Mapping[str, Any], key: str, default: int, at_most: int) -> int:
-    """``section[key]``, 1 to ``at_most``; ``default`` where it is missing or null. Raises
+    """Return the integer ``section[key]``, 1 to ``at_most``; ``default`` if missing or null. Raises
     ModelError."""
     value = section.get(key)
     value = default if value is None else value
@@ -182,8 +182,7 @@ def whole_number(section: Mapping[str, Any], key: str, default: int, at_most: in
 
 
 def flag(section: Mapping[str, Any], key: str, *, default: bool) -> bool:
-    """``section[key]``, true or false; ``default`` where it is missing or null. Raises
-    ModelError."""
+    """Return the boolean ``section[key]``; ``default`` if missing or null. Raises ModelError."""
     value = section.get(key)
     if value is not None and not isinstance(value, bool):
         raise broken_checkpoint(f"`{key}` must be true or false, not {shown(value)}")
@@ -198,14 +197,15 @@ def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _rope_theta(section: Mapping[str, Any]) -> float:
-    """transformers 5 keeps it in ``rope_parameters``, transformers 4 kept it by itself."""
+    """Return the RoPE base: ``rope_parameters.rope_theta`` (transformers 5) or ``rope_theta``
+    (4)."""
     rope = _section(section, "rope_parameters") or _section(section, "rope_scaling")
     kinds = [kind for name in ("rope_type", "type") if (kind := rope.get(name)) is not None]
     for kind in kinds:
         if kind != "default":
             raise broken_checkpoint(f"no SmolVLM has rotary positions of type {shown(kind)}")
     for key in rope.keys() - {"rope_type", "type", "rope_theta"}:
-        _only(rope, key, 1.0)  # factors of other types
+        _only(rope, key, 1.0)  # factors of other RoPE types
     _only(section, "partial_rotary_factor", 1.0)
     thetas = [one for one in (rope.get("rope_theta"), section.get("rope_theta")) if one is not None]
     if len(thetas) == 2 and thetas[0] != thetas[1]:
@@ -232,14 +232,14 @@ def _number(section: Mapping[str, Any], key: str, default: float, at_most: float
 
 def _only(section: Mapping[str, Any], key: str, value: object) -> None:
     given = section.get(key)
-    # 3.0 and True are equal to a 3 and a 1 that other code may not take them for.
+    # 3.0 == 3 and True == 1, but other code may tell them apart: the type must match as well.
     kinds = (float, int) if isinstance(value, float) else (type(value),)
     if given is not None and (type(given) not in kinds or given != value):
         raise broken_checkpoint(f"`{key}` is {shown(given)}, and every SmolVLM has {value!r}")
 
 
 def _same_as(section: Mapping[str, Any], key: str, value: object) -> None:
-    """What is said twice is the same both times."""
+    """Raise ModelError if a value that is stored twice differs."""
     given = section.get(key)
     if given is not None and (type(given) is not type(value) or given != value):
         raise broken_checkpoint(f"`{key}` is {shown(given)} in one place, {value!r} in another")
@@ -259,7 +259,7 @@ def _listed(section: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _check_common(section: Mapping[str, Any]) -> None:
-    """What holds for every section. Raises ModelError."""
+    """Check what applies to every section. Raises ModelError."""
     for key in ("dtype", "torch_dtype"):
         _one_of(section, key, _DTYPES)
     for key in _NOT_COMPUTED:

@@ -1,8 +1,8 @@
-"""What the image processor of a checkpoint does, as far as its files say.
+"""Image-processor settings of a checkpoint: read, and checked against the supported values.
 
-Prompts are made as the processors of the family make them with the settings they were published
-with; only ``size`` and ``do_image_splitting`` are read. Other settings that are not those are
-refused: the model would see something else than it was trained on, and nothing would say so.
+Prompts follow the family's processors with the settings they were published with; only ``size`` and
+``do_image_splitting`` may vary. Other deviating settings are refused, because the model would
+silently get other inputs than in training.
 """
 
 import math
@@ -20,17 +20,17 @@ _ALWAYS: dict[str, Any] = {
     "rescale_factor": 1 / 255,
     "resample": 1,
 }
-"""The same in all published checkpoints; ``resample`` 1 is Lanczos. Mean and standard deviation may
-be one number or one for each colour."""
+"""Values of all published checkpoints; ``resample`` 1 is Lanczos. Mean and standard deviation may
+be one number or one per channel."""
 _TYPES = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
 _FPS = 1
 
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """``resize_edge`` is the long side, in pixels, to which pictures are scaled before they are cut
-    into squares; ``splits_pictures`` says whether they are cut. ``image_seq_len`` is how many
-    tokens it takes a square for, where it says so.
+    """``resize_edge`` is the long side, in pixels, to which images are scaled before they are split
+    into squares; ``splits_pictures``: images are split. ``image_seq_len`` is the number of tokens
+    per square, None if not stated.
     """
 
     resize_edge: int
@@ -39,7 +39,7 @@ class ProcessorConfig:
 
     @classmethod
     def read(cls, folder: Path, image_size: int) -> "ProcessorConfig":
-        """From the files in ``folder`` of a checkpoint whose vision tower sees squares of
+        """Read the settings of the checkpoint in ``folder``, whose vision tower takes squares of
         ``image_size`` pixels. Raises ModelError.
         """
         settings = _settings(folder)
@@ -56,7 +56,7 @@ class ProcessorConfig:
         )
 
     def check_tokens(self, tokens_per_image: int) -> None:
-        """Raises ModelError where the network makes another number of tokens of a square."""
+        """Raise ModelError if the network yields another number of tokens per square."""
         if self.image_seq_len not in (None, tokens_per_image):
             raise broken_checkpoint(
                 f"`image_seq_len` in processor_config.json is {self.image_seq_len}, but the "
@@ -65,7 +65,7 @@ class ProcessorConfig:
 
 
 def _settings(folder: Path) -> Json:
-    """The image processor's settings; transformers 5 saves them inside processor_config.json."""
+    """Return the image processor's settings; transformers 5 nests them in processor_config.json."""
     own = read_optional_json(folder / "preprocessor_config.json")
     if own:
         return own
@@ -104,7 +104,7 @@ def _is_same(given: Any, wanted: Any) -> bool:
 
 
 def _check_sizes(settings: Json, image_size: int, folder: Path) -> None:
-    """The squares that are cut are those that the vision tower sees."""
+    """Check that the processor's squares have the size of the vision tower's input."""
     sampling = settings.get("video_sampling")
     if sampling is not None and not isinstance(sampling, dict):
         raise broken_checkpoint(f"`video_sampling` must be an object, not {shown(sampling)}")

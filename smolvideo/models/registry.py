@@ -1,7 +1,7 @@
-"""The published SmolVLM checkpoints by name, for tables and for finding one.
+"""Registry of the published SmolVLM checkpoints: names, hub ids, sizes and prompt layouts.
 
-The figures describe what the hub holds; whatever runs a checkpoint reads its own config.json
-instead (see ``smolvideo.models.checkpoint``).
+The figures describe the hub's files, for display; loading reads the checkpoint's own config.json
+(``smolvideo.models.checkpoint``).
 """
 
 import difflib
@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from smolvideo.errors import ModelError
 
 PromptFormat = Literal["smolvlm", "smolvlm2", "nano"]
-"""How a prompt is laid out: the 50-frame prompt of SmolVLM v1, the time-stamped one of SmolVLM2's
-processor, or the short one of the bundled model."""
+"""Prompt layout: SmolVLM v1's 50-frame prompt, the time-stamped prompt of SmolVLM2's processor, or
+the bundled model's short one."""
 
 LAYOUTS: tuple[PromptFormat, ...] = get_args(PromptFormat)
 
@@ -21,11 +21,11 @@ _ORGANISATION = "HuggingFaceTB"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One published checkpoint, or the bundled one.
+    """A published checkpoint, or the bundled one.
 
-    ``download_bytes`` are the weights alone; the tokenizer adds 3.5 MB. ``tokens_per_frame`` counts
-    all that one frame of a video takes in the checkpoint's own layout, time stamp included. The
-    figures are None for the bundled model: its own config.json has them.
+    ``download_bytes`` is the size of the weights; the tokenizer adds 3.5 MB. ``tokens_per_frame``
+    is the number of tokens per video frame in the checkpoint's own layout, with its time stamp. The
+    figures are None for the bundled model; they are in its config.json.
     """
 
     name: str
@@ -40,13 +40,14 @@ class ModelSpec:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether the checkpoint lies inside the package and nothing is ever downloaded."""
+        """Whether the checkpoint is part of the package and never downloaded."""
         return self.repo_id is None
 
 
 @dataclass(frozen=True)
 class _Size:
-    """What the checkpoints of one generation and size share. Parameters counted, not quoted."""
+    """Figures shared by the checkpoints of one generation and size; ``parameters`` are counted from
+    the weights, not quoted."""
 
     layout: PromptFormat
     parameters: int
@@ -90,7 +91,7 @@ _SPECS = (
 )
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
-"""Every checkpoint that has a name of its own, in the order in which tables show them."""
+"""All named checkpoints, in the order of tables."""
 
 
 def _aliases(spec: ModelSpec) -> tuple[str, ...]:
@@ -100,16 +101,16 @@ def _aliases(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def lookup_model(name: str) -> ModelSpec | None:
-    """The checkpoint called ``name``: its short name, its hub id or the hub id's last part.
+    """Return the checkpoint with this short name, hub id, or last part of a hub id.
 
-    Case does not matter. None where there is no such checkpoint.
+    Case-insensitive. None if there is none.
     """
     wanted = name.strip().lower()
     return next((spec for spec in _SPECS if wanted in _aliases(spec)), None)
 
 
 def find_model(name: str) -> ModelSpec:
-    """Like ``lookup_model``, but an unknown name is a ModelError that suggests the nearest."""
+    """Return the same as ``lookup_model``; ModelError with a suggestion for an unknown name."""
     spec = lookup_model(name)
     if spec is None:
         raise unknown_model(name)
@@ -117,7 +118,7 @@ def find_model(name: str) -> ModelSpec:
 
 
 def unknown_model(name: str) -> ModelError:
-    """The error for a name that is neither in the table nor a folder nor a hub id."""
+    """Return the error for a name that is no registered name, folder or hub id."""
     near = difflib.get_close_matches(
         name.strip().lower(),
         [known for spec in _SPECS for known in _aliases(spec)],

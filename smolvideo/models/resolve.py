@@ -1,4 +1,4 @@
-"""From what the user calls a model to a Checkpoint on this machine."""
+"""Model resolution: a registered name, folder or hub id → a Checkpoint on this machine."""
 
 import re
 from contextlib import ExitStack
@@ -14,8 +14,7 @@ from smolvideo.unicode_names import existing_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-# Keeps the bundled folder on disk for as long as the process runs, should the package lie in a zip
-# file.
+# If the package is in a zip file, keeps the extracted bundled folder until the process exits.
 _bundled_files = ExitStack()
 
 
@@ -27,12 +26,12 @@ def open_checkpoint(
     weights: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> Checkpoint:
-    """The checkpoint called ``model``, downloaded if need be.
+    """Open the checkpoint ``model``, downloading it if necessary.
 
-    ``model`` is a name of ``MODELS`` (``nano`` lies inside the package), a local folder, or a hub
-    id. A name wins over a folder of the same name, which is written ``./nano``; a ``Path`` is
-    always a folder. What is already on this machine is used without asking the hub; ``offline``
-    (or HF_HUB_OFFLINE=1) forbids asking at all. Without ``weights`` configuration and tokenizer
+    ``model`` is a name of ``MODELS`` (``nano`` is part of the package), a local folder, or a hub
+    id. A name takes precedence over a folder of the same name, which is written ``./nano``; a
+    ``Path`` is always a folder. What is in the cache is used without querying the hub; ``offline``
+    (or HF_HUB_OFFLINE=1) forbids the network. With ``weights`` False, configuration and tokenizer
     suffice.
 
     Raises ModelError: unknown name, not downloadable, or broken.
@@ -71,11 +70,11 @@ def _bundled_folder(name: str) -> Path:
 
 
 def _as_path(model: str) -> Path | None:
-    """What ``model`` is as a path; None where no file system would take it for one."""
+    """Return ``model`` as a path; None if it is not a valid path."""
     try:
         folder = existing_path(Path(model).expanduser())
         folder.is_dir()
-    except (OSError, RuntimeError, ValueError):  # too long, no such user, a zero byte
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
         return None
     return folder if model.strip() else None
 

@@ -1,8 +1,8 @@
-"""What a network's weight files must hold, and whether they do: by headers alone, in milliseconds.
+"""Validation of weight files against the configuration: names, shapes and dtypes, by headers alone.
 
-Every size in ``config.json`` that memory is allocated for is the side of a tensor that the files
-hold, or the number of such tensors; the context's length, which is not, has a bound of its own. So
-nothing is allocated that the files do not fill.
+Takes milliseconds. Every size in ``config.json`` that determines an allocation is a dimension of a
+stored tensor or the number of such tensors (the context length, which is not, has a bound of its
+own). So a malicious configuration cannot cause an allocation that the files do not fill.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ Shape = list[int]
 
 
 def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
-    """Name → shape of each tensor that a checkpoint of ``config`` stores, as transformers names
-    them."""
+    """Return name → shape of each tensor that a checkpoint of ``config`` stores, with the names of
+    transformers."""
     vision, text = config.vision, config.text
     shapes = dict(_vision_shapes(vision))
     shuffled = vision.hidden_size * config.scale_factor**2
@@ -29,7 +29,7 @@ def expected_shapes(config: NetworkConfig) -> dict[str, Shape]:
 
 
 def left_out(config: NetworkConfig) -> tuple[str, ...]:
-    """Ends of the names of tensors that files may hold and that are not read."""
+    """Return the name suffixes of tensors that may be stored but are not loaded."""
     return (*COMPUTED_WEIGHTS, "lm_head.weight") if config.tie_word_embeddings else COMPUTED_WEIGHTS
 
 
@@ -40,9 +40,10 @@ def check_tensors(
     *,
     dtypes: Sequence[str] | None = None,
 ) -> None:
-    """Every weight of the network is in the files once, in its shape, and nothing else is.
+    """Check that the files hold every weight of the network exactly once, with its shape, and no
+    others.
 
-    ``dtypes`` are the names of those that an engine reads, None for any. Raises ModelError.
+    ``dtypes`` are the safetensors dtypes that an engine supports, None for any. Raises ModelError.
     """
     skipped = left_out(config)
     _check_once(folder, headers, skip=skipped)
@@ -76,7 +77,7 @@ def _shape(stored: Mapping[str, Json], name: str) -> object:
 def _check_once(
     folder: Path, headers: Mapping[Path, WeightHeader], *, skip: tuple[str, ...]
 ) -> None:
-    """No weight in two of the files: they may differ, and either may be the one that is meant."""
+    """Raise ModelError for a weight in two files: they may differ, and the right one is unknown."""
     held: dict[str, Path] = {}
     for file, header in headers.items():
         for name in header.tensors:

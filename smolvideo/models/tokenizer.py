@@ -1,4 +1,4 @@
-"""tokenizer.json: the tokens it names, and the tokenizer itself with or without special ones."""
+"""Tokenizer loading: tokenizer.json, its special tokens, and a copy without them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -13,30 +13,30 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The tokenizer of a checkpoint, which never truncates or pads.
+    """Load the tokenizer of a checkpoint, with truncation and padding disabled.
 
-    Raises ModelError where the file is no tokenizer.
+    Raises ModelError if the file is not a tokenizer.
     """
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     except BaseException as error:
-        # tokenizers raises bare Exception, and pyo3's PanicException, which is none.
+        # tokenizers raises plain Exception, and pyo3's PanicException, which is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise _broken(folder, str(error)) from error
-    # Truncation (on the left, in this family) would cut images in two.
+    # Truncation (on the left, in this family) would cut an image's tokens.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
 def without_special_tokens(tokenizer: "Tokenizer") -> "Tokenizer":
-    """The same vocabulary and rules without the added tokens: ``<image>`` in a text is seven
-    characters and nothing more.
+    """Return a tokenizer with the same vocabulary and rules but without the added tokens, for which
+    ``<image>`` in a text is seven characters.
 
-    The vocabulary is shared, not copied: reading it takes as long as all the rest.
+    The vocabulary is shared, not copied: reading it takes as long as everything else.
     """
     from tokenizers import Tokenizer
 
@@ -48,7 +48,7 @@ def without_special_tokens(tokenizer: "Tokenizer") -> "Tokenizer":
 
 
 def special_tokens(tokenizer_json: Json, folder: Path) -> dict[str, int]:
-    """The added tokens of a parsed tokenizer.json, name → id. Raises ModelError."""
+    """Return the added tokens of a parsed tokenizer.json, name → id. Raises ModelError."""
     added = tokenizer_json.get("added_tokens")
     if added is not None and not isinstance(added, list):
         raise _broken(folder, "`added_tokens` is malformed")
@@ -67,7 +67,7 @@ def special_tokens(tokenizer_json: Json, folder: Path) -> dict[str, int]:
 
 
 def highest_token_id(tokenizer_json: Json, special: dict[str, int], folder: Path) -> int:
-    """The largest id that a text or a prompt can contain. Raises ModelError."""
+    """Return the largest token id of vocabulary and special tokens. Raises ModelError."""
     model = tokenizer_json.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict) or not vocabulary:

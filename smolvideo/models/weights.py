@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint: which they are, and whether they are whole.
+"""Safetensors headers of a checkpoint: locating the weight files and checking them for integrity.
 
 Only headers are read. Format: 8 bytes little-endian length, a JSON header of that length that gives
 each tensor's dtype, shape and data_offsets, then the data (github.com/huggingface/safetensors,
@@ -21,43 +21,44 @@ from smolvideo.models.json_files import (
 )
 
 COMPUTED_WEIGHTS = (".inv_freq", ".position_ids")
-"""Ends of the names of tensors that old checkpoints store although they follow from the config."""
+"""Suffixes of tensors that old checkpoints store although they are computed from the config."""
 
 DTYPE_BYTES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2},
     **{"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1},
 }
-"""The names of safetensors' dtypes → bytes of a value, those of less than a byte left out."""
+"""Safetensors dtype → bytes per element; sub-byte dtypes are left out."""
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 _NAMED_AT_MOST = 3
-"""So many tensors an error names before it counts the rest."""
+"""Maximum number of weights that an error lists; the rest are counted."""
 
 _MAX_HEADER_BYTES = 16 << 20
-"""The library's limit is 100 MB, which parsed is a gigabyte; 2.2B takes 90 kB."""
+"""Maximum bytes of a header. The library's limit is 100 MB, which parses to a gigabyte; the header
+of the 2.2B model has 90 kB."""
 
 _MAX_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The weight files of one checkpoint, whole as far as their headers tell."""
+    """The weight files of a checkpoint, complete according to their headers."""
 
     files: tuple[Path, ...]
     parameters: int
-    """How many numbers the files hold."""
+    """Number of elements in all files."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files together."""
+        """Total size of the files in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
 
 def find_weights(folder: Path) -> WeightFiles:
-    """``model.safetensors``, or the shards its index names.
+    """Find ``model.safetensors``, or the shards listed in its index.
 
-    Raises ModelError where a file is missing, is no safetensors file, or ends before its data does.
+    Raises ModelError if a file is missing, is not a safetensors file, or is truncated.
     """
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
@@ -78,7 +79,7 @@ def _shards(index: Path) -> list[Path]:
         raise broken_checkpoint(f"`{index}` has no `weight_map`")
     names = set(map(str, weight_map.values()))
     for name in sorted(names):
-        # A name with a folder in it could point anywhere.
+        # A name with a folder in it could lead out of the checkpoint.
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
             raise broken_checkpoint(f"`{index}` names `{name[:80]}`, which is no shard")
         if not (index.parent / name).is_file():
@@ -89,7 +90,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _is_inside(file: Path, folder: Path) -> bool:
-    """Whether a link leads to ``folder``, or from a snapshot of the hub's cache to its blobs."""
+    """Return whether a file, links resolved, is in ``folder``, or in the blobs of its hub cache."""
     real = file.resolve()
     homes = [folder.resolve()]
     if homes[0].parent.name == "snapshots":
@@ -98,7 +99,7 @@ def _is_inside(file: Path, folder: Path) -> bool:
 
 
 def format_weight_names(names: list[str]) -> str:
-    """``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
+    """Format ``weight `a` `` or ``each of `a`, `b`, `c` and 4 more weights``."""
     if len(names) == 1:
         return f"weight `{names[0]}`"
     listed = ", ".join(f"`{name}`" for name in names[:_NAMED_AT_MOST])
@@ -108,16 +109,16 @@ def format_weight_names(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class WeightHeader:
-    """What one file says of its tensors."""
+    """The parsed header of a safetensors file."""
 
     tensors: dict[str, Json]
     """Name → ``dtype``, ``shape`` and ``data_offsets``."""
     data_start: int
-    """Where the data begins, in bytes: the offsets count from there."""
+    """Byte offset of the data, the origin of ``data_offsets``."""
 
 
 def read_header(file: Path) -> WeightHeader:
-    """The header of ``file``; raises ModelError where it is no whole safetensors header."""
+    """Parse the header of ``file``; ModelError if it is not a complete safetensors header."""
     try:
         with file.open("rb") as stream:
             return _parse_header(stream, file)
@@ -128,7 +129,8 @@ def read_header(file: Path) -> WeightHeader:
 
 
 def _count_parameters(file: Path) -> int:
-    """How many numbers ``file`` holds. Raises ModelError where it ends before its data does."""
+    """Return the number of elements in ``file``. Raises ModelError if it is truncated, or its
+    tensors overlap or leave gaps."""
     header = read_header(file)
     if not header.tensors:
         raise broken_checkpoint(f"`{file}` holds no weights")
@@ -155,9 +157,9 @@ def _count_parameters(file: Path) -> int:
 
 
 def _extent(told: object) -> tuple[int, int, int]:
-    """How many numbers a tensor has, and the offsets of its bytes; ValueError for what cannot be.
+    """Return a tensor's number of elements, and its start and end offset; ValueError if invalid.
 
-    Whole numbers have to be such: the loader calculates with them.
+    Floats and booleans are refused in place of integers, because the loader computes with them.
     """
     if not isinstance(told, dict):
         raise ValueError("no description")
@@ -182,7 +184,8 @@ def _are_counts(values: object) -> TypeGuard[list[int]]:
 
 
 def _refuse_quantised(file: Path, header: WeightHeader) -> None:
-    """Whole numbers in place of weights would be taken for weights, and answer nothing."""
+    """Raise ModelError for integer weights (quantized), which would be loaded as if they were
+    floats."""
     for name, tensor in header.tensors.items():
         if tensor["dtype"] not in _FLOATS and not name.endswith(COMPUTED_WEIGHTS):
             raise ModelError(
