@@ -1,11 +1,11 @@
-"""Ask questions about videos on the machine in front of you, with the SmolVLM models.
+"""Ask questions about videos on your own machine, with the SmolVLM models.
 
-The way of a video is the order of the modules:
+The pipeline, as a sequence of packages:
 
     source → readers → sampling → frames → prompt → engines → answer → show / records
 
-and ``pipeline`` joins them. ``import smolvideo`` loads nothing heavy: the names below are looked up
-on first use.
+``pipeline`` joins them. ``import smolvideo`` loads nothing heavy: the names below are imported on
+first use.
 """
 
 from importlib import import_module

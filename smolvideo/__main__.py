@@ -1,4 +1,4 @@
-"""``python -m smolvideo`` is the command ``smolvideo``."""
+"""``python -m smolvideo``: same as the command ``smolvideo``."""
 
 from smolvideo.cli.main import main
 

@@ -1,22 +1,22 @@
-"""The answer while it is made, and what it cost."""
+"""The generated answer: streamed text, final result, and usage (tokens, time, memory)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 StopReason = Literal["end", "length", "stop_string", "empty"]
-"""The model ended its turn, ``max_new_tokens`` were used up, or a stop string appeared; ``empty``
-whichever it was, where the answer has no text."""
+"""Why generation ended: the model ended its turn, ``max_new_tokens`` was reached, or a stop string
+appeared. ``empty`` for any of these if the answer has no text."""
 
 
 @dataclass(frozen=True)
 class Usage:
     """Tokens, seconds and memory of one answer.
 
-    ``frames_from_cache`` of the ``frames`` were not encoded: an earlier run had kept their features
-    on disk. ``seconds`` maps stages (see ``smolvideo.progress.Stage``) to the time they took.
-    ``peak_memory_bytes`` is the process's largest resident size so far, or the device's largest
-    allocation where the model runs on a GPU.
+    ``frames_from_cache`` of the ``frames`` were not encoded: their features were in the feature
+    cache. ``seconds`` maps stages (``smolvideo.progress.Stage``) to their duration.
+    ``peak_memory_bytes`` is the process's peak resident size so far, or the device's peak
+    allocation if the model runs on a GPU.
     """
 
     prompt_tokens: int
@@ -29,7 +29,7 @@ class Usage:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed of generation after the first token; None where nothing was generated."""
+        """Decoding speed after the first token; None if nothing was generated."""
         seconds = self.seconds.get("answer", 0.0)
         if self.answer_tokens < 2 or seconds <= 0:
             return None
@@ -38,12 +38,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished answer: only the new text, without the prompt, stripped of outer blanks.
+    """A finished answer: only the generated text, without the prompt, stripped of outer blanks.
 
-    ``notices`` are sentences for the user, on the answer (empty, cut, broken characters) and, where
-    the pipeline prepared the prompt, on what it stands on: frames left out, a model that was not
-    made for such footage. They are shown on stderr and kept in every record. An answer without text
-    is an answer: ``stop_reason`` is ``empty``, and the exit code is that of any other answer.
+    ``notices`` are messages for the user about the answer (empty, truncated, invalid characters)
+    and, if the pipeline prepared the prompt, about its input: frames left out, a model that was not
+    trained on such footage. They are shown on stderr and stored in every record. An answer without
+    text is a valid answer: ``stop_reason`` is ``empty``, and the exit code is unaffected.
     """
 
     text: str
@@ -53,9 +53,9 @@ class Answer:
 
 
 class AnswerStream:
-    """The running answer: iterate it for pieces of text, then take ``result()``.
+    """A running answer: iterate over its pieces of text, then call ``result()``.
 
-    The pieces joined are ``Answer.text``. ``result()`` runs the iteration to its end if need be.
+    The concatenated pieces are ``Answer.text``. ``result()`` finishes the iteration if necessary.
     """
 
     def __init__(self, pieces: Iterator[str], finish: Callable[[str], Answer]) -> None:
@@ -70,13 +70,13 @@ class AnswerStream:
             yield piece
 
     def close(self) -> None:
-        """Stop generating and let go of what it held; pieces given so far stay valid."""
+        """Stop generating and release resources; pieces already yielded stay valid."""
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
 
     def result(self) -> Answer:
-        """The whole answer, generated to its end."""
+        """Generate to the end and return the whole answer."""
         if self._answer is None:
             for _ in self:
                 pass

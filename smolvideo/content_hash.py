@@ -1,4 +1,4 @@
-"""What a file holds, by its hash, and whether it has changed while it was used."""
+"""Content hashes of files and folders, and detection of changes during use."""
 
 import hashlib
 import os
@@ -12,14 +12,14 @@ from smolvideo.sanitize import display_path
 Read = TypeVar("Read")
 
 MAX_READS = 3
-"""Of a file that changes under every one of them."""
+"""Maximum number of attempts to read a file that keeps changing."""
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a file's bytes.
+    """Return the SHA-256, in hexadecimal, of a file's bytes.
 
     Of a folder: of the lines ``name, NUL, hash of the file, line break`` of its files, sorted by
-    name; folders inside it and hidden files do not count. Raises RecordError.
+    name, without subfolders and hidden files. Raises RecordError.
     """
     try:
         if not path.is_dir():
@@ -35,10 +35,10 @@ def content_hash(path: Path) -> str:
 
 
 def file_state(path: Path) -> tuple[int, ...]:
-    """What changes with every write: size, times of change in nanoseconds, and inode.
+    """Return values that change with every write: size, mtime and ctime in nanoseconds, inode.
 
-    Of a folder, a number made of those of the files that ``content_hash`` reads. Empty where
-    nothing is there to be read.
+    Of a folder, a digest of those of the files that ``content_hash`` reads. Empty if the path
+    cannot be read.
     """
     try:
         if path.is_dir():
@@ -52,9 +52,9 @@ def file_state(path: Path) -> tuple[int, ...]:
 
 
 def read_unchanged(read: Callable[[], Read], *paths: Path) -> Read:
-    """What ``read`` makes of the files at ``paths``, read again where one changed meanwhile.
+    """Return the result of ``read`` on the files at ``paths``, repeated if one changed meanwhile.
 
-    Raises SourceError where they change under ``MAX_READS`` of them, and what ``read`` raises.
+    Raises SourceError if they change during ``MAX_READS`` attempts, and what ``read`` raises.
     """
     changed = None
     for _ in range(MAX_READS):
@@ -69,7 +69,7 @@ def read_unchanged(read: Callable[[], Read], *paths: Path) -> Read:
 
 
 def still_changing(path: Path) -> SourceError:
-    """The error about a file that was not the same from the beginning of its use to the end."""
+    """Return the error for a file that changed while it was used."""
     return SourceError(
         f"{display_path(path)} changes while it is read",
         hint="wait until its download, copy or recording has ended",

@@ -1,4 +1,4 @@
-"""Names of parameters and forms of values that are credentials, on the web and elsewhere."""
+"""Classification of parameters as credentials, by their names and the form of their values."""
 
 import re
 from typing import Literal
@@ -19,7 +19,7 @@ _COMPANIONS = frozenset(
         *("se", "sip", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"),
     )
 )
-"""Parameters that belong to a signature where there is one (CloudFront, S3, Azure's SAS)."""
+"""Parameters that accompany a signature (CloudFront, S3, Azure's SAS)."""
 _WORDS = frozenset(
     (
         *("apikey", "assertion", "auth", "authkey", "authorization", "bearer", "captcha", "cookie"),
@@ -49,7 +49,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
 def sort_of(name: str, value: str = "") -> Sort:
-    """What a parameter of an address is, by its name and the form of its value.
+    """Classify a URL parameter by its name and the form of its value.
 
     >>> sort_of("v", "dQw4w9WgXcQ"), sort_of("playback_token"), sort_of("X-Amz-Signature")
     ('plain', 'credential', 'signature')
@@ -59,7 +59,7 @@ def sort_of(name: str, value: str = "") -> Sort:
         return "signature"
     if joined.endswith("signature"):
         return "signature"
-    if joined.startswith("aspsessionid"):  # the server appends letters of its own
+    if joined.startswith("aspsessionid"):  # the server appends random letters
         return "credential"
     words = {word.lower() for word in _WORD.findall(name)}
     if joined.endswith(_ENDINGS) or joined in _WORDS or words & _WORDS:
@@ -72,5 +72,5 @@ def sort_of(name: str, value: str = "") -> Sort:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a value under that name is hidden wherever it stands."""
+    """Return whether a value under that name is always hidden."""
     return sort_of(name, value) in ("signature", "credential")

@@ -1,4 +1,4 @@
-"""Folders of any depth: Python's own functions for them call themselves once for each level."""
+"""Folder creation and traversal without recursion, for depths beyond Python's recursion limit."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those above it, where they are missing. Raises OSError."""
+    """Create a folder and its missing parents. Raises OSError."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -18,10 +18,10 @@ def make_folders(folder: Path) -> None:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """``os.walk`` from the top: a folder, and the names of its folders and its files.
+    """Walk like ``os.walk`` from the top: yield a folder, its subfolder names and its file names.
 
-    Names that the caller takes out of the second are not followed, nor are links to folders; a
-    folder that cannot be read is left out.
+    Subfolders that the caller removes from the second item are not visited, nor are links to
+    folders; folders that cannot be read are skipped.
     """
     waiting = [folder]
     while waiting:

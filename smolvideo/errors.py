@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that says so.
+"""Error classes with exit codes, for errors that are shown to the user.
 
     SmolVideoError            1   something unexpected
     ├─ UsageError             2   options that cannot be honoured, alone or together
@@ -8,10 +8,10 @@
     ├─ ModelError             4   unknown model, missing or broken weights, device, memory
     └─ RecordError            5   records or outputs that cannot be read or written
 
-Every error is one line for a person (``str(error)``, no full stop, paths and commands in backticks)
-and, where something can be done about it, a ``hint``. Exceptions of other libraries are wrapped
-once, in the module that calls the library, with ``raise … from``. Only ``cli/main.py`` shows
-errors. No error holds credentials of an address that it names.
+The message of an error is one line (``str(error)``, no full stop, paths and commands in backticks)
+with, if the user can do something about it, a ``hint``. Exceptions of other libraries are wrapped
+once, in the module that calls the library, with ``raise … from``. Only ``cli/main.py`` displays
+errors. Credentials in URLs are redacted from every message.
 """
 
 import re
@@ -23,7 +23,7 @@ _ERROR_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d{1,9}\] ?")
 
 
 def plain_reason(error: BaseException | str) -> str:
-    """The first line of what an error says, without the numbers of the operating system.
+    """Return the first line of an error's message, without error numbers of the system.
 
     >>> plain_reason(OSError(28, "No space left on device", "/a"))
     "No space left on device: '/a'"
@@ -33,37 +33,37 @@ def plain_reason(error: BaseException | str) -> str:
 
 
 class SmolVideoError(Exception):
-    """An error whose text is meant for the person at the terminal."""
+    """Base class: an error whose message is for the user."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        # Messages quote those of other libraries, whose numbers mean nothing to a person. They name
-        # what was typed, and go into records, pages and conversations.
+        # Messages quote other libraries (whose error numbers are noise) and what the user typed
+        # (which may contain credentials), and are stored in records, pages and conversations.
         super().__init__(redact(_ERROR_NUMBER.sub("", message)))
         self.hint = None if hint is None else redact(hint)
 
 
 class UsageError(SmolVideoError):
-    """An option, or a combination of options, that cannot be honoured."""
+    """An invalid option or combination of options."""
 
     exit_code = 2
 
 
 class SourceError(SmolVideoError):
-    """What the user named cannot be turned into a local file."""
+    """A source that cannot be resolved to a local file."""
 
     exit_code = 3
 
 
 class ReaderError(SmolVideoError):
-    """A local file from which the asked frames cannot be read."""
+    """A local file from which the requested frames cannot be read."""
 
     exit_code = 3
 
 
 class PromptError(SmolVideoError):
-    """Frames and text that cannot be packed for this checkpoint."""
+    """Frames and text that cannot be packed into a prompt for this checkpoint."""
 
     exit_code = 4
 
@@ -81,7 +81,7 @@ class RecordError(SmolVideoError):
 
 
 EXIT_SOME_FAILED = 6
-"""Some items of a batch failed; the others were answered."""
+"""Exit code: some items of a batch failed; the others succeeded."""
 
 EXIT_INTERRUPTED = 130
-"""Ctrl-C, as shells report it."""
+"""Exit code after Ctrl-C, as shells report it."""

@@ -1,4 +1,4 @@
-"""A lock between processes that ends with the process that holds it, however it ends."""
+"""Inter-process file lock that the operating system releases when its holder exits or crashes."""
 
 import os
 import sys
@@ -10,17 +10,17 @@ from pathlib import Path
 
 @contextmanager
 def file_lock(path: Path, *, on_contention: Callable[[], None] | None) -> Iterator[None]:
-    """Hold the lock file ``path``; ``on_contention`` is called again and again while another
-    process has it.
+    """Hold the lock file ``path``; ``on_contention`` is called repeatedly while another process
+    holds it.
 
-    Its file is never deleted: a process that waits on a deleted one would get a lock that nobody
-    else can see.
+    The file is never deleted: a process waiting on a deleted file would acquire a lock that no
+    other process sees.
 
     Raises:
         BlockingIOError: another process holds it and ``on_contention`` is None.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
-    # A link in its place could have any file made anywhere; Windows has no such flag.
+    # O_NOFOLLOW: a planted link could create a file anywhere; Windows has no such flag.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o644)
     try:

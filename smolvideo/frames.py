@@ -1,8 +1,8 @@
-"""Frames with their times, and what a video says about itself.
+"""Core data types: frames with presentation times, video metadata, and subtitle events.
 
-Everything past the readers is RGB, the right way up, in the shape a player would show; every time
-is a presentation time in seconds, counted from the moment a player shows as 0:00. ``index / fps``
-is never used as a time: on variable frame rates it is seconds off.
+After the readers, images are RGB, upright, with square pixels, and times are presentation times in
+seconds, counted from the moment a player shows as 0:00. ``index / fps`` is never used as a time: at
+variable frame rates it is seconds off.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from smolvideo.times import format_timestamp
 
 Images = NDArray[np.uint8]
-"""RGB grey levels, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
+"""uint8 RGB, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
 
 SYNTHETIC_COMMENT = "drawn by smolvideo"
-"""The comment in the files of the drawn world, which is what the bundled model knows."""
+"""Container comment of the synthetic videos, the only kind that the bundled model knows."""
 
 Damage = Literal["", "corrupt", "reference"]
-"""What a decoder says of a frame: nothing; that it is damaged and parts of it are made up; or that
-it refers to such a frame, whose faults it may show until the next key frame."""
+"""Decoder's verdict on a frame: intact (empty); ``corrupt``, with concealed errors; or
+``reference``, when it refers to a corrupt frame and may show its errors until the next key
+frame."""
 
 _MAX_NAMED = 3
-"""Of the discontinuities of a recording, as many are described to the user."""
+"""Maximum number of discontinuities or times that a notice lists."""
 
 MediaKind = Literal["video", "image", "frames"]
 """A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
@@ -33,8 +34,8 @@ MediaKind = Literal["video", "image", "frames"]
 
 @dataclass(frozen=True)
 class Discontinuity:
-    """A place where the clock of a recording is set anew: ``seconds`` on the continued clock, which
-    is shown, and by how much the file's own clock jumps there, ahead or (negative) back."""
+    """A clock discontinuity: its time in ``seconds`` on the continued clock, which is displayed,
+    and the jump of the file's own clock, forward or (negative) back."""
 
     seconds: float
     jump_seconds: float
@@ -42,10 +43,10 @@ class Discontinuity:
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """What is known about a source before a frame of it is decoded.
+    """Properties of a source, known before any frame is decoded.
 
-    ``width`` and ``height`` are pixels as shown: after rotation and sample aspect ratio.
-    ``num_frames`` and ``average_fps`` are None where the container does not say.
+    ``width`` and ``height`` are pixels as displayed: after rotation and sample aspect ratio.
+    ``num_frames`` and ``average_fps`` are None if the container does not state them.
     """
 
     width: int
@@ -57,27 +58,27 @@ class VideoMetadata:
     kind: MediaKind = "video"
     reader: str = ""
     name: str = ""
-    """The file's name, for people; never used as a path."""
+    """The file's name, for display; never used as a path."""
     comment: str = ""
-    """What the container says in its comment; anybody may have written it."""
+    """The container's comment (untrusted)."""
     first_pts_seconds: float = 0.0
-    """When the first decodable frame appears; later than 0 where a recording starts broken."""
+    """Presentation time of the first decodable frame; above 0 if a recording starts damaged."""
     last_pts_seconds: float | None = None
-    """When the last frame appears; None where only duration and rate are known."""
+    """Presentation time of the last frame; None if only duration and rate are known."""
     discontinuities: tuple[Discontinuity, ...] = ()
-    """Where the file's own clock restarts or jumps. All times are on a clock that goes on there."""
+    """Discontinuities of the file's own clock. All times are on the continued clock."""
     missing_seconds: tuple[float, ...] = ()
-    """Where parts of the recording are left out, as they cannot be read."""
+    """Times at which unreadable parts of the recording are left out."""
     gaps_seconds: tuple[float, ...] = ()
-    """Where packets of a transport stream are missing, by their continuity counters."""
+    """Times at which packets of a transport stream were lost, by their continuity counters."""
     cut_seconds: tuple[float, ...] = ()
-    """Where files before the last of those that were joined are truncated."""
+    """Times at which truncated files end, of several concatenated ones; without the last."""
     truncated: bool = False
-    """Whether the file breaks off, as a download or a recording may."""
+    """Whether the file is truncated, as by an aborted download or recording."""
     claimed_seconds: float | None = None
-    """How long the header of a truncated file says that it is."""
+    """Duration claimed by the header of a truncated file."""
     unread_bytes: int = 0
-    """Bytes at the end of the file that are no part of what was read."""
+    """Bytes at the end of the file that do not belong to the video."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing_seconds", tuple(self.missing_seconds))
@@ -91,7 +92,7 @@ class VideoMetadata:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Sentences for the user about the recording itself."""
+        """Messages for the user about the recording itself."""
         return (
             *self._notices_of_clocks(),
             *self._notices_of_parts(),
@@ -99,11 +100,11 @@ class VideoMetadata:
         )
 
     def without_notices(self) -> "VideoMetadata":
-        """The same without what is said of a recording once."""
+        """Return a copy without the fields behind ``notices``, which are reported only once."""
         return self.with_notices_of(VideoMetadata(self.width, self.height, self.duration_seconds))
 
     def with_notices_of(self, other: "VideoMetadata") -> "VideoMetadata":
-        """The same with what another reader found wrong with the recording."""
+        """Return a copy with the fields behind ``notices`` from another reader's metadata."""
         return replace(
             self,
             discontinuities=other.discontinuities,
@@ -161,13 +162,13 @@ class VideoMetadata:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the file says of itself that it shows the drawn world."""
+        """Whether the container's comment says that this is a synthetic video."""
         return self.comment == SYNTHETIC_COMMENT
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded picture: ``image`` uint8 RGB ``[H, W, 3]`` and the time it appears on screen."""
+    """A decoded frame: ``image`` uint8 RGB ``[H, W, 3]``, and its presentation time."""
 
     image: Images
     pts_seconds: float
@@ -176,10 +177,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class SubtitleEvent:
-    """A piece of a text track as the file has it, markup and all; seconds on the player's clock.
+    """An event of a text track, unparsed with its markup; seconds on the player's clock.
 
     ``format`` is FFmpeg's name of the track's codec: subrip, ass, webvtt, mov_text, text.
-    ``partial``: the track is forced, or holds signs, songs or commentary, by what the file says.
+    ``partial``: the track is forced, or holds signs, songs or commentary, according to the file.
     """
 
     start_seconds: float
@@ -191,16 +192,15 @@ class SubtitleEvent:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """The frames of one source that a model will see, in order of time.
+    """The sampled frames of one source, by time.
 
-    ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is when ``images[i]`` appears on
-    screen. ``num_requested`` is how many frames the sampling asked for: more than N if some could
-    not be read, or if the video has fewer. ``geometry`` names how the images were fitted to the
-    model's square input, or is None while they have the shape in which a player shows them.
-    ``num_dropped`` is how many frames the strategy left out because others show the same, and
-    ``selection_note`` what it says of its choice. ``warnings`` are sentences for the user.
-    ``state`` is the ``file_state`` of the source that they were decoded from, empty where nobody
-    asked.
+    ``images`` uint8 RGB ``[N, H, W, 3]``; ``pts_seconds[i]`` is the presentation time of
+    ``images[i]``. ``num_requested`` is the number of requested times: more than N if frames could
+    not be read, or if the video has fewer. ``geometry`` names the resize to the model's square
+    input, None for the displayed aspect. ``num_dropped`` is the number of frames that the strategy
+    left out as duplicates, and ``selection_note`` its explanation. ``warnings`` are messages for
+    the user. ``state`` is the ``file_state`` of the source when it was decoded, empty if not
+    recorded.
     """
 
     images: Images
@@ -230,7 +230,7 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class FramePlan:
-    """The times of frames that are not decoded yet: enough to count the tokens they will take."""
+    """The times of frames that are not decoded yet: enough to count their tokens."""
 
     pts_seconds: tuple[float, ...]
     metadata: VideoMetadata
@@ -240,7 +240,7 @@ class FramePlan:
 
 
 def _named(seconds: Sequence[float]) -> str:
-    """The first of the times, and how many more there are."""
+    """Format the first times, and the number of the others."""
     times = [*dict.fromkeys(format_timestamp(one) for one in seconds)]
     more = f" and {len(times) - _MAX_NAMED} more" if len(times) > _MAX_NAMED else ""
     return ", ".join(times[:_MAX_NAMED]) + more
@@ -253,6 +253,6 @@ def _described(place: Discontinuity) -> str:
 
 
 def _with_tenths(seconds: float) -> str:
-    """``MM:SS.t``, rounded down."""
+    """Format ``MM:SS.t``, rounded down."""
     tenths = int(max(seconds, 0.0) * 10 + 1e-6)
     return f"{format_timestamp(tenths / 10)}.{tenths % 10}"

@@ -1,8 +1,7 @@
-"""Pages of html from templates: one file each, everything in it, nothing fetched.
+"""Self-contained HTML pages from Jinja2 templates, with autoescaping and a content security policy.
 
-Templates are Jinja2's and lie in the package that uses them. Every value is escaped by itself; a
-name that a template knows and no caller gives is an error. The page's own script runs, and no
-other: its hash stands in the page's content security policy.
+Templates are in the package that uses them. Every value is escaped; an undefined name is an error.
+The policy admits only the page's own script, by its hash; nothing is fetched.
 """
 
 import base64
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def render_page(package: str, template: str, **values: Any) -> str:
-    """The page that ``template``, a file of ``package``, makes of ``values``.
+    """Render ``template``, a file of ``package``, with ``values``.
 
-    Besides jinja's own, templates have the filters ``shown`` (text of paragraphs, every character
-    that acts spelled out) and ``name`` (on one line), and the functions ``style(file)`` and
-    ``script(file)``: the element with the content of a file of the package, of which
-    ``script_hash(file)`` goes into the policy. Raises jinja2.UndefinedError where a value is
-    missing.
+    In addition to Jinja's, templates have the filters ``shown`` (paragraphs, with control
+    characters escaped) and ``name`` (on one line), and the functions ``style(file)`` and
+    ``script(file)``, which return an element with the content of a file of the package;
+    ``script_hash(file)`` is the script's hash for the policy. Raises jinja2.UndefinedError if a
+    value is missing.
     """
     return _environment(package).get_template(template).render(values)
 
@@ -46,13 +45,13 @@ def _environment(package: str) -> "Environment":
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {
-        "ensure_ascii": True,  # line separators and half characters, too
+        "ensure_ascii": True,  # also escapes line separators and lone surrogates
         "allow_nan": False,
         "separators": (",", ":"),
     }
     environment.filters["shown"] = lambda text: escape_controls(str(text), allowed="\n\t")
     environment.filters["name"] = lambda text: display_name(str(text))
-    # Files of the project's own: they are markup, no values.
+    # The project's own files are trusted markup, not escaped.
     environment.globals["style"] = lambda name: Markup("<style>{}</style>").format(
         Markup(own(name))
     )
@@ -64,6 +63,6 @@ def _environment(package: str) -> "Environment":
 
 
 def _hash(script: str) -> str:
-    """As content security policies name a script: https://www.w3.org/TR/CSP3/#source-list-syntax"""
+    """Return a script's hash as in a CSP: https://www.w3.org/TR/CSP3/#source-list-syntax"""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,7 +1,7 @@
-"""Whether what was read from JSON has the types, and the bounds, that a dataclass declares.
+"""Validation of parsed JSON against the types and bounds that a dataclass declares.
 
-Records come back from files that anybody may have changed: what does not conform is refused where
-it is read, so that nothing behind it meets a number in place of a name.
+Records are read from files that anyone may have changed: what does not conform is refused on
+reading, so that later code never meets a value of the wrong type.
 """
 
 import json
@@ -13,16 +13,16 @@ from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MAX_DIGITS = 300
-"""Of a whole number: no float holds more, and none of ours is nearly as long."""
+"""Maximum digits of an integer; no float holds more, and no value of ours is nearly as long."""
 _DIGITS_OF_64_BITS = 18
-"""What has no more fits 64 bits."""
+"""Digits that always fit into 64 bits."""
 _MAX_SECONDS = 1e9
-"""Of a video, or of work on it, 32 years: what is beyond is no time."""
+"""Maximum seconds of a video, or of work on it: 32 years."""
 
 
 @dataclass(frozen=True)
 class Within:
-    """The bounds of a number, both allowed."""
+    """Inclusive bounds of a number."""
 
     least: float
     most: float
@@ -32,25 +32,25 @@ class Within:
 
 
 Count = Annotated[int, Within(0, 2**63 - 1)]
-"""How many of something."""
+"""A non-negative integer of 64 bits."""
 Seconds = Annotated[float, Within(0, _MAX_SECONDS)]
-"""How long something is or takes, or how far into a video."""
+"""A duration, or a time from the start of a video."""
 Moment = Annotated[float, Within(-_MAX_SECONDS, _MAX_SECONDS)]
-"""A presentation time: some files begin before zero."""
+"""A presentation time, which may be negative in some files."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What ``text`` says.
+    """Parse JSON.
 
-    Raises ValueError for what is no JSON, for nesting that Python cannot follow, and for whole
-    numbers that no float holds.
+    Raises ValueError for invalid JSON, for nesting beyond Python's recursion limit, and for
+    integers longer than ``MAX_DIGITS``.
     """
     return _parsed(text, parse_int=partial(_whole_number, MAX_DIGITS))
 
 
 def parse_strict_json(text: str | bytes) -> Any:
-    """As ``parse_json``, and ValueError also for what is no JSON by RFC 8259 or ambiguous (a key
-    that stands there twice), and for numbers beyond 64 bits."""
+    """Parse JSON strictly: ValueError also for what RFC 8259 forbids (NaN), for duplicate keys, and
+    for numbers beyond 64 bits."""
     return _parsed(
         text,
         parse_int=partial(_whole_number, _DIGITS_OF_64_BITS),
@@ -94,9 +94,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_types(kind: Any, content: Mapping[str, Any]) -> None:
-    """See that ``content`` can be the fields of the dataclass ``kind``; keys it lacks are defaults.
+    """Check that ``content`` can be the fields of the dataclass ``kind``; missing keys need
+    defaults.
 
-    Raises ValueError, naming the first field that cannot.
+    Raises ValueError, naming the first invalid field.
     """
     for name, (wanted, is_required) in _declared(kind).items():
         if name not in content:
@@ -109,7 +110,8 @@ def check_types(kind: Any, content: Mapping[str, Any]) -> None:
 
 
 def conforms(value: Any, wanted: Any) -> bool:
-    """Whether a value of JSON is one of the type ``wanted``; lists are tuples, numbers finite."""
+    """Return whether a JSON value has the type ``wanted``; lists count as tuples, NaN as
+    invalid."""
     if wanted is Any or wanted is None or wanted is types.NoneType:
         return wanted is Any or value is None
     origin, inner = get_origin(wanted), get_args(wanted)
@@ -143,7 +145,7 @@ def _conform_all(values: Any, inner: tuple[Any, ...]) -> bool:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer beyond the range of floats
         return False
 
 
@@ -157,7 +159,7 @@ def _has_types(kind: Any, content: Mapping[str, Any]) -> bool:
 
 @cache
 def _declared(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """The type of each field, and whether it has to be there."""
+    """Return the type of each field, and whether it is required."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         field.name: (

@@ -1,4 +1,4 @@
-"""Which files are media, by their names, and the order in which people number them."""
+"""Media file suffixes, and the natural sort order of numbered files."""
 
 import re
 
@@ -18,15 +18,15 @@ IMAGE_SUFFIXES = frozenset(
         ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
     }
 )  # fmt: skip
-"""Pictures: what Pillow reads, without icons, without formats that hold raw data of any kind, and
-without those that it hands to other programs. HEIC takes a plug-in; its error says so."""
+"""Images: formats that Pillow reads, without icons, formats that may hold arbitrary raw data, and
+formats that it passes to other programs. HEIC requires a plug-in; its error says so."""
 
 TEXTUAL_IMAGE_SUFFIXES = frozenset({".pbm", ".pgm", ".pnm", ".ppm", ".xbm", ".xpm"})
-"""Pictures that may be written in letters and digits."""
+"""Image formats that may be ASCII text."""
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts ``frame2`` before ``frame10``.
+    """Return a sorting key that puts ``frame2`` before ``frame10``.
 
     >>> sorted(["f10.png", "f9.png", "F1.png"], key=natural_order)
     ['F1.png', 'f9.png', 'f10.png']

@@ -1,26 +1,26 @@
-"""How the core says what it is doing: it calls back, it never prints."""
+"""Progress callbacks of the core, which never prints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Stage = Literal["download", "load", "decode", "encode", "read", "answer"]
-"""The stages of one answer, in their order.
+"""The stages of one answer, in order.
 
-download  the source or the checkpoint comes over the network (unit: bytes)
-load      the checkpoint's weights come into memory (no count)
-decode    frames are read from the video (unit: frames)
-encode    the vision tower turns frames into tokens (unit: frames)
-read      the decoder reads the prompt, up to the first token (no count)
-answer    tokens are generated (unit: tokens)
+download  of the source or the checkpoint (unit: bytes)
+load      of the checkpoint's weights into memory (no count)
+decode    of video frames (unit: frames)
+encode    of frames to visual tokens by the vision tower (unit: frames)
+read      prefill: the decoder processes the prompt, up to the first token (no count)
+answer    generation of tokens (unit: tokens)
 """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` units of one stage; ``total`` is None while nobody knows it.
+    """``done`` of ``total`` units of one stage; ``total`` is None while it is unknown.
 
-    ``label`` names what is worked on when that is not obvious: a file name, a checkpoint.
+    ``label`` names the item if it is not obvious: a file name, a checkpoint.
     """
 
     stage: Stage
@@ -30,16 +30,16 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Called often and from the thread that works; must be quick and raise nothing but ``Cancelled``.
-"""
+"""Called frequently from the working thread; must return quickly and raise nothing but
+``Cancelled``."""
 
 
 class Cancelled(BaseException):
-    """Raised by an ``OnProgress`` to end the work between two steps, because a person wants it so.
+    """Raised by an ``OnProgress`` callback to cancel the work at the user's request.
 
-    No ``Exception``: nothing on the way may take it for a failure.
+    Not an ``Exception``, so that no handler takes it for a failure.
     """
 
 
 def no_progress(_: Progress) -> None:
-    """The callback of those who do not watch."""
+    """The callback that ignores progress."""

@@ -1,8 +1,8 @@
-"""Answers as lines of JSON, and output files that are never half written.
+"""Answer records as JSON lines (append-only, crash-safe), and atomic writing of output files.
 
-One line is one answer with all that is needed to make it again. A line that was cut short because
-the process was killed is dropped when the file is continued; a file that is not ours is never
-touched.
+A record holds all that is needed to reproduce its answer. A last line that is incomplete because
+the process was killed is dropped when the file is continued. Files that are not ours are never
+modified.
 """
 
 import errno
@@ -25,27 +25,28 @@ from smolvideo.sanitize import display_path, visible_json
 from smolvideo.text_input import read_file_or_pipe
 
 ANSWER_SCHEMA = "smolvideo.answer/1"
-"""The value of ``record``, the first key of each line: what tells our files from others."""
+"""Schema id: the value of ``record``, the first key of each line, which identifies our files."""
 
 MAX_LINE_BYTES = 64 * 2**20
-"""Of a record. A day of film, noted each second, has fewer; more would fill the memory."""
+"""Maximum bytes of a record, above that of a day of video with a note per second; protects the
+memory of a reader."""
 
 
 class Record(Protocol):
-    """One line of a file of records.
+    """One line of a record file.
 
-    ``SCHEMA`` is the value of its first key, ``record``, which tells such files from others.
+    ``SCHEMA`` is the schema id, the value of the line's first key, ``record``.
     """
 
     SCHEMA: ClassVar[str]
 
     def to_json(self) -> str:
-        """One line without its line break."""
+        """Return one line, without a line break."""
         ...
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
-        """The record of one line; ValueError if it is none."""
+        """Parse one line; ValueError if it is not a record."""
         ...
 
 
@@ -54,10 +55,10 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """One source of an answer: what was typed, what it turned out to be, and its frames' times.
+    """A source of an answer: the argument as typed, what it resolved to, and the frames' times.
 
-    ``sha256`` is over the file's bytes; over a folder of frames, see ``content_hash``. ``reader``
-    is the one that read it, ``explanation`` what the sampling strategy says of its choice.
+    ``sha256`` is the hash of the file's bytes; for a folder of frames see ``content_hash``.
+    ``reader`` is the reader used, ``explanation`` the sampling strategy's note on its selection.
     """
 
     given: str
@@ -73,11 +74,11 @@ class SourceRecord:
 
 @dataclass(frozen=True)
 class AnswerRecord:
-    """One question and its answer, or the error in place of it: ``text`` or ``error``, never both.
+    """One question with its answer or error: either ``text`` or ``error`` is set.
 
-    ``settings`` are those in effect, by the names of the options; ``tokens`` has ``prompt``,
-    ``answer`` and ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to
-    the time they took; ``created`` is UTC, ISO 8601.
+    ``settings`` are the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and
+    ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration;
+    ``created`` is UTC, ISO 8601.
     """
 
     question: str
@@ -112,12 +113,12 @@ class AnswerRecord:
             raise ValueError("a record without an error has no hint")
 
     def to_json(self) -> str:
-        """One line without its line break, keys in the order of the fields."""
+        """Return one line without a line break, keys in the order of the fields."""
         return json_line({"record": ANSWER_SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "AnswerRecord":
-        """The record of one line. Keys of later versions are left out; ValueError if it is none."""
+        """Parse one line, ignoring keys of later versions; ValueError if it is not a record."""
         content = parse_known_fields(cls, line)
         try:
             content["sources"] = tuple(from_json(source) for source in content["sources"])
@@ -128,19 +129,21 @@ class AnswerRecord:
 
 
 def json_line(content: Any, *, indent: int | None = None) -> str:
-    """``content`` as one line of JSON, or, with ``indent``, as several.
+    """Format ``content`` as one line of JSON, or, with ``indent``, as several.
 
-    Line separators of Unicode, at which some readers cut lines, half characters of file names, and
-    what would act in a terminal are written as ``\\u…``. Raises ValueError for what is no number.
+    Unicode line separators (which some parsers split at), lone surrogates of file names, and
+    characters that control a terminal are escaped as ``\\u…``. Raises ValueError for NaN and
+    infinity.
     """
     line = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
     return visible_json(line)
 
 
 def parse_known_fields(kind: Any, line: str | bytes) -> dict[str, Any]:
-    """The keys of a line that are fields of the record ``kind``, a dataclass with a ``SCHEMA``.
+    """Return the keys of a line that are fields of the record ``kind``, a dataclass with
+    ``SCHEMA``.
 
-    ValueError for what is no record of that kind, of whatever version, or has other types.
+    ValueError if the line is no record of that kind, in any version, or a field has another type.
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES >> 20} MB")
@@ -156,10 +159,10 @@ def parse_known_fields(kind: Any, line: str | bytes) -> dict[str, Any]:
 
 
 class RecordWriter:
-    """Appends records of one kind to a file, each on disk before ``write`` returns.
+    """Appends records of one kind to a file; each is synced to disk before ``write`` returns.
 
-    A context manager. A new file is begun, one of ours is continued. Raises RecordError where the
-    file holds something else or cannot be written.
+    A context manager. Creates a new file, or continues one of ours. Raises RecordError if the file
+    holds something else or cannot be written.
     """
 
     def __init__(self, path: Path, kind: type[Record] = AnswerRecord) -> None:
@@ -169,13 +172,13 @@ class RecordWriter:
             self._file: FileIO = open(path, "ab", buffering=0)  # noqa: SIM115 -- closed by close()
 
     def write(self, record: Record) -> None:
-        """Append ``record``, flushed and synced; RecordError where the disk does not take it."""
+        """Append ``record``, flushed and synced; RecordError if the write fails."""
         line = record.to_json().encode("utf-8") + b"\n"
         with _wrap_os_error(self.path, "write"):
             end = self._file.seek(0, os.SEEK_END)
             written = self._file.write(line)
             if written != len(line):
-                # A disk that fills up takes a part, and says so at the next write only.
+                # A disk that fills up writes a part, and reports it at the next write only.
                 self._file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             sync_file(self._file.fileno())
@@ -201,10 +204,10 @@ def read_records(
     *,
     check: Callable[[AnyRecord], object] = lambda _: None,
 ) -> list[AnyRecord]:
-    """All whole records of a file, in order; a last line that was cut short is left out.
+    """Return all complete records of a file, in order, without a truncated last line.
 
-    Raises RecordError where the file cannot be read, is not ours, or is broken before its last
-    line, and where ``check`` raises ValueError for a record.
+    Raises RecordError if the file cannot be read, is not ours, or is broken before its last line,
+    and if ``check`` raises ValueError for a record.
     """
     with _wrap_os_error(path, "read"):
         content = read_file_or_pipe(path)
@@ -219,7 +222,7 @@ def read_records(
             records.append(record)
         except ValueError as error:
             if number == len(lines) and _is_begun_by_us(line, kind):
-                break  # the process was killed while it wrote this line
+                break  # truncated because the process was killed while writing
             if not records:
                 raise _not_our_file_error(path) from error
             raise broken_line(path, number, error) from error
@@ -227,10 +230,10 @@ def read_records(
 
 
 def write_text_atomic(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write ``text`` (UTF-8) to ``path``, which then holds all of it or what it held before.
+    """Write ``text`` (UTF-8) to ``path`` atomically: it holds all of it, or its previous content.
 
-    The text is written beside the file and renamed; a device or a pipe is written directly. Raises
-    RecordError where the file exists (without ``overwrite``), or cannot be written.
+    A temporary file in the same folder is written and renamed; a device or a pipe is written
+    directly. Raises RecordError if the file exists (without ``overwrite``), or cannot be written.
     """
     with _wrap_os_error(path, "write"):
         if path.is_dir():
@@ -240,7 +243,7 @@ def write_text_atomic(path: Path, text: str, *, overwrite: bool = False) -> None
             return
         if path.exists() and not overwrite:
             raise _already_exists_error(path)
-        target = path.resolve()  # a link stays a link, to the new content
+        target = path.resolve()  # a link stays a link, and its target is replaced
         encoded = text.encode("utf-8")
         with open_atomic(target, rename=_replace if overwrite else _rename_new) as file:
             file.write(encoded)
@@ -254,15 +257,15 @@ def _replace(beside: Path, target: Path) -> None:
 
 def _rename_new(beside: Path, target: Path) -> None:
     try:
-        os.link(beside, target)  # fails where another process made the file in the meantime
+        os.link(beside, target)  # fails if another process has created the file meanwhile
     except FileExistsError as error:
         raise _already_exists_error(target) from error
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         os.replace(beside, target)
 
 
 def _truncate_partial_line(path: Path, kind: type[Record]) -> None:
-    """See that ``path`` is ours or new, and that it ends with a whole line."""
+    """Check that ``path`` is ours or new, and make it end with a complete line."""
     if not path.exists() or not path.stat().st_size:
         return
     if not path.is_file():
@@ -286,9 +289,9 @@ def _truncate_partial_line(path: Path, kind: type[Record]) -> None:
 
 
 def _last_line(stream: Any) -> tuple[int, bytes]:
-    """Where the text after the last line break begins, and that text; empty if there is none.
+    """Return the offset of the text after the last line break, and that text (may be empty).
 
-    What is longer than a record can be is given as far as that shows.
+    Reads at most slightly more than ``MAX_LINE_BYTES``, enough to show that a line is too long.
     """
     block = 1 << 16
     end = start = stream.seek(0, os.SEEK_END)
@@ -316,7 +319,7 @@ def _is_record(line: bytes, kind: type[Record]) -> bool:
 
 
 def _problem(line: bytes, kind: type[Record]) -> str | None:
-    """Why a line is no record; None if it is one."""
+    """Return why a line is not a record; None if it is one."""
     try:
         kind.from_json(line)
     except ValueError as error:
@@ -330,12 +333,13 @@ def _is_begun_by_us(line: bytes, kind: type[Record]) -> bool:
 
 
 def _schema_name(kind: Any) -> str:
-    """``smolvideo.answer/`` of ``smolvideo.answer/1``: what all versions of a kind begin with."""
+    """Return the schema id without its version: ``smolvideo.answer/`` for
+    ``smolvideo.answer/1``."""
     return str(kind.SCHEMA).rpartition("/")[0] + "/"
 
 
 def from_json(content: Mapping[str, Any]) -> SourceRecord:
-    """The source inside a record's JSON; TypeError or AttributeError if it is none."""
+    """Parse the source in a record's JSON; TypeError or AttributeError if it is none."""
     known = {name.name for name in fields(SourceRecord)}
     source = {key: value for key, value in content.items() if key in known}
     source["frame_times"] = tuple(source.get("frame_times", ()))
@@ -343,7 +347,7 @@ def from_json(content: Mapping[str, Any]) -> SourceRecord:
 
 
 def broken_line(path: Path, number: int, why: object = "") -> RecordError:
-    """The error of a line that is no record, and why it is none."""
+    """Return the error for a line that is not a record, with the reason."""
     reason = f": {why}" if str(why) else ""
     return RecordError(
         f"{display_path(path)}, line {number}, is not a record of smolvideo{reason}",
@@ -364,7 +368,7 @@ def _already_exists_error(path: Path) -> RecordError:
 
 @contextmanager
 def _wrap_os_error(path: Path, doing: str) -> Iterator[None]:
-    """Turn the system's errors about ``path`` into one for a person."""
+    """Convert the system's errors about ``path`` to a RecordError."""
     try:
         yield
     except UnicodeEncodeError as error:

@@ -1,25 +1,25 @@
-"""Text from outside made safe to show.
+"""Sanitizing of untrusted text for display: terminal escapes, bidirectional marks, control codes.
 
-File names, titles, addresses, error messages and the answers of a model may hold anything: escape
-sequences that repaint the terminal, marks that turn the reading direction, line breaks, bytes that
-are no text at all. What is shown goes through here; what is opened never does.
+File names, titles, URLs, error messages and model answers may contain escape sequences that repaint
+the terminal, marks that reverse the reading direction, line breaks, and bytes that are not text.
+Everything displayed passes through here; paths that are opened do not.
 
-``escape_controls`` loses nothing: what would act is spelled out. ``display_name`` makes a short
-name of it, for a line that holds other words too.
+``escape_controls`` is lossless: it escapes such characters. ``display_name`` drops them and
+shortens, for a name inside a line of other text.
 """
 
 import re
 import unicodedata
 from pathlib import Path
 
-# In the order of their numbers: C0, DEL and C1, marks that change the direction of writing, line
-# and paragraph separators, deprecated format characters, the byte order mark, annotations, halves
-# of surrogate pairs. Joiners and breaks inside words, which scripts and emoji need, are not here.
+# In code-point order: C0, DEL and C1, directional marks, line and paragraph separators, deprecated
+# format characters, the byte order mark, annotations, surrogates. Not included are joiners and
+# word-internal breaks, which scripts and emoji need.
 _ACTING = (
     "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
 )
 _TAGS = "\U000e0001\U000e0020-\U000e007f"
-"""A copy of ASCII that no font draws: text hides in it. Flags of regions are written with it."""
+"""Tag characters: an invisible copy of ASCII, usable to hide text. Flags of regions use them."""
 
 _FLAG = "\U0001f3f4[\U000e0030-\U000e007a]{2,6}\U000e007f"
 """https://www.unicode.org/reports/tr51/#flag-emoji-tag-sequences"""
@@ -28,13 +28,13 @@ _ACTS = re.compile(f"({_FLAG})|[{_ACTING}{_TAGS}]")
 
 
 def escape_controls(text: str, *, allowed: str = "") -> str:
-    r"""``text`` with every character that would act instead of being seen written as an escape.
+    r"""Return ``text`` with every control or invisible character written as an escape.
 
-    Control characters (C0, DEL, C1), marks that change the direction of writing, hidden tags, and
-    halves of surrogate pairs become ``\x1b`` or ``\u202e``. Characters of ``allowed`` stay:
-    ``"\n\t"`` for the paragraphs of an answer. Joiners inside emoji and scripts stay as they are.
+    Control characters (C0, DEL, C1), directional marks, hidden tags and lone surrogates become
+    ``\x1b`` or ``\u202e``. Characters in ``allowed`` are kept: ``"\n\t"`` for the paragraphs of an
+    answer. Joiners inside emoji and scripts are kept as well.
 
-    >>> visible("a\x1b[31mb\n")
+    >>> escape_controls("a\x1b[31mb\n")
     'a\\x1b[31mb\\x0a'
     """
 
@@ -52,16 +52,16 @@ def _escaped(char: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""JSON with the characters that ``escape_controls`` spells out as JSON's own escapes.
+    r"""Return JSON text with the characters of ``escape_controls`` as JSON escapes.
 
-    It reads as the same content, and a terminal shows it without obeying it.
+    It parses to the same content, and is safe to print on a terminal.
 
     >>> visible_json('["a\u202eb"]')
     '["a\\u202eb"]'
     """
 
     def spelled(found: re.Match[str]) -> str:
-        # Between values JSON has line breaks; inside strings it has none that is not escaped.
+        # A raw line break only occurs between JSON values; inside strings it is always escaped.
         if found[1] or found[0] == "\n":
             return found[0]
         units = found[0].encode("utf-16-be", "surrogatepass")
@@ -75,10 +75,11 @@ _NUMBERS = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?(?: [+-]?\d+(?:[.,]\d+
 
 
 def visible_cell(text: str) -> str:
-    """``text`` for a cell of csv: nothing acts in a terminal, and nothing runs in a spreadsheet.
+    """Escape ``text`` for a CSV cell: safe in a terminal, and no formula in a spreadsheet.
 
-    Behind an apostrophe stands what a spreadsheet would take for a formula, as OWASP advises:
-    https://owasp.org/www-community/attacks/CSV_Injection; numbers are none. Line breaks stay.
+    An apostrophe is put before what a spreadsheet would evaluate as a formula, as OWASP advises:
+    https://owasp.org/www-community/attacks/CSV_Injection; numbers are not formulas. Line breaks are
+    kept.
 
     >>> visible_cell("=HYPERLINK(1)"), visible_cell("-3.5")
     ("'=HYPERLINK(1)", '-3.5')
@@ -89,27 +90,25 @@ def visible_cell(text: str) -> str:
 
 
 MAX_NAME_LENGTH = 120
-"""Characters of a name that are shown; a file system allows 255 bytes, a title has no limit."""
+"""Maximum characters of a displayed name; file systems allow 255 bytes, titles have no limit."""
 
 # ECMA-48: control sequences (ESC [ … final byte), operating system commands (ESC ] … BEL or ST),
-# and the two-character escapes. They go as a whole, or their visible rest ("[31m") would stay.
+# and two-character escapes. Matched whole, as the printable rest ("[31m") would otherwise remain.
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
 )
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, but part of words (Persian, Hindi) and of emoji: the only format characters that
-stay.
-"""
+"""Zero-width joiners, part of words (Persian, Hindi) and of emoji: the only format characters that
+are kept."""
 
 
 def display_name(text: str, max_length: int = MAX_NAME_LENGTH) -> str:
-    """``text`` on one line, without anything that a terminal would obey.
+    """Return ``text`` on one line, without terminal control sequences.
 
-    Escape sequences, control and format characters are dropped, every run of blanks is one blank,
-    bytes that were no text become U+FFFD, and the middle of what is longer than ``max_length`` is
-    left out, so that the ending of a file name stays visible. Never empty: nothing left is
-    ``unnamed``.
+    Escape sequences, control and format characters are dropped, each run of whitespace becomes one
+    blank, undecodable bytes become U+FFFD. If it exceeds ``max_length``, the middle is left out, so
+    that a file suffix stays visible. Never empty: ``unnamed`` if nothing remains.
     """
     text = _ESCAPE_SEQUENCE.sub("", text)
     shown = " ".join("".join(_on_one_line(character) for character in text).split())
@@ -131,5 +130,5 @@ def _on_one_line(character: str) -> str:
 
 
 def display_path(path: Path | str) -> str:
-    """A path in backticks, for messages; backticks of its own become apostrophes."""
+    """Return a path in backticks, for messages; backticks in it become apostrophes."""
     return f"`{display_name(str(path)).replace('`', chr(39))}`"

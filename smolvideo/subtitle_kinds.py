@@ -1,7 +1,7 @@
-"""What a set of subtitles holds, by the words of its file name or of its track's title.
+"""Classification of subtitles by words in a file name or track title, in order of preference.
 
-Full dialogue is wanted; with the sounds of the hard of hearing it is nearly as good; captions that
-a machine heard come next; and what translates signs, sings or comments holds none of what is said.
+Full dialogue is best; with captions for the hard of hearing it is nearly as good; automatic
+captions come next; signs, songs and commentary come last, since they lack the dialogue.
 """
 
 import re
@@ -10,13 +10,13 @@ from enum import IntEnum
 
 
 class CaptionKind(IntEnum):
-    """In the order of preference."""
+    """Kinds of captions, in order of preference."""
 
     FULL = 0
     HEARING_IMPAIRED = 1
     AUTOMATIC = 2
     PARTIAL = 3
-    """Forced ("foreign parts only"), signs and songs, commentary: not what is said in the film."""
+    """Forced ("foreign parts only"), signs and songs, commentary: without the film's dialogue."""
 
 
 _KIND_OF_WORD = {
@@ -34,7 +34,7 @@ _KIND_OF_WORD = {
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a name or title in small letters, without the marks between them.
+    """Split a name or title into words, in lower case, without punctuation.
 
     >>> words_of("Signs & Songs [SDH]")
     ['signs', 'songs', 'sdh']
@@ -43,15 +43,15 @@ def words_of(text: str) -> list[str]:
 
 
 def kind_of_word(word: str) -> CaptionKind | None:
-    """What ``word`` (in small letters) says of the subtitles; None for any other word."""
+    """Return the kind that ``word`` (in lower case) stands for; None for any other word."""
     return _KIND_OF_WORD.get(word)
 
 
 def kind_of_title(title: str) -> CaptionKind:
-    """What the title of a track says of it: the least complete thing that a word names."""
+    """Return the least complete kind that a word of a track's title names."""
     return least_complete(kind_of_word(word) for word in words_of(title))
 
 
 def least_complete(kinds: Iterable[CaptionKind | None]) -> CaptionKind:
-    """The last in the order of preference; ``FULL`` where nothing is said."""
+    """Return the last kind in the order of preference; ``FULL`` if there is none."""
     return max((kind for kind in kinds if kind is not None), default=CaptionKind.FULL)

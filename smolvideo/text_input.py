@@ -1,7 +1,7 @@
-"""Text that a person hands over: small files, the pipes that shells put in place of files, stdin.
+"""Text input from files, pipes (process substitution) and stdin, with a fixed encoding.
 
-It is UTF-8 on every system, whatever the locale says; a byte order mark names UTF-8 or UTF-16, as
-editors and shells of Windows write them.
+UTF-8 on every system, whatever the locale; a byte order mark selects UTF-8 or UTF-16, as editors
+and shells on Windows write them.
 """
 
 import codecs
@@ -21,15 +21,15 @@ _MARKS = {
 
 
 def decode_text(content: bytes) -> str:
-    """Text in UTF-8, or in what its byte order mark says. Raises UnicodeDecodeError."""
+    """Decode UTF-8, or UTF-16 if the byte order mark says so. Raises UnicodeDecodeError."""
     marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
     return content.decode(next(marked, "utf-8"))
 
 
 def decoded_lines(stream: BinaryIO) -> Iterator[str]:
-    """The lines of a stream as they come, without their ends; text as ``decode_text`` reads it.
+    """Yield the lines of a stream as they arrive, without line ends; decoded as by ``decode_text``.
 
-    UTF-16, which nobody types line by line, is read to its end first. Raises UnicodeDecodeError.
+    UTF-16 is read to its end first (it is never typed interactively). Raises UnicodeDecodeError.
     """
     first = stream.readline()
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -42,27 +42,27 @@ def decoded_lines(stream: BinaryIO) -> Iterator[str]:
 
 
 def read_file_or_pipe(path: Path, max_bytes: int = -1) -> bytes:
-    """The content of a file, or of a pipe that somebody writes into, as ``<(command)`` gives it.
+    """Return the content of a file, or of a pipe such as ``<(command)``.
 
-    At most ``max_bytes`` are read, all with -1.
+    At most ``max_bytes`` are read, all if -1.
 
     Raises:
-        OSError: as reading raises it; also for a pipe without a writer, which would never end, and
-            for a device.
+        OSError: from reading; also for a pipe without a writer, which would block for ever, and for
+            a device.
         ValueError: not a path.
     """
     mode = path.stat().st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise OSError(errno.ENODEV, "it is a device, not a file")
-    if sys.platform == "win32" or not stat.S_ISFIFO(mode):  # Windows has none with a path
+    if sys.platform == "win32" or not stat.S_ISFIFO(mode):  # Windows has no pipes in folders
         with path.open("rb") as file:
             return file.read(max_bytes)
-    # Opened in the ordinary way it would wait for a writer that may never come.
+    # Non-blocking, because a blocking open would wait for a writer that may never come.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as pipe:
         try:
             begins = os.read(descriptor, 1)
-        except BlockingIOError:  # somebody holds it, and has not written yet
+        except BlockingIOError:  # a writer has it open, but has not written yet
             begins = None
         if begins == b"":
             raise OSError(errno.ENXIO, "it is a pipe, and nobody writes into it")
@@ -72,8 +72,7 @@ def read_file_or_pipe(path: Path, max_bytes: int = -1) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file of our own, opened for reading; what another program put in its place is not waited
-    for.
+    """Open a file of our own for reading, without blocking if another program replaced it.
 
     Raises OSError as opening does, and for a pipe, a device, a socket or a folder.
     """
@@ -85,12 +84,12 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_flags() -> int:
-    """Flags to open a file for reading with, that wait for no other end of a pipe."""
-    binary = getattr(os, "O_BINARY", 0)  # of Windows
+    """Return flags for opening a file for reading without blocking on a pipe."""
+    binary = getattr(os, "O_BINARY", 0)  # Windows only
     return os.O_RDONLY | binary | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a file of our own. Raises OSError as ``open_regular``."""
+    """Return the content of a file of our own. Raises OSError as ``open_regular``."""
     with open_regular(path) as file:
         return file.read()

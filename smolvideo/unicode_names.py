@@ -1,4 +1,4 @@
-"""Names with accents, which systems spell in two ways: one rule for finding them.
+"""Unicode-insensitive file lookup: finds names whose accents are stored as NFC or NFD.
 
 macOS stores ``é`` as two characters (NFD), keyboards and most datasets write one (NFC); Linux and
 Windows take both for different names. Unicode: https://unicode.org/reports/tr15/
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def normal_form(name: str) -> str:
-    """``name`` in NFC: equal for names that only differ in how accents are stored."""
+    """Return ``name`` in NFC, which is equal for NFC and NFD spellings of a name."""
     return unicodedata.normalize("NFC", name)
 
 
 def same_name(wanted: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that is ``wanted``: exactly, else in another spelling of its accents.
+    """Return the one of ``names`` equal to ``wanted``: exactly, else up to normalization.
 
-    None where there is none, or where several are spelled otherwise and none is exact.
+    None if there is none, or if several match and none exactly.
 
     >>> same_name("café.mp4", ["cafe.mp4", "cafe\\u0301.mp4"]) == "cafe\\u0301.mp4"
     True
@@ -31,9 +31,9 @@ def same_name(wanted: str, names: Iterable[str]) -> str | None:
 
 
 def existing_path(path: Path) -> Path:
-    """``path`` with every part spelled as the file system spells it, as far as it exists.
+    """Return ``path`` with every existing part spelled as in the file system.
 
-    At each part what is there exactly comes first, then what ``same_name`` finds in that folder.
+    At each part an exact match comes first, then the result of ``same_name`` in that folder.
     """
     if os.path.lexists(path):
         return path
@@ -44,7 +44,7 @@ def existing_path(path: Path) -> Path:
             continue
         try:
             name = same_name(part, os.listdir(found))
-        except (OSError, ValueError):  # not a folder, or one that may not be listed
+        except (OSError, ValueError):  # not a folder, or no permission to list it
             name = None
         if name is None:
             return found.joinpath(*path.parts[place:])

@@ -1,3 +1,3 @@
-"""The version of smolvideo: the one place that names it."""
+"""The version of smolvideo, defined only here."""
 
 __version__ = "0.1.0"
