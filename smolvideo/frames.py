@@ -29,7 +29,7 @@ _MAX_NAMED = 3
 """Maximum number of discontinuities or times that a notice lists."""
 
 MediaKind = Literal["video", "image", "frames"]
-"""A video file, one still picture, or a folder of frames (which has an order, but no clock)."""
+"""A video file, a still image, or a folder of frames (which has an order, but no clock)."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class VideoMetadata:
         )
 
     def without_notices(self) -> "VideoMetadata":
-        """Return a copy without the fields behind ``notices``, which are reported only once."""
+        """Return a copy without the fields that ``notices`` reports, so that they are shown once."""
         return self.with_notices_of(VideoMetadata(self.width, self.height, self.duration_seconds))
 
     def with_notices_of(self, other: "VideoMetadata") -> "VideoMetadata":
-        """Return a copy with the fields behind ``notices`` from another reader's metadata."""
+        """Return a copy with the fields that ``notices`` reports from another reader's metadata."""
         return replace(
             self,
             discontinuities=other.discontinuities,

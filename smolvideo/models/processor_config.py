@@ -28,9 +28,9 @@ _FPS = 1
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """``resize_edge`` is the long side, in pixels, to which images are scaled before they are split
-    into squares; ``splits_pictures``: images are split. ``image_seq_len`` is the number of tokens
-    per square, None if not stated.
+    """Settings of the image processor. ``resize_edge`` is the long side, in pixels, to which images
+    are scaled before they are split into squares; ``splits_pictures``: images are split.
+    ``image_seq_len`` is the number of tokens per square, None if not stated.
     """
 
     resize_edge: int

@@ -35,6 +35,7 @@ class DecordReader(VideoReader):
     def __init__(self, path: Path, witness: Probe | None = None) -> None:
         self._path = path
         self._witness = witness
+        # Refuse what decord would read wrongly, before it opens the file.
         refuse_text(path)
         if names_a_sequence(path):
             raise ReaderError(
@@ -49,6 +50,7 @@ class DecordReader(VideoReader):
         self._video: Any
         self._start_over()
         self._times = self._read_times()
+        # Compare frame times and size with the probe, and shift the end to the player's clock.
         first = self._next()
         check_frame_size(first.shape[1], first.shape[0], path.name)
         size = first.shape[1], first.shape[0]

@@ -134,11 +134,13 @@ class JoinedReader(VideoReader):
         assert part.starts_at is not None
         last = part.starts_at + part.last - part.first
         duration = last + part.frame_seconds
+        # The end is that of the last part, if it can be opened.
         truncated, unread = False, 0
         with contextlib.suppress(ReaderError):
             of_last = self._reader(len(self._parts) - 1).metadata
             last, duration = of_last.last_pts_seconds or last, of_last.duration_seconds
             truncated, unread = of_last.truncated, of_last.unread_bytes
+        # The average rate, over all parts.
         frames = sum(part.num_frames for part in self._parts)
         lasting = sum(part.num_frames * part.frame_seconds for part in self._parts)
         return replace(
