@@ -100,7 +100,7 @@ class VideoMetadata:
         )
 
     def without_notices(self) -> "VideoMetadata":
-        """Return a copy without the fields that ``notices`` reports, so that they are shown once."""
+        """Return a copy without what ``notices`` reports, so that it is shown only once."""
         return self.with_notices_of(VideoMetadata(self.width, self.height, self.duration_seconds))
 
     def with_notices_of(self, other: "VideoMetadata") -> "VideoMetadata":

@@ -238,7 +238,8 @@ def _pad_token_id(text: Json, tokens: Mapping[str, int], vocabulary: int) -> int
 def _eos_token_ids(
     folder: Path, config: Json, text: Json, tokens: Mapping[str, int], vocabulary: int
 ) -> tuple[int, ...]:
-    """Return the declared end tokens and ``<end_of_utterance>``, which SmolVLM-Base does not declare."""
+    """Return the declared end tokens, and ``<end_of_utterance>``, which SmolVLM-Base does not
+    declare."""
     generation = read_optional_json(folder / "generation_config.json")
     declared: object = next(
         (
