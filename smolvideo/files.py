@@ -1,7 +1,6 @@
-"""Files that are written whole or not at all.
+"""Atomic writing of files: write a temporary file in the same folder, sync it, rename it.
 
-The content goes to a new file in the same folder, which then takes the place of the old one: a
-reader finds the one or the other, after a crash as well.
+A reader finds the old content or the new one, never a part, even after a crash.
 """
 
 import errno
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 
 def write_atomic(path: Path, content: bytes | str, *, sync: bool = True) -> None:
-    """Write ``content`` (text as UTF-8) to ``path``, which then holds all of it or what it held.
+    """Write ``content`` (text as UTF-8) to ``path`` atomically: all of it, or its previous content.
 
     ``sync`` as in :func:`open_atomic`. Raises OSError, UnicodeEncodeError.
     """
@@ -30,10 +29,11 @@ def open_atomic(
     sync: bool = True,
     rename: Callable[[Path, Path], object] = os.replace,
 ) -> Iterator[BinaryIO]:
-    """A binary file that becomes ``path`` when the block ends, and vanishes where the block raises.
+    """Open a binary file that replaces ``path`` at the end of the block; deleted if the block
+    raises.
 
-    With ``sync`` its content is on the disk before ``rename`` is called: a power cut does not leave
-    an empty file under the name. Raises OSError.
+    With ``sync`` the content is on disk before ``rename`` is called, so that a power cut cannot
+    leave an empty file under the name. Raises OSError.
     """
     beside = _name_beside(path)
     try:
@@ -44,14 +44,14 @@ def open_atomic(
                 sync_file(file.fileno())
         rename(beside, path)
     finally:
-        with suppress(OSError):  # renamed, or never made
+        with suppress(OSError):  # renamed already, or never created
             beside.unlink()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name that a library can write to, with the suffix of ``path``: :func:`open_atomic` for
-    libraries that open files themselves. Nothing is synced. Raises OSError.
+    """Yield a temporary path with the suffix of ``path``, which replaces ``path`` afterwards:
+    :func:`open_atomic` for libraries that open files themselves. Not synced. Raises OSError.
     """
     beside = _name_beside(path, path.suffix)
     try:
@@ -63,8 +63,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def sync_file(descriptor: int) -> None:
-    """``os.fsync``, where the file system can: pipes and some network file systems cannot, and lose
-    nothing by it. Raises OSError.
+    """Call ``os.fsync``; ignored where unsupported (pipes and some network file systems, which lose
+    nothing by it). Raises OSError.
     """
     try:
         os.fsync(descriptor)
@@ -74,5 +74,5 @@ def sync_file(descriptor: int) -> None:
 
 
 def _name_beside(path: Path, suffix: str = "") -> Path:
-    """Hidden, and of a length that every file system takes, however long the name of ``path``."""
+    """Return a random hidden name next to ``path``, short enough for every file system."""
     return path.with_name(f".{secrets.token_hex(8)}.part{suffix}")

@@ -1,10 +1,10 @@
-"""Times of a video as text: the clock of a player, and the time stamps of prompts."""
+"""Formatting of video times: a player's clock, and the time stamps of prompts."""
 
 
 def format_clock(seconds: float, *, tenths: bool = False) -> str:
-    """A moment as a player writes it: ``0:03``, ``12:05``, ``1:02:03``; with tenths ``0:03.4``.
+    """Format a time as a player does: ``0:03``, ``12:05``, ``1:02:03``; with tenths ``0:03.4``.
 
-    Rounded down, like the clock of a player.
+    Rounded down, like a player's clock.
     """
     whole_tenths = int(max(seconds, 0.0) * 10 + 1e-6)
     whole, tenth = divmod(whole_tenths, 10)
@@ -15,7 +15,7 @@ def format_clock(seconds: float, *, tenths: bool = False) -> str:
 
 
 def format_timestamp(seconds: float) -> str:
-    """``MM:SS`` as SmolVLM2's prompt writes it: seconds rounded down, minutes past 59 go on.
+    """Format ``MM:SS`` as in SmolVLM2's prompt: seconds rounded down, minutes may exceed 59.
 
     >>> format_timestamp(75.9), format_timestamp(4503)
     ('01:15', '75:03')

@@ -1,4 +1,4 @@
-"""Evenly spaced members of a sequence."""
+"""Even subsampling of a sequence."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,9 +7,9 @@ Item = TypeVar("Item")
 
 
 def subsample(items: Sequence[Item], max_count: int) -> list[Item]:
-    """At most ``max_count`` of ``items``, evenly spaced, the first and the last among them.
+    """Return at most ``max_count`` of ``items``, evenly spaced, including the first and the last.
 
-    Of ``max_count`` 1 the middle one.
+    The middle one if ``max_count`` is 1.
 
     >>> subsample(range(50), 5), subsample(range(3), 8), subsample(range(9), 1)
     ([0, 12, 24, 37, 49], [0, 1, 2], [4])
