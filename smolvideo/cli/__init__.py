@@ -1,1 +1,1 @@
-"""The commands: parse, call the core, show, exit."""
+"""Command-line interface (click): parse options, call the library, show results, exit."""

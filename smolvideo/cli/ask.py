@@ -1,4 +1,4 @@
-"""``smolvideo ask``: a question about videos, pictures, URLs, or folders of frames."""
+"""``smolvideo ask``: answer a question about videos, images, URLs or folders of frames."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -103,12 +103,14 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
     smolvideo ask --start 1:30 --end 2:00 talk.mp4 "What is on the slide?" --json
     smolvideo ask --continue "And then?"
     """
+    # Check all options.
     request = _read_request(ctx)
     screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
     with ExitStack() as stack:
         save: Path | None = ctx.params["save"]
-        # Opened before the work begins: records that cannot be kept should not be made.
+        # Opened first, so that an unwritable records file fails before the work.
         writer = stack.enter_context(RecordWriter(save)) if save is not None else None
+        # Resolve the sources.
         stages = stack.enter_context(StageProgress(screen))
         sources = resolve_sources(
             request.typed.sources, download=request.download, on_progress=stages.on_progress
@@ -117,6 +119,7 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
             check_not_a_source("--output", request.output, (source.path for source in sources))
             if request.subtitles == AUTO:
                 check_not_a_sidecar("--output", request.output, [source.path for source in sources])
+        # Answer the question, in a new conversation or the last one.
         try:
             if request.goes_on:
                 answered = _continue_conversation(ctx, request, sources, screen, stages)
@@ -126,7 +129,7 @@ def ask(ctx: click.Context, /, **_: Any) -> None:
             if writer is not None:
                 writer.write(record_error(request.typed.question, sources, error))
             raise
-        # Shown first: a disk that is full must not take the answer with it.
+        # Shown before the record is written, so that a full disk does not lose the answer.
         _write(request, answered, screen)
         if writer is not None:
             writer.write(answered.record)
@@ -142,19 +145,19 @@ class _AskResult:
 
     @cached_property
     def record(self) -> AnswerRecord:
-        """Made where it is used: it reads every source once more, for its hash."""
+        """Record of the answer; lazy, because it reads every source again for its hash."""
         return record_answer(self.prepared, self.engine, self.answer)
 
     @property
     def notices_of_record(self) -> tuple[str, ...]:
-        """What the record alone says: of sources that have changed since."""
+        """Notices of the record alone: sources that have changed since they were decoded."""
         known = self.prepared.notices
         return tuple(notice for notice in self.record.notices if notice not in known)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """Everything that was asked for, checked as far as it can be without opening a video."""
+    """All options of the command, validated as far as possible without opening a video."""
 
     typed: AskArguments
     sampling: FrameSampling
@@ -174,12 +177,15 @@ class _Request:
 
     @property
     def shows_answer(self) -> bool:
-        """Whether the answer streams to stdout, rather than going there or elsewhere as a whole."""
+        """Whether the answer streams to stdout; otherwise it is written when complete."""
         return self.output is None and not self.as_json
 
 
 def _read_request(ctx: click.Context) -> _Request:
-    """Raises UsageError, PromptError, RecordError or SourceError for what cannot be done."""
+    """Read and validate the options.
+
+    Raises UsageError, PromptError, RecordError or SourceError for invalid ones.
+    """
     given = ctx.params
     filmstrip = read_filmstrip(ctx)
     if given["output"] is not None and given["save"] is not None:
@@ -226,7 +232,8 @@ def _answer(
     screen: Output,
     stages: StageProgress,
 ) -> _AskResult:
-    """From resolved sources to the answer, showing all on the way."""
+    """Answer a question in a new conversation, and show frames, notices and answer."""
+    # Decode the frames, while a background thread loads the engine.
     prestart_process()
     checkpoint = request.spec.checkpoint(on_progress=stages.on_progress)
     heard: list[str] = []
@@ -247,18 +254,21 @@ def _answer(
         notices=heard,
         on_progress=loading.start_on_first_frame(stages.on_progress),
     )
+    # Show the frames and the settings.
     with stages.paused():
         show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
         screen.notes(prepared.notices)
     engine = loading.result()
     with stages.paused():
         show_settings(screen, prepared, engine)
+    # Stream the answer, then its statistics.
     answer = _stream(request, prepared, engine, screen, stages)
     screen.notes(answer.notices)
     frames = sum(map(len, prepared.batches))
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
+    # Save the conversation.
     problems = [cache.warning if cache is not None else None]
     if request.keep:
         problems.append(_keep(ctx, request, prepared, answer, subtitles))
@@ -274,7 +284,7 @@ def _keep(
     answer: Answer,
     subtitles: str | None,
 ) -> str | None:
-    """Keep the answer for ``--continue``; why that failed, if so."""
+    """Save the answer for ``--continue``; return the error message if that failed."""
     settings = read_settings(
         ctx,
         sampling=request.sampling,
@@ -291,7 +301,7 @@ def _continue_conversation(
     screen: Output,
     stages: StageProgress,
 ) -> _AskResult:
-    """The answer to one more question of the last conversation, showing all on the way."""
+    """Answer a question in the last conversation, and show frames, notices and answer."""
     progress = stages.on_progress
     with reopen_last(ctx, sources=sources, screen=screen, on_progress=progress) as conversation:
         if sources:
@@ -313,7 +323,7 @@ def _continue_conversation(
 
 
 def _write(request: _Request, answered: _AskResult, screen: Output) -> None:
-    """What did not stream to stdout: JSON, or a file."""
+    """Write an answer that was not streamed: as JSON, or to a file."""
     if request.shows_answer:
         return
     text = answered.record.to_json() if request.as_json else answered.answer.text
@@ -345,10 +355,10 @@ def _stream(
     screen: Output,
     stages: StageProgress,
 ) -> Answer:
-    """The answer, on stdout as it is made where that is wanted."""
+    """Compute the answer, streaming it to stdout if requested."""
     stream = stream_answer(engine, prepared, on_progress=stages.on_progress)
     if request.shows_answer:
-        # On one terminal progress and answer would write over each other.
+        # Progress must end first: on one terminal it would overwrite the answer.
         return show_answer(screen, stream, before_first=stages.close)
     answer = stream.result()
     stages.close()

@@ -1,4 +1,4 @@
-"""What was typed, told apart: the sources and the question."""
+"""Split the positional arguments of ``ask`` into sources and question."""
 
 import shlex
 import sys
@@ -24,7 +24,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class AskArguments:
-    """The sources as they were typed, and the question."""
+    """The sources as typed, and the question."""
 
     sources: tuple[Named, ...]
     question: str
@@ -38,13 +38,13 @@ def split_arguments(
     allow_outside: bool = False,
     needs_source: bool = True,
 ) -> AskArguments:
-    """The last of ``positional`` is the question unless ``question`` is given apart from them.
+    """Split ``positional``: the last one is the question, unless ``question`` is not None.
 
     A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
-    Without ``needs_source`` there may be none: a conversation goes on.
+    Without ``needs_source`` (a continued conversation) there may be none.
 
     Raises:
-        UsageError: no source, no question, or stdin wanted twice.
+        UsageError: no source, no question, or two uses of stdin.
         PromptError: a question without text.
         SourceError: the list cannot be read.
     """
@@ -68,7 +68,7 @@ def split_arguments(
 
 
 def _from_stdin() -> str:
-    """Raises PromptError for what is no text."""
+    """Read the question from stdin. Raises PromptError if it is not text."""
     try:
         return decode_text(sys.stdin.buffer.read())
     except UnicodeDecodeError as error:
@@ -78,7 +78,7 @@ def _from_stdin() -> str:
 
 
 def _last_of(sources: list[str], *, needs_source: bool) -> str:
-    """Take the question off the end of ``sources``."""
+    """Remove and return the question, the last of ``sources``. Raises UsageError, SourceError."""
     if not sources:
         raise UsageError("no question", hint='`smolvideo ask VIDEO "What happens?"` asks one')
     last = sources.pop()
@@ -98,9 +98,9 @@ def _last_of(sources: list[str], *, needs_source: bool) -> str:
 
 
 def _check_quotes(words: list[str]) -> None:
-    """See that no words of a question stand where sources stand.
+    """Check that no words of the question are among the sources.
 
-    Raises UsageError for a question before the sources, SourceError for one without its quotes.
+    Raises UsageError for a question before the sources, SourceError for an unquoted one.
     """
     is_source = [_is_surely_a_source(word) for word in words]
     first_source = is_source.index(True) if any(is_source) else len(words)
@@ -120,8 +120,9 @@ def _check_quotes(words: list[str]) -> None:
 
 
 def _command(sources: Sequence[str], asked: Sequence[str]) -> str:
-    """The command with the words of the question in the double quotes that people write, unless a
-    shell would see more in them.
+    """Format the corrected command for a hint, with the question in double quotes.
+
+    If the question has characters that a shell expands, it is quoted by ``shlex``.
     """
     question = " ".join(asked)
     quoted = shlex.quote(question) if set(question) & set('"$`\\!') else f'"{question}"'
@@ -129,14 +130,14 @@ def _command(sources: Sequence[str], asked: Sequence[str]) -> str:
 
 
 def _is_no_path(word: str) -> bool:
-    """Whether a word that is no source does not even look like one."""
+    """Whether a word has none of the marks of a path: a dot, slash, asterisk or tilde."""
     if not word.strip() or word == STDIN:
         return False
     return " " in word.strip() or not any(mark in word.rstrip(".…") for mark in "./\\*~")
 
 
 def _is_surely_a_source(text: str) -> bool:
-    """Whether nobody would ask this: a URL, a file that exists, or a name like ``missing.mp4``."""
+    """Whether a word is a source: a URL, an existing file, or a name like ``missing.mp4``."""
     if text == STDIN or not text.strip():
         return False
     if is_url(text) and " " not in text.strip():
@@ -144,6 +145,6 @@ def _is_surely_a_source(text: str) -> bool:
     try:
         if existing_path(Path(text)).exists():
             return True
-    except (OSError, ValueError):  # too long for a path, as good questions are
+    except (OSError, ValueError):  # too long for a path, as questions may be
         return False
     return " " not in text and Path(text).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES

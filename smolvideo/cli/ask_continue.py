@@ -1,4 +1,4 @@
-"""``ask --continue``: one more question to the last conversation; and what ``ask`` keeps for it."""
+"""``ask --continue``: reopen the last conversation, and save answers of ``ask`` for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,8 @@ def reopen_last(
     screen: Output,
     on_progress: OnProgress,
 ) -> Iterator[Conversation]:
-    """The last conversation with its frames, and with ``sources`` as something new to look at."""
+    """Reopen the last conversation with its frames, and attach the new ``sources``."""
+    # Restore the conversation.
     with reopen(latest_id()) as (journal, kept):
         settings = merge_settings(ctx, kept.settings, has_sources=bool(sources))
         conversation = resume(kept, load_engine_for, keeper=journal, settings=settings)
@@ -40,6 +41,7 @@ def reopen_last(
                 hint='name something to look at: `smolvideo ask --continue VIDEO "And then?"`',
             )
         screen.notes(lost)
+        # Apply a new model and new sources.
         if (model := other_model(ctx, kept.settings)) is not None:
             conversation.switch_model(model, on_progress=on_progress)
         if sources:
@@ -58,14 +60,17 @@ def reopen_last(
 
 @dataclass(frozen=True)
 class FinishedAnswer:
-    """An answer that was made to its end."""
+    """A complete answer with its prompt."""
 
     prepared: PreparedPrompt
     answer: Answer
 
 
 def require_finished(asked: RunningTurn) -> FinishedAnswer:
-    """What came of a question; raises its error, and KeyboardInterrupt where it was stopped."""
+    """Return the complete answer of a turn.
+
+    Raises the turn's error, or ModelError if it was stopped.
+    """
     if asked.error is not None:
         raise asked.error
     if asked.prepared is None or asked.answer is None:
@@ -76,9 +81,9 @@ def require_finished(asked: RunningTurn) -> FinishedAnswer:
 def save_as_conversation(
     settings: Settings, prepared: PreparedPrompt, answer: Answer, *, subtitles: str | None
 ) -> str | None:
-    """Keep what ``ask`` answered, to go on with; why it could not be kept, if so.
+    """Save an answer of ``ask`` as a conversation; return the error message if that failed.
 
-    Words and times alone: the frames can be decoded again.
+    Frames are not saved, only their times, as they can be decoded again.
     """
     with create(settings) as journal:
         journal.keeps_frames = False

@@ -1,4 +1,4 @@
-"""``smolvideo bench``: what each stage costs, engine against engine."""
+"""``smolvideo bench``: compare engines by time per stage and memory."""
 
 from pathlib import Path
 
@@ -187,7 +187,7 @@ def bench(
     elif overwrite:
         raise UsageError("`--overwrite` has no effect without `--output`")
     if video is not None:
-        resolve_source(str(video))  # not only in the process that measures, after its warm-up
+        resolve_source(str(video))  # fail early, before the measuring process and its warm-up
     options = BenchOptions(
         engines=_engines(ctx, engines, against) if quantise == "none" else ("native",),
         model=model,

@@ -1,4 +1,4 @@
-"""``smolvideo bench frames``: readers against each other, and against what cannot be cheaper."""
+"""``smolvideo bench frames``: compare video readers with each other and with a lower bound."""
 
 import tempfile
 from pathlib import Path
@@ -104,7 +104,7 @@ def bench_frames(
 
 
 def _check_video(path: Path) -> None:
-    """Raises SourceError for what cannot be read, UsageError for what has no frames to seek."""
+    """Check that ``path`` is a video file. Raises SourceError if it is missing, else UsageError."""
     (source, *_) = resolve_source(str(path))
     if path.is_dir() or source.kind != "video":
         what = "folder" if path.is_dir() else "picture"

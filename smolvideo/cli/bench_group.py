@@ -1,4 +1,4 @@
-"""``smolvideo bench``: engines by itself, and ``bench frames`` for readers."""
+"""``smolvideo bench``: the group; without a subcommand it benchmarks engines."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``smolvideo cache``: what is kept on disk to be had again at once; and the option of others."""
+"""``smolvideo cache``: show and clear the disk caches; ``--no-cache`` for other commands."""
 
 import os
 from collections.abc import Callable
@@ -41,16 +41,16 @@ def cache_option(command: Any) -> Any:
 def open_feature_cache(
     engine: str, *, no_cache: bool = False, on_note: Callable[[str], None] = lambda _: None
 ) -> FeatureCache | None:
-    """The cache that a command uses with ``engine``: None where it uses none.
+    """Open the frame-feature cache for ``engine``; None if the engine does not use it.
 
-    Raises UsageError for a size in the environment that is none.
+    Raises UsageError for an invalid size in the environment.
     """
     limit_bytes = _limit_bytes()
     if no_cache or engine not in CACHING_ENGINES:
         return None
     try:
         return FeatureCache(limit_bytes=limit_bytes)
-    except SourceError as error:  # no folder for it, which is no reason not to answer
+    except SourceError as error:  # no folder for it: answer without a cache
         on_note(f"frame features are not kept: {error}")
         return None
 

@@ -1,4 +1,4 @@
-"""``smolvideo chat``: a conversation about videos, full screen or line by line."""
+"""``smolvideo chat``: a conversation about videos, in the full-screen UI or line by line."""
 
 import os
 import sys
@@ -183,13 +183,13 @@ def _check(ctx: click.Context, *, plain: bool) -> None:
 
 
 def _can_draw() -> bool:
-    """Whether a full screen makes sense: a terminal on both sides that can move its cursor."""
+    """Whether stdin and stdout are a terminal that can move its cursor."""
     dumb = os.environ.get("TERM", "") in ("", "dumb") and sys.platform != "win32"
     return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
 
 
 def _full_screen(ctx: click.Context) -> int:
-    """Run the app, and again with each conversation that is chosen in it; the exit code."""
+    """Run the app, again for each conversation chosen in it, and return the exit code."""
     from smolvideo.tui.app import ChatApp
 
     pictures, theme, no_colour = _how_to_draw(ctx)
@@ -210,7 +210,7 @@ def _full_screen(ctx: click.Context) -> int:
 
 
 def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
-    """The kind of pictures, the theme, and whether to go without colour.
+    """Choose the kind of images, the theme, and whether to use no colour.
 
     Raises UsageError for an explicit kind that cannot be drawn.
     """
@@ -232,7 +232,7 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
     elif choice != "auto":
         kind = choice
     elif has_pixels() and (abilities.sixel or abilities.kitty):
-        # Some that say they know kitty's graphics cannot place them in text; with sixel all can.
+        # Sixel first: some terminals with kitty graphics cannot place images inside text.
         kind = "sixel" if abilities.sixel else "kitty"
     check_protocol(kind)
     if theme == "auto":
@@ -242,7 +242,7 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
 
 @contextmanager
 def _resumed(session_id: str) -> Iterator[Startup]:
-    """A conversation that was chosen from the list, with the settings it has."""
+    """Reopen a conversation chosen in the list, with its own settings."""
     with reopen(session_id) as (journal, kept):
         conversation = resume(kept, load_engine_for, keeper=journal)
         yield Startup(conversation, journal=journal, kept=kept)

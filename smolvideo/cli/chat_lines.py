@@ -1,6 +1,6 @@
-"""The chat line by line: for pipes, for scripts, and for terminals that cannot draw.
+"""Line mode of the chat, for pipes, scripts and terminals without cursor movement.
 
-stdout carries the answers alone, one after the other; everything else is on stderr.
+stdout carries only the answers, one after the other; everything else is on stderr.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ _PROMPT = "> "
 
 
 def chat_lines(start: Startup, *, filmstrip: FilmstripChoice, as_json: bool) -> int:
-    """Answer line after line, up to ``/quit`` or the end of stdin; the exit code comes back.
+    """Answer lines of stdin up to ``/quit`` or its end, and return the exit code.
 
-    Where nobody sits in front of it, an answer that failed makes the code ``EXIT_SOME_FAILED``.
-    Raises what the first look raises: without anything to look at there is no conversation.
+    If stdin is no terminal, a failed answer makes the code ``EXIT_SOME_FAILED``. Raises the errors
+    of opening the first sources, without which there is no conversation.
     """
     plain = _LineChat(start, open_screen(), filmstrip, as_json)
     plain.begin()
@@ -56,7 +56,7 @@ class _LineChat:
         self._as_json = as_json
 
     def begin(self) -> None:
-        """Restore what was kept, look at what is new, and show it."""
+        """Restore saved attachments, attach new sources, and show their frames."""
         start = self._start
         with StageProgress(self.screen) as stages:
             notes, not_seen = open_startup(start, on_progress=stages.on_progress)
@@ -69,7 +69,7 @@ class _LineChat:
                 self._show_turn(turn)
 
     def take(self, line: str) -> bool:
-        """Answer a question, or do what a command says; False at ``/quit``."""
+        """Answer a question, or execute a command; return False for ``/quit``."""
         try:
             read = parse_line(line)
             if isinstance(read, ParsedCommand):
@@ -105,7 +105,7 @@ class _LineChat:
         return True
 
     def _edit(self, call: ParsedCommand) -> None:
-        """Take the last question back; what stands behind the command is asked in its place."""
+        """Undo the last turn; text after the command is asked instead."""
         turn = self._talk.undo()
         if turn is None:
             self._say("nothing was asked yet")
@@ -118,7 +118,7 @@ class _LineChat:
         with StageProgress(self.screen) as stages:
             asked = self._talk.ask(question, on_progress=stages.on_progress)
             with contextlib.suppress(KeyboardInterrupt):
-                # The first Ctrl-C stops the answer; at the prompt it leaves.
+                # Ctrl-C during an answer stops it; at the prompt it ends the chat.
                 if not self._as_json:
                     stream_pieces(self.screen, asked, before_first=stages.close)
                 for _ in asked if asked.turn is None else ():
@@ -177,7 +177,7 @@ class _LineChat:
 
 
 def _lines(watched: bool) -> Iterator[str]:
-    """What is typed or piped, line by line."""
+    """Yield the lines of stdin, from a terminal with history and completion."""
     if not watched:
         try:
             yield from decoded_lines(sys.stdin.buffer)
@@ -189,7 +189,7 @@ def _lines(watched: bool) -> Iterator[str]:
     _complete_with_tab(question_history())
     while True:
         try:
-            # The prompt belongs to the person, not to the answers.
+            # The prompt must not be written to a redirected stdout, which carries the answers.
             line = input(_PROMPT) if sys.stdout.isatty() else _read_beside_answers()
         except EOFError:
             sys.stderr.write("\n")
@@ -207,7 +207,7 @@ def _read_beside_answers() -> str:
 
 
 def _complete_with_tab(history: Iterable[str]) -> None:
-    """Commands and files complete with Tab, questions come back with ↑, where readline is."""
+    """Set up Tab completion and ↑ history with readline, if it is available."""
     if sys.platform == "win32":
         return
     try:

@@ -1,4 +1,4 @@
-"""``smolvideo completion``: click's own completion, as a script to be sourced."""
+"""``smolvideo completion``: print click's shell completion script."""
 
 import click
 

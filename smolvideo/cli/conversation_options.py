@@ -1,4 +1,4 @@
-"""The options of conversations: which one to go on with, and what holds for one that goes on."""
+"""Options of conversations, and merging them into the settings of a saved one."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -16,7 +16,7 @@ _NOT_WHILE_GOING_ON = ("geometry", "layout", "split_images", "reader")
 
 
 def continue_option(command: Any) -> Any:
-    """``--continue``: go on with the last conversation."""
+    """``--continue``: resume the last conversation."""
     return click.option(
         "--continue",
         "-c",
@@ -30,7 +30,7 @@ def continue_option(command: Any) -> Any:
 
 
 def no_save_option(command: Any) -> Any:
-    """``--no-keep``: leave nothing on the disk."""
+    """``--no-keep``: do not save the conversation."""
     return click.option(
         "--no-keep",
         cls=SectionOption,
@@ -42,15 +42,16 @@ def no_save_option(command: Any) -> Any:
 
 
 def read_settings(ctx: click.Context, **given: Any) -> Settings:
-    """The settings of a new conversation; ``given`` are the option groups, read already."""
+    """Read the settings of a new conversation; ``given`` are option groups read already."""
     names = ("model", "revision", "engine", "device", "dtype", "quantise", "offline", "reader")
     return Settings(**{name: ctx.params[name] for name in names}, **given)
 
 
 def merge_settings(ctx: click.Context, kept: Settings, *, has_sources: bool) -> Settings:
-    """``kept`` with what was typed for this run; another model is for ``Conversation.use_model``.
+    """Merge options typed for this run into the saved settings ``kept``.
 
-    Raises UsageError for options that have no effect on a conversation that goes on.
+    The model is not merged: ``Conversation.switch_model`` changes it. Raises UsageError for options
+    that have no effect on a resumed conversation.
     """
     for name in (*_NOT_WHILE_GOING_ON, *(() if has_sources else _ONLY_FOR_SOURCES)):
         if name in ctx.params and is_on_command_line(ctx, name):
@@ -64,7 +65,7 @@ def merge_settings(ctx: click.Context, kept: Settings, *, has_sources: bool) -> 
         if is_explicit(ctx, field.name)
     }
     if typed:
-        read_generation(ctx)  # contradictions among what was typed
+        read_generation(ctx)  # raises for contradictions among the typed options
         generation = replace(generation, **typed)
     places = {
         name: ctx.params[name]
@@ -75,7 +76,7 @@ def merge_settings(ctx: click.Context, kept: Settings, *, has_sources: bool) -> 
 
 
 def other_model(ctx: click.Context, kept: Settings) -> str | None:
-    """The model that was typed, where it is not the one of the conversation."""
+    """Return the typed model if it is not the conversation's; otherwise None."""
     if not is_on_command_line(ctx, "model") or ctx.params["model"] == kept.model:
         return None
     return str(ctx.params["model"])

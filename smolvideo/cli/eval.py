@@ -1,6 +1,6 @@
 """``smolvideo eval``: multiple-choice benchmarks, their reports and comparisons.
 
-A subcommand's module is imported when it runs or its help is asked for.
+The module of a subcommand is imported lazily, when it runs or prints its help.
 """
 
 from importlib import import_module
@@ -21,11 +21,11 @@ COMMANDS = {
     "compare": ("smolvideo.cli.eval_report:compare", "Two runs on the same questions."),
     "export": ("smolvideo.cli.eval_report:export", "A run as lmms-eval's result files."),
 }
-"""Name → where the command is, and its line in the help."""
+"""Name → import path of the command, and its line in the help."""
 
 
 class EvalCommands(click.Group):
-    """The subcommands; a file of questions in place of one is a benchmark of one's own."""
+    """Lazy group of subcommands; a .jsonl file as the first argument selects ``jsonl``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

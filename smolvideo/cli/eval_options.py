@@ -1,4 +1,4 @@
-"""The options of ``smolvideo eval BENCHMARK``, the same for all benchmarks."""
+"""Options of ``smolvideo eval BENCHMARK``, shared by all benchmarks."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -21,11 +21,11 @@ from smolvideo.models.registry import PromptFormat
 
 _DEFAULTS = EvalSettings()
 NANO_MAX_NEW_TOKENS = 64
-"""nano says the words of the option before its letter, and the longest are descriptions."""
+"""nano answers with the text of the option before its letter; the longest are descriptions."""
 
 
 def eval_options(versions: list[str]) -> Any:
-    """All options of one benchmark; ``versions`` are those that the hub has."""
+    """Decorate a command with all options; ``versions`` are the dataset versions on the hub."""
     declarations: list[tuple[tuple[str, ...], str, dict[str, Any]]] = []
 
     def option(*flags: str, section: str, **attributes: Any) -> None:
@@ -194,6 +194,6 @@ def _declare(declarations: list[tuple[tuple[str, ...], str, dict[str, Any]]]) ->
 
 
 def default_run_folder(name: str, model: str) -> Path:
-    """Where the run of a benchmark is kept unless `--run` says otherwise."""
+    """Return the folder of a run without ``--run``: ``runs/BENCHMARK-MODEL``."""
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.")
     return Path("runs") / f"{name}-{plain[-80:] or 'model'}"

@@ -1,4 +1,4 @@
-"""``smolvideo eval report``, ``compare`` and ``export``: what runs say, without a model."""
+"""``smolvideo eval report``, ``compare`` and ``export``: commands on finished runs."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""``smolvideo eval BENCHMARK``: one run, from its beginning or from where it stopped."""
+"""``smolvideo eval BENCHMARK``: start or resume a run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 
 
 def _benchmark_command(name: str, help_text: str) -> click.Command:
-    """The command of one benchmark; all share their options."""
+    """Create the command of one benchmark; all share their options."""
     versions = list(HUB_FILES.get(name, {}))
 
     def command(ctx: click.Context, /, **_: Any) -> int | None:
@@ -125,7 +125,10 @@ def _ask(
     folder: Path,
     given: dict[str, Any],
 ) -> int | None:
-    """Run or go on, then show what came out; the exit code says whether some have no answer."""
+    """Start or resume the run, and show its report.
+
+    Return ``EXIT_SOME_FAILED`` if questions have no answer, otherwise None.
+    """
     if given["only_failed"] and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
     run = open_run(folder, benchmark, settings, engine)
@@ -161,7 +164,7 @@ def _ask(
 
 
 def _read_settings(ctx: click.Context) -> EvalSettings:
-    """Raises UsageError for what contradicts itself."""
+    """Read the eval settings. Raises UsageError for contradictory options."""
     given = ctx.params
     scoring = given["scoring"]
     for name, needs in (("extractor", "generate"), ("max_new_tokens", "generate")):
@@ -212,7 +215,7 @@ def _finder(given: dict[str, Any], data: Path, folder: Path) -> VideoFinder:
             for name in ("cookies", "cookies_from_browser", "max_filesize", "max_height", "offline")
         }
     )
-    # Beside the videos, where other runs see it too; else in the run.
+    # Stored next to the videos, shared with other runs; without a folder, in the run.
     archive = DownloadArchive.open((videos or folder) / ARCHIVE_NAME)
     return VideoFinder(
         found, VideoDownloader(archive, options, min_interval_seconds=given["download_every"])

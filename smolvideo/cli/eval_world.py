@@ -1,4 +1,4 @@
-"""``smolvideo eval world``: the exam of the drawn world."""
+"""``smolvideo eval world``: evaluate a model on rendered synthetic scenes (nano's domain)."""
 
 from pathlib import Path
 from typing import Any

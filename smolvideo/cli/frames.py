@@ -1,4 +1,4 @@
-"""``smolvideo frames``: what a model would see of a video, without any model at work."""
+"""``smolvideo frames``: show or export the sampled frames of a video without running a model."""
 
 import shlex
 from dataclasses import asdict, dataclass
@@ -45,13 +45,13 @@ from smolvideo.source import VideoSource, resolve_source
 from smolvideo.times import format_clock
 
 ORIGINAL_ASPECT = "none"
-"""The ``--geometry`` of frames as a player shows them, fitted for no model."""
+"""The ``--geometry`` of frames in display aspect ratio, not transformed for a model."""
 
 _MAX_SHOWN = 640
-"""Pixels of the long side of frames that are only looked at: fifty of 8K would take 5 GB."""
+"""Longest side in pixels of frames for display only: fifty 8K frames would take 5 GB."""
 
 _STAND_IN_QUESTION = "What happens in this video?"
-"""How many frames fit depends on the length of the question: one of ordinary length."""
+"""Question of typical length, as the number of frames that fit depends on it."""
 
 
 @click.command(cls=SectionCommand)
@@ -147,7 +147,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
 
 @dataclass(frozen=True)
 class _SampledFrames:
-    """The frames of one source, and for which checkpoint (None: for none) they were fitted."""
+    """The frames of one source, and the checkpoint they were transformed for (None: for none)."""
 
     source: VideoSource
     batch: FrameBatch
@@ -163,7 +163,7 @@ class _SampledFrames:
 def _seen_by_model(
     ctx: click.Context, source: VideoSource, stages: StageProgress
 ) -> _SampledFrames:
-    """The frames that ``ask`` would show to the model. Its weights are not needed for that."""
+    """Decode the frames as ``ask`` does; the model's weights are not loaded."""
     given = ctx.params
     checkpoint = read_engine_spec(given).checkpoint(on_progress=stages.on_progress)
     prepared = prepare(
@@ -208,7 +208,7 @@ def _one_source(sources: list[VideoSource]) -> VideoSource:
 
 
 def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
-    """Write what was asked for; the paths of the single frames, in their order."""
+    """Write the contact sheet and the frames; return the frames' paths, in order."""
     if given["sheet"] is not None:
         sheet = draw_contact_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
         save_atomic(given["sheet"], sheet.save)
@@ -220,7 +220,7 @@ def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
         for path, image in zip(files, seen.batch.images, strict=True):
             save_atomic(path, Image.fromarray(image).save)
         return [str(path) for path in files]
-    # In full size they are read once more, one in memory at a time.
+    # Full-size frames are decoded again, one in memory at a time.
     source, times = seen.source, seen.batch.pts_seconds
     with open_video(source.path, kind=source.kind, reader=given["reader"]) as reader:
         for path, frame in zip(files, reader.frames_at(times), strict=False):
@@ -229,11 +229,11 @@ def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
 
 
 def _file_names(batch: FrameBatch) -> list[str]:
-    """``frame_03_0m12.480s.png``: they sort in their order and can be named on every system."""
+    """Return names like ``frame_03_0m12.480s.png``, sorted by time and valid on all systems."""
     digits = len(str(len(batch)))
     names = []
     for number, seconds in enumerate(batch.pts_seconds, start=1):
-        # Whole milliseconds first: 59.9996 s are 1m00.000s, and no 0m60.000s.
+        # Rounded to milliseconds first: 59.9996 s are 1m00.000s, not 0m60.000s.
         minutes, rest = divmod(round(seconds * 1000), 60_000)
         time = f"_{minutes}m{rest / 1000:06.3f}s" if batch.metadata.kind == "video" else ""
         names.append(f"frame_{number:0{digits}d}{time}.png")

@@ -1,4 +1,4 @@
-"""The engine loads while frames are decoded: the two hardly disturb each other."""
+"""Background loading of the engine, in parallel with decoding."""
 
 import threading
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from smolvideo.progress import OnProgress, Progress
 
 
 def load_engine_for(settings: Settings, on_progress: OnProgress) -> Engine:
-    """The engine of a conversation. Raises as ``EngineSpec.load`` does."""
+    """Load the engine of a conversation. Raises as ``EngineSpec.load`` does."""
     return settings.spec.load(cache=open_feature_cache(settings.engine), on_progress=on_progress)
 
 
 _LOOK_AGAIN_SECONDS = 0.2
-"""Windows delivers Ctrl-C only between two waits."""
+"""Timeout of each wait: Windows delivers Ctrl-C only between two of them."""
 
 
 class BackgroundEngine:
-    """An engine that is loaded in the background once it is worth it; ``result`` waits for it.
+    """An engine that loads in a background thread; ``result`` waits for it.
 
-    The thread is a daemon: whoever presses Ctrl-C does not wait for weights.
+    The thread is a daemon, so that Ctrl-C does not wait for weights.
     """
 
     def __init__(self, load: Callable[[], Engine]) -> None:
@@ -31,16 +31,16 @@ class BackgroundEngine:
         self._error: Exception | None = None
 
     def begin(self) -> None:
-        """Start loading, if nobody has."""
+        """Start loading, unless it has started already."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="load engine", daemon=True)
             self._thread.start()
 
     def start_on_first_frame(self, on_progress: OnProgress) -> OnProgress:
-        """``on_progress`` that also begins the loading once a frame has been decoded.
+        """Wrap ``on_progress`` so that loading starts when the first frame is decoded.
 
-        By then the sources are there, the prompt is known to fit, and the video can be read:
-        weights are never downloaded in vain.
+        By then the sources are downloaded, the prompt fits, and the video is readable, so weights
+        are not downloaded for a question that fails.
         """
 
         def report(progress: Progress) -> None:
@@ -51,7 +51,7 @@ class BackgroundEngine:
         return report
 
     def result(self) -> Engine:
-        """The engine. Raises what loading raised."""
+        """Wait for the engine. Raises the error of loading."""
         self.begin()
         assert self._thread is not None
         while self._thread.is_alive():
@@ -64,5 +64,5 @@ class BackgroundEngine:
     def _run(self) -> None:
         try:
             self._engine = self._load()
-        except Exception as error:  # raised again by result(), where somebody listens
+        except Exception as error:  # re-raised by result() on the caller's thread
             self._error = error

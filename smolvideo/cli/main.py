@@ -1,7 +1,7 @@
-"""The command ``smolvideo``: its subcommands, and the one place where errors are shown.
+"""Entry point ``smolvideo``: lazy subcommands, and central error and exit-code handling.
 
-Only click is imported here, and a subcommand's module only when it runs or its help is asked for:
-``smolvideo --help`` answers at once.
+Only click is imported here; the module of a subcommand is imported when it runs or prints its help,
+so that ``smolvideo --help`` is fast.
 """
 
 import contextlib
@@ -45,31 +45,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Print a shell's completion script.",
     ),
 }
-"""Name → where the command is, and its line in the help (the first sentence of its own help)."""
+"""Name → import path of the command, and its line in the help (its docstring's first sentence)."""
 
 ALIASES = {"summarize": "summarise"}
-"""Other spellings of commands, which no list shows."""
+"""Other spellings of commands, not listed in the help."""
 
 EXIT_PIPE_CLOSED = 141
-"""Whoever read our output left before its end, as shells report it (128 + SIGPIPE)."""
+"""The reader of stdout closed the pipe; shells report 128 + SIGPIPE."""
 
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 
 class _ClosedOutput(io.TextIOWrapper):
-    """Stands where stdout was closed (``>&-``): what is written would be lost without a word."""
+    """Replaces a closed stdout (``>&-``): writing raises, instead of losing output silently."""
 
     def write(self, _: str) -> NoReturn:
         raise OSError(errno.EBADF, "stdout is closed")
 
 
 class _PipeClosed(Exception):
-    """Carries a broken pipe past click, which has an exit code of its own for it."""
+    """Wraps BrokenPipeError, which click would turn into an exit code of its own."""
 
 
 class Commands(click.Group):
-    """The group of all commands; ``main`` turns whatever goes wrong into words and an exit code."""
+    """Lazy group of all commands; ``main`` maps every error to a message and an exit code."""
 
     debug = False
     _words: Sequence[str] = ()
@@ -121,7 +121,7 @@ class Commands(click.Group):
         try:
             code = super().main(args, prog_name, standalone_mode=False, **extra)
             return code if isinstance(code, int) else 0
-        except click.Abort as abort:  # what click makes of Ctrl-C
+        except click.Abort as abort:  # click's form of KeyboardInterrupt and EOFError
             if isinstance(abort.__cause__, EOFError):
                 return self._show(abort.__cause__)
             return EXIT_INTERRUPTED
@@ -137,7 +137,7 @@ class Commands(click.Group):
             return self._show(error)
 
     def _show(self, error: Exception) -> int:
-        """Say on stderr what went wrong, and give the exit code."""
+        """Show an error on stderr, and return its exit code."""
         if self.debug:
             trace = "".join(traceback.format_exception(error))
             shown = escape_controls(_without_secrets(trace, self._words), allowed="\n\t")
@@ -150,7 +150,7 @@ class Commands(click.Group):
 
 
 def _without_secrets(text: str, words: Sequence[str]) -> str:
-    """Other libraries put addresses into their errors, as they were typed and in parts."""
+    """Redact credentials: errors of libraries may contain URLs as typed, or parts of them."""
     from smolvideo.credentials import WebAddress, environment_secrets, redact
 
     typed = [secret for word in words if "://" in word for secret in WebAddress(word).secrets]
@@ -167,7 +167,7 @@ def _describe_error(error: Exception) -> tuple[str, str | None, int]:
     if isinstance(error, click.ClickException):
         return _in_our_style(error.format_message()), None, error.exit_code
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
-        # No file was being opened: it is what stdout leads to.
+        # The error names no file, so it concerns stdout.
         return f"cannot write the output: {error.strerror}", None, RecordError.exit_code
     kind = type(error).__name__
     words = f"unexpected error: {kind}: {plain_reason(error)}"
@@ -175,7 +175,7 @@ def _describe_error(error: Exception) -> tuple[str, str | None, int]:
 
 
 def _in_our_style(sentence: str) -> str:
-    """click's words like our own: no capital, no full stop, names in backticks."""
+    """Reformat click's messages: no capital, no full stop, names in backticks."""
     sentence = re.sub(r"'([^'\s]+)'", r"`\1`", sentence).rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
@@ -183,7 +183,7 @@ def _in_our_style(sentence: str) -> str:
 def _echo_line(label: str, colour: str, text: str) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     shown = label if plain or not sys.stderr.isatty() else click.style(label, fg=colour, bold=True)
-    # One error is one line, whatever another library put into its text.
+    # One error is one line, even if a library's message has several.
     click.echo(shown + " ".join(escape_controls(text, allowed="\n\t").split()), err=True)
 
 
@@ -197,12 +197,12 @@ def _no_such_command(name: str) -> UsageError:
 
 
 def _detach_stdout() -> None:
-    """Python flushes stdout once more as it ends; into a closed pipe that would be a traceback."""
+    """Redirect stdout to the null device: Python's flush at exit into a closed pipe would raise."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # stdout is no real file: nothing will be flushed
+    except (OSError, ValueError):  # stdout has no file descriptor, so nothing is flushed
         pass
 
 
@@ -219,7 +219,7 @@ debug_option = click.option(
     callback=_set_debug,
     help="Show the traceback of an error (or set SMOLVIDEO_DEBUG=1).",
 )
-"""Works before and after the name of a command."""
+"""Accepted before and after the name of a command."""
 
 
 @click.group(
@@ -245,14 +245,14 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Console script."""
     _replace_closed_streams()
     _set_utf8_streams()
     _silence_libraries()
     code = cli.main(standalone_mode=False)
     if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
-        # A thread still loads weights that nobody waits for: Python's orderly end would tear torch
-        # down under it, or make whoever pressed Ctrl-C wait.
+        # A daemon thread may still load weights: Python's shutdown would free torch under it, or
+        # delay the exit after Ctrl-C.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -261,9 +261,9 @@ def main() -> NoReturn:
 
 
 def _replace_closed_streams() -> None:
-    """Whoever closes stdin or stderr (``2>&-``) wants nothing from it, as of the null device.
+    """Replace closed standard streams (``2>&-``): stdin and stderr by the null device.
 
-    Python leaves None in its place, and the next file opened would get its number.
+    Python sets them to None, and the next opened file would get their descriptor.
     """
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
@@ -274,18 +274,18 @@ def _replace_closed_streams() -> None:
 
 
 def _silence_libraries() -> None:
-    """Warnings of libraries are for programmers: shown with ``--debug`` and Python's ``-W`` alone.
+    """Hide warnings of libraries, unless ``--debug`` or Python's ``-W`` is set.
 
-    What a person should know of them is said in words of our own, where it is noticed.
+    Warnings that concern users are reported as notices where they are detected.
     """
     debug = "--debug" in sys.argv or os.environ.get("SMOLVIDEO_DEBUG", "") not in ("", "0")
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")
-        logging.lastResort = None  # what writes records that no handler takes to stderr
+        logging.lastResort = None  # the fallback handler, which writes to stderr
 
 
 def _set_utf8_streams() -> None:
-    """Windows consoles and pipes take UTF-8 only if told; nothing is ever too odd to be shown."""
+    """Write UTF-8 on Windows, and escape characters that the encoding lacks on all systems."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""``smolvideo models``: which there are, what one is like, and fetching one."""
+"""``smolvideo models``: list, describe and download checkpoints."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +30,7 @@ from smolvideo.show.tables import show_key_values, show_table
 
 _QUESTION = "What happens in this video?"
 _WORDS = 100
-"""Tokens of a question with all that stands around it, where no tokenizer is at hand to count."""
+"""Estimated tokens of a question with its chat template, if no tokenizer is available."""
 _MAX_FRAMES_TRIED = 2_000
 
 _json_option = click.option(
@@ -95,7 +95,7 @@ def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> 
 
 
 def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None) -> Checkpoint:
-    """The same checkpoint with its weights where they are on this machine, whole."""
+    """Return the checkpoint with weights if they are complete on this machine."""
     try:
         return open_checkpoint(name, offline=True, revision=revision)
     except ModelError:
@@ -125,7 +125,7 @@ def pull_model(name: str, revision: str | None, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class _Row:
-    """One model of the list; None where nobody knows."""
+    """One model of the list; unknown values are None."""
 
     name: str
     note: str
@@ -193,7 +193,7 @@ def _row(spec: ModelSpec, local: LocalCheckpoint | None) -> _Row:
 
 
 def _bundled_row(spec: ModelSpec) -> _Row:
-    """The bundled model as its own files describe it, or what is wrong with them."""
+    """Row of the bundled model from its own files, or with their error as ``problem``."""
     try:
         checkpoint = open_checkpoint(spec.name)
     except ModelError as error:
@@ -232,7 +232,7 @@ def _parameters(count: int | None) -> str:
 
 
 def _planned(frames: int) -> list[Message]:
-    """A question about so many frames, one a second, of which none is decoded."""
+    """Return a message with placeholders for ``frames`` frames, one per second."""
     times = tuple(float(second) for second in range(frames))
     video = FramePlan(times, VideoMetadata(640, 360, float(frames)))
     return [Message("user", (video, _QUESTION))]
@@ -252,7 +252,7 @@ def _most_frames(checkpoint: Checkpoint) -> int:
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint says of itself, under the names of JSON."""
+    """Return the metadata of a checkpoint under its JSON keys."""
     spec = lookup_model(checkpoint.name)
     weights = checkpoint.weights
     return {

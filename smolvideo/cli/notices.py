@@ -1,4 +1,4 @@
-"""With ``--verbose``: what is worth saying on stderr besides the answer."""
+"""``--verbose`` output of ``ask`` on stderr."""
 
 from rich.text import Text
 
@@ -9,7 +9,7 @@ from smolvideo.show.console import Output
 
 
 def show_settings(screen: Output, prepared: PreparedPrompt, engine: Engine) -> None:
-    """With ``--verbose``: what is really used, defaults and reductions included."""
+    """With ``--verbose``, show the effective settings and the prompt."""
     if not screen.verbose:
         return
     checkpoint = engine.checkpoint

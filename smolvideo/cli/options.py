@@ -1,7 +1,7 @@
-"""The options that several commands share.
+"""Options shared by several commands, and their conversion to option dataclasses.
 
-One word from the flag to the field (``--max-frames`` is ``FrameSampling.max_frames``), and every
-default is read from the dataclass that owns it.
+Flags have the names of dataclass fields (``--max-frames`` is ``FrameSampling.max_frames``), and
+every default is read from the dataclass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,17 +30,17 @@ from smolvideo.sampling import FrameSampling, Seek, Strategy
 from smolvideo.source import DownloadOptions, Named, is_url
 
 Decorator = Callable[[Any], Any]
-"""click's decorators turn a function into a command, or add to one."""
+"""A click decorator: takes a function or command, returns a command."""
 
 DEFAULT_MODEL = "nano"
 FILMSTRIPS = ("auto", "kitty", "sixel", "blocks", "times", "none")
 
 FIELD_BY_FLAG = {"start": "start_seconds", "end": "end_seconds"}
-"""The two flags whose field carries its unit."""
+"""Flags whose field name has a unit suffix."""
 
 
 def default_of(options: type, field: str) -> Any:
-    """The default of a dataclass's field; the one place where it is written."""
+    """Return the default of a dataclass field, the single source of an option's default."""
     found = next(known for known in fields(options) if known.name == field)
     return None if found.default is MISSING else found.default
 
@@ -66,7 +66,7 @@ def option(
 
 
 def model_options(command: Any) -> Any:
-    """Which checkpoint."""
+    """Options that choose the checkpoint."""
     return add_options(
         "Model",
         option(
@@ -88,7 +88,7 @@ def model_options(command: Any) -> Any:
 
 
 def engine_options(command: Any) -> Any:
-    """What runs the checkpoint, and where."""
+    """Options of engine, device, dtype and quantization."""
     return add_options(
         "Model",
         option(
@@ -121,7 +121,7 @@ def engine_options(command: Any) -> Any:
 
 
 def sampling_options(command: Any) -> Any:
-    """Which frames."""
+    """Options of frame sampling."""
     moment = TimeType()
     return add_options(
         "Frames",
@@ -180,7 +180,7 @@ def sampling_options(command: Any) -> Any:
 
 
 def geometry_option(*more: str) -> Decorator:
-    """How frames are fitted to the square a model sees; ``more`` are further choices."""
+    """``--geometry``: the transform of frames to the model's square; ``more`` adds choices."""
     return add_options(
         "Frames",
         option(
@@ -195,7 +195,7 @@ def geometry_option(*more: str) -> Decorator:
 
 
 def prompt_options(command: Any) -> Any:
-    """How the prompt is packed."""
+    """Options of packing the prompt."""
     return add_options(
         "Prompt",
         option(
@@ -222,7 +222,7 @@ def prompt_options(command: Any) -> Any:
 
 
 def generation_options(command: Any) -> Any:
-    """How the answer is generated."""
+    """Options of generating the answer."""
     return add_options(
         "Answer",
         option(
@@ -273,7 +273,7 @@ def generation_options(command: Any) -> Any:
 
 
 def download_options(command: Any) -> Any:
-    """How URLs are downloaded."""
+    """Options of downloading URLs."""
     return add_options(
         "Download",
         option(
@@ -309,7 +309,7 @@ def download_options(command: Any) -> Any:
 
 
 def screen_options(command: Any) -> Any:
-    """What is shown in the terminal."""
+    """Options of terminal output."""
     command = debug_option(command)
     return add_options(
         "Terminal",
@@ -330,18 +330,18 @@ def screen_options(command: Any) -> Any:
 
 
 def is_explicit(ctx: click.Context, name: str) -> bool:
-    """Whether somebody asked for it, on the command line or in the environment."""
+    """Whether the value is from the command line or the environment, not a default."""
     source = ctx.get_parameter_source(name)
     return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def is_on_command_line(ctx: click.Context, name: str) -> bool:
-    """Whether it stands on the command line: what the environment says, a flag may contradict."""
+    """Whether the value is from the command line, not from the environment or a default."""
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def read_sampling(ctx: click.Context) -> FrameSampling:
-    """The sampling options of a command; an explicit number of frames is never reduced."""
+    """Read the sampling options; an explicit number of frames is never reduced."""
     given = ctx.params
     return FrameSampling(
         max_frames=given["max_frames"],
@@ -355,7 +355,7 @@ def read_sampling(ctx: click.Context) -> FrameSampling:
 
 
 def read_generation(ctx: click.Context) -> GenerationOptions:
-    """The generation options of a command. Raises UsageError for a seed without drawing."""
+    """Read the generation options. Raises UsageError for a seed or top-p at temperature 0."""
     given = ctx.params
     if given["temperature"] == 0:
         for name in ("top_p", "seed"):
@@ -370,18 +370,18 @@ def read_generation(ctx: click.Context) -> GenerationOptions:
 
 
 def read_prompt_options(ctx: click.Context) -> PromptOptions:
-    """The prompt options of a command."""
+    """Read the prompt options."""
     return PromptOptions(**{field.name: ctx.params[field.name] for field in fields(PromptOptions)})
 
 
 def read_engine_spec(given: Mapping[str, Any]) -> EngineSpec:
-    """The model and how it runs, for commands with some or all of the options about them."""
+    """Read model and engine options, for commands that have some or all of them."""
     names = (part.name for part in fields(EngineSpec))
     return EngineSpec(**{name: given[name] for name in names if name in given})
 
 
 def read_download(ctx: click.Context, given_sources: Sequence[Named]) -> DownloadOptions:
-    """The download options of a command. Raises UsageError where there is nothing to download."""
+    """Read the download options. Raises UsageError if they are set and no source is a URL."""
     names = ("cookies", "cookies_from_browser", "max_filesize", "max_height")
     if not any(is_url(str(source)) for source in given_sources):
         for name in names:
@@ -392,7 +392,7 @@ def read_download(ctx: click.Context, given_sources: Sequence[Named]) -> Downloa
 
 
 def read_filmstrip(ctx: click.Context) -> Any:
-    """How to show frames. Raises UsageError for contradictions."""
+    """Read how to show the filmstrip. Raises UsageError for contradictory options."""
     wanted = is_on_command_line(ctx, "filmstrip") and ctx.params["filmstrip"] not in (
         "none",
         "auto",

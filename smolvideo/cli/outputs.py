@@ -1,4 +1,4 @@
-"""Where an answer goes besides the terminal, and files that are written whole or not at all."""
+"""Output options of commands, and checks of their files before any work."""
 
 import os
 import shlex
@@ -55,10 +55,7 @@ _DECLARATIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
-    """See that ``path`` can be written in the end, before any work is done for it.
-
-    Raises RecordError.
-    """
+    """Check before the work that ``path`` can be written. Raises RecordError."""
     if path.is_dir():
         raise RecordError(f"{display_path(path)} is a folder, not a file to write")
     if path.is_file() and not overwrite:
@@ -73,7 +70,7 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
 
 
 def check_new_folder(path: Path, *, overwrite: bool) -> None:
-    """See that ``path`` is a folder without files, or none yet. Raises RecordError."""
+    """Check that ``path`` is an empty folder, or does not exist. Raises RecordError."""
     if path.exists() and not path.is_dir():
         raise RecordError(f"{display_path(path)} is a file, not a folder")
     with wrap_write_errors(path):
@@ -85,15 +82,15 @@ def check_new_folder(path: Path, *, overwrite: bool) -> None:
 
 
 def check_different_files(output: Path, save: Path) -> None:
-    """See that the answer would not be written over its own record. Raises UsageError."""
+    """Check that answer and record are written to different files. Raises UsageError."""
     if os.path.realpath(output) == os.path.realpath(save):
         raise UsageError("`--output` and `--save` name the same file")
 
 
 def check_not_a_source(option: str, path: Path, sources: Iterable[Path]) -> None:
-    """See that what ``option`` writes would not take the place of something that is looked at.
+    """Check that the file written by ``option`` is no source. Raises UsageError.
 
-    A source may be a folder of frames: neither it nor a file in it is written. Raises UsageError.
+    If a source is a folder of frames, the files in it count as sources.
     """
     written = Path(os.path.realpath(path))
     for source in map(os.path.realpath, sources):
@@ -108,13 +105,13 @@ _FILES_READ = {"source_list": "--list", "subtitles": "--subtitles", "cookies": "
 
 
 def check_not_an_input_file(option: str, path: Path, given: Mapping[str, Any]) -> None:
-    """See that what ``option`` writes is none of the other files that the command was given.
+    """Check that the file written by ``option`` is no other input file of the command.
 
     Raises UsageError.
     """
     written = os.path.realpath(path)
     for name, reads in _FILES_READ.items():
-        read = given.get(name)  # `auto` and `-` are no files, but nor does anybody write to such
+        read = given.get(name)  # `auto` and `-` are no files, which does no harm here
         if read is not None and os.path.realpath(os.path.expanduser(read)) == written:
             raise UsageError(
                 f"`{option}` would write over {display_path(path)}, which `{reads}` names",
@@ -123,10 +120,10 @@ def check_not_an_input_file(option: str, path: Path, given: Mapping[str, Any]) -
 
 
 def check_not_a_sidecar(option: str, path: Path, videos: Iterable[Path]) -> None:
-    """See that what ``option`` writes does not take the place of the subtitles that are found
-    beside a video, nor would be found as such the next time.
+    """Check that the file written by ``option`` is no subtitle file of a video.
 
-    Raises UsageError.
+    It must neither replace the subtitles found next to a video, nor be found as such by the next
+    run. Raises UsageError.
     """
     for video in videos:
         found = find_sidecar(video)
@@ -141,7 +138,7 @@ def check_not_a_sidecar(option: str, path: Path, videos: Iterable[Path]) -> None
 
 @contextmanager
 def wrap_write_errors(path: Path) -> Iterator[None]:
-    """What the system refuses about ``path``, or something inside it, as a RecordError."""
+    """Convert an OSError about ``path``, or a file inside it, to RecordError."""
     try:
         yield
     except OSError as error:

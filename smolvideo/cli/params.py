@@ -1,4 +1,4 @@
-"""Help with its options in sections, and the values that options take."""
+"""click classes: help with sections, and parameter types."""
 
 import math
 import os
@@ -17,7 +17,7 @@ _OTHER = "Other"
 
 
 class SectionOption(click.Option):
-    """An option that is listed under its own heading, with its default."""
+    """An option with a section heading and a visible default."""
 
     def __init__(self, *args: Any, section: str = _OTHER, **attributes: Any) -> None:
         attributes.setdefault("show_default", True)
@@ -26,17 +26,17 @@ class SectionOption(click.Option):
         self.section = section
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """A default in words stands there as it is; click would put it in brackets."""
+        """Show a default given in words as it is; click would put it in parentheses."""
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):
             extra["default"] = self.show_default
-        if extra.get("range") == "x<=None":  # what click makes of a range without ends
+        if extra.get("range") == "x<=None":  # click's text for an unbounded range
             del extra["range"]
         return extra
 
 
 class SectionCommand(click.Command):
-    """A command whose help lists its options by section, in the order of their declaration."""
+    """A command whose help lists its options by section, in order of declaration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -64,7 +64,7 @@ class SectionCommand(click.Command):
 
 
 class SectionGroup(SectionCommand, click.Group):
-    """A command with options of its own, and commands below it."""
+    """A group of commands with its own options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -72,13 +72,13 @@ class SectionGroup(SectionCommand, click.Group):
 
 
 class IntegerType(click.IntRange):
-    """``50``; the name is what an error calls it."""
+    """An integer such as ``50``; error messages use the name."""
 
     name = "whole number"
 
 
 class FloatType(click.FloatRange):
-    """``0.7``; neither infinite nor ``nan``, which every range would let through."""
+    """A finite float such as ``0.7``; click's ranges would accept infinity and NaN."""
 
     name = "number"
 
@@ -92,9 +92,9 @@ class FloatType(click.FloatRange):
 
 
 class FilePath(click.ParamType):  # type: ignore[type-arg]
-    """A file or folder by name, as the disk spells its accents if it is there.
+    """A path, in the Unicode form (NFC or NFD) in which it exists on disk.
 
-    An empty one, which shells make of unset variables, is none.
+    An empty name, as from an unset shell variable, is an error.
     """
 
     name = "file"
@@ -111,7 +111,7 @@ class FilePath(click.ParamType):  # type: ignore[type-arg]
 
 
 class TimeType(click.ParamType):  # type: ignore[type-arg]
-    """A moment of the video: ``90``, ``1:30``, ``0:01:30.5`` or ``50%``."""
+    """A time in the video: ``90``, ``1:30``, ``0:01:30.5`` or ``50%``."""
 
     name = "time"
 

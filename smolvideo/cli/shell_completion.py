@@ -1,4 +1,4 @@
-"""What the shell's Tab key offers behind arguments and options: files, models, conversations."""
+"""Shell completion of arguments and option values: files, models, conversations."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,12 +11,12 @@ _MAX_HELP = 60
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Files and folders, which the shell itself knows best."""
+    """Complete files and folders, which is left to the shell."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_names(*names: str, files: bool = False) -> Completer:
-    """One of ``names``; with ``files`` a file or folder as well."""
+    """Create a completer of ``names``; with ``files`` also of files and folders."""
 
     def complete(
         ctx: click.Context, param: click.Parameter, incomplete: str
@@ -30,12 +30,12 @@ def complete_names(*names: str, files: bool = False) -> Completer:
 def complete_models(
     ctx: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of models, checkpoints of the hub that are on this machine, and folders."""
+    """Complete model names, hub checkpoints on this machine, and folders."""
     from smolvideo.models import MODELS, list_local
 
     local = (one.repo_id for one in list_local() if one.problem is None)
     names = dict.fromkeys([*MODELS, *(name for name in local if "/" in name)])
-    # A part of a path is completed by the shell alone, beside names it would be in the way.
+    # The shell completes a partial path, but only if no names are offered with it.
     is_path = incomplete.startswith((".", "/", "~"))
     folders = [CompletionItem(incomplete, type="dir")]
     return folders if is_path else _beginning_with(incomplete, ((name, "") for name in names))
@@ -44,7 +44,7 @@ def complete_models(
 def complete_conversations(
     _: click.Context, __: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The conversations that are kept, the last used first, with what was asked in them."""
+    """Complete ids of saved conversations, the last used first, with their first question."""
     from smolvideo.conversation.store import list_sessions
     from smolvideo.sanitize import display_name
 
@@ -60,7 +60,7 @@ def complete_conversations(
 def complete_browsers(
     _: click.Context, __: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Browsers whose cookies yt-dlp can read."""
+    """Complete browsers whose cookies yt-dlp can read."""
     from yt_dlp.cookies import SUPPORTED_BROWSERS
 
     return _beginning_with(incomplete, ((name, "") for name in sorted(SUPPORTED_BROWSERS)))
@@ -82,4 +82,4 @@ BY_METAVAR: Mapping[str, Completer] = {
     "FILE|auto": complete_names("auto", files=True),
     "[ADDRESS]": complete_names("auto", "local", "ray://"),
 }
-"""What the value of an option is called in the help → what is offered for it."""
+"""Metavar of an option → completer of its value."""

@@ -1,4 +1,4 @@
-"""``--list`` and what it may name."""
+"""Options ``--list`` and ``--allow-outside``: sources from a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,13 +32,13 @@ def list_options(section: str) -> Decorator:
 
 
 def allows_outside(given: Mapping[str, Any]) -> bool:
-    """``--allow-outside``. Raises UsageError without a list."""
+    """Read ``--allow-outside``. Raises UsageError without ``--list``."""
     if given["allow_outside"] and given["source_list"] is None:
         raise UsageError("`--allow-outside` is about the files of a `--list`: there is none")
     return bool(given["allow_outside"])
 
 
 def read_list(given: Mapping[str, Any]) -> list[Named]:
-    """The sources of ``--list``; empty without one. Raises SourceError, UsageError."""
+    """Read the sources of ``--list``; empty without one. Raises SourceError, UsageError."""
     allow_outside, path = allows_outside(given), given["source_list"]
     return [] if path is None else read_source_list(path, allow_outside=allow_outside)

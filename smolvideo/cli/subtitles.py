@@ -1,4 +1,4 @@
-"""``--subtitles``: what is said around the frames, as text for the prompt."""
+"""``--subtitles``: subtitle cues near the sampled frames, as text for the prompt."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,14 +18,14 @@ def subtitles_for_sampling(
     reader: str,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """The cues near the frames that ``sampling`` chooses, one a line; empty if nothing is said.
+    """Return the cues near the frames chosen by ``sampling``, one per line; empty without any.
 
-    ``wanted`` is a file, or ``auto`` for the one beside the video, else the text track inside it.
-    ``on_notice`` hears what was guessed or left out, and of cues that have no room.
+    ``wanted`` is a file, or ``auto`` for the file next to the video, otherwise its text track.
+    ``on_notice`` receives guesses, skipped cues, and cues beyond the character limit.
 
     Raises:
-        UsageError: there is not just one video.
-        SourceError: no subtitles there, or none that can be read.
+        UsageError: the sources are not exactly one video.
+        SourceError: no subtitles found, or none that can be read.
         ReaderError: the video cannot be read.
     """
     if len(sources) != 1 or sources[0].kind != "video":

@@ -1,4 +1,4 @@
-"""``smolvideo summarise``: summaries of files, folders, URLs and lists."""
+"""``smolvideo summarise``: summarise files, folders, URLs, playlists and lists."""
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -120,7 +120,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
 
 @dataclass(frozen=True)
 class _Request:
-    """Everything that was asked for."""
+    """All options of the command, validated."""
 
     given: tuple[Named, ...]
     options: SummaryOptions
@@ -128,7 +128,7 @@ class _Request:
     run: RunOptions
     spec: EngineSpec
     stdout_format: str | None
-    """What goes to stdout for each video: a format, ``jsonl``, or nothing."""
+    """Output on stdout per video: a format, ``jsonl``, or None for no output."""
     watch: bool
     dry_run: bool
     fail_fast: bool
@@ -137,7 +137,7 @@ class _Request:
 
 
 def _read_request(ctx: click.Context) -> _Request:
-    """Raises UsageError, SourceError or RecordError for what cannot be done."""
+    """Read and validate the options. Raises UsageError, SourceError or RecordError."""
     given = ctx.params
     sources: tuple[Named, ...] = (*given["sources"], *read_list(given))
     if not sources:
@@ -172,7 +172,7 @@ def _read_request(ctx: click.Context) -> _Request:
 
 
 def _check_combinations(ctx: click.Context) -> None:
-    """Raises UsageError for options that have no effect together."""
+    """Raises UsageError for contradictory options."""
     given = ctx.params
     if given["prompt"] is not None and is_explicit(ctx, "style") and given["style"] == "bullets":
         raise UsageError("`--prompt` takes the place of `--style bullets`: give one of them")
@@ -190,7 +190,7 @@ def _check_combinations(ctx: click.Context) -> None:
 
 
 def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
-    """Where files go, and what goes to stdout."""
+    """Return the options of output files, and the format on stdout."""
     out, records = read_out(given), given["jsonl"]
     formats: tuple[str, ...] | None = given["formats"]
     has_place = out is not None or given["beside"]
@@ -228,17 +228,17 @@ def _run(
     items: list[WorkItem] | None,
     progress: BatchProgress,
 ) -> int:
-    """Deal with all videos and say how it went; the exit code comes back."""
+    """Process all videos, show their results and the statistics, and return the exit code."""
     alone = items is not None and len(items) == 1
     failures: dict[str, ItemResult] = {}
     try:
-        # Closed here: after Ctrl-C nobody else would, and Ray's processes would stay.
+        # Closed explicitly, so that Ray's processes end after Ctrl-C, too.
         with progress, closing(_results(request, batch, items)) as dones:
             for done in dones:
                 if done.outcome == "failed":
                     failures[done.item.path] = done
                 else:
-                    failures.pop(done.item.path, None)  # it was tried again, and whole by then
+                    failures.pop(done.item.path, None)  # a retry succeeded
                 if not (alone and done.outcome == "failed"):
                     progress.done(done)
                 text = _shown(request, done, alone=alone)
@@ -261,7 +261,7 @@ def _run(
 
 
 def _note(progress: BatchProgress, done: ItemResult, *, alone: bool) -> None:
-    """Show the notices of a summary; what is said of the model is said once for all."""
+    """Show the notices of a summary; ``NANO_NOTICE`` without a file name, so only once per run."""
     for notice in done.record.notices:
         of_one = alone or notice == NANO_NOTICE
         progress.note(notice if of_one else f"`{display_name(done.record.source.name)}`: {notice}")
@@ -288,7 +288,7 @@ def _watched(request: _Request) -> Iterator[WorkItem | None]:
 
 
 def _shown(request: _Request, done: ItemResult, *, alone: bool) -> str:
-    """What stdout gets of a video."""
+    """Format the output on stdout for one video."""
     wanted, record = request.stdout_format, done.record
     if wanted is None:
         return ""
@@ -310,7 +310,7 @@ def _indented(text: str) -> str:
 
 
 def _error_of(done: ItemResult) -> SmolVideoError:
-    """The error of the only video: it is that of the command."""
+    """Rebuild the error of the only video from its record; it becomes the command's error."""
     record = done.record
     error = SmolVideoError(str(record.error), hint=record.hint)
     kinds: Iterable[type[SmolVideoError]] = SmolVideoError.__subclasses__()

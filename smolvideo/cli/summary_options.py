@@ -1,4 +1,4 @@
-"""The options of ``smolvideo summarise`` that no other command has."""
+"""Options and parameter types of ``smolvideo summarise``."""
 
 import re
 import time
@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"auto|local|ray://.+|[\w.-]+:\d+")
 
 
 class FormatsType(click.ParamType):  # type: ignore[type-arg]
-    """``txt,md,html``: output formats by commas."""
+    """Comma-separated output formats: ``txt,md,html``."""
 
     name = "formats"
 
@@ -50,7 +50,7 @@ class FormatsType(click.ParamType):  # type: ignore[type-arg]
 
 
 class SinceType(click.ParamType):  # type: ignore[type-arg]
-    """A moment in the past: ``7d``, ``12h``, ``2026-11-01``, or the time of a file."""
+    """A time in the past: ``7d``, ``12h``, ``2026-11-01``, or the mtime of a file."""
 
     name = "when"
 
@@ -77,7 +77,7 @@ class SinceType(click.ParamType):  # type: ignore[type-arg]
 
 
 class WindowType(TimeType):
-    """A length of time: ``90``, ``1:30``."""
+    """A duration: ``90``, ``1:30``."""
 
     name = "length"
 
@@ -93,7 +93,7 @@ class WindowType(TimeType):
 
 
 class SummariseCommand(SectionCommand):
-    """``--ray`` may stand without an address: what follows it is one only if it looks like one."""
+    """Allows ``--ray`` without a value: the next word is its address only if it has that form."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = list(args)
@@ -109,7 +109,7 @@ class SummariseCommand(SectionCommand):
 
 
 def source_options(command: Any) -> Any:
-    """Which videos."""
+    """Options that choose the videos."""
     more = add_options(
         "Sources",
         option(
@@ -145,7 +145,7 @@ def source_options(command: Any) -> Any:
 
 
 def summary_options(command: Any) -> Any:
-    """What is asked."""
+    """Options of style, windows and frames."""
     return add_options(
         "Summary",
         option(
@@ -186,7 +186,7 @@ def summary_options(command: Any) -> Any:
 
 
 def batch_options(command: Any) -> Any:
-    """Where summaries go, and what happens on the way."""
+    """Options of output files and of the run."""
     return add_options("Output", *_PLACES)(add_options("Run", *_RUN)(command))
 
 
@@ -251,7 +251,7 @@ _RUN = (
 
 
 def quiet_options(command: Any) -> Any:
-    """How much is said."""
+    """Options of verbosity."""
     command = debug_option(command)
     return add_options(
         "Terminal",
@@ -261,7 +261,7 @@ def quiet_options(command: Any) -> Any:
 
 
 def read_out(given: dict[str, Any]) -> Path | None:
-    """``--out``. Raises UsageError where it cannot be a folder."""
+    """Read ``--out``. Raises UsageError if it is an existing file."""
     out: Path | None = given["out"]
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"`--out {out}` is a file, not a folder")

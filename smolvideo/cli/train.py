@@ -1,4 +1,4 @@
-"""``smolvideo train``: the bundled model from nothing, and the sample videos."""
+"""``smolvideo train``: train the bundled model from scratch, and render the sample videos."""
 
 import json
 from pathlib import Path
