@@ -188,6 +188,7 @@ def _read_request(ctx: click.Context) -> _Request:
     """
     given = ctx.params
     filmstrip = read_filmstrip(ctx)
+    # Output files and combinations of options.
     if given["output"] is not None and given["save"] is not None:
         check_different_files(given["output"], given["save"])
     for name in ("output", "save"):
@@ -200,6 +201,7 @@ def _read_request(ctx: click.Context) -> _Request:
         raise UsageError("`--overwrite` has no effect without `--output`")
     if given["goes_on"] and given["no_keep"]:
         raise UsageError("`--continue` adds to a conversation that is kept: `--no-keep` cannot be")
+    # Sources and question.
     typed = split_arguments(
         given["words"],
         question=given["question"],

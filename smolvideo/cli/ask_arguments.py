@@ -130,7 +130,7 @@ def _command(sources: Sequence[str], asked: Sequence[str]) -> str:
 
 
 def _is_no_path(word: str) -> bool:
-    """Whether a word has none of the marks of a path: a dot, slash, asterisk or tilde."""
+    """Whether a word cannot be meant as a path: it has a space, or no dot, slash, * or ~."""
     if not word.strip() or word == STDIN:
         return False
     return " " in word.strip() or not any(mark in word.rstrip(".…") for mark in "./\\*~")

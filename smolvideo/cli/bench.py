@@ -171,6 +171,7 @@ def bench(
     Each measurement runs in a process of its own, after a warm-up, the engines in turns. A table
     goes to stderr; the last line of stdout is one JSON object.
     """
+    # Check the combinations of options, the output file and the video.
     if random_weights != (config is not None):
         raise UsageError(
             "`--random-weights` and `--config DIR` go together",
@@ -188,6 +189,7 @@ def bench(
         raise UsageError("`--overwrite` has no effect without `--output`")
     if video is not None:
         resolve_source(str(video))  # fail early, before the measuring process and its warm-up
+    # Run the benchmark.
     options = BenchOptions(
         engines=_engines(ctx, engines, against) if quantise == "none" else ("native",),
         model=model,
@@ -207,6 +209,7 @@ def bench(
             screen.err.print(escape_controls(doing), style="dim")
 
     report = run_bench(options, tell)
+    # Table to stderr, JSON to stdout.
     if not quiet:
         _show(screen, report)
     if output is not None:
@@ -237,6 +240,7 @@ def _show(screen: Output, report: BenchReport) -> None:
     table.add_column("")
     for one in report.measured:
         table.add_column(escape_controls(one.name), justify="right")
+    # Times per stage, then sizes.
     rows = {
         "load, s": "load",
         "decode, s": "decode",
@@ -255,8 +259,9 @@ def _show(screen: Output, report: BenchReport) -> None:
         sizes = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if size is None else format_bytes(size) for size in sizes))
     screen.err.print(table)
-    told = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
-    screen.err.print("ratios: " + " · ".join(told), highlight=False)
+    # Ratios and the error of quantization.
+    ratios = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
+    screen.err.print("ratios: " + " · ".join(ratios), highlight=False)
     if (error := report.log_probability_error) is not None:
         screen.err.print(
             f"log-probabilities of the next token are off by {error['largest']:.3g} at most, "

@@ -31,6 +31,7 @@ def eval_options(versions: list[str]) -> Any:
     def option(*flags: str, section: str, **attributes: Any) -> None:
         declarations.append((flags, section, attributes))
 
+    # Section "Data".
     if len(versions) > 1:
         option(
             "--data-version",
@@ -86,6 +87,7 @@ def eval_options(versions: list[str]) -> Any:
         default=_DEFAULTS.seed,
         help="Of --sample and of what controls shuffle.",
     )
+    # Section "Protocol".
     option(
         "--prompt",
         section="Protocol",
@@ -146,6 +148,7 @@ def eval_options(versions: list[str]) -> Any:
         show_default="the model's own",
         help="How the prompt is laid out.",
     )
+    # Section "Run".
     option(
         "--run",
         section="Run",
@@ -170,6 +173,7 @@ def eval_options(versions: list[str]) -> Any:
     )
     option("--quiet", section="Run", is_flag=True, default=False, help="Nothing on stderr.")
 
+    # Decorators apply from the last section of the help to the first.
     def decorate(command: Any) -> Any:
         command = debug_option(command)
         command = download_options(command)

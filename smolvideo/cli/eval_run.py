@@ -131,6 +131,7 @@ def _ask(
     """
     if given["only_failed"] and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
+    # Run, with answers saved one by one.
     run = open_run(folder, benchmark, settings, engine)
     noted: list[str] = []
 
@@ -153,6 +154,7 @@ def _ask(
         screen.notice(f"the answers so far are in `{folder}`; the same command goes on from there")
         raise
     screen.notice(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
+    # Report.
     report = build_report(run)
     report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)

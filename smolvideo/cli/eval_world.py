@@ -104,6 +104,7 @@ def exam(**given: Any) -> None:
     from smolvideo.train.exam.evaluate import evaluate_exam
     from smolvideo.train.exam.run import ExamRun
 
+    # Evaluate, resuming a run in the folder.
     options = ExamOptions(videos=given["limit"], seed=given["seed"])
     folder: Path | None = given["videos"]
     kept: Path = given["run"] or default_run_folder("world", given["model"])
@@ -118,6 +119,7 @@ def exam(**given: Any) -> None:
     except KeyboardInterrupt:
         screen.notice(f"the answers so far are in `{kept}`; the same command goes on from there")
         raise
+    # Write and show the report.
     if output is not None:
         write_text_atomic(output, report.to_jsonl(), overwrite=given["overwrite"])
     if given["as_json"]:

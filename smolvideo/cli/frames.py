@@ -116,6 +116,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
     _check_no_model(ctx)
     prestart_process()
     screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
+    # Resolve the source and decode its frames, for display or as the model gets them.
     with StageProgress(screen) as stages:
         source = _one_source(
             resolve_source(given["source"], download=download, on_progress=stages.on_progress)
@@ -136,6 +137,7 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
         else:
             seen = _seen_by_model(ctx, source, stages)
         files = _write_pictures(given, seen)
+    # Show notices, then JSON or the filmstrip and the table.
     screen.notes(seen.notices)
     if given["as_json"]:
         screen.write(json_line(_as_json(seen, files)) + "\n")

@@ -96,6 +96,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
             if progress is not None:
                 progress.on_progress(news)
 
+        # Lock the records; the engine loads with the first prompt.
         loading = BackgroundEngine(lambda: request.spec.load(on_progress=on_progress))
         batch = stack.enter_context(
             open_run(
@@ -109,6 +110,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
                 on_progress=on_progress,
             )
         )
+        # List the videos, and run or only plan.
         items = None if request.watch else _list(request, request.run.selection, on_progress)
         if request.dry_run:
             listed = items or ()

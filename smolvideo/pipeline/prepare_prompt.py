@@ -132,6 +132,7 @@ def prepare(
     ``max_frames`` and for a time window if all are still images, PromptError for an empty question
     and where the prompt does not fit (with the number of frames that does).
     """
+    # Resolve the sources.
     _check_question(question)
     given = _resolve_all(sources, on_progress)
     paths = [source.path for source in given]
@@ -151,9 +152,11 @@ def prepare(
         known = tuple(replace(batch, state=state) for batch, state in batches)
         return plan, total, (*stills, *reduced), known
 
+    # Plan, count tokens and decode; repeated if a file changes meanwhile.
     started = time.perf_counter()
     plan, total, told, batches = read_unchanged(decode, *paths)
     seconds = {"decode": time.perf_counter() - started} if given else {}
+    # Pack the messages, and collect the notices.
     messages = plan.messages(batches)
     of_sources = (notice for source in given for notice in source.notices)
     frame_notices = (*of_sources, *told, *notices_of_frames(batches))

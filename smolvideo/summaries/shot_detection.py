@@ -20,7 +20,8 @@ SIDE = 16
 _SAMPLED_SIDE = 64
 MIN_DIFFERENCE = 8.0
 MIN_RATIO = 3.0
-"""Tuned on real clips and on rendered training scenes: fades and pans stay below, cuts above."""
+"""Tuned on reference clips and on rendered training scenes: fades and pans stay below, cuts
+above."""
 _FEW_CUTS = 2
 _REFINE_STEPS = 17
 

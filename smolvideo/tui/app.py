@@ -74,7 +74,7 @@ class ChatApp(App[str]):
         no_colour: bool = False,
         begin: bool = True,
     ) -> None:
-        # Without colour no colour sequence may be sent, not even for grey; ANSI mode sends none.
+        # Without colour no colour sequence may be sent, not even for shades of grey.
         super().__init__(ansi_color=True if no_colour else None)
         self.conversation = start.conversation
         self.look: Attachment | None = None
