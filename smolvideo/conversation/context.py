@@ -48,10 +48,10 @@ def build_messages(
     """Build the messages from ``first_turn`` and ``first_look`` on, ending with ``question``."""
     content: list[str | FrameBatch | FramePlan] = []
     messages: list[Message] = []
-    told = looks[first_look:]
+    in_context = looks[first_look:]
     last = len(turns)
     for place, turn in enumerate([*turns, None]):
-        for look in told:
+        for look in in_context:
             if min(look.turn, last) == place:
                 content += _shown(look, looks)
         if turn is None:
@@ -97,23 +97,25 @@ def trim_to_context(
         return whole
     # Drop as few old attachments as possible, and for them as few turns as possible.
     for first_look in range(previous.first_look, max(previous.first_look, at_least) + 1):
-        told = partial(counted, first_look)
-        least = told(len(turns))
+        count_from = partial(counted, first_look)
+        least = count_from(len(turns))
         if least.tokens <= room:
             roomy = room - spare if least.tokens <= room - spare else room
-            return _first_that_fits(told, previous.first_turn, len(turns), roomy)
+            return _first_that_fits(count_from, previous.first_turn, len(turns), roomy)
     return counted(max(previous.first_look, at_least), len(turns))
 
 
-def _first_that_fits(told: Callable[[int], Context], low: int, high: int, room: int) -> Context:
+def _first_that_fits(
+    count_from: Callable[[int], Context], low: int, high: int, room: int
+) -> Context:
     """Bisect the first turn so that the tokens fit ``room``; ``high`` (no turns) must fit."""
     while low < high:
         middle = (low + high) // 2
-        if told(middle).tokens <= room:
+        if count_from(middle).tokens <= room:
             high = middle
         else:
             low = middle + 1
-    return told(high)
+    return count_from(high)
 
 
 def describe_trimmed(

@@ -222,7 +222,7 @@ class Conversation:
         # Trim the conversation to the context.
         checkpoint, settings = self.open_checkpoint(), self.settings
         before = self.context
-        told = trim_to_context(
+        context = trim_to_context(
             self.attachments,
             self.turns,
             question,
@@ -231,21 +231,21 @@ class Conversation:
             max_new_tokens=settings.generation.max_new_tokens,
             previous=before,
         )
-        prompt = pack_prompt(told.messages, checkpoint, settings.prompt_options)
-        self.context = told
+        prompt = pack_prompt(context.messages, checkpoint, settings.prompt_options)
+        self.context = context
         # Collect the frames and the notices.
-        looks = self.attachments[told.first_look :]
+        looks = self.attachments[context.first_look :]
         batches = tuple(look.batch for look in looks)
         notices = (
             *notices_for_model(checkpoint, batches),
             *self._notices,
             *unknown_word_notices(question, checkpoint),
-            *describe_trimmed(before, told, self.attachments, self.turns),
+            *describe_trimmed(before, context, self.attachments, self.turns),
         )
         return PreparedPrompt(
             question=question,
             sources=tuple(look.source for look in looks),
-            messages=told.messages,
+            messages=context.messages,
             prompt=prompt,
             batches=batches,
             sampling=settings.sampling,

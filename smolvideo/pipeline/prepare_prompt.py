@@ -154,12 +154,12 @@ def prepare(
 
     # Plan, count tokens and decode; repeated if a file changes meanwhile.
     started = time.perf_counter()
-    plan, total, told, batches = read_unchanged(decode, *paths)
+    plan, total, plan_notices, batches = read_unchanged(decode, *paths)
     seconds = {"decode": time.perf_counter() - started} if given else {}
     # Pack the messages, and collect the notices.
     messages = plan.messages(batches)
     of_sources = (notice for source in given for notice in source.notices)
-    frame_notices = (*of_sources, *told, *notices_of_frames(batches))
+    frame_notices = (*of_sources, *plan_notices, *notices_of_frames(batches))
     return PreparedPrompt(
         question=question,
         sources=given,

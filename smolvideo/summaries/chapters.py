@@ -52,11 +52,11 @@ class ChapterSpan:
                 groups[-1].append(note)
             else:
                 groups.append([note])
-        told: dict[str, tuple[float, str]] = {}
+        statements: dict[str, tuple[float, str]] = {}
         for group in groups:
             text = _most_frequent([note.text for note in group])
-            told.setdefault(_bare(text), (group[0].start_seconds, text))
-        return list(told.values())
+            statements.setdefault(_bare(text), (group[0].start_seconds, text))
+        return list(statements.values())
 
 
 def max_chapters(windows: int) -> int:

@@ -51,8 +51,8 @@ def to_markdown(record: SummaryRecord) -> str:
             f"{_markdown_text(chapter.text)}"
             for chapter in record.chapters
         ]
-    told = [f"Note: {_line(notice)}" for notice in record.notices] + [provenance(record)]
-    return "\n\n".join([*parts, *(f"*{_markdown(line)}*" for line in told)]) + "\n"
+    footer = [f"Note: {_line(notice)}" for notice in record.notices] + [provenance(record)]
+    return "\n\n".join([*parts, *(f"*{_markdown(line)}*" for line in footer)]) + "\n"
 
 
 def to_json(record: SummaryRecord) -> str:

@@ -153,19 +153,19 @@ class Summariser:
                 Chapter(stretch.start_seconds, stretch.end_seconds, title_from(text), text)
             )
         composed.chapters = tuple(chapters)
-        composed.text = self._told_in_order([chapter.text for chapter in chapters])
+        composed.text = self._join_in_order([chapter.text for chapter in chapters])
 
-    def _told_in_order(self, texts: list[str]) -> str:
+    def _join_in_order(self, texts: list[str]) -> str:
         if self.options.style == "bullets":
             return "\n".join(text if text.startswith("- ") else f"- {text}" for text in texts)
-        told = list(dict.fromkeys(texts))
-        if self.options.style == "detailed" or len(told) <= _PARTS_IN_BRIEF:
-            return "\n".join(told)
+        distinct = list(dict.fromkeys(texts))
+        if self.options.style == "detailed" or len(distinct) <= _PARTS_IN_BRIEF:
+            return "\n".join(distinct)
         return "\n".join(
             (
-                *told[: _PARTS_IN_BRIEF - 1],
+                *distinct[: _PARTS_IN_BRIEF - 1],
                 f"({len(texts) - _PARTS_IN_BRIEF} more parts)",
-                told[-1],
+                distinct[-1],
             )
         )
 
@@ -187,8 +187,8 @@ class Summariser:
                 )
             )
         composed.chapters = tuple(chapters)
-        told = [(chapter.start_seconds, chapter.text) for chapter in chapters]
-        composed.text = yield from self._from_notes(composed, told, self.wording.merge_question)
+        timed = [(chapter.start_seconds, chapter.text) for chapter in chapters]
+        composed.text = yield from self._from_notes(composed, timed, self.wording.merge_question)
 
     def _from_notes(
         self,
