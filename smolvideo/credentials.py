@@ -271,10 +271,10 @@ class _Scrubber:
     def segment(self, segment: str) -> str:
         """Redact a path segment: ``x;jsessionid=1``, ``hdnts=exp=1~hmac=2``, ``eyJ….….…``."""
         first, *parameters = segment.split(";")
-        kept = []
+        safe = []
         for one in parameters:
             if sort_of(*_named(one)) in ("plain", "companion"):
-                kept.append(one)
+                safe.append(one)
             else:
                 self.secrets.append(one.partition("=")[2])
         name, equals, value = first.partition("=")
@@ -291,7 +291,7 @@ class _Scrubber:
             first = _digest(first)
         else:
             first = self._inside(first)
-        return ";".join([first, *kept])
+        return ";".join([first, *safe])
 
     def _fragment(self, fragment: str) -> str:
         if fragment.startswith(_SMUGGLED) or _PLAIN_FRAGMENT.fullmatch(fragment):

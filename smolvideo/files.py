@@ -35,17 +35,17 @@ def open_atomic(
     With ``sync`` the content is on disk before ``rename`` is called, so that a power cut cannot
     leave an empty file under the name. Raises OSError.
     """
-    beside = _name_beside(path)
+    temporary = _name_beside(path)
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             if sync:
                 sync_file(file.fileno())
-        rename(beside, path)
+        rename(temporary, path)
     finally:
         with suppress(OSError):  # renamed already, or never created
-            beside.unlink()
+            temporary.unlink()
 
 
 @contextmanager
@@ -53,13 +53,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path with the suffix of ``path``, which replaces ``path`` afterwards:
     :func:`open_atomic` for libraries that open files themselves. Not synced. Raises OSError.
     """
-    beside = _name_beside(path, path.suffix)
+    temporary = _name_beside(path, path.suffix)
     try:
-        yield beside
-        beside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def sync_file(descriptor: int) -> None:

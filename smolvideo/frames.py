@@ -152,9 +152,9 @@ class VideoMetadata:
         if not self.discontinuities:
             return ()
         named = [_described(one) for one in self.discontinuities[:_MAX_NAMED]]
-        places = len(self.discontinuities)
-        more = f" and {places - _MAX_NAMED} more" if places > _MAX_NAMED else ""
-        noun = "discontinuity" if places == 1 else "discontinuities"
+        count = len(self.discontinuities)
+        more = f" and {count - _MAX_NAMED} more" if count > _MAX_NAMED else ""
+        noun = "discontinuity" if count == 1 else "discontinuities"
         return (
             f"timestamp {noun} in `{self.name}` at {', '.join(named)}{more}: "
             "times count on from there",
@@ -246,10 +246,10 @@ def _named(seconds: Sequence[float]) -> str:
     return ", ".join(times[:_MAX_NAMED]) + more
 
 
-def _described(place: Discontinuity) -> str:
-    way = "ahead" if place.jump_seconds > 0 else "back"
-    length = f"{abs(place.jump_seconds):.1f}".removesuffix(".0")
-    return f"{format_timestamp(place.seconds)} ({length} s {way})"
+def _described(discontinuity: Discontinuity) -> str:
+    way = "ahead" if discontinuity.jump_seconds > 0 else "back"
+    length = f"{abs(discontinuity.jump_seconds):.1f}".removesuffix(".0")
+    return f"{format_timestamp(discontinuity.seconds)} ({length} s {way})"
 
 
 def _with_tenths(seconds: float) -> str:

@@ -67,8 +67,8 @@ def _parsed(text: str | bytes, **how: Any) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _whole_number(most: int, digits: str) -> int:
-    if len(digits.lstrip("-")) > most:
+def _whole_number(max_digits: int, digits: str) -> int:
+    if len(digits.lstrip("-")) > max_digits:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 

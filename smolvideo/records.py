@@ -249,19 +249,19 @@ def write_text_atomic(path: Path, text: str, *, overwrite: bool = False) -> None
             file.write(encoded)
 
 
-def _replace(beside: Path, target: Path) -> None:
+def _replace(temporary: Path, target: Path) -> None:
     if target.exists():
-        shutil.copymode(target, beside)
-    os.replace(beside, target)
+        shutil.copymode(target, temporary)
+    os.replace(temporary, target)
 
 
-def _rename_new(beside: Path, target: Path) -> None:
+def _rename_new(temporary: Path, target: Path) -> None:
     try:
-        os.link(beside, target)  # fails if another process has created the file meanwhile
+        os.link(temporary, target)  # fails if another process has created the file meanwhile
     except FileExistsError as error:
         raise _already_exists_error(target) from error
     except OSError:  # a file system without hard links
-        os.replace(beside, target)
+        os.replace(temporary, target)
 
 
 def _truncate_partial_line(path: Path, kind: type[Record]) -> None:

@@ -38,7 +38,7 @@ def existing_path(path: Path) -> Path:
     if os.path.lexists(path):
         return path
     found = Path(path.anchor)
-    for place, part in enumerate(path.parts):
+    for index, part in enumerate(path.parts):
         if part == path.anchor or os.path.lexists(found / part):
             found /= part
             continue
@@ -47,6 +47,6 @@ def existing_path(path: Path) -> Path:
         except (OSError, ValueError):  # not a folder, or no permission to list it
             name = None
         if name is None:
-            return found.joinpath(*path.parts[place:])
+            return found.joinpath(*path.parts[index:])
         found /= name
     return found

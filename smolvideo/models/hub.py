@@ -295,8 +295,8 @@ def _not_stored(name: str, error: BaseException) -> ModelError | None:
 
 def _without_download() -> str:
     """Return a hint that names a model usable without a network."""
-    here = [local.name for local in list_local() if local.problem is None]
-    return f"`--model {here[0] if here else 'nano'}` needs no download"
+    usable = [local.name for local in list_local() if local.problem is None]
+    return f"`--model {usable[0] if usable else 'nano'}` needs no download"
 
 
 @contextmanager

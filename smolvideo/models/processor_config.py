@@ -79,28 +79,28 @@ def _settings(folder: Path) -> Json:
 
 
 def _check_fixed(settings: Json) -> None:
-    for key, wanted in _ALWAYS.items():
+    for key, expected in _ALWAYS.items():
         given = settings.get(key)
         if given is None:
             continue
         values = (
             given if isinstance(given, list) and key in ("image_mean", "image_std") else [given]
         )
-        if len(values) not in (1, 3) or not all(_is_same(one, wanted) for one in values):
+        if len(values) not in (1, 3) or not all(_is_same(one, expected) for one in values):
             raise broken_checkpoint(
                 f"the image processor's `{key}` is {shown(given)}, and that of every SmolVLM is "
-                f"{wanted!r}"
+                f"{expected!r}"
             )
     kind = settings.get("image_processor_type")
     if kind is not None and not (isinstance(kind, str) and kind.startswith(_TYPES)):
         raise broken_checkpoint(f"`image_processor_type` is {shown(kind)}, which no SmolVLM has")
 
 
-def _is_same(given: Any, wanted: Any) -> bool:
-    if isinstance(wanted, float):
+def _is_same(given: Any, expected: Any) -> bool:
+    if isinstance(expected, float):
         is_number = isinstance(given, int | float) and not isinstance(given, bool)
-        return is_number and math.isclose(given, wanted, rel_tol=1e-6)
-    return type(given) is type(wanted) and given == wanted
+        return is_number and math.isclose(given, expected, rel_tol=1e-6)
+    return type(given) is type(expected) and given == expected
 
 
 def _check_sizes(settings: Json, image_size: int, folder: Path) -> None:
@@ -118,9 +118,9 @@ def _check_sizes(settings: Json, image_size: int, folder: Path) -> None:
             )
     if video.get("fps") is not None and not _is_same(video["fps"], float(_FPS)):
         raise broken_checkpoint(f"the video processor's `fps` is {shown(video['fps'])}, not {_FPS}")
-    most = video.get("max_frames")
-    if most is not None and (type(most) is not int or most < 1):
-        raise broken_checkpoint(f"`max_frames` must be a whole number above 0, not {shown(most)}")
+    limit = video.get("max_frames")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise broken_checkpoint(f"`max_frames` must be a whole number above 0, not {shown(limit)}")
 
 
 def _longest_edge(settings: Json, key: str, default: int, folder: Path) -> int:

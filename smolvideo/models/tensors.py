@@ -48,7 +48,7 @@ def check_tensors(
     skipped = left_out(config)
     _check_once(folder, headers, skip=skipped)
     expected = expected_shapes(config)
-    stored = {name: told for header in headers.values() for name, told in header.tensors.items()}
+    stored = {name: entry for header in headers.values() for name, entry in header.tensors.items()}
     faults = {
         "is missing": [name for name in expected if name not in stored],
         "has another shape than config.json says": [
@@ -63,11 +63,11 @@ def check_tensors(
             if name in stored and dtypes is not None and stored[name].get("dtype") not in dtypes
         ],
     }
-    told = "; ".join(
+    message = "; ".join(
         f"{format_weight_names(sorted(names))} {fault}" for fault, names in faults.items() if names
     )
-    if told:
-        raise broken_checkpoint(told, folder=folder)
+    if message:
+        raise broken_checkpoint(message, folder=folder)
 
 
 def _shape(stored: Mapping[str, Json], name: str) -> object:

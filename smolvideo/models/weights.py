@@ -135,9 +135,9 @@ def _count_parameters(file: Path) -> int:
     if not header.tensors:
         raise broken_checkpoint(f"`{file}` holds no weights")
     parameters, extents = 0, []
-    for name, told in header.tensors.items():
+    for name, description in header.tensors.items():
         try:
-            count, start, end = _extent(told)
+            count, start, end = _extent(description)
         except ValueError as error:
             raise _no_safetensors(file, f"{shown(name)} has {error}") from error
         parameters += count
@@ -156,19 +156,19 @@ def _count_parameters(file: Path) -> int:
     return parameters
 
 
-def _extent(told: object) -> tuple[int, int, int]:
+def _extent(description: object) -> tuple[int, int, int]:
     """Return a tensor's number of elements, and its start and end offset; ValueError if invalid.
 
     Floats and booleans are refused in place of integers, because the loader computes with them.
     """
-    if not isinstance(told, dict):
+    if not isinstance(description, dict):
         raise ValueError("no description")
-    shape, offsets = told.get("shape"), told.get("data_offsets")
+    shape, offsets = description.get("shape"), description.get("data_offsets")
     if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"the shape {shown(shape)}")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"the offsets {shown(offsets)}")
-    dtype = told.get("dtype")
+    dtype = description.get("dtype")
     if not isinstance(dtype, str):
         raise ValueError(f"the dtype {shown(dtype)}")
     count = math.prod(shape)

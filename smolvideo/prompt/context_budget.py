@@ -118,9 +118,9 @@ def _moves(item: str | Media) -> TypeGuard[Media]:
 
 
 def _chosen(media: Media, frames: int) -> FramePlan:
-    have = len(media)
-    kept = min(frames, have)
-    times = tuple(media.pts_seconds[place * have // kept] for place in range(kept))
+    available = len(media)
+    count = min(frames, available)
+    times = tuple(media.pts_seconds[index * available // count] for index in range(count))
     return FramePlan(times, media.metadata)
 
 
@@ -153,8 +153,8 @@ def _check_text(
 
 def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
     """Describe for the user how many tokens a prompt may have, and the subtraction behind it."""
-    room = checkpoint.context_tokens - max_new_tokens
+    budget = checkpoint.context_tokens - max_new_tokens
     return (
-        f"`{checkpoint.name}` has room for {room:,} "
+        f"`{checkpoint.name}` has room for {budget:,} "
         f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"
     )

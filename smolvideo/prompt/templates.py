@@ -137,16 +137,16 @@ def _with_instruction(messages: Sequence[Message], layout: PromptFormat) -> Iter
 
     A message's own ``preamble`` takes precedence, in every layout.
     """
-    told = layout != "smolvlm"
+    instructed = layout != "smolvlm"
     for message in messages:
         if message.preamble is not None:
-            told = True
+            instructed = True
             opening = (message.preamble,) if message.preamble else ()
             message = Message(message.role, (*opening, *message.content))
-        elif not told and any(
+        elif not instructed and any(
             not isinstance(item, str) and not is_image(item) for item in message.content
         ):
-            told = True
+            instructed = True
             gap = ("\n",) if isinstance(message.content[0], str) else ()
             message = Message(message.role, (_ANSWER_BRIEFLY, *gap, *message.content))
         yield message
@@ -170,8 +170,8 @@ def _picture(media: Media, checkpoint: Checkpoint, split: bool) -> list[PromptPa
     pieces: list[PromptPart] = []
     for row in range(1, tiles.rows + 1):
         for column in range(1, tiles.columns + 1):
-            place = SpecialToken(f"<row_{row}_col_{column}>")
-            pieces += [_FAKE, place, SpecialToken(IMAGE, checkpoint.tokens_per_image)]
+            token = SpecialToken(f"<row_{row}_col_{column}>")
+            pieces += [_FAKE, token, SpecialToken(IMAGE, checkpoint.tokens_per_image)]
         pieces.append("\n")
     return [*pieces, "\n", *_square(checkpoint)] * len(media)
 

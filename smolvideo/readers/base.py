@@ -161,12 +161,12 @@ def frames_on_screen(
     """
     last: Frame | None = None
     for time in require_ascending(seconds):
-        place = max(0, bisect_right(times, time + _NEAR) - 1)
-        if last is None or last.pts_seconds != times[place]:
-            image = read(place)
+        index = max(0, bisect_right(times, time + _NEAR) - 1)
+        if last is None or last.pts_seconds != times[index]:
+            image = read(index)
             if image is None:
                 continue
-            last = Frame(downscale(image, max_side), times[place])
+            last = Frame(downscale(image, max_side), times[index])
         yield last
 
 

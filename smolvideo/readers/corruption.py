@@ -70,16 +70,16 @@ class HarmTracker:
     def is_settled(self, frame: Any) -> bool:
         """Return whether every frame that ``frame`` can refer to was returned: a frame decoded
         earlier can be shown later."""
-        place = self._order.get(frame.pts, (0, 0))[0]
+        decoding_index = self._order.get(frame.pts, (0, 0))[0]
         for ticks in [ticks for ticks in self._waiting if ticks < self._shown_last]:
             del self._waiting[ticks]  # later frames were returned: it will never be shown
-        return all(other > place for other in self._waiting.values())
+        return all(other > decoding_index for other in self._waiting.values())
 
     def judge(self, frame: Any) -> None:
         """Determine the damage of a settled frame."""
-        place, key = self._order.get(frame.pts, (self._fed, self._last_key))
+        decoding_index, key = self._order.get(frame.pts, (self._fed, self._last_key))
         first = bisect_left(self._bad, key)
-        if first < len(self._bad) and self._bad[first] <= place:
+        if first < len(self._bad) and self._bad[first] <= decoding_index:
             self._damage.setdefault(frame.pts, "reference")
 
     def damage_of(self, frame: Any) -> Damage:

@@ -220,15 +220,15 @@ def _start(
     )
 
 
-def _error_of(told: Any, name: str) -> SmolVideoError:
+def _error_of(payload: Any, name: str) -> SmolVideoError:
     kinds: dict[str, type[SmolVideoError]] = {
         "UsageError": UsageError,
         "NotAVideoError": NotAVideoError,
     }
-    message, hint = str(told.get("message")), told.get("hint")
+    message, hint = str(payload.get("message")), payload.get("hint")
     if name not in message:
         message = f"cannot read `{name}`: {message}"
-    return kinds.get(told.get("kind"), ReaderError)(message, hint=hint)
+    return kinds.get(payload.get("kind"), ReaderError)(message, hint=hint)
 
 
 def _too_large(name: str, limits: DecoderLimits) -> DecoderCrashedError:

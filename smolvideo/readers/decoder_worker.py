@@ -163,8 +163,8 @@ class DecoderServer:
         self._channel.send({"id": request["id"], **answer})
 
     def _reply_error(self, request: Payload, error: SmolVideoError) -> None:
-        told = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
-        self._reply(request, error=told)
+        payload = {"kind": type(error).__name__, "message": str(error), "hint": error.hint}
+        self._reply(request, error=payload)
 
     def _beat(self) -> None:
         now = time.monotonic()

@@ -83,11 +83,11 @@ class DecordReader(VideoReader):
             raise self.key_frames_unsupported()
         return frames_on_screen(self._times, seconds, self._frame, max_side)
 
-    def _frame(self, place: int) -> Images:
-        if place < self._place:
+    def _frame(self, index: int) -> Images:
+        if index < self._place:
             self._start_over()
         # decord's own skip_frames jumps to wrong frames in fragmented files.
-        while self._place < place:
+        while self._place < index:
             self._next()
         return self._next()
 

@@ -172,8 +172,8 @@ def make_part(
 def _key_frames(stamps: Stamps, stream_id: int | None) -> KeyFrames | None:
     if stamps.keys is None or not stamps.keys.any():
         return None
-    shown, places = np.unique(stamps.shown[stamps.keys], return_index=True)
-    return KeyFrames(shown, stamps.positions[stamps.keys][places], stream_id)
+    shown, indices = np.unique(stamps.shown[stamps.keys], return_index=True)
+    return KeyFrames(shown, stamps.positions[stamps.keys][indices], stream_id)
 
 
 def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
@@ -183,21 +183,21 @@ def find_breaks(stamps: Stamps, others: Stamps | None = None) -> list[int]:
         return []
     times = stamps.decoded
     steps = np.diff(times)
-    usual = steps[steps > 0]
-    frame = float(np.median(usual)) if len(usual) else 0.0
+    positive = steps[steps > 0]
+    frame = float(np.median(positive)) if len(positive) else 0.0
     before = times[:-1]
     # Some containers store presentation times only: compare with the lowest recent one.
     if np.array_equal(times, stamps.shown) and _is_reordered(times, steps):
         before = _lowest_before(times)[1:]
     back = times[1:] < before - STEP_BACK_SECONDS
-    longest = frame + max(JUMP_AHEAD_SECONDS, _SLOW_FRAMES * frame)
+    max_step = frame + max(JUMP_AHEAD_SECONDS, _SLOW_FRAMES * frame)
     breaks = [
-        place
-        for place in map(int, np.flatnonzero(back | (steps > longest)) + 1)
-        if back[place - 1] or not _accounted_for(stamps, place, others)
+        index
+        for index in map(int, np.flatnonzero(back | (steps > max_step)) + 1)
+        if back[index - 1] or not _accounted_for(stamps, index, others)
     ]
-    breaks = _without_glitches(times, breaks, longest)
-    return _seen_in_pictures(stamps.shown, breaks, frame, longest)
+    breaks = _without_glitches(times, breaks, max_step)
+    return _seen_in_pictures(stamps.shown, breaks, frame, max_step)
 
 
 def _is_reordered(times: Times, steps: Times) -> bool:
@@ -215,31 +215,31 @@ def _is_reordered(times: Times, steps: Times) -> bool:
     return bool(2 * follows.sum() >= len(back))
 
 
-def _seen_in_pictures(shown: Times, breaks: list[int], frame: float, longest: float) -> list[int]:
+def _seen_in_pictures(shown: Times, breaks: list[int], frame: float, max_step: float) -> list[int]:
     """Return the ``breaks`` that are in presentation times as well. Encoders that reorder frames
     leave breaks in decoding times alone after a pause without frames."""
-    kept: list[int] = []
-    for place, following in pairwise([*breaks, len(shown)]):
-        start = max(kept[-1] if kept else 0, place - _NEAR_THE_END)
-        before = shown[start:place].max()
-        after = shown[place : min(following, place + _NEAR_THE_END)].min()
-        if not -STEP_BACK_SECONDS <= after - before <= longest:
-            kept.append(place)
-    return kept
+    confirmed: list[int] = []
+    for index, following in pairwise([*breaks, len(shown)]):
+        start = max(confirmed[-1] if confirmed else 0, index - _NEAR_THE_END)
+        before = shown[start:index].max()
+        after = shown[index : min(following, index + _NEAR_THE_END)].min()
+        if not -STEP_BACK_SECONDS <= after - before <= max_step:
+            confirmed.append(index)
+    return confirmed
 
 
-def _without_glitches(times: Times, breaks: list[int], longest: float) -> list[int]:
+def _without_glitches(times: Times, breaks: list[int], max_step: float) -> list[int]:
     """Return ``breaks`` without those after which the old clock returns within
     ``_SHORT_GLITCH`` packets."""
-    kept: list[int] = []
-    for place in breaks:
-        if kept and place - kept[-1] <= _SHORT_GLITCH:
-            step = times[place] - times[kept[-1] - 1]
-            if -STEP_BACK_SECONDS <= step <= longest:
-                kept.pop()
+    confirmed: list[int] = []
+    for index in breaks:
+        if confirmed and index - confirmed[-1] <= _SHORT_GLITCH:
+            step = times[index] - times[confirmed[-1] - 1]
+            if -STEP_BACK_SECONDS <= step <= max_step:
+                confirmed.pop()
                 continue
-        kept.append(place)
-    return kept
+        confirmed.append(index)
+    return confirmed
 
 
 def _lowest_before(times: Times) -> Times:
@@ -249,13 +249,13 @@ def _lowest_before(times: Times) -> Times:
     return np.asarray(np.where(np.isinf(lowest), times, lowest))
 
 
-def _accounted_for(stamps: Stamps, place: int, others: Stamps | None) -> bool:
-    """Return whether the other streams' time stamps run on through a gap before packet ``place``:
+def _accounted_for(stamps: Stamps, index: int, others: Stamps | None) -> bool:
+    """Return whether the other streams' time stamps run on through a gap before packet ``index``:
     then the camera sent no frames, and the clock is the same."""
     if others is None or not len(others):
         return False
-    begin, end = stamps.positions[place - 1], stamps.positions[place]
-    start, stop = float(stamps.decoded[place - 1]), float(stamps.decoded[place])
+    begin, end = stamps.positions[index - 1], stamps.positions[index]
+    start, stop = float(stamps.decoded[index - 1]), float(stamps.decoded[index])
     low, high = np.searchsorted(others.positions, [begin, end])
     times = others.decoded[low:high]
     inside = np.sort(times[(times > start) & (times < stop)])

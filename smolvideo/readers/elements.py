@@ -86,8 +86,8 @@ def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
             found = find_header(file, passed[0] + 1, end, kind.magic, kind.is_header)
             if found is None:
                 least = kind.least if end - position < kind.least else 0
-                behind = position + (step or least)
-                return Walk(starts, end if end < behind <= end + kind.excess else behind)
+                stated_end = position + (step or least)
+                return Walk(starts, end if end < stated_end <= end + kind.excess else stated_end)
             position = found
             one.resume()
             passed.clear()
@@ -170,10 +170,10 @@ class Matroska(Format):
         return any(b"\x42\x82" in head[:64] and kind in head[:64] for kind in kinds)
 
 
-def _vint_length(first: bytes, most: int) -> int:
+def _vint_length(first: bytes, max_length: int) -> int:
     """Length in bytes of a variable-size integer, from its first byte; 0 if invalid."""
     length = 9 - int.from_bytes(first, "big").bit_length()
-    return length if length <= most else 0
+    return length if length <= max_length else 0
 
 
 class Asf(Format):

@@ -164,8 +164,8 @@ def _in_mp4(file: BinaryIO, size: int) -> Iterator[Encryption]:
         if header is None or handler is None:
             continue
         version = _read(file, header[0], 1)
-        place = header[0] + (20 if version == b"\1" else 12)
-        track_id = int.from_bytes(_read(file, place, 4), "big")
+        id_offset = header[0] + (20 if version == b"\1" else 12)
+        track_id = int.from_bytes(_read(file, id_offset, 4), "big")
         media = _read(file, handler[0] + 8, 4)
         for start, end in _inside(file, *track, b"mdia", b"minf", b"stbl", b"stsd"):
             for name, content, stop in _boxes(file, start + 8, end):
@@ -285,20 +285,20 @@ def streams_in_map(packet: bytes) -> Iterator[tuple[int, int]]:
     if len(table) < 12 or table[0] != _PROGRAM_MAP:
         return
     end = min(len(table), 3 + ((table[1] & 0x0F) << 8 | table[2]) - 4)
-    place = 12 + ((table[10] & 0x0F) << 8 | table[11])
-    while place + 5 <= end:
-        yield table[place], (table[place + 1] & 0x1F) << 8 | table[place + 2]
-        place += 5 + ((table[place + 3] & 0x0F) << 8 | table[place + 4])
+    offset = 12 + ((table[10] & 0x0F) << 8 | table[11])
+    while offset + 5 <= end:
+        yield table[offset], (table[offset + 1] & 0x1F) << 8 | table[offset + 2]
+        offset += 5 + ((table[offset + 3] & 0x0F) << 8 | table[offset + 4])
 
 
 def _in_program_stream(data: bytes) -> Iterator[Encryption]:
-    total = scrambled = place = 0
-    while (place := data.find(b"\x00\x00\x01", place)) >= 0 and place + 7 <= len(data):
-        flags = data[place + 6]
-        if 0xE0 <= data[place + 3] <= 0xEF and flags & 0xC0 == 0x80:
+    total = scrambled = offset = 0
+    while (offset := data.find(b"\x00\x00\x01", offset)) >= 0 and offset + 7 <= len(data):
+        flags = data[offset + 6]
+        if 0xE0 <= data[offset + 3] <= 0xEF and flags & 0xC0 == 0x80:
             total += 1
             scrambled += bool(flags & 0x30)
-        place += 4
+        offset += 4
     if scrambled > _MIN_SCRAMBLED * total:
         yield Encryption("CSS or another scrambling of the program stream")
 

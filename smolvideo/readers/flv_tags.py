@@ -63,24 +63,24 @@ def find_flv_parts(path: Path) -> tuple[list[Part], int]:
         headers = np.searchsorted(stamps.positions, tags.file_headers)
         inner = {*find_breaks(stamps, others), *map(int, headers)} - {0, len(stamps)}
         cuts = [0, *sorted(inner), len(stamps)]
-        within = [stamps.within(*places) for places in pairwise(cuts)]
+        within = [stamps.within(*indices) for indices in pairwise(cuts)]
         # The byte range of each part, with the headers to put in front of it.
         first, last_end, lost = _around(tags, cuts, end)
-        starts = [(first, b""), *(_joint(file, tags, place) for place in cuts[1:-1])]
-        ends = [*(tags.ends[place - 1] for place in cuts[1:-1]), last_end]
+        starts = [(first, b""), *(_joint(file, tags, index) for index in cuts[1:-1])]
+        ends = [*(tags.ends[index - 1] for index in cuts[1:-1]), last_end]
         parts = [
             replace(make_part(Stretch(start, last, "flv", head), one), lost_before=is_lost)
             for one, (start, head), last, is_lost in zip(within, starts, ends, lost, strict=True)
         ]
         parts[-1] = replace(parts[-1], lost_after=last_end < end)
         # A part that begins within a GOP needs the tags from the last key frame on.
-        for place in range(1, len(parts)):
-            lead = find_lead(parts, within, place)
+        for index in range(1, len(parts)):
+            lead = find_lead(parts, within, index)
             if lead is not None:
-                start = int(within[place].positions[0])
+                start = int(within[index].positions[0])
                 head = _opening(file, tags, start) + _lead_in(file, tags, lead)
-                stretch = replace(parts[place].stretch, start=start, head=head)
-                parts[place] = replace(parts[place], stretch=stretch)
+                stretch = replace(parts[index].stretch, start=start, head=head)
+                parts[index] = replace(parts[index], stretch=stretch)
     return parts, tags.end
 
 
@@ -105,15 +105,15 @@ def _around(tags: _Tags, cuts: Sequence[int], end: int) -> tuple[int, int, list[
     before = [int((headers <= tags.positions[cut]).sum()) for cut in cuts[:-1]]
     passed = [1, *(int((headers < tags.ends[cut - 1]).sum()) + 1 for cut in cuts[1:-1])]
     later = headers[headers >= tags.ends[-1]]
-    lost = [count > most for count, most in zip(before, passed, strict=True)]
+    lost = [count > expected for count, expected in zip(before, passed, strict=True)]
     first = int(headers[before[0] - 1]) if lost[0] else 0
     return first, int(later[0]) if len(later) else end, lost
 
 
-def _joint(file: BinaryIO, tags: _Tags, place: int) -> tuple[int, bytes]:
-    """Return from which byte the part that begins with video tag ``place`` can be read, and the
+def _joint(file: BinaryIO, tags: _Tags, index: int) -> tuple[int, bytes]:
+    """Return from which byte the part that begins with video tag ``index`` can be read, and the
     bytes to put in front of it."""
-    begin, end = tags.ends[place - 1], tags.positions[place]
+    begin, end = tags.ends[index - 1], tags.positions[index]
     headers = [position for position in tags.file_headers if begin <= position < end]
     if headers:
         return headers[-1], b""
@@ -154,28 +154,28 @@ def _read_tags(file: BinaryIO, end: int) -> _Tags:
             position += int.from_bytes(header[5:9], "big") + _TRAILER
             continue
         size = int.from_bytes(header[1:4], "big")
-        behind = position + _TAG + size + _TRAILER
-        if header[0] & 0x1F not in _KINDS or not _is_whole(file, behind, size):
+        tag_end = position + _TAG + size + _TRAILER
+        if header[0] & 0x1F not in _KINDS or not _is_whole(file, tag_end, size):
             # Damage, or a truncated recording to which the next one was appended.
             found = find_header(file, position + 1, end, MAGIC, bool)
             if found is None:
-                tags.end = behind if header[0] & 0x1F in _KINDS and behind > end else position
+                tags.end = tag_end if header[0] & 0x1F in _KINDS and tag_end > end else position
                 return tags
             position = found
             continue
-        _note(tags, position, behind, header)
-        position = behind
+        _note(tags, position, tag_end, header)
+        position = tag_end
     tags.end = position if position == end else position + _TAG
     return tags
 
 
-def _is_whole(file: BinaryIO, behind: int, size: int) -> bool:
-    file.seek(behind - _TRAILER)
-    said = file.read(_TRAILER)
-    return len(said) == _TRAILER and int.from_bytes(said, "big") in (_TAG + size, 0)
+def _is_whole(file: BinaryIO, tag_end: int, size: int) -> bool:
+    file.seek(tag_end - _TRAILER)
+    stored = file.read(_TRAILER)
+    return len(stored) == _TRAILER and int.from_bytes(stored, "big") in (_TAG + size, 0)
 
 
-def _note(tags: _Tags, position: int, behind: int, header: bytes) -> None:
+def _note(tags: _Tags, position: int, tag_end: int, header: bytes) -> None:
     kind = header[0] & 0x1F
     time = header[7] << 24 | int.from_bytes(header[4:7], "big")
     if kind != _VIDEO:
@@ -184,7 +184,7 @@ def _note(tags: _Tags, position: int, behind: int, header: bytes) -> None:
             tags.other_times.append(time)
         return
     body = header[_TAG:]
-    if len(body) < 5 or behind - position <= _TAG + _TRAILER:
+    if len(body) < 5 or tag_end - position <= _TAG + _TRAILER:
         return
     if body[0] & 0x80:
         packet, offset = body[0] & 0x0F, body[5:8]
@@ -194,12 +194,12 @@ def _note(tags: _Tags, position: int, behind: int, header: bytes) -> None:
         packet, offset = (_FRAMES_WITHOUT_OFFSET, b"") if plain else (body[1], body[2:5])
         command = body[0] >> 4 == _COMMAND
     if packet == _SEQUENCE_HEADER:
-        tags.sequence_headers.append((position, behind))
+        tags.sequence_headers.append((position, tag_end))
     if command or packet not in (_FRAMES, _FRAMES_WITHOUT_OFFSET):
         return
     later = int.from_bytes(offset, "big", signed=True) if packet == _FRAMES else 0
     tags.positions.append(position)
-    tags.ends.append(behind)
+    tags.ends.append(tag_end)
     tags.decoded.append(time)
     tags.shown.append(time + later)
     tags.keys.append(body[0] >> 4 & 7 == _KEY_FRAME)

@@ -83,11 +83,11 @@ class ForwardDecoder:
         return True
 
     def _frame_at(self, ticks: float) -> Any | None:
-        standing = self._current if self._current is not None else self._upcoming
-        if standing is None:
+        current = self._current if self._current is not None else self._upcoming
+        if current is None:
             return None
-        gone_by = self._current is not None and self._current.pts > ticks
-        if gone_by or (self._upcoming is not None and self._jump_pays(ticks)):
+        is_past = self._current is not None and self._current.pts > ticks
+        if is_past or (self._upcoming is not None and self._jump_pays(ticks)):
             self._jump(ticks)
         while self._upcoming is not None and self._upcoming.pts <= ticks:
             self._current, self._upcoming = self._upcoming, next(self._decoded, None)
@@ -191,9 +191,9 @@ class ForwardDecoder:
             return False
         index = self.stream.index_entries
         if has_index(self.container) and len(index) and index[len(index) - 1].timestamp >= ticks:
-            place = index.search_timestamp(int(ticks), backward=True)
-            if place >= 0:
-                saved = (index[place].timestamp - self._upcoming.pts) * self._tick
+            entry = index.search_timestamp(int(ticks), backward=True)
+            if entry >= 0:
+                saved = (index[entry].timestamp - self._upcoming.pts) * self._tick
                 return bool(saved > _MIN_SEEK_GAIN)
         return bool(ahead > self._longest_key_interval + _MIN_SEEK_GAIN)
 

@@ -49,11 +49,11 @@ def plan_by_positions(
     """Group wanted times by GOP, with key frames at ascending ``key_ticks`` and known byte
     positions."""
     segments: list[Gop] = []
-    for place, tick in enumerate(ticks):
+    for index, tick in enumerate(ticks):
         entry = max(0, bisect_right(key_ticks, tick) - 1)
         if not segments or segments[-1].position != positions[entry]:
             segments.append(Gop(key_ticks[entry], positions[entry]))
-        segments[-1].wanted.append((place, tick))
+        segments[-1].wanted.append((index, tick))
     return segments
 
 

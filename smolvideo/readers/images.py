@@ -86,22 +86,22 @@ class ImageReader(VideoReader):
 
     def _first_readable(self) -> tuple[int, Images]:
         """Return the index of the first readable image, which sets the size, and the image."""
-        for place in range(len(self._files)):
-            if (image := self._picture(place)) is not None:
-                return place, image
+        for index in range(len(self._files)):
+            if (image := self._picture(index)) is not None:
+                return index, image
         raise ReaderError(
             f"no picture in `{self._path}` can be read", hint=_hint_for(self._files[0])
         )
 
-    def _picture(self, place: int) -> Images | None:
+    def _picture(self, index: int) -> Images | None:
         """Return an image as uint8 RGB; None for a damaged file of a folder, which is skipped."""
-        if self._kept is not None and self._kept[0] == place:
+        if self._kept is not None and self._kept[0] == index:
             image, self._kept = self._kept[1], None
             return image
         if not self._folder:
-            return _read_picture(self._path, place, self._size)
+            return _read_picture(self._path, index, self._size)
         try:
-            return _read_picture(self._files[place], 0, self._size)
+            return _read_picture(self._files[index], 0, self._size)
         except ReaderError:
             return None
 
@@ -168,8 +168,8 @@ def _animation_times(path: Path) -> tuple[list[float], float]:
         if picture.format not in _ANIMATED_FORMATS or not getattr(picture, "is_animated", False):
             return [0.0], 0.0
         try:
-            for place in range(int(getattr(picture, "n_frames", 1))):
-                picture.seek(place)
+            for index in range(int(getattr(picture, "n_frames", 1))):
+                picture.seek(index)
                 picture.load()
                 beat()
                 times.append(clock)
@@ -180,11 +180,11 @@ def _animation_times(path: Path) -> tuple[list[float], float]:
     return times, clock
 
 
-def _read_picture(path: Path, place: int, size: tuple[int, int] | None) -> Images:
+def _read_picture(path: Path, index: int, size: tuple[int, int] | None) -> Images:
     """Return one image as uint8 RGB, letterboxed to ``size`` (width, height) if it differs."""
     with _open_picture(path) as opened:
         try:
-            opened.seek(place)
+            opened.seek(index)
             ImageOps.exif_transpose(opened, in_place=True)
             picture = _on_white(opened)
         except (OSError, ValueError, SyntaxError, EOFError) as error:

@@ -176,8 +176,8 @@ def _follows_type(file: BinaryIO, box: _Box) -> bool:
     start = max(0, box.start - _MAX_TYPE)
     file.seek(start)
     before = file.read(box.start - start)
-    place = before.rfind(b"ftyp") - 4
-    return place >= 0 and _number(before, place) == len(before) - place
+    offset = before.rfind(b"ftyp") - 4
+    return offset >= 0 and _number(before, offset) == len(before) - offset
 
 
 def _next_file(file: BinaryIO, start: int, end: int) -> int | None:
@@ -222,8 +222,8 @@ def _read(file: BinaryIO, box: _Box) -> bytes:
     return file.read(min(box.end - box.body, _MAX_HEADER))
 
 
-def _number(data: bytes, place: int, size: int = 4) -> int:
-    return int.from_bytes(data[place : place + size], "big")
+def _number(data: bytes, offset: int, size: int = 4) -> int:
+    return int.from_bytes(data[offset : offset + size], "big")
 
 
 def _read_movie(file: BinaryIO, box: _Box) -> _Movie:
@@ -270,7 +270,7 @@ def _run_duration(run: bytes, default: int) -> int:
     flags, count = _number(run, 1, 3), _number(run, 4)
     if not flags & 0x100:
         return count * default
-    place = 8 + (4 if flags & 0x01 else 0) + (4 if flags & 0x04 else 0)
+    offset = 8 + (4 if flags & 0x01 else 0) + (4 if flags & 0x04 else 0)
     width = 4 * sum(bool(flags & flag) for flag in (0x100, 0x200, 0x400, 0x800))
-    count = min(count, max(0, len(run) - place) // width)
-    return sum(_number(run, place + width * sample) for sample in range(count))
+    count = min(count, max(0, len(run) - offset) // width)
+    return sum(_number(run, offset + width * sample) for sample in range(count))

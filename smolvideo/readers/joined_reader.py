@@ -65,9 +65,9 @@ class JoinedReader(VideoReader):
         ends = [*self._starts[1:], math.inf]
         return [
             time
-            for place, reader in self._readers()
+            for index, reader in self._readers()
             for time in read(reader)
-            if time < ends[place] - _NEAR
+            if time < ends[index] - _NEAR
         ]
 
     def text_track(self) -> list[SubtitleEvent]:
@@ -82,9 +82,9 @@ class JoinedReader(VideoReader):
         self, seconds: Sequence[float], *, max_side: int | None = None, keyframes: bool = False
     ) -> Iterator[Frame]:
         size = size_within(self.metadata.width, self.metadata.height, max_side)
-        for place, times in groupby(require_ascending(seconds), self._place):
+        for index, times in groupby(require_ascending(seconds), self._place):
             with contextlib.suppress(ReaderError):  # a lost frame yields nothing
-                reader = self._reader(place)
+                reader = self._reader(index)
                 last: Frame | None = None
                 shown: Frame | None = None
                 for frame in reader.frames_at([*times], max_side=max_side, keyframes=keyframes):
@@ -100,36 +100,36 @@ class JoinedReader(VideoReader):
     def _first_that_opens(self) -> int:
         """Put all parts on the continued clock; return the first one that can be opened."""
         failed: ReaderError | None = None
-        for place, part in enumerate(self._parts):
+        for index, part in enumerate(self._parts):
             try:
-                reader = self._reader(place)
+                reader = self._reader(index)
             except ReaderError as error:
                 failed = failed or error
                 self._parts = follow(self._parts, 0.0)
                 continue
-            if not place:
+            if not index:
                 self._parts = follow(self._parts, reader.seconds_of(part))
-            return place
+            return index
         assert failed is not None
         raise failed
 
-    def _reader(self, place: int) -> PyavReader:
-        reader = self._open.pop(place, None)
+    def _reader(self, index: int) -> PyavReader:
+        reader = self._open.pop(index, None)
         if reader is None:
             while len(self._open) >= _MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            followed = place + 1 < len(self._parts)
-            reader = PyavReader(self._path, self._parts[place], joined=True, followed=followed)
-        self._open[place] = reader
+            followed = index + 1 < len(self._parts)
+            reader = PyavReader(self._path, self._parts[index], joined=True, followed=followed)
+        self._open[index] = reader
         return reader
 
     def _readers(self) -> Iterator[tuple[int, PyavReader]]:
-        for place in range(len(self._parts)):
+        for index in range(len(self._parts)):
             with contextlib.suppress(ReaderError):
-                yield place, self._reader(place)
+                yield index, self._reader(index)
 
-    def _read_metadata(self, place: int) -> VideoMetadata:
-        first = self._reader(place).metadata
+    def _read_metadata(self, index: int) -> VideoMetadata:
+        first = self._reader(index).metadata
         part = self._parts[-1]
         assert part.starts_at is not None
         last = part.starts_at + part.last - part.first
@@ -150,7 +150,7 @@ class JoinedReader(VideoReader):
             average_fps=frames / lasting if lasting > 0 else first.average_fps,
             last_pts_seconds=last,
             discontinuities=discontinuities(self._parts),
-            missing_seconds=self._missing(place, duration),
+            missing_seconds=self._missing(index, duration),
             gaps_seconds=tuple(
                 gap for part in self._parts for gap in part.gaps_from(part.starts_at or 0.0)
             ),
@@ -167,8 +167,8 @@ class JoinedReader(VideoReader):
         """Return when unreadable parts would begin; ``first`` is the index of the first readable
         one."""
         found: list[float] = []
-        for place, part in enumerate(self._parts):
-            if part.lost_before or place < first:
+        for index, part in enumerate(self._parts):
+            if part.lost_before or index < first:
                 found.append(round(part.starts_at or 0.0, 6))
             if part.lost_after:
                 found.append(round(end, 6))

@@ -19,10 +19,10 @@ def find_header(
         beat()
         file.seek(start)
         data = file.read(min(_BLOCK, end - start) + LOOK_AHEAD)
-        place = data.find(magic)
-        while 0 <= place < _BLOCK:
-            if is_header(data[place : place + LOOK_AHEAD]):
-                return start + place
-            place = data.find(magic, place + 1)
+        offset = data.find(magic)
+        while 0 <= offset < _BLOCK:
+            if is_header(data[offset : offset + LOOK_AHEAD]):
+                return start + offset
+            offset = data.find(magic, offset + 1)
         start += _BLOCK
     return None

@@ -79,10 +79,10 @@ class OpencvReader(VideoReader):
             raise self.key_frames_unsupported()
         return frames_on_screen(self.frame_times(), seconds, self._frame, max_side)
 
-    def _frame(self, place: int) -> Images | None:
-        if place <= self._place:
+    def _frame(self, index: int) -> Images | None:
+        if index <= self._place:
             self._start_over()
-        while self._place < place - 1:
+        while self._place < index - 1:
             if not self._capture.grab():
                 return None
             beat()

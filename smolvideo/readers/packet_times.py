@@ -196,7 +196,7 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
     untimed = repeated = 0
     begin: float | None = None
     end = -math.inf
-    behind: int | None = None
+    last_byte_end: int | None = None
     sounds = [other for other in container.streams.audio if other.index != stream.index]
     for packet in demux_tolerant(container, stream, *sounds):
         ticks = packet_pts(packet)
@@ -204,7 +204,7 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
             continue
         if packet.size and packet.pos is not None:
             # The byte after the last packet, whatever its time stamp.
-            behind = max(behind or 0, packet.pos + packet.size)
+            last_byte_end = max(last_byte_end or 0, packet.pos + packet.size)
         if ticks is None:
             untimed += packet.stream_index == stream.index
             continue
@@ -226,27 +226,27 @@ def _read_on(container: Any, stream: Any) -> tuple[list[float], StreamEnd | None
         times, end = sane, sane[-1]
     if untimed and not times:
         # A raw stream (no time stamps): one packet per frame, at the nominal rate.
-        times = [place * nominal_seconds(stream) for place in range(untimed)]
+        times = [index * nominal_seconds(stream) for index in range(untimed)]
         end = untimed * nominal_seconds(stream)
     if not times:
         return [], None
-    usual = 1 / float(stream.average_rate) if stream.average_rate else 0.0
-    step = max((after - before for before, after in pairwise(sorted(times))), default=usual)
+    nominal_step = 1 / float(stream.average_rate) if stream.average_rate else 0.0
+    step = max((after - before for before, after in pairwise(sorted(times))), default=nominal_step)
     last = max(times)
-    return times, StreamEnd(last, max(end, last), step, bool(from_key), repeated, behind)
+    return times, StreamEnd(last, max(end, last), step, bool(from_key), repeated, last_byte_end)
 
 
 def without_absurd(times: Sequence[float]) -> list[float]:
     """Return the times, ascending, without outliers from damaged time stamps: times years away from
     the others, and small groups of times days away."""
-    kept = sorted(times)
-    while len(kept) > 1:
-        gap, place = max((kept[place] - kept[place - 1], place) for place in range(1, len(kept)))
-        few = min(place, len(kept) - place) <= max(_FEW_STRAY, _STRAY_SHARE * len(kept))
+    sane = sorted(times)
+    while len(sane) > 1:
+        gap, index = max((sane[index] - sane[index - 1], index) for index in range(1, len(sane)))
+        few = min(index, len(sane) - index) <= max(_FEW_STRAY, _STRAY_SHARE * len(sane))
         if gap < (_STRAY_GAP if few else _ABSURD_GAP):
             break
-        kept = kept[:place] if place > len(kept) - place else kept[place:]
-    return kept
+        sane = sane[:index] if index > len(sane) - index else sane[index:]
+    return sane
 
 
 def visible_frames(stream: Any) -> int | None:

@@ -183,9 +183,9 @@ def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
     with path.open("rb") as file:
         # Near a discontinuity FFmpeg makes up presentation times, but not decoding times.
         stamps = replace(stamps, shown=stamps.decoded)
-        for place in find_breaks(stamps, others):
-            near = place - (_REORDERED if demuxer == "m4v" else 1)
-            before, first = int(stamps.positions[max(0, near)]), int(stamps.positions[place])
+        for index in find_breaks(stamps, others):
+            near = index - (_REORDERED if demuxer == "m4v" else 1)
+            before, first = int(stamps.positions[max(0, near)]), int(stamps.positions[index])
             file.seek(before)
             found = file.read(first - before + len(code)).rfind(code)
             starts.append(before + found if found > 0 else first)
@@ -205,18 +205,18 @@ def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
     GOP."""
     bounds = np.searchsorted(stamps.positions, [part.stretch.start for part in parts])
     ends = [*map(int, bounds), len(stamps)]
-    within = [stamps.within(*places) for places in pairwise(ends)]
+    within = [stamps.within(*bounds_of_part) for bounds_of_part in pairwise(ends)]
     keys = [one.keys for one in within]
     parts = [
-        replace(part, leans=place > 0 and own is not None and len(own) > 0 and not own[0])
-        for place, (part, own) in enumerate(zip(parts, keys, strict=True))
+        replace(part, leans=index > 0 and own is not None and len(own) > 0 and not own[0])
+        for index, (part, own) in enumerate(zip(parts, keys, strict=True))
     ]
     with path.open("rb") as file:
-        for place, part in enumerate(parts):
-            lead = find_lead(parts, within, place) if place else None
+        for index, part in enumerate(parts):
+            lead = find_lead(parts, within, index) if index else None
             if lead is not None:
                 stretch = replace(part.stretch, head=read_program_lead(file, lead))
-                parts[place] = replace(part, stretch=stretch)
+                parts[index] = replace(part, stretch=stretch)
     return parts
 
 

@@ -23,29 +23,29 @@ def read_program_lead(file: BinaryIO, lead: Lead) -> bytes:
 
 
 def _moved(data: bytearray, ticks: int) -> bytes:
-    place = 0
-    while (place := data.find(b"\0\0\1", place)) >= 0 and place + 20 <= len(data):
-        code = data[place + 3]
+    offset = 0
+    while (offset := data.find(b"\0\0\1", offset)) >= 0 and offset + 20 <= len(data):
+        code = data[offset + 3]
         if code == _PACK:
-            place += 14 + (data[place + 13] & 7) if data[place + 4] & 0xC0 == 0x40 else 12
+            offset += 14 + (data[offset + 13] & 7) if data[offset + 4] & 0xC0 == 0x40 else 12
         elif code <= _END:  # a start code inside a payload
-            place += 4
+            offset += 4
         else:
             if code in _VIDEO:
-                for at in _stamps_of(data, place + 6):
+                for at in _stamps_of(data, offset + 6):
                     shift_stamp(data, at, ticks)
-            place += 6 + int.from_bytes(data[place + 4 : place + 6], "big")
+            offset += 6 + int.from_bytes(data[offset + 4 : offset + 6], "big")
     return bytes(data)
 
 
-def _stamps_of(data: bytearray, place: int) -> list[int]:
-    """Return the offsets of the time stamps in a PES packet whose flags begin at ``place``."""
-    if data[place] & 0xC0 == 0x80:
-        flags, first = data[place + 1], place + 3
+def _stamps_of(data: bytearray, offset: int) -> list[int]:
+    """Return the offsets of the time stamps in a PES packet whose flags begin at ``offset``."""
+    if data[offset] & 0xC0 == 0x80:
+        flags, first = data[offset + 1], offset + 3
         return [first, first + 5][: {0x80: 1, 0xC0: 2}.get(flags & 0xC0, 0)]
-    while place < len(data) and data[place] == 0xFF:  # MPEG-1: stuffing, a buffer's size, stamps
-        place += 1
-    if place + 12 > len(data):
+    while offset < len(data) and data[offset] == 0xFF:  # MPEG-1: stuffing, a buffer's size, stamps
+        offset += 1
+    if offset + 12 > len(data):
         return []
-    place += 2 if data[place] & 0xC0 == 0x40 else 0
-    return [place, place + 5][: {0x20: 1, 0x30: 2}.get(data[place] & 0xF0, 0)]
+    offset += 2 if data[offset] & 0xC0 == 0x40 else 0
+    return [offset, offset + 5][: {0x20: 1, 0x30: 2}.get(data[offset] & 0xF0, 0)]

@@ -191,13 +191,13 @@ class PyavReader(VideoReader):
         """
         ticks = [max(self._ticks(time), self._first_ticks) for time in seconds]
         with contextlib.closing(self._by_segments(ticks, keyframes=keyframes)) as segmented:
-            place, decoded = next(segmented, (len(ticks), None))
+            next_index, decoded = next(segmented, (len(ticks), None))
             for number, tick in enumerate(ticks):
-                if number < place:
+                if number < next_index:
                     frame = self._decode_forward(tick, keyframes=keyframes)
                 else:
                     frame = decoded
-                    place, decoded = next(segmented, (len(ticks), None))
+                    next_index, decoded = next(segmented, (len(ticks), None))
                 if frame is not None:
                     yield frame
 
@@ -220,13 +220,13 @@ class PyavReader(VideoReader):
                 segments = plan_gops(container, stream, ticks)
         if segments is None:
             return
-        lanes, threads, room = self._division(stream, segments, keyframes=keyframes)
+        lanes, threads, max_buffered = self._division(stream, segments, keyframes=keyframes)
         side_by_side = ParallelSegmentDecoder(
             lambda: self._film.open(threads, strict=True),
             decode_key_frame if keyframes else decode_gop,
             segments,
             lanes=lanes,
-            max_buffered=room,
+            max_buffered=max_buffered,
         )
         yield from side_by_side.frames()
 
@@ -240,12 +240,12 @@ class PyavReader(VideoReader):
         memory = _DECODER_MEMORY // (_FRAMES_PER_DECODER * frame_bytes)
         lanes = max(1, min(cores, memory, len(segments)))
         waiting = max(2, _WAITING_MEMORY // frame_bytes)
-        room = max(2, waiting // (2 * lanes))
-        most = max(len(segment.wanted) for segment in segments)
+        max_buffered = max(2, waiting // (2 * lanes))
+        max_wanted = max(len(segment.wanted) for segment in segments)
         # With few GOPs, or more frames per GOP than buffers, decoders would wait for each other.
-        if lanes > 1 and not keyframes and (len(segments) < 2 * lanes or most > room):
-            lanes, room = 1, waiting
-        return lanes, max(1, decoding_threads(stream.width * stream.height) // lanes), room
+        if lanes > 1 and not keyframes and (len(segments) < 2 * lanes or max_wanted > max_buffered):
+            lanes, max_buffered = 1, waiting
+        return lanes, max(1, decoding_threads(stream.width * stream.height) // lanes), max_buffered
 
     def _ticks(self, time: float) -> float:
         return float((time + self._tolerance + self._origin) / self._tick)
@@ -370,8 +370,8 @@ class PyavReader(VideoReader):
             return Ending()
         if self._part is not None and packets is not None and packets.behind is not None:
             stretch = self._part.stretch
-            behind = packets.behind - stretch.head_bytes + stretch.start
-            packets = replace(packets, behind=behind)
+            last_byte_end = packets.behind - stretch.head_bytes + stretch.start
+            packets = replace(packets, behind=last_byte_end)
         return find_ending(self._path, self._film.container, packets, self._origin, claimed_end)
 
     def _read_packets(self, read: Callable[[int], T]) -> T:

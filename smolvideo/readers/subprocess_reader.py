@@ -129,9 +129,9 @@ class SubprocessReader(VideoReader):
         self._process.release_slot(answer["slot"], self._file)
         return frame
 
-    def _reserve(self, longest: int | None) -> tuple[int, int]:
+    def _reserve(self, max_side: int | None) -> tuple[int, int]:
         """Reserve shared slots for frames of the expected size; return (slots, bytes per slot)."""
-        width, height = size_within(self.metadata.width, self.metadata.height, longest)
+        width, height = size_within(self.metadata.width, self.metadata.height, max_side)
         slot_bytes = 3 * width * height
         slots = max(2, min(_MAX_SLOTS, _SLOT_MEMORY // slot_bytes))
         slots = 1 if slot_bytes > _LARGE_FRAME else slots

@@ -117,14 +117,14 @@ class Continuity:
         before[begins] = np.where(known < 0, counts[begins], known)
         # A difference of 0 is a repeated packet, which is allowed.
         missing = np.flatnonzero(((counts - before) & 15 > 1) & (pids != _PACKET_IDS - 1))
-        for place in missing[: max(0, _MAX_GAPS - len(self.gaps))].tolist():
-            packet = heads[order[place]]
+        for index in missing[: max(0, _MAX_GAPS - len(self.gaps))].tolist():
+            packet = heads[order[index]]
             if packet[3] & 0x20 and packet[4] and packet[5] & 0x80:  # discontinuity_indicator
                 continue
-            pid, here = int(pids[place]), int(positions[order[place]])
-            own = place > 0 and pids[place - 1] == pid
-            last = positions[order[place - 1]] if own else self._last[pid]
-            self.gaps.append((pid, int(last), here))
+            pid, position_after = int(pids[index]), int(positions[order[index]])
+            own = index > 0 and pids[index - 1] == pid
+            last = positions[order[index - 1]] if own else self._last[pid]
+            self.gaps.append((pid, int(last), position_after))
         ends = np.append(begins[1:], len(pids))[: len(begins)] - 1
         self._counts[pids[ends]], self._last[pids[ends]] = counts[ends], positions[order[ends]]
 
@@ -134,23 +134,23 @@ def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continu
     ``end`` if the packet is truncated."""
     found: list[Headers] = []
     continuity = Continuity()
-    behind = layout.start
+    last_byte_end = layout.start
     with path.open("rb") as file:
         for positions, rows in packet_rows(file, layout, layout.start, end):
             found += _headers_of(positions, rows)
             continuity.follow(positions, rows)
-            behind = int(positions[-1]) + layout.size
-        file.seek(behind + layout.sync)
-        if behind + layout.size > end and file.read(1) == bytes([_SYNC]):
-            behind += layout.size
+            last_byte_end = int(positions[-1]) + layout.size
+        file.seek(last_byte_end + layout.sync)
+        if last_byte_end + layout.size > end and file.read(1) == bytes([_SYNC]):
+            last_byte_end += layout.size
     if not found:
         none = np.empty(0, np.int64)
-        return Headers(none, none, none, none, none, none > 0), continuity, behind
+        return Headers(none, none, none, none, none, none > 0), continuity, last_byte_end
     columns = (
         np.concatenate([getattr(one, name) for one in found])
         for name in ("positions", "pids", "ids", "decoded", "shown", "keys")
     )
-    return Headers(*columns), continuity, behind
+    return Headers(*columns), continuity, last_byte_end
 
 
 def packet_rows(
@@ -172,8 +172,8 @@ def packet_rows(
         marked = rows[:, layout.sync] == _SYNC
         good = whole if marked.all() else int(marked.argmin())
         if good:
-            places = position + size * np.arange(good, dtype=np.int64)
-            yield places, rows[:good, layout.sync : layout.sync + PACKET]
+            positions = position + size * np.arange(good, dtype=np.int64)
+            yield positions, rows[:good, layout.sync : layout.sync + PACKET]
         position += good * size
         count = min(2 * count, _MOST)
         # Out of sync: search the rest of the buffer for the next packets.
@@ -235,8 +235,8 @@ def is_other_video(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _once_a_second(headers: Headers) -> Headers:
     """Return one header per second and stream: enough to know that the stream's clock runs."""
     seconds = headers.decoded // TICKS_PER_SECOND
-    _, places = np.unique(headers.pids << 32 | seconds, return_index=True)
-    return headers.where(np.sort(places))
+    _, indices = np.unique(headers.pids << 32 | seconds, return_index=True)
+    return headers.where(np.sort(indices))
 
 
 def packet_ids(rows: Bytes) -> NDArray[np.int64]:

@@ -56,7 +56,7 @@ def find_transport_parts(
     time stamps.
     """
     end = path.stat().st_size
-    headers, continuity, behind = read_headers(path, layout, end)
+    headers, continuity, last_byte_end = read_headers(path, layout, end)
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     # Cut each stream at clock discontinuities.
@@ -64,9 +64,9 @@ def find_transport_parts(
     for pid in _in_turn(videos, main_pid):
         stamps = _unwrapped(videos.where(videos.pids == pid))
         cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
-        stretches += [(pid, stamps.within(*places)) for places in pairwise(cuts)]
+        stretches += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
     if not stretches:
-        return [], behind
+        return [], last_byte_end
     parts = _parts_of(path, layout, headers, stretches)
     # Exclude audio of another clock after the last frame.
     last_end = _end_of_video(path, layout, headers, *stretches[-1])
@@ -82,7 +82,7 @@ def find_transport_parts(
         )
         for part, stretch in zip(parts, stretches, strict=True)
     ]
-    return parts, behind
+    return parts, last_byte_end
 
 
 def _gaps_in(
@@ -96,10 +96,10 @@ def _gaps_in(
     gaps = [gap for gap in continuity.gaps if gap[0] == pid and first < gap[2] <= last]
     found = set()
     for _, before, after in gaps:
-        place = int(np.searchsorted(stamps.positions, after, side="right")) - 1
-        begins = stamps.positions[place] == after
+        index = int(np.searchsorted(stamps.positions, after, side="right")) - 1
+        begins = stamps.positions[index] == after
         if not (begins and np.searchsorted(tables, before) < np.searchsorted(tables, after)):
-            found.add(float(stamps.shown[place]))
+            found.add(float(stamps.shown[index]))
     return tuple(sorted(found))
 
 
@@ -169,12 +169,12 @@ def _parts_of(
             )
         ]
         # A part that begins within a GOP needs the packets from the last key frame on.
-        for place in range(1, len(parts)):
-            lead = find_lead(parts, [stamps for _, stamps in stretches], place)
-            if lead is None or stretches[lead.first][0] != stretches[place][0]:
+        for index in range(1, len(parts)):
+            lead = find_lead(parts, [stamps for _, stamps in stretches], index)
+            if lead is None or stretches[lead.first][0] != stretches[index][0]:
                 continue
-            head = _lead_in(file, layout, tables, stretches[place][0], lead, parts[place].stretch)
-            parts[place] = replace(parts[place], stretch=replace(parts[place].stretch, head=head))
+            head = _lead_in(file, layout, tables, stretches[index][0], lead, parts[index].stretch)
+            parts[index] = replace(parts[index], stretch=replace(parts[index].stretch, head=head))
     return parts
 
 
@@ -193,11 +193,11 @@ def _in_turn(videos: Headers, main_pid: Callable[[], int]) -> list[int]:
         main = main_pid()
         begin, end = spans.get(main, (0, 0))
         order = [pid for pid in order if pid == main or not _overlap(spans[pid], (begin, end))]
-        kept: list[int] = []
+        disjoint: list[int] = []
         for pid in order:
-            if pid == main or not any(_overlap(spans[pid], spans[one]) for one in kept):
-                kept.append(pid)
-        order = kept
+            if pid == main or not any(_overlap(spans[pid], spans[one]) for one in disjoint):
+                disjoint.append(pid)
+        order = disjoint
     return order or [int(pid) for pid in np.unique(videos.pids)[:1]]
 
 
@@ -227,8 +227,8 @@ def _beside(headers: Headers, pid: int, stamps: Stamps) -> Stamps:
     )
     order = np.argsort(others.positions, kind="stable")
     others = others.where(order)
-    places = np.searchsorted(stamps.positions, others.positions).clip(1) - 1
-    reference = np.round(stamps.decoded[places] * TICKS_PER_SECOND).astype(np.int64)
+    indices = np.searchsorted(stamps.positions, others.positions).clip(1) - 1
+    reference = np.round(stamps.decoded[indices] * TICKS_PER_SECOND).astype(np.int64)
     ticks = reference + _centred(others.decoded - reference)
     seconds = ticks / TICKS_PER_SECOND
     return Stamps(seconds, seconds, others.positions)
@@ -355,11 +355,11 @@ def _shift_stamps(packet: bytearray, ticks: int) -> None:
     adapted = packet[3] & 0x20
     if adapted and packet[4]:
         packet[5] &= ~0x10
-    place = 4 + (1 + packet[4] if adapted else 0)
-    if not packet[1] & 0x40 or packet[place : place + 3] != b"\0\0\1" or place + 19 > PACKET:
+    offset = 4 + (1 + packet[4] if adapted else 0)
+    if not packet[1] & 0x40 or packet[offset : offset + 3] != b"\0\0\1" or offset + 19 > PACKET:
         return
-    for flag, at in ((0x80, place + 9), (0x40, place + 14)):
-        if packet[place + 7] & flag:
+    for flag, at in ((0x80, offset + 9), (0x40, offset + 14)):
+        if packet[offset + 7] & flag:
             shift_stamp(packet, at, ticks)
 
 
@@ -385,7 +385,7 @@ def _program_pids(packet: bytes) -> set[int]:
     length = (section[1] & 0x0F) << 8 | section[2]
     entries = section[8 : 3 + length - 4]
     return {
-        (entries[place + 2] & 0x1F) << 8 | entries[place + 3]
-        for place in range(0, len(entries) - 3, 4)
-        if entries[place] or entries[place + 1]
+        (entries[at + 2] & 0x1F) << 8 | entries[at + 3]
+        for at in range(0, len(entries) - 3, 4)
+        if entries[at] or entries[at + 1]
     }

@@ -90,14 +90,14 @@ def smolvlm2_indices(
     if num_frames < 1:
         return []
     duration = num_frames / native_fps
-    wanted = max(1, min(round(fps * duration), max_frames))
+    count = max(1, min(round(fps * duration), max_frames))
     start, end = 0, num_frames - 1
     if skip_seconds > 0 and duration - 2 * skip_seconds > max_frames * fps:
         start = int(skip_seconds * native_fps)
         end = min(int(num_frames - skip_seconds * native_fps), num_frames - 1)
     if start >= end:
         start, end = 0, num_frames - 1
-    return [int(index) for index in np.unique(np.linspace(start, end, wanted, dtype=int))]
+    return [int(index) for index in np.unique(np.linspace(start, end, count, dtype=int))]
 
 
 def sample_times(
@@ -184,9 +184,9 @@ def _last_frame(metadata: VideoMetadata) -> float:
 def _on_screen(frame_times: Sequence[float], start: float, end: float) -> list[float]:
     """Return when frames appear in the window: ``start`` for the one already on screen then, and
     the presentation times of all that follow."""
-    place = max(0, bisect_right(frame_times, start + _TIME_TOLERANCE) - 1)
-    inside = [time for time in frame_times[place:] if time <= end + _TIME_TOLERANCE]
-    return [max(start, time) for time in inside or frame_times[place : place + 1]]
+    index = max(0, bisect_right(frame_times, start + _TIME_TOLERANCE) - 1)
+    inside = [time for time in frame_times[index:] if time <= end + _TIME_TOLERANCE]
+    return [max(start, time) for time in inside or frame_times[index : index + 1]]
 
 
 def _frames_between(metadata: VideoMetadata, first: float, last: float) -> int:
@@ -263,9 +263,9 @@ def _by_looking(reader: SeekableFrames, sampling: FrameSampling) -> list[float]:
         keys = key_frames_within(reader.key_frame_times(), start, end)
         return subsample(keys, sampling.max_frames)
     first = max(start, reader.metadata.first_pts_seconds)
-    looks = scan_thumbnails(reader, first, max(first, min(end, _last_frame(reader.metadata))))
+    thumbnails = scan_thumbnails(reader, first, max(first, min(end, _last_frame(reader.metadata))))
     choose = select_scenes if sampling.strategy == "scenes" else select_changes
-    return list(choose(looks, sampling.max_frames).times)
+    return list(choose(thumbnails, sampling.max_frames).times)
 
 
 def _explained(reader: SeekableFrames, sampling: FrameSampling, taken: int) -> tuple[int, str]:

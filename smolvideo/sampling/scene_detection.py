@@ -61,14 +61,14 @@ _looks: "WeakKeyDictionary[Any, dict[tuple[float, float], Thumbnails]]" = WeakKe
 
 def scan_thumbnails(reader: Any, start: float, end: float) -> Thumbnails:
     """Return the thumbnails of a window, cached for as long as ``reader`` lives."""
-    kept = _looks.setdefault(reader, {})
-    if (start, end) not in kept:
+    cached = _looks.setdefault(reader, {})
+    if (start, end) not in cached:
         frames = list(reader.frames_at(_look_times(reader, start, end), max_side=_MAX_SIDE))
         first = {frame.pts_seconds: frame for frame in reversed(frames)}
         times = sorted(first)
         pictures = np.stack([first[time].image.mean(axis=2).astype(np.uint8) for time in times])
-        kept[start, end] = Thumbnails(tuple(times), pictures)
-    return kept[start, end]
+        cached[start, end] = Thumbnails(tuple(times), pictures)
+    return cached[start, end]
 
 
 def _look_times(reader: Any, start: float, end: float) -> list[float]:
@@ -98,12 +98,12 @@ def select_changes(looks: Thumbnails, max_frames: int) -> Selection:
     return Selection(times, f"of {len(looks.times)} looks {len(times)} differ enough to be shown")
 
 
-def _different(looks: Thumbnails, levels: float) -> list[int]:
-    blocks = _blocks(looks.pictures)
+def _different(thumbnails: Thumbnails, threshold: float) -> list[int]:
+    blocks = _blocks(thumbnails.pictures)
     taken = [0]
-    for place in range(1, len(blocks)):
-        if np.abs(blocks[place] - blocks[taken[-1]]).mean(axis=(-3, -1)).max() > levels:
-            taken.append(place)
+    for index in range(1, len(blocks)):
+        if np.abs(blocks[index] - blocks[taken[-1]]).mean(axis=(-3, -1)).max() > threshold:
+            taken.append(index)
     return taken
 
 
@@ -130,13 +130,13 @@ def select_scenes(looks: Thumbnails, max_frames: int) -> Selection:
     # Give each further frame to the shot with the longest interval per frame that still has
     # changes.
     counts = [1] * len(shots)
-    most = [_worth(looks, shot) for shot in shots]
+    max_counts = [_worth(looks, shot) for shot in shots]
     lengths = [looks.times[last] - looks.times[first] for first, last in shots]
     for _ in range(max_frames - len(shots)):
-        open_ = [place for place in range(len(shots)) if counts[place] < most[place]]
+        open_ = [index for index in range(len(shots)) if counts[index] < max_counts[index]]
         if not open_:
             break
-        counts[max(open_, key=lambda place: lengths[place] / counts[place])] += 1
+        counts[max(open_, key=lambda index: lengths[index] / counts[index])] += 1
     # Place the frames of a shot at the middles of equal intervals.
     times = [
         looks.times[first] + (looks.times[last] - looks.times[first]) * (step + 0.5) / count
@@ -152,22 +152,22 @@ def detect_shots(looks: Thumbnails) -> list[tuple[int, int]]:
     pictures = looks.pictures.astype(np.int16)
     changes = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
     begins = [0]
-    for place, change in enumerate(changes):
-        beside = [
-            *changes[max(0, place - _NEIGHBOURS) : place],
-            *changes[place + 1 : place + 1 + _NEIGHBOURS],
+    for index, change in enumerate(changes):
+        neighbours = [
+            *changes[max(0, index - _NEIGHBOURS) : index],
+            *changes[index + 1 : index + 1 + _NEIGHBOURS],
         ]
-        usual = float(np.median(beside)) if beside else 0.0
-        if change > _CUT_THRESHOLD and change > _CUT_OVER_NEIGHBOURS * usual:
-            begins.append(place + 1)
+        typical = float(np.median(neighbours)) if neighbours else 0.0
+        if change > _CUT_THRESHOLD and change > _CUT_OVER_NEIGHBOURS * typical:
+            begins.append(index + 1)
     ends = [begin - 1 for begin in begins[1:]] + [len(looks.times) - 1]
     return list(zip(begins, ends, strict=True))
 
 
-def _worth(looks: Thumbnails, shot: tuple[int, int]) -> int:
+def _worth(thumbnails: Thumbnails, shot: tuple[int, int]) -> int:
     """Return the number of mutually different frames of a shot: an upper bound for its frames."""
     first, last = shot
-    return len(_different(Thumbnails((), looks.pictures[first : last + 1]), _CHANGE_THRESHOLD))
+    return len(_different(Thumbnails((), thumbnails.pictures[first : last + 1]), _CHANGE_THRESHOLD))
 
 
 def key_frames_within(keys: Sequence[float], start: float, end: float) -> list[float]:

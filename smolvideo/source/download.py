@@ -124,7 +124,7 @@ def _fetch(
     url: str, named_by: str, folder: Path, options: DownloadOptions, transfer: DownloadMonitor
 ) -> CachedDownload:
     address = WebAddress(url)
-    said: list[str] = []
+    messages: list[str] = []
     settings = ytdlp_options(
         folder=folder,
         yt_dlp_cache=(options.cache_dir or cache_dir()) / "yt-dlp",
@@ -133,7 +133,7 @@ def _fetch(
         max_height=options.max_height,
         timeout_seconds=options.timeout_seconds,
         retries=options.retries,
-        logger=_Listener(said),
+        logger=_Listener(messages),
         progress_hook=transfer,
     )
     with web_client(settings, named_by) as ydl:
@@ -148,7 +148,7 @@ def _fetch(
         info = ydl.process_ie_result(info, download=True)
     path = _downloaded_path(info)
     if path is None:
-        reason = said[-1] if said else "yt-dlp brought no file"
+        reason = messages[-1] if messages else "yt-dlp brought no file"
         raise to_source_error(url, reason, timeout_seconds=options.timeout_seconds)
     transfer.check_finished(path)
     return write_entry(

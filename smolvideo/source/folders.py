@@ -54,8 +54,8 @@ class _Contents:
         """Yield messages for the user about files and folders that are left out."""
         if self.passed_over:
             count = sum(self.passed_over.values())
-            most = sorted(self.passed_over.items(), key=lambda one: (-one[1], one[0]))[:_MAX_NAMED]
-            kinds = ", ".join(f"{many} {suffix or 'without suffix'}" for suffix, many in most)
+            top = sorted(self.passed_over.items(), key=lambda one: (-one[1], one[0]))[:_MAX_NAMED]
+            kinds = ", ".join(f"{many} {suffix or 'without suffix'}" for suffix, many in top)
             more = ", …" if len(self.passed_over) > _MAX_NAMED else ""
             files = "file was" if count == 1 else "files were"
             yield (

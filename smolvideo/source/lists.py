@@ -145,9 +145,9 @@ def _named(source: str, folder: Path, allow_outside: bool) -> Named:
     if not allow_outside and is_on_another_drive(source, str(folder)):
         return ListedPath(source, folder)
     try:
-        beside, as_written = existing_path(folder / source), existing_path(Path(source))
-        here = as_written.exists() and (allow_outside or _is_below(as_written, folder))
-        name = str(beside) if not here and beside.exists() else source
+        in_list_folder, as_written = existing_path(folder / source), existing_path(Path(source))
+        exists_here = as_written.exists() and (allow_outside or _is_below(as_written, folder))
+        name = str(in_list_folder) if not exists_here and in_list_folder.exists() else source
     except (OSError, ValueError):  # no valid path: resolving it reports the error
         name = source
     return ListedPath(name, folder, allow_outside)

@@ -49,8 +49,8 @@ def _step(folder: Path, part: str) -> list[Path]:
         return [folder / name]
     if not is_pattern(part):
         return []
-    wanted = normal_form(part)
-    return [folder / name for name in names if _matches(normal_form(name), wanted)]
+    pattern = normal_form(part)
+    return [folder / name for name in names if _matches(normal_form(name), pattern)]
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -70,12 +70,12 @@ def cues_near(
 
 def cues_within(cues: Sequence[Cue], most_characters: int) -> list[Cue]:
     """Subsample the cues evenly until their formatted text fits into ``most_characters``."""
-    kept = list(cues)
-    while kept and len(format_cues(kept)) > most_characters:
-        share = most_characters / len(format_cues(kept))
-        count = min(len(kept) - 1, max(1, int(share * len(kept))) if len(kept) > 1 else 0)
-        kept = [kept[int(place * len(kept) / count)] for place in range(count)]
-    return kept
+    chosen = list(cues)
+    while chosen and len(format_cues(chosen)) > most_characters:
+        share = most_characters / len(format_cues(chosen))
+        count = min(len(chosen) - 1, max(1, int(share * len(chosen))) if len(chosen) > 1 else 0)
+        chosen = [chosen[int(index * len(chosen) / count)] for index in range(count)]
+    return chosen
 
 
 def format_cues(cues: Iterable[Cue]) -> str:

@@ -51,8 +51,8 @@ def read_subtitles(
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise SourceError(f"cannot read the subtitles {shown}: {reason}") from error
     if len(content) > _MAX_FILE:
-        most = _MAX_FILE // 2**20
-        raise SourceError(f"{shown} is too large for subtitles: they may have {most} MiB")
+        max_mib = _MAX_FILE // 2**20
+        raise SourceError(f"{shown} is too large for subtitles: they may have {max_mib} MiB")
     decoded = decode_text(content)
     parsed = parse_text(decoded.text, frame_rate)
     cues = list(without_repeats(parsed.blocks))

@@ -47,8 +47,8 @@ _VOBSUB = b"\x00\x00\x01\xba"
 
 def is_sidecar(path: Path, video_path: Path) -> bool:
     """Return whether ``find_sidecar`` would consider a file of this name."""
-    beside = os.path.realpath(path.parent) == os.path.realpath(video_path.parent)
-    return beside and _name_of(path, video_path) is not None
+    same_folder = os.path.realpath(path.parent) == os.path.realpath(video_path.parent)
+    return same_folder and _name_of(path, video_path) is not None
 
 
 def sidecar_kind(path: Path, video_path: Path) -> CaptionKind:

@@ -167,10 +167,10 @@ def json3_blocks(text: str) -> tuple[list[Block], int]:
         return [], 0
     blocks, left_out = [], 0
     for event in events if isinstance(events, list) else ():
-        said = event.get("segs") if isinstance(event, dict) else None
-        if not isinstance(said, list):
+        segments = event.get("segs") if isinstance(event, dict) else None
+        if not isinstance(segments, list):
             continue
-        pieces = [piece.get("utf8") for piece in said if isinstance(piece, dict)]
+        pieces = [piece.get("utf8") for piece in segments if isinstance(piece, dict)]
         lines = plain_lines("".join(piece for piece in pieces if isinstance(piece, str)))
         if not lines:
             continue
@@ -198,21 +198,21 @@ def sami_blocks(text: str) -> tuple[list[Block], int]:
 
     A cue ends at the next one of its language, which may be empty.
     """
-    said = list(_sami_texts(text))
-    languages = list(dict.fromkeys(language for _, language, content in said if content))
+    texts = list(_sami_texts(text))
+    languages = list(dict.fromkeys(language for _, language, content in texts if content))
     english = {name.lower() for name, code in _LANGUAGE.findall(text) if code.lower() == "en"}
     chosen = next(
         (name for name in languages if name in english or name.startswith("en")),
         languages[0] if languages else "",
     )
     # A text without a class is part of every language.
-    kept = sorted((one for one in said if one[1] in (chosen, "")), key=lambda one: one[0])
-    edges = [start for start, _, _ in kept[1:]]
-    if kept:
-        edges.append(kept[-1][0] + _UNKNOWN_LENGTH)
+    in_language = sorted((one for one in texts if one[1] in (chosen, "")), key=lambda one: one[0])
+    edges = [start for start, _, _ in in_language[1:]]
+    if in_language:
+        edges.append(in_language[-1][0] + _UNKNOWN_LENGTH)
     blocks: list[Block] = [
         (start, end, lines)
-        for (start, _, lines), end in zip(kept, edges, strict=True)
+        for (start, _, lines), end in zip(in_language, edges, strict=True)
         if lines and start < end
     ]
     return blocks, 0
