@@ -1,4 +1,4 @@
-"""Every word that questions and answers use: what the tokenizer is trained on."""
+"""Training corpus of the tokenizer: every word of questions and answers."""
 
 import re
 from collections.abc import Iterator
@@ -19,8 +19,7 @@ _CLOCK = FrameClock(tuple(moment / 9 for moment in range(10)), 60.0)
 
 @cache
 def known_words() -> tuple[str, ...]:
-    """Every word of the questions and answers, and of how options are listed, in lower case, in
-    alphabetical order."""
+    """Return every word of the questions, answers and option lists, in lower case, sorted."""
     random = Random(0)
     scenes = (sample_scene(random) for _ in range(2000))
     asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
@@ -32,7 +31,7 @@ def known_words() -> tuple[str, ...]:
 
 
 def corpus() -> Iterator[str]:
-    """Texts of random scenes, the forms of questions with options among them."""
+    """Yield texts of random scenes, including the prompts of questions with options."""
     for scene_word in (*SHAPES, *COLOURS, *BACKGROUNDS):
         yield f" {scene_word} a {scene_word} an {scene_word}"
     for word in WORDS:

@@ -1,7 +1,7 @@
-"""Questions with options: wrong ones of the kind of the right one, and the forms they are asked in.
+"""Multiple choice: wrong options of the same kind as the right answer, and the prompts.
 
-Wrong options are drawn so that nothing in their wording points at the right one; hard ones are
-taken, as far as they go, from what the same video shows.
+Wrong options are sampled so that nothing in their wording points at the right one; hard ones come,
+as far as possible, from things that the same video shows.
 """
 
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ from smolvideo.train.world.scene import (
 
 OPTIONS = 5
 WITHOUT_CHOICE = ("yes-no", "size", "follow-up", "moment")
-"""Types of question that have no five answers to choose from."""
+"""Types of question for which there are no five plausible answers."""
 
 
 def with_options(
     question: Question, scene: Scene, random: Random, clock: FrameClock | None, prompt: PromptName
 ) -> Question:
-    """The question with five options, asked in CinePile's form; the answer is a letter."""
+    """Return the question with five options in CinePile's prompt; the answer is a letter."""
     options = options_for(question, scene, random, clock, hard=random.random() < 0.5)
     asked = format_question(prompt, "cinepile", question.text, options, question.subtitles)
     letter = LETTERS[options.index(question.answer)]
@@ -49,7 +49,7 @@ def with_options(
 def options_for(
     question: Question, scene: Scene, random: Random, clock: FrameClock | None = None, *, hard: bool
 ) -> list[str]:
-    """Five different options in random order, the right answer among them."""
+    """Return five distinct options in random order, including the right answer."""
     if question.type == "describe":
         wrong = _other_descriptions(scene, random)
     else:
@@ -71,7 +71,7 @@ def options_for(
 def _near_and_far(
     question: Question, scene: Scene, random: Random, clock: FrameClock | None
 ) -> tuple[list[str], list[str]]:
-    """Wrong options of the kind of the answer: those that the video shows, and all others."""
+    """Wrong options of the answer's kind: those that the video shows, and all others."""
     answer = question.answer
     colours = [thing.colour for thing in scene.things]
     shapes = [thing.shape for thing in scene.things]
@@ -91,7 +91,7 @@ def _near_and_far(
     elif answer in SHAPES:
         shown, every = shapes, list(SHAPES)
     elif question.type == "direction":
-        # A fifth way to go, which is never right.
+        # A fifth direction, which is never right.
         shown, every = list(DIRECTIONS), ["nowhere"]
     elif answer in places:
         shown, every = [thing.place for thing in scene.things if thing.place], places
@@ -106,7 +106,7 @@ def _near_and_far(
 
 
 def _times(random: Random, clock: FrameClock | None) -> list[str]:
-    """Times of the video's frames; of a short video, also some after its end."""
+    """Times of the video's frames, followed by some after its end for short videos."""
     assert clock is not None
     stamps = clock.stamps()
     after = int(clock.seconds) + 1
@@ -114,7 +114,7 @@ def _times(random: Random, clock: FrameClock | None) -> list[str]:
 
 
 def _texts(answer: str, random: Random) -> tuple[list[str], list[str]]:
-    """Other words, or other numbers, those first that share a digit."""
+    """Other words, or other numbers; the first list has the numbers that share a digit."""
     if not answer.isdigit():
         return [], list(WORDS)
     numbers = [str(number) for number in range(10, 100)]
@@ -122,15 +122,16 @@ def _texts(answer: str, random: Random) -> tuple[list[str], list[str]]:
 
 
 def _other_descriptions(scene: Scene, random: Random) -> Iterator[str]:
-    """What the scene would be described as if it looked a little different."""
+    """Yield descriptions of altered copies of the scene."""
     while True:
         yield describe(_altered(scene, random))
 
 
 def _altered(scene: Scene, random: Random) -> Scene:
-    """The scene with other looks, another background or text, or a motion the other way."""
+    """Return the scene with other objects, another background or text, or a reversed motion."""
     things = list(scene.things)
     place = random.randrange(len(things)) if things else 0
+    # The colour or the shape of one object.
     if things and random.random() < 0.7:
         thing = things[place]
         colours = [c for c in COLOURS if all(c not in (t.colour, t.new_colour) for t in things)]
@@ -139,11 +140,13 @@ def _altered(scene: Scene, random: Random) -> Scene:
             things[place] = replace(thing, colour=random.choice(colours or [thing.colour]))
         else:
             things[place] = replace(thing, shape=random.choice(shapes or [thing.shape]))
+    # The direction of the motion.
     mover = scene.moving_object
     if mover is not None and random.random() < 0.5:
         place = scene.things.index(mover)
         there, back = (mover.end_x, mover.end_y), (mover.x, mover.y)
         things[place] = replace(things[place], x=there[0], y=there[1], end_x=back[0], end_y=back[1])
+    # The background and the text.
     background, cuts = scene.background, scene.cuts
     if random.random() < 0.4:
         taken = (background, *(later for _, later in cuts[:1]))
@@ -153,6 +156,7 @@ def _altered(scene: Scene, random: Random) -> Scene:
         near, far = _texts(caption.text, random)
         text = random.choice([other for other in near or far if other != caption.text])
         caption = replace(caption, text=text)
+    # The order of the shots.
     if scene.in_sequence and random.random() < 0.3:
         looks = [(thing.shape, thing.colour) for thing in things]
         random.shuffle(looks)

@@ -1,20 +1,20 @@
-"""One question with its right answer, whatever it is about."""
+"""A question with its right answer."""
 
 from dataclasses import dataclass, replace
 from random import Random
 
 LETTER_PREFIX = "\nThat is:"
-"""Between the question, said again, and its answer; it ends as what stands before every answer."""
+"""Between the repeated question and its answer; it ends like the text before every answer."""
 
 
 @dataclass(frozen=True)
 class Question:
     """A question with its one right answer; ``type`` groups the scores.
 
-    ``subtitles``: the subtitles that stand before it. ``history``: the turns of the conversation
-    before it. ``event_time``: where the answer is a time, the share of the duration at which it
-    happens. ``options``: those it has, the answer then being a letter, and ``open_form`` is the
-    same question without them, or one of those before it in its conversation that listed them.
+    ``subtitles``: the subtitles before it. ``history``: the earlier turns of the conversation.
+    ``event_time``: if the answer is a time, the share of the duration at which it happens.
+    ``options``: its options, if the answer is a letter; ``open_form`` is then the same question
+    without them. A later question of a conversation may refer to options listed in an earlier one.
     """
 
     type: str
@@ -28,36 +28,36 @@ class Question:
 
     @property
     def response(self) -> str:
-        """What is to be said: with options the question again, the right one in its words, and
-        then its letter.
+        """The full response: with options, the repeated question, the answer in words, its letter.
 
-        Options part the question from its answer; said again it stands right before it, as one
-        without options does (re-reading, arXiv 2309.06275). Who has said the words need only look
-        for them in the list; CinePile's own rule reads the letter off such an answer.
+        Options put distance between question and answer; the repetition puts the question right
+        before the answer, as in a question without options (re-reading, arXiv 2309.06275). Once the
+        words are generated, attention only has to find them in the list; CinePile's own rule
+        extracts the letter from such an answer.
         """
         letter = f"\nAnswer: {self.answer}" if self.open_form else ""
         return f"{self.echoed_question}{self.answer_words}{letter}"
 
     @property
     def echoed_question(self) -> str:
-        """What is said before the words: with options the question again."""
+        """Text before the words of the answer: with options, the repeated question."""
         return f"{self.open_form.text}{LETTER_PREFIX} " if self.open_form else ""
 
     @property
     def answer_words(self) -> str:
-        """The answer in words, even where a letter is asked for."""
+        """The answer in words, even if a letter is asked for."""
         return self.answer if self.open_form is None else self.open_form.answer
 
 
 def informal(random: Random, question: Question) -> Question:
-    """Now and then the same question as people type it: without a capital, without its mark."""
+    """Sometimes rewrite the question as typed in haste: no capital, no question mark."""
     if random.random() < 0.8:
         return question
     return replace(question, text=question.text[0].lower() + question.text[1:].rstrip("?."))
 
 
 def same_answer(given: str, right: str) -> bool:
-    """Exact match, but for case, outer blanks and the full stop."""
+    """Whether two answers match, ignoring case, surrounding whitespace and punctuation."""
     return _bare(given) == _bare(right)
 
 

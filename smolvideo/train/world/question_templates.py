@@ -1,10 +1,10 @@
-"""The ways in which things are asked, and which of them training never hears."""
+"""Wordings of the questions, and which of them are held out of training."""
 
 import hashlib
 from random import Random
 
 HELD_OUT_WORDINGS = 8
-"""Of the wordings that open with a courtesy, one in so many is held out of training."""
+"""One in this many of the wordings with a polite prefix is held out of training."""
 
 POLITE_PREFIXES = ("Please tell me: ", "Tell me, ", "I want to know: ", "Look closely. ")
 
@@ -185,13 +185,13 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
     "above": ("Is the {shape} above the {other}?", "Is the {shape} higher than the {other}?"),
 }
-"""What is asked → its wordings. Places in braces are filled with what the scene shows."""
+"""Kind of question → its wordings. Fields in braces are filled from the scene."""
 
 
 def fill_template(random: Random, asked: str, *, novel: bool = False, **value: str) -> str:
-    """A wording of ``asked``, filled; now and then with a courtesy before it.
+    """Return a wording of ``asked`` with its fields filled, sometimes after a polite prefix.
 
-    ``novel``: always one that training never hears.
+    ``novel``: use a wording that is held out of training, if there is one.
     """
     while True:
         wording = random.choice(TEMPLATES[asked])

@@ -1,7 +1,7 @@
-"""What can be asked about a scene, in several wordings, and the right answers.
+"""Questions about a scene in several wordings, with the right answers.
 
-Every answer follows from the scene alone, or from it and what is said over it. Nothing is asked
-that its pictures do not show, so a model that answers without them can only guess.
+Every answer follows from the scene alone, or from the scene and its subtitles. Nothing is asked
+that the frames do not show, so a model without the frames can only guess.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -26,23 +26,23 @@ BEHAVIOUR_PHRASES = {
 
 @dataclass(frozen=True)
 class FrameClock:
-    """Which moments of a video were looked at: shares of its ``seconds``, in order."""
+    """The sampled frames of a video, as shares of its ``seconds``, in order."""
 
     shares: tuple[float, ...]
     seconds: float
 
     def first_seen(self, moment: float) -> str:
-        """``MM:SS`` of the first frame that shows what happens at the share ``moment``."""
+        """``MM:SS`` of the first frame at or after the share ``moment``."""
         seen = next((share for share in self.shares if share >= moment), self.shares[-1])
         return format_timestamp(seen * self.seconds)
 
     def stamps(self) -> list[str]:
-        """The different time stamps of the frames, in order."""
+        """Distinct time stamps of the frames, in order."""
         return list(dict.fromkeys(format_timestamp(s * self.seconds) for s in self.shares))
 
 
 class FillTemplate(Protocol):
-    """``worded`` with its random numbers already given."""
+    """``fill_template`` with its random generator bound."""
 
     def __call__(self, asked: str, **filling: str) -> str: ...
 
@@ -50,9 +50,9 @@ class FillTemplate(Protocol):
 def ask_about(
     scene: Scene, random: Random, clock: FrameClock | None = None, *, novel_wording: bool = False
 ) -> list[Question]:
-    """One question or more of every type that this scene can be asked, each in a random wording.
+    """Return questions of every type that fits the scene, each in a random wording.
 
-    Times are asked where a ``clock`` tells them.
+    Questions about times require a ``clock``.
     """
     ask = partial(fill_template, random, novel=novel_wording)
     questions = [*_backgrounds(scene, ask), _description(scene, ask)]
@@ -69,12 +69,12 @@ def ask_about(
 
 
 def with_article(words: str) -> str:
-    """The words with their article: ``an orange star``."""
+    """Prefix the words with their article: ``an orange star``."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def behaviour_phrase(scene: Scene, thing: SceneObject) -> str:
-    """What a thing does, as a sentence: ``it moves left``, ``it turns green``."""
+    """Sentence about an object's behaviour: ``it moves left``, ``it turns green``."""
     behaviour = scene.behaviour(thing)
     if behaviour in BEHAVIOUR_PHRASES:
         return BEHAVIOUR_PHRASES[behaviour]
@@ -167,7 +167,7 @@ def _description(scene: Scene, ask: FillTemplate) -> Question:
 
 
 def describe(scene: Scene) -> str:
-    """One sentence that states what the scene shows; things in the order of their names."""
+    """One sentence that describes the scene; still objects in alphabetical order."""
     behind = f"on {with_article(scene.background)} background"
     if scene.in_sequence:
         sentence = _sequence_described(scene)
@@ -220,7 +220,7 @@ def _text(scene: Scene, ask: FillTemplate) -> Iterator[Question]:
 def _times(
     scene: Scene, random: Random, clock: FrameClock, ask: FillTemplate
 ) -> Iterator[Question]:
-    """When something happens: the time of the first frame that shows it."""
+    """Questions for the time of an event: the answer is the time of the first frame showing it."""
 
     def at(moment: float, asked: str, **filling: str) -> Question:
         return Question("time", ask(asked, **filling), clock.first_seen(moment), event_time=moment)
@@ -242,7 +242,7 @@ def _times(
 
 
 def _moments(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
-    """What is there at a time, where all frames of that time stamp agree."""
+    """Questions about one time stamp, if all frames with that stamp show the same objects."""
     if not scene.in_sequence and scene.event is None:
         return
     stamp = random.choice(clock.stamps())
@@ -264,7 +264,7 @@ def _moments(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Questi
 
 
 def _present(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
-    """Yes for a thing that is there, no for one that differs in shape, colour or both."""
+    """Ask for an object that is there (yes), and for one of another shape or colour (no)."""
     if not scene.things:
         return
     thing: SceneObject = random.choice(scene.things)
@@ -287,7 +287,7 @@ def _with_article(wording: str, words: str) -> str:
 
 
 def _moving(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
-    """Does anything move; of a scene with a mover, also of one that may stand still."""
+    """Ask whether anything moves, or whether one of the objects does."""
     anything = "yes" if scene.moving_object is not None else "no"
     if not scene.things or random.random() < 0.5:
         yield Question("yes-no", ask("anything moves"), anything)
@@ -298,7 +298,7 @@ def _moving(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Questio
 
 
 def _relations(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
-    """Left of and above, of two still things of which it can be said without doubt."""
+    """Left of and above, for two still objects that are clearly apart on that axis."""
     still = [thing for thing in scene.things if thing.direction is None]
     if scene.in_sequence or len(still) < 2:
         return
@@ -312,7 +312,7 @@ def _relations(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Ques
 
 
 def _named(scene: Scene, random: Random) -> Iterator[Question]:
-    """Somebody is named in the subtitles, and asked about by name: both must be taken in."""
+    """Name an object in the subtitles and ask by name: the answer needs subtitles and frames."""
     if scene.event is not None or not scene.things:
         return
     thing = random.choice(scene.things)
@@ -335,7 +335,7 @@ def _named(scene: Scene, random: Random) -> Iterator[Question]:
 
 
 def _follow_ups(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Question]:
-    """A second question, which only the first one's answer makes clear."""
+    """A second question whose pronoun refers to the answer of the first."""
     if scene.in_sequence or not scene.things:
         return
     thing = random.choice(scene.things)
@@ -355,9 +355,9 @@ def _follow_ups(scene: Scene, random: Random, ask: FillTemplate) -> Iterator[Que
 def sample_by_type(
     random: Random, questions: Sequence[Question], count: int, *, first: Collection[str] = ()
 ) -> list[Question]:
-    """``count`` of the questions in random order, of as many types as there are.
+    """Return ``count`` of the questions in random order, spread over as many types as possible.
 
-    Those of the types in ``first`` are taken first.
+    The types in ``first`` take precedence.
     """
     rest, chosen = list(questions), list[Question]()
     random.shuffle(rest)

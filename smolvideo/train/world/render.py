@@ -1,4 +1,4 @@
-"""Scenes as pictures: anti-aliased shapes from signed distances, at any size, and letters."""
+"""Renderer: anti-aliased shapes from signed distances at any size, and text."""
 
 from functools import cache
 
@@ -24,7 +24,7 @@ RGB = {
     "brown": (105, 70, 45),
 }
 COLOUR_JITTER = 12
-"""How far, in grey levels per channel, a colour may be from the one that its name stands for."""
+"""Largest offset of a colour from its named value, in grey levels per channel."""
 
 
 def _star(points: int = 5, inner: float = 0.42) -> Floats:
@@ -44,7 +44,7 @@ CORNERS: dict[str, Floats] = {
         np.float32,
     ),
 }  # fmt: skip
-"""Corners of each shape in units of its radius, in order; the circle has none."""
+"""Corners of each polygon in units of its radius, in order; the circle has none."""
 
 
 def signed_distance(shape: str, x: Floats, y: Floats) -> Floats:
@@ -67,10 +67,10 @@ def signed_distance(shape: str, x: Floats, y: Floats) -> Floats:
 
 
 def render_frame(scene: Scene, share: float, width: int, height: int) -> Images:
-    """The scene at a share of its duration: uint8 RGB ``[height, width, 3]``.
+    """Render the scene at a share of its duration: uint8 RGB ``[height, width, 3]``.
 
-    ``width / height`` need not be the scene's aspect: then the picture is squeezed, as the direct
-    geometry squeezes a frame into the model's square.
+    ``width / height`` need not be the scene's aspect: the image is then squeezed, as the geometry
+    ``direct`` squeezes a frame into the model's square.
     """
     image = np.empty((height, width, 3), np.float32)
     image[:] = _colour(scene, 0, scene.background_at(share))
@@ -87,10 +87,10 @@ def render_frame(scene: Scene, share: float, width: int, height: int) -> Images:
 def render_times(
     scene: Scene, shares: list[float], width: int, height: int
 ) -> tuple[Images, list[int]]:
-    """The different pictures among the shares, ``[U, H, W, 3]``, and which of them each share
-    shows.
+    """Return the distinct images at the shares, ``[U, H, W, 3]``, and the index of each share's
+    image.
 
-    What stands still is drawn once, however many frames show it.
+    Frames that show the same are rendered once.
     """
     place_of: dict[object, int] = {}
     pictures: list[Images] = []
@@ -105,7 +105,7 @@ def render_times(
 def caption_box(
     caption: Caption, aspect: float, width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """Where it is written, in whole pixels: left, top, right, bottom, all within the frame."""
+    """Bounding box of the text in whole pixels: left, top, right, bottom, within the frame."""
     across, down = caption.extent(aspect)
     left, right = (round((caption.x + side * across / 2) * width) for side in (-1, 1))
     top, bottom = (round((caption.y + side * down / 2) * height) for side in (-1, 1))
@@ -114,7 +114,7 @@ def caption_box(
 
 
 def _moment(scene: Scene, share: float) -> object:
-    """All that can differ between two pictures of a scene."""
+    """Key of everything that can differ between two images of a scene."""
     things = [(thing.centre_at(share), thing.colour_at(share)) for thing in scene.things]
     return (scene.background_at(share), *things)
 
@@ -122,7 +122,7 @@ def _moment(scene: Scene, share: float) -> object:
 def _write(image: Floats, caption: Caption, aspect: float) -> None:
     left, top, right, bottom = caption_box(caption, aspect, image.shape[1], image.shape[0])
     mask = np.concatenate([_glyph(letter) for letter in caption.text], axis=1)
-    # BOX averages: strokes stay whole however small they get.
+    # BOX averages, so strokes do not break up at small sizes.
     size = (right - left, bottom - top)
     cover = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BOX))
     region = image[top:bottom, left:right]
@@ -131,14 +131,14 @@ def _write(image: Floats, caption: Caption, aspect: float) -> None:
 
 @cache
 def _glyph(letter: str, height: int = 160) -> Floats:
-    """One character in bold strokes, as coverage ``[H, W]`` in 0…1, filling its cell."""
+    """Render one bold character as coverage ``[H, W]`` in 0…1, filling its cell."""
     font = ImageFont.load_default(size=height)
     drawn = Image.new("L", (2 * height, 2 * height))
     ImageDraw.Draw(drawn).text((height // 2, height // 3), letter, 255, font, stroke_width=4)
     box = drawn.getbbox()
     assert box is not None, letter
     left, top, right, bottom = box
-    # Narrow ones are widened to two thirds at most: an I stays an I.
+    # A narrow glyph is widened by a limited factor: an I remains recognisable.
     width = round(height * GLYPH_ASPECT)
     inner = min(round(width * 0.84), round((right - left) * height * 0.9 / (bottom - top)))
     fitted = drawn.crop((left, top, right, bottom)).resize((inner, round(height * 0.9)))
@@ -155,7 +155,7 @@ def _colour(scene: Scene, place: int, name: str) -> Floats:
 def _paint(
     image: Floats, thing: SceneObject, centre: tuple[float, float], aspect: float, colour: Floats
 ) -> None:
-    """Blend the thing into the image, one pixel of soft edge, touching only the pixels near it."""
+    """Blend an object into the image with an edge one pixel wide; only nearby pixels change."""
     height, width = image.shape[:2]
     # Pixels per radius along each axis: the radius is a share of the short side of the true frame.
     per_x = thing.radius * width / max(aspect, 1.0)

@@ -1,9 +1,9 @@
-"""Scenes: what is there, when, where it moves, and what is written over it.
+"""Scenes: objects, their motion and events, and text over them.
 
-A scene is one shot of up to four things that stand still, of which one may move, appear, disappear
-or turn another colour; or two or three shots of one thing each, cut one after another. A word or a
-number may be written over the first kind. Positions are shares of the frame, times are shares of
-the duration, so that one scene can be drawn at any size, shape and frame rate.
+A scene is one shot of up to four still objects, of which one may move, appear, disappear or change
+colour; or two or three shots of one object each, cut one after another. The first kind may have a
+word or a number as text. Positions are shares of the frame and times are shares of the duration, so
+one scene can be rendered at any size, aspect and frame rate.
 """
 
 import hashlib
@@ -19,27 +19,27 @@ PLACES = (
     ("left", "middle", "right"),
     ("bottom left", "bottom", "bottom right"),
 )
-"""The nine parts of a frame by name, rows from the top."""
+"""Names of the nine parts of a frame, rows from the top."""
 WORDS = ("STOP", "GO", "SUN", "MOON", "CAT", "DOG", "TREE", "FISH", "HOME", "OPEN", "EXIT", "PLAY")
-"""What may be written over a scene, beside the numbers of two digits."""
+"""Words of captions; the other captions are numbers of two digits."""
 
 SMALL_MAX_RADIUS = 0.155
-"""The radius that divides small things from large ones: a share of the frame's short side."""
+"""Radius from which an object counts as large, as a share of the frame's short side."""
 GLYPH_ASPECT = 0.7
-"""Width of a written character over its height."""
+"""Width of a character over its height."""
 
 HELD_OUT_ONE_IN = 10
-"""One scene in so many is held out: never trained on, free for samples and exams."""
+"""One scene in this many is held out: never trained on, used for samples and evaluations."""
 HELD_OUT_COMBINATIONS = 12
-"""One combination of colour, shape and behaviour in so many is in no trained scene at all."""
+"""One combination of colour, shape and behaviour in this many is held out of all training."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing: its centre as shares of width and height, its radius as a share of the short side.
+    """An object: its centre as shares of width and height, its radius as a share of the short side.
 
-    It is on screen from ``appears_at`` to ``disappears_at``, moves in a straight line from (x, y)
-    to (end_x, end_y) in that time, and has the colour ``new_colour`` from ``turns`` on.
+    It is visible from ``appears_at`` to ``disappears_at``, moves in a straight line from (x, y) to
+    (end_x, end_y) in that time, and has the colour ``new_colour`` from ``recolours_at`` on.
     """
 
     shape: str
@@ -66,7 +66,7 @@ class SceneObject:
 
     @property
     def direction(self) -> str | None:
-        """Where it moves; None if it stands still."""
+        """Direction of its motion; None if it is still."""
         across, down = self.end_x - self.x, self.end_y - self.y
         if not across and not down:
             return None
@@ -76,11 +76,11 @@ class SceneObject:
 
     @property
     def place(self) -> str | None:
-        """Which of the nine parts of the frame it stands in; None if it moves or is near two."""
+        """Which of the nine parts of the frame it is in; None if it moves or is near a border."""
         return None if self.direction is not None else place_of(self.x, self.y)
 
     def centre_at(self, share: float) -> tuple[float, float] | None:
-        """Where its centre is at a share of the duration; None while it is not on screen."""
+        """Its centre at a share of the duration; None while it is not visible."""
         if not (
             self.appears_at <= share < self.disappears_at or share == self.disappears_at == 1.0
         ):
@@ -89,14 +89,14 @@ class SceneObject:
         return self.x + (self.end_x - self.x) * way, self.y + (self.end_y - self.y) * way
 
     def colour_at(self, share: float) -> str:
-        """The name of its colour at a share of the duration."""
+        """Name of its colour at a share of the duration."""
         return self.new_colour if self.new_colour and share >= self.recolours_at else self.colour
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A word or a number over the scene, all the time: its centre, and its height as a share of the
-    frame's short side."""
+    """A word or a number over the whole scene: its centre, and its height as a share of the frame's
+    short side."""
 
     text: str
     colour: str
@@ -109,28 +109,28 @@ class Caption:
         return self.text.isdigit()
 
     def extent(self, aspect: float) -> tuple[float, float]:
-        """Width and height as shares of the frame's."""
+        """Width and height as shares of the frame's width and height."""
         across = self.height * GLYPH_ASPECT * len(self.text)
         return (across / aspect, self.height) if aspect >= 1 else (across, self.height * aspect)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and the things before it; ``aspect`` is width over height."""
+    """A background and its objects; ``aspect`` is width over height."""
 
     background: str
     things: tuple[SceneObject, ...]
     aspect: float
     tint: tuple[float, ...] = ()
-    """Small differences of the colours from their names, drawn with the scene: three shares per
-    colour, the background's first."""
+    """Offsets of the colours from their named values, part of the scene: three shares of
+    ``COLOUR_JITTER`` per colour, the background's first."""
     cuts: tuple[tuple[float, str], ...] = ()
-    """When the background becomes another one, and which."""
+    """Changes of the background: share of the duration, name of the new background."""
     caption: Caption | None = None
 
     @property
     def in_sequence(self) -> bool:
-        """Whether its things are shown one after the other."""
+        """Whether its objects are shown one after the other."""
         return len(self.things) > 1 and all(
             before.disappears_at == after.appears_at
             for before, after in zip(self.things, self.things[1:], strict=False)
@@ -138,13 +138,13 @@ class Scene:
 
     @property
     def moving_object(self) -> SceneObject | None:
-        """The thing that moves, if one does."""
+        """The object that moves, or None."""
         return next((thing for thing in self.things if thing.direction), None)
 
     @property
     def event(self) -> tuple[str, SceneObject, float] | None:
-        """What happens at one moment: ``appears``, ``disappears`` or ``turns``, to which thing, at
-        which share of the duration."""
+        """The event of the scene: ``appears``, ``disappears`` or ``turns``, its object, and its
+        share of the duration."""
         if self.in_sequence:
             return None
         for thing in self.things:
@@ -157,7 +157,7 @@ class Scene:
         return None
 
     def background_at(self, share: float) -> str:
-        """The name of the background at a share of the duration."""
+        """Name of the background at a share of the duration."""
         shown = self.background
         for since, background in self.cuts:
             if share >= since:
@@ -165,14 +165,14 @@ class Scene:
         return shown
 
     def behaviour(self, thing: SceneObject) -> str:
-        """What a thing does, in a word: its direction, ``still``, or what happens to it."""
+        """Behaviour of an object in a word or two: its direction, ``still``, or its event."""
         event = self.event
         if event is None or event[1] is not thing:
             return thing.direction or "still"
         return f"turns {thing.new_colour}" if event[0] == "turns" else event[0]
 
     def scene_key(self) -> str:
-        """What the scene shows, whatever the sizes, places and tints: the unit of holding out."""
+        """Description of the scene without sizes, positions and tints: the unit of holding out."""
         shown = [f"{thing.words} {self.behaviour(thing)}" for thing in self.things]
         together = " then ".join(shown) if self.in_sequence else " and ".join(sorted(shown))
         behind = " then ".join((self.background, *(background for _, background in self.cuts)))
@@ -180,31 +180,31 @@ class Scene:
         return f"{together} on {behind}{written}"
 
     def held_out(self) -> bool:
-        """Whether training never shows this scene: one signature in ``HELD_OUT_ONE_IN``."""
+        """Whether training never shows this scene: one key in ``HELD_OUT_ONE_IN``."""
         return _one_in(HELD_OUT_ONE_IN, self.scene_key())
 
     def is_novel(self) -> bool:
-        """Whether one of its things has a look and a behaviour that training never shows together,
-        or what is written is a number that training never shows."""
+        """Whether an object combines a colour, shape and behaviour that are held out together, or
+        the caption is a held-out number."""
         return any(is_novel_combination(thing, self.behaviour(thing)) for thing in self.things) or (
             self.caption is not None and is_novel_number(self.caption.text)
         )
 
 
 def place_of(x: float, y: float) -> str | None:
-    """Which of the nine parts of the frame this is; None near the lines between them."""
+    """Name of the part of the frame at (x, y); None near the lines between the nine parts."""
     column, row = _third(x), _third(y)
     return None if column is None or row is None else PLACES[row][column]
 
 
 def is_novel_combination(thing: SceneObject, behaviour: str) -> bool:
-    """Whether colour, shape and behaviour are held out together; what it turns to is left aside."""
+    """Whether colour, shape and behaviour are held out together; the new colour does not count."""
     combination = f"{thing.words} {behaviour.split()[0]}"
     return _one_in(HELD_OUT_COMBINATIONS, f"combination {combination}")
 
 
 def is_novel_number(text: str) -> bool:
-    """Whether ``text`` is one of the numbers that training never shows."""
+    """Whether ``text`` is a number that is held out of training."""
     return text.isdigit() and _one_in(HELD_OUT_COMBINATIONS, f"number {text}")
 
 
@@ -213,6 +213,6 @@ def _one_in(many: int, words: str) -> bool:
 
 
 def _third(share: float) -> int | None:
-    """0, 1 or 2 for the thirds of a side; None near the lines between them."""
+    """Index of the third of a side, 0, 1 or 2; None near the lines between them."""
     third = min(int(share * 3), 2)
     return None if min(abs(share - 1 / 3), abs(share - 2 / 3)) < 0.05 else third

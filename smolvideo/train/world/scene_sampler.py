@@ -1,4 +1,4 @@
-"""Random scenes, on either side of the division between training and examination."""
+"""Random scenes of each split: trained, fresh and novel."""
 
 import math
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from smolvideo.train.world.scene import (
 )
 
 Split = Literal["trained", "fresh", "novel"]
-"""``trained``: what nano learns from. ``fresh``: scenes that it never sees, of combinations that it
-does. ``novel``: with a combination that it never sees."""
+"""``trained``: training scenes. ``fresh``: held-out scenes of combinations that training contains.
+``novel``: scenes with a held-out combination."""
 
 ASPECTS = (1.0, 4 / 3, 3 / 2, 16 / 9, 16 / 9, 3 / 4, 9 / 16)
 _TRIES = 12
 
 
 def sample_scene(random: Random, *, side: Split = "trained", still: bool = False) -> Scene:
-    """A random scene of the asked side.
+    """Sample a random scene of the split ``side``.
 
-    ``still``: one in which nothing changes, so that a single picture tells all about it.
+    ``still``: nothing changes in it, so that a single image shows all of it.
     """
     while True:
         scene = _any_scene(random)
@@ -43,8 +43,8 @@ def sample_scene(random: Random, *, side: Split = "trained", still: bool = False
 
 
 def _any_scene(random: Random) -> Scene:
-    """One scene in four is a sequence of shots; in one of three of the others something happens,
-    on one of four something is written."""
+    """Sample a scene of any split. One in four is a sequence of shots; of the others 30 % have a
+    caption, and scenes of several objects have an event in 30 %."""
     aspect = random.choice(ASPECTS)
     background = random.choice(BACKGROUNDS)
     cuts: tuple[tuple[float, str], ...] = ()
@@ -62,7 +62,7 @@ def _any_scene(random: Random) -> Scene:
 
 
 def _sequence(random: Random, aspect: float) -> tuple[SceneObject, ...]:
-    """Two or three different things, each in the place of the one before."""
+    """Two or three different objects, one after another."""
     if random.random() < 0.5:
         moments = [0.0, random.uniform(0.3, 0.7), 1.0]
     else:
@@ -77,7 +77,7 @@ def _sequence(random: Random, aspect: float) -> tuple[SceneObject, ...]:
 def _cuts(
     random: Random, background: str, things: tuple[SceneObject, ...]
 ) -> tuple[tuple[float, str], ...]:
-    """Another background with every thing after the first."""
+    """A new background for every object after the first."""
     cuts: list[tuple[float, str]] = []
     for thing in things[1:]:
         background = random.choice([other for other in BACKGROUNDS if other != background])
@@ -86,7 +86,7 @@ def _cuts(
 
 
 def _caption(random: Random, background: str, aspect: float) -> Caption:
-    """A word or a number of two digits, in black or white."""
+    """A word or a number of two digits in black or white, within the frame."""
     text = str(random.randint(10, 99)) if random.random() < 0.5 else random.choice(WORDS)
     dark = {"white": True, "grey": random.random() < 0.5, "black": False, "brown": False}
     caption = Caption(text, "black" if dark[background] else "white", 0.5, 0.5, 0.0)
@@ -100,7 +100,7 @@ def _caption(random: Random, background: str, aspect: float) -> Caption:
 
 
 def _together(random: Random, aspect: float, caption: Caption | None) -> tuple[SceneObject, ...]:
-    """One to four things apart from each other; beside what is written, at most two, or none."""
+    """One to four objects apart from each other; with a caption at most two, or none."""
     count = random.choice((0, 1, 1, 2) if caption else (1, 1, 2, 2, 2, 3, 3, 4))
     looks = _different_looks(random, count)
     draw = random.random()
@@ -115,13 +115,13 @@ def _together(random: Random, aspect: float, caption: Caption | None) -> tuple[S
         if things is not None:
             random.shuffle(things)
             return tuple(things)
-        if random.random() < 0.2:  # no room: other sizes may not help, another number does
+        if random.random() < 0.2:  # they do not fit: drop one, as other sizes may not help
             looks = looks[: max(1, len(looks) - 1)]
             count = len(looks)
 
 
 def _changed(random: Random, things: list[SceneObject]) -> SceneObject:
-    """The first thing, appearing, disappearing or turning another colour at a moment."""
+    """Make the first object appear, disappear or change colour at a random moment."""
     thing, moment = things[0], random.uniform(0.2, 0.8)
     change = random.choice(("appears", "disappears", "turns"))
     if change == "appears":
@@ -140,7 +140,7 @@ def _placed(
     aspect: float,
     caption: Caption | None,
 ) -> list[SceneObject] | None:
-    """The things one after another where there is room; None if one finds none in a few tries."""
+    """Place the objects one after another by rejection sampling; None after ``_TRIES`` failures."""
     things: list[SceneObject] = []
     for look in looks:
         for _ in range(_TRIES):
@@ -155,12 +155,12 @@ def _placed(
 
 
 def _different_looks(random: Random, count: int) -> list[tuple[str, str]]:
-    """Shapes and colours of which none comes twice, so that each names one thing."""
+    """Shapes and colours without repetition, so that each names one object."""
     return list(zip(random.sample(SHAPES, count), random.sample(COLOURS, count), strict=True))
 
 
 def _margins(radius: float, aspect: float) -> tuple[float, float]:
-    """A radius (a share of the short side) as shares of width and height."""
+    """Convert a radius (a share of the short side) to shares of width and height."""
     return (radius / aspect, radius) if aspect >= 1 else (radius, radius * aspect)
 
 
@@ -173,7 +173,7 @@ def _still(random: Random, shape: str, colour: str, aspect: float) -> SceneObjec
 
 
 def _moving(random: Random, shape: str, colour: str, aspect: float) -> SceneObject:
-    """Moves along one axis, by at least two fifths of the frame."""
+    """Sample an object that moves along one axis, by at least two fifths of the frame."""
     thing = _still(random, shape, colour, aspect)
     across, down = _margins(thing.radius, aspect)
     direction = random.choice(DIRECTIONS)
@@ -189,14 +189,14 @@ def _moving(random: Random, shape: str, colour: str, aspect: float) -> SceneObje
 
 
 def _apart(a: SceneObject, b: SceneObject, aspect: float) -> bool:
-    """Whether the two never touch, at twenty moments of their way."""
+    """Whether the two objects never touch, checked at up to 21 moments."""
     moments = range(21) if a.direction or b.direction else (0,)
     for step in moments:
         place_a, place_b = a.centre_at(step / 20), b.centre_at(step / 20)
         if place_a is None or place_b is None:
             continue
         across, down = place_a[0] - place_b[0], place_a[1] - place_b[1]
-        # In units of the short side, in which the radii are given.
+        # In units of the short side, like the radii.
         distance = math.hypot(across * max(aspect, 1.0), down * max(1 / aspect, 1.0))
         if distance < 1.25 * (a.radius + b.radius):
             return False
@@ -204,7 +204,7 @@ def _apart(a: SceneObject, b: SceneObject, aspect: float) -> bool:
 
 
 def _beside(thing: SceneObject, caption: Caption, aspect: float) -> bool:
-    """Whether the thing never touches what is written, at twenty moments of its way."""
+    """Whether the object never touches the caption, checked at up to 21 moments."""
     width, height = caption.extent(aspect)
     for step in range(21) if thing.direction else (0,):
         centre = thing.centre_at(step / 20)

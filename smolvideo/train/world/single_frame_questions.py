@@ -1,7 +1,7 @@
-"""Exercises in looking at one moment: what a time stamp shows, and which one shows something.
+"""Single-frame questions: what a time stamp shows, and which time stamp shows something.
 
-Only few scenes can be asked what is there at a time and when something happens, and both take what
-no other question does: to keep apart what each frame shows. Here every movement is a chance.
+Few scenes have events that can be asked by time, and such questions need an ability that no other
+question trains: to keep the contents of the frames apart. Here every movement yields a question.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from smolvideo.train.world.scene import Scene, place_of
 
 
 def questions_at_time(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
-    """What the time stamps of ``clock`` show, in random order; nothing where nothing changes.
+    """Ask what the time stamps of ``clock`` show, in random order; nothing for a static scene.
 
-    What is asked is the same in all frames of its time stamp.
+    The answer is the same in all frames with that time stamp.
     """
     stamps = clock.stamps()
     random.shuffle(stamps)
@@ -29,8 +29,8 @@ def questions_at_time(scene: Scene, random: Random, clock: FrameClock) -> Iterat
 
 
 def questions_for_time(scene: Scene, random: Random, clock: FrameClock) -> Iterator[Question]:
-    """Which time stamp of ``clock`` shows something, in random order: the only one that does, or
-    the first or the last of several, but not of all; the next ones surely do not."""
+    """Ask which time stamp of ``clock`` shows a fact, in random order: the only one, or the first
+    or the last of several, but not of all. The neighbouring stamps definitely do not show it."""
     stamps = clock.stamps()
     seen = [_seen_at(scene, clock, stamp) for stamp in stamps]
     told = [{fact.question for fact in facts} for facts in seen]
@@ -51,7 +51,7 @@ def questions_for_time(scene: Scene, random: Random, clock: FrameClock) -> Itera
 
 @dataclass(frozen=True)
 class _Fact:
-    """What can be asked about a moment (``{}`` is for the time), the answer, and both in one."""
+    """A question about a moment (``{}`` is for the time), its answer, and both as a statement."""
 
     question: str
     answer: str
@@ -59,14 +59,14 @@ class _Fact:
 
 
 def _seen_at(scene: Scene, clock: FrameClock, stamp: str) -> list[_Fact]:
-    """What can be told about this time stamp; all its frames agree in it."""
+    """Facts that hold in all frames of a time stamp."""
     shares = [s for s in clock.shares if format_timestamp(s * clock.seconds) == stamp]
     first, last = (list(_facts(scene, share)) for share in (shares[0], shares[-1]))
     return [fact for fact in first if fact in last]
 
 
 def _facts(scene: Scene, share: float) -> Iterator[_Fact]:
-    """What can be told about a share of the duration."""
+    """Facts at a share of the duration that are not the same throughout the scene."""
     if scene.cuts:
         background = scene.background_at(share)
         yield _Fact("What is the background{}?", background, f"is the background {background}")

@@ -1,9 +1,9 @@
-"""Exercises: looking something up, and nothing else.
+"""Text exercises: look-ups in the prompt that need no video.
 
-Letters are found by their options and an option by its letter, what was told of somebody is chosen
-among options, what comes after or before something is found in a list or among time stamps, and
-what was said is said again. Whoever can do that has only the seeing left to do when a video is
-asked for times, an order or options. No exam asks them.
+They find letters by their options and options by their letters, choose among options a fact stated
+before, find the next or the previous item of a list or time stamp, and repeat words. A model that
+has learned these look-ups only lacks perception to answer questions about times, orders and options
+of a video. No evaluation asks them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,17 +28,17 @@ KINDS = (
     tuple(with_article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES),
     tuple(str(number) for number in range(10, 100)),
 )
-"""Words as answers are, five or more of a kind."""
+"""Words of which answers consist, five or more of a kind."""
 _OFTEN = (*["letter"] * 3, *["told"] * 3, *["stamp"] * 2, "option", "list", "repeat")
 TURNS = 4
-"""Letters that one list of options is asked for."""
+"""Questions about one list of options."""
 
 
 def text_exercises(
     random: Random, clock: FrameClock | None, form: PromptName = "plain"
 ) -> Iterator[Question]:
-    """Endless exercises, in random order; those with times where there is a ``clock``, and those
-    with options in this ``form``."""
+    """Yield exercises endlessly, in random order; ones with times only with a ``clock``, ones with
+    options in the prompt ``form``."""
     while True:
         kind = random.choice(_OFTEN)
         if kind == "letter":
@@ -57,7 +57,7 @@ def text_exercises(
 
 
 def _letter(random: Random, form: PromptName) -> Question:
-    """The letters of some options, in one conversation."""
+    """Ask for the letters of some options, in one conversation."""
     options = random.sample(random.choice(KINDS), random.choice((2, 3, 5, 5)))
     wording = random.choice(("Which option is {0}?", "What is {0}?", "{0}"))
     asked = [(wording.format(option), option) for option in random.choices(options, k=TURNS)]
@@ -65,8 +65,8 @@ def _letter(random: Random, form: PromptName) -> Question:
 
 
 def _told(random: Random, form: PromptName) -> Question:
-    """What each of several is told to be, and then its letter: two steps, as with what a video
-    shows."""
+    """Ask for a fact stated about each of several names, then its letter: two hops, as for a
+    question about a video."""
     options = random.sample(random.choice(KINDS), 5)
     names = random.sample(NAMES, random.choice((1, 2, 3)))
     told = dict(zip(names, random.sample(options, len(names)), strict=True))
@@ -83,7 +83,7 @@ def _about_options(
     form: PromptName,
     said: str = "",
 ) -> Question:
-    """Questions with their right options in one conversation, the first with all options."""
+    """Ask several questions about the same options in one conversation; the first lists them."""
     opened = [Question(kind, text, right) for text, right in asked]
     first, *others = (question.text for question in opened)
     texts = [
@@ -100,7 +100,7 @@ def _about_options(
 
 
 def _option(random: Random, form: PromptName) -> Question:
-    """The option behind a letter."""
+    """Ask for the option of a letter."""
     options = random.sample(random.choice(KINDS), random.choice((2, 3, 5, 5)))
     place = random.randrange(len(options))
     asked = (f"What is option {LETTERS[place]}?", options[place])
@@ -108,7 +108,7 @@ def _option(random: Random, form: PromptName) -> Question:
 
 
 def _list(random: Random) -> Question:
-    """Two to five words of a kind: the first, the last, or a neighbour of one."""
+    """List two to five words of a kind and ask for the first, the last, or a neighbour of one."""
     words = random.sample(random.choice(KINDS), random.randint(2, 5))
     place = random.randrange(1, len(words))
     text, answer = random.choice(
@@ -124,7 +124,7 @@ def _list(random: Random) -> Question:
 
 
 def _stamp(random: Random, stamps: list[str]) -> Question:
-    """The time stamp of the first, the second or the last picture, or of the next one."""
+    """Ask for the first, second or last time stamp, or for the one after another."""
     asked = [("When does the video start?", stamps[0]), ("When does the video end?", stamps[-1])]
     if len(stamps) > 1:
         place = random.randrange(1, len(stamps))

@@ -1,4 +1,4 @@
-"""Scenes as mp4 files, encoded like any other film."""
+"""Encoder of scenes as H.264 mp4 files, with rotation and variable frame rate."""
 
 import struct
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ BT601, LIMITED_RANGE = 6, 1
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How a scene is filmed.
+    """Encoding of a scene.
 
-    ``width`` × ``height`` is the picture as shown. ``rotation`` (0, 90, 180 or 270) is by how many
-    degrees a player must turn the stored picture clockwise to show it, as phones film. With
-    ``variable_rate`` frames come at uneven times, at half to double the distance of ``fps``.
+    ``width`` × ``height`` is the displayed size. ``rotation`` (0, 90, 180 or 270) is by how many
+    degrees a player must rotate the stored frames clockwise, as in phone videos. With
+    ``variable_rate`` the interval between frames varies between half and double of 1 / ``fps``.
     """
 
     width: int
@@ -35,7 +35,7 @@ class EncodingOptions:
 
 
 def frame_times(film: EncodingOptions) -> list[float]:
-    """The presentation time of every frame in seconds, from 0."""
+    """Return the presentation time of every frame in seconds, from 0."""
     step = 1 / film.fps
     if not film.variable_rate:
         return [place * step for place in range(round(film.seconds * film.fps))]
@@ -57,7 +57,7 @@ def write_video(scene: Scene, film: EncodingOptions, path: Path) -> None:
         stream = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)
-        # What the conversion from RGB below does, said aloud: players guess by size otherwise.
+        # Matches the conversion from RGB below; untagged, players guess the matrix by size.
         stream.codec_context.colorspace, stream.codec_context.color_range = BT601, LIMITED_RANGE
         stream.options = {"crf": "23", "preset": "medium", "threads": "1"}
         stream.codec_context.flags |= 1 << 23  # AV_CODEC_FLAG_BITEXACT
@@ -74,10 +74,10 @@ def write_video(scene: Scene, film: EncodingOptions, path: Path) -> None:
 
 
 def _write_rotation(path: Path, degrees: int, width: int, height: int) -> None:
-    """Put a clockwise rotation into the track header's matrix (ISO 14496-12, 8.3.2).
+    """Write a clockwise rotation into the track header's matrix (ISO 14496-12, 8.3.2).
 
-    PyAV cannot write it. In a version-0 header the nine numbers stand 44 bytes after the name
-    ``tkhd``: 16.16 fixed point, the last column 2.30.
+    PyAV cannot write it. In a version-0 header the nine values begin 44 bytes after the start of
+    the name ``tkhd``: 16.16 fixed point, the last column 2.30.
     """
     one = 1 << 16
     a, b, c, d, x, y = {
