@@ -1,1 +1,1 @@
-"""Training: nano from nothing, on a world that is drawn while it trains."""
+"""Train nano from scratch on procedurally generated videos."""

@@ -1,9 +1,9 @@
-"""Heads are shown where to look: supervised attention (arXiv 1609.04186).
+"""Supervised attention (arXiv 1609.04186): a cross-entropy loss on selected heads.
 
-What it takes to find the letter of an option, each look of it useless without the others, a network
-of this size does not come upon by itself in hours of training. Shown the looks, it has them in
-minutes. One head of a layer learns each, by the cross entropy of its attention; a small reader of
-the letters tells whether what was looked at also arrived.
+To find the letter of an option, attention has to make several hops, each of which is useless
+without the others; a network of this size does not discover them in hours of training. With
+supervision it learns them in minutes. One head per hop is trained by the cross entropy of its
+attention probabilities; a linear probe checks that the attended letter reached the hidden state.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,11 +33,11 @@ HEADS: dict[TargetKind, tuple[Head, ...]] = {
     "said before letter": (Head(4, 0),),
     "time": (Head(4, 2),),
 }
-"""Each look is a layer later than those that it builds upon."""
+"""Heads by kind of target; each is a layer later than the heads whose result it needs."""
 
 
 class LetterProbe(nn.Linear):
-    """Reads off hidden states ``[..., D]`` which letter they know, as logits ``[..., 5]``."""
+    """Linear probe of hidden states ``[..., D]``: logits of the option letter ``[..., 5]``."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, OPTIONS)
@@ -51,10 +51,10 @@ class LetterProbe(nn.Linear):
 def forward_supervised(
     decoder: Decoder, reader: LetterProbe, vectors: Tensor, rows: PackedBatch
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states ``[B, L, D]`` of the rows, and how far heads look elsewhere than shown.
+    """Return hidden states ``[B, L, D]`` of the rows and the auxiliary attention loss.
 
-    The second is the sum over the looks that the rows have of the mean cross entropy of their
-    attention, and of the letters that are read after it.
+    The loss is the sum, over the kinds of target that occur in the rows, of the mean cross entropy
+    of their attention and of the letters that ``reader`` predicts from that layer's output.
     """
     mask = rows.mask(vectors.dtype)
     losses: list[Tensor] = []
@@ -93,7 +93,7 @@ def _watch_attention(
         q = F.linear(x, attention.q_proj.weight[head * width : (head + 1) * width])
         k = F.linear(x, attention.k_proj.weight[group * width : (group + 1) * width])
         q, k = (apply_rope(part.unsqueeze(2), cos, sin).squeeze(2) for part in (q, k))
-        # [B, L, L] of the one head, of which the rows of the pointers are taken: [P, L].
+        # Scores [B, L, L] of this one head; only the targets' query positions are used: [P, L].
         scores = (q * width**-0.5) @ k.mT + mask[:, 0]
         attended = scores[rows, at].float().log_softmax(-1)
         elsewhere = torch.ones_like(attended, dtype=torch.bool)

@@ -1,10 +1,11 @@
-"""Which token an answer should be looked for in; no torch.
+"""Attention targets: which tokens each token of an answer should attend to; no torch.
 
-A letter is found in three looks. The words of an option look at the letter before them; the words
-that are said look at the same words among the options, and take that letter; what is to say the
-letter looks at what was said. A question is said again in as many looks as it has words, each at
-the next one; from then on it is looked at there, and not where options follow it. A moment is found
-in one look: the time stamp in a question or an answer is that of a frame.
+A letter is found in three hops: the words of an option attend to the letter before them; the words
+of the answer attend to the same words among the options and pick up that letter; the token before
+the letter attends to the words of the answer. A question is repeated in as many hops as it has
+words, each token attending to the next one of the question; later tokens attend to the repetition,
+and not to the question that options follow. A moment is found in one hop: the time stamp in a
+question or an answer attends to the frame with the same stamp.
 """
 
 import re
@@ -27,15 +28,15 @@ TargetKind = Literal[
 ]
 
 ImageSpans = Mapping[str, tuple[range, ...]]
-"""Time stamp → the places in a row of the frames that have it: image tokens and stamp."""
+"""Time stamp → positions in a row of the frames with that stamp: image tokens and stamp."""
 
 _STAMP = re.compile(r"\d\d:\d\d")
 
 
 class AttentionTarget(NamedTuple):
-    """The token ``query_position`` this place of a row looks at those of ``key_spans``.
+    """The token at ``query_position`` should attend to the positions ``key_spans``.
 
-    ``option_index``: the number of the letter that it knows from then on, in the looks for letters.
+    ``option_index``: index of the letter known from then on, for the kinds that find letters.
     """
 
     kind: TargetKind
@@ -45,10 +46,10 @@ class AttentionTarget(NamedTuple):
 
 
 class TokenizedTurn(NamedTuple):
-    """A question and its answer, as tokens that begin at these places of a row.
+    """A question and its answer as tokens, with the positions in the row where each begins.
 
-    ``text`` is the question with what stands before it. ``answer_at`` is the place of the first
-    token of the answer; the one before it says it.
+    ``text`` is the question with the text before it. ``answer_at`` is the position of the first
+    token of the answer, which the token before it predicts.
     """
 
     question: Question
@@ -60,24 +61,24 @@ class TokenizedTurn(NamedTuple):
 
     @property
     def again(self) -> range:
-        """The tokens of the answer that say the question again, where it has options."""
+        """Tokens of the answer that repeat the question, if the question has options."""
         opened = self.question.open_form
         return self._up_to(opened.text) if opened else range(0)
 
     @property
     def words(self) -> range:
-        """The tokens of the answer that are its words."""
+        """Tokens of the answer's own words."""
         lead, words = self.question.echoed_question, self.question.answer_words
         start = len(self._up_to(lead.rstrip())) if lead else 0
         return range(start, len(self._up_to(lead + words)))
 
     def _up_to(self, said: str) -> range:
-        """The tokens of the answer, which begins with a blank, up to the end of these words."""
+        """Tokens of the answer, which begins with a space, up to the end of ``said``."""
         return _tokens(self.answered, 0, len(f" {said}"))
 
 
 class _Option(NamedTuple):
-    """Where a listed option stands in its row."""
+    """Positions of a listed option in its row."""
 
     option_index: int
     words: range
@@ -86,7 +87,7 @@ class _Option(NamedTuple):
 def attention_targets(
     turns: Sequence[TokenizedTurn], shown: ImageSpans
 ) -> Iterator[AttentionTarget]:
-    """All pointers of one conversation, of which a turn may list options."""
+    """Yield the targets of one conversation; one of its turns may list options."""
     listed: list[_Option] = []
     for turn in turns:
         if here := _listed(turn):
@@ -105,14 +106,15 @@ def attention_targets(
 
 
 def _to_question(turn: TokenizedTurn, question: str) -> Iterator[AttentionTarget]:
-    """From what is to say a token of the question again to that token, on a line of its own; and
-    from all that follows up to the end of the words to the question as said again."""
+    """Targets for repeating a question: the token before each repeated token attends to that token
+    in the question, which has a line of its own; later tokens, up to the end of the answer's words,
+    attend to the repetition."""
     line = re.search(rf"(?:^|\n|: ){re.escape(question)}(?=\n|$)", turn.text)
     if line is None:
         return
     start = line.end() - len(question)
     for place in turn.again:
-        # Each by its last character; a blank of its own goes before the first word.
+        # Aligned by the last character: the first word has a leading space here, unlike there.
         _, end = turn.answered.offsets[place]
         token = turn.asked.char_to_token(start + max(0, end - len(" ") - 1))
         assert token is not None
@@ -144,7 +146,7 @@ def _to_moment(turn: TokenizedTurn, shown: ImageSpans) -> Iterator[AttentionTarg
 
 
 def _listed(turn: TokenizedTurn) -> list[_Option]:
-    """Where the turn lists the options, each behind its letter; empty where it does not."""
+    """Positions of the options that the turn lists, each after its letter; empty without a list."""
     found: list[_Option] = []
     end = 0
     for letter, option in zip(LETTERS, turn.question.options, strict=False):
@@ -163,7 +165,7 @@ def _listed(turn: TokenizedTurn) -> list[_Option]:
 
 
 def _tokens(encoding: Encoding, start: int, end: int) -> range:
-    """The tokens of these characters."""
+    """Tokens that are entirely within these characters."""
     inside = [n for n, (a, b) in enumerate(encoding.offsets) if start <= a and b <= end]
     return range(inside[0], inside[-1] + 1) if inside else range(0)
 

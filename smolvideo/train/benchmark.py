@@ -1,7 +1,7 @@
-"""A small multiple-choice benchmark in CinePile's schema, over videos of the drawn world.
+"""A small multiple-choice benchmark in CinePile's schema, over generated videos.
 
-Every scene is held out of training, as those of the samples are. In the hard split the wrong
-options are taken, as far as they go, from what the same video shows.
+Every scene is held out of training, like the scenes of the samples. In the hard split the wrong
+options come, as far as possible, from things that the same video shows.
 """
 
 import json
@@ -34,7 +34,7 @@ CATEGORY_OF = {
     "text": "Narrative and\nPlot Analysis",
     "mover": "Theme Exploration",
 }
-"""Which of CinePile's categories a type of question stands for; its line breaks are theirs."""
+"""CinePile's category for each type of question; the line breaks are CinePile's."""
 
 _SUBTITLES = (
     ("Look at this.", "Somebody has thought about it."),
@@ -43,7 +43,7 @@ _SUBTITLES = (
     ("Wait for it.", "There it is."),
     ("Nobody said a word.", "What would there be to say?"),
 )
-"""Talk that goes with anything: the answers are in the pictures alone."""
+"""Dialogue that fits any video: the answers are in the images alone."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DrawnClip:
 
 
 def drawn_clips() -> list[DrawnClip]:
-    """The videos, no two of them showing the same; drawn from their own seed."""
+    """Sample the videos from a seed of their own; no two show the same scene."""
     random, seen, clips = Random(SEED), set[str](), list[DrawnClip]()
     while len(clips) < VIDEOS:
         scene = sample_scene(random, side="fresh")
@@ -73,7 +73,7 @@ def drawn_clips() -> list[DrawnClip]:
 
 
 def write_benchmark(folder: Path) -> None:
-    """``cinepile.json`` and the videos it asks about, into ``folder``."""
+    """Write ``cinepile.json`` and its videos into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for clip in drawn_clips():
@@ -84,7 +84,7 @@ def write_benchmark(folder: Path) -> None:
 
 
 def clip_rows(clip: DrawnClip) -> list[dict[str, Any]]:
-    """The rows about one video, with the columns of CinePile 3.0."""
+    """Return the rows about one video, with the columns of CinePile 3.0."""
     random = Random(f"{SEED}/{clip.video_id}")
     subtitles = random.choice(_SUBTITLES)
     return [
@@ -95,7 +95,7 @@ def clip_rows(clip: DrawnClip) -> list[dict[str, Any]]:
 
 
 def _once_each(questions: Sequence[Question]) -> Iterator[Question]:
-    """Without those of the same words: an order's two colours can be asked twice."""
+    """Drop questions with a repeated text: an order's two colours can be asked twice."""
     seen: set[str] = set()
     for question in questions:
         if question.text not in seen:
@@ -114,7 +114,7 @@ def _row(
         "year": 2026,
         "genre": ["Animation"],
         "yt_clip_title": clip.video_id,
-        # A host that can never exist: the videos lie beside this file.
+        # A reserved host that never resolves: the videos are next to this file.
         "yt_clip_link": f"https://drawn.invalid/watch?v={clip.video_id}",
         "movie_scene": describe(clip.scene),
         "subtitles": "\n".join(f"<subtitle> {line}" for line in subtitles),

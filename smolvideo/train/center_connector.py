@@ -1,8 +1,8 @@
-"""Between seeing and answering: what all pictures' tokens have in common is taken away.
+"""Center and scale the connector's output between vision pretraining and answering.
 
-Seeing leaves tokens that are nearly the same vector, a hundred times longer than a word's: heads
-that read what differs do not mind. The decoder is given what differs, at a length near that of what
-its own layers add.
+After vision pretraining all image tokens are nearly the same vector, a hundred times longer than a
+word's embedding: the label heads only use the differences. The decoder gets the differences alone,
+at a norm near that of its layers' residual updates.
 """
 
 import torch
@@ -11,20 +11,21 @@ from torch import Tensor
 from smolvideo.network import SmolVLM
 
 TOKEN_NORM = 10.0
-"""Mean length of a picture's token: some times that of a trained word's, about that of what a layer
-adds. With shorter ones the connector's weights are so small that its next steps destroy them."""
+"""Mean norm of an image token: several times that of a trained word's embedding, about that of a
+layer's residual update. With shorter tokens the connector's weights are so small that its next
+steps destroy them."""
 MIN_BIAS_SUM = 0.1
 
 
 @torch.no_grad()
 def center_connector(network: SmolVLM, pixels: Tensor) -> None:
-    """Change the connector so that its tokens of these pictures ``[N, 3, S, S]`` have mean zero and
-    the mean length ``TOKEN_NORM``, and differ from each other as before.
+    """Shift and scale the connector so that its tokens of ``pixels`` ``[N, 3, S, S]`` have mean
+    zero and mean norm ``TOKEN_NORM``; their differences keep their proportions.
 
     The connector has no bias. But the tower ends in a layer norm: for its outputs x, the sum of
-    (x − bias) / weight is zero, so that the sum of x / weight is the same for all of them, and what
-    is multiplied with it acts as a bias. Where that sum is about zero, too, as in a tower that has
-    learned nothing yet, only the length changes.
+    (x − bias) / weight is zero, so the sum of x / weight is the same for all outputs, and a weight
+    applied to it acts as a bias. If that sum is about zero, too, as in an untrained tower, only the
+    norm changes.
     """
     model = network.model
     norm, projection = model.vision_model.post_layernorm, model.connector.modality_projection.proj

@@ -1,4 +1,4 @@
-"""What a training leaves to go on from: written whole or not at all, and read with care."""
+"""Training checkpoints for resuming: atomic writes, and loads without arbitrary pickles."""
 
 import pickle
 from pathlib import Path
@@ -12,14 +12,14 @@ from smolvideo.sanitize import display_path
 
 
 def save_state(content: Any, path: Path) -> None:
-    """Write tensors and plain values beside ``path`` and rename.
+    """Write tensors and plain values to a temporary file next to ``path`` and rename it.
 
-    Raises RecordError where the disk does not take them; what was there stays.
+    Raises RecordError if the write fails, for example on a full disk; the old file stays then.
     """
     try:
         with open_atomic(path) as file:
             torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         reason = error.strerror if isinstance(error, OSError) else None
         raise RecordError(
             f"cannot write {display_path(path)}: {reason or _first_line(error)}",
@@ -28,7 +28,7 @@ def save_state(content: Any, path: Path) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """What ``save_state`` wrote. Raises RecordError for what is missing or damaged."""
+    """Load a state of ``save_state``. Raises RecordError if it is missing or damaged."""
     try:
         return torch.load(path, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:

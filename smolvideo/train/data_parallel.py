@@ -1,7 +1,7 @@
-"""Several processes of one thread each, which average their gradients.
+"""Data-parallel training: single-threaded processes that average their gradients.
 
-On shared machines this outruns one process of several threads, whose threads wait for each other at
-every product.
+On shared machines this is faster than one process of several threads, which wait for each other at
+a barrier after every matrix product.
 """
 
 import signal
@@ -20,18 +20,17 @@ from smolvideo.engines.devices import available_cores
 from smolvideo.errors import ModelError, UsageError
 
 BYTES_PER_PROCESS = 2_000_000_000
-"""What a process of the training takes at most, with 50 frames and their gradients."""
+"""Maximum memory of one training process, with 50 frames and their gradients."""
 _SECONDS_TO_END = 5.0
 
 Work = Callable[[int, int], None]
-"""What a process does, given its rank and how many there are; must be picklable."""
+"""The function of a process; its arguments are rank and world size. Must be picklable."""
 
 
 def processes_that_fit(wanted: int | None) -> int:
-    """How many processes work side by side on this machine: ``wanted``, or as many as it has cores
-    and memory for.
+    """Return the number of processes to run: ``wanted``, or as many as cores and memory allow.
 
-    Raises UsageError for more than that, and where there is no memory for one.
+    Raises UsageError if ``wanted`` exceeds either, or if there is no memory for one process.
     """
     import psutil
 
@@ -53,10 +52,10 @@ def processes_that_fit(wanted: int | None) -> int:
 
 
 def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
-    """``work`` in ``ranks`` processes, rank 0 in this one; they meet through the file
-    ``rendezvous``.
+    """Run ``work`` in ``ranks`` processes, rank 0 in this one; ``rendezvous`` is the file through
+    which they find each other.
 
-    Raises ModelError when one of the others is lost.
+    Raises ModelError if one of the other processes dies.
     """
     if ranks == 1:
         torch.set_num_threads(1)
@@ -77,7 +76,7 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
         _wait_until_ready(others)
         _work_together(work, 0, ranks, rendezvous)
     except RuntimeError as error:
-        # The connection breaks a moment before the process is gone.
+        # The connection breaks a moment before the process has exited: wait for either.
         signs = [sign for other in others for sign in (other.news, other.process.sentinel)]
         wait(signs, timeout=_SECONDS_TO_END)
         gone = [one for one in others if one.news.poll() or not one.process.is_alive()]
@@ -92,15 +91,15 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
 
 
 class _Other(NamedTuple):
-    """A process, and what it sends: None when it is about to meet the others, then its error."""
+    """A process and its pipe: it sends None before the rendezvous, later its error."""
 
     process: Any
     news: Connection
 
 
 def _wait_until_ready(others: list[_Other]) -> None:
-    """Until all processes are about to meet: who waits for one that has died waits for half an
-    hour. Raises ModelError.
+    """Wait until every process is about to join the rendezvous; waiting for a dead one there would
+    take half an hour until the timeout. Raises ModelError.
     """
     waiting = list(others)
     while waiting:
@@ -123,12 +122,12 @@ def _received(news: Connection) -> str | None:
 
 
 def _lost(others: list[_Other], said: str | None = None) -> ModelError:
-    """What became of the first process that is gone, as far as it could say."""
+    """Build the error for the first dead process, with its own message if it sent one."""
     for other in others:
         if said is None and other.news.poll():
             said = _received(other.news)
         other.process.join(timeout=_SECONDS_TO_END)
-        if other.process.exitcode == -9:  # SIGKILL, which Windows has not
+        if other.process.exitcode == -9:  # SIGKILL, which does not exist on Windows
             said = "the system killed it, perhaps for lack of memory"
     return ModelError(
         "a process of the training was lost" + (f": {said}" if said else ""),
@@ -137,7 +136,7 @@ def _lost(others: list[_Other], said: str | None = None) -> ModelError:
 
 
 def all_reduce_mean(tensors: list[Tensor], ranks: int) -> list[Tensor]:
-    """The mean of every tensor over all processes, in one exchange."""
+    """Average every tensor over all processes, in one all-reduce."""
     if ranks == 1:
         return tensors
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -148,7 +147,7 @@ def all_reduce_mean(tensors: list[Tensor], ranks: int) -> list[Tensor]:
 
 
 def _child_main(work: Work, rank: int, ranks: int, rendezvous: Path, news: Connection) -> None:
-    # Ctrl-C reaches every process of a terminal: rank 0 ends this one.
+    # The terminal sends Ctrl-C to every process; rank 0 ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     news.send(None)
     try:

@@ -1,4 +1,4 @@
-"""How many questions about held-out scenes are answered exactly, by type; with eyes and blind."""
+"""Exact-match accuracy on held-out scenes by question type, with and without the images."""
 
 from collections import Counter
 from random import Random
@@ -15,15 +15,15 @@ from smolvideo.train.video_batches import make_video_batch
 from smolvideo.train.world.scene_sampler import Split
 
 ASKING = QuestionMix(questions=16, choices=3, prompt_name="official")
-"""About each video of an examination."""
+"""Questions about each video of an evaluation."""
 VIDEOS_AT_A_TIME = 8
 CHOICE_WEIGHT = 3
-"""How many types of open questions those with options weigh in the mark."""
+"""Weight of multiple choice in ``selection_score``; an open type has weight 1."""
 
 
 def selection_score(scores: dict[str, float]) -> float:
-    """The one number that checkpoints are chosen by: the mean over the types of question, however
-    often each was asked, and questions with options ``CHOICE_WEIGHT`` times."""
+    """Return the score by which checkpoints are selected: the mean over the types of question,
+    however often each was asked, with weight ``CHOICE_WEIGHT`` for multiple choice."""
     weights = {name: CHOICE_WEIGHT if name == "choice" else 1 for name in scores if name != "all"}
     return sum(weights[name] * scores[name] for name in weights) / sum(weights.values())
 
@@ -39,10 +39,10 @@ def evaluate(
     side: Split = "fresh",
     grey: bool = False,
 ) -> dict[str, float]:
-    """Exact-match accuracy per type of question, and ``all``, over videos of one side.
+    """Return exact-match accuracy per question type, and ``all``, over videos of one split.
 
-    An answer counts when each of its tokens, the end included, is the model's first choice after
-    the right ones before it: greedy generation then writes just this answer.
+    An answer counts if each of its tokens, the end included, is the argmax given the right tokens
+    before it (teacher forcing): greedy decoding then generates exactly this answer.
     """
     random = Random(seed)
     each = max(1, videos // len(frame_counts))
@@ -68,13 +68,13 @@ def evaluate(
 
 
 def _predicted(model: SmolVLM, vectors: Tensor, rows: PackedBatch) -> Tensor:
-    """``[B, L]``: after every token, the one that the model thinks comes next."""
+    """Argmax of the next token after every token: ``[B, L]``."""
     hidden = model.model.text_model(vectors, rows.positions, rows.mask(vectors.dtype))
     return model.lm_head(hidden).argmax(-1)
 
 
 class _Tally:
-    """Questions asked and answered right, by type."""
+    """Counts of questions and of right answers, by type."""
 
     def __init__(self) -> None:
         self._right: Counter[str] = Counter()

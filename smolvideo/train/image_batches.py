@@ -1,4 +1,4 @@
-"""What a step of seeing is given: single pictures with dense labels."""
+"""Training batches of the vision stages: single images with dense labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS, Cap
 from smolvideo.train.world.scene_sampler import sample_scene
 
 OBJECT_CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
-"""Every look a thing can have, in the order of the dense labels."""
+"""Every colour and shape of an object, in the order of the dense labels."""
 GLYPHS = tuple(sorted({*"0123456789", *"".join(WORDS)}))
-"""Every character that is ever written."""
+"""Every character that captions contain."""
 PATCH_LABELS = ("background", *OBJECT_CLASSES, *GLYPHS)
-"""What a patch may show."""
+"""Classes of a patch."""
 TOKEN_LABELS = (
     *OBJECT_CLASSES,
     *(f"{place} {digit}" for place in ("tens", "ones") for digit in range(10)),
     *WORDS,
 )
-"""What may have its centre in a token's cell: things, digits at their places, whole words."""
+"""Classes with their centre in a token's cell: objects, digits by decimal place, whole words."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Single pictures with what every patch and every token of them should know.
+    """Single images with labels for every patch and every token.
 
     ``pixels`` ``[N, 3, S, S]``; ``backgrounds`` ``[N]``; ``patches`` ``[N, P]`` indexes
     ``PATCH_LABELS``; ``present`` ``[N, T, labels]`` in {0, 1}, one for each of ``TOKEN_LABELS``:
-    the centre of such a thing lies in the token's cell; ``positions`` ``[N, T, labels, 2]``: where
-    that centre is, as shares of the picture; ``radii`` ``[N, T, labels]``: how big it is, as a
-    share of the short side, 0 for what is written.
+    whether the centre of such an object is in the token's cell; ``positions``
+    ``[N, T, labels, 2]``: that centre as shares of the image; ``radii`` ``[N, T, labels]``: the
+    radius as a share of the short side, 0 for text.
     """
 
     pixels: Tensor
@@ -49,12 +49,12 @@ class LabelledImages:
 
 
 def normalize_images(images: Images) -> Tensor:
-    """uint8 ``[N, S, S, 3]`` → float32 ``[N, 3, S, S]`` in −1…1, as every SmolVLM is fed."""
+    """Convert uint8 ``[N, S, S, 3]`` to float32 ``[N, 3, S, S]`` in −1…1, SmolVLM's input."""
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5
 
 
 def add_codec_noise(images: Images, random: np.random.Generator) -> Images:
-    """The pictures as a codec may leave them: noisy, the colours smeared over 2 × 2 pixels."""
+    """Simulate codec artefacts: noise, and chroma averaged over 2 × 2 pixels (4:2:0)."""
     spoilt = images.astype(np.float32)
     if random.random() < 0.5:
         n, height, width, _ = images.shape
@@ -71,9 +71,9 @@ def add_codec_noise(images: Images, random: np.random.Generator) -> Images:
 def make_labelled_images(
     random: Random, count: int, network: NetworkConfig, *, written: float = 0.0
 ) -> LabelledImages:
-    """``count`` pictures of random training scenes at random moments.
+    """Render ``count`` images of random training scenes at random moments.
 
-    At least the share ``written`` of them has a word or a number on it.
+    At least the share ``written`` of them contains a word or a number.
     """
     size = network.vision.image_size
     noise = np.random.default_rng(random.getrandbits(32))
@@ -137,7 +137,7 @@ def _labels(
         if centre is None:
             continue
         look = f"{thing.colour_at(share)} {thing.shape}"
-        # The smallest things, too, cover the patch that they stand in.
+        # Even the smallest object covers the patch that its centre is in.
         reach_x = max(0.8 * thing.radius / max(scene.aspect, 1.0), 0.5 / side)
         reach_y = max(0.8 * thing.radius * min(scene.aspect, 1.0), 0.5 / side)
         across = np.abs(middles - centre[0]) <= reach_x
@@ -161,7 +161,7 @@ def _label_text(
     patches: NDArray[np.int64],
     stands: Callable[[str, tuple[float, float]], None],
 ) -> None:
-    """Every patch within the letters' line knows the letter before its middle."""
+    """Label every patch on the text line with the letter at the patch's centre."""
     side = len(patches)
     left, top, right, bottom = (edge / 960 for edge in caption_box(caption, aspect, 960, 960))
     middles = (np.arange(side) + 0.5) / side

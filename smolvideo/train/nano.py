@@ -1,7 +1,7 @@
-"""The recipe of nano: first see, then read, then answer. Everything is drawn while it trains.
+"""Trainer of nano: stages ``see``, ``read`` and ``answer`` on scenes rendered during training.
 
-The stages are shares of the time given, so that five minutes and an hour run the same course; a
-course that was stopped goes on from its last saved state.
+The stages are shares of the time budget, so five minutes and an hour run the same schedule; an
+interrupted training resumes from its last saved state.
 """
 
 import copy
@@ -57,7 +57,7 @@ LOG_INTERVAL_STEPS = 20
 
 
 Clock = Callable[[], float]
-"""Seconds from whenever; picklable, for each process has one."""
+"""Seconds from an arbitrary origin; picklable, because each process has one."""
 
 
 def train_nano(
@@ -67,12 +67,12 @@ def train_nano(
     *,
     clock: Clock = time.monotonic,
 ) -> Path:
-    """Train nano, or go on where ``folder`` stopped; returns the folder of the checkpoint.
+    """Train nano, or resume the training in ``folder``; return the folder of the checkpoint.
 
-    The stages are shares of the time that ``clock`` tells, which is asked once a step.
+    The stages are shares of the time that ``clock`` returns, which is called once a step.
 
-    Raises UsageError for options that do not fit what ``folder`` holds or the machine, ModelError
-    when a process of the training is lost, RecordError where states cannot be written or read.
+    Raises UsageError for options that contradict the state in ``folder`` or exceed the machine,
+    ModelError if a process of the training dies, RecordError if states cannot be written or read.
     """
     ranks = processes_that_fit(options.processes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def train_nano(
 
 
 class Trainer:
-    """One process of the training; rank 0 reports, examines and saves."""
+    """One process of the training; rank 0 reports, evaluates and saves."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Trainer:
         self.saved = self.examined = self.course.elapsed
 
     def _tokenizer(self) -> Tokenizer:
-        """That of the course, as its weights know no other; a new one at its beginning."""
+        """Load the saved run's tokenizer, or train one for a new run."""
         file = self.folder / "tokenizer.json"
         if (self.folder / "state.pt").exists():
             with _as_record_error(file):
@@ -123,14 +123,14 @@ class Trainer:
         return tokenizer
 
     def run(self) -> None:
-        """Train to the end of the time, then write the checkpoint into ``folder / "nano"``."""
+        """Train until the time is used up, then write the checkpoint to ``folder / "nano"``."""
         losses: list[float] = []
         while self.course.progress(self.options) < 1:
             if (due := self.course.current_stage(self.options)) != self.course.stage:
                 self._begin(due)
             drills = self.course.is_text_step(self.options)
             loss = self.step()
-            if not drills:  # those have a loss of their own height
+            if not drills:  # their losses are on another scale
                 losses.append(loss)
             if self.rank == 0 and losses and self._should_log(len(losses)):
                 self._report(sum(losses) / len(losses))
@@ -141,9 +141,9 @@ class Trainer:
             self._save_checkpoint()
 
     def step(self) -> float:
-        """One step of all processes together: returns their mean loss, sets the mean clock."""
+        """Run one step of all processes: return their mean loss, set ``elapsed`` to their mean."""
         course = self.course
-        # Every process and every step draws scenes of its own, the same ones after a resumption.
+        # Every process and step samples scenes from its own seed: a resumed run repeats them.
         random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
         loss = self._loss(random)
         loss.backward()
@@ -204,7 +204,7 @@ class Trainer:
             self._save()
 
     def _optimizer(self) -> MasterOptimizer[TrainableNano]:
-        """A fresh optimizer for what the stage trains."""
+        """Create the optimizer of the stage; freeze the parameters that it does not train."""
         network, seeing = self.trainable.network, self.course.stage != "answer"
         eyes: list[nn.Module] = [self.trainable.heads, network.model.vision_model]
         words: list[nn.Module] = [
@@ -255,7 +255,7 @@ class Trainer:
             save_state(self.trainable.network.state_dict(), self.folder / "best.pt")
 
     def _take_best(self) -> None:
-        """The last weights, unless an examination on the way marked others higher."""
+        """Load the best weights if an earlier evaluation scored higher than the last weights."""
         if selection_score(self._scores()) < self.course.best:
             best = load_state(self.folder / "best.pt")
             with _as_record_error(self.folder / "best.pt"):
@@ -274,7 +274,7 @@ class Trainer:
         )
 
     def _save_checkpoint(self) -> None:
-        """The checkpoint, whole: written beside, then in the place of one that is there."""
+        """Write the checkpoint to a temporary folder, then replace the old one with it."""
         target = self.folder / "nano"
         beside = self.folder / f".nano.{secrets.token_hex(4)}.part"
         try:
@@ -288,7 +288,7 @@ class Trainer:
             shutil.rmtree(beside, ignore_errors=True)
 
     def _save(self) -> None:
-        """Everything that going on needs, written beside and renamed."""
+        """Save everything that resuming needs: write temporary files and rename them."""
         self.saved = self.course.elapsed
         state = {
             "student": self.trainable.state_dict(),
@@ -314,7 +314,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
 
     def _metadata(self) -> dict[str, Any]:
-        """How the weights came about, and what they can do as shipped: rounded to bfloat16."""
+        """Return how the weights were trained, and their accuracy as shipped, in bfloat16."""
         options, shipped = self.options, copy.deepcopy(self.trainable.network).bfloat16().float()
         return {
             "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}",
@@ -329,17 +329,18 @@ class Trainer:
 
 @cache
 def _new_tokenizer() -> str:
-    """The tokenizer of every new course, as JSON: its training takes seconds and has one result."""
+    """The tokenizer of every new training, as JSON; cached, as training it takes seconds."""
     return train_tokenizer(corpus()).to_str()
 
 
 def _rows_loss(student: TrainableNano, vectors: Tensor, rows: PackedBatch) -> Tensor:
-    """The weighted mean of the cross entropies of all tokens of the answers, and a little of what
-    the pointers say."""
+    """Weighted mean cross entropy of all answer tokens, plus the supervised-attention loss times
+    ``ATTENTION_LOSS_WEIGHT``."""
     network = student.network
     hidden, astray = forward_supervised(
         network.model.text_model, student.letter_probe, vectors, rows
     )
+    # Targets below 0 are not part of an answer.
     asked = rows.targets >= 0
     logits = network.lm_head(hidden[asked]).float()
     losses = F.cross_entropy(logits, rows.targets[asked], reduction="none")
@@ -348,7 +349,7 @@ def _rows_loss(student: TrainableNano, vectors: Tensor, rows: PackedBatch) -> Te
 
 
 def init_weights(model: nn.Module) -> None:
-    """Small random matrices; those that write into the residual stream smaller still."""
+    """Initialise matrices normally; smaller for those whose output is added to the residual."""
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             continue
@@ -361,12 +362,12 @@ def init_weights(model: nn.Module) -> None:
 
 @contextmanager
 def _as_record_error(path: Path) -> Iterator[None]:
-    """A state that holds something else than it should, as one error."""
+    """Turn any error from a state with unexpected contents into one RecordError."""
     try:
         yield
     except SmolVideoError:
         raise
-    except Exception as error:  # tensors of other shapes, other keys, other types: whatever comes
+    except Exception as error:  # other shapes, keys or types raise errors of many kinds
         raise RecordError(
             f"{display_path(path)} does not fit this training",
             hint="delete it and the states beside it, or name another `--out`",
@@ -378,7 +379,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
 
 
 class _Rank0Only:
-    """A callback that stays in this process: the others get a silent copy."""
+    """A callback that works in this process only: pickled copies do nothing."""
 
     def __init__(self, on_progress: OnTrainProgress | None) -> None:
         self._on_progress = on_progress

@@ -1,4 +1,4 @@
-"""nano's numbers, and the files that make it a SmolVLM checkpoint anyone can load."""
+"""Configuration of nano, and its export as a SmolVLM checkpoint that transformers loads."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from smolvideo.train.tokenizer import VOCABULARY_SIZE, special_id
 
 NANO = NetworkConfig(
     vision=VisionConfig(
-        # Eight patches a side: a power of two, so that transformers' position buckets are exact.
+        # Eight patches a side: with a power of two transformers' position buckets are exact.
         image_size=96,
         patch_size=12,
         hidden_size=192,
@@ -29,7 +29,7 @@ NANO = NetworkConfig(
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=64,
-        # 50 frames take about 400 tokens; the rest is for questions, history and longer samplings.
+        # 50 frames take about 400 tokens; the rest is for questions, history and more frames.
         max_position_embeddings=2048,
         rope_theta=10000.0,
     ),
@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 
 
 def config_json(network: NetworkConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """``config.json`` in the words of transformers' SmolVLM; the layout's key is our own."""
+    """Return ``config.json`` with transformers' SmolVLM keys; ``smolvideo_layout`` is our own."""
     vision, text = network.vision, network.text
     pad, begin, end = (
         special_id(tokenizer, name) for name in ("<|im_end|>", "<|im_start|>", TURN_END)
@@ -97,9 +97,9 @@ def config_json(network: NetworkConfig, tokenizer: Tokenizer) -> dict[str, Any]:
 def save_checkpoint(
     folder: Path, model: SmolVLM, tokenizer: Tokenizer, metadata: dict[str, Any]
 ) -> None:
-    """Write the checkpoint: bfloat16 weights and the json files beside them.
+    """Write the checkpoint: bfloat16 weights and the JSON files next to them.
 
-    ``metadata`` is what ``training.json`` says of how the weights came about.
+    ``metadata`` becomes ``training.json``: how the weights were trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network = model.config
@@ -110,7 +110,7 @@ def save_checkpoint(
         if not (name == "lm_head.weight" and network.tie_word_embeddings)
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    # Not its own `save`, whose errors are of no kind that says what is wrong.
+    # Not the tokenizer's own `save`: its errors do not tell a full disk from other causes.
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     ends = config["text_config"]
     size = network.vision.image_size

@@ -1,7 +1,7 @@
-"""Two optimizers as one, over float32 masters of a network that computes in bfloat16.
+"""Muon and Adam as one optimizer over float32 master weights of a bfloat16 network.
 
 Hidden matrices take Muon's orthogonalised steps (Keller Jordan, 2024), everything else Adam's. The
-masters keep what a bfloat16 weight is too coarse to add up.
+master weights accumulate updates that are too small for bfloat16 weights.
 """
 
 import copy
@@ -19,9 +19,9 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 class MasterOptimizer(Generic[Trained]):
-    """``masters`` keep the float32 weights; ``working_copy`` is the bfloat16 copy to compute with.
+    """``masters`` are the float32 weights; ``working_copy`` is the bfloat16 copy to compute with.
 
-    Parameters that need no gradient when it is made are left alone.
+    Parameters without ``requires_grad`` at construction are not trained.
     """
 
     def __init__(self, masters: Trained) -> None:
@@ -35,14 +35,14 @@ class MasterOptimizer(Generic[Trained]):
         self._pairs = [(master, copies[name]) for name, master in named.items()]
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of the running network as float32, zeros where none came."""
+        """Return the working copy's gradients as float32, zeros for parameters without one."""
         return [
             torch.zeros_like(master) if run.grad is None else run.grad.float()
             for master, run in self._pairs
         ]
 
     def step(self, gradients: Iterable[Tensor], rate: float) -> None:
-        """One step down these gradients at a share of the full learning rates."""
+        """Clip the gradients and take one step at the share ``rate`` of the full learning rates."""
         for (master, run), gradient in zip(self._pairs, gradients, strict=True):
             master.grad, run.grad = gradient, None
         nn.utils.clip_grad_norm_([master for master, _ in self._pairs], 1.0)
@@ -70,5 +70,5 @@ class MasterOptimizer(Generic[Trained]):
 
 
 def _takes_muon(name: str, parameter: Tensor) -> bool:
-    """Matrices inside the network; embeddings, heads and the first and last layers are not."""
+    """Whether Muon takes a parameter: matrices of layers, not embeddings or output layers."""
     return parameter.ndim == 2 and "layers" in name

@@ -1,7 +1,7 @@
-"""Many questions about one video as one row of tokens.
+"""Sequence packing: many questions about one video in one row of tokens.
 
-The frames stand once at the front of the row; each question sees the frames and itself, and the
-positions of every question go on from the frames'.
+The frames are the common prefix of the row. Each question attends to the frames and to itself, and
+its positions continue from the end of the frames.
 """
 
 import math
@@ -22,13 +22,12 @@ from smolvideo.train.tokenizer import special_id
 from smolvideo.train.world.question import Question
 
 LENGTH_STEP = 32
-"""Rows of tokens are padded to a multiple of this: torch keeps memory for every shape that it has
-ever seen."""
+"""Rows are padded to a multiple of this length: torch caches memory for every new shape."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What stands before all questions of a row, and where ``image_spans`` frames stand in it."""
+    """The tokens before all questions of a row, and the positions of its frames by time stamp."""
 
     token_ids: list[int]
     image_spans: ImageSpans = field(default_factory=dict)
@@ -36,8 +35,8 @@ class Prefix:
 
 @dataclass(frozen=True)
 class PackedSequence:
-    """One video's tokens, with the position, the target, its weight and the block of each, and
-    the ``pointers`` between them."""
+    """One video's tokens with the position, target, target weight and segment of each, and the
+    attention targets (``pointers``)."""
 
     token_ids: list[int]
     positions: list[int]
@@ -49,11 +48,11 @@ class PackedSequence:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of tokens with their questions, ready for the decoder.
+    """Padded rows of tokens with their questions, the decoder's input.
 
     ``token_ids``, ``positions`` ``[B, L]``; ``targets``, ``weights`` ``[B, L]``: the next token
-    inside answers, −100 elsewhere, and what a mistake there counts; ``segment_ids`` ``[B, L]``: 0
-    for the frames, k for question k, −1 for padding; ``pointers``: those of each row.
+    inside answers, −100 elsewhere, and the weight of its loss; ``segment_ids`` ``[B, L]``: 0 for
+    the frames, k for question k, −1 for padding; ``pointers``: the attention targets of each row.
     """
 
     token_ids: Tensor
@@ -65,7 +64,8 @@ class PackedBatch:
     pointers: tuple[tuple[AttentionTarget, ...], ...]
 
     def mask(self, dtype: torch.dtype) -> Tensor:
-        """``[B, 1, L, L]``: 0 where a token may look (its own block and the frames), else −inf."""
+        """Additive mask ``[B, 1, L, L]``: 0 for earlier tokens of the same segment or the frames,
+        else the dtype's minimum."""
         length = self.segment_ids.shape[1]
         same = self.segment_ids.unsqueeze(2) == self.segment_ids.unsqueeze(1)
         to_frames = (self.segment_ids == 0).unsqueeze(1)
@@ -78,7 +78,7 @@ class PackedBatch:
 def video_prefix(
     stamps: Sequence[str], tokens_per_image: int, tokenizer: Tokenizer, instruction: str = ""
 ) -> Prefix:
-    """The front of a row, in the layout ``nano``; without stamps it is one still picture."""
+    """Return the frames of a row, in the layout ``nano``; without stamps it is one still image."""
     image = [special_id(tokenizer, "<image>")] * tokens_per_image
     ids = _opening(tokenizer, instruction)
     if not stamps:
@@ -92,7 +92,7 @@ def video_prefix(
 
 
 def text_prefix(tokenizer: Tokenizer) -> Prefix:
-    """The front of a row without pictures; what is asked begins a line, as it does after them."""
+    """Return the prefix of a row without images; the question begins a line here, too."""
     return Prefix([*_opening(tokenizer), *tokenizer.encode("\n").ids])
 
 
@@ -104,12 +104,13 @@ def _opening(tokenizer: Tokenizer, instruction: str = "") -> list[int]:
 def pack_questions(
     front: Prefix, questions: Sequence[Question], tokenizer: Tokenizer
 ) -> PackedSequence:
-    """The frames once, then every question with its answer, in the layout ``nano``."""
+    """Pack the frames, then every question with its answer, in the layout ``nano``."""
     end = special_id(tokenizer, "<end_of_utterance>")
     start = len(front.token_ids)
     row = PackedSequence(
         [*front.token_ids], list(range(start)), [-100] * start, [0.0] * start, [0] * start
     )
+    # One segment per question: its history, the question, and the answers.
     for number, question in enumerate(questions, start=1):
         said = "" if question.subtitles is None else f"{question.subtitles}\n\n"
         block: list[int] = []
@@ -126,13 +127,13 @@ def pack_questions(
             block += [*asked_ids, *answered.ids, end]
             targets += [-100] * len(asked_ids) + [*answered.ids, end]
             weights += [0.0] * len(asked_ids)
-            # Long answers count more than short ones, but not by as much as they are longer; a
-            # question that is said again counts as one of its own.
+            # The loss of an answer grows with the square root of its length; a repeated question
+            # counts as an answer of its own.
             lead = turns[-1].words.start
             for length in (lead, len(answered.ids) + 1 - lead):
                 weights += [max(1, length) ** -0.5] * length
         row.pointers.extend(attention_targets(turns, front.image_spans))
-        # Each token is to tell the next one; the last one has none.
+        # Each token predicts the next one; the last token has no target.
         row.token_ids.extend(block[:-1])
         row.positions.extend(range(start, start + len(block) - 1))
         row.targets.extend(targets[1:])
@@ -142,7 +143,7 @@ def pack_questions(
 
 
 def collate(rows: Sequence[PackedSequence], questions: Sequence[Sequence[Question]]) -> PackedBatch:
-    """The rows, padded to one length, with what each was asked."""
+    """Pad the rows to one length and stack them, with their questions."""
     longest = max(len(row.token_ids) for row in rows)
     length = math.ceil(longest / LENGTH_STEP) * LENGTH_STEP
 

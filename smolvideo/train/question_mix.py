@@ -1,4 +1,4 @@
-"""What is asked about a video in a training; no torch."""
+"""How many questions of each kind a training video gets; no torch."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from smolvideo.evals.protocol.prompts import PromptName
 
 @dataclass(frozen=True)
 class QuestionMix:
-    """Up to ``questions`` about each video, and ``single_frame_questions`` besides.
+    """Up to ``questions`` about each video, and up to ``single_frame_questions`` more.
 
-    ``choices`` of them have options, in the ``prompt_name`` of that name; ``text_exercises`` are
-    exercises. ``hard_type_probability`` is the probability of each of the slow types to come before
-    the others. A glimpse is an exercise in looking at one moment, or in finding it.
-    ``follow_up_probability`` is the probability of a question to come later in a conversation,
-    after others about the same video.
+    Of ``questions``, ``choices`` have options, in the prompt ``prompt_name``, and
+    ``text_exercises`` need no video. ``hard_type_probability`` is the probability that one of the
+    hard types is taken before the others, for each of them. A single-frame question asks what one
+    moment shows, or which moment shows something. ``follow_up_probability`` is the probability that
+    a question comes later in a conversation, after others about the same video.
     """
 
     questions: int
@@ -27,6 +27,6 @@ class QuestionMix:
 
     @property
     def instruction(self) -> str:
-        """What stands before the frames, for questions with options in this form."""
+        """The text before the frames, for questions with options in this prompt."""
         asked = format_question(self.prompt_name, "cinepile", "", (), None)
         return asked.instruction or "" if self.choices else ""

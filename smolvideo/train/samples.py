@@ -1,7 +1,7 @@
-"""The project's own sample videos: what each shows, how it is filmed, what can be asked about it.
+"""The project's sample videos: scenes, encodings, subtitles and questions.
 
-Every scene is held out of training (``Scene.held_out``), so that right answers about them are seen,
-not remembered. ``smolvideo train samples DIR`` draws them all again.
+Every scene is held out of training (``Scene.held_out``), so right answers about them come from
+perception, not from memory. ``smolvideo train samples DIR`` renders them all again.
 """
 
 import json
@@ -18,7 +18,7 @@ from smolvideo.train.world.video import EncodingOptions, frame_times, write_vide
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample video and, where it has them, its subtitles (SubRip text)."""
+    """One sample video and its optional subtitles (SubRip text)."""
 
     name: str
     scene: Scene
@@ -191,18 +191,18 @@ QUESTION_SEED = 7
 
 
 def sample_questions(sample: Sample) -> list[Question]:
-    """What is asked about a sample, in the same wordings every time."""
+    """Return the questions about a sample; the wordings are the same every time."""
     seconds = sample.encoding.seconds
     clock = FrameClock(tuple(time / seconds for time in frame_times(sample.encoding)), seconds)
     random = Random(f"{QUESTION_SEED}/{sample.name}")
-    # Names and earlier turns stand in no line of questions.jsonl.
+    # The lines of questions.jsonl have no fields for subtitles and earlier turns.
     return [q for q in ask_about(sample.scene, random, clock) if not (q.subtitles or q.history)]
 
 
 def write_samples(folder: Path) -> None:
-    """Draw every sample and its sidecar into ``folder``, and ``questions.jsonl`` about them.
+    """Write every sample with its subtitles, and ``questions.jsonl``, into ``folder``.
 
-    The multiple-choice benchmark goes into its folder ``benchmark``.
+    The multiple-choice benchmark goes into the subfolder ``benchmark``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = []

@@ -1,4 +1,4 @@
-"""The course of a training: its stages, its rates, its news; no torch."""
+"""Training schedule: stages, learning rates, batch sizes, progress events; no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,28 +9,28 @@ from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.train.question_mix import QuestionMix
 
 TrainStage = Literal["see", "read", "answer"]
-"""``see``: vision tower and connector on labelled pictures. ``read``: the same, mostly on pictures
-with something written, which takes longest to see. ``answer``: connector and decoder on videos with
-questions, the tower frozen."""
+"""``see``: vision tower and connector on labelled images. ``read``: the same, mostly on images with
+text, which is the slowest to learn. ``answer``: connector and decoder on videos with questions; the
+tower is frozen."""
 
 STAGE_ENDS: dict[TrainStage, float] = {"see": 0.0541, "read": 0.0719, "answer": 1.0}
-"""The stages in their order, and at which share of the time each ends."""
+"""The stages in their order, and the share of the time at which each ends."""
 TEXT_IMAGE_SHARE = 0.75
-"""Share of the pictures of the stage ``read`` with something written."""
+"""Share of the images with text in the stage ``read``."""
 DECAY_SHARES: dict[TrainStage, float] = {"see": 0.35, "read": 0.35, "answer": 0.5}
-"""Share of a stage in which its learning rate falls to zero, in a straight line."""
+"""Share of a stage over which its learning rate falls linearly to its minimum."""
 CHOICE_FORMS: tuple[PromptName, ...] = ("plain", "smolvlm", "official")
 FIRST_SHARE = 0.19
-"""Share of the stage ``answer`` in which videos are of few frames, and most questions about one
-moment or for it: only who keeps the frames apart learns times and orders later."""
+"""Share of the stage ``answer`` in which videos have few frames, and most questions are about one
+moment or ask for it: a model must tell the frames apart before it can learn times and orders."""
 WARM_UP_STEPS = 40
 TEXT_STEP_INTERVAL = 3
-"""Steps from one of exercises alone to the next: these are the cheapest."""
+"""Steps from one text-only step to the next; these are the cheapest."""
 DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 8, 4
 ATTENTION_LOSS_WEIGHT = 0.15
-"""What looking elsewhere than shown counts, against a wrong word."""
+"""Weight of the supervised-attention loss relative to the language-model loss."""
 VIDEOS_PER_STEP = 3, 16
-"""At least, and at most, whatever ``TrainOptions.frames_per_step`` allows."""
+"""Minimum and maximum videos per step; in between, ``TrainOptions.frames_per_step`` decides."""
 EARLY_MIX = QuestionMix(
     questions=7, text_exercises=3, hard_type_probability=0.3, single_frame_questions=6
 )
@@ -42,18 +42,18 @@ LATE_MIX = QuestionMix(
     single_frame_questions=3,
     follow_up_probability=0.25,
 )
-"""With options in between, a question is far from where it is answered, and what is said comes from
-them before it comes from the video: that takes many of them."""
+"""Options put distance between a question and its answer, and the answer's words are found among
+the options before they are found in the video: learning that takes many such questions."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """``minutes`` of wall time over all runs; ``processes`` None: one per core that may be used.
+    """``minutes`` of wall time over all runs; ``processes`` None: one per available core.
 
-    ``examine_minutes`` apart nano is examined on the way, at the end on ``examine_videos`` videos,
-    thrice as many, in equal parts of each number of frames in ``examine_frames``. A step of seeing
-    has ``pictures_per_step`` pictures, one of answering videos of about ``frames_per_step`` frames
-    together, in every process.
+    nano is evaluated every ``examine_minutes``, and at the end on ``examine_videos`` videos, three
+    times as many, in equal parts for each number of frames in ``examine_frames``. In every process
+    a vision step has ``pictures_per_step`` images, and an answer step has videos of about
+    ``frames_per_step`` frames in total.
     """
 
     minutes: float = 342.0
@@ -73,10 +73,11 @@ class TrainOptions:
 
 @dataclass
 class TrainState:
-    """Where a training stands: what is saved beside the weights so that it can go on.
+    """Progress of a training, saved with the weights so that it can be resumed.
 
-    ``elapsed`` seconds of all runs; ``step`` within the stage; ``steps_before`` of the stages
-    before; ``curve`` all news so far; ``best`` the highest mark of an examination on the way.
+    ``elapsed``: seconds over all runs; ``step``: steps within the stage; ``steps_before``: steps of
+    the earlier stages; ``curve``: all progress events; ``best``: the highest evaluation score so
+    far.
     """
 
     stage: TrainStage = "see"
@@ -87,51 +88,51 @@ class TrainState:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
     def progress(self, options: TrainOptions) -> float:
-        """How much of the whole course is done."""
+        """Share of the whole training that is done."""
         return self.elapsed / options.seconds
 
     def current_stage(self, options: TrainOptions) -> TrainStage:
-        """The stage that this share of the time is for."""
+        """Stage for the elapsed share of the time."""
         share = self.progress(options)
         return next((stage for stage, end in STAGE_ENDS.items() if share < end), "answer")
 
     def begin(self, stage: TrainStage) -> None:
-        """The next stage, from its first step."""
+        """Start a stage at step 0."""
         self.steps_before[self.stage] = self.step
         self.stage, self.step = stage, 0
 
     def stage_share(self, options: TrainOptions) -> float:
-        """How much of its stage is done."""
+        """Share of the current stage that is done."""
         begin = max((end for end in STAGE_ENDS.values() if end < STAGE_ENDS[self.stage]), default=0)
         return (self.progress(options) - begin) / (STAGE_ENDS[self.stage] - begin)
 
     def lr_scale(self, options: TrainOptions) -> float:
-        """Share of the full learning rates: warm-up, level, and a straight fall in each stage."""
+        """Share of the full learning rates: warm-up, constant, then linear decay in each stage."""
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         fall = min(1.0, max(0.02, (1 - self.stage_share(options)) / DECAY_SHARES[self.stage]))
         return warm * fall
 
-    # What follows is the same in every process, so that none waits long for another.
+    # The methods below return the same in every process, so that no process waits for another.
 
     def videos(self, options: TrainOptions) -> int:
-        """How many videos this step has in every process."""
+        """Videos of this step in every process."""
         least, most = VIDEOS_PER_STEP
         return max(least, min(most, options.frames_per_step // self.frames(options)))
 
     def is_text_step(self, options: TrainOptions) -> bool:
-        """Whether this step is of exercises in text alone."""
+        """Whether this step trains on text exercises alone."""
         later = self.stage == "answer" and self.stage_share(options) >= FIRST_SHARE
         return later and self.step % TEXT_STEP_INTERVAL == TEXT_STEP_INTERVAL - 1
 
     def question_mix(self, options: TrainOptions) -> QuestionMix:
-        """What is asked about every video of this step."""
+        """Question mix for every video of this step."""
         if self.stage_share(options) < FIRST_SHARE:
             return EARLY_MIX
         form = Random(f"{options.seed}/{self.step}/form").choice(CHOICE_FORMS)
         return replace(LATE_MIX, prompt_name=form)
 
     def frames(self, options: TrainOptions) -> int:
-        """How many frames the videos of this step have: few at first, up to fifty later on."""
+        """Frames of the videos of this step: few at first, up to fifty later on."""
         random = Random(f"{options.seed}/{self.step}")
         share = self.stage_share(options)
         if share < FIRST_SHARE:
@@ -145,7 +146,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """News: the stage, seconds done and given, the loss, and accuracies when examined."""
+    """Progress event: stage, elapsed and total seconds, loss; accuracies after an evaluation."""
 
     stage: TrainStage
     seconds: float

@@ -1,4 +1,4 @@
-"""What a step of drilling is given: rows of exercises in text alone."""
+"""Training batches of text exercises alone."""
 
 from itertools import islice
 from random import Random
@@ -11,7 +11,7 @@ from smolvideo.train.world.text_exercises import text_exercises
 
 
 def make_text_batch(random: Random, rows: int, tokenizer: Tokenizer) -> PackedBatch:
-    """``rows`` rows of ``DRILLS_PER_ROW`` exercises each, none of which needs a video."""
+    """Make ``rows`` rows of ``DRILLS_PER_ROW`` exercises each, without a video."""
     form = random.choice(CHOICE_FORMS)
     asked = [list(islice(text_exercises(random, None, form), DRILLS_PER_ROW)) for _ in range(rows)]
     front = text_prefix(tokenizer)

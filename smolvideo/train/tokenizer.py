@@ -1,4 +1,4 @@
-"""nano's tokenizer: byte-level BPE like SmolLM2's, small, trained on the words of the world."""
+"""nano's tokenizer: small byte-level BPE like SmolLM2's, trained on the world's corpus."""
 
 import json
 from collections.abc import Iterable
@@ -14,22 +14,22 @@ SPECIAL_TOKENS = (
     "<image>",
     "<end_of_utterance>",
 )
-"""The special tokens of SmolVLM2 that nano has, in the order of their ids."""
+"""The special tokens of SmolVLM2 that nano uses, in the order of their ids."""
 
 VOCABULARY_SIZE = 832
 SECONDS = tuple(f":{second:02}" for second in range(60))
-"""The seconds of a time stamp are one token each: whoever looks for a frame by its time looks for
-one vector, not for three in a row."""
+"""The seconds of a time stamp are one token each: attention finds a frame by its time with one key
+instead of three in a row."""
 _STAMP_END = ":[0-5][0-9]"
 _PRETOKENIZE_PATTERN = (
     rf"{_STAMP_END}|\p{{N}}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+"
     rf"| ?(?:(?!{_STAMP_END})[^\s\p{{L}}\p{{N}}])+|\s+(?!\S)|\s+"
 )
-"""GPT-2's pieces, but every digit for itself, and the seconds of a time stamp together."""
+"""GPT-2's pre-tokenization, but with single digits, and the seconds of a time stamp as one."""
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer whose alphabet is all bytes: any text has tokens, known words have few."""
+    """Train a tokenizer with all bytes as its alphabet: any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -49,12 +49,12 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def _with_seconds(tokenizer: Tokenizer) -> Tokenizer:
-    """The same with ``SECONDS`` in its vocabulary. They are no added tokens: those stand for what
-    no text may contain, and are not looked for in questions."""
+    """Add ``SECONDS`` to the vocabulary. Not as added tokens: those are reserved for text that
+    questions may not contain, and are not matched in questions."""
     rules = json.loads(tokenizer.to_str())
     vocabulary = rules["model"]["vocab"]
     vocabulary.update({second: len(vocabulary) + n for n, second in enumerate(SECONDS)})
-    # What is in the vocabulary as a whole is taken as a whole, and needs no merges.
+    # With `ignore_merges` a piece that is in the vocabulary is one token and needs no merges.
     rules["model"]["ignore_merges"] = True
     grown = Tokenizer.from_str(json.dumps(rules))
     grown.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,4 +1,4 @@
-"""What a step of answering is given: drawn videos with questions."""
+"""Training batches of the stage ``answer``: rendered videos with questions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,20 +31,20 @@ from smolvideo.train.world.single_frame_questions import questions_at_time, ques
 from smolvideo.train.world.text_exercises import text_exercises
 
 FOLLOW_UP_PROBABILITY = 0.3
-"""Share of the questions with options that follow the same question without: then the options need
-only be read, not the video."""
+"""Probability that a question with options follows the same question without: the answer is then
+in the conversation, and only the options need to be matched."""
 EVENT_PROBABILITY = 0.3
-"""Share of the videos in which something surely happens at a moment; in some of the others, too."""
+"""Probability that a video is sampled to have an event; other videos may have one, too."""
 HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
-"""What takes longest to learn: each needs several frames, or several facts at once."""
+"""The slowest types to learn: each needs several frames, or several facts together."""
 GREY = 128
 
 
 @dataclass(frozen=True)
 class VideoBatch:
-    """Drawn videos of equally many frames with their questions.
+    """Rendered videos of equally many frames with their questions.
 
-    ``pixels`` ``[U, 3, S, S]``: every different picture once; ``frames`` ``[B, F]`` indexes it.
+    ``pixels`` ``[U, 3, S, S]``: each distinct image once; ``frames`` ``[B, F]`` indexes it.
     """
 
     pixels: Tensor
@@ -54,8 +54,8 @@ class VideoBatch:
 
 @dataclass(frozen=True)
 class _Video:
-    """A scene, the shares of its duration that are looked at, and when they are; a single picture
-    has no clock."""
+    """A scene, its sampled frames as shares of the duration, and their clock; a single image has no
+    clock."""
 
     scene: Scene
     shares: list[float]
@@ -79,9 +79,9 @@ def make_video_batch(
     side: Split = "trained",
     grey: bool = False,
 ) -> VideoBatch:
-    """``videos`` random videos of ``frames`` frames, drawn, with their questions.
+    """Render ``videos`` random videos of ``frames`` frames, with their questions.
 
-    ``grey`` replaces every picture by even grey: what can be answered then was not seen.
+    ``grey`` replaces every image by uniform grey, to measure what is answered without seeing.
     """
     noise = np.random.default_rng(random.getrandbits(32))
     size = network.vision.image_size
@@ -106,13 +106,13 @@ def _videos(random: Random, count: int, frames: int, side: Split) -> Iterator[_V
     for _ in range(count):
         shares = _moments(random, frames)
         scene = _shown_scene(random, shares, side)
-        # From three seconds to ten minutes, short ones as often as long ones.
+        # Durations from three seconds to ten minutes, log-uniform.
         clock = FrameClock(tuple(shares), 3 * 200 ** random.random()) if frames > 1 else None
         yield _Video(scene, shares, clock)
 
 
 def _moments(random: Random, frames: int) -> list[float]:
-    """Evenly spaced shares of the duration, from the first frame to the last."""
+    """Return evenly spaced shares of the duration, from the first frame to the last."""
     if frames == 1:
         return [random.random()]
     end = 1 - random.uniform(0, 0.5) / frames
@@ -120,7 +120,7 @@ def _moments(random: Random, frames: int) -> list[float]:
 
 
 def _shown_scene(random: Random, shares: list[float], side: Split) -> Scene:
-    """A scene of which these moments show everything."""
+    """Sample a scene of which every object is visible in at least one of the frames."""
     still = len(shares) == 1
     eventful = not still and random.random() < EVENT_PROBABILITY
     while True:
@@ -132,23 +132,27 @@ def _shown_scene(random: Random, shares: list[float], side: Split) -> Scene:
 
 
 def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Question]:
-    """Questions of many types, those with options now and then after the same one without."""
+    """Choose questions of many types; ones with options sometimes follow the same one without."""
     scene, clock = video.scene, video.clock
+    # Open questions, hard types first.
     every = ask_about(scene, random, clock)
     slow = [name for name in HARD_TYPES if random.random() < asking.hard_type_probability]
     opened = sample_by_type(
         random, every, asking.questions - asking.choices - asking.text_exercises, first=slow
     )
+    # Questions about one moment.
     if clock is not None:
         others = [question for question in every if question not in opened]
         opened += _glimpses(scene, others, random, clock, asking.single_frame_questions)
     chosen = [informal(random, question) for question in opened]
+    # Some of them continue a conversation.
     chosen = [
         _after_others(question, every, random)
         if asking.follow_up_probability and random.random() < asking.follow_up_probability
         else question
         for question in chosen
     ]
+    # Questions with options.
     fit = [question for question in every if question.type not in WITHOUT_CHOICE]
     for question in sample_by_type(random, fit, asking.choices):
         choice = with_options(informal(random, question), scene, random, clock, asking.prompt_name)
@@ -167,7 +171,7 @@ def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Quest
 
 
 def _after_others(question: Question, others: Sequence[Question], random: Random) -> Question:
-    """The question later in a conversation: after one or two others, which it need not be about."""
+    """Put one or two other questions before this one as a conversation, related or not."""
     asked = question.text.lower().rstrip("?.")
     plain = [
         other
@@ -184,8 +188,8 @@ def _after_others(question: Question, others: Sequence[Question], random: Random
 def _glimpses(
     scene: Scene, asked: Sequence[Question], random: Random, clock: FrameClock, count: int
 ) -> list[Question]:
-    """Up to ``count`` exercises: what a moment shows, which moment shows something, and further
-    questions for a time."""
+    """Up to ``count`` single-frame questions: what a moment shows, which moment shows something,
+    and further questions for a time."""
     looks = [*islice(questions_at_time(scene, random, clock), count)]
     looks += islice(questions_for_time(scene, random, clock), count)
     looks += [question for question in asked if question.type == "time"]

@@ -1,8 +1,7 @@
-"""The first stage: the vision tower and the connector learn to see, from dense labels.
+"""Vision pretraining: the vision tower and the connector learn dense labels.
 
-The heads that read the labels are thrown away afterwards; what they taught stays in the vectors:
-every patch knows what it shows, every token knows which things have their centre in its cell, and
-where.
+The label heads are discarded afterwards; the features remain: each patch encodes what it shows,
+each token encodes which objects have their centre in its cell, and where.
 """
 
 import torch
@@ -16,7 +15,7 @@ from smolvideo.train.world.scene import BACKGROUNDS
 
 
 class DenseLabelHeads(nn.Module):
-    """Linear readers of patches ``[N, P, D_vision]`` and tokens ``[N, T, D_text]``."""
+    """Linear heads on patches ``[N, P, D_vision]`` and tokens ``[N, T, D_text]``."""
 
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
@@ -29,7 +28,7 @@ class DenseLabelHeads(nn.Module):
         self.token_radius = nn.Linear(width, len(TOKEN_LABELS))
 
     def loss(self, patches: Tensor, tokens: Tensor, labels: LabelledImages) -> Tensor:
-        """The sum of five losses, each of the order of one at the start."""
+        """Sum of five losses, each of order one at the start."""
         tokens = self.token_norm(tokens)
         look = F.cross_entropy(
             self.patch_look(patches).float().flatten(0, 1), labels.patches.flatten()
@@ -51,7 +50,7 @@ class DenseLabelHeads(nn.Module):
 
 
 class TrainableNano(nn.Module):
-    """The network with what teaches it to see, and to find letters."""
+    """The network with its auxiliary heads: dense labels and the letter probe."""
 
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class TrainableNano(nn.Module):
 
 @torch.no_grad()
 def dense_label_accuracy(student: TrainableNano, labels: LabelledImages) -> dict[str, float]:
-    """Shares read right: ``cells`` that hold a thing, and ``patches`` on a thing."""
+    """Accuracies: ``cells`` that hold an object, and ``patches`` on an object."""
     heads = student.heads
     patches = student.network.model.vision_model(labels.pixels)
     tokens = heads.token_norm(student.network.model.connector(patches))

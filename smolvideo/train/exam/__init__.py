@@ -1,7 +1,8 @@
-"""The exam: held-out worlds as mp4 files, asked about the way any video is.
+"""Evaluation of nano: held-out scenes as mp4 files, asked about like any video.
 
-options.py  which exam: how many videos, from which seed
-paper.py    which videos are shown and what is asked about them
-sitting.py  a checkpoint answers, seeing and blind
-scores.py   what the answers are worth
+options.py      number of videos and seed
+test_videos.py  the videos and their questions
+run.py          answers on disk, for resuming
+evaluate.py     a checkpoint's answers, seeing and blind
+scores.py       right answers and accuracies
 """

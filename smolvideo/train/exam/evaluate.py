@@ -1,4 +1,4 @@
-"""A checkpoint sits the exam: every video is rendered, read, sampled, packed and asked about."""
+"""Evaluation loop: every video is rendered, decoded, sampled, packed and asked about."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,11 +23,11 @@ from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.video import write_video
 
 GREY = 128
-"""What the blind see: even grey, the same in every frame."""
+"""Pixel value of all frames in the blind condition."""
 GENERATION = GenerationOptions(max_new_tokens=48)
 
 OnExamProgress = Callable[[int, int, int, int], None]
-"""Called with videos done, videos in all, answers right so far, and questions so far."""
+"""Called with videos done, total videos, right answers so far, and questions so far."""
 
 
 def evaluate_exam(
@@ -38,11 +38,11 @@ def evaluate_exam(
     run: ExamRun | None = None,
     on_progress: OnExamProgress = lambda *_: None,
 ) -> ExamReport:
-    """The answers of ``engine`` to the paper of ``options``.
+    """Answer all questions about the videos of ``options`` with ``engine``.
 
-    The videos are left in ``folder``, which exists; without one they are gone afterwards. What
-    ``run`` has is not asked again, what comes is on its disk before the next video. Raises
-    RecordError for ``run``, else as ``load_frames``, ``pack_prompt`` and the engine do.
+    The videos are left in ``folder``, which must exist; without one they are deleted. Answers in
+    ``run`` are reused, and new ones are synced to disk before the next video. Raises RecordError
+    for ``run``, and whatever ``load_frames``, ``pack_prompt`` and the engine raise.
     """
     answers: list[ExamAnswer] = []
     with ExitStack() as stack:
@@ -72,11 +72,12 @@ def evaluate_exam(
 
 
 def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
+    # The video, unless the folder has it.
     path = folder / f"world{video.number:04d}.mp4"
     if not path.exists():
         with atomic_path(path) as beside:
             write_video(video.scene, video.film, beside)
-    # Fitted once, and not again for every question.
+    # Sampled and transformed once for all questions.
     geometry, fit = frame_transform(engine.checkpoint)
     batch = load_frames(path, fit=fit, geometry=geometry)
     duration = video.film.seconds
@@ -84,6 +85,7 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
     step = float(max(np.diff(batch.pts_seconds), default=duration))
     opened, choices = video.questions(clock)
     questions = [*opened, *choices]
+    # Two conditions: the frames, and uniform grey.
     seen = _answered(engine, batch, questions)
     grey = replace(batch, images=np.full_like(batch.images, GREY))
     blind = _answered(engine, grey, questions)
@@ -110,8 +112,8 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
 def _answered(
     engine: Engine, batch: FrameBatch, questions: Sequence[Question]
 ) -> list[tuple[str, str | None]]:
-    """The answers to all questions about the same frames, and to those with options the letter of
-    the one whose words are the likeliest answer; None where the engine tells no probabilities."""
+    """Answer all questions about the same frames. The second value, for questions with options, is
+    the letter of the option with the most likely words; None if the engine gives no likelihoods."""
 
     def packed(asked: Iterable[Question]) -> list[Prompt]:
         return [pack_prompt(conversation(batch, one), engine.checkpoint) for one in asked]
@@ -121,7 +123,7 @@ def _answered(
         return [(engine.stream(prompt, GENERATION).result().text, None) for prompt in prompts]
     with_options = [question for question in questions if question.open_form]
     prompts += packed(question.open_form for question in with_options if question.open_form)
-    # With the very array of the first prompt nobody need compare the images.
+    # Reuse the first prompt's image array, so that the session need not compare pixels.
     prompts = [replace(prompt, images=prompts[0].images) for prompt in prompts]
     session = engine.open_session()
     answers = session.answer_batch(prompts[: len(questions)], GENERATION)
@@ -139,8 +141,8 @@ def _likeliest(session: Session, question: Question, prompt: Prompt) -> str:
 
 
 def conversation(batch: FrameBatch, question: Question) -> list[Message]:
-    """The conversation that ends in the question; nothing stands before the frames of one with
-    options, as in CinePile's own form."""
+    """Return the conversation that ends in the question; with options there is no text before the
+    frames, as in CinePile's own prompt."""
     said = () if question.subtitles is None else (f"{question.subtitles}\n\n",)
     instruction = "" if question.type == "choice" else None
     turns = [text for turn in question.history for text in (turn.text, turn.response)]

@@ -1,11 +1,11 @@
-"""Which exam it is."""
+"""Options of nano's evaluation."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ExamOptions:
-    """``videos`` drawn from ``seed``; the same paper for every model, whatever else is set."""
+    """``videos`` sampled from ``seed``; every model gets the same videos and questions."""
 
     videos: int = 240
     seed: int = 2026

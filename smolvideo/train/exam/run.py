@@ -1,4 +1,4 @@
-"""An exam on disk: every answer as it comes, so that one that was stopped goes on."""
+"""Run folder of nano's evaluation: answers are saved as they come, so that it can be resumed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,21 +20,21 @@ _ANSWERS = "answers.jsonl"
 
 
 class ExamRun:
-    """The answers of one engine to one exam, in a folder: run.json and answers.jsonl."""
+    """One engine's answers to one evaluation, in a folder: run.json and answers.jsonl."""
 
     def __init__(self, files: RunFiles) -> None:
         self._files = files
 
     @classmethod
     def open(cls, folder: Path, engine: Engine, options: ExamOptions) -> "ExamRun":
-        """A new run, or the one that was there, to go on with.
+        """Create a run, or open the existing one to resume it.
 
-        Raises UsageError where that was another exam or model, RecordError where the folder holds
-        something else or cannot be written.
+        Raises UsageError if it belongs to another evaluation or model, RecordError if the folder
+        holds something else or cannot be written.
         """
         files = RunFiles(folder, "smolvideo.exam/1", (_ANSWERS,))
         versions = package_versions()
-        exam = asdict(options) | {"smolvideo": versions["smolvideo"]}  # which draws the videos
+        exam = asdict(options) | {"smolvideo": versions["smolvideo"]}  # determines the videos
         setting = {"exam": exam, "model": model_identity(engine)}
         if not files.is_begun:
             files.begin(setting | {"versions": versions}, {})
@@ -50,12 +50,12 @@ class ExamRun:
 
     @contextmanager
     def held(self) -> Iterator[RecordWriter]:
-        """What appends answers; nobody else writes meanwhile. Raises RecordError."""
+        """Lock the run and yield a writer that appends answers. Raises RecordError."""
         with self._files.held(), RecordWriter(self._path, ExamAnswer) as writer:
             yield writer
 
     def answers(self) -> dict[int, tuple[ExamAnswer, ...]]:
-        """The answers about each video that has all of them, by its number. Raises RecordError."""
+        """Answers of each completely answered video, by video number. Raises RecordError."""
         if not self._path.exists():
             return {}
         found: dict[int, dict[int, ExamAnswer]] = {}

@@ -1,4 +1,4 @@
-"""What the answers of an exam are worth."""
+"""Right answers and accuracies of nano's evaluation."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -16,11 +16,11 @@ from smolvideo.train.world.scene_sampler import Split
 
 @dataclass(frozen=True)
 class ExamAnswer:
-    """One question with what was answered to it, seeing and blind.
+    """One question with its two answers: with the frames (``seen``) and with grey ones (``blind``).
 
-    ``likeliest``, ``blind_likeliest``: the letter of the option whose words are the likeliest
-    answer, where there are options and the engine tells probabilities. It is number ``place``, from
-    0, of the ``count`` questions about its video.
+    ``likeliest``, ``blind_likeliest``: the letter of the option whose words are most likely, for
+    questions with options if the engine gives likelihoods. ``place`` is its index, from 0, among
+    the ``count`` questions about its video.
     """
 
     video: Count
@@ -41,12 +41,12 @@ class ExamAnswer:
     SCHEMA: ClassVar[str] = "smolvideo.exam-answer/1"
 
     def to_json(self) -> str:
-        """One line without its line break."""
+        """Return one line without its line break."""
         return json_line({"record": self.SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "ExamAnswer":
-        """The answer of one line; ValueError if it is none."""
+        """Parse one line; raises ValueError if it is not an answer."""
         answer = cls(**parse_known_fields(cls, line))
         if answer.place >= answer.count:
             raise ValueError(f"there is no question {answer.place} of {answer.count}")
@@ -62,21 +62,21 @@ class ExamAnswer:
 
 @dataclass(frozen=True)
 class ExamReport:
-    """All answers, in the order of the paper; ``setting`` is who sat it, and which exam it was."""
+    """All answers, in the order of the questions; ``setting``: the model and the evaluation."""
 
     setting: dict[str, Any]
     answers: tuple[ExamAnswer, ...]
 
     def to_json(self) -> str:
-        """One line: the summary, and what it was measured on."""
+        """Return one line: the summary, the setting and the machine."""
         return visible_json(json.dumps({**self.summary(), **self.setting, "machine": machine()}))
 
     def summary(self) -> dict[str, Any]:
-        """Shares of right answers, of the questions that each entry speaks of.
+        """Return accuracies by group.
 
-        ``open`` and ``multiple_choice`` (a letter wanted; ``…_by_score``: the likeliest option
-        taken) seen, ``blind`` all with grey frames, ``by_type``, and open questions of
-        ``combinations`` and in ``wordings`` that training knew or did not.
+        ``open`` and ``multiple_choice`` (a letter is asked for; ``…_by_score``: the most likely
+        option is taken) with the frames, ``blind`` with grey frames, ``by_type``, and open
+        questions by held-out (``novel``) or known ``combinations`` and ``wordings``.
         """
         asked_openly = [a for a in self.answers if a.type != "choice"]
         choices = [a for a in self.answers if a.type == "choice"]
@@ -111,15 +111,15 @@ class ExamReport:
         }
 
     def to_jsonl(self) -> str:
-        """Every answer as one JSON line."""
+        """Return every answer as one JSON line."""
         return "".join(answer.to_json() + "\n" for answer in self.answers)
 
 
 def is_correct(question: Question, given: str, *, duration: float, step: float) -> bool:
     """Whether ``given`` answers the question.
 
-    A letter for options, read by CinePile's own rule; a time at most one ``step`` of the sampling
-    (seconds) from where it happens, in whole seconds as time stamps are; words exactly.
+    Options: the letter that CinePile's own rule extracts. Times: at most one sampling interval
+    ``step`` (seconds) from the event, in whole seconds like time stamps. Others: exact match.
     """
     if question.type == "choice":
         return cinepile_parts(given)[0] == question.answer

@@ -1,4 +1,4 @@
-"""Which videos an exam shows and what it asks, frozen by its seed."""
+"""Videos and questions of nano's evaluation, determined by its seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from smolvideo.train.world.scene_sampler import Split, sample_scene
 from smolvideo.train.world.video import EncodingOptions
 
 OPEN_QUESTIONS = 10
-"""Asked about a video that allows so many."""
+"""Open questions per video, if the scene has that many."""
 CHOICE_QUESTIONS = 3
 SHORT_SIDES = (144, 180, 240, 360)
 FRAME_RATES = (6.0, 10.0, 12.5, 15.0, 24.0)
@@ -22,7 +22,7 @@ LENGTHS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 30.0)
 
 @dataclass(frozen=True)
 class ExamVideo:
-    """One video. ``novel_wording``: it is asked about in words that training never heard."""
+    """One video. ``novel_wording``: its questions have wordings that are held out of training."""
 
     number: int
     side: Split
@@ -32,7 +32,7 @@ class ExamVideo:
     seed: str
 
     def questions(self, clock: FrameClock) -> tuple[list[Question], list[Question]]:
-        """The open ones and those with options; ``clock`` tells which frames were looked at."""
+        """Return open questions and questions with options; ``clock`` holds the sampled frames."""
         random = Random(f"{self.seed}/questions")
         every = ask_about(self.scene, random, clock, novel_wording=self.novel_wording)
         fit = [question for question in every if question.type not in WITHOUT_CHOICE]
@@ -44,7 +44,7 @@ class ExamVideo:
 
 
 def draw_exam_videos(options: ExamOptions) -> Iterator[ExamVideo]:
-    """Half of the videos of combinations that training shows in other scenes, half of others."""
+    """Yield the videos: half of combinations known from training, half of held-out ones."""
     for number in range(options.videos):
         seed = f"{options.seed}/{number}"
         random = Random(seed)
@@ -54,7 +54,7 @@ def draw_exam_videos(options: ExamOptions) -> Iterator[ExamVideo]:
 
 
 def _film(random: Random, scene: Scene) -> EncodingOptions:
-    """Any size, rate and length, as films come; now and then turned, or at uneven times."""
+    """Sample size, rate and length; some videos are rotated or have a variable frame rate."""
     short = random.choice(SHORT_SIDES)
     along = 2 * round(short * max(scene.aspect, 1 / scene.aspect) / 2)
     width, height = (along, short) if scene.aspect >= 1 else (short, along)
@@ -62,7 +62,7 @@ def _film(random: Random, scene: Scene) -> EncodingOptions:
     return EncodingOptions(
         width,
         height,
-        # Nothing happens in a long film that five pictures a second would not show.
+        # Long videos change slowly: five frames a second lose nothing.
         fps=5.0 if seconds > 12 else random.choice(FRAME_RATES),
         seconds=seconds,
         rotation=random.choice((0, 0, 0, 0, 90, 270)),
