@@ -1,19 +1,19 @@
-"""How a question is asked, how its answer is read, and when it is right.
+"""Question prompts, answer extraction and scoring rules of the benchmarks.
 
-prompts.py   named prompts, character by character those of their sources
-extract.py   named extractors: from a text to the option that it means; the rules of others are in
-             official_rules.py, ours in lenient.py, with the modules below it
+prompts.py   named prompts, character by character as their sources publish them
+extract.py   named extractors: from a text to an option; other tools' rules are in
+             official_rules.py, ours is in lenient.py and the modules below
 
-In the order of an answer's way under ``lenient``:
+Modules of ``lenient``, in the order of processing:
 
-enclosed.py      tags, boxes and JSON, and what comes behind the thoughts
-canonical.py     one spelling of widths, quotation marks, dashes and markup
-option_texts.py  a text that is an option, and marks where one is named
-neighbours.py    words beside an option's text that make it something else
-mentions.py      letters and texts, and what their places say of them
-relations.py     which of these belong together, and which are denied
-doubts.py        verdicts, examples, hypotheses, questions
-wording.py       how answers are worded, in many languages: patterns for all of these
+delimited.py       tags, boxes and JSON, and the text after reasoning blocks
+normalize.py       one spelling of widths, quotation marks, dashes and markup
+option_texts.py    matching of a whole text with an option, and marks where options are named
+neighbours.py      words next to an option's text that change its meaning
+mentions.py        letters and texts that an answer names, and the role of each
+relations.py       which mentions belong together, and which are negated
+hedging.py         verdicts, examples, hypotheses, questions
+answer_phrases.py  patterns for the wording of answers in many languages
 """
 
 from smolvideo.evals.protocol.extract import EXTRACTORS, ExtractedChoice, extract, extractor_for

@@ -1,7 +1,7 @@
-"""How answers are worded, in the languages that models answer in: patterns, and nothing else.
+"""Wording patterns of answers, in the languages in which models answer.
 
-Each pattern is applied to a window of bounded length. The lists need not be complete: wordings
-that they lack are left unread, and a text with two different letters is never read by them alone.
+Each pattern is applied to a window of bounded length. The lists need not be complete: an unknown
+wording yields no answer, and these patterns alone never decide between two different letters.
 """
 
 import re
@@ -95,17 +95,17 @@ DECLARES = re.compile(
     + r"[\s\"'(\[{<]*$",
     re.IGNORECASE,
 )
-"""What stands in front of a letter that is the answer, up to the letter."""
+"""Text before a letter that declares it the answer, up to the letter."""
 
 LEADS = re.compile(
     r"(?:[\w']{1,20},? ){0,6}?(?:[\w']{1,20})"
     rf"(?:(?<!\d){_SIGN}|'s\b|(?:(?<=') ?| )(?:is|was|are|ist|est|es|è|é|это)\b) ?[:]? ?(?=\S)",
     re.IGNORECASE,
 )
-"""A few words up to what they say: ``the sign is``."""
+"""A few words that introduce a statement: ``the sign is``."""
 
 NAMES = re.compile(rf"(?:^|(?<=[\s\"'(,.;:!?>/-])){NOUN} ?[\"'(\[]?$", re.IGNORECASE)
-"""What names a letter without saying that it is the answer: ``option``."""
+"""Text that names a letter without declaring it the answer: ``option``."""
 
 DECLARES_EAST = re.compile(
     _any(
@@ -182,7 +182,7 @@ BREAKS = re.compile(
     "|而是|应该是|应是|所以|因此|而应|ではなく|じゃなくて|아니라",
     re.IGNORECASE,
 )
-"""Behind it a denial no longer counts: ``it is not B, it is C``."""
+"""After it an earlier negation no longer counts: ``it is not B, it is C``."""
 
 _BE = _any(
     r"is|are|was|were|'s|be|seems?|looks?|appears?|does|do|did|can|could|would|will|has|must|might",
@@ -218,7 +218,7 @@ AFFIRMS = re.compile(
     ),
     re.IGNORECASE,
 )
-"""What stands behind a letter and makes it the answer."""
+"""Text after a letter that declares it the answer."""
 
 REASONS = re.compile(
     r"[\s)\]}>\"',]*"
@@ -242,14 +242,14 @@ RETRACTS = re.compile(
     rf"(?:{_ARTICLES}[\w' .,]{{0,60}}[:=]?\s*)?[\"'(\[]*$",
     re.IGNORECASE,
 )
-"""What stands between an answer that is taken back and the one in its place."""
+"""Text between a retracted answer and its replacement."""
 
 DOUBTS = re.compile(
     r"[\s)\]}>\"']*[.,!?…–—-]+\s*"
     r"(?:no|nope|wait|hmm+|actually,? no|no,? wait|nein|non|нет)\s*[.!?…]*\s*$",
     re.IGNORECASE,
 )
-"""An answer taken back without another in its place, at the end of the text."""
+"""A retraction without a replacement, at the end of the text."""
 
 JOINS = re.compile(
     r"[\s)\]}>\"',/&+|(\[{<:、，-]*"
@@ -258,7 +258,7 @@ JOINS = re.compile(
     rf"[\s,]*(?:(?:both|also|the|maybe|possibly|perhaps|{NOUN})\s*)*[\s\"'(\[{{<]*$",
     re.IGNORECASE,
 )
-"""Nothing but what joins the members of a list."""
+"""Text that only joins the members of a list."""
 
 JOINED = re.compile(
     r"[\s)\]}>\"'.,:]*(?:or|and|nor|und|oder|noch|et|ou|ni|y|o|e|u|en|of|и|или)\b(?! not\b)"
@@ -266,7 +266,7 @@ JOINED = re.compile(
     r"|[\s)\]}>\"'.,:;]*(?:[、和或与及]|または|또는|및)",
     re.IGNORECASE,
 )
-"""A second answer, not another one in place of the first."""
+"""Text that adds a second answer instead of replacing the first."""
 
 FOLLOWS_A_LETTER = re.compile(
     r"\s+(?:is|isn't|are|aren't|was|wasn't|were|does|could|should|might|would"
@@ -274,7 +274,7 @@ FOLLOWS_A_LETTER = re.compile(
     r"|appears|best|matches|fits|describes|und|oder|ist|et|ou|est|y|o|es|e|è|é|и|или|it|the|correct|vs)\b",
     re.IGNORECASE,
 )
-"""Words that no noun phrase begins with: an ``A`` before them is no article."""
+"""Words that cannot begin a noun phrase: an ``A`` before them is not an article."""
 
 REFUSES = re.compile(
     r"\b(?:sorry|cannot|can't|can not|unable to|not able to|not possible to|impossible to|"

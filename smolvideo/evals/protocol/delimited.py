@@ -1,4 +1,4 @@
-"""Where an answer is set apart from the rest: tags, boxes, JSON."""
+"""Delimited answers: tags, LaTeX boxes, JSON."""
 
 import json
 import re
@@ -20,20 +20,20 @@ _KEYS = frozenset(
 
 _VERDICTS = frozenset({"correct", "is_correct", "valid", "is_valid", "right", "true"})
 _NOTHING = "?"
-"""Stands for an object that denies its own answer: no option is read from it."""
+"""Placeholder for an object that negates its own answer: it matches no option."""
 
 
 def final_part(text: str) -> str | None:
-    """What comes behind the thoughts; all of it where there are none.
+    """Return the text after the reasoning blocks, or all of it if there are none.
 
-    None where the thoughts never end.
+    None if a reasoning block never ends.
     """
     *_, last = _THOUGHT.split(text)
     return None if _THINKS.search(last) else last.strip()
 
 
 def enclosed_answers(text: str) -> list[str] | None:
-    """The answers that are set apart, in their order; None where nothing is."""
+    """Return the delimited answers in their order; None if there are none."""
     found = [match[2] for match in _TAGGED.finditer(text)]
     found = [inner for one in found for inner in _BOXED.findall(one) or [one]]
     if not found:
@@ -45,7 +45,7 @@ def enclosed_answers(text: str) -> list[str] | None:
 
 
 def _values(text: str) -> list[str]:
-    """What the keys for answers hold; an answer that is no text is held as what it is written."""
+    """Values of the answer keys of a JSON object; a value that is not a string as its JSON."""
     for candidate in (text, text.replace("'", '"')):
         try:
             pairs: Any = json.loads(candidate, object_pairs_hook=list)
@@ -62,8 +62,8 @@ def _values(text: str) -> list[str]:
 
 
 def _denied(key: str, value: Any) -> bool:
-    """Whether a pair says that an answer is wrong: ``"correct": false``, ``"B": 0``."""
+    """Whether a pair marks an answer as wrong: ``"correct": false``, ``"B": 0``."""
     said = value.strip().lower() if isinstance(value, str) else value
-    # 0 is equal to False
+    # `in` also matches 0, which equals False.
     refused = said in (None, False, "false", "no", "wrong", "incorrect", "0")
     return refused and (len(key) == 1 or key.lower().replace(" ", "_") in _VERDICTS)

@@ -1,9 +1,9 @@
-"""Named extractors: which option a text means, or none. Nothing is ever guessed.
+"""Named extractors: map an answer text to an option or to none. Nothing is ever guessed.
 
-``lenient``   ours: a letter in any of the usual dresses, or the text of exactly one option
+``lenient``   ours: a letter in any of the usual notations, or the text of exactly one option
               (lenient.py).
-``official``  the rule of the tool that publishes scores of the benchmark at hand; each rule has
-              a name of its own as well (official_rules.py).
+``official``  the rule of the tool that publishes scores of the benchmark; each rule can also be
+              selected by its own name (official_rules.py).
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ EXTRACTORS: tuple[ExtractorName, ...] = get_args(ExtractorName)
 
 
 class ExtractedChoice(NamedTuple):
-    """``choice`` is the place of the option that the text means, None where it means none.
+    """``choice`` is the index of the option that the text means, None if it means none.
 
     ``correct`` is not always ``choice == answer_index``: official rules also compare the text
-    behind the letter, or take more than one letter for right.
+    after the letter, or accept more than one letter.
     """
 
     choice: int | None
@@ -40,9 +40,9 @@ class ExtractedChoice(NamedTuple):
 
 
 def extractor_for(extractor: ExtractorName, benchmark: str) -> ExtractorName:
-    """The extractor by its own name: what ``official`` stands for on ``benchmark``.
+    """Resolve ``official`` to the name of the rule for ``benchmark``; other names stay.
 
-    Raises UsageError where no tool publishes scores of it.
+    Raises UsageError if no tool publishes scores of the benchmark.
     """
     if extractor != "official":
         return extractor
@@ -55,16 +55,16 @@ def extractor_for(extractor: ExtractorName, benchmark: str) -> ExtractorName:
 
 
 def letters_known(extractor: ExtractorName) -> int | None:
-    """How many letters an extractor knows, by its own name; None for any number."""
+    """Number of letters that an extractor recognises, by its own name; None if unlimited."""
     return RULES[extractor][1] if extractor in RULES else None
 
 
 def extract(
     extractor: ExtractorName, text: str, options: Sequence[str], answer_index: int
 ) -> ExtractedChoice:
-    """Read an answer. ``options`` and ``answer_index`` are in the order that was shown.
+    """Extract the choice from an answer. ``options`` and ``answer_index`` are in display order.
 
-    ``official`` alone is CinePile's rule; ``extractor_for`` names that of another benchmark.
+    An unresolved ``official`` is CinePile's rule; use ``extractor_for`` for other benchmarks.
     """
     if extractor == "lenient":
         choice, how = lenient_choice(text, options)

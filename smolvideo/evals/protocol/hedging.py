@@ -1,4 +1,4 @@
-"""Wordings that leave an answer in doubt: verdicts behind it, examples, hypotheses, questions."""
+"""Hedged answers: verdicts after an answer, examples, hypotheses, questions."""
 
 import re
 
@@ -17,7 +17,7 @@ DENIED_LATER = re.compile(
     rf"(?:{_WRONG}|no (?:evidence|proof|sign|support)\b)",
     re.IGNORECASE,
 )
-"""A verdict right behind an answer, in its own sentence or the next."""
+"""A negative verdict directly after an answer, in its sentence or the next."""
 
 _TAKEN_BACK = re.compile(
     rf"(?:^|[\s.,;!?\u2013\u2014-]){_IT_IS} (?:[a-z]+ly )?{_WRONG}[\s.!)]*$", re.IGNORECASE
@@ -48,12 +48,12 @@ _LEFT_OPEN = re.compile(
 
 
 def left_open(text: str) -> bool:
-    """Whether the text takes all that it said back, whatever it was."""
+    """Whether the text retracts all it said."""
     return _LEFT_OPEN.search(text) is not None
 
 
 def withheld(text: str) -> bool:
-    """Whether the text says of its answer, or of all answers, that they do not hold."""
+    """Whether the text says that its answer, or every option, is wrong."""
     return any(
         one.search(text) for one in (_TAKEN_BACK, _NO_ANSWER, _NEGATED_SIGN, _ASKS_FOR_WRONG)
     )
@@ -90,7 +90,7 @@ _ASKED = re.compile(r"[\s)\]}>\"']*(?:[^.!?\n]{0,60})\?")
 
 
 def hypothetical(before: str, clause: str, after: str) -> bool:
-    """Whether what stands in front of an answer makes it an example, a hypothesis, a question."""
+    """Whether the text before an answer makes it an example, a hypothesis or a question."""
     sentence = _STOP.split(before)[-1]
     if _EXAMPLE.search(before) or _SUPPOSED.search(sentence):
         return True
@@ -108,4 +108,4 @@ KNOWS_NOTHING = re.compile(
     r"|\bplease (?:share|provide|upload|send|attach)\b|\b(?:sorry|apologi[sz]e)\b",
     re.IGNORECASE,
 )
-"""What makes a yes or no in front of it part of a talk, and no answer."""
+"""Text after a yes or no that makes it part of small talk instead of an answer."""

@@ -1,15 +1,17 @@
-"""The lenient reading: an option in any usual dress, in many languages, and nothing guessed.
+"""The extractor ``lenient``: an option in any usual notation, in many languages, nothing guessed.
 
-In this order: the whole text is one option; what is set apart (tags, boxes, JSON); letters and
-the texts of options in the sentences. Letters that are denied or taken back do not count. A letter
-is the answer where it is the only one left and its place says that it is the answer: alone, in
-front with a bracket or stop behind it, behind ``the answer is`` and the like. Where others are
-mentioned, too, it must be declared behind them all. An ``A`` before a noun is an article.
+In this order: the whole text is one option; delimited answers (tags, boxes, JSON); letters and
+option texts in sentences. Letters that are negated or retracted do not count. A letter is the
+answer if it is the only one left and its context says that it is the answer: it is alone, begins
+the text with a bracket or full stop after it, or follows ``the answer is`` and the like. If other
+letters are mentioned, too, it must be declared after all of them. An ``A`` before a noun is an
+article.
 
-The text of an option counts where a sentence names it and no other option, in full and undenied;
-not as a part of another text: ``more than 2``, ``dark red car``, ``you are right`` (neighbours.py
-has that rule). An option that is the letter or the number of another one (``B`` in the first
-place) is read with its own letter alone, and of options with one text none is read by it.
+The text of an option counts if a sentence names it and no other option, in full and without
+negation; not as a part of another text: ``more than 2``, ``dark red car``, ``you are right``
+(neighbours.py has that rule). An option whose text is the letter or the number of another option
+(``B`` as option A) counts only together with its own letter, and an option whose text occurs twice
+never counts by its text.
 """
 
 import re
@@ -29,7 +31,7 @@ from smolvideo.evals.protocol.relations import Mention
 How = Literal["letter", "text", "refusal", "unparsable", "empty"]
 
 MAX_READ = 20_000
-"""Characters; a longer text is an answer only where it equals an option."""
+"""Maximum characters; a longer text is an answer only if it equals an option."""
 
 
 _SPEAKER = re.compile(
@@ -37,11 +39,11 @@ _SPEAKER = re.compile(
     r"|(?:sure|certainly|of course|ok|okay|alright|hello|hi|great question)[!.,:](?=\s))\s*",
     re.IGNORECASE,
 )
-"""The name of who answers, the question before it, a greeting."""
+"""A speaker label, the question before it, a greeting."""
 
 
 def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
-    """The option that ``text`` means, and by what it was recognised."""
+    """Return the option that ``text`` means, and what identified it."""
     place, met = whole_option(text[: MAX_READ * 2], options) if text else (None, False)
     if met:
         return _whole(place, text, options)
@@ -60,7 +62,7 @@ def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
 
 
 def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | None, How]:
-    """A text that is an option; none where it is the letter of another one besides."""
+    """Result for a text that is an option; none if it is also the letter of another option."""
     letter = unified(text).strip(OUTER).upper()
     if len(letter) == 1 and letter in LETTERS[: len(options)] and LETTERS.index(letter) != place:
         return None, "unparsable"
@@ -68,6 +70,7 @@ def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | 
 
 
 def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
+    # The whole text is an option, with or without markup.
     plain = _unquoted(undressed(text, keep="".join(options)))
     if not plain.strip(" \n.*_"):
         return None, "empty" if not text.strip(" \n.*_") else "unparsable"
@@ -75,17 +78,21 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
         place, met = whole_option(candidate, options)
         if met:
             return _whole(place, candidate, options)
+    # A letter followed by the text of an option.
     labelled = _labelled(plain, options)
     if labelled is not None:
         return labelled
     if left_open(plain):
         return None, "unparsable"
+    # A leading yes or no.
     polar = _polar(plain, options)
     if polar is not None:
         return polar
+    # An option after `the answer is`.
     place = _led(plain, options)
     if place is not None:
         return place, "text"
+    # Letters, then texts of options in the sentences.
     if withheld(plain):
         return None, "unparsable"
     named = mentions(plain, options)
@@ -97,7 +104,7 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotation marks around all of it."""
+    """Strip quotation marks around the whole text."""
     quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1].strip() if quoted and text.count(text[0]) == 2 else text
 
@@ -106,7 +113,7 @@ _LABEL = re.compile(r"[\"'(\[]*([A-Z])[\"')\]]*\s*(?:[.:),;=-]+\s*|\s)[\"'(\[]*(
 
 
 def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
-    """A letter and the whole text of an option, which must be its own; None for other texts."""
+    """A letter followed by the whole text of an option, which must match; None for other texts."""
     label = _LABEL.match(text)
     if label is None or LETTERS.index(label[1]) >= len(options):
         return None
@@ -119,7 +126,7 @@ def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | Non
     own = {letter, place} if folded(options[letter]) != folded(text[label.end() :]) else {letter}
     if len(own) == 1:
         return letter, "letter"
-    # The beginning of its own text is left to what reads sentences: answers are cut off.
+    # A truncated text of its own option is left to the sentence rules.
     cut = place is not None and folded(options[letter]).startswith(folded(options[place]))
     return None if cut else (None, "unparsable")
 
@@ -129,14 +136,14 @@ def _words(text: str) -> set[str]:
 
 
 def _is_part_of_another(text: str, letter: int, options: Sequence[str]) -> bool:
-    """Whether all words of ``text`` are another option's, and not all its own: ``B: red``."""
+    """Whether all words of ``text`` are in another option, and not all in its own: ``B: red``."""
     said = _words(text)
     others = (option for place, option in enumerate(options) if place != letter)
     return bool(said - _words(options[letter])) and any(said <= _words(one) for one in others)
 
 
 def _led(text: str, options: Sequence[str]) -> int | None:
-    """The option that is all behind ``the answer is``."""
+    """The option that is all of the text after ``the answer is``."""
     lead = answer_phrases.LEADS.match(text)
     if lead is not None and not answer_phrases.DENIES_BEFORE.search(lead[0]):
         rest = text[lead.end() :]
@@ -150,7 +157,7 @@ _POLAR = frozenset({"yes", "no", "true", "false"})
 
 
 def _polar(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
-    """A yes or no before all else, which nothing behind it may contradict; None for other texts."""
+    """A leading yes or no that nothing after it contradicts; None for other texts."""
     if not _POLAR & {folded(option).strip(" .") for option in options}:
         return None
     for rest in _leads_off(text):
@@ -162,7 +169,7 @@ def _polar(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
 
 
 def _leads_off(text: str) -> Iterator[str]:
-    """The text, and what is left behind ``Answer:``, and behind ``the answer is`` after that."""
+    """Yield the text, the text after ``Answer:``, and the text after ``the answer is``."""
     yield text
     for _ in range(2):
         lead = answer_phrases.LEADS.match(text)
@@ -188,10 +195,10 @@ def _unless_doubted(
 
 
 def _decided(named: Sequence[Mention], kind: str) -> int | None:
-    """The option that the mentions leave; None where they leave none, or several."""
+    """The only option that the mentions leave; None if they leave none or several."""
     letters = [one for one in named if one.kind == "letter"]
     if kind == "text":
-        # A letter that was not understood still contradicts the text of another option.
+        # A letter that is not decisive still contradicts the text of another option.
         mine = [one for one in named if one.kind == "text"]
         open_letters = {one.place for one in letters if not one.denied}
         place = _left(mine, strong=("declared", "bare", "listed", "named"))
@@ -217,7 +224,7 @@ def _left(mentions: Sequence[Mention], strong: Sequence[str]) -> int | None:
 
 
 def _declared_last(held: Sequence[Mention], denied: set[int]) -> int | None:
-    """The option declared behind all others, which were mentioned but never declared themselves."""
+    """The option declared after all others, if the others are mentioned but never declared."""
     declared = [one for one in held if one.how == "declared"]
     if not declared or len({one.place for one in declared}) != 1:
         return None
@@ -228,5 +235,5 @@ def _declared_last(held: Sequence[Mention], denied: set[int]) -> int | None:
     if any(one.how == "bare" and one.place != place for one in held):
         return None
     listed = {one.place for one in held if one.how == "listed" and one.start < first}
-    # One option in front is an answer; several are the list of them, said again.
+    # One listed option before it is an answer; several are a repetition of the options.
     return None if len(listed) == 1 and listed != {place} else place

@@ -1,4 +1,4 @@
-"""The letters and texts of options that an answer names, and what their places say of them."""
+"""Mentions: letters and option texts that an answer names, and the role of each."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _MAX_MENTIONS = 300
 
 
 def mentions(text: str, options: Sequence[str]) -> list[Mention]:
-    """What ``undressed`` text names, in its order; nothing where it names hundreds."""
+    """Return the mentions in ``undressed`` text, in order; none if there are hundreds."""
     shown = marked(text, options)
     return related(shown, options, _Named(shown, options).found)
 
@@ -35,9 +35,9 @@ _LOOK_ALIKE = {"\u0410": "A", "\u0421": "C", "\u0415": "E", "\u0411": "B"} | {
     "\u0392": "B",
     "\u0395": "E",
 }
-"""Cyrillic and Greek capitals that mean one Latin letter by shape and by place in their alphabet.
+"""Cyrillic and Greek capitals that match one Latin letter both in shape and in alphabet position.
 
-The Cyrillic third letter has the shape of a B, so it means neither.
+The third Cyrillic letter has the shape of a B, so it matches neither.
 """
 _OPEN, _CLOSE = "([{<", ")]}>"
 _ENDS = r"[ \"')\]}>]*"
@@ -51,7 +51,7 @@ _DRESS = re.compile(
 
 
 class _Named:
-    """The letters and texts of options in a marked text, with what their places say of them."""
+    """Letters and option texts in a marked text, classified by their context."""
 
     def __init__(self, text: str, options: Sequence[str]) -> None:
         self.text = text
@@ -64,7 +64,7 @@ class _Named:
         }
         self.found = self._candidates()
 
-    # What is a mention at all
+    # Detection of mentions
 
     def _candidates(self) -> list[Mention]:
         marks = f"[{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}]"
@@ -91,7 +91,7 @@ class _Named:
         return [one for one in found if one.place != BEYOND or self._counts(one, found)]
 
     def _counts(self, one: Mention, found: Sequence[Mention]) -> bool:
-        """Whether a letter beyond the options is an answer, or in one list with an answer."""
+        """Whether a letter beyond the options is an answer, or in a list with an answer."""
         others = [(min(one.end, last.end), max(one.start, last.start)) for last in found]
         return one.how != "named" or any(
             start - end <= AFTER and answer_phrases.JOINS.fullmatch(self.text[end:start])
@@ -156,7 +156,7 @@ class _Named:
         return bool(before) and before in _OPEN and _CLOSE[_OPEN.index(before)] == after
 
     def _small_counts(self, start: int, end: int) -> bool:
-        """Whether a small letter is dressed as a letter of an option, or is all there is."""
+        """Whether a lower-case letter is marked as an option's letter, or is the whole text."""
         if not self.text.strip(" \n\"'.,:;!()[]{}<>").replace(self.text[start], "", 1):
             return True
         after = self.text[end : end + 3]
@@ -173,7 +173,7 @@ class _Named:
             return False
         if self._noun_follows(end):
             return False
-        # "it is a" may be the beginning of more that was cut off.
+        # "it is a" may be a truncated "it is a …".
         return (
             self.text[start] not in "aio"
             or window.rstrip(" \"'(")[-1:] in (":", "=")
@@ -181,13 +181,13 @@ class _Named:
         )
 
     def _article(self, start: int, end: int) -> bool:
-        """Whether an ``a`` stands before a capital: é a B."""
+        """Whether an ``a`` is before a capital: é a B."""
         return self.text[start] == "a" and re.match(r" [A-Z]", self.text[end : end + 2]) is not None
 
     def _small_in_lists(
         self, small: Sequence[re.Match[str]], found: Sequence[Mention]
     ) -> list[Mention]:
-        """Small letters that stand in one list with letters that count."""
+        """Lower-case letters in one list with letters that count."""
         ends, starts = {one.end for one in found}, {one.start for one in found}
         more = []
         for match in small:
@@ -213,7 +213,7 @@ class _Named:
         return more
 
     def _function_word(self, letter: str, start: int, end: int) -> bool:
-        """An article or a conjunction: A red ball, E o gato, I think"""
+        """Whether the letter is an article or a conjunction: A red ball, E o gato, I think"""
         if "\u0391" <= letter <= "\u03a9":
             return re.match(r"\s+[\u0370-\u03ff]", self.text[end : end + 4]) is not None
         if letter not in "AEIOUY" and ord(letter) < 0x400:
@@ -232,7 +232,7 @@ class _Named:
             return False
         return answer_phrases.FOLLOWS_A_LETTER.match(window) is None
 
-    # What its place says of it
+    # Classification by context
 
     def _before(self, start: int) -> str:
         return self.text[max(0, start - BEFORE) : start]
@@ -266,7 +266,7 @@ class _Named:
         elif self._declared(before, after):
             one.how = "bare" if answer_phrases.NAMES.search(before) else "declared"
         elif answer_phrases.DECLARES.search(before):
-            one.how = "named"  # an option talked about: option B shows a cat
+            one.how = "named"  # a remark about an option: option B shows a cat
         elif self._bracketed(one.start, one.end) or (
             starts and answer_phrases.REASONS.match(after)
         ):

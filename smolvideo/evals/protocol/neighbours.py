@@ -1,14 +1,15 @@
-"""What the words beside an option's text make of it: ``more than 2`` is not ``2``.
+"""Context words that change the meaning of an option's text: ``more than 2`` is not ``2``.
 
-The text of an option counts where it is named, unless a word of a closed class stands beside it:
+The text of an option counts if it is named, unless a word of a closed class is next to it:
 
 - another quantity: comparatives, ranges, names of things that are counted (``frame 2``), times
-- another thing: ``or`` and ``and`` before what is no option, ``missing`` and the like behind it
-- a word by which another option differs, in the same clause (``dark red car`` for ``dark red``
-  where ``red car`` is an option, too)
-- a modifier, where another option is the same text with a modifier
+- another thing: ``or`` and ``and`` before something that is not an option, ``missing`` and the like
+  after the text
+- a word in which another option differs, in the same clause (``dark red car`` for ``dark red``
+  if ``red car`` is an option, too)
+- a modifier, if another option is the same text with a modifier
 
-Words of direction have other uses: they count behind verbs of movement and words of place alone.
+Words of direction have other uses: they count only after verbs of movement and words of place.
 """
 
 import re
@@ -100,11 +101,11 @@ _OTHER_USES = {
         rf"\b(?:a|one|per|each|every|few|split|\d) {_MARK}|{_MARK} (?:i|we|let)\b"
     ),
 }
-"""Where a word is a pronoun, an adverb, a time; the mark stands for it."""
+"""Contexts in which a word is a pronoun, an adverb or a time; the mark is in its place."""
 
 
 def is_other_use(before: str, after: str, option: str) -> bool:
-    """Whether a word has another meaning there: ``you are right``, ``nothing is left``."""
+    """Whether the word has another meaning here: ``you are right``, ``nothing is left``."""
     word = re.sub(r"^the ", "", folded(option))
     before, after = before.lower(), after.lower()
     if word in _OTHER_USES:
@@ -120,7 +121,7 @@ def is_other_use(before: str, after: str, option: str) -> bool:
 
 
 def is_bent(before: str, after: str, place: int, options: Sequence[str]) -> bool:
-    """Whether the words beside an option's text make it mean more, less, or something else."""
+    """Whether the words next to an option's text make it mean more, less or something else."""
     before, after = before.lower(), after.lower()
     option = folded(options[place])
     if _QUANTITY.match(option) and (
@@ -130,7 +131,7 @@ def is_bent(before: str, after: str, place: int, options: Sequence[str]) -> bool
     if option.isdecimal():
         label = re.search(r"\b(?:options?|choices?|number|alternatives?|no\.|#) ?$", before)
         if label is not None and int(option) != place + 1:
-            return True  # the second one, or the one that is called 2
+            return True  # ambiguous: the second option, or the option with the text 2
         if _NUMBER_BEFORE.search(before) or _WHILE.search(before):
             return True
     return (
@@ -161,7 +162,7 @@ _CLAUSE_AFTER = re.compile(
     r"|who|where|when)\b"
 )
 _MAX_BENT = 3
-"""Words: what is longer is rarely said for something else."""
+"""Words; longer option texts are rarely part of another meaning."""
 
 
 _ALSO = re.compile(r"[\"')]*,? (?:and|or|but|then)(?: (?:also|then|he|she|it|they|perhaps))* (\w+)")
@@ -172,7 +173,7 @@ def _words(text: str) -> list[str]:
 
 
 def _tells_another(before: str, after: str, place: int, options: Sequence[str]) -> bool:
-    """Whether a word by which another option differs is in the clause, too."""
+    """Whether the clause also contains a word in which another option differs."""
     own = set(_words(folded(options[place])))
     others = {word for one in options for word in _words(folded(one))} - own - _FUNCTION_WORDS
     if len(own) > _MAX_BENT:
@@ -185,7 +186,7 @@ def _tells_another(before: str, after: str, place: int, options: Sequence[str]) 
 
 
 def _is_modified(before: str, after: str, place: int, options: Sequence[str]) -> bool:
-    """Whether a word stands beside a text that is a part of another option."""
+    """Whether a word modifies a text that is part of another option."""
     own = f" {' '.join(_words(folded(options[place])))} "
     longer = (f" {' '.join(_words(folded(one)))} " for one in options)
     if not any(own != one and own in one for one in longer):

@@ -1,4 +1,4 @@
-"""Spellings of one text that mean the same: widths, quotation marks, dashes, markup."""
+"""Text normalisation: widths, quotation marks, dashes, markup."""
 
 import re
 import unicodedata
@@ -18,7 +18,7 @@ _INVISIBLE = dict.fromkeys(
         *range(0xE000, 0xF900),
     ]
 )
-"""Zero-width characters and the private use area, in which ``option_texts`` puts its marks."""
+"""Zero-width characters and the private use area, which ``option_texts`` uses for its marks."""
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0xA0: 0x20}
 _QUOTES = {
@@ -51,9 +51,9 @@ _SPECIAL_TOKEN = re.compile(
     r"|^\s*<s>|</s>\s*$",
     re.IGNORECASE,
 )
-"""What separates the turns of models' templates, and is left in the text by some programs."""
+"""Turn separators of chat templates, which some programs leave in the text."""
 
-# A star between figures is a sign of its own.
+# A star between digits is a multiplication sign.
 _STARS = re.compile(r"(?<!\d)\*+|\*+(?!\d)")
 _UNDERLINES = re.compile(r"(?<!\w)_{1,3}(?=\S)|(?<=[^\W_])_{1,3}(?!\w)")
 _FONTS = re.compile(r"<([biu])>([^<>]{0,2000})</\1>", re.IGNORECASE)
@@ -63,35 +63,35 @@ _LINE_MARKS = re.compile(
     re.MULTILINE,
 )
 _VERDICTS = "\u2713\u2714\u2705\u2611\u2717\u2718\u274c\u2716\u27a1"
-"""Ticks, crosses and an arrow; other pictographs say nothing."""
+"""Ticks, crosses and an arrow; other pictographs carry no meaning."""
 
 
 def unified(text: str) -> str:
-    """One code point for each width, quotation mark and blank; nothing invisible; NFC."""
+    """NFC with one code point for each width, quotation mark and space; nothing invisible."""
     text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
     text = text.translate(_FULL_WIDTH).translate(_QUOTES)
     return re.sub(r"[^\S\n]+", " ", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def folded(text: str) -> str:
-    """For comparing whole texts: ``unified``, dashes and blanks alike, without regard to case."""
+    """Key for comparing whole texts: ``unified``, one dash, single spaces, case-folded."""
     return " ".join(unified(text).translate(_DASHES).casefold().split())
 
 
 def same_length_folded(text: str) -> str:
-    """Dashes alike and lower case, as long as ``text`` is: positions stay what they are."""
+    """Replace dashes and fold case without changing the length, so that positions stay valid."""
     lowered = text.translate(_DASHES)
     return "".join(low if len(low := one.lower()) == 1 else one for one in lowered)
 
 
 def undressed(text: str, keep: str = "") -> str:
-    """``unified`` text without markdown, inline HTML and LaTeX's fonts; ``Ⓑ`` as ``(B)``.
+    """``unified`` text without Markdown, inline HTML and LaTeX fonts; ``Ⓑ`` becomes ``(B)``.
 
-    Pictographs are left out, but for those in ``keep``.
+    Pictographs are removed, except those in ``keep``.
     """
     text = unified(_SPECIAL_TOKEN.sub(" ", text))
     kept = set(keep)
-    for _ in range(3):  # fonts lie within each other
+    for _ in range(3):  # font commands may be nested
         text = _LATEX.sub(r"\1", text)
     text = (
         _TAG.sub(" ", _FONTS.sub(r"\2", text))
@@ -108,7 +108,7 @@ def undressed(text: str, keep: str = "") -> str:
 
 
 def _plain_letter(one: str) -> str:
-    """Capitals in a circle or a square, in bold or doubled as plain ones; others as they are."""
+    """Convert circled, squared, bold and double-struck capitals to plain ones; keep the rest."""
     code = ord(one)
     if code < 0x249C or 0x2160 <= code <= 0x217F:
         return one

@@ -1,21 +1,21 @@
-"""How the tools that publish scores read an answer, each to the letter, oddities included.
+"""Answer rules of the tools that publish scores, reproduced exactly, oddities included.
 
 ``cinepile``             JARVVVIS/Adversarial-Refinement@5d252f75, utils/eval_utils.py; the same in
-                         lmms-eval's task. ``A.``, ``(A)`` and reasons behind a letter are wrong
+                         lmms-eval's task. ``A.``, ``(A)`` and reasons after a letter are wrong
                          under it, and ``Answer: Because …`` is the letter B.
 ``lmms-eval:videomme``   EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/_task_utils/mcq_extract.py with
-                         the letters A to D: the best kind of place wins, then the last one of it.
-``lmms-eval:mvbench``    the same, tasks/mvbench/utils.py: the first of A to E that is a word once
-                         most punctuation is gone, articles included.
-``lmms-eval:egoschema``  the same, tasks/egoschema/utils.py: of the letters that stand before a
-                         blank or stop or in brackets the one whose last place is the first.
+                         the letters A to D: the best kind of position wins, then the last of it.
+``lmms-eval:mvbench``    the same, tasks/mvbench/utils.py: the first of A to E that is a word after
+                         most punctuation is removed, articles included.
+``lmms-eval:egoschema``  the same, tasks/egoschema/utils.py: among the letters before a space or
+                         full stop or in brackets, the one whose last occurrence is earliest.
 ``vlmevalkit:videomme``  open-compass/VLMEvalKit@e8e78f05, dataset/utils/videomme.py: the first of
-                         the capitals A to D, words included, after set phrases are cut out.
+                         the capitals A to D, even in words, after set phrases are removed.
 ``vlmevalkit:mvbench``   the same, dataset/utils/mvbench.py and utils/matching_util.py, without a
                          judge: the first word and the letter in brackets, one within the other.
 
-Two differences: where lmms-eval draws an option at random (EgoSchema), none is taken here; and a
-text without any letter or figure, which VLMEvalKit's MVBench counts as right, is wrong here.
+Two differences: where lmms-eval picks a random option (EgoSchema), none is taken here; and a text
+without any letter or digit, which VLMEvalKit's MVBench counts as right, is wrong here.
 """
 
 import re
@@ -27,7 +27,7 @@ from smolvideo.evals.item import LETTERS
 
 
 class Ruled(NamedTuple):
-    """What a rule makes of an answer: the option, None for none, and whether it counts as right."""
+    """Result of a rule: the option or None, and whether the answer counts as right."""
 
     choice: int | None
     correct: bool
@@ -44,7 +44,7 @@ def _by_letter(letter: str, options: Sequence[str], answer_index: int) -> Ruled:
 
 
 def cinepile_parts(text: str) -> tuple[str | None, str]:
-    """The letter in capitals (None where there is none) and the text behind it, or all of it."""
+    """Split into the letter in upper case (None without one) and the text after it, or all."""
     text = text.replace("*", "").strip()
     if re.match(r"^[A-E]$", text, re.IGNORECASE):
         return text.upper(), ""
@@ -76,7 +76,7 @@ _LMMS_PHRASES = (
 )
 _IN_BRACKETS, _BEFORE_STOP, _BEFORE_COLON, _BEFORE_BRACKET, _BEFORE_BLANK = 6, 5, 4, 3, 2
 _FRONT, _BACK, _AFTER_PHRASE, _ANYWHERE = 10, 9, 7, 0
-"""Kinds of places for a letter: the highest one found wins."""
+"""Kinds of position of a letter: the highest one found wins."""
 
 
 def _lmms_video_mme(text: str, options: Sequence[str], answer_index: int) -> Ruled:
@@ -92,7 +92,7 @@ def _best_place(text: str, letters: str) -> str:
     found = _places(bare, letters)
     if not found:
         found = [(_ANYWHERE, at, one) for one in letters if (at := f" {bare} ".rfind(one)) >= 0]
-    # Of equal ones the first that was found.
+    # Among equals the first one found, as in the original.
     return max(found, key=lambda place: place[:2])[2] if found else ""
 
 
@@ -146,7 +146,7 @@ def _first_letter_word(text: str) -> str:
     for mark in _PUNCTUATION:
         beside_blank = f"{mark} " in text or f" {mark}" in text
         cleaned = cleaned.replace(mark, "" if beside_blank or thousands else " ")
-    cleaned = re.sub(r"\.(?!\d)", "", cleaned, count=32)  # a flag of theirs counts as a limit
+    cleaned = re.sub(r"\.(?!\d)", "", cleaned, count=32)  # the original passes a flag as count
     cleaned = cleaned.strip("'").strip('"').strip(")").strip("(").strip().lower()
     word = re.search(r"\b[A-E]\b", cleaned, re.IGNORECASE)
     return word[0].upper() if word else cleaned
@@ -169,7 +169,7 @@ def _first_of_the_last(text: str, options: Sequence[str]) -> str:
     found = [(text.rfind(form), form.strip("(). ")) for form in forms if form in text]
     if not found and len(text.split()) > 5:
         lowered = text.lower()
-        # Their options carry the letters: `A. a dog`.
+        # The original's options include the letters: `A. a dog`.
         labelled = [
             (one, f"{one}. {option}".strip().lower())
             for one, option in zip(letters, options, strict=True)
@@ -183,7 +183,7 @@ _SET_PHRASES = (
     "The correct answer is",
     "The answer is",
     "The answer",
-    "The best option isThe correct option is",  # a comma is missing there, as in the next one
+    "The best option isThe correct option is",  # the original lacks a comma here and in the next
     "Best answer:Best option:",
     "Answer:",
     "Option:",
@@ -222,7 +222,7 @@ _NOT_SAID = (
 
 
 def _inferred(text: str, options: Sequence[str]) -> int | None:
-    """The option that VLMEvalKit infers for want of a judge."""
+    """The option that VLMEvalKit infers without a judge."""
     letters = LETTERS[: len(options)]
     if any(words in text for words in _NOT_SAID):
         return None
@@ -250,7 +250,7 @@ RULES: dict[str, tuple[Rule, int]] = {
     "vlmevalkit:videomme": (_vlmevalkit_video_mme, 4),
     "vlmevalkit:mvbench": (_vlmevalkit_mvbench, len(LETTERS)),
 }
-"""By name: the rule, and how many letters it knows."""
+"""By name: the rule, and the number of letters it recognises."""
 
 OFFICIAL = {
     "cinepile": "cinepile",
@@ -258,4 +258,4 @@ OFFICIAL = {
     "mvbench": "lmms-eval:mvbench",
     "egoschema": "lmms-eval:egoschema",
 }
-"""Benchmark → the rule that ``official`` stands for: that of the tool whose prompts are offered."""
+"""Benchmark → the rule for ``official``: the one of the tool that publishes the prompts, too."""

@@ -1,4 +1,4 @@
-"""The texts of options in an answer: the whole of it, or marks where one is named."""
+"""Option texts in an answer: match of the whole text, or marks where an option is named."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from smolvideo.evals.protocol.normalize import folded, same_length_folded, unified
 
 FIRST_MARK = 0xE100
-"""What stands for the first option in a marked text: a character of private use."""
+"""Mark of the first option in a marked text: a private-use character."""
 
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\S)")
 OUTER = "\"'()[]{}.,;:!?\u3002\uff0c \n"
@@ -14,11 +14,11 @@ _ENDS = re.compile(r"[\s.\u3002]+$")
 
 
 def whole_option(text: str, options: Sequence[str]) -> tuple[int | None, bool]:
-    """The one option that ``text`` is, and whether some option was met at all.
+    """Return the option that ``text`` is, and whether any option matched at all.
 
-    The strictest spelling decides: letter by letter; quotation marks, dashes, widths alike; case
-    alike; without a full stop; without punctuation around; without an article in front. Where
-    several options are the same at the strictest that fits, none is meant.
+    The strictest spelling decides: exact; quotation marks, dashes and widths unified; case folded;
+    without a full stop; without punctuation around; without a leading article. If several options
+    match at the strictest level that matches, the result is None.
     """
     for text_form, option_form in _FORMS:
         wanted = text_form(text)
@@ -50,15 +50,15 @@ _FORMS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (_bare, _bare),
     (_no_article, _no_article),
 )
-"""How the answer and how an option is spelled before the two are compared, step by step."""
+"""Normal forms of the answer and of an option for each comparison, strictest first."""
 
 
 def marked(text: str, options: Sequence[str]) -> str:
-    """``text`` with one mark (``FIRST_MARK`` + its place) where an option is named in full.
+    """Replace every option named in full by one mark (``FIRST_MARK`` + its index).
 
-    Of two options that overlap the longer one is named; another article counts where no option is
-    named exactly. Signs and figures belong to a word: ``5``
-    is not named in ``-5``, ``5 %``, ``1.5`` or ``$5``.
+    Of two overlapping options the longer one is marked; another article is accepted if no option
+    is named exactly. Signs and digits belong to a word: ``5`` is not named in ``-5``, ``5 %``,
+    ``1.5`` or ``$5``.
     """
     found = same_length_folded(text)
     spans = _spans(found, options, _exactly) or _spans(found, options, _with_other_articles)
@@ -80,14 +80,14 @@ _NEVER_INSIDE = frozenset(
     {"yes", "no", "not", "a", "i", "true", "false", "none", "on", "off", "in", "out"}
     | {"still", "before", "after", "during", "never", "always", "often", "sometimes", "then"}
 )
-"""Words with other uses in a sentence; as whole answers they are options all the same."""
+"""Words with other uses in a sentence; as a whole answer they still match an option."""
 
 
 _Spelled = Callable[[str], Sequence[str]]
 
 
 def _spans(text: str, options: Sequence[str], spelled: _Spelled) -> list[tuple[int, int, int]]:
-    """Where options are named, as they are ``spelled``: length, start, place."""
+    """Positions of options in the given spellings: length, start, index."""
     return [
         (len(wanted), start, place)
         for place, option in enumerate(options)
@@ -103,7 +103,7 @@ def _exactly(option: str) -> Sequence[str]:
 
 
 def _with_other_articles(option: str) -> Sequence[str]:
-    """The dog, where the option is a dog: looked for where no option is named exactly."""
+    """The option with another article: the dog for a dog."""
     return [
         other + wanted[article.end() :]
         for wanted in _exactly(option)
@@ -134,7 +134,7 @@ def _places_of(option: str, text: str) -> list[int]:
 
 
 def _joined(beside: str, edge: str, *, before: bool) -> bool:
-    """Whether the one or two characters beside the edge of a name belong to the same word."""
+    """Whether the one or two characters next to an edge of a name belong to the same word."""
     if not beside:
         return False
     near, far = (beside[-1], beside[:-1]) if before else (beside[0], beside[1:])
@@ -156,7 +156,7 @@ def _joined(beside: str, edge: str, *, before: bool) -> bool:
 
 
 def _stands_alone(one: str) -> bool:
-    """Thai, Chinese and Japanese are written without blanks, Korean ties particles to a word."""
+    """Whether a script has no spaces (Thai, Chinese, Japanese) or attaches particles (Korean)."""
     code = ord(one[0])
     return (
         0x0E00 <= code <= 0x0EFF

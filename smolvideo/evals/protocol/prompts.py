@@ -1,12 +1,11 @@
-"""Named prompts, as benchmarks and model authors publish them. Golden tests hold every character.
+"""Named prompts, as benchmarks and model authors publish them. Golden tests pin every character.
 
-``official``   CinePile's own: the notebook beside the dataset
+``official``   CinePile's own: the notebook published with the dataset
                (huggingface.co/datasets/tomg-group-umd/cinepile); without any other instruction.
-``smolvlm``    as SmolVLM's authors asked. The script behind their 27.14 % on CinePile is not
-               published; this is the nearest: mfarre/smol-vision@e858d403,
-               SmolVLM_FT_video_cinepile.py, for CinePile and our own files;
-               eval/inference_video_mcqa_videomme.py for Video-MME, and its siblings for MVBench
-               and EgoSchema.
+``smolvlm``    the prompts of SmolVLM's authors. The script behind their 27.14 % on CinePile is not
+               published; the closest is: mfarre/smol-vision@e858d403, SmolVLM_FT_video_cinepile.py,
+               for CinePile and our own files; eval/inference_video_mcqa_videomme.py for Video-MME,
+               and its siblings for MVBench and EgoSchema.
 ``lmms-eval``  EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks cinepile, videomme, mvbench, egoschema.
 ``plain``      ours: the question, the options with letters, one sentence.
 ``open``       ours: the question alone, no options; for ``--scoring options``.
@@ -23,10 +22,9 @@ PROMPTS: tuple[PromptName, ...] = get_args(PromptName)
 
 
 class QuestionText(NamedTuple):
-    """What the model reads: ``instruction`` before the frames, ``text`` behind them.
+    """Text of a question: ``instruction`` goes before the frames, ``text`` after them.
 
-    An ``instruction`` of None leaves that place to the model's own layout; an empty one says
-    nothing there.
+    An ``instruction`` of None uses the default of the model's layout; an empty one is no text.
     """
 
     instruction: str | None
@@ -36,9 +34,9 @@ class QuestionText(NamedTuple):
 def format_question(
     prompt: PromptName, benchmark: str, question: str, options: Sequence[str], subtitles: str | None
 ) -> QuestionText:
-    """One question as ``prompt`` asks it. ``options`` are in the order in which they are shown.
+    """Format one question with ``prompt``. ``options`` are in display order.
 
-    Raises UsageError where the prompt is not made for the benchmark.
+    Raises UsageError if the prompt does not support the benchmark.
     """
     check_prompt(prompt, benchmark)
     makers = _MAKERS[prompt]
@@ -46,7 +44,7 @@ def format_question(
 
 
 def check_prompt(prompt: PromptName, benchmark: str) -> None:
-    """Raises UsageError where ``prompt`` says nothing about ``benchmark``."""
+    """Raise UsageError if ``prompt`` does not support ``benchmark``."""
     makers = _MAKERS[prompt]
     if benchmark not in makers and "" not in makers:
         fitting = [f"`{name}`" for name in PROMPTS if {"", benchmark} & _MAKERS[name].keys()]
@@ -141,7 +139,7 @@ def _smolvlm_letter(question: str, options: Sequence[str], subtitles: str | None
 
 
 def _lmms_video_mme(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
-    # The task without subtitles speaks of them all the same, and ends in another way.
+    # The task without subtitles still mentions them, but ends differently.
     given = f"This video's subtitles are listed below: \n{subtitles}\n" if subtitles else ""
     ending = "The best answer is:" if subtitles else f"\n{_LMMS_LETTER}"
     return QuestionText("", f"{given}{_LMMS_SELECT}{question}\n{_dotted(options)}\n{ending}")
@@ -185,4 +183,4 @@ _MAKERS: dict[PromptName, dict[str, Callable[[str, Sequence[str], str | None], Q
     "plain": {"": _plain},
     "open": {"": _open},
 }
-"""Prompt → benchmark → what makes the text; an empty name is every benchmark."""
+"""Prompt → benchmark → formatter; the empty name stands for every benchmark."""

@@ -1,4 +1,4 @@
-"""Which mentions belong together, and which are denied."""
+"""Relations between mentions: pairs of letter and text, lists, negations, retractions."""
 
 import re
 from collections.abc import Sequence
@@ -11,16 +11,17 @@ from smolvideo.evals.protocol.normalize import folded
 
 BEFORE, AFTER = 160, 100
 BEYOND, CONTRADICTION = -1, -2
-"""In place of an index: a letter that no option has, and one that means two options."""
+"""Values instead of an index: a letter without an option, and a mention of two options."""
 
 
 @dataclass
 class Mention:
-    """One letter, or one option's text, in a marked text: ``start`` to ``end``.
+    """One letter or option text in a marked text, from ``start`` to ``end``.
 
-    ``declared``: words around it say that it is the answer. ``bare``: it is a sentence or line of
-    its own. ``listed``: it is in front of a line, as in a list of the options. ``named``: none of
-    these. ``denied`` and ``alone`` (nothing else in the sentence) are what they say.
+    ``how``: ``declared`` if the words around it say that it is the answer; ``bare`` if it is a
+    sentence or line of its own; ``listed`` if it begins a line, as in a list of options; ``named``
+    otherwise. ``denied``: it is negated or retracted. ``alone``: its sentence contains nothing
+    else.
     """
 
     start: int
@@ -34,7 +35,7 @@ class Mention:
 
 
 def related(text: str, options: Sequence[str], found: list[Mention]) -> list[Mention]:
-    """The mentions ``found`` in a marked text, a letter and its own text as one, with denials."""
+    """Return the mentions with letter and text merged into one, and with negations resolved."""
     return _Related(text, options, found).found
 
 
@@ -53,7 +54,7 @@ class _Related:
         self._deny()
 
     def _pair(self) -> None:
-        """A letter and the text next to it say one thing, or contradict each other."""
+        """Merge a letter and the text next to it, which agree or contradict each other."""
         kept: list[Mention] = []
         for one in self.found:
             last = kept[-1] if kept else None
@@ -80,13 +81,13 @@ class _Related:
         self.found = kept
 
     def _agree(self, letter: Mention, text: Mention) -> bool:
-        """Whether a text is the letter's own, or the beginning of it: answers are cut off."""
+        """Whether a text is the letter's own, or its beginning if the answer is truncated."""
         if not 0 <= letter.place < self.count:
             return False
         return folded(self.options[letter.place]).startswith(folded(self.options[text.place]))
 
     def _join(self) -> None:
-        """What is in one list with another is not declared in its place."""
+        """A member of a list is not declared instead of the member before it."""
         for last, one in pairwise(self.found):
             between = self.text[last.end : one.start]
             listed = "\n" not in between and answer_phrases.JOINS.fullmatch(between[-BEFORE:])
@@ -117,7 +118,7 @@ class _Related:
             return last.denied_before
         clause = STOP.split(between)[-1]
         if last is not None and last.denied and not last.denied_before:
-            clause = re.split(r"[,:]|\band\b", clause)[-1]  # the verdict on the one before is said
+            clause = re.split(r"[,:]|\band\b", clause)[-1]  # drop the previous mention's verdict
         clause = answer_phrases.BREAKS.split(clause)[-1]
         if clause is None:
             return False
@@ -135,7 +136,7 @@ class _Related:
         after = self.text[one.end : min(following, one.end + AFTER)]
         if one.kind == "letter" or following < one.end + AFTER:
             found = answer_phrases.DENIES_AFTER.match(after) or hedging.DENIED_LATER.match(after)
-            # A denial right in front of the next mention is about that one.
+            # A negation directly before the next mention belongs to that mention.
             if found and (
                 found.end() < len(after.rstrip())
                 or "\n" in after[found.end() :]
