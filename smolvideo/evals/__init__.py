@@ -1,15 +1,22 @@
-"""Multiple-choice benchmarks: the third use, and the one whose numbers others build on.
+"""Multiple-choice benchmarks: run a model on one, score it, compare runs, write reports.
 
-data/            a benchmark's files → items
-videos.py        where the video of an item is
-protocol/        how a question is asked, how its answer is read
+datasets/        a benchmark's files → items
+item.py          one question with its options and video names
+video_folder.py  lookup of video files by benchmark names
+videos.py        the video of an item: local folder or download
+protocol/        prompts and answer extraction
 settings.py      all that the answers of a run depend on
-looking.py       frames of one video, decoded ahead of their turn
-asking.py        its questions, asked on the frames that they share
+loader.py        frames of one clip, prefetched while the previous clip is evaluated
+evaluator.py     the questions about one clip, on a shared prefix
+run_files.py     run.json, its lock and its checks
 run_folder.py    a run on disk
-running.py       a run, from its beginning or from where it stopped
-statistics.py    intervals clustered by video, bounds, paired tests
+run_records.py   the records of a run
+run.py           the run loop, new or resumed
+stale_answers.py answers whose video or subtitles have changed
+cluster_robust.py, statistics.py
+                 intervals clustered by video, bounds, paired tests
 scores.py        the scores of a run, by every group
-comparing.py     two runs on the same items
-writing/         reports: markdown, csv, one html file, lmms-eval's files
+compare.py       paired comparison of two runs
+report_text.py   the sentences of reports
+reports/         Markdown, CSV, one HTML file, lmms-eval's files
 """

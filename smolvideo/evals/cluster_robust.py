@@ -1,18 +1,18 @@
-"""The mean of values that come in clusters: its standard error and its degrees of freedom.
+"""Mean of clustered values: cluster-robust standard error and degrees of freedom.
 
 The estimator is a regression on a constant, so everything is a sum over clusters. Sources:
 
-- Standard error CR2, unbiased where values are independent: R. M. Bell and D. F. McCaffrey, "Bias
+- Standard error CR2, unbiased for independent values: R. M. Bell and D. F. McCaffrey, "Bias
   Reduction in Standard Errors for Linear Regression with Multi-Stage Samples" (Survey Methodology
-  28(2), 2002). With clusters of one size it is the usual correction G/(G-1).
+  28(2), 2002). With clusters of equal size it is the usual correction G/(G-1).
 - Degrees of freedom by Satterthwaite's approximation under a working model with one intraclass
   correlation, as G. W. Imbens and M. Kolesár advise in "Robust Standard Errors in Small Samples"
-  (Review of Economics and Statistics 98(4), 2016), §III. With clusters of one size it is G - 1.
+  (Review of Economics and Statistics 98(4), 2016), §III. With clusters of equal size it is G - 1.
 - The intraclass correlation from an analysis of variance: A. Donner (International Statistical
   Review 54(1), 1986), §2.
 - The effective number of clusters: L. Kish, "Survey Sampling" (1965), §8.2 and 11.7; the same as
   A. V. Carter, K. T. Schnepel and D. G. Steigerwald (Review of Economics and Statistics 99(4),
-  2017) for values that are independent.
+  2017) for independent values.
 """
 
 import math
@@ -23,11 +23,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClusteredMean:
-    """A mean, and how sure it is.
+    """A mean with its cluster-robust standard error.
 
-    ``effective_clusters`` is between 1 and ``clusters``, and smaller the more a few clusters hold.
-    ``standard_error`` is None with one cluster; it is exactly 0 where all clusters have the same
-    mean. ``degrees`` are those of Student's t, from 1 to ``clusters`` - 1, not a whole number.
+    ``effective_clusters`` is between 1 and ``clusters``; it is smaller the more unequal the
+    clusters are. ``standard_error`` is None with one cluster; it is exactly 0 if all clusters have
+    the same mean. ``degrees`` are the degrees of freedom of Student's t, not necessarily an
+    integer, from 1 to ``clusters`` - 1.
     """
 
     mean: float
@@ -39,9 +40,9 @@ class ClusteredMean:
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> ClusteredMean:
-    """The mean of whole numbers such as 0 and 1; at least one. ``clusters[i]`` holds ``values[i]``.
+    """Return the mean of integers such as 0 and 1; ``clusters[i]`` is the cluster of ``values[i]``.
 
-    Raises ValueError without values, or where the two differ in length.
+    Raises ValueError without values, or if the two differ in length.
     """
     if not values:
         raise ValueError("no values, no mean")
@@ -53,7 +54,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Clustere
     effective = count * count / sum(size * size for size in sizes)
     if len(sizes) == 1:
         return ClusteredMean(total / count, count, 1, 1.0, None, 0.0)
-    # Residual sums times `count`: exact for whole numbers, so equal clusters give exactly 0.
+    # Residual sums times `count`: exact for integers, so equal cluster means give exactly 0.
     residuals = [count * math.fsum(one) - total * len(one) for one in members.values()]
     squares = math.fsum(
         residual * residual / (1 - size / count)
@@ -70,7 +71,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Clustere
 
 
 def _correlation(groups: Sequence[Sequence[float]]) -> float:
-    """The intraclass correlation, between 0 and 1; 0 where the values do not say."""
+    """Intraclass correlation, clamped to 0…1; 0 if it is not identified."""
     count = sum(map(len, groups))
     if count == len(groups):
         return 0.0
@@ -82,14 +83,14 @@ def _correlation(groups: Sequence[Sequence[float]]) -> float:
     within = math.fsum(
         (value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group
     ) / (count - len(groups))
-    # The size of a cluster that the two mean squares are about, where sizes differ.
+    # The average cluster size of the analysis of variance, for clusters of unequal size.
     size = (count - sum(len(group) ** 2 for group in groups) / count) / (len(groups) - 1)
     whole = between + (size - 1) * within
     return min(1.0, max(0.0, (between - within) / whole)) if whole > 0 else 0.0
 
 
 def _degrees(sizes: Sequence[int], correlation: float) -> float:
-    """``tr(W)^2 / tr(W W)`` of the covariance W of the residual sums of the clusters.
+    """Satterthwaite degrees ``tr(W)^2 / tr(W W)`` of the covariance W of the cluster residual sums.
 
     With shares ``p`` of all values and variances ``v = n (1 + (n - 1) correlation)`` of the sums,
     the covariance of two is ``-p' v - p v' + p p' V``, V the sum of all v; each row and column is
@@ -114,7 +115,7 @@ def _degrees(sizes: Sequence[int], correlation: float) -> float:
 
 
 def student_p(t: float, degrees: float) -> float:
-    """The probability of a value beyond -t or t, Student's t with ``degrees`` above 0.
+    """Two-sided p-value of Student's t with ``degrees`` above 0.
 
     By the incomplete beta function: M. Abramowitz and I. A. Stegun, "Handbook of Mathematical
     Functions" (1964), 26.7.1 and 26.5.27.
@@ -125,9 +126,9 @@ def student_p(t: float, degrees: float) -> float:
 
 
 def student_t(probability: float, degrees: float) -> float:
-    """The quantile of Student's t for ``probability`` above one half and ``degrees`` of 1 or more.
+    """Quantile of Student's t for ``probability`` above one half and ``degrees`` of 1 or more.
 
-    By halving.
+    By bisection.
     """
     wanted, low, high = 2 * (1 - probability), 0.0, 1e6
     while high - low > 1e-12 * max(1.0, low):
@@ -137,7 +138,7 @@ def student_t(probability: float, degrees: float) -> float:
 
 
 def _incomplete_beta(x: float, rest: float, a: float, b: float = 0.5) -> float:
-    """I_x(a, b), where ``rest`` is 1 - x, known without rounding.
+    """Regularised incomplete beta I_x(a, b); ``rest`` is 1 - x, passed to avoid cancellation.
 
     The continued fraction DLMF 8.17.22, on the side on which it converges fast, by the method of
     W. J. Lentz (Applied Optics 15, 1976).

@@ -1,4 +1,4 @@
-"""Two runs on the same items: which is better, and how sure that is."""
+"""Paired comparison of two runs on the same items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +13,10 @@ from smolvideo.evals.statistics import PairedComparison, compare_pairs
 
 @dataclass(frozen=True)
 class Comparison:
-    """``overall`` over the items that both runs answered, ``groups`` of those items.
+    """``overall`` is over the items that both runs answered, ``groups`` over groups of them.
 
-    ``differences`` says in what the two runs differ, ``left_out`` how many items only one answered.
+    ``differences`` lists the settings in which the runs differ, ``left_out`` counts items that only
+    one run answered.
     """
 
     first: str
@@ -26,7 +27,7 @@ class Comparison:
     left_out: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "record": "smolvideo.eval-comparison/1",
             "first": self.first,
@@ -52,9 +53,9 @@ def compare_runs(
     first_condition: Condition = "main",
     second_condition: Condition = "main",
 ) -> Comparison:
-    """The paired comparison of two runs, or of two conditions.
+    """Compare two runs, or two conditions, item by item.
 
-    Raises UsageError where they share no answered item, or where items of one id differ.
+    Raises UsageError if they share no answered item, or if items with the same id differ.
     """
     mine = _answered(first, first_condition)
     others = _answered(second, second_condition)
@@ -99,14 +100,14 @@ def compare_runs(
 
 
 def _meaning(item: EvalItem) -> tuple[object, ...]:
-    """What must be the same for two answers to be right about the same."""
+    """The fields that must be equal for two answers to be comparable."""
     return item.question, item.options, item.answer_index
 
 
 def _other_files(
     mine: Mapping[str, EvalAnswer], others: Mapping[str, EvalAnswer], shared: Sequence[str]
 ) -> list[str]:
-    """A sentence where videos of the same name had another content."""
+    """A sentence if videos of the same name had different content."""
     changed = sum(
         mine[one].sha256 != others[one].sha256
         for one in shared

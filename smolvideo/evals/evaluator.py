@@ -1,8 +1,8 @@
-"""The questions of one look, asked one after the other on the frames that they share.
+"""Evaluator: answers the questions about one clip on a shared KV-cache prefix.
 
-Every answer starts from the same state: the frames and what stands before them, read once. What an
-item's neighbours were, and whether they were asked in this run at all, leaves no trace in it: a run
-that was interrupted gives the very same answers.
+Every answer starts from the same state: the frames and the text before them, prefilled once. It
+does not depend on the other items, or on whether they were asked in this run at all, so a resumed
+run gives identical answers.
 """
 
 import random
@@ -22,19 +22,19 @@ from smolvideo.frames import FrameBatch, Images
 from smolvideo.prompt import Prompt, pack_prompt
 
 BLANK_FRAME_LEVEL = 128
-"""What the blind see: one even grey, the same in every frame."""
+"""Pixel value of all frames in the blind condition."""
 
 
 @dataclass
 class Evaluator:
-    """Asks one engine by one set of settings."""
+    """Answers items with one engine and one set of settings."""
 
     engine: Engine
     settings: EvalSettings
     benchmark: str
 
     def evaluate(self, look: DecodedClip, wanted: set[Key]) -> Iterator[EvalAnswer]:
-        """The answers of a look that are wanted, condition by condition."""
+        """Yield the wanted answers about a clip, condition by condition."""
         for condition in self.settings.conditions:
             prefixes = _SharedPrefixes(self.engine)
             for ready in look.items:
@@ -52,6 +52,7 @@ class Evaluator:
         seen = look.video
         unanswered = EvalAnswer(item.id, condition, item.video, file=seen.file, sha256=seen.sha256)
         try:
+            # Options, frames and prompt of this condition.
             if ready.error is not None:
                 raise ready.error
             order = None
@@ -113,10 +114,10 @@ class Evaluator:
     def _scored(
         self, unanswered: EvalAnswer, item: EvalItem, prompt: Prompt, prefixes: "_SharedPrefixes"
     ) -> EvalAnswer:
-        """The likeliest letter (as it was shown) or text of an option; the first of equal ones.
+        """Choose the most likely letter (as displayed) or option text; the first among equals.
 
-        An answer may go on after its letter, as ``A. red`` does; a text is a whole answer, or
-        ``red`` would always be likelier than ``red and blue``.
+        A letter may be followed by more, as in ``A. red``; a text must be the whole answer, as
+        ``red`` would otherwise always be more likely than ``red and blue``.
         """
         count = len(item.options)
         order = unanswered.order or tuple(range(count))
@@ -140,7 +141,7 @@ class Evaluator:
 
 @dataclass
 class _SharedPrefixes:
-    """What the questions of one look have in common, in one condition."""
+    """Frame batches, image arrays and sessions shared by a clip's questions in one condition."""
 
     engine: Engine
     _batches: dict[int, FrameBatch] = field(default_factory=dict)
@@ -153,14 +154,14 @@ class _SharedPrefixes:
         return self._batches[frames]
 
     def with_same_images(self, prompt: Prompt, ready: PreparedItem) -> Prompt:
-        """The prompt with the very array of the first one: nobody need compare them."""
+        """Reuse the first prompt's image array, so that the session need not compare pixels."""
         if not len(prompt.images):
             return prompt
         return replace(prompt, images=self._images.setdefault(ready.frames, prompt.images))
 
     def session(self, prompt: Prompt) -> Session | None:
-        """A session that knows ``prompt`` up to its last frame and not a token more; None where the
-        engine keeps nothing.
+        """Return a session with ``prompt`` prefilled exactly up to its last frame; None if the
+        engine has no sessions.
         """
         if not isinstance(self.engine, SessionEngine):
             return None
@@ -177,7 +178,7 @@ class _SharedPrefixes:
 
 
 def shuffled(count: int, seed: str) -> tuple[int, ...]:
-    """The same order for the same seed, on every machine."""
+    """Return a permutation that depends on the seed alone, on every machine."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
     return tuple(order)

@@ -1,4 +1,4 @@
-"""One question of a benchmark, whatever file it came from."""
+"""A multiple-choice question of a benchmark, independent of its file format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class EvalItem:
     """A multiple-choice question about one video.
 
-    ``video_names`` are the names under which its video may lie in a folder, the likeliest first,
-    with or without a suffix; the first one identifies the video. Under ``cut_names``, some of
-    them, lies no more than the part that is asked about. ``foreign_folders`` are ends of folders in
-    which other videos have the same names. ``options`` are texts without letters. ``groups`` maps a
-    way of grouping (``category``) to the group this item is in. ``subtitles`` is text that came
-    with the item, ``subtitle_names`` are files that may lie beside the videos. ``start_seconds``
+    ``video_names`` are possible names of its video in a folder, the most likely first, with or
+    without a suffix; the first one identifies the video. ``cut_names`` are the ones among them that
+    denote a file with only the part that is asked about. ``foreign_folders`` are path ends of
+    folders in which other videos have the same names. ``options`` are texts without letters.
+    ``groups`` maps a grouping (``category``) to the group of this item. ``subtitles`` is text that
+    came with the item, ``subtitle_names`` are possible files next to the videos. ``start_seconds``
     and ``end_seconds`` bound the part that is asked about. ``frames_fps`` is the rate of a video
-    that is kept as a folder of frames.
+    that is stored as a folder of frames.
     """
 
     id: str
@@ -40,20 +40,20 @@ class EvalItem:
 
     @property
     def video(self) -> str:
-        """What identifies the video before its file is found."""
+        """Identifies the video before its file is found."""
         return self.video_names[0]
 
     @property
     def chance_accuracy(self) -> float:
-        """The share of right answers of somebody who draws an option blindly."""
+        """Expected accuracy of choosing an option at random."""
         return 1 / len(self.options)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The items of one benchmark file in their order; ``notices`` are sentences for the user.
+    """The items of a benchmark in their order; ``notices`` are sentences for the user.
 
-    ``sha256`` is over the files it was read from.
+    ``sha256`` is over the files they were read from.
     """
 
     name: str

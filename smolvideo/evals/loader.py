@@ -1,4 +1,4 @@
-"""One look at a video, decoded ahead of its turn: the frames that its questions share."""
+"""Clip loader: decodes the frames that a clip's questions share, one clip ahead."""
 
 import io
 import time
@@ -34,17 +34,17 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _CUT_SECONDS = 1.0
-"""How far the length of a video that was cut may be off: cuts are made at key frames."""
+"""Tolerance for the length of a cut video: cuts are made at key frames."""
 _STRIP_FRAMES = 10
 _STRIP_HEIGHT = 96
 
 
 @dataclass(frozen=True)
 class PreparedItem:
-    """An item with what it will see: ``frames`` names the batch, ``subtitles`` the text given.
+    """An item with its inputs: ``frames`` is the key of its batch, ``subtitles`` its text.
 
-    ``subtitles_sha256`` is the hash of the file that this is from. ``error`` stands in place of
-    both where it cannot be asked.
+    ``subtitles_sha256`` is the hash of the subtitle file. ``error`` is set instead if the item
+    cannot be asked.
     """
 
     item: EvalItem
@@ -56,10 +56,10 @@ class PreparedItem:
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """One part of one video, decoded: the items and, by number of frames asked for, the frames.
+    """One part of one video, decoded: its items, and the frames by the number requested.
 
-    ``thumbnails`` is a JPEG of some of the frames, for reports. ``unread`` is the file that could
-    not be read, which may be still growing; ``video.stamp`` is how it was then.
+    ``thumbnails`` is a JPEG of some frames, for reports. ``unread`` is a file that could not be
+    read, for example because it is still growing; ``video.stamp`` is its state at that time.
     """
 
     items: tuple[PreparedItem, ...]
@@ -70,15 +70,15 @@ class DecodedClip:
 
     @property
     def is_worth_another_try(self) -> bool:
-        """Whether the file that could not be read has changed since."""
+        """Whether the unreadable file has changed since."""
         return self.unread is not None and file_state(self.unread) != self.video.stamp
 
 
 @dataclass
 class ClipLoader:
-    """Decodes looks for one checkpoint and one set of settings.
+    """Decodes clips for one checkpoint and one set of settings.
 
-    ``notices`` maps looks to what is known of them before they are looked at, for their records.
+    ``notices`` maps clip ids to notices that are known before loading, for their records.
     """
 
     checkpoint: Checkpoint
@@ -89,10 +89,10 @@ class ClipLoader:
     _hashes: dict[tuple[Path, tuple[int, ...]], str] = field(default_factory=dict)
 
     def load(self, items: Sequence[EvalItem]) -> DecodedClip:
-        """The frames for ``items``, which are about the same part of one video.
+        """Decode the frames for ``items``, which are about the same part of one video.
 
-        A file that changes meanwhile is read again. What goes wrong is noted item by item; only
-        UsageError is raised.
+        A file that changes meanwhile is read again. Errors are stored in the items; only UsageError
+        is raised.
         """
         first = items[0]
         path: Path | None = None
@@ -114,7 +114,7 @@ class ClipLoader:
     def _look_at(self, found: FoundVideo, items: Sequence[EvalItem]) -> DecodedClip:
         started = time.perf_counter()
         source, stamp = found.source, file_state(found.source.path)
-        heard: dict[str, None] = {}  # about subtitles, in their order, each once
+        heard: dict[str, None] = {}  # notices about subtitles: an ordered set
         with open_video(source.path, kind=source.kind, reader=self.settings.reader) as reader:
             duration = reader.metadata.duration_seconds
             sampling, notices = self._sampling(items[0], found, duration)
@@ -161,7 +161,7 @@ class ClipLoader:
     def _sampling(
         self, item: EvalItem, found: FoundVideo, duration_seconds: float
     ) -> tuple[FrameSampling, tuple[str, ...]]:
-        """The settings' sampling within the part that the item is about, and what to say of it.
+        """Restrict the sampling to the item's part of the video; also return notices about it.
 
         A folder of frames has no clock: its frames count as one second each, whatever their rate.
         """
@@ -185,7 +185,7 @@ class ClipLoader:
         sampling: FrameSampling,
         heard: dict[str, None],
     ) -> PreparedItem:
-        """``item`` with what it is asked with; ``heard`` gets the notices about its subtitles."""
+        """Prepare an item's inputs; notices about its subtitles are added to ``heard``."""
         try:
             cues, sha256 = self._cues(item, path, heard)
             frames = self._choose_frame_count(item, reader, sampling, cues)
@@ -203,9 +203,9 @@ class ClipLoader:
         sampling: FrameSampling,
         cues: Sequence[Cue],
     ) -> int:
-        """How many frames to ask for, by this item alone: its answer depends on no other's.
+        """Number of frames to request; depends on this item alone, so that its answer does, too.
 
-        Raises PromptError where they do not fit and must not be fewer.
+        Raises PromptError if the prompt does not fit and the settings forbid fewer frames.
         """
         options, generation = self.settings.prompt_options, self.settings.generation
 
@@ -235,9 +235,9 @@ class ClipLoader:
         return sample_frames(reader, sampling, transform=fit, geometry=geometry)
 
     def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
-        """The file beside the videos that this run takes the subtitles of ``item`` from, if any.
+        """Return the subtitle file next to the videos that this run uses for ``item``, if any.
 
-        Raises MissingVideo where it could be several.
+        Raises MissingVideo if it is ambiguous.
         """
         if self.settings.subtitles not in ("all", "frames") or item.subtitles:
             return None
@@ -246,7 +246,7 @@ class ClipLoader:
     def _cues(
         self, item: EvalItem, video: Path, heard: dict[str, None]
     ) -> tuple[list[Cue], str | None]:
-        """Lines with times of a file beside the videos, where they are wanted, and its hash."""
+        """Cues of the subtitle file next to the videos, if the settings use it, and its hash."""
         path = self.subtitle_file(item, video)
         if path is None:
             return [], None
@@ -270,7 +270,7 @@ class ClipLoader:
         return self.settings.subtitles == "frames"
 
     def content_hash(self, path: Path) -> str:
-        """The hash of a file or folder of frames, read once as long as it does not change."""
+        """Return the hash of a file or folder of frames, cached until it changes."""
         known_as = path, file_state(path)
         if known_as not in self._hashes:
             self._hashes[known_as] = content_hash(path)
@@ -278,9 +278,10 @@ class ClipLoader:
 
 
 def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
-    """Whether a file is as long as the part that is asked about, which would end beyond it.
+    """Whether a file contains only the part that is asked about: its length is that of the part,
+    which would end after the file.
 
-    MVBench's videos are to be had whole and cut to their parts, under the same names.
+    MVBench's videos are distributed whole and cut to their parts, under the same names.
     """
     start, end = item.start_seconds or 0.0, item.end_seconds
     if end is None or start <= _CUT_SECONDS:
@@ -290,7 +291,7 @@ def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
 
 
 def _without_window(reader: VideoReader, sampling: FrameSampling) -> tuple[str, ...]:
-    """What to say of a still picture among videos of which a part is asked for."""
+    """A warning if the source is a still image but a part of a video is asked for."""
     still = reader.metadata.kind == "image" and sampling.has_window
     return (still_image_warning(reader.metadata),) if still else ()
 
@@ -303,7 +304,7 @@ def build_message(
     subtitles: str | None,
     order: Sequence[int] | None = None,
 ) -> Message:
-    """The turn that asks ``item``, its options in ``order``; without ``media``, in words alone."""
+    """Build the user turn for ``item``, its options in ``order``; text alone without ``media``."""
     options = item.options if order is None else [item.options[place] for place in order]
     asked = format_question(settings.prompt, benchmark, item.question, options, subtitles)
     content = (asked.text,) if media is None else (media, asked.text)
@@ -311,7 +312,7 @@ def build_message(
 
 
 def error_category(error: SmolVideoError) -> ErrorKind:
-    """What the error is about, as records tell it."""
+    """Return the error's kind for records."""
     if isinstance(error, MissingVideo):
         return "missing"
     if isinstance(error, SourceError | ReaderError):
@@ -320,7 +321,7 @@ def error_category(error: SmolVideoError) -> ErrorKind:
 
 
 def thumbnail_strip(images: Images) -> bytes:
-    """Up to ten of the frames beside each other, as a JPEG of some kilobytes."""
+    """Return up to ten of the frames side by side, as a JPEG of some kilobytes."""
     from PIL import Image
 
     count = min(len(images), _STRIP_FRAMES)
@@ -336,7 +337,7 @@ def thumbnail_strip(images: Images) -> bytes:
 
 
 def prefetch_one(jobs: Iterable[Job], prepare: Callable[[Job], Result]) -> Iterator[Result]:
-    """``prepare`` of each job, in order; while one is used, the next is made, and no more."""
+    """Yield ``prepare(job)`` in order, preparing exactly one job ahead in a thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="look ahead")
     waiting: Future[Result] | None = None
     try:

@@ -1,4 +1,4 @@
-"""What a run says in sentences: the same in the terminal, in markdown and in the browser."""
+"""Sentences of a report, the same in the terminal, in Markdown and in HTML."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from smolvideo.sanitize import display_name, escape_controls
 
 
 def headline(report: EvalReport) -> str:
-    """``nano on cinepile: 61.5 % of 288 questions``, with the interval."""
+    """``nano on cinepile: 61.5 %``, with the interval in brackets."""
     share = report.main.overall.share
     model, benchmark = report.info.model["name"], report.info.benchmark["name"]
     about = f"{display_name(model)} on {display_name(benchmark)}"
@@ -21,7 +21,7 @@ def headline(report: EvalReport) -> str:
 
 
 def settings_lines(report: EvalReport) -> list[str]:
-    """What was measured, in the words of the options."""
+    """Describe the setting in the names of the options."""
     settings, model = report.info.settings, report.info.model
     scoring = settings["scoring"]
     reading = f", extractor {settings['extractor']}" if scoring == "generate" else ""
@@ -41,9 +41,9 @@ def settings_lines(report: EvalReport) -> list[str]:
 
 
 def _official(settings: Mapping[str, Any]) -> bool:
-    """Whether prompt, extractor and scoring are those of CinePile's authors.
+    """Whether prompt, extractor and scoring are the ones of CinePile's authors.
 
-    Runs from before every rule had a name of its own call the extractor ``official``.
+    Older runs have the extractor name ``official`` instead of the rule's own name.
     """
     return settings["extractor"] in ("cinepile", "official") and (
         (settings["prompt"], settings["scoring"]) == ("official", "generate")
@@ -51,13 +51,13 @@ def _official(settings: Mapping[str, Any]) -> bool:
 
 
 def caveats(report: EvalReport) -> list[str]:
-    """Coverage, bounds, answers that name no option, and how to read the intervals."""
+    """Coverage, bounds, answers without a choice, and how to read the intervals."""
     score = report.main.overall
     lines = [
         f"coverage: {score.share.answered:,} of {score.total:,} questions, "
         f"{report.videos_seen:,} of {report.videos:,} videos"
     ]
-    # Rows that were no questions are in no score: whoever reads one must know of them.
+    # Invalid rows are in no score: readers of a score must know about them.
     lines += [display_name(notice) for notice in report.notices]
     if score.bounds and score.coverage < 1:
         missing = ", ".join(
@@ -84,7 +84,7 @@ def caveats(report: EvalReport) -> list[str]:
 
 
 def counted_videos(counted: Accuracy | PairedComparison) -> str:
-    """``20 videos``, or ``20 videos that weigh like 4.4 of one size`` where some hold more."""
+    """``20 videos``, or ``20 videos that weigh like 4.4 of one size`` if their sizes differ."""
     words = f"{counted.videos:,} {'video' if counted.videos == 1 else 'videos'}"
     effective = effective_videos(counted)
     return (
@@ -95,13 +95,13 @@ def counted_videos(counted: Accuracy | PairedComparison) -> str:
 
 
 def effective_videos(counted: Accuracy | PairedComparison) -> str:
-    """Their effective number, ``4.4`` or ``20``; ``-`` where nothing was answered."""
+    """The effective number of videos, ``4.4`` or ``20``; ``-`` if nothing was answered."""
     effective = counted.effective_videos
     return "-" if effective is None else f"{effective:.1f}".removesuffix(".0")
 
 
 def comparison_remarks(comparison: Comparison) -> list[str]:
-    """The test of single questions, what the columns are, and why an interval is missing."""
+    """McNemar's test, a legend of the columns, and why an interval is missing."""
     overall = comparison.overall
     lines = [
         f"McNemar's exact test, questions taken for independent: p {p_value(overall.mcnemar_p)}",
@@ -130,13 +130,13 @@ def _why_no_interval(pair: PairedComparison, reason: NoInterval) -> str:
             weight = f"they weigh like {effective_videos(pair)} of one size, and "
             needed = f"{weight * (pair.effective_videos != pair.videos)}{MIN_EFFECTIVE_VIDEOS}"
             why = f"too few videos for more ({needed} are needed)"
-    # Only then: the exact test of single questions is right where each has its own video.
+    # McNemar's test takes questions as independent: valid if each has its own video.
     shared = ", which is too small where questions share a video"
     return f"{why}: no interval, and no p but McNemar's{shared * (pair.questions > pair.videos)}"
 
 
 def p_value(value: float) -> str:
-    """``0.034``; below a thousandth only that it is."""
+    """Format a p-value: ``0.034``, or ``< 0.001``."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -154,7 +154,7 @@ _NO_CHOICE_WORDS = {
 
 
 def interval(score: Score) -> str:
-    """``57.2 to 65.8``, in per cent; empty where there is none."""
+    """``57.2 to 65.8``, in per cent; empty without an interval."""
     share = score.share
     if share.low is None or share.high is None:
         return ""
@@ -162,7 +162,7 @@ def interval(score: Score) -> str:
 
 
 def interval_suffix(score: Score) -> str:
-    """The interval in brackets, after a blank."""
+    """The interval in brackets after a space; empty without an interval."""
     ends = interval(score)
     return f" ({ends})" if ends else ""
 

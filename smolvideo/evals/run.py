@@ -1,4 +1,4 @@
-"""A run: look after look, answer after answer, each written down before the next."""
+"""Run loop: clip after clip, answer after answer, each synced to disk before the next."""
 
 import hashlib
 import time
@@ -22,8 +22,8 @@ from smolvideo.pipeline import package_versions
 
 @dataclass(frozen=True)
 class EvalProgress:
-    """Where a run is: ``done`` of ``total`` answers; ``num_correct`` of ``answered`` in the main
-    condition; ``failed`` have an error in place of an answer. ``video`` is the one at work.
+    """Progress of a run: ``done`` of ``total`` answers; ``num_correct`` of ``answered`` in the main
+    condition; ``failed`` have an error instead of an answer. ``video`` is the current one.
     """
 
     done: int
@@ -40,10 +40,10 @@ OnEvalProgress = Callable[[EvalProgress], None]
 def open_run(
     folder: Path, benchmark: Benchmark, settings: EvalSettings, engine: Engine
 ) -> RunFolder:
-    """The run in ``folder``: a new one, or the one that was there, to go on with.
+    """Create the run in ``folder``, or open the existing one to resume it.
 
-    Raises UsageError for settings that cannot be honoured or that differ from those of the run that
-    is there, RecordError where the folder cannot be used.
+    Raises UsageError for settings that cannot be honoured or that differ from the existing run's,
+    RecordError if the folder cannot be used.
     """
     check_settings(settings, benchmark)
     items = select_items(benchmark.items, settings)
@@ -73,12 +73,12 @@ def run_eval(
     on_news: OnEvalProgress = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> dict[Key, EvalAnswer]:
-    """Ask all that has no answer yet, failures included (``only_failed``: them alone).
+    """Ask every question without an answer, including failed ones (``only_failed``: only those).
 
-    What was asked about a file that has another content now is asked anew. Gives all answers of the
-    run in its order. Videos that are missing or broken, and prompts that do not fit, are answers
-    with an error; a file that was still growing is tried once more at the end. Raises RecordError
-    where the folder cannot be written or another process works there.
+    Answers about a file whose content has changed are asked again. Returns all answers of the run
+    in its order. Videos that are missing or broken, and prompts that do not fit, are answers with
+    an error; a file that was still growing is tried once more at the end. Raises RecordError if the
+    folder cannot be written or another process has locked it.
     """
     with run.lock():
         known = run.answers()
@@ -117,7 +117,7 @@ def _ask_all(
 
             def ask(look: DecodedClip) -> None:
                 started = time.perf_counter()
-                # Before its answers: they are all that tells a later run what is done.
+                # Before its answers, from which a later run concludes that the clip is done.
                 _keep(run, look)
                 videos.write(look.video)
                 for answer in asker.evaluate(look, wanted):
@@ -130,6 +130,7 @@ def _ask_all(
                 }
                 videos.write(replace(look.video, seconds=seconds))
 
+            # Unreadable files that have changed meanwhile get a second try.
             for look in prefetch_one(todo, looker.load):
                 ask(look)
                 if look.unread is not None:
@@ -139,7 +140,7 @@ def _ask_all(
                     ask(looker.load([ready.item for ready in look.items]))
     finally:
         if looker.finder.downloads is not None:
-            looker.finder.downloads.stop.set()  # nobody waits for a video that nobody will see
+            looker.finder.downloads.stop.set()  # do not wait for downloads that nothing will use
 
 
 def _keep(run: RunFolder, look: DecodedClip) -> None:
@@ -148,7 +149,7 @@ def _keep(run: RunFolder, look: DecodedClip) -> None:
 
 
 class _Counts:
-    """What has been answered so far, in this run and before; of each key the last answer counts."""
+    """Counts of answers in this run and before; the last answer of each key counts."""
 
     def __init__(self, total: int, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
         self._total = total
@@ -176,7 +177,7 @@ class _Counts:
 
 
 def model_identity(engine: Engine) -> dict[str, Any]:
-    """What answers depend on: the checkpoint, its revision or else its weights, and the engine."""
+    """Identify the model for a run: checkpoint, revision or else weights hash, and engine."""
     checkpoint = engine.checkpoint
     return {
         "name": checkpoint.name,
@@ -190,7 +191,7 @@ def model_identity(engine: Engine) -> dict[str, Any]:
 
 
 def _weights_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over names and bytes of the weights: stands for a revision where there is none."""
+    """SHA-256 over names and bytes of the weights: replaces a missing revision."""
     total = hashlib.sha256()
     for file in sorted(checkpoint.folder.glob("*.safetensors")):
         total.update(file.name.encode() + b"\0")

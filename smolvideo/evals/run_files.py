@@ -1,6 +1,6 @@
-"""The files of any run that is gone on with: run.json, records beside it, and who works at them.
+"""Files of a resumable run: run.json, the records next to it, and a lock.
 
-run.json is written last, so a folder that has one is a whole run; whatever a run keeps lies in its
+run.json is written last, so a folder that has one is complete; all files of a run are inside its
 folder.
 """
 
@@ -25,7 +25,7 @@ _UNFINISHED = re.compile(r"\..*\.part")
 
 @dataclass(frozen=True)
 class RunFiles:
-    """``kind`` is the value of ``record`` in run.json, ``parts`` are the names beside it."""
+    """``kind`` is the value of ``record`` in run.json, ``parts`` are the names next to it."""
 
     folder: Path
     kind: str
@@ -33,13 +33,13 @@ class RunFiles:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Whether the folder has a run to resume."""
         return (self.folder / "run.json").exists()
 
     def begin(self, content: Mapping[str, Any], files: Mapping[str, str]) -> None:
-        """Make the folder, the texts of ``files`` in it, and run.json.
+        """Create the folder, the ``files`` with their texts, and run.json.
 
-        Raises RecordError where the folder holds something else, or cannot be written.
+        Raises RecordError if the folder holds something else or cannot be written.
         """
         if self.folder.exists() and not self._is_as_good_as_empty():
             raise RecordError(
@@ -58,10 +58,10 @@ class RunFiles:
         write_text_atomic(self.folder / "run.json", text)
 
     def content(self) -> dict[str, Any]:
-        """What run.json holds, without its kind.
+        """Return the content of run.json without its kind.
 
-        Raises RecordError where the folder is no run, or where a part of it is a link; ValueError
-        for another kind of file.
+        Raises RecordError if the folder is not a run, or if a part of it is a symbolic link;
+        ValueError if the file is of another kind.
         """
         for name in ("run.json", *self.parts, _LOCK):
             if (self.folder / name).is_symlink():
@@ -80,7 +80,7 @@ class RunFiles:
         return content
 
     def check_same(self, differences: Sequence[str]) -> None:
-        """Raises UsageError where a run that is gone on with was asked otherwise."""
+        """Raise UsageError if a resumed run has other settings."""
         if differences:
             raise UsageError(
                 f"{display_path(self.folder)} holds a run with other settings ("
@@ -90,7 +90,7 @@ class RunFiles:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
+        """Lock the folder for writing. Raises RecordError if another process has locked it."""
         try:
             with file_lock(self.folder / _LOCK, on_contention=None):
                 yield
@@ -98,7 +98,7 @@ class RunFiles:
             raise RecordError(f"another process works at {display_path(self.folder)}") from error
 
     def _is_as_good_as_empty(self) -> bool:
-        """Whether the folder holds nothing, or what a run leaves that died before its run.json."""
+        """Whether the folder is empty but for files of a run that died before its run.json."""
         if not self.folder.is_dir():
             return False
         return all(

@@ -1,11 +1,11 @@
-"""A run on disk: what was asked, of whom, and every answer, each on disk before the next is asked.
+"""A benchmark run on disk: settings, items and answers, each synced before the next is asked.
 
 run.json        settings, benchmark, model with revision, versions
-items.jsonl     the items as they were asked, so that reports need nothing else
-answers.jsonl   one line per item and condition, synced as it is made; nothing in it depends on
-                the clock, so a run that was killed and resumed holds the same bytes
-videos.jsonl    one line per video: file, hash, times of the frames, seconds
-frames/         a strip of small frames per video
+items.jsonl     the items as asked, so that reports need nothing else
+answers.jsonl   one line per item and condition, synced as it is written; nothing in it depends on
+                the clock, so a run that was killed and resumed has the same bytes
+videos.jsonl    one line per clip: file, hash, times of the frames, seconds
+frames/         a thumbnail strip per clip
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _LOOK = re.compile("[0-9a-f]{20}")
 
 
 class RunFolder:
-    """The files of one run. ``open`` makes or continues one, ``read`` reads one."""
+    """The files of one run. ``open`` creates or resumes a run, ``read`` loads one."""
 
     def __init__(self, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> None:
         self.folder = folder
@@ -51,10 +51,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
-        """A new run, or the one that was there, to go on with.
+        """Create a run, or open the existing one to resume it.
 
-        Raises UsageError where the folder holds a run that asked otherwise, RecordError where it
-        holds something else or cannot be written.
+        Raises UsageError if the folder holds a run with other settings or questions, RecordError if
+        it holds something else or cannot be written.
         """
         files = _files_of(folder)
         if files.is_begun:
@@ -64,7 +64,7 @@ class RunFolder:
 
     @classmethod
     def _go_on(cls, folder: Path, info: RunInfo, items: Sequence[EvalItem]) -> "RunFolder":
-        """The run that was there, with the items of now: they say where their videos may lie."""
+        """Open an existing run with the current items, whose video names may be newer."""
         run = cls.read(folder)
         _files_of(folder).check_same(run.info.differences(info))
         if list(map(_as_asked, run.items)) != list(map(_as_asked, items)):
@@ -78,8 +78,8 @@ class RunFolder:
 
     @classmethod
     def read(cls, folder: Path) -> "RunFolder":
-        """Raises RecordError where ``folder`` is no run, or where a part of it is a link: what a
-        run reads and writes lies in its folder.
+        """Load a run. Raises RecordError if ``folder`` is not a run, or if a part of it is a
+        symbolic link: all files of a run are inside its folder.
         """
         try:
             content = _files_of(folder).content()
@@ -106,9 +106,9 @@ class RunFolder:
         return self.folder / "videos.jsonl"
 
     def answers(self) -> dict[Key, EvalAnswer]:
-        """The last answer for each key, in the order of the run.
+        """Return the last answer for each key, in the order of the run.
 
-        Raises RecordError for one that contradicts its item or itself.
+        Raises RecordError for an answer that contradicts its item or itself.
         """
         if not self.answers_path.exists():
             return {}
@@ -127,8 +127,8 @@ class RunFolder:
         return {key: found[key] for key in self.expected_keys() if key in found}
 
     def _read_again(self, answer: EvalAnswer, item: EvalItem) -> Read | None:
-        """What the extractor of the run makes of a text; None where that is not known: rules may
-        have been others in another version.
+        """Extract the choice from a text again; None if the record has another version, whose rules
+        may have been different.
         """
         settings = self.info.settings
         same = self.info.versions.get("smolvideo") == smolvideo.__version__
@@ -141,13 +141,13 @@ class RunFolder:
         return None if read.choice is None else order[read.choice], read.correct
 
     def videos(self) -> dict[str, EvalVideo]:
-        """What was seen last, by ``clip_id``. Raises RecordError."""
+        """Return the last record of each clip, by ``clip_id``. Raises RecordError."""
         if not self.videos_path.exists():
             return {}
         return {video.look: video for video in read_records(self.videos_path, EvalVideo)}
 
     def expected_keys(self) -> Iterator[Key]:
-        """All that the run asks, in its order: look by look, condition by condition."""
+        """Yield all keys of the run in its order: clip by clip, condition by condition."""
         conditions = ("main", *self.info.settings["controls"])
         for look in group_by_clip(self.items):
             for condition in conditions:
@@ -156,20 +156,20 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Nobody else writes into the folder meanwhile. Raises RecordError where somebody does."""
+        """Lock the folder for writing. Raises RecordError if another process has locked it."""
         with _files_of(self.folder).held():
             yield
 
     def answer_writer(self) -> RecordWriter:
-        """Appends answers. Raises RecordError."""
+        """Return a writer that appends answers. Raises RecordError."""
         return RecordWriter(self.answers_path, EvalAnswer)
 
     def video_writer(self) -> RecordWriter:
-        """Appends videos. Raises RecordError."""
+        """Return a writer that appends clip records. Raises RecordError."""
         return RecordWriter(self.videos_path, EvalVideo)
 
     def rewrite_in_order(self) -> None:
-        """One line per key, in the order of the run: what an undisturbed run would have written."""
+        """Rewrite the answers as an uninterrupted run would have: one line per key, in order."""
         if not self.answers_path.exists():
             return
         text = "".join(answer.to_json() + "\n" for answer in self.answers().values())
@@ -177,7 +177,7 @@ class RunFolder:
             write_text_atomic(self.answers_path, text, overwrite=True)
 
     def save_thumbnails(self, name: str, content: bytes) -> None:
-        """A picture of the frames, whole or not at all. Raises RecordError."""
+        """Write a thumbnail strip atomically. Raises RecordError."""
         path = self.folder / "frames" / name
         try:
             path.parent.mkdir(exist_ok=True)
@@ -186,7 +186,7 @@ class RunFolder:
             raise RecordError(f"cannot write {display_path(path)}: {error.strerror}") from error
 
     def strip(self, look: str) -> Path | None:
-        """The picture of a look's frames, None where there is none of its own."""
+        """Return the path of a clip's thumbnail strip; None without one inside the folder."""
         path = self.folder / "frames" / f"{look}.jpg"
         is_own = _LOOK.fullmatch(look) is not None and not path.is_symlink()
         return path if is_own and path.is_file() else None
@@ -197,7 +197,7 @@ def _files_of(folder: Path) -> RunFiles:
 
 
 def group_by_clip(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
-    """The items that share the same part of the same video, in the order of their first ones."""
+    """Group items by part of a video, in the order of each group's first item."""
     groups: dict[tuple[Any, ...], list[EvalItem]] = {}
     for item in items:
         part = item.video_names, item.start_seconds, item.end_seconds
@@ -206,27 +206,27 @@ def group_by_clip(items: Sequence[EvalItem]) -> list[list[EvalItem]]:
 
 
 def clip_id(item: EvalItem) -> str:
-    """A name for the part of the video that an item is about, fit for a file."""
+    """Return an id for the part of the video that an item is about, usable as a file name."""
     video = "\1".join(item.video_names)
     named = f"{video}\0{item.start_seconds}\0{item.end_seconds}"
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def _item_lines(items: Sequence[EvalItem]) -> str:
-    """What the folders of others are is only of use to find videos: it is not kept."""
+    """Serialise the items; ``foreign_folders`` only serve to find videos and are left out."""
     kept = (replace(item, foreign_folders=()) for item in items)
     return "".join(json_line(asdict(item)) + "\n" for item in kept)
 
 
 def _as_asked(item: EvalItem) -> EvalItem:
-    """An item without what only says where its files lie: that may change from version to version,
-    the answers do not depend on it.
+    """An item without the names of its files: they may change between versions, and the answers do
+    not depend on them.
     """
     return replace(item, video_names=(), subtitle_names=(), cut_names=(), foreign_folders=())
 
 
 def _item_from(content: dict[str, Any]) -> EvalItem:
-    """The item of a line. Raises ValueError or TypeError for what is none."""
+    """Parse the item of a line. Raises ValueError or TypeError if it is not an item."""
     check_types(EvalItem, content)
     for name in ("video_names", "options", "subtitle_names", "cut_names", "foreign_folders"):
         content[name] = tuple(content.get(name, ()))

@@ -1,4 +1,4 @@
-"""What is kept of a run, line by line, and how it is read back from files that may be another's."""
+"""Records of a benchmark run, and the validation of untrusted ones."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,30 +13,29 @@ from smolvideo.records import json_line, parse_known_fields
 from smolvideo.sanitize import display_name
 
 Key = tuple[str, str]
-"""Condition and id: what an answer is known by."""
+"""Condition and item id: the key of an answer."""
 
 ErrorKind = Literal["missing", "video", "prompt", "model"]
 
 NO_CHOICE = ("refusal", "unparsable", "empty")
-"""Answers that name no option: wrong, and told apart."""
+"""Kinds of answers without a choice: wrong, and counted separately."""
 
 Read = tuple[int | None, bool]
-"""``choice`` and ``correct`` as an extractor reads them from a text."""
+"""``choice`` and ``correct`` as extracted from a text."""
 
 
 @dataclass(frozen=True)
 class EvalAnswer:
-    """One item in one condition: the answer or the error in place of it.
+    """One item in one condition: the answer, or the error instead of it.
 
-    ``choice`` is the place of the option taken, in the item's own order, None where the text means
-    none. ``how`` says by what it was taken: ``letter``, ``text``, ``score``, or why there is none:
+    ``choice`` is the index of the chosen option, in the item's own order, None without a choice.
+    ``how`` is what identified it: ``letter``, ``text``, ``score``, or why there is none:
     ``refusal``, ``unparsable``, ``empty``. ``scores`` are log-probabilities in the item's own
-    order. ``order`` is how the options were shown where they were shuffled. ``subtitles`` is text
-    from a file beside the videos that was part of the question, ``subtitles_sha256`` the hash of
-    that file. ``stop_reason`` and ``notices`` are those of a generated ``Answer``. ``file`` is the
-    path of the video inside the folder of videos, ``sha256`` the hash of what was seen.
-    ``error_kind`` is ``missing`` (no video), ``video`` (one
-    that cannot be read), ``prompt`` or ``model``.
+    order. ``order`` is the display order of shuffled options. ``subtitles`` is text of a file next
+    to the videos that was part of the question, ``subtitles_sha256`` the hash of that file.
+    ``stop_reason`` and ``notices`` are from the generated ``Answer``. ``file`` is the path of the
+    video inside the folder of videos, ``sha256`` the hash of its content. ``error_kind`` is
+    ``missing`` (no video), ``video`` (an unreadable one), ``prompt`` or ``model``.
     """
 
     id: str
@@ -67,22 +66,22 @@ class EvalAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer, which a later run tries again."""
+        """Whether it is an error, which a later run tries again."""
         return self.error is not None
 
     @property
     def cluster(self) -> str:
-        """The file that was really seen, whatever the item calls it; its name where none was."""
+        """Cluster for statistics: the file that was read, or the video's name without one."""
         return self.file or self.video
 
     def to_json(self) -> str:
-        """One line, keys in the order of the fields, without those that are not set."""
+        """Return one line, keys in the order of the fields, without unset ones."""
         content = {name: value for name, value in asdict(self).items() if value is not None}
         return json_line({"record": self.SCHEMA} | content)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "EvalAnswer":
-        """The answer of one line; ValueError if it is none."""
+        """Parse one line; raises ValueError if it is not an answer."""
         content = parse_known_fields(cls, line)
         try:
             for name in ("scores", "order", "notices"):
@@ -95,7 +94,7 @@ class EvalAnswer:
             raise ValueError(f"an incomplete record: {error}") from error
 
     def _check(self) -> None:
-        """Raises ValueError where values contradict each other."""
+        """Raise ValueError if fields contradict each other."""
         if (self.text is None) == (self.error is None):
             raise ValueError("an answer has either a text or an error")
         if self.failed and (self.correct or self.choice is not None):
@@ -109,10 +108,10 @@ class EvalAnswer:
                 raise ValueError(f"there is no option {self.choice}")
 
     def check_of(self, item: EvalItem, read: Read | None, *, by_choice: bool) -> None:
-        """See that this can be an answer to ``item``, of which ``read`` is what its text says.
+        """Check that this can be an answer to ``item``; ``read`` is the choice in its text.
 
-        ``by_choice``: an answer is right where its choice is. Raises ValueError where the answer
-        contradicts the item, or itself.
+        ``by_choice``: an answer is right exactly if its choice is. Raises ValueError if the answer
+        contradicts the item or itself.
         """
         count = len(item.options)
         if self.choice is not None and self.choice >= count:
@@ -120,6 +119,7 @@ class EvalAnswer:
         for name, one in (("scores", self.scores), ("order", self.order)):
             if one is not None and len(one) != count:
                 raise ValueError(f"`{name}` are not those of {count} options")
+        # The fields of an answer that is not an error.
         if self.failed:
             return
         is_right = self.choice == item.answer_index
@@ -140,12 +140,11 @@ class EvalAnswer:
 
 @dataclass(frozen=True)
 class EvalVideo:
-    """What was seen of one part of one video.
+    """One clip, that is one part of one video, as it was decoded.
 
-    ``look`` is its ``look_id``; ``file`` is the path of the video inside the folder of videos;
-    ``stamp`` is the ``file_state`` of the file whose hash is ``sha256``; ``strip`` is its picture
-    under ``frames/``; ``drawn`` is False for a video that does not say of itself that it shows the
-    drawn world.
+    ``look`` is its ``clip_id``; ``file`` is the path of the video inside the folder of videos;
+    ``stamp`` is the ``file_state`` of the file whose hash is ``sha256``; ``strip`` is its image
+    in ``frames/``; ``drawn`` is False if the video's metadata does not mark it as synthetic.
     """
 
     look: str
@@ -164,12 +163,12 @@ class EvalVideo:
     SCHEMA: ClassVar[str] = "smolvideo.eval-video/1"
 
     def to_json(self) -> str:
-        """One line."""
+        """Return one line."""
         return json_line({"record": self.SCHEMA} | asdict(self))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "EvalVideo":
-        """The video of one line; ValueError if it is none."""
+        """Parse one line; raises ValueError if it is not a clip record."""
         content = parse_known_fields(cls, line)
         try:
             for name in ("stamp", "frame_times", "notices"):
@@ -181,10 +180,10 @@ class EvalVideo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """run.json: what the answers depend on, and where they were made.
+    """Content of run.json: all that the answers depend on, and the versions.
 
-    ``benchmark`` has ``name``, ``source`` and ``sha256``; ``model`` has ``name``, ``revision``,
-    ``weights`` (their hash where there is no revision), ``engine``, ``device``, ``dtype``,
+    ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
+    ``revision``, ``weights`` (their hash without a revision), ``engine``, ``device``, ``dtype``,
     ``quantise``.
     """
 
@@ -197,24 +196,24 @@ class RunInfo:
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "RunInfo":
-        """What run.json holds. Raises ValueError, TypeError or KeyError for what is none."""
+        """Parse run.json. Raises ValueError, TypeError or KeyError if it is invalid."""
         check_types(cls, content)
         info = replace(cls(**content), notices=tuple(content.get("notices", ())))
         for part, kind in (("benchmark", _Benchmark), ("model", _Model), ("settings", _Settings)):
             check_types(kind, getattr(info, part))
-        datetime.fromisoformat(info.created)  # it becomes the name of a file
+        datetime.fromisoformat(info.created)  # validated because it becomes part of a file name
         return info
 
     def differences(self, other: "RunInfo", joint: str = ", now ") -> list[str]:
-        """What may make answers of the two differ, in words: ``seed: 0, now 3``."""
+        """List the differences that may change answers, in words: ``seed: 0, now 3``."""
         mine, others = self._flat(), other._flat()
         names = [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
         return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
 
     def _flat(self) -> dict[str, Any]:
-        # Runs from before there was a choice were asked of weights as they are.
+        # Older runs have no `quantise`: their weights were not quantized.
         model = {"quantise": "none", **self.model}
-        # Runs from before every rule had a name of its own called CinePile's `official`.
+        # Older runs call CinePile's rule `official`, the newer ones `cinepile`.
         settings = dict(self.settings)
         if settings.get("extractor") == "official":
             settings["extractor"] = "cinepile"
@@ -229,7 +228,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class _Benchmark:
-    """The least that run.json says of a benchmark."""
+    """Required fields of ``benchmark`` in run.json."""
 
     name: BenchmarkName
     source: str
@@ -239,7 +238,7 @@ class _Benchmark:
 
 @dataclass(frozen=True)
 class _Model:
-    """The least that run.json says of a model."""
+    """Required fields of ``model`` in run.json."""
 
     name: str
     engine: str
@@ -252,7 +251,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The settings that reports read."""
+    """Fields of ``settings`` that reports read."""
 
     prompt: str
     scoring: Scoring

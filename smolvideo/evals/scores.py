@@ -1,4 +1,4 @@
-"""The scores of a run, computed from its files alone."""
+"""Scores of a run, computed from its files alone."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,20 +12,20 @@ from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import Accuracy, Bounds, accuracy, bounds
 
 CROSS_TABULATED = ("category", "hard_split")
-"""Two groupings that CinePile's authors also report together."""
+"""Two groupings that CinePile's authors also cross-tabulate."""
 
 NANO_SCORE_NOTICE = "nano knows drawn scenes alone: its score on real footage means nothing"
 
 NO_ANSWER = ("missing", "video", "prompt", "model")
-"""Why items have no answer: not in the score, but in its coverage and bounds."""
+"""Kinds of missing answers: not in the accuracy, but in coverage and bounds."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Right answers of one group of items: ``share`` over those answered, ``bounds`` over all.
+    """Score of one group of items: ``share`` is over the answered items, ``bounds`` over all.
 
-    ``chance`` is the share that blind drawing would get right. ``counts`` has the answers that name
-    no option and the items without an answer, by ``NO_CHOICE`` and ``NO_ANSWER``.
+    ``chance`` is the expected accuracy of random choice. ``counts`` has the answers without a
+    choice and the items without an answer, by ``NO_CHOICE`` and ``NO_ANSWER``.
     """
 
     share: Accuracy
@@ -36,19 +36,19 @@ class Score:
 
     @property
     def coverage(self) -> float:
-        """The share of the items that have an answer."""
+        """Share of the items that have an answer."""
         return self.share.answered / self.total if self.total else 0.0
 
     @property
     def unclear(self) -> int:
-        """Answers that name no option."""
+        """Number of answers without a choice."""
         return sum(self.counts.get(kind, 0) for kind in NO_CHOICE)
 
 
 @dataclass(frozen=True)
 class ConditionScores:
-    """``groups`` maps a way of grouping to its groups; ``same_choice`` is how often the choice is
-    that of the main condition, where both have one.
+    """``groups`` maps a grouping to the scores of its groups; ``same_choice`` is the share of items
+    with the same choice as in the main condition, among items with a choice in both.
     """
 
     overall: Score
@@ -58,7 +58,7 @@ class ConditionScores:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """All that a run says; ``notices`` are sentences that whoever reads a score must know."""
+    """All results of a run; ``notices`` are sentences that belong with every score."""
 
     name: str
     info: RunInfo
@@ -78,7 +78,7 @@ class EvalReport:
         return all(scores.overall.coverage == 1 for scores in self.conditions.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             "record": "smolvideo.eval-report/1",
             "run": self.name,
@@ -123,7 +123,7 @@ def _plain(score: Score) -> dict[str, Any]:
 
 
 def build_report(run: RunFolder) -> EvalReport:
-    """The scores of a run, finished or not; items that were not reached count as missing."""
+    """Score a run, finished or not; items without an answer so far count as missing."""
     answers, videos = run.answers(), run.videos()
     by_condition: dict[Condition, dict[str, EvalAnswer]] = {}
     for answer in answers.values():
@@ -150,14 +150,14 @@ def build_report(run: RunFolder) -> EvalReport:
 
 
 def _videos(items: Sequence[EvalItem], main: Mapping[str, EvalAnswer]) -> set[str]:
-    """The files that were seen, and the names of those that were not."""
+    """The files that were read, and the names of videos without one."""
     files = {item.video_names: main[item.id].file for item in items if item.id in main}
     return {files.get(item.video_names) or item.video for item in items}
 
 
 def _notices(answers: Iterable[EvalAnswer], videos: Iterable[EvalVideo]) -> Iterator[str]:
-    """What is said of single videos and answers, said of all of them; empty answers are counted
-    with those that name no option."""
+    """Summaries of the notices of single videos and answers; empty answers are counted with the
+    answers without a choice."""
     if any(video.layout == "nano" and not video.drawn for video in videos):
         yield NANO_SCORE_NOTICE
     noted = sum(bool(video.notices) for video in videos)
@@ -192,7 +192,7 @@ def _condition_scores(
 
 
 def score_of(items: Iterable[EvalItem], answers: Mapping[str, EvalAnswer]) -> Score:
-    """The score over ``items``; one without an answer counts as missing."""
+    """Score ``items``; an item without an answer counts as missing."""
     num_expected = list(items)
     given = [answers[item.id] for item in num_expected if item.id in answers]
     answered = [answer for answer in given if not answer.failed]

@@ -1,4 +1,4 @@
-"""What a run asks, how, and of which items: everything that its answers depend on."""
+"""Settings of a run: all that its answers depend on, and the selection of items."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Control = Literal["blind", "shuffled-options", "shuffled-frames", "subtitles-onl
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
 Condition = Literal["main", "blind", "shuffled-options", "shuffled-frames", "subtitles-only"]
-"""What an answer was given to: the item as it is, or one of the controls."""
+"""The item as it is, or one of the controls."""
 
 SubtitleChoice = Literal["auto", "none", "all", "frames"]
 SUBTITLE_CHOICES: tuple[SubtitleChoice, ...] = get_args(SubtitleChoice)
@@ -29,20 +29,19 @@ SUBTITLE_CHOICES: tuple[SubtitleChoice, ...] = get_args(SubtitleChoice)
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """How items are asked.
+    """Settings of a run.
 
-    ``scoring``: ``generate`` lets the model answer and reads the answer with ``extractor`` (records
-    name the rule that ``official`` stands for on the benchmark);
-    ``likelihood`` takes the letter with the highest log-probability, ``options`` the option whose
-    text has it; neither of the two is any benchmark's official protocol. ``controls`` are asked
-    besides: ``blind`` with grey frames, ``shuffled-options``, ``shuffled-frames``, and
-    ``subtitles-only`` without any frames.
+    ``scoring``: ``generate`` generates an answer and parses it with ``extractor`` (records have the
+    name of the rule that ``official`` resolves to); ``likelihood`` takes the letter with the
+    highest log-probability, ``options`` the option text with the highest; neither of the two is a
+    benchmark's official protocol. ``controls`` are additional conditions: ``blind`` with grey
+    frames, ``shuffled-options``, ``shuffled-frames``, and ``subtitles-only`` without any frames.
 
-    ``subtitles``: ``auto`` gives those that come with an item, ``all`` also those of a file beside
-    the videos, ``frames`` only their lines at the times of the frames, ``none`` none.
+    ``subtitles``: ``auto`` uses the ones that come with an item, ``all`` also files next to the
+    videos, ``frames`` only their lines at the times of the frames, ``none`` none.
 
-    ``sample`` draws so many items, the same for the same ``seed``, and those of a smaller sample
-    among them; ``limit`` then takes the first ones. The seed also shuffles.
+    ``sample`` samples that many items, the same for the same ``seed``; a smaller sample is a subset
+    of a larger one. ``limit`` then takes the first ones. The seed also shuffles.
     """
 
     prompt: PromptName = "smolvlm"
@@ -60,11 +59,11 @@ class EvalSettings:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The items as they are, then the controls, in the order of ``CONTROLS``."""
+        """``main``, then the controls in the order of ``CONTROLS``."""
         return ("main", *(control for control in CONTROLS if control in self.controls))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by the names of the options, for records."""
+        """Return plain values by the names of the options, for records."""
         plain = asdict(self)
         for name in ("start_seconds", "end_seconds"):
             if isinstance(getattr(self.sampling, name), RelativeTime):
@@ -75,7 +74,7 @@ class EvalSettings:
 
 
 def check_settings(settings: EvalSettings, benchmark: Benchmark) -> None:
-    """Raises UsageError for what the benchmark cannot honour."""
+    """Raise UsageError for settings that the benchmark cannot honour."""
     check_prompt(settings.prompt, benchmark.name)
     shows = _shows(settings.prompt, benchmark)
     if settings.prompt == "open" and settings.scoring == "likelihood":
@@ -117,7 +116,7 @@ def _shows(prompt: PromptName, benchmark: Benchmark) -> dict[str, bool]:
 
 
 def select_items(items: Sequence[EvalItem], settings: EvalSettings) -> tuple[EvalItem, ...]:
-    """The items of the run, in the benchmark's order."""
+    """Return the items of the run, in the benchmark's order."""
     chosen = list(items)
     if settings.sample is not None:
         drawn = sorted(chosen, key=lambda item: _rank(settings.seed, item))[: settings.sample]

@@ -1,4 +1,4 @@
-"""Answers of an earlier run whose video or subtitles have another content now."""
+"""Detection of stale answers: video or subtitles have changed since they were given."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from smolvideo.sanitize import display_name, display_path
 
 @dataclass
 class Outdated:
-    """The keys of the answers to ask for anew; ``notices`` maps looks to why, for their records."""
+    """Stale answers' keys; ``notices`` maps clip ids to the reasons, for their records."""
 
     keys: set[Key] = field(default_factory=set)
     notices: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -27,10 +27,10 @@ def outdated_answers(
     looker: ClipLoader,
     on_note: Callable[[str], None],
 ) -> Outdated:
-    """The ``known`` answers that are about another content than their files have now.
+    """Return the ``known`` answers whose video or subtitles have other content now.
 
-    A video is read only where its state is not the one that the run noted with its hash. Answers
-    about files that are not there any longer stand; ``on_note`` hears of both.
+    A video is hashed only if its file state differs from the one recorded with its hash. Answers
+    about files that no longer exist stay valid; ``on_note`` is called for both cases.
     """
     videos = run.videos()
     outdated = Outdated()
@@ -38,6 +38,7 @@ def outdated_answers(
     silent: list[str] = []
     with run.video_writer() as writer:
         for items in group_by_clip(run.items):
+            # The clip's answers, and the state of its files now.
             answers = _answers_to(items, known, looker)
             before = videos.get(clip_id(items[0]))
             if not answers or before is None or before.sha256 is None:
@@ -46,6 +47,7 @@ def outdated_answers(
             if now is None:
                 unseen.append(items[0].video)
                 continue
+            # Answers about other content.
             other_video = [one for one in answers if (one.sha256 or before.sha256) != now.sha256]
             other_subtitles = _with_other_subtitles(items, answers, looker, silent)
             notices = [
@@ -63,7 +65,7 @@ def outdated_answers(
                 for notice in notices:
                     on_note(notice)
             elif now != before:
-                writer.write(now)  # the next run need not read it again
+                writer.write(now)  # saves the next run hashing the file again
     for noun, gone in (("video", unseen), ("subtitle file", silent)):
         if gone:
             names = ", ".join(f"`{display_name(name)}`" for name in gone[:3])
@@ -94,10 +96,10 @@ def _with_other_subtitles(
     looker: ClipLoader,
     silent: list[str],
 ) -> dict[Path, list[EvalAnswer]]:
-    """The answers to questions that held other subtitles than their file has now, by that file.
+    """Return the answers whose subtitle file has other content now, by that file.
 
-    Videos whose file is not there any longer are added to ``silent``. Answers from before hashes of
-    subtitles were kept stand, unless they had none.
+    Videos whose file no longer exists are added to ``silent``. Answers from before subtitle hashes
+    were recorded stay valid, unless they had no subtitles.
     """
     found: dict[Path, list[EvalAnswer]] = {}
     for item in items:
@@ -118,12 +120,12 @@ def _with_other_subtitles(
 def _subtitles_now(item: EvalItem, looker: ClipLoader) -> Path | None:
     try:
         return looker.subtitle_file(item, looker.finder.find(item).source.path)
-    except (MissingVideo, RecordError, SourceError):  # asking says so
+    except (MissingVideo, RecordError, SourceError):  # the evaluation reports it
         return None
 
 
 def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> EvalVideo | None:
-    """``before`` with the state and hash that the file has now; None where there is none."""
+    """``before`` with the file's current state and hash; None without a file."""
     try:
         path = looker.finder.path(item)
         if path is None:
@@ -135,7 +137,7 @@ def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> Eval
         return replace(before, stamp=stamp, sha256=looker.content_hash(source.path))
     except (MissingVideo, RecordError):
         return None
-    except SourceError:  # it is there, and no video any longer
+    except SourceError:  # the file exists but is no longer a video
         return replace(before, sha256=None)
 
 

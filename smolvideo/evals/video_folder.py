@@ -1,4 +1,4 @@
-"""The files of a folder of videos, found by the names that benchmarks use, or not at all."""
+"""Lookup of video files in a folder by the names that benchmarks use."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +16,13 @@ _MAX_PATHS_SHOWN = 3
 
 
 class MissingVideo(SourceError):
-    """The video of an item is not to be had: counted, and no reason to stop."""
+    """The video of an item is not available: recorded as an error, and no reason to stop."""
 
 
 @dataclass(frozen=True)
 class _Entry:
     """A file or folder: ``parts`` of its path inside the folder; ``whole`` and, in NFC, ``normal``
-    are from the root of the file system, so that a name may begin above the folder.
+    start at the root of the file system, so that a name may include folders above.
     """
 
     path: Path
@@ -31,13 +31,13 @@ class _Entry:
     normal: tuple[str, ...]
 
     def ends_with(self, parts: Sequence[str]) -> bool:
-        """Whether the folders above it end with those of a name, whose last part it has."""
+        """Whether the folders above it end with the folders of a name."""
         return (
             len(parts) == 1 or self.normal[-len(parts) : -1] == tuple(map(normal_form, parts))[:-1]
         )
 
     def is_spelled(self, parts: Sequence[str]) -> bool:
-        """Whether its path ends with a name character by character, but for the suffix."""
+        """Whether its path ends with a name character by character, except the suffix."""
         own = self.whole[-len(parts) :]
         return own[:-1] == tuple(parts)[:-1] and own[-1].startswith(PurePosixPath(parts[-1]).stem)
 
@@ -52,10 +52,10 @@ class _Entry:
 class VideoFolder:
     """A folder and its subfolders, listed once.
 
-    Names out of a benchmark's file are looked up among what lies in the folder; they never become
-    paths, so nothing outside can be reached. A name with folders (``day2/cam.mp4``) is found where
-    the path ends with all of it, a bare one wherever it is unique; what could be several files is
-    none of them. Accents match in NFC and NFD. Hidden and unfinished files do not count.
+    Names from a benchmark's file are matched with the listed files; they never become paths, so
+    nothing outside the folder can be reached. A name with folders (``day2/cam.mp4``) matches if
+    the path ends with all of it, a bare name anywhere if it is unique; an ambiguous name matches
+    nothing. Accents match in NFC and NFD. Hidden and partial files are ignored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class VideoFolder:
                     self.add(parent / name)
 
     def add(self, path: Path) -> None:
-        """List a file that has come into the folder."""
+        """Add a new file of the folder to the list."""
         parts = path.relative_to(self.folder).parts
         whole = self._above + parts
         entry = _Entry(path, parts, whole, tuple(map(normal_form, whole)))
@@ -82,10 +82,10 @@ class VideoFolder:
             self._by_stem.setdefault(stem, []).append(entry)
 
     def find(self, names: Iterable[str], *, foreign: Sequence[str] = ()) -> Path | None:
-        """The video that the first of ``names`` finds, each with its suffix or without.
+        """Return the video with the first of ``names`` that matches, with or without suffix.
 
-        A bare name finds nothing in the ``foreign`` folders, which hold other videos under the
-        same names. Raises MissingVideo where a name could be several files.
+        A bare name matches nothing in the ``foreign`` folders, which hold other videos with the
+        same names. Raises MissingVideo if a name is ambiguous.
         """
         for name in names:
             for parts in _spellings(name):
@@ -95,10 +95,10 @@ class VideoFolder:
         return None
 
     def find_subtitles(self, names: Sequence[str], video: Path | None) -> Path | None:
-        """The subtitle file of ``video``: beside it, else by its own path or a name that is unique.
+        """Return the subtitle file of ``video``: next to it, else by its path or a unique name.
 
-        One that lies beside another video of its name belongs to that one. Raises MissingVideo
-        where a name could be several files.
+        A file next to another video of its name belongs to that video. Raises MissingVideo if a
+        name is ambiguous.
         """
         beside = None if video is None else video.parent
         for is_beside in (True, False):
@@ -117,10 +117,10 @@ class VideoFolder:
         return None
 
     def relative(self, path: Path) -> str:
-        """The path of a file inside the folder, with ``/``; of a link, that of its file.
+        """Return the path of a file inside the folder, with ``/``; links are resolved.
 
-        In NFC, so that copies of a folder on other systems give the same, unless another file's
-        path is the same in NFC.
+        In NFC, so that copies of a folder on other systems give the same path, unless another
+        file's path is the same in NFC.
         """
         real, top = Path(os.path.realpath(path)), Path(os.path.realpath(self.folder))
         inside = (
@@ -135,7 +135,7 @@ class VideoFolder:
         return inside.as_posix() if len(twins) > 1 else normal
 
     def alike(self, names: Iterable[str]) -> Path | None:
-        """A file with the bare name of one of ``names``, wherever it lies: for a hint."""
+        """Return any file with the bare name of one of ``names``, for a hint."""
         for name in names:
             for parts in _spellings(name):
                 for entry in self._videos(parts[-1:], ()):
@@ -143,7 +143,7 @@ class VideoFolder:
         return None
 
     def _videos(self, parts: tuple[str, ...], foreign: Sequence[str]) -> list[_Entry]:
-        """What a name may be: with its own suffix first, then with any."""
+        """Candidates for a name: with its own suffix first, then with any."""
         name = PurePosixPath(normal_form(parts[-1]))
         has_suffix = name.suffix.lower() in VIDEO_SUFFIXES
         same = self._by_name.get(name.name, ())
@@ -156,7 +156,7 @@ class VideoFolder:
         return []
 
     def _one(self, name: str, entries: Sequence[_Entry]) -> Path | None:
-        """The only file among ``entries``; links to one file are one."""
+        """The only file among ``entries``; links to the same file count once."""
         if len(entries) < 2:
             return entries[0].path if entries else None
         seen = {os.path.realpath(path): path for path in _media(entries)}
@@ -171,7 +171,7 @@ class VideoFolder:
         return next(iter(seen.values()), None)
 
     def _is_of_another(self, entry: _Entry, video: Path | None) -> bool:
-        """Whether the subtitles lie beside a video of their name that is not ``video``."""
+        """Whether the subtitles are next to a video of their name that is not ``video``."""
         videos = self._by_stem.get(PurePosixPath(entry.normal[-1]).stem, ())
         beside = [other.path for other in videos if other.parts[:-1] == entry.parts[:-1]]
         return bool(beside) and (
@@ -180,8 +180,8 @@ class VideoFolder:
 
 
 def _spellings(name: str) -> Iterator[tuple[str, ...]]:
-    """The parts of a name as it is written, without blanks around it, and with the separators of
-    Windows; none of a name that leads upwards.
+    """Yield the parts of a name as written, without surrounding spaces, and with backslashes as
+    separators; nothing for a name with ``..``.
     """
     written = dict.fromkeys((name, name.strip()))
     for spelled in dict.fromkeys((*written, *(one.replace("\\", "/") for one in written))):
@@ -191,8 +191,8 @@ def _spellings(name: str) -> Iterator[tuple[str, ...]]:
 
 
 def _best(entries: Iterable[_Entry], parts: tuple[str, ...]) -> list[_Entry]:
-    """Those whose path ends as the name says; of these the one whose whole path inside the folder
-    it is, then those with accents stored as in the name.
+    """Entries whose path ends with the name; preferably the one with exactly this path inside the
+    folder, then the ones whose accents are encoded as in the name.
     """
     fitting = [entry for entry in entries if entry.ends_with(parts)]
     fitting = [entry for entry in fitting if len(entry.parts) == len(parts)] or fitting
@@ -200,7 +200,7 @@ def _best(entries: Iterable[_Entry], parts: tuple[str, ...]) -> list[_Entry]:
 
 
 def _media(entries: Iterable[_Entry]) -> Iterator[Path]:
-    """Files as they are; folders that are one video or its frames as that."""
+    """Yield files, and folders that are one video or its frames."""
     for entry in entries:
         if not entry.path.is_dir():
             yield entry.path

@@ -1,4 +1,4 @@
-"""Where the video of an item is: in a local folder, in the downloads, or nowhere."""
+"""Video of an item: from a local folder, by download, or missing."""
 
 import hashlib
 import json
@@ -33,19 +33,19 @@ __all__ = [
 
 ARCHIVE_NAME = "downloads.jsonl"
 MAX_ATTEMPTS = 3
-"""A video that could not be fetched in so many runs is not asked for again."""
+"""Number of runs in which a download may fail; after that it is not tried again."""
 
 
 @dataclass
 class DownloadArchive:
-    """What was tried before, one line a try, so that dead videos are not asked for every time."""
+    """Log of download attempts, one line each, so that dead links are not tried in every run."""
 
     path: Path
     failures: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "DownloadArchive":
-        """The archive at ``path``; a line that was cut short does not count."""
+        """Load the archive at ``path``; a truncated line is ignored."""
         archive = cls(path)
         try:
             lines = read_regular(path).decode("utf-8").splitlines() if path.exists() else []
@@ -61,7 +61,7 @@ class DownloadArchive:
         return archive
 
     def record_attempt(self, video: str, url: str, error: str | None) -> None:
-        """Write a try down; ``error`` is None for one that brought the video."""
+        """Append an attempt; ``error`` is None if it succeeded."""
         self.failures[video] = self.failures.get(video, 0) + 1 if error is not None else 0
         line = json.dumps({"video": video, "url": without_credentials(url), "error": error})
         try:
@@ -75,10 +75,10 @@ class DownloadArchive:
 
 @dataclass
 class VideoDownloader:
-    """How missing videos are fetched: at most one every ``min_interval_seconds``, each tried in few
-    runs.
+    """Downloads missing videos: at most one per ``min_interval_seconds``, each in at most
+    ``MAX_ATTEMPTS`` runs.
 
-    What comes is laid into the folder under the benchmark's own name.
+    ``VideoFinder`` copies them into the folder under the benchmark's own name.
     """
 
     archive: DownloadArchive
@@ -89,8 +89,8 @@ class VideoDownloader:
     _next_allowed: float = 0.0
 
     def fetch(self, item: EvalItem, on_progress: OnProgress) -> Path:
-        """The video of ``item`` from its address. Raises MissingVideo."""
-        if item.url is None or not is_url(item.url):  # a path in its place opens nothing here
+        """Download the video of ``item`` from its URL. Raises MissingVideo."""
+        if item.url is None or not is_url(item.url):  # a local path must not be opened here
             raise MissingVideo(f"the video `{display_name(item.video)}` has no address")
         if self.archive.failures.get(item.video, 0) >= MAX_ATTEMPTS:
             raise MissingVideo(
@@ -115,7 +115,7 @@ class VideoDownloader:
 @dataclass(frozen=True)
 class FoundVideo:
     """The video of an item: ``file`` is its path inside the folder of videos, or its file name;
-    ``is_cut`` says that the file is the part that the item is about, and no more.
+    ``is_cut``: the file contains only the part that the item is about.
     """
 
     source: VideoSource
@@ -125,14 +125,14 @@ class FoundVideo:
 
 @dataclass
 class VideoFinder:
-    """The video of an item: from ``folder``, else by ``downloads`` where wanted."""
+    """Finds the video of an item in ``folder``, else by ``downloads`` if allowed."""
 
     folder: VideoFolder | None
     downloads: VideoDownloader | None = None
 
     def find(self, item: EvalItem, *, on_progress: OnProgress = no_progress) -> FoundVideo:
-        """Raises MissingVideo where there is none or several that it could be, SourceError for a
-        file that is no video.
+        """Return the video. Raises MissingVideo if there is none or the name is ambiguous,
+        SourceError if the file is not a video.
         """
         path, name = self._in_folder(item)
         if path is None:
@@ -147,7 +147,7 @@ class VideoFinder:
         return FoundVideo(source, file, is_cut=name in item.cut_names)
 
     def path(self, item: EvalItem) -> Path | None:
-        """The file in the folder that ``find`` would take, None where it would be fetched.
+        """Return the file in the folder that ``find`` would use; None if it would be downloaded.
 
         Raises MissingVideo.
         """
@@ -155,9 +155,9 @@ class VideoFinder:
         return path
 
     def subtitle_file(self, item: EvalItem, video: Path) -> Path | None:
-        """The subtitle file that belongs to an item's video, if the folder has it.
+        """Return the subtitle file of an item's video, if the folder has it.
 
-        Raises MissingVideo where it could be several.
+        Raises MissingVideo if it is ambiguous.
         """
         return self.folder.find_subtitles(item.subtitle_names, video) if self.folder else None
 
@@ -182,11 +182,11 @@ class VideoFinder:
         )
 
     def _kept(self, item: EvalItem, downloaded: Path) -> Path:
-        """The download under the benchmark's name in the folder: found at once the next time."""
+        """Copy a download into the folder under the benchmark's name, where later runs find it."""
         if self.folder is None:
             return downloaded
         kept = self.folder.folder / f"{item.video}{downloaded.suffix}"
-        # On many systems names that differ in case alone are one file.
+        # On many systems names that differ in case alone are the same file.
         if _plain_name(item.video) != item.video or os.path.lexists(kept):
             kept = self.folder.folder / f"{_unique_name(item.video)}{downloaded.suffix}"
         try:
@@ -203,7 +203,7 @@ def _plain_name(video: str) -> str:
 
 
 def _unique_name(video: str) -> str:
-    """A video's name as that of a file, without its suffix; never the same for two videos.
+    """Return a file name without suffix that is unique for each video name.
 
     >>> _unique_name("https://example.org/a")
     'https___example.org_a-b5b10dd0'

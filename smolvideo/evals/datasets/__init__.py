@@ -1,11 +1,11 @@
-"""Benchmarks as files → items.
+"""Benchmark files → items.
 
-__init__.py   which files a benchmark is made of, and the rows that make no item
-rows.py       rows of parquet, JSON, JSON lines, CSV
-options.py    options and answers in the shapes in which benchmarks write them
+__init__.py     file discovery per benchmark, and notices about rows left out
+table_files.py  rows of Parquet, JSON, JSON Lines, CSV
+options.py      options and answers in the notations of the benchmarks
 cinepile.py, siblings.py
-              one row → one item
-hub.py        the files from the Hugging Face hub
+                one row → one item
+hub.py          download from the Hugging Face hub
 """
 
 import hashlib
@@ -33,10 +33,10 @@ _MAX_TOLD = 3
 
 
 def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
-    """The items of ``path``: a file, or a folder for benchmarks of several files.
+    """Load the items of ``path``: a file, or a folder for benchmarks of several files.
 
-    Rows that make no item are left out and told about. Raises SourceError where the files cannot
-    be read, where no row is left, or where two items have the same id.
+    Invalid rows are left out and listed in ``notices``. Raises SourceError if the files cannot be
+    read, if no row is left, or if two items have the same id.
     """
     files = _files_of(name, path)
     items: list[EvalItem] = []
@@ -92,7 +92,7 @@ def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
 
 
 def _egoschema_answers(file: Path) -> dict[str, object] | None:
-    """The public answers that lie beside the questions, if they do."""
+    """Load the public answers from the file next to the questions; None without one."""
     beside = file.with_name("subset_answers.json")
     if not beside.is_file():
         return None

@@ -1,8 +1,8 @@
 """CinePile: https://huggingface.co/datasets/tomg-group-umd/cinepile, v1, v2 and 3.0.
 
-Traps of its columns: three of the five categories hold a line break, ``hard_split`` and
-``visual_reliance`` are texts, ``videoID`` is missing in v1, and ``movie_scene`` is the text from
-which the questions were made, so no model may see it.
+Pitfalls of its columns: three of the five categories contain a line break, ``hard_split`` and
+``visual_reliance`` are strings, ``videoID`` is missing in v1, and ``movie_scene`` is the text from
+which the questions were generated, so no model may see it.
 """
 
 import re
@@ -26,13 +26,13 @@ CATEGORIES = (
     "Temporal",
     "Theme Exploration",
 )
-"""The five categories, letter by letter as the dataset has them."""
+"""The five categories exactly as in the dataset."""
 
 _ID = re.compile(r"[\w-]{5,20}")
 
 
 def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
-    """One row; its id is ``number``, from 0, behind ``part``. Raises RowProblem."""
+    """Convert one row; its id is ``number``, from 0, after ``part``. Raises InvalidRowError."""
     options = validate_options(as_list(row, "choices"))
     link = optional_text(row, "yt_clip_link")
     video_id = optional_text(row, "videoID") or video_id_of(link or "")
@@ -41,7 +41,7 @@ def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
     names = [video_id]
     movie = optional_text(row, "movie_name")
     if movie and link:
-        # The names in the fine-tuning script of SmolVLM's authors, and without its `watch?v=`.
+        # Names in the fine-tuning script of SmolVLM's authors, and the same without `watch?v=`.
         names += [f"{movie}_{link.rstrip('/').split('/')[-1]}", f"{movie}_{video_id}"]
     return EvalItem(
         id=f"{part}{number}",
@@ -56,7 +56,7 @@ def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
 
 
 def video_id_of(link: str) -> str | None:
-    """The id in an address of YouTube, in any of its forms; None where there is none.
+    """Return the id in a YouTube URL of any form; None without one.
 
     >>> video_id_of("https://youtu.be/abc_DEF-123?t=4")
     'abc_DEF-123'
@@ -74,7 +74,7 @@ def video_id_of(link: str) -> str | None:
 
 
 def _answer(row: Row, options: tuple[str, ...]) -> int:
-    """The position; the text of the right choice where no position is given."""
+    """Index of the right choice, from its text if no position is given."""
     key, position = optional_text(row, "answer_key"), as_index(row.get("answer_key_position"))
     if position is None:
         return index_of_text(key or "", options)

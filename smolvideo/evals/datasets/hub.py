@@ -1,4 +1,4 @@
-"""The files of a benchmark from the Hugging Face hub; some ask for consent and a login."""
+"""Download of a benchmark's files from the Hugging Face hub; some require consent and a login."""
 
 import re
 from collections.abc import Iterator
@@ -39,15 +39,16 @@ def fetch_benchmark(
     offline: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Path:
-    """A file, or the folder of several, in the hub's own cache; a token is taken from HF_TOKEN.
+    """Download a file, or a folder of several, into the hub's cache; the token is HF_TOKEN.
 
-    Raises UsageError for an unknown version, SourceError where the files cannot be had.
+    Raises UsageError for an unknown version, SourceError if the files are not available.
     """
     versions = HUB_FILES[name]
     if version is not None and version not in versions:
         known = ", ".join(f"`{known}`" for known in versions)
         raise UsageError(f"`{name}` has no version `{version}`", hint=f"one of {known}")
     wanted = versions[version or next(iter(versions))]
+    # The names of the files on the hub, then the files themselves.
     on_progress(Progress("download", label=wanted.repo_id))
     with _told_about(wanted.repo_id, offline=offline):
         from huggingface_hub import HfApi, snapshot_download
@@ -67,6 +68,7 @@ def fetch_benchmark(
                 local_files_only=offline,
             )
         )
+    # One file, or the folder of several.
     found = sorted(
         file
         for file in folder.rglob("*")
@@ -86,7 +88,7 @@ def _not_here(repo_id: str) -> SourceError:
 
 @contextmanager
 def _told_about(repo_id: str, *, offline: bool) -> Iterator[None]:
-    """Every way the hub can refuse, as one line."""
+    """Turn every error of the hub client into a SourceError with one line."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -111,6 +113,6 @@ def _told_about(repo_id: str, *, offline: bool) -> Iterator[None]:
         if offline:
             raise _not_here(repo_id) from error
         raise SourceError(f"cannot reach the hub for `{repo_id}`") from error
-    except Exception as error:  # the HTTP library's errors have no common base over its versions
+    except Exception as error:  # errors of the HTTP library have no common base across versions
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceError(f"cannot download `{repo_id}`: {reason}") from error

@@ -1,4 +1,4 @@
-"""Options and answers in the shapes in which benchmarks write them."""
+"""Options and answers in the notations of the benchmarks."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from smolvideo.evals.item import LETTERS
 
 
 def strip_option_letters(options: Sequence[str]) -> tuple[str, ...]:
-    """The texts of options that carry their letters already (``A. …``, ``B) …``, ``(C) …``).
+    """Return the texts of options that include their letters (``A. …``, ``B) …``, ``(C) …``).
 
-    Only where every option begins with its own letter: ``A. Lincoln`` among names stays whole.
+    Only if every option begins with its own letter: ``A. Lincoln`` among names stays whole.
 
-    >>> without_letters(["A. red", "B. blue"]), without_letters(["A. Lincoln", "G. Ford"])
+    >>> strip_option_letters(["A. red", "B. blue"]), strip_option_letters(["A. Lincoln", "G. Ford"])
     (('red', 'blue'), ('A. Lincoln', 'G. Ford'))
     """
     bare = []
@@ -25,7 +25,7 @@ def strip_option_letters(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def validate_options(options: Sequence[str]) -> tuple[str, ...]:
-    """The options, stripped. Raises RowProblem for an empty one or more than there are letters."""
+    """Strip the options. Raises InvalidRowError for an empty one, or for too few or too many."""
     stripped = tuple(option.strip() for option in options)
     if not all(stripped) or not 2 <= len(stripped) <= len(LETTERS):
         raise InvalidRowError(f"needs 2 to {len(LETTERS)} options, none of them empty")
@@ -33,9 +33,9 @@ def validate_options(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_distinct(options: tuple[str, ...]) -> tuple[str, ...]:
-    """The options. Raises RowProblem where two are the same, of which only one can be right.
+    """Return the options. Raises InvalidRowError for duplicates, of which only one can be right.
 
-    Published benchmarks have such questions, and count them.
+    Not used for published benchmarks, which contain such questions and count them.
     """
     for place, option in enumerate(options):
         if (first := options.index(option)) < place:
@@ -44,10 +44,10 @@ def require_distinct(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def index_of_text(answer: str, options: Sequence[str]) -> int:
-    """Which option ``answer`` is: the first that equals it, as lmms-eval counts options that are
-    there twice; else the one that does without regard to case and outer blanks.
+    """Return the index of the option with the text ``answer``: the first exact match, as lmms-eval
+    counts duplicate options; else the match ignoring case and surrounding whitespace.
 
-    Raises RowProblem where none does, or several.
+    Raises InvalidRowError if there is no match, or more than one of the second kind.
     """
     if answer.strip() in options:
         return options.index(answer.strip())
@@ -59,9 +59,9 @@ def index_of_text(answer: str, options: Sequence[str]) -> int:
 
 
 def index_of_letter(answer: object, options: Sequence[str]) -> int:
-    """The place of the option that a letter stands for: ``C``, ``C.`` or ``(C)``.
+    """Return the index of the option with a letter: ``C``, ``C.`` or ``(C)``.
 
-    Raises RowProblem where there is no such option.
+    Raises InvalidRowError if there is no such option.
     """
     letter = str(answer or "").strip().strip("().:")
     index = LETTERS.find(letter) if len(letter) == 1 else -1
@@ -73,9 +73,9 @@ def index_of_letter(answer: object, options: Sequence[str]) -> int:
 
 
 def index_in_range(answer: object, options: Sequence[str]) -> int:
-    """The place itself, counted from 0, as a number or written as one.
+    """Return the index itself, counted from 0, given as a number or as its text.
 
-    Raises RowProblem where there is no such option.
+    Raises InvalidRowError if there is no such option.
     """
     index = as_index(answer)
     if index is None or index >= len(options):

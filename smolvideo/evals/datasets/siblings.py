@@ -1,4 +1,4 @@
-"""Video-MME, MVBench and EgoSchema, and the project's own schema.
+"""Rows of Video-MME, MVBench, EgoSchema, and of the project's own schema.
 
 https://huggingface.co/datasets/lmms-lab/Video-MME · https://huggingface.co/datasets/OpenGVLab/MVBench
 https://github.com/egoschema/EgoSchema · https://huggingface.co/datasets/lmms-lab/egoschema
@@ -28,11 +28,11 @@ from smolvideo.evals.datasets.table_files import (
 from smolvideo.evals.item import EvalItem
 
 MVBENCH_FRAME_FOLDER_FPS = 3.0
-"""Rate of the videos that MVBench keeps as folders of frames (episodic reasoning)."""
+"""Frame rate of the videos that MVBench stores as folders of frames (episodic reasoning)."""
 
 
 class TaskFolders(NamedTuple):
-    """Where the videos of a task of MVBench lie: as published, in other formats, and cut."""
+    """Video folders of an MVBench task: ``whole`` videos (published, converted), ``cut`` clips."""
 
     whole: tuple[str, ...]
     cut: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ MVBENCH_FOLDERS = {
     "episodic_reasoning": TaskFolders(("tvqa/frames_fps3_hq",), ("tvqa/video_fps3_hq_segment",)),
     "counterfactual_inference": _CLEVRER,
 }
-"""Task → its folders. Several sources number their videos alike, so only these are right.
+"""Task → its folders. Several sources number their videos alike, so other folders are wrong.
 
 open-compass/VLMEvalKit@006aa296, vlmeval/dataset/mvbench.py (as published);
 EvolvingLMMs-Lab/lmms-eval@1ab9504d, lmms_eval/tasks/mvbench/utils.py (converted, and cut to the
@@ -77,7 +77,7 @@ parts that are asked about).
 
 
 def video_mme_item(row: Row, number: int) -> EvalItem:
-    """One row of the parquet file. Raises RowProblem."""
+    """Convert one row of the Parquet file. Raises InvalidRowError."""
     options = strip_option_letters(as_list(row, "options"))
     video = text_of(row, "videoID").strip()
     named = ("duration", "domain", "sub_category", "task_type")
@@ -95,7 +95,7 @@ def video_mme_item(row: Row, number: int) -> EvalItem:
 
 
 def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
-    """One entry of a task's JSON file; ``task`` is the file's name. Raises RowProblem."""
+    """Convert an entry of a task's JSON file; ``task`` is its stem. Raises InvalidRowError."""
     options = validate_options(as_list(row, "candidates"))
     start, end = as_seconds(row, "start"), as_seconds(row, "end")
     video = text_of(row, "video").strip()
@@ -117,7 +117,7 @@ def mvbench_item(row: Row, number: int, task: str) -> EvalItem:
 
 
 def _foreign_folders(own: TaskFolders) -> tuple[str, ...]:
-    """The folders of MVBench that are not ``own``; none where a task's own are not known."""
+    """MVBench's folders of other tasks; none if the task's own folders are unknown."""
     if not own.whole:
         return ()
     folders = dict.fromkeys(one for task in MVBENCH_FOLDERS.values() for one in task.all)
@@ -125,10 +125,10 @@ def _foreign_folders(own: TaskFolders) -> tuple[str, ...]:
 
 
 def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) -> EvalItem | None:
-    """One question, in the raw files' schema or in that of the parquet file.
+    """Convert one question, in the schema of the raw files or of the Parquet file.
 
-    ``answers`` are those of the public subset, by ``q_uid``; None for a question that has none.
-    Raises RowProblem.
+    ``answers`` are the public subset's, by ``q_uid``. Returns None for a question without an
+    answer. Raises InvalidRowError.
     """
     uid = optional_text(row, "q_uid") or optional_text(row, "video_idx")
     if uid is None:
@@ -151,17 +151,17 @@ def egoschema_item(row: Row, number: int, answers: Mapping[str, object] | None) 
 
 
 def jsonl_item(row: Row, number: int, part: str = "") -> EvalItem:
-    """One line of our own schema.
+    """Convert one line of our own schema.
 
-    ``id`` (``row 3`` for the third one if missing, behind ``part``), ``video`` (a name or an
-    address), ``question``, ``options``, ``answer_index`` (from 0), ``groups``, ``subtitles``,
-    ``start``, ``end`` (seconds). Raises RowProblem.
+    ``id`` (default ``row 3`` for the third line, after ``part``), ``video`` (a name or a URL),
+    ``question``, ``options``, ``answer_index`` (from 0), ``groups``, ``subtitles``, ``start``,
+    ``end`` (seconds). Raises InvalidRowError.
     """
     options = require_distinct(validate_options(as_list(row, "options")))
     groups = row.get("groups") or {}
     if not isinstance(groups, Mapping):
         raise InvalidRowError("`groups` is not a set of names and values")
-    # Not stripped: a name may end with a blank.
+    # Not stripped: a file name may end with a space.
     video = text_of(row, "video")
     if not PurePosixPath(video.strip()).name:
         raise InvalidRowError("`video` names no file")  # `.` or `/`

@@ -1,7 +1,6 @@
-"""Rows of a benchmark's file: parquet, JSON in its usual shapes, JSON lines, CSV.
+"""Row readers of benchmark files: Parquet, JSON in its usual layouts, JSON Lines, CSV.
 
-A row is a dict. Columns of a CSV are texts; ``as_list`` and ``as_index`` read what should be
-something else.
+A row is a dict. CSV columns are strings; ``as_list`` and ``as_index`` parse them.
 """
 
 import ast
@@ -21,9 +20,9 @@ Row = Mapping[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file.
+    """Read all rows of a file.
 
-    Raises SourceError where it cannot be read, is of an unknown kind, or holds something else.
+    Raises SourceError if it cannot be read, has an unknown suffix, or contains something else.
     """
     readers = {
         ".parquet": _parquet_rows,
@@ -72,7 +71,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    """A list of rows; the same under one key; rows as the hub's viewer gives them; or columns."""
+    """A list of rows, plain or under one key; rows of the hub's dataset viewer; or columns."""
     content = parse_json(decode_text(path.read_bytes()))
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
@@ -91,7 +90,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 
 def _columns_by_index(content: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``{"question": {"0": …, "1": …}, …}``: what pandas writes."""
+    """Transpose pandas' default JSON: ``{"question": {"0": …, "1": …}, …}``."""
     places = list(next(iter(content.values())))
     if any(list(column) != places for column in content.values()):
         raise ValueError("neither a list of rows nor columns of one length")
@@ -116,11 +115,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 class InvalidRowError(ValueError):
-    """What is wrong with one row, in words; the loader says which one it is."""
+    """A problem in one row; the loader adds the file and the row number."""
 
 
 def text_of(row: Row, name: str) -> str:
-    """A text that must be there and not be empty."""
+    """Return a required text. Raises InvalidRowError if it is missing or empty."""
     value = row.get(name)
     if value is None or not str(value).strip():
         raise InvalidRowError(f"has no `{name}`")
@@ -128,13 +127,13 @@ def text_of(row: Row, name: str) -> str:
 
 
 def optional_text(row: Row, name: str) -> str | None:
-    """A text that may be missing."""
+    """Return a text, or None if it is missing or empty."""
     value = row.get(name)
     return None if value is None or not str(value).strip() else str(value)
 
 
 def as_list(row: Row, name: str) -> list[str]:
-    """A list of texts; a text that spells one in JSON or Python is read."""
+    """Return a list of two or more texts, parsed from JSON or a Python literal if necessary."""
     value = row.get(name)
     if isinstance(value, str):
         for read in (parse_json, ast.literal_eval):
@@ -149,7 +148,7 @@ def as_list(row: Row, name: str) -> list[str]:
 
 
 def as_index(value: Any) -> int | None:
-    """A whole number from 0, also where it is written as ``2.0`` or ``"2"``; None if it is none."""
+    """Return an integer from 0, also written as ``2.0`` or ``"2"``; None for anything else."""
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -160,7 +159,7 @@ def as_index(value: Any) -> int | None:
 
 
 def as_seconds(row: Row, name: str) -> float | None:
-    """A time in seconds that may be missing."""
+    """Return a time in seconds, or None if it is missing."""
     value = row.get(name)
     if value is None or value == "":
         return None

@@ -1,9 +1,9 @@
-"""Reports of a run as files.
+"""Report files of a run.
 
-tables.py     markdown and csv
+markdown_csv.py  Markdown and CSV
 html.py, report.css, report.js
-              one file to browse: scores, items, frames, answers
-lmms_eval.py  the files in which lmms-eval tells results
+                 one HTML file to browse: scores, items, frames, answers
+lmms_eval.py     the result files of lmms-eval
 """
 
 from smolvideo.evals.reports.html import html_report

@@ -1,7 +1,7 @@
-"""A run as one html file: scores, and every item with its frames and answers to browse.
+"""HTML report: one file with the scores and all items, frames and answers to browse.
 
-Nothing is fetched from anywhere. Texts reach the page as JSON and are shown as text, never as
-markup; rows and pictures are made when they come into view, so five thousand items stay light.
+Nothing is loaded from elsewhere. Texts are embedded as JSON and shown as text, never as markup;
+rows and images are created when they scroll into view, so five thousand items stay light.
 """
 
 import base64
@@ -15,11 +15,11 @@ from smolvideo.evals.scores import EvalReport, Score, build_report
 from smolvideo.html_page import render_page
 
 MAX_PICTURE_BYTES = 64 * 2**20
-"""Strips beyond this are left out, with a remark: a page must still open."""
+"""Limit for thumbnail strips; more are left out, with a remark, so that the page still opens."""
 
 
 def html_report(run: RunFolder) -> str:
-    """The page, complete in itself."""
+    """Return the self-contained page."""
     report = build_report(run)
     videos = run.videos()
     pictures, left_out = _pictures(run, videos)
@@ -65,7 +65,8 @@ def _item(item: EvalItem, answers: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def _answer(answer: EvalAnswer) -> list[Any]:
-    """In the order of report.js: choice, correct, how, text, scores, error and its kind, costs."""
+    """Fields in the order of report.js: choice, correct, how, text, scores, error and its kind,
+    frames, prompt tokens."""
     return [
         answer.choice,
         int(answer.correct),
@@ -88,11 +89,11 @@ def _look(video: EvalVideo) -> dict[str, Any]:
 
 
 def _pictures(run: RunFolder, videos: dict[str, EvalVideo]) -> tuple[dict[str, str], int]:
-    """The strips as base64, and how many were left out."""
+    """Thumbnail strips as base64, and the number left out."""
     found: dict[str, str] = {}
     size = left_out = 0
     for look, video in videos.items():
-        # The name comes from the look, which is ours, not from the line.
+        # The path comes from the clip id, which we made, not from the record.
         path = run.strip(look)
         if video.strip is None or path is None:
             continue
@@ -106,7 +107,7 @@ def _pictures(run: RunFolder, videos: dict[str, EvalVideo]) -> tuple[dict[str, s
 
 
 def _tables(report: EvalReport) -> list[dict[str, Any]]:
-    """The tables of scores, as bars: all conditions, then every group of the main one."""
+    """Bar charts of scores: all conditions, then every group of the main condition."""
     conditions = {
         "accuracy" if name == "main" else name: scores.overall
         for name, scores in report.conditions.items()
@@ -122,7 +123,7 @@ def _tables(report: EvalReport) -> list[dict[str, Any]]:
 
 
 def _row(name: str, score: Score) -> dict[str, Any]:
-    """One bar: ends in per cent of its width, None where there is nothing to draw."""
+    """One bar: positions in per cent of its width, None if there is nothing to draw."""
     share = score.share
     return {
         "name": name,

@@ -1,9 +1,9 @@
-"""A run in the files in which lmms-eval tells results.
+"""Export of a run to lmms-eval's result files.
 
 EvolvingLMMs-Lab/lmms-eval@75571cfe, lmms_eval/loggers/evaluation_tracker.py:
 ``{model}/{date}_results.json`` and ``{model}/{date}_samples_{task}.jsonl``, one line per item with
-``doc_id``, ``target``, ``filtered_resps``, ``doc_hash`` and the metric, which holds what the task's
-own ``process_results`` gives, so that its ``aggregate_results`` takes it.
+``doc_id``, ``target``, ``filtered_resps``, ``doc_hash`` and the metric, which has the format of the
+task's own ``process_results``, so that its ``aggregate_results`` accepts it.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ TASKS = {
     "egoschema": ("egoschema_subset", "score"),
     "jsonl": ("smolvideo_jsonl", "accuracy"),
 }
-"""Benchmark → the name of the task, or of the group of tasks, and of its metric there."""
+"""Benchmark → lmms-eval's name of the task or task group, and of its metric."""
 
 _CATEGORY_AS_WRITTEN = {" ".join(category.split()): category for category in CATEGORIES}
-"""CinePile's own line breaks, by which lmms-eval knows a category."""
+"""Categories with CinePile's line breaks, by which lmms-eval identifies them."""
 
 
 class _Sample(NamedTuple):
@@ -41,10 +41,10 @@ class _Sample(NamedTuple):
 
 
 def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write the results and the samples of each task under ``folder``, and give their paths.
+    """Write the results and the samples of each task below ``folder``; return their paths.
 
-    MVBench is a group of twenty tasks. Items without an answer are in no file. Raises RecordError
-    where one exists already or cannot be written.
+    MVBench is a group of twenty tasks. Items without an answer are left out. Raises RecordError if
+    a file exists already or cannot be written.
     """
     info = run.info
     group, metric = TASKS[info.benchmark["name"]]
@@ -143,14 +143,14 @@ def _mean(samples: Sequence[_Sample], metric: str) -> dict[str, Any]:
 
 
 def _asked(run: RunFolder, name: str, names: Sequence[str]) -> int:
-    """The items of a task: all that the benchmark has, or those of a task that were asked."""
+    """Number of items: the whole benchmark for the first name, else the task's items in the run."""
     if name == names[0]:
         return int(run.info.benchmark["items"])
     return sum(_task_of(item, run) == name for item in run.items)
 
 
 def _task_of(item: EvalItem | None, run: RunFolder) -> str:
-    """The task that lmms-eval asks an item in."""
+    """Name of the lmms-eval task that contains an item."""
     benchmark = run.info.benchmark["name"]
     name = TASKS[benchmark][0]
     if benchmark == "mvbench" and item is not None and "task" in item.groups:
@@ -190,7 +190,7 @@ def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
 
 
 def _scored(item: EvalItem, answer: EvalAnswer, benchmark: str) -> dict[str, Any] | float:
-    """What the task's ``process_results`` gives for an answer; right is what the run counted."""
+    """An answer in the format of ``process_results``; right answers are the ones of the run."""
     letter = LETTERS[item.answer_index]
     wrong = None if answer.choice == item.answer_index else answer.choice
     if benchmark == "cinepile":
@@ -231,7 +231,7 @@ def _hash(text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A model's name as a folder: ``org/name`` is ``org__name``."""
+    """Convert a model name to a folder name: ``org/name`` is ``org__name``."""
     named = name.replace("/", "__")
     return (
         "".join(c if c.isalnum() or c in "-_." else "_" for c in named).lstrip(".")[-120:]

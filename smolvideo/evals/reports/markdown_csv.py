@@ -1,4 +1,4 @@
-"""Scores as markdown, items as csv."""
+"""Markdown report of scores, CSV report of items."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from smolvideo.sanitize import escape_controls, visible_cell
 
 
 def markdown_report(report: EvalReport) -> str:
-    """The scores with all that was measured, as a table for a page or a pull request."""
+    """Return the scores and the setting as tables for a page or a pull request."""
     lines = [f"# {_cell(headline(report))}", ""]
     lines += [f"- {_cell(line)}" for line in (*settings_lines(report), *caveats(report))]
     lines += ["", *_HEADER]
@@ -41,7 +41,7 @@ def _row(name: str, score: Score) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of somebody else's on one line, without any meaning for markdown or HTML."""
+    """Untrusted text on one line, escaped for Markdown and HTML."""
     shown = escape_controls(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", shown)
 
@@ -53,11 +53,11 @@ _COLUMNS = (
 
 
 def csv_report(run: RunFolder) -> str:
-    """One line per item and condition, groups in columns of their own; for spreadsheets and data
-    frames. No text of somebody else's acts, see ``visible_cell``.
+    """Return one line per item and condition, with a column per grouping; for spreadsheets and data
+    frames. Untrusted text cannot act as a formula, see ``visible_cell``.
 
-    ``effective_videos`` is the same in all lines of a condition: how many videos of one size the
-    answers of that condition are worth, where a mean of ``correct`` needs an error.
+    ``effective_videos`` is the same in all lines of a condition: the number of equally large
+    videos that its answers are worth, for the standard error of a mean of ``correct``.
     """
     effective = {
         name: effective_videos(scores.overall.share)
@@ -66,7 +66,7 @@ def csv_report(run: RunFolder) -> str:
     items = {item.id: item for item in run.items}
     groups = list(dict.fromkeys(name for item in run.items for name in item.groups))
     written = io.StringIO()
-    # All texts in quotes: without them a lone carriage return would begin a row of its own.
+    # All texts are quoted: otherwise a lone carriage return would begin a new row.
     writer = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([*_COLUMNS, *(visible_cell(f"group:{name}") for name in groups)])
     for answer in run.answers().values():
