@@ -1,5 +1,5 @@
-"""What a person sees in the terminal: progress, filmstrip, answer, footer, tables.
+"""Terminal output: progress, filmstrip, answer, footer, tables.
 
-The only package that imports rich. It is given finished values and never works on videos or models
+The only package that imports rich. It receives finished values and never works on videos or models
 itself.
 """

@@ -1,4 +1,4 @@
-"""The answer as it is made, and the one line of what it cost."""
+"""Streaming of the answer to stdout, and the footer with its cost."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "read", "answer")
 def stream_answer(
     screen: Output, stream: AnswerStream, *, before_first: Callable[[], None] = lambda: None
 ) -> Answer:
-    """Write the answer to stdout as it comes, as ``stream_pieces`` does; all of it comes back."""
+    """Write the answer to stdout as it streams, like ``stream_pieces``; return it complete."""
     if not stream_pieces(screen, stream, before_first=before_first):
         before_first()
         screen.write("\n")
@@ -28,11 +28,11 @@ def stream_answer(
 def stream_pieces(
     screen: Output, pieces: Iterable[str], *, before_first: Callable[[], None] = lambda: None
 ) -> bool:
-    """Write the pieces to stdout as they come, ended by a new line; False where there were none.
+    """Write the pieces to stdout as they come, then a newline. Return False if there were none.
 
-    Control characters are written as escapes: a model must never steer the terminal. In a terminal
-    lines break between words. ``before_first`` is called before anything is written, to clear the
-    screen of progress.
+    Control characters are written as escapes: a model must never control the terminal. In a
+    terminal lines break between words. ``before_first`` is called before anything is written, to
+    clear the progress display.
     """
     lines = WordWrap(screen.out.width) if screen.out.is_terminal else None
     begun = False
@@ -57,10 +57,10 @@ def show_footer(
     frames: int | None = None,
     dropped: int = 0,
 ) -> None:
-    """One line on stderr where somebody watches; with ``--verbose`` all of it, anywhere.
+    """Print the footer on stderr if it is interactive; with ``--verbose`` in full, anywhere.
 
-    ``frames`` is what a person calls frames, where some were cut into tiles; ``dropped`` are those
-    that a strategy left out because they show nothing else.
+    ``frames`` is the number of frames for the user, if some were cut into tiles; ``dropped`` counts
+    frames that the strategy left out because they show nothing new.
     """
     line = partial(footer, usage, seconds, frames=frames, dropped=dropped)
     if screen.verbose:
@@ -79,8 +79,8 @@ def footer(
 ) -> str:
     """``8 frames · 612 of 2048 tokens · decode 0.4 s · … · 41 tokens/s · peak 812 MB``.
 
-    In ``width`` columns what is worth most comes first: the context, the slowest stage, the speed
-    and memory, then the other stages by their time. What has no room is left out.
+    In ``width`` columns the parts are added by importance as long as they fit: the context, the
+    slowest stage, speed and memory, then the other stages by their time.
     """
     stages = [stage for stage in STAGES_IN_FOOTER if stage in seconds]
     speed, memory = usage.tokens_per_second, usage.peak_memory_bytes
@@ -112,6 +112,6 @@ def _frames(usage: Usage, frames: int, dropped: int) -> str:
         return words
     if usage.frames_from_cache == usage.frames:
         return f"{words}, all from the cache"
-    # Of tiles some may be new and others not: then tiles are what is counted.
+    # Some tiles of a frame may be cached and others not: then tiles are counted.
     of = "" if frames == usage.frames else f" of {usage.frames} tiles"
     return f"{words}, {usage.frames_from_cache}{of} from the cache"

@@ -1,4 +1,4 @@
-"""The two streams of a command: data on stdout, everything else on stderr."""
+"""Standard streams of a command: data on stdout, everything else on stderr."""
 
 import os
 import sys
@@ -13,20 +13,20 @@ from rich.text import Text
 from smolvideo.sanitize import escape_controls
 
 PIPE_WIDTH = 1_000
-"""Columns assumed where there is no terminal: tables in a pipe are never cut or wrapped."""
+"""Columns assumed without a terminal: tables in a pipe are never cut or wrapped."""
 
 
 def use_colour() -> bool:
-    """False where the person (NO_COLOR) or the terminal (dumb) asks for plain text."""
+    """Whether to use colour: not with NO_COLOR, and not on a dumb terminal."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where one command shows things, and how much of it.
+    """Output streams of one command, and how much it prints.
 
-    ``out`` is stdout and carries data alone; ``err`` is stderr. ``quiet`` leaves the answer and
-    errors; ``verbose`` adds the settings in force.
+    ``out`` is stdout and carries data alone; ``err`` is stderr. ``quiet`` prints the answer and
+    errors alone; ``verbose`` adds the settings in force.
     """
 
     out: Console
@@ -37,16 +37,16 @@ class Output:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether somebody sits in front of it: both streams reach a terminal."""
+        """Whether a user is watching: both streams are terminals."""
         return self.out.is_terminal and self.err.is_terminal and not self.quiet
 
     @property
     def shows_progress(self) -> bool:
-        """Whether something may move on stderr, and be wiped off again."""
+        """Whether stderr can show output that moves and is erased again."""
         return self.err.is_terminal and not self.err.is_dumb_terminal and not self.quiet
 
     def notice(self, sentence: str) -> None:
-        """A notice on stderr, each sentence once."""
+        """Print a notice on stderr, each sentence once."""
         if self.quiet or sentence in self._noted:
             return
         self._noted.add(sentence)
@@ -54,34 +54,34 @@ class Output:
         self.err.print(text, soft_wrap=not self.err.is_terminal)
 
     def notes(self, sentences: Iterable[str]) -> None:
-        """Several notices, in their order."""
+        """Print several notices in their order."""
         for sentence in sentences:
             self.notice(sentence)
 
     def write(self, text: str) -> None:
-        """Data for stdout, exactly as it is: text that was made safe where it was made."""
+        """Write data to stdout unchanged: the caller has sanitized it."""
         self.out.file.write(text)
         self.out.file.flush()
 
     def write_paths(self, paths: Iterable[Path]) -> None:
-        """Paths for stdout, a line each: as they are for a program, spelled out for a person."""
+        """Write paths to stdout, a line each; control characters are escaped for a terminal."""
         lines = [str(path) for path in paths]
         shown = [escape_controls(line) for line in lines] if self.out.is_terminal else lines
         self.write("".join(f"{line}\n" for line in shown))
 
 
 def open_screen(*, quiet: bool = False, verbose: bool = False) -> Output:
-    """The screen of the running process."""
+    """Return the output streams of the running process."""
     return Output(
         out=_console(stderr=False), err=_console(stderr=True), quiet=quiet, verbose=verbose
     )
 
 
 class SafeConsole(Console):
-    """rich's console, through which no text reaches a terminal that would act there.
+    """A rich console that escapes control characters in all text.
 
-    Those who show text make it ``visible`` themselves, since what is spelled out is wider; this is
-    for what they forget. Also without rich's own way of leaving when a pipe is closed.
+    Callers use ``escape_controls`` themselves, because escaped text is wider; this is a safety net.
+    Also, a closed pipe raises BrokenPipeError instead of rich's own exit.
     """
 
     def render(
@@ -94,7 +94,7 @@ class SafeConsole(Console):
                 yield Segment(escape_controls(segment.text, allowed="\n\t"), segment.style)
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # the command line knows what to do about it
+        raise BrokenPipeError  # handled by the command line
 
 
 def _console(*, stderr: bool) -> SafeConsole:
@@ -105,7 +105,7 @@ def _console(*, stderr: bool) -> SafeConsole:
         highlight=False,
         markup=False,
         emoji=False,
-        force_terminal=is_terminal,  # FORCE_COLOR and the like must not put escapes into a pipe
+        force_terminal=is_terminal,  # FORCE_COLOR etc. must not put escapes into a pipe
         width=None if is_terminal else PIPE_WIDTH,
         no_color=not use_colour(),
     )

@@ -1,4 +1,4 @@
-"""A contact sheet: all frames on one picture, each with its time under it."""
+"""Contact sheet: all frames in one image, each with its time below it."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ _PAPER, _INK = (24, 24, 24), (225, 225, 225)
 
 
 def draw_contact_sheet(images: Images, labels: Sequence[str], *, aspect: float) -> Image.Image:
-    """RGB ``images`` ``[N, H, W, 3]`` in rows, in the shape ``aspect`` (width / height).
+    """Render RGB ``images`` ``[N, H, W, 3]`` in rows, with ``aspect`` (width / height).
 
-    The sheet is about as wide as a screen and keeps its pictures at their own height where it can.
+    The sheet is at most ``_WIDEST`` pixels wide; images keep their height if that allows it.
     """
     columns = _columns(len(images), aspect)
     height = images.shape[1]
@@ -38,6 +38,6 @@ def draw_contact_sheet(images: Images, labels: Sequence[str], *, aspect: float) 
 
 
 def _columns(count: int, aspect: float) -> int:
-    """As many as make the sheet about as wide as high in the shape of a screen (16:9)."""
+    """Number of columns that gives the sheet about the shape of a screen (16:9)."""
     best = round(math.sqrt(count * 16 / 9 / aspect))
     return max(1, min(count, best, 12))

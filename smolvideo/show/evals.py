@@ -1,4 +1,4 @@
-"""A benchmark run in the terminal: its progress, its scores as bars, two runs side by side."""
+"""Benchmark runs in the terminal: progress bar, bar chart of scores, comparison of two runs."""
 
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 _MAX_BAR = 60
 _NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
-"""Columns that the numbers behind a bar take."""
+"""Columns that the numbers after a bar take."""
 
 
 class EvalProgressBar(ProgressBar):
-    """A bar with the accuracy so far; where stderr is no terminal, a line now and then."""
+    """A bar with the accuracy so far; without a terminal, a line per tenth of the run."""
 
     def __init__(self, screen: Output) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class EvalProgressBar(ProgressBar):
         self._told = -1
 
     def show(self, news: "EvalProgress") -> None:
-        """Called back by the run."""
+        """Update the display; callback of the run."""
         failed = f", {news.failed} failed" if news.failed else ""
         share = f"{news.num_correct / news.answered:.1%} right{failed}" if news.answered else failed
         self._bar.update(
@@ -66,7 +66,7 @@ class EvalProgressBar(ProgressBar):
 
 
 def show_report(console: Console, report: "EvalReport") -> None:
-    """What was measured, the scores of all conditions, then every group of the main condition."""
+    """Print the setting, the scores of all conditions, and all groups of the main condition."""
     console.print(Text(headline(report), "bold"))
     for line in settings_lines(report):
         console.print(Text(line, "dim"), soft_wrap=not console.is_terminal)
@@ -86,7 +86,7 @@ def show_report(console: Console, report: "EvalReport") -> None:
 
 
 def show_comparison(console: Console, comparison: "Comparison") -> None:
-    """The difference of two runs, overall and by group."""
+    """Print the difference of two runs, overall and by group."""
     title = f"{display_name(comparison.first)} less {display_name(comparison.second)}"
     console.print(Text(title, "bold"))
     for line in comparison.differences:
@@ -126,7 +126,7 @@ def _pair_row(name: str, pair: "PairedComparison", *, wide: bool) -> list[str]:
 
 
 def _chart(console: Console, rows: "list[tuple[str, Score]]") -> Table:
-    """One bar a row, with the interval behind it in thin lines and chance as a mark."""
+    """Bar chart, one row per score, with confidence interval and chance level."""
     longest = min(44, console.width // 3)
     names = max(len(display_name(name, longest)) for name, _ in rows)
     width = max(6, min(_MAX_BAR, console.width - names - _NUMBERS))

@@ -1,4 +1,4 @@
-"""The exam of the drawn world: its progress, and what the answers were worth."""
+"""Evaluation of nano in the terminal: progress bar and table of results."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ExamProgress(ProgressBar):
-    """A bar with the share of right answers; where stderr is no terminal, a line now and then."""
+    """A bar with the share of right answers; without a terminal, a line per tenth of the run."""
 
     def __init__(self, screen: Output) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class ExamProgress(ProgressBar):
         self._told = 0
 
     def show(self, done: int, videos: int, right: int, asked: int) -> None:
-        """Called back by the exam after every video."""
+        """Update the display; callback of the evaluation after every video."""
         share = f"{right / max(asked, 1):.1%} right"
         self._bar.update(self._task, completed=done, total=videos, right=share)
         tenth = 10 * done // videos
@@ -42,7 +42,7 @@ class ExamProgress(ProgressBar):
 
 
 def show_exam_report(console: Console, report: "ExamReport") -> None:
-    """One row for each kind of question: right, right about grey frames, and how many."""
+    """Print one row per type of question: accuracy, accuracy with grey frames, and count."""
     summary = report.summary()
     name = display_name(report.setting["model"])
     title = f"{name}: {summary['questions']:,} questions about drawn worlds"

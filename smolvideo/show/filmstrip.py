@@ -1,6 +1,6 @@
-"""The filmstrip: the frames a model sees, with their times, as pictures in the terminal.
+"""Filmstrip: thumbnails of the frames that a model sees, with their times, in the terminal.
 
-How many fit and how large they are is arithmetic (``plan_strip``); drawing is left to ``pictures``.
+``plan_strip`` computes how many fit and how large they are; ``draw_images`` draws them.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from smolvideo.show.terminal_images import ImageProtocol, draw_images
 from smolvideo.times import format_clock
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
-"""How a person wants the frames shown: ``times`` is plain text, ``auto`` what the terminal can."""
+"""User's choice: ``times`` is plain text, ``auto`` the best that the terminal can show."""
 
 _GAP = 1
 _MIN_LINES = 4
-"""Of one strip: three of pictures and one of times."""
+"""Lines of one strip: three of images and one of times."""
 _MIN_NAME = 8
 _CELL_ASPECT = 2.0
-"""A character is about twice as high as wide."""
+"""Height over width of a character cell, approximately."""
 
 
 @dataclass(frozen=True)
 class StripPlan:
-    """Which frames are shown, and the size of each picture and of its place in cells."""
+    """The frames to show, and the size and stride of the images in cells."""
 
     shown: tuple[int, ...]
     per_row: int
@@ -47,17 +47,17 @@ class StripPlan:
 def plan_strip(
     count: int, aspect: float, *, width: int, lines: int | None = None, caption: int = 6
 ) -> StripPlan:
-    """Fit ``count`` pictures of ``aspect`` (width / height) into ``width`` × ``lines`` cells.
+    """Fit ``count`` images of ``aspect`` (width / height) into ``width`` × ``lines`` cells.
 
-    Every row of pictures takes one more line for the times under it, ``caption`` columns each at
-    least. Without ``lines`` all are shown; otherwise as many as fit, evenly chosen with the first
-    and the last among them. At least one row is always planned.
+    Every row of images takes one more line for the times below it, at least ``caption`` columns
+    each. Without ``lines`` all images are shown; otherwise as many as fit, evenly spaced, including
+    the first and the last. At least one row is always planned.
     """
     wanted = min(48, width) if count == 1 else min(24, max(12, width // 4 - _GAP))
     per_row = max(1, min(count, (width + _GAP) // (wanted + _GAP)))
     tallest = 16 if count == 1 else 8
     if lines is not None:
-        # Where one row does not hold them all, two of smaller pictures show more of the video.
+        # If one row does not hold all images, two rows of smaller ones show more of the video.
         two_rows = max(5, lines // 2 - 1) if count > per_row else lines
         tallest = max(1, min(tallest, two_rows, lines - 1))
     columns = min((width + _GAP) // per_row - _GAP, 48 if count == 1 else 32)
@@ -68,7 +68,7 @@ def plan_strip(
     step = max(columns, caption) + _GAP
     per_row = max(1, min(count, (width + _GAP) // step))
     room = count if lines is None else per_row * max(1, lines // (rows + 1))
-    # Where there is room for one alone, the first is shown.
+    # subsample needs two: a single image is the first frame.
     shown = subsample(range(count), room) if room > 1 else range(min(count, 1))
     return StripPlan(tuple(shown), per_row, columns, rows, step)
 
@@ -76,7 +76,7 @@ def plan_strip(
 def choose_filmstrip(
     choice: FilmstripChoice, screen: Output
 ) -> tuple[FilmstripChoice, TerminalCapabilities]:
-    """What is drawn in the end; ``auto`` asks the terminal and never draws where nobody watches."""
+    """Resolve ``auto``: query the terminal; ``none`` if the output is not interactive."""
     if choice != "auto":
         needs_size = choice in ("kitty", "sixel") and screen.err.is_terminal
         return choice, query_capabilities() if needs_size else TerminalCapabilities()
@@ -100,9 +100,9 @@ def show_filmstrip(
     layout: PromptFormat | None = None,
     every_frame: bool = False,
 ) -> None:
-    """Show the frames of ``batches`` on stderr, a few rows or, with ``every_frame``, all.
+    """Show the frames of ``batches`` on stderr: a few rows, or all with ``every_frame``.
 
-    ``layout`` is that of the checkpoint for which they were fitted.
+    ``layout`` is the prompt format of the checkpoint for which the frames were transformed.
     """
     drawn, abilities = choose_filmstrip(choice, screen)
     if drawn == "none":
@@ -110,7 +110,7 @@ def show_filmstrip(
     as_text = drawn == "times" or screen.err.is_terminal
     console = screen.err if as_text else _console_for_file(screen.err)
     lines = None if every_frame else _lines_for(console, len(batches))
-    # Strips of many sources would push each other off the screen.
+    # The strips of many sources would scroll each other off the screen.
     most = len(batches) if every_frame else max(1, console.height // (_MIN_LINES + 2))
     for number, batch in enumerate(batches):
         console.print(Text(source_line(batch, console.width), "dim"))
@@ -156,14 +156,14 @@ def _draw_strip(
 
 
 def _console_for_file(console: Console) -> Console:
-    """Pictures that were asked for are drawn in a pipe or file, too: ``less -R`` shows them."""
+    """Console for a pipe or file: an explicit protocol is honoured there, for ``less -R``."""
     return SafeConsole(
         file=console.file, force_terminal=True, color_system="truecolor", width=80, height=50
     )
 
 
 def _lines_for(console: Console, batches: int) -> int:
-    """Half the screen for all filmstrips together: the answer must stay in sight with them."""
+    """Lines per filmstrip: all filmstrips take half the screen, so the answer stays visible."""
     return max(_MIN_LINES, console.height // 2 // batches)
 
 
@@ -172,10 +172,10 @@ def _speaks_unicode(console: Console) -> bool:
 
 
 def shown_aspect(batch: FrameBatch, layout: PromptFormat | None = None) -> float:
-    """Width / height in which frames are shown: squares made by squeezing go back to their shape.
+    """Width / height at which to show frames: squeezed squares get their original aspect back.
 
-    Padded squares keep their bars, and those that SmolVLM v1 (``smolvlm``) cuts out of the middle
-    of a frame stay squares: the model saw no more.
+    Padded squares keep their bars, and the centre crops of SmolVLM v1 (``smolvlm``) stay squares:
+    the model saw no more than that.
     """
     height, width = batch.images.shape[1:3]
     cropped = batch.geometry == "official" and layout == "smolvlm"
@@ -186,7 +186,7 @@ def shown_aspect(batch: FrameBatch, layout: PromptFormat | None = None) -> float
 
 
 def captions(batch: FrameBatch) -> list[str]:
-    """The time of each frame, or its number where a source has no clock."""
+    """The time of each frame, or its number if the source has no clock."""
     if batch.metadata.kind == "image":
         return ["picture"]
     if batch.metadata.kind == "frames":
@@ -197,7 +197,7 @@ def captions(batch: FrameBatch) -> list[str]:
 
 
 def source_line(batch: FrameBatch, width: int = 80) -> str:
-    """``clip.mp4 · 0:10 · 1280×720 · 8 frames``; a long name gives way in ``width`` columns."""
+    """``clip.mp4 · 0:10 · 1280×720 · 8 frames``; a long name is cut to fit ``width`` columns."""
     metadata = batch.metadata
     parts = [format_clock(metadata.duration_seconds)] if metadata.kind == "video" else []
     parts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001

@@ -1,8 +1,8 @@
-"""Plain words for quantities: moments, durations, bytes, counts. Nothing here imports rich."""
+"""Formatting of durations, bytes and counts. Does not import rich."""
 
 
 def format_seconds(seconds: float) -> str:
-    """How long something took: ``0.04 s``, ``1.3 s``, ``48 s``, ``2 min 05 s``."""
+    """Format a duration: ``0.04 s``, ``1.3 s``, ``48 s``, ``2 min 05 s``."""
     if seconds < 0.1:
         return f"{seconds:.2f} s"
     if seconds < 9.95:
@@ -17,7 +17,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Decimal units, as download pages and disks use them: ``812 B``, ``4.2 MB``, ``1.9 GB``."""
+    """Format a size in decimal units, like download pages: ``812 B``, ``4.2 MB``, ``1.9 GB``."""
     size = float(count)
     for unit in ("B", "kB", "MB"):
         if size < 999.5:
@@ -27,5 +27,5 @@ def format_bytes(count: float) -> str:
 
 
 def format_count(count: int, one: str, many: str | None = None) -> str:
-    """``1 frame``, ``8 frames``."""
+    """Format a count with its noun: ``1 frame``, ``8 frames``."""
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What a run would do: a row for each video as soon as it is planned, and the sums at the end."""
+"""Dry run of a batch: a table row per video as soon as it is planned, and the totals."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from smolvideo.times import format_clock
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
 _WIDTHS = (7, 7, 6, 10)
-"""Of the columns of numbers: 12 hours, and ten million tokens."""
+"""Widths of the numeric columns: enough for 12 hours and ten million tokens."""
 _WORDS: Final[dict[PlannedAction, str]] = {
     "new": "new",
     "changed": "changed",
@@ -40,9 +40,9 @@ def show_plan(
     plan: Iterable[PlannedItem],
     seconds_per_frame: Callable[[], float | None],
 ) -> None:
-    """The table of a dry run on stdout, each row when ``plan`` gives it, and its sums on stderr.
+    """Print a dry run's table on stdout, each row as ``plan`` yields it, and totals on stderr.
 
-    ``items`` are those that ``plan`` is about; how far it is moves on stderr, in a terminal.
+    ``items`` are all items of ``plan``; the progress is shown on stderr, in a terminal.
     """
     widest = max((cell_len(escape_controls(display_name(item.name))) for item in items), default=0)
     table = GrowingTable(
@@ -102,10 +102,10 @@ def _row(planned: PlannedItem) -> Sequence[str]:
 
 
 class _PlannedSoFar:
-    """How many videos are planned, on the last line of stderr while it goes on.
+    """Counter of planned videos on the last line of stderr.
 
-    Rows may come by the thousand to the same terminal: the line is wiped off and written again
-    around each, without a thread of its own.
+    Thousands of rows may go to the same terminal: the counter is erased and printed again around
+    each row, without a thread of its own.
     """
 
     def __init__(self, screen: Output, total: int) -> None:
@@ -116,7 +116,7 @@ class _PlannedSoFar:
 
     @contextmanager
     def wiped_off(self) -> Iterator[None]:
-        """Meanwhile a row is written; it counts as done."""
+        """Erase the counter while a row is printed, then print it one higher."""
         self.wipe_off()
         yield
         if self._shown and self._done < self._total:

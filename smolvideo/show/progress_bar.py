@@ -1,4 +1,4 @@
-"""A bar on stderr, as long as its block runs; nothing where stderr is no terminal."""
+"""Base class of progress bars on stderr; shows nothing without a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -9,7 +9,7 @@ from smolvideo.show.console import Output
 
 
 class ProgressBar:
-    """What has a bar on ``screen`` while it is entered; ``_bar`` is rich's, with these columns."""
+    """Context manager that shows a bar on ``screen``; ``_bar`` is rich's, with ``columns``."""
 
     def __init__(self, screen: Output, *columns: ProgressColumn, expand: bool = False) -> None:
         self._screen = screen

@@ -1,4 +1,4 @@
-"""Pictures as sixel: six rows of pixels a line, one colour after the other.
+"""Sixel encoder: bands of six pixel rows, one colour after another.
 
 https://vt100.net/docs/vt3xx-gp/chapter14.html (the VT330/VT340's manual)
 """
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _COLOURS = 128
-"""Colour registers that are set: half of what xterm has, enough for small pictures."""
+"""Number of colour registers used: half of xterm's, enough for small images."""
 
 _ROWS = 6
 _RUN = re.compile(r"(.)\1{3,}")
 
 
 def encode_sixel(picture: Image.Image) -> str:
-    """An RGB ``picture`` as a device control string, drawn from the cursor to the right and down.
+    """Encode an RGB image as a device control string, drawn to the right of and below the cursor.
 
-    Its colours are reduced to ``_COLOURS`` by the octree of Pillow.
+    Its colours are reduced to ``_COLOURS`` by Pillow's octree.
     """
     reduced = picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
     palette = np.array(reduced.getpalette(), np.uint16).reshape(-1, 3)
     numbers = np.asarray(reduced)
     used = np.unique(numbers)
-    # The registers take per cent, not bytes.
+    # Colour registers take percentages, not bytes.
     registers = "".join(
         f"#{number};2;{red};{green};{blue}"
         for number, (red, green, blue) in zip(used, (palette[used] * 100 + 127) // 255, strict=True)
@@ -36,7 +36,7 @@ def encode_sixel(picture: Image.Image) -> str:
 
 
 def _bands(numbers: NDArray[np.uint8]) -> Iterator[str]:
-    """Six rows at a time: each colour in them is one line, drawn over the ones before (``$``)."""
+    """Yield bands of six rows: one line per colour, each drawn over the ones before (``$``)."""
     for top in range(0, len(numbers), _ROWS):
         band = numbers[top : top + _ROWS]
         weights = (1 << np.arange(len(band))).astype(np.uint8)[:, None]
@@ -48,5 +48,5 @@ def _bands(numbers: NDArray[np.uint8]) -> Iterator[str]:
 
 
 def _shortened(line: str) -> str:
-    """Runs of one character as ``!`` and their length; blanks at the end are left out."""
+    """Run-length encode with ``!`` and a count; empty columns at the end are omitted."""
     return _RUN.sub(lambda run: f"!{len(run[0])}{run[1]}", line.rstrip("?"))

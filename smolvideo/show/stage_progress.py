@@ -1,6 +1,6 @@
-"""The stages of an answer with their progress and the time left, on stderr while they run.
+"""Progress of an answer's stages on stderr, with the time left.
 
-Nothing of it stays on the screen, and nothing appears where stderr is no terminal.
+It is erased when the stage ends, and never shown without a terminal.
 """
 
 import threading
@@ -29,15 +29,15 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
 
 _UNITS: Final[dict[Stage, str]] = {"decode": "frames", "encode": "frames", "answer": "tokens"}
 _ANSWERING: Final = ("encode", "read", "answer")
-"""Stages of the engine, one after the other: each ends those before it."""
+"""Stages of the engine, in their order: each ends the ones before it."""
 
 _ROOM_FOR_A_BAR = 60
 
 
 class StageProgress:
-    """Shows the stages of one command; give its ``on_progress`` to the core.
+    """Displays the stages of one command; pass its ``on_progress`` to the core.
 
-    Safe to be called from several threads: weights load while frames are decoded.
+    Thread-safe: weights load while frames are decoded.
     """
 
     def __init__(self, screen: Output) -> None:
@@ -61,7 +61,7 @@ class StageProgress:
         self.close()
 
     def on_progress(self, progress: Progress) -> None:
-        """Called back by the core, often and from any thread."""
+        """Update the display; callback of the core, called often and from any thread."""
         if not self._shown:
             return
         with self._lock:
@@ -69,13 +69,13 @@ class StageProgress:
                 self._update(progress)
 
     def finish(self, stage: Stage) -> None:
-        """The stage is over, though it never said so."""
+        """End a stage that has not reported its end."""
         with self._lock:
             self._remove(stage)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing on the screen meanwhile, whatever the threads report: something else is drawn."""
+        """Hide the display while something else is drawn; reports of threads are ignored."""
         with self._lock:
             self._paused = True
             self._stop()
@@ -86,7 +86,7 @@ class StageProgress:
                 self._paused = False
 
     def close(self) -> None:
-        """Take everything off the screen for good."""
+        """Remove the display for good."""
         with self._lock:
             self._closed = True
             self._stop()
@@ -100,7 +100,7 @@ class StageProgress:
             self._remove(stage)
             return
         bars = self._running()
-        # How long an answer will be nobody knows: max_new_tokens is a limit, not a goal.
+        # The length of an answer is unknown: max_new_tokens is a limit, not a goal.
         total = None if stage == "answer" else progress.total
         words = _description(progress)
         if stage not in self._tasks:
@@ -147,7 +147,7 @@ def _description(progress: Progress) -> str:
 
 
 class _Words(ProgressColumn):
-    """What is done; cut, not wrapped, where it is long."""
+    """Name of the stage; truncated, not wrapped."""
 
     def render(self, task: Task) -> Text:
         text = Text(task.description, overflow="ellipsis", no_wrap=True)
@@ -156,14 +156,14 @@ class _Words(ProgressColumn):
 
 
 class _Amount(ProgressColumn):
-    """``12/50 frames``, ``3.4 MB of 1.0 GB``, or nothing where nobody knows."""
+    """``12/50 frames``, ``3.4 MB of 1.0 GB``, or nothing if it is unknown."""
 
     def render(self, task: Task) -> Text:
         return Text(format_amount(task.fields["stage"], task.completed, task.total), no_wrap=True)
 
 
 class _TimeLeft(ProgressColumn):
-    """``4 s left``; the time gone by while the rest cannot be told."""
+    """``4 s left``; the elapsed time while the rest cannot be estimated."""
 
     max_refresh = 0.5
 
@@ -179,7 +179,7 @@ def _whole_seconds(seconds: float) -> str:
 
 
 def format_amount(stage: Stage, done: float, total: float | None) -> str:
-    """How far a stage is, in its own unit; empty for stages that are not counted."""
+    """Format a stage's progress in its own unit; empty for stages that are not counted."""
     if stage == "download":
         if not done and total is None:
             return ""

@@ -1,4 +1,4 @@
-"""A run over many videos: a table that moves, a line for each failure, a last line."""
+"""Batch progress: a live table, a line for each failure, a summary line."""
 
 import time
 from types import TracebackType
@@ -33,10 +33,10 @@ _ROOM_FOR_A_BAR = 60
 
 
 class BatchProgress:
-    """Shows a run; hand ``on_progress`` to the core and every ``Done`` to ``done``.
+    """Displays a batch; pass ``on_progress`` to the core and every ``ItemResult`` to ``done``.
 
-    ``total`` is None where nobody knows how many there will be. Where stderr is no terminal only
-    failures are told, a line each.
+    ``total`` is None if the number of items is unknown. Without a terminal only failures are
+    printed, a line each.
     """
 
     def __init__(self, screen: Output, tally: RunStats, total: int | None) -> None:
@@ -73,16 +73,16 @@ class BatchProgress:
 
     @property
     def wall_seconds(self) -> float:
-        """Since the run began."""
+        """Wall time since the batch began."""
         return time.monotonic() - self._started
 
     def on_progress(self, progress: Progress) -> None:
-        """Called back by the core, from any thread."""
-        if progress.stage != "decode":  # of a video further on in the list
+        """Store the current stage; callback of the core, from any thread."""
+        if progress.stage != "decode":  # decoding prefetches a later video
             self._stage = progress
 
     def done(self, done: ItemResult) -> None:
-        """One more video is dealt with."""
+        """Add a finished item; print a line if it failed."""
         self._last = [*self._last, done][-_LAST_SHOWN:]
         if done.outcome == "failed" and not self._screen.quiet:
             record = done.record
@@ -94,11 +94,11 @@ class BatchProgress:
             self._screen.err.print(line, soft_wrap=True)
 
     def note(self, sentence: str) -> None:
-        """A notice, each sentence once; it stands above the table."""
+        """Print a notice above the table, each sentence once."""
         self._screen.notice(sentence)
 
     def write(self, text: str) -> None:
-        """Data for stdout; on one terminal the table must not be in its way."""
+        """Write data to stdout; stop the table meanwhile if both share a terminal."""
         if self._live is not None and self._screen.out.is_terminal:
             self._live.stop()
             self._screen.write(text)
@@ -155,7 +155,7 @@ def summary_line(tally: RunStats, wall_seconds: float) -> str:
 
 
 def timing_line(tally: RunStats) -> str:
-    """Where the time went: decoding hides behind the model where the model never waited."""
+    """Times per stage; decoding runs in parallel to the model, which waits only if it is slower."""
     return (
         f"decoding {format_seconds(tally.decoded_seconds)} in threads of its own, "
         f"loading {format_seconds(tally.load_seconds)}, "

@@ -1,4 +1,4 @@
-"""Rows of plain words as a table that is pleasant in a terminal and easy to cut in a pipe."""
+"""Tables of text: aligned in a terminal, easy to cut in a pipe."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +15,10 @@ _BETWEEN = "  "
 def show_table(
     screen: Output, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int]
 ) -> None:
-    """``rows`` under ``columns`` on stdout; those numbered in ``right`` are flush right.
+    """Print ``rows`` under ``columns`` on stdout; the column indices in ``right`` align right.
 
-    In a terminal too narrow for it the last cell of each row goes under the others; if that is not
-    enough, each row becomes a block of ``column: cell`` lines. No cell is ever cut.
+    In a narrow terminal the last cell of each row goes below the others; if that is not enough,
+    each row becomes a block of ``column: cell`` lines. No cell is ever cut.
     """
     shown = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
@@ -29,10 +29,10 @@ def show_table(
 
 
 class GrowingTable:
-    """A table whose rows are shown as they come, as ``show_table`` shows those that are known.
+    """A table whose rows are printed as they come, in the layout of ``show_table``.
 
-    ``widths`` are those of the columns, in cells of the terminal; 0 for the last one, whose cells
-    may differ. A cell that is wider moves the others of its row, and is not cut.
+    ``widths`` are the column widths in terminal cells; 0 for the last column, which is not padded.
+    A wider cell shifts the others of its row and is not cut.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class GrowingTable:
         self._last_below = _width(self._widths) > self._out.width
 
     def show_head(self) -> None:
-        """The names of the columns; blocks have them in every row."""
+        """Print the column names; blocks repeat them in every row instead."""
         if not self._as_blocks:
             self._show_line(self._columns, "bold")
 
     def add(self, row: Sequence[str]) -> None:
-        """One row more."""
+        """Print one row."""
         row = [escape_controls(cell) for cell in row]
         if self._as_blocks:
             self._show_block(row)
@@ -98,14 +98,14 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: frozenset[int]) ->
 
 
 def _print_indented(console: Console, text: Text) -> None:
-    """Lines of what does not fit on one stay indented, too."""
+    """Print wrapped text with every line indented."""
     for line in text.wrap(console, max(1, console.width - len(_BETWEEN))):
         line.rstrip()
         console.print(Text(_BETWEEN) + line, soft_wrap=True)
 
 
 def show_key_values(screen: Output, facts: Mapping[str, str]) -> None:
-    """``name   value`` lines on stdout, the values in one column; empty values are left out."""
+    """Print ``name   value`` lines on stdout, the values aligned; empty values are left out."""
     width = max(map(len, facts))
     for name, value in facts.items():
         if value:

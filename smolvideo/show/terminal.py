@@ -1,9 +1,9 @@
-"""What the terminal can draw: asked once, answered or not within a fraction of a second.
+"""Terminal capabilities: one query with a timeout of a fraction of a second.
 
-One question goes out in parts (kitty graphics? size of a cell? background? attributes?). Every
-terminal since the VT100 answers the last, so its answer ends the waiting; one that stays silent
-costs ``REPLY_TIMEOUT_SECONDS``. The question is put to the controlling terminal itself: stdin and
-stdout may be pipes.
+The query has several parts (kitty graphics, cell size, background colour, device attributes). Every
+terminal since the VT100 answers the last one, so its answer ends the wait; a silent terminal costs
+``REPLY_TIMEOUT_SECONDS``. The query goes to the controlling terminal, because stdin and stdout may
+be pipes.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol/#querying-support-and-available-transmission-mediums
 https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (CSI 16 t, OSC 11, CSI c)
@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 REPLY_TIMEOUT_SECONDS = 0.4
-"""Long enough for a terminal at the other end of a slow line."""
+"""Long enough for a terminal at the other end of a slow connection."""
 
 _QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\\x1b[16t\x1b]11;?\x1b\\\x1b[c"
 _KITTY_OK = re.compile(rb"\x1b_Gi=31;OK")
@@ -29,9 +29,10 @@ _SIXEL_ATTRIBUTE = b"4"
 
 @dataclass(frozen=True)
 class TerminalCapabilities:
-    """What a terminal said of itself; ``cell_width`` × ``cell_height`` pixels are one character.
+    """Capabilities that a terminal reported; one character is ``cell_width`` × ``cell_height``
+    pixels.
 
-    The size of the VT340, which sixel came with, stands in where a terminal does not tell its own.
+    The default is the cell size of the VT340, the first terminal with sixel.
     """
 
     kitty: bool = False
@@ -39,11 +40,11 @@ class TerminalCapabilities:
     cell_width: int = 10
     cell_height: int = 20
     is_light_background: bool = False
-    """Whether its background is nearer to white than to black; False where it does not say."""
+    """Whether its background is nearer to white than to black; False if it is unknown."""
 
 
 def query_capabilities(*, seconds: float = REPLY_TIMEOUT_SECONDS) -> TerminalCapabilities:
-    """Ask the controlling terminal; none of the abilities where there is none to ask."""
+    """Query the controlling terminal; without one, return no capabilities."""
     if sys.platform == "win32" or not _may_ask():
         return TerminalCapabilities()
     try:
@@ -51,7 +52,7 @@ def query_capabilities(*, seconds: float = REPLY_TIMEOUT_SECONDS) -> TerminalCap
     except OSError:
         return TerminalCapabilities()
     try:
-        # A background job that touches the terminal's settings would be stopped by its shell.
+        # The shell stops a background job that changes the terminal's settings.
         if os.tcgetpgrp(terminal) != os.getpgrp():
             return TerminalCapabilities()
         return parse_reply(_ask(terminal, seconds), cell_size=_cell_size(terminal))
@@ -66,7 +67,7 @@ def _may_ask() -> bool:
 
 
 def _ask(terminal: int, seconds: float) -> bytes:
-    """Everything the terminal answers, up to its device attributes or the end of patience."""
+    """Return the terminal's reply, up to its device attributes or the timeout."""
     if sys.platform == "win32":
         raise OSError("Windows has no such terminals")
     import termios
@@ -89,7 +90,7 @@ def _ask(terminal: int, seconds: float) -> bytes:
 
 
 def _cell_size(terminal: int) -> tuple[int, int] | None:
-    """Width and height of a cell in pixels, where the terminal's driver knows them."""
+    """Width and height of a cell in pixels, if the terminal driver knows them."""
     if sys.platform == "win32":
         raise OSError("Windows has no such terminals")
     import fcntl
@@ -104,7 +105,7 @@ def _cell_size(terminal: int) -> tuple[int, int] | None:
 
 
 def parse_reply(answer: bytes, *, cell_size: tuple[int, int] | None = None) -> TerminalCapabilities:
-    """The abilities in a terminal's answer; ``cell_size`` (width, height) where it says none."""
+    """Parse a terminal's reply; ``cell_size`` (width, height) is used if the reply has none."""
     attributes = _ATTRIBUTES.search(answer)
     cell = _CELL_SIZE.search(answer)
     if cell and int(cell[1]) and int(cell[2]):
@@ -123,7 +124,7 @@ def _is_light(answer: bytes) -> bool:
     background = _BACKGROUND.search(answer)
     if background is None:
         return False
-    # Each channel has one to four digits, and is a share of the largest number with so many.
+    # Each channel has one to four hex digits, as a share of the largest number of that length.
     red, green, blue = (int(part, 16) / (16 ** len(part) - 1) for part in background.groups())
     brightness: float = 0.299 * red + 0.587 * green + 0.114 * blue
     return brightness > 0.5

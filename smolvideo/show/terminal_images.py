@@ -1,4 +1,4 @@
-"""One row of pictures, drawn by what the terminal has: kitty's graphics, sixel, or half blocks."""
+"""One row of images in a terminal: kitty graphics, sixel, or half blocks."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from smolvideo.show.terminal import TerminalCapabilities
 ImageProtocol = Literal["kitty", "sixel", "blocks"]
 
 _CHUNK = 4096
-"""Most bytes of one kitty graphics command, by its specification."""
+"""Maximum bytes of one kitty graphics command, by its specification."""
 
 
 def draw_images(
@@ -31,13 +31,13 @@ def draw_images(
     step: int,
     abilities: TerminalCapabilities,
 ) -> None:
-    """Draw RGB ``pictures`` side by side, ``columns`` × ``rows`` cells each, one every ``step``."""
+    """Draw RGB images in a row, ``columns`` × ``rows`` cells each, one every ``step`` columns."""
     if kind == "blocks":
         small = [picture.resize((columns, rows * 2), Image.Resampling.BOX) for picture in pictures]
         console.print(Segments(_half_blocks(small, gap=step - columns)), end="")
         return
     size = columns * abilities.cell_width, rows * abilities.cell_height
-    # The lines come first, so that a terminal at its last line scrolls before anything is drawn.
+    # Newlines first: a terminal at its last line scrolls before anything is drawn.
     drawn = ["\n" * rows]
     for number, picture in enumerate(pictures):
         there = f"\x1b7\x1b[{rows}A\x1b[{number * step + 1}G"
@@ -49,7 +49,7 @@ def draw_images(
 
 
 def _half_blocks(pictures: Sequence[Image.Image], *, gap: int) -> Iterator[Segment]:
-    """Two pixels a cell: the upper is the colour of ▀, the lower the colour behind it."""
+    """Two pixels per cell: the upper is the foreground of ▀, the lower its background."""
     pixels = [np.asarray(picture).tolist() for picture in pictures]
     for top in range(0, pictures[0].height, 2):
         for number, rows in enumerate(pixels):

@@ -1,4 +1,4 @@
-"""A training while it runs, and what its checkpoint can do: on stderr."""
+"""Training progress and final scores on stderr."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class TrainingProgress(ProgressBar):
-    """A bar with the time left and the loss; a line of accuracies after every examination.
+    """A bar with the time left and the loss; a line of accuracies after every evaluation.
 
-    Where stderr is no terminal, one line for every piece of news.
+    Without a terminal, one line per progress event.
     """
 
     def __init__(self, screen: Output) -> None:
@@ -33,7 +33,7 @@ class TrainingProgress(ProgressBar):
         self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
 
     def show(self, news: "TrainProgress") -> None:
-        """Called back by the training."""
+        """Update the display; callback of the training."""
         self._bar.update(
             self._task,
             description=f"learning to {news.stage}",
@@ -55,7 +55,7 @@ class TrainingProgress(ProgressBar):
 
 
 def show_scores(screen: Output, folder: Path) -> None:
-    """The finished checkpoint's answers to held-out scenes, by type, seen and blind; its curve."""
+    """Print the checkpoint's accuracy on held-out scenes by type, seen and blind, and its curve."""
     if screen.quiet:
         return
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
@@ -69,6 +69,6 @@ def show_scores(screen: Output, folder: Path) -> None:
 
 
 def sparkline(shares: list[float | None]) -> str:
-    """Shares of one as a row of blocks; what is missing is left out."""
+    """Render shares as a row of blocks; missing ones are left out."""
     known = [share for share in shares if share is not None]
     return "".join(BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)] for share in known)

@@ -1,4 +1,4 @@
-"""The course of a training as a picture: what was answered right on the way, and the loss."""
+"""Training curves as SVG: accuracies and loss over time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ _STYLE = """
 
 
 def curves_svg(curve: Sequence[dict[str, Any]], title: str) -> str:
-    """An SVG of the points of ``curve.jsonl``: ``seconds``, ``stage``, ``loss`` and, where nano was
-    examined, ``scores`` by type as shares."""
+    """Return an SVG of the points of ``curve.jsonl``: ``seconds``, ``stage``, ``loss`` and, after
+    an evaluation, ``scores`` by type as shares."""
     end = max((point["seconds"] for point in curve), default=1.0)
 
     def x(seconds: float) -> float:
@@ -62,7 +62,7 @@ def _grid(end: float, x: Any) -> Iterator[str]:
 
 
 def _stages(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
-    """A line where each stage begins, and its name."""
+    """A vertical line and a label where each stage begins."""
     stage = None
     for point in curve:
         if point["stage"] != stage:
@@ -73,7 +73,7 @@ def _stages(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
 
 
 def _accuracies(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
-    """A line for each type of question, ``all`` the thickest, named at its end."""
+    """A line per type of question, ``all`` the thickest, labelled at its end."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for point in curve:
         for name, share in point["scores"].items():

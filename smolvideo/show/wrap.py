@@ -1,4 +1,4 @@
-"""Running text broken into lines as it comes."""
+"""Word wrap of streamed text."""
 
 from rich.cells import cell_len
 
@@ -6,7 +6,7 @@ from rich.cells import cell_len
 class WordWrap:
     """Breaks text between words for a terminal of ``width`` cells, which would break within them.
 
-    A word is held back until its end is known; one wider than a line is left to the terminal.
+    A word is buffered until its end is known; a word wider than a line is left to the terminal.
     """
 
     def __init__(self, width: int) -> None:
@@ -16,7 +16,7 @@ class WordWrap:
         self._word = ""
 
     def wrap(self, piece: str) -> str:
-        """What can be shown now of all that came so far."""
+        """Add ``piece`` and return the text that can be printed now."""
         shown = ""
         for char in piece:
             if char == "\n":
@@ -24,9 +24,9 @@ class WordWrap:
                 self._column, self._blanks = 0, ""
             elif char.isspace():
                 shown += self.flush()
-                self._blanks += " "  # how wide a tab is only the terminal knows
+                self._blanks += " "  # the terminal alone knows the width of a tab
             else:
-                # Chinese and Japanese may break anywhere, and have no blanks to wait for.
+                # Chinese and Japanese may break anywhere, and have no spaces to wait for.
                 is_wide = cell_len(char) > 1
                 if is_wide:
                     shown += self.flush()
@@ -36,7 +36,7 @@ class WordWrap:
         return shown
 
     def flush(self) -> str:
-        """The word that has ended: behind its blanks, or on a new line."""
+        """Return the buffered word, after its spaces or on a new line."""
         if not self._word:
             return ""
         before, word = self._blanks, self._word
