@@ -68,7 +68,7 @@ def plan_strip(
     step = max(columns, caption) + _GAP
     per_row = max(1, min(count, (width + _GAP) // step))
     room = count if lines is None else per_row * max(1, lines // (rows + 1))
-    # subsample needs two: a single image is the first frame.
+    # subsample(…, 1) takes the middle frame; here a single image is the first one.
     shown = subsample(range(count), room) if room > 1 else range(min(count, 1))
     return StripPlan(tuple(shown), per_row, columns, rows, step)
 
