@@ -1,7 +1,7 @@
 "use strict";
-// The page of a run. Rows exist only while they are in view; an item's pictures only while it is
-// open. All texts are set with textContent: whatever a dataset or a model says stays text, and each
-// text has a direction of its own, so that none turns its neighbours around.
+// Report page of a run: virtualised list of items. Rows exist only while they are in view, an item's
+// images only while it is open. All texts are set with textContent, so untrusted text stays text,
+// and each text has its own direction, so that right-to-left text does not reorder its neighbours.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [CHOICE, CORRECT, HOW, TEXT, SCORES, KIND, ERROR, FRAMES, TOKENS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -15,7 +15,7 @@
   let shown = [];
   let selected = -1;
 
-  // What would act instead of being seen is spelled out, as everywhere in smolvideo.
+  // Control and format characters are escaped, as everywhere in smolvideo.
   const ACTS = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
   const visible = (text) => String(text).replace(ACTS, (character) => {
     const code = character.charCodeAt(0).toString(16);
