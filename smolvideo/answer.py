@@ -30,7 +30,7 @@ class Usage:
     @property
     def tokens_per_second(self) -> float | None:
         """Decoding speed after the first token; None if nothing was generated."""
-        seconds = self.seconds.get("answer", 0.0)
+        seconds = self.seconds.get("generate", 0.0)
         if self.answer_tokens < 2 or seconds <= 0:
             return None
         return (self.answer_tokens - 1) / seconds

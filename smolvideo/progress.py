@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["download", "load", "decode", "encode", "read", "answer"]
+Stage = Literal["download", "load", "decode", "encode", "prefill", "generate"]
 """The stages of one answer, in order.
 
 download  of the source or the checkpoint (unit: bytes)

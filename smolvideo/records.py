@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
+from smolvideo.record_versions import upgrade_record
 from smolvideo.sanitize import display_path, visible_json
 from smolvideo.text_input import read_file_or_pipe
 
-ANSWER_SCHEMA = "smolvideo.answer/1"
+ANSWER_SCHEMA = "smolvideo.answer/2"
 """Schema id: the value of ``record``, the first key of each line, which identifies our files."""
 
 MAX_LINE_BYTES = 64 * 2**20
@@ -95,7 +96,7 @@ class AnswerRecord:
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None
-    quantise: str | None = None
+    quantize: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, Count] = field(default_factory=dict)
     frames_from_cache: Count = 0
@@ -152,6 +153,7 @@ def parse_known_fields(kind: Any, line: str | bytes) -> dict[str, Any]:
         _schema_name(kind)
     ):
         raise ValueError("not a record of smolvideo")
+    content = upgrade_record(content)
     names = {name.name for name in fields(kind)}
     known = {key: value for key, value in content.items() if key in names}
     check_types(kind, known)

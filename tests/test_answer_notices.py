@@ -214,8 +214,8 @@ def test_seconds_are_those_of_the_stages_alone() -> None:
     checkpoint = open_checkpoint("nano")
     prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)
     growing = GenerationState(checkpoint, prompt, GenerationOptions(), clock=lambda: next(times))
-    assert growing.seconds == {"encode": 0.0, "read": 0.0, "answer": 0.0}
-    for stage in ("encode", "answer", "answer"):
+    assert growing.seconds == {"encode": 0.0, "prefill": 0.0, "generate": 0.0}
+    for stage in ("encode", "generate", "generate"):
         with growing.time_stage(stage):
             pass
-    assert growing.seconds == {"encode": 2.5, "read": 0.0, "answer": 1.25}
+    assert growing.seconds == {"encode": 2.5, "prefill": 0.0, "generate": 1.25}

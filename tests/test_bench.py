@@ -99,16 +99,16 @@ def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     assert "20 questions" in run.stderr
 
 
-@pytest.mark.parametrize("quantise", ["int8", "int4"])
-def test_quantised_weights_beside_weights_as_they_are(tiny: Path, quantise: str) -> None:
-    arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantise", quantise]
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_quantized_weights_beside_weights_as_they_are(tiny: Path, quantize: str) -> None:
+    arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantize", quantize]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
     run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
     content = json.loads(run.stdout.splitlines()[-1])
     engines = content["engines"]
-    assert list(engines) == [f"native {quantise}", "native"]
-    assert [told["quantise"] for told in engines.values()] == [quantise, "none"]
-    assert 0 < engines[f"native {quantise}"]["weight_bytes"] < engines["native"]["weight_bytes"]
+    assert list(engines) == [f"native {quantize}", "native"]
+    assert [told["quantize"] for told in engines.values()] == [quantize, "none"]
+    assert 0 < engines[f"native {quantize}"]["weight_bytes"] < engines["native"]["weight_bytes"]
     error = content["log_probability_error"]
     assert error["largest"] > error["mean"] > 0
     assert error["kl_divergence"] > 0
@@ -116,7 +116,7 @@ def test_quantised_weights_beside_weights_as_they_are(tiny: Path, quantise: str)
     assert f"off by {error['largest']:.3g} at most" in " ".join(run.stderr.split())
     with pytest.raises(UsageError, match="with and without"):
         CliRunner().invoke(
-            bench, ["--quantise", quantise, "--engine", "native"], catch_exceptions=False
+            bench, ["--quantize", quantize, "--engine", "native"], catch_exceptions=False
         )
 
 

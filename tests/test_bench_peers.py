@@ -50,7 +50,7 @@ def test_an_absent_peer_is_named_with_what_installs_it(
 
 @pytest.mark.parametrize("peer", BASELINES)
 def test_int8_weights_have_no_peer(peer: str) -> None:
-    arguments = ["--quantise", "int8", "--against", peer]
+    arguments = ["--quantize", "int8", "--against", peer]
     with pytest.raises(UsageError, match="with and without"):
         CliRunner().invoke(bench, arguments, catch_exceptions=False)
 

@@ -320,7 +320,7 @@ def tensor(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict
         ({"a": tensor(shape=[4], offsets=[0, 16])}, "is cut short"),
         ({"a": tensor(shape=[1], offsets=[0, 4])}, "4 bytes belong to no tensor"),
         ({"a": tensor(), "b": tensor()}, "overlap"),
-        ({"a": tensor(dtype="F31")}, "quantised weights are not read"),
+        ({"a": tensor(dtype="F31")}, "quantized weights are not read"),
         ({"a": tensor(dtype=3)}, "the dtype 3"),
         ({"a": 3}, "no description"),
         ({"a": None}, "no description"),

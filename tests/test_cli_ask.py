@@ -318,7 +318,7 @@ def test_engine_loads_once_a_frame_was_decoded() -> None:
 
     loading = BackgroundEngine(load)
     report = loading.start_on_first_frame(seen.append)
-    for progress in (Progress("download", 5, 9), Progress("decode", 0, 2), Progress("read", 1)):
+    for progress in (Progress("download", 5, 9), Progress("decode", 0, 2), Progress("prefill", 1)):
         report(progress)
     assert loading._thread is None
     report(Progress("decode", 1, 2))

@@ -71,7 +71,7 @@ def test_the_first_answer_is_that_of_ask() -> None:
     usage = talk.turns[0].usage
     assert usage is not None
     assert usage.prompt_tokens == once.usage.prompt_tokens
-    assert set(usage.seconds) == {"decode", "encode", "read", "answer"}
+    assert set(usage.seconds) == {"decode", "encode", "prefill", "generate"}
 
 
 def test_a_further_question_encodes_nothing_and_reads_only_the_new_words(

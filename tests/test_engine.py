@@ -179,17 +179,17 @@ def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
     answer = stream.result()
     assert len(pieces) > 5
     assert "".join(pieces) == answer.text == answer.text.strip()
-    stages = [report.stage for report in reports if report.stage != "answer"]
-    assert stages == ["encode"] * (1 + len(CHUNKS[engine.name])) + ["read"] * 2
+    stages = [report.stage for report in reports if report.stage != "generate"]
+    assert stages == ["encode"] * (1 + len(CHUNKS[engine.name])) + ["prefill"] * 2
     assert [report.done for report in reports if report.stage == "encode"] == [
         0,
         *CHUNKS[engine.name],
     ]
-    assert reports[-1] == Progress("answer", 30)
+    assert reports[-1] == Progress("generate", 30)
     usage = answer.usage
     assert (usage.prompt_tokens, usage.frames) == (len(prompt.token_ids), 6)
     assert (usage.answer_tokens, usage.context_tokens) == (30, tinymodels.CONTEXT_TOKENS)
-    assert set(usage.seconds) == {"encode", "read", "answer"}
+    assert set(usage.seconds) == {"encode", "prefill", "generate"}
     assert all(seconds > 0 for seconds in usage.seconds.values())
     assert usage.peak_memory_bytes is not None
     assert answer.stop_reason == "length"
@@ -269,7 +269,7 @@ def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
 
 def test_interrupt_passes_through_every_stage(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
-    for stage in ("encode", "read", "answer"):
+    for stage in ("encode", "prefill", "generate"):
 
         def interrupt(progress: Progress, stage: str = stage) -> None:
             if progress.stage == stage:

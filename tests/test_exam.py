@@ -240,10 +240,10 @@ def test_the_command_prints_one_line_of_json_and_keeps_the_answers(tmp_path: Pat
 
 def test_the_exam_says_how_the_weights_were_kept() -> None:
     done = CliRunner().invoke(
-        cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantise", "int8"]
+        cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantize", "int8"]
     )
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["quantise"] == "int8"
+    assert json.loads(done.stdout)["quantize"] == "int8"
 
 
 def test_the_command_shows_a_table() -> None:

@@ -318,7 +318,7 @@ def _break(folder: Path, how: str) -> None:
         ("a word for a shape", "not a safetensors file"),
         ("no shape", "not a safetensors file"),
         ("a list for a dtype", "not a safetensors file"),
-        ("int8 weights", "as I8: quantised weights are not read"),
+        ("int8 weights", "as I8: quantized weights are not read"),
         ("words for offsets", "not a safetensors file"),
         ("weights are text", "not a safetensors file"),
     ],

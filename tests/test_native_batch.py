@@ -122,7 +122,7 @@ def test_a_video_is_encoded_and_read_once(
     assert rows[0] == len(prompts[0].token_ids)
     assert sum(rows[1:]) < len(prompts[0].token_ids) + 5 * max(map(len, WORDS))
     assert sum(event.stage == "encode" and event.done == 0 for event in events) == 1
-    assert [event.done for event in events if event.stage == "answer"][-1] == 12 * len(WORDS)
+    assert [event.done for event in events if event.stage == "generate"][-1] == 12 * len(WORDS)
 
 
 def test_nothing_is_computed_for_a_prompt_that_does_not_fit(engine: NativeEngine) -> None:

@@ -236,7 +236,7 @@ def test_long_prompts_are_read_in_parts(
 
 
 @pytest.mark.parametrize(
-    ("name", "quantise", "rows"),
+    ("name", "quantize", "rows"),
     [
         ("SmolVLM2-256M-Video-Instruct", False, 2048),
         ("SmolVLM2-2.2B-Instruct", False, 384),
@@ -244,15 +244,15 @@ def test_long_prompts_are_read_in_parts(
     ],
 )
 def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
-    processor_files: Path, name: str, quantise: bool, rows: int
+    processor_files: Path, name: str, quantize: bool, rows: int
 ) -> None:
     config = NetworkConfig.from_json(
         json.loads((processor_files / name / "config.json").read_text())
     )
     with torch.device("meta"):
         text_model = decoder.Decoder(replace(config.text, num_hidden_layers=1, vocab_size=64))
-    if quantise:
-        text_model.layers[0].mlp.down_proj.quantise(torch.zeros(16, 32), torch.bfloat16)
+    if quantize:
+        text_model.layers[0].mlp.down_proj.quantize(torch.zeros(16, 32), torch.bfloat16)
     assert text_model._chunk_size == rows
 
 

@@ -137,7 +137,7 @@ def test_numbers_are_the_same_with_any_threads(
     decoder = Decoder(text).bfloat16().requires_grad_(False)
     for part in list(decoder.modules()):
         if kind is not None and isinstance(part, Linear):
-            part.quantise(part.weight, torch.bfloat16, kind)
+            part.quantize(part.weight, torch.bfloat16, kind)
     for part in list(decoder.modules()):
         prepare_for_inference(part)
     rows, length = torch.randn(1, 300, text.hidden_size).bfloat16(), 900

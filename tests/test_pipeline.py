@@ -84,9 +84,9 @@ def test_a_question_about_a_video(engine: Engine, media: Path) -> None:
     answer = stream.result()
     assert "".join(pieces) == answer.text
     assert answer.usage.frames == 6
-    assert list(answer.usage.seconds) == ["decode", "encode", "read", "answer"]
+    assert list(answer.usage.seconds) == ["decode", "encode", "prefill", "generate"]
     stages = [report.stage for report in reports]
-    assert sorted(set(stages), key=stages.index) == ["decode", "encode", "read", "answer"]
+    assert sorted(set(stages), key=stages.index) == ["decode", "encode", "prefill", "generate"]
 
 
 def test_the_frames_are_the_chosen_ones(checkpoint: Checkpoint, media: Path) -> None:
@@ -373,7 +373,7 @@ def test_the_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) ->
     assert (content["model"], content["engine"]) == ("tiny", "native")
     assert (content["device"], content["dtype"]) == ("cpu", "float32")
     assert {"smolvideo", "torch", "transformers"} <= set(content["versions"])
-    assert list(content["seconds"]) == ["load", "decode", "encode", "read", "answer"]
+    assert list(content["seconds"]) == ["load", "decode", "encode", "prefill", "generate"]
     assert content["tokens"]["prompt"] == len(prepared.prompt)
     again = stream_answer(
         engine, replace(prepared, generation=replace(generation, seed=content["settings"]["seed"]))

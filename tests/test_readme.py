@@ -185,12 +185,12 @@ def exam_table() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["first video", "speed", "quantised"])
+@pytest.mark.parametrize("name", ["first video", "speed", "quantized"])
 def test_speed_tables_are_what_bench_measured(name: str) -> None:
     tables = {
         "first video": first_video_table,
         "speed": speed_table,
-        "quantised": quantised_table,
+        "quantized": quantized_table,
     }
     check_table(name, tables[name]())
 
@@ -251,8 +251,8 @@ def speed_table() -> list[str]:
     return rows
 
 
-def quantised_table() -> list[str]:
-    """Quantised weights against those of bfloat16, each pair in one run."""
+def quantized_table() -> list[str]:
+    """Quantized weights against those of bfloat16, each pair in one run."""
     rows = [
         "| shapes, weights | weights | peak memory | first token | tokens per second "
         "| twenty questions | log-probabilities off by |",
@@ -265,8 +265,8 @@ def quantised_table() -> list[str]:
         content, name = measured(run), run.rpartition("-")[0]
         for told in content["engines"].values():
             weights, off = told["dtype"], "-"
-            if told["quantise"] != "none":
-                weights = told["quantise"]
+            if told["quantize"] != "none":
+                weights = told["quantize"]
                 off = f"{content['log_probability_error']['mean']:.3f} on average"
             rows.append(
                 f"| {name}, {weights} | {format_bytes(told['weight_bytes'])} "

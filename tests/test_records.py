@@ -45,7 +45,7 @@ def test_round_trip(tmp_path: Path) -> None:
         writer.write(ERROR)
         assert read_records(path) == [RECORD, ERROR], "written means on disk, not when closed"
     assert len(path.read_bytes().split(b"\n")) == 3
-    assert json.loads(path.read_text().splitlines()[0])["record"] == "smolvideo.answer/1"
+    assert json.loads(path.read_text().splitlines()[0])["record"] == "smolvideo.answer/2"
 
 
 @given(st.text(), st.text(), st.floats(-1e9, 1e9))

@@ -115,7 +115,7 @@ def test_count() -> None:
         ("download", 3_400_000, 1_000_000_000, "3.4 MB of 1.0 GB"),
         ("download", 0, None, ""),
         ("load", 0, None, ""),
-        ("answer", 7, None, "7 tokens"),
+        ("generate", 7, None, "7 tokens"),
     ],
 )
 def test_amount_of_a_stage(stage, done, total, shown) -> None:  # type: ignore[no-untyped-def]
@@ -286,13 +286,13 @@ def test_interrupted_answer_ends_its_line() -> None:
     assert written(screen.out) == "A d\n"
 
 
-SECONDS = {"load": 1.25, "decode": 0.4, "encode": 0.31, "read": 0.2, "answer": 0.275}
+SECONDS = {"load": 1.25, "decode": 0.4, "encode": 0.31, "prefill": 0.2, "generate": 0.275}
 
 
 def test_footer() -> None:
     assert footer(USAGE, SECONDS) == (
-        "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · encode 0.3 s · read 0.2 s · "
-        "answer 0.3 s · 40 tokens/s · peak 812 MB"
+        "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · encode 0.3 s · "
+        "prefill 0.2 s · generate 0.3 s · 40 tokens/s · peak 812 MB"
     )
 
 

@@ -49,7 +49,7 @@ with StageProgress(screen) as stages:
         screen.err.print("a notice")
     stages.on_progress(Progress("encode", 4, 50))
     wait_for("encoded")
-    stages.on_progress(Progress("answer", 3, 256))
+    stages.on_progress(Progress("generate", 3, 256))
     wait_for("answered")
 screen.write("the answer\\n")
 """

@@ -72,7 +72,7 @@ class Network:
         self.head.requires_grad_(False)
         for part in [*self.decoder.modules(), self.head]:
             if kind is not None and isinstance(part, Linear):
-                part.quantise(part.weight.detach(), dtype, kind)
+                part.quantize(part.weight.detach(), dtype, kind)
         for part in list(self.decoder.modules()):
             prepare_for_inference(part, compiled=True)
         self.decode = CpuDecoder(self.decoder, self.head)
@@ -135,7 +135,7 @@ def test_tokens_are_those_of_torch(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [Int8Weight, Int4Weight])
-def test_quantised_weights(dtype: torch.dtype, kind: Kind) -> None:
+def test_quantized_weights(dtype: torch.dtype, kind: Kind) -> None:
     network = Network(text_config(head_dim=32, queries=2), dtype, kind)
     caches = [network.cache(300) for _ in range(2)]
     prompt = network.vectors(270)
@@ -179,7 +179,7 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
 
 
 @pytest.mark.needs("int4")
-def test_quantised_sequences_side_by_side() -> None:
+def test_quantized_sequences_side_by_side() -> None:
     network = Network(text_config(head_dim=32, queries=2), torch.bfloat16, Int4Weight)
     cache = network.cache(40)
     network.prefill(network.vectors(20), cache)

@@ -118,7 +118,7 @@ async def talk(app: ChatApp, pilot: Pilot[str]) -> None:
     ]  # fmt: skip
     app.conversation.turns.clear()
     for place, (question, text, tokens, seconds) in enumerate(said):
-        stages = dict(zip(("encode", "read", "answer"), seconds, strict=True))
+        stages = dict(zip(("encode", "prefill", "generate"), seconds, strict=True))
         cost = replace(usage(604 + 24 * place, 0.0), answer_tokens=tokens, seconds=stages)
         turn = Turn(question, text, usage=cost, model="nano")
         app.conversation.turns.append(turn)

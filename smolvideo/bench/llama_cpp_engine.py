@@ -61,7 +61,7 @@ class LlamaCppEngine:
 
     name = "llama.cpp"
     device = "cpu"
-    quantise = "none"
+    quantize = "none"
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()

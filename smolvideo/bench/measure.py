@@ -45,7 +45,7 @@ class BenchTask:
     new_tokens: int
     device: str
     dtype: str
-    quantise: str = "none"
+    quantize: str = "none"
     log_probabilities: str | None = None
     exported: str | None = None
 
@@ -79,18 +79,18 @@ class Measurement:
     next_question: float
     twenty_questions: float | None
     peak_memory_bytes: int | None
-    quantise: str = "none"
+    quantize: str = "none"
     weight_bytes: int | None = None
 
     @property
     def name(self) -> str:
         """``native``, ``native int8``: the name of the engine in comparisons."""
-        return engine_name(self.engine, self.quantise)
+        return engine_name(self.engine, self.quantize)
 
 
-def engine_name(engine: str, quantise: str) -> str:
+def engine_name(engine: str, quantize: str) -> str:
     """Format the engine and its weight format; see ``Measurement.name``."""
-    return engine if quantise == "none" else f"{engine} {quantise}"
+    return engine if quantize == "none" else f"{engine} {quantize}"
 
 
 def measure(task: BenchTask) -> Measurement:
@@ -120,7 +120,7 @@ def measure(task: BenchTask) -> Measurement:
     answer = (session or engine).stream(first, generation).result()
     one_question = time.perf_counter() - started
     seconds = answer.usage.seconds
-    first_token = seconds["encode"] + seconds["read"]
+    first_token = seconds["encode"] + seconds["prefill"]
     # further questions: one by one, then in a batch
     next_question, twenty = first_token, None
     if session is not None:
@@ -143,14 +143,14 @@ def measure(task: BenchTask) -> Measurement:
         decode=footage.decode,
         preprocess=footage.preprocess,
         encode=seconds["encode"],
-        prefill=seconds["read"],
+        prefill=seconds["prefill"],
         first_token=first_token,
         tokens_per_second=answer.usage.tokens_per_second or 0.0,
         one_question=one_question,
         next_question=next_question,
         twenty_questions=twenty,
         peak_memory_bytes=answer.usage.peak_memory_bytes,
-        quantise=engine.quantise,
+        quantize=engine.quantize,
         weight_bytes=_weight_bytes(engine),
     )
 
@@ -163,7 +163,7 @@ def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
         engine=task.engine,
         device=task.device,
         dtype=task.dtype,
-        quantise=task.quantise,
+        quantize=task.quantize,
     )
 
 
@@ -176,7 +176,7 @@ def _weight_bytes(engine: StreamingEngine) -> int | None:
 def _wait(session: Session, prompt: Prompt, generation: GenerationOptions) -> float:
     """Return the seconds to the first token of one more question."""
     seconds = session.stream(prompt, generation).result().usage.seconds
-    return seconds["encode"] + seconds["read"]
+    return seconds["encode"] + seconds["prefill"]
 
 
 def _questions(checkpoint: Checkpoint, frames: FrameBatch) -> Iterator[Prompt]:

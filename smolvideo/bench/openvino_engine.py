@@ -31,7 +31,7 @@ class OpenVinoEngine:
 
     name = "openvino"
     device = "cpu"
-    quantise = "none"
+    quantize = "none"
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()

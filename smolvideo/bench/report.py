@@ -33,7 +33,7 @@ class BenchOptions:
     rendered. ``repeats`` measurements of each engine are made in turns, so that load on the machine
     affects them alike; medians are reported.
 
-    ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantise`` the engine ``native``
+    ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantize`` the engine ``native``
     with such weights is measured against itself without.
     """
 
@@ -46,13 +46,13 @@ class BenchOptions:
     repeats: int = 3
     device: str = "auto"
     dtype: str = "auto"
-    quantise: str = "none"
+    quantize: str = "none"
 
     @property
     def variants(self) -> tuple[tuple[str, str], ...]:
         """Engines with their weight formats."""
-        if self.quantise != "none":
-            return ("native", self.quantise), ("native", "none")
+        if self.quantize != "none":
+            return ("native", self.quantize), ("native", "none")
         return tuple((engine, "none") for engine in self.engines)
 
 
@@ -120,7 +120,7 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
                 on_progress(f"measuring {name}, {number + 1} of {options.repeats}")
                 runs[name].append(_in_a_process(task))
         error = None
-        if options.quantise != "none":
+        if options.quantize != "none":
             ours, theirs = (Path(task.log_probabilities or "") for task in tasks.values())
             error = logprob_error(ours, theirs)
     measured = tuple(medians(runs[name]) for name in tasks)
@@ -132,9 +132,9 @@ def _tasks(
 ) -> dict[str, BenchTask]:
     """Task of each variant, by its name."""
     tasks = {}
-    for engine, quantise in options.variants:
-        name = engine_name(engine, quantise)
-        kept = None if options.quantise == "none" else str(folder / f"{name}.npy")
+    for engine, quantize in options.variants:
+        name = engine_name(engine, quantize)
+        kept = None if options.quantize == "none" else str(folder / f"{name}.npy")
         tasks[name] = BenchTask(
             engine,
             checkpoint,
@@ -143,7 +143,7 @@ def _tasks(
             options.new_tokens,
             options.device,
             options.dtype,
-            quantise,
+            quantize,
             kept,
             str(folder / engine) if engine in BASELINES else None,
         )

@@ -10,7 +10,7 @@ from smolvideo.cli.options import is_explicit
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
 from smolvideo.cli.params import SectionCommand, SectionOption
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
-from smolvideo.engines import QUANTISATIONS
+from smolvideo.engines import QUANTIZATIONS
 from smolvideo.errors import UsageError
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import escape_controls
@@ -83,11 +83,12 @@ _DEFAULTS = BenchOptions()
     help="As for `ask`.",
 )
 @click.option(
+    "--quantize",
     "--quantise",
     cls=SectionOption,
     section="Model",
-    type=click.Choice(QUANTISATIONS),
-    default=_DEFAULTS.quantise,
+    type=click.Choice(QUANTIZATIONS),
+    default=_DEFAULTS.quantize,
     help="The engine native with such weights against itself without, and how far the scores of "
     "the next token are off.",
 )
@@ -157,7 +158,7 @@ def bench(
     against: tuple[str, ...],
     device: str,
     dtype: str,
-    quantise: str,
+    quantize: str,
     frames: int,
     video: Path | None,
     new_tokens: int,
@@ -177,9 +178,9 @@ def bench(
             "`--random-weights` and `--config DIR` go together",
             hint="smolvideo bench --random-weights --config DIR",
         )
-    if quantise != "none" and (against or is_explicit(ctx, "engines")):
+    if quantize != "none" and (against or is_explicit(ctx, "engines")):
         raise UsageError(
-            "`--quantise` measures the engine `native` with and without",
+            "`--quantize` measures the engine `native` with and without",
             hint="leave `--engine` and `--against` out",
         )
     if output is not None:
@@ -191,7 +192,7 @@ def bench(
         resolve_source(str(video))  # fail early, before the measuring process and its warm-up
     # Run the benchmark.
     options = BenchOptions(
-        engines=_engines(ctx, engines, against) if quantise == "none" else ("native",),
+        engines=_engines(ctx, engines, against) if quantize == "none" else ("native",),
         model=model,
         config=config,
         video=video,
@@ -200,7 +201,7 @@ def bench(
         repeats=repeats,
         device=device,
         dtype=dtype,
-        quantise=quantise,
+        quantize=quantize,
     )
     screen = open_screen(quiet=quiet)
 

@@ -43,7 +43,7 @@ def no_save_option(command: Any) -> Any:
 
 def read_settings(ctx: click.Context, **given: Any) -> Settings:
     """Read the settings of a new conversation; ``given`` are option groups read already."""
-    names = ("model", "revision", "engine", "device", "dtype", "quantise", "offline", "reader")
+    names = ("model", "revision", "engine", "device", "dtype", "quantize", "offline", "reader")
     return Settings(**{name: ctx.params[name] for name in names}, **given)
 
 
@@ -69,7 +69,7 @@ def merge_settings(ctx: click.Context, kept: Settings, *, has_sources: bool) -> 
         generation = replace(generation, **typed)
     places = {
         name: ctx.params[name]
-        for name in ("engine", "device", "dtype", "quantise", "offline")
+        for name in ("engine", "device", "dtype", "quantize", "offline")
         if is_explicit(ctx, name)
     }
     return replace(kept, generation=generation, **places)

@@ -21,7 +21,7 @@ from smolvideo.cli.params import (
     TimeType,
 )
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.engines import ENGINES, QUANTISATIONS, EngineSpec, GenerationOptions
+from smolvideo.engines import ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt import Geometry, PromptOptions
@@ -110,9 +110,10 @@ def engine_options(command: Any) -> Any:
             help="bfloat16, float16 or float32; auto is what the device is fast in.",
         ),
         option(
+            "--quantize",
             "--quantise",
-            type=click.Choice(QUANTISATIONS),
-            default=QUANTISATIONS[0],
+            type=click.Choice(QUANTIZATIONS),
+            default=QUANTIZATIONS[0],
             help="int8: most weights in half the memory of bfloat16; int4: those of the decoder's "
             "layers in less than a third, others as with int8, and it errs more. For the engine "
             "native on a CPU.",

@@ -106,7 +106,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
                 request.options,
                 request.outputs,
                 request.run,
-                quantise=request.spec.quantise,
+                quantize=request.spec.quantize,
                 on_progress=on_progress,
             )
         )

@@ -262,9 +262,9 @@ class Conversation:
         engine = self.load_engine(on_progress=on_progress)
         if self.attachments and isinstance(engine, SessionEngine):
             prepared = self.prepare(PLACEHOLDER_QUESTION)
-            on_progress(Progress("read"))
+            on_progress(Progress("prefill"))
             self._engine_session(engine).prefill(prepared.prompt, on_progress=on_progress)
-            on_progress(Progress("read", 1, 1))
+            on_progress(Progress("prefill", 1, 1))
 
     def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> RunningTurn:
         """Return the running turn of ``question``, which is computed while it is iterated."""

@@ -30,6 +30,7 @@ from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.frames import MediaKind, VideoMetadata
 from smolvideo.json_types import check_types, parse_json
+from smolvideo.record_versions import upgrade_seconds
 from smolvideo.sampling import FrameSampling
 from smolvideo.sanitize import display_path
 from smolvideo.source import VideoSource
@@ -266,7 +267,11 @@ def _turn_from_json(content: Mapping[str, Any]) -> Turn:
     if known.get("outcome", "answered") not in get_args(TurnStatus):
         raise ValueError("no outcome")
     usage = known.get("usage")
-    known["usage"] = None if usage is None else Usage(**_known(Usage, usage))
+    if usage is not None:
+        fields_of_usage = _known(Usage, usage)
+        if "seconds" in fields_of_usage:
+            fields_of_usage["seconds"] = upgrade_seconds(fields_of_usage["seconds"])
+        known["usage"] = Usage(**fields_of_usage)
     known["notices"] = tuple(known.get("notices", ()))
     return Turn(**known)
 

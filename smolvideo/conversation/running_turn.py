@@ -71,7 +71,7 @@ class RunningTurn:
             self._fail(SmolVideoError(f"unexpected error: {kind}: {error}"), error)
 
     def _on_progress(self, progress: Progress) -> None:
-        if progress.stage == "answer":
+        if progress.stage == "generate":
             self._answer_tokens = int(progress.done)
         self._watcher(progress)
         self._stop_here()

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.prompt import PromptOptions
+from smolvideo.record_versions import upgrade_engine
 from smolvideo.sampling import FrameSampling, RelativeTime, parse_time
 
 Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
@@ -21,7 +22,7 @@ class Settings:
     engine: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
-    quantise: str = "none"
+    quantize: str = "none"
     offline: bool = False
     reader: str = "auto"
     sampling: FrameSampling = field(default_factory=FrameSampling)
@@ -44,14 +45,14 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
 def settings_from_json(content: Mapping[str, Any]) -> Settings:
     """Parse the output of ``settings_to_json``. Raises RecordError for invalid values."""
     known = {option.name for option in fields(Settings)}
-    kept = {name: value for name, value in content.items() if name in known}
+    kept = {name: value for name, value in upgrade_engine(content).items() if name in known}
     try:
         kept["sampling"] = sampling_from_json(kept.get("sampling", {}))
         kept["prompt_options"] = _options(PromptOptions, kept.get("prompt_options", {}))
         generation = dict(kept.get("generation", {}))
         generation["stop"] = tuple(generation.get("stop", ()))
         kept["generation"] = _options(GenerationOptions, generation)
-        for name in ("model", "engine", "device", "dtype", "quantise", "reader"):
+        for name in ("model", "engine", "device", "dtype", "quantize", "reader"):
             if not isinstance(kept.get(name, ""), str):
                 raise TypeError(name)
         return Settings(**kept)

@@ -11,7 +11,7 @@ from smolvideo.engines.base import (
     StreamingEngine,
     format_dtype,
 )
-from smolvideo.engines.devices import QUANTISATIONS
+from smolvideo.engines.devices import QUANTIZATIONS
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.load import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
 from smolvideo.engines.native import NativeEngine
@@ -21,7 +21,7 @@ from smolvideo.engines.transformers import TransformersEngine
 __all__ = [
     "CACHING_ENGINES",
     "ENGINES",
-    "QUANTISATIONS",
+    "QUANTIZATIONS",
     "Engine",
     "EngineLoader",
     "EngineSpec",

@@ -68,7 +68,7 @@ class StreamingEngine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
     ``device`` and ``dtype`` are resolved (``cpu``, ``cuda:0``; ``bfloat16``), never ``auto``;
-    ``quantise`` is the weight format: ``none`` (all in the dtype), ``int8`` (most weights), or
+    ``quantize`` is the weight format: ``none`` (all in the dtype), ``int8`` (most weights), or
     ``int4`` (the decoder's layers, others as with int8). ``load_seconds`` is the time to load the
     weights.
     """
@@ -82,7 +82,7 @@ class StreamingEngine(Protocol):
     @property
     def dtype(self) -> str: ...
     @property
-    def quantise(self) -> str: ...
+    def quantize(self) -> str: ...
     @property
     def load_seconds(self) -> float: ...
 
@@ -125,13 +125,13 @@ class Engine(StreamingEngine, Protocol):
         ...
 
 
-def format_dtype(dtype: str, quantise: str = "none") -> str:
+def format_dtype(dtype: str, quantize: str = "none") -> str:
     """Format as ``bfloat16``, or ``bfloat16 with int8 weights``."""
-    return dtype if quantise == "none" else f"{dtype} with {quantise} weights"
+    return dtype if quantize == "none" else f"{dtype} with {quantize} weights"
 
 
 EngineLoader = Callable[..., Engine]
-"""``(checkpoint, *, device, dtype, quantise, cache, on_progress) -> Engine``.
+"""``(checkpoint, *, device, dtype, quantize, cache, on_progress) -> Engine``.
 
 Raises ModelError or UsageError.
 """

@@ -59,8 +59,8 @@ def generate_batch(
     for place, (prompt, answer) in enumerate(zip(prompts, growing, strict=True)):
         with answer.time_stage("encode"):
             answer.frames_from_cache = encode(prompt)
-        on_progress(Progress("read", place, len(prompts)))
-        with answer.time_stage("read"):
+        on_progress(Progress("prefill", place, len(prompts)))
+        with answer.time_stage("prefill"):
             logits, cache = read(prompt)
             texts[place] = answer.append_token(logits)
             if batch is None:
@@ -74,7 +74,7 @@ def generate_batch(
                 )
             batch.load_sequence(place, cache)
             del cache
-    on_progress(Progress("read", len(prompts), len(prompts)))
+    on_progress(Progress("prefill", len(prompts), len(prompts)))
     assert batch is not None
     # decode all answers together
     _decode_loop(network, batch, growing, texts, on_progress)
@@ -107,13 +107,13 @@ def _decode_loop(
     device = _device(network)
     inside = list(range(len(growing)))  # sequences in the batch, in its order
     while True:
-        on_progress(Progress("answer", sum(answer.tokens for answer in growing)))
+        on_progress(Progress("generate", sum(answer.tokens for answer in growing)))
         unfinished = [place for place in inside if growing[place].stop_reason is None]
         if not unfinished:
             return
         with ExitStack() as clocks:
             for place in unfinished:
-                clocks.enter_context(growing[place].time_stage("answer"))
+                clocks.enter_context(growing[place].time_stage("generate"))
             with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
                 # Copying the KV cache costs about a step: worth it once half of the answers have
                 # ended.

@@ -28,7 +28,7 @@ DTYPES = {
 }
 """Name that a user may type → name of the torch dtype."""
 
-QUANTISATIONS = ("none", "int8", "int4")
+QUANTIZATIONS = ("none", "int8", "int4")
 """Weight formats: unquantized (in the dtype), int8, int4."""
 
 TINY_PARAMETERS = 50_000_000
@@ -115,33 +115,33 @@ def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -
     return chosen
 
 
-def check_quantize(quantise: str, device: "torch.device", dtype: "torch.dtype") -> None:
+def check_quantize(quantize: str, device: "torch.device", dtype: "torch.dtype") -> None:
     """Check the weight format. Raises UsageError for an unknown name, for quantized weights on a
     device other than the CPU or in float16, and for int4 on a processor that is slow with it."""
-    if quantise not in QUANTISATIONS:
-        known = ", ".join(f"`{known}`" for known in QUANTISATIONS)
-        raise UsageError(f"unknown quantisation `{quantise}`", hint=f"one of {known}")
-    if quantise == "none":
+    if quantize not in QUANTIZATIONS:
+        known = ", ".join(f"`{known}`" for known in QUANTIZATIONS)
+        raise UsageError(f"unknown quantization `{quantize}`", hint=f"one of {known}")
+    if quantize == "none":
         return
     import torch
 
     if device.type != "cpu":
         raise UsageError(
-            f"{quantise} weights are for the CPU, not for `{device}`",
-            hint="add `--device cpu`, or leave `--quantise` out",
+            f"{quantize} weights are for the CPU, not for `{device}`",
+            hint="add `--device cpu`, or leave `--quantize` out",
         )
     if dtype is torch.float16:
         raise UsageError(
-            f"{quantise} weights do not go with float16",
+            f"{quantize} weights do not go with float16",
             hint="run with `--dtype bfloat16` or `--dtype float32`",
         )
-    if quantise == "int4":
+    if quantize == "int4":
         from smolvideo.network.int4 import has_int4_matmul
 
         if not has_int4_matmul():
             raise UsageError(
                 "int4 weights need a processor with AVX2 or AVX-512, and a torch that knows them",
-                hint="run with `--quantise int8`",
+                hint="run with `--quantize int8`",
             )
 
 

@@ -59,7 +59,7 @@ def encoder_fingerprint(
     *,
     device: "torch.device",
     dtype: "torch.dtype",
-    quantise: str,
+    quantize: str,
 ) -> bytes:
     """Hash everything that is the same for all frames; ``weights`` is the ``weights_digest``."""
     import torch
@@ -73,7 +73,7 @@ def encoder_fingerprint(
         weights.hex(),
         repr(network.config),
         str(dtype),
-        quantise,
+        quantize,
         # Each of these may change rounding, and answers must not depend on what was asked before.
         device.type,
         platform.machine(),

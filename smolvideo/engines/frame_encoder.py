@@ -48,14 +48,14 @@ class ScopedFeatureCache:
         *,
         device: "torch.device",
         dtype: "torch.dtype",
-        quantise: str = "none",
+        quantize: str = "none",
     ) -> "ScopedFeatureCache | None":
         """Return None where the files have changed since loading (``stat_at_load`` is their
         ``weight_files_stat`` from before): then they do not identify the network in memory."""
         digest = weights_digest(weights, cache)
         if weight_files_stat(weights) != stat_at_load:
             return None
-        scope = encoder_fingerprint(digest, network, device=device, dtype=dtype, quantise=quantise)
+        scope = encoder_fingerprint(digest, network, device=device, dtype=dtype, quantize=quantize)
         return cls(cache, scope)
 
 

@@ -59,20 +59,20 @@ def generate(
         with growing.time_stage("encode"):
             rows, growing.frames_from_cache = encode()
         # prefill the prompt, sample the first token
-        on_progress(Progress("read"))
-        with growing.time_stage("read"):
+        on_progress(Progress("prefill"))
+        with growing.time_stage("prefill"):
             decoding = decode(rows)
             del rows
             piece = growing.append_token(decoding.prefill())
-        on_progress(Progress("read", 1, 1))
+        on_progress(Progress("prefill", 1, 1))
         # decode until the answer ends
         while True:
-            on_progress(Progress("answer", growing.tokens))
+            on_progress(Progress("generate", growing.tokens))
             if piece:
                 yield piece
             if growing.stop_reason is not None:
                 break
-            with growing.time_stage("answer"):
+            with growing.time_stage("generate"):
                 piece = growing.append_token(decoding.decode(growing.last_token_id))
         growing.peak_memory_bytes = peak_memory_bytes(device)
 

@@ -38,7 +38,7 @@ class GenerationState:
         self.frames_from_cache = 0
         self.peak_memory_bytes: int | None = None
         # every stage has an entry, even where the first token is the last
-        self.seconds: dict[str, float] = {"encode": 0.0, "read": 0.0, "answer": 0.0}
+        self.seconds: dict[str, float] = {"encode": 0.0, "prefill": 0.0, "generate": 0.0}
         self._checkpoint = checkpoint
         self._prompt = prompt
         self._most_tokens = generation.max_new_tokens

@@ -28,7 +28,7 @@ def load_engine(
     engine: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
-    quantise: str = "none",
+    quantize: str = "none",
     offline: bool = False,
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
@@ -36,7 +36,7 @@ def load_engine(
     """Load ``checkpoint`` as an engine; a name or folder is opened first.
 
     With a ``cache`` the features of known frames are read from it, and others are stored in it;
-    without one nothing is written to the disk. With ``quantise="int8"`` most weights take half the
+    without one nothing is written to the disk. With ``quantize="int8"`` most weights take half the
     memory of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the
     others as with int8; both are for the engine ``native`` on a CPU.
 
@@ -55,7 +55,7 @@ def load_engine(
         checkpoint,
         device=device,
         dtype=dtype,
-        quantise=quantise,
+        quantize=quantize,
         cache=cache,
         on_progress=on_progress,
     )
@@ -71,7 +71,7 @@ class EngineSpec:
     engine: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
-    quantise: str = "none"
+    quantize: str = "none"
 
     def checkpoint(
         self, *, weights: bool = False, on_progress: OnProgress = no_progress
@@ -98,7 +98,7 @@ class EngineSpec:
             engine=self.engine,
             device=self.device,
             dtype=self.dtype,
-            quantise=self.quantise,
+            quantize=self.quantize,
             cache=cache,
             on_progress=on_progress,
         )

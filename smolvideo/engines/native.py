@@ -38,7 +38,7 @@ def load_native_engine(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    quantise: str = "none",
+    quantize: str = "none",
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "NativeEngine":
@@ -53,7 +53,7 @@ def load_native_engine(
     # choose device, dtype and weight format
     torch_device = choose_device(device)
     number_format = choose_dtype(torch_device, checkpoint.weights.parameters, dtype)
-    check_quantize(quantise, torch_device, number_format)
+    check_quantize(quantize, torch_device, number_format)
     # load the weights
     state = weight_files_stat(checkpoint.weights)
     with wrap_torch_errors(str(torch_device), "loading the weights"):
@@ -62,7 +62,7 @@ def load_native_engine(
             checkpoint.weights,
             device=torch_device,
             dtype=number_format,
-            quantise=quantise,
+            quantize=quantize,
         )
     kept = None
     # The feature cache, for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms more
@@ -76,11 +76,11 @@ def load_native_engine(
             network,
             device=torch_device,
             dtype=number_format,
-            quantise=quantise,
+            quantize=quantize,
         )
     on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
     seconds = time.perf_counter() - started
-    return NativeEngine(checkpoint, network, quantise=quantise, kept=kept, load_seconds=seconds)
+    return NativeEngine(checkpoint, network, quantize=quantize, kept=kept, load_seconds=seconds)
 
 
 class NativeEngine:
@@ -94,13 +94,13 @@ class NativeEngine:
         checkpoint: Checkpoint,
         network: "SmolVLM",
         *,
-        quantise: str = "none",
+        quantize: str = "none",
         kept: ScopedFeatureCache | None = None,
         load_seconds: float = 0.0,
     ) -> None:
         self.checkpoint = checkpoint
         self.network = network
-        self.quantise = quantise
+        self.quantize = quantize
         self.load_seconds = load_seconds
         self.encoder = FrameEncoder(network, kept=kept)
 

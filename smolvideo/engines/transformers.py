@@ -37,7 +37,7 @@ def load_transformers_engine(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    quantise: str = "none",
+    quantize: str = "none",
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "TransformersEngine":
@@ -46,10 +46,10 @@ def load_transformers_engine(
     Raises UsageError with a ``cache`` or with quantized weights: a reference computes everything
     itself, from the weights as they are.
     """
-    if quantise != "none":
+    if quantize != "none":
         raise UsageError(
-            f"the engine `transformers` does not know `--quantise {quantise}`",
-            hint="run with `--engine native`, or leave `--quantise` out",
+            f"the engine `transformers` does not know `--quantize {quantize}`",
+            hint="run with `--engine native`, or leave `--quantize` out",
         )
     if cache is not None:
         raise UsageError("the engine `transformers` keeps no features in a cache")
@@ -71,7 +71,7 @@ class TransformersEngine:
     """A network of transformers that answers one prompt at a time."""
 
     name = "transformers"
-    quantise = "none"
+    quantize = "none"
 
     def __init__(self, checkpoint: Checkpoint, network: Any, *, load_seconds: float = 0.0) -> None:
         self.checkpoint = checkpoint

@@ -35,7 +35,7 @@ def settings_lines(report: EvalReport) -> list[str]:
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
         f"layout {layout}, subtitles {settings['subtitles']}",
         f"{model['engine']} on {model['device']} in "
-        f"{format_dtype(model['dtype'], model.get('quantise', 'none'))}, revision {revision}",
+        f"{format_dtype(model['dtype'], model.get('quantize', 'none'))}, revision {revision}",
     ]
     return [escape_controls(line) for line in lines]
 

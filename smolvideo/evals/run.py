@@ -186,7 +186,7 @@ def model_identity(engine: Engine) -> dict[str, Any]:
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,
-        "quantise": engine.quantise,
+        "quantize": engine.quantize,
     }
 
 

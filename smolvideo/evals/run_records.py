@@ -9,6 +9,7 @@ from smolvideo.evals.item import BenchmarkName, EvalItem
 from smolvideo.evals.protocol.extract import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types
+from smolvideo.record_versions import upgrade_engine
 from smolvideo.records import json_line, parse_known_fields
 from smolvideo.sanitize import display_name
 
@@ -184,7 +185,7 @@ class RunInfo:
 
     ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
     ``revision``, ``weights`` (their hash without a revision), ``engine``, ``device``, ``dtype``,
-    ``quantise``.
+    ``quantize``.
     """
 
     benchmark: dict[str, Any]
@@ -197,6 +198,8 @@ class RunInfo:
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "RunInfo":
         """Parse run.json. Raises ValueError, TypeError or KeyError if it is invalid."""
+        if isinstance(content.get("model"), dict):
+            content = {**content, "model": upgrade_engine(content["model"])}
         check_types(cls, content)
         info = replace(cls(**content), notices=tuple(content.get("notices", ())))
         for part, kind in (("benchmark", _Benchmark), ("model", _Model), ("settings", _Settings)):
@@ -211,8 +214,8 @@ class RunInfo:
         return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
 
     def _flat(self) -> dict[str, Any]:
-        # Older runs have no `quantise`: their weights were not quantized.
-        model = {"quantise": "none", **self.model}
+        # Older runs have no `quantize`: their weights were not quantized.
+        model = {"quantize": "none", **self.model}
         # Older runs call CinePile's rule `official`, the newer ones `cinepile`.
         settings = dict(self.settings)
         if settings.get("extractor") == "official":
@@ -246,7 +249,7 @@ class _Model:
     dtype: str
     revision: str | None = None
     weights: str | None = None
-    quantise: str = "none"
+    quantize: str = "none"
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _count_parameters(file: Path) -> int:
             raise _no_safetensors(file, f"{shown(name)} has {error}") from error
         parameters += count
         extents.append((start, end))
-    _refuse_quantised(file, header)
+    _refuse_quantized(file, header)
     end = 0
     for start, stop in sorted(extents):
         if start != end:
@@ -183,13 +183,13 @@ def _are_counts(values: object) -> TypeGuard[list[int]]:
     )
 
 
-def _refuse_quantised(file: Path, header: WeightHeader) -> None:
+def _refuse_quantized(file: Path, header: WeightHeader) -> None:
     """Raise ModelError for integer weights (quantized), which would be loaded as if they were
     floats."""
     for name, tensor in header.tensors.items():
         if tensor["dtype"] not in _FLOATS and not name.endswith(COMPUTED_WEIGHTS):
             raise ModelError(
-                f"`{file}` stores `{name}` as {tensor['dtype']}: quantised weights are not read",
+                f"`{file}` stores `{name}` as {tensor['dtype']}: quantized weights are not read",
                 hint="take the checkpoint as it was published",
             )
 

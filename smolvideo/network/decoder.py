@@ -177,8 +177,8 @@ class Decoder(nn.Module):
         """Tokens per chunk of a prefill on a CPU."""
         rows = max(1, _MAX_ACTIVATIONS_PER_CHUNK // (2 * self.config.intermediate_size))
         maps = (part for part in self.layers[0].modules() if isinstance(part, Linear))
-        quantised = any(part.quantized_weight is not None for part in maps)
-        return max(rows, _QUANTIZED_MIN_CHUNK) if quantised else rows
+        quantized = any(part.quantized_weight is not None for part in maps)
+        return max(rows, _QUANTIZED_MIN_CHUNK) if quantized else rows
 
     def _append(self, x: Tensor, cache: KVCache) -> Tensor:
         rows = x.shape[1]

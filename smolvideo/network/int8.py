@@ -107,11 +107,11 @@ def has_int8_matmul(dtype: torch.dtype) -> bool:
         return False  # scalar in float32, 4 to 50 times as long as packed weights
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random) for shape in ((3, 64), (48, 64)))
-    x, quantised = x.to(dtype), Int8Weight.from_float(weight, dtype)
+    x, quantized = x.to(dtype), Int8Weight.from_float(weight, dtype)
     try:
         with torch.inference_mode():
-            got = torch._weight_int8pack_mm(x, quantised.qweight, quantised.scales)
+            got = torch._weight_int8pack_mm(x, quantized.qweight, quantized.scales)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch
         return False
-    expected = F.linear(x, quantised.dequantize())
+    expected = F.linear(x, quantized.dequantize())
     return torch.allclose(got.float(), expected.float(), rtol=0.1, atol=0.1)

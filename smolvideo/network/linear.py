@@ -19,7 +19,7 @@ from smolvideo.network.int8 import Int8Weight
 
 class Linear(nn.Linear):
     """``[..., in]`` → ``[..., out]``; for inference ``pack_for_onednn`` replaces the weight by a
-    packed one, and ``quantise`` by a quantized one."""
+    packed one, and ``quantize`` by a quantized one."""
 
     packed: Tensor | None = None
     quantized_weight: Int8Weight | Int4Weight | None = None
@@ -59,7 +59,7 @@ class Linear(nn.Linear):
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
         self.packed = weight if in_rows else torch.ops.mkldnn._reorder_linear_weight(weight, 1)
 
-    def quantise(
+    def quantize(
         self,
         weight: Tensor,
         dtype: torch.dtype,
@@ -107,7 +107,7 @@ def concat_linear(*parts: Linear) -> Linear:
             bias=parts[0].bias is not None,
         )
     if any(part.quantized_weight is not None for part in parts):
-        whole.weight = None  # type: ignore[assignment]  # as after ``quantise``
+        whole.weight = None  # type: ignore[assignment]  # as after ``quantize``
         whole.quantized_weight = _stacked([part.quantized_weight for part in parts])
     else:
         whole.weight = _frozen([part.weight for part in parts])

@@ -35,11 +35,11 @@ def load_network(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    quantise: str = "none",
+    quantize: str = "none",
 ) -> SmolVLM:
     """Load the checkpoint in ``folder`` to ``device``, ready for inference.
 
-    ``quantise`` is the format of weights in ``quantizable_layers``. Raises ModelError naming what
+    ``quantize`` is the format of weights in ``quantizable_layers``. Raises ModelError naming what
     is missing, left over, of another shape or unreadable.
     """
     # check names and shapes before reading any weight
@@ -55,14 +55,14 @@ def load_network(
     missing = Counter(map(_module_of, expected_shapes(config)))
     # Names, not layers: a reference to a layer that is fused would keep its weights in memory
     # twice.
-    kinds = weight_formats(network, quantise)
+    kinds = weight_formats(network, quantize)
     # convert and assign tensor by tensor
     for name, tensor in _read(headers, skip=left_out(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
         if name in kinds:
             assert isinstance(place, Linear)
-            place.quantise(tensor.to(device), dtype, kinds[name])
+            place.quantize(tensor.to(device), dtype, kinds[name])
         else:
             value = tensor.to(device=device, dtype=dtype)
             setattr(place, parameter, nn.Parameter(value, requires_grad=False))

@@ -147,18 +147,18 @@ def quantizable_layers(network: SmolVLM) -> dict[str, Linear]:
     return maps
 
 
-def weight_formats(network: SmolVLM, quantise: str) -> dict[str, type[Int8Weight | Int4Weight]]:
-    """Weight name → format that ``quantise`` gives it; other weights stay as they are.
+def weight_formats(network: SmolVLM, quantize: str) -> dict[str, type[Int8Weight | Int4Weight]]:
+    """Weight name → format that ``quantize`` gives it; other weights stay as they are.
 
     ``int4`` is for the decoder's layers alone: every token waits for them. A frame is many rows,
     and many rows take longer in int4. Layers that are fused have one format.
     """
-    if quantise == "none":
+    if quantize == "none":
         return {}
     kinds: dict[str, type[Int8Weight | Int4Weight]] = {}
     for name, part in network.named_modules():
         maps = {key: child for key, child in part.named_children() if isinstance(child, Linear)}
-        in_four = quantise == "int4" and ".text_model.layers." in name
+        in_four = quantize == "int4" and ".text_model.layers." in name
         fitting = all(Int4Weight.is_packable(m.out_features, m.in_features) for m in maps.values())
         kind = Int4Weight if in_four and fitting else Int8Weight
         kinds |= {f"{name}.{key}.weight".removeprefix("."): kind for key in maps}

@@ -101,7 +101,7 @@ def _record(
         engine=engine.name,
         device=engine.device,
         dtype=engine.dtype,
-        quantise=engine.quantise,
+        quantize=engine.quantize,
     )
 
 

@@ -12,7 +12,7 @@ from smolvideo.show.format import format_bytes, format_count, format_seconds
 from smolvideo.show.wrap import WordWrap
 
 _BETWEEN = " · "
-STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "read", "answer")
+STAGES_IN_FOOTER = ("download", "decode", "load", "encode", "prefill", "generate")
 
 
 def stream_answer(

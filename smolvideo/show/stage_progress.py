@@ -23,12 +23,12 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
     "load": "loading the model",
     "decode": "decoding frames",
     "encode": "looking at frames",
-    "read": "reading the prompt",
-    "answer": "answering",
+    "prefill": "reading the prompt",
+    "generate": "answering",
 }
 
-_UNITS: Final[dict[Stage, str]] = {"decode": "frames", "encode": "frames", "answer": "tokens"}
-_ANSWERING: Final = ("encode", "read", "answer")
+_UNITS: Final[dict[Stage, str]] = {"decode": "frames", "encode": "frames", "generate": "tokens"}
+_ANSWERING: Final = ("encode", "prefill", "generate")
 """Stages of the engine, in their order: each ends the ones before it."""
 
 _ROOM_FOR_A_BAR = 60
@@ -101,7 +101,7 @@ class StageProgress:
             return
         bars = self._running()
         # The length of an answer is unknown: max_new_tokens is a limit, not a goal.
-        total = None if stage == "answer" else progress.total
+        total = None if stage == "generate" else progress.total
         words = _description(progress)
         if stage not in self._tasks:
             self._tasks[stage] = bars.add_task(words, total=total, stage=stage)

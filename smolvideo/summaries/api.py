@@ -83,12 +83,12 @@ def open_run(
     outputs: OutputOptions,
     run: RunOptions,
     *,
-    quantise: str = "none",
+    quantize: str = "none",
     on_progress: OnProgress = no_progress,
 ) -> Iterator[SummaryRun]:
     """Open a ``SummaryRun`` with its records locked; on exit the log is compacted.
 
-    ``quantise`` is the setting that ``engine`` will be loaded with. It is needed before loading,
+    ``quantize`` is the setting that ``engine`` will be loaded with. It is needed before loading,
     because it is part of the settings key that decides which videos are done already.
     """
     records = outputs.records_path(given)
@@ -106,7 +106,7 @@ def open_run(
             publisher,
             download=run.download,
             retry=run.retry,
-            quantise=quantise,
+            quantize=quantize,
             on_progress=on_progress,
         )
         if not run.dry_run:
@@ -155,7 +155,7 @@ def summarise(
         options,
         outputs,
         run,
-        quantise=engine.quantise,
+        quantize=engine.quantize,
         on_progress=on_progress,
     ) as batch:
         items = list_items(given, selection, download=download, on_progress=on_progress)

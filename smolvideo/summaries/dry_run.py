@@ -58,7 +58,7 @@ def seconds_per_frame(batch: SummaryRun) -> float | None:
     seconds = frames = 0.0
     for record in batch.journal.records():
         if record.model == batch.checkpoint.name and record.frames and record.seconds:
-            stages = (record.seconds.get(name, 0.0) for name in ("encode", "read", "answer"))
+            stages = (record.seconds.get(name, 0.0) for name in ("encode", "prefill", "generate"))
             seconds, frames = seconds + sum(stages), frames + record.frames
     return seconds / frames if frames else None
 

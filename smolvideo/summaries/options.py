@@ -59,7 +59,7 @@ class SummaryOptions:
             return None
         return self.window_seconds
 
-    def settings(self, checkpoint: Checkpoint, quantise: str = "none") -> dict[str, Any]:
+    def settings(self, checkpoint: Checkpoint, quantize: str = "none") -> dict[str, Any]:
         """All settings that change the answer, by option name: quantized weights, but not the
         engine or device."""
         everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
@@ -67,12 +67,14 @@ class SummaryOptions:
         everything |= {name: value for name, value in asdict(self).items() if name in own}
         everything |= asdict(self.prompt_options) | asdict(self.generation)
         everything["stop"] = list(self.generation.stop)
-        if quantise != "none":  # records without quantization keep their settings key
-            everything["quantise"] = quantise
+        if quantize != "none":  # records without quantization keep their settings key
+            everything["quantize"] = quantize
         return everything
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of the settings as sorted JSON."""
-    written = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    # The spelling of version 1: what was summarised then stays done.
+    hashed = {"quantize" if name == "quantize" else name: value for name, value in settings.items()}
+    written = json.dumps(hashed, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]

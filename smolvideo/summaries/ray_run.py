@@ -253,7 +253,7 @@ class _Worker:
         self._engine = spec.load()
         self._options = options
         checkpoint = self._engine.checkpoint
-        self._settings = options.settings(checkpoint, spec.quantise)
+        self._settings = options.settings(checkpoint, spec.quantize)
         frames = frames_per_window(checkpoint, options)
         self._looker = VideoLoader(checkpoint, options, download, frames)
 

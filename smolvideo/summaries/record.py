@@ -72,7 +72,7 @@ class SummaryRecord:
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None
-    quantise: str | None = None
+    quantize: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, Count] = field(default_factory=dict)
     frames: Count = 0
@@ -80,7 +80,7 @@ class SummaryRecord:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    SCHEMA: ClassVar[str] = "smolvideo.summary/1"
+    SCHEMA: ClassVar[str] = "smolvideo.summary/2"
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.error is None):

@@ -47,7 +47,7 @@ def summary_record(
         engine=engine.name,
         device=engine.device,
         dtype=engine.dtype,
-        quantise=engine.quantise,
+        quantize=engine.quantize,
         tokens=composed.tokens,
         frames=composed.frames,
         seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},

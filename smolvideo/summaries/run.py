@@ -86,7 +86,7 @@ def _numbered(items: Iterable[WorkItem | None]) -> Iterator[tuple[int, WorkItem]
 class SummaryRun:
     """A run over a list of videos, with one model and one set of options.
 
-    ``engine`` is called once, before the first prompt; ``quantise`` is the engine's setting.
+    ``engine`` is called once, before the first prompt; ``quantize`` is the engine's setting.
     ``retry`` repeats items whose record is an error of the file itself.
     """
 
@@ -97,12 +97,12 @@ class SummaryRun:
     publisher: OutputWriter
     download: DownloadOptions = field(default_factory=DownloadOptions)
     retry: bool = False
-    quantise: str = "none"
+    quantize: str = "none"
     on_progress: OnProgress = no_progress
     tally: RunStats = field(default_factory=RunStats)
 
     def __post_init__(self) -> None:
-        self._settings = self.options.settings(self.checkpoint, self.quantise)
+        self._settings = self.options.settings(self.checkpoint, self.quantize)
         self.settings_key = settings_hash(self._settings)
         self.looker = VideoLoader(
             self.checkpoint,

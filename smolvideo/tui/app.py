@@ -151,7 +151,7 @@ class ChatApp(App[str]):
         context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
         device = ""
         if engine is not None:
-            device = f"{engine.device} {format_dtype(engine.dtype, engine.quantise)}"
+            device = f"{engine.device} {format_dtype(engine.dtype, engine.quantize)}"
         self.status_line.show(
             model=talk.settings.model, device=device, usage=usage, context_tokens=context
         )

@@ -70,16 +70,16 @@ class StageLine(Static):
         self.update(text)
 
     def _append_amount(self, text: Text, progress: Progress) -> None:
-        if progress.total and progress.stage != "answer":
+        if progress.total and progress.stage != "generate":
             filled = round(_BAR_COLUMNS * min(1.0, progress.done / progress.total))
             text.append(" " + "━" * filled, "bold")
             text.append("─" * (_BAR_COLUMNS - filled), "dim")
-        total = None if progress.stage == "answer" else progress.total
+        total = None if progress.stage == "generate" else progress.total
         amount = format_amount(progress.stage, progress.done, total)
         if amount:
             text.append(f" {amount}")
         left = self._clock.seconds_left(progress)
-        if left is not None and progress.stage != "answer":
+        if left is not None and progress.stage != "generate":
             shown = f"{round(left)} s" if left < 59.5 else format_seconds(left)
             text.append(f" · {shown} left")
 

@@ -183,9 +183,9 @@ def _on_one_line(text: str) -> str:
 def _facts(turn: Turn) -> Text:
     """Format ``first word after 0.2 s · 41 tokens/s``, omitting unknown parts."""
     parts = ["stopped"] if turn.outcome == "stopped" else []
-    if turn.usage is not None and "read" in turn.usage.seconds:
+    if turn.usage is not None and "prefill" in turn.usage.seconds:
         seconds = turn.usage.seconds
-        waited = seconds.get("encode", 0.0) + seconds["read"]
+        waited = seconds.get("encode", 0.0) + seconds["prefill"]
         parts.append(f"first word after {format_seconds(waited)}")
         if turn.usage.tokens_per_second is not None:
             parts.append(f"{turn.usage.tokens_per_second:.0f} tokens/s")

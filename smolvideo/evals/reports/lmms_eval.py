@@ -114,7 +114,7 @@ def _results(
         "config": {
             "model": "smolvideo",
             "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
-            f"dtype={info.model['dtype']},quantise={info.model.get('quantise', 'none')},"
+            f"dtype={info.model['dtype']},quantize={info.model.get('quantize', 'none')},"
             f"max_frames={info.settings['sampling']['max_frames']}",
             "batch_size": 1,
             "device": info.model["device"],

@@ -26,7 +26,7 @@ _SPINS_BEFORE_YIELD = 2000
 if sys.platform == "win32":  # it has no such function in its C library
 
     @jit
-    def _offer_core() -> None:
+    def _sched_yield() -> None:
         pass
 
 else:

@@ -64,7 +64,7 @@ def evaluate_exam(
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,
-        "quantise": engine.quantise,
+        "quantize": engine.quantize,
         "videos": options.videos,
         "seed": options.seed,
     }

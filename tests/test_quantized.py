@@ -55,12 +55,12 @@ ROWS = [1, 3, 32, 33, 128, 129, 200]
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny(tmp_path_factory.mktemp("quantised") / "tiny")
+    return make_tiny(tmp_path_factory.mktemp("quantized") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def cut(processor_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("quantised") / "cut"
+    folder = tmp_path_factory.mktemp("quantized") / "cut"
     name = "SmolVLM2-256M-Video-Instruct"
     yield make_cut(processor_files / name, folder, vision_layers=2, text_layers=4)
     shutil.rmtree(folder)
@@ -68,11 +68,11 @@ def cut(processor_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def load(
     folder: Path | str,
-    quantise: str = "int8",
+    quantize: str = "int8",
     dtype: str = "float32",
     cache: FeatureCache | None = None,
 ) -> NativeEngine:
-    engine = load_engine(str(folder), device="cpu", dtype=dtype, quantise=quantise, cache=cache)
+    engine = load_engine(str(folder), device="cpu", dtype=dtype, quantize=quantize, cache=cache)
     assert isinstance(engine, NativeEngine)
     return engine
 
@@ -101,13 +101,13 @@ def test_no_weight_is_off_by_more_than_half_a_scale(
     weight = (torch.randn(shape, generator=random) * sizes[:, None]).to(stored)
     if seed % 3 == 0:
         weight[0] = 0
-    quantised = Int8Weight.from_float(weight, dtype)
-    assert quantised.scales.dtype is dtype
-    assert int(quantised.qweight.abs().max()) <= 127
-    scales = quantised.scales.double()[:, None]
-    off = (weight.double() - quantised.qweight.double() * scales).abs()
+    quantized = Int8Weight.from_float(weight, dtype)
+    assert quantized.scales.dtype is dtype
+    assert int(quantized.qweight.abs().max()) <= 127
+    scales = quantized.scales.double()[:, None]
+    off = (weight.double() - quantized.qweight.double() * scales).abs()
     assert bool((off <= scales / 2 * (1 + 1e-4)).all())  # divided in float32
-    assert torch.equal(Int8Weight.from_float(-weight, dtype).qweight, -quantised.qweight)
+    assert torch.equal(Int8Weight.from_float(-weight, dtype).qweight, -quantized.qweight)
 
 
 def test_weights_that_are_no_numbers_stay_none() -> None:
@@ -137,9 +137,9 @@ def test_no_weight_of_four_bits_is_off_by_more_than_half_a_scale(
     weight = torch.randn((64 * tiles, GROUP_SIZE * groups), generator=random) + middle
     weight = (weight * 10.0**size).to(stored)
     weight[0, :GROUP_SIZE] = weight[0, 0]
-    quantised = Int4Weight.from_float(weight, torch.float32)
-    scales = quantised.scales[..., 0].t().double().repeat_interleave(GROUP_SIZE, 1)
-    off = (weight.double() - quantised.dequantize().double()).abs()
+    quantized = Int4Weight.from_float(weight, torch.float32)
+    scales = quantized.scales[..., 0].t().double().repeat_interleave(GROUP_SIZE, 1)
+    off = (weight.double() - quantized.dequantize().double()).abs()
     assert bool((off <= scales * 0.54 + weight.double().abs().max() * 2**-8).all())
     assert float(off[0, :GROUP_SIZE].max()) <= float(weight[0, 0].double().abs()) * 2**-8
 
@@ -162,11 +162,11 @@ from smolvideo.engines.devices import check_quantize
 from smolvideo.errors import UsageError
 from smolvideo.network.int4 import Int4Weight, int4_packing
 weight, x = torch.randn(192, 96), torch.randn(3, 96).bfloat16()
-quantised = Int4Weight.from_float(weight, torch.bfloat16)
-plain = x.float() @ quantised.dequantize().float().t()
+quantized = Int4Weight.from_float(weight, torch.bfloat16)
+plain = x.float() @ quantized.dequantize().float().t()
 try:
     check_quantize("int4", torch.device("cpu"), torch.bfloat16)
-    got = quantised.matmul(x, None).float()
+    got = quantized.matmul(x, None).float()
     print(int4_packing().rows, torch.allclose(got, plain, rtol=0.05, atol=0.2))
 except UsageError as error:
     assert "AVX2" in str(error)
@@ -194,11 +194,14 @@ def test_few_rows_and_many_are_the_plain_product(
 ) -> None:
     random = torch.Generator().manual_seed(width)
     linear = Linear(width, out, bias=has_bias).requires_grad_(False).to(dtype)
-    linear.quantise(torch.randn(out, width, generator=random), dtype, kind)
+    linear.quantize(torch.randn(out, width, generator=random), dtype, kind)
     assert isinstance(linear.quantized_weight, kind)
     weight = linear.quantized_weight.dequantize().double()
     if isinstance(linear.quantized_weight, Int8Weight):
-        exact = linear.quantized_weight.qweight.double() * linear.quantised.scales.double()[:, None]
+        exact = (
+            linear.quantized_weight.qweight.double()
+            * linear.quantized_weight.scales.double()[:, None]
+        )
         torch.testing.assert_close(weight, exact, rtol=0.01, atol=0)
         weight = exact
     bias = None if linear.bias is None else linear.bias.double()
@@ -240,7 +243,7 @@ def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> 
 def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weight]) -> None:
     parts = [Linear(32, out).requires_grad_(False) for out in (64, 128, 64)]
     for part in parts:
-        part.quantise(part.weight, torch.float32, kind)
+        part.quantize(part.weight, torch.float32, kind)
     whole = concat_linear(*parts)
     x = torch.randn(2, 3, 32)
     with torch.inference_mode():
@@ -248,17 +251,17 @@ def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weig
         torch.testing.assert_close(whole(x), apart)
 
 
-@pytest.mark.parametrize(("quantise", "close"), [("int8", 1e-4), ("int4", 0.05)])
+@pytest.mark.parametrize(("quantize", "close"), [("int8", 1e-4), ("int4", 0.05)])
 @pytest.mark.parametrize("frames", [0, 9])
 def test_a_network_is_that_of_the_rounded_weights(
-    tiny: Path, tmp_path: Path, frames: int, quantise: str, close: float
+    tiny: Path, tmp_path: Path, frames: int, quantize: str, close: float
 ) -> None:
     """Nothing else is changed than the weights of the maps; products of a few rows with 4-bit ones
     are in bfloat16."""
     rounded = tmp_path / "rounded"
     shutil.copytree(tiny, rounded)
     weights = load_file(rounded / "model.safetensors")
-    kinds = weight_formats(SmolVLM(load(tiny, "none").network.config), quantise)
+    kinds = weight_formats(SmolVLM(load(tiny, "none").network.config), quantize)
     assert len(kinds) == 2 * 6 + 2 * 7 + 1
     # Keys and values of the tiny network are too few for tiles, so that its attention has int8.
     assert (
@@ -266,17 +269,17 @@ def test_a_network_is_that_of_the_rounded_weights(
         == {
             "int8": {Int8Weight: 27},
             "int4": {Int8Weight: 21, Int4Weight: 6},
-        }[quantise]
+        }[quantize]
     )
     for name, kind in kinds.items():
         weights[name] = kind.from_float(weights[name], torch.float32).dequantize().contiguous()
     save_file(weights, rounded / "model.safetensors", metadata={"format": "pt"})
-    plain, quantised = load(rounded, "none"), load(tiny, quantise)
+    plain, quantized = load(rounded, "none"), load(tiny, quantize)
     prompt = frames_prompt(plain.checkpoint, random_images(frames))
-    expected, got = log_probabilities(plain, prompt), log_probabilities(quantised, prompt)
+    expected, got = log_probabilities(plain, prompt), log_probabilities(quantized, prompt)
     torch.testing.assert_close(got, expected, rtol=close, atol=close)
-    if quantise == "int8":
-        answers = [engine.stream(prompt, SHORT).result().text for engine in (plain, quantised)]
+    if quantize == "int8":
+        answers = [engine.stream(prompt, SHORT).result().text for engine in (plain, quantized)]
         assert answers[0] == answers[1]
 
 
@@ -285,14 +288,14 @@ def log_probabilities(engine: NativeEngine, prompt: Prompt) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("quantise", "divergence"), [("int8", 0.02), ("int4", 0.2)])
-def test_scores_of_nano_are_close(dtype: str, quantise: str, divergence: float) -> None:
+@pytest.mark.parametrize(("quantize", "divergence"), [("int8", 0.02), ("int4", 0.2)])
+def test_scores_of_nano_are_close(dtype: str, quantize: str, divergence: float) -> None:
     checkpoint = open_checkpoint("nano")
     size = checkpoint.image_size
-    plain, quantised = load("nano", "none", dtype), load("nano", quantise, dtype)
+    plain, quantized = load("nano", "none", dtype), load("nano", quantize, dtype)
     for count in (0, 3, 12):
         prompt = frames_prompt(checkpoint, random_images(count, size=size))
-        expected, got = log_probabilities(plain, prompt), log_probabilities(quantised, prompt)
+        expected, got = log_probabilities(plain, prompt), log_probabilities(quantized, prompt)
         off = (got - expected).abs()
         assert 0 < float(off.max()) < 50 * divergence
         assert float((expected.exp() * (expected - got)).sum()) < divergence
@@ -300,14 +303,14 @@ def test_scores_of_nano_are_close(dtype: str, quantise: str, divergence: float) 
 
 @pytest.mark.checkpoints
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("quantise", "error"), [("int8", 0.1), ("int4", 0.4)])
+@pytest.mark.parametrize(("quantize", "error"), [("int8", 0.1), ("int4", 0.4)])
 def test_scores_of_a_published_shape_are_close(
-    cut: Path, dtype: str, quantise: str, error: float
+    cut: Path, dtype: str, quantize: str, error: float
 ) -> None:
     checkpoint = open_checkpoint(str(cut))
     prompt = frames_prompt(checkpoint, random_images(2, size=512))
-    plain, quantised = load(cut, "none", dtype), load(cut, quantise, dtype)
-    expected, got = (engine.start_session(prompt).prefill(prompt) for engine in (plain, quantised))
+    plain, quantized = load(cut, "none", dtype), load(cut, quantize, dtype)
+    expected, got = (engine.start_session(prompt).prefill(prompt) for engine in (plain, quantized))
     assert 0 < float((got - expected).float().norm() / expected.float().norm()) < error
 
 
@@ -320,22 +323,22 @@ def live_int8_weights() -> int:
 
 
 @pytest.mark.checkpoints
-def test_quantised_maps_take_half_the_memory(cut: Path) -> None:
-    plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
+def test_quantized_maps_take_half_the_memory(cut: Path) -> None:
+    plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
     maps = sum(part.weight_bytes for part in quantizable_layers(plain).values())
-    halved = sum(part.weight_bytes for part in quantizable_layers(quantised).values())
+    halved = sum(part.weight_bytes for part in quantizable_layers(quantized).values())
     assert maps > 100_000_000
     assert 0.5 < halved / maps < 0.505  # the scales
     others = weight_bytes(plain) - maps
-    assert weight_bytes(quantised) == others + halved
-    assert all(part.quantized_weight is not None for part in quantizable_layers(quantised).values())
+    assert weight_bytes(quantized) == others + halved
+    assert all(part.quantized_weight is not None for part in quantizable_layers(quantized).values())
 
 
 @pytest.mark.needs("int4")
 @pytest.mark.checkpoints
 def test_layers_of_the_decoder_take_a_third_of_the_memory(cut: Path) -> None:
-    plain, quantised = (load(cut, how, "bfloat16").network for how in ("none", "int4"))
-    before, after = quantizable_layers(plain), quantizable_layers(quantised)
+    plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int4"))
+    before, after = quantizable_layers(plain), quantizable_layers(quantized)
     for name, part in after.items():
         kind, share = (Int4Weight, 0.3125) if "text_model" in name else (Int8Weight, 0.5)
         assert isinstance(part.quantized_weight, kind)
@@ -352,7 +355,7 @@ def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
 
 
 def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is quantised before the next is read: the network is never in memory as it was. And
+    """Each is quantized before the next is read: the network is never in memory as it was. And
     what was joined is let go."""
     plain: Counter[int] = Counter()
     before, alive = live_int8_weights(), 0
@@ -367,9 +370,9 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
         nonlocal alive
         alive = live_int8_weights() - before
 
-    def seen(network, quantise):  # type: ignore[no-untyped-def]
+    def seen(network, quantize):  # type: ignore[no-untyped-def]
         networks.append(network)
-        return weight_formats(network, quantise)
+        return weight_formats(network, quantize)
 
     monkeypatch.setattr(load_weights, "_read", watched)
     monkeypatch.setattr(load_weights, "weight_formats", seen)
@@ -382,10 +385,10 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
 # ------------------------------------------------------------------------------ the answers
 
 
-@pytest.mark.parametrize("quantise", ["int8", "int4"])
-def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path, quantise: str) -> None:
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path, quantize: str) -> None:
     for folder, size in ((tiny, tinymodels.IMAGE_SIZE), ("nano", None)):
-        engine, again = load(folder, quantise), load(folder, quantise)
+        engine, again = load(folder, quantize), load(folder, quantize)
         images = random_images(3, size=size or engine.checkpoint.image_size)
         words = ("Who?", "What is it, and why does it move?", "Where?", "W" * 60)
         prompts = [frames_prompt(engine.checkpoint, images, text) for text in words]
@@ -394,11 +397,11 @@ def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path, quantise: str
         assert [answer.text for answer in engine.answer_batch(prompts, SHORT)] == alone
 
 
-@pytest.mark.parametrize(("quantise", "fewer"), [("int8", 1), ("int4", 4)])
-def test_nano_answers_as_well_as_with_its_own_weights(quantise: str, fewer: int) -> None:
+@pytest.mark.parametrize(("quantize", "fewer"), [("int8", 1), ("int4", 4)])
+def test_nano_answers_as_well_as_with_its_own_weights(quantize: str, fewer: int) -> None:
     lines = (SAMPLES / "questions.jsonl").read_text("utf-8").splitlines()
     items = [json.loads(line) for line in lines]
-    engines = [load("nano", how, "bfloat16") for how in ("none", quantise)]
+    engines = [load("nano", how, "bfloat16") for how in ("none", quantize)]
     checkpoint, asked, right = engines[0].checkpoint, 0, [0, 0]
     for video in sorted({item["video"] for item in items})[:3]:
         about = [item for item in items if item["video"] == video]
@@ -411,10 +414,10 @@ def test_nano_answers_as_well_as_with_its_own_weights(quantise: str, fewer: int)
             answers = engine.answer_batch(prompts, GenerationOptions(max_new_tokens=48))
             pairs = zip(answers, about, strict=True)
             right[place] += sum(answer.text == item["answer"] for answer, item in pairs)
-    plain, quantised = right
+    plain, quantized = right
     assert asked > 30
     assert plain > asked / 2
-    assert quantised >= plain - fewer
+    assert quantized >= plain - fewer
 
 
 def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
@@ -435,12 +438,12 @@ def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_honoured_is_an_error(tiny: Path) -> None:
     for words, options in (
-        ("does not know `--quantise int8`", {"engine": "transformers"}),
+        ("does not know `--quantize int8`", {"engine": "transformers"}),
         ("do not go with float16", {"dtype": "float16"}),
-        ("unknown quantisation `int3`", {"quantise": "int3"}),
+        ("unknown quantization `int3`", {"quantize": "int3"}),
     ):
         with pytest.raises(UsageError, match=words) as caught:
-            load_engine(str(tiny), **{"device": "cpu", "quantise": "int8"} | options)  # type: ignore[arg-type]
+            load_engine(str(tiny), **{"device": "cpu", "quantize": "int8"} | options)  # type: ignore[arg-type]
         assert caught.value.hint
     for device in ("cuda", "cuda:1", "mps"):
         with pytest.raises(UsageError, match=f"for the CPU, not for `{device}`"):
@@ -456,45 +459,45 @@ def run(*words: str | Path) -> tuple[int, str, str]:
 def test_the_command_says_what_was_used(tiny: Path) -> None:
     video = SAMPLES / "circle_right.mp4"
     common = ("--model", tiny, "--device", "cpu", "--max-new-tokens", "2", "--no-keep")
-    for quantise, words in (("none", "in float32\n"), ("int8", "in float32 with int8 weights\n")):
-        options = (*common, "--quantise", quantise)
+    for quantize, words in (("none", "in float32\n"), ("int8", "in float32 with int8 weights\n")):
+        options = (*common, "--quantize", quantize)
         code, out, err = run("ask", video, "What?", *options, "--json", "--verbose")
         assert code == 0
-        assert json.loads(out)["quantise"] == quantise
+        assert json.loads(out)["quantize"] == quantize
         assert words in err
-    code, out, err = run("ask", video, "What?", *common, "--quantise", "int8",
+    code, out, err = run("ask", video, "What?", *common, "--quantize", "int8",
                          "--engine", "transformers")  # fmt: skip
     assert (code, out) == (2, "")
-    assert "does not know `--quantise int8`" in err
+    assert "does not know `--quantize int8`" in err
 
 
 def test_a_conversation_keeps_its_weights(tiny: Path) -> None:
     video = SAMPLES / "circle_right.mp4"
     short = ("--device", "cpu", "--max-new-tokens", "2", "--json")
-    code, _, err = run("ask", video, "What?", "--model", tiny, *short, "--quantise", "int8")
+    code, _, err = run("ask", video, "What?", "--model", tiny, *short, "--quantize", "int8")
     assert code == 0, err
-    for more, quantise in (((), "int8"), (("--quantise", "none"), "none")):
+    for more, quantize in (((), "int8"), (("--quantize", "none"), "none")):
         code, out, err = run("ask", "--continue", "And then?", *short, *more)
         assert code == 0, err
-        assert json.loads(out)["quantise"] == quantise
+        assert json.loads(out)["quantize"] == quantize
 
 
 def test_summaries_are_made_anew_with_other_weights(tmp_path: Path) -> None:
     few = SummaryOptions(max_frames=3)
     video = SAMPLES / "circle_right.mp4"
 
-    def keys(quantise: str) -> tuple[str | None, str, str]:
-        engine = load_engine("nano", device="cpu", quantise=quantise)
+    def keys(quantize: str) -> tuple[str | None, str, str]:
+        engine = load_engine("nano", device="cpu", quantize=quantize)
         (record,) = summarise(engine, video, options=few, out=tmp_path / "out")
-        return record.quantise, record.settings_key, record.created
+        return record.quantize, record.settings_key, record.created
 
-    plain, quantised = keys("none"), keys("int8")
-    assert (plain[0], quantised[0]) == ("none", "int8")
-    assert plain[1] != quantised[1]
-    assert keys("int8") == quantised, "kept"
+    plain, quantized = keys("none"), keys("int8")
+    assert (plain[0], quantized[0]) == ("none", "int8")
+    assert plain[1] != quantized[1]
+    assert keys("int8") == quantized, "kept"
     checkpoint = open_checkpoint("nano")
-    assert "quantise" not in few.settings(checkpoint), "as in records from before"
-    assert few.settings(checkpoint, "int8")["quantise"] == "int8"
+    assert "quantize" not in few.settings(checkpoint), "as in records from before"
+    assert few.settings(checkpoint, "int8")["quantize"] == "int8"
 
 
 def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path) -> None:
@@ -502,17 +505,17 @@ def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path
     items = tmp_path / "items.jsonl"
     items.write_text(json.dumps(line) + "\n")
     benchmark, how = load_benchmark("jsonl", items), EvalSettings(prompt="plain")
-    plain, quantised = load(tiny, "none"), load(tiny, "int8")
-    for mine, other in ((plain, quantised), (quantised, plain)):
-        folder = tmp_path / mine.quantise
+    plain, quantized = load(tiny, "none"), load(tiny, "int8")
+    for mine, other in ((plain, quantized), (quantized, plain)):
+        folder = tmp_path / mine.quantize
         open_run(folder, benchmark, how, mine)
-        with pytest.raises(UsageError, match=f"quantise: {mine.quantise}, now {other.quantise}"):
+        with pytest.raises(UsageError, match=f"quantize: {mine.quantize}, now {other.quantize}"):
             open_run(folder, benchmark, how, other)
         open_run(folder, benchmark, how, mine)
     # A run from before there was a choice.
     told = json.loads((tmp_path / "none" / "run.json").read_text("utf-8"))
-    del told["model"]["quantise"]
+    del told["model"]["quantize"]
     (tmp_path / "none" / "run.json").write_text(json.dumps(told))
     open_run(tmp_path / "none", benchmark, how, plain)
-    with pytest.raises(UsageError, match="quantise: none, now int8"):
-        open_run(tmp_path / "none", benchmark, how, quantised)
+    with pytest.raises(UsageError, match="quantize: none, now int8"):
+        open_run(tmp_path / "none", benchmark, how, quantized)
