@@ -198,7 +198,8 @@ def test_few_rows_and_many_are_the_plain_product(
     assert isinstance(linear.quantized_weight, kind)
     weight = linear.quantized_weight.dequantize().double()
     if isinstance(linear.quantized_weight, Int8Weight):
-        exact = (
+        quantized = linear.quantized_weight
+        exact = quantized.qweight.double() * quantized.scales.double()[:, None]
             linear.quantized_weight.qweight.double()
             * linear.quantized_weight.scales.double()[:, None]
         )

@@ -75,6 +75,6 @@ class SummaryOptions:
 def settings_hash(settings: dict[str, Any]) -> str:
     """First 16 hex digits of the SHA-256 of the settings as sorted JSON."""
     # The spelling of version 1: what was summarised then stays done.
-    hashed = {"quantize" if name == "quantize" else name: value for name, value in settings.items()}
+    hashed = {"quantise" if name == "quantize" else name: value for name, value in settings.items()}
     written = json.dumps(hashed, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]
