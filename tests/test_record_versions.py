@@ -32,7 +32,12 @@ def test_an_answer_of_version_1() -> None:
 def test_a_summary_of_version_1() -> None:
     line: dict[str, Any] = {"record": "smolvideo.summary/1", "path": "a.mp4", "style": "summary"}
     line["source"] = SOURCE
-    line |= {"text": "Tom", "quantise": "int4", "seconds": SECONDS, "settings": {"quantise": "int4"}}
+    line |= {
+        "text": "Tom",
+        "quantise": "int4",
+        "seconds": SECONDS,
+        "settings": {"quantise": "int4"},
+    }
     record = SummaryRecord.from_json(json.dumps(line))
     assert (record.quantize, record.settings) == ("int4", {"quantize": "int4"})
     assert record.seconds == TODAY
