@@ -200,9 +200,6 @@ def test_few_rows_and_many_are_the_plain_product(
     if isinstance(linear.quantized_weight, Int8Weight):
         quantized = linear.quantized_weight
         exact = quantized.qweight.double() * quantized.scales.double()[:, None]
-            linear.quantized_weight.qweight.double()
-            * linear.quantized_weight.scales.double()[:, None]
-        )
         torch.testing.assert_close(weight, exact, rtol=0.01, atol=0)
         weight = exact
     bias = None if linear.bias is None else linear.bias.double()
