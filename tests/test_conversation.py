@@ -56,9 +56,9 @@ def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     kind, rows = type(engine.network.model.text_model), []
     read = kind.prefill
 
-    def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+    def watched(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
-        return read(self, x, cache, last=last)
+        return read(self, x, cache, num_logits=num_logits)
 
     monkeypatch.setattr(kind, "prefill", watched)
     return rows

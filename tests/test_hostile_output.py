@@ -32,7 +32,7 @@ from smolvideo.progress import Progress
 from smolvideo.records import SourceRecord
 from smolvideo.show.answer import show_footer, stream_answer, stream_pieces
 from smolvideo.show.console import Output, SafeConsole
-from smolvideo.show.evals import EvalProgressBar, show_comparison, show_report
+from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.plan import show_plan
@@ -96,7 +96,7 @@ def staging(screen: Output, _: Path) -> None:
 
 
 def evaluating(screen: Output, _: Path) -> None:
-    with EvalProgressBar(screen) as progress:
+    with BenchmarkProgress(screen) as progress:
         for done in (1, 5, 9):
             progress.show(EvalProgress(done, 10, done, done, 0, HOSTILE))
 
@@ -147,7 +147,7 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
         screen, [ITEM], [PlannedItem(ITEM, "error", HOSTILE)], lambda: None
     ),
     "StageProgress": staging,
-    "EvalProgressBar": evaluating,
+    "BenchmarkProgress": evaluating,
     "show_report": lambda screen, folder: show_report(
         screen.out, build_report(hostile_run(folder / f"run {HOSTILE}", HOSTILE))
     ),

@@ -111,9 +111,9 @@ def test_a_video_is_encoded_and_read_once(
     decoder = type(engine.network.model.text_model)
     read = decoder.prefill
 
-    def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+    def watched(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
-        return read(self, x, cache, last=last)
+        return read(self, x, cache, num_logits=num_logits)
 
     monkeypatch.setattr(decoder, "prefill", watched)
     events: list[Progress] = []

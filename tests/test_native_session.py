@@ -36,9 +36,9 @@ def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int
     decoder = engine.network.model.text_model
     read = type(decoder).prefill
 
-    def watched(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+    def watched(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
         rows.append(x.shape[1])
-        return read(self, x, cache, last=last)
+        return read(self, x, cache, num_logits=num_logits)
 
     monkeypatch.setattr(type(decoder), "prefill", watched)
     return rows

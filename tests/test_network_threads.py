@@ -152,7 +152,7 @@ def test_numbers_are_the_same_with_any_threads(
             read = []
             for part in (300, 33, 1, 1, 1):
                 cache.length = length
-                read.append(decoder.read(rows[:, :part], cache))
+                read.append(decoder.prefill(rows[:, :part], cache))
             got.append(torch.cat(read, dim=1))
     for other in got[1:]:
         assert torch.equal(other, got[0])

@@ -25,7 +25,7 @@ USAGE = Usage(
     answer_tokens=12,
     context_tokens=2048,
     frames=8,
-    seconds={"answer": 0.275},
+    seconds={"generate": 0.275},
     peak_memory_bytes=812_000_000,
 )
 

@@ -92,7 +92,7 @@ class Network:
     def prefill(self, vectors: Tensor, cache: KVCache) -> Tensor:
         """By torch's operators."""
         with torch.inference_mode():
-            return self.head(self.decoder.read(vectors, cache))[0].float()
+            return self.head(self.decoder.prefill(vectors, cache))[0].float()
 
     def close(self, got: Tensor, expected: Tensor) -> bool:
         error = (got - expected).abs().max() / expected.abs().max()

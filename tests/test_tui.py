@@ -283,10 +283,10 @@ def _slow_steps(talkative: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = type(talkative.network.model.text_model)
     read = kind.prefill
 
-    def slowly(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+    def slowly(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
         if x.shape[1] == 1:
             time.sleep(0.05)
-        return read(self, x, cache, last=last)
+        return read(self, x, cache, num_logits=num_logits)
 
     monkeypatch.setattr(kind, "prefill", slowly)
 
@@ -330,11 +330,11 @@ def test_keys_are_answered_while_it_generates(
     kind = type(talkative.network.model.text_model)
     read = kind.prefill
 
-    def held(self, x, cache, *, last=1):  # type: ignore[no-untyped-def]
+    def held(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
         if x.shape[1] == 1:
             waiting.set()
             assert go.wait(300)
-        return read(self, x, cache, last=last)
+        return read(self, x, cache, num_logits=num_logits)
 
     monkeypatch.setattr(kind, "prefill", held)
 

@@ -76,7 +76,7 @@ def usage(tokens: int, seconds: float) -> Usage:
         answer_tokens=24,
         context_tokens=2048,
         frames=50,
-        seconds={"encode": seconds, "read": 0.02, "answer": 0.25},
+        seconds={"encode": seconds, "prefill": 0.02, "generate": 0.25},
         peak_memory_bytes=431_000_000,
     )
 

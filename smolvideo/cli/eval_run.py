@@ -32,7 +32,7 @@ from smolvideo.evals.videos import (
 from smolvideo.prompt import PromptOptions
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.evals import EvalProgressBar, show_report
+from smolvideo.show.evals import BenchmarkProgress, show_report
 from smolvideo.show.stage_progress import StageProgress
 from smolvideo.source import DownloadOptions
 
@@ -140,7 +140,7 @@ def _ask(
         screen.notice(sentence)
 
     try:
-        with EvalProgressBar(screen) as progress:
+        with BenchmarkProgress(screen) as progress:
             run_eval(
                 run,
                 settings,

@@ -31,7 +31,7 @@ _NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
 """Columns that the numbers after a bar take."""
 
 
-class EvalProgressBar(ProgressBar):
+class BenchmarkProgress(ProgressBar):
     """A bar with the accuracy so far; without a terminal, a line per tenth of the run."""
 
     def __init__(self, screen: Output) -> None:
