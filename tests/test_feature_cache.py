@@ -239,7 +239,7 @@ for _ in range(400):
         hits += 1
     else:
         cache.write(key(number), memoryview(payload(number, size)))
-    assert cache.problem is None, cache.problem
+    assert cache.warning is None, cache.warning
 print(hits)
 """
 
@@ -281,7 +281,7 @@ WRITING = """
 number = 0
 while True:
     cache.write(key(number), memoryview(payload(number, size)))
-    assert cache.problem is None, cache.problem
+    assert cache.warning is None, cache.warning
     print(number, flush=True)
     number += 1
 """
@@ -342,7 +342,7 @@ REFUSED = """
 for number in range(3):
     cache.write(key(number), memoryview(payload(number, size)))
     assert not cache.read(key(number), memoryview(bytearray(size)))
-print(cache.problem)
+print(cache.warning)
 """
 
 

@@ -129,11 +129,11 @@ def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
 def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
     monkeypatch.setattr(avx512, "has_amx", lambda: False)
-    backends.cache_clear()
+    backends.attention_backend.cache_clear()
     rows = PagedKV.of(2, 64, 1000, dtype=torch.bfloat16)
     rows.write(0, k, v)
     assert torch.equal(rows.attend(q, 700), in_tiles(q, k, v, causal=True))
-    backends.cache_clear()
+    backends.attention_backend.cache_clear()
 
 
 @needs_instruction
@@ -179,14 +179,14 @@ def test_weights_of_rows() -> None:
 
 @pytest.fixture
 def _ways_anew() -> Iterator[None]:
-    backends.cache_clear()
+    backends.attention_backend.cache_clear()
     yield
-    backends.cache_clear()
+    backends.attention_backend.cache_clear()
     background_compile.has_numba.cache_clear()
 
 
 def way_of(width: int) -> str:
-    backends.cache_clear()
+    backends.attention_backend.cache_clear()
     told = attention_backend(width, torch.bfloat16)
     assert told is not None
     return told.get().name.partition(",")[0]

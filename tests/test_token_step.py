@@ -285,7 +285,7 @@ class NoHelpers:
         self.works: list[Callable[[], object]] = []
         self.error = error
 
-    def ask(self, work: Callable[[], object], times: int) -> None:
+    def submit(self, work: Callable[[], object], times: int) -> None:
         self.works += [work] * times
         if self.error is not None:
             raise self.error

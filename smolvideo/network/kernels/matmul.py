@@ -144,7 +144,7 @@ def matmul_rows(
 
 def weight_dtype(matrix: Any) -> Any:
     """Return the dtype of the weights, from the numba type of a ``WeightMatrix``."""
-    return dict(zip(matrix.fields, matrix.types, strict=True))["like"].dtype
+    return dict(zip(matrix.fields, matrix.types, strict=True))["dtype_witness"].dtype
 
 
 @jit
