@@ -25,6 +25,7 @@ Damage = Literal["", "corrupt", "reference"]
 ``reference``, when it refers to a corrupt frame and may show its errors until the next key
 frame."""
 
+_BLANK_LEVEL = 128
 _MAX_NAMED = 3
 """Maximum number of discontinuities or times that a notice lists."""
 
@@ -226,6 +227,11 @@ class FrameBatch:
 
     def __repr__(self) -> str:
         return f"FrameBatch(images={list(self.images.shape)}, pts_seconds={self.pts_seconds})"
+
+
+def blank_images(images: Images) -> Images:
+    """Images of the same shape in one even grey: an answer to them was not seen in the video."""
+    return np.full_like(images, _BLANK_LEVEL)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import SmolVideoError
 from smolvideo.evals.item import LETTERS, EvalItem
@@ -18,11 +16,8 @@ from smolvideo.evals.loader import DecodedClip, PreparedItem, build_message, err
 from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_folder import EvalAnswer, Key
 from smolvideo.evals.settings import Condition, EvalSettings
-from smolvideo.frames import FrameBatch, Images
+from smolvideo.frames import FrameBatch, Images, blank_images
 from smolvideo.prompt import Prompt, pack_prompt
-
-BLANK_FRAME_LEVEL = 128
-"""Pixel value of all frames in the blind condition."""
 
 
 @dataclass
@@ -85,7 +80,7 @@ class Evaluator:
 
     def _seen(self, batch: FrameBatch, condition: Condition, item: EvalItem) -> FrameBatch:
         if condition == "blind":
-            return replace(batch, images=np.full_like(batch.images, BLANK_FRAME_LEVEL))
+            return replace(batch, images=blank_images(batch.images))
         if condition == "shuffled-frames":
             order = shuffled(len(batch), f"{self.settings.seed}/frames/{item.video}")
             return replace(batch, images=batch.images[list(order)])

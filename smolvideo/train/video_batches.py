@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from smolvideo.frames import Images
+from smolvideo.frames import Images, blank_images
 from smolvideo.network import NetworkConfig
 from smolvideo.times import format_timestamp
 from smolvideo.train.image_batches import add_codec_noise, normalize_images
@@ -37,7 +37,6 @@ EVENT_PROBABILITY = 0.3
 """Probability that a video is sampled to have an event; other videos may have one, too."""
 HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
 """The slowest types to learn: each needs several frames, or several facts together."""
-GREY = 128
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def make_video_batch(
         pictures, shown = render_times(video.scene, video.shares, size, size)
         spoilt = add_codec_noise(pictures, noise)
         frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
-        pixels.append(np.full_like(spoilt, GREY) if grey else spoilt)
+        pixels.append(blank_images(spoilt) if grey else spoilt)
         asked.append(_questions(video, random, asking))
         front = video_prefix(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
         rows.append(pack_questions(front, asked[-1], tokenizer))

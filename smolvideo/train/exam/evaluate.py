@@ -11,7 +11,7 @@ import numpy as np
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.evals.item import LETTERS
 from smolvideo.files import atomic_path
-from smolvideo.frames import FrameBatch
+from smolvideo.frames import FrameBatch, blank_images
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
 from smolvideo.train.exam.options import ExamOptions
@@ -22,8 +22,6 @@ from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.video import write_video
 
-GREY = 128
-"""Pixel value of all frames in the blind condition."""
 GENERATION = GenerationOptions(max_new_tokens=48)
 
 OnExamProgress = Callable[[int, int, int, int], None]
@@ -87,7 +85,7 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
     questions = [*opened, *choices]
     # Two conditions: the frames, and uniform grey.
     seen = _answered(engine, batch, questions)
-    grey = replace(batch, images=np.full_like(batch.images, GREY))
+    grey = replace(batch, images=blank_images(batch.images))
     blind = _answered(engine, grey, questions)
     answered = zip(questions, seen, blind, strict=True)
     for place, (question, (one, likeliest), (other, guessed)) in enumerate(answered):
