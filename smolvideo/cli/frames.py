@@ -33,7 +33,7 @@ from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
 from smolvideo.pipeline import load_frames, prepare
-from smolvideo.prompt import PromptOptions
+from smolvideo.prompt import PLACEHOLDER_QUESTION, PromptOptions
 from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
@@ -49,9 +49,6 @@ ORIGINAL_ASPECT = "none"
 
 _MAX_SHOWN = 640
 """Longest side in pixels of frames for display only: fifty 8K frames would take 5 GB."""
-
-_STAND_IN_QUESTION = "What happens in this video?"
-"""Question of typical length, as the number of frames that fit depends on it."""
 
 
 @click.command(cls=SectionCommand)
@@ -171,7 +168,7 @@ def _seen_by_model(
     prepared = prepare(
         checkpoint,
         [source],
-        _STAND_IN_QUESTION,
+        PLACEHOLDER_QUESTION,
         sampling=read_sampling(ctx),
         prompt_options=PromptOptions(geometry=given["geometry"]),
         reader=given["reader"],

@@ -21,14 +21,13 @@ from smolvideo.models import (
     open_checkpoint,
     pull,
 )
-from smolvideo.prompt import Message, count_tokens, max_frames_that_fit
+from smolvideo.prompt import PLACEHOLDER_QUESTION, Message, count_tokens, max_frames_that_fit
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.format import format_bytes
 from smolvideo.show.stage_progress import StageProgress
 from smolvideo.show.tables import show_key_values, show_table
 
-_QUESTION = "What happens in this video?"
 _WORDS = 100
 """Estimated tokens of a question with its chat template, if no tokenizer is available."""
 _MAX_FRAMES_TRIED = 2_000
@@ -235,7 +234,7 @@ def _planned(frames: int) -> list[Message]:
     """Return a message with placeholders for ``frames`` frames, one per second."""
     times = tuple(float(second) for second in range(frames))
     video = FramePlan(times, VideoMetadata(640, 360, float(frames)))
-    return [Message("user", (video, _QUESTION))]
+    return [Message("user", (video, PLACEHOLDER_QUESTION))]
 
 
 def _tokens_per_frame(checkpoint: Checkpoint) -> int:

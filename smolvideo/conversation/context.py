@@ -15,9 +15,9 @@ from smolvideo.prompt import Message, PromptOptions, count_tokens
 from smolvideo.sanitize import display_name
 from smolvideo.times import format_timestamp
 
-_SPARE_SHARE = 8
-"""Trimming frees an eighth of the context: each cut invalidates the KV cache after it, so cuts
-should be rare.
+RESERVED_CONTEXT_DIVISOR = 8
+"""An eighth of the context is reserved for turns when the number of frames is chosen. Trimming frees
+as much: each cut invalidates the KV cache after it, so cuts should be rare.
 """
 
 
@@ -80,7 +80,7 @@ def trim_to_context(
     them raises.
     """
     room = checkpoint.context_tokens - max_new_tokens
-    spare = checkpoint.context_tokens // _SPARE_SHARE
+    spare = checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
     at_least = sum(look.turn < len(turns) for look in looks)
     at_least = min(at_least, max(0, len(looks) - 1))
 

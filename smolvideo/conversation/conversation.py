@@ -8,7 +8,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from smolvideo.answer import AnswerStream
-from smolvideo.conversation.context import Context, describe_trimmed, trim_to_context
+from smolvideo.conversation.context import (
+    RESERVED_CONTEXT_DIVISOR,
+    Context,
+    describe_trimmed,
+    trim_to_context,
+)
 from smolvideo.conversation.running_turn import RunningTurn
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Attachment, Turn
@@ -23,15 +28,9 @@ from smolvideo.pipeline import (
     with_prepared,
 )
 from smolvideo.progress import OnProgress, Progress, no_progress
-from smolvideo.prompt import pack_prompt
+from smolvideo.prompt import PLACEHOLDER_QUESTION, pack_prompt
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
-
-PLACEHOLDER_QUESTION = "What happens in this video?"
-"""Question of typical length for token counts and prefill before the user has typed one."""
-
-_RESERVED_CONTEXT_DIVISOR = 8
-"""An eighth of the context is reserved for turns when the number of frames is chosen."""
 
 LoadEngine = Callable[[Settings, OnProgress], Engine]
 """Loads the engine of a conversation; raises as ``load_engine`` does."""
@@ -368,7 +367,7 @@ def _with_room_for_words(
 ) -> GenerationOptions:
     """Return generation options with a reserve for later turns, if frames may be reduced."""
     generation = settings.generation
-    roomy = generation.max_new_tokens + checkpoint.context_tokens // _RESERVED_CONTEXT_DIVISOR
+    roomy = generation.max_new_tokens + checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
     if not sampling.reduce_to_fit or roomy >= checkpoint.context_tokens // 2:
         return generation
     return replace(generation, max_new_tokens=roomy)

@@ -21,6 +21,7 @@ from smolvideo.prompt import (
     Prompt,
     PromptOptions,
     check_budget,
+    check_question,
     count_tokens,
     describe_budget,
     frame_transform,
@@ -133,7 +134,7 @@ def prepare(
     and where the prompt does not fit (with the number of frames that does).
     """
     # Resolve the sources.
-    _check_question(question)
+    check_question(question)
     given = _resolve_all(sources, on_progress)
     paths = [source.path for source in given]
 
@@ -364,10 +365,3 @@ def _resolve_all(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource
         else:
             found += resolve_source(str(source), on_progress=on_progress)
     return tuple(found)
-
-
-def _check_question(question: str) -> None:
-    if not question.strip():
-        raise PromptError(
-            "the question is empty", hint='ask something, such as "What happens in this video?"'
-        )

@@ -8,12 +8,19 @@ from smolvideo.prompt.context_budget import (
     describe_budget,
     max_frames_that_fit,
 )
-from smolvideo.prompt.messages import Geometry, Message, Prompt, PromptOptions
+from smolvideo.prompt.messages import (
+    PLACEHOLDER_QUESTION,
+    Geometry,
+    Message,
+    Prompt,
+    PromptOptions,
+)
 from smolvideo.prompt.pack import pack_prompt
 from smolvideo.prompt.resize import frame_transform, image_transform
-from smolvideo.prompt.templates import should_split_images
+from smolvideo.prompt.templates import check_question, should_split_images
 
 __all__ = [
+    "PLACEHOLDER_QUESTION",
     "Geometry",
     "Message",
     "Prompt",
@@ -21,6 +28,7 @@ __all__ = [
     "PromptOptions",
     "answer_ids",
     "check_budget",
+    "check_question",
     "count_tokens",
     "describe_budget",
     "frame_transform",

@@ -16,6 +16,9 @@ GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 Media = FrameBatch | FramePlan
 """The frames of one source, decoded or planned."""
 
+PLACEHOLDER_QUESTION = "What happens in this video?"
+"""Question of typical length for token counts and prefill before the user has typed one."""
+
 
 @dataclass(frozen=True)
 class Message:

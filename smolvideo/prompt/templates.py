@@ -20,7 +20,7 @@ from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.encode import IMAGE, PromptPart, SpecialToken
-from smolvideo.prompt.messages import Media, Message, PromptOptions
+from smolvideo.prompt.messages import PLACEHOLDER_QUESTION, Media, Message, PromptOptions
 from smolvideo.prompt.tiles import Tiles, tiles_of
 from smolvideo.times import format_timestamp
 
@@ -65,6 +65,14 @@ def render_messages(
     return pieces
 
 
+def check_question(question: str) -> None:
+    """Raises PromptError where ``question`` is empty."""
+    if not question.strip():
+        raise PromptError(
+            "the question is empty", hint=f'ask something, such as "{PLACEHOLDER_QUESTION}"'
+        )
+
+
 def check_messages(messages: Sequence[Message]) -> None:
     """Raise PromptError unless every turn has content and the last one is a question."""
     if not messages or messages[-1].role != "user":
@@ -74,10 +82,7 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise PromptError(f"a turn is of `user` or `assistant`, not of `{message.role}`")
     if any(not message.content for message in messages):
         raise PromptError("a turn of the conversation is empty")
-    if not any(isinstance(item, str) and item.strip() for item in messages[-1].content):
-        raise PromptError(
-            "the question is empty", hint='ask something, such as "What happens in this video?"'
-        )
+    check_question("".join(item for item in messages[-1].content if isinstance(item, str)))
     for message in messages:
         for item in message.content:
             if not isinstance(item, str) and not len(item):
