@@ -16,8 +16,8 @@ from smolvideo.sanitize import display_name
 from smolvideo.times import format_timestamp
 
 RESERVED_CONTEXT_DIVISOR = 8
-"""An eighth of the context is reserved for turns when the number of frames is chosen. Trimming frees
-as much: each cut invalidates the KV cache after it, so cuts should be rare.
+"""An eighth of the context is reserved for turns when the number of frames is chosen. Trimming
+frees as much: each cut invalidates the KV cache after it, so cuts should be rare.
 """
 
 

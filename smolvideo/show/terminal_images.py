@@ -34,7 +34,7 @@ def draw_images(
     """Draw RGB images in a row, ``columns`` × ``rows`` cells each, one every ``step`` columns."""
     if kind == "blocks":
         small = [picture.resize((columns, rows * 2), Image.Resampling.BOX) for picture in pictures]
-        console.print(Segments(_half_blocks(small, gap=step - columns)), end="")
+        console.print(Segments(_side_by_side(small, gap=step - columns)), end="")
         return
     size = columns * abilities.cell_width, rows * abilities.cell_height
     # Newlines first: a terminal at its last line scrolls before anything is drawn.
@@ -48,16 +48,40 @@ def draw_images(
     console.file.flush()
 
 
-def _half_blocks(pictures: Sequence[Image.Image], *, gap: int) -> Iterator[Segment]:
-    """Two pixels per cell: the upper is the foreground of ▀, the lower its background."""
-    pixels = [np.asarray(picture).tolist() for picture in pictures]
-    for top in range(0, pictures[0].height, 2):
-        for number, rows in enumerate(pixels):
+def half_block_lines(picture: Image.Image) -> list[list[Segment]]:
+    """Render two pixels per cell: ▀ in the upper colour on a background of the lower one.
+
+    Equal neighbours are merged into one segment: drawn scenes become ten times shorter.
+    """
+    pixels = np.asarray(picture)
+    lines = []
+    for top in range(0, len(pixels) - 1, 2):
+        row = np.concatenate((pixels[top], pixels[top + 1]), axis=1)
+        changes = np.flatnonzero((row[1:] != row[:-1]).any(axis=1)) + 1
+        starts = [0, *changes.tolist()]
+        ends = [*changes.tolist(), len(row)]
+        lines.append(
+            [
+                Segment("▀" * (end - start), _style(*row[start].tolist()))
+                for start, end in zip(starts, ends, strict=True)
+            ]
+        )
+    return lines
+
+
+def _style(*channels: int) -> Style:
+    return Style(
+        color=Color.from_rgb(*channels[:3]),
+        bgcolor=Color.from_rgb(*channels[3:]),
+    )
+
+
+def _side_by_side(pictures: Sequence[Image.Image], *, gap: int) -> Iterator[Segment]:
+    for parts in zip(*map(half_block_lines, pictures), strict=True):
+        for number, part in enumerate(parts):
             if number:
                 yield Segment(" " * gap)
-            for upper, lower in zip(rows[top], rows[top + 1], strict=True):
-                style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
-                yield Segment("▀", style)
+            yield from part
         yield Segment("\n")
 
 

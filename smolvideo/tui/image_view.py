@@ -8,15 +8,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
-from rich.color import Color
 from rich.segment import Segment
-from rich.style import Style
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.strip import Strip
 from textual.widget import Widget
 
 from smolvideo.errors import UsageError
+from smolvideo.show.terminal_images import half_block_lines
 
 PictureKind = Literal["kitty", "sixel", "blocks", "shades", "none"]
 
@@ -57,7 +56,7 @@ class TextImage(Widget):
         else:
             size = self.pixels(columns, rows)
             exact = picture if picture.size == size else picture.resize(size, _filter(picture))
-            self._lines = _half_blocks(exact)
+            self._lines = half_block_lines(exact)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -141,34 +140,6 @@ def has_pixels() -> bool:
 
 def _filter(picture: Image.Image) -> Image.Resampling:
     return Image.Resampling.BOX if picture.width < 96 else Image.Resampling.LANCZOS
-
-
-def _half_blocks(picture: Image.Image) -> list[list[Segment]]:
-    """Render two pixels per cell: ▀ in the upper colour on a background of the lower one.
-
-    Runs of equal cells are one segment, which makes rendered scenes ten times shorter.
-    """
-    pixels = np.asarray(picture)
-    lines = []
-    for top in range(0, len(pixels) - 1, 2):
-        row = np.concatenate((pixels[top], pixels[top + 1]), axis=1)
-        changes = np.flatnonzero((row[1:] != row[:-1]).any(axis=1)) + 1
-        starts = [0, *changes.tolist()]
-        ends = [*changes.tolist(), len(row)]
-        lines.append(
-            [
-                Segment("▀" * (end - start), _style(*row[start].tolist()))
-                for start, end in zip(starts, ends, strict=True)
-            ]
-        )
-    return lines
-
-
-def _style(*channels: int) -> Style:
-    return Style(
-        color=Color.from_rgb(*channels[:3]),
-        bgcolor=Color.from_rgb(*channels[3:]),
-    )
 
 
 def _shades(picture: Image.Image) -> list[list[Segment]]:
