@@ -20,7 +20,7 @@ from toy_checkpoint import write_json
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.engines.answer_notices import is_loop, notices_on
-from smolvideo.engines.generation_state import GenerationState
+from smolvideo.engines.generate import GenerationState
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import NANO_NOTICE, ask

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from smolvideo.network.int4 import GROUP_SIZE, INT4_PACKINGS, Int4Packing
 from smolvideo.network.kernels.avx512 import has_avx512_bf16
-from smolvideo.network.kernels.int4_matmul import int4_matmul
-from smolvideo.network.kernels.int4_matmul_avx512 import int4_matmul_bf16, to_bf16_with_group_sums
+from smolvideo.network.kernels.int4_matmul import (
+    int4_matmul,
+    int4_matmul_bf16,
+    to_bf16_with_group_sums,
+)
 from smolvideo.network.kernels.jit import jit
 from smolvideo.network.kernels.matmul import WeightMatrix
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from smolvideo.network.attention import attention, attention_reference
-from smolvideo.network.kv_layout import ContiguousKV, LayerKV, PagedKV, resized
+from smolvideo.network.kv_cache import ContiguousKV, LayerKV, PagedKV, resized
 
 CPU = torch.device("cpu")
 LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([255, 256, 257, 511, 512, 513, 700]))

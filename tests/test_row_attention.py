@@ -19,9 +19,9 @@ from smolvideo.network import background_compile
 from smolvideo.network.attention import attention, attention_reference, softmax_into
 from smolvideo.network.attention_backend import attention_backend, flash_attention_cpu
 from smolvideo.network.kernels import avx512
+from smolvideo.network.kernels.elementwise import build_softmax
 from smolvideo.network.kernels.flash_attention import build_flash_attention, registers_per_row
-from smolvideo.network.kernels.softmax import build_softmax
-from smolvideo.network.kv_layout import PagedKV
+from smolvideo.network.kv_cache import PagedKV
 from smolvideo.network.model import prepare_for_inference
 from smolvideo.network.vision import VisionTower
 

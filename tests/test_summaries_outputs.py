@@ -25,8 +25,7 @@ from smolvideo.summaries.formats import (
     to_vtt,
 )
 from smolvideo.summaries.html_page import to_html
-from smolvideo.summaries.output_names import OutputNames, fit_name
-from smolvideo.summaries.outputs import SUFFIXES_BY_FORMAT
+from smolvideo.summaries.outputs import SUFFIXES_BY_FORMAT, OutputNames, fit_name
 from smolvideo.summaries.record import Chapter, Note, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 

@@ -35,7 +35,7 @@ from smolvideo.network.kernels.jit import jit, jit_cached
 from smolvideo.network.kernels.work_sharing import claim, mark_done, new_counters, wait_for_phase
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
-from smolvideo.network.thread_pool import ThreadPool
+from smolvideo.network.threads import ThreadPool
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -297,7 +297,7 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     expected = network.decode.decode(vector, network.cache(3))
     late = NoHelpers()
-    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.threads.thread_pool", lambda process: late)
     torch.set_num_threads(4)
     cache = network.cache(3)
     assert torch.equal(network.decode.decode(vector, cache), expected)
@@ -317,7 +317,7 @@ def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.Monke
     vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
     network.decode.decode(vector, network.cache(3))
     late = NoHelpers(KeyboardInterrupt)
-    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: late)
+    monkeypatch.setattr("smolvideo.network.threads.thread_pool", lambda process: late)
     torch.set_num_threads(2)
     with pytest.raises(KeyboardInterrupt):
         network.decode.decode(vector, cache)
@@ -351,7 +351,7 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
     expected = network.decode.decode(vector, network.cache(3))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     alone = ThreadPool()
-    monkeypatch.setattr("smolvideo.network.thread_pool.thread_pool", lambda process: alone)
+    monkeypatch.setattr("smolvideo.network.threads.thread_pool", lambda process: alone)
     torch.set_num_threads(4)
     other = CpuDecoder(network.decoder, network.head)
     assert torch.equal(other.decode(vector, network.cache(3)), expected)

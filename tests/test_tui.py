@@ -21,11 +21,10 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Conversation, Settings
-from smolvideo.conversation.resume import resume
-from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.commands import in_chat
+from smolvideo.conversation.resume import Startup, resume
 from smolvideo.conversation.store import create, latest_id, reopen
 from smolvideo.conversation.turns import Turn
-from smolvideo.conversation.wording import in_chat
 from smolvideo.engines import Engine, GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import SourceError
 from smolvideo.sampling import FrameSampling

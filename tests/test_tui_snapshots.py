@@ -21,7 +21,7 @@ from textual.pilot import Pilot
 
 from smolvideo.answer import Usage
 from smolvideo.conversation import Attachment, Conversation, Turn
-from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.resume import Startup
 from smolvideo.errors import SourceError
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress

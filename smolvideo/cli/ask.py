@@ -43,7 +43,6 @@ from smolvideo.cli.outputs import (
 from smolvideo.cli.params import SectionCommand, SectionOption
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.source_list import allows_outside, list_options
-from smolvideo.cli.subtitles import subtitles_for_sampling
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.pipeline import (
@@ -53,7 +52,7 @@ from smolvideo.pipeline import (
     record_error,
     stream_answer,
 )
-from smolvideo.pipeline.subtitles import AUTO
+from smolvideo.pipeline.subtitles import AUTO, subtitles_for_sampling
 from smolvideo.prompt import PromptOptions
 from smolvideo.readers import prestart_process
 from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic

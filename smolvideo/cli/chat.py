@@ -36,8 +36,7 @@ from smolvideo.cli.options import (
 from smolvideo.cli.params import SectionCommand, SectionOption
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
-from smolvideo.conversation.resume import resume
-from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.resume import Startup, resume
 from smolvideo.conversation.store import (
     create,
     delete,

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from rich.text import Text
 
 from smolvideo.conversation import RunningTurn, Turn
-from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, parse_line
+from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, in_chat, parse_line
 from smolvideo.conversation.execute import execute, trailing_question
-from smolvideo.conversation.startup import Startup, open_startup
+from smolvideo.conversation.resume import Startup, open_startup
 from smolvideo.conversation.store import question_history
-from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import record_answer, record_error
 from smolvideo.sanitize import escape_controls

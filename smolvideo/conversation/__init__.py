@@ -11,12 +11,10 @@
     frame_store.py   frames of a conversation on disk, as PNG
     store.py         all conversations on disk
     resume.py        restore a saved conversation
-    startup.py       open a new or saved conversation
     export.py        export as Markdown, JSON or HTML
     commands.py      slash commands: grammar and completion
     execute.py       slash commands: effects
     player.py        play a video from a time in an external player
-    wording.py       messages about options, reworded for slash commands
 
 The full-screen chat, the line mode and ``ask --continue`` share this package.
 """

@@ -1,6 +1,7 @@
 """Slash commands of the chat: table, parser and tab completion."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,3 +182,24 @@ def _no_such_command(name: str) -> UsageError:
     hint = f"did you mean `/{near[0]}`?" if near else "`/help` lists them"
     hint += "; a question with a slash begins with two"
     return UsageError(f"there is no command `/{display_name(name, 30)}`", hint=hint)
+
+
+_IN_CHAT = (
+    (re.compile(r"`?--model ([\w./-]+)`?"), r"`/model \1`"),
+    (re.compile(r"`?--max-frames (\d+)`?"), r"`/frames \1`"),
+    (re.compile(r"`--max-frames`"), "`/frames`"),
+    (re.compile(r"`--subtitles ([\w./-]+)`"), r"`/subtitles \1`"),
+    (re.compile(r"`--start` and `--end`"), "`/zoom`"),
+)
+"""Options that have a slash command; others can only be set when the chat is started."""
+
+
+def in_chat(sentence: str) -> str:
+    """Replace options in ``sentence`` by the slash commands that a chat user can type.
+
+    >>> in_chat("for real footage use `--model smolvlm2-256m`")
+    'for real footage use `/model smolvlm2-256m`'
+    """
+    for option, command in _IN_CHAT:
+        sentence = option.sub(command, sentence)
+    return sentence

@@ -1,10 +1,15 @@
-"""Restore a saved conversation: turns first, then frames from disk without decoding."""
+"""Open a conversation: attach new sources, or restore a saved one.
 
-from dataclasses import replace
+Turns are restored first, then frames from disk without decoding.
+"""
+
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from smolvideo.conversation.attach import FailedSource, attach_sources
 from smolvideo.conversation.conversation import Conversation, ConversationStore, LoadEngine
-from smolvideo.conversation.event_log import SavedAttachment, SavedConversation
+from smolvideo.conversation.event_log import EventLog, SavedAttachment, SavedConversation
+from smolvideo.conversation.execute import subtitles_for_attachment
 from smolvideo.conversation.frame_store import pixel_hash, read_frames
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Attachment
@@ -15,6 +20,7 @@ from smolvideo.pipeline import load_frames
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import frame_transform, image_transform
 from smolvideo.sanitize import display_name
+from smolvideo.source import DownloadOptions
 from smolvideo.unicode_names import existing_path
 
 
@@ -134,3 +140,43 @@ def _has_changed(look: SavedAttachment) -> bool:
         look.size,
         look.mtime_ns,
     )
+
+
+@dataclass(frozen=True)
+class Startup:
+    """A conversation, and what must be loaded into it.
+
+    ``sources`` are new ones, as typed. ``kept`` is the saved state read from ``journal`` when
+    resuming; ``model`` replaces the saved one; ``subtitles`` are for the first new source.
+    """
+
+    conversation: Conversation
+    sources: tuple[str, ...] = ()
+    download: DownloadOptions = field(default_factory=DownloadOptions)
+    journal: EventLog | None = None
+    kept: SavedConversation | None = None
+    model: str | None = None
+    subtitles: str | None = None
+
+
+def open_startup(
+    start: Startup, *, on_progress: OnProgress = no_progress
+) -> tuple[list[str], list[FailedSource]]:
+    """Restore the saved attachments and attach the new sources.
+
+    Return notices for the user, and the sources that could not be attached. Raises errors that
+    concern no single source.
+    """
+    talk, notes = start.conversation, []
+    if start.kept is not None and start.journal is not None:
+        folder = start.journal.folder
+        notes = restore_attachments(talk, start.kept, folder, on_progress=on_progress)
+    if start.model is not None:
+        talk.switch_model(start.model, on_progress=on_progress)
+    seen = len(talk.attachments)
+    not_seen = attach_sources(talk, start.sources, download=start.download, on_progress=on_progress)
+    if start.subtitles is not None and len(talk.attachments) > seen:
+        look = talk.attachments[seen]
+        text, heard = subtitles_for_attachment(look, start.subtitles, reader=talk.settings.reader)
+        talk.set_subtitles(look, text, notices=heard)
+    return notes, not_seen

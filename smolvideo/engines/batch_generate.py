@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from smolvideo.answer import Answer
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.engines.generate import check_context
-from smolvideo.engines.generation_state import GenerationState
+from smolvideo.engines.generate import GenerationState, check_context
 from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress

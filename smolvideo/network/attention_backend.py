@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smolvideo.network.attention import attention
 from smolvideo.network.background_compile import CompiledInBackground, has_numba
-from smolvideo.network.thread_pool import parallel_call
+from smolvideo.network.threads import parallel_call
 
 if TYPE_CHECKING:
     from smolvideo.network.kernels.flash_attention import StridedRows
@@ -48,14 +48,14 @@ def attention_backend(
 def _select_backend(width: int, kept: bool) -> AttentionBackend:
     if not has_numba():
         return TORCH_BACKEND
-    from smolvideo.network.kernels import avx512, flash_attention, jit, softmax
+    from smolvideo.network.kernels import avx512, elementwise, flash_attention, jit
 
     if not avx512.has_avx512_bf16():
         return TORCH_BACKEND
     if avx512.has_amx():
         # AMX makes oneDNN's products faster than the kernel's. Only the softmax between them is
         # replaced, and only for frames: with two threads torch's own is as fast.
-        soften = softmax.build_softmax(kept=kept)
+        soften = elementwise.build_softmax(kept=kept)
         _soften(soften, torch.empty(0, 1), torch.empty(0, 1, dtype=torch.bfloat16))
         name = f"softmax, {jit.compiler_version()}"
         return AttentionBackend(

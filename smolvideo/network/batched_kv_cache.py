@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from smolvideo.network.kv_cache import KVCache
-from smolvideo.network.kv_layout import SMALL_PAGE_SIZE
+from smolvideo.network.kv_cache import SMALL_PAGE_SIZE, KVCache
 
 
 class BatchedKVCache:

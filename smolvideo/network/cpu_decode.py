@@ -19,7 +19,7 @@ from smolvideo.network.int4 import Int4Weight, int4_packing
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.kv_cache import KVCache
 from smolvideo.network.linear import Linear
-from smolvideo.network.thread_pool import max_workers, parallel_call
+from smolvideo.network.threads import max_workers, parallel_call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -178,3 +178,15 @@ def _pointwise_binary(
     x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, how: str
 ) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, how)
+
+
+class Embedding(nn.Embedding):
+    """``[...]`` ids → ``[..., D]``."""
+
+    def reset_parameters(self) -> None:
+        """Initialize the weights, unless they are on the meta device.
+
+        There torch initializes through its compiler, whose import takes a second.
+        """
+        if not self.weight.is_meta:
+            super().reset_parameters()

@@ -8,8 +8,7 @@ from smolvideo.models.network_config import VisionConfig
 from smolvideo.network.attention import attention_reference
 from smolvideo.network.attention_backend import TORCH_BACKEND, AttentionBackend, attention_backend
 from smolvideo.network.background_compile import CompiledInBackground
-from smolvideo.network.embedding import Embedding
-from smolvideo.network.linear import Linear, concat_linear
+from smolvideo.network.linear import Embedding, Linear, concat_linear
 
 
 class PatchEmbeddings(nn.Module):

@@ -6,11 +6,11 @@ options.py         options of a summary, and their settings key
 loader.py          a video → its frames, in threads that prefetch for the model (prefetch.py)
 shot_detection.py, windows.py    shot changes; a long video cut into windows at them
 prompts.py, summariser.py        prompts, and the map-reduce over answers (chapters.py)
-inference.py       prompts answered by an engine (one video: summarising.py)
+inference.py       prompts answered by an engine, up to the record
 run.py             the run: load, answer, record, write (on a Ray cluster: ray_run.py)
 dry_run.py         cost estimate of a run
 record.py, recording.py, record_log.py   the record of one video, and the file of all records
-formats.py, html_page.py, file_names.py, output_names.py, outputs.py   the output files
+formats.py, html_page.py, file_names.py, outputs.py   the output files
 api.py             the whole run in one call
 """
 

@@ -1,12 +1,17 @@
-"""Prompts answered by an engine: prompts on the same frames share one prefill of them."""
+"""Prompts answered by an engine, up to the record: prompts on the same frames share a prefill."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from smolvideo.answer import Answer
 from smolvideo.engines import Engine, SessionEngine
+from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.summaries.summariser import PromptBatch, PromptSteps
+from smolvideo.summaries.loader import LoadedPart, ProbedVideo
+from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.recording import RecordContext, summary_record
+from smolvideo.summaries.summariser import PromptBatch, PromptSteps, Summariser
+from smolvideo.summaries.windows import Window
 
 Result = TypeVar("Result")
 
@@ -36,3 +41,27 @@ def drive(
             result: Result = end.value
             return result
         answers = answer(engine, ask, on_progress=on_progress)
+
+
+def summarise_pieces(
+    facts: RecordContext,
+    pieces: Iterator[LoadedPart],
+    engine: Engine,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> SummaryRecord:
+    """Return the record of a video from the loader's parts after ``IdentifiedSource``.
+
+    Raises as ``VideoLoader.load``, and ModelError where the device fails.
+    """
+    composer = Summariser(facts.checkpoint, facts.options)
+    opened = next(pieces)
+    assert isinstance(opened, ProbedVideo)
+    if opened.window_seconds is not None:
+        asking = composer.map_reduce(piece for piece in pieces if isinstance(piece, Window))
+    else:
+        prepared = next(pieces)
+        assert isinstance(prepared, PreparedPrompt)
+        asking = composer.summarise_whole(prepared)
+    composed = drive(engine, asking, on_progress=on_progress)
+    return summary_record(facts, opened, composed, engine)

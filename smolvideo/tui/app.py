@@ -1,30 +1,87 @@
-"""The Textual app of the chat: widget layout, key bindings, and the cursor in the frames."""
+"""The Textual app of the chat: widget layout, themes, key bindings, the cursor in the frames."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
+from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Horizontal
 from textual.filter import LineFilter
+from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import OptionList
 
 from smolvideo.conversation import Attachment
-from smolvideo.conversation.startup import Startup
+from smolvideo.conversation.resume import Startup
 from smolvideo.conversation.store import list_sessions
 from smolvideo.conversation.timestamps import nearest_frame
 from smolvideo.engines import format_dtype
+from smolvideo.sanitize import escape_controls
 from smolvideo.tui.controller import ChatController
 from smolvideo.tui.dialogs import HelpScreen, history_screen, sessions_screen
-from smolvideo.tui.filmstrip import Filmstrip
-from smolvideo.tui.frame_view import FrameView
+from smolvideo.tui.filmstrip import Filmstrip, FrameView
 from smolvideo.tui.image_view import PictureKind
 from smolvideo.tui.input_line import InputLine
-from smolvideo.tui.safety import NothingActs
 from smolvideo.tui.status import StageLine, StatusLine
-from smolvideo.tui.themes import THEMES
 from smolvideo.tui.transcript_view import TranscriptView
+
+DARK = Theme(
+    name="smolvideo-dark",
+    dark=True,
+    primary="#f0b35b",
+    secondary="#7aa2f7",
+    accent="#7dcfff",
+    foreground="#d6d9e0",
+    background="#0e1015",
+    surface="#151820",
+    panel="#1d212b",
+    success="#9ece6a",
+    warning="#e0af68",
+    error="#f7768e",
+)
+LIGHT = Theme(
+    name="smolvideo-light",
+    dark=False,
+    primary="#a8570f",
+    secondary="#3056b5",
+    accent="#0b6bab",
+    foreground="#24262b",
+    background="#fbfaf6",
+    surface="#f3f1ea",
+    panel="#e7e4da",
+    success="#3f7d20",
+    warning="#9a6700",
+    error="#c0283d",
+)
+THEMES = {"dark": DARK, "light": LIGHT}
+
+
+class NothingActs(LineFilter):
+    """Replaces control characters in every line, whether typed, pasted or from a widget.
+
+    Widgets escape foreign text themselves, but the input line holds typed text unchanged. A
+    replacement has the width of the character (none for controls), so the layout does not move.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            segment
+            if segment.control or escape_controls(segment.text) == segment.text
+            else _safe(segment)
+            for segment in segments
+        ]
+
+
+def _safe(segment: Segment) -> Segment:
+    text = "".join(
+        char if escape_controls(char) == char else "\N{REPLACEMENT CHARACTER}" * cell_len(char)
+        for char in segment.text
+    )
+    return Segment(text, segment.style)
+
 
 _NOTHING_ACTS = NothingActs()
 _TICKS_A_SECOND = 15

@@ -9,7 +9,7 @@ from smolvideo.conversation.attach import FailedSource
 from smolvideo.conversation.commands import ParsedCommand, parse_line
 from smolvideo.conversation.execute import execute, trailing_question
 from smolvideo.conversation.player import play, player_command
-from smolvideo.conversation.startup import Startup, open_startup
+from smolvideo.conversation.resume import Startup, open_startup
 from smolvideo.conversation.timestamps import TimestampSpan, find_timestamps
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress

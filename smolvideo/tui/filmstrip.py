@@ -1,6 +1,7 @@
-"""Filmstrip widget: thumbnails of the sampled frames over a time line, with a cursor."""
+"""Filmstrip: thumbnails of the sampled frames over a time line, and the frame at its cursor."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,80 @@ from smolvideo.show.filmstrip import captions, shown_aspect
 from smolvideo.show.format import format_count
 from smolvideo.times import format_clock
 from smolvideo.tui.image_view import PictureKind, picture_view
-from smolvideo.tui.strip_layout import StripSlots, columns_of, nearest, plan_slots
+
+_CELL_ASPECT = 2.0
+"""Height / width of a character cell, about 2 in most fonts."""
+GAP = 1
+
+
+@dataclass(frozen=True)
+class StripSlots:
+    """``count`` thumbnail slots, each ``columns`` wide, at the columns ``starts``."""
+
+    count: int
+    columns: int
+    starts: tuple[int, ...]
+
+    def of_frame(self, frame: int, frames: int) -> int:
+        """Return the slot that shows a frame when the cursor is on it."""
+        return min(self.count - 1, frame * self.count // max(1, frames))
+
+    def frame_of(self, slot: int, frames: int) -> int:
+        """Return the frame shown in a slot without the cursor: the middle one of its range."""
+        first, after = self.range_of(slot, frames)
+        return (first + after - 1) // 2
+
+    def range_of(self, slot: int, frames: int) -> tuple[int, int]:
+        """Return the frames of a slot as a half-open range."""
+        return -(-slot * frames // self.count), -(-(slot + 1) * frames // self.count)
+
+    def at_column(self, column: int) -> int:
+        """Return the slot at a screen column."""
+        before = [slot for slot, start in enumerate(self.starts) if start <= column]
+        return before[-1] if before else 0
+
+
+def plan_slots(frames: int, aspect: float, *, width: int, rows: int) -> StripSlots:
+    """Plan slots for as many thumbnails of ``aspect`` (width / height) and height ``rows`` as fit.
+
+    At most one per frame; spread over the whole ``width`` if not all frames fit.
+    """
+    columns = max(4, min(width, round(rows * _CELL_ASPECT * aspect)))
+    count = max(1, min(frames, (width + GAP) // (columns + GAP)))
+    step = (width + GAP) / count
+    # Spread over the width if there are more frames than slots; otherwise side by side.
+    step = min(step, columns + GAP + 2) if count == frames else step
+    starts = tuple(int(slot * step) for slot in range(count))
+    return StripSlots(count, columns, starts)
+
+
+def columns_of(
+    pts_seconds: Sequence[float], start_seconds: float, end_seconds: float, width: int
+) -> list[int]:
+    """Return the column of each frame on a time line of ``width`` columns.
+
+    >>> columns_of((0.0, 5.0, 10.0), 0.0, 10.0, 11)
+    [0, 5, 10]
+    """
+    span = end_seconds - start_seconds
+    if span <= 0 or width <= 1:
+        return [0] * len(pts_seconds)
+    return [
+        min(width - 1, max(0, round((time - start_seconds) / span * (width - 1))))
+        for time in pts_seconds
+    ]
+
+
+def nearest(columns: Sequence[int], column: int) -> int:
+    """Return the frame whose column is nearest to ``column``; the earlier one on a tie."""
+    return min(range(len(columns)), key=lambda frame: abs(columns[frame] - column))
+
+
+def fit(aspect: float, width: int, rows: int) -> tuple[int, int]:
+    """Return the largest size (columns, rows) of an image of ``aspect`` in ``width`` x ``rows``."""
+    columns = min(width, round(rows * _CELL_ASPECT * aspect))
+    return max(1, columns), max(1, min(rows, round(columns / aspect / _CELL_ASPECT)))
+
 
 _DIMMED = 0.55
 """Brightness of the thumbnails without the cursor."""
@@ -221,3 +295,51 @@ def _dimmed(picture: Image.Image, towards: tuple[int, int, int]) -> Image.Image:
     pixels = np.asarray(picture, np.float32)
     mixed = pixels * _DIMMED + np.asarray(towards, np.float32) * (1 - _DIMMED)
     return Image.fromarray(mixed.astype(np.uint8))
+
+
+class FrameView(Vertical):
+    """One frame of an attachment; ``show`` changes it."""
+
+    def __init__(self, kind: PictureKind) -> None:
+        super().__init__(id="frame")
+        self.picture = picture_view(kind, id="picture")
+        self._look: Attachment | None = None
+        self._frame = 0
+        self._layout: PromptFormat | None = None
+
+    def compose(self) -> ComposeResult:
+        yield self.picture
+        yield Static(id="caption")
+
+    def show(self, look: Attachment | None, frame: int, layout: PromptFormat | None) -> None:
+        """Show one frame of ``look``, transformed for a checkpoint with this ``layout``."""
+        self._look, self._frame, self._layout = look, frame, layout
+        self._draw()
+
+    def on_resize(self, _: events.Resize) -> None:
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        look = self._look
+        caption = self.query_one("#caption", Static)
+        width, rows = self.picture.size
+        if look is None or not width or not rows:
+            self.picture.show(None, 0, 0)
+            caption.update("")
+            return
+        columns, height = fit(shown_aspect(look.batch, self._layout), width, rows)
+        image = Image.fromarray(look.batch.images[self._frame])
+        self.picture.show(image, columns, height)
+        caption.update(_caption(look, self._frame))
+
+
+def _caption(look: Attachment, frame: int) -> Text:
+    count = len(look.batch)
+    if look.is_video:
+        at = format_clock(look.batch.pts_seconds[frame], tenths=True)
+    else:
+        at = captions(look.batch)[frame]
+    text = Text(at, "bold")
+    if count > 1:
+        text.append(f"  frame {frame + 1} of {count}", "not bold dim")
+    return text

@@ -13,8 +13,8 @@ from textual.message import Message
 from textual.widgets import Markdown, Static
 
 from smolvideo.conversation import Turn
+from smolvideo.conversation.commands import in_chat
 from smolvideo.conversation.timestamps import find_timestamps
-from smolvideo.conversation.wording import in_chat
 from smolvideo.errors import SmolVideoError
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.format import format_seconds

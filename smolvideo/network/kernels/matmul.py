@@ -11,9 +11,9 @@ from numba import types
 
 from smolvideo.network.kernels.avx512 import has_avx512_bf16, has_avx512_vbmi
 from smolvideo.network.kernels.elementwise import to_float32
-from smolvideo.network.kernels.int4_matmul import int4_matmul
-from smolvideo.network.kernels.int4_matmul_avx512 import (
+from smolvideo.network.kernels.int4_matmul import (
     TILE,
+    int4_matmul,
     int4_matmul_bf16,
     to_bf16_with_group_sums,
 )
@@ -22,7 +22,7 @@ from smolvideo.network.kernels.memory import array_from_address
 from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
 
 _HAS_PAIRS = has_avx512_bf16() and has_avx512_vbmi()
-"""Whether int4 weights are multiplied as bfloat16 pairs (``int4_matmul_avx512``)."""
+"""Whether int4 weights are multiplied as bfloat16 pairs (AVX512-BF16)."""
 
 
 class WeightMatrix(NamedTuple):
