@@ -1,11 +1,16 @@
-"""Atomic writing of files: write a temporary file in the same folder, sync it, rename it.
+"""Files on disk: atomic writing, folders of any depth, locks between processes.
 
-A reader finds the old content or the new one, never a part, even after a crash.
+An atomic write goes to a temporary file in the same folder, is synced, and renamed.
+A reader finds the old content or the new one, never a part, even after a crash. Folders are created
+and traversed without recursion, for depths beyond Python's recursion limit. The operating system
+releases a lock when its holder exits or crashes.
 """
 
 import errno
 import os
 import secrets
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,3 +81,87 @@ def sync_file(descriptor: int) -> None:
 def _name_beside(path: Path, suffix: str = "") -> Path:
     """Return a random hidden name next to ``path``, short enough for every file system."""
     return path.with_name(f".{secrets.token_hex(8)}.part{suffix}")
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and its missing parents. Raises OSError."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        if folder.parent == folder:
+            break
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk like ``os.walk`` from the top: yield a folder, its subfolder names and its file names.
+
+    Subfolders that the caller removes from the second item are not visited, nor are links to
+    folders; folders that cannot be read are skipped.
+    """
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with os.scandir(current) as entries:
+                listed = [(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
+        except OSError:
+            continue
+        links = {name for name, _, is_link in listed if is_link}
+        folders = [name for name, is_folder, _ in listed if is_folder]
+        yield current, folders, [name for name, is_folder, _ in listed if not is_folder]
+        waiting.extend(current / name for name in reversed(folders) if name not in links)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+@contextmanager
+def file_lock(path: Path, *, on_contention: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock file ``path``; ``on_contention`` is called repeatedly while another process
+    holds it.
+
+    The file is never deleted: a process waiting on a deleted file would acquire a lock that no
+    other process sees.
+
+    Raises:
+        BlockingIOError: another process holds it and ``on_contention`` is None.
+        OSError: the file cannot be created.
+    """
+    # O_NOFOLLOW: a planted link could create a file anywhere; Windows has no such flag.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        while True:
+            try:
+                _lock_now(descriptor)
+                break
+            except BlockingIOError:
+                if on_contention is None:
+                    raise
+                on_contention()
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_now(descriptor: int) -> None:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from error
+else:
+    import fcntl
+
+    def _lock_now(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,10 +12,8 @@ from click.testing import CliRunner
 
 from smolvideo.bench import BenchOptions, run_bench
 from smolvideo.bench.input_video import read_bench_frames, write_noise_video
-from smolvideo.bench.logprob_error import logprob_error, save_logprobs
-from smolvideo.bench.measure import Measurement
-from smolvideo.bench.random_weights import write_random_weights
-from smolvideo.bench.report import medians, ratios
+from smolvideo.bench.measure import Measurement, logprob_error, save_logprobs
+from smolvideo.bench.report import medians, ratios, write_random_weights
 from smolvideo.cli.bench import bench
 from smolvideo.errors import ModelError, SourceError, UsageError
 from smolvideo.models import open_checkpoint

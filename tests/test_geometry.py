@@ -16,8 +16,14 @@ from smolvideo.frames import FrameBatch, Images, VideoMetadata
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, PromptOptions, frame_transform, pack_prompt
 from smolvideo.prompt import resize as geometry_module
-from smolvideo.prompt.resize import lanczos_pil, lanczos_torch, torch_has_lanczos
-from smolvideo.prompt.tiles import Tiles, size_at_longest_edge, tiles_of
+from smolvideo.prompt.resize import (
+    Tiles,
+    lanczos_pil,
+    lanczos_torch,
+    size_at_longest_edge,
+    tiles_of,
+    torch_has_lanczos,
+)
 
 SHAPES = [(360, 640), (480, 360), (100, 100), (720, 1280), (1, 1), (1, 900), (900, 2), (37, 211)]
 

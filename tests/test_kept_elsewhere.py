@@ -21,7 +21,7 @@ from smolvideo.conversation.frame_store import frames_path
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import KEY_BYTES
 from smolvideo.errors import RecordError
-from smolvideo.file_lock import file_lock
+from smolvideo.files import file_lock
 from smolvideo.source import clear_downloads, find_cached, resolve_source
 from smolvideo.source.download_cache import download_folder
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smolvideo.network import SmolVLM, attention
-from smolvideo.network.connector import pixel_shuffle
+from smolvideo.network.vision import pixel_shuffle
 from smolvideo.train.nano import init_weights
 from smolvideo.train.nano_config import NANO, save_checkpoint
 from smolvideo.train.tokenizer import special_id, train_tokenizer

@@ -61,7 +61,7 @@ for name in names:
 
 from pathlib import Path
 from smolvideo.engines.devices import available_cores
-from smolvideo.file_lock import file_lock
+from smolvideo.files import file_lock
 from smolvideo.text_input import read_file_or_pipe
 from smolvideo.readers.decoder_worker import _limit_memory
 from smolvideo.show.terminal import TerminalCapabilities, query_capabilities

@@ -87,7 +87,7 @@ def test_a_feed_names_no_files_and_the_rest_goes_on(
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_whatever_yt_dlp_makes_of_a_list(name: str, planted: Path) -> None:
-    from smolvideo.source.list_entries import checked_entry
+    from smolvideo.source.address_scope import checked_entry
 
     name = name.format(path=planted, folder=planted.parent.name)
     for entry in (

@@ -16,8 +16,7 @@ from PIL import Image
 from smolvideo.frames import FrameBatch, Images, MediaKind, VideoMetadata
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, PromptOptions, pack_prompt
-from smolvideo.prompt.resize import image_transform, split_image
-from smolvideo.prompt.tiles import tiles_of
+from smolvideo.prompt.resize import image_transform, split_image, tiles_of
 from smolvideo.times import format_timestamp
 
 pytestmark = [

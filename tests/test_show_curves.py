@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from smolvideo.show.training_curves import curves_svg
+from smolvideo.show.training import curves_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

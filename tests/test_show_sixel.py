@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from smolvideo.show.sixel import encode_sixel
+from smolvideo.show.terminal_images import encode_sixel
 
 
 def drawn(text: str) -> NDArray[np.uint8]:

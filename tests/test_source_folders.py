@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from smolvideo.cli.main import cli
-from smolvideo.deep_folders import make_folders, walk
 from smolvideo.errors import ReaderError, SourceError
 from smolvideo.evals.video_folder import VideoFolder
+from smolvideo.files import make_folders, walk
 from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.readers import images, open_video
 from smolvideo.source import folders, resolve_source

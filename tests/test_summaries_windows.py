@@ -16,13 +16,15 @@ from smolvideo.frames import VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.summaries import SummaryOptions, summarise
-from smolvideo.summaries.shot_detection import find_cut, frame_difference, thumbnail
 from smolvideo.summaries.windows import (
     MAX_WINDOW_FACTOR,
     Window,
     count_windows,
+    find_cut,
+    frame_difference,
     sampling_grid,
     stream_windows,
+    thumbnail,
 )
 
 WINDOW = 20.0

@@ -12,8 +12,12 @@ from webserver import Content, WebServer
 from smolvideo.errors import UsageError
 from smolvideo.source import DownloadOptions, Entry, playlist_entries
 from smolvideo.summaries import Selection, WorkItem, list_items, watch, watch_folder
-from smolvideo.summaries.folder_events import FolderChanges, watched_folders
-from smolvideo.summaries.watch_folder import SETTLE_SECONDS, UNTOLD_SECONDS
+from smolvideo.summaries.watch_folder import (
+    SETTLE_SECONDS,
+    UNTOLD_SECONDS,
+    FolderChanges,
+    watched_folders,
+)
 
 OLD, NEW = 1_000_000_000.0, 1_700_000_000.0
 

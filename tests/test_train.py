@@ -19,7 +19,6 @@ from smolvideo.frames import FrameBatch, FramePlan, VideoMetadata
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
-from smolvideo.train.center_connector import TOKEN_NORM, center_connector
 from smolvideo.train.evaluate import evaluate, selection_score
 from smolvideo.train.exam.evaluate import conversation
 from smolvideo.train.image_batches import (
@@ -47,6 +46,7 @@ from smolvideo.train.schedule import (
 from smolvideo.train.text_batches import make_text_batch
 from smolvideo.train.tokenizer import SPECIAL_TOKENS
 from smolvideo.train.video_batches import make_video_batch
+from smolvideo.train.vision_pretraining import TOKEN_NORM, center_connector
 from smolvideo.train.world.question import Question
 
 SMALL: dict[str, Any] = {

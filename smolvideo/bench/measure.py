@@ -1,6 +1,7 @@
 """Measure one engine once, in a process of its own, so that its peak memory is its own.
 
 ``python -m smolvideo.bench.measure`` reads a ``BenchTask`` as JSON and ends with one line of JSON.
+Quantized weights are compared with unquantized ones by their log-probabilities.
 """
 
 import json
@@ -9,10 +10,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smolvideo.bench.baselines import BASELINES
 from smolvideo.bench.input_video import read_bench_frames
-from smolvideo.bench.logprob_error import save_logprobs
 from smolvideo.engines import (
     GenerationOptions,
     NativeEngine,
@@ -24,6 +25,35 @@ from smolvideo.engines import (
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, pack_prompt
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_logprobs(scores: "torch.Tensor", file: Path) -> None:
+    """Write the log-probabilities of the logits ``scores`` [vocabulary] to ``file`` (.npy)."""
+    import numpy as np
+
+    np.save(file, scores.double().log_softmax(-1).cpu().numpy())
+
+
+def logprob_error(got: Path, expected: Path) -> dict[str, float]:
+    """Compare ``got`` with ``expected``, two files of ``save_logprobs``, in nats.
+
+    ``largest`` and ``mean`` are absolute differences over the whole vocabulary; ``kl_divergence``
+    is the Kullback–Leibler divergence D(expected ‖ got): it weighs each token by its probability,
+    as sampling would.
+    """
+    import numpy as np
+
+    theirs, ours = np.load(expected), np.load(got)
+    off = np.abs(ours - theirs)
+    return {
+        "largest": float(off.max()),
+        "mean": float(off.mean()),
+        "kl_divergence": float((np.exp(theirs) * (theirs - ours)).sum()),
+    }
+
 
 NUM_QUESTIONS = 20
 _ASKED_ALONE = 5

@@ -1,8 +1,12 @@
-"""Measure engines in turns, and report their medians and ratios."""
+"""Measure engines in turns, and report their medians and ratios.
+
+Checkpoints may have random weights: speed does not depend on the weights' values.
+"""
 
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,11 +19,42 @@ from typing import Any
 
 from smolvideo.bench.baselines import BASELINES, check_baseline
 from smolvideo.bench.input_video import write_noise_video
-from smolvideo.bench.logprob_error import logprob_error
-from smolvideo.bench.measure import BenchTask, Measurement, engine_name
-from smolvideo.bench.random_weights import write_random_weights
+from smolvideo.bench.measure import BenchTask, Measurement, engine_name, logprob_error
 from smolvideo.errors import ModelError
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.tensors import expected_shapes
 from smolvideo.sanitize import visible_json
+
+
+def write_random_weights(config: Path, folder: Path) -> Path:
+    """Copy the files of ``config`` and write random bfloat16 weights for it to ``folder``.
+
+    Raises ModelError where ``config`` is no folder with a SmolVLM's configuration.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    if not config.is_dir():
+        raise ModelError(f"no folder `{config}`")
+    network_config = NetworkConfig.from_json(read_json(config / "config.json"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in config.glob("*.json"):
+        if not file.name.endswith(".index.json"):
+            shutil.copyfile(file, folder / file.name)
+    random = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, shape in expected_shapes(network_config).items():
+        weight = torch.empty(shape, dtype=torch.bfloat16)
+        if len(shape) > 1:
+            # Each output is a sum over its inputs: this keeps its variance near one.
+            weight.normal_(0.0, 1.0 / weight[0].numel() ** 0.5, generator=random)
+        else:
+            weight.fill_(0.0 if name.endswith("bias") else 1.0)
+        weights[name] = weight
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
 
 OnBenchProgress = Callable[[str], None]
 """Called with a few words on the step that begins."""

@@ -15,7 +15,6 @@ from smolvideo.cli.ask_continue import reopen_last, require_finished, save_as_co
 from smolvideo.cli.cache import cache_option, open_feature_cache
 from smolvideo.cli.conversation_options import continue_option, no_save_option, read_settings
 from smolvideo.cli.loading import BackgroundEngine
-from smolvideo.cli.notices import show_settings
 from smolvideo.cli.options import (
     download_options,
     engine_options,
@@ -57,7 +56,7 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.readers import prestart_process
 from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic
 from smolvideo.sampling import FrameSampling
-from smolvideo.show.answer import show_footer, stream_pieces
+from smolvideo.show.answer import show_footer, show_settings, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip

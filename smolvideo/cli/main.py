@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (
-        "smolvideo.cli.completion:completion",
+        "smolvideo.cli.main:completion",
         "Print a shell's completion script.",
     ),
 }
@@ -291,3 +291,26 @@ def _set_utf8_streams() -> None:
         if reconfigure is not None:
             encoding = "utf-8" if sys.platform == "win32" else None
             reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@debug_option
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print a shell's completion script.
+
+    \b
+    bash  eval "$(smolvideo completion bash)"         in ~/.bashrc
+    zsh   eval "$(smolvideo completion zsh)"          in ~/.zshrc
+    fish  smolvideo completion fish | source          in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    root = ctx.find_root().command
+    click.echo(kind(root, {}, "smolvideo", "_SMOLVIDEO_COMPLETE").source())

@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from smolvideo.cli.params import FilePath, SectionOption
-from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.files import atomic_path
+from smolvideo.files import atomic_path, make_folders
 from smolvideo.sanitize import display_path
 from smolvideo.subtitles import find_sidecar, is_sidecar
 

@@ -53,9 +53,9 @@ from smolvideo.summaries import (
     watch,
 )
 from smolvideo.summaries.dry_run import plan_items, seconds_per_frame
-from smolvideo.summaries.folder_events import FolderChanges
 from smolvideo.summaries.formats import TEXT_FORMATTERS, to_text
 from smolvideo.summaries.ray_run import RayOptions, check_installed, run_on_cluster
+from smolvideo.summaries.watch_folder import FolderChanges
 
 STDOUT = Path("-")
 _ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}

@@ -11,8 +11,7 @@ from smolvideo.cli.outputs import wrap_write_errors
 from smolvideo.cli.params import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
-from smolvideo.show.training import TrainingProgress, show_scores
-from smolvideo.show.training_curves import curves_svg
+from smolvideo.show.training import TrainingProgress, curves_svg, show_scores
 from smolvideo.train.schedule import TrainOptions
 
 

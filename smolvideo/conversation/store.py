@@ -30,7 +30,7 @@ from smolvideo.conversation.event_log import (
 )
 from smolvideo.conversation.settings import Settings
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.file_lock import file_lock
+from smolvideo.files import file_lock
 from smolvideo.sanitize import display_name, display_path
 
 MAX_CONVERSATIONS = 200

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.file_lock import file_lock
+from smolvideo.files import file_lock, make_folders
 from smolvideo.json_types import parse_json
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.sanitize import display_path

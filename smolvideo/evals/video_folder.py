@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from smolvideo.deep_folders import walk
 from smolvideo.errors import SourceError
+from smolvideo.files import walk
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
 from smolvideo.source.video_source import is_partial_or_hidden

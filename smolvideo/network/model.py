@@ -6,14 +6,13 @@ from torch import Tensor, nn
 
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network.batched_kv_cache import BatchedKVCache, BatchedPagedKVCache
-from smolvideo.network.connector import Connector
 from smolvideo.network.cpu_decode import CpuDecoder
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
 from smolvideo.network.int4 import Int4Weight
 from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.kv_cache import KVCache
 from smolvideo.network.linear import Linear
-from smolvideo.network.vision import VisionAttention, VisionLayer, VisionTower
+from smolvideo.network.vision import Connector, VisionAttention, VisionLayer, VisionTower
 
 
 class SmolVLMModel(nn.Module):

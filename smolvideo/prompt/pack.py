@@ -1,4 +1,7 @@
-"""Prompt packing: messages with decoded frames → token ids and square images."""
+"""Prompt packing: messages with decoded frames → token ids and square images.
+
+For scoring, a given answer is tokenized as the continuation of a prompt.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +14,13 @@ from smolvideo.prompt.context_budget import check_budget
 from smolvideo.prompt.encode import encode, to_display_text
 from smolvideo.prompt.messages import DEFAULT_OPTIONS, Message, Prompt, PromptOptions
 from smolvideo.prompt.resize import frame_transform, image_transform, split_image
-from smolvideo.prompt.templates import image_tiles, is_image, render_messages, should_split_images
+from smolvideo.prompt.templates import (
+    ANSWER_OPENING,
+    image_tiles,
+    is_image,
+    render_messages,
+    should_split_images,
+)
 
 
 def pack_prompt(
@@ -74,3 +83,30 @@ def _fitted(batch: FrameBatch, checkpoint: Checkpoint, options: PromptOptions) -
             f"{width}x{height}, but `{checkpoint.name}` needs `{geometry}` and {side}x{side}"
         )
     return batch.images
+
+
+def answer_ids(prompt: Prompt, answer: str, checkpoint: Checkpoint) -> list[int]:
+    """Return the tokens of ``answer`` after those of ``prompt``, without the end-of-turn token.
+
+    ``answer`` is stripped, as ``Answer.text`` is, and separated from the prompt as in the
+    checkpoint's chat template: by one blank after ``Assistant:``, by none if the prompt ends with a
+    blank. Prompt and answer are tokenized as one text from the last special token on, as they are
+    in the middle of a conversation. If a token would span the end of the prompt and the beginning
+    of the answer, the answer is tokenized alone, because the prompt's tokens are fixed before
+    generation begins. No answer becomes a special token. Raises PromptError for an empty answer.
+    """
+    text = answer.strip()
+    if not text:
+        raise PromptError("an answer to score must not be empty")
+    special = set(checkpoint.special_tokens.values())
+    begin = next(
+        (at for at in range(len(prompt.token_ids), 0, -1) if prompt.token_ids[at - 1] in special), 0
+    )
+    open_ids = list(prompt.token_ids[begin:])
+    open_text = checkpoint.text_tokenizer.decode(open_ids) if open_ids else ""
+    if not open_text[-1:].isspace():
+        text = ANSWER_OPENING + text
+    joined = encode([open_text + text], checkpoint)
+    if joined[: len(open_ids)] == open_ids:
+        return joined[len(open_ids) :]
+    return encode([text], checkpoint)

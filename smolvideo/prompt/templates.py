@@ -21,7 +21,7 @@ from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.encode import IMAGE, PromptPart, SpecialToken
 from smolvideo.prompt.messages import PLACEHOLDER_QUESTION, Media, Message, PromptOptions
-from smolvideo.prompt.tiles import Tiles, tiles_of
+from smolvideo.prompt.resize import Tiles, tiles_of
 from smolvideo.times import format_timestamp
 
 _ANSWER_BRIEFLY = "Answer briefly."

@@ -12,9 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
-from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.byte_range import LOOK_AHEAD, Stretch, find_header
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.next_header import LOOK_AHEAD, find_header
 
 _DOUBTED = 8
 """Last elements that are searched again for a header: frame data may have been parsed as them."""

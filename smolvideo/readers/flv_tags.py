@@ -13,10 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.byte_range import Stretch, find_header
 from smolvideo.readers.discontinuities import Lead, Part, Stamps, find_breaks, find_lead, make_part
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.next_header import find_header
 
 MAGIC = b"FLV\x01"
 _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18

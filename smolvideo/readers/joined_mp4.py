@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.byte_range import Stretch, find_header
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
 from smolvideo.readers.heartbeat import beat
-from smolvideo.readers.next_header import find_header
 
 _DEMUXER = "mov"
 _MAX_HEADER = 64 * 2**20

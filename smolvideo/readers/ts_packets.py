@@ -2,7 +2,8 @@
 
 A gigabyte takes about a second, several times less than FFmpeg's demuxer, which parses every frame.
 So every transport stream is read to its end before its time stamps are trusted.
-Formats: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.3.6 (PES), 2.4.4.3 (PAT).
+Formats: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.3.6 (PES), 2.4.3.7 (33-bit time stamps), 2.4.4.3
+(PAT).
 """
 
 from collections.abc import Iterator
@@ -247,3 +248,21 @@ def _ticks(stamp: NDArray[np.int64]) -> NDArray[np.int64]:
     """Decode 33-bit time stamps from five bytes ``[N, 5]`` with marker bits in between."""
     a, b, c, d, e = (stamp[:, place] for place in range(5))
     return np.asarray((a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1)
+
+
+WRAP = 2**33
+"""Period of the clock in units of 1/90000 s."""
+
+
+def shift_stamp(data: bytearray, at: int, ticks: int) -> None:
+    """Add ``ticks`` to the time stamp at ``at``: 33 bits in five bytes, with marker bits."""
+    a, b, c, d, e = data[at : at + 5]
+    time = (a >> 1 & 7) << 30 | b << 22 | c >> 1 << 15 | d << 7 | e >> 1
+    time = (time + ticks) % WRAP
+    data[at : at + 5] = (
+        (a & 0xF0) | time >> 29 & 0x0E | 1,
+        time >> 22 & 0xFF,
+        time >> 14 & 0xFE | 1,
+        time >> 7 & 0xFF,
+        time << 1 & 0xFE | 1,
+    )

@@ -20,12 +20,12 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.encryption import streams_in_map
-from smolvideo.readers.stamps import WRAP, shift_stamp
 from smolvideo.readers.ts_packets import (
     CLOCK,
     PACKET,
     TABLE,
     TICKS_PER_SECOND,
+    WRAP,
     Continuity,
     Headers,
     Layout,
@@ -34,6 +34,7 @@ from smolvideo.readers.ts_packets import (
     packet_ids,
     packet_rows,
     read_headers,
+    shift_stamp,
 )
 
 _NEXT_TABLES = 500

@@ -1,4 +1,4 @@
-"""Streaming of the answer to stdout, and the footer with its cost."""
+"""Streaming of the answer to stdout, and the footer with its cost; settings under ``--verbose``."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -6,6 +6,8 @@ from functools import partial
 from rich.text import Text
 
 from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.engines import Engine, format_dtype
+from smolvideo.pipeline import PreparedPrompt, effective_settings
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
 from smolvideo.show.format import format_bytes, format_count, format_seconds
@@ -115,3 +117,23 @@ def _frames(usage: Usage, frames: int, dropped: int) -> str:
     # Some tiles of a frame may be cached and others not: then tiles are counted.
     of = "" if frames == usage.frames else f" of {usage.frames} tiles"
     return f"{words}, {usage.frames_from_cache}{of} from the cache"
+
+
+def show_settings(screen: Output, prepared: PreparedPrompt, engine: Engine) -> None:
+    """With ``--verbose``, show the effective settings and the prompt."""
+    if not screen.verbose:
+        return
+    checkpoint = engine.checkpoint
+    revision = f" at {checkpoint.revision[:12]}" if checkpoint.revision else ""
+    settings = effective_settings(
+        prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
+    )
+    settings |= {"layout": prepared.prompt.layout, "geometry": prepared.prompt.geometry}
+    lines = [
+        f"model: {checkpoint.name}{revision}, {engine.name} on {engine.device} in "
+        + format_dtype(engine.dtype, engine.quantize),
+        "settings: " + ", ".join(f"{name}={value}" for name, value in settings.items()),
+        f"prompt: {prepared.prompt.text}",
+    ]
+    for line in lines:
+        screen.err.print(Text(escape_controls(line, allowed="\n\t"), "dim"), soft_wrap=True)

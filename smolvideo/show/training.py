@@ -1,4 +1,4 @@
-"""Training progress and final scores on stderr."""
+"""Training progress and final scores on stderr; accuracies and loss over time as SVG."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,10 @@ from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from smolvideo.train.schedule import TrainProgress
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -72,3 +76,105 @@ def sparkline(shares: list[float | None]) -> str:
     """Render shares as a row of blocks; missing ones are left out."""
     known = [share for share in shares if share is not None]
     return "".join(BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)] for share in known)
+
+
+WIDTH, HEIGHT = 820, 460
+_LEFT, _RIGHT, _TOP = 48, 660, 34
+_SHARES_BOTTOM, _LOSS_TOP, _LOSS_BOTTOM = 320, 350, 424
+_LABEL_HEIGHT = 13
+_STYLE = """
+  text { font: 11px system-ui, sans-serif; fill: #444; }
+  .title { font-size: 14px; font-weight: 600; }
+  .grid { stroke: #0002; } .stage { stroke: #0006; stroke-dasharray: 3 3; }
+  .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; } .all { stroke-width: 3; }
+  .loss { fill: none; stroke: #888; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #ccc; } .grid { stroke: #fff2; } .stage { stroke: #fff6; }
+  }
+"""
+
+
+def curves_svg(curve: Sequence[dict[str, Any]], title: str) -> str:
+    """Return an SVG of the points of ``curve.jsonl``: ``seconds``, ``stage``, ``loss`` and, after
+    an evaluation, ``scores`` by type as shares."""
+    end = max((point["seconds"] for point in curve), default=1.0)
+
+    def x(seconds: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * seconds / end, 1)
+
+    parts = [
+        f'<text class="title" x="{_LEFT}" y="18">{escape(title)}</text>',
+        *_grid(end, x),
+        *_stages(curve, x),
+        *_accuracies(curve, x),
+        *_losses(curve, x),
+    ]
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}">\n<style>{_STYLE}</style>\n{body}\n</svg>\n'
+    )
+
+
+def _height(share: float) -> float:
+    return round(_SHARES_BOTTOM - (_SHARES_BOTTOM - _TOP) * share, 1)
+
+
+def _grid(end: float, x: Any) -> Iterator[str]:
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = _height(share)
+        yield f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_RIGHT}" y2="{y}"/>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>'
+    minutes = end / 60
+    step = next((s for s in (0.5, 1, 2, 5, 10, 20, 60) if minutes / s <= 10), 240)
+    for number in range(int(minutes / step) + 1):
+        at, words = x(number * step * 60), f"{number * step:g}"
+        yield f'<text x="{at}" y="{_LOSS_BOTTOM + 16}" text-anchor="middle">{words}</text>'
+    yield f'<text x="{_RIGHT}" y="{_LOSS_BOTTOM + 30}" text-anchor="end">minutes</text>'
+    yield f'<text x="{_LEFT}" y="{_LOSS_TOP - 6}">loss (logarithmic)</text>'
+
+
+def _stages(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
+    """A vertical line and a label where each stage begins."""
+    stage = None
+    for point in curve:
+        if point["stage"] != stage:
+            stage = point["stage"]
+            at = x(point["seconds"]) if point is not curve[0] else _LEFT
+            yield f'<line class="stage" x1="{at}" y1="{_TOP}" x2="{at}" y2="{_LOSS_BOTTOM}"/>'
+            yield f'<text x="{at + 4}" y="{_TOP - 4}">{escape(stage)}</text>'
+
+
+def _accuracies(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
+    """A line per type of question, ``all`` the thickest, labelled at its end."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for point in curve:
+        for name, share in point["scores"].items():
+            lines.setdefault(name, []).append((x(point["seconds"]), _height(share)))
+    ends = sorted((points[-1][1], name) for name, points in lines.items())
+    colours = {
+        name: "#e4572e" if name == "all" else f"hsl({360 * place // max(len(lines), 1)} 60% 50%)"
+        for place, name in enumerate(sorted(lines))
+    }
+    for name, points in lines.items():
+        joined = " ".join(f"{across},{down}" for across, down in points)
+        kind = "line all" if name == "all" else "line"
+        yield f'<polyline class="{kind}" stroke="{colours[name]}" points="{joined}"/>'
+    free = float(_TOP)
+    for y, name in ends:
+        free = max(free, y)
+        colour = colours[name]
+        yield f'<text x="{_RIGHT + 8}" y="{free + 4}" style="fill:{colour}">{escape(name)}</text>'
+        free += _LABEL_HEIGHT
+
+
+def _losses(curve: Sequence[dict[str, Any]], x: Any) -> Iterator[str]:
+    losses = [(point["seconds"], math.log(max(point["loss"], 1e-4))) for point in curve]
+    if not losses:
+        return
+    low, high = min(loss for _, loss in losses), max(loss for _, loss in losses)
+    scale = (_LOSS_BOTTOM - _LOSS_TOP) / max(high - low, 1e-9)
+    joined = " ".join(
+        f"{x(seconds)},{round(_LOSS_BOTTOM - (loss - low) * scale, 1)}" for seconds, loss in losses
+    )
+    yield f'<polyline class="loss" points="{joined}"/>'

@@ -6,10 +6,9 @@
     lists.py             lists of sources in a text file
     playlists.py         URL of a playlist → URLs of its videos
     download.py          http(s) URL → file in the cache, through yt-dlp
-    ytdlp_options.py, cookies.py, http_only.py, download_monitor.py
+    ytdlp_options.py, http_only.py, download_monitor.py
                          yt-dlp's options, its network guard, progress and limits of a download
     address_scope.py     SSRF protection: public and local URLs
-    list_entries.py      validation of playlist entries
     encodings.py         decompression of HTTP responses with a size limit
     patterns.py          glob patterns
     ytdlp_errors.py      yt-dlp's errors, as one line and a hint

@@ -15,6 +15,7 @@ from smolvideo.credentials import WebAddress
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.sanitize import display_name
+from smolvideo.source.address_scope import check_address, checked_entry
 from smolvideo.source.download_cache import (
     CachedDownload,
     cache_dir,
@@ -30,7 +31,6 @@ from smolvideo.source.download_monitor import (
     UnusableDownloadError,
 )
 from smolvideo.source.http_only import web_client
-from smolvideo.source.list_entries import check_address, checked_entry
 from smolvideo.source.urls import display_url
 from smolvideo.source.ytdlp_errors import to_source_error
 from smolvideo.source.ytdlp_options import ytdlp_options

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.media_types import VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, Progress
+from smolvideo.source.address_scope import MAX_ENTRIES, check_address, checked_entry, entry_name
 from smolvideo.source.download import DownloadOptions
 from smolvideo.source.download_cache import cache_dir, download_folder, find_cached
 from smolvideo.source.http_only import web_client
-from smolvideo.source.list_entries import MAX_ENTRIES, check_address, checked_entry, entry_name
 from smolvideo.source.urls import display_url
 from smolvideo.source.ytdlp_errors import to_source_error
 from smolvideo.source.ytdlp_options import ytdlp_options

@@ -5,10 +5,8 @@ In the order of processing:
 sidecars.py     choice of the subtitle file next to a video
 encodings.py    bytes → text
 formats.py      format detection, text → blocks by one of the parsers below
-timed.py        SubRip and WebVTT
-substation.py   Advanced SubStation
+timed.py        SubRip, WebVTT, Advanced SubStation, MicroDVD
 structured.py   TTML, YouTube's XML and JSON, SAMI
-microdvd.py     MicroDVD, whose times are frame numbers
 plain_text.py   removal of markup and control characters
 cues.py         removal of repeats, selection near given times, limit of characters
 load.py         the whole: a file or a track → cues

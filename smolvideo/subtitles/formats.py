@@ -5,10 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smolvideo.subtitles.cues import Block
-from smolvideo.subtitles.microdvd import is_microdvd, microdvd_blocks, rate_needed, stated_rate
 from smolvideo.subtitles.structured import json3_blocks, sami_blocks, ttml_blocks
-from smolvideo.subtitles.substation import substation_blocks
-from smolvideo.subtitles.timed import has_timing_lines, subrip_blocks, webvtt_blocks
+from smolvideo.subtitles.timed import (
+    has_timing_lines,
+    is_microdvd,
+    microdvd_blocks,
+    rate_needed,
+    stated_rate,
+    subrip_blocks,
+    substation_blocks,
+    webvtt_blocks,
+)
 
 FORMATS = (
     "SubRip (.srt), WebVTT (.vtt), .ass, .ttml, SAMI (.smi), MicroDVD (.sub), MPL2, .sbv and .json3"

@@ -10,8 +10,7 @@ from smolvideo.subtitles.cues import Block, Cue, without_repeats
 from smolvideo.subtitles.encodings import Decoded, decode_text
 from smolvideo.subtitles.formats import FORMATS, Parsed, parse_text
 from smolvideo.subtitles.plain_text import plain_lines
-from smolvideo.subtitles.substation import substation_lines
-from smolvideo.subtitles.timed import subrip_lines
+from smolvideo.subtitles.timed import subrip_lines, substation_lines
 from smolvideo.text_input import read_file_or_pipe
 
 _MAX_FILE = 32 * 2**20

@@ -1,10 +1,12 @@
-"""SubRip and WebVTT parsers: a timing line, and the text below it.
+"""Parsers of SubRip, WebVTT, Advanced SubStation and MicroDVD: texts with times.
 
 Real files often violate their formats: wrong counters, missing or surplus blank lines, times in
 other notations. Whatever players accept is accepted; a cue with invalid times is dropped and
 counted.
 
-WebVTT: https://www.w3.org/TR/webvtt1/ · SubRip has no standard.
+SubRip has no standard. WebVTT: https://www.w3.org/TR/webvtt1/. SubStation: the ``Dialogue:`` lines
+of ``[Events]``, http://www.tcax.org/docs/ass-specs.htm; unspecified cases as in libass. MicroDVD:
+``{25}{50}Hello|there``, with times as frame numbers.
 """
 
 import re
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from smolvideo.errors import SourceError
 from smolvideo.subtitles.cues import Block
 from smolvideo.subtitles.plain_text import plain_lines
 
@@ -166,3 +169,96 @@ def _seconds(groups: Sequence[str | None]) -> float:
         # SubRip has milliseconds: transcribers round 999.6 to 1000, and players carry it.
         fraction = int(decimals) / 1000
     return round(hours * 3600 + minutes * 60 + seconds + fraction, 6)
+
+
+_COLUMNS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect")
+_DRAWING = re.compile(r"\\p(\d{1,3})")
+
+
+def substation_blocks(lines: Sequence[str]) -> tuple[list[Block], int]:
+    """Return the cues in file order, and the number dropped for invalid times.
+
+    The ``Format:`` line names the columns; ``Comment:`` lines are not shown.
+    """
+    columns = [*_COLUMNS, "text"]
+    blocks, left_out, in_events = [], 0, False
+    for line in lines:
+        key, _, rest = line.partition(":")
+        key = key.strip().lower()
+        if key.startswith("["):
+            in_events = line.strip().lower() == "[events]"
+        elif in_events and key == "format":
+            columns = [column.strip().lower() for column in rest[:1000].split(",")]
+        elif in_events and key == "dialogue":
+            fields = dict(zip(columns, rest.split(",", len(columns) - 1), strict=False))
+            start, end = (parse_clock(fields.get(edge, "")) for edge in ("start", "end"))
+            if start is None or end is None or start >= end:
+                left_out += 1
+            elif shown := substation_lines(fields.get("text", "")):
+                blocks.append((start, end, shown))
+    return blocks, left_out
+
+
+def substation_lines(text: str) -> list[str]:
+    """Return the displayed lines of one event, without overrides, comments and drawings."""
+    text = "".join(_written(text)).replace("\\h", " ")
+    return plain_lines(text.replace("\\N", "\n").replace("\\n", "\n"))
+
+
+def _written(text: str) -> Iterator[str]:
+    r"""Yield the text outside of ``{…}``, except drawings (from ``\p1`` to ``\p0``)."""
+    at, is_drawn = 0, False
+    while at < len(text):
+        opened = text.find("{", at)
+        closed = text.find("}", opened) if opened >= 0 else -1
+        if closed < 0:
+            opened = closed = len(text)
+        if not is_drawn:
+            yield text[at:opened]
+        for scale in _DRAWING.findall(text, opened, closed):
+            is_drawn = int(scale) > 0
+        at = closed + 1
+
+
+_LINE = re.compile(r"[ \t]*\{(\d{1,9})\}[ \t]*\{(\d{0,9})\}(.*)")
+_RATE = re.compile(r"\s*(\d{1,3}(?:[.,]\d{1,6})?)\s*")
+_UNKNOWN_LENGTH = 3.0
+"""Duration in seconds of a cue that states no end."""
+
+
+def is_microdvd(lines: Sequence[str]) -> bool:
+    """Return whether one of the first lines begins with two frame numbers."""
+    return any(_LINE.match(line[:100]) for line in lines[:50])
+
+
+def microdvd_blocks(lines: Sequence[str], rate: float) -> tuple[list[Block], int]:
+    """Return the cues at ``rate`` frames a second, and the number dropped for invalid times."""
+    blocks, left_out = [], 0
+    cues = [found for line in lines if (found := _LINE.match(line))]
+    for found in cues[1:] if stated_rate(lines) is not None else cues:
+        start = int(found[1]) / rate
+        end = int(found[2]) / rate if found[2] else start + _UNKNOWN_LENGTH
+        texts = plain_lines("\n".join(part.removeprefix("/") for part in found[3].split("|")))
+        if start >= end:
+            left_out += 1
+        elif texts:
+            blocks.append((round(start, 6), round(end, 6), texts))
+    return blocks, left_out
+
+
+def stated_rate(lines: Sequence[str]) -> float | None:
+    """Return the frame rate in the first cue, by convention ``{1}{1}23.976``; None if absent."""
+    found = next(filter(None, map(_LINE.match, lines[:50])), None)
+    if found is None or found[1] not in ("0", "1") or found[2] not in ("0", "1"):
+        return None
+    rate = _RATE.fullmatch(found[3][:50])
+    seconds = float(rate[1].replace(",", ".")) if rate else 0.0
+    return seconds if 1.0 <= seconds <= 240.0 else None
+
+
+def rate_needed() -> SourceError:
+    """Return the error for a file whose frame rate is neither stated nor known from the video."""
+    return SourceError(
+        "MicroDVD subtitles count frames, and the frame rate is not known",
+        hint="begin the file with a line such as `{1}{1}25.000`",
+    )

@@ -1,15 +1,15 @@
 """Batch summaries: map-reduce over video windows, with one JSON record per video.
 
 worklist.py        command-line arguments → list of videos
-watch_folder.py    videos that appear in watched folders (notifications: folder_events.py)
+watch_folder.py    videos that appear in watched folders
 options.py         options of a summary, and their settings key
 loader.py          a video → its frames, in threads that prefetch for the model (prefetch.py)
-shot_detection.py, windows.py    shot changes; a long video cut into windows at them
+windows.py         shot changes; a long video cut into windows at them
 prompts.py, summariser.py        prompts, and the map-reduce over answers (chapters.py)
 inference.py       prompts answered by an engine, up to the record
 run.py             the run: load, answer, record, write (on a Ray cluster: ray_run.py)
 dry_run.py         cost estimate of a run
-record.py, recording.py, record_log.py   the record of one video, and the file of all records
+record.py, record_log.py   the record of one video, and the file of all records
 formats.py, html_page.py, file_names.py, outputs.py   the output files
 api.py             the whole run in one call
 """

@@ -1,17 +1,110 @@
 """Prompts answered by an engine, up to the record: prompts on the same frames share a prefill."""
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from smolvideo.answer import Answer
 from smolvideo.engines import Engine, SessionEngine
-from smolvideo.pipeline import PreparedPrompt
+from smolvideo.errors import SmolVideoError
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import PreparedPrompt, package_versions
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.summaries.loader import LoadedPart, ProbedVideo
+from smolvideo.records import SourceRecord
+from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
+from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import RecordContext, summary_record
-from smolvideo.summaries.summariser import PromptBatch, PromptSteps, Summariser
+from smolvideo.summaries.summariser import PromptBatch, PromptSteps, Summariser, Summary
 from smolvideo.summaries.windows import Window
+from smolvideo.summaries.worklist import WorkItem
+
+
+@dataclass(frozen=True)
+class RecordContext:
+    """Everything known about an item before it is answered; ``found`` is set once identified."""
+
+    item: WorkItem
+    options: SummaryOptions
+    settings: Mapping[str, Any]
+    settings_key: str
+    checkpoint: Checkpoint
+    found: IdentifiedSource | None = None
+
+    def with_source(self, found: IdentifiedSource) -> "RecordContext":
+        """Return a copy with the identified source."""
+        return replace(self, found=found)
+
+
+def summary_record(
+    facts: RecordContext, opened: ProbedVideo, composed: Summary, engine: Engine
+) -> SummaryRecord:
+    """Record of a new summary."""
+    from_source = facts.found.source.notices if facts.found is not None else ()
+    return _record(
+        facts,
+        text=composed.text,
+        duration_seconds=opened.metadata.duration_seconds,
+        window_seconds=opened.window_seconds,
+        chapters=composed.chapters,
+        notes=composed.notes,
+        engine=engine.name,
+        device=engine.device,
+        dtype=engine.dtype,
+        quantize=engine.quantize,
+        tokens=composed.tokens,
+        frames=composed.frames,
+        seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},
+        notices=tuple(
+            dict.fromkeys((*from_source, *opened.metadata.notices, *composed.all_notices()))
+        ),
+    )
+
+
+def duplicate_record(facts: RecordContext, duplicate: SummaryRecord) -> SummaryRecord:
+    """Record of a video whose content was already summarised under another path."""
+    return replace(
+        duplicate,
+        path=facts.item.path,
+        source=_source(facts),
+        stamp=facts.found.stamp if facts.found else (),
+        same_as=duplicate.same_as or duplicate.path,
+        output=None,
+        tokens={},
+        seconds={},
+        created=_record(facts, text="").created,
+    )
+
+
+def error_record(facts: RecordContext, error: SmolVideoError) -> SummaryRecord:
+    """Record of a video that could not be summarised."""
+    return _record(facts, error=str(error), hint=error.hint, exit_code=error.exit_code)
+
+
+def _record(facts: RecordContext, **outcome: Any) -> SummaryRecord:
+    return SummaryRecord(
+        path=facts.item.path,
+        source=_source(facts),
+        style=facts.options.style,
+        settings=facts.settings,
+        settings_key=facts.settings_key,
+        stamp=facts.found.stamp if facts.found else (),
+        model=facts.checkpoint.name,
+        revision=facts.checkpoint.revision,
+        versions=package_versions(),
+        **outcome,
+    )
+
+
+def _source(facts: RecordContext) -> SourceRecord:
+    source = facts.found.source if facts.found else facts.item.source
+    return SourceRecord(
+        given=facts.item.given,
+        name=source.name if source else facts.item.name,
+        kind=source.kind if source else "video",
+        sha256=facts.found.sha256 if facts.found else None,
+        url=source.url if source else None,
+    )
+
 
 Result = TypeVar("Result")
 

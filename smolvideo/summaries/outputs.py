@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.files import make_folders
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.summaries.file_names import fit_name, is_output_name, is_output_of, names_of_outputs

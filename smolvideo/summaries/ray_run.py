@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import ModelError, SmolVideoError, UsageError
 from smolvideo.source import DownloadOptions
-from smolvideo.summaries.inference import summarise_pieces
+from smolvideo.summaries.inference import (
+    RecordContext,
+    duplicate_record,
+    error_record,
+    summarise_pieces,
+)
 from smolvideo.summaries.loader import IdentifiedSource, VideoLoader, frames_per_window, identify
 from smolvideo.summaries.options import SummaryOptions, settings_hash
 from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.recording import RecordContext, duplicate_record, error_record
 from smolvideo.summaries.run import ItemResult, ItemStatus, SummaryRun
 from smolvideo.summaries.worklist import WorkItem, resolve_item
 

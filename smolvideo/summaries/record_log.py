@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from smolvideo.deep_folders import make_folders
 from smolvideo.errors import RecordError
-from smolvideo.file_lock import file_lock
+from smolvideo.files import file_lock, make_folders
 from smolvideo.records import MAX_LINE_BYTES, RecordWriter, broken_line, write_text_atomic
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.summaries.record import SummaryRecord

@@ -18,14 +18,18 @@ from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions
-from smolvideo.summaries.inference import summarise_pieces
+from smolvideo.summaries.inference import (
+    RecordContext,
+    duplicate_record,
+    error_record,
+    summarise_pieces,
+)
 from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, VideoLoader, frames_per_window
 from smolvideo.summaries.options import SummaryOptions, settings_hash
 from smolvideo.summaries.outputs import OutputWriter
 from smolvideo.summaries.prefetch import Prefetcher
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.record_log import RecordLog
-from smolvideo.summaries.recording import RecordContext, duplicate_record, error_record
 from smolvideo.summaries.worklist import WorkItem, listed_again
 
 ItemStatus = Literal["made", "same", "kept", "failed"]

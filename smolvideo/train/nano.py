@@ -28,7 +28,6 @@ from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.train.attention_supervision import forward_supervised
-from smolvideo.train.center_connector import center_connector
 from smolvideo.train.checkpoint_state import load_state, save_state
 from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
 from smolvideo.train.evaluate import evaluate, selection_score
@@ -49,7 +48,7 @@ from smolvideo.train.schedule import (
 from smolvideo.train.text_batches import make_text_batch
 from smolvideo.train.tokenizer import special_id, train_tokenizer
 from smolvideo.train.video_batches import make_video_batch
-from smolvideo.train.vision_pretraining import TrainableNano, dense_label_accuracy
+from smolvideo.train.vision_pretraining import TrainableNano, center_connector, dense_label_accuracy
 from smolvideo.train.world.corpus import corpus, known_words
 from smolvideo.version import __version__
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smolvideo.deep_folders import make_folders
 from smolvideo.evals.datasets.cinepile import CATEGORIES
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
 from smolvideo.evals.scores import EvalReport, build_report
+from smolvideo.files import make_folders
 from smolvideo.records import json_line, write_text_atomic
 
 TASKS = {
