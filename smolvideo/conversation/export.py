@@ -17,7 +17,6 @@ from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.times import format_timestamp
 
 KIND = "smolvideo.conversation/1"
-SUFFIXES = (".md", ".json", ".html")
 _SHOWN_HEIGHT = 120
 """Frame height in pixels in the HTML page: fifty frames are about a megabyte."""
 

@@ -137,11 +137,6 @@ class PairedComparison:
     def difference(self) -> float:
         return (self.only_first - self.only_second) / self.questions
 
-    @property
-    def num_discordant(self) -> int:
-        """Number of questions that exactly one of the two has right."""
-        return self.only_first + self.only_second
-
 
 def compare_pairs(
     first: Sequence[bool], second: Sequence[bool], videos: Sequence[str]

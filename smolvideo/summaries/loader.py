@@ -6,7 +6,6 @@ must be summarised, a ``ProbedVideo`` and either a ``PreparedPrompt`` for the wh
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -234,17 +233,3 @@ def frames_per_window(checkpoint: Checkpoint, options: SummaryOptions) -> int:
             hint=f"`--max-frames {fit}` fits",
         )
     return fit
-
-
-class Stopwatch:
-    """Adds up the seconds of a ``with`` block."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._started = 0.0
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._started

@@ -59,7 +59,6 @@ class RunStats:
     counts: dict[ItemStatus, int] = field(
         default_factory=lambda: {"made": 0, "same": 0, "kept": 0, "failed": 0}
     )
-    video_seconds: float = 0.0
     answered_seconds: float = 0.0
     waited_seconds: float = 0.0
     decoded_seconds: float = 0.0
@@ -251,7 +250,6 @@ class SummaryRun:
     def _counted(self, done: ItemResult, found: IdentifiedSource | None) -> ItemResult:
         """Add ``done`` to the tally; remember unreadable files for ``try_again``."""
         self.tally.counts[done.outcome] += 1
-        self.tally.video_seconds += done.record.duration_seconds or 0.0
         if done.record.exit_code == ReaderError.exit_code and done.record.source.url is None:
             self._failures.append((done, found))
         return done

@@ -54,7 +54,6 @@ from smolvideo.version import __version__
 
 LOG_INTERVAL_STEPS = 20
 
-
 Clock = Callable[[], float]
 """Seconds from an arbitrary origin; picklable, because each process has one."""
 

@@ -4,7 +4,7 @@ Half blocks and shades are text, and work in any terminal over any connection. P
 kitty protocol and sixel) need the library textual-image, an extra of this package.
 """
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,13 +21,6 @@ PictureKind = Literal["kitty", "sixel", "blocks", "shades", "none"]
 
 _SHADES = " .:-=+*#%@"
 """Characters from dark to light by ink coverage; the usual ramp of ten."""
-
-
-class ImageView(Protocol):
-    """A widget that shows one image at a size in cells."""
-
-    def show(self, picture: Image.Image | None, columns: int, rows: int) -> None: ...
-    def pixels(self, columns: int, rows: int) -> tuple[int, int]: ...
 
 
 class TextImage(Widget):
