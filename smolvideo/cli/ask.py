@@ -24,7 +24,6 @@ from smolvideo.cli.options import (
     prompt_options,
     read_download,
     read_engine_spec,
-    read_filmstrip,
     read_generation,
     read_prompt_options,
     read_sampling,
@@ -38,6 +37,7 @@ from smolvideo.cli.outputs import (
     check_not_a_source,
     check_not_an_input_file,
     output_options,
+    read_filmstrip,
 )
 from smolvideo.cli.params import SectionCommand, SectionOption
 from smolvideo.cli.shell_completion import complete_files

@@ -15,7 +15,6 @@ from smolvideo.cli.options import (
     model_options,
     read_download,
     read_engine_spec,
-    read_filmstrip,
     read_sampling,
     sampling_options,
     screen_options,
@@ -25,6 +24,7 @@ from smolvideo.cli.outputs import (
     check_new_folder,
     check_not_a_source,
     check_not_an_input_file,
+    read_filmstrip,
     save_atomic,
 )
 from smolvideo.cli.params import FilePath, SectionCommand, SectionOption

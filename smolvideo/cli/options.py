@@ -390,22 +390,3 @@ def read_download(ctx: click.Context, given_sources: Sequence[Named]) -> Downloa
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"`{flag}` is for downloads, and no source is a URL")
     return DownloadOptions(**{name: ctx.params[name] for name in (*names, "offline")})
-
-
-def read_filmstrip(ctx: click.Context) -> Any:
-    """Read how to show the filmstrip. Raises UsageError for contradictory options."""
-    wanted = is_on_command_line(ctx, "filmstrip") and ctx.params["filmstrip"] not in (
-        "none",
-        "auto",
-    )
-    for flag in ("no_filmstrip", "quiet"):
-        if ctx.params[flag] and wanted:
-            shown = "--" + flag.replace("_", "-")
-            raise UsageError(
-                f"`--filmstrip {ctx.params['filmstrip']}` and `{shown}` contradict each other"
-            )
-    if ctx.params["quiet"] and ctx.params["verbose"]:
-        raise UsageError("`--quiet` and `--verbose` contradict each other")
-    if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
-        return "none"
-    return ctx.params["filmstrip"]

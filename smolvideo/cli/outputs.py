@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.options import is_on_command_line
 from smolvideo.cli.params import FilePath, SectionOption
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import atomic_path, make_folders
@@ -157,3 +158,22 @@ def save_atomic(path: Path, save: Callable[[Path], None]) -> None:
     except (OSError, ValueError) as error:  # ValueError: higher than a .webp or .jpg can be
         reason = getattr(error, "strerror", None) or error
         raise RecordError(f"cannot write {display_path(path)}: {reason}") from error
+
+
+def read_filmstrip(ctx: click.Context) -> Any:
+    """Read how to show the filmstrip. Raises UsageError for contradictory options."""
+    wanted = is_on_command_line(ctx, "filmstrip") and ctx.params["filmstrip"] not in (
+        "none",
+        "auto",
+    )
+    for flag in ("no_filmstrip", "quiet"):
+        if ctx.params[flag] and wanted:
+            shown = "--" + flag.replace("_", "-")
+            raise UsageError(
+                f"`--filmstrip {ctx.params['filmstrip']}` and `{shown}` contradict each other"
+            )
+    if ctx.params["quiet"] and ctx.params["verbose"]:
+        raise UsageError("`--quiet` and `--verbose` contradict each other")
+    if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
+        return "none"
+    return ctx.params["filmstrip"]
