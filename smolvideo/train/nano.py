@@ -53,7 +53,6 @@ from smolvideo.train.world.corpus import corpus, known_words
 from smolvideo.version import __version__
 
 LOG_INTERVAL_STEPS = 20
-
 Clock = Callable[[], float]
 """Seconds from an arbitrary origin; picklable, because each process has one."""
 
