@@ -9,7 +9,7 @@ import pytest
 
 from smolvideo.conversation.event_log import LOG_NAME, iter_events, read_event_log
 from smolvideo.errors import RecordError, SmolVideoError
-from smolvideo.evals.datasets import rows
+from smolvideo.evals.datasets import table_files
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.videos import DownloadArchive
 from smolvideo.json_types import MAX_DIGITS, parse_json
@@ -34,7 +34,7 @@ HOSTILE = {
 
 
 def parse_rows(path: Path) -> object:
-    return list(rows.read_rows(path))
+    return list(table_files.read_rows(path))
 
 
 def journal_of_summaries(path: Path) -> object:

@@ -23,14 +23,17 @@ from test_show import USAGE, stream_of
 
 import smolvideo.show
 from smolvideo.cli.main import cli
+from smolvideo.engines import GenerationOptions
 from smolvideo.errors import SourceError
 from smolvideo.evals.compare import compare_runs
 from smolvideo.evals.run import EvalProgress
 from smolvideo.evals.scores import build_report
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
+from smolvideo.prompt import PromptOptions
 from smolvideo.records import SourceRecord
-from smolvideo.show.answer import show_footer, stream_answer, stream_pieces
+from smolvideo.sampling import FrameSampling
+from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.exam import ExamProgress, show_exam_report
@@ -138,10 +141,26 @@ def comparing(screen: Output, folder: Path) -> None:
     show_comparison(screen.out, compare_runs(run, run, second_condition="main"))
 
 
+def setting(screen: Output, _: Path) -> None:
+    prepared = SimpleNamespace(
+        sampling=FrameSampling(),
+        prompt_options=PromptOptions(),
+        generation=GenerationOptions(stop=(HOSTILE,)),
+        reader="pyav",
+        prompt=SimpleNamespace(text=HOSTILE, layout="smolvlm2", geometry="official"),
+    )
+    checkpoint = SimpleNamespace(name=HOSTILE, revision=HOSTILE)
+    engine = SimpleNamespace(
+        checkpoint=checkpoint, name="native", device="cpu", dtype="float32", quantize="none"
+    )
+    show_settings(screen, prepared, engine)  # type: ignore[arg-type]
+
+
 SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "stream_answer": lambda screen, _: stream_answer(screen, stream_of(HOSTILE, HOSTILE)),
     "stream_pieces": lambda screen, _: stream_pieces(screen, [*HOSTILE]),
     "show_footer": lambda screen, _: show_footer(screen, USAGE, USAGE.seconds),
+    "show_settings": setting,
     "BatchProgress": summarising,
     "show_plan": lambda screen, _: show_plan(
         screen, [ITEM], [PlannedItem(ITEM, "error", HOSTILE)], lambda: None

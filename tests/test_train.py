@@ -358,7 +358,7 @@ def test_an_examination_that_is_due_after_exercises_alone_waits_for_a_loss(
     monkeypatch.setattr(trainer, "step", step)
     monkeypatch.setattr(trainer, "_should_evaluate", lambda: True)
     monkeypatch.setattr(trainer, "_report", reported.append)
-    for finish in ("_save", "_take_best", "_facts"):
+    for finish in ("_save", "_take_best", "_metadata"):
         monkeypatch.setattr(trainer, finish, dict)
     trainer.run()
     assert reported
