@@ -15,7 +15,7 @@ from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.stage_progress import StageProgress
-from smolvideo.train.exam.test_videos import ExamOptions
+from smolvideo.train.exam.options import ExamOptions
 
 
 @click.command(cls=SectionCommand)

@@ -14,9 +14,10 @@ from smolvideo.files import atomic_path
 from smolvideo.frames import FrameBatch, blank_images
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
+from smolvideo.train.exam.exam_videos import ExamVideo, draw_exam_videos
+from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.run import ExamRun
 from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
-from smolvideo.train.exam.test_videos import ExamOptions, ExamVideo, draw_exam_videos
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.video import write_video

@@ -13,8 +13,8 @@ from smolvideo.evals.run_files import RunFiles
 from smolvideo.pipeline import package_versions
 from smolvideo.records import RecordWriter, read_records
 from smolvideo.sanitize import display_path
+from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.exam.scores import ExamAnswer
-from smolvideo.train.exam.test_videos import ExamOptions
 
 _ANSWERS = "answers.jsonl"
 

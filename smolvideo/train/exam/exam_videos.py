@@ -4,21 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from smolvideo.train.exam.options import ExamOptions
 from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
 from smolvideo.train.world.scene import Scene
 from smolvideo.train.world.scene_sampler import Split, sample_scene
 from smolvideo.train.world.video import EncodingOptions
-
-
-@dataclass(frozen=True)
-class ExamOptions:
-    """``videos`` sampled from ``seed``; every model gets the same videos and questions."""
-
-    videos: int = 240
-    seed: int = 2026
-
 
 OPEN_QUESTIONS = 10
 """Open questions per video, if the scene has that many."""
