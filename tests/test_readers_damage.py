@@ -133,7 +133,7 @@ def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with many cores, where a decoder holds back most."""
     for module in (video_stream, pyav):
         monkeypatch.setattr(module, "decoding_threads", lambda pixels: 8)
-        monkeypatch.setattr(module, "available_cores", lambda: 8)
+        monkeypatch.setattr(module, "usable_cores", lambda: 8)
 
 
 @pytest.mark.usefixtures("eight_threads")

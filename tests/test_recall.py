@@ -218,7 +218,7 @@ def test_other_dtypes_configurations_and_versions_are_others(
     monkeypatch.setattr(torch, "__version__", "2.0.0")
     assert load(tiny, cache).encoder.encode(images)[1] == 0
     # As where numba was installed since, which rounds otherwise.
-    monkeypatch.setattr("smolvideo.network.SmolVLM.attention", "tiles")
+    monkeypatch.setattr("smolvideo.network.SmolVLM.attention_backend_name", "tiles")
     assert load(tiny, cache).encoder.encode(images)[1] == 0
 
 
@@ -324,7 +324,7 @@ def test_features_are_known_by_the_code_that_computes_them(
     before = digest()
     monkeypatch.chdir(tmp_path)
     assert digest() == before
-    for file in (copied / "vision.py", copied / "attention.py", copied / "kernels" / "token.py"):
+    for file in (copied / "vision.py", copied / "attention.py", copied / "kernels" / "decode.py"):
         content = file.read_bytes()
         file.write_bytes(content + b"#")
         assert digest() != before, file.name
