@@ -162,10 +162,10 @@ class VideoFolder:
         seen = {os.path.realpath(path): path for path in _media(entries)}
         if len(seen) > 1:
             shown = [display_name(self.relative(path)) for path in sorted(seen.values())]
-            told = ", ".join(f"`{path}`" for path in shown[:_MAX_PATHS_SHOWN])
+            listed_paths = ", ".join(f"`{path}`" for path in shown[:_MAX_PATHS_SHOWN])
             more = ", …" if len(shown) > _MAX_PATHS_SHOWN else ""
             raise MissingVideo(
-                f"`{display_name(name)}` is ambiguous ({told}{more})",
+                f"`{display_name(name)}` is ambiguous ({listed_paths}{more})",
                 hint="name it by its path inside the folder, or name a smaller folder",
             )
         return next(iter(seen.values()), None)

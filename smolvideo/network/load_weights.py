@@ -91,17 +91,17 @@ def _read(
         in_file_order = sorted(header.tensors.items(), key=lambda item: item[1]["data_offsets"])
         try:
             with file.open("rb") as stream:
-                for name, told in in_file_order:
+                for name, tensor_header in in_file_order:
                     if not name.endswith(skip):
-                        yield name, _read_tensor(stream, header.data_start, told)
+                        yield name, _read_tensor(stream, header.data_start, tensor_header)
         except (OSError, EOFError) as error:
             raise ModelError(f"broken checkpoint: cannot read `{file}`: {error}") from error
 
 
-def _read_tensor(stream: BinaryIO, start: int, told: Json) -> Tensor:
-    tensor = torch.empty(told["shape"], dtype=STORED_DTYPES[told["dtype"]])
-    stream.seek(start + told["data_offsets"][0])
-    if told["data_offsets"][1] - told["data_offsets"][0] != tensor.nbytes:
+def _read_tensor(stream: BinaryIO, start: int, tensor_header: Json) -> Tensor:
+    tensor = torch.empty(tensor_header["shape"], dtype=STORED_DTYPES[tensor_header["dtype"]])
+    stream.seek(start + tensor_header["data_offsets"][0])
+    if tensor_header["data_offsets"][1] - tensor_header["data_offsets"][0] != tensor.nbytes:
         raise EOFError("a tensor's data has not the length of its shape")
     into = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # an array is a buffer
     while into:

@@ -58,8 +58,8 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
                 items.append(item)
                 places.append(place)
     if not items:
-        told = f": {problems[0]}" if problems else ""
-        raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{told}")
+        reasons = f": {problems[0]}" if problems else ""
+        raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{reasons}")
     _refuse_twins(items, places)
     return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
 
@@ -121,10 +121,10 @@ def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
     if unlabelled:
         notices.append(f"{unlabelled:,} questions have no public answer and are left out")
     if problems:
-        told = "; ".join(problems[:_MAX_TOLD])
+        reasons = "; ".join(problems[:_MAX_TOLD])
         more = f"; and {len(problems) - _MAX_TOLD:,} more" if len(problems) > _MAX_TOLD else ""
         count = "1 row is" if len(problems) == 1 else f"{len(problems):,} rows are"
-        notices.append(f"{count} left out: {told}{more}")
+        notices.append(f"{count} left out: {reasons}{more}")
     return tuple(notices)
 
 

@@ -42,8 +42,8 @@ def jit_cached(function: JitFunction) -> JitFunction:
 
 def compile_target() -> tuple[str, str, str]:
     """Return numba's target: system, CPU, and its features, ``+avx2,-avx512f,…``."""
-    told: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
-    return told
+    target_triple: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    return target_triple
 
 
 def compiler_version() -> str:
