@@ -55,6 +55,13 @@ TAKEN_BACK = [
     ". No, wait.",
     ". Actually, none of the options is correct.",
     ". But I disagree.",
+    ". Just kidding.",
+    ". I was wrong.",
+    ", or is it?",
+    ". Never mind",
+    ". Ich habe mich geirrt.",
+    "。开玩笑的。",
+    "?",
 ]
 
 

@@ -5,7 +5,8 @@ option texts in sentences. Letters that are negated or retracted do not count. A
 answer if it is the only one left and its context says that it is the answer: it is alone, begins
 the text with a bracket or full stop after it, or follows ``the answer is`` and the like. If other
 letters are mentioned, too, it must be declared after all of them. An ``A`` before a noun is an
-article.
+article. A letter or text in a question (``B?``) is no answer, nor is one that the text takes back
+at its end.
 
 The text of an option counts if a sentence names it and no other option, in full and without
 negation; not as a part of another text: ``more than 2``, ``dark red car``, ``you are right``
@@ -21,7 +22,13 @@ from typing import Literal
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import answer_phrases
 from smolvideo.evals.protocol.delimited import enclosed_answers, final_part
-from smolvideo.evals.protocol.hedging import KNOWS_NOTHING, left_open, withheld
+from smolvideo.evals.protocol.hedging import (
+    KNOWS_NOTHING,
+    is_question,
+    last_retraction,
+    left_open,
+    withheld,
+)
 from smolvideo.evals.protocol.mentions import mentions
 from smolvideo.evals.protocol.neighbours import is_other_use
 from smolvideo.evals.protocol.normalize import folded, undressed, unified
@@ -44,7 +51,7 @@ _SPEAKER = re.compile(
 
 def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     """Return the option that ``text`` means, and what identified it."""
-    place, met = whole_option(text[: MAX_READ * 2], options) if text else (None, False)
+    place, met = _match(text[: MAX_READ * 2], options) if text else (None, False)
     if met:
         return _whole(place, text, options)
     if len(text) > MAX_READ:
@@ -61,6 +68,13 @@ def lenient_choice(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     return None, "unparsable"
 
 
+def _match(text: str, options: Sequence[str]) -> tuple[int | None, bool]:
+    """``whole_option``; a question (``red?``) matches, but means no option that is not one."""
+    place, met = whole_option(text, options)
+    asked = place is not None and is_question(text) and not is_question(options[place])
+    return None if asked else place, met
+
+
 def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | None, How]:
     """Result for a text that is an option; none if it is also the letter of another option."""
     letter = unified(text).strip(OUTER).upper()
@@ -70,12 +84,25 @@ def _whole(place: int | None, text: str, options: Sequence[str]) -> tuple[int | 
 
 
 def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
+    """Read a text, unless what it says is taken back after it: ``Yes. Just kidding.``"""
+    place, how = _stated(text, options)
+    found = last_retraction(undressed(text, keep="".join(options)))
+    if place is None or found is None or _match(text, options)[1]:
+        return place, how
+    if found.is_verdict and folded(options[place]).strip(" .") in ("no", "false"):
+        return place, how  # No, that is wrong.
+    if _stated(found.before, options)[0] is None or _stated(found.rest, options)[0] == place:
+        return place, how
+    return None, "unparsable"
+
+
+def _stated(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     # The whole text is an option, with or without markup.
     plain = _unquoted(undressed(text, keep="".join(options)))
     if not plain.strip(" \n.*_"):
         return None, "empty" if not text.strip(" \n.*_") else "unparsable"
     for candidate in (text, plain):
-        place, met = whole_option(candidate, options)
+        place, met = _match(candidate, options)
         if met:
             return _whole(place, candidate, options)
     # A letter followed by the text of an option.
@@ -117,7 +144,7 @@ def _labelled(text: str, options: Sequence[str]) -> tuple[int | None, How] | Non
     label = _LABEL.match(text)
     if label is None or LETTERS.index(label[1]) >= len(options):
         return None
-    place, met = whole_option(text[label.end() :], options)
+    place, met = _match(text[label.end() :], options)
     letter = LETTERS.index(label[1])
     if not met and _is_part_of_another(text[label.end() :], letter, options):
         return None, "unparsable"
@@ -147,7 +174,7 @@ def _led(text: str, options: Sequence[str]) -> int | None:
     lead = answer_phrases.LEADS.match(text)
     if lead is not None and not answer_phrases.DENIES_BEFORE.search(lead[0]):
         rest = text[lead.end() :]
-        place, met = whole_option(rest, options)
+        place, met = _match(rest, options)
         if met and not (place is not None and is_other_use(lead[0], "", options[place])):
             return _whole(place, rest, options)[0]
     return None
@@ -162,8 +189,10 @@ def _polar(text: str, options: Sequence[str]) -> tuple[int | None, How] | None:
         return None
     for rest in _leads_off(text):
         first, _, reason = re.sub(r"[,.;:!\n]", "\0", rest, count=1).partition("\0")
-        place, met = whole_option(first, options)
-        if first.casefold() in _POLAR and met:
+        place, met = _match(first, options)
+        if first.strip(" ?").casefold() in _POLAR and met:
+            if is_question(re.split(r"[.;!\n]", rest)[0]):
+                return None, "unparsable"
             return _unless_doubted(place, reason, options)
     return None
 
@@ -218,14 +247,14 @@ def _left(mentions: Sequence[Mention], strong: Sequence[str]) -> int | None:
     denied = {one.place for one in mentions if one.denied}
     if len(places) == 1:
         place = held[0].place
-        sure = any(one.how in strong for one in held)
+        sure = any(one.how in strong and not one.asked for one in held)
         return place if sure and place not in denied and place >= 0 else None
     return _declared_last(held, denied)
 
 
 def _declared_last(held: Sequence[Mention], denied: set[int]) -> int | None:
     """The option declared after all others, if the others are mentioned but never declared."""
-    declared = [one for one in held if one.how == "declared"]
+    declared = [one for one in held if one.how == "declared" and not one.asked]
     if not declared or len({one.place for one in declared}) != 1:
         return None
     place, first = declared[0].place, declared[0].start

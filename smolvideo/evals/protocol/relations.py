@@ -20,8 +20,8 @@ class Mention:
 
     ``how``: ``declared`` if the words around it say that it is the answer; ``bare`` if it is a
     sentence or line of its own; ``listed`` if it begins a line, as in a list of options; ``named``
-    otherwise. ``denied``: it is negated or retracted. ``alone``: its sentence contains nothing
-    else.
+    otherwise. ``denied``: it is negated or retracted. ``asked``: its sentence is a question.
+    ``alone``: its sentence contains nothing else.
     """
 
     start: int
@@ -31,6 +31,7 @@ class Mention:
     how: Literal["declared", "bare", "listed", "named"] = "named"
     denied: bool = False
     denied_before: bool = False
+    asked: bool = False
     alone: bool = False
 
 
@@ -100,6 +101,10 @@ class _Related:
             following = self.found[at + 1].start if at + 1 < len(self.found) else len(self.text)
             one.denied_before = self._denied_before(one, last)
             one.denied = one.denied_before or self._denied_after(one, following)
+            one.asked = hedging.is_asked(
+                self.text[max(0, one.start - BEFORE) : one.start],
+                self.text[one.end : one.end + AFTER],
+            )
             if last is not None and answer_phrases.RETRACTS.search(
                 self.text[last.end : one.start][-BEFORE:]
             ):
