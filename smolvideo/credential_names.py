@@ -1,7 +1,10 @@
-"""Classification of parameters as credentials, by their names and the form of their values."""
+"""Classification of parameters as credentials, by their names and the form of their values, and of
+user names with passwords."""
 
 import re
 from typing import Literal
+
+from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Sort = Literal["plain", "signature", "companion", "credential", "doubtful"]
 
@@ -45,6 +48,24 @@ TOKEN = re.compile(
     r"|(?:gh[opsur]|hf|sk|pk|rk|glpat|npm|pypi|github_pat|xox[abeoprs])[-_][\w-]{10,}"
     r"|A(?:KIA|SIA)[0-9A-Z]{16}|AIza[\w-]{20,}|ya29\.[\w-]{10,}"
 )
+HALF_ADDRESS = re.compile(
+    r"\b(https?|ftps?|socks\w{0,3}|rtmps?|rtsp|wss?)(?::[/\\]{0,3}|[/\\]{1,3})"
+    r"[^\s/@<>\"'`]{1,200}@",
+    re.IGNORECASE,
+)
+"""A malformed URL with a password: a slash or the colon is missing."""
+USER = re.compile(r"(?<![\w@.])[\w.%+~-]{1,64}:[^\s/@:\"'<>]{1,200}@(?=[\w\[-])")
+"""User name and password before a host, in a nested URL without a scheme."""
+USER_IN_TEXT = re.compile(
+    r"(?<![^\s\"'`(<\[{=,;|/])(?<![^/]/)(?<!^/)(?!\d+:\d+@)"
+    r"[\w.%+~-]{1,64}:[^\s/\\\"'`<>]{1,200}@"
+    r"(?=(?P<host>[\w-][\w.-]{0,253}|\[[0-9a-f:.]{2,45}\])(?P<rest>:\d|[/?#])?)",
+    re.IGNORECASE,
+)
+"""``user:password@host`` in free text: a word of its own or after ``//``, but not a time before a
+name (``12:30@home``)."""
+_FILE_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+"""``a:b@home.mp4`` is a file name."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
@@ -74,3 +95,9 @@ def sort_of(name: str, value: str = "") -> Sort:
 def is_secret(name: str, value: str) -> bool:
     """Return whether a value under that name is always hidden."""
     return sort_of(name, value) in ("signature", "credential")
+
+
+def is_file_name(found: re.Match[str]) -> bool:
+    """Return whether a match of ``USER_IN_TEXT`` is the name of a media file."""
+    suffix = "." + found["host"].lower().rpartition(".")[2]
+    return suffix in _FILE_SUFFIXES and found["rest"] is None

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit, urlunsplit
 
-from smolvideo.credential_names import TOKEN, Sort, is_secret, sort_of
+from smolvideo.credential_names import (
+    HALF_ADDRESS,
+    TOKEN,
+    USER,
+    USER_IN_TEXT,
+    Sort,
+    is_file_name,
+    is_secret,
+    sort_of,
+)
 
 __all__ = [
     "WebAddress",
@@ -35,12 +44,6 @@ __all__ = [
 _PLAIN_FRAGMENT = re.compile(r"(?:(?:t|xywh|track)=[\w:.,%-]{0,40}|\d{1,6})?")
 """Media fragments (https://www.w3.org/TR/media-frags/) and numbers, which are shown."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,15}:[/\\]{2}[^\s<>\"'`]+", re.IGNORECASE)
-_HALF_ADDRESS = re.compile(
-    r"\b(https?|ftps?|socks\w{0,3}|rtmps?|rtsp|wss?)(?::[/\\]{0,3}|[/\\]{1,3})"
-    r"[^\s/@<>\"'`]{1,200}@",
-    re.IGNORECASE,
-)
-"""A malformed URL with a password: a slash or the colon is missing."""
 _NAME = r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]{0,40}(?:\[\w{0,20}\]){0,3})"
 _NAMES_IN_TEXT = re.compile(
     rf"""{_NAME}(?:=|%3D|\\{{0,3}}["']\s{{0,4}}:\s{{0,4}})""", re.IGNORECASE
@@ -64,8 +67,6 @@ _OTHER_HEADER = re.compile(
 )
 _SCHEME = re.compile(r"\b(token|apikey|digest|negotiate|ntlm)(\s{1,4})(\S{6,})", re.IGNORECASE)
 """Schemes like ``Bearer`` that are also ordinary words, so only matched inside URL values."""
-_USER = re.compile(r"(?<![\w@.])[\w.%+~-]{1,64}:[^\s/@:\"'<>]{1,200}@(?=[\w\[-])")
-"""User name and password before a host, in a nested URL without a scheme."""
 _WORDS = re.compile(r"[^\s\"',:\\()\[\]{}<>]+")
 """Words of a hidden value: an error message may repeat each of them alone."""
 _INNER_BASE64 = re.compile(r"eyJ[\w+/=-]{8,}")
@@ -230,13 +231,14 @@ class _Scrubber:
     def text(self, text: str) -> str:
         """Redact free text, such as an error message."""
         text = _ADDRESS.sub(self._address_in_text, text)
-        text = _HALF_ADDRESS.sub(self._half_address, text)
+        text = HALF_ADDRESS.sub(self._half_address, text)
+        text = USER_IN_TEXT.sub(self._user_in_text, text)
         text = _OTHER_HEADER.sub(self._other_header, _HEADER.sub(self._header, text))
         return self._named_values(text, _NAMES_IN_TEXT)
 
     def value(self, text: str) -> str:
         """Redact the decoded value of a URL parameter; more patterns apply than in free text."""
-        text = _USER.sub(self._user, _SCHEME.sub(self._header, self.text(text)))
+        text = USER.sub(self._user, _SCHEME.sub(self._header, self.text(text)))
         return self._named_values(text, _NAMES_IN_VALUE)
 
     def address(self, url: str) -> str:
@@ -349,18 +351,30 @@ class _Scrubber:
         self.secrets.append(found[0].rpartition("@")[0].partition(":")[2])
         return ""
 
+    def _user_in_text(self, found: re.Match[str]) -> str:
+        return found[0] if is_file_name(found) else self._user(found)
+
     def _named_values(self, text: str, names: re.Pattern[str]) -> str:
         """Hide the values after names of secrets; one value may be nested in another."""
         shown, at = [], 0
         for found in names.finditer(text):
             if found.start() < at:
                 continue
-            if not is_secret(found["name"], "") and not TOKEN.match(text, found.end()):
+            sort = sort_of(found["name"])
+            is_hidden = sort in ("signature", "credential") or TOKEN.match(text, found.end())
+            is_doubtful = sort == "doubtful" and text[found.start() - 1 : found.start()] in (
+                "?",
+                "&",
+            )
+            if not is_hidden and not is_doubtful:
                 continue
             if (value := _AFTER_NAME.match(text, found.end())) is not None:
                 which = value.lastgroup or "value"
                 self.secrets += [value[which], *_WORDS.findall(value[which])]
-                shown += [text[at : value.start(which)], _HIDDEN]
+                shown += [
+                    text[at : value.start(which)],
+                    _HIDDEN if is_hidden else _digest(value[which]),
+                ]
                 at = value.end(which)
         return "".join([*shown, text[at:]])
 

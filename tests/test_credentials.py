@@ -198,6 +198,26 @@ def test_texts_of_other_libraries() -> None:
     assert redact("a plain line: 50 % of x=3, y@z.org") == "a plain line: 50 % of x=3, y@z.org"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("user:hunter22@host/path", "host/path"),
+        ("no file `user:p%40ss@host:8080`", "no file `host:8080`"),
+        ("user:hu:nt@er22@host/a.mp4", "host/a.mp4"),
+        ("//user:hunter22@host", "//host"),
+        ("'user:hunter22@[::1]:80/x' is gone", "'[::1]:80/x' is gone"),
+        ("proxy=user:hunter22@10.0.0.1:3128", "proxy=10.0.0.1:3128"),
+        ("e.org/x?v=1&key=hunter22", "e.org/x?v=1&key=~20d2fe5e"),
+        *[(name, name) for name in (
+            "12:30@home.mp4", "12:30@home", "/videos/front:door@home/x.mp4", "C:\\me@home\\x.mp4",
+            "day1:cam@gate.mkv", "git@e.org:a/b", "a@b.org:12", "key=C major", "user@host/path",
+        )],
+    ],
+)  # fmt: skip
+def test_a_login_without_a_scheme_and_names_that_look_like_one(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
 def test_a_long_hostile_line_takes_no_time() -> None:
     # Quadratic in these, it would take a minute.
     for piece in (
@@ -210,6 +230,8 @@ def test_a_long_hostile_line_takes_no_time() -> None:
         "eyJ.",
         "%3D",
         "a@",
+        "a:b@",
+        " a:",
         "basic ",
     ):
         redact(piece * 20_000)

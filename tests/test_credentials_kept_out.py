@@ -163,6 +163,8 @@ def test_two_addresses_that_differ_in_their_token_alone_are_two_items(tmp_path: 
         f"www.e.org/x.mp4?token={TOKEN}",
         f"rtsp://{USER}:{PASSWORD}@127.0.0.1/x.mp4",
         f" HTTP://{USER}:{PASSWORD}@[::1/x.mp4",
+        f"{USER}:{PASSWORD}@127.0.0.1/x.mp4",
+        f"//{USER}:{PASSWORD}@127.0.0.1:80",
     ],
 )
 def test_what_was_meant_as_an_address(typed: str, tmp_path: Path) -> None:
