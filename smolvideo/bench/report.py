@@ -13,13 +13,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from smolvideo.bench.baselines import BASELINES, check_baseline
 from smolvideo.bench.input_video import write_noise_video
 from smolvideo.bench.measure import BenchTask, Measurement, engine_name, logprob_error
+from smolvideo.engines.devices import package_version, processor_name
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
@@ -247,14 +247,14 @@ def machine(engines: Sequence[str] = ()) -> dict[str, Any]:
     peers = [BASELINES[name].package for name in engines if name in BASELINES]
     packages = ("smolvideo", "torch", "transformers", "av", *peers)
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
-        "versions": {name: _version(name) for name in packages},
+        "versions": {name: package_version(name) for name in packages},
         "commit": _commit(),
     }
 
@@ -274,19 +274,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):  # no git here
         return None
     return told.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -5,10 +5,12 @@ explicit choice that this machine cannot honour is an error.
 """
 
 import os
+import platform
 import sys
 import time
 import warnings
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,6 +174,24 @@ def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
         if colon and name.strip() in ("flags", "Features")
     ]
     return frozenset.intersection(*of_cores) if of_cores else frozenset()
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """Name of the processor, as the system reports it."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed package, without importing it; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -158,7 +158,7 @@ class FrameEncoder:
         done = from_cache = len(images) - len(recall.missing)
         if len(images):
             on_progress(Progress("encode", done, len(images)))
-        with _one_core_per_call(self.device) as run_each:
+        with one_core_per_call(self.device) as run_each:
             for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
                 recall.store(places)
                 done += len(places)
@@ -167,7 +167,7 @@ class FrameEncoder:
 
 
 @contextmanager
-def _one_core_per_call(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
+def one_core_per_call(device: "torch.device") -> Iterator[Callable[..., Iterator[list[int]]]]:
     """Yield a ``map`` that runs one call per core of a CPU at a time, each on one torch thread.
 
     Frames are independent, so no barrier is needed: threads that share one product meet at a

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from smolvideo.errors import ModelError
+from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
 
 PromptFormat = Literal["smolvlm", "smolvlm2", "nano"]
 """Prompt layout: SmolVLM v1's 50-frame prompt, the time-stamped prompt of SmolVLM2's processor, or
@@ -24,7 +25,8 @@ class ModelSpec:
     """A published checkpoint, or the bundled one.
 
     ``download_bytes`` is the size of the weights; the tokenizer adds 3.5 MB. ``tokens_per_frame``
-    is the number of tokens per video frame in the checkpoint's own layout, with its time stamp. The
+    is the number of tokens per video frame in the checkpoint's own layout, with its time stamp.
+    ``network`` are the hyperparameters, for what is computed before anything is downloaded. The
     figures are None for the bundled model; they are in its config.json.
     """
 
@@ -37,6 +39,7 @@ class ModelSpec:
     context_tokens: int | None = None
     tokens_per_frame: int | None = None
     stored_dtype: str | None = None
+    network: NetworkConfig | None = None
 
     @property
     def is_bundled(self) -> bool:
@@ -52,8 +55,8 @@ class _Size:
     layout: PromptFormat
     parameters: int
     bytes_per_parameter: int
-    context_tokens: int
     tokens_per_frame: int
+    network: NetworkConfig
 
     def spec(self, name: str, repo: str, note: str) -> ModelSpec:
         return ModelSpec(
@@ -63,18 +66,35 @@ class _Size:
             note=note,
             parameters=self.parameters,
             download_bytes=self.parameters * self.bytes_per_parameter,
-            context_tokens=self.context_tokens,
+            context_tokens=self.network.text.max_position_embeddings,
             tokens_per_frame=self.tokens_per_frame,
             stored_dtype="bfloat16" if self.bytes_per_parameter == 2 else "float32",
+            network=self.network,
         )
 
 
-_V1_2B = _Size("smolvlm", 2_246_272_880, 2, 16_384, 88)
-_V1_500M = _Size("smolvlm", 507_482_304, 2, 8_192, 67)
-_V1_256M = _Size("smolvlm", 256_484_928, 2, 8_192, 67)
-_V2_2B = _Size("smolvlm2", 2_246_784_880, 4, 8_192, 94)
-_V2_500M = _Size("smolvlm2", 507_482_304, 4, 8_192, 77)
-_V2_256M = _Size("smolvlm2", 256_484_928, 4, 8_192, 77)
+_BASE_TOWER = VisionConfig(512, 16, 768, 3072, 12, 12)
+_LARGE_TOWER = VisionConfig(384, 14, 1152, 4304, 27, 16)
+
+
+def _network(vision: VisionConfig, text: TextConfig, scale_factor: int) -> NetworkConfig:
+    return NetworkConfig(vision, text, scale_factor, tie_word_embeddings=False)
+
+
+# The hyperparameters in the checkpoints' config.json.
+_256M = _network(_BASE_TOWER, TextConfig(49_280, 576, 1536, 30, 9, 3, 64, 8192, 1e5), 4)
+_500M = _network(_BASE_TOWER, TextConfig(49_280, 960, 2560, 32, 15, 5, 64, 8192, 1e5), 4)
+_2B_V1 = _network(
+    _LARGE_TOWER, TextConfig(49_155, 2048, 8192, 24, 32, 32, 64, 16_384, 273_768.0), 3
+)
+_2B_V2 = _network(_LARGE_TOWER, TextConfig(49_280, 2048, 8192, 24, 32, 32, 64, 8192, 1.3e5), 3)
+
+_V1_2B = _Size("smolvlm", 2_246_272_880, 2, 88, _2B_V1)
+_V1_500M = _Size("smolvlm", 507_482_304, 2, 67, _500M)
+_V1_256M = _Size("smolvlm", 256_484_928, 2, 67, _256M)
+_V2_2B = _Size("smolvlm2", 2_246_784_880, 4, 94, _2B_V2)
+_V2_500M = _Size("smolvlm2", 507_482_304, 4, 77, _500M)
+_V2_256M = _Size("smolvlm2", 256_484_928, 4, 77, _256M)
 
 _SPECS = (
     ModelSpec("nano", None, "nano", "bundled; for trying and testing, knows only drawn videos"),

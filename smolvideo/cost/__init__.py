@@ -1,0 +1,37 @@
+"""Cost of an answer before the work: seconds and memory, from operations and measured rates.
+
+operations.py   operations and bytes of each stage, from a network's hyperparameters
+rates.py        what this machine does per second, measured once and kept
+past.py         what past answers took, for corrections
+predict.py      all of them together
+"""
+
+from smolvideo.cost.operations import NumberFormat
+from smolvideo.cost.past import remember
+from smolvideo.cost.predict import (
+    ModelCost,
+    Prediction,
+    PromptSize,
+    fitting_prompt,
+    predict,
+    predict_first_token,
+    predict_uncorrected,
+)
+from smolvideo.cost.rates import RateRequest, Rates, kept_rates, measure_rates, rates_for
+
+__all__ = [
+    "ModelCost",
+    "NumberFormat",
+    "Prediction",
+    "PromptSize",
+    "RateRequest",
+    "Rates",
+    "fitting_prompt",
+    "kept_rates",
+    "measure_rates",
+    "predict",
+    "predict_first_token",
+    "predict_uncorrected",
+    "rates_for",
+    "remember",
+]

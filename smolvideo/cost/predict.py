@@ -1,0 +1,249 @@
+"""Predicted seconds and memory of an answer: operations over rates, corrected by past answers.
+
+    encode      images / threads, rounded up, times operations of an image over a thread's rate
+    prefill     operations of the tokens over the rate of all threads
+    generate    bytes of the weights and of the KV cache over the rate of reading, for each token
+    load        bytes of the stored and of the loaded weights over the rate of copying
+
+Each is multiplied by the median of measured over predicted seconds of the latest answers of the
+same model on this machine (``past``). Frames are decoded while weights are loaded, so the first
+token waits for the longer of the two.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from smolvideo.cost.operations import (
+    NumberFormat,
+    StageWork,
+    decode_bytes,
+    encode_work,
+    kv_bytes,
+    largest_tensor,
+    parameter_count,
+    prefill_work,
+    weight_bytes,
+)
+from smolvideo.cost.past import corrections
+from smolvideo.cost.rates import RateRequest, Rates, kept_rates
+from smolvideo.engines.devices import TINY_PARAMETERS
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.registry import ModelSpec
+
+TEXT_TOKENS = 64
+"""Tokens of a prompt beside its frames, where the tokenizer that counts them is not here: the
+template and a question of a dozen words."""
+
+_TOKENIZER_BYTES_PER_TOKEN = 1_100
+"""Memory of a tokenizer per entry of its vocabulary, as measured with 49,280 of them: 54 MB."""
+_KERNEL_BYTES = 48_000_000
+"""Machine code and compiler state of the decode kernel, as measured."""
+_FREED_TENSORS = 2
+"""Largest tensors that the allocator keeps after they were converted, as measured: prompts use
+that memory again."""
+_KEPT_COPIES = 3
+"""Copies of activations of a prompt's whole length that are alive together: embeddings, those with
+image features in their places, and the features."""
+_LIVE_ACTIVATIONS = 4
+"""Activations of a chunk or of a frame that are alive together, in widths of the MLP: of the
+residual, the norm, the fused projections and what the activation function made of them."""
+_PREFILL_CHUNK = 6 << 20
+"""Activations of a chunk between two products (``network.decoder``)."""
+_ATTENTION_BYTES = 8 << 20
+"""Scores and probabilities of a block of queries (``network.attention``), per thread."""
+_FRAME_COPIES = 2
+"""Frames of a prompt are held twice: as decoded and as packed."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """A model as far as its cost depends on it. ``stored_bytes`` are those of its weight files."""
+
+    name: str
+    network: NetworkConfig
+    stored_bytes: int
+    quantize: str = "none"
+
+    @classmethod
+    def of_spec(cls, spec: ModelSpec, *, quantize: str = "none") -> "ModelCost | None":
+        """The cost of a published checkpoint, here or not; None for the bundled one."""
+        if spec.network is None or spec.download_bytes is None:
+            return None
+        return cls(spec.name, spec.network, spec.download_bytes, quantize)
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether ``--dtype auto`` is float32 on every machine."""
+        return parameter_count(self.network) < TINY_PARAMETERS
+
+
+@dataclass(frozen=True)
+class PromptSize:
+    """A prompt to predict for: ``frames`` are images of the vision tower, tiles included, of which
+    ``from_cache`` need no encoding; ``tokens`` with the text; at most ``new_tokens`` follow."""
+
+    frames: int
+    tokens: int
+    new_tokens: int = 0
+    from_cache: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted cost of one answer. ``seconds`` by stage (``load``, ``decode`` where it is known,
+    ``encode``, ``prefill``), ``seconds_per_token`` after the first; ``corrected_by`` is the number
+    of past answers that the prediction was corrected by."""
+
+    model: str
+    prompt: PromptSize
+    seconds: Mapping[str, float]
+    seconds_per_token: float
+    memory_bytes: int
+    weight_bytes: int
+    corrected_by: int = 0
+    memory: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def first_token(self) -> float:
+        """Seconds from the start to the first token."""
+        before = max(self.seconds.get("load", 0.0), self.seconds.get("decode", 0.0))
+        return before + self.seconds["encode"] + self.seconds["prefill"]
+
+    @property
+    def generate(self) -> float:
+        """Seconds for the longest answer, after its first token."""
+        return max(0, self.prompt.new_tokens - 1) * self.seconds_per_token
+
+
+def predict(
+    model: ModelCost, prompt: PromptSize, rates: Rates, *, decode_seconds: float | None = None
+) -> Prediction:
+    """Predict the cost of an answer of ``model`` to ``prompt``, corrected by past answers."""
+    ratios = corrections(model.name, model.quantize, rates)
+    raw = predict_uncorrected(model, prompt, rates)
+    seconds = {stage: value * ratios.of(stage) for stage, value in raw.seconds.items()}
+    if decode_seconds is not None:
+        seconds["decode"] = decode_seconds * ratios.of("decode")
+    return Prediction(
+        model=model.name,
+        prompt=prompt,
+        seconds=seconds,
+        seconds_per_token=raw.seconds_per_token * ratios.of("token"),
+        memory_bytes=round(raw.memory_bytes * ratios.of("memory")),
+        weight_bytes=raw.weight_bytes,
+        corrected_by=ratios.answers,
+        memory=raw.memory,
+    )
+
+
+def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> Prediction:
+    """Predict by operations and rates alone."""
+    network, numbers = model.network, NumberFormat(rates.dtype, model.quantize)
+    weights = weight_bytes(network, numbers)
+    frame = encode_work(network, numbers)
+    waves = -(-(prompt.frames - prompt.from_cache) // rates.threads)
+    in_encode = _seconds(frame, rates.encode_products, rates.encode_attention, rates)
+    read = prefill_work(network, prompt.tokens, numbers)
+    halfway = prompt.tokens + prompt.new_tokens // 2
+    memory = memory_parts(model, prompt, rates)
+    return Prediction(
+        model=model.name,
+        prompt=prompt,
+        seconds={
+            # read from the file, converted, packed: each fills fresh memory
+            "load": (model.stored_bytes + 2 * weights) / rates.copy,
+            "encode": waves * rates.threads * in_encode,
+            "prefill": _seconds(read, rates.prefill_products, rates.prefill_attention, rates),
+        },
+        seconds_per_token=decode_bytes(network, halfway, numbers) / rates.read,
+        memory_bytes=sum(memory.values()),
+        weight_bytes=weights,
+        memory=memory,
+    )
+
+
+def memory_parts(model: ModelCost, prompt: PromptSize, rates: Rates) -> dict[str, int]:
+    """Bytes at the peak, by what they hold; a GPU holds weights and working memory alone."""
+    network, numbers = model.network, NumberFormat(rates.dtype, model.quantize)
+    text, on_cpu = network.text, rates.device == "cpu"
+    weights = weight_bytes(network, numbers)
+    working = _working_bytes(network, prompt, numbers, rates.threads)
+    on_gpu = {"weights": weights, "working": working}
+    if not on_cpu:
+        return on_gpu
+    return {
+        "process": rates.process_bytes
+        + text.vocab_size * _TOKENIZER_BYTES_PER_TOKEN
+        + (0 if model.is_tiny else _KERNEL_BYTES),
+        "weights": weights,
+        "working": max(working, _freed_bytes(model, numbers)),
+        "frames": _FRAME_COPIES * prompt.frames * 3 * network.vision.image_size**2,
+    }
+
+
+def _working_bytes(
+    network: NetworkConfig, prompt: PromptSize, numbers: NumberFormat, threads: int
+) -> int:
+    """Bytes of the KV cache and of activations at the peak of encode and prefill."""
+    vision, text = network.vision, network.text
+    patches = vision.patches_per_side**2
+    in_encode = patches * (2 * vision.hidden_size + vision.intermediate_size) * threads
+    chunk = min(prompt.tokens, _PREFILL_CHUNK // (2 * text.intermediate_size))
+    in_prefill = chunk * _LIVE_ACTIVATIONS * text.intermediate_size
+    kept = _KEPT_COPIES * prompt.tokens * text.hidden_size
+    return (
+        kv_bytes(network, prompt.tokens + prompt.new_tokens, numbers)
+        + numbers.bytes * (kept + max(in_encode, in_prefill))
+        + _ATTENTION_BYTES * threads
+    )
+
+
+def _freed_bytes(model: ModelCost, numbers: NumberFormat) -> int:
+    """Bytes that stay with the allocator after weights were converted to another dtype."""
+    per_weight = model.stored_bytes / parameter_count(model.network)
+    if round(per_weight) == numbers.bytes and model.quantize == "none":
+        return 0
+    return round(_FREED_TENSORS * per_weight * largest_tensor(model.network))
+
+
+def predict_first_token(
+    spec: ModelSpec,
+    frames: int,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    text_tokens: int = TEXT_TOKENS,
+) -> Prediction | None:
+    """Predict an answer of the published ``spec`` about ``frames`` frames, by kept rates alone.
+
+    Takes milliseconds and imports no torch. None where this machine was not measured yet
+    (``rates_for`` does that), and for the bundled model. ``first_token`` of the result are the
+    seconds, ``memory_bytes`` the peak.
+    """
+    model, rates = (
+        ModelCost.of_spec(spec, quantize=quantize),
+        kept_rates(RateRequest(device, dtype)),
+    )
+    if model is None or rates is None:
+        return None
+    return predict(model, fitting_prompt(spec, frames, text_tokens=text_tokens), rates)
+
+
+def fitting_prompt(
+    spec: ModelSpec, frames: int, *, text_tokens: int = TEXT_TOKENS, new_tokens: int = 0
+) -> PromptSize:
+    """The prompt of ``frames`` frames for ``spec``, fewer where they do not fit its context."""
+    assert spec.tokens_per_frame is not None
+    assert spec.context_tokens is not None
+    room = spec.context_tokens - text_tokens - new_tokens
+    fitting = max(1, min(frames, room // spec.tokens_per_frame)) if frames else 0
+    return PromptSize(fitting, fitting * spec.tokens_per_frame + text_tokens, new_tokens)
+
+
+def _seconds(work: StageWork, products: float, attention: float, rates: Rates) -> float:
+    return (
+        work.product_flops / products
+        + work.attention_flops / attention
+        + work.moved_bytes / rates.copy
+    )

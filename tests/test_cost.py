@@ -1,0 +1,354 @@
+"""Cost before work: operations are those that torch counts, and rates and past answers survive."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stepclock import StepClock
+from terminals import environment
+from tinymodels import make_tiny
+from torch.utils.flop_counter import FlopCounterMode
+
+from smolvideo.cost import (
+    ModelCost,
+    NumberFormat,
+    PromptSize,
+    RateRequest,
+    Rates,
+    fitting_prompt,
+    kept_rates,
+    measure_rates,
+    predict,
+    predict_first_token,
+    predict_uncorrected,
+    rates_for,
+    remember,
+)
+from smolvideo.cost.operations import (
+    attention_flops,
+    causal_pairs,
+    decode_bytes,
+    encode_work,
+    kv_bytes,
+    parameter_count,
+    prefill_work,
+    weight_bytes,
+)
+from smolvideo.cost.rates import cost_folder, keep_rates
+from smolvideo.engines import load_engine
+from smolvideo.models import MODELS, Checkpoint, find_model, open_checkpoint
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
+from smolvideo.models.weights import read_header
+from smolvideo.network import KVCache, SmolVLM
+from smolvideo.network.model import weight_bytes as bytes_in_memory
+
+FLOAT32 = NumberFormat("float32")
+PUBLISHED = [spec for spec in MODELS.values() if spec.network is not None]
+RATES = Rates("cpu", "float32", 2, 2e11, 1e11, 2e11, 5e10, 1e10, 2e9, 300_000_000, 1.7e9)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> NetworkConfig:
+    """Any small network of the family."""
+    scale, heads = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 4]))
+    side, patch = scale * draw(st.integers(1, 3)), draw(st.sampled_from([4, 7]))
+    groups = draw(st.sampled_from([group for group in (1, 2, 4) if heads % group == 0]))
+    layers, width = st.integers(1, 3), st.integers(1, 6)
+    vision = VisionConfig(
+        side * patch, patch, 4 * heads * draw(width), 8 * draw(width), draw(layers), heads
+    )
+    text = TextConfig(
+        vocab_size=8 * draw(width),
+        hidden_size=8 * draw(width),
+        intermediate_size=8 * draw(width),
+        num_hidden_layers=draw(layers),
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+        head_dim=2 * draw(width),
+        max_position_embeddings=64,
+        rope_theta=1e4,
+    )
+    return NetworkConfig(vision, text, scale, draw(st.booleans()))
+
+
+def counted(run: Callable[[], object]) -> int:
+    """Operations that torch counts; nothing is computed on the meta device."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+@settings(max_examples=4)
+@given(networks(), st.integers(1, 20))
+def test_operations_are_those_that_torch_counts(config: NetworkConfig, tokens: int) -> None:
+    vision, text = config.vision, config.text
+    with torch.device("meta"):
+        network = SmolVLM(config)
+        pixels = torch.empty(1, 3, vision.image_size, vision.image_size)
+        x, mask = torch.empty(1, tokens, text.hidden_size), torch.empty(1, 1, tokens, tokens)
+        positions = torch.empty(1, tokens)
+    image = encode_work(config, FLOAT32)
+    assert counted(lambda: network.encode_images(pixels)) == (
+        image.product_flops + image.attention_flops
+    )
+    prompt = prefill_work(config, tokens, FLOAT32)
+    decoder = network.model.text_model
+    # Under a mask every pair is computed, those that the mask takes out again, too.
+    pairs = text.num_hidden_layers * attention_flops(
+        text.num_attention_heads, text.head_dim, tokens**2
+    )
+    got = counted(lambda: network.lm_head(decoder(x, positions, mask)[:, -1:]))
+    assert got == prompt.product_flops + pairs
+    assert prompt.attention_flops * tokens**2 == pairs * causal_pairs(tokens)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_each_token_attends_to_all_before_it_and_itself(tokens: int, cached: int) -> None:
+    assert causal_pairs(tokens, cached) == sum(cached + place for place in range(1, tokens + 1))
+    assert causal_pairs(tokens + cached) == causal_pairs(cached) + causal_pairs(tokens, cached)
+
+
+@settings(max_examples=20)
+@given(networks(), st.integers(1, 100), st.sampled_from(["float32", "bfloat16"]))
+def test_a_cache_has_the_predicted_bytes(config: NetworkConfig, tokens: int, dtype: str) -> None:
+    meta = torch.device("meta")
+    cache = KVCache.empty(config.text, tokens, device=meta, dtype=getattr(torch, dtype))
+    held = [part for layer in range(cache.layers) for part in cache.layer(layer).slice(0, tokens)]
+    assert sum(part.nbytes for part in held) == kv_bytes(config, tokens, NumberFormat(dtype))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return open_checkpoint(make_tiny(tmp_path_factory.mktemp("tiny")))
+
+
+def network_of(checkpoint: Checkpoint) -> NetworkConfig:
+    return NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_take_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize: str) -> None:
+    from smolvideo.network.int4 import has_int4_matmul
+
+    if quantize == "int4" and not has_int4_matmul():
+        pytest.skip("hardware: no int4 operator")
+    engine = load_engine(tiny, device="cpu", dtype=dtype, quantize=quantize)
+    expected = bytes_in_memory(engine.network)  # type: ignore[attr-defined]
+    assert weight_bytes(network_of(tiny), NumberFormat(dtype, quantize)) == expected
+
+
+def test_parameters_are_those_in_the_files_header(tiny: Checkpoint) -> None:
+    assert tiny.weights is not None
+    headers = [read_header(file) for file in tiny.weights.files]
+    stored = [prod(one["shape"]) for header in headers for one in header.tensors.values()]
+    assert parameter_count(network_of(tiny)) == sum(stored)
+
+
+@pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
+def test_registered_shapes_have_the_published_number_of_weights(spec: Any) -> None:
+    assert parameter_count(spec.network) == spec.parameters
+    tokens = spec.network.tokens_per_image
+    assert tokens < spec.tokens_per_frame < tokens + 16  # stamps and separators
+
+
+def test_registered_shapes_are_those_of_the_checkpoint(processor_files: Path) -> None:
+    for folder in processor_files.glob("SmolVLM*"):
+        config = NetworkConfig.from_json(read_json(folder / "config.json"))
+        assert find_model(folder.name).network == config
+
+
+def test_quantized_weights_take_less_memory_and_fewer_bytes_per_token() -> None:
+    config = find_model("smolvlm2-2.2b").network
+    assert config is not None
+    formats = [NumberFormat("bfloat16", quantize) for quantize in ("none", "int8", "int4")]
+    for count in (weight_bytes, lambda network, numbers: decode_bytes(network, 100, numbers)):
+        plain, eight, four = (count(config, numbers) for numbers in formats)
+        assert plain > eight > four > plain / 5
+
+
+def test_a_measurement_takes_the_shapes_and_the_clock_it_is_given(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in ("_READ_BYTES", "_COPIED_BYTES"):
+        monkeypatch.setattr(f"smolvideo.cost.rates.{size}", 1 << 20)
+    config = network_of(tiny)
+    request = RateRequest("cpu", "float32")
+    slow, fast = (measure_rates(request, config=config, clock=StepClock(s)) for s in (2.0, 1.0))
+    assert (fast.device, fast.dtype, fast.threads) == ("cpu", "float32", torch.get_num_threads())
+    for name in ("encode_attention", "prefill_attention", "encode_products", "read", "copy"):
+        assert getattr(fast, name) == pytest.approx(2 * getattr(slow, name))
+    assert fast.process_bytes > 50_000_000  # torch is loaded
+
+
+def test_rates_are_kept_for_this_machine_and_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    request, now = RateRequest(), replace(RATES, measured_at=time.time())
+    assert kept_rates(request) is None
+    keep_rates(request, now)
+    assert rates_for(request, on_measure=pytest.fail) == now
+    assert kept_rates(RateRequest(dtype="bfloat16")) is None
+    keep_rates(RateRequest(dtype="bfloat16"), replace(now, dtype="bfloat16"))
+    assert kept_rates(request) == now  # the others stay
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert kept_rates(request) is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("smolvideo.cost.rates.machine_key", lambda: "another")
+    assert kept_rates(request) is None
+    monkeypatch.undo()
+    keep_rates(request, replace(now, measured_at=now.measured_at - 40 * 86400))
+    assert kept_rates(request) is None  # too old
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"read": 0},
+        {"read": -1.0},
+        {"read": float("nan")},
+        {"read": "fast"},
+        {"read": True},
+        {"read": 1e300},
+        {"threads": 0.5},
+        {"dtype": "int3"},
+        {"device": 5},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_odd_entries_are_no_rates(change: dict[str, Any]) -> None:
+    import time
+
+    keep_rates(RateRequest(), replace(RATES, measured_at=time.time()))
+    file = cost_folder() / "rates.json"
+    content = json.loads(file.read_text())
+    content["rates"][RateRequest().key] |= change
+    file.write_text(json.dumps(content))
+    assert kept_rates() is None
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"version": 1}', "[" * 100_000, "\xff"])
+def test_broken_files_are_none(broken: str) -> None:
+    cost_folder().mkdir(parents=True)
+    for name in ("rates.json", "past.jsonl"):
+        (cost_folder() / name).write_text(broken, encoding="latin-1")
+    assert kept_rates() is None
+    model = model_cost("smolvlm2-256m")
+    assert predict(model, PromptSize(1, 100), RATES).corrected_by == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="hardware: folders without write permission are POSIX")
+def test_where_nothing_can_be_kept_nothing_fails() -> None:
+    folder = cost_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file in the folder's place")
+    keep_rates(RateRequest(), RATES)
+    remember("nano", "none", RATES, predicted={"encode": 1.0}, measured={"encode": 2.0})
+    assert kept_rates() is None
+    assert stat.S_ISREG(folder.stat().st_mode)
+
+
+def model_cost(name: str) -> ModelCost:
+    model = ModelCost.of_spec(find_model(name))
+    assert model is not None
+    return model
+
+
+def test_a_prediction_is_operations_over_rates() -> None:
+    model = model_cost("smolvlm2-256m")
+    prompt = fitting_prompt(find_model(model.name), 10, text_tokens=30, new_tokens=20)
+    assert prompt == PromptSize(10, 800, 20)
+    got = predict_uncorrected(model, prompt, RATES)
+    image = encode_work(model.network, FLOAT32)
+    seconds = image.product_flops / 2e11 + image.attention_flops / 1e11
+    assert got.seconds["encode"] == pytest.approx(10 * seconds)
+    odd = predict_uncorrected(model, replace(prompt, from_cache=1), RATES)
+    assert odd.seconds["encode"] == pytest.approx(10 * seconds)  # two threads: the last waits
+    cached = predict_uncorrected(model, replace(prompt, from_cache=10), RATES)
+    assert cached.seconds["encode"] == 0
+    length = prompt.tokens + 10
+    assert got.seconds_per_token == decode_bytes(model.network, length, FLOAT32) / 1e10
+    later = predict(model, prompt, RATES, decode_seconds=100.0)
+    assert later.first_token == pytest.approx(100 + got.seconds["encode"] + got.seconds["prefill"])
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_more_frames_never_cost_less(one: int, other: int) -> None:
+    for spec in PUBLISHED:
+        few, many = (
+            predict_uncorrected(model_cost(spec.name), fitting_prompt(spec, frames), RATES)
+            for frames in sorted((one, other))
+        )
+        assert few.first_token <= many.first_token
+        assert few.memory_bytes <= many.memory_bytes
+        assert many.prompt.tokens <= spec.context_tokens  # type: ignore[operator]
+
+
+def test_past_answers_correct_a_prediction_and_one_odd_answer_does_not() -> None:
+    model, prompt = model_cost("smolvlm2-256m"), PromptSize(10, 800)
+    raw = predict_uncorrected(model, prompt, RATES)
+
+    def answered(factor: float) -> None:
+        measured = {stage: value * factor for stage, value in raw.seconds.items()}
+        remember(model.name, "none", RATES, predicted=raw.seconds, measured=measured)
+
+    for factor in (1.5, 50.0, 1.5):
+        answered(factor)
+    got = predict(model, prompt, RATES)
+    assert got.corrected_by == 3
+    assert got.seconds["encode"] == pytest.approx(1.5 * raw.seconds["encode"])
+    assert got.memory_bytes == raw.memory_bytes
+    # of other rates, other models and other formats nothing is known
+    others = [
+        predict(model, prompt, replace(RATES, measured_at=1.0)),
+        predict(replace(model, quantize="int8"), prompt, RATES),
+        predict(model_cost("smolvlm2-500m"), prompt, RATES),
+    ]
+    assert [other.corrected_by for other in others] == [0, 0, 0]
+    with (cost_folder() / "past.jsonl").open("a") as file:
+        file.writelines([json.dumps({"key": "another", "ratios": {"encode": 1.0}}) + "\n"] * 300)
+    remember("nano", "none", RATES, predicted={"token": 0.001}, measured={"token": 0.002})
+    assert len((cost_folder() / "past.jsonl").read_text().splitlines()) == 200
+
+
+def test_the_first_token_of_every_published_model_is_known_without_torch() -> None:
+    import time
+
+    assert predict_first_token(find_model("smolvlm2-500m"), 50) is None  # not measured yet
+    keep_rates(RateRequest(), replace(RATES, measured_at=time.time()))
+    script = """
+import sys
+from smolvideo.cost import predict_first_token
+from smolvideo.models.registry import MODELS
+for spec in MODELS.values():
+    got = predict_first_token(spec, 50)
+    print(spec.name, got and round(got.first_token))
+print("torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment() | {"SMOLVIDEO_CACHE_DIR": os.environ["SMOLVIDEO_CACHE_DIR"]},
+    )
+    *lines, has_torch = done.stdout.splitlines()
+    seconds = dict(line.split() for line in lines)
+    assert has_torch == "False"
+    assert seconds.pop("nano") == "None"
+    assert int(seconds["smolvlm2-256m"]) < int(seconds["smolvlm2-500m"])
+    assert int(seconds["smolvlm2-500m"]) < int(seconds["smolvlm2-2.2b"])
