@@ -18,9 +18,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.project import SHARED
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("SMOLVIDEO_SHARED", ROOT.parent / "shared"))
 FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
 ALLOWED_SKIP = "Skipped: hardware: "
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepclock import StepClock
-from terminals import environment
-from tinymodels import make_tiny
+from support.stepclock import StepClock
+from support.terminals import environment
+from support.tinymodels import make_tiny
 from torch.utils.flop_counter import FlopCounterMode
 
 from smolvideo.cost import (

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from evals.test_reports import INFO
 from jinja2 import UndefinedError
-from test_eval_reports import INFO
+from support.project import ROOT
 
 from smolvideo.conversation.export import export
 from smolvideo.conversation.settings import Settings

@@ -15,7 +15,7 @@ comparison is the largest of three: by t; by McNemar's test; and by exchanging t
 whole videos, which is exact for runs that are equally good, however few videos there are
 (R. A. Fisher, "The Design of Experiments", 1935, §21; for clusters I. A. Canay, J. P. Romano and
 A. M. Shaikh, Econometrica 85(3), 2017). The coverage of the intervals, and how often p is below
-0.05 without a difference, are measured by ``tests/trial_intervals.py``.
+0.05 without a difference, are measured by ``tests/stress/intervals.py``.
 """
 
 import math

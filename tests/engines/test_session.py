@@ -1,0 +1,355 @@
+"""Sessions: a further question computes the question alone, and answers as if it were the first."""
+
+import gc
+import json
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import tinymodels
+
+from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
+from smolvideo.errors import ModelError, PromptError
+from smolvideo.frames import Images
+from smolvideo.network import KVCache, NetworkConfig, decoder
+from smolvideo.prompt import Prompt
+
+SHORT = GenerationOptions(max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
+    folder = tinymodels.make_tiny(tmp_path_factory.mktemp("session") / "tiny")
+    loaded = load_engine(str(folder), engine="native", device="cpu")
+    assert isinstance(loaded, NativeEngine)
+    return loaded
+
+
+@pytest.fixture
+def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows the decoder read, call by call."""
+    rows: list[int] = []
+    decoder = engine.network.model.text_model
+    read = type(decoder).prefill
+
+    def watched(self, x, cache, *, num_logits=1):  # type: ignore[no-untyped-def]
+        rows.append(x.shape[1])
+        return read(self, x, cache, num_logits=num_logits)
+
+    monkeypatch.setattr(type(decoder), "prefill", watched)
+    return rows
+
+
+@pytest.fixture
+def encoded(engine: NativeEngine) -> Iterator[list[int]]:
+    """How many frames the vision tower saw, call by call."""
+    sizes: list[int] = []
+    hook = engine.network.model.vision_model.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
+    yield sizes
+    hook.remove()
+
+
+def ask(engine: NativeEngine, images: Images, question: str) -> Prompt:
+    return tinymodels.frames_prompt(engine.checkpoint, images, question)
+
+
+def fresh(engine: NativeEngine, prompt: Prompt) -> str:
+    return engine.stream(prompt, SHORT).result().text
+
+
+def test_a_second_question_reads_the_question_alone(
+    engine: NativeEngine, read_rows: list[int], encoded: list[int]
+) -> None:
+    images = tinymodels.random_images(9)
+    first, second = ask(engine, images, "What is it?"), ask(engine, images.copy(), "Who?")
+    session = engine.start_session(first)
+    assert session.stream(first, SHORT).result().text == fresh(engine, first)
+    encoded.clear()
+    read_rows.clear()
+    answer = session.stream(second, SHORT).result()
+    assert encoded == []
+    assert read_rows[0] == len("o?"), "both begin with Wh"
+    assert answer.text == fresh(engine, second)
+    assert answer.usage.prompt_tokens == len(second.token_ids)
+
+
+def test_other_frames_are_other_frames(engine: NativeEngine, encoded: list[int]) -> None:
+    images = tinymodels.random_images(6)
+    session = engine.start_session(ask(engine, images, "What?"))
+    changed = images.copy()
+    changed[4, 3, 3, 1] ^= 255
+    encoded.clear()
+    prompt = ask(engine, changed, "What?")
+    assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+    assert sum(encoded) == 2 + 6, "frames 4 and 5 in the session, all of them afresh"
+    for count in (2, 5, 0, 7):
+        other = ask(engine, tinymodels.random_images(count), "What?")
+        assert session.stream(other, SHORT).result().text == fresh(engine, other)
+
+
+def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
+    images = tinymodels.random_images(4)
+    prompts = [ask(engine, images, text) for text in ("Red or blue?", "How many?", "Where?")]
+    expected = [fresh(engine, prompt) for prompt in prompts]
+    session = engine.start_session(prompts[0])
+    forks = [session.fork() for _ in prompts]
+    streams = [fork.stream(p, SHORT) for fork, p in zip(forks, prompts, strict=True)]
+    streams += [session.stream(prompt, SHORT) for prompt in prompts]
+    texts = [""] * len(streams)
+    running = [iter(stream) for stream in streams]
+    for _ in range(2 * SHORT.max_new_tokens):
+        for place, pieces in enumerate(running):
+            texts[place] += next(pieces, "")
+    assert texts == expected * 2
+
+
+def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(3), "What?")
+    session = engine.start_session(prompt)
+    fork = session.fork()
+    assert fork._cache is not None
+    assert session._cache is not None
+    fork.stream(ask(engine, prompt.images, "What? And then?"), SHORT).result()
+    assert fork._cache._block is session._cache._block
+    session.stream(ask(engine, prompt.images, "What? Or else?"), SHORT).result()
+    assert fork._cache._block is not session._cache._block
+
+
+def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(3), "What?")
+    session = engine.start_session(prompt)
+    assert session._cache is not None
+    block = weakref.ref(session._cache._block)
+    for question in ("What? Why?", "What? How?"):
+        session.stream(ask(engine, prompt.images, question), SHORT).result()
+    assert session._cache._block is block(), "nothing was copied"
+    session.stream(prompt, SHORT).close()
+    del session
+    gc.collect()
+    assert block() is None
+
+
+def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
+    prompt = ask(engine, tinymodels.random_images(2), "What?")
+    session = engine.start_session(prompt)
+    with pytest.raises(PromptError, match="more than"):
+        session.stream(ask(engine, tinymodels.random_images(512), "What?"), SHORT)
+    assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+
+
+def test_a_full_cache_grows(engine: NativeEngine) -> None:
+    cache = KVCache.empty(
+        engine.network.config.text, 4, device=torch.device("cpu"), dtype=torch.float32
+    )
+    vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        engine.network.prefill(vectors[:, :3], cache)
+        engine.network.prefill(vectors[:, 3:10], cache)
+        got = engine.network.prefill(vectors[:, 10:], cache)
+        roomy = KVCache.empty(
+            engine.network.config.text, 99, device=torch.device("cpu"), dtype=torch.float32
+        )
+        expected = engine.network.prefill(vectors, roomy)
+    assert cache.length == 11
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cache_that_has_grown_is_safe_from_its_forks(engine: NativeEngine) -> None:
+    """A row that both want is the first writer's; the other one takes its rows elsewhere."""
+    config = engine.network.config.text
+    cpu, dtype = torch.device("cpu"), torch.float32
+    vectors = torch.randn(1, 14, 64, generator=torch.Generator().manual_seed(1))
+    cache = KVCache.empty(config, 4, device=cpu, dtype=dtype)
+    with torch.inference_mode():
+        engine.network.prefill(vectors[:, :3], cache)
+        cache.reserve(40)  # grows
+        engine.network.prefill(vectors[:, 3:10], cache)
+        assert cache.capacity >= cache.length + 2, "both find room where they are"
+        fork = cache.fork()
+        one = [engine.network.prefill(vectors[:, 10:11], cache)]
+        other = [engine.network.prefill(vectors[:, 12:13], fork)]
+        one.append(engine.network.prefill(vectors[:, 11:12], cache))
+        other.append(engine.network.prefill(vectors[:, 13:14], fork))
+        for got, own in ((one, [10, 11]), (other, [12, 13])):
+            roomy = KVCache.empty(config, 99, device=cpu, dtype=dtype)
+            engine.network.prefill(vectors[:, :10], roomy)
+            for scores, place in zip(got, own, strict=True):
+                expected = engine.network.prefill(vectors[:, place : place + 1], roomy)
+                torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_session_knows_what_it_has_after_reading_failed(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tinymodels.random_images(3)
+    first, second, third = (
+        ask(engine, images, text) for text in ("What is it?", "Who?", "What is on?")
+    )
+    session = engine.start_session(first)
+    read = type(engine.network).prefill
+
+    def failing(self, vectors, cache, **options):  # type: ignore[no-untyped-def]
+        read(self, vectors, cache, **options)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(engine.network), "prefill", failing)
+        with pytest.raises((ModelError, RuntimeError), match="memory"):
+            session.stream(second, SHORT).result()
+    for prompt in (third, first):
+        assert session.score(prompt, [" yes", " no"]) == pytest.approx(
+            engine.start_session(prompt).score(prompt, [" yes", " no"]), abs=1e-3
+        )
+        assert session.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+
+
+@pytest.mark.parametrize("last", [1, 6])
+def test_long_prompts_are_read_in_parts(
+    engine: NativeEngine, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
+
+    def read() -> torch.Tensor:
+        cache = KVCache.empty(
+            engine.network.config.text, 11, device=torch.device("cpu"), dtype=torch.float32
+        )
+        with torch.inference_mode():
+            return engine.network.prefill(vectors, cache, last=last)
+
+    expected = read()
+    parts: list[int] = []
+    text_model = engine.network.model.text_model
+    append = text_model._append
+    monkeypatch.setattr(text_model, "_chunk_size", 4)
+    monkeypatch.setattr(
+        text_model, "_append", lambda x, cache: (parts.append(x.shape[1]), append(x, cache))[1]
+    )
+    assert expected.shape[0] == last
+    torch.testing.assert_close(read(), expected, rtol=1e-4, atol=1e-5)
+    assert parts == [4, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantize", "rows"),
+    [
+        ("SmolVLM2-256M-Video-Instruct", False, 2048),
+        ("SmolVLM2-2.2B-Instruct", False, 384),
+        ("SmolVLM2-2.2B-Instruct", True, 2048),
+    ],
+)
+def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
+    processor_files: Path, name: str, quantize: bool, rows: int
+) -> None:
+    config = NetworkConfig.from_json(
+        json.loads((processor_files / name / "config.json").read_text())
+    )
+    with torch.device("meta"):
+        text_model = decoder.Decoder(replace(config.text, num_hidden_layers=1, vocab_size=64))
+    if quantize:
+        text_model.layers[0].mlp.down_proj.quantize(torch.zeros(16, 32), torch.bfloat16)
+    assert text_model._chunk_size == rows
+
+
+@pytest.fixture
+def _two_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(frame_encoder._MAX_PATCHES_PER_CHUNK, "cpu", 2 * 16)
+
+
+@pytest.mark.usefixtures("_two_frames_at_once")
+def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:
+    features = engine.encode(tinymodels.random_images(11))
+    assert features.shape == (11, tinymodels.TOKENS_PER_IMAGE, 64)
+    assert max(encoded) == 2
+    assert sum(encoded) == 11
+    one_by_one = [engine.encode(image[None]) for image in tinymodels.random_images(11)]
+    torch.testing.assert_close(features, torch.cat(one_by_one), rtol=1e-4, atol=1e-5)
+    assert engine.encode(np.zeros((0, 32, 32, 3), np.uint8)).shape[0] == 0
+
+
+def test_loading_converts_tensor_by_tensor(tmp_path: Path) -> None:
+    """A float32 checkpoint becomes bfloat16 without both in memory: measured in another process."""
+    import subprocess
+    import sys
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tinymodels.make_tiny(tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].update(hidden_size=1024, intermediate_size=2048, num_hidden_layers=5)
+    config["text_config"].update(num_attention_heads=16, num_key_value_heads=16, head_dim=64)
+    tinymodels.save_random_weights(folder, config)
+    weights = {
+        name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    stored = (folder / "model.safetensors").stat().st_size
+    assert stored > 200e6
+    del weights
+    code = """
+import resource, sys, torch
+from smolvideo.engines import load_engine
+load_engine(sys.argv[1] + "/small", engine="native", device="cpu", dtype="bf16")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_engine(sys.argv[1] + "/wide", engine="native", device="cpu", dtype="bf16")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    tinymodels.make_tiny(tmp_path / "small")
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert int(run.stdout) < stored * 0.5 * 1.3, "the bfloat16 network and a tensor or two"
+    (folder / "model.safetensors").unlink()
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tinymodels.make_tiny(tmp_path / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, held in shards.items():
+        save_file({name: weights[name] for name in held}, folder / shard)
+    index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    tinymodels.write_json(folder / "model.safetensors.index.json", index)
+    sharded = load_engine(str(folder), engine="native", device="cpu")
+    prompt = ask(engine, tinymodels.random_images(2), "What?")
+    assert sharded.stream(prompt, SHORT).result().text == fresh(engine, prompt)
+    twice = names[0]
+    save_file({name: weights[name] for name in [twice, *names[1::2]]}, folder / "b.safetensors")
+    with pytest.raises(ModelError, match=rf"`{twice}` is in both `a\.s.*` and `b\.s.*`$"):
+        load_engine(str(folder), engine="native", device="cpu")
+
+
+def test_few_frames_are_shared_by_all_threads(engine: NativeEngine, encoded: list[int]) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        engine.encode(tinymodels.random_images(8))
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(encoded) == [2, 3, 3]
+
+
+@pytest.mark.usefixtures("_two_frames_at_once")
+def test_frames_side_by_side_are_frames_one_after_the_other(engine: NativeEngine) -> None:
+    images = tinymodels.random_images(9)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = engine.encode(images)
+        torch.set_num_threads(3)
+        reports: list[int] = []
+        got = engine.encode(images, on_progress=lambda progress: reports.append(progress.done))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert reports == [0, 2, 4, 6, 8, 9]

@@ -1,0 +1,231 @@
+"""Downloading: against a server on loopback that speaks the hub's protocol."""
+
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.hub_server import COMMIT, HubServer, serve_hub
+from support.toy_checkpoint import write_toy_checkpoint
+
+from smolvideo.errors import ModelError
+from smolvideo.models import checkpoint_size_bytes, list_local, open_checkpoint, pull
+from smolvideo.progress import Progress
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with serve_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        repository = write_toy_checkpoint(tmp_path / "repository")
+        (repository / "evil.py").write_text("raise SystemExit")
+        (repository / "pytorch_model.bin").write_bytes(b"pickle")
+        (repository / "onnx").mkdir()
+        shutil.copy(repository / "model.safetensors", repository / "onnx")
+        server.repositories["HuggingFaceTB/SmolVLM2-256M-Video-Instruct"] = repository
+        server.repositories["someone/fine-tune"] = repository
+        yield server
+
+
+def test_a_checkpoint_is_downloaded_once(hub: HubServer) -> None:
+    steps: list[Progress] = []
+    checkpoint = open_checkpoint("smolvlm2-256m", on_progress=steps.append)
+    assert (checkpoint.name, checkpoint.revision, checkpoint.tokens_per_image) == (
+        "smolvlm2-256m",
+        COMMIT,
+        4,
+    )
+    assert sorted(hub.files()) == [
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+    ]
+    assert not (checkpoint.folder / "onnx").exists()
+    assert steps
+    assert {step.stage for step in steps} == {"download"}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == steps[-1].total == checkpoint_size_bytes(checkpoint)
+    asked = len(hub.requests)
+    again = open_checkpoint("smolvlm2-256m", on_progress=steps.append)
+    assert again == checkpoint
+    assert len(hub.requests) == asked  # what is here is used without asking
+
+
+def test_offline_uses_what_is_here_and_nothing_else(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="`smolvlm2-256m` is not on this machine") as caught:
+        open_checkpoint("smolvlm2-256m", offline=True)
+    assert "`smolvideo models pull smolvlm2-256m`" in str(caught.value.hint)
+    assert "--model nano" in str(caught.value.hint)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="not on this machine"):
+        open_checkpoint("someone/fine-tune")
+    assert hub.requests == []
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    pull("smolvlm2-256m")
+    asked = len(hub.requests)
+    assert open_checkpoint("smolvlm2-256m", offline=True).revision == COMMIT
+    assert len(hub.requests) == asked
+
+
+def test_configuration_alone_can_come_first(hub: HubServer) -> None:
+    assert open_checkpoint("someone/fine-tune", weights=False).weights is None
+    assert "model.safetensors" not in hub.files()
+    with pytest.raises(ModelError, match="not on this machine"):
+        open_checkpoint("someone/fine-tune", offline=True)
+    assert open_checkpoint("someone/fine-tune").weights is not None
+    assert hub.files().count("model.safetensors") == 1
+    assert hub.files().count("tokenizer.json") == 1
+
+
+def test_the_token_goes_along(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    open_checkpoint("someone/fine-tune", weights=False)
+    assert hub.authorizations == {"Bearer hf_secret"}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "hint"),
+    [
+        (404, "neither a folder here nor a model on the hub", "HF_TOKEN"),
+        (401, "the hub refused to hand out", "HF_TOKEN"),
+        (403, "is gated", "HF_TOKEN"),
+        (500, "cannot download `some/thing`: HTTP 500", "--model nano"),
+    ],
+)
+def test_refusals_of_the_hub(
+    hub: HubServer, status: int, said: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["some/thing"] = status
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint("some/thing")
+    assert said in str(caught.value)
+    assert hint in str(caught.value.hint)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_revision(hub: HubServer) -> None:
+    with pytest.raises(ModelError, match="has no revision `v9`"):
+        open_checkpoint("someone/fine-tune", revision="v9")
+
+
+def test_a_hub_that_cannot_be_reached(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint("smolvlm2-500m")
+    assert str(caught.value) == (
+        "cannot download `smolvlm2-500m`: there is no connection to http://127.0.0.1:9 "
+        "(HF_ENDPOINT)"
+    )
+    assert caught.value.hint == "check the network; `--model nano` needs no download"
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    pull("smolvlm2-256m")
+    monkeypatch.setenv("HF_ENDPOINT", "http://no-such-host.invalid")
+    with pytest.raises(ModelError, match="there is no connection to") as caught:
+        open_checkpoint("smolvlm2-500m")
+    assert caught.value.hint == "check the network; `--model smolvlm2-256m` needs no download"
+
+
+def test_a_disk_without_room_is_refused_before_the_download(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = hub.repositories["someone/fine-tune"]
+    assert isinstance(repository, Path)
+    needed = (repository / "model.safetensors").stat().st_size
+    free = needed // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(ModelError, match=r"no room for `someone/fine-tune`: \d+ kB") as caught:
+        open_checkpoint("someone/fine-tune")
+    assert "HF_HOME" in str(caught.value.hint)
+    assert hub.files() == []
+    assert capsys.readouterr().err == ""
+    free = 1_000_000
+    assert open_checkpoint("someone/fine-tune").revision == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "another disk"), (errno.EACCES, "must be writable")]
+)
+def test_what_the_system_refuses_to_store(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", refuse)
+    with pytest.raises(ModelError, match="cannot store `someone/fine-tune` in `") as caught:
+        open_checkpoint("someone/fine-tune")
+    assert os.strerror(number).lower() in str(caught.value)
+    assert "Errno" not in str(caught.value)
+    assert hint in str(caught.value.hint)
+
+
+def test_an_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
+    """The server holds the weights back until the interrupt has come through."""
+    hub.rest_of_weights = threading.Event()
+
+    def interrupt() -> None:
+        hub.began.wait(60)
+        signal.raise_signal(signal.SIGINT)
+
+    caller = threading.Thread(target=interrupt)
+    caller.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            open_checkpoint("someone/fine-tune")
+        assert not hub.rest_of_weights.is_set()
+    finally:
+        hub.rest_of_weights.set()
+        caller.join()
+    assert not list_local() or list_local()[0].problem, "nothing half done is taken for whole"
+
+
+def test_a_download_without_weights_is_broken(hub: HubServer) -> None:
+    folder = hub.repositories["someone/fine-tune"]
+    assert isinstance(folder, Path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no `model\.safetensors`"):
+        open_checkpoint("someone/fine-tune")
+
+
+def test_pull_and_list(hub: HubServer) -> None:
+    assert list_local() == []
+    pull("someone/fine-tune")
+    pull("SmolVLM2-256M")
+    open_checkpoint("someone/fine-tune")
+    names = [(local.name, local.problem) for local in list_local()]
+    assert names == [("smolvlm2-256m", None), ("someone/fine-tune", None)]
+    broken = list_local()[0].folder / "model.safetensors"
+    broken.unlink()
+    assert "no `model.safetensors`" in str(list_local()[0].problem)
+
+
+def test_what_cannot_be_pulled(hub: HubServer) -> None:
+    with pytest.raises(ModelError, match="nothing to download"):
+        pull("nano")
+    with pytest.raises(ModelError, match="unknown model `smolvlm3`"):
+        pull("smolvlm3")
+
+
+def test_a_download_that_broke_off_goes_on(hub: HubServer) -> None:
+    checkpoint = pull("someone/fine-tune")
+    weights = checkpoint.folder / "model.safetensors"
+    blob = weights.resolve()
+    whole = blob.read_bytes()
+    weights.unlink()
+    blob.unlink()
+    assert open_checkpoint("someone/fine-tune") == checkpoint
+    assert weights.read_bytes() == whole
+    assert hub.files().count("model.safetensors") == 2
+    assert hub.files().count("tokenizer.json") == 1

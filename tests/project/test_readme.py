@@ -1,0 +1,277 @@
+"""README and docs say what the program says.
+
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/project/test_readme.py`` writes the blocks anew.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from support.project import ROOT
+
+from smolvideo.bench.measure import Measurement
+from smolvideo.bench.report import ratios
+from smolvideo.cli.main import cli
+from smolvideo.show.format import format_bytes
+from smolvideo.train.schedule import TrainOptions
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+CLI_PAGE = ROOT / "docs" / "cli.md"
+CLI_INTRODUCTION = """\
+# Commands and options
+
+What each command prints with `--help`, in a terminal 100 columns wide.
+"""
+COLUMNS = "100"
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a command of the README prints on stdout."""
+    monkeypatch.setenv("COLUMNS", COLUMNS)
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    done = CliRunner().invoke(cli, words[1:], prog_name="smolvideo", terminal_width=int(COLUMNS))
+    assert done.exit_code == 0, done.stderr
+    return done.stdout.rstrip()
+
+
+def page_with(comment: str) -> Path:
+    """The one page that holds a comment."""
+    (page,) = (page for page in PAGES if comment in page.read_text("utf-8"))
+    return page
+
+
+def block_after(marker: str) -> str:
+    """The fenced block that follows a comment in one of the pages."""
+    comment = f"<!-- {marker} -->\n```\n"
+    text = page_with(comment).read_text("utf-8")
+    start = text.index(comment) + len(comment)
+    return text[start : text.index("```", start)].rstrip()
+
+
+def check(marker: str, expected: str) -> None:
+    """Compare the fenced block after a comment."""
+    check_between(f"<!-- {marker} -->\n```\n", "```", expected + "\n")
+
+
+def check_table(name: str, rows: list[str]) -> None:
+    """Compare the table between two comments."""
+    check_between(f"<!-- {name} -->\n", f"<!-- end of {name} -->", "\n".join(rows) + "\n")
+
+
+def check_between(opening: str, closing: str, expected: str) -> None:
+    page = page_with(opening)
+    text = page.read_text("utf-8")
+    start = text.index(opening) + len(opening)
+    end = text.index(closing, start)
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        page.write_text(text[:start] + expected + text[end:], encoding="utf-8")
+        return
+    assert text[start:end] == expected
+
+
+def commands(command: click.Command, path: str) -> Iterator[str]:
+    """Every command that is listed in a help text, depth first, in the order of that text."""
+    yield path
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            if found is not None and not found.hidden:
+                yield from commands(found, f"{path} {name}")
+
+
+def test_the_page_of_all_options_is_the_help_of_every_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = [CLI_INTRODUCTION]
+    for command in commands(cli, "smolvideo"):
+        shown = run(f"{command} --help", monkeypatch)
+        parts.append(f"## {command}\n\n```\n{shown}\n```\n")
+    expected = "\n".join(parts)
+    if os.environ.get("SMOLVIDEO_UPDATE_GOLDEN"):
+        CLI_PAGE.write_text(expected, encoding="utf-8")
+    assert CLI_PAGE.read_text("utf-8") == expected
+
+
+def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run("smolvideo models", monkeypatch).splitlines()
+    # Where a model is differs from machine to machine: that column is left out.
+    here, what = lines[0].index("here"), lines[0].index("what")
+    check("models", "\n".join((line[:here] + line[what:]).rstrip() for line in lines))
+
+
+def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    command, answer = block_after("demo").splitlines()
+    assert command.removeprefix("$ ") in (ROOT / "Makefile").read_text("utf-8").replace(
+        "$(BIN)/", ""
+    )
+    assert run(command.removeprefix("$ "), monkeypatch) == answer
+
+
+@pytest.mark.parametrize("marker", ["summarise one", "summarise"])
+def test_the_example_of_a_folder(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command, *shown = block_after(marker).splitlines()
+    assert run(command.removeprefix("$ "), monkeypatch).splitlines() == shown
+
+
+def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, right, second, mover = block_after("json").splitlines()
+    command = first.removeprefix("$ ").removesuffix(" | jq -r .text")
+    assert json.loads(run(command, monkeypatch))["text"] == right
+    saved = second.removeprefix("$ ").replace("answers.jsonl", str(tmp_path / "answers.jsonl"))
+    assert run(saved, monkeypatch) == mover
+    assert json.loads((tmp_path / "answers.jsonl").read_text("utf-8"))["text"] == mover
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
+def test_the_python_examples_run(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = re.search(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    assert found
+    exec(compile(found[1], page.name, "exec"), {})
+    assert capsys.readouterr().out.startswith("a purple circle")
+
+
+def test_the_readme_is_read_in_minutes_and_its_links_lead_somewhere() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 250
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+        for link in links:
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page}: {link}"
+    listed = re.findall(r"\]\(docs/(\w+\.md)\)", README.read_text("utf-8"))
+    assert {page.name for page in PAGES[1:]} <= set(listed)
+
+
+def test_the_recipe_takes_as_long_as_is_said() -> None:
+    text = (ROOT / "docs" / "nano.md").read_text("utf-8")
+    assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in text
+
+
+def test_nano_table_is_what_the_exam_measured() -> None:
+    check_table("nano", exam_table())
+
+
+def exam_table() -> list[str]:
+    """The table of the JSON line that ``smolvideo eval world`` left in ``.github/bench``."""
+    found = json.loads((ROOT / ".github" / "bench" / "world.json").read_text("utf-8"))
+    assert found["model"] == "nano"
+    blind = found["blind"]
+    rows = [
+        "| questions | right | with grey frames | asked |",
+        "|---|---|---|---|",
+        f"| **open, all** | {found['open']:.1%} | {blind['open']:.1%} | "
+        f"{sum(scores['asked'] for scores in found['by_type'].values()):,} |",
+    ]
+    for name, scores in found["by_type"].items():
+        asked = scores["asked"]
+        rows.append(f"| {name} | {scores['right']:.1%} | {scores['blind']:.1%} | {asked:,} |")
+    choices = found["questions"] - sum(scores["asked"] for scores in found["by_type"].values())
+    for name, asked in (
+        ("multiple_choice", "a letter wanted"),
+        ("multiple_choice_by_score", "the likeliest taken"),
+    ):
+        right = f"{found[name]:.1%} | {blind[name]:.1%}"
+        rows.append(f"| **five options, {asked}** | {right} | {choices:,} |")
+    return rows
+
+
+@pytest.mark.parametrize("name", ["first video", "speed", "quantized"])
+def test_speed_tables_are_what_bench_measured(name: str) -> None:
+    tables = {
+        "first video": first_video_table,
+        "speed": speed_table,
+        "quantized": quantized_table,
+    }
+    check_table(name, tables[name]())
+
+
+def first_video_table() -> list[str]:
+    """What the first and the next question about a video cost with each model."""
+    rows = [
+        "| model | first token | next question | tokens per second | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for file in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B-int8"):
+        found = measured(file)["engines"]["native"]
+        rows.append(
+            f"| `{file.removesuffix('-int8').lower()}` | {found['first_token']:.0f} s "
+            f"| {found['next_question']:.1f} s | {found['tokens_per_second']:.0f} "
+            f"| {format_bytes(found['peak_memory_bytes'])} |"
+        )
+    return rows
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The JSON line that ``smolvideo bench`` left in ``.github/bench``."""
+    content = json.loads((ROOT / ".github" / "bench" / f"{name}.json").read_text("utf-8"))
+    assert isinstance(content, dict)
+    assert content["options"]["frames"] == 50
+    assert not content["machine"]["commit"].endswith("-dirty")
+    return content
+
+
+def speed_table() -> list[str]:
+    """Engine against engine; 2.2B is the native engine alone."""
+    rows = [
+        "| shapes, engine | encode a frame | first token | tokens per second | next question "
+        "| twenty questions | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in ("SmolVLM2-256M", "SmolVLM2-500M", "SmolVLM2-2.2B-int8"):
+        content, name = measured(file), file.removesuffix("-int8")
+        for engine, told in content["engines"].items():
+            if engine == "native int8":
+                continue
+            twenty = told["twenty_questions"]
+            rows.append(
+                f"| {name}, {engine} | {told['encode'] / told['frames']:.2f} s "
+                f"| {told['first_token']:.1f} s | {told['tokens_per_second']:.1f} "
+                f"| {told['next_question']:.2f} s | {f'{twenty:.0f} s' if twenty else '-'} "
+                f"| {format_bytes(told['peak_memory_bytes'])} |"
+            )
+        ours = Measurement(**content["engines"]["native"])
+        for engine, told in content["engines"].items():
+            if engine.startswith("native"):
+                continue
+            times = ratios([ours, Measurement(**told)])
+            rows.append(
+                f"| times as fast as {engine} | {times['encode']:.2f} | {times['first_token']:.2f} "
+                f"| {times['generation']:.2f} | {times['next_question']:.0f} | - | - |"
+            )
+    return rows
+
+
+def quantized_table() -> list[str]:
+    """Quantized weights against those of bfloat16, each pair in one run."""
+    rows = [
+        "| shapes, weights | weights | peak memory | first token | tokens per second "
+        "| twenty questions | log-probabilities off by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    runs = [
+        f"{name}-{how}" for name in ("SmolVLM2-256M", "SmolVLM2-2.2B") for how in ("int8", "int4")
+    ]
+    for run in runs:
+        content, name = measured(run), run.rpartition("-")[0]
+        for told in content["engines"].values():
+            weights, off = told["dtype"], "-"
+            if told["quantize"] != "none":
+                weights = told["quantize"]
+                off = f"{content['log_probability_error']['mean']:.3f} on average"
+            rows.append(
+                f"| {name}, {weights} | {format_bytes(told['weight_bytes'])} "
+                f"| {format_bytes(told['peak_memory_bytes'])} | {told['first_token']:.1f} s "
+                f"| {told['tokens_per_second']:.1f} | {told['twenty_questions']:.0f} s "
+                f"| {off} |"
+            )
+    return rows

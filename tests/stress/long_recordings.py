@@ -1,0 +1,149 @@
+"""CPU seconds and peak memory of `frames` and `ask` over the length of a recording.
+
+    python tests/stress/long_recordings.py --minutes 10 60 180
+
+Four kinds of recordings: MP4 with a key frame every two seconds, transport streams with key frames
+every half second and every ten seconds, and MP4 with a single key frame. Ends with 1 if the CPU
+seconds of one kind grow faster than the allowed power of the duration, or if a process takes more
+memory than allowed. With a single key frame all that is shown has to be decoded: there only the
+memory is held to its limit.
+"""
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from support import clipmaker
+
+ALLOWED_EXPONENT = 0.2
+ALLOWED_MEGABYTES = 500
+WIDTH, HEIGHT = 640, 360
+TICK = Fraction(1, 90_000)
+COMMANDS = {
+    "frames": ("frames", "{}", "--filmstrip", "none", "--json"),
+    "ask": ("ask", "{}", "What is shown?", "--model", "nano", "--quiet"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a recording is encoded; ``key_seconds`` None is a single key frame."""
+
+    name: str
+    suffix: str
+    fps: int
+    key_seconds: float | None
+
+
+KINDS = (
+    Kind("mp4", ".mp4", 25, 2.0),
+    Kind("ts-dense", ".ts", 25, 0.5),
+    Kind("ts-sparse", ".ts", 25, 10.0),
+    Kind("mp4-one-key", ".mp4", 5, None),
+)
+
+
+def write_recording(kind: Kind, minutes: int, folder: Path) -> Path:
+    """One minute is encoded and repeated; a single group of pictures is encoded as a whole."""
+    path = folder / f"{kind.name}-{minutes}{kind.suffix}"
+    if kind.key_seconds is None:
+        _encode(kind, path, 60 * minutes)
+        return path
+    minute = folder / f"{kind.name}-minute{kind.suffix}"
+    if not minute.exists():
+        _encode(kind, minute, 60)
+    with av.open(str(minute)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+        times = [(packet.pts, packet.dts) for packet in packets]
+        copied = target.add_stream_from_template(stream)
+        length = round(60 / packets[0].time_base)
+        contents = [(bytes(packet), packet.is_keyframe) for packet in packets]
+        for number in range(minutes):
+            for (content, is_key), (pts, dts) in zip(contents, times, strict=True):
+                packet = av.Packet(content)
+                packet.pts, packet.dts = pts + number * length, dts + number * length
+                packet.time_base, packet.stream = stream.time_base, copied
+                packet.is_keyframe = is_key
+                target.mux(packet)
+    return path
+
+
+def _encode(kind: Kind, path: Path, seconds: int) -> None:
+    gop = 2**20 if kind.key_seconds is None else round(kind.key_seconds * kind.fps)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=kind.fps)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.options = {"preset": "ultrafast", "crf": "28", "sc_threshold": "0"}
+        for number in range(seconds * kind.fps):
+            # A number that stands for two seconds: most pictures are like the one before.
+            image = clipmaker.numbered_image(number // (2 * kind.fps), WIDTH, HEIGHT)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, kind.fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def run(command: Sequence[str], path: Path) -> tuple[float, float]:
+    """CPU seconds of all processes, and megabytes of the largest one."""
+    words = [word.replace("{}", str(path)) for word in command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "smolvideo", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    told = process.stderr.read().decode("utf-8", "replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: {told}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def measure(kinds: Sequence[Kind], lengths: Sequence[int], work: Path) -> Iterator[bool]:
+    """Print a line for each kind and command; whether it is within its limits."""
+    for kind in kinds:
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+        for minutes in lengths:
+            path = write_recording(kind, minutes, work)
+            for name, command in COMMANDS.items():
+                found[name].append(run(command, path))
+            path.unlink()
+        for name, runs in found.items():
+            first, last = runs[0][0], runs[-1][0]
+            exponent = math.log(last / first) / math.log(lengths[-1] / lengths[0])
+            peak = max(megabytes for _, megabytes in runs)
+            cells = "  ".join(
+                f"{minutes} min {seconds:5.2f} s {megabytes:4.0f} MB"
+                for minutes, (seconds, megabytes) in zip(lengths, runs, strict=True)
+            )
+            print(f"{kind.name:12} {name:7} {cells}  exponent {exponent:.2f}", flush=True)  # noqa: T201
+            grows = exponent > ALLOWED_EXPONENT and kind.key_seconds is not None
+            yield not grows and peak <= ALLOWED_MEGABYTES
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--minutes", type=int, nargs="+", default=[10, 60, 180])
+    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS])
+    given = parser.parse_args()
+    kinds = [kind for kind in KINDS if given.kinds is None or kind.name in given.kinds]
+    with tempfile.TemporaryDirectory(prefix="smolvideo-trial-") as work:
+        return int(not all([*measure(kinds, sorted(given.minutes), Path(work))]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

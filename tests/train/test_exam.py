@@ -1,0 +1,259 @@
+"""The exam: the same paper for everyone, rendered for real, judged as its rules say."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from project.test_imports import modules_after
+
+from smolvideo.cli.main import cli
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import RecordError, UsageError
+from smolvideo.evals.item import LETTERS
+from smolvideo.models import open_checkpoint
+from smolvideo.train.exam import evaluate
+from smolvideo.train.exam.evaluate import evaluate_exam
+from smolvideo.train.exam.exam_videos import ExamVideo, draw_exam_videos
+from smolvideo.train.exam.options import ExamOptions
+from smolvideo.train.exam.run import ExamRun
+from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
+from smolvideo.train.world.question import Question
+from smolvideo.train.world.questions import FrameClock
+
+CLOCK = FrameClock(tuple(place / 11 for place in range(12)), 24.0)
+
+
+def test_the_paper_is_frozen() -> None:
+    """Whoever changes the drawn world changes the exam: its figures then start anew."""
+    paper = hashlib.sha256()
+    for video in draw_exam_videos(ExamOptions(12)):
+        paper.update(repr(video.scene.scene_key()).encode())
+        for question in chain(*video.questions(CLOCK)):
+            for turn in (*question.history, question):
+                asked = (turn.type, turn.subtitles, turn.text, turn.answer, turn.event_time)
+                paper.update(repr(asked).encode())
+    assert paper.hexdigest()[:16] == "3b364a3b55a4c377"
+
+
+def test_the_paper_is_about_what_training_leaves_out() -> None:
+    videos = list(draw_exam_videos(ExamOptions(40)))
+    assert [video.scene.is_novel() for video in videos] == [False, True] * 20
+    assert all(video.scene.held_out() for video in videos[::2])
+    assert sum(video.novel_wording for video in videos) == 20
+    opened, choices = zip(*(video.questions(CLOCK) for video in videos), strict=True)
+    assert sum(map(len, opened)) > 9 * 40
+    assert all(len(some) == 3 for some in choices)
+    types = {question.type for some in opened for question in some}
+    assert types == {
+        "background", "colour", "count", "describe", "direction", "follow-up", "moment", "motion",
+        "mover", "order", "place", "shape", "size", "subtitles", "text", "time", "yes-no",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("00:04", True),  # the frame that shows it first
+        ("00:05", True),
+        ("00:03", True),
+        ("00:01", True),  # which may be 1.9 seconds
+        ("00:00", False),
+        ("00:06", False),
+        ("four", False),
+        ("0:4", False),
+        ("", False),
+    ],
+)
+def test_a_time_may_be_one_step_off(given: str, right: bool) -> None:
+    question = Question("time", "When?", "00:04", event_time=0.35)  # after 3.5 of ten seconds
+    assert is_correct(question, given, duration=10.0, step=2.0) is right
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [("B", True), ("**Answer:** B", True), ("b", True), ("A", False), ("blue", False), ("", False)],
+)
+def test_a_letter_is_read_by_the_benchmarks_rule(given: str, right: bool) -> None:
+    question = Question("choice", "Which?", "B")
+    assert is_correct(question, given, duration=1.0, step=1.0) is right
+
+
+def answered(type: str, right: bool, *, blind: bool = False, novel: bool = False) -> ExamAnswer:
+    side = "novel" if novel else "fresh"
+    return ExamAnswer(0, side, novel, type, "?", "red", "red", "blue", right, blind)  # type: ignore[arg-type]
+
+
+def test_the_summary_counts_what_it_says() -> None:
+    report = ExamReport(
+        {},
+        (
+            answered("colour", True, blind=True),
+            answered("colour", False, novel=True),
+            answered("text", True, novel=True),
+            answered("choice", True),
+        ),
+    )
+    found = report.summary()
+    assert found["open"] == 0.6667
+    assert found["multiple_choice"] == 1.0
+    assert found["multiple_choice_by_score"] is None
+    assert found["blind"]["open"] == 0.3333
+    assert found["blind"]["multiple_choice"] == 0.0
+    assert found["by_type"] == {
+        "colour": {"right": 0.5, "blind": 0.5, "asked": 2},
+        "text": {"right": 1.0, "blind": 0.0, "asked": 1},
+    }
+    assert found["combinations"] == {"known": 1.0, "novel": 0.5}
+    assert [json.loads(line)["type"] for line in report.to_jsonl().splitlines()][-1] == "choice"
+    assert ExamReport({}, ()).summary()["open"] is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"right": False},
+        {"type": "choice", "answer": "B", "seen": "A", "right": True},
+        {"type": "choice", "answer": "B", "blind": "B", "blind_right": False},
+        {"place": 1},
+        {"count": -1},
+        {"video": -1},
+    ],
+)
+def test_an_answer_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:
+    whole = answered("colour", True)
+    assert ExamAnswer.from_json(whole.to_json()) == whole
+    with pytest.raises(ValueError, match=r"cannot be|no question"):
+        ExamAnswer.from_json(replace(whole, **changes).to_json())
+
+
+def test_the_likeliest_option_is_counted_beside_the_letter() -> None:
+    chosen = replace(answered("choice", False), answer="B", likeliest="B", blind_likeliest="A")
+    other = replace(chosen, likeliest="C")
+    found = ExamReport({}, (chosen, other, answered("choice", True))).summary()
+    assert found["multiple_choice"] == 0.3333
+    assert found["multiple_choice_by_score"] == 0.5
+    assert found["blind"]["multiple_choice_by_score"] == 0.0
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are kept below the current folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def test_both_engines_sit_the_same_exam(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint("nano")
+    reports = [
+        evaluate_exam(
+            load_engine(checkpoint, engine=engine, device="cpu", dtype="float32"),
+            ExamOptions(1),
+            folder=tmp_path,
+        )
+        for engine in ("native", "transformers")
+    ]
+    assert [report.setting["engine"] for report in reports] == ["native", "transformers"]
+    native, peer = (report.answers for report in reports)
+    assert [replace(a, likeliest=None, blind_likeliest=None) for a in native] == list(peer)
+    assert {a.likeliest in LETTERS[:5] for a in native if a.type == "choice"} == {True}
+    assert [path.name for path in tmp_path.glob("*.mp4")] == ["world0000.mp4"]
+
+
+def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load_engine(open_checkpoint("nano"), device="cpu")
+    options = ExamOptions(2)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    asked: list[int] = []
+    plain = evaluate._asked
+
+    def counted(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
+        asked.append(video.number)
+        return plain(engine, video, folder)
+
+    monkeypatch.setattr(evaluate, "_asked", counted)
+
+    def sit() -> ExamReport:
+        run = ExamRun.open(tmp_path / "run", engine, options)
+        return evaluate_exam(engine, options, folder=videos, run=run)
+
+    whole = sit()
+    assert sorted(path.name for path in videos.iterdir()) == ["world0000.mp4", "world0001.mp4"]
+    answers = tmp_path / "run" / "answers.jsonl"
+    lines = answers.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(whole.answers)
+    # Killed within a line about the second video.
+    answers.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
+    assert sit() == whole
+    assert sit() == whole
+    assert asked == [0, 1, 1]
+    with pytest.raises(UsageError, match="videos: 2, now 3"):
+        ExamRun.open(tmp_path / "run", engine, ExamOptions(3))
+    run = ExamRun.open(tmp_path / "run", engine, options)
+    with run.held(), pytest.raises(RecordError, match="another process"):
+        sit()
+    answers.write_text(answers.read_text().replace('"place": 0', '"place": "x"', 1))
+    with pytest.raises(RecordError, match="`place` is of another type"):
+        sit()
+    (tmp_path / "run" / "run.json").write_text("[" * 100_000)
+    with pytest.raises(RecordError, match="no exam that can be read"):
+        ExamRun.open(tmp_path / "run", engine, options)
+    (videos / "thesis.txt").touch()
+    with pytest.raises(RecordError, match="something else than a run"):
+        ExamRun.open(videos, engine, options)
+
+
+@pytest.mark.slow
+def test_nano_understands_the_drawn_world_by_looking() -> None:
+    """By a part of its paper; ``smolvideo eval world`` sits the whole."""
+    report = evaluate_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(10))
+    found = report.summary()
+    assert found["questions"] > 100
+    assert len(report.to_jsonl().splitlines()) == found["questions"]
+    assert found["open"] > 0.8
+    assert found["blind"]["open"] < found["open"] / 2
+    assert found["multiple_choice_by_score"] > 0.7
+    assert found["blind"]["multiple_choice_by_score"] < 0.5
+
+
+def test_the_command_prints_one_line_of_json_and_keeps_the_answers(tmp_path: Path) -> None:
+    kept, videos = tmp_path / "answers.jsonl", tmp_path / "videos"
+    words = ["eval", "world", "--limit", "1", "--json", "-o", str(kept), "--videos", str(videos)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    found = json.loads(done.stdout)
+    assert found.keys() >= {"open", "multiple_choice", "blind", "by_type"}
+    answers = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    assert len(answers) == found["questions"] > 8
+    assert [path.name for path in videos.iterdir()] == ["world0000.mp4"]
+    again = CliRunner().invoke(cli, words)
+    assert again.exit_code != 0
+    assert "--overwrite" in again.stderr
+
+
+def test_the_exam_says_how_the_weights_were_kept() -> None:
+    done = CliRunner().invoke(
+        cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantize", "int8"]
+    )
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["quantize"] == "int8"
+
+
+def test_the_command_shows_a_table() -> None:
+    done = CliRunner().invoke(cli, ["eval", "world", "--limit", "1", "--quiet"])
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr == ""
+    for words in ("open questions", "grey frames", "five options", "combinations of training"):
+        assert words in done.stdout
+
+
+def test_help_loads_no_network_library() -> None:
+    loaded = modules_after("eval", "world", "--help")
+    assert loaded.isdisjoint({"av", "tokenizers", "torch", "transformers", "yt_dlp"})
