@@ -60,6 +60,8 @@ class FileSlice(io.RawIOBase):
 
     def readinto(self, buffer: "memoryview[int]") -> int:  # type: ignore[override]
         wanted = min(len(buffer), max(0, self._size - self._position))
+        if not wanted:
+            return 0
         if self._position < self._begin:
             part = self._head[self._position : self._position + wanted]
             part = part or bytes(min(wanted, self._begin - self._position))

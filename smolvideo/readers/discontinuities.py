@@ -281,7 +281,10 @@ def follow(parts: Sequence[Part], starts_at: float) -> list[Part]:
 
 
 def is_discontinuous(before: Part, part: Part) -> bool:
-    """Return whether a new clock begins between two successive parts."""
+    """Return whether a new clock begins between two successive parts. A step back to the beginning
+    of the part before is one even if that part is shorter than the tolerance."""
+    if not part.leans and part.near(before.last).first <= before.first:
+        return True
     step = _step(before, part)
     allowed = max(JUMP_AHEAD_SECONDS, _SLOW_FRAMES * before.frame_seconds)
     return not -STEP_BACK_SECONDS <= step + before.frame_seconds <= allowed + before.frame_seconds

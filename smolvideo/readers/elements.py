@@ -1,22 +1,13 @@
-"""Container formats as sequences of elements: find the starts of concatenated files, and the end
-that the last one claims.
+"""Container formats as sequences of elements, which state their length; see file_walk.py.
 
-FFmpeg reads past a second header and puts the frames of both files on one clock, or loses them. If
-a truncated file has another appended to it, the length of its last element points into the next
-file: then the next header is searched. Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska);
-ASF specification, 2; RFC 3533, 6 (Ogg pages); SMPTE ST 336 (KLV) and ST 377-1, 7 (MXF); RIFF, IVF,
-RealMedia, WTV, SWF and NUT as FFmpeg's muxers write them.
+Formats: RFC 8794, 4 and 5 (EBML), RFC 9559, 5 (Matroska); ASF specification, 2; RFC 3533, 6 (Ogg
+pages); SMPTE ST 336 (KLV) and ST 377-1, 7 (MXF); GIF89a specification; PNG specification, 5
+(chunks); WebP container specification (RIFF); RIFF, IVF, RealMedia, WTV and SWF as FFmpeg's muxers
+write them.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
-from smolvideo.readers.byte_range import LOOK_AHEAD, Stretch, find_header
-from smolvideo.readers.heartbeat import beat
-
-_DOUBTED = 8
-"""Last elements that are searched again for a header: frame data may have been parsed as them."""
 _FIRST_OF_STREAM = 2
 _PAGE = 27
 """Bytes of an Ogg page's header before the sizes of its segments."""
@@ -24,15 +15,6 @@ _MAX_ASF_HEADER = 64 * 2**20
 _WTV_SECTOR = 4096
 _WTV_LENGTH = 0x5C
 """Offset of the file size, in sectors, in a WTV header."""
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Byte positions where files of one format begin, and the end that the last one claims, which
-    may be after the end of the bytes; None if the format does not state it."""
-
-    starts: list[int]
-    end: int | None
 
 
 class Format:
@@ -44,6 +26,16 @@ class Format:
     demuxer: ClassVar[str]
     walks: ClassVar[bool] = True
     """Whether elements state their length; otherwise only headers are searched."""
+    is_stream: ClassVar[bool] = False
+    """Whether a recording may end anywhere, and its reading goes on after damage."""
+    is_doubtful: ClassVar[bool] = False
+    """Whether an element may look like the beginning of a file of another format."""
+    look_ahead: ClassVar[int] = 512
+    """Bytes from the start of an element that ``step`` may inspect."""
+    found_by: ClassVar[bytes] = b""
+    """Bytes by which a file is found among others, if not by the magic."""
+    key_offset: ClassVar[int] = 0
+    """Offset of ``found_by`` in the file."""
 
     least: ClassVar[int] = 0
     """Minimum length of an element; a shorter rest of a file is a truncated one."""
@@ -67,53 +59,11 @@ class Format:
         """Return whether a file header begins at ``head``, which starts with the magic."""
         return head.startswith(cls.magic)
 
-
-def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
-    """Step over the elements of a file, and over the files of its format that follow it."""
-    if not kind.walks:
-        return Walk(_search(file, start, end, kind), None)
-    one = kind()
-    position, starts = start, [start]
-    passed: deque[int] = deque([start], maxlen=_DOUBTED)
-    while position < end:
-        beat()
-        file.seek(position)
-        head = file.read(min(LOOK_AHEAD, end - position))
-        step = one.step(head)
-        # Damage, or the rest of a truncated file: search for the next header.
-        if step is None or position + step > end:
-            found = find_header(file, passed[0] + 1, end, kind.magic, kind.is_header)
-            if found is None:
-                least = kind.least if end - position < kind.least else 0
-                stated_end = position + (step or least)
-                return Walk(starts, end if end < stated_end <= end + kind.excess else stated_end)
-            position = found
-            one.resume()
-            passed.clear()
-            passed.append(position)
-            continue
-        if one.begins(head) and position != starts[-1]:
-            starts.append(position)
-            passed.clear()
-        passed.append(position)
-        position += step
-    return Walk(starts, position)
-
-
-def _search(file: BinaryIO, start: int, end: int, kind: type[Format]) -> list[int]:
-    starts = [start]
-    while found := find_header(file, starts[-1] + 1, end, kind.magic, kind.is_header):
-        starts.append(found)
-    return starts
-
-
-def find_stretches(
-    file: BinaryIO, end: int, kind: type[Format], begin: int = 0
-) -> tuple[list[Stretch], int | None]:
-    """Return the byte ranges of concatenated files, and the end that the last one claims."""
-    found = walk(file, begin, end, kind)
-    bounds = zip(found.starts, [*found.starts[1:], end], strict=True)
-    return [Stretch(*ends, kind.demuxer) for ends in bounds], found.end
+    @classmethod
+    def opens(cls, head: bytes) -> bool:
+        """Return whether a file begins at ``head``, which starts with ``found_by``; stricter than
+        ``is_header``, as it is asked at every place."""
+        return cls.is_header(head)
 
 
 # ---------------------------------------------------------------------- formats
@@ -232,12 +182,18 @@ class Ogg(Format):
         """Return whether a page header begins here."""
         return len(head) >= _PAGE and head.startswith(cls.magic + b"\0") and head[5] < 8
 
+    @classmethod
+    def opens(cls, head: bytes) -> bool:
+        """Return whether the first page of a stream begins here, whose position is 0."""
+        return cls.is_header(head) and head[5] == _FIRST_OF_STREAM and not any(head[6:14])
+
 
 class Ivf(Format):
     """IVF: a file header of 32 bytes, then frames with a header of 12: size and time stamp."""
 
     magic = b"DKIF\0\0\x20\0"
     demuxer = "ivf"
+    is_doubtful = True
     least = 12
     _MOST = 2**40
     """Time stamps from here on are damage."""
@@ -287,19 +243,18 @@ class Mxf(Format):
 
 
 class Riff(Format):
-    """AVI: one or several RIFF lists. FFmpeg reads through concatenated files, so these are not
-    split."""
+    """AVI: one or several RIFF lists, of which the first is called AVI, the others AVIX."""
 
     magic = b"RIFF"
     demuxer = "avi"
 
     def step(self, head: bytes) -> int | None:
         size = int.from_bytes(head[4:8], "little")
-        known = head[:4] in (b"RIFF", b"JUNK", b"idx1") and len(head) >= 8
+        known = self.is_header(head) or (head[:4] in (b"JUNK", b"idx1") and len(head) >= 8)
         return 8 + size + size % 2 if known else None
 
     def begins(self, head: bytes) -> bool:
-        return False
+        return self.is_header(head) and head[11:12] != b"X"
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
@@ -334,19 +289,76 @@ class Flash(Format):
         return head.startswith(cls.magic) and 3 <= head[3] <= 50
 
 
-class Nut(Format):
-    """NUT: packets without a stated length."""
+class Gif(Format):
+    """GIF: header, then blocks, of which those of data and extensions consist of sub-blocks."""
 
-    magic = b"nut/multimedia container\0"
-    demuxer = "nut"
-    walks = False
+    magic = b"GIF8"
+    demuxer = "gif"
+
+    def __init__(self) -> None:
+        self._within = self._ended = self._begins = False
+
+    def step(self, head: bytes) -> int | None:
+        self._begins = not self._within and self.is_header(head)
+        if self._within:
+            self._within = head[0] > 0
+            return 1 + head[0]
+        if self._begins:
+            self._ended = False
+            return 13 + _colours(head[10])
+        if self._ended or head[:1] not in (b"\x21", b"\x2c", b"\x3b"):
+            return None
+        self._ended = head[0] == 0x3B
+        self._within = not self._ended
+        if head[0] == 0x2C:
+            return 11 + _colours(head[9]) if len(head) > 9 else None
+        return 1 if self._ended else 2
+
+    def begins(self, head: bytes) -> bool:
+        return self._begins
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        return head[:6] in (b"GIF87a", b"GIF89a") and len(head) > 13
 
 
-FORMATS = (Matroska, Asf, Ogg, Ivf, RealMedia, Mxf, Riff, Wtv, Flash, Nut)
+def _colours(flags: int) -> int:
+    """Bytes of a colour table, from the packed field that announces it."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def format_of(head: bytes) -> type[Format] | None:
-    """Detect the format from the first bytes of a file; None if unknown."""
-    return next(
-        (one for one in FORMATS if head.startswith(one.magic) and one.is_header(head)), None
-    )
+class Png(Format):
+    """PNG and APNG: a signature, then chunks up to IEND."""
+
+    magic = b"\x89PNG\r\n\x1a\n"
+    demuxer = "apng"
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def step(self, head: bytes) -> int | None:
+        if head.startswith(self.magic):
+            self._ended = False
+            return len(self.magic)
+        if self._ended or not head[4:8].isalpha() or len(head) < 8:
+            return None
+        self._ended = head[4:8] == b"IEND"
+        return 12 + int.from_bytes(head[:4], "big")
+
+
+class WebP(Format):
+    """WebP: one RIFF list."""
+
+    magic = b"RIFF"
+    demuxer = "webp_pipe"
+
+    def step(self, head: bytes) -> int | None:
+        size = int.from_bytes(head[4:8], "little")
+        return 8 + size + size % 2 if self.is_header(head) else None
+
+    @classmethod
+    def is_header(cls, head: bytes) -> bool:
+        return head[:4] == cls.magic and head[8:12] == b"WEBP"
+
+
+ELEMENT_FORMATS = (Matroska, Asf, Ogg, Ivf, RealMedia, Mxf, Riff, WebP, Wtv, Flash, Gif, Png)

@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from smolvideo.readers.byte_range import Stretch, find_header
+from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import Lead, Part, Stamps, find_breaks, find_lead, make_part
+from smolvideo.readers.file_walk import Flv, next_file
 from smolvideo.readers.heartbeat import beat
 
-MAGIC = b"FLV\x01"
 _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 _KINDS = (_AUDIO, _VIDEO, _SCRIPT)
 _TAG, _TRAILER = 11, 4
@@ -34,7 +34,8 @@ _KEY_FRAME, _COMMAND = 1, 5
 class _Tags:
     """Video tags: byte positions and ends, DTS (``decoded``) and PTS (``shown``) in milliseconds,
     and key-frame flags. Also the positions and times of all audio tags, the positions of file
-    headers, the byte ranges of sequence headers, and where the last tag ends."""
+    headers, the byte ranges of sequence headers, where the first file begins and the last tag
+    ends, and where a file of another format follows it."""
 
     positions: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -45,15 +46,18 @@ class _Tags:
     other_times: list[int] = field(default_factory=list)
     file_headers: list[int] = field(default_factory=list)
     sequence_headers: list[tuple[int, int]] = field(default_factory=list)
+    begin: int = 0
     end: int = 0
+    other: int | None = None
 
 
-def find_flv_parts(path: Path) -> tuple[list[Part], int]:
+def find_flv_parts(path: Path, begin: int, end: int) -> tuple[list[Part], int]:
     """Return the parts of a file that are on one clock, in order (empty if there is no video), and
-    the end of its last tag according to the tag's size."""
-    end = path.stat().st_size
+    the end of its last tag according to the tag's size. The file is in the bytes ``begin`` to
+    ``end``, in which files of other formats may follow it."""
     with path.open("rb") as file:
-        tags = _read_tags(file, end)
+        tags = _read_tags(file, begin, end)
+        end = end if tags.other is None else tags.other
         if not tags.positions:
             return [], tags.end
         # Split at clock discontinuities and at file headers.
@@ -105,7 +109,7 @@ def _around(tags: _Tags, cuts: Sequence[int], end: int) -> tuple[int, int, list[
     passed = [1, *(int((headers < tags.ends[cut - 1]).sum()) + 1 for cut in cuts[1:-1])]
     later = headers[headers >= tags.ends[-1]]
     lost = [count > expected for count, expected in zip(before, passed, strict=True)]
-    first = int(headers[before[0] - 1]) if lost[0] else 0
+    first = int(headers[before[0] - 1]) if lost[0] else tags.begin
     return first, int(later[0]) if len(later) else end, lost
 
 
@@ -122,7 +126,9 @@ def _joint(file: BinaryIO, tags: _Tags, index: int) -> tuple[int, bytes]:
 def _opening(file: BinaryIO, tags: _Tags, position: int) -> bytes:
     """Return the file header and the last sequence header before ``position``."""
     before = [one for one in tags.sequence_headers if one[0] < position]
-    return _bytes(file, 0, 13) + (_bytes(file, *before[-1]) if before else b"")
+    return _bytes(file, tags.begin, tags.begin + 13) + (
+        _bytes(file, *before[-1]) if before else b""
+    )
 
 
 def _bytes(file: BinaryIO, start: int, end: int) -> bytes:
@@ -141,14 +147,14 @@ def _stamps(
     )
 
 
-def _read_tags(file: BinaryIO, end: int) -> _Tags:
-    tags = _Tags()
-    position = 0
+def _read_tags(file: BinaryIO, begin: int, end: int) -> _Tags:
+    tags = _Tags(begin=begin)
+    position = begin
     while position + _TAG <= end:
         beat()
         file.seek(position)
         header = file.read(_TAG + _PEEK)
-        if header.startswith(MAGIC):
+        if header.startswith(Flv.magic):
             tags.file_headers.append(position)
             position += int.from_bytes(header[5:9], "big") + _TRAILER
             continue
@@ -156,11 +162,14 @@ def _read_tags(file: BinaryIO, end: int) -> _Tags:
         tag_end = position + _TAG + size + _TRAILER
         if header[0] & 0x1F not in _KINDS or not _is_whole(file, tag_end, size):
             # Damage, or a truncated recording to which the next one was appended.
-            found = find_header(file, position + 1, end, MAGIC, bool)
+            found = next_file(file, position, end, Flv, position)
             if found is None:
                 tags.end = tag_end if header[0] & 0x1F in _KINDS and tag_end > end else position
                 return tags
-            position = found
+            position, kind = found
+            if kind is not Flv:
+                tags.end = tags.other = position
+                return tags
             continue
         _note(tags, position, tag_end, header)
         position = tag_end

@@ -16,6 +16,7 @@ from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.media_types import IMAGE_SUFFIXES, natural_order
 from smolvideo.readers.base import MAX_PIXELS, VideoReader, check_frame_size, frames_on_screen
+from smolvideo.readers.file_walk import bytes_after_image
 from smolvideo.readers.heartbeat import beat
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
@@ -71,6 +72,7 @@ class ImageReader(VideoReader):
             name=path.name,
             first_pts_seconds=self._times[first],
             last_pts_seconds=self._times[-1],
+            unread_bytes=bytes_after_image(path) if len(self._files) < len(self._times) else 0,
         )
 
     def frame_times(self) -> list[float]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from smolvideo.readers.byte_range import Stretch, find_header
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
+from smolvideo.readers.file_walk import Mp4
 from smolvideo.readers.heartbeat import beat
 
 _DEMUXER = "mov"
@@ -19,13 +20,9 @@ _MAX_HEADER = 64 * 2**20
 """Maximum bytes of a movie or fragment box that are read; real ones are far smaller."""
 
 
-_KINDS = frozenset(
-    b"ftyp styp moov moof mdat free wide skip sidx mfra uuid meta pdin ssix prft emsg pnot udta "
-    b"junk imda".split()
-)
+_KINDS = Mp4.KINDS
 _MEDIA = (b"moov", b"moof", b"mdat")
-_MAX_TYPE = 256
-"""Maximum bytes of a file-type box (`ftyp`)."""
+_MAX_TYPE = Mp4.MAX_TYPE
 
 
 @dataclass(frozen=True)

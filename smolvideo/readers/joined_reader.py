@@ -168,11 +168,22 @@ class JoinedReader(VideoReader):
         one."""
         found: list[float] = []
         for index, part in enumerate(self._parts):
-            if part.lost_before or index < first:
+            if part.lost_before or index < first or (index > first and self._is_empty(index)):
                 found.append(round(part.starts_at or 0.0, 6))
             if part.lost_after:
                 found.append(round(end, 6))
         return tuple(found)
+
+    def _is_empty(self, index: int) -> bool:
+        """Return whether a part of another format than the one before it has no frames, although
+        it has packets."""
+        if self._parts[index].stretch.demuxer == self._parts[index - 1].stretch.demuxer:
+            return False
+        try:
+            self._reader(index)
+        except ReaderError:
+            return True
+        return False
 
 
 def framed(image: Images, width: int, height: int) -> Images:

@@ -3,7 +3,7 @@
 ts_parts.py    MPEG transport streams
 flv_tags.py    Flash Video
 joined_mp4.py  MP4, fragmented or concatenated
-elements.py    Matroska, ASF, Ogg and other formats of elements, concatenated
+file_walk.py   files of all other formats, concatenated
 this module    MPEG program streams (VOB) and raw MPEG-4 video, by FFmpeg's demuxer; the lead of a
                part of a program stream: the packs its first frames refer to, on its clock
 
@@ -11,15 +11,16 @@ Formats: ISO/IEC 13818-1, 2.5.3 (packs), 2.4.3.6 (PES); ISO/IEC 11172-1, 2.4.3 (
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from smolvideo.readers import elements, joined_mp4
+from smolvideo.readers import joined_mp4
 from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import (
     Lead,
@@ -30,9 +31,24 @@ from smolvideo.readers.discontinuities import (
     is_discontinuous,
     make_part,
 )
+from smolvideo.readers.elements import Format
 from smolvideo.readers.encryption import encryption_in, locks_pictures
-from smolvideo.readers.flv_tags import MAGIC, find_flv_parts
-from smolvideo.readers.packet_times import demux_tolerant, open_container, packet_pts
+from smolvideo.readers.file_walk import (
+    Flv,
+    Mp4,
+    Transport,
+    find_following,
+    find_stretches,
+    format_at,
+)
+from smolvideo.readers.flv_tags import find_flv_parts
+from smolvideo.readers.packet_times import (
+    demux_tolerant,
+    nominal_seconds,
+    open_container,
+    packet_pts,
+)
+from smolvideo.readers.stream_formats import Mpeg4, ProgramStream
 from smolvideo.readers.ts_packets import layout_of, shift_stamp
 from smolvideo.readers.ts_parts import find_transport_parts
 
@@ -80,15 +96,16 @@ def _stamps_of(data: bytearray, offset: int) -> list[int]:
 
 
 _HEAD = 4096
-_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip")
-_START_CODES = {b"\x00\x00\x01\xba": "mpeg", b"\x00\x00\x01\xb0": "m4v"}
+_CODES = {"mpeg": ProgramStream.magic, "m4v": Mpeg4.magic}
 """Start codes of a pack (ISO/IEC 13818-1, 2.5.3.4), and of raw MPEG-4 video (14496-2, 6.2.1)."""
+_BY_CLOCK = (Transport, Flv, ProgramStream, Mpeg4)
+"""Formats that are split where the clock jumps, which noise may do."""
+_RAW = {"h261", "h263", "vc1", "vvc", "evc", "dirac", "cavsvideo", "avs2", "avs3", "ipu"}
+"""FFmpeg's demuxers of raw video that file_walk.py does not know by its first bytes."""
 _REORDERED = 3
 """Packets of raw streams within which FFmpeg can assign a decoding time to the wrong packet."""
 _CLAIMING = ("matroska", "mov")
 """Demuxers that report the duration stated in the header."""
-_LEAST = 1024
-"""Minimum bytes after the end of a file to look for an appended file of another format."""
 _FRAMES_PER_PART = 3
 """Minimum average frames per part; with fewer, the breaks are noise and are ignored."""
 
@@ -127,105 +144,124 @@ def _survey_of(path: Path, state: tuple[int, int]) -> tuple[tuple[Part, ...], in
         parts, end = _read_survey(path, state[0])
     except av.error.FFmpegError:
         return (), None  # opening the file reports the error
-    frames = sum(part.num_frames for part in parts)
-    noise = len(parts) * _FRAMES_PER_PART > max(frames, 2 * _FRAMES_PER_PART)
-    return () if noise else tuple(parts), end
+    return tuple(parts), end
 
 
 def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
+    """Find the parts of files joined in one, each run of files of one format on its own."""
+    runs: list[_Run] = []
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        if (layout := layout_of(head)) is not None:
-            parts, end = find_transport_parts(path, layout, lambda: _best_stream_id(path))
-        elif head.startswith(MAGIC):
-            parts, end = find_flv_parts(path)
-        elif (demuxer := _by_start_code(head)) is not None:
-            return _find_program_parts(path, demuxer, head[:4]), None
-        elif (demuxer := _demuxer_at(file, 0)) is not None:
-            stretches, declared = _files_from(file, 0, size, demuxer)
-            return _measured(path, stretches) if len(stretches) > 1 else [], declared
-        else:
-            return [], None
-        last = parts[-1].stretch if parts else Stretch(0, size, "")
-        first, *following = _with_others(file, last, end)
-    if not following or not parts:
-        return parts, end
-    parts[-1] = replace(parts[-1], stretch=first)
-    return [*parts, *_measured(path, following)], size
+        kind = format_at(file, 0, size + _HEAD)
+        begin = 0
+        end: int | None = None
+        if kind is None and (runs := _runs_after_raw(path, file, size)):
+            begin = runs[0].stretches[0].end
+            kind = format_at(file, begin, size)
+        while kind is not None:
+            run, end = _read_run(path, file, kind, begin, size)
+            runs.append(run)
+            kind = None if end is None else format_at(file, end, size)
+            begin = end or size
+    if len(runs) == 1:
+        run = runs[0]
+        return run.parts or (_measured(path, run.stretches) if len(run.stretches) > 1 else []), end
+    parts: list[Part] = []
+    lost = False
+    for run in runs:
+        found = run.parts or _measured(path, run.stretches)
+        if found and lost:
+            found[0] = replace(found[0], lost_before=True)
+        lost = not found
+        if parts and lost:
+            parts[-1] = replace(parts[-1], lost_after=True)
+        parts += found
+    return parts, end
 
 
-def _files_from(
-    file: BinaryIO, begin: int, size: int, demuxer: str
-) -> tuple[list[Stretch], int | None]:
-    """Return the byte ranges of all files from ``begin`` on, in this or another format, and where
-    the last one ends according to its structure."""
-    stretches, end = _files_of(file, begin, size, demuxer)
-    found: list[Stretch] = []
-    for one in stretches[:-1]:
+@dataclass(frozen=True)
+class _Run:
+    """Files of one format in a row: their parts, if the format has a search for them that is not
+    FFmpeg's, and their byte ranges otherwise."""
+
+    parts: list[Part]
+    stretches: list[Stretch]
+
+
+def _read_run(
+    path: Path, file: BufferedReader, kind: type[Format], begin: int, size: int
+) -> tuple[_Run, int | None]:
+    """Return the files of one format from ``begin`` on, and where they end by their structure; None
+    if it does not tell."""
+    stretches = [Stretch(begin, size, kind.demuxer)]
+    parts: list[Part] = []
+    end: int | None
+    if kind is Transport:
+        file.seek(begin)
+        layout = layout_of(file.read(_HEAD))
+        assert layout is not None
+        parts, end = find_transport_parts(
+            path, layout, lambda: _best_stream_id(path, stretches[0]), begin, size
+        )
+    elif kind is Flv:
+        parts, end = find_flv_parts(path, begin, size)
+    elif kind is Mp4:
+        stretches, end = _files_of_mp4(file, begin, size)
+    else:
+        stretches, end = find_stretches(file, size, kind, begin)
+    stop = size
+    if end is not None and format_at(file, end, size) is not None:
+        stop = end
+        stretches[-1] = replace(stretches[-1], end=stop)
+    if kind.demuxer in _CODES and len(stretches) == 1:
+        parts = _find_program_parts(path, kind.demuxer, begin, stop)
+        end = None if stop == size else stop
+    if kind in _BY_CLOCK or any(one.head for one in stretches):
+        parts = _without_noise(parts)
+    return _Run(parts, stretches), end
+
+
+def _files_of_mp4(file: BinaryIO, begin: int, size: int) -> tuple[list[Stretch], int]:
+    """Return the byte ranges of MP4 files from ``begin`` on, and the end that the last one states,
+    up to a file of another format, after which the search for the next MP4 file may have gone."""
+    stretches, end = joined_mp4.find_stretches(file, size, begin)
+    for index, one in enumerate(stretches[:-1]):
         # A part split off by its clock has no header, hence no stated end.
-        own = one.end if one.head else _files_of(file, one.start, one.end, demuxer)[1]
-        found += _with_others(file, one, own)
-    last = _with_others(file, stretches[-1], end)
-    return [*found, *last], end if len(last) == 1 else size
+        if not one.head and not stretches[index + 1].head:
+            own = joined_mp4.find_stretches(file, one.end, one.start)[1]
+            if format_at(file, own, one.end) is not None:
+                return [*stretches[:index], replace(one, end=own)], own
+    return stretches, end
 
 
-def _files_of(
-    file: BinaryIO, begin: int, size: int, demuxer: str
-) -> tuple[list[Stretch], int | None]:
-    """Return the byte ranges of files of one format from ``begin`` on, and the end the last one
-    states."""
-    if demuxer == "mov":
-        return joined_mp4.find_stretches(file, size, begin)
-    file.seek(begin)
-    kind = elements.format_of(file.read(_HEAD))
-    if kind is None:
-        return [Stretch(begin, size, demuxer)], None
-    return elements.find_stretches(file, size, kind, begin)
-
-
-def _with_others(file: BinaryIO, one: Stretch, end: int | None) -> list[Stretch]:
-    """Return a byte range cut at the stated end of its file, with appended files of other formats
-    after it."""
-    other = None if end is None else _demuxer_at(file, end, one.end)
-    if end is None or other is None:
-        return [one]
-    return [replace(one, end=end), *_files_from(file, end, one.end, other)[0]]
-
-
-def _demuxer_at(file: BinaryIO, position: int, size: int | None = None) -> str | None:
-    """Return FFmpeg's name of the format that begins at ``position``; None if unknown or too close
-    to ``size``."""
-    if size is not None and position + _LEAST >= size:
-        return None
-    file.seek(position)
-    head = file.read(_HEAD)
-    if layout_of(head) is not None:
-        return "mpegts"
-    if head.startswith(MAGIC):
-        return "flv"
-    if head[4:8] in _BOXES:
-        return "mov"
-    if (demuxer := _by_start_code(head)) is not None:
-        return demuxer
-    kind = elements.format_of(head)
-    return None if kind is None else kind.demuxer
-
-
-def _best_stream_id(path: Path) -> int:
+def _best_stream_id(path: Path, stretch: Stretch) -> int:
     """Return the id of FFmpeg's best video stream."""
-    with open_container(path) as container:
+    with open_container(path, stretch if stretch.start else None) as container:
         best = container.streams.best("video")
         return int(best.id) if best is not None else 0
 
 
-def _by_start_code(head: bytes) -> str | None:
-    return _START_CODES.get(head[:4])
+def _without_noise(parts: list[Part]) -> list[Part]:
+    frames = sum(part.num_frames for part in parts)
+    is_noise = len(parts) * _FRAMES_PER_PART > max(frames, 2 * _FRAMES_PER_PART)
+    return [] if is_noise else parts
 
 
-def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
-    end = path.stat().st_size
-    stamps, others, _ = _read_stamps(path)
-    starts = [0]
+def _runs_after_raw(path: Path, file: BinaryIO, size: int) -> list[_Run]:
+    """Return raw video in a format without a header as a run of its own, if another file follows
+    it."""
+    with open_container(path) as container:
+        demuxer = str(container.format.name)
+    following = find_following(file, 1, size) if demuxer in _RAW else None
+    return [] if following is None else [_Run([], [Stretch(0, following, demuxer)])]
+
+
+def _find_program_parts(path: Path, demuxer: str, begin: int, end: int) -> list[Part]:
+    """Return the parts on one clock of the bytes ``begin`` to ``end``; empty for a single one."""
+    code = _CODES[demuxer]
+    whole = not begin and end == path.stat().st_size
+    stamps, others, _ = _read_stamps(path, None if whole else Stretch(begin, end, demuxer))
+    stamps, others = (replace(one, positions=one.positions + begin) for one in (stamps, others))
+    starts = [begin]
     with path.open("rb") as file:
         # Near a discontinuity FFmpeg makes up presentation times, but not decoding times.
         stamps = replace(stamps, shown=stamps.decoded)
@@ -242,7 +278,7 @@ def _find_program_parts(path: Path, demuxer: str, code: bytes) -> list[Part]:
         part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
     ]
     if len(joints) < len(parts) - 1:
-        parts = _measured_program(path, stamps, [0, *joints, end], demuxer)
+        parts = _measured_program(path, stamps, [begin, *joints, end], demuxer)
     return _with_leads(path, parts, stamps) if demuxer == "mpeg" else parts
 
 
@@ -312,6 +348,7 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
     seconds that the header states (0 if none)."""
     watched: list[tuple[float, float, int, bool]] = []
     others: list[tuple[float, float, int, bool]] = []
+    untimed: list[tuple[int, bool]] = []
     position = 0
     with open_container(path, stretch) as container:
         best = container.streams.best("video")
@@ -320,6 +357,8 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
         for packet in demux_tolerant(container, best, *container.streams.audio):
             shown = packet_pts(packet)
             position = max(position, packet.pos or 0)
+            if shown is None and packet.size and packet.stream_index == best.index:
+                untimed.append((position, packet.is_keyframe))
             if shown is None or not packet.size or packet.is_discard:
                 continue
             decoded = packet.dts if packet.dts is not None else shown
@@ -327,6 +366,12 @@ def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, St
             found = watched if packet.stream_index == best.index else others
             found.append((decoded * tick, shown * tick, position, packet.is_keyframe))
         claimed = (container.duration or 0) / 1e6
+        if untimed and not watched:  # a raw stream: frames at the nominal rate
+            step = nominal_seconds(best)
+            watched = [
+                (index * step, index * step, at, is_key)
+                for index, (at, is_key) in enumerate(untimed)
+            ]
     return _stamps(watched), _stamps(others), claimed
 
 

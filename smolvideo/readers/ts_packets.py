@@ -6,7 +6,7 @@ Formats: ISO/IEC 13818-1, 2.4.3.2 (packets), 2.4.3.6 (PES), 2.4.3.7 (33-bit time
 (PAT).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -25,6 +25,8 @@ _SYNC = 0x47
 _SYNCS_IN_ROW = 5
 _FEWEST, _MOST = 64, 2**12
 """Packets per read: few after damage, then doubled up to a number that fits into a CPU cache."""
+_SEEMING = 2
+"""Packets at the beginning of another file that have sync bytes by chance."""
 _HEADER = 19
 """Bytes of a PES header up to the end of its time stamps."""
 TABLE, CLOCK = -1, -2
@@ -130,14 +132,24 @@ class Continuity:
         self._counts[pids[ends]], self._last[pids[ends]] = counts[ends], positions[order[ends]]
 
 
-def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continuity, int]:
-    """Read a whole file. Return its headers, its gaps, and where its last packet ends: after
-    ``end`` if the packet is truncated."""
+def read_headers(
+    path: Path,
+    layout: Layout,
+    start: int,
+    end: int,
+    follows: Callable[[BufferedReader, int], bool],
+) -> tuple[Headers, Continuity, int]:
+    """Read a file that begins at ``start``. Return its headers, its gaps, and where its last packet
+    ends: after ``end`` if the packet is truncated.
+
+    ``follows(file, position)`` returns, for bytes that are no packets, whether another file begins
+    there, which ends the reading.
+    """
     found: list[Headers] = []
     continuity = Continuity()
-    last_byte_end = layout.start
+    last_byte_end = start + layout.start
     with path.open("rb") as file:
-        for positions, rows in packet_rows(file, layout, layout.start, end):
+        for positions, rows in packet_rows(file, layout, last_byte_end, end, follows):
             found += _headers_of(positions, rows)
             continuity.follow(positions, rows)
             last_byte_end = int(positions[-1]) + layout.size
@@ -155,10 +167,15 @@ def read_headers(path: Path, layout: Layout, end: int) -> tuple[Headers, Continu
 
 
 def packet_rows(
-    file: BufferedReader, layout: Layout, start: int, end: int
+    file: BufferedReader,
+    layout: Layout,
+    start: int,
+    end: int,
+    follows: Callable[[BufferedReader, int], bool] | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
     """Yield positions ``[N]`` and bytes ``[N, 188]`` of up to ``_MOST`` packets at a time,
-    resyncing after damage. The arrays are views of a buffer that the next iteration overwrites."""
+    resyncing after damage, unless another file ``follows`` there. The arrays are views of a buffer
+    that the next iteration overwrites."""
     size, position, count = layout.size, start, _FEWEST
     buffer = memoryview(bytearray(_MOST * size))
     while position + size <= end:
@@ -172,9 +189,18 @@ def packet_rows(
         rows = data[: whole * size].reshape(whole, size)
         marked = rows[:, layout.sync] == _SYNC
         good = whole if marked.all() else int(marked.argmin())
+        is_last = False
+        if good < whole and follows is not None:
+            # The first bytes of the next file may look like a packet or two.
+            for back in range(min(good, _SEEMING) + 1):
+                if follows(file, position + (good - back) * size):
+                    good, is_last = good - back, True
+                    break
         if good:
             positions = position + size * np.arange(good, dtype=np.int64)
             yield positions, rows[:good, layout.sync : layout.sync + PACKET]
+        if is_last:
+            return
         position += good * size
         count = min(2 * count, _MOST)
         # Out of sync: search the rest of the buffer for the next packets.

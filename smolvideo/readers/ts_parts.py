@@ -20,6 +20,7 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.encryption import streams_in_map
+from smolvideo.readers.file_walk import Transport, other_at
 from smolvideo.readers.ts_packets import (
     CLOCK,
     PACKET,
@@ -48,16 +49,19 @@ _BEHIND = 1.0
 
 
 def find_transport_parts(
-    path: Path, layout: Layout, main_pid: Callable[[], int]
+    path: Path, layout: Layout, main_pid: Callable[[], int], begin: int, end: int
 ) -> tuple[list[Part], int]:
-    """Return the parts of a file that are on one clock, in order, and where its last packet ends.
+    """Return the parts of the file in the bytes ``begin`` to ``end`` that are on one clock, in
+    order, and where its last packet ends; files of other formats may follow it.
 
-    Video streams with different packet ids that do not overlap are the parts of one recording. If
-    several overlap, ``main_pid`` returns the packet id of the one to show. Empty if no video has
-    time stamps.
+    Video streams with different packet ids that do not overlap are parts of one recording. If some
+    overlap, ``main_pid`` returns the packet id of the one to show. Empty without time stamps.
     """
-    end = path.stat().st_size
-    headers, continuity, last_byte_end = read_headers(path, layout, end)
+
+    def follows(file: BufferedReader, position: int) -> bool:
+        return other_at(file, position, end, Transport, layout.size) is not None
+
+    headers, continuity, last_byte_end = read_headers(path, layout, begin, end, follows)
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     # Cut each stream at clock discontinuities.
@@ -68,7 +72,7 @@ def find_transport_parts(
         stretches += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
     if not stretches:
         return [], last_byte_end
-    parts = _parts_of(path, layout, headers, stretches)
+    parts = _parts_of(path, layout, headers, stretches, begin, min(end, last_byte_end))
     # Exclude audio of another clock after the last frame.
     last_end = _end_of_video(path, layout, headers, *stretches[-1])
     if last_end is not None:
@@ -142,9 +146,13 @@ def _end_of_video(
 
 
 def _parts_of(
-    path: Path, layout: Layout, headers: Headers, stretches: list[tuple[int, Stamps]]
+    path: Path,
+    layout: Layout,
+    headers: Headers,
+    stretches: list[tuple[int, Stamps]],
+    begin: int,
+    end: int,
 ) -> list[Part]:
-    end = path.stat().st_size
     tables = headers.positions[headers.ids == TABLE]
     gaps = [
         (int(before.positions[-1]), int(after.positions[0]))
@@ -156,10 +164,10 @@ def _parts_of(
             _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
             for (pid, _), gap in zip(stretches, gaps, strict=False)
         ]
-        begin = _first_byte(file, layout, tables, *stretches[0])
-        starts = [(begin, b""), *((start, head) for _, start, head in joints)]
+        first = _first_byte(file, layout, tables, *stretches[0]) or begin
+        starts = [(first, b""), *((start, head) for _, start, head in joints)]
         ends = [*(last for last, _, _ in joints), end]
-        lost = [begin > 0, *(_runs_alone(headers, gap) for gap in gaps)]
+        lost = [first > begin, *(_runs_alone(headers, gap) for gap in gaps)]
         parts = [
             replace(
                 make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid),

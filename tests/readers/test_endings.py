@@ -29,8 +29,13 @@ FORMATS: dict[str, dict] = {
     "mxf": {"codec": "mpeg2video"},
     "nut": {},
     "mpg": {"codec": "mpeg2video"},
+    "h264": {},
+    "m2v": {"codec": "mpeg2video"},
+    "mjpeg": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "gif": {"codec": "gif", "pixel_format": "rgb8"},
+    "apng": {"codec": "apng", "pixel_format": "rgb24"},
 }
-SILENT_ABOUT_LENGTH = {"nut", "mpg"}
+SILENT_ABOUT_LENGTH = {"nut", "mpg", "h264", "m2v", "mjpeg", "gif", "apng"}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,9 @@ def test_bytes_after_the_end_are_counted(
 
 SAME = [(kind, kind) for kind in ("nut", "ivf", "mxf")]
 MIXED = [("mp4", "mkv"), ("mkv", "mp4"), ("flv", "mkv"), ("ts", "mkv"), ("mkv", "ts")]
-MIXED += [("mp4", "flv"), ("avi", "mp4"), ("wmv", "mp4"), ("ivf", "mp4"), ("mp4", "mpg")]
+MIXED += [("mp4", "flv"), ("avi", "mp4"), ("wmv", "mp4"), ("ivf", "flv"), ("mp4", "mpg")]
+MIXED += [("nut", "gif"), ("h264", "mkv"), ("m2v", "h264"), ("mjpeg", "mp4"), ("gif", "ts")]
+MIXED += [("mpg", "webm"), ("flv", "avi"), ("avi", "mjpeg"), ("ivf", "h264")]
 
 
 @pytest.mark.parametrize(("kind", "other"), SAME + MIXED)
@@ -147,7 +154,16 @@ def test_joined_files_are_both_read(kind: str, other: str, folder: Path, tmp_pat
 
 @pytest.mark.parametrize(
     "kinds",
-    [("mp4", "mkv", "mp4"), ("mkv", "mp4", "mp4"), ("ts", "mkv", "mp4"), ("mkv", "ivf", "mp4")],
+    [
+        *(
+            ("mp4", "mkv", "mp4"),
+            ("mkv", "mp4", "mp4"),
+            ("ts", "mkv", "mp4"),
+            ("mkv", "ivf", "mp4"),
+        ),
+        *(("ts", "mkv", "ts"), ("flv", "ts", "flv"), ("mpg", "flv", "mpg"), ("mkv", "ts", "ts")),
+        *(("h264", "gif", "h264"), ("nut", "mpg", "nut")),
+    ],
 )
 def test_three_joined_files_are_all_read(
     kinds: tuple[str, ...], folder: Path, tmp_path: Path
@@ -169,12 +185,29 @@ def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
     assert not known.truncated
 
 
-def test_what_cannot_be_split_is_counted(folder: Path, tmp_path: Path) -> None:
-    second = make(folder, "mkv", 100, 480)
-    path = clipmaker.join(tmp_path / "a.mpg", make(folder, "mpg"), second)
-    known = metadata(path)
-    assert known.unread_bytes == pytest.approx(second.stat().st_size, abs=2048)
-    assert known.duration_seconds == pytest.approx(2.0, abs=0.1)
+def test_a_part_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mpg"
+    empty_animation = b"GIF89a" + bytes((16, 0, 16, 0, 0, 0, 0)) + b";"
+    path.write_bytes(make(folder, "mpg").read_bytes() + empty_animation.ljust(400, b"\0"))
+    notice = metadata(path).notices[-1]
+    assert notice == "a part of `a.mpg` without video that can be read: missing at 00:02"
+
+
+@pytest.mark.parametrize("other", ["apng", "mkv"])
+def test_what_follows_an_animation_is_counted(other: str, folder: Path, tmp_path: Path) -> None:
+    second = make(folder, other, 100)
+    path = clipmaker.join(tmp_path / "a.apng", make(folder, "apng"), second)
+    with open_in_process(path, "pictures") as video:
+        assert video.metadata.unread_bytes == second.stat().st_size
+        assert [notice.split(":")[0] for notice in video.metadata.notices] == [
+            f"{second.stat().st_size} bytes at the end of `a.apng` were not read"
+        ]
+
+
+def test_a_file_shorter_than_a_tenth_of_a_second_keeps_its_frames(tmp_path: Path) -> None:
+    """The next one begins at 0, a step back below the tolerance of clocks."""
+    files = [make(tmp_path, "mkv", number, 2) for number in (0, 100)]
+    assert numbers(clipmaker.join(tmp_path / "a.mkv", *files)) == [0, 1, 100, 101]
 
 
 def test_a_movie_box_that_is_lost_is_an_error(folder: Path, tmp_path: Path) -> None:
