@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import click
-
 from smolvideo.answer import Answer
-from smolvideo.cli.conversation_options import merge_settings, other_model
+from smolvideo.cli.conversation_options import ConversationFlags, merge_settings, other_model
 from smolvideo.cli.loading import load_engine_for
 from smolvideo.cli.options import read_sampling
 from smolvideo.conversation import Attachment, Conversation, RunningTurn, Settings, Turn
@@ -23,7 +21,7 @@ from smolvideo.source import VideoSource
 
 @contextmanager
 def reopen_last(
-    ctx: click.Context,
+    given: ConversationFlags,
     *,
     sources: list[VideoSource],
     screen: Output,
@@ -32,7 +30,7 @@ def reopen_last(
     """Reopen the last conversation with its frames, and attach the new ``sources``."""
     # Restore the conversation.
     with reopen(latest_id()) as (journal, kept):
-        settings = merge_settings(ctx, kept.settings, has_sources=bool(sources))
+        settings = merge_settings(given, kept.settings, has_sources=bool(sources))
         conversation = resume(kept, load_engine_for, keeper=journal, settings=settings)
         lost = restore_attachments(conversation, kept, journal.folder, on_progress=on_progress)
         if not conversation.attachments and not sources:
@@ -42,15 +40,15 @@ def reopen_last(
             )
         screen.notes(lost)
         # Apply a new model and new sources.
-        if (model := other_model(ctx, kept.settings)) is not None:
+        if (model := other_model(given, kept.settings)) is not None:
             conversation.switch_model(model, on_progress=on_progress)
         if sources:
             looks = conversation.attach(
-                sources, sampling=read_sampling(ctx), on_progress=on_progress
+                sources, sampling=read_sampling(given), on_progress=on_progress
             )
-            if ctx.params["subtitles"] is not None:
+            if given.subtitles is not None:
                 text, heard = subtitles_for_attachment(
-                    looks[0], ctx.params["subtitles"], reader=settings.reader
+                    looks[0], given.subtitles, reader=settings.reader
                 )
                 conversation.set_subtitles(looks[0], text, notices=heard)
         yield conversation

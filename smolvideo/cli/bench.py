@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
-from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import is_explicit
+from smolvideo.cli.flags import Flags, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
-from smolvideo.cli.params import SectionCommand, SectionOption
+from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
 from smolvideo.engines import QUANTIZATIONS
 from smolvideo.errors import UsageError
@@ -21,207 +20,158 @@ from smolvideo.source import resolve_source
 _DEFAULTS = BenchOptions()
 
 
+class BenchModelFlags(Flags, section="Model"):
+    """What is measured."""
+
+    model: str = flag(
+        "-m", shell_complete=complete_models, default_from=BenchOptions, help="As for `ask`."
+    )
+    random_weights: bool = flag(help="No checkpoint: random weights of the shapes in --config.")
+    config: Path | None = flag(
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        show_default="none",
+        help="Folder with a config.json and the tokenizer's files.",
+    )
+    engines: str = flag(
+        "--engine",
+        shell_complete=complete_names("native", "transformers"),
+        default=",".join(_DEFAULTS.engines),
+        help="Engines, by commas; the first is compared with the second.",
+    )
+    against: tuple[str, ...] = flag(
+        type=click.Choice(list(BASELINES)),
+        multiple=True,
+        default=(),
+        show_default="none",
+        help="A peer to compare `native` with, if it is installed: pip install "
+        "'smolvideo[openvino]', or 'smolvideo[llama-cpp]', which compiles. Repeatable.",
+    )
+    device: str = flag(
+        default_from=BenchOptions, shell_complete=BY_METAVAR["DEVICE"], help="As for `ask`."
+    )
+    dtype: str = flag(
+        default_from=BenchOptions, shell_complete=BY_METAVAR["DTYPE"], help="As for `ask`."
+    )
+    quantize: str = flag(
+        "--quantize",
+        "--quantise",
+        type=click.Choice(QUANTIZATIONS),
+        default_from=BenchOptions,
+        help="The engine native with such weights against itself without, and how far the scores "
+        "of the next token are off.",
+    )
+
+
+class MeasurementFlags(Flags, section="Measurement"):
+    """How it is measured."""
+
+    frames: int = flag(
+        type=click.IntRange(min=1), default_from=BenchOptions, help="Frames of the video."
+    )
+    video: Path | None = flag(
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        show_default="one that is rendered",
+        help="Where to take the frames from.",
+    )
+    new_tokens: int = flag(
+        "--max-new-tokens",
+        type=click.IntRange(min=2),
+        default_from=BenchOptions,
+        help="Tokens of each answer.",
+    )
+    repeats: int = flag(
+        type=click.IntRange(min=1),
+        default_from=BenchOptions,
+        help="Measurements of each engine, in turns.",
+    )
+
+
+class BenchOutputFlags(Flags, section="Output"):
+    """Where the report goes."""
+
+    output: Path | None = flag(
+        "-o",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        show_default="none",
+        help="Keep the JSON in FILE, too.",
+    )
+    overwrite: bool = flag(help="Replace an --output that exists.")
+    quiet: bool = flag(help="Nothing on stderr.")
+
+
+class BenchFlags(BenchModelFlags, MeasurementFlags, BenchOutputFlags):
+    """All options of the command."""
+
+
 @click.command(cls=SectionCommand)
-@click.option(
-    "-m",
-    "--model",
-    cls=SectionOption,
-    section="Model",
-    shell_complete=complete_models,
-    default=_DEFAULTS.model,
-    help="As for `ask`.",
-)
-@click.option(
-    "--random-weights",
-    is_flag=True,
-    cls=SectionOption,
-    section="Model",
-    help="No checkpoint: random weights of the shapes in --config.",
-)
-@click.option(
-    "--config",
-    cls=SectionOption,
-    section="Model",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    show_default="none",
-    help="Folder with a config.json and the tokenizer's files.",
-)
-@click.option(
-    "--engine",
-    "engines",
-    cls=SectionOption,
-    section="Model",
-    shell_complete=complete_names("native", "transformers"),
-    default=",".join(_DEFAULTS.engines),
-    help="Engines, by commas; the first is compared with the second.",
-)
-@click.option(
-    "--against",
-    cls=SectionOption,
-    section="Model",
-    type=click.Choice(list(BASELINES)),
-    multiple=True,
-    show_default="none",
-    help="A peer to compare `native` with, if it is installed: pip install 'smolvideo[openvino]', "
-    "or 'smolvideo[llama-cpp]', which compiles. Repeatable.",
-)
-@click.option(
-    "--device",
-    cls=SectionOption,
-    section="Model",
-    default=_DEFAULTS.device,
-    shell_complete=BY_METAVAR["DEVICE"],
-    help="As for `ask`.",
-)
-@click.option(
-    "--dtype",
-    cls=SectionOption,
-    section="Model",
-    default=_DEFAULTS.dtype,
-    shell_complete=BY_METAVAR["DTYPE"],
-    help="As for `ask`.",
-)
-@click.option(
-    "--quantize",
-    "--quantise",
-    cls=SectionOption,
-    section="Model",
-    type=click.Choice(QUANTIZATIONS),
-    default=_DEFAULTS.quantize,
-    help="The engine native with such weights against itself without, and how far the scores of "
-    "the next token are off.",
-)
-@click.option(
-    "--frames",
-    cls=SectionOption,
-    section="Measurement",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.frames,
-    help="Frames of the video.",
-)
-@click.option(
-    "--video",
-    cls=SectionOption,
-    section="Measurement",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    show_default="one that is rendered",
-    help="Where to take the frames from.",
-)
-@click.option(
-    "--max-new-tokens",
-    "new_tokens",
-    cls=SectionOption,
-    section="Measurement",
-    type=click.IntRange(min=2),
-    default=_DEFAULTS.new_tokens,
-    help="Tokens of each answer.",
-)
-@click.option(
-    "--repeats",
-    cls=SectionOption,
-    section="Measurement",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.repeats,
-    help="Measurements of each engine, in turns.",
-)
-@click.option(
-    "--output",
-    "-o",
-    cls=SectionOption,
-    section="Output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    show_default="none",
-    help="Keep the JSON in FILE, too.",
-)
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    cls=SectionOption,
-    section="Output",
-    help="Replace an --output that exists.",
-)
-@click.option(
-    "--quiet", is_flag=True, cls=SectionOption, section="Output", help="Nothing on stderr."
-)
-@debug_option
-@click.pass_context
-def bench(
-    ctx: click.Context,
-    /,
-    model: str,
-    random_weights: bool,
-    config: Path | None,
-    engines: str,
-    against: tuple[str, ...],
-    device: str,
-    dtype: str,
-    quantize: str,
-    frames: int,
-    video: Path | None,
-    new_tokens: int,
-    repeats: int,
-    output: Path | None,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+@takes(BenchFlags)
+def bench(given: BenchFlags) -> None:
     """Measure speed and memory of engines, stage by stage.
 
     Each measurement runs in a process of its own, after a warm-up, the engines in turns. A table
     goes to stderr; the last line of stdout is one JSON object.
     """
-    # Check the combinations of options, the output file and the video.
-    if random_weights != (config is not None):
-        raise UsageError(
-            "`--random-weights` and `--config DIR` go together",
-            hint="smolvideo bench --random-weights --config DIR",
-        )
-    if quantize != "none" and (against or is_explicit(ctx, "engines")):
-        raise UsageError(
-            "`--quantize` measures the engine `native` with and without",
-            hint="leave `--engine` and `--against` out",
-        )
-    if output is not None:
-        check_new_file(output, overwrite=overwrite)
-        check_not_a_source("--output", output, [] if video is None else [video])
-    elif overwrite:
-        raise UsageError("`--overwrite` has no effect without `--output`")
-    if video is not None:
-        resolve_source(str(video))  # fail early, before the measuring process and its warm-up
-    # Run the benchmark.
-    options = BenchOptions(
-        engines=_engines(ctx, engines, against) if quantize == "none" else ("native",),
-        model=model,
-        config=config,
-        video=video,
-        frames=frames,
-        new_tokens=new_tokens,
-        repeats=repeats,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-    )
-    screen = open_screen(quiet=quiet)
+    options = _read_options(given)
+    screen = open_screen(quiet=given.quiet)
 
     def tell(doing: str) -> None:
-        if not quiet:
+        if not given.quiet:
             screen.err.print(escape_controls(doing), style="dim")
 
     report = run_bench(options, tell)
     # Table to stderr, JSON to stdout.
-    if not quiet:
+    if not given.quiet:
         _show(screen, report)
-    if output is not None:
-        write_text_atomic(output, report.to_json() + "\n", overwrite=overwrite)
+    if given.output is not None:
+        write_text_atomic(given.output, report.to_json() + "\n", overwrite=given.overwrite)
     click.echo(report.to_json())
 
 
-def _engines(ctx: click.Context, text: str, against: tuple[str, ...]) -> tuple[str, ...]:
+def _read_options(given: BenchFlags) -> BenchOptions:
+    """Check the options, the output file and the video, before the measuring process starts.
+
+    Raises UsageError, RecordError or SourceError.
+    """
+    if given.random_weights != (given.config is not None):
+        raise UsageError(
+            "`--random-weights` and `--config DIR` go together",
+            hint="smolvideo bench --random-weights --config DIR",
+        )
+    if given.quantize != "none" and (given.against or given.is_explicit("engines")):
+        raise UsageError(
+            "`--quantize` measures the engine `native` with and without",
+            hint="leave `--engine` and `--against` out",
+        )
+    if given.output is not None:
+        check_new_file(given.output, overwrite=given.overwrite)
+        sources = [] if given.video is None else [given.video]
+        check_not_a_source("--output", given.output, sources)
+    elif given.overwrite:
+        raise UsageError("`--overwrite` has no effect without `--output`")
+    if given.video is not None:
+        resolve_source(str(given.video))
+    return BenchOptions(
+        engines=_engines(given) if given.quantize == "none" else ("native",),
+        model=given.model,
+        config=given.config,
+        video=given.video,
+        frames=given.frames,
+        new_tokens=given.new_tokens,
+        repeats=given.repeats,
+        device=given.device,
+        dtype=given.dtype,
+        quantize=given.quantize,
+    )
+
+
+def _engines(given: BenchFlags) -> tuple[str, ...]:
     from smolvideo.engines import ENGINES
 
-    if against and not is_explicit(ctx, "engines"):
+    text, against = given.engines, given.against
+    if against and not given.is_explicit("engines"):
         text = "native"
     names = tuple(name.strip() for name in text.split(","))
     for name in names:

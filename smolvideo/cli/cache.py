@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.flags import Flags, flag
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.params import SectionOption, SizeType
+from smolvideo.cli.params import SizeType
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError
@@ -26,16 +27,13 @@ _json_option = click.option(
 )
 
 
-def cache_option(command: Any) -> Any:
+class CacheFlags(Flags, section="Model"):
     """``--no-cache``, for commands that encode frames."""
-    return click.option(
-        "--no-cache",
-        is_flag=True,
-        cls=SectionOption,
-        section="Model",
+
+    no_cache: bool = flag(
         help="Encode every frame, and keep none for the next run (see `smolvideo cache`). The "
-        "engine transformers never keeps any.",
-    )(command)
+        "engine transformers never keeps any."
+    )
 
 
 def open_feature_cache(

@@ -5,35 +5,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
 from smolvideo.cli.conversation_options import (
-    continue_option,
+    ContinueFlags,
+    ConversationFlags,
+    KeepFlags,
     merge_settings,
-    no_save_option,
     other_model,
     read_settings,
 )
+from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.loading import load_engine_for
-from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import (
-    FILMSTRIPS,
-    download_options,
-    engine_options,
-    generation_options,
-    geometry_option,
-    is_on_command_line,
-    model_options,
-    prompt_options,
-    read_download,
-    read_generation,
-    read_prompt_options,
-    read_sampling,
-    sampling_options,
-)
-from smolvideo.cli.params import SectionCommand, SectionOption
+from smolvideo.cli.options import DownloadFlags, read_download
+from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resume import Startup, resume
@@ -47,6 +34,7 @@ from smolvideo.conversation.store import (
 )
 from smolvideo.errors import UsageError
 from smolvideo.show.console import open_screen, use_colour
+from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.show.format import format_bytes
 from smolvideo.show.tables import show_table
 from smolvideo.show.terminal import query_capabilities
@@ -54,85 +42,69 @@ from smolvideo.show.terminal import query_capabilities
 if TYPE_CHECKING:
     from smolvideo.tui.image_view import PictureKind
 
-THEMES = ("auto", "dark", "light")
+Theme = Literal["auto", "dark", "light"]
+
+
+class SourceFlags(Flags):
+    """The sources."""
+
+    sources: tuple[str, ...] = argument(
+        nargs=-1, metavar="SOURCE...", shell_complete=complete_files
+    )
+
+
+class SessionFlags(ContinueFlags, section="Conversation"):
+    """Which conversation."""
+
+    session: str | None = flag(
+        metavar="ID", show_default="none", help="Go on with this conversation."
+    )
+    lists: bool = flag("--sessions", help="List the conversations that are kept, and leave.")
+    forget: str | None = flag(
+        metavar="ID",
+        show_default="none",
+        help="Delete this conversation from the disk, and leave.",
+    )
+
+
+class ChatScreenFlags(Flags, section="Terminal"):
+    """How the conversation is shown."""
+
+    plain: bool = flag(
+        help="Line by line, without the full screen; so it is, too, where stdin or stdout is no "
+        "terminal. Each line of stdin is a question or a command."
+    )
+    jsonl: bool = flag(help="With --plain: each answer as one JSON line, its record.")
+    filmstrip: FilmstripChoice = flag(
+        type=click.Choice(get_args(FilmstripChoice)),
+        default="auto",
+        envvar="SMOLVIDEO_FILMSTRIP",
+        show_envvar=True,
+        help="How to show the frames; auto is the best the terminal can.",
+    )
+    theme: Theme = flag(
+        type=click.Choice(get_args(Theme)),
+        default="auto",
+        envvar="SMOLVIDEO_THEME",
+        show_envvar=True,
+        help="Colours for a dark or a light terminal; auto asks it.",
+    )
+
+
+class ChatFlags(
+    SourceFlags, SessionFlags, KeepFlags, ConversationFlags, DownloadFlags, ChatScreenFlags
+):
+    """All options of the command."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a saved conversation is reopened."""
+        return self.goes_on or self.session is not None
 
 
 @click.command(cls=SectionCommand)
-@click.argument("sources", nargs=-1, metavar="SOURCE...", shell_complete=complete_files)
-@continue_option
-@click.option(
-    "--session",
-    cls=SectionOption,
-    section="Conversation",
-    metavar="ID",
-    show_default="none",
-    help="Go on with this conversation.",
-)
-@click.option(
-    "--sessions",
-    "lists",
-    cls=SectionOption,
-    section="Conversation",
-    is_flag=True,
-    default=False,
-    help="List the conversations that are kept, and leave.",
-)
-@click.option(
-    "--forget",
-    cls=SectionOption,
-    section="Conversation",
-    metavar="ID",
-    show_default="none",
-    help="Delete this conversation from the disk, and leave.",
-)
-@no_save_option
-@model_options
-@engine_options
-@sampling_options
-@geometry_option()
-@prompt_options
-@generation_options
-@download_options
-@click.option(
-    "--plain",
-    cls=SectionOption,
-    section="Terminal",
-    is_flag=True,
-    default=False,
-    help="Line by line, without the full screen; so it is, too, where stdin or stdout is no "
-    "terminal. Each line of stdin is a question or a command.",
-)
-@click.option(
-    "--jsonl",
-    cls=SectionOption,
-    section="Terminal",
-    is_flag=True,
-    default=False,
-    help="With --plain: each answer as one JSON line, its record.",
-)
-@click.option(
-    "--filmstrip",
-    cls=SectionOption,
-    section="Terminal",
-    type=click.Choice(FILMSTRIPS),
-    default="auto",
-    envvar="SMOLVIDEO_FILMSTRIP",
-    show_envvar=True,
-    help="How to show the frames; auto is the best the terminal can.",
-)
-@click.option(
-    "--theme",
-    cls=SectionOption,
-    section="Terminal",
-    type=click.Choice(THEMES),
-    default="auto",
-    envvar="SMOLVIDEO_THEME",
-    show_envvar=True,
-    help="Colours for a dark or a light terminal; auto asks it.",
-)
-@debug_option
-@click.pass_context
-def chat(ctx: click.Context, /, **_: Any) -> None:
+@takes(ChatFlags)
+def chat(given: ChatFlags) -> int | None:
     """Talk about videos: see what the model sees.
 
     The frames stand on a time line, the conversation beside them; every further question is
@@ -145,39 +117,36 @@ def chat(ctx: click.Context, /, **_: Any) -> None:
     smolvideo chat --continue
     echo "What moves?" | smolvideo chat --plain party.mp4
     """
-    given = ctx.params
-    if given["lists"]:
+    if given.lists:
         _list_sessions()
-        return
-    if given["forget"] is not None:
-        delete(given["forget"])
-        return
-    plain = given["plain"] or not _can_draw()
-    _check(ctx, plain=plain)
+        return None
+    if given.forget is not None:
+        delete(given.forget)
+        return None
+    plain = given.plain or not _can_draw()
+    _check(given, plain=plain)
     if plain:
         from smolvideo.cli.chat_lines import chat_lines
 
-        with _start(ctx) as start:
-            ctx.exit(chat_lines(start, filmstrip=given["filmstrip"], as_json=given["jsonl"]))
-    ctx.exit(_full_screen(ctx))
+        with _start(given) as start:
+            return chat_lines(start, filmstrip=given.filmstrip, as_json=given.jsonl)
+    return _full_screen(given)
 
 
-def _check(ctx: click.Context, *, plain: bool) -> None:
-    given = ctx.params
-    if given["jsonl"] and not plain:
+def _check(given: ChatFlags, *, plain: bool) -> None:
+    if given.jsonl and not plain:
         raise UsageError("`--jsonl` is for `--plain`")
-    if plain and is_on_command_line(ctx, "theme"):
+    if plain and given.is_on_command_line("theme"):
         raise UsageError("`--theme` is for the full screen")
-    if given["session"] is not None and given["goes_on"]:
+    if given.session is not None and given.goes_on:
         raise UsageError("`--continue` and `--session` contradict each other")
-    goes_on = given["goes_on"] or given["session"] is not None
-    if goes_on and given["no_keep"]:
+    if given.resumes and given.no_keep:
         raise UsageError("the conversation is kept already: `--no-keep` cannot be")
-    if plain and not goes_on and not given["sources"]:
+    if plain and not given.resumes and not given.sources:
         raise UsageError(
             "no video to talk about", hint="`smolvideo chat VIDEO`, or `smolvideo chat --continue`"
         )
-    if given["subtitles"] is not None and not given["sources"]:
+    if given.subtitles is not None and not given.sources:
         raise UsageError("`--subtitles` needs a source to belong to")
 
 
@@ -187,12 +156,12 @@ def _can_draw() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and not dumb
 
 
-def _full_screen(ctx: click.Context) -> int:
+def _full_screen(given: ChatFlags) -> int:
     """Run the app, again for each conversation chosen in it, and return the exit code."""
     from smolvideo.tui.app import ChatApp
 
-    pictures, theme, no_colour = _how_to_draw(ctx)
-    begun: AbstractContextManager[Startup] = _start(ctx)
+    pictures, theme, no_colour = _how_to_draw(given)
+    begun: AbstractContextManager[Startup] = _start(given)
     while True:
         with begun as start:
             app = ChatApp(
@@ -208,14 +177,14 @@ def _full_screen(ctx: click.Context) -> int:
         begun = _resumed(chosen)
 
 
-def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
+def _how_to_draw(given: ChatFlags) -> "tuple[PictureKind, str, bool]":
     """Choose the kind of images, the theme, and whether to use no colour.
 
     Raises UsageError for an explicit kind that cannot be drawn.
     """
     from smolvideo.tui.image_view import check_protocol, has_pixels
 
-    choice, theme = ctx.params["filmstrip"], ctx.params["theme"]
+    choice, theme = given.filmstrip, given.theme
     no_colour = not use_colour()
     if no_colour and choice in ("blocks", "kitty", "sixel"):
         raise UsageError(
@@ -224,7 +193,7 @@ def _how_to_draw(ctx: click.Context) -> "tuple[PictureKind, str, bool]":
         )
     abilities = query_capabilities()
     kind: PictureKind = "blocks"
-    if choice in ("times", "none"):
+    if choice == "times" or choice == "none":
         kind = "none"
     elif no_colour:
         kind = "shades"
@@ -248,27 +217,21 @@ def _resumed(session_id: str) -> Iterator[Startup]:
 
 
 @contextmanager
-def _start(ctx: click.Context) -> Iterator[Startup]:
-    given = ctx.params
-    sources = tuple(given["sources"])
-    download = read_download(ctx, sources)
+def _start(given: ChatFlags) -> Iterator[Startup]:
+    sources, subtitles = given.sources, given.subtitles
+    download = read_download(given, sources, offline=given.offline)
     with ExitStack() as stack:
-        if given["goes_on"] or given["session"] is not None:
-            journal, kept = stack.enter_context(reopen(given["session"] or latest_id()))
-            settings = merge_settings(ctx, kept.settings, has_sources=bool(sources))
+        if given.resumes:
+            journal, kept = stack.enter_context(reopen(given.session or latest_id()))
+            settings = merge_settings(given, kept.settings, has_sources=bool(sources))
             conversation = resume(kept, load_engine_for, keeper=journal, settings=settings)
-            model = other_model(ctx, kept.settings)
-            yield Startup(conversation, sources, download, journal, kept, model, given["subtitles"])
+            model = other_model(given, kept.settings)
+            yield Startup(conversation, sources, download, journal, kept, model, subtitles)
             return
-        settings = read_settings(
-            ctx,
-            sampling=read_sampling(ctx),
-            prompt_options=read_prompt_options(ctx),
-            generation=read_generation(ctx),
-        )
-        new = None if given["no_keep"] else stack.enter_context(create(settings))
+        settings = read_settings(given)
+        new = None if given.no_keep else stack.enter_context(create(settings))
         conversation = Conversation(settings, load_engine_for, store=new)
-        yield Startup(conversation, sources, download, new, subtitles=given["subtitles"])
+        yield Startup(conversation, sources, download, new, subtitles=subtitles)
 
 
 def _list_sessions() -> None:

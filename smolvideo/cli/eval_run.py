@@ -2,18 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from smolvideo.cli.cache import open_feature_cache
-from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, default_run_folder, eval_options
-from smolvideo.cli.options import (
-    is_explicit,
-    read_engine_spec,
-    read_sampling,
-)
-from smolvideo.cli.params import FilePath, SectionCommand
+from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, EvalFlags, default_run_folder
+from smolvideo.cli.flags import takes
+from smolvideo.cli.options import DOWNLOAD_FIELDS, read_engine_spec, read_sampling
+from smolvideo.cli.params import SectionCommand
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.datasets import load_benchmark
@@ -34,7 +30,6 @@ from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.evals import BenchmarkProgress, show_report
 from smolvideo.show.stage_progress import StageProgress
-from smolvideo.source import DownloadOptions
 
 _DEFAULTS = EvalSettings()
 _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
@@ -43,16 +38,14 @@ _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 def _benchmark_command(name: str, help_text: str) -> click.Command:
     """Create the command of one benchmark; all share their options."""
     versions = list(HUB_FILES.get(name, {}))
+    several = {"type": click.Choice(versions), "show_default": next(iter(versions), "")}
+    data = {"required": True, "metavar": "FILE"} if name == "jsonl" else {}
 
-    def command(ctx: click.Context, /, **_: Any) -> int | None:
-        return _run(ctx, name)
+    @takes(EvalFlags, data_version=several if len(versions) > 1 else None, data=data)
+    def command(given: EvalFlags) -> int | None:
+        return _run(given, name)
 
-    own = name == "jsonl"
-    data = click.argument(
-        "data", type=FilePath(), required=own, metavar="FILE" if own else "[FILE]"
-    )
-    decorated = data(eval_options(versions)(click.pass_context(command)))
-    return click.command(name, cls=SectionCommand, help=help_text)(decorated)
+    return click.command(name, cls=SectionCommand, help=help_text)(command)
 
 
 cinepile = _benchmark_command(
@@ -89,28 +82,27 @@ jsonl = _benchmark_command(
 )
 
 
-def _run(ctx: click.Context, name: str) -> int | None:
-    given = ctx.params
-    settings = _read_settings(ctx)
-    _check_downloads(ctx)
-    screen = open_screen(quiet=given["quiet"])
+def _run(given: EvalFlags, name: str) -> int | None:
+    settings = _read_settings(given)
+    _check_downloads(given)
+    screen = open_screen(quiet=given.quiet)
     with StageProgress(screen) as stages:
-        path = given["data"]
+        path = given.data
         if path is None:
             path = fetch_benchmark(
                 name,
-                given.get("data_version"),
-                offline=given["offline"],
+                given.data_version,
+                offline=given.offline,
                 on_progress=stages.on_progress,
             )
-        elif given.get("data_version") is not None:
+        elif given.data_version is not None:
             raise UsageError("`--data-version` is for the hub's file, and FILE names another")
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
-        folder = given["run"] or default_run_folder(name, given["model"])
+        folder = given.run or default_run_folder(name, given.model)
         finder = _finder(given, path, folder)
-        cache = open_feature_cache(given["engine"], on_note=screen.notice)
+        cache = open_feature_cache(given.engine, on_note=screen.notice)
         engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
-    if engine.checkpoint.is_nano and not is_explicit(ctx, "max_new_tokens"):
+    if engine.checkpoint.is_nano and not given.is_explicit("max_new_tokens"):
         settings = replace(settings, generation=_NANO_GENERATION)
     screen.notes(benchmark.notices)
     return _ask(screen, benchmark, settings, engine, finder, folder, given)
@@ -123,13 +115,13 @@ def _ask(
     engine: Engine,
     finder: VideoFinder,
     folder: Path,
-    given: dict[str, Any],
+    given: EvalFlags,
 ) -> int | None:
     """Start or resume the run, and show its report.
 
     Return ``EXIT_SOME_FAILED`` if questions have no answer, otherwise None.
     """
-    if given["only_failed"] and not (folder / "run.json").exists():
+    if given.only_failed and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
     # Run, with answers saved one by one.
     run = open_run(folder, benchmark, settings, engine)
@@ -146,7 +138,7 @@ def _ask(
                 settings,
                 engine,
                 finder,
-                only_failed=given["only_failed"],
+                only_failed=given.only_failed,
                 on_news=progress.show,
                 on_note=note,
             )
@@ -158,67 +150,55 @@ def _ask(
     report = build_report(run)
     report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)
-    if given["json"]:
+    if given.as_json:
         screen.write(json_line(report.to_dict()) + "\n")
     else:
         show_report(screen.out, report)
     return None if report.complete else EXIT_SOME_FAILED
 
 
-def _read_settings(ctx: click.Context) -> EvalSettings:
+def _read_settings(given: EvalFlags) -> EvalSettings:
     """Read the eval settings. Raises UsageError for contradictory options."""
-    given = ctx.params
-    scoring = given["scoring"]
-    for name, needs in (("extractor", "generate"), ("max_new_tokens", "generate")):
-        if scoring != needs and is_explicit(ctx, name):
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"`{flag}` has no effect with `--scoring {scoring}`")
-    prompt = given["prompt"] or ("open" if scoring == "options" else _DEFAULTS.prompt)
-    if prompt == "open" and scoring == "generate" and given["extractor"] == "official":
+    scoring = given.scoring
+    if scoring != "generate" and (useless := given.first_explicit("extractor", "max_new_tokens")):
+        raise UsageError(f"`{useless}` has no effect with `--scoring {scoring}`")
+    prompt = given.prompt or ("open" if scoring == "options" else _DEFAULTS.prompt)
+    if prompt == "open" and scoring == "generate" and given.extractor == "official":
         raise UsageError("the prompt `open` asks for no letter, which `official` looks for")
     return EvalSettings(
         prompt=prompt,
-        extractor=given["extractor"],
+        extractor=given.extractor,
         scoring=scoring,
-        controls=tuple(given["controls"]),
-        subtitles=given["subtitles"],
-        seed=given["seed"],
-        sample=given["sample"],
-        limit=given["limit"],
-        sampling=read_sampling(ctx),
-        prompt_options=PromptOptions(layout=given["layout"], geometry=given["geometry"]),
-        generation=replace(_DEFAULTS.generation, max_new_tokens=given["max_new_tokens"]),
-        reader=given["reader"],
+        controls=given.controls,
+        subtitles=given.subtitles,
+        seed=given.seed,
+        sample=given.sample,
+        limit=given.limit,
+        sampling=read_sampling(given),
+        prompt_options=PromptOptions(layout=given.layout, geometry=given.geometry),
+        generation=replace(_DEFAULTS.generation, max_new_tokens=given.max_new_tokens),
+        reader=given.reader,
     )
 
 
-def _check_downloads(ctx: click.Context) -> None:
-    if ctx.params["download"]:
-        return
-    names = ("download_every", "cookies", "cookies_from_browser", "max_filesize", "max_height")
-    for name in names:
-        if is_explicit(ctx, name):
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"`{flag}` has no effect without `--download`")
+def _check_downloads(given: EvalFlags) -> None:
+    useless = given.first_explicit("download_every", *DOWNLOAD_FIELDS)
+    if useless and not given.download:
+        raise UsageError(f"`{useless}` has no effect without `--download`")
 
 
-def _finder(given: dict[str, Any], data: Path, folder: Path) -> VideoFinder:
-    videos = given["videos"]
-    if videos is None and given["data"] is not None:
+def _finder(given: EvalFlags, data: Path, folder: Path) -> VideoFinder:
+    videos = given.videos
+    if videos is None and given.data is not None:
         videos = data if data.is_dir() else data.parent
-    if videos is None and not given["download"]:
+    if videos is None and not given.download:
         raise UsageError("no videos to look at", hint="`--videos DIR` or `--download`")
     found = VideoFolder(videos) if videos is not None else None
-    if not given["download"]:
+    if not given.download:
         return VideoFinder(found)
-    options = DownloadOptions(
-        **{
-            name: given[name]
-            for name in ("cookies", "cookies_from_browser", "max_filesize", "max_height", "offline")
-        }
-    )
+    options = given.download_options(offline=given.offline)
     # Stored next to the videos, shared with other runs; without a folder, in the run.
     archive = DownloadArchive.open((videos or folder) / ARCHIVE_NAME)
     return VideoFinder(
-        found, VideoDownloader(archive, options, min_interval_seconds=given["download_every"])
+        found, VideoDownloader(archive, options, min_interval_seconds=given.download_every)
     )

@@ -3,21 +3,21 @@
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import click
 from PIL import Image
 
+from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.options import (
-    download_options,
-    geometry_option,
-    is_on_command_line,
-    model_options,
+    DownloadFlags,
+    ModelFlags,
+    SamplingFlags,
+    ScreenFlags,
+    geometry_flag,
     read_download,
     read_engine_spec,
     read_sampling,
-    sampling_options,
-    screen_options,
 )
 from smolvideo.cli.outputs import (
     check_new_file,
@@ -27,13 +27,13 @@ from smolvideo.cli.outputs import (
     read_filmstrip,
     save_atomic,
 )
-from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
+from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
 from smolvideo.pipeline import load_frames, prepare
-from smolvideo.prompt import PLACEHOLDER_QUESTION, PromptOptions
+from smolvideo.prompt import PLACEHOLDER_QUESTION, Geometry, PromptOptions
 from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
@@ -44,58 +44,49 @@ from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
 from smolvideo.times import format_clock
 
-ORIGINAL_ASPECT = "none"
+ORIGINAL_ASPECT: Final = "none"
 """The ``--geometry`` of frames in display aspect ratio, not transformed for a model."""
 
 _MAX_SHOWN = 640
 """Longest side in pixels of frames for display only: fifty 8K frames would take 5 GB."""
 
 
+class FrameOutputFlags(Flags, section="Output"):
+    """Source and output files."""
+
+    source: str = argument(shell_complete=complete_files)
+    output: Path | None = flag(
+        "-o",
+        type=FilePath(),
+        metavar="DIR",
+        show_default="none",
+        help="Write each frame as a PNG, named by its number and time.",
+    )
+    sheet: Path | None = flag(
+        type=FilePath(),
+        metavar="FILE",
+        show_default="none",
+        help="Write all frames with their times as one picture (.png, .jpg, .webp).",
+    )
+    overwrite: bool = flag(help="Replace files that exist.")
+    as_json: bool = flag("--json", help="Metadata and times as one JSON object.")
+
+
+class AspectFlags(Flags, section="Frames"):
+    """``--geometry`` with one choice more."""
+
+    geometry: Geometry | Literal["none"] | None = geometry_flag(ORIGINAL_ASPECT)
+
+
+class FramesFlags(
+    FrameOutputFlags, ModelFlags, SamplingFlags, AspectFlags, DownloadFlags, ScreenFlags
+):
+    """All options of the command."""
+
+
 @click.command(cls=SectionCommand)
-@click.argument("source", shell_complete=complete_files)
-@click.option(
-    "--output",
-    "-o",
-    cls=SectionOption,
-    section="Output",
-    type=FilePath(),
-    metavar="DIR",
-    show_default="none",
-    help="Write each frame as a PNG, named by its number and time.",
-)
-@click.option(
-    "--sheet",
-    cls=SectionOption,
-    section="Output",
-    type=FilePath(),
-    metavar="FILE",
-    show_default="none",
-    help="Write all frames with their times as one picture (.png, .jpg, .webp).",
-)
-@click.option(
-    "--overwrite",
-    cls=SectionOption,
-    section="Output",
-    is_flag=True,
-    default=False,
-    help="Replace files that exist.",
-)
-@click.option(
-    "--json",
-    "as_json",
-    cls=SectionOption,
-    section="Output",
-    is_flag=True,
-    default=False,
-    help="Metadata and times as one JSON object.",
-)
-@model_options
-@sampling_options
-@geometry_option(ORIGINAL_ASPECT)
-@download_options
-@screen_options
-@click.pass_context
-def frames(ctx: click.Context, /, **_: Any) -> None:
+@takes(FramesFlags)
+def frames(given: FramesFlags) -> None:
     """Show the frames that a model will see.
 
     Filmstrip and times of the frames that `ask` would give to the model: chosen by the same
@@ -106,42 +97,41 @@ def frames(ctx: click.Context, /, **_: Any) -> None:
     smolvideo frames party.mp4
     smolvideo frames party.mp4 --geometry none --output frames/ --sheet sheet.png
     """
-    given = ctx.params
-    filmstrip, sampling = read_filmstrip(ctx), read_sampling(ctx)
-    download = read_download(ctx, [given["source"]])
+    filmstrip, sampling = read_filmstrip(given), read_sampling(given)
+    download = read_download(given, [given.source], offline=given.offline)
     _check_outputs(given)
-    _check_no_model(ctx)
+    _check_no_model(given)
     prestart_process()
-    screen = open_screen(quiet=given["quiet"], verbose=given["verbose"])
+    screen = open_screen(quiet=given.quiet, verbose=given.verbose)
     # Resolve the source and decode its frames, for display or as the model gets them.
     with StageProgress(screen) as stages:
         source = _one_source(
-            resolve_source(given["source"], download=download, on_progress=stages.on_progress)
+            resolve_source(given.source, download=download, on_progress=stages.on_progress)
         )
-        for option in ("output", "sheet"):
-            if given[option] is not None:
-                check_not_a_source(f"--{option}", given[option], [source.path])
-        if given["geometry"] == ORIGINAL_ASPECT:
+        for name, path in (("--output", given.output), ("--sheet", given.sheet)):
+            if path is not None:
+                check_not_a_source(name, path, [source.path])
+        if given.geometry == ORIGINAL_ASPECT:
             batch = load_frames(
                 source,
                 sampling,
-                reader=given["reader"],
+                reader=given.reader,
                 longest=_MAX_SHOWN,
                 on_progress=stages.on_progress,
             )
             explained = (batch.selection_note,) if batch.selection_note else ()
             seen = _SampledFrames(source, batch, None, None, (*batch.warnings, *explained))
         else:
-            seen = _seen_by_model(ctx, source, stages)
+            seen = _seen_by_model(given, source, given.geometry, stages)
         files = _write_pictures(given, seen)
     # Show notices, then JSON or the filmstrip and the table.
     screen.notes(seen.notices)
-    if given["as_json"]:
+    if given.as_json:
         screen.write(json_line(_as_json(seen, files)) + "\n")
         return
     _show(screen, seen, filmstrip, files)
-    if given["sheet"]:
-        screen.notice(f"the contact sheet is `{given['sheet']}`")
+    if given.sheet:
+        screen.notice(f"the contact sheet is `{given.sheet}`")
 
 
 @dataclass(frozen=True)
@@ -160,39 +150,38 @@ class _SampledFrames:
 
 
 def _seen_by_model(
-    ctx: click.Context, source: VideoSource, stages: StageProgress
+    given: FramesFlags, source: VideoSource, geometry: Geometry | None, stages: StageProgress
 ) -> _SampledFrames:
     """Decode the frames as ``ask`` does; the model's weights are not loaded."""
-    given = ctx.params
     checkpoint = read_engine_spec(given).checkpoint(on_progress=stages.on_progress)
     prepared = prepare(
         checkpoint,
         [source],
         PLACEHOLDER_QUESTION,
-        sampling=read_sampling(ctx),
-        prompt_options=PromptOptions(geometry=given["geometry"]),
-        reader=given["reader"],
+        sampling=read_sampling(given),
+        prompt_options=PromptOptions(geometry=geometry),
+        reader=given.reader,
         on_progress=stages.on_progress,
     )
     (batch,) = prepared.batches
     return _SampledFrames(source, batch, checkpoint.name, checkpoint.layout, prepared.frame_notices)
 
 
-def _check_no_model(ctx: click.Context) -> None:
+def _check_no_model(given: FramesFlags) -> None:
     for name in ("model", "revision"):
-        if ctx.params["geometry"] == ORIGINAL_ASPECT and is_on_command_line(ctx, name):
+        if given.geometry == ORIGINAL_ASPECT and given.is_on_command_line(name):
             raise UsageError(f"`--geometry none` is for no model, and `--{name}` is about one")
 
 
-def _check_outputs(given: dict[str, Any]) -> None:
-    if given["overwrite"] and given["output"] is None and given["sheet"] is None:
+def _check_outputs(given: FramesFlags) -> None:
+    if given.overwrite and given.output is None and given.sheet is None:
         raise UsageError("`--overwrite` has no effect without `--output` or `--sheet`")
-    if given["output"] is not None:
-        check_new_folder(given["output"], overwrite=given["overwrite"])
-    if given["sheet"] is not None:
-        check_not_an_input_file("--sheet", given["sheet"], given)
-        check_new_file(given["sheet"], overwrite=given["overwrite"])
-        suffix = given["sheet"].suffix.lower()
+    if given.output is not None:
+        check_new_folder(given.output, overwrite=given.overwrite)
+    if given.sheet is not None:
+        check_not_an_input_file("--sheet", given.sheet, cookies=given.cookies)
+        check_new_file(given.sheet, overwrite=given.overwrite)
+        suffix = given.sheet.suffix.lower()
         if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
             raise UsageError(f"`--sheet` is written as .png, .jpg or .webp, not `{suffix}`")
 
@@ -206,14 +195,14 @@ def _one_source(sources: list[VideoSource]) -> VideoSource:
     return sources[0]
 
 
-def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
+def _write_pictures(given: FramesFlags, seen: _SampledFrames) -> list[str]:
     """Write the contact sheet and the frames; return the frames' paths, in order."""
-    if given["sheet"] is not None:
+    if given.sheet is not None:
         sheet = draw_contact_sheet(seen.batch.images, captions(seen.batch), aspect=seen.aspect)
-        save_atomic(given["sheet"], sheet.save)
-    if given["output"] is None:
+        save_atomic(given.sheet, sheet.save)
+    folder = given.output
+    if folder is None:
         return []
-    folder: Path = given["output"]
     files = [folder / name for name in _file_names(seen.batch)]
     if seen.model is not None:
         for path, image in zip(files, seen.batch.images, strict=True):
@@ -221,7 +210,7 @@ def _write_pictures(given: dict[str, Any], seen: _SampledFrames) -> list[str]:
         return [str(path) for path in files]
     # Full-size frames are decoded again, one in memory at a time.
     source, times = seen.source, seen.batch.pts_seconds
-    with open_video(source.path, kind=source.kind, reader=given["reader"]) as reader:
+    with open_video(source.path, kind=source.kind, reader=given.reader) as reader:
         for path, frame in zip(files, reader.frames_at(times), strict=False):
             save_atomic(path, Image.fromarray(frame.image).save)
     return [str(path) for path in files]

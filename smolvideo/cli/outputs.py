@@ -2,56 +2,38 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import click
-
-from smolvideo.cli.options import is_on_command_line
-from smolvideo.cli.params import FilePath, SectionOption
+from smolvideo.cli.flags import Flags, flag
+from smolvideo.cli.options import ScreenFlags
+from smolvideo.cli.params import FilePath
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import atomic_path, make_folders
 from smolvideo.sanitize import display_path
+from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.subtitles import find_sidecar, is_sidecar
 
 
-def output_options(command: Any) -> Any:
-    """``--json``, ``--output``, ``--overwrite`` and ``--save``."""
-    for flags, attributes in reversed(_DECLARATIONS):
-        command = click.option(*flags, cls=SectionOption, section="Output", **attributes)(command)
-    return command
+class OutputFlags(Flags, section="Output"):
+    """Where the answer and its record go."""
 
-
-_DECLARATIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (
-        ("--json",),
-        {"is_flag": True, "default": False, "help": "One JSON object instead of the text."},
-    ),
-    (
-        ("--output", "-o"),
-        {
-            "type": FilePath(),
-            "metavar": "FILE",
-            "show_default": "stdout",
-            "help": "Write the answer to FILE, whole or not at all.",
-        },
-    ),
-    (
-        ("--overwrite",),
-        {"is_flag": True, "default": False, "help": "Replace an --output that exists."},
-    ),
-    (
-        ("--save",),
-        {
-            "type": FilePath(),
-            "metavar": "FILE",
-            "show_default": "none",
-            "help": "Append the record of the answer, one JSON line, to FILE.",
-        },
-    ),
-)
+    as_json: bool = flag("--json", help="One JSON object instead of the text.")
+    output: Path | None = flag(
+        "-o",
+        type=FilePath(),
+        metavar="FILE",
+        show_default="stdout",
+        help="Write the answer to FILE, whole or not at all.",
+    )
+    overwrite: bool = flag(help="Replace an --output that exists.")
+    save: Path | None = flag(
+        type=FilePath(),
+        metavar="FILE",
+        show_default="none",
+        help="Append the record of the answer, one JSON line, to FILE.",
+    )
 
 
 def check_new_file(path: Path, *, overwrite: bool) -> None:
@@ -101,17 +83,21 @@ def check_not_a_source(option: str, path: Path, sources: Iterable[Path]) -> None
             )
 
 
-_FILES_READ = {"source_list": "--list", "subtitles": "--subtitles", "cookies": "--cookies"}
-
-
-def check_not_an_input_file(option: str, path: Path, given: Mapping[str, Any]) -> None:
+def check_not_an_input_file(
+    option: str,
+    path: Path,
+    *,
+    source_list: Path | None = None,
+    subtitles: str | None = None,
+    cookies: Path | None = None,
+) -> None:
     """Check that the file written by ``option`` is no other input file of the command.
 
     Raises UsageError.
     """
     written = os.path.realpath(path)
-    for name, reads in _FILES_READ.items():
-        read = given.get(name)  # `auto` and `-` are no files, which does no harm here
+    files_read = {"--list": source_list, "--subtitles": subtitles, "--cookies": cookies}
+    for reads, read in files_read.items():  # `auto` and `-` are no files, which does no harm here
         if read is not None and os.path.realpath(os.path.expanduser(read)) == written:
             raise UsageError(
                 f"`{option}` would write over {display_path(path)}, which `{reads}` names",
@@ -160,20 +146,13 @@ def save_atomic(path: Path, save: Callable[[Path], None]) -> None:
         raise RecordError(f"cannot write {display_path(path)}: {reason}") from error
 
 
-def read_filmstrip(ctx: click.Context) -> Any:
+def read_filmstrip(given: ScreenFlags) -> FilmstripChoice:
     """Read how to show the filmstrip. Raises UsageError for contradictory options."""
-    wanted = is_on_command_line(ctx, "filmstrip") and ctx.params["filmstrip"] not in (
-        "none",
-        "auto",
-    )
-    for flag in ("no_filmstrip", "quiet"):
-        if ctx.params[flag] and wanted:
-            shown = "--" + flag.replace("_", "-")
-            raise UsageError(
-                f"`--filmstrip {ctx.params['filmstrip']}` and `{shown}` contradict each other"
-            )
-    if ctx.params["quiet"] and ctx.params["verbose"]:
+    choice = given.filmstrip
+    if given.is_on_command_line("filmstrip") and choice not in ("none", "auto"):
+        for off, name in ((given.no_filmstrip, "--no-filmstrip"), (given.quiet, "--quiet")):
+            if off:
+                raise UsageError(f"`--filmstrip {choice}` and `{name}` contradict each other")
+    if given.quiet and given.verbose:
         raise UsageError("`--quiet` and `--verbose` contradict each other")
-    if ctx.params["no_filmstrip"] or ctx.params["quiet"]:
-        return "none"
-    return ctx.params["filmstrip"]
+    return "none" if given.no_filmstrip or given.quiet else choice

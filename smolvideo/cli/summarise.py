@@ -8,27 +8,27 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.flags import Flags, argument, takes
 from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.options import (
-    download_options,
-    engine_options,
-    generation_options,
-    geometry_option,
-    is_explicit,
-    model_options,
+    DownloadFlags,
+    EngineFlags,
+    GenerationFlags,
+    GeometryFlags,
     read_download,
     read_engine_spec,
     read_generation,
+    read_list,
 )
 from smolvideo.cli.shell_completion import complete_files
-from smolvideo.cli.source_list import read_list
 from smolvideo.cli.summary_options import (
+    PlaceFlags,
+    QuietFlags,
+    RunFlags,
+    SelectionFlags,
     SummariseCommand,
-    batch_options,
-    quiet_options,
+    SummaryFlags,
     read_out,
-    source_options,
-    summary_options,
 )
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
@@ -61,19 +61,32 @@ STDOUT = Path("-")
 _ON_STDOUT = {"md": ".summary.md", "srt": ".summary.srt", "vtt": ".summary.vtt"}
 
 
+class SourceFlags(Flags):
+    """The sources."""
+
+    sources: tuple[str, ...] = argument(
+        nargs=-1, metavar="SOURCE...", shell_complete=complete_files
+    )
+
+
+class SummariseFlags(
+    SourceFlags,
+    SelectionFlags,
+    SummaryFlags,
+    EngineFlags,
+    GeometryFlags,
+    GenerationFlags,
+    DownloadFlags,
+    PlaceFlags,
+    RunFlags,
+    QuietFlags,
+):
+    """All options of the command."""
+
+
 @click.command(cls=SummariseCommand)
-@click.argument("sources", nargs=-1, metavar="SOURCE...", shell_complete=complete_files)
-@source_options
-@summary_options
-@model_options
-@engine_options
-@geometry_option()
-@generation_options
-@download_options
-@batch_options
-@quiet_options
-@click.pass_context
-def summarise(ctx: click.Context, /, **_: Any) -> int:
+@takes(SummariseFlags)
+def summarise(given: SummariseFlags) -> int:
     """Summarise videos: files, folders, URLs, playlists, lists.
 
     SOURCE is a video, a folder (with its subfolders), a pattern in quotes, or the URL of a video or
@@ -85,8 +98,8 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
     smolvideo summarise --style chapters --format md,srt,html --out notes/ lectures/
     smolvideo summarise --jsonl - holiday/*.mp4 | jq -r .text
     """
-    request = _read_request(ctx)
-    screen = open_screen(quiet=ctx.params["quiet"], verbose=ctx.params["verbose"])
+    request = _read_request(given)
+    screen = open_screen(quiet=given.quiet, verbose=given.verbose)
     checkpoint = request.spec.checkpoint()
     with ExitStack() as stack:
         loading: BackgroundEngine | None = None
@@ -102,7 +115,7 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
             open_run(
                 checkpoint,
                 loading.result,
-                request.given,
+                request.sources,
                 request.options,
                 request.outputs,
                 request.run,
@@ -111,8 +124,8 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
             )
         )
         # List the videos, and run or only plan.
-        items = None if request.watch else _list(request, request.run.selection, on_progress)
-        if request.dry_run:
+        items = None if given.watch else _list(request, request.run.selection, on_progress)
+        if given.dry_run:
             listed = items or ()
             show_plan(screen, listed, plan_items(batch, listed), lambda: seconds_per_frame(batch))
             return 0
@@ -124,78 +137,62 @@ def summarise(ctx: click.Context, /, **_: Any) -> int:
 class _Request:
     """All options of the command, validated."""
 
-    given: tuple[Named, ...]
+    given: SummariseFlags
+    sources: tuple[Named, ...]
     options: SummaryOptions
     outputs: OutputOptions
     run: RunOptions
     spec: EngineSpec
     stdout_format: str | None
     """Output on stdout per video: a format, ``jsonl``, or None for no output."""
-    watch: bool
-    dry_run: bool
-    fail_fast: bool
-    ray: str | None
-    ray_workers: int | None
 
 
-def _read_request(ctx: click.Context) -> _Request:
+def _read_request(given: SummariseFlags) -> _Request:
     """Read and validate the options. Raises UsageError, SourceError or RecordError."""
-    given = ctx.params
-    sources: tuple[Named, ...] = (*given["sources"], *read_list(given))
+    sources: tuple[Named, ...] = (*given.sources, *read_list(given))
     if not sources:
         raise UsageError("nothing to summarise", hint="`smolvideo summarise VIDEO` summarises one")
-    if given["quiet"] and given["verbose"]:
+    if given.quiet and given.verbose:
         raise UsageError("`--quiet` and `--verbose` contradict each other")
-    _check_combinations(ctx)
+    _check_combinations(given)
     options = SummaryOptions(
-        style=given["style"],
-        prompt=given["prompt"],
-        window_seconds=given["window"],
-        max_frames=given["max_frames"],
-        reduce_to_fit=not is_explicit(ctx, "max_frames"),
-        prompt_options=PromptOptions(geometry=given["geometry"]),
-        generation=read_generation(ctx),
-        reader=given["reader"],
+        style=given.style,
+        prompt=given.prompt,
+        window_seconds=given.window,
+        max_frames=given.max_frames,
+        reduce_to_fit=not given.is_explicit("max_frames"),
+        prompt_options=PromptOptions(geometry=given.geometry),
+        generation=read_generation(given),
+        reader=given.reader,
     )
     outputs, stdout_format = _read_outputs(given)
-    selection = Selection(given["newer_than"], given["shuffle"], given["limit"])
-    names = ("watch", "dry_run", "fail_fast")
-    return _Request(
-        given=sources,
-        options=options,
-        outputs=outputs,
-        run=RunOptions(selection, read_download(ctx, sources), given["retry"], given["dry_run"]),
-        spec=read_engine_spec(given),
-        stdout_format=stdout_format,
-        ray=given["ray"],
-        ray_workers=given["ray_workers"],
-        **{name: given[name] for name in names},
-    )
+    selection = Selection(given.newer_than, given.shuffle, given.limit)
+    download = read_download(given, sources, offline=given.offline)
+    run = RunOptions(selection, download, given.retry, given.dry_run)
+    spec = read_engine_spec(given)
+    return _Request(given, sources, options, outputs, run, spec, stdout_format)
 
 
-def _check_combinations(ctx: click.Context) -> None:
+def _check_combinations(given: SummariseFlags) -> None:
     """Raises UsageError for contradictory options."""
-    given = ctx.params
-    if given["prompt"] is not None and is_explicit(ctx, "style") and given["style"] == "bullets":
+    if given.prompt is not None and given.is_explicit("style") and given.style == "bullets":
         raise UsageError("`--prompt` takes the place of `--style bullets`: give one of them")
-    for other in ("dry_run", "shuffle", "ray"):
-        if given["watch"] and given[other] not in (None, False):
-            flag = "--" + other.replace("_", "-")
-            raise UsageError(f"`--watch` and `{flag}` contradict each other")
-    if given["ray_workers"] is not None and given["ray"] is None:
+    others = {"--dry-run": given.dry_run, "--shuffle": given.shuffle, "--ray": given.ray}
+    for name, value in others.items():
+        if given.watch and value not in (None, False):
+            raise UsageError(f"`--watch` and `{name}` contradict each other")
+    if given.ray_workers is not None and given.ray is None:
         raise UsageError("`--ray-workers` has no effect without `--ray`")
-    if given["ray"] is not None:
+    if given.ray is not None:
         check_installed()
-    places = [given["out"], given["beside"] or None]
-    if given["overwrite"] and not any(places):
+    if given.overwrite and given.out is None and not given.beside:
         raise UsageError("`--overwrite` has no effect without `--out` or `--beside`")
 
 
-def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
+def _read_outputs(given: SummariseFlags) -> tuple[OutputOptions, str | None]:
     """Return the options of output files, and the format on stdout."""
-    out, records = read_out(given), given["jsonl"]
-    formats: tuple[str, ...] | None = given["formats"]
-    has_place = out is not None or given["beside"]
+    out, records, formats = read_out(given), given.jsonl, given.formats
+    has_place = out is not None or given.beside
     on_stdout = "jsonl" if records == STDOUT else None
     if records == STDOUT:
         records = None
@@ -209,17 +206,17 @@ def _read_outputs(given: dict[str, Any]) -> tuple[OutputOptions, str | None]:
         on_stdout = "txt"
     outputs = OutputOptions(
         folder=out,
-        next_to_source=given["beside"],
+        next_to_source=given.beside,
         formats=(formats or ("txt",)) if has_place else (),
         records=records,
-        overwrite=given["overwrite"],
+        overwrite=given.overwrite,
     )
     return outputs, on_stdout
 
 
 def _list(request: _Request, selection: Selection, on_progress: OnProgress) -> list[WorkItem]:
     return list_items(
-        request.given, selection, download=request.run.download, on_progress=on_progress
+        request.sources, selection, download=request.run.download, on_progress=on_progress
     )
 
 
@@ -248,7 +245,7 @@ def _run(
                     _note(progress, done, alone=alone)
                 if text:
                     progress.write(text)
-                if done.outcome == "failed" and request.fail_fast:
+                if done.outcome == "failed" and request.given.fail_fast:
                     break
     finally:
         if not screen.quiet and not alone:
@@ -274,14 +271,15 @@ def _results(
 ) -> Generator[ItemResult]:
     if items is None:
         return batch.run(_watched(request))
-    if request.ray is None:
+    ray, workers = request.given.ray, request.given.ray_workers
+    if ray is None:
         return batch.run(items)
-    return run_on_cluster(batch, items, request.spec, RayOptions(request.ray, request.ray_workers))
+    return run_on_cluster(batch, items, request.spec, RayOptions(ray, workers))
 
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:
     everything = replace(request.run.selection, limit=None)
-    with FolderChanges(request.given) as changes:
+    with FolderChanges(request.sources) as changes:
         yield from watch(
             lambda: _list(request, everything, lambda _: None),
             changes=changes,

@@ -7,10 +7,9 @@ from typing import Any, get_args
 
 import click
 
-from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import add_options, option
+from smolvideo.cli.flags import Flags, flag
+from smolvideo.cli.options import ListFlags
 from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, TimeType
-from smolvideo.cli.source_list import list_options
 from smolvideo.errors import UsageError
 from smolvideo.readers import READERS
 from smolvideo.sampling import RelativeTime
@@ -108,161 +107,120 @@ class SummariseCommand(SectionCommand):
         return super().parse_args(ctx, words)
 
 
-def source_options(command: Any) -> Any:
+class SelectionFlags(ListFlags, section="Sources"):
     """Options that choose the videos."""
-    more = add_options(
-        "Sources",
-        option(
-            "--newer-than",
-            type=SinceType(),
-            metavar="WHEN",
-            show_default="any",
-            help="Only files changed since: 7d, 12h, 30min, 2026-11-01, or the time of a FILE.",
-        ),
-        option(
-            "--shuffle",
-            type=IntegerType(min=0),
-            metavar="SEED",
-            show_default="as typed",
-            help="In an order drawn with this number, the same for the same number.",
-        ),
-        option(
-            "--limit",
-            type=IntegerType(min=1),
-            metavar="N",
-            show_default="all",
-            help="Only the first N of the list.",
-        ),
-        option(
-            "--watch",
-            is_flag=True,
-            default=False,
-            help="Go on with videos that appear in the folders, once they are complete. "
-            "Ctrl-C ends it.",
-        ),
+
+    newer_than: float | None = flag(
+        type=SinceType(),
+        metavar="WHEN",
+        show_default="any",
+        help="Only files changed since: 7d, 12h, 30min, 2026-11-01, or the time of a FILE.",
     )
-    return list_options("Sources")(more(command))
+    shuffle: int | None = flag(
+        type=IntegerType(min=0),
+        metavar="SEED",
+        show_default="as typed",
+        help="In an order drawn with this number, the same for the same number.",
+    )
+    limit: int | None = flag(
+        type=IntegerType(min=1),
+        metavar="N",
+        show_default="all",
+        help="Only the first N of the list.",
+    )
+    watch: bool = flag(
+        help="Go on with videos that appear in the folders, once they are complete. "
+        "Ctrl-C ends it.",
+    )
 
 
-def summary_options(command: Any) -> Any:
+class SummaryFlags(Flags, section="Summary"):
     """Options of style, windows and frames."""
-    return add_options(
-        "Summary",
-        option(
-            "--style",
-            default_from=SummaryOptions,
-            type=click.Choice(get_args(Style)),
-            help="Its form.",
-        ),
-        option(
-            "--prompt",
-            metavar="TEXT",
-            show_default="that of the style",
-            help="A question of your own in place of the style's.",
-        ),
-        option(
-            "--window",
-            type=WindowType(),
-            default=SummaryOptions.window_seconds,
-            show_default="60",
-            help="Seconds of a long video that are seen at once; shot changes move the edges. "
-            "What is up to half as long again is seen whole.",
-        ),
-        option(
-            "--max-frames",
-            default_from=SummaryOptions,
-            type=IntegerType(min=1),
-            metavar="N",
-            help="Most frames of a window. What does not fit the context is an error if you set "
-            "this; otherwise fewer are taken.",
-        ),
-        option(
-            "--reader",
-            type=click.Choice(["auto", *READERS]),
-            default="auto",
-            help="What decodes videos.",
-        ),
-    )(command)
+
+    style: Style = flag(
+        default_from=SummaryOptions, type=click.Choice(get_args(Style)), help="Its form."
+    )
+    prompt: str | None = flag(
+        metavar="TEXT",
+        show_default="that of the style",
+        help="A question of your own in place of the style's.",
+    )
+    window: float = flag(
+        type=WindowType(),
+        default=SummaryOptions.window_seconds,
+        show_default="60",
+        help="Seconds of a long video that are seen at once; shot changes move the edges. "
+        "What is up to half as long again is seen whole.",
+    )
+    max_frames: int = flag(
+        default_from=SummaryOptions,
+        type=IntegerType(min=1),
+        metavar="N",
+        help="Most frames of a window. What does not fit the context is an error if you set "
+        "this; otherwise fewer are taken.",
+    )
+    reader: str = flag(
+        type=click.Choice(["auto", *READERS]), default="auto", help="What decodes videos."
+    )
 
 
-def batch_options(command: Any) -> Any:
-    """Options of output files and of the run."""
-    return add_options("Output", *_PLACES)(add_options("Run", *_RUN)(command))
+class PlaceFlags(Flags, section="Output"):
+    """Options of output files."""
 
-
-_PLACES = (
-    option(
-        "--out",
+    out: Path | None = flag(
         "-o",
         type=FilePath(),
         metavar="DIR",
         show_default="text on stdout",
         help="Write into this folder, where a run that was broken off goes on.",
-    ),
-    option("--beside", is_flag=True, default=False, help="Write beside each video."),
-    option(
+    )
+    beside: bool = flag(help="Write beside each video.")
+    formats: tuple[str, ...] | None = flag(
         "--format",
-        "formats",
         type=FormatsType(),
         metavar="LIST",
         show_default="txt",
         help=f"By commas: {', '.join(FORMATS)}.",
-    ),
-    option(
-        "--jsonl",
+    )
+    jsonl: Path | None = flag(
         type=FilePath(),
         metavar="FILE",
         show_default="summaries.jsonl in the folder",
         help="Where the records go, one JSON line for each video; - shows them on stdout.",
-    ),
-    option(
-        "--overwrite",
-        is_flag=True,
-        default=False,
-        help="Take the place of files that are not of this tool.",
-    ),
-)
-_RUN = (
-    option(
-        "--dry-run", is_flag=True, default=False, help="Show what would be done and what it costs."
-    ),
-    option("--fail-fast", is_flag=True, default=False, help="End at the first failure."),
-    option(
-        "--retry",
-        is_flag=True,
-        default=False,
-        help="Do again what failed because of the file itself.",
-    ),
-    option(
-        "--ray",
+    )
+    overwrite: bool = flag(help="Take the place of files that are not of this tool.")
+
+
+class RunFlags(Flags, section="Run"):
+    """Options of the run."""
+
+    dry_run: bool = flag(help="Show what would be done and what it costs.")
+    fail_fast: bool = flag(help="End at the first failure.")
+    retry: bool = flag(help="Do again what failed because of the file itself.")
+    ray: str | None = flag(
         metavar="[ADDRESS]",
         show_default="this process alone",
         help="Run on a Ray cluster: auto, ray://HOST:PORT, HOST:PORT; without an address, on "
         "workers of this machine.",
-    ),
-    option(
-        "--ray-workers",
+    )
+    ray_workers: int | None = flag(
         type=IntegerType(min=1),
         metavar="N",
         show_default="one for each GPU, or for four cores",
         help="Engines on the cluster.",
-    ),
-)
+    )
 
 
-def quiet_options(command: Any) -> Any:
+class QuietFlags(Flags, section="Terminal"):
     """Options of verbosity."""
-    command = debug_option(command)
-    return add_options(
-        "Terminal",
-        option("--quiet", is_flag=True, default=False, help="Nothing but data and errors."),
-        option("--verbose", "-v", is_flag=True, default=False, help="Where the time went, too."),
-    )(command)
+
+    quiet: bool = flag(help="Nothing but data and errors.")
+    verbose: bool = flag("-v", help="Where the time went, too.")
 
 
-def read_out(given: dict[str, Any]) -> Path | None:
+def read_out(given: PlaceFlags) -> Path | None:
     """Read ``--out``. Raises UsageError if it is an existing file."""
-    out: Path | None = given["out"]
+    out = given.out
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"`--out {out}` is a file, not a folder")
     return out

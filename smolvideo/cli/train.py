@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from smolvideo.cli.flags import default_of
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.options import default_of
 from smolvideo.cli.outputs import wrap_write_errors
 from smolvideo.cli.params import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
 from smolvideo.records import write_text_atomic

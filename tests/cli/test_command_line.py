@@ -5,21 +5,30 @@ import os
 import re
 from dataclasses import fields
 from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 import smolvideo
+from smolvideo.cli.ask import AskFlags
 from smolvideo.cli.ask_arguments import split_arguments
+from smolvideo.cli.bench import BenchFlags
+from smolvideo.cli.chat import ChatFlags
+from smolvideo.cli.eval_options import EvalFlags
+from smolvideo.cli.eval_world import ExamFlags
+from smolvideo.cli.flags import FIELD_BY_FLAG, Flags
+from smolvideo.cli.frames import FramesFlags
 from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli
-from smolvideo.cli.options import FIELD_BY_FLAG, FILMSTRIPS, read_sampling
+from smolvideo.cli.options import read_sampling
 from smolvideo.cli.params import SizeType
+from smolvideo.cli.summarise import SummariseFlags
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, SmolVideoError, SourceError, UsageError
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, RelativeTime
-from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.source import DownloadOptions
 
 
@@ -112,18 +121,58 @@ def test_options_are_the_fields_of_the_dataclasses(
         assert (shown or None) == (field.default or None), f"--{flag}"
 
 
+def matches(value: object, hint: Any) -> bool:
+    """Whether a value has the type of an annotation."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(matches(value, one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(matches(one, get_args(hint)[0]) for one in value)
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("ask", AskFlags),
+        ("chat", ChatFlags),
+        ("frames", FramesFlags),
+        ("summarise", SummariseFlags),
+        ("bench", BenchFlags),
+        ("eval cinepile", EvalFlags),
+        ("eval world", ExamFlags),
+    ],
+)
+def test_values_and_choices_have_the_types_of_their_fields(command: str, kind: type[Flags]) -> None:
+    name, *more = command.split()
+    found = command_named(name)
+    for one in more:
+        found = cast(click.Group, found).get_command(click.Context(found), one) or found
+    words = ["a.mp4"] if name == "frames" else []
+    with found.make_context(command, words) as context:
+        given = kind.read(context)
+    options = {option.name: option for option in found.params}
+    hints = get_type_hints(kind)
+    assert options.keys() - {"debug"} <= hints.keys()
+    for field in fields(kind):
+        hint, option = hints[field.name], options.get(field.name)
+        if option is None:
+            continue
+        assert matches(getattr(given, field.name), hint), field.name
+        if isinstance(option.type, click.Choice):
+            element = get_args(hint)[0] if get_origin(hint) is tuple else hint
+            assert all(matches(choice, element) for choice in option.type.choices), field.name
+
+
 def test_download_options_of_the_issue_are_there() -> None:
     assert {"cookies", "cookies-from-browser", "max-filesize", "max-height"} <= {*options_of("ask")}
-
-
-def test_filmstrip_choices_are_those_of_the_filmstrip() -> None:
-    assert FilmstripChoice.__args__ == FILMSTRIPS  # type: ignore[attr-defined]
 
 
 def sampling_for(*words: str) -> FrameSampling:
     command = command_named("ask")
     with command.make_context("ask", [*words, "a.mp4", "What?"]) as context:
-        return read_sampling(context)
+        return read_sampling(AskFlags.read(context))
 
 
 def test_frames_asked_for_explicitly_are_never_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
