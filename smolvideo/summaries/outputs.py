@@ -23,6 +23,7 @@ from smolvideo.summaries.html_page import to_html
 from smolvideo.summaries.record import SummaryRecord
 from smolvideo.summaries.record_log import RecordLog
 from smolvideo.summaries.worklist import WorkItem
+from smolvideo.unicode_names import normal_form
 
 
 class OutputNames:
@@ -58,11 +59,20 @@ class OutputNames:
         return is_output_name(output) and not os.path.isabs(output)
 
     def name_for(self, item: WorkItem, record: SummaryRecord) -> str:
-        """Return the first candidate that no other video and no other file has."""
-        for candidate in self._candidates(item, record):
+        """Return the first candidate that no other video and no other file has.
+
+        Of two videos of one file name the second gets a digest of its path, not the file name with
+        its suffix, which is a candidate of both: a record with the other's output is invalid.
+        """
+        has_namesake = False
+        for place, candidate in enumerate(self._candidates(item, record)):
             owner = self._owner_of(candidate)
             if owner == record.path:
                 return candidate
+            if place == 0 and owner is not None:
+                has_namesake = _file_name(owner) == _file_name(record.path)
+            if place == 1 and has_namesake:
+                continue
             if owner is None and self._is_free(self.path(candidate)):
                 return candidate
         raise AssertionError("there are endless candidates")
@@ -79,6 +89,10 @@ class OutputNames:
         is_address = record.source.url is not None
         for candidate in names_of_outputs(record.path, name, is_address=is_address):
             yield _joined(base, candidate)
+
+
+def _file_name(path: str) -> str:
+    return normal_form(os.path.basename(path))
 
 
 def _joined(base: str, name: str) -> str:

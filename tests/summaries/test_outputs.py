@@ -14,6 +14,7 @@ from support.project import ROOT
 
 from smolvideo.records import SourceRecord
 from smolvideo.subtitles import find_sidecar, parse_subtitles
+from smolvideo.summaries.file_names import is_output_of
 from smolvideo.summaries.formats import (
     TEXT_FORMATTERS,
     to_ffmetadata,
@@ -218,6 +219,9 @@ def test_names_follow_the_source_and_never_meet(tmp_path: Path) -> None:
         taken[name.casefold()] = path
     again = names.name_for(*item("x.mov", "/elsewhere/x.mov"))
     assert again == "x.mov"
+    second = names_in(tmp_path, {"x": "/videos/x.mp4"}).name_for(*item("x.mp4", "/other/x.mp4"))
+    assert re.fullmatch("x-[0-9a-f]{6}", second)
+    assert not is_output_of(second, "/videos/x.mp4", "/videos/x.mp4"), "a swap is noticed"
     third = names.name_for(*item("x.mp4", "/third/x.mp4"))
     assert re.fullmatch("x-[0-9a-f]{6}", third)
 

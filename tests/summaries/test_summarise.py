@@ -181,6 +181,37 @@ def test_nothing_that_is_not_ours_is_overwritten(
     assert len(list(out.glob("circle_right*"))) == 2
 
 
+def test_two_videos_of_one_name_keep_their_own_outputs(nano: Engine, tmp_path: Path) -> None:
+    """In whatever order the folders are named, and if one is gone or its video is replaced."""
+    one, two, out = tmp_path / "day1", tmp_path / "day2", tmp_path / "out"
+    texts = {}
+    for home, video in ((one, "circle_right"), (two, "star_up_rotated")):
+        home.mkdir()
+        shutil.copyfile(SAMPLES / f"{video}.mp4", home / "a.mp4")
+
+    def summarise_folders(*folders: Path) -> None:
+        outputs = OutputOptions(out, formats=("txt",))
+        with open_run(nano.checkpoint, lambda: nano, folders, FEW, outputs, RunOptions()) as batch:
+            for done in batch.run(list_items(folders)):
+                output = out / f"{done.record.output}.summary.txt"
+                assert output.read_text() == f"{done.record.text}\n"
+                texts[done.record.path] = (output, done.record.text)
+
+    summarise_folders(one, two)
+    first = dict(texts)
+    assert len({output for output, _ in first.values()}) == 2
+    summarise_folders(two, one)
+    one.rename(tmp_path / "away")
+    summarise_folders(two)
+    (tmp_path / "away").rename(one)
+    summarise_folders(one, two)
+    assert texts == first
+    shutil.copyfile(SAMPLES / "number_42.mp4", one / "a.mp4")
+    summarise_folders(two, one)
+    assert texts[str(two / "a.mp4")] == first[str(two / "a.mp4")]
+    assert texts[str(one / "a.mp4")] != first[str(one / "a.mp4")]
+
+
 def test_a_failed_file_is_tried_again_only_if_asked_or_changed(
     nano: Engine, folder: Path, tmp_path: Path
 ) -> None:
