@@ -1,14 +1,16 @@
 """Text input from files, pipes (process substitution) and stdin, with a fixed encoding.
 
 UTF-8 on every system, whatever the locale; a byte order mark selects UTF-8 or UTF-16, as editors
-and shells on Windows write them.
+and shells on Windows write them, or UTF-7.
 """
 
 import codecs
 import errno
 import os
+import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,9 +21,37 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+_UTF_7_MARK = re.compile(rb"\+/v[89+/]")
+_UTF_7_RUN = re.compile(rb"\+[A-Za-z0-9+/]{3,}")
+_ALPHABETS_END = "\u2100"
+"""Below are alphabets and punctuation; above also all that three base64 digits are by chance."""
+
+
+def decode_utf_7(content: bytes) -> str | None:
+    """Decode text that looks like UTF-7 (RFC 2152), which is ASCII: ``caf+AOk-`` for ``café``.
+
+    None if it has no mark and a sequence is invalid, or if none is a visible character beyond
+    ASCII. A single ideograph may be chance: ``+abc-`` is one.
+    """
+    if not content.isascii() or _UTF_7_RUN.search(content) is None:
+        return None
+    try:
+        text = content.decode("utf-7")
+    except UnicodeDecodeError:
+        return None
+    if _UTF_7_MARK.match(content):
+        return text.removeprefix("\ufeff")
+    beyond = [character for character in text if not character.isascii()]
+    if not all(unicodedata.category(one)[0] in "LMNPSZ" for one in beyond):
+        return None
+    is_sure = len(beyond) > 1 or any(one < _ALPHABETS_END for one in beyond)
+    return text if is_sure else None
+
 
 def decode_text(content: bytes) -> str:
-    """Decode UTF-8, or UTF-16 if the byte order mark says so. Raises UnicodeDecodeError."""
+    """Decode UTF-8, or UTF-16 or UTF-7 if its mark says so. Raises UnicodeDecodeError."""
+    if _UTF_7_MARK.match(content) and (text := decode_utf_7(content)) is not None:
+        return text
     marked = (name for mark, name in _MARKS.items() if content.startswith(mark))
     return content.decode(next(marked, "utf-8"))
 

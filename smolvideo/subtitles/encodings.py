@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from smolvideo.text_input import decode_utf_7
+
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -69,6 +71,8 @@ def decode_text(content: bytes) -> Decoded:
         return _decoded(content, wide)
     if (shifted := _shifted(content)) is not None:
         return shifted
+    if (seven_bits := decode_utf_7(content)) is not None:
+        return Decoded(seven_bits, "utf-7")
     decoded = _decoded(content, "utf-8")
     if not decoded.bad or _evidence_for_utf8(decoded.text) >= decoded.bad:
         return decoded

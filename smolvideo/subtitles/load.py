@@ -110,7 +110,9 @@ def _in_code_page(text: str, track: Decoded) -> str:
 
 
 def _notices(shown: str, decoded: Decoded, parsed: Parsed) -> Iterable[str]:
-    if decoded.guess is not None:
+    if decoded.guess == "utf-7":
+        yield f"{shown} looks like UTF-7, and is read as such: that is a guess"
+    elif decoded.guess is not None:
         yield f"{shown} is not UTF-8; that its encoding is {decoded.guess} is a guess"
     if decoded.bad:
         were = "character was" if decoded.bad == 1 else "characters were"

@@ -211,6 +211,17 @@ def test_mvbench_candidates_that_are_there_twice_count_as_the_first(tmp_path: Pa
     )
 
 
+def test_questions_in_utf_7_are_not_read_as_ascii_without_a_word(tmp_path: Path) -> None:
+    row = {"video": "v.mp4", "question": "Was f\u00e4llt?", "options": ["a", "b"], "answer": 0}
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(json.dumps(row, ensure_ascii=False).encode("utf-7"))
+    (notice,) = load_benchmark("jsonl", path).notices
+    assert "q.jsonl` looks like UTF-7" in notice
+    path.write_bytes(b"+/v8-" + path.read_bytes())
+    benchmark = load_benchmark("jsonl", path)
+    assert benchmark.items[0].question == row["question"]
+
+
 def test_egoschema_raw_and_subset(tmp_path: Path) -> None:
     raw = [
         {"q_uid": uid, "question": "Why?", **{f"option {n}": f"reason {n}" for n in range(5)}}

@@ -47,6 +47,31 @@ def test_code_pages_are_guessed_with_a_word(tmp_path: Path, encoding: str) -> No
     assert heard[0].endswith(" is a guess")
 
 
+@pytest.mark.parametrize("said", [SAID["cp1252"], SAID["cp1251"], SAID["cp932"]])
+def test_utf_7_is_read_with_a_word(tmp_path: Path, said: list[str]) -> None:
+    path, heard = tmp_path / "film.srt", []
+    path.write_bytes(subrip(said).encode("utf-7"))
+    assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == said
+    assert heard == [f"`{path}` looks like UTF-7, and is read as such: that is a guess"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("caf+AOk-", "café"),
+        ("+/v8-hello", "hello"),
+        *[(plain, plain) for plain in (
+            "1+1=2", "C++ is", "A+B-", "+abc- is a word", "+49-30-123456", "fade +10dB", "UTC+0100",
+            "a+AGEAYg-b", "+AAA-", "1 +- 2", "caf+AOk- and +x",
+        )],
+    ],
+)  # fmt: skip
+def test_a_plus_is_seldom_utf_7(content: str, text: str) -> None:
+    decoded = decode_text(content.encode())
+    assert decoded.text == text
+    assert (decoded.guess is None) == (content == text)
+
+
 @pytest.mark.parametrize("encoding", SAID)
 def test_a_wrong_byte_spoils_its_own_line_alone(encoding: str) -> None:
     content = subrip(SAID[encoding]).encode(encoding)

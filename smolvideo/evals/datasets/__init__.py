@@ -25,7 +25,7 @@ from smolvideo.evals.datasets.table_files import InvalidRowError, Row, read_rows
 from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
 from smolvideo.json_types import parse_json
 from smolvideo.sanitize import display_name, display_path
-from smolvideo.text_input import decode_text
+from smolvideo.text_input import decode_text, decode_utf_7
 
 MakeItem = Callable[[Row, int], EvalItem | None]
 
@@ -61,7 +61,9 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
         reasons = f": {problems[0]}" if problems else ""
         raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{reasons}")
     _refuse_twins(items, places)
-    return Benchmark(name, tuple(items), path.name, _hash(files), _notices(problems, unlabelled))
+    return Benchmark(
+        name, tuple(items), path.name, _hash(files), _notices(files, problems, unlabelled)
+    )
 
 
 def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
@@ -116,8 +118,12 @@ def _refuse_twins(items: Sequence[EvalItem], places: Sequence[str]) -> None:
         seen[item.id] = place
 
 
-def _notices(problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
-    notices = []
+def _notices(files: Sequence[Path], problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
+    notices = [
+        f"{display_path(file)} looks like UTF-7, but is read as UTF-8: save it as UTF-8"
+        for file in files
+        if file.suffix.lower() != ".parquet" and decode_utf_7(file.read_bytes()) is not None
+    ]
     if unlabelled:
         notices.append(f"{unlabelled:,} questions have no public answer and are left out")
     if problems:
