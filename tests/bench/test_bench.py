@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from support import tinymodels
+from support.record_schemas import validate_line
 
 from smolvideo.bench import BenchOptions, run_bench
 from smolvideo.bench.input_video import read_bench_frames, write_noise_video
@@ -84,7 +85,7 @@ def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
     kept = tmp_path / "bench.json"
     run = CliRunner().invoke(bench, [*arguments, "--output", str(kept)], catch_exceptions=False)
-    content = json.loads(run.stdout.splitlines()[-1])
+    content = validate_line("bench", run.stdout.splitlines()[-1])
     assert json.loads(kept.read_text("utf-8")) == content
     assert set(content["engines"]) == {"native", "transformers"}
     assert {"encode", "first_token", "generation", "next_question"} <= set(content["ratios"])
@@ -102,7 +103,7 @@ def test_quantized_weights_beside_weights_as_they_are(tiny: Path, quantize: str)
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantize", quantize]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
     run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
-    content = json.loads(run.stdout.splitlines()[-1])
+    content = validate_line("bench", run.stdout.splitlines()[-1])
     engines = content["engines"]
     assert list(engines) == [f"native {quantize}", "native"]
     assert [told["quantize"] for told in engines.values()] == [quantize, "none"]

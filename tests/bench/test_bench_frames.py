@@ -1,6 +1,5 @@
 """Readers against the floor, on small files."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from support import clipmaker
+from support.record_schemas import validate_line
 
 from smolvideo.bench.synthetic_videos import SyntheticVideo, write_synthetic_video
 from smolvideo.cli.main import cli
@@ -21,7 +21,7 @@ def test_frames_against_the_floor(tmp_path: Path) -> None:
         ["bench", "frames", str(path), "--max-frames", "5", "--repeats", "1", "--way", "auto"],
     )
     assert done.exit_code == 0, done.stderr
-    (file,) = json.loads(done.stdout.splitlines()[-1])["files"]
+    (file,) = validate_line("bench-frames", done.stdout.splitlines()[-1])["files"]
     assert 5 <= file["must_decode"] <= 60
     (way,) = file["ways"]
     assert (way["way"], way["frames"], way["error"]) == ("auto", 5, None)

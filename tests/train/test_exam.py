@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from project.test_imports import modules_after
+from support.record_schemas import validate_line
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, load_engine
@@ -185,6 +186,7 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
     whole = sit()
     assert sorted(path.name for path in videos.iterdir()) == ["world0000.mp4", "world0001.mp4"]
+    validate_line("exam-run", (tmp_path / "run" / "run.json").read_text("utf-8"))
     answers = tmp_path / "run" / "answers.jsonl"
     lines = answers.read_bytes().splitlines(keepends=True)
     assert len(lines) == len(whole.answers)
@@ -228,9 +230,9 @@ def test_the_command_prints_one_line_of_json_and_keeps_the_answers(tmp_path: Pat
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.count("\n") == 1
-    found = json.loads(done.stdout)
+    found = validate_line("exam-report", done.stdout)
     assert found.keys() >= {"open", "multiple_choice", "blind", "by_type"}
-    answers = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    answers = [validate_line("exam-answer", line) for line in kept.read_text("utf-8").splitlines()]
     assert len(answers) == found["questions"] > 8
     assert [path.name for path in videos.iterdir()] == ["world0000.mp4"]
     again = CliRunner().invoke(cli, words)

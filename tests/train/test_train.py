@@ -1,6 +1,5 @@
 """The recipe: batches that mask and aim right, a loss that falls, a course that goes on."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.record_schemas import validate_line
 from support.stepclock import StepClock
 from tokenizers import Tokenizer
 
@@ -456,7 +456,7 @@ def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
         options = TrainOptions(minutes=minutes, processes=processes, seed=seed, **SMALL)
         folder = train_nano(tmp_path, options, lambda _: None, clock=StepClock(3.0))
         assert open_checkpoint(str(folder)).layout == "nano"
-        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        facts = validate_line("training", (folder / "training.json").read_text(encoding="utf-8"))
         return dict(facts["steps"])
 
     before, after = train(minutes=0.1), train(minutes=0.15)
@@ -479,6 +479,6 @@ def test_news_is_told_and_kept(tmp_path: Path) -> None:
     options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, **SMALL)
     train_nano(tmp_path, options, told.append, clock=StepClock(3.0))
     lines = (tmp_path / "curve.jsonl").read_text(encoding="utf-8").splitlines()
-    curve = [json.loads(line) for line in lines]
+    curve = [validate_line("training-curve", line) for line in lines]
     assert [point["step"] for point in curve] == [news.step for news in told]
     assert any(news.scores for news in told)
