@@ -11,8 +11,8 @@ download  of the source or the checkpoint (unit: bytes)
 load      of the checkpoint's weights into memory (no count)
 decode    of video frames (unit: frames)
 encode    of frames to visual tokens by the vision tower (unit: frames)
-read      prefill: the decoder processes the prompt, up to the first token (no count)
-answer    generation of tokens (unit: tokens)
+prefill   of the prompt by the decoder, up to the first token (no count)
+generate  of tokens (unit: tokens)
 """
 
 

@@ -126,7 +126,7 @@ def _ask_all(
                     on_news(counts.progress(answer.video))
                 seconds = {
                     **look.video.seconds,
-                    "answer": round(time.perf_counter() - started, 3),
+                    "generate": round(time.perf_counter() - started, 3),
                 }
                 videos.write(replace(look.video, seconds=seconds))
 

@@ -161,7 +161,7 @@ class EvalVideo:
     notices: tuple[str, ...] = ()
     seconds: dict[str, Seconds] = field(default_factory=dict)
 
-    SCHEMA: ClassVar[str] = "smolvideo.eval-video/1"
+    SCHEMA: ClassVar[str] = "smolvideo.eval-video/2"
 
     def to_json(self) -> str:
         """Return one line."""
