@@ -99,7 +99,7 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 def _has_int4() -> bool:
-    from smolvideo.network.int4 import is_known_processor
+    from smolvideo.network.quantized import is_known_processor
 
     return is_known_processor()
 

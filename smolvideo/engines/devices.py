@@ -138,7 +138,7 @@ def check_quantize(quantize: str, device: "torch.device", dtype: "torch.dtype") 
             hint="run with `--dtype bfloat16` or `--dtype float32`",
         )
     if quantize == "int4":
-        from smolvideo.network.int4 import has_int4_matmul
+        from smolvideo.network.quantized import has_int4_matmul
 
         if not has_int4_matmul():
             raise UsageError(

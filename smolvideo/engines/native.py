@@ -48,7 +48,7 @@ def load_native_engine(
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
     set_num_threads()
-    from smolvideo.network.load_weights import load_network
+    from smolvideo.network.model import load_network
 
     # choose device, dtype and weight format
     torch_device = choose_device(device)

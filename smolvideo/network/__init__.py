@@ -2,12 +2,11 @@
 
 Parameter names are those of the published checkpoints, so a state dict is a checkpoint. Only
 engines and training import this package. It knows nothing of videos and prompts, and reads only the
-weights of a checkpoint from files (``load_weights``).
+weights of a checkpoint from files (``model.load_network``).
 """
 
 from smolvideo.models.network_config import NetworkConfig, TextConfig, VisionConfig
-from smolvideo.network.batched_kv_cache import BatchedKVCache, BatchedPagedKVCache
-from smolvideo.network.kv_cache import KVCache
+from smolvideo.network.kv_cache import BatchedKVCache, BatchedPagedKVCache, KVCache
 from smolvideo.network.model import SmolVLM
 
 __all__ = [

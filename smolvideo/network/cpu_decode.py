@@ -13,12 +13,10 @@ from torch import Tensor
 
 from smolvideo.models.network_config import TextConfig
 from smolvideo.network.background_compile import CompiledInBackground, has_numba
-from smolvideo.network.batched_kv_cache import BatchedPagedKVCache
 from smolvideo.network.decoder import Decoder, TextLayer, rope_inv_freq
-from smolvideo.network.int4 import Int4Weight, int4_packing
-from smolvideo.network.int8 import Int8Weight
-from smolvideo.network.kv_cache import KVCache
+from smolvideo.network.kv_cache import BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear
+from smolvideo.network.quantized import Int4Weight, Int8Weight, int4_packing
 from smolvideo.network.threads import max_workers, parallel_call
 
 if TYPE_CHECKING:

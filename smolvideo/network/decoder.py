@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from smolvideo.models.network_config import TextConfig
 from smolvideo.network.attention import attention_reference
-from smolvideo.network.batched_kv_cache import BatchedKVCache
-from smolvideo.network.kv_cache import KVCache
+from smolvideo.network.kv_cache import BatchedKVCache, KVCache
 from smolvideo.network.linear import Embedding, Linear, concat_linear
 from smolvideo.network.threads import PrefillThreads, noop
 

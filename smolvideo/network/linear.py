@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.int4 import Int4Weight
-from smolvideo.network.int8 import Int8Weight
+from smolvideo.network.quantized import Int4Weight, Int8Weight
 
 
 class Linear(nn.Linear):

@@ -8,8 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.models.network_config import NetworkConfig, VisionConfig
-from smolvideo.network.attention import attention_reference
-from smolvideo.network.attention_backend import TORCH_BACKEND, AttentionBackend, attention_backend
+from smolvideo.network.attention import (
+    TORCH_BACKEND,
+    AttentionBackend,
+    attention_backend,
+    attention_reference,
+)
 from smolvideo.network.background_compile import CompiledInBackground
 from smolvideo.network.linear import Embedding, Linear, concat_linear
 

@@ -27,14 +27,13 @@ from smolvideo.network import (
 )
 from smolvideo.network.cpu_decode import CpuDecoder
 from smolvideo.network.decoder import Decoder
-from smolvideo.network.int4 import Int4Weight
-from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.kernels import decode
 from smolvideo.network.kernels.elementwise import exp, to_float32, to_storage_dtype
 from smolvideo.network.kernels.jit import jit, jit_cached
 from smolvideo.network.kernels.work_sharing import claim, mark_done, new_counters, wait_for_phase
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
+from smolvideo.network.quantized import Int4Weight, Int8Weight
 from smolvideo.network.threads import ThreadPool
 
 CPU = torch.device("cpu")

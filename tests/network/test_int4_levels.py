@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smolvideo.network.int4 import GROUP_SIZE, INT4_PACKINGS, Int4Packing
 from smolvideo.network.kernels.avx512 import has_avx512_bf16
 from smolvideo.network.kernels.int4_matmul import (
     int4_matmul,
@@ -18,6 +17,7 @@ from smolvideo.network.kernels.int4_matmul import (
 )
 from smolvideo.network.kernels.jit import jit
 from smolvideo.network.kernels.matmul import WeightMatrix
+from smolvideo.network.quantized import GROUP_SIZE, INT4_PACKINGS, Int4Packing
 
 MIDDLE_LEVEL = 8
 

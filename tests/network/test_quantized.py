@@ -30,17 +30,18 @@ from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.run import open_run
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.models import open_checkpoint
-from smolvideo.network import SmolVLM, int4, load_weights
-from smolvideo.network.int4 import (
+from smolvideo.network import SmolVLM, model, quantized
+from smolvideo.network.linear import Linear, concat_linear
+from smolvideo.network.model import quantizable_layers, weight_bytes, weight_formats
+from smolvideo.network.quantized import (
     GROUP_SIZE,
     INT4_PACKINGS,
     Int4Packing,
     Int4Weight,
+    Int8Weight,
     has_int4_matmul,
+    has_int8_matmul,
 )
-from smolvideo.network.int8 import Int8Weight, has_int8_matmul
-from smolvideo.network.linear import Linear, concat_linear
-from smolvideo.network.model import quantizable_layers, weight_bytes, weight_formats
 from smolvideo.pipeline import prepare
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.summaries import SummaryOptions, summarise
@@ -160,7 +161,7 @@ def test_levels_are_laid_out_for_the_processor(capability: str, told: str) -> No
 import torch
 from smolvideo.engines.devices import check_quantize
 from smolvideo.errors import UsageError
-from smolvideo.network.int4 import Int4Weight, int4_packing
+from smolvideo.network.quantized import Int4Weight, int4_packing
 weight, x = torch.randn(192, 96), torch.randn(3, 96).bfloat16()
 quantized = Int4Weight.from_float(weight, torch.bfloat16)
 plain = x.float() @ quantized.dequantize().float().t()
@@ -232,8 +233,10 @@ def test_this_torch_has_the_operator_for_4_bits() -> None:
 def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's operator has its name everywhere, and gives nonsense where it was not written for."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(int4, "_is_read_in", lambda layout: pytest.fail("the operator was tried"))
-    assert not int4.is_known_processor()
+    monkeypatch.setattr(
+        quantized, "_is_read_in", lambda layout: pytest.fail("the operator was tried")
+    )
+    assert not quantized.is_known_processor()
     assert not has_int4_matmul.__wrapped__()
 
 
@@ -358,7 +361,7 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
     plain: Counter[int] = Counter()
     before, alive = live_int8_weights(), 0
     networks: list[torch.nn.Module] = []
-    read = load_weights._read
+    read = model._read
 
     def watched(headers, **how):  # type: ignore[no-untyped-def]
         for tensor in read(headers, **how):
@@ -372,8 +375,8 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
         networks.append(network)
         return weight_formats(network, quantize)
 
-    monkeypatch.setattr(load_weights, "_read", watched)
-    monkeypatch.setattr(load_weights, "weight_formats", seen)
+    monkeypatch.setattr(model, "_read", watched)
+    monkeypatch.setattr(model, "weight_formats", seen)
     engine = load(tiny)
     assert set(plain) == {0}
     assert plain[0] > 40

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from smolvideo.models.network_config import VisionConfig
-from smolvideo.network import attention_backend as backends
+from smolvideo.network import attention as backends
 from smolvideo.network import background_compile
-from smolvideo.network.attention import attention, attention_reference, softmax_into
-from smolvideo.network.attention_backend import attention_backend, flash_attention_cpu
+from smolvideo.network.attention import (
+    attention,
+    attention_backend,
+    attention_reference,
+    flash_attention_cpu,
+    softmax_into,
+)
 from smolvideo.network.kernels import avx512
 from smolvideo.network.kernels.elementwise import build_softmax
 from smolvideo.network.kernels.flash_attention import build_flash_attention, registers_per_row
@@ -213,7 +218,7 @@ def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
 
 SHORT_PROGRAM = """
 import torch
-from smolvideo.network.attention_backend import attention_backend
+from smolvideo.network.attention import attention_backend
 
 torch.set_num_threads(8)
 way = attention_backend(64, torch.bfloat16).get()

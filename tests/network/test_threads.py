@@ -11,11 +11,10 @@ import torch
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.network import threads
 from smolvideo.network.decoder import Decoder
-from smolvideo.network.int4 import Int4Weight
-from smolvideo.network.int8 import Int8Weight
 from smolvideo.network.kv_cache import KVCache
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
+from smolvideo.network.quantized import Int4Weight, Int8Weight
 from smolvideo.network.threads import PrefillThreads
 
 CPU = torch.device("cpu")

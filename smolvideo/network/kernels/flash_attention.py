@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smolvideo.network.kernels.avx512 import LANES, to_bfloat16
-from smolvideo.network.kernels.bf16_gemm import build_gemm_tile
+from smolvideo.network.kernels.avx512 import LANES, build_gemm_tile, to_bfloat16
 from smolvideo.network.kernels.elementwise import LOG2_E, exp2, exp2_and_sum, fmax, max_of
 from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, source_checksum
-from smolvideo.network.kernels.memory import array_from_address
-from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
+from smolvideo.network.kernels.work_sharing import (
+    array_from_address,
+    claim,
+    mark_done,
+    wait_for_phase,
+)
 
 BLOCK = 64
 """Keys that are packed together: four registers of scores."""

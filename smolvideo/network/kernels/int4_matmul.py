@@ -32,10 +32,10 @@ from smolvideo.network.kernels.avx512 import (
 )
 from smolvideo.network.kernels.elementwise import to_float32
 from smolvideo.network.kernels.jit import JitFunction, jit
-from smolvideo.network.kernels.memory import array_from_address
+from smolvideo.network.kernels.work_sharing import array_from_address
 
 GROUP, ZERO_POINT = 32, 8
-"""As ``GROUP_SIZE`` and the zero point of ``network.int4``."""
+"""As ``GROUP_SIZE`` and the zero point of ``network.quantized``."""
 
 
 @jit

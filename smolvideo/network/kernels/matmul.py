@@ -18,8 +18,12 @@ from smolvideo.network.kernels.int4_matmul import (
     to_bf16_with_group_sums,
 )
 from smolvideo.network.kernels.jit import jit, overload_by_type
-from smolvideo.network.kernels.memory import array_from_address
-from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
+from smolvideo.network.kernels.work_sharing import (
+    array_from_address,
+    claim,
+    mark_done,
+    wait_for_phase,
+)
 
 _HAS_PAIRS = has_avx512_bf16() and has_avx512_vbmi()
 """Whether int4 weights are multiplied as bfloat16 pairs (AVX512-BF16)."""

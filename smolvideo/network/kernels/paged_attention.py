@@ -20,8 +20,13 @@ from smolvideo.network.kernels.elementwise import (
     to_storage_dtype,
 )
 from smolvideo.network.kernels.jit import jit
-from smolvideo.network.kernels.memory import array_from_address, prefetch
-from smolvideo.network.kernels.work_sharing import claim, mark_done, wait_for_phase
+from smolvideo.network.kernels.work_sharing import (
+    array_from_address,
+    claim,
+    mark_done,
+    prefetch,
+    wait_for_phase,
+)
 
 
 class PageTable(NamedTuple):
