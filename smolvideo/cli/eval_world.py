@@ -14,7 +14,7 @@ from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.stage_progress import StageProgress
-from smolvideo.train.exam.options import ExamOptions
+from smolvideo.train.exam import ExamOptions
 
 
 class ExamRunFlags(Flags, section="Exam"):

@@ -4,8 +4,8 @@ A layer's memory layout is contiguous for torch, paged for the decode kernel
 (``kernels.paged_attention``), which reads keys transposed: the same element of many keys is
 contiguous, so their scores are summed by vector instructions.
 
-A step of a batch reads the weights, and the keys and values of the prefix, once for all sequences: it takes
-little longer than a step for one.
+A step of a batch reads the weights, and the keys and values of the prefix, once for all sequences:
+it takes little longer than a step for one.
 """
 
 from collections.abc import Sequence

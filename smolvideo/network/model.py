@@ -1,10 +1,11 @@
 """The SmolVLM network, named as in a published checkpoint, and the loading of its weights.
 
-To load, the network is built on the meta device first. Each tensor is read into memory of its own, converted
-and assigned before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16 network of
-4.5 GB with a peak little above 4.5 GB. A layer is packed as soon as its weights are there.
-Quantized weights are made of each tensor as it is stored, so nothing is rounded twice. Reading
-beats mapping here: pages of a mapped file stay in the process after their tensor was converted.
+To load, the network is built on the meta device first. Each tensor is read into memory of its own,
+converted and assigned before the next is read, so a float32 checkpoint of 9 GB becomes a bfloat16
+network of 4.5 GB with a peak little above 4.5 GB. A layer is packed as soon as its weights are
+there. Quantized weights are made of each tensor as it is stored, so nothing is rounded twice.
+Reading beats mapping here: pages of a mapped file stay in the process after their tensor was
+converted.
 """
 
 from collections import Counter

@@ -13,7 +13,7 @@ from smolvideo.show.console import Output
 from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from smolvideo.train.exam.scores import ExamReport
+    from smolvideo.train.exam.run import ExamReport
 
 
 class ExamProgress(ProgressBar):

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.network.decoder import Decoder, TextAttention, TextLayer, apply_rope
-from smolvideo.train.attention_targets import AttentionTarget, TargetKind
-from smolvideo.train.packing import PackedBatch
+from smolvideo.train.packing import AttentionTarget, PackedBatch, TargetKind
 from smolvideo.train.world.multiple_choice import OPTIONS
 
 

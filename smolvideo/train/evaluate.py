@@ -9,9 +9,9 @@ from torch import Tensor
 
 from smolvideo.network import SmolVLM
 from smolvideo.train.packing import PackedBatch
-from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.question_batches import make_video_batch
+from smolvideo.train.schedule import QuestionMix
 from smolvideo.train.tokenizer import special_id
-from smolvideo.train.video_batches import make_video_batch
 from smolvideo.train.world.scene_sampler import Split
 
 ASKING = QuestionMix(questions=16, choices=3, prompt_name="official")

@@ -28,13 +28,12 @@ from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.train.attention_supervision import forward_supervised
-from smolvideo.train.checkpoint_state import load_state, save_state
 from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
 from smolvideo.train.evaluate import evaluate, selection_score
-from smolvideo.train.image_batches import make_labelled_images
-from smolvideo.train.nano_config import NANO, save_checkpoint
-from smolvideo.train.optimizer import MasterOptimizer
+from smolvideo.train.nano_config import NANO, init_weights, save_checkpoint
+from smolvideo.train.optimizer import MasterOptimizer, load_state, save_state
 from smolvideo.train.packing import PackedBatch
+from smolvideo.train.question_batches import make_text_batch, make_video_batch
 from smolvideo.train.schedule import (
     ATTENTION_LOSS_WEIGHT,
     DRILL_ROWS_PER_STEP,
@@ -45,11 +44,13 @@ from smolvideo.train.schedule import (
     TrainStage,
     TrainState,
 )
-from smolvideo.train.text_batches import make_text_batch
-from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.video_batches import make_video_batch
-from smolvideo.train.vision_pretraining import TrainableNano, center_connector, dense_label_accuracy
-from smolvideo.train.world.corpus import corpus, known_words
+from smolvideo.train.tokenizer import corpus, known_words, special_id, train_tokenizer
+from smolvideo.train.vision_pretraining import (
+    TrainableNano,
+    center_connector,
+    dense_label_accuracy,
+    make_labelled_images,
+)
 from smolvideo.version import __version__
 
 LOG_INTERVAL_STEPS = 20
@@ -343,18 +344,6 @@ def _rows_loss(student: TrainableNano, vectors: Tensor, rows: PackedBatch) -> Te
     losses = F.cross_entropy(logits, rows.targets[asked], reduction="none")
     weights = rows.weights[asked]
     return (losses * weights).sum() / weights.sum() + ATTENTION_LOSS_WEIGHT * astray
-
-
-def init_weights(model: nn.Module) -> None:
-    """Initialise matrices normally; smaller for those whose output is added to the residual."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim < 2:
-            continue
-        if "patch_embedding" in name or "modality_projection" in name:
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-        else:
-            residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
-            nn.init.normal_(parameter, std=0.006 if residual else 0.02)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Configuration of nano, and its export as a SmolVLM checkpoint that transformers loads."""
+"""Configuration of nano, its initial weights, and its export as a checkpoint for transformers."""
 
 import json
 from pathlib import Path
@@ -136,3 +136,15 @@ def save_checkpoint(
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def init_weights(model: nn.Module) -> None:
+    """Initialise matrices normally; smaller for those whose output is added to the residual."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            continue
+        if "patch_embedding" in name or "modality_projection" in name:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        else:
+            residual = any(end in name for end in ("o_proj", "out_proj", "down_proj", "fc2"))
+            nn.init.normal_(parameter, std=0.006 if residual else 0.02)

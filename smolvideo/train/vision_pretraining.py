@@ -1,4 +1,4 @@
-"""Vision pretraining: the vision tower and the connector learn dense labels.
+"""Vision pretraining on single images with dense labels, for the tower and the connector.
 
 The label heads are discarded afterwards; the features remain: each patch encodes what it shows,
 each token encodes which objects have their centre in its cell, and where.
@@ -9,14 +9,183 @@ only use the differences. The decoder gets the differences alone, at a norm near
 residual updates.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.frames import Images
 from smolvideo.network import NetworkConfig, SmolVLM
 from smolvideo.train.attention_supervision import LetterProbe
-from smolvideo.train.image_batches import PATCH_LABELS, TOKEN_LABELS, LabelledImages
-from smolvideo.train.world.scene import BACKGROUNDS
+from smolvideo.train.world.render import caption_box, render_frame
+from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS, Caption, Scene
+from smolvideo.train.world.scene_sampler import sample_scene
+
+OBJECT_CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+"""Every colour and shape of an object, in the order of the dense labels."""
+GLYPHS = tuple(sorted({*"0123456789", *"".join(WORDS)}))
+"""Every character that captions contain."""
+PATCH_LABELS = ("background", *OBJECT_CLASSES, *GLYPHS)
+"""Classes of a patch."""
+TOKEN_LABELS = (
+    *OBJECT_CLASSES,
+    *(f"{place} {digit}" for place in ("tens", "ones") for digit in range(10)),
+    *WORDS,
+)
+"""Classes with their centre in a token's cell: objects, digits by decimal place, whole words."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Single images with labels for every patch and every token.
+
+    ``pixels`` ``[N, 3, S, S]``; ``backgrounds`` ``[N]``; ``patches`` ``[N, P]`` indexes
+    ``PATCH_LABELS``; ``present`` ``[N, T, labels]`` in {0, 1}, one for each of ``TOKEN_LABELS``:
+    whether the centre of such an object is in the token's cell; ``positions``
+    ``[N, T, labels, 2]``: that centre as shares of the image; ``radii`` ``[N, T, labels]``: the
+    radius as a share of the short side, 0 for text.
+    """
+
+    pixels: Tensor
+    backgrounds: Tensor
+    patches: Tensor
+    present: Tensor
+    positions: Tensor
+    radii: Tensor
+
+
+def normalize_images(images: Images) -> Tensor:
+    """Convert uint8 ``[N, S, S, 3]`` to float32 ``[N, 3, S, S]`` in −1…1, SmolVLM's input."""
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+
+
+def add_codec_noise(images: Images, random: np.random.Generator) -> Images:
+    """Simulate codec artefacts: noise, and chroma averaged over 2 × 2 pixels (4:2:0)."""
+    spoilt = images.astype(np.float32)
+    if random.random() < 0.5:
+        n, height, width, _ = images.shape
+        coarse = spoilt.reshape(n, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
+        smeared = coarse.repeat(2, axis=1).repeat(2, axis=2)
+        spoilt += smeared - smeared.mean(axis=3, keepdims=True)
+        spoilt -= images - images.mean(axis=3, keepdims=True)
+    spoilt += random.uniform(0, 4) * random.standard_normal(spoilt.shape, dtype=np.float32)
+    spoilt += random.uniform(-6, 6)
+    levels: Images = np.clip(spoilt + 0.5, 0, 255).astype(np.uint8)
+    return levels
+
+
+def make_labelled_images(
+    random: Random, count: int, network: NetworkConfig, *, written: float = 0.0
+) -> LabelledImages:
+    """Render ``count`` images of random training scenes at random moments.
+
+    At least the share ``written`` of them contains a word or a number.
+    """
+    size = network.vision.image_size
+    noise = np.random.default_rng(random.getrandbits(32))
+    scenes = [_scene_to_see(random, written) for _ in range(count)]
+    shares = [random.random() for _ in range(count)]
+    images = np.stack(
+        [
+            render_frame(scene, share, size, size)
+            for scene, share in zip(scenes, shares, strict=True)
+        ]
+    )
+    labels = [_labels(scene, share, network) for scene, share in zip(scenes, shares, strict=True)]
+    patches, present, places, radii = (
+        torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)
+    )
+    return LabelledImages(
+        pixels=normalize_images(
+            np.concatenate([add_codec_noise(image[None], noise) for image in images])
+        ),
+        backgrounds=torch.tensor(
+            [
+                BACKGROUNDS.index(scene.background_at(share))
+                for scene, share in zip(scenes, shares, strict=True)
+            ]
+        ),
+        patches=patches,
+        present=present,
+        positions=places,
+        radii=radii,
+    )
+
+
+def _scene_to_see(random: Random, written: float) -> Scene:
+    must = random.random() < written
+    while True:
+        scene = sample_scene(random)
+        if scene.caption is not None or not must:
+            return scene
+
+
+def _labels(
+    scene: Scene, share: float, network: NetworkConfig
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    side = network.vision.patches_per_side
+    cells = side // network.scale_factor
+    patches = np.zeros((side, side), np.int64)
+    present = np.zeros((cells, cells, len(TOKEN_LABELS)), np.float32)
+    places = np.zeros((cells, cells, len(TOKEN_LABELS), 2), np.float32)
+    radii = np.zeros((cells, cells, len(TOKEN_LABELS)), np.float32)
+    middles = (np.arange(side) + 0.5) / side
+
+    def stands(label: str, centre: tuple[float, float], radius: float = 0.0) -> None:
+        place = TOKEN_LABELS.index(label)
+        row, column = (min(int(share * cells), cells - 1) for share in (centre[1], centre[0]))
+        present[row, column, place] = 1
+        places[row, column, place] = centre
+        radii[row, column, place] = radius
+
+    for thing in scene.things:
+        centre = thing.centre_at(share)
+        if centre is None:
+            continue
+        look = f"{thing.colour_at(share)} {thing.shape}"
+        # Even the smallest object covers the patch that its centre is in.
+        reach_x = max(0.8 * thing.radius / max(scene.aspect, 1.0), 0.5 / side)
+        reach_y = max(0.8 * thing.radius * min(scene.aspect, 1.0), 0.5 / side)
+        across = np.abs(middles - centre[0]) <= reach_x
+        down = np.abs(middles - centre[1]) <= reach_y
+        patches[np.ix_(down, across)] = PATCH_LABELS.index(look)
+        stands(look, centre, thing.radius)
+    if scene.caption is not None:
+        _label_text(scene.caption, scene.aspect, patches, stands)
+    flat = cells**2
+    return (
+        patches.ravel(),
+        present.reshape(flat, -1),
+        places.reshape(flat, -1, 2),
+        radii.reshape(flat, -1),
+    )
+
+
+def _label_text(
+    caption: Caption,
+    aspect: float,
+    patches: NDArray[np.int64],
+    stands: Callable[[str, tuple[float, float]], None],
+) -> None:
+    """Label every patch on the text line with the letter at the patch's centre."""
+    side = len(patches)
+    left, top, right, bottom = (edge / 960 for edge in caption_box(caption, aspect, 960, 960))
+    middles = (np.arange(side) + 0.5) / side
+    rows = np.flatnonzero((middles > top) & (middles < bottom))
+    for column in np.flatnonzero((middles > left) & (middles < right)):
+        letter = int((middles[column] - left) / (right - left) * len(caption.text))
+        patches[rows, column] = PATCH_LABELS.index(caption.text[letter])
+    centre = ((left + right) / 2, (top + bottom) / 2)
+    if caption.is_number:
+        stands(f"tens {caption.text[0]}", ((3 * left + right) / 4, centre[1]))
+        stands(f"ones {caption.text[1]}", ((left + 3 * right) / 4, centre[1]))
+    else:
+        stands(caption.text, centre)
 
 
 class DenseLabelHeads(nn.Module):

@@ -11,7 +11,7 @@ from support.project import ROOT
 from support.terminals import run_process
 
 from smolvideo.cli.main import cli
-from smolvideo.train.benchmark import CATEGORY_OF, drawn_clips
+from smolvideo.train.samples import CATEGORY_OF, drawn_clips
 from smolvideo.train.world.multiple_choice import OPTIONS
 
 BENCHMARK = ROOT / "samples" / "benchmark" / "cinepile.json"

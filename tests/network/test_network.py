@@ -9,8 +9,7 @@ from smolvideo.network import SmolVLM, attention
 from smolvideo.network.vision import pixel_shuffle
 from smolvideo.train.nano import init_weights
 from smolvideo.train.nano_config import NANO, save_checkpoint
-from smolvideo.train.tokenizer import special_id, train_tokenizer
-from smolvideo.train.world.corpus import corpus
+from smolvideo.train.tokenizer import corpus, special_id, train_tokenizer
 
 
 @pytest.fixture(scope="module")

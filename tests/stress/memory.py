@@ -17,8 +17,8 @@ import psutil
 
 from smolvideo import load_engine
 from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_items, open_run
+from smolvideo.train.world.render import EncodingOptions, write_video
 from smolvideo.train.world.scene_sampler import sample_scene
-from smolvideo.train.world.video import EncodingOptions, write_video
 
 ALLOWED_GROWTH = 0.05
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from random import Random
 
+from smolvideo.train.world.render import EncodingOptions, write_video
 from smolvideo.train.world.scene_sampler import sample_scene
-from smolvideo.train.world.video import EncodingOptions, write_video
 
 HOSTILE_NAMES = (
     "-rf.mp4",

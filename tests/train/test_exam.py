@@ -18,12 +18,9 @@ from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
-from smolvideo.train.exam import evaluate
-from smolvideo.train.exam.evaluate import evaluate_exam
-from smolvideo.train.exam.exam_videos import ExamVideo, draw_exam_videos
-from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.run import ExamRun
-from smolvideo.train.exam.scores import ExamAnswer, ExamReport, is_correct
+from smolvideo.train.exam import ExamOptions, evaluate
+from smolvideo.train.exam.evaluate import ExamVideo, draw_exam_videos, evaluate_exam
+from smolvideo.train.exam.run import ExamAnswer, ExamReport, ExamRun, is_correct
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 

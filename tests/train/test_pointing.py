@@ -17,9 +17,8 @@ from smolvideo.network import SmolVLM, decoder
 from smolvideo.train.attention_supervision import HEADS, LetterProbe, forward_supervised
 from smolvideo.train.nano_config import NANO
 from smolvideo.train.packing import PackedBatch, collate, pack_questions, video_prefix
-from smolvideo.train.question_mix import QuestionMix
-from smolvideo.train.text_batches import make_text_batch
-from smolvideo.train.video_batches import make_video_batch
+from smolvideo.train.question_batches import make_text_batch, make_video_batch
+from smolvideo.train.schedule import QuestionMix
 from smolvideo.train.world.question import Question
 
 

@@ -21,17 +21,10 @@ from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
 from smolvideo.train.evaluate import evaluate, selection_score
 from smolvideo.train.exam.evaluate import conversation
-from smolvideo.train.image_batches import (
-    GLYPHS,
-    OBJECT_CLASSES,
-    PATCH_LABELS,
-    TOKEN_LABELS,
-    make_labelled_images,
-)
 from smolvideo.train.nano import Trainer, _new_tokenizer, train_nano
 from smolvideo.train.nano_config import NANO
 from smolvideo.train.packing import pack_questions, text_prefix, video_prefix
-from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.question_batches import make_text_batch, make_video_batch
 from smolvideo.train.schedule import (
     CHOICE_FORMS,
     DRILLS_PER_ROW,
@@ -39,14 +32,21 @@ from smolvideo.train.schedule import (
     LATE_MIX,
     STAGE_ENDS,
     TEXT_STEP_INTERVAL,
+    QuestionMix,
     TrainOptions,
     TrainProgress,
     TrainState,
 )
-from smolvideo.train.text_batches import make_text_batch
 from smolvideo.train.tokenizer import SPECIAL_TOKENS
-from smolvideo.train.video_batches import make_video_batch
-from smolvideo.train.vision_pretraining import TOKEN_NORM, center_connector
+from smolvideo.train.vision_pretraining import (
+    GLYPHS,
+    OBJECT_CLASSES,
+    PATCH_LABELS,
+    TOKEN_LABELS,
+    TOKEN_NORM,
+    center_connector,
+    make_labelled_images,
+)
 from smolvideo.train.world.question import Question
 
 SMALL: dict[str, Any] = {

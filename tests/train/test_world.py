@@ -21,8 +21,7 @@ from smolvideo.readers import open_video
 from smolvideo.times import format_timestamp
 from smolvideo.train.samples import SAMPLES, Sample, sample_questions, write_samples
 from smolvideo.train.world.multiple_choice import OPTIONS, WITHOUT_CHOICE, options_for, with_options
-from smolvideo.train.world.question import Question, same_answer
-from smolvideo.train.world.question_templates import fill_template
+from smolvideo.train.world.question import Question, fill_template, same_answer
 from smolvideo.train.world.questions import (
     NAMES,
     FrameClock,
@@ -31,12 +30,23 @@ from smolvideo.train.world.questions import (
     describe,
     sample_by_type,
 )
-from smolvideo.train.world.render import COLOUR_JITTER, RGB, caption_box, render_frame, render_times
+from smolvideo.train.world.render import (
+    COLOUR_JITTER,
+    RGB,
+    EncodingOptions,
+    caption_box,
+    frame_times,
+    render_frame,
+    render_times,
+    write_video,
+)
 from smolvideo.train.world.scene import PLACES, Caption, Scene, SceneObject
 from smolvideo.train.world.scene_sampler import Split, sample_scene
-from smolvideo.train.world.single_frame_questions import questions_at_time, questions_for_time
-from smolvideo.train.world.text_exercises import text_exercises
-from smolvideo.train.world.video import EncodingOptions, frame_times, write_video
+from smolvideo.train.world.training_questions import (
+    questions_at_time,
+    questions_for_time,
+    text_exercises,
+)
 
 
 def circle(**changes: float) -> SceneObject:

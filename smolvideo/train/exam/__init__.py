@@ -1,7 +1,16 @@
 """Evaluation of nano: held-out scenes as mp4 files, asked about like any video.
 
-exam_videos.py  the videos and their questions
-run.py          answers on disk, for resuming
-evaluate.py     a checkpoint's answers, seeing and blind
-scores.py       right answers and accuracies
+run.py       answers on disk, for resuming; right answers and accuracies
+evaluate.py  the videos and their questions; a checkpoint's answers, seeing and blind
 """
+
+from dataclasses import dataclass
+
+
+# Here, because `--help` reads its defaults: this module imports no media library.
+@dataclass(frozen=True)
+class ExamOptions:
+    """``videos`` sampled from ``seed``; every model gets the same videos and questions."""
+
+    videos: int = 240
+    seed: int = 2026

@@ -1,20 +1,159 @@
-"""Run folder of nano's evaluation: answers are saved as they come, so that it can be resumed."""
+"""Run of nano's evaluation: answers on disk for resuming, and their accuracies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from smolvideo.bench.report import machine
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError
+from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.run import model_identity
 from smolvideo.evals.run_files import RunFiles
+from smolvideo.json_types import Count
 from smolvideo.pipeline import package_versions
-from smolvideo.records import RecordWriter, read_records
-from smolvideo.sanitize import display_path
-from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.scores import ExamAnswer
+from smolvideo.records import RecordWriter, json_line, parse_known_fields, read_records
+from smolvideo.sanitize import display_path, visible_json
+from smolvideo.train.exam import ExamOptions
+from smolvideo.train.world.question import Question, same_answer
+from smolvideo.train.world.scene_sampler import Split
+
+
+@dataclass(frozen=True)
+class ExamAnswer:
+    """One question with its two answers: with the frames (``seen``) and with grey ones (``blind``).
+
+    ``likeliest``, ``blind_likeliest``: the letter of the option whose words are most likely, for
+    questions with options if the engine gives likelihoods. ``place`` is its index, from 0, among
+    the ``count`` questions about its video.
+    """
+
+    video: Count
+    side: Split
+    novel_wording: bool
+    type: str
+    question: str
+    answer: str
+    seen: str
+    blind: str
+    right: bool
+    blind_right: bool
+    likeliest: str | None = None
+    blind_likeliest: str | None = None
+    place: Count = 0
+    count: Count = 1
+
+    SCHEMA: ClassVar[str] = "smolvideo.exam-answer/1"
+
+    def to_json(self) -> str:
+        """Return one line without its line break."""
+        return json_line({"record": self.SCHEMA} | asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> "ExamAnswer":
+        """Parse one line; raises ValueError if it is not an answer."""
+        answer = cls(**parse_known_fields(cls, line))
+        if answer.place >= answer.count:
+            raise ValueError(f"there is no question {answer.place} of {answer.count}")
+        for given, right in (answer.seen, answer.right), (answer.blind, answer.blind_right):
+            if answer.type == "choice":
+                is_exact = cinepile_parts(given)[0] == answer.answer
+            else:
+                is_exact = same_answer(given, answer.answer)
+            if is_exact != right and (is_exact or answer.type == "choice"):
+                raise ValueError(f"`{given}` cannot be {'right' if right else 'wrong'}")
+        return answer
+
+
+@dataclass(frozen=True)
+class ExamReport:
+    """All answers, in the order of the questions; ``setting``: the model and the evaluation."""
+
+    setting: dict[str, Any]
+    answers: tuple[ExamAnswer, ...]
+
+    def to_json(self) -> str:
+        """Return one line: the summary, the setting and the machine."""
+        return visible_json(json.dumps({**self.summary(), **self.setting, "machine": machine()}))
+
+    def summary(self) -> dict[str, Any]:
+        """Return accuracies by group.
+
+        ``open`` and ``multiple_choice`` (a letter is asked for; ``…_by_score``: the most likely
+        option is taken) with the frames, ``blind`` with grey frames, ``by_type``, and open
+        questions by held-out (``novel``) or known ``combinations`` and ``wordings``.
+        """
+        asked_openly = [a for a in self.answers if a.type != "choice"]
+        choices = [a for a in self.answers if a.type == "choice"]
+        scored = [a for a in choices if a.likeliest is not None]
+        types = sorted({a.type for a in asked_openly})
+        return {
+            "questions": len(self.answers),
+            "open": _share(asked_openly),
+            "multiple_choice": _share(choices),
+            "multiple_choice_by_score": _share(scored, lambda a: a.likeliest == a.answer),
+            "blind": {
+                "open": _share(asked_openly, _blind_right),
+                "multiple_choice": _share(choices, _blind_right),
+                "multiple_choice_by_score": _share(scored, lambda a: a.blind_likeliest == a.answer),
+            },
+            "by_type": {
+                name: {
+                    "right": _share(a for a in asked_openly if a.type == name),
+                    "blind": _share((a for a in asked_openly if a.type == name), _blind_right),
+                    "asked": sum(a.type == name for a in asked_openly),
+                }
+                for name in types
+            },
+            "combinations": {
+                "known": _share(a for a in asked_openly if a.side == "fresh"),
+                "novel": _share(a for a in asked_openly if a.side == "novel"),
+            },
+            "wordings": {
+                "known": _share(a for a in asked_openly if not a.novel_wording),
+                "novel": _share(a for a in asked_openly if a.novel_wording),
+            },
+        }
+
+    def to_jsonl(self) -> str:
+        """Return every answer as one JSON line."""
+        return "".join(answer.to_json() + "\n" for answer in self.answers)
+
+
+def is_correct(question: Question, given: str, *, duration: float, step: float) -> bool:
+    """Whether ``given`` answers the question.
+
+    Options: the letter that CinePile's own rule extracts. Times: at most one sampling interval
+    ``step`` (seconds) from the event, in whole seconds like time stamps. Others: exact match.
+    """
+    if question.type == "choice":
+        return cinepile_parts(given)[0] == question.answer
+    if question.event_time is None or same_answer(given, question.answer):
+        return same_answer(given, question.answer)
+    seconds = _seconds(given)
+    return seconds is not None and -step - 1 < seconds - question.event_time * duration <= step
+
+
+def _seconds(stamp: str) -> int | None:
+    minutes, colon, seconds = stamp.strip(" .").partition(":")
+    if not (colon and minutes.isdecimal() and seconds.isdecimal() and len(seconds) == 2):
+        return None
+    return 60 * int(minutes) + int(seconds)
+
+
+def _share(
+    answers: Iterable[ExamAnswer], counts: Callable[[ExamAnswer], bool] = lambda a: a.right
+) -> float | None:
+    counted = [counts(answer) for answer in answers]
+    return round(sum(counted) / len(counted), 4) if counted else None
+
+
+def _blind_right(answer: ExamAnswer) -> bool:
+    return answer.blind_right
+
 
 _ANSWERS = "answers.jsonl"
 

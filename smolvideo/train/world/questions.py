@@ -11,8 +11,7 @@ from random import Random
 from typing import Protocol
 
 from smolvideo.times import format_timestamp
-from smolvideo.train.world.question import Question
-from smolvideo.train.world.question_templates import fill_template
+from smolvideo.train.world.question import Question, fill_template
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, SceneObject
 
 COUNT_WORDS = ("none", "one", "two", "three", "four")

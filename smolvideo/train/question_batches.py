@@ -1,4 +1,4 @@
-"""Training batches of the stage ``answer``: rendered videos with questions."""
+"""Training batches of questions: about rendered videos, and text exercises alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,22 +13,26 @@ from torch import Tensor
 from smolvideo.frames import Images, blank_images
 from smolvideo.network import NetworkConfig
 from smolvideo.times import format_timestamp
-from smolvideo.train.image_batches import add_codec_noise, normalize_images
 from smolvideo.train.packing import (
     PackedBatch,
     collate,
     pack_questions,
+    text_prefix,
     video_prefix,
 )
-from smolvideo.train.question_mix import QuestionMix
+from smolvideo.train.schedule import CHOICE_FORMS, DRILLS_PER_ROW, QuestionMix
+from smolvideo.train.vision_pretraining import add_codec_noise, normalize_images
 from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
 from smolvideo.train.world.question import Question, informal
 from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
 from smolvideo.train.world.render import render_times
 from smolvideo.train.world.scene import Scene
 from smolvideo.train.world.scene_sampler import Split, sample_scene
-from smolvideo.train.world.single_frame_questions import questions_at_time, questions_for_time
-from smolvideo.train.world.text_exercises import text_exercises
+from smolvideo.train.world.training_questions import (
+    questions_at_time,
+    questions_for_time,
+    text_exercises,
+)
 
 FOLLOW_UP_PROBABILITY = 0.3
 """Probability that a question with options follows the same question without: the answer is then
@@ -193,3 +197,11 @@ def _glimpses(
     looks += islice(questions_for_time(scene, random, clock), count)
     looks += [question for question in asked if question.type == "time"]
     return random.sample(looks, min(count, len(looks)))
+
+
+def make_text_batch(random: Random, rows: int, tokenizer: Tokenizer) -> PackedBatch:
+    """Make ``rows`` rows of ``DRILLS_PER_ROW`` exercises each, without a video."""
+    form = random.choice(CHOICE_FORMS)
+    asked = [list(islice(text_exercises(random, None, form), DRILLS_PER_ROW)) for _ in range(rows)]
+    front = text_prefix(tokenizer)
+    return collate([pack_questions(front, row, tokenizer) for row in asked], asked)
