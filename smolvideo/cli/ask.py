@@ -54,7 +54,7 @@ from smolvideo.show.answer import show_footer, show_settings, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
 
 

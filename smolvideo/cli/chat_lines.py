@@ -20,7 +20,7 @@ from smolvideo.sanitize import escape_controls
 from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.text_input import decoded_lines
 
 _PROMPT = "> "

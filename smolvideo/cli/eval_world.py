@@ -12,8 +12,8 @@ from smolvideo.cli.params import FilePath, IntegerType, SectionCommand
 from smolvideo.errors import UsageError
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
-from smolvideo.show.exam import ExamProgress, show_exam_report
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
+from smolvideo.show.training import ExamProgress, show_exam_report
 from smolvideo.train.exam import ExamOptions
 
 

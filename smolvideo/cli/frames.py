@@ -37,9 +37,14 @@ from smolvideo.prompt import PLACEHOLDER_QUESTION, Geometry, PromptOptions
 from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.contact_sheet import draw_contact_sheet
-from smolvideo.show.filmstrip import FilmstripChoice, captions, show_filmstrip, shown_aspect
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.filmstrip import (
+    FilmstripChoice,
+    captions,
+    draw_contact_sheet,
+    show_filmstrip,
+    shown_aspect,
+)
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
 from smolvideo.times import format_clock

@@ -25,7 +25,7 @@ from smolvideo.prompt import PLACEHOLDER_QUESTION, Message, count_tokens, max_fr
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.format import format_bytes
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_key_values, show_table
 
 _WORDS = 100

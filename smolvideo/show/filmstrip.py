@@ -1,18 +1,19 @@
-"""Filmstrip: thumbnails of the frames that a model sees, with their times, in the terminal.
+"""Filmstrip in the terminal, and contact sheet: the frames that a model sees, with their times.
 
 ``plan_strip`` computes how many fit and how large they are; ``draw_images`` draws them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.text import Text
 
-from smolvideo.frames import FrameBatch
+from smolvideo.frames import FrameBatch, Images
 from smolvideo.models.registry import PromptFormat
 from smolvideo.sampling.subsample import subsample
 from smolvideo.sanitize import display_name
@@ -208,3 +209,39 @@ def source_line(batch: FrameBatch, width: int = 80) -> str:
         return facts
     room = max(_MIN_NAME, width - len(facts) - 3)
     return f"{display_name(metadata.name, max_length=room)} · {facts}"
+
+
+_WIDEST = 1920
+_SHEET_GAP = 8
+_LABEL_HEIGHT = 22
+_PAPER, _INK = (24, 24, 24), (225, 225, 225)
+
+
+def draw_contact_sheet(images: Images, labels: Sequence[str], *, aspect: float) -> Image.Image:
+    """Render RGB ``images`` ``[N, H, W, 3]`` in rows, with ``aspect`` (width / height).
+
+    The sheet is at most ``_WIDEST`` pixels wide; images keep their height if that allows it.
+    """
+    columns = _columns(len(images), aspect)
+    height = images.shape[1]
+    width = max(1, round(height * aspect))
+    room = (_WIDEST - _SHEET_GAP) // columns - _SHEET_GAP
+    if width > room:
+        width, height = room, max(1, round(room / aspect))
+    rows = -(-len(images) // columns)
+    step = width + _SHEET_GAP, height + _LABEL_HEIGHT + _SHEET_GAP
+    sheet = Image.new("RGB", (columns * step[0] + _SHEET_GAP, rows * step[1] + _SHEET_GAP), _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left = _SHEET_GAP + number % columns * step[0]
+        top = _SHEET_GAP + number // columns * step[1]
+        picture = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+        sheet.paste(picture, (left, top))
+        pen.text((left, top + height + 3), label, _INK, font=font)
+    return sheet
+
+
+def _columns(count: int, aspect: float) -> int:
+    """Number of columns that gives the sheet about the shape of a screen (16:9)."""
+    best = round(math.sqrt(count * 16 / 9 / aspect))
+    return max(1, min(count, best, 12))

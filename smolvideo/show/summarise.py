@@ -13,7 +13,7 @@ from smolvideo.progress import Progress
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output
 from smolvideo.show.format import format_count, format_seconds
-from smolvideo.show.stage_progress import STAGE_WORDS, format_amount
+from smolvideo.show.progress_bar import STAGE_WORDS, format_amount
 from smolvideo.summaries import ItemResult, ItemStatus, RunStats
 
 _WORDS: Final[dict[ItemStatus, str]] = {

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import nn
 
 from smolvideo.network import NetworkConfig, SmolVLM, TextConfig, VisionConfig
 from smolvideo.train.tokenizer import VOCABULARY_SIZE, special_id

@@ -10,7 +10,7 @@ from smolvideo.answer import Usage
 from smolvideo.progress import Progress, Stage
 from smolvideo.sanitize import display_name
 from smolvideo.show.format import format_bytes, format_seconds
-from smolvideo.show.stage_progress import STAGE_WORDS, format_amount
+from smolvideo.show.progress_bar import STAGE_WORDS, format_amount
 
 _BAR_COLUMNS = 20
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

@@ -36,13 +36,12 @@ from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
-from smolvideo.show.exam import ExamProgress, show_exam_report
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.plan import show_plan
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.summarise import BatchProgress
 from smolvideo.show.tables import show_key_values, show_table
-from smolvideo.show.training import TrainingProgress, show_scores
+from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
 from smolvideo.summaries import ItemResult, RunStats
 from smolvideo.summaries.dry_run import PlannedItem
 from smolvideo.summaries.record import SummaryRecord

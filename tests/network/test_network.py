@@ -7,8 +7,7 @@ import torch
 
 from smolvideo.network import SmolVLM, attention
 from smolvideo.network.vision import pixel_shuffle
-from smolvideo.train.nano import init_weights
-from smolvideo.train.nano_config import NANO, save_checkpoint
+from smolvideo.train.nano_config import NANO, init_weights, save_checkpoint
 from smolvideo.train.tokenizer import corpus, special_id, train_tokenizer
 
 

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from smolvideo.frames import FrameBatch, MediaKind, VideoMetadata
 from smolvideo.show.console import Output
-from smolvideo.show.contact_sheet import draw_contact_sheet
 from smolvideo.show.filmstrip import (
     captions,
     choose_filmstrip,
+    draw_contact_sheet,
     plan_strip,
     show_filmstrip,
     shown_aspect,

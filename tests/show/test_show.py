@@ -14,7 +14,7 @@ from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Output, open_screen
 from smolvideo.show.format import format_bytes, format_count, format_seconds
 from smolvideo.show.plan import show_plan
-from smolvideo.show.stage_progress import format_amount
+from smolvideo.show.progress_bar import format_amount
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.summaries import WorkItem
 from smolvideo.summaries.dry_run import PlannedItem

@@ -32,7 +32,7 @@ import sys, time
 from pathlib import Path
 from smolvideo.progress import Progress
 from smolvideo.show.console import open_screen
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 def wait_for(step):
     while not Path(sys.argv[1], step).exists():
         time.sleep(0.01)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from smolvideo.show.wrap import WordWrap
+from smolvideo.show.answer import WordWrap
 
 TEXT = st.text(st.sampled_from("ab .é漢\n"), max_size=80)
 
