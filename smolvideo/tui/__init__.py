@@ -1,7 +1,6 @@
 """The full-screen chat (Textual): widgets only, the model is in ``conversation``.
 
 app.py              the app: widgets, key bindings, cursor
-chat_screen.py      interface of the app that the controller needs
 controller.py       input lines → jobs → updates of the screen
 job_queue.py        the worker thread that runs one job at a time
 image_view.py       images in character cells: half blocks, shades, kitty or sixel graphics

@@ -1,10 +1,11 @@
-"""Controller of the chat: turns input lines into jobs of the worker thread, and shows results."""
+"""Controller of the chat: turns input lines into jobs, and shows results on a ChatScreen."""
 
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
-from smolvideo.conversation import RunningTurn, Turn
+from smolvideo.conversation import Attachment, RunningTurn, Turn
 from smolvideo.conversation.attach import FailedSource
 from smolvideo.conversation.commands import ParsedCommand, parse_line
 from smolvideo.conversation.execute import execute, trailing_question
@@ -13,9 +14,41 @@ from smolvideo.conversation.resume import Startup, open_startup
 from smolvideo.conversation.timestamps import TimestampSpan, find_timestamps
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress
-from smolvideo.tui.chat_screen import ChatScreen
+from smolvideo.tui.input_line import InputLine
 from smolvideo.tui.job_queue import Job, JobQueue
-from smolvideo.tui.transcript_view import TurnView
+from smolvideo.tui.status import StageLine
+from smolvideo.tui.transcript_view import TranscriptView, TurnView
+
+
+class ChatScreen(Protocol):
+    """The widgets that show a conversation, and the cursor in its frames."""
+
+    transcript: TranscriptView
+    prompt: InputLine
+    stage_line: StageLine
+    look: Attachment | None
+
+    @property
+    def seconds(self) -> float:
+        """Time under the cursor."""
+        ...
+
+    @property
+    def duration_seconds(self) -> float:
+        """Duration of the longest video: the range of times in answers."""
+        ...
+
+    def show_look(self, look: Attachment | None) -> None: ...
+    def refresh_status(self) -> None: ...
+    def toggle_theme(self) -> None: ...
+    def action_help(self) -> None: ...
+    def action_sessions(self) -> None: ...
+    def action_leave(self) -> None: ...
+    def copy_to_clipboard(self, text: str) -> None: ...
+
+    def run_in_screen(self, what: Callable[[], None]) -> None:
+        """Call ``what`` on the UI thread. Does nothing once the app has ended."""
+        ...
 
 
 class ChatController:
