@@ -22,8 +22,8 @@ from smolvideo.evals.reports import html_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id
 from smolvideo.html_page import render_page
 from smolvideo.records import SourceRecord
-from smolvideo.summaries.html_page import to_html
-from smolvideo.summaries.record import Chapter, SummaryRecord
+from smolvideo.summaries.formats import to_html
+from smolvideo.summaries.record_log import Chapter, SummaryRecord
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

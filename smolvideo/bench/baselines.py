@@ -11,8 +11,7 @@ from pathlib import Path
 
 from smolvideo.bench.llama_cpp_engine import LlamaCppEngine
 from smolvideo.bench.llama_cpp_export import import_gguf, import_llama_cpp
-from smolvideo.bench.openvino_engine import OpenVinoEngine
-from smolvideo.bench.openvino_export import import_openvino
+from smolvideo.bench.openvino_engine import OpenVinoEngine, import_openvino
 from smolvideo.engines import StreamingEngine
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
@@ -31,7 +30,7 @@ class Baseline:
 
 BASELINES = {
     "openvino": Baseline(
-        "openvino", (import_openvino,), "smolvideo.bench.openvino_export", OpenVinoEngine
+        "openvino", (import_openvino,), "smolvideo.bench.openvino_engine", OpenVinoEngine
     ),
     "llama.cpp": Baseline(
         "llama-cpp-python",

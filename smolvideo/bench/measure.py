@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolvideo.bench.baselines import BASELINES
-from smolvideo.bench.input_video import read_bench_frames
+from smolvideo.bench.input_videos import read_bench_frames
 from smolvideo.engines import (
     GenerationOptions,
     NativeEngine,

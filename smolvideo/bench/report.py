@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.bench.baselines import BASELINES, check_baseline
-from smolvideo.bench.input_video import write_noise_video
+from smolvideo.bench.input_videos import write_noise_video
 from smolvideo.bench.measure import BenchTask, Measurement, engine_name, logprob_error
 from smolvideo.engines.devices import package_version, processor_name
 from smolvideo.errors import ModelError

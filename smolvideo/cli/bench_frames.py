@@ -115,7 +115,7 @@ def _check_video(path: Path) -> None:
 
 
 def _made(folder: Path, tell: "object") -> list[Path]:
-    from smolvideo.bench.synthetic_videos import SYNTHETIC_VIDEOS, write_synthetic_video
+    from smolvideo.bench.input_videos import SYNTHETIC_VIDEOS, write_synthetic_video
 
     assert callable(tell)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,20 +1,15 @@
 """Multi-turn conversations about videos, without a user interface.
 
-    turns.py         data types: attachments (frames of a source) and turns (question, answer)
+    turns.py         data types: attachments (frames of a source) and turns; the running turn
     context.py       the messages in the context, and trimming to its budget
     settings.py      model and options
     conversation.py  attach sources, ask, undo, switch the model
-    running_turn.py  one running question: streaming, cancellation, failure
-    attach.py        attach sources, collecting those that fail
-    timestamps.py    timestamps in answers
-    event_log.py     one conversation on disk, as JSON lines
-    frame_store.py   frames of a conversation on disk, as PNG
+    timestamps.py    timestamps in answers, and playing a video from one
+    event_log.py     one conversation on disk, as JSON lines and PNG
     store.py         all conversations on disk
-    resume.py        restore a saved conversation
+    resume.py        attach new sources, or restore a saved conversation
     export.py        export as Markdown, JSON or HTML
-    commands.py      slash commands: grammar and completion
-    execute.py       slash commands: effects
-    player.py        play a video from a time in an external player
+    commands.py      slash commands: grammar, completion and effects
 
 The full-screen chat, the line mode and ``ask --continue`` share this package.
 """

@@ -14,8 +14,7 @@ from smolvideo.sanitize import display_path
 from smolvideo.source import DownloadOptions, Named, is_url
 from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.outputs import OutputWriter, check_formats
-from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.run import SummaryRun
 from smolvideo.summaries.worklist import Selection, list_items
 from smolvideo.unicode_names import existing_path

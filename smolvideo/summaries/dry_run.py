@@ -12,7 +12,7 @@ from smolvideo.prompt import Message, count_tokens
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import FrameSampling, choose_times
 from smolvideo.summaries.loader import IdentifiedSource, identify
-from smolvideo.summaries.prompts import SummaryPrompts
+from smolvideo.summaries.options import SummaryPrompts
 from smolvideo.summaries.run import SummaryRun
 from smolvideo.summaries.windows import count_windows, sampling_grid
 from smolvideo.summaries.worklist import WorkItem, resolve_item

@@ -13,7 +13,7 @@ from smolvideo.progress import OnProgress, no_progress
 from smolvideo.records import SourceRecord
 from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
 from smolvideo.summaries.options import SummaryOptions
-from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import SummaryRecord
 from smolvideo.summaries.summariser import PromptBatch, PromptSteps, Summariser, Summary
 from smolvideo.summaries.windows import Window
 from smolvideo.summaries.worklist import WorkItem

@@ -21,8 +21,7 @@ from smolvideo.prompt import Message, describe_budget, frame_transform, max_fram
 from smolvideo.readers import VideoReader, open_video
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import DownloadOptions, VideoSource
-from smolvideo.summaries.options import SummaryOptions
-from smolvideo.summaries.prompts import SummaryPrompts
+from smolvideo.summaries.options import SummaryOptions, SummaryPrompts
 from smolvideo.summaries.windows import Window, stream_windows
 from smolvideo.summaries.worklist import WorkItem, resolve_item
 

@@ -18,10 +18,8 @@ from smolvideo.files import make_folders
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.summaries.file_names import fit_name, is_output_name, is_output_of, names_of_outputs
-from smolvideo.summaries.formats import TEXT_FORMATTERS
-from smolvideo.summaries.html_page import to_html
-from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.formats import TEXT_FORMATTERS, to_html
+from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 from smolvideo.unicode_names import normal_form
 

@@ -25,7 +25,7 @@ from smolvideo.summaries.inference import (
 )
 from smolvideo.summaries.loader import IdentifiedSource, VideoLoader, frames_per_window, identify
 from smolvideo.summaries.options import SummaryOptions, settings_hash
-from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import SummaryRecord
 from smolvideo.summaries.run import ItemResult, ItemStatus, SummaryRun
 from smolvideo.summaries.worklist import WorkItem, resolve_item
 

@@ -28,8 +28,7 @@ from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, VideoLoader
 from smolvideo.summaries.options import SummaryOptions, settings_hash
 from smolvideo.summaries.outputs import OutputWriter
 from smolvideo.summaries.prefetch import Prefetcher
-from smolvideo.summaries.record import SummaryRecord
-from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem, listed_again
 
 ItemStatus = Literal["made", "same", "kept", "failed"]

@@ -12,7 +12,7 @@ from support import tinymodels
 from support.record_schemas import validate_line
 
 from smolvideo.bench import BenchOptions, run_bench
-from smolvideo.bench.input_video import read_bench_frames, write_noise_video
+from smolvideo.bench.input_videos import read_bench_frames, write_noise_video
 from smolvideo.bench.measure import Measurement, logprob_error, save_logprobs
 from smolvideo.bench.report import medians, ratios, write_random_weights
 from smolvideo.cli.bench import bench

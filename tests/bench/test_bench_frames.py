@@ -9,7 +9,7 @@ from PIL import Image
 from support import clipmaker
 from support.record_schemas import validate_line
 
-from smolvideo.bench.synthetic_videos import SyntheticVideo, write_synthetic_video
+from smolvideo.bench.input_videos import SyntheticVideo, write_synthetic_video
 from smolvideo.cli.main import cli
 from smolvideo.readers import open_video
 

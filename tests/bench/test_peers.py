@@ -12,9 +12,9 @@ from support import tinymodels
 from support.project import ROOT
 
 from smolvideo.bench import BASELINES, BenchOptions, run_bench
-from smolvideo.bench.input_video import read_bench_frames
+from smolvideo.bench.input_videos import read_bench_frames
 from smolvideo.bench.llama_cpp_export import export_llama_cpp
-from smolvideo.bench.openvino_export import export_openvino, import_openvino
+from smolvideo.bench.openvino_engine import export_openvino, import_openvino
 from smolvideo.cli.bench import bench
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import ModelError, UsageError

@@ -44,7 +44,7 @@ from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
 from smolvideo.summaries import ItemResult, RunStats
 from smolvideo.summaries.dry_run import PlannedItem
-from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 from smolvideo.train.schedule import TrainProgress
 

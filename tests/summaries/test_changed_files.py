@@ -23,7 +23,7 @@ from smolvideo.summaries import (
     open_run,
 )
 from smolvideo.summaries.loader import VideoLoader, identify
-from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import SummaryRecord
 
 SAMPLES = ROOT / "samples"
 FEW = SummaryOptions(max_frames=4)

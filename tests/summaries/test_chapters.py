@@ -5,9 +5,14 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.summaries.chapters import max_chapters, merge_notes, word_jaccard
-from smolvideo.summaries.record import Note
-from smolvideo.summaries.summariser import MAX_TITLE_LENGTH, title_from
+from smolvideo.summaries.record_log import Note
+from smolvideo.summaries.summariser import (
+    MAX_TITLE_LENGTH,
+    max_chapters,
+    merge_notes,
+    title_from,
+    word_jaccard,
+)
 
 
 def notes(*told: tuple[str, bool]) -> list[Note]:

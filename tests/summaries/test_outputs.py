@@ -18,6 +18,7 @@ from smolvideo.summaries.file_names import is_output_of
 from smolvideo.summaries.formats import (
     TEXT_FORMATTERS,
     to_ffmetadata,
+    to_html,
     to_json,
     to_markdown,
     to_site_chapters,
@@ -25,9 +26,8 @@ from smolvideo.summaries.formats import (
     to_text,
     to_vtt,
 )
-from smolvideo.summaries.html_page import to_html
 from smolvideo.summaries.outputs import SUFFIXES_BY_FORMAT, OutputNames, fit_name
-from smolvideo.summaries.record import Chapter, Note, SummaryRecord
+from smolvideo.summaries.record_log import Chapter, Note, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 
 HOSTILE = "<b>x</b> & 00:00:01,000 --> 00:00:02,000\n\nNOTE\n# = ; [CHAPTER]\n\x1b[31m`*_\u202e"

@@ -12,8 +12,7 @@ import pytest
 from smolvideo.errors import RecordError
 from smolvideo.records import RecordWriter, SourceRecord
 from smolvideo.summaries.file_names import fit_name
-from smolvideo.summaries.record import Chapter, Note, SummaryRecord
-from smolvideo.summaries.record_log import RecordLog
+from smolvideo.summaries.record_log import Chapter, Note, RecordLog, SummaryRecord
 
 
 def record(path: str, text: str | None = "A dog.", **fields: object) -> SummaryRecord:

@@ -23,7 +23,7 @@ from smolvideo.summaries.file_names import (
     names_of_outputs,
 )
 from smolvideo.summaries.formats import TEXT_FORMATTERS
-from smolvideo.summaries.record import SummaryRecord
+from smolvideo.summaries.record_log import SummaryRecord
 
 SAMPLES = ROOT / "samples"
 FORMATS = "txt,md,json,srt,vtt,chapters,html"
