@@ -9,7 +9,7 @@ from smolvideo.cli.conversation_options import ConversationFlags, merge_settings
 from smolvideo.cli.loading import load_engine_for
 from smolvideo.cli.options import read_sampling
 from smolvideo.conversation import Attachment, Conversation, RunningTurn, Settings, Turn
-from smolvideo.conversation.execute import subtitles_for_attachment
+from smolvideo.conversation.commands import subtitles_for_attachment
 from smolvideo.conversation.resume import restore_attachments, resume
 from smolvideo.conversation.store import create, latest_id, reopen
 from smolvideo.errors import ModelError, SourceError

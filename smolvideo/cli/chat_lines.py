@@ -10,8 +10,15 @@ from collections.abc import Iterable, Iterator
 from rich.text import Text
 
 from smolvideo.conversation import RunningTurn, Turn
-from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, in_chat, parse_line
-from smolvideo.conversation.execute import execute, trailing_question
+from smolvideo.conversation.commands import (
+    COMMANDS,
+    ParsedCommand,
+    complete,
+    execute,
+    in_chat,
+    parse_line,
+    trailing_question,
+)
 from smolvideo.conversation.resume import Startup, open_startup
 from smolvideo.conversation.store import question_history
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError

@@ -15,8 +15,7 @@ The full-screen chat, the line mode and ``ask --continue`` share this package.
 """
 
 from smolvideo.conversation.conversation import Conversation
-from smolvideo.conversation.running_turn import RunningTurn
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Attachment, Turn
+from smolvideo.conversation.turns import Attachment, RunningTurn, Turn
 
 __all__ = ["Attachment", "Conversation", "RunningTurn", "Settings", "Turn"]

@@ -14,9 +14,8 @@ from smolvideo.conversation.context import (
     describe_trimmed,
     trim_to_context,
 )
-from smolvideo.conversation.running_turn import RunningTurn
 from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Attachment, Turn
+from smolvideo.conversation.turns import Attachment, RunningTurn, Turn
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint

@@ -1,7 +1,11 @@
-"""Event log of one conversation: append-only JSON lines of attachments, turns and undos.
+"""Event log of one conversation, append-only JSON lines, and its frames as lossless PNG files.
+
+The frames of one attachment are stacked vertically in one PNG, written to a temporary file and
+renamed. Their pixel hash is checked when they are read: incomplete or modified frames are decoded
+again from the source.
 
     journal.jsonl   first line: kind, creation time, settings; then one event per line
-    frames-3.png    the frames of attachment 3, see ``frame_store``
+    frames-3.png    the frames of attachment 3, see ``save_frames``
 
 Each line is synced before the call returns, so a killed process loses only its running answer. A
 truncated last line is ignored, and removed when the log is continued. All text is escaped to ASCII,
@@ -9,16 +13,19 @@ because file names may hold bytes that are not valid text.
 """
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from PIL import Image
+
 from smolvideo.answer import Usage
-from smolvideo.conversation.frame_store import pixel_hash, save_frames
 from smolvideo.conversation.settings import (
     Settings,
     sampling_from_json,
@@ -28,13 +35,69 @@ from smolvideo.conversation.settings import (
 )
 from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
 from smolvideo.errors import RecordError, SmolVideoError
-from smolvideo.frames import MediaKind, VideoMetadata
+from smolvideo.files import open_atomic
+from smolvideo.frames import Images, MediaKind, VideoMetadata
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.record_versions import upgrade_seconds
 from smolvideo.sampling import FrameSampling
 from smolvideo.sanitize import display_path
 from smolvideo.source import VideoSource
 from smolvideo.text_input import open_regular, read_regular
+
+MAX_PIXELS = 64_000_000
+"""Limit per attachment: 240 frames of 512 x 512. Larger ones are decoded again when needed."""
+
+_COMPRESSION = 1
+"""zlib's fastest level shrinks frames to a third; slower levels gain only a tenth more."""
+
+
+def frames_path(folder: Path, number: int) -> Path:
+    """Return the path of the stored frames of an attachment."""
+    return folder / f"frames-{int(number)}.png"
+
+
+def save_frames(folder: Path, number: int, images: Images) -> None:
+    """Write uint8 ``images`` [N, H, W, 3]. Raises RecordError for a disk error.
+
+    More than ``MAX_PIXELS`` are not saved.
+    """
+    count, height, width, _ = images.shape
+    if count * height * width > MAX_PIXELS:
+        return
+    path = frames_path(folder, number)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open_atomic(path) as file:
+            picture = Image.fromarray(images.reshape(count * height, width, 3))
+            picture.save(file, "PNG", compress_level=_COMPRESSION)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RecordError(f"frames cannot be kept in {display_path(folder)}: {reason}") from error
+
+
+def read_frames(folder: Path, number: int, shape: Sequence[int], sha256: str) -> Images | None:
+    """Read stored frames [N, H, W, 3]; None if they are missing or their hash differs."""
+    count, height, width = shape[:3]
+    if count * height * width > MAX_PIXELS:
+        return None
+    path = frames_path(folder, number)
+    if path.is_symlink():
+        return None
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            # The size is checked before decoding: a swapped file must not fill the memory.
+            if picture.size != (width, count * height) or picture.mode != "RGB":
+                return None
+            images: Images = np.asarray(picture).reshape(count, height, width, 3)
+    except (OSError, ValueError, SyntaxError):  # raised by Pillow for an invalid PNG
+        return None
+    return images if pixel_hash(images) == sha256 else None
+
+
+def pixel_hash(images: Images) -> str:
+    """SHA-256 of the pixels, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+
 
 KIND = "smolvideo.session/1"
 LOG_NAME = "journal.jsonl"

@@ -3,25 +3,106 @@
 Turns are restored first, then frames from disk without decoding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from smolvideo.conversation.attach import FailedSource, attach_sources
+from smolvideo.conversation.commands import subtitles_for_attachment
 from smolvideo.conversation.conversation import Conversation, ConversationStore, LoadEngine
-from smolvideo.conversation.event_log import EventLog, SavedAttachment, SavedConversation
-from smolvideo.conversation.execute import subtitles_for_attachment
-from smolvideo.conversation.frame_store import pixel_hash, read_frames
+from smolvideo.conversation.event_log import (
+    EventLog,
+    SavedAttachment,
+    SavedConversation,
+    pixel_hash,
+    read_frames,
+)
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Attachment
-from smolvideo.errors import ReaderError, SourceError
+from smolvideo.errors import ReaderError, SmolVideoError, SourceError
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import load_frames
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import frame_transform, image_transform
+from smolvideo.readers import open_video
 from smolvideo.sanitize import display_name
-from smolvideo.source import DownloadOptions
+from smolvideo.source import DownloadOptions, VideoSource, public_name, resolve_source
 from smolvideo.unicode_names import existing_path
+
+
+@dataclass(frozen=True)
+class FailedSource:
+    """A source that could not be attached, and its error."""
+
+    name: str
+    error: SmolVideoError
+
+
+def attach_sources(
+    conversation: Conversation,
+    given: Sequence[str],
+    *,
+    download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
+    on_progress: OnProgress = no_progress,
+) -> list[FailedSource]:
+    """Attach all decodable sources of ``given``, which share the frame budget.
+
+    Return the failed ones. Raises errors that concern no single source: UsageError, PromptError,
+    ModelError.
+    """
+    sources: list[VideoSource] = []
+    failed: list[FailedSource] = []
+    for one in given:
+        try:
+            sources += resolve_source(one, download=download, on_progress=on_progress)
+        except SourceError as error:
+            failed.append(FailedSource(display_name(public_name(one)), error))
+    if len(sources) > 1:
+        # Most undecodable sources fail when they are opened, which is quick to try.
+        sources, closed = _openable(sources, conversation.settings.reader)
+        failed += closed
+    if not sources:
+        return failed
+    try:
+        conversation.attach(sources, on_progress=on_progress)
+    except (SourceError, ReaderError) as error:
+        if len(sources) == 1:
+            return [*failed, FailedSource(sources[0].name, error)]
+        good, bad = _told_apart(conversation, sources, on_progress)
+        failed += bad
+        if good:
+            conversation.attach(good, on_progress=on_progress)
+    return failed
+
+
+def _openable(
+    sources: Sequence[VideoSource], reader: str
+) -> tuple[list[VideoSource], list[FailedSource]]:
+    good, bad = [], []
+    for source in sources:
+        try:
+            with open_video(source.path, kind=source.kind, reader=reader):
+                good.append(source)
+        except (SourceError, ReaderError) as error:
+            bad.append(FailedSource(source.name, error))
+    return good, bad
+
+
+def _told_apart(
+    conversation: Conversation, sources: Sequence[VideoSource], on_progress: OnProgress
+) -> tuple[list[VideoSource], list[FailedSource]]:
+    """Decode each source alone to find the bad ones.
+
+    The frames are discarded: the frame budget depends on the number of good sources.
+    """
+    good, bad = [], []
+    for source in sources:
+        try:
+            conversation.check_source(source, on_progress=on_progress)
+            good.append(source)
+        except (SourceError, ReaderError) as error:
+            bad.append(FailedSource(source.name, error))
+    return good, bad
 
 
 def resume(

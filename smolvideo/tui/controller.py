@@ -6,12 +6,9 @@ from functools import partial
 from typing import Protocol
 
 from smolvideo.conversation import Attachment, RunningTurn, Turn
-from smolvideo.conversation.attach import FailedSource
-from smolvideo.conversation.commands import ParsedCommand, parse_line
-from smolvideo.conversation.execute import execute, trailing_question
-from smolvideo.conversation.player import play, player_command
-from smolvideo.conversation.resume import Startup, open_startup
-from smolvideo.conversation.timestamps import TimestampSpan, find_timestamps
+from smolvideo.conversation.commands import ParsedCommand, execute, parse_line, trailing_question
+from smolvideo.conversation.resume import FailedSource, Startup, open_startup
+from smolvideo.conversation.timestamps import TimestampSpan, find_timestamps, play, player_command
 from smolvideo.errors import SmolVideoError
 from smolvideo.progress import OnProgress
 from smolvideo.tui.input_line import InputLine

@@ -15,8 +15,7 @@ from support.downloading import QUICK
 from support.webserver import Content
 
 from smolvideo.conversation import store
-from smolvideo.conversation.event_log import read_event_log
-from smolvideo.conversation.frame_store import frames_path
+from smolvideo.conversation.event_log import frames_path, read_event_log
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import KEY_BYTES
 from smolvideo.errors import RecordError

@@ -13,7 +13,6 @@ from support.talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 
 from smolvideo.answer import AnswerStream
 from smolvideo.conversation import Attachment, Conversation, Turn
-from smolvideo.conversation.attach import attach_sources
 from smolvideo.conversation.context import (
     Context,
     build_messages,
@@ -21,6 +20,7 @@ from smolvideo.conversation.context import (
     trim_to_context,
 )
 from smolvideo.conversation.export import export
+from smolvideo.conversation.resume import attach_sources
 from smolvideo.conversation.turns import attachment_label
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError

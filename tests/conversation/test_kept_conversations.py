@@ -22,8 +22,16 @@ from support.terminals import environment
 import smolvideo.conversation.store as sessions
 from smolvideo.answer import Usage
 from smolvideo.conversation import Conversation, Settings, Turn
-from smolvideo.conversation.event_log import LOG_NAME, EventLog, SavedConversation, read_event_log
-from smolvideo.conversation.frame_store import frames_path, pixel_hash, read_frames, save_frames
+from smolvideo.conversation.event_log import (
+    LOG_NAME,
+    EventLog,
+    SavedConversation,
+    frames_path,
+    pixel_hash,
+    read_event_log,
+    read_frames,
+    save_frames,
+)
 from smolvideo.conversation.resume import restore_attachments, resume
 from smolvideo.conversation.settings import settings_from_json, settings_to_json
 from smolvideo.conversation.store import create, delete, latest_id, list_sessions, reopen
@@ -285,7 +293,7 @@ def test_frames_are_kept_without_loss_or_not_at_all(
     assert read_frames(tmp_path, 1, images.shape, pixel_hash(images + 1)) is None
     assert read_frames(tmp_path, 1, (3, 7, 5, 3), pixel_hash(images)) is None
     assert read_frames(tmp_path, 2, images.shape, pixel_hash(images)) is None
-    monkeypatch.setattr("smolvideo.conversation.frame_store.MAX_PIXELS", 100)
+    monkeypatch.setattr("smolvideo.conversation.event_log.MAX_PIXELS", 100)
     save_frames(tmp_path, 3, images)
     assert not frames_path(tmp_path, 3).exists()
     assert [file.name for file in tmp_path.iterdir()] == ["frames-1.png"]

@@ -17,11 +17,16 @@ from support import talking
 from support.talking import CIRCLE, SUBTITLED, TRIANGLE, WHAT
 
 from smolvideo.conversation import Conversation, Turn
-from smolvideo.conversation.commands import COMMANDS, ParsedCommand, complete, parse_line
-from smolvideo.conversation.execute import execute, trailing_question
+from smolvideo.conversation.commands import (
+    COMMANDS,
+    ParsedCommand,
+    complete,
+    execute,
+    parse_line,
+    trailing_question,
+)
 from smolvideo.conversation.export import export
-from smolvideo.conversation.player import play, player_command
-from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
+from smolvideo.conversation.timestamps import find_timestamps, nearest_frame, play, player_command
 from smolvideo.errors import PromptError, RecordError, SmolVideoError, UsageError
 from smolvideo.sampling import FrameSampling
 
@@ -291,7 +296,7 @@ def test_a_player_that_fails_at_once_is_an_error(
     player.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr("smolvideo.conversation.player._FAILS_WITHIN_SECONDS", 60)
+    monkeypatch.setattr("smolvideo.conversation.timestamps._FAILS_WITHIN_SECONDS", 60)
     with pytest.raises(UsageError, match="`mpv` ended at once, with code 3"):
         play(player_command(TRIANGLE, 1.0))
 

@@ -13,7 +13,7 @@ from support.downloading import download
 from support.project import ROOT
 from support.webserver import Content, WebServer
 
-from smolvideo.conversation.player import player_command
+from smolvideo.conversation.timestamps import player_command
 from smolvideo.credentials import WebAddress, without_secrets
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.evals.datasets.siblings import jsonl_item

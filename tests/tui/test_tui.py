@@ -158,7 +158,9 @@ def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
 def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     played = []
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(
+        "smolvideo.conversation.timestamps.shutil.which", lambda name: f"/bin/{name}"
+    )
     monkeypatch.setattr("smolvideo.tui.controller.play", played.append)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
@@ -175,8 +177,10 @@ def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPat
 def test_open_without_a_display_says_so_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setattr("smolvideo.conversation.player.sys.platform", "linux")
-    monkeypatch.setattr("smolvideo.conversation.player.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("smolvideo.conversation.timestamps.sys.platform", "linux")
+    monkeypatch.setattr(
+        "smolvideo.conversation.timestamps.shutil.which", lambda name: f"/bin/{name}"
+    )
     monkeypatch.setattr("smolvideo.tui.controller.play", lambda _: pytest.fail("it was started"))
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
