@@ -11,10 +11,9 @@ from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
-from smolvideo.evals.compare import compare_runs
 from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import EvalReport, build_report
+from smolvideo.evals.scores import EvalReport, build_report, compare_runs
 from smolvideo.evals.settings import Condition
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import SafeConsole, open_screen

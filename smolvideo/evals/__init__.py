@@ -8,15 +8,11 @@ protocol/        prompts and answer extraction
 settings.py      all that the answers of a run depend on
 loader.py        frames of one clip, prefetched while the previous clip is evaluated
 evaluator.py     the questions about one clip, on a shared prefix
-run_files.py     run.json, its lock and its checks
-run_folder.py    a run on disk
+run_folder.py    a run on disk: run.json, its lock and its checks
 run_records.py   the records of a run
-run.py           the run loop, new or resumed
-stale_answers.py answers whose video or subtitles have changed
-cluster_robust.py, statistics.py
-                 intervals clustered by video, bounds, paired tests
-scores.py        the scores of a run, by every group
-compare.py       paired comparison of two runs
+run.py           the run loop, new or resumed; answers whose video or subtitles have changed
+statistics.py    intervals clustered by video, bounds, paired tests
+scores.py        the scores of a run, by every group; paired comparison of two
 report_text.py   the sentences of reports
 reports/         Markdown, CSV, one HTML file, lmms-eval's files
 """

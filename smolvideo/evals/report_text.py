@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolvideo.engines import format_dtype
-from smolvideo.evals.compare import Comparison
-from smolvideo.evals.scores import EvalReport, Score
+from smolvideo.evals.scores import Comparison, EvalReport, Score
 from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, Accuracy, NoInterval, PairedComparison
 from smolvideo.sanitize import display_name, escape_controls
 

@@ -4,12 +4,11 @@ In the order of processing:
 
 sidecars.py     choice of the subtitle file next to a video
 encodings.py    bytes → text
-formats.py      format detection, text → blocks by one of the parsers below
 timed.py        SubRip, WebVTT, Advanced SubStation, MicroDVD
 structured.py   TTML, YouTube's XML and JSON, SAMI
-plain_text.py   removal of markup and control characters
-cues.py         removal of repeats, selection near given times, limit of characters
-load.py         the whole: a file or a track → cues
+cues.py         removal of markup, control characters
+                and repeats, selection near given times, limit of characters
+load.py         the whole: format detection, a file or a track → cues
 """
 
 from smolvideo.subtitles.cues import Cue, cues_near, cues_within, format_cues

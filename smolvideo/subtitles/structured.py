@@ -12,8 +12,7 @@ from xml.parsers import expat
 
 from smolvideo.errors import SourceError
 from smolvideo.json_types import parse_json
-from smolvideo.subtitles.cues import Block
-from smolvideo.subtitles.plain_text import plain_lines
+from smolvideo.subtitles.cues import Block, plain_lines
 
 _LATEST = 10.0**7
 """Seconds from which on a time is invalid."""

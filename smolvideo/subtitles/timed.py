@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from smolvideo.errors import SourceError
-from smolvideo.subtitles.cues import Block
-from smolvideo.subtitles.plain_text import plain_lines
+from smolvideo.subtitles.cues import Block, plain_lines
 
 _CLOCK = (
     r"(?:(\d{1,4}) ?: ?)?(\d{1,3}) ?: ?(\d{1,3})"

@@ -25,9 +25,8 @@ import smolvideo.show
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import SourceError
-from smolvideo.evals.compare import compare_runs
 from smolvideo.evals.run import EvalProgress
-from smolvideo.evals.scores import build_report
+from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.progress import Progress
 from smolvideo.prompt import PromptOptions

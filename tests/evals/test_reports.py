@@ -13,11 +13,10 @@ from rich.console import Console
 from support.project import ROOT
 
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.compare import compare_runs
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, clip_id
-from smolvideo.evals.scores import build_report
+from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.show.evals import show_comparison, show_report
 

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.evals.cluster_robust import clustered_mean, student_p, student_t
 from smolvideo.evals.statistics import (
     Bounds,
     accuracy,
     bounds,
+    clustered_mean,
     compare_pairs,
     exchanging,
     mcnemar,
+    student_p,
+    student_t,
 )
 
 CORRECT = [True, True, False, True, False, False]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.evals.datasets.siblings import MVBENCH_FOLDERS, mvbench_item
+from smolvideo.evals.datasets.benchmarks import MVBENCH_FOLDERS, mvbench_item
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import MissingVideo, VideoFinder, VideoFolder
 

@@ -16,7 +16,7 @@ from support.webserver import Content, WebServer
 from smolvideo.conversation.timestamps import player_command
 from smolvideo.credentials import WebAddress, without_secrets
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.evals.datasets.siblings import jsonl_item
+from smolvideo.evals.datasets.benchmarks import jsonl_item
 from smolvideo.readers import decoder_process
 from smolvideo.source import cached_downloads, find_cached, http_only
 from smolvideo.source.download_cache import download_folder

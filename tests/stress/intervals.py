@@ -17,8 +17,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 
-from smolvideo.evals.cluster_robust import clustered_mean, student_p, student_t
-from smolvideo.evals.statistics import accuracy, compare_pairs
+from smolvideo.evals.statistics import accuracy, clustered_mean, compare_pairs, student_p, student_t
 
 SIZES: dict[str, list[int]] = {
     "30 of 1": [1] * 30,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from smolvideo.errors import SourceError
 from smolvideo.frames import SubtitleEvent
 from smolvideo.subtitles import Cue, cues_of_track, parse_subtitles, read_subtitles
-from smolvideo.subtitles.formats import FORMATS
+from smolvideo.subtitles.load import FORMATS
 
 
 def texts(content: str, **given: float) -> list[str]:

@@ -2,9 +2,7 @@
 
 __init__.py     file discovery per benchmark, and notices about rows left out
 table_files.py  rows of Parquet, JSON, JSON Lines, CSV
-options.py      options and answers in the notations of the benchmarks
-cinepile.py, siblings.py
-                one row → one item
+benchmarks.py   one row → one item, options and answers in the notations of the benchmarks
 hub.py          download from the Hugging Face hub
 """
 
@@ -14,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.evals.datasets.cinepile import cinepile_item
-from smolvideo.evals.datasets.siblings import (
+from smolvideo.evals.datasets.benchmarks import (
+    cinepile_item,
     egoschema_item,
     jsonl_item,
     mvbench_item,

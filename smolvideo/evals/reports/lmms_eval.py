@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smolvideo.evals.datasets.cinepile import CATEGORIES
+from smolvideo.evals.datasets.benchmarks import CATEGORIES
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.official_rules import cinepile_parts

@@ -12,7 +12,7 @@ from smolvideo.engines import Engine
 from smolvideo.errors import RecordError
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.run import model_identity
-from smolvideo.evals.run_files import RunFiles
+from smolvideo.evals.run_folder import RunFiles
 from smolvideo.json_types import Count
 from smolvideo.pipeline import package_versions
 from smolvideo.records import RecordWriter, json_line, parse_known_fields, read_records

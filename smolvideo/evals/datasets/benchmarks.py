@@ -1,31 +1,185 @@
-"""Rows of Video-MME, MVBench, EgoSchema, and of the project's own schema.
+"""Rows of CinePile, Video-MME, MVBench, EgoSchema and of the project's own schema, as items.
 
-https://huggingface.co/datasets/lmms-lab/Video-MME · https://huggingface.co/datasets/OpenGVLab/MVBench
-https://github.com/egoschema/EgoSchema · https://huggingface.co/datasets/lmms-lab/egoschema
+CinePile, https://huggingface.co/datasets/tomg-group-umd/cinepile, v1, v2 and 3.0: three of the five
+categories contain a line break, ``hard_split`` and ``visual_reliance`` are strings, ``videoID`` is
+missing in v1, and ``movie_scene`` is the text from which the questions were generated, so no model
+may see it.
+
+https://huggingface.co/datasets/lmms-lab/Video-MME ·
+https://huggingface.co/datasets/OpenGVLab/MVBench https://github.com/egoschema/EgoSchema ·
+https://huggingface.co/datasets/lmms-lab/egoschema
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 from smolvideo.credentials import WebAddress
-from smolvideo.evals.datasets.options import (
-    index_in_range,
-    index_of_letter,
-    index_of_text,
-    require_distinct,
-    strip_option_letters,
-    validate_options,
-)
 from smolvideo.evals.datasets.table_files import (
     InvalidRowError,
     Row,
+    as_index,
     as_list,
     as_seconds,
     optional_text,
     text_of,
 )
-from smolvideo.evals.item import EvalItem
+from smolvideo.evals.item import LETTERS, EvalItem
+
+
+def strip_option_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts of options that include their letters (``A. …``, ``B) …``, ``(C) …``).
+
+    Only if every option begins with its own letter: ``A. Lincoln`` among names stays whole.
+
+    >>> strip_option_letters(["A. red", "B. blue"]), strip_option_letters(["A. Lincoln", "G. Ford"])
+    (('red', 'blue'), ('A. Lincoln', 'G. Ford'))
+    """
+    bare = []
+    for letter, option in zip(LETTERS, options, strict=False):
+        found = re.match(rf"\s*(?:{letter}\s*[.):]|\({letter}\))\s*(?=\S)", option)
+        if found is None:
+            return validate_options(options)
+        bare.append(option[found.end() :])
+    return validate_options(bare)
+
+
+def validate_options(options: Sequence[str]) -> tuple[str, ...]:
+    """Strip the options. Raises InvalidRowError for an empty one, or for too few or too many."""
+    stripped = tuple(option.strip() for option in options)
+    if not all(stripped) or not 2 <= len(stripped) <= len(LETTERS):
+        raise InvalidRowError(f"needs 2 to {len(LETTERS)} options, none of them empty")
+    return stripped
+
+
+def require_distinct(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options. Raises InvalidRowError for duplicates, of which only one can be right.
+
+    Not used for published benchmarks, which contain such questions and count them.
+    """
+    for place, option in enumerate(options):
+        if (first := options.index(option)) < place:
+            raise InvalidRowError(f"options {first + 1} and {place + 1} are the same")
+    return options
+
+
+def index_of_text(answer: str, options: Sequence[str]) -> int:
+    """Return the index of the option with the text ``answer``: the first exact match, as lmms-eval
+    counts duplicate options; else the match ignoring case and surrounding whitespace.
+
+    Raises InvalidRowError if there is no match, or more than one of the second kind.
+    """
+    if answer.strip() in options:
+        return options.index(answer.strip())
+    wanted = answer.strip().casefold()
+    places = [place for place, option in enumerate(options) if option.casefold() == wanted]
+    if len(places) != 1:
+        raise InvalidRowError(f"the right answer is {len(places)} of the options, not one")
+    return places[0]
+
+
+def index_of_letter(answer: object, options: Sequence[str]) -> int:
+    """Return the index of the option with a letter: ``C``, ``C.`` or ``(C)``.
+
+    Raises InvalidRowError if there is no such option.
+    """
+    letter = str(answer or "").strip().strip("().:")
+    index = LETTERS.find(letter) if len(letter) == 1 else -1
+    if not 0 <= index < len(options):
+        raise InvalidRowError(
+            f"the right answer is not the letter of one of {len(options)} options"
+        )
+    return index
+
+
+def index_in_range(answer: object, options: Sequence[str]) -> int:
+    """Return the index itself, counted from 0, given as a number or as its text.
+
+    Raises InvalidRowError if there is no such option.
+    """
+    index = as_index(answer)
+    if index is None or index >= len(options):
+        raise InvalidRowError(f"the right answer is not the place of one of {len(options)} options")
+    return index
+
+
+CATEGORIES = (
+    "Character and\nRelationship Dynamics",
+    "Narrative and\nPlot Analysis",
+    "Setting and\nTechnical Analysis",
+    "Temporal",
+    "Theme Exploration",
+)
+"""The five categories exactly as in the dataset."""
+
+_ID = re.compile(r"[\w-]{5,20}")
+
+
+def cinepile_item(row: Row, number: int, part: str = "") -> EvalItem:
+    """Convert one row; its id is ``number``, from 0, after ``part``. Raises InvalidRowError."""
+    options = validate_options(as_list(row, "choices"))
+    link = optional_text(row, "yt_clip_link")
+    video_id = optional_text(row, "videoID") or video_id_of(link or "")
+    if video_id is None:
+        raise InvalidRowError("has neither a `videoID` nor a `yt_clip_link` with one")
+    names = [video_id]
+    movie = optional_text(row, "movie_name")
+    if movie and link:
+        # Names in the fine-tuning script of SmolVLM's authors, and the same without `watch?v=`.
+        names += [f"{movie}_{link.rstrip('/').split('/')[-1]}", f"{movie}_{video_id}"]
+    return EvalItem(
+        id=f"{part}{number}",
+        video_names=tuple(names),
+        question=text_of(row, "question").strip(),
+        options=options,
+        answer_index=_answer(row, options),
+        groups=_groups(row),
+        subtitles=optional_text(row, "subtitles"),
+        url=link or f"https://www.youtube.com/watch?v={video_id}",
+    )
+
+
+def video_id_of(link: str) -> str | None:
+    """Return the id in a YouTube URL of any form; None without one.
+
+    >>> video_id_of("https://youtu.be/abc_DEF-123?t=4")
+    'abc_DEF-123'
+    """
+    try:
+        parts = urlsplit(link.strip())
+    except ValueError:
+        return None
+    named = parse_qs(parts.query).get("v", [])
+    last = parts.path.rstrip("/").rpartition("/")[2]
+    for candidate in (*named, last):
+        if candidate != "watch" and _ID.fullmatch(candidate):
+            return candidate
+    return None
+
+
+def _answer(row: Row, options: tuple[str, ...]) -> int:
+    """Index of the right choice, from its text if no position is given."""
+    key, position = optional_text(row, "answer_key"), as_index(row.get("answer_key_position"))
+    if position is None:
+        return index_of_text(key or "", options)
+    if position >= len(options):
+        raise InvalidRowError(f"`answer_key_position` is {position}, of {len(options)} choices")
+    if key is not None and options[position].casefold() != key.strip().casefold():
+        raise InvalidRowError("`answer_key` is not the choice at `answer_key_position`")
+    return position
+
+
+def _groups(row: Row) -> dict[str, str]:
+    named = {
+        "category": "question_category",
+        "hard_split": "hard_split",
+        "visual_reliance": "visual_reliance",
+    }
+    values = {group: optional_text(row, column) for group, column in named.items()}
+    return {group: " ".join(value.split()) for group, value in values.items() if value}
+
 
 MVBENCH_FRAME_FOLDER_FPS = 3.0
 """Frame rate of the videos that MVBench stores as folders of frames (episodic reasoning)."""
