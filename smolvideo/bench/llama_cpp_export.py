@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.bench.peer_dtype import peer_dtype
-from smolvideo.engines.transformers_weights import load_network
+from smolvideo.engines.transformers import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.models.json_files import read_json

@@ -17,7 +17,7 @@ from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
 from smolvideo.engines.devices import set_num_threads
 from smolvideo.engines.generate import generate
-from smolvideo.engines.transformers_weights import load_network
+from smolvideo.engines.transformers import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.progress import OnProgress, no_progress

@@ -23,7 +23,7 @@ from smolvideo.engines.devices import package_version, processor_name
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.tensors import expected_shapes
+from smolvideo.models.weights import expected_shapes
 from smolvideo.sanitize import visible_json
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
+from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory, wrap_torch_errors
 from smolvideo.engines.generate import GenerationState, check_context
-from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt

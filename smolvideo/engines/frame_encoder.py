@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.devices import synchronize
+from smolvideo.engines.devices import synchronize, wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import (
     encoder_fingerprint,
@@ -14,7 +14,6 @@ from smolvideo.engines.feature_fingerprint import (
     weight_files_stat,
     weights_digest,
 )
-from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.models.weights import WeightFiles
 from smolvideo.progress import OnProgress, Progress, no_progress
 

@@ -1,31 +1,24 @@
-"""Generation loop of all engines: encode frames, prefill the prompt, decode token by token.
+"""Generation loop of all engines: encode, prefill, decode token by token; scores of given answers.
 
 An engine provides the encoding of frames, the prefill of the prompt and the decoding of one token.
 Sampling, detokenizing, stop strings, progress and timing are the same for all.
 """
 
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from smolvideo.answer import AnswerStream
+from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
+from smolvideo.engines.answer_text import StopStringBuffer, StreamingDetokenizer, notices_on
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.errors import PromptError
+from smolvideo.engines.token_sampler import TokenSampler, check_logits, no_numbers
+from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.prompt import Prompt
-
-if TYPE_CHECKING:
-    import torch
-import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from smolvideo.answer import Answer, StopReason, Usage
-from smolvideo.engines.answer_notices import notices_on
-from smolvideo.engines.detokenizer import StopStringBuffer, StreamingDetokenizer
-from smolvideo.engines.token_sampler import TokenSampler, check_logits
-from smolvideo.errors import ModelError
+from smolvideo.prompt import Prompt, answer_ids
 
 if TYPE_CHECKING:
     import torch
@@ -197,3 +190,57 @@ def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> No
         raise PromptError(
             f"images are {width} by {height}, and `{checkpoint.name}` sees {size} by {size}"
         )
+
+
+ReadPrompt = Callable[[], "torch.Tensor"]
+"""Prefill the prompt; return the logits [vocabulary] of the next token."""
+
+ReadAnswer = Callable[[Sequence[int]], "torch.Tensor"]
+"""Return the logits [L, vocabulary] after each of L tokens that follow the prompt; the cache is
+left unchanged."""
+
+
+def log_probabilities(
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    answers: Sequence[str],
+    *,
+    with_end: bool,
+    read_prompt: ReadPrompt,
+    read_answer: ReadAnswer,
+) -> list[float]:
+    """Return the log-likelihood (natural logarithm) of each of ``answers``; see
+    ``Engine.score``."""
+    if isinstance(answers, str):  # each of its characters would be scored as an answer
+        raise UsageError(f"answers to score must be several texts, not one: {answers!r}")
+    answers = list(answers)
+    if not answers or not all(isinstance(answer, str) for answer in answers):
+        raise UsageError(f"answers to score must be one text or more in a list, not {answers!r}")
+    all_ids = [answer_ids(prompt, answer, checkpoint) for answer in answers]
+    check_context(prompt, checkpoint, max(map(len, all_ids)) + with_end)
+    first = read_prompt()
+    ends = checkpoint.eos_token_ids if with_end else ()
+    return [_log_probability(token_ids, ends, first, read_answer) for token_ids in all_ids]
+
+
+def _log_probability(
+    token_ids: Sequence[int],
+    ends: Sequence[int],
+    first: "torch.Tensor",
+    read_answer: ReadAnswer,
+) -> float:
+    """Log-likelihood of ``token_ids`` in sequence, and then of any one of ``ends`` if there are."""
+    import torch
+
+    rows = first[None]
+    to_read = token_ids if ends else token_ids[:-1]
+    if to_read:
+        rows = torch.cat((rows, read_answer(to_read)))
+    rows = rows.float().log_softmax(-1)
+    wanted = torch.tensor(token_ids, device=rows.device)[:, None]
+    total = rows[: len(token_ids)].gather(1, wanted).double().sum()
+    if ends:
+        total += rows[-1, list(ends)].double().logsumexp(0)
+    if not math.isfinite(total):
+        raise no_numbers(first)
+    return float(total)

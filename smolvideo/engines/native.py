@@ -15,12 +15,12 @@ from smolvideo.engines.devices import (
     choose_device,
     choose_dtype,
     set_num_threads,
+    wrap_torch_errors,
 )
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import weight_files_stat
 from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache
 from smolvideo.engines.session import Session
-from smolvideo.engines.torch_errors import wrap_torch_errors
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress

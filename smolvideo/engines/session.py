@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.base import Engine, GenerationOptions
 from smolvideo.engines.batch_generate import generate_batch
+from smolvideo.engines.devices import wrap_torch_errors
 from smolvideo.engines.frame_encoder import FrameEncoder
-from smolvideo.engines.generate import check_context, generate
-from smolvideo.engines.scoring import log_probabilities
-from smolvideo.engines.torch_errors import wrap_torch_errors
+from smolvideo.engines.generate import check_context, generate, log_probabilities
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt

@@ -1,4 +1,4 @@
-"""The engine ``transformers``: the networks of the transformers library, with our generation loop.
+"""The engine ``transformers``: the networks of the transformers library, with our own loop.
 
 It is the reference for other engines. ``generate`` of ``engines.generate`` does what the library's
 method does, one step at a time, so that text can be shown, timed and stopped at every token; greedy
@@ -6,18 +6,36 @@ answers are equal.
 """
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
 from smolvideo.engines.base import GenerationOptions
-from smolvideo.engines.devices import choose_device, choose_dtype, set_num_threads, synchronize
+from smolvideo.engines.devices import (
+    LOADING,
+    choose_device,
+    choose_dtype,
+    first_line,
+    is_out_of_memory,
+    set_num_threads,
+    synchronize,
+    wrap_torch_errors,
+)
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.generate import generate
-from smolvideo.engines.scoring import log_probabilities
-from smolvideo.engines.torch_errors import wrap_torch_errors
+from smolvideo.engines.generate import generate, log_probabilities
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.weights import (
+    COMPUTED_WEIGHTS,
+    check_tensors,
+    format_weight_names,
+    read_header,
+)
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt
 
@@ -25,6 +43,121 @@ if TYPE_CHECKING:
     import torch
 
     from smolvideo.frames import Images
+
+
+def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.dtype") -> Any:
+    """Load the network of ``checkpoint`` on ``device``, in inference mode.
+
+    Raises ModelError where weights are missing, left over, of another shape or unreadable, and
+    where memory does not suffice.
+    """
+    config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+    assert checkpoint.weights is not None
+    headers = {file: read_header(file) for file in checkpoint.weights.files}
+    check_tensors(checkpoint.folder, config, headers)
+    with quiet_transformers(), wrap_torch_errors(str(device), LOADING):
+        try:
+            network, report = _network_class(checkpoint).from_pretrained(
+                checkpoint.folder,
+                config=_network_config(checkpoint, config),
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                ignore_mismatched_sizes=True,  # reported with the other faults
+                output_loading_info=True,
+            )
+        # What transformers, huggingface_hub and safetensors raise has no common base.
+        except Exception as error:
+            if isinstance(error, MemoryError) or is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"broken checkpoint: cannot load `{checkpoint.folder}`: {first_line(error)}"
+            ) from error
+        _check_complete(checkpoint, report)
+        return network.eval().requires_grad_(False).to(device)
+
+
+def _network_config(checkpoint: Checkpoint, config: NetworkConfig) -> Any:
+    """Convert ``config`` for transformers: only keys that were checked, and no others of the file.
+
+    Other keys make its classes allocate memory (``num_labels`` builds a table) or load other code.
+    """
+    from transformers import Idefics3Config, SmolVLMConfig
+
+    vision, text = asdict(config.vision), asdict(config.text)
+    rope_theta = text.pop("rope_theta")
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": rope_theta}
+    shared = {
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "pad_token_id": checkpoint.pad_token_id,
+    }
+    kind = Idefics3Config if checkpoint.model_type == "idefics3" else SmolVLMConfig
+    return kind(
+        vision_config=vision,
+        text_config={"model_type": "llama", **shared, **text},
+        scale_factor=config.scale_factor,
+        image_token_id=checkpoint.image_token_id,
+        **shared,
+    )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence warnings, log lines and progress bars of transformers in the block."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _network_class(checkpoint: Checkpoint) -> Any:
+    """Return the class itself, not an Auto class: those load processors that need torchvision."""
+    try:
+        if checkpoint.model_type == "idefics3":
+            from transformers import Idefics3ForConditionalGeneration
+
+            return Idefics3ForConditionalGeneration
+        from transformers import SmolVLMForConditionalGeneration
+
+        return SmolVLMForConditionalGeneration
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that does not match torch makes transformers refuse every class of this
+        # family.
+        raise ModelError(
+            f"transformers cannot load its `{checkpoint.model_type}` network: {first_line(error)}",
+            hint="an installed torchvision that does not fit torch is the usual cause: "
+            "`pip uninstall torchvision`",
+        ) from error
+
+
+def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
+    """Raise ModelError unless files and network have the same weights, of the same shapes."""
+    faults = {
+        "is missing": sorted(report["missing_keys"]),
+        "has another shape than config.json says": sorted(
+            mismatched[0] for mismatched in report["mismatched_keys"]
+        ),
+        "does not belong to this network": sorted(
+            name for name in report["unexpected_keys"] if not name.endswith(COMPUTED_WEIGHTS)
+        ),
+    }
+    told = "; ".join(
+        f"{format_weight_names(names)} {fault}" for fault, names in faults.items() if names
+    )
+    if told or report.get("error_msgs"):
+        told = told or str(report["error_msgs"][0]).split("\n")[0]
+        raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {told}")
+
 
 _FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}
 """Frames that go through the vision tower together, so that memory does not grow with the video; a
@@ -53,7 +186,6 @@ def load_transformers_engine(
         )
     if cache is not None:
         raise UsageError("the engine `transformers` keeps no features in a cache")
-    from smolvideo.engines.transformers_weights import load_network
 
     if checkpoint.weights is None:
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")

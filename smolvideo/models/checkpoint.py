@@ -29,15 +29,15 @@ from smolvideo.models.network_config import (
     NetworkConfig,
     whole_number,
 )
-from smolvideo.models.processor_config import ProcessorConfig
-from smolvideo.models.registry import LAYOUTS, PromptFormat
-from smolvideo.models.tokenizer import (
+from smolvideo.models.processor import (
     TOKENIZER_FILE,
+    ProcessorConfig,
     highest_token_id,
     load_tokenizer,
     special_tokens,
     without_special_tokens,
 )
+from smolvideo.models.registry import LAYOUTS, PromptFormat
 from smolvideo.models.weights import WeightFiles, find_weights
 
 if TYPE_CHECKING:

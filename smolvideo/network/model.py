@@ -19,8 +19,14 @@ from torch import Tensor, nn
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import Json, read_json
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.tensors import check_tensors, expected_shapes, left_out
-from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
+from smolvideo.models.weights import (
+    WeightFiles,
+    WeightHeader,
+    check_tensors,
+    expected_shapes,
+    left_out,
+    read_header,
+)
 from smolvideo.network.attention import attention_backend
 from smolvideo.network.cpu_decode import CpuDecoder, is_supported
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP

@@ -1,12 +1,6 @@
 """Prompts: the layout, geometry and token budget of a conversation about frames."""
 
 from smolvideo.models.registry import PromptFormat
-from smolvideo.prompt.context_budget import (
-    check_budget,
-    count_tokens,
-    describe_budget,
-    max_frames_that_fit,
-)
 from smolvideo.prompt.messages import (
     PLACEHOLDER_QUESTION,
     Geometry,
@@ -14,7 +8,14 @@ from smolvideo.prompt.messages import (
     Prompt,
     PromptOptions,
 )
-from smolvideo.prompt.pack import answer_ids, pack_prompt
+from smolvideo.prompt.pack import (
+    answer_ids,
+    check_budget,
+    count_tokens,
+    describe_budget,
+    max_frames_that_fit,
+    pack_prompt,
+)
 from smolvideo.prompt.resize import frame_transform, image_transform
 from smolvideo.prompt.templates import check_question, should_split_images
 

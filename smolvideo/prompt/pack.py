@@ -1,26 +1,177 @@
-"""Prompt packing: messages with decoded frames → token ids and square images.
+"""Prompt packing: exact token counts before decoding, then token ids and square images.
 
 For scoring, a given answer is tokenized as the continuation of a prompt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeGuard
 
 import numpy as np
 
 from smolvideo.errors import PromptError
-from smolvideo.frames import FrameBatch, Images
+from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models.checkpoint import Checkpoint
-from smolvideo.prompt.context_budget import check_budget
-from smolvideo.prompt.encode import encode, to_display_text
-from smolvideo.prompt.messages import DEFAULT_OPTIONS, Message, Prompt, PromptOptions
+from smolvideo.prompt.messages import DEFAULT_OPTIONS, Media, Message, Prompt, PromptOptions
 from smolvideo.prompt.resize import frame_transform, image_transform, split_image
 from smolvideo.prompt.templates import (
     ANSWER_OPENING,
+    count_tokens_of_parts,
+    encode,
     image_tiles,
     is_image,
     render_messages,
     should_split_images,
+    to_display_text,
 )
+
+MessagesForFrameCount = Callable[[int], Sequence[Message]]
+"""Builds the conversation with at most the given number of frames per video."""
+
+
+def count_tokens(
+    messages: Sequence[Message], checkpoint: Checkpoint, options: PromptOptions = DEFAULT_OPTIONS
+) -> int:
+    """Return the exact number of tokens of the packed prompt; planned frames suffice."""
+    return count_tokens_of_parts(render_messages(messages, checkpoint, options), checkpoint)
+
+
+def check_budget(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int = 1,
+) -> int:
+    """Return the prompt's token count. Raises PromptError if prompt and answer exceed the context.
+
+    The error states how many frames would fit.
+    """
+    tokens = count_tokens(messages, checkpoint, options)
+    if tokens + max_new_tokens <= checkpoint.context_tokens:
+        return tokens
+    _check_text(messages, checkpoint, options, max_new_tokens)
+    frames = [len(item) for message in messages for item in message.content if _moves(item)]
+    too_much = f"{tokens:,} tokens; {describe_budget(checkpoint, max_new_tokens)}"
+    if not frames:
+        raise PromptError(
+            f"the pictures and the text take {too_much}",
+            hint="ask about fewer pictures, or about one without splitting it",
+        )
+    fit = max_frames_that_fit(messages, checkpoint, options, max_new_tokens=max_new_tokens)
+    total = sum(frames)
+    raise PromptError(
+        f"{total} frame{'s' * (total > 1)} and the text take {too_much}",
+        hint=f"`--max-frames {fit}` fits" if len(frames) == 1 else f"{fit} of each video fit",
+    )
+
+
+def max_frames_that_fit(
+    messages: Sequence[Message] | MessagesForFrameCount,
+    checkpoint: Checkpoint,
+    options: PromptOptions = DEFAULT_OPTIONS,
+    *,
+    max_new_tokens: int,
+    max_frames: int | None = None,
+) -> int:
+    """Return the largest number of frames per video that leaves ``max_new_tokens`` for the answer.
+
+    ``messages`` is the conversation with all frames, to be subsampled evenly, or a function that
+    builds it for a number of frames (which requires ``max_frames``). Binary search. Raises
+    PromptError if the text alone, or one frame, already exceeds the context.
+    """
+    if callable(messages):
+        if max_frames is None:
+            raise ValueError("max_frames is needed with a function")
+        messages_of, most = messages, max_frames
+    else:
+        conversation, frames = messages, max_frame_count(messages)
+        messages_of = partial(subsample_frames, conversation)
+        most = frames if max_frames is None else min(frames, max_frames)
+
+    def fits(frames: int) -> bool:
+        tokens = count_tokens(messages_of(frames), checkpoint, options)
+        return tokens + max_new_tokens <= checkpoint.context_tokens
+
+    _check_text(messages_of(1), checkpoint, options, max_new_tokens)
+    if most < 1 or fits(most):
+        return most
+    if most == 1 or not fits(1):
+        raise PromptError(
+            f"not one frame fits beside the text; {describe_budget(checkpoint, max_new_tokens)}",
+            hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
+        )
+    low, high = 1, most  # invariant: low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def max_frame_count(messages: Sequence[Message]) -> int:
+    """Return the number of frames of the longest video; 0 without a video."""
+    return max(
+        (len(item) for message in messages for item in message.content if _moves(item)), default=0
+    )
+
+
+def subsample_frames(messages: Sequence[Message], frames: int) -> list[Message]:
+    """Return the conversation with at most ``frames`` frames per video, for counting only."""
+    return [
+        Message(
+            message.role,
+            tuple(_chosen(item, frames) if _moves(item) else item for item in message.content),
+            message.preamble,
+        )
+        for message in messages
+    ]
+
+
+def _moves(item: str | Media) -> TypeGuard[Media]:
+    return not isinstance(item, str) and not is_image(item)
+
+
+def _chosen(media: Media, frames: int) -> FramePlan:
+    available = len(media)
+    count = min(frames, available)
+    times = tuple(media.pts_seconds[index * available // count] for index in range(count))
+    return FramePlan(times, media.metadata)
+
+
+def _check_text(
+    messages: Sequence[Message],
+    checkpoint: Checkpoint,
+    options: PromptOptions,
+    max_new_tokens: int,
+) -> None:
+    """Raise PromptError if the text alone, or the answer, exceeds the context."""
+    texts = [
+        Message(message.role, content, message.preamble)
+        for message in messages
+        if (content := tuple(item for item in message.content if isinstance(item, str)))
+    ]
+    if max_new_tokens >= checkpoint.context_tokens:
+        raise PromptError(
+            f"an answer of {max_new_tokens:,} tokens leaves no room for a question: "
+            f"`{checkpoint.name}` holds {checkpoint.context_tokens:,} of both together",
+            hint="lower `--max-new-tokens`",
+        )
+    tokens = count_tokens(texts, checkpoint, options)
+    if tokens + max_new_tokens > checkpoint.context_tokens:
+        raise PromptError(
+            f"the text alone takes {tokens:,} tokens; "
+            f"{describe_budget(checkpoint, max_new_tokens)}",
+            hint="shorten the question or the subtitles, or lower `--max-new-tokens`",
+        )
+
+
+def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
+    """Describe for the user how many tokens a prompt may have, and the subtraction behind it."""
+    budget = checkpoint.context_tokens - max_new_tokens
+    return (
+        f"`{checkpoint.name}` has room for {budget:,} "
+        f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"
+    )
 
 
 def pack_prompt(

@@ -1,19 +1,14 @@
 """Source resolution: paths, URLs and lists, as typed, → local files.
 
     __init__.py          dispatch by the kind of source
-    local.py             files
-    folders.py           folders of videos, folders of frames
+    local.py             files, folders of videos or of frames, glob patterns
     lists.py             lists of sources in a text file
     playlists.py         URL of a playlist → URLs of its videos
-    download.py          http(s) URL → file in the cache, through yt-dlp
-    ytdlp_options.py, http_only.py, download_monitor.py
-                         yt-dlp's options, its network guard, progress and limits of a download
-    address_scope.py     SSRF protection: public and local URLs
-    encodings.py         decompression of HTTP responses with a size limit
-    patterns.py          glob patterns
-    ytdlp_errors.py      yt-dlp's errors, as one line and a hint
+    download.py          http(s) URL → file in the cache, through yt-dlp; its progress and limits
+    ytdlp.py             yt-dlp's options, and its errors as one line and a hint
+    http_only.py         yt-dlp's network guard, decompression with a size limit
     download_cache.py    the cache of downloads
-    urls.py              URLs redacted for display, and suggestions for mistyped names
+    urls.py              URLs redacted for display; SSRF protection: public and local URLs
     video_source.py      the resulting value, and file kinds by first bytes
 
 Nothing is decoded here. No source passes through a shell, and a name that begins with ``-`` is

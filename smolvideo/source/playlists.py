@@ -9,13 +9,11 @@ from urllib.parse import urlsplit
 from smolvideo.errors import SmolVideoError, SourceError
 from smolvideo.media_types import VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, Progress
-from smolvideo.source.address_scope import MAX_ENTRIES, check_address, checked_entry, entry_name
 from smolvideo.source.download import DownloadOptions
 from smolvideo.source.download_cache import cache_dir, download_folder, find_cached
 from smolvideo.source.http_only import web_client
-from smolvideo.source.urls import display_url
-from smolvideo.source.ytdlp_errors import to_source_error
-from smolvideo.source.ytdlp_options import ytdlp_options
+from smolvideo.source.urls import MAX_ENTRIES, check_address, checked_entry, display_url, entry_name
+from smolvideo.source.ytdlp import to_source_error, ytdlp_options
 
 _LISTS = ("playlist", "multi_video", "compat_list")
 _MAX_HOPS = 5

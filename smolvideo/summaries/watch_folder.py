@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 from smolvideo.errors import SmolVideoError
 from smolvideo.source import ListedPath, Named, is_url
-from smolvideo.source.patterns import is_pattern
+from smolvideo.source.local import is_pattern
 from smolvideo.summaries.loader import file_stat
 from smolvideo.summaries.worklist import WorkItem
 

@@ -27,7 +27,7 @@ from smolvideo.source import (
     resolve_address,
     resolve_source,
 )
-from smolvideo.source.patterns import is_pattern, matching_paths
+from smolvideo.source.local import is_pattern, matching_paths
 from smolvideo.unicode_names import existing_path
 
 

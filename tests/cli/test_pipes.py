@@ -10,7 +10,7 @@ import pytest
 
 from smolvideo.errors import SourceError
 from smolvideo.source import read_source_list
-from smolvideo.source.ytdlp_options import cookie_text
+from smolvideo.source.ytdlp import cookie_text
 from smolvideo.subtitles import read_subtitles
 from smolvideo.text_input import read_file_or_pipe
 

@@ -19,7 +19,7 @@ from support.toy_checkpoint import write_json
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
-from smolvideo.engines.answer_notices import is_loop, notices_on
+from smolvideo.engines.answer_text import is_loop, notices_on
 from smolvideo.engines.generate import GenerationState
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.models import open_checkpoint

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.tinymodels import byte_tokenizer
 from tokenizers import Tokenizer
 
-from smolvideo.engines.detokenizer import OVERLAP, WINDOW, StopStringBuffer, StreamingDetokenizer
+from smolvideo.engines.answer_text import OVERLAP, WINDOW, StopStringBuffer, StreamingDetokenizer
 
 TOKENIZER = byte_tokenizer()
 

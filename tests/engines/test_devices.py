@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smolvideo.engines import devices
-from smolvideo.engines.torch_errors import LOADING, out_of_memory, wrap_torch_errors
+from smolvideo.engines.devices import LOADING, out_of_memory, wrap_torch_errors
 from smolvideo.errors import ModelError, UsageError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")

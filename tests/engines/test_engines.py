@@ -20,7 +20,7 @@ from smolvideo.engines import (
     frame_encoder,
     load_engine,
 )
-from smolvideo.engines.detokenizer import StreamingDetokenizer
+from smolvideo.engines.answer_text import StreamingDetokenizer
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.progress import Progress

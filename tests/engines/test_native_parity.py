@@ -10,7 +10,7 @@ import torch
 from support import tinymodels
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
-from smolvideo.engines.detokenizer import StreamingDetokenizer
+from smolvideo.engines.answer_text import StreamingDetokenizer
 from smolvideo.engines.transformers import TransformersEngine, _Decoder
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.models import open_checkpoint

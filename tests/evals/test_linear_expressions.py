@@ -10,7 +10,7 @@ from smolvideo.credentials import redact
 from smolvideo.evals.datasets.benchmarks import strip_option_letters
 from smolvideo.sampling import parse_time
 from smolvideo.sanitize import display_name, escape_controls
-from smolvideo.source.ytdlp_errors import to_source_error
+from smolvideo.source.ytdlp import to_source_error
 from smolvideo.tui.transcript_view import with_links
 
 PIECES = [

@@ -22,8 +22,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.models.checkpoint import read_checkpoint
 from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.tensors import check_tensors, expected_shapes
-from smolvideo.models.weights import read_header
+from smolvideo.models.weights import check_tensors, expected_shapes, read_header
 from smolvideo.network import SmolVLM
 
 NANO = ROOT / "smolvideo" / "nano"

@@ -19,7 +19,7 @@ from smolvideo.prompt import (
     max_frames_that_fit,
     pack_prompt,
 )
-from smolvideo.prompt.context_budget import max_frame_count, subsample_frames
+from smolvideo.prompt.pack import max_frame_count, subsample_frames
 
 TOY: dict[str, Checkpoint] = {}
 
@@ -230,15 +230,15 @@ def test_a_function_needs_a_bound() -> None:
 
 def test_counting_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of frames is halved, not tried one by one, and each text is read once a count."""
-    from smolvideo.prompt import context_budget, encode
+    from smolvideo.prompt import pack, templates
 
     counts, texts = [], []
-    count, encode_text = context_budget.count_tokens_of_parts, encode._encode_text
+    count, encode_text = pack.count_tokens_of_parts, templates._encode_text
     monkeypatch.setattr(
-        context_budget, "count_tokens_of_parts", lambda *given: counts.append(1) or count(*given)
+        pack, "count_tokens_of_parts", lambda *given: counts.append(1) or count(*given)
     )
     monkeypatch.setattr(
-        encode, "_encode_text", lambda *given: texts.append(1) or encode_text(*given)
+        templates, "_encode_text", lambda *given: texts.append(1) or encode_text(*given)
     )
     max_frames_that_fit(asked(plan(3000), "What happens?"), TOY["smolvlm2"], max_new_tokens=256)
     assert 3 < len(counts) <= 3 + math.ceil(math.log2(3000))

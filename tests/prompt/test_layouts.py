@@ -10,8 +10,7 @@ from support.toy_checkpoint import write_toy_checkpoint
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, PromptOptions, count_tokens, pack_prompt
-from smolvideo.prompt.encode import to_display_text
-from smolvideo.prompt.templates import render_messages
+from smolvideo.prompt.templates import render_messages, to_display_text
 
 
 @pytest.fixture(scope="module")

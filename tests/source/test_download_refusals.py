@@ -11,7 +11,7 @@ from smolvideo.errors import SourceError, UsageError
 from smolvideo.progress import Progress
 from smolvideo.source import find_cached
 from smolvideo.source.download_cache import download_folder
-from smolvideo.source.ytdlp_errors import to_source_error
+from smolvideo.source.ytdlp import to_source_error
 
 # Fixtures are found by their name in this module.
 clip = downloading.clip

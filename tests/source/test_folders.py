@@ -18,7 +18,7 @@ from smolvideo.evals.video_folder import VideoFolder
 from smolvideo.files import make_folders, walk
 from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.readers import images, open_video
-from smolvideo.source import folders, resolve_source
+from smolvideo.source import local, resolve_source
 from smolvideo.summaries.worklist import list_items
 
 NOT_FRAMES = {
@@ -154,13 +154,13 @@ def test_all_of_a_kind_are_counted_and_few_are_opened(
         os.link(video, tmp_path / f"b{number}.lrv")
         (tmp_path / f"c{number}.dat").write_bytes(b"nothing")
     opened: list[Path] = []
-    true = folders._looks_like_video
+    true = local._looks_like_video
 
     def looks_like_video(path: Path) -> bool:
         opened.append(path)
         return true(path)
 
-    monkeypatch.setattr(folders, "_looks_like_video", looks_like_video)
+    monkeypatch.setattr(local, "_looks_like_video", looks_like_video)
     (source,) = resolve_source(str(tmp_path))
     assert f"{count} .lrv" in source.notices[0]
     assert len(opened) <= 40

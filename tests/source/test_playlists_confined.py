@@ -13,9 +13,9 @@ from support.downloading import QUICK, download
 from support.webserver import Content, WebServer
 
 from smolvideo.errors import SourceError
-from smolvideo.source import address_scope, playlists
-from smolvideo.source import encodings as encodings_module
-from smolvideo.source.address_scope import Reach, check_named, reach_of
+from smolvideo.source import http_only as encodings_module
+from smolvideo.source import playlists, urls
+from smolvideo.source.urls import Reach, check_named, reach_of
 from smolvideo.summaries import WorkItem, list_items
 from smolvideo.summaries.worklist import resolve_item
 
@@ -87,7 +87,7 @@ def test_a_feed_names_no_files_and_the_rest_goes_on(
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_whatever_yt_dlp_makes_of_a_list(name: str, planted: Path) -> None:
-    from smolvideo.source.address_scope import checked_entry
+    from smolvideo.source.urls import checked_entry
 
     name = name.format(path=planted, folder=planted.parent.name)
     for entry in (
@@ -224,9 +224,9 @@ def strange_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return known(host, port, *args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    address_scope._reach_of_host.cache_clear()
+    urls._reach_of_host.cache_clear()
     yield
-    address_scope._reach_of_host.cache_clear()
+    urls._reach_of_host.cache_clear()
 
 
 def at(host: str, url: str) -> str:

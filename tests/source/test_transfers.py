@@ -7,8 +7,8 @@ from support.clipmaker import evenly, write_clip
 
 from smolvideo.errors import SourceError
 from smolvideo.source import lists
-from smolvideo.source.download_monitor import DownloadMonitor, RemoteFileChanged
-from smolvideo.source.ytdlp_options import _seconds_before_retry, ytdlp_options
+from smolvideo.source.download import DownloadMonitor, RemoteFileChanged
+from smolvideo.source.ytdlp import _seconds_before_retry, ytdlp_options
 
 
 def options(folder: Path) -> dict[str, object]:

@@ -14,7 +14,7 @@ from smolvideo.errors import SourceError
 from smolvideo.pipeline.subtitles import read_cues
 from smolvideo.records import SourceRecord
 from smolvideo.source import read_source_list, resolve_source
-from smolvideo.source.patterns import matching_paths
+from smolvideo.source.local import matching_paths
 from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import list_items
 from smolvideo.unicode_names import existing_path, normal_form, same_name

@@ -138,7 +138,7 @@ def save_random_weights(folder: Path, config: dict[str, Any], *, seed: int = 0) 
                 weight.normal_(0.0, 1.6 / weight[0].numel() ** 0.5, generator=random)
             else:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)
-    from smolvideo.engines.transformers_weights import quiet_transformers
+    from smolvideo.engines.transformers import quiet_transformers
 
     with quiet_transformers():
         network.to(torch.bfloat16).save_pretrained(folder)

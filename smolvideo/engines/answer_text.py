@@ -1,4 +1,4 @@
-"""Streaming detokenizer: token ids to text, without partial characters and special tokens.
+"""Text of an answer: streaming detokenizer, and notices on the finished text.
 
 ``StopStringBuffer`` strips outer blanks and cuts the text at stop strings.
 """
@@ -6,8 +6,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from smolvideo.answer import StopReason
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
 
 REPLACEMENT_CHARACTER = "\ufffd"
 """The tokenizer's output for bytes that are no character, or not yet a complete one."""
@@ -103,3 +106,66 @@ class StopStringBuffer:
     def _give(self, length: int) -> str:
         given, self._held = self._held[:length], self._held[length:]
         return given
+
+
+_MIN_REPEATS = 4
+_MIN_REPEATED_TOKENS = 16
+"""An answer that was cut while it repeated one run of tokens at least ``_MIN_REPEATS`` times,
+over at least this many tokens, was in a loop: shorter repetitions end by themselves ("no, no, no,
+no")."""
+
+
+def notices_on(
+    text: str,
+    stop_reason: StopReason,
+    token_ids: Sequence[int],
+    *,
+    incomplete: bool,
+) -> tuple[str, ...]:
+    """Return notices on the answer ``text``, generated as ``token_ids`` (the end token included).
+
+    ``incomplete``: the answer ends within a multi-byte character, which is left out.
+    """
+    # an empty answer: the reason alone
+    count = len(token_ids)
+    tokens = f"{count} token" + "s" * (count != 1)
+    if not text:
+        return (f"the answer is empty: {_why_empty(stop_reason, tokens)}",)
+    # cut at the limit, perhaps in a loop
+    notices = []
+    if stop_reason == "length":
+        loop = ", repeating itself" if is_loop(token_ids) else ""
+        notices.append(
+            f"the answer was cut after {tokens}{loop}: "
+            + ("`--repetition-penalty 1.1` may help" if loop else "`--max-new-tokens` allows more")
+        )
+    # bytes that are not UTF-8
+    if REPLACEMENT_CHARACTER in text or (incomplete and stop_reason != "length"):
+        notices.append("the answer holds bytes that are no UTF-8 text: characters are missing")
+    return tuple(notices)
+
+
+def is_loop(token_ids: Sequence[int]) -> bool:
+    """Whether ``token_ids`` end with repetitions of one run of tokens.
+
+    >>> is_loop([9, *[1, 2, 3] * 6]), is_loop([9, 1, 1, 1, 1])
+    (True, False)
+    """
+    last = len(token_ids)
+    for period in range(1, last // _MIN_REPEATS + 1):
+        wanted = max(_MIN_REPEATS * period, _MIN_REPEATED_TOKENS)
+        if wanted <= last and all(
+            token_ids[at] == token_ids[at - period] for at in range(last - wanted + period, last)
+        ):
+            return True
+    return False
+
+
+def _why_empty(stop_reason: StopReason, tokens: str) -> str:
+    if stop_reason == "stop_string":
+        return "it began with the text to stop at"
+    if stop_reason == "length":
+        return f"{tokens} without text, and `--max-new-tokens` allows no more"
+    if tokens == "1 token":
+        return "the model ended its turn at once"
+    return f"the model ended its turn after {tokens} without text"
