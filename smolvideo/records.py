@@ -20,8 +20,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
-from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json
-from smolvideo.record_versions import upgrade_record
+from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json, upgrade_record
 from smolvideo.sanitize import display_path, visible_json
 from smolvideo.text_input import read_file_or_pipe
 

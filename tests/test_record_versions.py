@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from smolvideo.cli.main import cli
 from smolvideo.conversation.event_log import _turn_from_json
 from smolvideo.conversation.settings import Settings, settings_from_json, settings_to_json
+from smolvideo.json_types import upgrade_record
 from smolvideo.models import open_checkpoint
-from smolvideo.record_versions import upgrade_record
 from smolvideo.records import AnswerRecord
 from smolvideo.summaries import SummaryOptions, SummaryRecord
 from smolvideo.summaries.options import settings_hash

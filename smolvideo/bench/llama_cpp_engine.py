@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from smolvideo.answer import AnswerStream
 from smolvideo.bench.llama_cpp_export import import_llama_cpp
-from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.devices import available_cores
+from smolvideo.engines.devices import available_cores, cpu_dtype
 from smolvideo.engines.generate import generate
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
@@ -66,7 +65,7 @@ class LlamaCppEngine:
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()
         self.checkpoint = checkpoint
-        self.dtype = peer_dtype(checkpoint, dtype)
+        self.dtype = cpu_dtype(checkpoint, dtype)
         self.llama = import_llama_cpp()
         from llama_cpp import mtmd_cpp
 

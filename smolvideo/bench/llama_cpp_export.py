@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.bench.peer_dtype import peer_dtype
+from smolvideo.engines.devices import cpu_dtype
 from smolvideo.engines.transformers import load_network
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint, open_checkpoint
@@ -53,7 +53,7 @@ def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``model.gguf`` and ``mmproj.gguf`` of ``checkpoint`` to ``folder``.
 
     Matrices are in the dtype of inference, vectors and the vision tower's embeddings in float32.
-    Raises as ``load_network`` and ``peer_dtype`` do.
+    Raises as ``load_network`` and ``cpu_dtype`` do.
     """
     import torch
 
@@ -61,7 +61,7 @@ def export_llama_cpp(checkpoint: str, folder: Path, dtype: str) -> None:
 
     import_gguf()
     opened = open_checkpoint(checkpoint, offline=True)
-    kind = _TYPES[peer_dtype(opened, dtype)]
+    kind = _TYPES[cpu_dtype(opened, dtype)]
     config = NetworkConfig.from_json(read_json(opened.folder / "config.json"))
     network = load_network(opened, torch.device("cpu"), torch.float32)
     weights = network.state_dict()

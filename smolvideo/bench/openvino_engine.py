@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
-from smolvideo.bench.peer_dtype import peer_dtype
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.devices import set_num_threads
+from smolvideo.engines.devices import cpu_dtype, set_num_threads
 from smolvideo.engines.generate import generate
 from smolvideo.engines.transformers import load_network
 from smolvideo.errors import UsageError
@@ -52,13 +51,13 @@ def export_openvino(checkpoint: str, folder: Path, dtype: str) -> None:
     """Write ``tower``, ``words`` and ``decoder`` (.xml and .bin) of ``checkpoint`` to ``folder``.
 
     Weights are written in float16 unless inference is in float32; loading converts them to the
-    dtype of inference. Raises as ``load_network`` and ``peer_dtype`` do.
+    dtype of inference. Raises as ``load_network`` and ``cpu_dtype`` do.
     """
     import torch
 
     openvino = import_openvino()
     opened = open_checkpoint(checkpoint, offline=True)
-    computes_in = peer_dtype(opened, dtype)
+    computes_in = cpu_dtype(opened, dtype)
     network = load_network(opened, torch.device("cpu"), torch.float32)
     # example inputs for the tracer
     size = opened.image_size
@@ -222,7 +221,7 @@ class OpenVinoEngine:
         import torch
 
         self.checkpoint = checkpoint
-        self.dtype = peer_dtype(checkpoint, dtype)
+        self.dtype = cpu_dtype(checkpoint, dtype)
         core = import_openvino().Core()
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.dtype],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolvideo.errors import PromptError, SourceError, UsageError
+from smolvideo.file_names import existing_path
 from smolvideo.sanitize import display_name
 from smolvideo.source import (
     IMAGE_SUFFIXES,
@@ -17,7 +18,6 @@ from smolvideo.source import (
     read_source_list,
 )
 from smolvideo.text_input import decode_text
-from smolvideo.unicode_names import existing_path
 
 STDIN = "-"
 

@@ -9,9 +9,9 @@ import click
 
 from smolvideo.cli.shell_completion import BY_METAVAR
 from smolvideo.errors import UsageError
+from smolvideo.file_names import existing_path
 from smolvideo.sampling import RelativeTime, parse_time
 from smolvideo.sanitize import display_path
-from smolvideo.unicode_names import existing_path
 
 _OTHER = "Other"
 

@@ -11,11 +11,11 @@ from smolvideo.cli.flags import Flags, flag
 from smolvideo.cli.options import ListFlags
 from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, TimeType
 from smolvideo.errors import UsageError
+from smolvideo.file_names import existing_path
 from smolvideo.readers import READERS
 from smolvideo.sampling import RelativeTime
 from smolvideo.summaries.options import Style, SummaryOptions
 from smolvideo.summaries.outputs import FORMATS
-from smolvideo.unicode_names import existing_path
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
 _AGE_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

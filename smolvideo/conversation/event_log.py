@@ -37,8 +37,7 @@ from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.files import open_atomic
 from smolvideo.frames import Images, MediaKind, VideoMetadata
-from smolvideo.json_types import check_types, parse_json
-from smolvideo.record_versions import upgrade_seconds
+from smolvideo.json_types import check_types, parse_json, upgrade_seconds
 from smolvideo.sampling import FrameSampling
 from smolvideo.sanitize import display_path
 from smolvideo.source import VideoSource

@@ -19,6 +19,7 @@ from smolvideo.conversation.event_log import (
 from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import ReaderError, SmolVideoError, SourceError
+from smolvideo.file_names import existing_path
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import load_frames
@@ -27,7 +28,6 @@ from smolvideo.prompt import frame_transform, image_transform
 from smolvideo.readers import open_video
 from smolvideo.sanitize import display_name
 from smolvideo.source import DownloadOptions, VideoSource, public_name, resolve_source
-from smolvideo.unicode_names import existing_path
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.json_types import upgrade_engine
 from smolvideo.prompt import PromptOptions
-from smolvideo.record_versions import upgrade_engine
 from smolvideo.sampling import FrameSampling, RelativeTime, parse_time
 
 Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)

@@ -21,6 +21,8 @@ from smolvideo.errors import ModelError, UsageError
 if TYPE_CHECKING:
     import torch
 
+    from smolvideo.models import Checkpoint
+
 
 LOADING = "loading the weights"
 """The ``action`` of an engine before there is a prompt."""
@@ -143,6 +145,17 @@ def choose_device(device: str = "auto") -> "torch.device":
     if reason := _device_problem(chosen):
         raise ModelError(f"`{device}` does not compute: {reason}", hint=hint)
     return chosen
+
+
+def cpu_dtype(checkpoint: "Checkpoint", dtype: str = "auto") -> str:
+    """Return the name of the dtype that ``choose_dtype`` takes for ``checkpoint`` on the CPU.
+
+    Raises UsageError for an unknown ``dtype``.
+    """
+    import torch
+
+    parameters = 0 if checkpoint.weights is None else checkpoint.weights.parameters
+    return str(choose_dtype(torch.device("cpu"), parameters, dtype)).removeprefix("torch.")
 
 
 def choose_dtype(device: "torch.device", parameters: int, dtype: str = "auto") -> "torch.dtype":

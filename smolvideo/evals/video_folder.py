@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from smolvideo.errors import SourceError
+from smolvideo.file_names import normal_form
 from smolvideo.files import walk
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import VIDEO_SUFFIXES, resolve_source
 from smolvideo.source.video_source import is_partial_or_hidden
-from smolvideo.unicode_names import normal_form
 
 _MAX_PATHS_SHOWN = 3
 

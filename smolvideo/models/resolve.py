@@ -6,11 +6,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from smolvideo.errors import ModelError
+from smolvideo.file_names import existing_path
 from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
 from smolvideo.models.hub import download_snapshot, is_offline
 from smolvideo.models.registry import lookup_model, unknown_model
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.unicode_names import existing_path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smolvideo.network.background_compile import CompiledInBackground, has_numba
-from smolvideo.network.threads import parallel_call
+from smolvideo.network.threads import CompiledInBackground, has_numba, parallel_call
 
 if TYPE_CHECKING:
     from smolvideo.network.kernels.flash_attention import StridedRows

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from smolvideo.models.network_config import TextConfig
-from smolvideo.network.background_compile import CompiledInBackground, has_numba
 from smolvideo.network.decoder import Decoder, TextLayer, rope_inv_freq
 from smolvideo.network.kv_cache import BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear
 from smolvideo.network.quantized import Int4Weight, Int8Weight, int4_packing
-from smolvideo.network.threads import max_workers, parallel_call
+from smolvideo.network.threads import CompiledInBackground, has_numba, max_workers, parallel_call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

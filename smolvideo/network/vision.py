@@ -14,8 +14,8 @@ from smolvideo.network.attention import (
     attention_backend,
     attention_reference,
 )
-from smolvideo.network.background_compile import CompiledInBackground
 from smolvideo.network.linear import Embedding, Linear, concat_linear
+from smolvideo.network.threads import CompiledInBackground
 
 
 class PatchEmbeddings(nn.Module):

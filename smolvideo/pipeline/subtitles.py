@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.file_names import existing_path
+from smolvideo.media_types import CaptionKind
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times
 from smolvideo.sanitize import display_path
 from smolvideo.source import VideoSource
-from smolvideo.subtitle_kinds import CaptionKind
 from smolvideo.subtitles import (
     Cue,
     cues_near,
@@ -19,7 +20,6 @@ from smolvideo.subtitles import (
     read_subtitles,
     sidecar_kind,
 )
-from smolvideo.unicode_names import existing_path
 
 AUTO = "auto"
 """The subtitle file next to the video, otherwise its text track."""

@@ -10,13 +10,13 @@ import importlib.util
 from pathlib import Path
 
 from smolvideo.errors import ReaderError
+from smolvideo.file_names import existing_path
 from smolvideo.frames import MediaKind, VideoMetadata
 from smolvideo.readers.base import NotAVideoError, VideoReader
 from smolvideo.readers.decoder_process import prestart_process
 from smolvideo.readers.probe import Probe
 from smolvideo.readers.registry import PACKAGES, PROBED_BY_PYAV, READERS, readers_for
 from smolvideo.readers.subprocess_reader import SubprocessReader
-from smolvideo.unicode_names import existing_path
 
 __all__ = ["READERS", "VideoReader", "open_video", "prestart_process"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolvideo.frames import SubtitleEvent
+from smolvideo.media_types import CaptionKind, kind_of_title
 from smolvideo.readers.encryption import Encryption, encryption_of
 from smolvideo.readers.packet_times import Open, demux_tolerant, packet_pts
-from smolvideo.subtitle_kinds import CaptionKind, kind_of_title
 
 _TEXT_FORMATS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
 _MAX_CUE = 2**16

@@ -3,10 +3,9 @@
 options.py          sampling options, and times as users write them
 sample.py           strategies as arithmetic on times, and decoding of the chosen frames
 scene_detection.py  the strategies ``scenes`` and ``changes``, which scan thumbnails
-corrupt_frames.py   count of corrupt frames
 """
 
-from smolvideo.sampling.corrupt_frames import DamageCount
+from smolvideo.frames import DamageCount
 from smolvideo.sampling.options import FrameSampling, RelativeTime, Seek, Strategy, parse_time
 from smolvideo.sampling.sample import (
     SeekableFrames,

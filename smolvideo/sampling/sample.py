@@ -22,9 +22,8 @@ from typing import Protocol
 import numpy as np
 
 from smolvideo.errors import ReaderError, UsageError
-from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
+from smolvideo.frames import DamageCount, Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
-from smolvideo.sampling.corrupt_frames import DamageCount
 from smolvideo.sampling.options import FrameSampling, RelativeTime
 from smolvideo.sampling.scene_detection import (
     key_frames_within,

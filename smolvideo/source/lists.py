@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 
 from smolvideo.errors import SourceError
+from smolvideo.file_names import existing_path
 from smolvideo.sanitize import display_path
 from smolvideo.source.local import expand_home, path_error, path_of_file_url
 from smolvideo.source.urls import scheme_of
 from smolvideo.source.video_source import VideoSource
 from smolvideo.text_input import decode_text, read_file_or_pipe
-from smolvideo.unicode_names import existing_path
 
 _MAX_LIST_BYTES = 16 * 2**20
 """Maximum bytes of a list; a larger file is a video given by mistake."""

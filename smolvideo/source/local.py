@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from smolvideo.errors import SourceError
+from smolvideo.file_names import existing_path, normal_form, same_name
 from smolvideo.media_types import (
     IMAGE_SUFFIXES,
     TEXTUAL_IMAGE_SUFFIXES,
@@ -36,7 +37,6 @@ from smolvideo.source.video_source import (
     kind_of_file,
     starts_like_video,
 )
-from smolvideo.unicode_names import existing_path, normal_form, same_name
 
 
 def is_pattern(text: str) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolvideo.subtitle_kinds import CaptionKind, kind_of_word, least_complete, words_of
-from smolvideo.unicode_names import normal_form
+from smolvideo.file_names import normal_form
+from smolvideo.media_types import CaptionKind, kind_of_word, least_complete, words_of
 
 SUBTITLE_SUFFIXES = (
     ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".dfxp", ".smi", ".sami", ".srv3", ".srv2", ".srv1",

@@ -10,7 +10,7 @@ inference.py       prompts answered by an engine, up to the record
 run.py             the run: load, answer, record, write (on a Ray cluster: ray_run.py)
 dry_run.py         cost estimate of a run
 record_log.py      the record of one video, and the file of all records
-formats.py, file_names.py, outputs.py   the output files
+formats.py, outputs.py   the output files
 api.py             the whole run in one call
 """
 

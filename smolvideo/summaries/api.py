@@ -8,6 +8,7 @@ from pathlib import Path
 
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.file_names import existing_path
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.sanitize import display_path
@@ -17,7 +18,6 @@ from smolvideo.summaries.outputs import OutputWriter, check_formats
 from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.run import SummaryRun
 from smolvideo.summaries.worklist import Selection, list_items
-from smolvideo.unicode_names import existing_path
 
 RECORDS_NAME = "summaries.jsonl"
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Annotated, Any, ClassVar, Self
 
 from smolvideo.errors import RecordError
+from smolvideo.file_names import is_output_name, is_output_of, normal_form
 from smolvideo.files import file_lock, make_folders
 from smolvideo.json_types import Count, Moment, Seconds, Within
 from smolvideo.records import (
@@ -30,9 +31,7 @@ from smolvideo.records import (
     write_text_atomic,
 )
 from smolvideo.sanitize import display_name, display_path
-from smolvideo.summaries.file_names import is_output_name, is_output_of
 from smolvideo.text_input import open_regular
-from smolvideo.unicode_names import normal_form
 
 ExitCode = Annotated[int, Within(0, 255)]
 Stamp = Annotated[int, Within(-(2**63), 2**63 - 1)]

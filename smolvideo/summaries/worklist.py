@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.file_names import existing_path
 from smolvideo.media_types import natural_order
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.sanitize import display_name
@@ -28,7 +29,6 @@ from smolvideo.source import (
     resolve_source,
 )
 from smolvideo.source.local import is_pattern, matching_paths
-from smolvideo.unicode_names import existing_path
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,7 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
-from smolvideo.network import (
-    BatchedPagedKVCache,
-    KVCache,
-    TextConfig,
-    background_compile,
-    cpu_decode,
-)
+from smolvideo.network import BatchedPagedKVCache, KVCache, TextConfig, cpu_decode
 from smolvideo.network.cpu_decode import CpuDecoder
 from smolvideo.network.decoder import Decoder
 from smolvideo.network.kernels import decode
@@ -34,7 +28,7 @@ from smolvideo.network.kernels.work_sharing import claim, mark_done, new_counter
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
 from smolvideo.network.quantized import Int4Weight, Int8Weight
-from smolvideo.network.threads import ThreadPool
+from smolvideo.network.threads import ThreadPool, has_numba
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -467,16 +461,16 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
 def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    background_compile.has_numba.cache_clear()
-    assert background_compile.has_numba()
+    has_numba.cache_clear()
+    assert has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    background_compile.has_numba.cache_clear()
-    assert not background_compile.has_numba()
+    has_numba.cache_clear()
+    assert not has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
-    background_compile.has_numba.cache_clear()
-    assert not background_compile.has_numba()
-    background_compile.has_numba.cache_clear()
+    has_numba.cache_clear()
+    assert not has_numba()
+    has_numba.cache_clear()
 
 
 def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

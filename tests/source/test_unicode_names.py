@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from smolvideo.cli.params import FilePath
 from smolvideo.errors import SourceError
+from smolvideo.file_names import existing_path, normal_form, same_name
 from smolvideo.pipeline.subtitles import read_cues
 from smolvideo.records import SourceRecord
 from smolvideo.source import read_source_list, resolve_source
 from smolvideo.source.local import matching_paths
 from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import list_items
-from smolvideo.unicode_names import existing_path, normal_form, same_name
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Zoë Ångström") for form in ("NFC", "NFD"))
 FORMS = [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)]

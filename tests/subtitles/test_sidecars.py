@@ -7,10 +7,10 @@ import av
 import pytest
 from support.clipmaker import evenly, write_clip
 
+from smolvideo.media_types import CaptionKind
 from smolvideo.pipeline.subtitles import AUTO, read_cues
 from smolvideo.readers import open_video
 from smolvideo.source import resolve_source
-from smolvideo.subtitle_kinds import CaptionKind
 from smolvideo.subtitles import cues_of_track, find_sidecar, sidecar_kind
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\nHello there,\n"

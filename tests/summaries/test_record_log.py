@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from smolvideo.errors import RecordError
+from smolvideo.file_names import fit_name
 from smolvideo.records import RecordWriter, SourceRecord
-from smolvideo.summaries.file_names import fit_name
 from smolvideo.summaries.record_log import Chapter, Note, RecordLog, SummaryRecord
 
 

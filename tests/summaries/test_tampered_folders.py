@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from support.project import ROOT
 
 from smolvideo.cli.main import cli
-from smolvideo.records import MAX_LINE_BYTES
-from smolvideo.summaries.file_names import (
+from smolvideo.file_names import (
     fit_name,
     is_output_name,
     is_output_of,
     names_of_outputs,
 )
+from smolvideo.records import MAX_LINE_BYTES
 from smolvideo.summaries.formats import TEXT_FORMATTERS
 from smolvideo.summaries.record_log import SummaryRecord
 
