@@ -15,7 +15,7 @@ the rules can be stated (README, "Security"):
 
 import hashlib
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -381,7 +381,7 @@ class _Scrubber:
 
 def _has_secrets(base64: str) -> bool:
     try:
-        content = b64decode(base64.rstrip("=") + "==", altchars=b"-_").decode()
+        content = a2b_base64(base64.replace("-", "+").replace("_", "/") + "==").decode()
     except ValueError:
         return False
     return _Scrubber(_DEEPEST).text(content) != content
