@@ -141,7 +141,7 @@ def network_of(checkpoint: Checkpoint) -> NetworkConfig:
 @pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_take_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize: str) -> None:
-    from smolvideo.network.int4 import has_int4_matmul
+    from smolvideo.network.quantized import has_int4_matmul
 
     if quantize == "int4" and not has_int4_matmul():
         pytest.skip("hardware: no int4 operator")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import prod
 
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.tensors import expected_shapes
+from smolvideo.models.weights import expected_shapes
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per element of the dtypes of inference."""
