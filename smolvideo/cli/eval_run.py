@@ -29,7 +29,7 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.evals import BenchmarkProgress, show_report
-from smolvideo.show.stage_progress import StageProgress
+from smolvideo.show.progress_bar import StageProgress
 
 _DEFAULTS = EvalSettings()
 _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
