@@ -14,14 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.file_names import fit_name, is_output_name, is_output_of, names_of_outputs
+from smolvideo.file_names import (
+    fit_name,
+    is_output_name,
+    is_output_of,
+    names_of_outputs,
+    normal_form,
+)
 from smolvideo.files import make_folders
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.summaries.formats import TEXT_FORMATTERS, to_html
 from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
-from smolvideo.unicode_names import normal_form
 
 
 class OutputNames:

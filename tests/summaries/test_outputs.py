@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.project import ROOT
 
+from smolvideo.file_names import is_output_of
 from smolvideo.records import SourceRecord
 from smolvideo.subtitles import find_sidecar, parse_subtitles
-from smolvideo.summaries.file_names import is_output_of
 from smolvideo.summaries.formats import (
     TEXT_FORMATTERS,
     to_ffmetadata,

@@ -32,9 +32,9 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.records import AnswerRecord, SourceRecord
 from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
-from smolvideo.summaries.record import Chapter, Note, SummaryRecord
-from smolvideo.train.exam.options import ExamOptions
-from smolvideo.train.exam.scores import ExamAnswer
+from smolvideo.summaries.record_log import Chapter, Note, SummaryRecord
+from smolvideo.train.exam import ExamOptions
+from smolvideo.train.exam.run import ExamAnswer
 
 FOLDER = ROOT / "smolvideo" / "schemas"
 PAGE = ROOT / "docs" / "records.md"
