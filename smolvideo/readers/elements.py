@@ -30,6 +30,11 @@ class Format:
     """Whether a recording may end anywhere, and its reading goes on after damage."""
     is_doubtful: ClassVar[bool] = False
     """Whether an element may look like the beginning of a file of another format."""
+    is_exact: ClassVar[bool] = False
+    """Whether bytes that are no elements are no part of a file: FFmpeg makes frames of them."""
+    doubted: ClassVar[int] = 8
+    """Last elements that are searched again for a header: the rest of a truncated file may have
+    been parsed as them."""
     look_ahead: ClassVar[int] = 512
     """Bytes from the start of an element that ``step`` may inspect."""
     found_by: ClassVar[bytes] = b""
@@ -193,7 +198,7 @@ class Ivf(Format):
 
     magic = b"DKIF\0\0\x20\0"
     demuxer = "ivf"
-    is_doubtful = True
+    is_doubtful = is_exact = True
     least = 12
     _MOST = 2**40
     """Time stamps from here on are damage."""
@@ -294,6 +299,7 @@ class Gif(Format):
 
     magic = b"GIF8"
     demuxer = "gif"
+    doubted = 2**12
 
     def __init__(self) -> None:
         self._within = self._ended = self._begins = False

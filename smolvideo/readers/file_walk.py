@@ -23,8 +23,6 @@ from smolvideo.readers.heartbeat import beat
 from smolvideo.readers.stream_formats import STREAM_FORMATS, Dv, Obu
 from smolvideo.readers.ts_packets import layout_of
 
-_DOUBTED = 8
-"""Last elements that are searched again for a header: frame data may have been parsed as them."""
 _HEAD = 4096
 _BLOCK = 2**20
 _KEY = 5
@@ -168,10 +166,17 @@ def packet_size_at(head: bytes) -> int | None:
 
 
 def find_format(
-    file: BinaryIO, start: int, end: int, kinds: Iterable[type[Format]], own: type[Format] | None
+    file: BinaryIO,
+    start: int,
+    end: int,
+    kinds: Iterable[type[Format]],
+    own: type[Format] | None,
+    stop: int | None = None,
 ) -> tuple[int, type[Format]] | None:
     """Return the first byte offset from ``start`` at which a file of one of the ``kinds``, or a
-    header of the format ``own``, begins, and its format; None if there is none before ``end``."""
+    header of the format ``own``, begins, and its format; None if there is none before ``stop``.
+    The files are in the bytes up to ``end``, the default of ``stop``."""
+    stop = end if stop is None else stop
     # Two bytes of each key, by which NumPy finds where it may be.
     keys: dict[int, list[tuple[type[Format], bytes, int]]] = {}
     for kind in kinds:
@@ -181,15 +186,15 @@ def find_format(
         keys.setdefault(pair, []).append((kind, key, place))
     marks = np.zeros(2**16, np.bool_)
     marks[list(keys)] = True
-    while start < end:
+    while start < stop:
         beat()
         file.seek(start)
-        data = file.read(min(_BLOCK, end - start) + _HEAD)
+        data = file.read(min(_BLOCK, stop - start) + _HEAD)
         for offset in _marked(data, marks):
             for kind, key, place in keys[int.from_bytes(data[offset : offset + 2], "little")]:
                 at = offset - place
                 first = at if kind is own else at - kind.key_offset
-                if not 0 <= first < min(_BLOCK, end - start) or not data.startswith(key, at):
+                if not 0 <= first < min(_BLOCK, stop - start) or not data.startswith(key, at):
                     continue
                 head = data[first : first + _HEAD]
                 fits = kind is own or start + first + _LEAST < end
@@ -225,7 +230,7 @@ def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
         return Walk([start], None if found is None else found[0])
     one = kind()
     position, starts = start, [start]
-    passed: deque[int] = deque([start], maxlen=_DOUBTED)
+    passed: deque[int] = deque([start], maxlen=kind.doubted)
     while position < end:
         beat()
         file.seek(position)
@@ -240,7 +245,7 @@ def walk(file: BinaryIO, start: int, end: int, kind: type[Format]) -> Walk:
             passed.append(position)
             position += step
             continue
-        following = next_file(file, position, end, kind, position if kind.is_stream else passed[0])
+        following = next_file(file, position, end, kind, passed[0])
         if following is None:
             return Walk(starts, _stated_end(kind, position, step, end))
         position = following[0]
@@ -287,6 +292,31 @@ def bytes_after_image(path: Path) -> int:
         end = [*found.starts[1:], found.end or size][0]
         known = format_at(file, end, size) is not None
     return size - end if known or size - end > _MOST_AFTER_IMAGE else 0
+
+
+class FileAfterPackets:
+    """Finds the file after a transport stream of packets of ``size`` bytes. ``found`` is the byte
+    at which it begins, None until it is found."""
+
+    _MAX_SEARCHES = 1000
+    """Searches within a truncated packet; damaged streams lose their packets often."""
+
+    def __init__(self, end: int, size: int) -> None:
+        self.found: int | None = None
+        self._end, self._size, self._searches = end, size, 0
+
+    def find(self, file: BinaryIO, first: int, last: int) -> int | None:
+        """Return where another file begins: with a packet from ``last`` back to ``first``, or
+        within the one before ``last``, if the stream is truncated."""
+        for place in range(last, first - 1, -self._size):
+            if other_at(file, place, self._end, Transport, self._size) is not None:
+                self.found = place
+        self._searches += 1
+        if self.found is None and self._searches <= self._MAX_SEARCHES:
+            inside = max(first, last - self._size) + 1
+            found = find_format(file, inside, self._end, _SOUGHT_EVERYWHERE, None, stop=last)
+            self.found = None if found is None else found[0]
+        return self.found
 
 
 def find_stretches(

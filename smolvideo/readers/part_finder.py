@@ -106,6 +106,9 @@ _REORDERED = 3
 """Packets of raw streams within which FFmpeg can assign a decoding time to the wrong packet."""
 _CLAIMING = ("matroska", "mov")
 """Demuxers that report the duration stated in the header."""
+_LEAST, _SMALL = 1024, 2**16
+"""Minimum bytes after the end of a file to be called a part, and those that are searched for others
+than zeros."""
 _FRAMES_PER_PART = 3
 """Minimum average frames per part; with fewer, the breaks are noise and are ignored."""
 
@@ -160,7 +163,14 @@ def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
         while kind is not None:
             run, end = _read_run(path, file, kind, begin, size)
             runs.append(run)
-            kind = None if end is None else format_at(file, end, size)
+            following = None if end is None else format_at(file, end, size)
+            if end is not None and following is None and kind.is_exact and end + _LEAST < size:
+                file.seek(end)
+                if any(file.read(_SMALL)):  # no padding
+                    runs.append(_Run([], []))
+                    run.stretches[-1] = replace(run.stretches[-1], end=end)
+                    end = size
+            kind = following
             begin = end or size
     if len(runs) == 1:
         run = runs[0]

@@ -16,7 +16,8 @@ class Dv(Format):
 
     magic = b"\x1f\x07\x00"
     demuxer = "dv"
-    is_stream = True
+    is_stream = is_exact = True
+    doubted = 1
     _SYSTEMS: ClassVar = {0x3F: 120_000, 0xBF: 144_000}
     _FACTORS: ClassVar = {0x00: 1, 0x04: 2, 0x14: 4, 0x18: 2}
     """Frame size by signal type, as a multiple of that of the system, 525/60 or 625/50."""
@@ -94,6 +95,7 @@ class Obu(Format):
     magic = b"\x12\0\x0a"
     demuxer = "obu"
     is_stream = is_doubtful = True
+    doubted = 1
     _TYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 15})
 
     def step(self, head: bytes) -> int | None:
@@ -131,6 +133,7 @@ class ProgramStream(Format):
     magic = b"\0\0\1\xba"
     demuxer = "mpeg"
     is_stream = True
+    doubted = 1
 
     def step(self, head: bytes) -> int | None:
         if head[:3] != self.magic[:3] or len(head) < 14:

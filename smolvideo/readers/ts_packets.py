@@ -18,6 +18,7 @@ from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.heartbeat import beat
 
 Bytes = NDArray[np.uint8]
+Follows = Callable[[BufferedReader, int, int], int | None]
 
 _PACKET_OF_DISCS, _SYNC_OF_DISCS = 192, 4
 """Packet size on discs (M2TS): four bytes precede the sync byte."""
@@ -137,13 +138,13 @@ def read_headers(
     layout: Layout,
     start: int,
     end: int,
-    follows: Callable[[BufferedReader, int], bool],
+    follows: Follows,
 ) -> tuple[Headers, Continuity, int]:
     """Read a file that begins at ``start``. Return its headers, its gaps, and where its last packet
     ends: after ``end`` if the packet is truncated.
 
-    ``follows(file, position)`` returns, for bytes that are no packets, whether another file begins
-    there, which ends the reading.
+    ``follows(file, first, last)`` returns, for bytes that are no packets from ``last`` on, where
+    another file begins, which ends the reading; None if there is none.
     """
     found: list[Headers] = []
     continuity = Continuity()
@@ -171,7 +172,7 @@ def packet_rows(
     layout: Layout,
     start: int,
     end: int,
-    follows: Callable[[BufferedReader, int], bool] | None = None,
+    follows: Follows | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
     """Yield positions ``[N]`` and bytes ``[N, 188]`` of up to ``_MOST`` packets at a time,
     resyncing after damage, unless another file ``follows`` there. The arrays are views of a buffer
@@ -192,10 +193,10 @@ def packet_rows(
         is_last = False
         if good < whole and follows is not None:
             # The first bytes of the next file may look like a packet or two.
-            for back in range(min(good, _SEEMING) + 1):
-                if follows(file, position + (good - back) * size):
-                    good, is_last = good - back, True
-                    break
+            seeming = position + max(0, good - _SEEMING) * size
+            following = follows(file, seeming, position + good * size)
+            if following is not None:
+                good, is_last = (following - position) // size, True
         if good:
             positions = position + size * np.arange(good, dtype=np.int64)
             yield positions, rows[:good, layout.sync : layout.sync + PACKET]

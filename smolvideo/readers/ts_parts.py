@@ -20,7 +20,7 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.encryption import streams_in_map
-from smolvideo.readers.file_walk import Transport, other_at
+from smolvideo.readers.file_walk import FileAfterPackets
 from smolvideo.readers.ts_packets import (
     CLOCK,
     PACKET,
@@ -57,11 +57,9 @@ def find_transport_parts(
     Video streams with different packet ids that do not overlap are parts of one recording. If some
     overlap, ``main_pid`` returns the packet id of the one to show. Empty without time stamps.
     """
-
-    def follows(file: BufferedReader, position: int) -> bool:
-        return other_at(file, position, end, Transport, layout.size) is not None
-
-    headers, continuity, last_byte_end = read_headers(path, layout, begin, end, follows)
+    search = FileAfterPackets(end, layout.size)
+    headers, continuity, last_byte_end = read_headers(path, layout, begin, end, search.find)
+    last_byte_end = last_byte_end if search.found is None else search.found
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     # Cut each stream at clock discontinuities.

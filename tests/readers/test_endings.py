@@ -185,6 +185,22 @@ def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
     assert not known.truncated
 
 
+@pytest.mark.parametrize("kind", ["ts", "mpg", "gif", "nut"])
+def test_a_file_of_another_format_after_one_that_broke_off_is_read(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    cut = clipmaker.cut(make(folder, kind, 0, 96), tmp_path / f"cut.{kind}", 0.6)
+    path = clipmaker.join(tmp_path / f"a.{kind}", cut, make(folder, "mkv", 100), make(folder, kind))
+    assert numbers(path)[-96:] == [*range(100, 148), *range(48)]
+
+
+def test_junk_after_a_format_that_reads_everything_is_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.ivf"
+    path.write_bytes(make(folder, "ivf").read_bytes() + bytes(range(1, 256)) * 40)
+    (notice,) = metadata(path).notices
+    assert notice == "a part of `a.ivf` without video that can be read: missing at 00:02"
+
+
 def test_a_part_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mpg"
     empty_animation = b"GIF89a" + bytes((16, 0, 16, 0, 0, 0, 0)) + b";"
