@@ -132,6 +132,7 @@ def _isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and settings of the person who runs the tests are neither read nor written."""
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SMOLVIDEO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SMOLVIDEO_CONFIG", os.devnull)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
     monkeypatch.delenv("SMOLVIDEO_DEBUG", raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)

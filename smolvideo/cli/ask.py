@@ -192,7 +192,7 @@ def _read_request(given: AskFlags) -> _Request:
     settings = read_settings(given)
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)
-    elif given.overwrite:
+    elif given.is_explicit("overwrite"):
         raise UsageError("`--overwrite` has no effect without `--output`")
     if given.goes_on and given.no_keep:
         raise UsageError("`--continue` adds to a conversation that is kept: `--no-keep` cannot be")

@@ -149,7 +149,7 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         check_new_file(given.output, overwrite=given.overwrite)
         sources = [] if given.video is None else [given.video]
         check_not_a_source("--output", given.output, sources)
-    elif given.overwrite:
+    elif given.is_explicit("overwrite"):
         raise UsageError("`--overwrite` has no effect without `--output`")
     if given.video is not None:
         resolve_source(str(given.video))
@@ -171,7 +171,7 @@ def _engines(given: BenchFlags) -> tuple[str, ...]:
     from smolvideo.engines import ENGINES
 
     text, against = given.engines, given.against
-    if against and not given.is_explicit("engines"):
+    if against and given.is_default("engines"):
         text = "native"
     names = tuple(name.strip() for name in text.split(","))
     for name in names:

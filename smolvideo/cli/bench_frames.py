@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from smolvideo.cli.flags import is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
@@ -58,7 +59,10 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
 )
 @click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
 @debug_option
+@click.pass_context
 def bench_frames(
+    ctx: click.Context,
+    /,
     files: tuple[Path, ...],
     ways: tuple[str, ...],
     max_frames: int,
@@ -79,7 +83,7 @@ def bench_frames(
     for way in ways:
         if way not in known:
             raise UsageError(f"unknown way `{way}`", hint=", ".join(known))
-    if files and films is not None:
+    if files and is_typed(ctx, "films"):
         raise UsageError("`--films` is for the films that are made if no FILE is given")
     for path in files:
         _check_video(path)

@@ -57,7 +57,10 @@ class SessionFlags(ContinueFlags, section="Conversation"):
     """Which conversation."""
 
     session: str | None = flag(
-        metavar="ID", show_default="none", help="Go on with this conversation."
+        metavar="ID",
+        excludes=("no_keep", "goes_on"),
+        show_default="none",
+        help="Go on with this conversation.",
     )
     lists: bool = flag("--sessions", help="List the conversations that are kept, and leave.")
     forget: str | None = flag(
@@ -134,7 +137,7 @@ def chat(given: ChatFlags) -> int | None:
 
 
 def _check(given: ChatFlags, *, plain: bool) -> None:
-    if given.jsonl and not plain:
+    if given.is_explicit("jsonl") and not plain:
         raise UsageError("`--jsonl` is for `--plain`")
     if plain and given.is_on_command_line("theme"):
         raise UsageError("`--theme` is for the full screen")
@@ -146,7 +149,7 @@ def _check(given: ChatFlags, *, plain: bool) -> None:
         raise UsageError(
             "no video to talk about", hint="`smolvideo chat VIDEO`, or `smolvideo chat --continue`"
         )
-    if given.subtitles is not None and not given.sources:
+    if given.is_explicit("subtitles") and not given.sources:
         raise UsageError("`--subtitles` needs a source to belong to")
 
 
@@ -218,7 +221,8 @@ def _resumed(session_id: str) -> Iterator[Startup]:
 
 @contextmanager
 def _start(given: ChatFlags) -> Iterator[Startup]:
-    sources, subtitles = given.sources, given.subtitles
+    sources = given.sources
+    subtitles = given.subtitles if sources else None
     download = read_download(given, sources, offline=given.offline)
     with ExitStack() as stack:
         if given.resumes:

@@ -28,6 +28,7 @@ class ContinueFlags(Flags, section="Conversation"):
     goes_on: bool = flag(
         "--continue",
         "-c",
+        excludes=("no_keep", "session"),
         help="Go on with the last conversation; a SOURCE is one more to look at.",
     )
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from smolvideo.cli.flags import is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
@@ -51,13 +52,16 @@ _overwrite_option = click.option(
 @_output_option
 @_overwrite_option
 @debug_option
-def report(run: Path, form: str, output: Path | None, overwrite: bool) -> int | None:
+@click.pass_context
+def report(
+    ctx: click.Context, /, run: Path, form: str, output: Path | None, overwrite: bool
+) -> int | None:
     """Show the scores of a run, finished or not.
 
     Accuracy overall and by every group, with intervals clustered by video, coverage, and bounds for
     what is missing. Ends with 6 where some items have no answer.
     """
-    if output is None and overwrite:
+    if output is None and is_typed(ctx, "overwrite"):
         raise UsageError("`--overwrite` has no effect without `--output`")
     if output is not None:
         check_new_file(output, overwrite=overwrite)

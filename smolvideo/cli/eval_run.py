@@ -95,14 +95,14 @@ def _run(given: EvalFlags, name: str) -> int | None:
                 offline=given.offline,
                 on_progress=stages.on_progress,
             )
-        elif given.data_version is not None:
+        elif given.is_explicit("data_version"):
             raise UsageError("`--data-version` is for the hub's file, and FILE names another")
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
         folder = given.run or default_run_folder(name, given.model)
         finder = _finder(given, path, folder)
         cache = open_feature_cache(given.engine, on_note=screen.notice)
         engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
-    if engine.checkpoint.is_nano and not given.is_explicit("max_new_tokens"):
+    if engine.checkpoint.is_nano and given.is_default("max_new_tokens"):
         settings = replace(settings, generation=_NANO_GENERATION)
     screen.notes(benchmark.notices)
     return _ask(screen, benchmark, settings, engine, finder, folder, given)

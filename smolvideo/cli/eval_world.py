@@ -78,7 +78,7 @@ def exam(given: ExamFlags) -> None:
     """
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)
-    elif given.overwrite:
+    elif given.is_explicit("overwrite"):
         raise UsageError("`--overwrite` has no effect without `--output`")
     screen = open_screen(quiet=given.quiet)
     with StageProgress(screen) as stages:

@@ -31,12 +31,24 @@ def default_of(options: type, name: str) -> Any:
     return None if found.default is MISSING else found.default
 
 
-def flag(*names: str, default: Any = None, default_from: type | None = None, **more: Any) -> Any:
+def flag(
+    *names: str,
+    default: Any = None,
+    default_from: type | None = None,
+    excludes: tuple[str, ...] = (),
+    **more: Any,
+) -> Any:
     """Declare an option: its ``names`` beyond that of the field, and click's attributes.
 
-    ``default_from`` is the dataclass whose field of the same name has the default.
+    ``default_from`` is the dataclass whose field of the same name has the default. ``excludes`` are
+    fields that contradict the option: what the configuration file says of them gives way to it.
     """
-    declared = {"names": names, "default_from": default_from, "attributes": more}
+    declared = {
+        "names": names,
+        "default_from": default_from,
+        "excludes": excludes,
+        "attributes": more,
+    }
     return field(default=default, metadata=declared)
 
 
@@ -64,14 +76,27 @@ class Flags:
     @classmethod
     def read(cls, ctx: click.Context) -> Self:
         """Fill an object from the parsed parameters of a command."""
-        names = [part.name for part in fields(cls) if part.name in ctx.params]
-        sources = {name: ctx.get_parameter_source(name) for name in names}
+        parts = [part for part in fields(cls) if part.name in ctx.params]
+        sources = {part.name: ctx.get_parameter_source(part.name) for part in parts}
+        values = {part.name: ctx.params[part.name] for part in parts}
+        typed = [part for part in parts if sources[part.name] in _EXPLICIT]
+        for other in {name for part in typed for name in part.metadata.get("excludes", ())}:
+            if sources.get(other) is ParameterSource.DEFAULT_MAP:
+                values[other], sources[other] = _default(ctx, other), ParameterSource.DEFAULT
         origins = {name: source for name, source in sources.items() if source is not None}
-        return cls(**{name: ctx.params[name] for name in names}, origins=origins)
+        return cls(**values, origins=origins)
 
     def is_explicit(self, name: str) -> bool:
-        """Whether the value is from the command line or the environment, not a default."""
+        """Whether the value is from the command line or the environment.
+
+        What the configuration file says is a preference, like a default: it is reduced, or left
+        out, where it does not apply.
+        """
         return self._origin(name) in _EXPLICIT
+
+    def is_default(self, name: str) -> bool:
+        """Whether neither the user nor the configuration file has chosen the value."""
+        return self._origin(name) in (None, ParameterSource.DEFAULT)
 
     def is_on_command_line(self, name: str) -> bool:
         """Whether the value is from the command line, not from the environment or a default."""
@@ -88,6 +113,17 @@ class Flags:
     def explicit_values(self, *names: str) -> dict[str, Any]:
         """Return the values of those fields that are explicit."""
         return {name: getattr(self, name) for name in names if self.is_explicit(name)}
+
+
+def is_typed(ctx: click.Context, name: str) -> bool:
+    """Whether a parameter is from the command line or the environment."""
+    return ctx.get_parameter_source(name) in _EXPLICIT
+
+
+def _default(ctx: click.Context, name: str) -> Any:
+    """Return the built-in default of a parameter."""
+    (found,) = [part for part in ctx.command.params if part.name == name]
+    return found.type_cast_value(ctx, found.default)
 
 
 def to_flag(name: str) -> str:

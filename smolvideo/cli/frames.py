@@ -179,7 +179,7 @@ def _check_no_model(given: FramesFlags) -> None:
 
 
 def _check_outputs(given: FramesFlags) -> None:
-    if given.overwrite and given.output is None and given.sheet is None:
+    if given.is_explicit("overwrite") and given.output is None and given.sheet is None:
         raise UsageError("`--overwrite` has no effect without `--output` or `--sheet`")
     if given.output is not None:
         check_new_folder(given.output, overwrite=given.overwrite)

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
+    "config": ("smolvideo.cli.config:config", "Show or change the defaults of options."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (
         "smolvideo.cli.main:completion",
@@ -91,7 +92,20 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-"):
             raise _no_such_command(args[0])
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            self._read_defaults(ctx, command, rest)
+        return name, command, rest
+
+    def _read_defaults(self, ctx: click.Context, command: click.Command, rest: list[str]) -> None:
+        """Take defaults from the configuration file, but not for help, which never fails."""
+        words = rest[: rest.index("--")] if "--" in rest else rest
+        if {"-h", "--help"} & {*words}:
+            return
+        from smolvideo.cli.config_file import WITHOUT_TABLE, ConfigFile, FileDefaults
+
+        if command.name not in WITHOUT_TABLE:
+            ctx.default_map = FileDefaults(ConfigFile.read(), (("", self),))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from smolvideo.cli.flags import is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import GenerationOptions
@@ -50,7 +51,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is None:
         _list(as_json)
-    elif as_json:
+    elif is_typed(ctx, "as_json"):
         command = f"smolvideo models {ctx.invoked_subcommand}"
         raise UsageError(
             "`--json` stands behind the name of the command", hint=f"`{command} --json`"

@@ -259,14 +259,15 @@ class ScreenFlags(Flags, section="Terminal"):
 
     filmstrip: FilmstripChoice = flag(
         type=click.Choice(get_args(FilmstripChoice)),
+        excludes=("no_filmstrip",),
         default="auto",
         envvar="SMOLVIDEO_FILMSTRIP",
         show_envvar=True,
         help="How to show the frames the model saw; auto is the best the terminal can.",
     )
     no_filmstrip: bool = flag(help="Short for --filmstrip none.")
-    quiet: bool = flag(help="Nothing but the answer and errors.")
-    verbose: bool = flag("-v", help="Settings and the prompt, too.")
+    quiet: bool = flag(excludes=("verbose",), help="Nothing but the answer and errors.")
+    verbose: bool = flag("-v", excludes=("quiet",), help="Settings and the prompt, too.")
 
 
 def read_sampling(given: SamplingFlags) -> FrameSampling:
@@ -326,7 +327,7 @@ def read_download(
 
 def allows_outside(given: ListFlags) -> bool:
     """Read ``--allow-outside``. Raises UsageError without ``--list``."""
-    if given.allow_outside and given.source_list is None:
+    if given.is_explicit("allow_outside") and given.source_list is None:
         raise UsageError("`--allow-outside` is about the files of a `--list`: there is none")
     return given.allow_outside
 

@@ -181,11 +181,11 @@ def _check_combinations(given: SummariseFlags) -> None:
     for name, value in others.items():
         if given.watch and value not in (None, False):
             raise UsageError(f"`--watch` and `{name}` contradict each other")
-    if given.ray_workers is not None and given.ray is None:
+    if given.is_explicit("ray_workers") and given.ray is None:
         raise UsageError("`--ray-workers` has no effect without `--ray`")
     if given.ray is not None:
         check_installed()
-    if given.overwrite and given.out is None and not given.beside:
+    if given.is_explicit("overwrite") and given.out is None and not given.beside:
         raise UsageError("`--overwrite` has no effect without `--out` or `--beside`")
 
 
@@ -193,6 +193,8 @@ def _read_outputs(given: SummariseFlags) -> tuple[OutputOptions, str | None]:
     """Return the options of output files, and the format on stdout."""
     out, records, formats = read_out(given), given.jsonl, given.formats
     has_place = out is not None or given.beside
+    if not has_place and not given.is_explicit("formats"):
+        formats = None
     on_stdout = "jsonl" if records == STDOUT else None
     if records == STDOUT:
         records = None

@@ -119,6 +119,7 @@ class SelectionFlags(ListFlags, section="Sources"):
     shuffle: int | None = flag(
         type=IntegerType(min=0),
         metavar="SEED",
+        excludes=("watch",),
         show_default="as typed",
         help="In an order drawn with this number, the same for the same number.",
     )
@@ -129,6 +130,7 @@ class SelectionFlags(ListFlags, section="Sources"):
         help="Only the first N of the list.",
     )
     watch: bool = flag(
+        excludes=("dry_run", "shuffle", "ray"),
         help="Go on with videos that appear in the folders, once they are complete. "
         "Ctrl-C ends it.",
     )
@@ -194,11 +196,12 @@ class PlaceFlags(Flags, section="Output"):
 class RunFlags(Flags, section="Run"):
     """Options of the run."""
 
-    dry_run: bool = flag(help="Show what would be done and what it costs.")
+    dry_run: bool = flag(excludes=("watch",), help="Show what would be done and what it costs.")
     fail_fast: bool = flag(help="End at the first failure.")
     retry: bool = flag(help="Do again what failed because of the file itself.")
     ray: str | None = flag(
         metavar="[ADDRESS]",
+        excludes=("watch",),
         show_default="this process alone",
         help="Run on a Ray cluster: auto, ray://HOST:PORT, HOST:PORT; without an address, on "
         "workers of this machine.",
@@ -214,8 +217,8 @@ class RunFlags(Flags, section="Run"):
 class QuietFlags(Flags, section="Terminal"):
     """Options of verbosity."""
 
-    quiet: bool = flag(help="Nothing but data and errors.")
-    verbose: bool = flag("-v", help="Where the time went, too.")
+    quiet: bool = flag(excludes=("verbose",), help="Nothing but data and errors.")
+    verbose: bool = flag("-v", excludes=("quiet",), help="Where the time went, too.")
 
 
 def read_out(given: PlaceFlags) -> Path | None:

@@ -150,7 +150,9 @@ def test_values_and_choices_have_the_types_of_their_fields(command: str, kind: t
     for one in more:
         found = cast(click.Group, found).get_command(click.Context(found), one) or found
     words = ["a.mp4"] if name == "frames" else []
-    with found.make_context(command, words) as context:
+    # click keeps the help option of the first context: that of the program has `-h`.
+    root = click.Context(cli, **cli.context_settings)
+    with found.make_context(command, words, parent=root) as context:
         given = kind.read(context)
     options = {option.name: option for option in found.params}
     hints = get_type_hints(kind)
@@ -171,7 +173,8 @@ def test_download_options_of_the_issue_are_there() -> None:
 
 def sampling_for(*words: str) -> FrameSampling:
     command = command_named("ask")
-    with command.make_context("ask", [*words, "a.mp4", "What?"]) as context:
+    root = click.Context(cli, **cli.context_settings)
+    with command.make_context("ask", [*words, "a.mp4", "What?"], parent=root) as context:
         return read_sampling(AskFlags.read(context))
 
 
