@@ -211,7 +211,12 @@ def test_mvbench_candidates_that_are_there_twice_count_as_the_first(tmp_path: Pa
 
 
 def test_questions_in_utf_7_are_not_read_as_ascii_without_a_word(tmp_path: Path) -> None:
-    row = {"video": "v.mp4", "question": "Was f\u00e4llt?", "options": ["a", "b"], "answer": 0}
+    row = {
+        "video": "v.mp4",
+        "question": "Was f\u00e4llt?",
+        "options": ["a", "b"],
+        "answer_index": 0,
+    }
     path = tmp_path / "q.jsonl"
     path.write_bytes(json.dumps(row, ensure_ascii=False).encode("utf-7"))
     (notice,) = load_benchmark("jsonl", path).notices
