@@ -3,7 +3,7 @@
 registry.py           which reader opens which file
 subprocess_reader.py  the reader that callers hold; it forwards to a decoder subprocess
 decoder_process.py    client side of the subprocess; decoder_worker.py is the code it runs
-pyav.py               the default reader, over forward_decoder.py, gop.py and parallel_decode.py
+pyav.py               the default reader, over forward_decoder.py and gop.py
 """
 
 import importlib.util
@@ -12,9 +12,8 @@ from pathlib import Path
 from smolvideo.errors import ReaderError
 from smolvideo.file_names import existing_path
 from smolvideo.frames import MediaKind, VideoMetadata
-from smolvideo.readers.base import NotAVideoError, VideoReader
+from smolvideo.readers.base import NotAVideoError, Probe, VideoReader
 from smolvideo.readers.decoder_process import prestart_process
-from smolvideo.readers.probe import Probe
 from smolvideo.readers.registry import PACKAGES, PROBED_BY_PYAV, READERS, readers_for
 from smolvideo.readers.subprocess_reader import SubprocessReader
 

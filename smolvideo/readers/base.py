@@ -1,8 +1,14 @@
-"""Reader interface (``VideoReader``), and the checks that all readers share."""
+"""Reader interface (``VideoReader``), the checks that readers share, and reference values for them.
+
+Reference values come from PyAV: the decoders of OpenCV and decord expose no container clock, field
+order, transfer curve or mirroring, and their frame lists are wrong for some files. One demuxing
+pass with PyAV detects all of this. Files that PyAV cannot open are not checked.
+"""
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +19,58 @@ import numpy as np
 
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
-from smolvideo.readers.probe import Probe
+
+_PROBE_TOLERANCE = 0.002
+"""Tolerance in seconds for times of the same frame: OpenCV counts in milliseconds."""
+_HINT = "the reader `pyav` reads it"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Reference values of a file.
+
+    ``unsupported_features`` names what decoders without side data would show wrongly, empty if
+    nothing; ``times`` are the presentation times of all frames, on the player's clock.
+    """
+
+    unsupported_features: str
+    width: int
+    height: int
+    times: Sequence[float]
+
+
+def refuse_unseen(witness: Probe | None, reader: str, name: str) -> None:
+    """Raise ReaderError if the file ``name`` has features that ``reader`` does not support."""
+    if witness is not None and witness.unsupported_features:
+        raise _refusal(name, reader, f"it knows nothing of {witness.unsupported_features}")
+
+
+def check_against_probe(
+    witness: Probe | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
+) -> list[float]:
+    """Return the ``times`` that ``reader`` found in the file ``name``, on the player's clock.
+
+    Raises ReaderError if its frame times or its frame size (width, height) differ from the
+    reference.
+    """
+    if witness is None:
+        return list(times)
+    refuse_unseen(witness, reader, name)
+    if (witness.width, witness.height) != size:
+        given, shown = f"{size[0]} x {size[1]}", f"{witness.width} x {witness.height}"
+        raise _refusal(name, reader, f"{given} pixels instead of {shown}")
+    known = list(witness.times)
+    shift = known[0] - times[0]
+    if len(known) != len(times) or any(
+        abs(mine + shift - true) > _PROBE_TOLERANCE for mine, true in zip(times, known, strict=True)
+    ):
+        raise _refusal(name, reader, f"it finds {len(times)} frames, not these {len(known)}")
+    return known
+
+
+def _refusal(name: str, reader: str, why: str) -> ReaderError:
+    return ReaderError(f"the reader `{reader}` would show `{name}` wrongly: {why}", hint=_HINT)
+
 
 MAX_PIXELS = 2**27
 """Maximum frame size: 134 million pixels (16384 by 8192), 400 MB of RGB. A header of a few bytes

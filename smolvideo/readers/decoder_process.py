@@ -19,9 +19,8 @@ from typing import Any
 from smolvideo.credentials import without_secrets
 from smolvideo.errors import ReaderError, SmolVideoError, UsageError
 from smolvideo.readers.base import NotAVideoError
-from smolvideo.readers.channel import Channel, Payload, inheritable
+from smolvideo.readers.ipc import Channel, Payload, SharedFrameBuffer, inheritable
 from smolvideo.readers.registry import PROBED_BY_PYAV
-from smolvideo.readers.shared_frames import SharedFrameBuffer
 
 _POLL_SECONDS = 0.25
 _MAX_IDLE = 2

@@ -19,12 +19,10 @@ from typing import Any
 
 from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.frames import Frame
-from smolvideo.readers.base import VideoReader
-from smolvideo.readers.channel import Channel, Payload
+from smolvideo.readers.base import Probe, VideoReader
 from smolvideo.readers.heartbeat import on_beat
-from smolvideo.readers.probe import Probe
+from smolvideo.readers.ipc import Channel, Payload, SharedFrameBuffer
 from smolvideo.readers.registry import open_in_process
-from smolvideo.readers.shared_frames import SharedFrameBuffer
 
 _IDLE_SECONDS = 30.0
 """Seconds without an open file after which the process ends; the next file gets a new one."""

@@ -16,9 +16,8 @@ import numpy as np
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
-from smolvideo.readers.base import VideoReader, require_ascending, size_within
+from smolvideo.readers.base import Probe, VideoReader, require_ascending, size_within
 from smolvideo.readers.discontinuities import Part, discontinuities, follow
-from smolvideo.readers.probe import Probe
 from smolvideo.readers.pyav import PyavReader
 
 _MAX_OPEN = 2

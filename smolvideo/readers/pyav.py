@@ -1,8 +1,8 @@
 """PyAV reader: the default, and the reference the others are checked against; decodes with FFmpeg.
 
 Handles rotation, sample aspect, colour spaces, edit lists, streams without an index and truncated
-files. With an index of key frames, GOPs are decoded in parallel (``gop.py``,
-``parallel_decode.py``); without one, or where that fails, in one forward pass with seeks
+files. With an index of key frames, GOPs are decoded in parallel (``gop.py``);
+without one, or where that fails, in one forward pass with seeks
 (``forward_decoder.py``).
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
 from smolvideo.readers.base import (
+    Probe,
     VideoReader,
     check_frame_size,
     require_ascending,
@@ -27,6 +28,7 @@ from smolvideo.readers.endings import Ending, find_ending, is_cut
 from smolvideo.readers.forward_decoder import ForwardDecoder
 from smolvideo.readers.gop import (
     Gop,
+    ParallelSegmentDecoder,
     decode_gop,
     decode_key_frame,
     plan_by_positions,
@@ -40,8 +42,6 @@ from smolvideo.readers.packet_times import (
     read_last_packets,
     visible_frames,
 )
-from smolvideo.readers.parallel_decode import ParallelSegmentDecoder
-from smolvideo.readers.probe import Probe
 from smolvideo.readers.text_tracks import read_text_track
 from smolvideo.readers.video_stream import FilmStream, cannot_open, decoding_threads, usable_cores
 

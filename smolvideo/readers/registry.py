@@ -6,8 +6,7 @@ from pathlib import Path
 
 from smolvideo.errors import UsageError
 from smolvideo.frames import MediaKind
-from smolvideo.readers.base import NotAVideoError, VideoReader, check_file
-from smolvideo.readers.probe import Probe
+from smolvideo.readers.base import NotAVideoError, Probe, VideoReader, check_file
 
 
 def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
@@ -24,13 +23,13 @@ def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
 
 
 def _open_with_opencv(path: Path, witness: Probe | None) -> VideoReader:
-    from smolvideo.readers.opencv import OpencvReader
+    from smolvideo.readers.comparison import OpencvReader
 
     return OpencvReader(path, witness)
 
 
 def _open_with_decord(path: Path, witness: Probe | None) -> VideoReader:
-    from smolvideo.readers.decord import DecordReader
+    from smolvideo.readers.comparison import DecordReader
 
     return DecordReader(path, witness)
 

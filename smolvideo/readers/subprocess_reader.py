@@ -7,15 +7,14 @@ from typing import get_args
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, SubtitleEvent, VideoMetadata
-from smolvideo.readers.base import VideoReader, require_ascending, size_within
-from smolvideo.readers.channel import Payload
+from smolvideo.readers.base import Probe, VideoReader, require_ascending, size_within
 from smolvideo.readers.decoder_process import (
     DEFAULT_LIMITS,
     DecoderLimits,
     acquire_process,
     release_process,
 )
-from smolvideo.readers.probe import Probe
+from smolvideo.readers.ipc import Payload
 
 _SLOT_MEMORY = 64 * 2**20
 """Bytes of shared memory for frames in flight between the processes."""

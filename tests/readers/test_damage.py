@@ -13,7 +13,7 @@ from support import clipmaker
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
 from smolvideo.readers import open_video, pyav, video_stream
-from smolvideo.readers.corruption import HarmTracker
+from smolvideo.readers.forward_decoder import HarmTracker
 from smolvideo.readers.packet_times import demux_tolerant
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.registry import open_in_process

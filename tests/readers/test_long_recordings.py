@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import clipmaker
 
-from smolvideo.readers.corruption import HarmTracker
+from smolvideo.readers.forward_decoder import HarmTracker
 from smolvideo.readers.gop import MAX_REORDERED, _SegmentDecoder
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.registry import open_in_process

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from support import clipmaker
 
-from smolvideo.readers.gop import decode_gop, plan_gops
-from smolvideo.readers.parallel_decode import ParallelSegmentDecoder
+from smolvideo.readers.gop import ParallelSegmentDecoder, decode_gop, plan_gops
 from smolvideo.readers.pyav import PyavReader
 
 TIMES = clipmaker.evenly(200, 20)
