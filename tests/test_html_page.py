@@ -15,8 +15,7 @@ from jinja2 import UndefinedError
 from support.project import ROOT
 
 from smolvideo.conversation.export import export
-from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Turn
+from smolvideo.conversation.turns import Settings, Turn
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.reports import html_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from smolvideo.cli.main import cli
 from smolvideo.conversation.event_log import _turn_from_json
-from smolvideo.conversation.settings import Settings, settings_from_json, settings_to_json
+from smolvideo.conversation.turns import Settings, settings_from_json, settings_to_json
 from smolvideo.json_types import upgrade_record
 from smolvideo.models import open_checkpoint
 from smolvideo.records import AnswerRecord

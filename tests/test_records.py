@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.content_hash import content_hash
 from smolvideo.errors import RecordError
+from smolvideo.files import content_hash
 from smolvideo.records import (
     AnswerRecord,
     RecordWriter,

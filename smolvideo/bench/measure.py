@@ -1,4 +1,8 @@
-"""Measure one engine once, in a process of its own, so that its peak memory is its own.
+"""Measure one engine or baseline once, in a process of its own: its peak memory is its own.
+
+A baseline reads model files of its own, which its ``export_module`` writes:
+``python -m smolvideo.bench.… CHECKPOINT FOLDER DTYPE``, in a separate process, so that the
+conversion does not affect the measurement.
 
 ``python -m smolvideo.bench.measure`` reads a ``BenchTask`` as JSON and ends with one line of JSON.
 Quantized weights are compared with unquantized ones by their log-probabilities.
@@ -7,13 +11,15 @@ Quantized weights are compared with unquantized ones by their log-probabilities.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolvideo.bench.baselines import BASELINES
 from smolvideo.bench.input_videos import read_bench_frames
+from smolvideo.bench.llama_cpp_engine import LlamaCppEngine
+from smolvideo.bench.llama_cpp_export import import_gguf, import_llama_cpp
+from smolvideo.bench.openvino_engine import OpenVinoEngine, import_openvino
 from smolvideo.engines import (
     GenerationOptions,
     NativeEngine,
@@ -22,12 +28,45 @@ from smolvideo.engines import (
     StreamingEngine,
     load_engine,
 )
+from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, Prompt, pack_prompt
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """``package`` is what is measured; each of ``import_checks`` raises UsageError where a package
+    is missing."""
+
+    package: str
+    import_checks: tuple[Callable[[], object], ...]
+    export_module: str
+    load: Callable[[Checkpoint, Path, str], StreamingEngine]
+
+
+BASELINES = {
+    "openvino": Baseline(
+        "openvino", (import_openvino,), "smolvideo.bench.openvino_engine", OpenVinoEngine
+    ),
+    "llama.cpp": Baseline(
+        "llama-cpp-python",
+        (import_llama_cpp, import_gguf),
+        "smolvideo.bench.llama_cpp_export",
+        LlamaCppEngine,
+    ),
+}
+
+
+def check_baseline(name: str, device: str) -> None:
+    """Raise UsageError where the baseline is not installed, or ``device`` is not the CPU."""
+    for find in BASELINES[name].import_checks:
+        find()
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"`--against {name}` measures on the CPU", hint="add `--device cpu`")
 
 
 def save_logprobs(scores: "torch.Tensor", file: Path) -> None:

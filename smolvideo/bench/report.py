@@ -16,9 +16,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from smolvideo.bench.baselines import BASELINES, check_baseline
 from smolvideo.bench.input_videos import write_noise_video
-from smolvideo.bench.measure import BenchTask, Measurement, engine_name, logprob_error
+from smolvideo.bench.measure import (
+    BASELINES,
+    BenchTask,
+    Measurement,
+    check_baseline,
+    engine_name,
+    logprob_error,
+)
 from smolvideo.engines.devices import package_version, processor_name
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import read_json

@@ -13,7 +13,7 @@ from smolvideo.cli.params import SectionCommand
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.datasets.hub import HUB_FILES, fetch_benchmark
+from smolvideo.evals.datasets.table_files import HUB_FILES, fetch_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.run import open_run, run_eval
 from smolvideo.evals.scores import build_report

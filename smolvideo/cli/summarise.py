@@ -37,8 +37,7 @@ from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.plan import show_plan
-from smolvideo.show.summarise import BatchProgress, summary_line, timing_line
+from smolvideo.show.summarise import BatchProgress, show_plan, summary_line, timing_line
 from smolvideo.source import Named
 from smolvideo.summaries import (
     ItemResult,

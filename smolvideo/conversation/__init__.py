@@ -1,8 +1,7 @@
 """Multi-turn conversations about videos, without a user interface.
 
-    turns.py         data types: attachments (frames of a source) and turns; the running turn
+    turns.py         data types: model and options, attachments (frames of a source), turns
     context.py       the messages in the context, and trimming to its budget
-    settings.py      model and options
     conversation.py  attach sources, ask, undo, switch the model
     timestamps.py    timestamps in answers, and playing a video from one
     event_log.py     one conversation on disk, as JSON lines and PNG
@@ -15,7 +14,6 @@ The full-screen chat, the line mode and ``ask --continue`` share this package.
 """
 
 from smolvideo.conversation.conversation import Conversation
-from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Attachment, RunningTurn, Turn
+from smolvideo.conversation.turns import Attachment, RunningTurn, Settings, Turn
 
 __all__ = ["Attachment", "Conversation", "RunningTurn", "Settings", "Turn"]

@@ -14,8 +14,7 @@ from smolvideo.conversation.context import (
     describe_trimmed,
     trim_to_context,
 )
-from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Attachment, RunningTurn, Turn
+from smolvideo.conversation.turns import Attachment, RunningTurn, Settings, Turn
 from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint

@@ -26,14 +26,17 @@ import numpy as np
 from PIL import Image
 
 from smolvideo.answer import Usage
-from smolvideo.conversation.settings import (
+from smolvideo.conversation.turns import (
+    Attachment,
     Settings,
+    Turn,
+    TurnStatus,
     sampling_from_json,
     sampling_to_json,
     settings_from_json,
     settings_to_json,
+    utc_now,
 )
-from smolvideo.conversation.turns import Attachment, Turn, TurnStatus, utc_now
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.files import open_atomic
 from smolvideo.frames import Images, MediaKind, VideoMetadata

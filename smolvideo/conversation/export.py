@@ -8,9 +8,8 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from smolvideo.conversation.settings import Settings, settings_to_json
 from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
-from smolvideo.conversation.turns import Attachment, Turn
+from smolvideo.conversation.turns import Attachment, Settings, Turn, settings_to_json
 from smolvideo.errors import UsageError
 from smolvideo.html_page import render_page
 from smolvideo.sanitize import display_name, escape_controls

@@ -16,8 +16,7 @@ from smolvideo.conversation.event_log import (
     pixel_hash,
     read_frames,
 )
-from smolvideo.conversation.settings import Settings
-from smolvideo.conversation.turns import Attachment
+from smolvideo.conversation.turns import Attachment, Settings
 from smolvideo.errors import ReaderError, SmolVideoError, SourceError
 from smolvideo.file_names import existing_path
 from smolvideo.frames import FrameBatch

@@ -28,7 +28,7 @@ from smolvideo.conversation.event_log import (
     read_event_log,
     truncate_partial_line,
 )
-from smolvideo.conversation.settings import Settings
+from smolvideo.conversation.turns import Settings
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import file_lock
 from smolvideo.sanitize import display_name, display_path

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from smolvideo.content_hash import content_hash, file_state, read_unchanged
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import format_question
@@ -16,6 +15,7 @@ from smolvideo.evals.run_folder import EvalVideo, clip_id
 from smolvideo.evals.run_records import ErrorKind
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import FoundVideo, MissingVideo, VideoFinder
+from smolvideo.files import content_hash, file_state, read_unchanged
 from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import (

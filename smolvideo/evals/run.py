@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smolvideo.content_hash import file_state
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.evals.evaluator import Evaluator
@@ -25,6 +24,7 @@ from smolvideo.evals.run_folder import (
 )
 from smolvideo.evals.settings import EvalSettings, check_settings, select_items
 from smolvideo.evals.videos import MissingVideo, VideoFinder
+from smolvideo.files import file_state
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import package_versions
 from smolvideo.sanitize import display_name, display_path

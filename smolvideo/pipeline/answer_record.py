@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from smolvideo.answer import Answer
-from smolvideo.content_hash import content_hash, file_state
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.files import content_hash, file_state
 from smolvideo.frames import FrameBatch
 from smolvideo.pipeline.prepare_prompt import PreparedPrompt
 from smolvideo.prompt import PromptOptions

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from smolvideo.content_hash import file_state, read_unchanged
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, UsageError
+from smolvideo.files import file_state, read_unchanged
 from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices

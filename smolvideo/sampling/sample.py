@@ -24,14 +24,13 @@ import numpy as np
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import DamageCount, Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
-from smolvideo.sampling.options import FrameSampling, RelativeTime
+from smolvideo.sampling.options import FrameSampling, RelativeTime, subsample
 from smolvideo.sampling.scene_detection import (
     key_frames_within,
     scan_thumbnails,
     select_changes,
     select_scenes,
 )
-from smolvideo.sampling.subsample import subsample
 
 _OFFICIAL = ("v1", "smolvlm2")
 _BY_CONTENT = ("scenes", "changes")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.errors import UsageError
-from smolvideo.sampling.subsample import subsample
+from smolvideo.sampling.options import subsample
 
 _SCAN_FPS = 4
 _SHORT_WINDOW = 120.0

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.models.registry import PromptFormat
-from smolvideo.sampling.subsample import subsample
+from smolvideo.sampling.options import subsample
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, SafeConsole, use_colour
 from smolvideo.show.format import format_count

@@ -2,8 +2,7 @@
 
     __init__.py          dispatch by the kind of source
     local.py             files, folders of videos or of frames, glob patterns
-    lists.py             lists of sources in a text file
-    playlists.py         URL of a playlist → URLs of its videos
+    lists.py             lists of sources in a text file, and URL of a playlist → URLs of its videos
     download.py          http(s) URL → file in the cache, through yt-dlp; its progress and limits
     ytdlp.py             yt-dlp's options, and its errors as one line and a hint
     http_only.py         yt-dlp's network guard, decompression with a size limit
@@ -33,9 +32,15 @@ from smolvideo.source.download_cache import (
     download_contents,
     find_cached,
 )
-from smolvideo.source.lists import ListedPath, Named, read_source_list, resolve_listed
+from smolvideo.source.lists import (
+    Entry,
+    ListedPath,
+    Named,
+    playlist_entries,
+    read_source_list,
+    resolve_listed,
+)
 from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
-from smolvideo.source.playlists import Entry, playlist_entries
 from smolvideo.source.urls import display_url, public_name, scheme_of
 from smolvideo.source.video_source import VideoSource
 

@@ -25,10 +25,9 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from smolvideo.content_hash import content_hash
 from smolvideo.credentials import WebAddress, without_credentials
 from smolvideo.errors import RecordError, SourceError
-from smolvideo.files import file_lock, write_atomic
+from smolvideo.files import content_hash, file_lock, write_atomic
 from smolvideo.json_types import check_types, parse_json
 from smolvideo.sanitize import display_path
 from smolvideo.text_input import read_regular

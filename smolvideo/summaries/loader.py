@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolvideo.content_hash import content_hash, file_state, still_changing
 from smolvideo.errors import PromptError, ReaderError, RecordError, SmolVideoError
+from smolvideo.files import content_hash, file_state, still_changing
 from smolvideo.frames import Frame, FramePlan, VideoMetadata
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, prepare

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from smolvideo.content_hash import file_state
 from smolvideo.engines import Engine
 from smolvideo.errors import ReaderError, SmolVideoError
+from smolvideo.files import file_state
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.source import DownloadOptions

@@ -21,7 +21,7 @@ from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import DamageCount
-from smolvideo.sampling.subsample import subsample
+from smolvideo.sampling.options import subsample
 
 Thumbnail = NDArray[np.float32]
 """``[16, 16, 3]``: small enough that grain and compression do not count."""

@@ -36,9 +36,8 @@ from smolvideo.show.answer import show_footer, show_settings, stream_answer, str
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.filmstrip import show_filmstrip
-from smolvideo.show.plan import show_plan
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.summarise import BatchProgress
+from smolvideo.show.summarise import BatchProgress, show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
 from smolvideo.summaries import ItemResult, RunStats

@@ -11,9 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from smolvideo.cli.main import cli
-from smolvideo.conversation.settings import Settings
 from smolvideo.conversation.store import create
-from smolvideo.conversation.turns import Turn
+from smolvideo.conversation.turns import Settings, Turn
 
 FREE = {
     "question", "revision", "start", "end", "stop", "max_filesize", "newer_than", "prompt",

@@ -33,8 +33,8 @@ from smolvideo.conversation.event_log import (
     save_frames,
 )
 from smolvideo.conversation.resume import restore_attachments, resume
-from smolvideo.conversation.settings import settings_from_json, settings_to_json
 from smolvideo.conversation.store import create, delete, latest_id, list_sessions, reopen
+from smolvideo.conversation.turns import settings_from_json, settings_to_json
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.prompt import PromptOptions

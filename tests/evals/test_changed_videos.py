@@ -14,7 +14,6 @@ from evals import test_run
 from evals.test_run import QUICK, SAMPLES, VIDEOS, open_run, run_all, run_eval, write_items
 
 from smolvideo.cli.main import cli
-from smolvideo.content_hash import content_hash
 from smolvideo.engines import NativeEngine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.datasets import load_benchmark
@@ -25,6 +24,7 @@ from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
+from smolvideo.files import content_hash
 
 engine = test_run.engine
 

@@ -12,7 +12,7 @@ from support.webserver import Content
 
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.datasets.hub import fetch_benchmark
+from smolvideo.evals.datasets.table_files import fetch_benchmark
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import (
     MAX_ATTEMPTS,

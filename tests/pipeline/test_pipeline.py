@@ -14,9 +14,9 @@ from support import tinymodels
 from support.clipmaker import evenly, numbered_image, write_clip
 
 import smolvideo.pipeline.prepare_prompt as preparing
-from smolvideo.content_hash import content_hash
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
+from smolvideo.files import content_hash
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
     PreparedPrompt,

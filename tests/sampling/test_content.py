@@ -13,14 +13,13 @@ from smolvideo.errors import UsageError
 from smolvideo.frames import Images
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, choose_times, sample_frames
-from smolvideo.sampling.options import Strategy
+from smolvideo.sampling.options import Strategy, subsample
 from smolvideo.sampling.scene_detection import (
     Thumbnails,
     key_frames_within,
     select_changes,
     select_scenes,
 )
-from smolvideo.sampling.subsample import subsample
 
 FPS = 10
 

@@ -13,8 +13,8 @@ from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Output, open_screen
 from smolvideo.show.format import format_bytes, format_count, format_seconds
-from smolvideo.show.plan import show_plan
 from smolvideo.show.progress_bar import format_amount
+from smolvideo.show.summarise import show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.summaries import WorkItem
 from smolvideo.summaries.dry_run import PlannedItem

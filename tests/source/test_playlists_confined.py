@@ -14,7 +14,7 @@ from support.webserver import Content, WebServer
 
 from smolvideo.errors import SourceError
 from smolvideo.source import http_only as encodings_module
-from smolvideo.source import playlists, urls
+from smolvideo.source import lists, urls
 from smolvideo.source.urls import Reach, check_named, reach_of
 from smolvideo.summaries import WorkItem, list_items
 from smolvideo.summaries.worklist import resolve_item
@@ -164,7 +164,7 @@ def test_xspf_from_the_web_is_its_videos(server: WebServer, clip: bytes) -> None
 def test_a_list_without_an_end_is_cut_with_a_word(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(playlists, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(lists, "MAX_ENTRIES", 3)
     names = [f"http://127.0.0.1/{number}.mp4" for number in range(5)]
     items = list_items([server.serve("/feed", feed(*names))])
     assert [item.path for item in items[:3]] == names[:3]
@@ -348,7 +348,7 @@ def test_no_plugin_is_run(
     monkeypatch.setattr(all_plugins_loaded, "value", False)
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     download(url)
-    playlists.playlist_entries(server.serve("/f", feed(url)), QUICK, lambda _: None)
+    lists.playlist_entries(server.serve("/f", feed(url)), QUICK, lambda _: None)
     assert not mark.exists()
     assert all_plugins_loaded.value is False, "who has plugins of his own still gets them"
 
@@ -368,13 +368,13 @@ def test_a_list_that_unpacks_without_end_is_not_read(
     monkeypatch.setattr(encodings_module, "MAX_PAGE", 10_000)
     video = server.url("/a.mp4")
     list_url = server.serve("/feed", packed(feed(video).body, *encodings))
-    found = playlists.playlist_entries(list_url, QUICK, lambda _: None)
+    found = lists.playlist_entries(list_url, QUICK, lambda _: None)
     assert [one.address for one in found] == [video], "a list that is packed is read"
     bomb = feed(video).body + b" " * 1_000_000
     for status in (200, 404):
         content = replace(packed(bomb, *encodings), status=status)
         with pytest.raises(SourceError, match="not read"):
-            playlists.playlist_entries(server.serve("/b", content), QUICK, lambda _: None)
+            lists.playlist_entries(server.serve("/b", content), QUICK, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_what_was_not_asked_for_is_not_unpacked(
 ) -> None:
     url = server.serve("/feed", Content(body, "application/rss+xml", encoding=encoding))
     with pytest.raises(SourceError, match="the server"):
-        playlists.playlist_entries(url, QUICK, lambda _: None)
+        lists.playlist_entries(url, QUICK, lambda _: None)
     asked = server.last_headers("/feed")["Accept-Encoding"]
     assert set(asked.split(", ")) <= {"gzip", "deflate", "identity"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from support.project import ROOT
 
-from smolvideo.content_hash import content_hash, file_state, read_unchanged
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import SourceError
+from smolvideo.files import content_hash, file_state, read_unchanged
 from smolvideo.pipeline import prepare, prepare_prompt, record_answer, stream_answer
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import resolve_source

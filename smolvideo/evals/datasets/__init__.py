@@ -1,9 +1,8 @@
 """Benchmark files → items.
 
 __init__.py     file discovery per benchmark, and notices about rows left out
-table_files.py  rows of Parquet, JSON, JSON Lines, CSV
+table_files.py  download from the Hugging Face hub; rows of Parquet, JSON, JSON Lines, CSV
 benchmarks.py   one row → one item, options and answers in the notations of the benchmarks
-hub.py          download from the Hugging Face hub
 """
 
 import hashlib
