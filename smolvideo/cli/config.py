@@ -22,6 +22,11 @@ from smolvideo.cli.config_file import (
     walk,
 )
 from smolvideo.cli.main import ALIASES, cli, debug_option
+from smolvideo.cli.shell_completion import (
+    complete_commands,
+    complete_setting_values,
+    complete_settings,
+)
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import make_folders, write_atomic
 from smolvideo.records import json_line
@@ -29,6 +34,7 @@ from smolvideo.sanitize import display_name, display_path
 from smolvideo.show.console import open_screen
 from smolvideo.show.tables import show_table
 
+_key_argument = click.argument("key", shell_complete=complete_settings)
 _NUMBERS = {"whole number": int, "integer range": int, "number": float}
 
 
@@ -56,7 +62,13 @@ def show_path() -> None:
 
 
 @config.command("show", context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[COMMAND]...",
+    shell_complete=complete_commands,
+)
 @click.option("--origin", is_flag=True, help="Where each value comes from, too.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 @debug_option
@@ -166,8 +178,14 @@ def _chain(names: Sequence[str]) -> Chain:
 
 
 @config.command("set")
-@click.argument("key")
-@click.argument("values", nargs=-1, required=True, metavar="VALUE...")
+@_key_argument
+@click.argument(
+    "values",
+    nargs=-1,
+    required=True,
+    metavar="VALUE...",
+    shell_complete=complete_setting_values,
+)
 @debug_option
 def set_value(key: str, values: tuple[str, ...]) -> None:
     """Set a default: KEY is an option, or COMMAND.OPTION for one command alone.
@@ -179,7 +197,7 @@ def set_value(key: str, values: tuple[str, ...]) -> None:
 
 
 @config.command("unset")
-@click.argument("key")
+@_key_argument
 @debug_option
 def unset(key: str) -> None:
     """Remove a default from the file."""

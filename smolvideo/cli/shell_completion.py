@@ -1,6 +1,6 @@
 """Shell completion of arguments and option values: files, models, conversations."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import click
 from click.shell_completion import CompletionItem
@@ -64,6 +64,53 @@ def complete_browsers(
     from yt_dlp.cookies import SUPPORTED_BROWSERS
 
     return _beginning_with(incomplete, ((name, "") for name in sorted(SUPPORTED_BROWSERS)))
+
+
+def complete_commands(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete names of commands that have options in the configuration file."""
+    from smolvideo.cli.config_file import table_names
+
+    names = table_names(ctx.find_root().command)
+    return _beginning_with(incomplete, ((name, "") for name in names))
+
+
+def complete_settings(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete keys of the configuration file, as deep as what is typed, and names of tables."""
+    keys = {
+        ".".join((*names[:depth], last))
+        for names, key, _ in _settings(ctx)
+        for depth in range(len(names) + 1)
+        for last in (key, *([f"{names[depth]}."] if depth < len(names) else []))
+    }
+    deep = incomplete.count(".")
+    names = sorted(key for key in keys if key.rstrip(".").count(".") == deep)
+    return _beginning_with(incomplete, ((name, "") for name in names))
+
+
+def complete_setting_values(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the value of the key that is typed before it."""
+    *tables, key = str(ctx.params.get("key")).split(".")
+    for names, name, option in _settings(ctx):
+        if name == key and list(names[: len(tables)]) == tables:
+            if option.is_flag:
+                return _beginning_with(incomplete, (("true", ""), ("false", "")))
+            return option.shell_complete(ctx, incomplete)
+    return []
+
+
+def _settings(ctx: click.Context) -> Iterator[tuple[tuple[str, ...], str, click.Option]]:
+    """Yield every option of every command: the names of the command, its own, and itself."""
+    from smolvideo.cli.config_file import long_options, walk
+
+    for names, command in walk(ctx.find_root().command):
+        for key, option in long_options(command).items():
+            yield names, key, option
 
 
 def _beginning_with(incomplete: str, names: Iterable[tuple[str, str]]) -> list[CompletionItem]:

@@ -16,7 +16,7 @@ from smolvideo.conversation.turns import Settings, Turn
 
 FREE = {
     "question", "revision", "start", "end", "stop", "max_filesize", "newer_than", "prompt",
-    "window",
+    "window", "values",
 }  # fmt: skip
 """What a person writes in words and numbers of their own."""
 
@@ -62,6 +62,11 @@ def offered(shell: str, typed: str) -> list[tuple[str, ...]]:
         ("smolvideo ask --cookies-from-browser fire", ("plain", "firefox")),
         ("smolvideo summarise --format md,j", ("plain", "md,json")),
         ("smolvideo eval jsonl q", ("file", "q")),
+        ("smolvideo config set mod", ("plain", "model")),
+        ("smolvideo config set as", ("plain", "ask.")),
+        ("smolvideo config set ask.max-f", ("plain", "ask.max-frames")),
+        ("smolvideo config set ask.seek key", ("plain", "keyframes")),
+        ("smolvideo config show su", ("plain", "summarise")),
     ],
 )
 def test_what_is_offered(shell: str, typed: str, expected: tuple[str, str]) -> None:
