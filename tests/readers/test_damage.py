@@ -33,7 +33,7 @@ MAKERS: dict[str, Make] = {
     "fragmented": lambda folder: clip(folder / "a.mp4", container_options=FRAGMENTED),
     "matroska": lambda folder: clip(folder / "a.mkv"),
     "webm": lambda folder: clip(
-        folder / "a.webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}
+        folder / "a.webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "-8"}
     ),
     "transport": lambda folder: clip(folder / "a.ts"),
     "flash": lambda folder: clip(folder / "a.flv"),

@@ -16,7 +16,7 @@ from smolvideo.readers.packet_times import without_absurd
 from smolvideo.readers.registry import open_in_process
 
 FPS = 24
-VP8 = {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8", "b:v": "2M"}}
+VP8 = {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "-8", "b:v": "2M"}}
 FORMATS: dict[str, dict] = {
     "mp4": {"container_options": {"movflags": "faststart"}},
     "mkv": {},

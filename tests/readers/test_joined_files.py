@@ -17,9 +17,9 @@ FPS = 24
 FORMATS = {
     "mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}},
     "mkv": {},
-    "webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8", "b:v": "2M"}},
+    "webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "-8", "b:v": "2M"}},
     "wmv": {"codec": "wmv2", "options": {"b": "4M"}},
-    "ogv": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8", "b:v": "2M"}},
+    "ogv": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "-8", "b:v": "2M"}},
 }
 BROKEN_OFF = [
     *((kind, cut) for kind in ("mp4", "mkv", "wmv", "ogv") for cut in (0.6, -20)),
