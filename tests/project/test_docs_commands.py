@@ -22,7 +22,7 @@ TEXTS = {page.name: page.read_text("utf-8") for page in PAGES}
 PAGE_NAMES = sorted(TEXTS)
 PLACEHOLDERS = {"BENCHMARK": "cinepile", "NAME": "nano", "bash|zsh|fish": "bash"}
 FOREIGN_OPTIONS = {
-    "--index-url", "--pip-args", "--from", "--numprocesses", "--durations",  # pip, pipx, uv, pytest
+    "--index-url", "--torch-backend", "--pip-args",  # pip, uv, pipx
 }  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def exam_table() -> list[str]:
     assert found["model"] == "nano"
     blind = found["blind"]
     rows = [
-        "| questions | right | with grey frames | asked |",
+        "| questions | right | with grey frames | number |",
         "|---|---|---|---|",
         f"| **open, all** | {found['open']:.1%} | {blind['open']:.1%} | "
         f"{sum(scores['asked'] for scores in found['by_type'].values()):,} |",
@@ -177,8 +177,8 @@ def exam_table() -> list[str]:
         rows.append(f"| {name} | {scores['right']:.1%} | {scores['blind']:.1%} | {asked:,} |")
     choices = found["questions"] - sum(scores["asked"] for scores in found["by_type"].values())
     for name, asked in (
-        ("multiple_choice", "a letter wanted"),
-        ("multiple_choice_by_score", "the likeliest taken"),
+        ("multiple_choice", "letter generated"),
+        ("multiple_choice_by_score", "highest log-probability"),
     ):
         right = f"{found[name]:.1%} | {blind[name]:.1%}"
         rows.append(f"| **five options, {asked}** | {right} | {choices:,} |")
