@@ -61,7 +61,6 @@ TAKEN_BACK = [
     ". Never mind",
     ". Ich habe mich geirrt.",
     "。开玩笑的。",
-    "?",
 ]
 
 

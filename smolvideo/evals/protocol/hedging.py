@@ -165,7 +165,7 @@ def last_retraction(text: str) -> Retraction | None:
     verdicts = [_is_verdict(found[0]) for found in clauses]
     last = max((at for at, one in enumerate(verdicts) if one is not None), default=0)
     first = last
-    while first > 1 and verdicts[first - 1] is not None:  # Wait, that is wrong.
+    while first > 1 and verdicts[first - 1] is False:  # Wait, that is wrong.
         first -= 1
     if first == 0 or verdicts[last] is None:
         return None

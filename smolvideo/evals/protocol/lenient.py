@@ -89,7 +89,8 @@ def _read(text: str, options: Sequence[str]) -> tuple[int | None, How]:
     found = last_retraction(undressed(text, keep="".join(options)))
     if place is None or found is None or _match(text, options)[1]:
         return place, how
-    if found.is_verdict and folded(options[place]).strip(" .") in ("no", "false"):
+    is_no = folded(options[place]).strip(" .") in ("no", "false")
+    if found.is_verdict and is_no and not is_question(text):
         return place, how  # No, that is wrong.
     if _stated(found.before, options)[0] is None or _stated(found.rest, options)[0] == place:
         return place, how
