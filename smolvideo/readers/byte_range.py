@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 
 @dataclass(frozen=True)

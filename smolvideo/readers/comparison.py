@@ -33,7 +33,7 @@ from smolvideo.readers.base import (
 )
 from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.external_references import OPTIONS, names_a_sequence, refuse_text
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 _HINT = "the reader `pyav` reads most"
 

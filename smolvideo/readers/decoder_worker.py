@@ -20,8 +20,7 @@ from typing import Any
 from smolvideo.errors import ReaderError, SmolVideoError
 from smolvideo.frames import Frame
 from smolvideo.readers.base import Probe, VideoReader
-from smolvideo.readers.heartbeat import on_beat
-from smolvideo.readers.ipc import Channel, Payload, SharedFrameBuffer
+from smolvideo.readers.ipc import Channel, Payload, SharedFrameBuffer, on_beat
 from smolvideo.readers.registry import open_in_process
 
 _IDLE_SECONDS = 30.0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.elements import ELEMENT_FORMATS, Flash, Format, Gif, Png, WebP
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 from smolvideo.readers.stream_formats import STREAM_FORMATS, Dv, Obu
 from smolvideo.readers.ts_packets import layout_of
 

@@ -16,7 +16,7 @@ import numpy as np
 from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import Lead, Part, Stamps, find_breaks, find_lead, make_part
 from smolvideo.readers.file_walk import Flv, next_file
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
 _KINDS = (_AUDIO, _VIDEO, _SCRIPT)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 from smolvideo.readers.packet_times import demuxed, has_index, index_to_pts_offset
 
 MAX_REORDERED = 16

@@ -17,7 +17,7 @@ from smolvideo.frames import Frame, Images, VideoMetadata
 from smolvideo.media_types import IMAGE_SUFFIXES, natural_order
 from smolvideo.readers.base import MAX_PIXELS, VideoReader, check_frame_size, frames_on_screen
 from smolvideo.readers.file_walk import bytes_after_image
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")
 """Formats that Pillow opens without loading all its plug-ins."""

@@ -1,4 +1,6 @@
-"""Messages and shared memory for frames, between this process and the decoder subprocess.
+"""Messages, heartbeats and shared memory for frames, between decoder subprocess and client.
+
+In the decoder subprocess each beat is forwarded to the client, which kills a decoder without beats.
 
 Messages are JSON and not pickle: a decoder that malicious bytes have taken over must not be able to
 run code here.
@@ -17,12 +19,28 @@ import secrets
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Pipe
 from typing import Any
 
 import numpy as np
 
 from smolvideo.frames import Images
+
+_tell: Callable[[], None] | None = None
+
+
+def beat() -> None:
+    """Report progress: a packet was read or a frame decoded. Cheap, and thread safe."""
+    if _tell is not None:
+        _tell()
+
+
+def on_beat(tell: Callable[[], None]) -> None:
+    """Register the callback for all beats of this process."""
+    global _tell
+    _tell = tell
+
 
 _MAX_MESSAGE = 64 * 2**20
 """Maximum bytes of a message: the frame times of a week."""

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from smolvideo.readers.byte_range import Stretch, find_header
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
 from smolvideo.readers.file_walk import Mp4
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 _DEMUXER = "mov"
 _MAX_HEADER = 64 * 2**20

@@ -14,7 +14,7 @@ from typing import Any
 
 from smolvideo.readers.byte_range import FileSlice, Stretch
 from smolvideo.readers.external_references import OPTIONS, format_whitelist
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 _END_SEEK_BACKOFFS = (0.0, 2.0, 15.0)
 """Seconds before the claimed end to which to seek for the last packets, in order of trial."""

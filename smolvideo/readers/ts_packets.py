@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.readers.encryption import transport_packet_bytes
-from smolvideo.readers.heartbeat import beat
+from smolvideo.readers.ipc import beat
 
 Bytes = NDArray[np.uint8]
 Follows = Callable[[BufferedReader, int, int], int | None]
