@@ -16,7 +16,7 @@ from smolvideo.evals.datasets.benchmarks import CATEGORIES
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.official_rules import cinepile_parts
-from smolvideo.evals.run_folder import EvalAnswer, RunFolder
+from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
 from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.files import make_folders
 from smolvideo.records import json_line, write_text_atomic
@@ -111,17 +111,7 @@ def _results(
             }
             for name in names
         },
-        "config": {
-            "model": "smolvideo",
-            "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
-            f"dtype={info.model['dtype']},quantize={info.model.get('quantize', 'none')},"
-            f"max_frames={info.settings['sampling']['max_frames']}",
-            "batch_size": 1,
-            "device": info.model["device"],
-            "limit": info.settings["limit"],
-            "gen_kwargs": f"max_new_tokens={info.settings['generation']['max_new_tokens']}",
-            "random_seed": info.settings["seed"],
-        },
+        "config": _config(info),
         "task_hashes": {
             task: _hash("".join(one.line["doc_hash"] for one in lines))
             for task, lines in tasks.items()
@@ -130,6 +120,21 @@ def _results(
         "model_name": info.model["name"],
         "model_name_sanitized": _plain(info.model["name"]),
         "date": info.created,
+    }
+
+
+def _config(info: RunInfo) -> dict[str, Any]:
+    """Return the arguments of the run in lmms-eval's names."""
+    return {
+        "model": "smolvideo",
+        "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
+        f"dtype={info.model['dtype']},quantize={info.model.get('quantize', 'none')},"
+        f"max_frames={info.settings['sampling']['max_frames']}",
+        "batch_size": 1,
+        "device": info.model["device"],
+        "limit": info.settings["limit"],
+        "gen_kwargs": f"max_new_tokens={info.settings['generation']['max_new_tokens']}",
+        "random_seed": info.settings["seed"],
     }
 
 
