@@ -16,6 +16,7 @@ from smolvideo.evals.protocol import format_question
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import ask, prepare, stream_answer, unknown_word_notices
 from smolvideo.prompt import Message, Prompt, pack_prompt
+from smolvideo.sampling import FrameSampling
 from smolvideo.train.world.question import same_answer
 
 SAMPLES = ROOT / "samples"
@@ -30,13 +31,14 @@ QUESTIONS = [
 
 @dataclass(frozen=True)
 class Asked:
-    """One line of questions.jsonl with what nano answered, seeing and blind."""
+    """One line of questions.jsonl with what nano answered, seeing and, of half of the videos,
+    blind."""
 
     video: str
     type: str
     answer: str
     seen: str
-    blind: str
+    blind: str | None
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def asked(nano: Engine) -> list[Asked]:
 
 
 def ask_all(nano: Engine) -> Iterator[Asked]:
-    for video in sorted({item["video"] for item in QUESTIONS}):
+    for place, video in enumerate(sorted({item["video"] for item in QUESTIONS})):
         items = [item for item in QUESTIONS if item["video"] == video]
         prepared = prepare(nano.checkpoint, SAMPLES / video, items[0]["question"])
         (frames,) = prepared.batches
@@ -62,9 +64,11 @@ def ask_all(nano: Engine) -> Iterator[Asked]:
             for item in items
         ]
         assert prompts[0].token_ids == prepared.prompt.token_ids
-        grey = np.full_like(prepared.prompt.images, 128)
         seen = texts(nano, prompts)
-        blind = texts(nano, [replace(prompt, images=grey) for prompt in prompts])
+        blind: list[str | None] = [None] * len(prompts)
+        if place % 2:
+            grey = np.full_like(prepared.prompt.images, 128)
+            blind = [*texts(nano, [replace(prompt, images=grey) for prompt in prompts])]
         for item, one, other in zip(items, seen, blind, strict=True):
             yield Asked(video, item["type"], item["answer"], one, other)
 
@@ -73,8 +77,8 @@ def texts(nano: Engine, prompts: list[Prompt]) -> list[str]:
     return [answer.text for answer in nano.answer_batch(prompts)]
 
 
-def share_right(asked: list[Asked], *, blind: bool = False) -> float:
-    right = [same_answer(a.blind if blind else a.seen, a.answer) for a in asked]
+def share_right(asked: list[Asked]) -> float:
+    right = [same_answer(a.seen, a.answer) for a in asked]
     return sum(right) / len(right)
 
 
@@ -89,7 +93,9 @@ def test_answers_about_the_samples_are_right(asked: list[Asked]) -> None:
 
 @pytest.mark.slow
 def test_blind_answers_are_at_most_half_as_often_right(asked: list[Asked]) -> None:
-    assert share_right(asked, blind=True) <= share_right(asked) / 2
+    right = [same_answer(a.blind, a.answer) for a in asked if a.blind is not None]
+    assert len(right) > 80
+    assert sum(right) / len(right) <= share_right(asked) / 2
 
 
 @pytest.mark.parametrize("before", ["What is in this video?", "How many things are there?"])
@@ -99,6 +105,7 @@ def test_a_second_question_is_answered_as_well_as_a_first(
     """Whatever was asked before, and whatever nano said to it."""
     videos = [f"{name}.mp4" for name in ("triangle_down", "circle_appears", "three_shots")]
     videos.append("number_42.mp4")
+    videos = videos[:2] if before == "What is in this video?" else videos[2:]
     first = sum(same_answer(a.seen, a.answer) for a in asked if a.video in videos)
     second = 0
     for video in videos:
@@ -113,7 +120,7 @@ def test_a_second_question_is_answered_as_well_as_a_first(
         ]
         answered = zip(texts(nano, prompts), items, strict=True)
         second += sum(same_answer(text, item["answer"]) for text, item in answered)
-    assert first > 60
+    assert first > 25
     assert second >= first * 0.9
 
 
@@ -167,7 +174,12 @@ def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:
 
     folder = nano.checkpoint.folder
     model = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    prepared = prepare(nano.checkpoint, SAMPLES / "triangle_down.mp4", "What is in this video?")
+    prepared = prepare(
+        nano.checkpoint,
+        SAMPLES / "triangle_down.mp4",
+        "What is in this video?",
+        sampling=FrameSampling(max_frames=12),
+    )
     ids = torch.tensor([prepared.prompt.token_ids])
     pixels = torch.from_numpy(prepared.prompt.images).permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -184,8 +196,6 @@ def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:
 
 @pytest.mark.parametrize("frames", [1, 7, 50])
 def test_any_number_of_frames_fits(nano: Engine, frames: int) -> None:
-    from smolvideo.sampling import FrameSampling
-
     sampling = FrameSampling(max_frames=frames, reduce_to_fit=False)
     video = SAMPLES / "square_then_circle.mp4"
     answer = ask(nano, video, "What colour is the background?", sampling=sampling).result()
