@@ -167,6 +167,15 @@ def processor_files() -> Path:
     return SHARED / "processor_files"
 
 
+@pytest.fixture
+def _no_decode_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves single tokens to torch. Compiling the kernel takes twenty seconds for each dtype,
+    too long for tests of published shapes that are about whole prompts."""
+    from smolvideo.network import load_weights
+
+    monkeypatch.setattr(load_weights, "is_supported", lambda *_: False)
+
+
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """torch's, for tests of what must not depend on how many there are."""

@@ -126,6 +126,7 @@ def test_tokens_are_those_of_torch(
             torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [Int8Weight, Int4Weight])
 def test_quantized_weights(dtype: torch.dtype, kind: Kind) -> None:
@@ -437,12 +438,16 @@ def test_a_compiler_that_fails_is_told_in_one_line(
     assert "pip uninstall numba" in (told.value.hint or "")
 
 
-@pytest.mark.slow
 def test_broken_files_of_what_was_compiled_do_no_harm(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a power cut leaves them, or a full disk."""
+    """As a power cut leaves them, or a full disk. The kernel is not compiled again, but what was
+    compiled is returned: ``test_it_is_compiled_where_nothing_can_be_kept`` compiles without files.
+    """
     expected = answers(native(tiny))
+    compiled = decode.build_decode("_".join(["float32"] * 10), kept=True)
+    assert decode.build_decode.cache_info().hits, "the kernel of these answers"
+    without_files: list[str] = []
 
     def broken(function: Callable[..., object]) -> Callable[..., object]:
         def read(*arguments: object) -> None:
@@ -450,10 +455,16 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
 
         return read
 
+    def again(function: Callable[..., object]) -> Callable[..., object]:
+        without_files.append(function.__qualname__)
+        return compiled
+
     monkeypatch.setattr(decode, "jit_cached", broken)
+    monkeypatch.setattr(decode, "jit", again)
     decode.build_decode.cache_clear()
     try:
         assert answers(native(tiny)) == expected
+        assert len(without_files) == 1
     finally:
         decode.build_decode.cache_clear()
 

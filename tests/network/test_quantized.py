@@ -303,6 +303,8 @@ def test_scores_of_nano_are_close(dtype: str, quantize: str, divergence: float) 
 
 
 @pytest.mark.checkpoints
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_decode_kernel")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("quantize", "error"), [("int8", 0.1), ("int4", 0.4)])
 def test_scores_of_a_published_shape_are_close(
@@ -324,6 +326,7 @@ def live_int8_weights() -> int:
 
 
 @pytest.mark.checkpoints
+@pytest.mark.usefixtures("_no_decode_kernel")
 def test_quantized_maps_take_half_the_memory(cut: Path) -> None:
     plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
     maps = sum(part.weight_bytes for part in quantizable_layers(plain).values())
@@ -337,6 +340,7 @@ def test_quantized_maps_take_half_the_memory(cut: Path) -> None:
 
 @pytest.mark.needs("int4")
 @pytest.mark.checkpoints
+@pytest.mark.usefixtures("_no_decode_kernel")
 def test_layers_of_the_decoder_take_a_third_of_the_memory(cut: Path) -> None:
     plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int4"))
     before, after = quantizable_layers(plain), quantizable_layers(quantized)

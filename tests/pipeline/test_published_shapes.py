@@ -17,6 +17,7 @@ from smolvideo.sampling import FrameSampling
 
 @pytest.mark.checkpoints
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_decode_kernel")
 @pytest.mark.parametrize(
     ("name", "tokens_per_frame"),
     [("SmolVLM2-256M-Video-Instruct", 77), ("SmolVLM-256M-Instruct", 67)],
@@ -41,9 +42,11 @@ def test_fifty_frames_through_the_real_shapes(
         tmp_path / "clip.mp4",
         "Describe the video",
         sampling=FrameSampling(max_frames=5),
-        generation=short,
+        generation=GenerationOptions(max_new_tokens=1),
     )
+    # The first token needs no kernel for further ones: those of the shapes are in
+    # ``test_native_parity.py``.
     answer = stream_answer(engine, few).result()
-    assert answer.usage.answer_tokens <= short.max_new_tokens
+    assert answer.usage.answer_tokens <= 1
     assert answer.usage.frames == 5
     assert answer.usage.prompt_tokens == len(few.prompt)
