@@ -1,7 +1,8 @@
 """The bench: real measurements of small networks, and the arithmetic of its report."""
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,15 @@ from support import tinymodels
 from support.record_schemas import validate_line
 
 from smolvideo.bench import BenchOptions, run_bench
+from smolvideo.bench import report as bench_report
 from smolvideo.bench.input_videos import read_bench_frames, write_noise_video
-from smolvideo.bench.measure import Measurement, logprob_error, save_logprobs
+from smolvideo.bench.measure import (
+    BenchTask,
+    Measurement,
+    logprob_error,
+    measure,
+    save_logprobs,
+)
 from smolvideo.bench.report import medians, ratios, write_random_weights
 from smolvideo.cli.bench import bench
 from smolvideo.errors import ModelError, SourceError, UsageError
@@ -98,6 +106,20 @@ def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     assert "20 questions" in run.stderr
 
 
+@pytest.fixture
+def _measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures in this process. Those of their own are in ``test_the_last_line_is_one_json_object``
+    and in ``test_peers.py``."""
+
+    def run(module: str, arguments: Sequence[str], what: str) -> list[str]:
+        assert module == "smolvideo.bench.measure"
+        measured = measure(BenchTask(**json.loads(arguments[0])))
+        return [json.dumps(asdict(measured))]
+
+    monkeypatch.setattr(bench_report, "_run", run)
+
+
+@pytest.mark.usefixtures("_measured_here")
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 def test_quantized_weights_beside_weights_as_they_are(tiny: Path, quantize: str) -> None:
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantize", quantize]
@@ -135,6 +157,7 @@ def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
     assert got["kl_divergence"] == pytest.approx(float(kl), abs=1e-6)
 
 
+@pytest.mark.usefixtures("_measured_here")
 def test_frames_come_from_a_video(tmp_path: Path) -> None:
     rendered = tmp_path / "rendered.mp4"
     write_noise_video(rendered, 3)
