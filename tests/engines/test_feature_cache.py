@@ -315,6 +315,8 @@ def test_a_kill_between_and_during_writes(tmp_path: Path, entries: int) -> None:
 def test_a_kill_in_the_middle_of_an_entry(tmp_path: Path) -> None:
     size = 20_000_000
     with start(WRITING, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun, however long that took
         for _ in range(20_000):
             os.kill(process.pid, signal.SIGSTOP)
             parts = list(tmp_path.rglob("*.part"))

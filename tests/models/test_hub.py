@@ -176,7 +176,7 @@ def test_an_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
     hub.rest_of_weights = threading.Event()
 
     def interrupt() -> None:
-        hub.began.wait(60)
+        hub.began.wait(300)
         signal.raise_signal(signal.SIGINT)
 
     caller = threading.Thread(target=interrupt)

@@ -4,6 +4,7 @@ import gc
 import io
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,7 +15,10 @@ from support.webserver import WebServer
 from smolvideo.source import DownloadOptions, resolve_source
 from smolvideo.source.download_cache import download_folder
 
-QUICK = DownloadOptions(timeout_seconds=0.4, retries=0)
+QUICK = DownloadOptions(timeout_seconds=120, retries=0)
+"""No waits between tries; a server on a busy machine may be silent for long before it answers."""
+IMPATIENT = replace(QUICK, timeout_seconds=2)
+"""For servers that stay silent; others begin to answer within it on a busy machine, too."""
 
 
 @pytest.fixture(scope="module")

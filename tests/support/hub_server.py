@@ -78,7 +78,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 with contextlib.suppress(OSError):  # whoever asked may have left
                     self.wfile.write(body[:100])
                     hub.began.set()
-                    hub.rest_of_weights.wait(60)
+                    hub.rest_of_weights.wait(300)
                     self.wfile.write(body[100:])
             elif with_body:
                 self.wfile.write(body)

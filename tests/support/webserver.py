@@ -131,6 +131,6 @@ class WebServer:
             body = body[: content.break_after]
         if content.stall_after is not None:
             request.wfile.write(body[: content.stall_after])
-            self._closing.wait(timeout=30)
+            self._closing.wait(timeout=300)
             return
         request.wfile.write(body)
