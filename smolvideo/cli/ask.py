@@ -36,6 +36,7 @@ from smolvideo.cli.outputs import (
     read_filmstrip,
 )
 from smolvideo.cli.params import SectionCommand
+from smolvideo.cli.plan import PlanRequest, run_plan
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Settings
 from smolvideo.engines import Engine
@@ -45,6 +46,7 @@ from smolvideo.pipeline import (
     prepare,
     record_answer,
     record_error,
+    remember_cost,
     stream_answer,
 )
 from smolvideo.pipeline.subtitles import AUTO, subtitles_for_sampling
@@ -76,9 +78,16 @@ class QuestionListFlags(ListFlags, section="Question"):
     """Sources from a file, next to the question in the help."""
 
 
+class DryRunFlags(Flags, section="Question"):
+    """Whether anything is answered."""
+
+    dry_run: bool = flag(help="Only predict seconds and memory: see `smolvideo plan`.")
+
+
 class AskFlags(
     QuestionFlags,
     QuestionListFlags,
+    DryRunFlags,
     ContinueFlags,
     KeepFlags,
     ConversationFlags,
@@ -107,6 +116,14 @@ def ask(given: AskFlags) -> None:
     # Check all options.
     request = _read_request(given)
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
+    if given.dry_run:
+        run_plan(
+            PlanRequest(
+                request.typed, request.settings, request.download, given.subtitles, given.as_json
+            ),
+            screen,
+        )
+        return
     with ExitStack() as stack:
         # Opened first, so that an unwritable records file fails before the work.
         writer = stack.enter_context(RecordWriter(given.save)) if given.save is not None else None
@@ -177,6 +194,13 @@ def _read_request(given: AskFlags) -> _Request:
     Raises UsageError, PromptError, RecordError or SourceError for invalid ones.
     """
     filmstrip = read_filmstrip(given)
+    for name, value in (
+        ("--continue", given.goes_on),
+        ("--output", given.output),
+        ("--save", given.save),
+    ):
+        if given.dry_run and value:
+            raise UsageError(f"`{name}` is for answers, and with `--dry-run` there is none")
     # Output files and combinations of options.
     if given.output is not None and given.save is not None:
         check_different_files(given.output, given.save)
@@ -251,6 +275,8 @@ def _answer(
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
+    if not given.no_cache:
+        remember_cost(engine, answer.usage, settings.spec)
     # Save the conversation.
     problems = [cache.warning if cache is not None else None]
     if not given.no_keep:

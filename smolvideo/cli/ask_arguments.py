@@ -37,11 +37,13 @@ def split_arguments(
     source_list: Path | None,
     allow_outside: bool = False,
     needs_source: bool = True,
+    needs_question: bool = True,
 ) -> AskArguments:
     """Split ``positional``: the last one is the question, unless ``question`` is not None.
 
     A question of ``-`` is read from stdin. The sources of ``source_list`` come after the others.
-    Without ``needs_source`` (a continued conversation) there may be none.
+    Without ``needs_source`` (a continued conversation) there may be none. Without
+    ``needs_question`` the last word is one only if it cannot be a source; else it is empty.
 
     Raises:
         UsageError: no source, no question, or two uses of stdin.
@@ -49,7 +51,9 @@ def split_arguments(
         SourceError: the list cannot be read.
     """
     sources = list(positional)
-    if question is None:
+    if question is None and not needs_question:
+        question = _question_if_any(sources, may_be_alone=source_list is not None)
+    elif question is None:
         question = _last_of(sources, needs_source=needs_source and source_list is None)
     if question == STDIN and source_list is not None and str(source_list) == STDIN:
         raise UsageError("the question and the list cannot both come from stdin")
@@ -59,12 +63,24 @@ def split_arguments(
         )
     if question == STDIN:
         question = _from_stdin()
-    if not question.strip():
+    if needs_question and not question.strip():
         raise PromptError("the question has no text", hint='ask something: "What happens?"')
     listed: list[Named] = []
     if source_list is not None:
         listed = read_source_list(source_list, allow_outside=allow_outside)
     return AskArguments((*sources, *listed), question.strip())
+
+
+def _question_if_any(sources: list[str], *, may_be_alone: bool) -> str:
+    """Remove and return the question, the last of ``sources``; empty if that is a source."""
+    if not sources:
+        return ""
+    last = sources[-1]
+    if len(sources) == 1 and not may_be_alone and not last.rstrip().endswith("?"):
+        return ""
+    if last != STDIN and (_is_surely_a_source(last) or not _is_no_path(last)):
+        return ""
+    return _last_of(sources, needs_source=not may_be_alone)
 
 
 def _from_stdin() -> str:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "chat": ("smolvideo.cli.chat:chat", "Talk about videos: see what the model sees."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
+    "plan": ("smolvideo.cli.plan:plan", "Predict seconds and memory of an answer, before it."),
     "summarise": (
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",

@@ -4,14 +4,16 @@
     prefill     operations of the tokens over the rate of all threads
     generate    bytes of the weights and of the KV cache over the rate of reading, for each token
     load        bytes of the stored and of the loaded weights over the rate of copying
+    decode, preprocess   those of a few frames of the video itself, where they were measured
 
-Each is multiplied by the median of measured over predicted seconds of the latest answers of the
-same model on this machine (``past``). Frames are decoded while weights are loaded, so the first
-token waits for the longer of the two.
+Each but the last is multiplied by the median of measured over predicted seconds of the latest
+answers of the same model on this machine (``past``). Frames are decoded while weights are loaded,
+so the first token waits for the longer of the two.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from smolvideo.cost.operations import (
     NumberFormat,
@@ -29,6 +31,8 @@ from smolvideo.cost.rates import RateRequest, Rates, kept_rates
 from smolvideo.engines.devices import TINY_PARAMETERS
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import ModelSpec
+
+NOTHING_MEASURED: Mapping[str, float] = MappingProxyType({})
 
 TEXT_TOKENS = 64
 """Tokens of a prompt beside its frames, where the tokenizer that counts them is not here: the
@@ -90,9 +94,9 @@ class PromptSize:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted cost of one answer. ``seconds`` by stage (``load``, ``decode`` where it is known,
-    ``encode``, ``prefill``), ``seconds_per_token`` after the first; ``corrected_by`` is the number
-    of past answers that the prediction was corrected by."""
+    """Predicted cost of one answer. ``seconds`` by stage (``load``, ``decode`` and ``preprocess``
+    where they were measured, ``encode``, ``prefill``), ``seconds_per_token`` after the first;
+    ``corrected_by`` is the number of past answers that the prediction was corrected by."""
 
     model: str
     prompt: PromptSize
@@ -106,8 +110,14 @@ class Prediction:
     @property
     def first_token(self) -> float:
         """Seconds from the start to the first token."""
-        before = max(self.seconds.get("load", 0.0), self.seconds.get("decode", 0.0))
+        frames = self.seconds.get("decode", 0.0) + self.seconds.get("preprocess", 0.0)
+        before = max(self.seconds.get("load", 0.0), frames)
         return before + self.seconds["encode"] + self.seconds["prefill"]
+
+    @property
+    def without_load(self) -> float:
+        """Seconds of the longest answer where the weights are loaded already."""
+        return sum(self.seconds.values()) - self.seconds.get("load", 0.0) + self.generate
 
     @property
     def generate(self) -> float:
@@ -116,14 +126,20 @@ class Prediction:
 
 
 def predict(
-    model: ModelCost, prompt: PromptSize, rates: Rates, *, decode_seconds: float | None = None
+    model: ModelCost,
+    prompt: PromptSize,
+    rates: Rates,
+    *,
+    measured: Mapping[str, float] = NOTHING_MEASURED,
 ) -> Prediction:
-    """Predict the cost of an answer of ``model`` to ``prompt``, corrected by past answers."""
+    """Predict the cost of an answer of ``model`` to ``prompt``, corrected by past answers.
+
+    ``measured`` are seconds of ``decode`` and ``preprocess``, by the frames themselves.
+    """
     ratios = corrections(model.name, model.quantize, rates)
     raw = predict_uncorrected(model, prompt, rates)
     seconds = {stage: value * ratios.of(stage) for stage, value in raw.seconds.items()}
-    if decode_seconds is not None:
-        seconds["decode"] = decode_seconds * ratios.of("decode")
+    seconds.update(measured)
     return Prediction(
         model=model.name,
         prompt=prompt,

@@ -2,9 +2,9 @@
 
 Measured on one layer of the vision tower and one of the decoder, of the shapes of 256M, prepared as
 the engine prepares them: so the rates hold for the kernels, the number of threads and the dtype
-that an answer will use. The shortest of some rounds counts, because load only ever makes a
-measurement longer. That takes about a second; the result is kept in the cache folder until the
-processor, the number of threads, the version of torch or numba, or the month is another.
+that an answer will use, on a machine that does nothing else. That takes about a second; the result
+is kept in the cache folder for a month, or until the processor, the number of threads, or the
+version of torch or numba is another.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from platform import machine
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -59,6 +59,9 @@ _MIN_PRODUCT_SHARE = 0.2
 """Of a layer's time, where attention alone seemed to take more: a disturbed measurement."""
 _MAX_FILE_BYTES = 1 << 20
 _MAX_RATE = 1e18
+_MIN_SECONDS = 1e-6
+_MIN_CPU_SHARE = 0.8
+"""CPU time per wall time and thread below which other programs had the cores."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def _is_valid(value: object, kind: object) -> bool:
 
 def keep_rates(request: RateRequest, rates: Rates) -> None:
     """Write ``rates`` to the cache folder; where that is not writable they are measured again."""
-    entries = {**_read_file(), request.key: asdict(rates)}
+    explicit = replace(request, dtype=rates.dtype)
+    entries = {**_read_file(), request.key: asdict(rates), explicit.key: asdict(rates)}
     with suppress(OSError, SourceError):
         file = cost_folder() / "rates.json"
         make_folders(file.parent)
@@ -184,11 +188,12 @@ def measure_rates(
     *,
     config: NetworkConfig | None = None,
     clock: Clock = time.perf_counter,
+    cpu_clock: Clock = time.process_time,
 ) -> Rates:
     """Measure layers of ``config``'s shapes (256M by default).
 
     Attention kernels that the engine compiles on this processor are compiled here, and kept.
-    ``clock`` gives seconds: CPU seconds, where other programs take the cores.
+    ``clock`` and ``cpu_clock`` give seconds, the latter of the CPU.
     """
     set_num_threads()
     import torch
@@ -200,10 +205,11 @@ def measure_rates(
     dtype = choose_dtype(device, parameters, request.dtype)
     process_bytes = _process_bytes()
     threads = torch.get_num_threads()
+    timer = _Timer(device, clock, cpu_clock)
     with torch.inference_mode():
-        encode = _measure_encode(shapes, device, dtype, clock)
-        prefill = _measure_prefill(shapes, device, dtype, clock)
-        read, copy = _measure_memory(device, clock)
+        encode = _measure_encode(shapes, dtype, timer)
+        prefill = _measure_prefill(shapes, dtype, timer)
+        read, copy = _measure_memory(timer)
     return Rates(
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
@@ -219,8 +225,35 @@ def measure_rates(
     )
 
 
+@dataclass(frozen=True)
+class _Timer:
+    """Seconds of a call: wall time of the shortest of some rounds, after one that is not counted.
+
+    Where other programs had the cores, it is the mean CPU time of a thread: the rates are those of
+    a machine that does nothing else.
+    """
+
+    device: "torch.device"
+    clock: Clock
+    cpu_clock: Clock
+
+    def seconds(self, run: Callable[[], object], threads: int) -> float:
+        """Time ``run``, which works on ``threads`` threads."""
+        run()
+        cpu_started, rounds = self.cpu_clock(), []
+        for _ in range(_ROUNDS):
+            started = self.clock()
+            run()
+            synchronize(self.device)
+            rounds.append(max(self.clock() - started, _MIN_SECONDS))
+        on_cpu = max(self.cpu_clock() - cpu_started, _MIN_SECONDS) / threads
+        if self.device.type == "cpu" and on_cpu < _MIN_CPU_SHARE * sum(rounds):
+            return on_cpu / _ROUNDS
+        return min(rounds)
+
+
 def _measure_encode(
-    config: NetworkConfig, device: "torch.device", dtype: "torch.dtype", clock: Clock
+    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer
 ) -> tuple[float, float]:
     """Operations per second of products and attention: a frame per core goes through one layer."""
     import torch
@@ -229,6 +262,7 @@ def _measure_encode(
     from smolvideo.network.model import prepare_for_inference
     from smolvideo.network.vision import VisionLayer
 
+    device = timer.device
     vision = config.vision
     layer = VisionLayer(vision).to(device, dtype).eval()
     for part in (layer.self_attn, layer.mlp):
@@ -246,7 +280,7 @@ def _measure_encode(
                     run()
                 return []
 
-            return _shortest(lambda: [*run_each(run_frame, range(frames))], device, clock)
+            return timer.seconds(lambda: [*run_each(run_frame, range(frames))], frames)
 
         whole = shortest(lambda: layer(x))
         attention = shortest(lambda: attend(q, k, v))
@@ -257,7 +291,7 @@ def _measure_encode(
 
 
 def _measure_prefill(
-    config: NetworkConfig, device: "torch.device", dtype: "torch.dtype", clock: Clock
+    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer
 ) -> tuple[float, float]:
     """Operations per second of products and attention: a chunk of a prompt goes through one
     layer of the decoder, on all threads."""
@@ -268,7 +302,7 @@ def _measure_prefill(
     from smolvideo.network.kv_cache import KVCache
     from smolvideo.network.model import prepare_for_inference
 
-    text = config.text
+    text, device = config.text, timer.device
     compiled = is_supported(text, device, dtype)
     layer = TextLayer(text, 0).to(device, dtype).eval()
     for part in (layer.self_attn, layer.mlp):
@@ -282,9 +316,10 @@ def _measure_prefill(
     layer(x.repeat(1, -(-cached // tokens), 1)[:, :cached], _repeat(cos_sin, cached), cache)
     q = _random((1, text.num_attention_heads, tokens, text.head_dim), device, dtype)
     kv = cache.layer(0)
-    short = _shortest(lambda: layer(x, cos_sin, cache), device, clock)
-    alone = _shortest(lambda: kv.attend(q, tokens), device, clock)
-    far = _shortest(lambda: kv.attend(q, cached), device, clock)
+    threads = torch.get_num_threads()
+    short = timer.seconds(lambda: layer(x, cos_sin, cache), threads)
+    alone = timer.seconds(lambda: kv.attend(q, tokens), threads)
+    far = timer.seconds(lambda: kv.attend(q, cached), threads)
     width = text.num_attention_heads, text.head_dim
     weights = decoder_weights(config) // text.num_hidden_layers
     products = max(short - alone, short * _MIN_PRODUCT_SHARE)
@@ -292,30 +327,20 @@ def _measure_prefill(
     return 2 * tokens * weights / products, flops / far
 
 
-def _measure_memory(device: "torch.device", clock: Clock) -> tuple[float, float]:
+def _measure_memory(timer: _Timer) -> tuple[float, float]:
     """Bytes per second: read by all threads, and copied to fresh memory by one."""
     import torch
 
-    many = torch.ones(_READ_BYTES // 4, device=device)
-    read = _shortest(lambda: many.sum(), device, clock)
-    few, threads = many.cpu()[: _COPIED_BYTES // 4], torch.get_num_threads()
+    threads = torch.get_num_threads()
+    many = torch.ones(_READ_BYTES // 4, device=timer.device)
+    read = timer.seconds(many.sum, threads)
+    few = many.cpu()[: _COPIED_BYTES // 4]
     torch.set_num_threads(1)
     try:
-        copy = _shortest(lambda: few.clone(), torch.device("cpu"), clock)
+        copy = replace(timer, device=torch.device("cpu")).seconds(few.clone, 1)
     finally:
         torch.set_num_threads(threads)
     return _READ_BYTES / read, _COPIED_BYTES / copy
-
-
-def _shortest(run: Callable[[], object], device: "torch.device", clock: Clock) -> float:
-    """Seconds of the shortest of some rounds, after one that is not counted."""
-    seconds = []
-    for _ in range(_ROUNDS + 1):
-        started = clock()
-        run()
-        synchronize(device)
-        seconds.append(max(clock() - started, 1e-6))
-    return min(seconds[1:])
 
 
 def _random(shape: tuple[int, ...], device: "torch.device", dtype: "torch.dtype") -> "torch.Tensor":

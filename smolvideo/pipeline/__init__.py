@@ -1,6 +1,7 @@
 """Pipeline of one question: sources → frames → prompt → answer → record.
 
 prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
+plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
 answer.py          stream the answer of an engine to a prepared prompt
 notices.py         warnings about model, frames and question
 subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
@@ -20,6 +21,15 @@ from smolvideo.pipeline.notices import (
     notices_of_frames,
     unknown_word_notices,
 )
+from smolvideo.pipeline.plan_prompt import (
+    CostPlan,
+    PlannedModel,
+    PlannedPrompt,
+    open_for_plan,
+    plan_prompt,
+    predict_plan,
+    remember_cost,
+)
 from smolvideo.pipeline.prepare_prompt import (
     PreparedPrompt,
     Sources,
@@ -30,6 +40,9 @@ from smolvideo.pipeline.prepare_prompt import (
 
 __all__ = [
     "NANO_NOTICE",
+    "CostPlan",
+    "PlannedModel",
+    "PlannedPrompt",
     "PreparedPrompt",
     "Sources",
     "allocate_frames",
@@ -38,10 +51,14 @@ __all__ = [
     "load_frames",
     "notices_for_model",
     "notices_of_frames",
+    "open_for_plan",
     "package_versions",
+    "plan_prompt",
+    "predict_plan",
     "prepare",
     "record_answer",
     "record_error",
+    "remember_cost",
     "stream_answer",
     "unknown_word_notices",
     "with_prepared",

@@ -138,16 +138,16 @@ def prepare(
     given = _resolve_all(sources, on_progress)
     paths = [source.path for source in given]
 
-    def decode() -> tuple[_PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+    def decode() -> tuple[PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
         states = [file_state(path) for path in paths]
         with ExitStack() as stack:
             readers = tuple(
                 stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
                 for source in given
             )
-            plan = _PromptPlan(readers, sampling, question, subtitles, tuple(history))
-            stills = _still_image_notices(plan)
-            total, reduced = _choose_frame_count(plan, checkpoint, prompt_options, generation)
+            plan = PromptPlan(readers, sampling, question, subtitles, tuple(history))
+            stills = still_image_notices(plan)
+            total, reduced = choose_frame_count(plan, checkpoint, prompt_options, generation)
             decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
         batches = zip(decoded, states, strict=True)
         known = tuple(replace(batch, state=state) for batch, state in batches)
@@ -201,7 +201,7 @@ def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _PromptPlan:
+class PromptPlan:
     """The open sources and the texts of the prompt, before decoding."""
 
     readers: tuple[VideoReader, ...]
@@ -248,7 +248,7 @@ class _PromptPlan:
         return choose_times(reader, replace(self.sampling, max_frames=max_frames))
 
 
-def _still_image_notices(plan: _PromptPlan) -> list[str]:
+def still_image_notices(plan: PromptPlan) -> list[str]:
     """Return notices on options that do not apply to still images.
 
     These are a time window if there are also videos, and a frame rate or seek mode if there are
@@ -269,17 +269,13 @@ def _still_image_notices(plan: _PromptPlan) -> list[str]:
     return []
 
 
-def _choose_frame_count(
-    plan: _PromptPlan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+def choose_frame_count(
+    plan: PromptPlan, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
 ) -> tuple[int, tuple[str, ...]]:
     """Return the number of frames that fit, and a notice if reduced. Raises as ``prepare``."""
     asked, room = plan.sampling.max_frames, generation.max_new_tokens
     if len(plan.readers) > asked:
-        raise UsageError(
-            f"{len(plan.readers)} sources need {len(plan.readers)} frames, more than "
-            f"`--max-frames {asked}`",
-            hint=f"`--max-frames {len(plan.readers)}`, or name fewer sources",
-        )
+        raise too_few_frames(len(plan.readers), asked)
     # The requested number fits, or there are only images, which cannot be reduced.
     tokens = count_tokens(plan.planned(asked), checkpoint, options)
     if tokens + room <= checkpoint.context_tokens:
@@ -312,8 +308,16 @@ def _choose_frame_count(
     )
 
 
+def too_few_frames(sources: int, max_frames: int) -> UsageError:
+    """Return the error for more sources than frames."""
+    return UsageError(
+        f"{sources} sources need {sources} frames, more than `--max-frames {max_frames}`",
+        hint=f"`--max-frames {sources}`, or name fewer sources",
+    )
+
+
 def _decoded(
-    plan: _PromptPlan,
+    plan: PromptPlan,
     total: int,
     checkpoint: Checkpoint,
     options: PromptOptions,

@@ -53,6 +53,7 @@ class ProgressBar:
 
 STAGE_WORDS: Final[dict[Stage, str]] = {
     "download": "downloading",
+    "measure": "measuring this machine",
     "load": "loading the model",
     "decode": "decoding frames",
     "encode": "looking at frames",

@@ -105,9 +105,21 @@ def _print_indented(console: Console, text: Text) -> None:
 
 
 def show_key_values(screen: Output, facts: Mapping[str, str]) -> None:
-    """Print ``name   value`` lines on stdout, the values aligned; empty values are left out."""
-    width = max(map(len, facts))
+    """Print ``name   value`` lines on stdout, the values aligned; empty values are left out.
+
+    In a terminal long values are wrapped, where half of its width is left for them.
+    """
+    width = max(map(cell_len, facts))
+    room = screen.out.width - width - len(_BETWEEN)
     for name, value in facts.items():
-        if value:
-            line = Text.assemble((name.ljust(width), "bold"), _BETWEEN, escape_controls(value))
-            screen.out.print(line, soft_wrap=True)
+        if not value:
+            continue
+        shown = Text(escape_controls(value))
+        lines = shown.wrap(screen.out, room) if room > screen.out.width // 2 else [shown]
+        for number, line in enumerate(lines):
+            head = "" if number else name
+            line.rstrip()
+            screen.out.print(
+                Text.assemble((head + " " * (width - cell_len(head)), "bold"), _BETWEEN, line),
+                soft_wrap=True,
+            )

@@ -23,11 +23,13 @@ from test_html_page import hostile_run
 
 import smolvideo.show
 from smolvideo.cli.main import cli
+from smolvideo.cost import Prediction, PromptSize, Rates
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import SourceError
 from smolvideo.evals.run import EvalProgress
 from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.progress import Progress
 from smolvideo.prompt import PromptOptions
 from smolvideo.records import SourceRecord
@@ -36,10 +38,12 @@ from smolvideo.show.answer import show_footer, show_settings, stream_answer, str
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.filmstrip import show_filmstrip
+from smolvideo.show.plan import show_batch_costs, show_cost_plan
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.summarise import BatchProgress, show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
+from smolvideo.source import VideoSource
 from smolvideo.summaries import ItemResult, RunStats
 from smolvideo.summaries.dry_run import PlannedItem
 from smolvideo.summaries.record_log import SummaryRecord
@@ -153,6 +157,25 @@ def setting(screen: Output, _: Path) -> None:
     show_settings(screen, prepared, engine)  # type: ignore[arg-type]
 
 
+def hostile_cost() -> CostPlan:
+    """A plan about a file, and for a checkpoint, whose names are hostile."""
+    size = PromptSize(1, 10, 5)
+    cost = Prediction(HOSTILE, size, {"load": 1.0, "encode": 1.0, "prefill": 1.0}, 0.1, 9, 4)
+    (batch,) = batches()
+    prompt = PlannedPrompt(
+        sources=(VideoSource(HOSTILE, Path(HOSTILE), "video", HOSTILE),),
+        metadata=(batch.metadata,),
+        times=((0.0,),),
+        size=size,
+        smaller=(),
+        exact=False,
+        seconds={},
+        notices=(HOSTILE,),
+    )
+    rates = Rates(HOSTILE, "float32", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1.0)
+    return CostPlan(HOSTILE, prompt, cost, (cost,), (cost,), rates)
+
+
 SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "stream_answer": lambda screen, _: stream_answer(screen, stream_of(HOSTILE, HOSTILE)),
     "stream_pieces": lambda screen, _: stream_pieces(screen, [*HOSTILE]),
@@ -161,6 +184,12 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "BatchProgress": summarising,
     "show_plan": lambda screen, _: show_plan(
         screen, [ITEM], [PlannedItem(ITEM, "error", HOSTILE)], lambda: None
+    ),
+    "show_cost_plan": lambda screen, _: show_cost_plan(
+        screen, hostile_cost(), context_tokens=100, available_bytes=1
+    ),
+    "show_batch_costs": lambda screen, _: show_batch_costs(
+        screen, [(HOSTILE, hostile_cost()), (HOSTILE, HOSTILE)]
     ),
     "StageProgress": staging,
     "BenchmarkProgress": evaluating,

@@ -186,7 +186,10 @@ def test_a_measurement_takes_the_shapes_and_the_clock_it_is_given(
         monkeypatch.setattr(f"smolvideo.cost.rates.{size}", 1 << 20)
     config = network_of(tiny)
     request = RateRequest("cpu", "float32")
-    slow, fast = (measure_rates(request, config=config, clock=StepClock(s)) for s in (2.0, 1.0))
+    slow, fast = (
+        measure_rates(request, config=config, clock=StepClock(s), cpu_clock=StepClock(s))
+        for s in (2.0, 1.0)
+    )
     assert (fast.device, fast.dtype, fast.threads) == ("cpu", "float32", torch.get_num_threads())
     for name in ("encode_attention", "prefill_attention", "encode_products", "read", "copy"):
         assert getattr(fast, name) == pytest.approx(2 * getattr(slow, name))
@@ -281,7 +284,7 @@ def test_a_prediction_is_operations_over_rates() -> None:
     assert cached.seconds["encode"] == 0
     length = prompt.tokens + 10
     assert got.seconds_per_token == decode_bytes(model.network, length, FLOAT32) / 1e10
-    later = predict(model, prompt, RATES, decode_seconds=100.0)
+    later = predict(model, prompt, RATES, measured={"decode": 99.0, "preprocess": 1.0})
     assert later.first_token == pytest.approx(100 + got.seconds["encode"] + got.seconds["prefill"])
 
 

@@ -1,0 +1,396 @@
+"""Plan a prompt without a model: frame times, tokens, and the measured time of a few frames.
+
+The frames are those that ``prepare`` would take. A few of them are decoded and transformed, because
+what a video costs depends on its codec and on the distance of its key frames; the others are
+extrapolated. No weight is read, and nothing is downloaded.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from smolvideo.answer import Usage
+from smolvideo.cost import (
+    ModelCost,
+    Prediction,
+    PromptSize,
+    RateRequest,
+    Rates,
+    fitting_prompt,
+    kept_rates,
+    predict,
+    predict_uncorrected,
+    remember,
+)
+from smolvideo.cost.operations import DTYPE_BYTES, parameter_count
+from smolvideo.cost.predict import TEXT_TOKENS
+from smolvideo.engines import Engine, EngineSpec, GenerationOptions
+from smolvideo.errors import PromptError
+from smolvideo.frames import Images, VideoMetadata
+from smolvideo.models import MODELS, Checkpoint, ModelSpec, lookup_model, open_checkpoint
+from smolvideo.models.hub import hub_cache
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.pipeline.prepare_prompt import (
+    PromptPlan,
+    choose_frame_count,
+    still_image_notices,
+    too_few_frames,
+)
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.prompt import PromptOptions, check_question, frame_transform, image_transform
+from smolvideo.prompt.templates import (
+    IMAGE,
+    SpecialToken,
+    count_tokens_of_parts,
+    render_messages,
+)
+from smolvideo.readers import VideoReader, open_video
+from smolvideo.sampling import FrameSampling, sample_frames
+from smolvideo.source import VideoSource
+
+_TIMED_FRAMES = 3
+"""Frames after the first that are decoded for their time."""
+_MIN_TEXT_TOKENS = 16
+"""Tokens of the chat template around a question."""
+_MIN_TIMED_TOKENS = 4
+"""Generated tokens whose mean time says something."""
+_EDGE_TIMES = 4
+"""Long side to which the published processors scale first, in image sizes."""
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model to plan for. ``checkpoint`` is None where its configuration is not on this machine:
+    then ``spec`` has its registered figures, and token counts are estimates."""
+
+    cost: ModelCost
+    spec: ModelSpec | None
+    checkpoint: Checkpoint | None
+
+    @property
+    def image_size(self) -> int:
+        """Side of the vision tower's square input in pixels."""
+        return self.cost.network.vision.image_size
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.cost.network.text.max_position_embeddings
+
+    @property
+    def for_transforms(self) -> Checkpoint:
+        """The checkpoint, or the bundled one with this model's sizes, for the time of a transform
+        that is the same."""
+        if self.checkpoint is not None:
+            return self.checkpoint
+        assert self.spec is not None
+        return replace(
+            open_checkpoint("nano", weights=False),
+            layout=self.spec.layout,
+            image_size=self.image_size,
+            resize_edge=_EDGE_TIMES * self.image_size,
+        )
+
+
+@dataclass(frozen=True)
+class PlannedPrompt:
+    """What ``prepare`` would make of ``sources``: ``times[i]`` of the frames of ``sources[i]`` in
+    seconds, ``size`` in images and tokens, ``smaller`` the sizes for smaller budgets of frames.
+
+    ``seconds`` are those of ``decode`` and ``preprocess`` of all frames, by a few of them.
+    ``exact`` is False where tokens are estimated.
+    """
+
+    sources: tuple[VideoSource, ...]
+    metadata: tuple[VideoMetadata, ...]
+    times: tuple[tuple[float, ...], ...]
+    size: PromptSize
+    smaller: tuple[PromptSize, ...]
+    exact: bool
+    seconds: dict[str, float]
+    notices: tuple[str, ...]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of all sources; an image is one."""
+        return sum(map(len, self.times))
+
+    def seconds_for(self, frames: int) -> dict[str, float]:
+        """Seconds to decode and to preprocess ``frames`` of them."""
+        share = frames / max(1, self.frames)
+        return {stage: seconds * share for stage, seconds in self.seconds.items()}
+
+
+@dataclass(frozen=True)
+class CostPlan:
+    """Predicted cost of one question: of the chosen model, of the same with fewer frames, and of
+    the published ones with as many frames as fit them."""
+
+    question: str
+    prompt: PlannedPrompt
+    chosen: Prediction
+    smaller: tuple[Prediction, ...]
+    others: tuple[Prediction, ...]
+    rates: Rates
+
+
+def open_for_plan(spec: EngineSpec) -> PlannedModel:
+    """Open what is on this machine of a model; of a published one that is not, its registered
+    figures. Raises ModelError as ``open_checkpoint`` does offline."""
+    known = lookup_model(spec.model)
+    if known is not None and known.repo_id is not None:
+        folder = hub_cache() / f"models--{known.repo_id.replace('/', '--')}"
+        cost = ModelCost.of_spec(known, quantize=spec.quantize)
+        if cost is not None and not folder.is_dir():
+            return PlannedModel(cost, known, None)
+    checkpoint = replace(spec, offline=True).checkpoint()
+    return PlannedModel(cost_of(checkpoint, quantize=spec.quantize), known, checkpoint)
+
+
+def cost_of(checkpoint: Checkpoint, *, quantize: str = "none") -> ModelCost:
+    """The cost of a checkpoint on this machine, whose weights may be missing."""
+    network = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+    stored = sum(file.stat().st_size for file in checkpoint.folder.glob("*.safetensors"))
+    if not stored:
+        stored = parameter_count(network) * DTYPE_BYTES.get(checkpoint.stored_dtype or "", 4)
+    return ModelCost(checkpoint.name, network, stored, quantize)
+
+
+def remember_cost(engine: Engine, usage: Usage, spec: EngineSpec) -> None:
+    """Keep what an answer took, to correct later predictions; only where this machine's rates are
+    known, and without measuring them."""
+    if engine.name != "native":
+        return
+    model = cost_of(engine.checkpoint, quantize=engine.quantize)
+    rates = kept_rates(RateRequest(spec.device, spec.dtype, model.is_tiny))
+    if rates is None or (rates.device, rates.dtype) != (engine.device, engine.dtype):
+        return
+    size = PromptSize(
+        usage.frames, usage.prompt_tokens, usage.answer_tokens, usage.frames_from_cache
+    )
+    raw = predict_uncorrected(model, size, rates)
+    measured = {stage: usage.seconds.get(stage, 0.0) for stage in ("encode", "prefill")}
+    measured["load"] = engine.load_seconds
+    if usage.tokens_per_second is not None and usage.answer_tokens > _MIN_TIMED_TOKENS:
+        measured["token"] = 1 / usage.tokens_per_second
+    if usage.peak_memory_bytes is not None:
+        measured["memory"] = usage.peak_memory_bytes
+    predicted = {**raw.seconds, "token": raw.seconds_per_token, "memory": raw.memory_bytes}
+    remember(model.name, model.quantize, rates, predicted=predicted, measured=measured)
+
+
+def plan_prompt(
+    model: PlannedModel,
+    sources: Sequence[VideoSource],
+    question: str,
+    *,
+    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
+    prompt_options: PromptOptions = PromptOptions(),  # noqa: B008 -- frozen
+    generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
+    reader: str = "auto",
+    subtitles: str | None = None,
+    budgets: Sequence[int] = (),
+    clock: Callable[[], float] = time.perf_counter,
+    on_progress: OnProgress = no_progress,
+) -> PlannedPrompt:
+    """Plan one question about ``sources``; ``budgets`` are smaller numbers of frames.
+
+    Raises as ``prepare`` does, before any frame is decoded.
+    """
+    check_question(question)
+    with ExitStack() as stack:
+        started = clock()
+        readers = tuple(
+            stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
+            for source in sources
+        )
+        plan = PromptPlan(readers, sampling, question, subtitles, ())
+        stills = still_image_notices(plan)
+        sizing = _Sizing(model, plan, prompt_options, generation.max_new_tokens)
+        total, reduced = sizing.frame_count(generation)
+        times = plan.times(total)
+        chosen = clock() - started
+        timed = _TimedFrames(model.for_transforms, prompt_options, clock)
+        for opened, wanted in zip(readers, times, strict=True):
+            timed.add(opened, sampling, wanted, on_progress)
+        taken = sum(map(len, times))
+        size = sizing.size(total)
+        fewer = (sizing.size(budget) for budget in budgets if len(sources) <= budget < taken)
+        return PlannedPrompt(
+            sources=tuple(sources),
+            metadata=tuple(opened.metadata for opened in readers),
+            times=tuple(map(tuple, times)),
+            size=size,
+            smaller=tuple(fewer),
+            exact=model.checkpoint is not None,
+            seconds={"decode": chosen + timed.decode, "preprocess": timed.preprocess},
+            notices=(
+                *(notice for source in sources for notice in source.notices),
+                *stills,
+                *reduced,
+                *(notice for opened in readers for notice in opened.metadata.notices),
+            ),
+        )
+
+
+def predict_plan(
+    model: PlannedModel,
+    prompt: PlannedPrompt,
+    question: str,
+    rates: Callable[[ModelCost], Rates],
+) -> CostPlan:
+    """Predict the cost of ``prompt`` by the rates for each model."""
+
+    def predicted(cost: ModelCost, size: PromptSize) -> Prediction:
+        measured = prompt.seconds_for(min(size.frames, prompt.frames))
+        return predict(cost, size, rates(cost), measured=measured)
+
+    text = _text_tokens(model, prompt)
+    others = [
+        predicted(
+            cost,
+            fitting_prompt(
+                spec, prompt.size.frames, text_tokens=text, new_tokens=prompt.size.new_tokens
+            ),
+        )
+        for spec, cost in _published(model)
+    ]
+    return CostPlan(
+        question=question,
+        prompt=prompt,
+        chosen=predicted(model.cost, prompt.size),
+        smaller=tuple(predicted(model.cost, size) for size in prompt.smaller),
+        others=tuple(others),
+        rates=rates(model.cost),
+    )
+
+
+def _published(chosen: PlannedModel) -> Iterator[tuple[ModelSpec, ModelCost]]:
+    """Published checkpoints, one of each size and layout; not the chosen one, nor its like."""
+    seen = set()
+    if chosen.spec is not None and chosen.spec.network is not None:
+        seen.add((chosen.spec.layout, chosen.cost.network))
+    for spec in MODELS.values():
+        cost = ModelCost.of_spec(spec, quantize=chosen.cost.quantize)
+        if cost is not None and (spec.layout, cost.network) not in seen:
+            seen.add((spec.layout, cost.network))
+            yield spec, cost
+
+
+def _text_tokens(model: PlannedModel, prompt: PlannedPrompt) -> int:
+    """Tokens beside the frames, for other models: counted with the chosen one's tokenizer, if that
+    is the published one."""
+    if model.spec is None or model.spec.tokens_per_frame is None:
+        return TEXT_TOKENS
+    beside = prompt.size.tokens - prompt.size.frames * model.spec.tokens_per_frame
+    return max(beside, _MIN_TEXT_TOKENS)
+
+
+@dataclass(frozen=True)
+class _Sizing:
+    """Images and tokens of a prompt: counted where the tokenizer is here, else estimated."""
+
+    model: PlannedModel
+    plan: PromptPlan
+    options: PromptOptions
+    new_tokens: int
+
+    def frame_count(self, generation: GenerationOptions) -> tuple[int, tuple[str, ...]]:
+        """Return the budget that fits, and a notice where it is smaller than the one asked for."""
+        model, asked = self.model, self.plan.sampling.max_frames
+        if model.checkpoint is not None:
+            return choose_frame_count(self.plan, model.checkpoint, self.options, generation)
+        if len(self.plan.readers) > asked:
+            raise too_few_frames(len(self.plan.readers), asked)
+        taken = sum(map(len, self.plan.times(asked)))
+        fitting = self.size(asked).frames
+        if fitting >= taken:
+            return asked, ()
+        if not self.plan.sampling.reduce_to_fit:
+            raise PromptError(
+                f"{taken} frames do not fit the {model.context_tokens:,} tokens of "
+                f"`{model.cost.name}`",
+                hint=f"`--max-frames {fitting}` fits, about",
+            )
+        return fitting, (
+            f"about {fitting} of {taken} frames fit the {model.context_tokens:,} tokens of "
+            f"`{model.cost.name}`",
+        )
+
+    def size(self, budget: int) -> PromptSize:
+        """Size of the prompt with at most ``budget`` frames."""
+        checkpoint = self.model.checkpoint
+        if checkpoint is None:
+            assert self.model.spec is not None
+            frames = sum(map(len, self.plan.times(budget)))
+            text = TEXT_TOKENS + _estimated_tokens(self.plan.subtitles)
+            return fitting_prompt(
+                self.model.spec, frames, text_tokens=text, new_tokens=self.new_tokens
+            )
+        parts = render_messages(self.plan.planned(budget), checkpoint, self.options)
+        tokens = count_tokens_of_parts(parts, checkpoint)
+        in_images = sum(
+            part.count for part in parts if isinstance(part, SpecialToken) and part.token == IMAGE
+        )
+        return PromptSize(in_images // checkpoint.tokens_per_image, tokens, self.new_tokens)
+
+
+def _estimated_tokens(text: str | None) -> int:
+    """Tokens of a text by its length: about four characters each in English."""
+    return len(text or "") // 4
+
+
+class _TimedFrames:
+    """Seconds to decode and to transform frames, by the first few of each source.
+
+    The first frame of all is left out of the transform's mean: libraries are loaded with it.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, options: PromptOptions, clock: Callable[[], float]
+    ) -> None:
+        self._checkpoint, self._options, self._clock = checkpoint, options, clock
+        self.decode = self.preprocess = 0.0
+        self._warm = False
+
+    def add(
+        self,
+        reader: VideoReader,
+        sampling: FrameSampling,
+        times: Sequence[float],
+        on_progress: OnProgress,
+    ) -> None:
+        """Decode a few frames at ``times``, and add what all of them take."""
+        still = reader.metadata.kind == "image"
+        transform = (image_transform if still else frame_transform)(
+            self._checkpoint, self._options
+        )[1]
+        spent: list[float] = []
+        inside = 0.0
+
+        def timed(image: Images) -> Images:
+            nonlocal inside
+            begun = started = self._clock()
+            done = transform(image)
+            if not self._warm:
+                started, self._warm = self._clock(), True
+                done = transform(image)
+            ended = self._clock()
+            spent.append(ended - started)
+            inside += ended - begun
+            return done
+
+        def decode(wanted: Sequence[float]) -> float:
+            before, started = inside, self._clock()
+            sample_frames(reader, sampling, times=wanted, transform=timed, on_progress=report_start)
+            return self._clock() - started - (inside - before)
+
+        def report_start(progress: Progress) -> None:
+            on_progress(replace(progress, total=min(len(times), 1 + _TIMED_FRAMES)))
+
+        first, few = decode(times[:1]), times[1 : 1 + _TIMED_FRAMES]
+        rest = decode(few) / len(few) * (len(times) - 1) if few else 0.0
+        self.decode += first + rest
+        self.preprocess += sum(spent) / len(spent) * len(times)
