@@ -145,6 +145,7 @@ def test_a_pipe_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{ANSWER}\n")
 
 
+@pytest.mark.slow
 def test_full_screen_in_a_terminal_and_back(tmp_path: Path) -> None:
     changes = {"SMOLVIDEO_DATA_DIR": str(tmp_path)}
     with Terminal(["chat", TRIANGLE, *FEW], **changes) as terminal:

@@ -275,6 +275,7 @@ def test_full_disk_behind_stdout(words: str) -> None:
 @pytest.mark.parametrize(
     "words", ["models list", "frames VIDEO", "ask VIDEO What?", "summarise VIDEO"]
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [">&-", "> /dev/full"])
 def test_an_answer_that_cannot_be_shown_is_an_error(video: Path, words: str, where: str) -> None:
     if "full" in where and not Path("/dev/full").exists():
