@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
+
+from smolvideo.errors import ModelError
 
 StopReason = Literal["end", "length", "stop_string", "empty"]
 """Why generation ended: the model ended its turn, ``max_new_tokens`` was reached, or a stop string
@@ -28,6 +30,15 @@ class Usage:
     peak_memory_bytes: int | None = None
 
     @property
+    def tokens(self) -> dict[str, int]:
+        """Number of tokens of ``prompt``, ``answer`` and ``context``, as in records."""
+        return {
+            "prompt": self.prompt_tokens,
+            "answer": self.answer_tokens,
+            "context": self.context_tokens,
+        }
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Decoding speed after the first token; None if nothing was generated."""
         seconds = self.seconds.get("generate", 0.0)
@@ -37,25 +48,76 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class SourceFrames:
+    """The frames of one source that an answer is about: its display name, and their presentation
+    times in seconds, as in the ``sources`` of a record."""
+
+    name: str
+    frame_times: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
 class Answer:
     """A finished answer: only the generated text, without the prompt, stripped of outer blanks.
 
-    ``notices`` are messages for the user about the answer (empty, truncated, invalid characters)
-    and, if the pipeline prepared the prompt, about its input: frames left out, a model that was not
-    trained on such footage. They are shown on stderr and stored in every record. An answer without
-    text is a valid answer: ``stop_reason`` is ``empty``, and the exit code is unaffected.
+    ``str(answer)`` is the text. ``notices`` are messages for the user about the answer (empty,
+    truncated, invalid characters) and, if the pipeline prepared the prompt, about its input: frames
+    left out, a model that was not trained on such footage. They are shown on stderr and stored in
+    every record. An answer without text is a valid answer: ``stop_reason`` is ``empty``, and the
+    exit code is unaffected. ``question`` and ``sources`` are empty where an engine was given a
+    packed prompt.
     """
 
     text: str
     stop_reason: StopReason
     usage: Usage
     notices: tuple[str, ...] = ()
+    question: str = ""
+    sources: tuple[SourceFrames, ...] = ()
+
+    @property
+    def frame_times(self) -> tuple[tuple[float, ...], ...]:
+        """Presentation times in seconds of the frames of each source, in order."""
+        return tuple(source.frame_times for source in self.sources)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``json.dumps`` takes, under the keys of an answer's record.
+
+        ``question``, ``sources`` (each ``name`` and ``frame_times``), ``text``, ``stop_reason``,
+        ``tokens`` (``prompt``, ``answer``, ``context``), ``frames_from_cache``, ``seconds`` (stage
+        → duration), ``peak_memory_bytes``, ``notices``.
+        """
+        return {
+            "question": self.question,
+            "sources": [
+                {"name": source.name, "frame_times": [*source.frame_times]}
+                for source in self.sources
+            ],
+            "text": self.text,
+            "stop_reason": self.stop_reason,
+            "tokens": self.usage.tokens,
+            "frames_from_cache": self.usage.frames_from_cache,
+            "seconds": dict(self.usage.seconds),
+            "peak_memory_bytes": self.usage.peak_memory_bytes,
+            "notices": [*self.notices],
+        }
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        notices = f", notices={self.notices!r}" if self.notices else ""
+        return (
+            f"Answer({self.text!r}, stop_reason={self.stop_reason!r}, "
+            f"frames={self.usage.frames}{notices})"
+        )
 
 
 class AnswerStream:
     """A running answer: iterate over its pieces of text, then call ``result()``.
 
     The concatenated pieces are ``Answer.text``. ``result()`` finishes the iteration if necessary.
+    As a context manager it is closed on exit.
     """
 
     def __init__(self, pieces: Iterator[str], finish: Callable[[str], Answer]) -> None:
@@ -82,3 +144,18 @@ class AnswerStream:
                 pass
             self._answer = self._finish("".join(self._seen))
         return self._answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "running" if self._answer is None else "finished"
+        return f"<AnswerStream {state}: {''.join(self._seen)!r}>"
+
+
+def broken_off_error() -> ModelError:
+    """Return the error for the result of an answer that was closed, cancelled or interrupted."""
+    return ModelError("the answer was broken off before its end")

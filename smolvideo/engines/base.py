@@ -3,10 +3,10 @@
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from smolvideo.answer import AnswerStream
-from smolvideo.errors import UsageError
+from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
@@ -102,7 +102,20 @@ class StreamingEngine(Protocol):
 
 
 class Engine(StreamingEngine, Protocol):
-    """An engine that also computes the log-likelihood of given answers."""
+    """An engine that also computes the log-likelihood of given answers, and frees its weights.
+
+    A context manager that closes itself. Thread-safe: one thread computes at a time, and answers
+    that several threads iterate advance in turns.
+    """
+
+    def close(self) -> None:
+        """Free the weights. Afterwards ``stream`` and ``score``, and answers that are still
+        running, raise ModelError; closing again does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
@@ -123,6 +136,22 @@ class Engine(StreamingEngine, Protocol):
         device fails or computes no finite numbers.
         """
         ...
+
+
+def describe_engine(engine: StreamingEngine, *, closed: bool) -> str:
+    """Format as ``<NativeEngine nano: cpu, bfloat16>``."""
+    state = ", closed" if closed else ""
+    dtype = format_dtype(engine.dtype, engine.quantize)
+    kind = type(engine).__name__
+    return f"<{kind} {engine.checkpoint.name}: {engine.device}, {dtype}{state}>"
+
+
+def closed_error() -> ModelError:
+    """Return the error for the use of an engine that is closed."""
+    return ModelError(
+        "the engine is closed: its weights are no longer in memory",
+        hint="load it again, or ask inside of the `with` block that opened it",
+    )
 
 
 def format_dtype(dtype: str, quantize: str = "none") -> str:

@@ -1,12 +1,14 @@
 """Image features: encode images by the vision tower, or read them from the feature cache."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.devices import synchronize, wrap_torch_errors
+from smolvideo.engines.base import closed_error
+from smolvideo.engines.devices import release_memory, synchronize, wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import (
     encoder_fingerprint,
@@ -110,15 +112,40 @@ def _bytes_of(features: "torch.Tensor") -> list[memoryview]:
 class FrameEncoder:
     """The vision tower and connector of one network, with its feature cache if it has one.
 
-    ``device`` and ``dtype`` are those of the features.
+    ``device`` and ``dtype`` are those of the features. ``lock`` is held while the network computes,
+    one token or one prefill at a time.
     """
 
     def __init__(self, network: "SmolVLM", *, kept: ScopedFeatureCache | None = None) -> None:
         weight = network.model.text_model.embed_tokens.weight
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
-        self._network = network
+        self.lock = threading.RLock()
+        self._loaded: SmolVLM | None = network
         self._kept = kept
+
+    @property
+    def network(self) -> "SmolVLM":
+        """The whole network, decoder included. Raises ModelError after ``close``."""
+        if self._loaded is None:
+            raise closed_error()
+        return self._loaded
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the weights are freed."""
+        return self._loaded is None
+
+    def check_open(self) -> None:
+        """Raise ModelError after ``close``."""
+        if self.is_closed:
+            raise closed_error()
+
+    def close(self) -> None:
+        """Free the weights, once a computation in another thread has ended."""
+        with self.lock:
+            self._loaded = self._kept = None
+            release_memory(self.device)
 
     def encode(
         self, images: "Images", *, on_progress: OnProgress = no_progress
@@ -132,7 +159,8 @@ class FrameEncoder:
         import torch
 
         # read known features from the cache
-        config = self._network.config
+        network = self.network
+        config = network.config
         shape = (len(images), config.tokens_per_image, config.text.hidden_size)
         features = torch.empty(shape, device=self.device, dtype=self.dtype)
         recall = FeatureLookup(self._kept, images, features)
@@ -149,7 +177,7 @@ class FrameEncoder:
                 pixels = torch.from_numpy(images[places]).to(self.device).permute(0, 3, 1, 2)
                 # mean = std = 0.5, as the processors of the whole family.
                 pixels = ((pixels.float() - 127.5) / 127.5).to(self.dtype)
-                features[places] = self._network.encode_images(pixels)
+                features[places] = network.encode_images(pixels)
                 synchronize(self.device)
             return places
 

@@ -6,16 +6,16 @@ Sampling, detokenizing, stop strings, progress and timing are the same for all.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
+from smolvideo.answer import Answer, AnswerStream, StopReason, Usage, broken_off_error
 from smolvideo.engines.answer_text import StopStringBuffer, StreamingDetokenizer, notices_on
 from smolvideo.engines.base import GenerationOptions
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
 from smolvideo.engines.token_sampler import TokenSampler, check_logits, no_numbers
-from smolvideo.errors import ModelError, PromptError, UsageError
+from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt, answer_ids
@@ -83,7 +83,7 @@ class GenerationState:
         """Return the answer with ``text``, all pieces joined. Raises ModelError if it has not
         ended."""
         if self.stop_reason is None:
-            raise ModelError("the answer was broken off before its end")
+            raise broken_off_error()
         usage = Usage(
             prompt_tokens=len(self._prompt.token_ids),
             answer_tokens=self.tokens,
@@ -132,16 +132,18 @@ def generate(
     device: "torch.device",
     encode: Callable[[], tuple[Features, int]],
     decode: Callable[[Features], DecoderState],
+    lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008 -- without state
     on_progress: OnProgress,
 ) -> AnswerStream:
     """Return the answer to ``prompt``, generated while it is iterated; see ``Engine.stream``.
 
-    ``encode`` also returns the number of frames whose features came from the cache.
+    ``encode`` also returns the number of frames whose features came from the cache. ``lock`` is
+    held while a piece is computed.
     """
     check_context(prompt, checkpoint, generation.max_new_tokens)
     growing = GenerationState(checkpoint, prompt, generation)
 
-    def pieces() -> Iterator[str]:
+    def pieces() -> Generator[str, None, None]:
         """Yield the text of the answer piece by piece."""
         # encode the frames
         reset_peak_memory(device)
@@ -165,7 +167,20 @@ def generate(
                 piece = growing.append_token(decoding.decode(growing.last_token_id))
         growing.peak_memory_bytes = peak_memory_bytes(device)
 
-    return AnswerStream(pieces(), growing.finish)
+    return AnswerStream(_locked(pieces(), lock), growing.finish)
+
+
+def _locked(
+    pieces: Generator[str, None, None], lock: AbstractContextManager[object]
+) -> Iterator[str]:
+    """Hold ``lock`` while a piece is computed, and not while its consumer works on it."""
+    with closing(pieces):
+        while True:
+            with lock:
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
 
 def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:

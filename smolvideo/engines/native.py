@@ -6,10 +6,10 @@ on the same frames costs next to nothing: see ``session``.
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.base import GenerationOptions, describe_engine
 from smolvideo.engines.devices import (
     check_quantize,
     choose_device,
@@ -99,10 +99,27 @@ class NativeEngine:
         load_seconds: float = 0.0,
     ) -> None:
         self.checkpoint = checkpoint
-        self.network = network
         self.quantize = quantize
         self.load_seconds = load_seconds
         self.encoder = FrameEncoder(network, kept=kept)
+
+    @property
+    def network(self) -> "SmolVLM":
+        """The network. Raises ModelError after ``close``."""
+        return self.encoder.network
+
+    def close(self) -> None:
+        """Free the weights, of sessions, too; see ``Engine.close``."""
+        self.encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return describe_engine(self, closed=self.encoder.is_closed)
 
     @property
     def device(self) -> str:
@@ -151,7 +168,8 @@ class NativeEngine:
     def open_session(self, *, cache_capacity: int | None = None) -> Session:
         """Open an empty session whose KV cache holds up to ``cache_capacity`` tokens (the context
         by default)."""
-        return Session(self.network, self.checkpoint, self.encoder, cache_capacity=cache_capacity)
+        self.encoder.check_open()
+        return Session(self.checkpoint, self.encoder, cache_capacity=cache_capacity)
 
     def start_session(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> Session:
         """Encode and prefill ``prompt`` once, for any number of questions that begin like it.
@@ -166,4 +184,5 @@ class NativeEngine:
     def encode(self, images: "Images", *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Encode uint8 images [N, S, S, 3] to the decoder's features, [N, tokens_per_image,
         hidden]."""
-        return self.encoder.encode(images, on_progress=on_progress)[0]
+        with self.encoder.lock:
+            return self.encoder.encode(images, on_progress=on_progress)[0]

@@ -29,19 +29,13 @@ if TYPE_CHECKING:
 class Session:
     """Image features and KV cache of the last prompt, reused as a prefix by the next.
 
-    Open one with ``engine.start_session`` or ``engine.open_session``. Not thread-safe; answers of
-    one session, or of forks, may be iterated in turns.
+    Open one with ``engine.start_session`` or ``engine.open_session``. Thread-safe as its engine is;
+    answers of one session, or of forks, may be iterated in turns.
     """
 
     def __init__(
-        self,
-        network: "SmolVLM",
-        checkpoint: Checkpoint,
-        encoder: FrameEncoder,
-        *,
-        cache_capacity: int | None = None,
+        self, checkpoint: Checkpoint, encoder: FrameEncoder, *, cache_capacity: int | None = None
     ) -> None:
-        self._network = network
         self._checkpoint = checkpoint
         self._encoder = encoder
         self.token_ids: tuple[int, ...] = ()
@@ -50,10 +44,14 @@ class Session:
         self._cache: KVCache | None = None
         self._room = cache_capacity or checkpoint.context_tokens
 
+    @property
+    def _network(self) -> "SmolVLM":
+        return self._encoder.network
+
     def fork(self) -> "Session":
         """Return another session with the same features and KV cache; nothing is computed or
         copied."""
-        other = Session(self._network, self._checkpoint, self._encoder, cache_capacity=self._room)
+        other = Session(self._checkpoint, self._encoder, cache_capacity=self._room)
         other.token_ids, other._images = self.token_ids, self._images
         other._features = self._features
         other._cache = self._cache.fork() if self._cache else None
@@ -67,6 +65,7 @@ class Session:
         on_progress: OnProgress = no_progress,
     ) -> AnswerStream:
         """Return the answer to ``prompt``, reusing features and prefix; see ``Engine.stream``."""
+        self._encoder.check_open()
         return generate(
             self._checkpoint,
             prompt,
@@ -74,6 +73,7 @@ class Session:
             device=self._encoder.device,
             encode=lambda: (None, self._encode(prompt.images, on_progress)),
             decode=lambda _: _Decoding(self, prompt),
+            lock=self._encoder.lock,
             on_progress=on_progress,
         )
 
@@ -97,16 +97,17 @@ class Session:
             assert self._cache is not None
             return logits, self._cache
 
-        return generate_batch(
-            self._network,
-            self._checkpoint,
-            prompts,
-            generation,
-            encode=lambda prompt: self._encode(prompt.images, on_progress),
-            read=read,
-            prefix_length=self._common_prefix_length(prompts),
-            on_progress=on_progress,
-        )
+        with self._encoder.lock:
+            return generate_batch(
+                self._network,
+                self._checkpoint,
+                prompts,
+                generation,
+                encode=lambda prompt: self._encode(prompt.images, on_progress),
+                read=read,
+                prefix_length=self._common_prefix_length(prompts),
+                on_progress=on_progress,
+            )
 
     def score(
         self, prompt: Prompt, answers: Sequence[str], *, with_end: bool = True
@@ -115,20 +116,22 @@ class Session:
 
         Afterwards the session holds ``prompt``, without the answers.
         """
-        return log_probabilities(
-            self._checkpoint,
-            prompt,
-            answers,
-            with_end=with_end,
-            read_prompt=lambda: self.prefill(prompt),
-            read_answer=self._logits_after_prompt,
-        )
+        with self._encoder.lock:
+            return log_probabilities(
+                self._checkpoint,
+                prompt,
+                answers,
+                with_end=with_end,
+                read_prompt=lambda: self.prefill(prompt),
+                read_answer=self._logits_after_prompt,
+            )
 
     def prefill(self, prompt: Prompt, *, on_progress: OnProgress = no_progress) -> "torch.Tensor":
         """Encode and prefill ``prompt``; return the logits [vocabulary] of the next token."""
         check_context(prompt, self._checkpoint, 0)
-        self._encode(prompt.images, on_progress)
-        return self._read_tokens(prompt)
+        with self._encoder.lock:
+            self._encode(prompt.images, on_progress)
+            return self._read_tokens(prompt)
 
     def _encode(self, images: "Images", on_progress: OnProgress) -> int:
         """Encode those of ``images`` that the session does not hold; return how many of these came

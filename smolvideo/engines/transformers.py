@@ -5,21 +5,23 @@ method does, one step at a time, so that text can be shown, timed and stopped at
 answers are equal.
 """
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from smolvideo.answer import AnswerStream
-from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.base import GenerationOptions, closed_error, describe_engine
 from smolvideo.engines.devices import (
     LOADING,
     choose_device,
     choose_dtype,
     first_line,
     is_out_of_memory,
+    release_memory,
     set_num_threads,
     synchronize,
     wrap_torch_errors,
@@ -207,17 +209,37 @@ class TransformersEngine:
 
     def __init__(self, checkpoint: Checkpoint, network: Any, *, load_seconds: float = 0.0) -> None:
         self.checkpoint = checkpoint
-        self.network = network
         self.load_seconds = load_seconds
+        self.dtype = str(network.dtype).removeprefix("torch.")
+        self._loaded: Any = network
         self._place: torch.device = network.device
+        self._lock = threading.RLock()
+
+    @property
+    def network(self) -> Any:
+        """The network. Raises ModelError after ``close``."""
+        if self._loaded is None:
+            raise closed_error()
+        return self._loaded
+
+    def close(self) -> None:
+        """Free the weights; see ``Engine.close``."""
+        with self._lock:
+            self._loaded = None
+            release_memory(self._place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return describe_engine(self, closed=self._loaded is None)
 
     @property
     def device(self) -> str:
         return str(self._place)
-
-    @property
-    def dtype(self) -> str:
-        return str(self.network.dtype).removeprefix("torch.")
 
     def stream(
         self,
@@ -228,15 +250,16 @@ class TransformersEngine:
     ) -> AnswerStream:
         """Return the answer to ``prompt``, generated while it is iterated; see
         ``Engine.stream``."""
+        if self._loaded is None:
+            raise closed_error()
         return generate(
             self.checkpoint,
             prompt,
             generation,
             device=self._place,
             encode=lambda: (self.encode(prompt.images, on_progress=on_progress), 0),
-            decode=lambda rows: _Decoder(
-                self.network, prompt, rows, self.checkpoint.image_token_id
-            ),
+            decode=lambda rows: _Decoder(self, prompt, rows),
+            lock=self._lock,
             on_progress=on_progress,
         )
 
@@ -249,17 +272,18 @@ class TransformersEngine:
 
         def read_prompt() -> "torch.Tensor":
             rows = self.encode(prompt.images)
-            decoders.append(_Decoder(self.network, prompt, rows, self.checkpoint.image_token_id))
+            decoders.append(_Decoder(self, prompt, rows))
             return decoders[0].prefill()
 
-        return log_probabilities(
-            self.checkpoint,
-            prompt,
-            answers,
-            with_end=with_end,
-            read_prompt=read_prompt,
-            read_answer=lambda token_ids: decoders[0].after_prompt(token_ids),
-        )
+        with self._lock:
+            return log_probabilities(
+                self.checkpoint,
+                prompt,
+                answers,
+                with_end=with_end,
+                read_prompt=read_prompt,
+                read_answer=lambda token_ids: decoders[0].after_prompt(token_ids),
+            )
 
     def encode(
         self, images: "Images", *, on_progress: OnProgress = no_progress
@@ -294,24 +318,24 @@ class _Decoder:
     """Decoder state over one prompt: prefill once, then decode token by token."""
 
     def __init__(
-        self, network: Any, prompt: Prompt, rows: "torch.Tensor | None", image_token_id: int
+        self, engine: TransformersEngine, prompt: Prompt, rows: "torch.Tensor | None"
     ) -> None:
-        self._network = network
+        self._engine = engine
         self._prompt = prompt
         self._rows = rows
-        self._image_token_id = image_token_id
         self._cache: Any = None
 
     def prefill(self) -> "torch.Tensor":
         """Prefill the prompt; return the logits [vocabulary] of the next token."""
         import torch
 
-        network = self._network
+        network = self._engine.network
         with wrap_torch_errors(str(network.device), "reading the prompt"), torch.inference_mode():
             ids = torch.tensor([self._prompt.token_ids], device=network.device)
             vectors = network.get_input_embeddings()(ids)
             if self._rows is not None:
-                vectors[ids == self._image_token_id] = self._rows.to(vectors.dtype)
+                image_token_id = self._engine.checkpoint.image_token_id
+                vectors[ids == image_token_id] = self._rows.to(vectors.dtype)
                 self._rows = None
             return self._forward(inputs_embeds=vectors)[-1]
 
@@ -319,7 +343,7 @@ class _Decoder:
         """Append ``token_id``; return the logits [vocabulary] of the next token."""
         import torch
 
-        network = self._network
+        network = self._engine.network
         with wrap_torch_errors(str(network.device), "answering"), torch.inference_mode():
             return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))[-1]
 
@@ -328,7 +352,7 @@ class _Decoder:
         the cache."""
         import torch
 
-        network = self._network
+        network = self._engine.network
         with wrap_torch_errors(str(network.device), "scoring answers"), torch.inference_mode():
             ids = torch.tensor([list(token_ids)], device=network.device)
             logits = self._forward(last=len(token_ids), input_ids=ids)
@@ -338,7 +362,7 @@ class _Decoder:
     def _forward(self, *, last: int = 1, **inputs: "torch.Tensor") -> "torch.Tensor":
         """Logits [L, vocabulary] of the ``last`` positions only: all would take 0.8 GB for 4,000
         tokens in float32."""
-        output = self._network(
+        output = self._engine.network(
             **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=last
         )
         self._cache = output.past_key_values

@@ -40,11 +40,7 @@ def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> A
         ),
         layout=prepared.prompt.layout,
         geometry=prepared.prompt.geometry,
-        tokens={
-            "prompt": usage.prompt_tokens,
-            "answer": usage.answer_tokens,
-            "context": usage.context_tokens,
-        },
+        tokens=usage.tokens,
         frames_from_cache=usage.frames_from_cache,
         seconds={"load": engine.load_seconds, **usage.seconds},
         peak_memory_bytes=usage.peak_memory_bytes,
