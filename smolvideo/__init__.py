@@ -14,55 +14,101 @@ from typing import TYPE_CHECKING, Any
 from smolvideo.version import __version__
 
 if TYPE_CHECKING:
-    from smolvideo.answer import Answer, AnswerStream, Usage
-    from smolvideo.engines import FeatureCache, GenerationOptions, load_engine
-    from smolvideo.errors import SmolVideoError
-    from smolvideo.frames import FrameBatch, VideoMetadata
-    from smolvideo.pipeline import ask, load_frames
-    from smolvideo.readers import open_video
-    from smolvideo.sampling import FrameSampling, sample_frames, sample_times
-    from smolvideo.source import resolve_source
+    from smolvideo.answer import Answer, AnswerStream, SourceFrames, Usage
+    from smolvideo.engines import (
+        Engine,
+        FeatureCache,
+        GenerationOptions,
+        Session,
+        SessionEngine,
+        load_engine,
+    )
+    from smolvideo.errors import (
+        ModelError,
+        PromptError,
+        ReaderError,
+        RecordError,
+        SmolVideoError,
+        SourceError,
+        UsageError,
+    )
+    from smolvideo.frames import Frame, FrameBatch, VideoMetadata
+    from smolvideo.pipeline import AsyncAnswerStream, load_frames
+    from smolvideo.progress import Cancelled, Progress
+    from smolvideo.prompt import Message, PromptOptions
+    from smolvideo.readers import VideoReader, open_video
+    from smolvideo.records import AnswerRecord, RecordWriter, SourceRecord, read_records
+    from smolvideo.sampling import FrameSampling, RelativeTime, sample_frames, sample_times
+    from smolvideo.source import DownloadOptions, VideoSource, resolve_source
     from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
+    from smolvideo.video import OpenOptions, Video, aask, aopen, ask
+    from smolvideo.video import open as open
 
-_LAZY_IMPORTS = {
-    "Answer": "smolvideo.answer",
-    "AnswerStream": "smolvideo.answer",
-    "FeatureCache": "smolvideo.engines",
-    "FrameBatch": "smolvideo.frames",
-    "FrameSampling": "smolvideo.sampling",
-    "GenerationOptions": "smolvideo.engines",
-    "SmolVideoError": "smolvideo.errors",
-    "SummaryOptions": "smolvideo.summaries",
-    "SummaryRecord": "smolvideo.summaries",
-    "Usage": "smolvideo.answer",
-    "VideoMetadata": "smolvideo.frames",
-    "ask": "smolvideo.pipeline",
-    "load_engine": "smolvideo.engines",
-    "load_frames": "smolvideo.pipeline",
-    "open_video": "smolvideo.readers",
-    "resolve_source": "smolvideo.source",
-    "sample_frames": "smolvideo.sampling",
-    "sample_times": "smolvideo.sampling",
-    "summarise": "smolvideo.summaries",
+_MODULES = {
+    "smolvideo.answer": "Answer AnswerStream SourceFrames Usage",
+    "smolvideo.engines": "Engine FeatureCache GenerationOptions Session SessionEngine load_engine",
+    "smolvideo.errors": "ModelError PromptError ReaderError RecordError SmolVideoError SourceError "
+    "UsageError",
+    "smolvideo.frames": "Frame FrameBatch VideoMetadata",
+    "smolvideo.pipeline": "AsyncAnswerStream load_frames",
+    "smolvideo.progress": "Cancelled Progress",
+    "smolvideo.prompt": "Message PromptOptions",
+    "smolvideo.readers": "VideoReader open_video",
+    "smolvideo.records": "AnswerRecord RecordWriter SourceRecord read_records",
+    "smolvideo.sampling": "FrameSampling RelativeTime sample_frames sample_times",
+    "smolvideo.source": "DownloadOptions VideoSource resolve_source",
+    "smolvideo.summaries": "SummaryOptions SummaryRecord summarise",
+    "smolvideo.video": "OpenOptions Video aask aopen ask open",
 }
+_LAZY_IMPORTS = {name: module for module, names in _MODULES.items() for name in names.split()}
+"""Public name → the module that defines it."""
 
+# Without `open`: `from smolvideo import *` must not hide Python's own.
 __all__ = [
     "Answer",
+    "AnswerRecord",
     "AnswerStream",
+    "AsyncAnswerStream",
+    "Cancelled",
+    "DownloadOptions",
+    "Engine",
     "FeatureCache",
+    "Frame",
     "FrameBatch",
     "FrameSampling",
     "GenerationOptions",
+    "Message",
+    "ModelError",
+    "OpenOptions",
+    "Progress",
+    "PromptError",
+    "PromptOptions",
+    "ReaderError",
+    "RecordError",
+    "RecordWriter",
+    "RelativeTime",
+    "Session",
+    "SessionEngine",
     "SmolVideoError",
+    "SourceError",
+    "SourceFrames",
+    "SourceRecord",
     "SummaryOptions",
     "SummaryRecord",
     "Usage",
+    "UsageError",
+    "Video",
     "VideoMetadata",
+    "VideoReader",
+    "VideoSource",
     "__version__",
+    "aask",
+    "aopen",
     "ask",
     "load_engine",
     "load_frames",
     "open_video",
+    "read_records",
     "resolve_source",
     "sample_frames",
     "sample_times",
@@ -77,4 +123,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, "open"})

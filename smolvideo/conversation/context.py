@@ -11,14 +11,10 @@ from functools import partial
 from smolvideo.conversation.turns import Attachment, Turn, attachment_label
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
+from smolvideo.pipeline.prepare_prompt import RESERVED_CONTEXT_DIVISOR
 from smolvideo.prompt import Message, PromptOptions, count_tokens
 from smolvideo.sanitize import display_name
 from smolvideo.times import format_timestamp
-
-RESERVED_CONTEXT_DIVISOR = 8
-"""An eighth of the context is reserved for turns when the number of frames is chosen. Trimming
-frees as much: each cut invalidates the KV cache after it, so cuts should be rare.
-"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,8 @@ def trim_to_context(
     them raises.
     """
     room = checkpoint.context_tokens - max_new_tokens
+    # Trimming frees as much as is reserved when the number of frames is chosen: each cut
+    # invalidates the KV cache after it, so cuts should be rare.
     spare = checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
     at_least = sum(look.turn < len(turns) for look in looks)
     at_least = min(at_least, max(0, len(looks) - 1))

@@ -8,20 +8,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from smolvideo.answer import AnswerStream
-from smolvideo.conversation.context import (
-    RESERVED_CONTEXT_DIVISOR,
-    Context,
-    describe_trimmed,
-    trim_to_context,
-)
+from smolvideo.conversation.context import Context, describe_trimmed, trim_to_context
 from smolvideo.conversation.turns import Attachment, RunningTurn, Settings, Turn
-from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
+from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
     PreparedPrompt,
     notices_for_model,
     prepare,
+    reserve_context,
     unknown_word_notices,
     with_prepared,
 )
@@ -315,7 +311,7 @@ class Conversation:
             PLACEHOLDER_QUESTION,
             sampling=sampling,
             prompt_options=self.settings.prompt_options,
-            generation=_with_room_for_words(self.settings, sampling, checkpoint),
+            generation=reserve_context(self.settings.generation, sampling, checkpoint),
             reader=self.settings.reader,
             on_progress=on_progress,
         )
@@ -358,17 +354,6 @@ class Conversation:
         if self.store is not None:
             for look in looks:
                 self.store.save_attachment(look)
-
-
-def _with_room_for_words(
-    settings: Settings, sampling: FrameSampling, checkpoint: Checkpoint
-) -> GenerationOptions:
-    """Return generation options with a reserve for later turns, if frames may be reduced."""
-    generation = settings.generation
-    roomy = generation.max_new_tokens + checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
-    if not sampling.reduce_to_fit or roomy >= checkpoint.context_tokens // 2:
-        return generation
-    return replace(generation, max_new_tokens=roomy)
 
 
 def _taken_together(looks: Sequence[Attachment]) -> list[list[Attachment]]:

@@ -2,13 +2,19 @@
 
 prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
 plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
-answer.py          stream the answer of an engine to a prepared prompt
+answer.py          stream the answer of an engine to a prepared prompt, also for asyncio
 notices.py         warnings about model, frames and question
 subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
 answer_record.py   answer or error as a record
 """
 
-from smolvideo.pipeline.answer import ask, stream_answer, with_prepared
+from smolvideo.pipeline.answer import (
+    AsyncAnswerStream,
+    call_in_thread,
+    stop_when,
+    stream_answer,
+    with_prepared,
+)
 from smolvideo.pipeline.answer_record import (
     effective_settings,
     package_versions,
@@ -32,10 +38,10 @@ from smolvideo.pipeline.plan_prompt import (
 )
 from smolvideo.pipeline.prepare_prompt import (
     PreparedPrompt,
-    Sources,
     allocate_frames,
     load_frames,
     prepare,
+    reserve_context,
 )
 
 __all__ = [
@@ -43,10 +49,10 @@ __all__ = [
     "CostPlan",
     "PlannedModel",
     "PlannedPrompt",
+    "AsyncAnswerStream",
     "PreparedPrompt",
-    "Sources",
     "allocate_frames",
-    "ask",
+    "call_in_thread",
     "effective_settings",
     "load_frames",
     "notices_for_model",
@@ -59,6 +65,8 @@ __all__ = [
     "record_answer",
     "record_error",
     "remember_cost",
+    "reserve_context",
+    "stop_when",
     "stream_answer",
     "unknown_word_notices",
     "with_prepared",

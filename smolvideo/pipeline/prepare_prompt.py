@@ -38,10 +38,11 @@ from smolvideo.sampling import (
     sample_frames,
     still_image_warning,
 )
-from smolvideo.source import VideoSource, resolve_source
+from smolvideo.source import Sources, VideoSource, resolve_all
 
-Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
-"""One source or several, resolved or as typed by a user."""
+RESERVED_CONTEXT_DIVISOR = 8
+"""An eighth of the context is reserved for questions to come when the number of frames is chosen:
+more frames would have to be decoded and encoded anew for a longer question."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def load_frames(
     Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
     do, and UsageError for a folder of several videos.
     """
-    one, *more = _resolve_all(source, on_progress)
+    one, *more = resolve_all(source, on_progress=on_progress)
     if more:
         raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
 
@@ -135,7 +136,7 @@ def prepare(
     """
     # Resolve the sources.
     check_question(question)
-    given = _resolve_all(sources, on_progress)
+    given = resolve_all(sources, on_progress=on_progress)
     paths = [source.path for source in given]
 
     def decode() -> tuple[PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
@@ -180,6 +181,16 @@ def prepare(
         frame_notices=frame_notices,
         seconds=seconds,
     )
+
+
+def reserve_context(
+    generation: GenerationOptions, sampling: FrameSampling, checkpoint: Checkpoint
+) -> GenerationOptions:
+    """Return ``generation`` with a reserve for later questions, if frames may be reduced."""
+    reserved = generation.max_new_tokens + checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
+    if not sampling.reduce_to_fit or reserved >= checkpoint.context_tokens // 2:
+        return generation
+    return replace(generation, max_new_tokens=reserved)
 
 
 def allocate_frames(wanted: Sequence[int], total: int) -> list[int]:
@@ -358,14 +369,3 @@ def _offset_progress(done: int, total: int, on_progress: OnProgress) -> OnProgre
         on_progress(replace(progress, done=done + progress.done, total=total))
 
     return report
-
-
-def _resolve_all(sources: Sources, on_progress: OnProgress) -> tuple[VideoSource, ...]:
-    listed = [sources] if isinstance(sources, VideoSource | str | Path) else sources
-    found: list[VideoSource] = []
-    for source in listed:
-        if isinstance(source, VideoSource):
-            found.append(source)
-        else:
-            found += resolve_source(str(source), on_progress=on_progress)
-    return tuple(found)

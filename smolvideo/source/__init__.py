@@ -14,11 +14,14 @@ Nothing is decoded here. No source passes through a shell, and a name that begin
 taken as a name.
 """
 
+import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from smolvideo.credentials import without_credentials
-from smolvideo.errors import SourceError
+from smolvideo.errors import SourceError, UsageError
 from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.sanitize import display_name
@@ -44,6 +47,9 @@ from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
 from smolvideo.source.urls import display_url, public_name, scheme_of
 from smolvideo.source.video_source import VideoSource
 
+Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
+"""One source or several, resolved or as typed by a user."""
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
@@ -53,6 +59,7 @@ __all__ = [
     "Entry",
     "ListedPath",
     "Named",
+    "Sources",
     "VideoSource",
     "cache_dir",
     "cached_downloads",
@@ -65,6 +72,7 @@ __all__ = [
     "public_name",
     "read_source_list",
     "resolve_address",
+    "resolve_all",
     "resolve_source",
     "resolve_sources",
 ]
@@ -118,6 +126,30 @@ def resolve_sources(
             item, download=download, recursive=recursive, on_progress=on_progress
         )
     ]
+
+
+def resolve_all(
+    sources: Sources,
+    *,
+    download: DownloadOptions = DownloadOptions(),  # noqa: B008 - frozen
+    on_progress: OnProgress = no_progress,
+) -> tuple[VideoSource, ...]:
+    """Resolve those of ``sources`` that are not resolved yet, in order.
+
+    Raises SourceError, and UsageError for what is neither a path nor a URL.
+    """
+    listed: Any = sources
+    if isinstance(sources, VideoSource | str | os.PathLike | bytes) or sources is None:
+        listed = [sources]
+    found: list[VideoSource] = []
+    for item in listed:
+        if isinstance(item, VideoSource):
+            found.append(item)
+        elif isinstance(item, str | os.PathLike):
+            found += resolve_source(str(item), download=download, on_progress=on_progress)
+        else:
+            raise UsageError(f"a source is a path, a URL or a list of them, not {item!r:.60}")
+    return tuple(found)
 
 
 def is_url(given: str) -> bool:

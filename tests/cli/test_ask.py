@@ -9,12 +9,12 @@ from PIL import Image
 from support import tinymodels
 from support.clipmaker import evenly, write_clip
 
+import smolvideo
 from smolvideo.answer import Answer
 from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import ModelError
-from smolvideo.pipeline import ask
 from smolvideo.progress import Progress
 from smolvideo.records import read_records
 from smolvideo.sampling import FrameSampling
@@ -36,7 +36,7 @@ def whole(tiny: Path, video: Path) -> Answer:
     """What the Python interface answers: eight tokens, so it is cut."""
     engine = load_engine(str(tiny), device="cpu")
     short = GenerationOptions(max_new_tokens=8)
-    return ask(engine, str(video), "What happens?", generation=short).result()
+    return smolvideo.ask(engine, str(video), "What happens?", generation=short)
 
 
 @pytest.fixture(scope="module")

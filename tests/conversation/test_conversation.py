@@ -11,6 +11,7 @@ from PIL import Image
 from support import talking, tinymodels
 from support.talking import ANSWER, CIRCLE, SUBTITLED, TRIANGLE, WHAT, WHERE_TO
 
+import smolvideo
 from smolvideo.answer import AnswerStream
 from smolvideo.conversation import Attachment, Conversation, Turn
 from smolvideo.conversation.context import (
@@ -26,7 +27,6 @@ from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, lo
 from smolvideo.errors import ModelError, PromptError, ReaderError, SourceError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import NANO_NOTICE
-from smolvideo.pipeline import ask as ask_once
 from smolvideo.progress import Progress
 from smolvideo.prompt import PromptOptions, count_tokens
 from smolvideo.sampling import FrameSampling
@@ -65,7 +65,8 @@ def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_first_answer_is_that_of_ask() -> None:
     talk = talking.conversation(TRIANGLE)
-    once = ask_once(talking.nano(), TRIANGLE, WHAT, sampling=FrameSampling(max_frames=16)).result()
+    sampling = FrameSampling(max_frames=16)
+    once = smolvideo.ask(talking.nano(), TRIANGLE, WHAT, sampling=sampling)
     assert talking.ask(talk, WHAT) == once.text == ANSWER
     usage = talk.turns[0].usage
     assert usage is not None

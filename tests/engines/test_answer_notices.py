@@ -17,13 +17,14 @@ from support.clipmaker import evenly, write_clip
 from support.project import ROOT
 from support.toy_checkpoint import write_json
 
+import smolvideo
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.engines.answer_text import is_loop, notices_on
 from smolvideo.engines.generate import GenerationState
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.models import open_checkpoint
-from smolvideo.pipeline import NANO_NOTICE, ask
+from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.prompt import Message, pack_prompt
 from smolvideo.records import read_records
 
@@ -133,7 +134,7 @@ def test_short_answers_are_no_loops(ids: list[int]) -> None:
 def test_an_empty_answer_in_python_on_both_engines(silent: Path) -> None:
     for name in ("native", "transformers"):
         engine = load_engine(str(silent), engine=name, device="cpu")
-        answer = ask(engine, CIRCLE, WHAT).result()
+        answer = smolvideo.ask(engine, CIRCLE, WHAT)
         assert (answer.text, answer.stop_reason, answer.notices) == ("", "empty", (AT_ONCE,))
 
 
@@ -173,7 +174,7 @@ def test_an_empty_summary(silent: Path, tmp_path: Path) -> None:
 
 
 def test_nanos_notice_is_wherever_its_answer_is(real: Path, tmp_path: Path) -> None:
-    answer = ask(load_engine("nano", device="cpu"), real, WHAT).result()
+    answer = smolvideo.ask("nano", real, WHAT)
     assert NANO_NOTICE in answer.notices
     kept = tmp_path / "answers.jsonl"
     done = run("ask", "--model", "nano", "--save", kept, "--json", real, WHAT)

@@ -13,6 +13,7 @@ from PIL import Image
 from support import tinymodels
 from support.clipmaker import evenly, numbered_image, write_clip
 
+import smolvideo
 import smolvideo.pipeline.prepare_prompt as preparing
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
@@ -21,7 +22,6 @@ from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
     PreparedPrompt,
     allocate_frames,
-    ask,
     load_frames,
     prepare,
     record_answer,
@@ -72,14 +72,16 @@ def image_tokens(prepared: PreparedPrompt, checkpoint: Checkpoint) -> int:
 
 def test_a_question_about_a_video(engine: Engine, media: Path) -> None:
     reports: list[Progress] = []
-    stream = ask(
-        engine,
+    sampling = FrameSampling(max_frames=6)
+    prepared = prepare(
+        engine.checkpoint,
         media / "a.mp4",
         "What is it?",
-        sampling=FrameSampling(max_frames=6),
+        sampling=sampling,
         generation=SHORT,
         on_progress=reports.append,
     )
+    stream = stream_answer(engine, prepared, on_progress=reports.append)
     pieces = list(stream)
     answer = stream.result()
     assert "".join(pieces) == answer.text
@@ -266,7 +268,7 @@ def test_a_picture_that_is_split_keeps_its_size_until_it_is_cut(
 
 
 def test_text_only(engine: Engine) -> None:
-    answer = ask(engine, [], "Who are you?", generation=SHORT).result()
+    answer = smolvideo.ask(engine, [], "Who are you?", generation=SHORT)
     assert answer.usage.frames == 0
     assert "decode" not in answer.usage.seconds
 
@@ -338,7 +340,7 @@ def test_readers_are_closed_whatever_happens(
 
 
 def test_closing_the_answer_closes_the_engine_s(engine: Engine, media: Path) -> None:
-    stream = ask(engine, media / "short.mp4", "What?")
+    stream = stream_answer(engine, prepare(engine.checkpoint, media / "short.mp4", "What?"))
     next(iter(stream))
     stream.close()
     with pytest.raises(SmolVideoError, match="broken off"):

@@ -15,12 +15,12 @@ from support.longfilm import plan_film, write_film
 from support.manyvideos import make_folder
 from support.project import ROOT
 
+import smolvideo
 import smolvideo.pipeline.answer
 import smolvideo.summaries.api
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import ModelError, PromptError, RecordError
 from smolvideo.models import open_checkpoint
-from smolvideo.pipeline import ask
 from smolvideo.summaries import (
     ItemResult,
     OutputOptions,
@@ -103,7 +103,7 @@ def test_every_video_has_a_record(nano: Engine, folder: Path, tmp_path: Path) ->
 def test_a_short_video_is_asked_about_as_by_ask(nano: Engine) -> None:
     video = SAMPLES / "triangle_down.mp4"
     (record,) = summarise(nano, video)
-    assert record.text == ask(nano, str(video), "Describe the video.").result().text
+    assert record.text == smolvideo.ask(nano, str(video), "Describe the video.").text
     assert record.window_seconds is None
     assert record.frames == 50
     assert len(record.chapters) == 1

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 from support.project import ROOT
 
+import smolvideo
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, FeatureCache, load_engine
 from smolvideo.evals.protocol import format_question
 from smolvideo.models import open_checkpoint
-from smolvideo.pipeline import ask, prepare, stream_answer, unknown_word_notices
+from smolvideo.pipeline import prepare, stream_answer, unknown_word_notices
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.sampling import FrameSampling
 from smolvideo.train.world.question import same_answer
@@ -198,7 +199,7 @@ def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:
 def test_any_number_of_frames_fits(nano: Engine, frames: int) -> None:
     sampling = FrameSampling(max_frames=frames, reduce_to_fit=False)
     video = SAMPLES / "square_then_circle.mp4"
-    answer = ask(nano, video, "What colour is the background?", sampling=sampling).result()
+    answer = smolvideo.ask(nano, video, "What colour is the background?", sampling=sampling)
     assert answer.usage.frames == frames
     assert answer.text == "grey"
 
