@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import talking
-import tinymodels
-from conftest import ROOT
-from talking import CIRCLE, TRIANGLE
-from terminals import environment
+from support import talking, tinymodels
+from support.clipmaker import evenly, write_clip
+from support.project import ROOT
+from support.talking import CIRCLE, TRIANGLE
+from support.terminals import environment
 
 import smolvideo
 import smolvideo.pipeline.prepare_prompt as preparing
@@ -135,8 +136,6 @@ def test_an_answer_holds_what_its_record_would(video: Video) -> None:
 
 
 def test_notices_of_the_video_and_of_the_question(tmp_path: Path) -> None:
-    from clipmaker import evenly, write_clip
-
     write_clip(tmp_path / "real.mp4", evenly(4, 10))
     with smolvideo.open(talking.nano(), tmp_path / "real.mp4") as video:
         assert video.notices == (NANO_NOTICE,)
@@ -190,10 +189,14 @@ def test_subtitles_are_read_once(video: Video) -> None:
         smolvideo.open(talking.nano(), [path, path], subtitles="auto")
 
 
-def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(tiny: Path) -> None:
+def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(
+    tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "short.mp4"
+    write_clip(path, evenly(60, 10))
     engine = smolvideo.load_engine(tiny, device="cpu")
     generation = GenerationOptions(max_new_tokens=8)
-    with smolvideo.open(engine, CIRCLE, generation=generation) as video:
+    with smolvideo.open(engine, path, generation=generation) as video:
         short = video.ask("What?")
         long = video.ask("What? " * 250)
         assert short.usage.frames == len(video.frames) == 50
@@ -203,7 +206,7 @@ def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(tiny: Path) 
         assert video.ask("What?").text == short.text
     exact = FrameSampling(max_frames=50, reduce_to_fit=False)
     with (
-        smolvideo.open(engine, CIRCLE, generation=generation, sampling=exact) as video,
+        smolvideo.open(engine, path, generation=generation, sampling=exact) as video,
         pytest.raises(PromptError, match="the text take"),
     ):
         video.ask("What? " * 250)
@@ -215,6 +218,7 @@ def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(tiny: Path) 
         ("samples/none.mp4", SourceError, "no such file"),
         ("", SourceError, "empty"),
         (None, UsageError, "a path, a URL or a list of them, not None"),
+        (3, UsageError, "not 3"),
         (b"a.mp4", UsageError, "not b'a.mp4'"),
         ([CIRCLE, 3], UsageError, "not 3"),
         ("https://example.com/a.mp4", SourceError, "not in the download cache"),
@@ -406,15 +410,24 @@ def test_opening_can_be_cancelled_and_errors_reach_the_task(tiny: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(ROOT)
     main = runpy.run_path(str(path))["main"]
     if path.stem == "async_server":
         asyncio.run(talk_to(main))
         return
-    main()
-    lines = capsys.readouterr().out.splitlines()
+    if path.stem == "batch_folder":
+        shutil.copy(CIRCLE, tmp_path)
+        (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+        main(str(tmp_path))
+    else:
+        main()
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
     expected = {
         "ask_one": "a purple circle",
         "many_questions": "16 frames of 6 s",
@@ -423,7 +436,8 @@ def test_examples_run(
     }
     assert lines[0].startswith(expected[path.stem])
     if path.stem == "batch_folder":
-        assert [json.loads(line)["error"] for line in lines if "error" in json.loads(line)] == []
+        assert [json.loads(line)["sources"][0]["name"] for line in lines] == [CIRCLE.name]
+        assert shown.err.startswith("broken.mp4: ")
     if path.stem == "many_questions":
         assert lines[1:] == [*ANSWERS.values(), "right"]
 

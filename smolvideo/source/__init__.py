@@ -15,7 +15,7 @@ taken as a name.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def resolve_all(
     Raises SourceError, and UsageError for what is neither a path nor a URL.
     """
     listed: Any = sources
-    if isinstance(sources, VideoSource | str | os.PathLike | bytes) or sources is None:
+    if isinstance(listed, str | bytes) or not isinstance(listed, Iterable):
         listed = [sources]
     found: list[VideoSource] = []
     for item in listed:
