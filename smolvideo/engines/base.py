@@ -3,13 +3,16 @@
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from smolvideo.answer import AnswerStream
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,16 @@ def closed_error() -> ModelError:
         "the engine is closed: its weights are no longer in memory",
         hint="load it again, or ask inside of the `with` block that opened it",
     )
+
+
+def release_memory(device: "torch.device") -> None:
+    """Return the memory of freed tensors to a GPU, from torch's own cache."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def format_dtype(dtype: str, quantize: str = "none") -> str:

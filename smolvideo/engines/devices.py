@@ -356,16 +356,6 @@ def synchronize(device: "torch.device") -> None:
         torch.mps.synchronize()
 
 
-def release_memory(device: "torch.device") -> None:
-    """Return the memory of freed tensors to a GPU, from torch's own cache."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-
-
 def _is_present(kind: str) -> bool:
     import torch
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolvideo.engines.base import closed_error
-from smolvideo.engines.devices import release_memory, synchronize, wrap_torch_errors
+from smolvideo.engines.base import closed_error, release_memory
+from smolvideo.engines.devices import synchronize, wrap_torch_errors
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.feature_fingerprint import (
     encoder_fingerprint,

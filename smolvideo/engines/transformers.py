@@ -14,14 +14,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from smolvideo.answer import AnswerStream
-from smolvideo.engines.base import GenerationOptions, closed_error, describe_engine
+from smolvideo.engines.base import GenerationOptions, closed_error, describe_engine, release_memory
 from smolvideo.engines.devices import (
     LOADING,
     choose_device,
     choose_dtype,
     first_line,
     is_out_of_memory,
-    release_memory,
     set_num_threads,
     synchronize,
     wrap_torch_errors,
