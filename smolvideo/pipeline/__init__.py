@@ -46,10 +46,10 @@ from smolvideo.pipeline.prepare_prompt import (
 
 __all__ = [
     "NANO_NOTICE",
+    "AsyncAnswerStream",
     "CostPlan",
     "PlannedModel",
     "PlannedPrompt",
-    "AsyncAnswerStream",
     "PreparedPrompt",
     "allocate_frames",
     "call_in_thread",
