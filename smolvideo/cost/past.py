@@ -1,8 +1,8 @@
 """Past answers of this machine: predicted and measured seconds of each stage, for corrections.
 
 One JSON line per answer in the cache folder, the latest ones only. Measured over predicted, the
-median of the latest answers of the same model by the same rates, is the correction of a stage: one
-answer on a busy machine does not shift it.
+median of the latest answers of the same model by the same rates and of 1, is the correction of a
+stage: one answer on a busy machine shifts it little, and none among several others.
 """
 
 import json
@@ -50,7 +50,9 @@ def corrections(model: str, quantize: str, rates: Rates) -> Corrections:
     for entry in latest:
         for stage, ratio in entry["ratios"].items():
             ratios.setdefault(stage, []).append(ratio)
-    return Corrections({stage: median(known) for stage, known in ratios.items()}, len(latest))
+    return Corrections(
+        {stage: median([1.0, *known]) for stage, known in ratios.items()}, len(latest)
+    )
 
 
 def remember(

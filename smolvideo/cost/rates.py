@@ -48,7 +48,7 @@ Clock = Callable[[], float]
 
 _VERSION = 1
 _SHAPES = "smolvlm2-256m"
-_ROUNDS = 3
+_ROUNDS = 2
 _PREFILL_TOKENS = 1024
 _CACHED_TOKENS = 2048
 _READ_BYTES = 256 << 20

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from smolvideo.cost import Prediction
+from smolvideo.cost import Prediction, Rates
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
@@ -35,6 +35,7 @@ def show_cost_plan(
         "context": f"{about}{chosen.prompt.tokens:,} of {context_tokens:,} tokens, and "
         f"{chosen.prompt.new_tokens:,} for the answer at most",
         "peak memory": _memory(chosen, available_bytes),
+        "machine": _machine(plan.rates) if screen.verbose else "",
     }
     show_key_values(screen, facts)
     screen.out.print()
@@ -149,6 +150,22 @@ def _memory(prediction: Prediction, available_bytes: int) -> str:
     if prediction.memory_bytes > available_bytes:
         free = f"more than the {format_bytes(available_bytes)} that are free"
     return f"{needed}, {format_bytes(prediction.weight_bytes)} of them weights; {free}"
+
+
+def _machine(rates: Rates) -> str:
+    """``cpu, float32, 2 threads: 160 and 92 GFLOP/s in frames (products, attention), …``."""
+    flops = [
+        f"{rate / 1e9:.0f}"
+        for rate in (
+            *(rates.encode_products, rates.encode_attention),
+            *(rates.prefill_products, rates.prefill_attention),
+        )
+    ]
+    return (
+        f"{rates.device}, {rates.dtype}, {format_count(rates.threads, 'thread')}: "
+        f"{flops[0]} and {flops[1]} GFLOP/s in frames (products, attention), "
+        f"{flops[2]} and {flops[3]} in prompts, reads {format_bytes(rates.read)} a second"
+    )
 
 
 def _stage_rows(prediction: Prediction) -> list[tuple[str, str, str]]:

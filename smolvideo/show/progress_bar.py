@@ -53,7 +53,7 @@ class ProgressBar:
 
 STAGE_WORDS: Final[dict[Stage, str]] = {
     "download": "downloading",
-    "measure": "measuring this machine",
+    "measure": "measuring speed",
     "load": "loading the model",
     "decode": "decoding frames",
     "encode": "looking at frames",

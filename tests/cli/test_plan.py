@@ -102,11 +102,13 @@ def test_quantized_weights_are_planned_for() -> None:
 def test_tables() -> None:
     done = run("plan", "--model", "smolvlm2-2.2b", SAMPLE, "What moves?")
     assert done.exit_code == 0
-    for words in ("circle_right.mp4  0:06, 320 by 240: 50 frames from 0:00.0 to 0:05.9",):
-        assert words in done.stdout
+    assert "circle_right.mp4  0:06, 320 by 240: 50 frames from 0:00.0 to 0:05.9" in done.stdout
     heads = [line for line in done.stdout.splitlines() if line.startswith(("stage", "frames  "))]
     assert len(heads) == 2
     assert "about " in done.stdout  # estimated tokens say so
+    assert "GFLOP/s" not in done.stdout
+    verbose = run("plan", "-v", SAMPLE, "What moves?")
+    assert "cpu, float32, 1 thread: 200 and 100 GFLOP/s in frames" in verbose.stdout
 
 
 def test_videos_without_a_question_are_summed_up(tmp_path: Path) -> None:

@@ -309,7 +309,10 @@ def test_past_answers_correct_a_prediction_and_one_odd_answer_does_not() -> None
         measured = {stage: value * factor for stage, value in raw.seconds.items()}
         remember(model.name, "none", RATES, predicted=raw.seconds, measured=measured)
 
-    for factor in (1.5, 50.0, 1.5):
+    answered(1.5)
+    first = predict(model, prompt, RATES)
+    assert first.seconds["encode"] == pytest.approx(1.25 * raw.seconds["encode"])
+    for factor in (50.0, 1.5):
         answered(factor)
     got = predict(model, prompt, RATES)
     assert got.corrected_by == 3

@@ -211,6 +211,10 @@ def test_facts_line_up_and_leave_out_what_is_unknown() -> None:
     screen = screen_of()
     show_key_values(screen, {"name": "tiny", "image size": "32", "revision": ""})
     assert written(screen.out) == "name        tiny\nimage size  32\n"
+    narrow = screen_of(24, terminal=True)
+    show_key_values(narrow, {"name": "tiny, and wrapped at words"})
+    plain = re.sub(r"\x1b\[\d*m", "", written(narrow.out))
+    assert plain == "name  tiny, and wrapped\n      at words\n"
 
 
 # ------------------------------------------------------------------ notices
