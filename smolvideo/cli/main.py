@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "models": ("smolvideo.cli.models:models", "List, describe and download models."),
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
+    "doctor": ("smolvideo.cli.doctor:doctor", "Check what works on this machine."),
     "config": ("smolvideo.cli.config:config", "Show or change the defaults of options."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
     "completion": (
@@ -186,7 +187,8 @@ def _describe_error(error: Exception) -> tuple[str, str | None, int]:
         return f"cannot write the output: {error.strerror}", None, RecordError.exit_code
     kind = type(error).__name__
     words = f"unexpected error: {kind}: {plain_reason(error)}"
-    return words, "run it again with `--debug` to see where", SmolVideoError.exit_code
+    hint = "`--debug` shows where; `smolvideo doctor` checks this machine"
+    return words, hint, SmolVideoError.exit_code
 
 
 def _in_our_style(sentence: str) -> str:

@@ -59,13 +59,15 @@ class GrowingTable:
         if not self._as_blocks:
             self._show_line(self._columns, "bold")
 
-    def add(self, row: Sequence[str]) -> None:
-        """Print one row."""
+    def add(self, row: Sequence[str], style: str = "", *, below: str = "") -> None:
+        """Print one row in a style of rich's, and an indented sentence ``below`` it."""
         row = [escape_controls(cell) for cell in row]
         if self._as_blocks:
-            self._show_block(row)
+            self._show_block(row, style)
         else:
-            self._show_line(row, "")
+            self._show_line(row, style)
+        if below:
+            _print_indented(self._out, Text(escape_controls(below)))
 
     def _show_line(self, row: Sequence[str], style: str) -> None:
         line, below = _line(row, self._widths, self._right), ""
@@ -75,14 +77,14 @@ class GrowingTable:
         if below:
             _print_indented(self._out, Text(below, style))
 
-    def _show_block(self, row: Sequence[str]) -> None:
+    def _show_block(self, row: Sequence[str], style: str) -> None:
         if not self._is_first:
             self._out.print()
         self._is_first = False
         self._out.print(Text(row[0], "bold"))
         for column, cell in zip(self._columns[1:], row[1:], strict=True):
             if cell:
-                _print_indented(self._out, Text(f"{column}: {cell}"))
+                _print_indented(self._out, Text(f"{column}: {cell}", style))
 
 
 def _width(widths: Sequence[int]) -> int:

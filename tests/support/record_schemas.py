@@ -21,6 +21,7 @@ from smolvideo.bench.measure import Measurement
 from smolvideo.bench.report import BenchOptions
 from smolvideo.conversation.event_log import SavedAttachment
 from smolvideo.conversation.turns import Turn
+from smolvideo.doctor import Finding
 from smolvideo.engines import GenerationOptions
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_records import EvalAnswer, EvalVideo, RunInfo
@@ -72,6 +73,7 @@ DEFINITIONS: dict[str, type] = {
     "attachment": SavedAttachment,
     "video_source": VideoSource,
     "exam_options": ExamOptions,
+    "finding": Finding,
 }
 """Name among the ``$defs`` of schemas → the dataclass of which its keys are."""
 
@@ -324,6 +326,6 @@ ORDER = [
     "eval-run", "eval-item", "eval-answer", "eval-video", "eval-report", "eval-comparison",
     "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames", "training",
     "training-curve", "conversation-log", "conversation", "frames", "models", "model", "cache",
-    "cache-cleared",
+    "cache-cleared", "doctor",
 ]  # fmt: skip
 """The order of the page."""

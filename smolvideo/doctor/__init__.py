@@ -1,0 +1,37 @@
+"""What works on this machine, found out by doing it: each check is isolated in a subprocess.
+
+isolated.py    findings, and the processes with time limits in which checks run
+decoding.py    readers decode bundled clips (``clips/``), whose frames are known
+computing.py   devices, kernels, a token, an answer of ``nano``, rates and memory
+machine.py     processor, folders, disks, checkpoints, downloads, the hub
+"""
+
+from smolvideo.doctor.isolated import Check, Finding, Surroundings, examine
+
+__all__ = ["CHECKS", "Check", "Finding", "Surroundings", "examine"]
+
+_DECODING, _COMPUTING, _MACHINE = (
+    f"smolvideo.doctor.{name}" for name in ("decoding", "computing", "machine")
+)
+_COMPILING_SECONDS = 180.0
+"""A slow machine compiles kernels for a minute, once."""
+
+CHECKS: dict[str, Check] = {
+    "processor": Check(f"{_MACHINE}:check_processor"),
+    "devices": Check(f"{_COMPUTING}:check_devices"),
+    "kernels": Check(f"{_COMPUTING}:check_kernels", _COMPILING_SECONDS),
+    "token": Check(f"{_COMPUTING}:check_token", _COMPILING_SECONDS),
+    "nano": Check(f"{_COMPUTING}:check_nano"),
+    "speed": Check(f"{_COMPUTING}:check_speed", _COMPILING_SECONDS),
+    "memory": Check(f"{_COMPUTING}:check_memory"),
+    "pyav": Check(f"{_DECODING}:check_pyav"),
+    "opencv": Check(f"{_DECODING}:check_opencv"),
+    "decord": Check(f"{_DECODING}:check_decord"),
+    "folders": Check(f"{_MACHINE}:check_folders"),
+    "disk": Check(f"{_MACHINE}:check_disk"),
+    "models": Check(f"{_MACHINE}:check_models"),
+    "hub": Check(f"{_MACHINE}:check_hub"),
+    "yt-dlp": Check(f"{_MACHINE}:check_ytdlp"),
+    "javascript": Check(f"{_MACHINE}:check_javascript"),
+}
+"""Name → check, in the order of the table. Those of one module share a process."""
