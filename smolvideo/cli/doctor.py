@@ -42,9 +42,9 @@ class DoctorFlags(Flags, section="Checks"):
 @click.command(cls=SectionCommand)
 @takes(DoctorFlags)
 def doctor(given: DoctorFlags) -> int:
-    """Check what works on this machine, by doing it.
+    """Check what works on this machine.
 
-    Readers decode small clips, devices and compiled kernels multiply, nano answers a question;
+    All is tried: readers decode small clips, devices and compiled kernels multiply, nano answers;
     folders, disks, models, downloads and the hub are tried. The speed of this machine is measured
     once and kept, for predictions. A check that crashes or hangs is a fault like others. The exit
     code is 1 if there is a fault; a note is no fault.
