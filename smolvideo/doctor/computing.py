@@ -142,12 +142,13 @@ def check_token(_: Surroundings) -> Finding:
 def check_nano(_: Surroundings) -> Finding:
     """The bundled model answers about a bundled clip, on the CPU."""
     from smolvideo.engines import load_engine
-    from smolvideo.pipeline import ask
+    from smolvideo.pipeline import prepare, stream_answer
 
     engine = load_engine("nano", device="cpu", offline=True)
     with as_file(files("smolvideo.doctor") / "clips" / "nano.mp4") as clip:
         for question, answer in QUESTIONS.items():
-            text = ask(engine, clip, question).result().text
+            prompt = prepare(engine.checkpoint, clip, question)
+            text = stream_answer(engine, prompt).result().text
             if text != answer:
                 hint = "if devices and kernels are sound, install smolvideo again"
                 return fault(f"`{question}` is answered `{text}`, not `{answer}`", hint)
