@@ -1,8 +1,10 @@
 """``smolvideo doctor``: what works on this machine, and what to do about the rest."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,10 @@ def doctor(given: DoctorFlags) -> int:
     names = [name for name in _NAMES if not given.checks or name in given.checks]
     show = (lambda _: None) if given.as_json else _open_table(screen)
     findings = []
-    for finding in _in_order(names, Surroundings(given.offline, _folders()), screen):
-        findings.append(finding)
-        show(finding)
+    with closing(_in_order(names, Surroundings(given.offline, _folders()), screen)) as ordered:
+        for finding in ordered:
+            findings.append(finding)
+            show(finding)
     faults = sum(finding.state == "fault" for finding in findings)
     if given.as_json:
         checks = [asdict(finding) for finding in findings]
@@ -92,20 +95,20 @@ def _open_table(screen: Output) -> Callable[[Finding], None]:
     return show
 
 
-def _in_order(names: list[str], surroundings: Surroundings, screen: Output) -> Iterator[Finding]:
+def _in_order(names: list[str], surroundings: Surroundings, screen: Output) -> Generator[Finding]:
     """Yield findings in the order of ``names``, each as soon as those before it are there."""
     checks = {name: CHECKS[name] for name in names if name in CHECKS}
     found: dict[str, Finding] = {}
     if _TERMINAL in names:
         found[_TERMINAL] = _check_terminal(screen)
-    running = examine(checks, surroundings)
-    for number, name in enumerate(names):
-        while name not in found:
-            what = f"checking {name} ({number} of {len(names)} done)"
-            with _Waiting(screen, what):  # erased before a row is printed
-                finding = next(running)
-            found[finding.check] = finding
-        yield found[name]
+    with closing(examine(checks, surroundings)) as running:
+        for number, name in enumerate(names):
+            while name not in found:
+                what = f"checking {name} ({number} of {len(names)} done)"
+                with _Waiting(screen, what):  # erased before a row is printed
+                    finding = next(running)
+                found[finding.check] = finding
+            yield found[name]
 
 
 class _Waiting(ProgressBar):
@@ -145,7 +148,11 @@ def _check_terminal(screen: Output) -> Finding:
     kinds = [name for name, has in (("kitty graphics", able.kitty), ("sixel", able.sixel)) if has]
     size = f"{screen.out.width} x {screen.out.height} cells"
     if kinds:
-        return Finding(_TERMINAL, "ok", f"{size}, frames by {' or '.join(kinds)}")
+        found = f"{size}, frames by {' or '.join(kinds)}"
+        if find_spec("textual_image") is None:
+            hint = "`pip install 'smolvideo[pictures]'`"
+            return Finding(_TERMINAL, "note", f"{found}, in the chat in half blocks", hint)
+        return Finding(_TERMINAL, "ok", found)
     colours = screen.out.color_system
     if colours == "truecolor":
         return Finding(_TERMINAL, "ok", f"{size}, frames in half blocks")

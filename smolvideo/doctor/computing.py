@@ -200,14 +200,16 @@ def _free_memory(available: int, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def _answer_bytes(spec: ModelSpec) -> int | None:
     """Return the peak memory of an answer, on a machine not measured yet about that."""
-    from smolvideo.cost import NumberFormat, predict_first_token
+    from smolvideo.cost import NumberFormat, RateRequest, kept_rates, predict_first_token
     from smolvideo.cost.operations import weight_bytes
 
     if spec.network is None:
         return None
-    predicted = predict_first_token(spec, MEASURED_FRAMES)
-    if predicted is not None:
-        return predicted.memory_bytes
+    rates = kept_rates(RateRequest())
+    if rates is not None and rates.device == "cpu":  # else it is a GPU's memory
+        predicted = predict_first_token(spec, MEASURED_FRAMES)
+        if predicted is not None:
+            return predicted.memory_bytes
     return weight_bytes(spec.network, NumberFormat("bfloat16")) + _PROCESS_BYTES
 
 

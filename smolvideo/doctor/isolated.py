@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
@@ -101,7 +101,7 @@ def run_check(name: str, check: Check, surroundings: Surroundings) -> Finding:
     return replace(found, check=name, seconds=round(time.monotonic() - started, 3))
 
 
-def examine(checks: Mapping[str, Check], surroundings: Surroundings) -> Iterator[Finding]:
+def examine(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:
     """Run all ``checks``, those of one module in a process of their own; yield findings as they
     come. Processes still at work are killed if the caller stops early."""
     groups: dict[str, dict[str, Check]] = {}
@@ -207,12 +207,15 @@ def _start(checks: Mapping[str, Check], surroundings: Surroundings) -> "subproce
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # -P: do not import `torch.py` from the current folder.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "smolvideo.doctor.isolated", json.dumps(request)],
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps(request)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=None if os.environ.get("SMOLVIDEO_DEBUG") else subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
+
+
+_PROGRAM = "import sys; from smolvideo.doctor.isolated import main; main(sys.argv[1:])"
 
 
 def _ending(process: "subprocess.Popen[bytes]") -> str:
@@ -234,7 +237,3 @@ def main(words: Sequence[str]) -> None:
             finding = run_check(name, Check(function), surroundings)
             findings.write(json.dumps(asdict(finding)) + "\n")
             findings.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

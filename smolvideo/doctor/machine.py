@@ -5,17 +5,19 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 from smolvideo.credentials import without_credentials
 from smolvideo.doctor.isolated import Finding, Surroundings, fault, note, ok
-from smolvideo.errors import plain_reason
+from smolvideo.errors import ModelError, plain_reason
 from smolvideo.files import make_folders
-from smolvideo.models import MODELS, list_local
+from smolvideo.models import MODELS, LocalCheckpoint, list_local, read_checkpoint
 from smolvideo.models.downloading import free_bytes
-from smolvideo.models.hub import is_offline
+from smolvideo.models.hub import hub_cache, is_offline
+from smolvideo.models.json_files import read_json
 
 HUB_TIMEOUT_SECONDS = 3.0
 
@@ -27,6 +29,9 @@ _FEATURES = {
     **{"svebf16": "SVE-BF16", "bf16": "BF16", "asimd": "NEON"},
 }
 """Name in /proc/cpuinfo → instruction set that torch or the kernels use."""
+
+_MODEL_TYPES = ("idefics3", "smolvlm")
+"""``model_type`` of checkpoints of this family."""
 
 _MIN_CACHE_BYTES = 500_000_000
 """Below it downloaded videos and frame features have no room."""
@@ -98,11 +103,10 @@ def check_disk(surroundings: Surroundings) -> Finding:
     found = ", ".join(f"{size / 1e9:.1f} GB are free for {name}" for name, size in free.items())
     short = [name for name, size in free.items() if size < needed[name]]
     if short:
-        hint = (
-            f"make room (`smolvideo cache clear`), or let {_variable(short[0])} name another disk"
-        )
-        least = f"{needed[short[0]] / 1e9:.1f} GB"
-        return fault(f"{found}: {short[0]} need{'' if short[0] == 'models' else 's'} {least}", hint)
+        variables = " and ".join(map(_variable, short))
+        least = ", ".join(f"{needed[name] / 1e9:.1f} GB for {name}" for name in short)
+        hint = f"make room (`smolvideo cache clear`), or let {variables} name another disk"
+        return fault(f"{found}: at least {least} are needed", hint)
     fitting = [name for name, size in sizes.items() if size <= free.get("models", 0)]
     largest = max(fitting, key=lambda name: sizes[name], default=None)
     return ok(f"{found}; room for {largest}" if largest else found)
@@ -110,16 +114,48 @@ def check_disk(surroundings: Surroundings) -> Finding:
 
 def check_models(_: Surroundings) -> Finding:
     """Checkpoints in the hub's cache are complete by their headers."""
-    local = list_local()
-    broken = [one for one in local if one.problem is not None]
+    local = [*list_local(), *_broken_fine_tunes()]
+    without = [one for one in local if one.problem is not None and not _has_weights(one.folder)]
+    broken = [one for one in local if one.problem is not None and one not in without]
     if broken:
-        hint = " and ".join(f"`smolvideo models pull {one.name}`" for one in broken)
+        pulls = " and ".join(f"`smolvideo models pull {one.name}`" for one in broken)
         folders = " and ".join(f"`{one.folder}`" for one in broken)
         problems = "; ".join(f"{one.name}: {one.problem}" for one in broken)
-        return fault(problems, f"delete {folders}, then {hint}")
-    if not local:
-        return ok("none downloaded yet; nano is part of smolvideo")
-    return ok(", ".join(f"{one.name} ({one.size_bytes / 1e9:.1f} GB)" for one in local))
+        return fault(problems, f"delete {folders}, then {pulls}")
+    here = [
+        f"{one.name} ({one.size_bytes / 1e9:.1f} GB)" for one in local if one.problem is None
+    ] or ["none is here but nano"]
+    if without:
+        names = ", ".join(one.name for one in without)
+        pulls = " and ".join(f"`smolvideo models pull {one.name}`" for one in without)
+        return note(f"{', '.join(here)}; without weights: {names}", f"{pulls} fetches them")
+    return ok(", ".join(here))
+
+
+def _broken_fine_tunes() -> Iterator[LocalCheckpoint]:
+    """Yield checkpoints of this family in the hub's cache that ``list_local`` leaves out: broken
+    ones under other names than the published."""
+    listed = {one.folder.parent for one in list_local()}
+    for file in sorted(hub_cache().glob("models--*--*/snapshots/*/config.json")):
+        folder = file.parent
+        if folder.parent in listed:
+            continue
+        repo_id = folder.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+        with suppress(ModelError):  # not JSON: of whatever family
+            if read_json(file).get("model_type") not in _MODEL_TYPES:
+                continue
+            try:
+                read_checkpoint(folder, name=repo_id)
+            except ModelError as error:
+                yield LocalCheckpoint(repo_id, repo_id, folder.name, folder, 0, str(error))
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a snapshot names weights, here or lost; `smolvideo models info` fetches none."""
+    return any(
+        file.suffix in (".safetensors", ".bin") or file.name.endswith(".index.json")
+        for file in folder.iterdir()
+    )
 
 
 def check_ytdlp(_: Surroundings) -> Finding:

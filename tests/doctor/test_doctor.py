@@ -162,6 +162,18 @@ def test_a_broken_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "smolvlm2-256m" in found.found
     assert "smolvideo models pull smolvlm2-256m" in str(found.hint)
     assert str(snapshot) in str(found.hint)
+    for spoil in ("config.json", "tokenizer.json"):
+        content = (snapshot / spoil).read_bytes()
+        (snapshot / spoil).write_bytes(content[:-9])
+        assert check("models").state == "fault", spoil
+        (snapshot / spoil).write_bytes(content)
+    weights.unlink()
+    assert check("models").state == "note"
+    weights.symlink_to(tmp_path / "lost")
+    assert check("models").state == "fault"
+    repository.rename(repository.with_name("models--someone--fine-tune"))
+    found = check("models")
+    assert (found.state, found.found.partition(":")[0]) == ("fault", "someone/fine-tune")
 
 
 @pytest.mark.parametrize(
