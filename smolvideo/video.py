@@ -17,6 +17,7 @@ from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngine
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
     AsyncAnswerStream,
     PreparedPrompt,
@@ -92,14 +93,7 @@ class Video:
             check_question(only_question)
         sources = resolve_all(source, download=download, on_progress=on_progress)
         self._owns_engine = isinstance(model, str | Path)
-        if isinstance(model, str | Path):
-            spec = _engine_spec(model, offline=download.offline)
-            checkpoint = spec.checkpoint(on_progress=on_progress)
-            load: Callable[[], Engine] = partial(spec.load, on_progress=on_progress)
-        else:
-            if not hasattr(model, "checkpoint"):
-                raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")
-            checkpoint, load = model.checkpoint, lambda: model
+        checkpoint, load = _checkpoint_and_loader(model, download.offline, on_progress)
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
         text = None
@@ -359,6 +353,18 @@ async def _in_thread(
     report = stop_when(cancelled, options.get("on_progress", no_progress))
     stoppable: OpenOptions = {**options, "on_progress": report}
     return await call_in_thread(partial(work, *arguments, **stoppable), None, cancelled)
+
+
+def _checkpoint_and_loader(
+    model: Engine | str | Path, offline: bool, on_progress: OnProgress
+) -> tuple[Checkpoint, Callable[[], Engine]]:
+    """Return the checkpoint of a model, and the function that loads its engine."""
+    if isinstance(model, str | Path):
+        spec = _engine_spec(model, offline=offline)
+        return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
+    if not hasattr(model, "checkpoint"):
+        raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")
+    return model.checkpoint, lambda: model
 
 
 def _engine_spec(model: str | Path, *, offline: bool) -> EngineSpec:

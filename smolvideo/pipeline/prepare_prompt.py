@@ -137,31 +137,21 @@ def prepare(
     # Resolve the sources.
     check_question(question)
     given = resolve_all(sources, on_progress=on_progress)
-    paths = [source.path for source in given]
-
-    def decode() -> tuple[PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
-        states = [file_state(path) for path in paths]
-        with ExitStack() as stack:
-            readers = tuple(
-                stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
-                for source in given
-            )
-            plan = PromptPlan(readers, sampling, question, subtitles, tuple(history))
-            stills = still_image_notices(plan)
-            total, reduced = choose_frame_count(plan, checkpoint, prompt_options, generation)
-            decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
-        batches = zip(decoded, states, strict=True)
-        known = tuple(replace(batch, state=state) for batch, state in batches)
-        return plan, total, (*stills, *reduced), known
-
     # Plan, count tokens and decode; repeated if a file changes meanwhile.
+    draft = PromptPlan((), sampling, question, subtitles, tuple(history))
     started = time.perf_counter()
-    plan, total, plan_notices, batches = read_unchanged(decode, *paths)
+    plan, total, plan_notices, batches = read_unchanged(
+        lambda: _decode_all(
+            draft, given, reader, checkpoint, prompt_options, generation, on_progress
+        ),
+        *(source.path for source in given),
+    )
     seconds = {"decode": time.perf_counter() - started} if given else {}
     # Pack the messages, and collect the notices.
     messages = plan.messages(batches)
     of_sources = (notice for source in given for notice in source.notices)
     frame_notices = (*of_sources, *plan_notices, *notices_of_frames(batches))
+    words = unknown_word_notices(question, checkpoint)
     return PreparedPrompt(
         question=question,
         sources=given,
@@ -172,12 +162,7 @@ def prepare(
         prompt_options=prompt_options,
         generation=generation.with_drawn_seed(),
         reader=reader,
-        notices=(
-            *notices_for_model(checkpoint, batches),
-            *notices,
-            *frame_notices,
-            *unknown_word_notices(question, checkpoint),
-        ),
+        notices=(*notices_for_model(checkpoint, batches), *notices, *frame_notices, *words),
         frame_notices=frame_notices,
         seconds=seconds,
     )
@@ -325,6 +310,32 @@ def too_few_frames(sources: int, max_frames: int) -> UsageError:
         f"{sources} sources need {sources} frames, more than `--max-frames {max_frames}`",
         hint=f"`--max-frames {sources}`, or name fewer sources",
     )
+
+
+def _decode_all(
+    draft: PromptPlan,
+    sources: Sequence[VideoSource],
+    reader: str,
+    checkpoint: Checkpoint,
+    prompt_options: PromptOptions,
+    generation: GenerationOptions,
+    on_progress: OnProgress,
+) -> tuple[PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+    """Return the draft with its readers, which are closed, the number of frames, the notices on
+    both, and the frames of each source."""
+    states = [file_state(source.path) for source in sources]
+    with ExitStack() as stack:
+        readers = tuple(
+            stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
+            for source in sources
+        )
+        plan = replace(draft, readers=readers)
+        stills = still_image_notices(plan)
+        total, reduced = choose_frame_count(plan, checkpoint, prompt_options, generation)
+        decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
+    batches = zip(decoded, states, strict=True)
+    known = tuple(replace(batch, state=state) for batch, state in batches)
+    return plan, total, (*stills, *reduced), known
 
 
 def _decoded(

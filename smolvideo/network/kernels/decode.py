@@ -68,16 +68,13 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
 
         All threads run this. ``scores`` receives the logits; ``hidden`` is the residual stream and
         is overwritten. ``rotation`` ``[2, B, d]`` is RoPE cos and sin, ``seen`` the paged KV cache,
-        ``heads`` the number of query heads H. The threads share the buffers ``projected``
-        ``[B, H + 2 G, d]``, ``gathered`` (partial attention), ``gated`` ``[B, 2 I]`` and the work
-        counters ``counting``.
+        ``heads`` the number of query heads H. The threads share the work counters ``counting`` and
+        ``projected`` ``[B, H + 2 G, d]``, ``gathered`` (partial attention), ``gated`` ``[B, 2 I]``.
         """
         sequences, width = hidden.shape
         counters = counting.ctypes.data
         layers = weights.qkv.weights.shape[0]
-        last_parts = (
-            weights.head.outputs + weights.head.rows_per_chunk - 1
-        ) // weights.head.rows_per_chunk
+        last_parts = -(-weights.head.outputs // weights.head.rows_per_chunk)
         if is_phase_done(counters, PHASES_PER_LAYER * layers, last_parts):
             return checksum  # a late thread: all work is done
         # buffers of this thread: every thread repeats the cheap elementwise steps

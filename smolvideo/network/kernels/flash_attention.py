@@ -137,9 +137,39 @@ def interleave_bf16(first: Any, second: Any) -> Any:
     return np.uint32(first) | (np.uint32(second) << np.uint32(16))
 
 
-def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
-    """Build the attention kernel for tiles of ``at_once`` queries and values of ``registers``
-    registers."""
+@jit
+def softmax_step(
+    r: int,
+    scores: Any,
+    seen: int,
+    columns: int,
+    factor: Any,
+    weights: Any,
+    largest: Any,
+    totals: Any,
+    sums: Any,
+) -> None:
+    """Online softmax of query ``r``: unnormalized probabilities of ``seen`` scores into
+    ``weights``, 0 up to ``columns``, and its ``largest``, ``totals`` and ``sums`` up to here."""
+    new = largest[r]
+    if seen:
+        new = fmax(max_of(scores[r], seen), new)
+    if new == -np.inf:  # all scores so far are -inf
+        seen = 0
+    if seen:
+        total = exp2_and_sum(scores[r], seen, factor, new, weights[r])
+        # a larger maximum scales down the earlier sums
+        share = exp2((largest[r] - new) * factor)
+        largest[r], totals[r] = new, totals[r] * share + total
+        for i in range(sums.shape[1]):
+            sums[r, i] *= share
+    # masked and padding keys have probability 0
+    for t in range(seen, columns):
+        weights[r, t] = np.uint16(0)
+
+
+def _build_gather_tile(at_once: int, registers: int) -> JitFunction:
+    """Build the attention of ``at_once`` queries, for values of ``registers`` registers."""
     multiply_keys = build_gemm_tile(at_once, BLOCK // LANES, adds=False)
     add_values = build_gemm_tile(at_once, registers, adds=True)
 
@@ -156,11 +186,8 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
         totals: Any,
         sums: Any,
     ) -> None:
-        """Attention of a tile of queries from ``row`` on, ``stride`` bytes apart.
-
-        Writes ``sums`` of values weighted by unnormalized probabilities, and ``totals`` of the
-        probabilities.
-        """
+        """Attention of the queries from ``row`` on, ``stride`` bytes apart: ``sums`` of values
+        weighted by unnormalized probabilities, and ``totals`` of the probabilities."""
         factor = np.float32(LOG2_E / np.sqrt(shape.head_dim))
         length = shape.length
         # keys after the tile's last query are masked for all of it
@@ -169,8 +196,7 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
         # start of the online softmax
         for r in range(at_once):
             largest[r], totals[r] = np.float32(-np.inf), np.float32(0)
-            for i in range(registers * LANES):
-                sums[r, i] = np.float32(0)
+            sums[r] = np.float32(0)
         for start in range(0, length, _CHUNK):
             count = min(_CHUNK, length - start)
             # scores of this chunk: queries · keysᵀ
@@ -187,24 +213,9 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
             pairs = (count + 1) // 2
             for r in range(at_once):
                 # causal mask: number of keys that this query attends to
-                seen = count
-                if shape.causal:
-                    seen = max(0, min(count, length - start - (at_once - 1 - r)))
-                new = largest[r]
-                if seen:
-                    new = fmax(max_of(scores[r], seen), new)
-                if new == -np.inf:  # all scores so far are -inf
-                    seen = 0
-                if seen:
-                    total = exp2_and_sum(scores[r], seen, factor, new, weights[r])
-                    # a larger maximum scales down the earlier sums
-                    share = exp2((largest[r] - new) * factor)
-                    largest[r], totals[r] = new, totals[r] * share + total
-                    for i in range(registers * LANES):
-                        sums[r, i] *= share
-                # masked and padding keys have probability 0
-                for t in range(seen, 2 * pairs):
-                    weights[r, t] = np.uint16(0)
+                attended = length - start - (at_once - 1 - r) if shape.causal else count
+                seen = max(0, min(count, attended))
+                softmax_step(r, scores, seen, 2 * pairs, factor, weights, largest, totals, sums)
             # sums += probabilities · values
             add_values(
                 weights.ctypes.data,
@@ -214,6 +225,14 @@ def _build_attention_tile(at_once: int, registers: int) -> JitFunction:
                 sums.ctypes.data,
                 sums.strides[0],
             )
+
+    return gather_tile
+
+
+def _build_gather(at_once: int, registers: int) -> JitFunction:
+    """Build the attention of all queries of one KV head, in tiles of ``at_once``, for values of
+    ``registers`` registers."""
+    gather_tile = _build_gather_tile(at_once, registers)
 
     @jit
     def gather(
@@ -274,9 +293,7 @@ TILE_ROWS = {4: 6, 5: 5}
 """Registers of a row of values → queries of a tile, so that the sums and their operands fill the 32
 registers of AVX-512. The published networks have heads of 64 and 72 elements only."""
 
-_gather_4, _gather_5 = (
-    _build_attention_tile(rows, registers) for registers, rows in TILE_ROWS.items()
-)
+_gather_4, _gather_5 = (_build_gather(rows, registers) for registers, rows in TILE_ROWS.items())
 
 
 def registers_per_row(width: int) -> int:

@@ -59,6 +59,20 @@ class PartialAttention(NamedTuple):
     max_scores: Any
 
 
+class Chunk(NamedTuple):
+    """One page of one KV head: ``page`` of ``sequence`` in ``pages``, for the sequences from
+    ``first`` to before ``last``. It has ``rows`` tokens, none if the suffix ends before it; its
+    partial output has the number ``slot``."""
+
+    pages: PageTable
+    sequence: int
+    page: int
+    slot: int
+    first: int
+    last: int
+    rows: int
+
+
 @jit
 def paged_attention(
     projected: Any,
@@ -79,105 +93,102 @@ def paged_attention(
     count, _, width = projected.shape
     groups, slots, queries_of_all = gathered.max_scores.shape
     each = heads // groups
-    # chunks of work: pages of the prefix, and of each suffix
-    common = 0
-    for length in seen.shared_prefix.lengths:
-        common += (length + seen.shared_prefix.page_size - 1) // seen.shared_prefix.page_size
+    common = count_prefix_pages(seen.shared_prefix)
     parts = groups * (common + (slots - common) * count)
     # buffers of this thread
     queries = np.empty((queries_of_all, width), np.float32)
     key = np.empty(width, np.float32)
-    scores = np.empty(
-        (queries_of_all, max(seen.shared_prefix.page_size, seen.suffixes.page_size)), np.float32
-    )
+    page_size = max(seen.shared_prefix.page_size, seen.suffixes.page_size)
+    scores = np.empty((queries_of_all, page_size), np.float32)
     while True:
         part = claim(counters, phase, parts)
         if part < 0:
             return wait_for_phase(counters, phase, parts)
-        group, slot = part % groups, part // groups
-        if slot < common:
-            # a page of the prefix, for all sequences
-            pages, sequence, page = seen.shared_prefix, 0, slot
-            first, last = 0, count
-            rows = pages.lengths[0] - page * pages.page_size
-        else:
-            # a page of one suffix, which counts the new token
-            pages, sequence = seen.suffixes, (slot - common) % count
-            page = (slot - common) // count
-            slot = common + page
-            first, last = sequence, sequence + 1
-            rows = pages.lengths[sequence] + 1 - page * pages.page_size
-        own = slice(first * each, last * each)
+        group, chunk = part % groups, locate_chunk(part // groups, common, count, seen)
+        first, page, rows = chunk.first, chunk.page, chunk.rows
+        own = slice(first * each, chunk.last * each)
         if rows <= 0:
-            # the suffix ends before this page
-            gathered.max_scores[group, slot, own] = -np.inf
+            gathered.max_scores[group, chunk.slot, own] = -np.inf
         else:
-            addresses, size = pages.addresses[sequence, layer], pages.page_size
-            shape = groups, pages.page_counts[sequence], width, size
-            keys = array_from_address(addresses[0], shape, seen.like)
-            shape = groups, pages.page_counts[sequence], size, width
-            values = array_from_address(addresses[1], shape, seen.like)
+            keys, values = view_pages(chunk, layer, groups, width, seen.like)
             # the last page of a suffix takes the new key and value
-            if slot >= common and rows <= size:
-                append_kv(
-                    projected[first],
-                    rotation[0, first],
-                    rotation[1, first],
-                    heads + group,
-                    groups,
-                    keys[group, page],
-                    values[group, page],
-                    rows - 1,
-                    seen.like,
-                    key,
-                )
-            # RoPE on the queries, and the 1 / √d of attention
-            for b in range(first, last):
-                for s in range(each):
-                    apply_rope(
-                        projected[b, group * each + s],
-                        rotation[0, b],
-                        rotation[1, b],
-                        np.float32(1 / np.sqrt(width)),
-                        queries[(b - first) * each + s],
-                    )
+            if chunk.slot >= common and rows <= chunk.pages.page_size:
+                new, place = projected[first], (keys[group, page], values[group, page])
+                append_kv(new, rotation[:, first], heads + group, groups, place, rows - 1, key)
+            rotate_queries(projected, rotation, chunk, group * each, each, queries)
             # attend, and prefetch the values of this page and the keys of the next
-            behind = (group * pages.page_counts[sequence] + page) * size * width * values.itemsize
+            keys_size = keys[group, page].size * keys.itemsize
             attend_page(
-                queries[: (last - first) * each],
+                queries[: (chunk.last - first) * each],
                 keys[group, page],
                 values[group, page],
-                min(rows, size),
+                min(rows, chunk.pages.page_size),
                 scores,
-                gathered.sums[group, slot, own],
-                gathered.weights[group, slot, own],
-                gathered.max_scores[group, slot, own],
-                addresses[0] + behind + size * width * values.itemsize,
-                addresses[1] + behind,
+                gathered.sums[group, chunk.slot, own],
+                gathered.weights[group, chunk.slot, own],
+                gathered.max_scores[group, chunk.slot, own],
+                keys[group, page].ctypes.data + keys_size,
+                values[group, page].ctypes.data,
             )
         mark_done(counters, phase)
 
 
 @jit
-def append_kv(
-    projected: Any,
-    cosines: Any,
-    sines: Any,
-    head: int,
-    groups: int,
-    keys: Any,
-    values: Any,
-    row: int,
-    like: Any,
-    key: Any,
+def count_prefix_pages(prefix: PageTable) -> int:
+    """Number of pages of the shared prefix, of which there is one or none."""
+    pages = 0
+    for length in prefix.lengths:
+        pages += (length + prefix.page_size - 1) // prefix.page_size
+    return pages
+
+
+@jit
+def locate_chunk(slot: int, common: int, count: int, seen: KVPages) -> Chunk:
+    """Return chunk ``slot`` of a KV head: the ``common`` pages of the prefix are first, then those
+    of the suffixes of ``count`` sequences, page by page."""
+    if slot < common:
+        pages = seen.shared_prefix
+        return Chunk(pages, 0, slot, slot, 0, count, pages.lengths[0] - slot * pages.page_size)
+    pages = seen.suffixes
+    page, sequence = (slot - common) // count, (slot - common) % count
+    rows = pages.lengths[sequence] + 1 - page * pages.page_size  # with the new token
+    return Chunk(pages, sequence, page, common + page, sequence, sequence + 1, rows)
+
+
+@jit
+def view_pages(chunk: Chunk, layer: int, groups: int, width: int, like: Any) -> Any:
+    """View a sequence's keys ``[G, pages, d, tokens]`` and values ``[G, pages, tokens, d]`` of a
+    layer in the dtype of ``like``."""
+    addresses, size = chunk.pages.addresses[chunk.sequence, layer], chunk.pages.page_size
+    pages = chunk.pages.page_counts[chunk.sequence]
+    keys = array_from_address(addresses[0], (groups, pages, width, size), like)
+    return keys, array_from_address(addresses[1], (groups, pages, size, width), like)
+
+
+@jit
+def rotate_queries(
+    projected: Any, rotation: Any, chunk: Chunk, head: int, each: int, into: Any
 ) -> None:
-    """Append key (with RoPE) and value of a new token as ``row`` of a page; ``key`` ``[d]`` is
-    scratch memory."""
-    width = projected.shape[1]
-    apply_rope(projected[head], cosines, sines, np.float32(1), key)
-    for i in range(width):
-        keys[i, row] = to_storage_dtype(key[i], like)
-        values[row, i] = to_storage_dtype(projected[head + groups, i], like)
+    """Apply RoPE, and the 1 / √d of attention, to the ``each`` query heads from ``head`` on of the
+    sequences of a chunk, into ``into`` ``[B · S, d]``."""
+    scale = np.float32(1 / np.sqrt(projected.shape[2]))
+    for b in range(chunk.first, chunk.last):
+        for s in range(each):
+            row = into[(b - chunk.first) * each + s]
+            apply_rope(projected[b, head + s], rotation[0, b], rotation[1, b], scale, row)
+
+
+@jit
+def append_kv(
+    projected: Any, rotation: Any, head: int, groups: int, page: Any, row: int, key: Any
+) -> None:
+    """Append key (with RoPE) and value of a new token as ``row`` of a ``page`` of both; ``key``
+    ``[d]`` is scratch memory."""
+    keys, values = page
+    apply_rope(projected[head], rotation[0], rotation[1], np.float32(1), key)
+    for i in range(projected.shape[1]):
+        keys[i, row] = to_storage_dtype(key[i], keys)
+        values[row, i] = to_storage_dtype(projected[head + groups, i], values)
 
 
 @jit
