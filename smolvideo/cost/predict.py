@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from smolvideo.cost.operations import (
+    DTYPE_BYTES,
     NumberFormat,
     StageWork,
     decode_bytes,
@@ -29,6 +30,8 @@ from smolvideo.cost.operations import (
 from smolvideo.cost.past import corrections
 from smolvideo.cost.rates import RateRequest, Rates, kept_rates
 from smolvideo.engines.devices import TINY_PARAMETERS
+from smolvideo.models.checkpoint import Checkpoint
+from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import ModelSpec
 
@@ -74,6 +77,15 @@ class ModelCost:
         if spec.network is None or spec.download_bytes is None:
             return None
         return cls(spec.name, spec.network, spec.download_bytes, quantize)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, *, quantize: str = "none") -> "ModelCost":
+        """The cost of a checkpoint on this machine, whose weights may be missing."""
+        network = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+        stored = sum(file.stat().st_size for file in checkpoint.folder.glob("*.safetensors"))
+        if not stored:
+            stored = parameter_count(network) * DTYPE_BYTES.get(checkpoint.stored_dtype or "", 4)
+        return cls(checkpoint.name, network, stored, quantize)
 
     @property
     def is_tiny(self) -> bool:

@@ -20,6 +20,7 @@ from smolvideo.pipeline.answer_record import (
     package_versions,
     record_answer,
     record_error,
+    remember_cost,
 )
 from smolvideo.pipeline.notices import (
     NANO_NOTICE,
@@ -34,7 +35,6 @@ from smolvideo.pipeline.plan_prompt import (
     open_for_plan,
     plan_prompt,
     predict_plan,
-    remember_cost,
 )
 from smolvideo.pipeline.prepare_prompt import (
     PreparedPrompt,

@@ -1,4 +1,4 @@
-"""Records of answers and errors, with everything needed to reproduce them."""
+"""Records of answers and errors, with everything needed to reproduce them, and of their cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -6,8 +6,16 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from smolvideo.answer import Answer
-from smolvideo.engines import Engine, GenerationOptions
+from smolvideo.answer import Answer, Usage
+from smolvideo.cost import (
+    ModelCost,
+    PromptSize,
+    RateRequest,
+    kept_rates,
+    predict_uncorrected,
+    remember,
+)
+from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.files import content_hash, file_state
 from smolvideo.frames import FrameBatch
@@ -17,6 +25,9 @@ from smolvideo.records import AnswerRecord, SourceRecord
 from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
 from smolvideo.version import __version__
+
+_MIN_TIMED_TOKENS = 4
+"""Generated tokens whose mean time says something."""
 
 _RECORDED_PACKAGES = ("av", "numpy", "pillow", "tokenizers", "torch", "transformers")
 
@@ -146,3 +157,26 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def remember_cost(engine: Engine, usage: Usage, spec: EngineSpec) -> None:
+    """Keep what an answer took, to correct later predictions; only where this machine's rates are
+    known, and without measuring them."""
+    if engine.name != "native":
+        return
+    model = ModelCost.of_checkpoint(engine.checkpoint, quantize=engine.quantize)
+    rates = kept_rates(RateRequest(spec.device, spec.dtype, model.is_tiny))
+    if rates is None or (rates.device, rates.dtype) != (engine.device, engine.dtype):
+        return
+    size = PromptSize(
+        usage.frames, usage.prompt_tokens, usage.answer_tokens, usage.frames_from_cache
+    )
+    raw = predict_uncorrected(model, size, rates)
+    measured = {stage: usage.seconds.get(stage, 0.0) for stage in ("encode", "prefill")}
+    measured["load"] = engine.load_seconds
+    if usage.tokens_per_second is not None and usage.answer_tokens > _MIN_TIMED_TOKENS:
+        measured["token"] = 1 / usage.tokens_per_second
+    if usage.peak_memory_bytes is not None:
+        measured["memory"] = usage.peak_memory_bytes
+    predicted = {**raw.seconds, "token": raw.seconds_per_token, "memory": raw.memory_bytes}
+    remember(model.name, model.quantize, rates, predicted=predicted, measured=measured)

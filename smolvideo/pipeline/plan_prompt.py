@@ -7,31 +7,16 @@ extrapolated. No weight is read, and nothing is downloaded.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from smolvideo.answer import Usage
-from smolvideo.cost import (
-    ModelCost,
-    Prediction,
-    PromptSize,
-    RateRequest,
-    Rates,
-    fitting_prompt,
-    kept_rates,
-    predict,
-    predict_uncorrected,
-    remember,
-)
-from smolvideo.cost.operations import DTYPE_BYTES, parameter_count
+from smolvideo.cost import ModelCost, Prediction, PromptSize, Rates, fitting_prompt, predict
 from smolvideo.cost.predict import TEXT_TOKENS
-from smolvideo.engines import Engine, EngineSpec, GenerationOptions
-from smolvideo.errors import PromptError
+from smolvideo.engines import EngineSpec, GenerationOptions
+from smolvideo.errors import PromptError, ReaderError
 from smolvideo.frames import Images, VideoMetadata
 from smolvideo.models import MODELS, Checkpoint, ModelSpec, lookup_model, open_checkpoint
 from smolvideo.models.hub import hub_cache
-from smolvideo.models.json_files import read_json
-from smolvideo.models.network_config import NetworkConfig
 from smolvideo.pipeline.prepare_prompt import (
     PromptPlan,
     choose_frame_count,
@@ -52,10 +37,6 @@ from smolvideo.source import VideoSource
 
 _TIMED_FRAMES = 3
 """Frames after the first that are decoded for their time."""
-_MIN_TEXT_TOKENS = 16
-"""Tokens of the chat template around a question."""
-_MIN_TIMED_TOKENS = 4
-"""Generated tokens whose mean time says something."""
 _EDGE_TIMES = 4
 """Long side to which the published processors scale first, in image sizes."""
 
@@ -80,24 +61,29 @@ class PlannedModel:
         return self.cost.network.text.max_position_embeddings
 
     @property
-    def for_transforms(self) -> Checkpoint:
-        """The checkpoint, or the bundled one with this model's sizes, for the time of a transform
-        that is the same."""
+    def stand_in(self) -> Checkpoint:
+        """The checkpoint, or the bundled one with this model's sizes: it has the same transforms
+        and tiles of images, and another tokenizer."""
         if self.checkpoint is not None:
             return self.checkpoint
         assert self.spec is not None
+        vision = self.cost.network.vision
         return replace(
             open_checkpoint("nano", weights=False),
             layout=self.spec.layout,
-            image_size=self.image_size,
-            resize_edge=_EDGE_TIMES * self.image_size,
+            image_size=vision.image_size,
+            patch_size=vision.patch_size,
+            scale_factor=self.cost.network.scale_factor,
+            resize_edge=_EDGE_TIMES * vision.image_size,
+            splits_images=True,
         )
 
 
 @dataclass(frozen=True)
 class PlannedPrompt:
     """What ``prepare`` would make of ``sources``: ``times[i]`` of the frames of ``sources[i]`` in
-    seconds, ``size`` in images and tokens, ``smaller`` the sizes for smaller budgets of frames.
+    seconds, ``size`` in images and tokens, ``smaller`` the sizes for smaller budgets of frames,
+    ``others`` those of other published models, with as many frames as fit them.
 
     ``seconds`` are those of ``decode`` and ``preprocess`` of all frames, by a few of them.
     ``exact`` is False where tokens are estimated.
@@ -108,6 +94,7 @@ class PlannedPrompt:
     times: tuple[tuple[float, ...], ...]
     size: PromptSize
     smaller: tuple[PromptSize, ...]
+    others: tuple[tuple[ModelCost, PromptSize], ...]
     exact: bool
     seconds: dict[str, float]
     notices: tuple[str, ...]
@@ -146,39 +133,9 @@ def open_for_plan(spec: EngineSpec) -> PlannedModel:
         if cost is not None and not folder.is_dir():
             return PlannedModel(cost, known, None)
     checkpoint = replace(spec, offline=True).checkpoint()
-    return PlannedModel(cost_of(checkpoint, quantize=spec.quantize), known, checkpoint)
-
-
-def cost_of(checkpoint: Checkpoint, *, quantize: str = "none") -> ModelCost:
-    """The cost of a checkpoint on this machine, whose weights may be missing."""
-    network = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
-    stored = sum(file.stat().st_size for file in checkpoint.folder.glob("*.safetensors"))
-    if not stored:
-        stored = parameter_count(network) * DTYPE_BYTES.get(checkpoint.stored_dtype or "", 4)
-    return ModelCost(checkpoint.name, network, stored, quantize)
-
-
-def remember_cost(engine: Engine, usage: Usage, spec: EngineSpec) -> None:
-    """Keep what an answer took, to correct later predictions; only where this machine's rates are
-    known, and without measuring them."""
-    if engine.name != "native":
-        return
-    model = cost_of(engine.checkpoint, quantize=engine.quantize)
-    rates = kept_rates(RateRequest(spec.device, spec.dtype, model.is_tiny))
-    if rates is None or (rates.device, rates.dtype) != (engine.device, engine.dtype):
-        return
-    size = PromptSize(
-        usage.frames, usage.prompt_tokens, usage.answer_tokens, usage.frames_from_cache
+    return PlannedModel(
+        ModelCost.of_checkpoint(checkpoint, quantize=spec.quantize), known, checkpoint
     )
-    raw = predict_uncorrected(model, size, rates)
-    measured = {stage: usage.seconds.get(stage, 0.0) for stage in ("encode", "prefill")}
-    measured["load"] = engine.load_seconds
-    if usage.tokens_per_second is not None and usage.answer_tokens > _MIN_TIMED_TOKENS:
-        measured["token"] = 1 / usage.tokens_per_second
-    if usage.peak_memory_bytes is not None:
-        measured["memory"] = usage.peak_memory_bytes
-    predicted = {**raw.seconds, "token": raw.seconds_per_token, "memory": raw.memory_bytes}
-    remember(model.name, model.quantize, rates, predicted=predicted, measured=measured)
 
 
 def plan_prompt(
@@ -212,11 +169,15 @@ def plan_prompt(
         total, reduced = sizing.frame_count(generation)
         times = plan.times(total)
         chosen = clock() - started
-        timed = _TimedFrames(model.for_transforms, prompt_options, clock)
+        timed = _TimedFrames(model.stand_in, prompt_options, clock)
         for opened, wanted in zip(readers, times, strict=True):
             timed.add(opened, sampling, wanted, on_progress)
         taken = sum(map(len, times))
         size = sizing.size(total)
+        others = (
+            (cost, _Sizing(PlannedModel(cost, spec, None), plan, prompt_options, sizing.new_tokens))
+            for spec, cost in _published(model)
+        )
         fewer = (sizing.size(budget) for budget in budgets if len(sources) <= budget < taken)
         return PlannedPrompt(
             sources=tuple(sources),
@@ -224,6 +185,7 @@ def plan_prompt(
             times=tuple(map(tuple, times)),
             size=size,
             smaller=tuple(fewer),
+            others=tuple((cost, other.size(sampling.max_frames)) for cost, other in others),
             exact=model.checkpoint is not None,
             seconds={"decode": chosen + timed.decode, "preprocess": timed.preprocess},
             notices=(
@@ -247,22 +209,12 @@ def predict_plan(
         measured = prompt.seconds_for(min(size.frames, prompt.frames))
         return predict(cost, size, rates(cost), measured=measured)
 
-    text = _text_tokens(model, prompt)
-    others = [
-        predicted(
-            cost,
-            fitting_prompt(
-                spec, prompt.size.frames, text_tokens=text, new_tokens=prompt.size.new_tokens
-            ),
-        )
-        for spec, cost in _published(model)
-    ]
     return CostPlan(
         question=question,
         prompt=prompt,
         chosen=predicted(model.cost, prompt.size),
         smaller=tuple(predicted(model.cost, size) for size in prompt.smaller),
-        others=tuple(others),
+        others=tuple(predicted(cost, size) for cost, size in prompt.others),
         rates=rates(model.cost),
     )
 
@@ -277,15 +229,6 @@ def _published(chosen: PlannedModel) -> Iterator[tuple[ModelSpec, ModelCost]]:
         if cost is not None and (spec.layout, cost.network) not in seen:
             seen.add((spec.layout, cost.network))
             yield spec, cost
-
-
-def _text_tokens(model: PlannedModel, prompt: PlannedPrompt) -> int:
-    """Tokens beside the frames, for other models: counted with the chosen one's tokenizer, if that
-    is the published one."""
-    if model.spec is None or model.spec.tokens_per_frame is None:
-        return TEXT_TOKENS
-    beside = prompt.size.tokens - prompt.size.frames * model.spec.tokens_per_frame
-    return max(beside, _MIN_TEXT_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -321,20 +264,20 @@ class _Sizing:
 
     def size(self, budget: int) -> PromptSize:
         """Size of the prompt with at most ``budget`` frames."""
-        checkpoint = self.model.checkpoint
-        if checkpoint is None:
-            assert self.model.spec is not None
-            frames = sum(map(len, self.plan.times(budget)))
-            text = TEXT_TOKENS + _estimated_tokens(self.plan.subtitles)
-            return fitting_prompt(
-                self.model.spec, frames, text_tokens=text, new_tokens=self.new_tokens
-            )
+        checkpoint = self.model.stand_in
         parts = render_messages(self.plan.planned(budget), checkpoint, self.options)
-        tokens = count_tokens_of_parts(parts, checkpoint)
-        in_images = sum(
-            part.count for part in parts if isinstance(part, SpecialToken) and part.token == IMAGE
-        )
-        return PromptSize(in_images // checkpoint.tokens_per_image, tokens, self.new_tokens)
+        special = [part for part in parts if isinstance(part, SpecialToken)]
+        in_images = sum(part.count for part in special if part.token == IMAGE)
+        images = in_images // checkpoint.tokens_per_image
+        if self.model.checkpoint is not None:
+            tokens = count_tokens_of_parts(parts, checkpoint)
+            return PromptSize(images, tokens, self.new_tokens)
+        assert self.model.spec is not None
+        text = TEXT_TOKENS + _estimated_tokens(self.plan.subtitles)
+        if all(reader.metadata.kind == "image" for reader in self.plan.readers):
+            tokens = sum(part.count for part in special) + text
+            return PromptSize(images, tokens, self.new_tokens)
+        return fitting_prompt(self.model.spec, images, text_tokens=text, new_tokens=self.new_tokens)
 
 
 def _estimated_tokens(text: str | None) -> int:
@@ -384,7 +327,11 @@ class _TimedFrames:
 
         def decode(wanted: Sequence[float]) -> float:
             before, started = inside, self._clock()
-            sample_frames(reader, sampling, times=wanted, transform=timed, on_progress=report_start)
+            # Corrupt frames among these few say nothing of all of them.
+            with suppress(ReaderError):
+                sample_frames(
+                    reader, sampling, times=wanted, transform=timed, on_progress=report_start
+                )
             return self._clock() - started - (inside - before)
 
         def report_start(progress: Progress) -> None:
@@ -393,4 +340,4 @@ class _TimedFrames:
         first, few = decode(times[:1]), times[1 : 1 + _TIMED_FRAMES]
         rest = decode(few) / len(few) * (len(times) - 1) if few else 0.0
         self.decode += first + rest
-        self.preprocess += sum(spent) / len(spent) * len(times)
+        self.preprocess += sum(spent) / max(1, len(spent)) * len(times)

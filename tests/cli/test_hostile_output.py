@@ -168,6 +168,7 @@ def hostile_cost() -> CostPlan:
         times=((0.0,),),
         size=size,
         smaller=(),
+        others=(),
         exact=False,
         seconds={},
         notices=(HOSTILE,),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from support.project import ROOT
 from support.terminals import environment
 
@@ -97,6 +98,23 @@ def test_quantized_weights_are_planned_for() -> None:
     assert eight["weight_bytes"] < plain["weight_bytes"] / 3
     assert eight["seconds_per_token"] < plain["seconds_per_token"] / 2
     assert eight["seconds"]["prefill"] > plain["seconds"]["prefill"]
+
+
+def test_a_picture_is_planned_in_the_tiles_of_each_model(tmp_path: Path) -> None:
+    Image.new("RGB", (320, 240)).save(tmp_path / "wide.png")
+    plan = planned("--model", "nano", tmp_path / "wide.png", "What is this?")
+    assert plan["prediction"]["frames"] == 1  # nano has no tiles
+    assert plan["smaller"] == []
+    # 2048 by 1536 pixels are four by three tiles, and the whole picture.
+    assert {one["frames"] for one in plan["others"]} == {13}
+    joined = planned("--model", "smolvlm2-256m", "--no-split-images", tmp_path / "wide.png")
+    assert joined["prediction"]["frames"] == 1
+
+
+def test_corrupt_frames_at_the_beginning_do_not_fail_a_plan(clips: Path) -> None:
+    words = ["--max-frames", "4", "--model", "nano", clips / "d_bitflip60.mp4"]
+    assert run("frames", "--json", *words).exit_code == 0
+    assert planned(*words)["prediction"]["frames"] == 4
 
 
 def test_tables() -> None:
