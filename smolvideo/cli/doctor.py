@@ -51,8 +51,9 @@ def doctor(given: DoctorFlags) -> int:
     once and kept, for predictions. A check that crashes or hangs is a fault like others. The exit
     code is 1 if there is a fault; a note is no fault.
 
-    CHECK is one of processor, devices, kernels, token, nano, speed, memory, pyav, opencv, decord,
-    folders, disk, models, hub, yt-dlp, javascript and terminal; all of them without it.
+    CHECK is one of processor, devices, kernels, token, nano, pyav, opencv, decord, folders, disk,
+    models, hub, yt-dlp, javascript, speed, memory and terminal; all of them without it. The first
+    run takes longer, as it compiles what answers need.
 
     \b
     smolvideo doctor
@@ -104,8 +105,9 @@ def _in_order(names: list[str], surroundings: Surroundings, screen: Output) -> G
     with closing(examine(checks, surroundings)) as running:
         for number, name in enumerate(names):
             while name not in found:
-                what = f"checking {name} ({number} of {len(names)} done)"
-                with _Waiting(screen, what):  # erased before a row is printed
+                what = "compiling for" if CHECKS[name].compiles else "checking"
+                done = f"{number} of {len(names)} done"
+                with _Waiting(screen, f"{what} {name} ({done})"):  # erased before a row is printed
                     finding = next(running)
                 found[finding.check] = finding
             yield found[name]

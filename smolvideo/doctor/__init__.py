@@ -13,17 +13,13 @@ __all__ = ["CHECKS", "Check", "Finding", "Surroundings", "examine"]
 _DECODING, _COMPUTING, _MACHINE = (
     f"smolvideo.doctor.{name}" for name in ("decoding", "computing", "machine")
 )
-_COMPILING_SECONDS = 180.0
-"""A slow machine compiles kernels for a minute, once."""
 
 CHECKS: dict[str, Check] = {
     "processor": Check(f"{_MACHINE}:check_processor"),
     "devices": Check(f"{_COMPUTING}:check_devices"),
-    "kernels": Check(f"{_COMPUTING}:check_kernels", _COMPILING_SECONDS),
-    "token": Check(f"{_COMPUTING}:check_token", _COMPILING_SECONDS),
+    "kernels": Check(f"{_COMPUTING}:check_kernels", process="kernels", compiles=True),
+    "token": Check(f"{_COMPUTING}:check_token", process="kernels", compiles=True),
     "nano": Check(f"{_COMPUTING}:check_nano"),
-    "speed": Check(f"{_COMPUTING}:check_speed", _COMPILING_SECONDS),
-    "memory": Check(f"{_COMPUTING}:check_memory"),
     "pyav": Check(f"{_DECODING}:check_pyav"),
     "opencv": Check(f"{_DECODING}:check_opencv"),
     "decord": Check(f"{_DECODING}:check_decord"),
@@ -33,5 +29,7 @@ CHECKS: dict[str, Check] = {
     "hub": Check(f"{_MACHINE}:check_hub"),
     "yt-dlp": Check(f"{_MACHINE}:check_ytdlp"),
     "javascript": Check(f"{_MACHINE}:check_javascript"),
+    "speed": Check(f"{_COMPUTING}:check_speed", compiles=True, measures=True),
+    "memory": Check(f"{_COMPUTING}:check_memory", measures=True),
 }
-"""Name → check, in the order of the table. Those of one module share a process."""
+"""Name → check, in the order of the table; `memory` predicts with what `speed` measures."""

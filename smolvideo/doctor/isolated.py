@@ -26,6 +26,11 @@ State = Literal["ok", "note", "fault", "skipped"]
 """Works; works within limits, or an optional part is missing; does not work; was not tried."""
 
 
+LIMIT_SECONDS = 60.0
+COMPILING_LIMIT_SECONDS = 180.0
+"""A slow machine compiles kernels for a minute, once."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Result of one check: what was found, in a line, and a hint (None if nothing is to be done).
@@ -57,14 +62,27 @@ def fault(found: str, hint: str | None) -> Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check: the ``module:name`` of a function of ``Surroundings``, which returns a Finding."""
+    """A check: the ``module:name`` of a function of ``Surroundings``, which returns a Finding.
+
+    Those with the same ``process`` share one, one after the other; by default it is that of the
+    module. ``compiles``: it compiles what is not compiled yet. ``measures``: it runs after all
+    others, as their work would falsify it.
+    """
 
     function: str
-    limit_seconds: float = 60.0
+    process: str = ""
+    compiles: bool = False
+    measures: bool = False
 
     @property
-    def module(self) -> str:
-        return self.function.partition(":")[0]
+    def group(self) -> str:
+        """Name of its process."""
+        return self.process or self.function.partition(":")[0]
+
+    @property
+    def limit_seconds(self) -> float:
+        """Seconds after which it hangs."""
+        return COMPILING_LIMIT_SECONDS if self.compiles else LIMIT_SECONDS
 
     def load(self) -> "CheckFunction":
         """Import the function."""
@@ -102,11 +120,17 @@ def run_check(name: str, check: Check, surroundings: Surroundings) -> Finding:
 
 
 def examine(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:
-    """Run all ``checks``, those of one module in a process of their own; yield findings as they
-    come. Processes still at work are killed if the caller stops early."""
+    """Run all ``checks`` in their processes; yield findings as they come. Processes still at work
+    are killed if the caller stops early."""
+    for measures in (False, True):
+        phase = {name: check for name, check in checks.items() if check.measures is measures}
+        yield from _run_together(phase, surroundings)
+
+
+def _run_together(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:
     groups: dict[str, dict[str, Check]] = {}
     for name, check in checks.items():
-        groups.setdefault(check.module, {})[name] = check
+        groups.setdefault(check.group, {})[name] = check
     findings: SimpleQueue[Finding] = SimpleQueue()
     workers = [_Worker(group, surroundings, findings) for group in groups.values()]
     try:

@@ -22,7 +22,16 @@ from yt_dlp.version import __version__ as ytdlp_version
 
 from smolvideo.cli.main import cli
 from smolvideo.cost import rates
-from smolvideo.doctor import CHECKS, Check, Finding, Surroundings, computing, decoding, machine
+from smolvideo.doctor import (
+    CHECKS,
+    Check,
+    Finding,
+    Surroundings,
+    computing,
+    decoding,
+    isolated,
+    machine,
+)
 from smolvideo.doctor.isolated import examine, run_check
 from smolvideo.doctor.machine import AGED_DAYS, STALE_DAYS
 from smolvideo.network.threads import has_numba
@@ -86,12 +95,15 @@ def test_findings_come_in_the_order_of_the_table() -> None:
 
 
 def test_a_check_may_do_what_it_likes() -> None:
-    faulty = {"hang": 1.0, "crash": 60.0, "leave": 60.0, "fail": 60.0, "shout": 60.0}
-    checks = {name: Check(f"support.faulty_checks:{name}", limit) for name, limit in faulty.items()}
+    faulty = ("hang", "crash", "leave", "fail", "shout")
+    checks = {name: Check(f"support.faulty_checks:{name}") for name in faulty}
+    checks = {"measure": Check("support.faulty_checks:shout", measures=True), **checks}
+    checks["hang"] = Check("support.faulty_checks:hang", compiles=True)
     checks["missing"] = Check("support.no_such_module:name")
     before = os.environ.get("PYTHONPATH", "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), before]))
+        patch.setattr(isolated, "COMPILING_LIMIT_SECONDS", 1.0)
         found = {one.check: one for one in examine(checks, Surroundings(offline=True))}
     assert {name: (one.state, one.found) for name, one in found.items()} == {
         "hang": ("fault", "hangs: no result after 1 seconds"),
@@ -99,12 +111,14 @@ def test_a_check_may_do_what_it_likes() -> None:
         "leave": ("fault", "crashes: its process ended with exit code 3"),
         "fail": ("fault", "ZeroDivisionError: division by zero"),
         "shout": ("ok", "offline: True"),
+        "measure": ("ok", "offline: True"),
         "missing": (
             "fault",
             "support cannot be imported: No module named 'support.no_such_module'",
         ),
     }
     assert "smolvideo doctor hang" in str(found["hang"].hint)
+    assert [*found][-1] == "measure"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
