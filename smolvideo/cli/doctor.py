@@ -134,7 +134,7 @@ def _folders() -> dict[str, str]:
         try:
             folders[name] = str(folder())
         except (SmolVideoError, RuntimeError):
-            folders[name] = os.devnull
+            folders[name] = ""
     if folders["settings"] == str(Path(os.devnull).parent):  # SMOLVIDEO_CONFIG switches it off
         del folders["settings"]
     return folders

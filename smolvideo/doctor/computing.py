@@ -11,7 +11,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolvideo.doctor.isolated import Finding, Surroundings, fault, note, ok
+from smolvideo.doctor.isolated import Finding, Surroundings, fault, note, ok, reinstall
 from smolvideo.errors import ModelError
 from smolvideo.models import MODELS, ModelSpec
 
@@ -57,7 +57,7 @@ def check_devices(_: Surroundings) -> Finding:
         parts.append(f"{device}: {', '.join(right)}")
     found = "; ".join(parts)
     if wrong:
-        hint = "`pip install --force-reinstall torch`; `--device cpu` leaves a GPU out"
+        hint = f"{reinstall('torch')}; `--device cpu` leaves a GPU out"
         return fault(f"products are wrong: {'; '.join(wrong)}", hint)
     if _NVIDIA_DEVICE.exists() and not _has_cuda():
         hint = "a torch with CUDA (https://pytorch.org), and a driver that is new enough for it"
@@ -290,8 +290,8 @@ def _numba_problem() -> Finding | None:
         return fault(f"NUMBA_DISABLE_JIT is set: {slower}", "unset NUMBA_DISABLE_JIT")
     if sys.version_info >= (3, 15):
         return note(f"numba does not know this Python: {slower}", "take Python 3.14")
-    return fault(f"numba cannot be imported: {slower}", "`pip install --force-reinstall numba`")
+    return fault(f"numba cannot be imported: {slower}", reinstall("numba"))
 
 
 def _recompile() -> str:
-    return "`pip install --force-reinstall numba`; without numba torch computes it"
+    return f"{reinstall('numba')}; without numba torch computes it"

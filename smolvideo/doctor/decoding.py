@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smolvideo.doctor.isolated import Finding, Surroundings, fault, note, ok
+from smolvideo.doctor.isolated import Finding, Surroundings, fault, note, ok, reinstall
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Images
 from smolvideo.readers import open_video
@@ -102,7 +102,7 @@ def _check_reader(reader: str) -> Finding:
         if problem := _broken_problem(folder / f"{BROKEN}.mp4", reader):
             wrong.append(f"broken file: {problem}")
     if wrong:
-        hint = f"`pip install --force-reinstall {package}`"
+        hint = reinstall(package)
         if optional:
             hint += f", or do without `--reader {reader}`"
         return fault("; ".join(wrong), hint)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +25,15 @@ from smolvideo.errors import SmolVideoError, plain_reason
 
 State = Literal["ok", "note", "fault", "skipped"]
 """Works; works within limits, or an optional part is missing; does not work; was not tried."""
+
+
+_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "yt_dlp": "yt-dlp"}
+"""Import name → the name by which it is installed, where that is another."""
+
+
+def reinstall(package: str) -> str:
+    """Return the command that installs a package again, by its import name."""
+    return f"`pip install --force-reinstall {_DISTRIBUTIONS.get(package, package)}`"
 
 
 LIMIT_SECONDS = 60.0
@@ -94,7 +104,7 @@ class Check:
 @dataclass(frozen=True)
 class Surroundings:
     """What the caller knows: ``offline`` forbids the network; ``folders`` maps what is kept to the
-    folder that it is kept in."""
+    folder that it is kept in, or to an empty text where the user has none."""
 
     offline: bool = False
     folders: Mapping[str, str] = field(default_factory=dict)
@@ -111,12 +121,20 @@ def run_check(name: str, check: Check, surroundings: Surroundings) -> Finding:
     except SmolVideoError as error:
         found = fault(str(error), error.hint)
     except ImportError as error:
-        package = (error.name or "smolvideo").partition(".")[0]
-        hint = f"install `{package}` again: `pip install --force-reinstall {package}`"
+        package = _broken_package(error)
+        hint = reinstall(package)
         found = fault(f"{package} cannot be imported: {plain_reason(error)}", hint)
     except Exception as error:
         found = fault(f"{type(error).__name__}: {plain_reason(error)}", None)
     return replace(found, check=name, seconds=round(time.monotonic() - started, 3))
+
+
+def _broken_package(error: ImportError) -> str:
+    """Return the package that is missing, or in whose code the import failed."""
+    if error.name:
+        return error.name.partition(".")[0]
+    (*_, (frame, _)) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "smolvideo")).partition(".")[0]
 
 
 def examine(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:

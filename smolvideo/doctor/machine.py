@@ -56,6 +56,9 @@ def check_folders(surroundings: Surroundings) -> Finding:
     """What is kept can be written and read again."""
     problems = {}
     for name, folder in surroundings.folders.items():
+        if not folder:
+            problems[name] = f"no folder for {name}: the user has no home folder"
+            continue
         try:
             _write_and_read(Path(folder))
         except OSError as error:
@@ -98,7 +101,7 @@ def check_disk(surroundings: Surroundings) -> Finding:
     free = {
         name: free_bytes(Path(folder))
         for name, folder in surroundings.folders.items()
-        if name in needed
+        if folder and name in needed
     }
     found = ", ".join(f"{size / 1e9:.1f} GB are free for {name}" for name, size in free.items())
     short = [name for name, size in free.items() if size < needed[name]]

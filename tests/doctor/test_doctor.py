@@ -131,6 +131,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert found["disk"].state == "ok"
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", "~no-such-user/cache")
+    found = doctor("folders", "disk", code=1)
+    assert "no folder for cache" in found["folders"].found
+    assert found["disk"].state == "ok"
+
+
 def test_folders_are_left_as_they_were(tmp_path: Path) -> None:
     there, missing = tmp_path / "there", tmp_path / "a" / "b"
     there.mkdir()
@@ -226,12 +233,22 @@ def test_numba_that_is_missing_or_switched_off(monkeypatch: pytest.MonkeyPatch) 
         has_numba.cache_clear()
 
 
-def test_a_reader_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so: cannot open')\n")
+def test_a_package_that_fails_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so: cannot open')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    found = doctor("pyav", code=1)["pyav"]
-    assert "H.264: " in found.found
-    assert "--force-reinstall av" in str(found.hint)
+    found = doctor("devices", code=1)["devices"]
+    assert found.found == "torch cannot be imported: libtorch.so: cannot open"
+    assert "--force-reinstall torch" in str(found.hint)
+
+
+def test_a_reader_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("av", "cv2"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('libavcodec.so: cannot open')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    found = doctor("pyav", "opencv", code=1)
+    assert all("H.264: " in one.found for one in found.values())
+    assert "--force-reinstall av" in str(found["pyav"].hint)
+    assert "--force-reinstall opencv-python-headless" in str(found["opencv"].hint)
 
 
 def test_a_clip_that_shows_something_else() -> None:
