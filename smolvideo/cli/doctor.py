@@ -17,7 +17,7 @@ from smolvideo.cli.params import SectionCommand
 from smolvideo.conversation.store import sessions_folder
 from smolvideo.doctor import CHECKS, Finding, Surroundings, examine
 from smolvideo.errors import SmolVideoError
-from smolvideo.models.hub import hub_cache
+from smolvideo.models.local_cache import hub_cache
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.format import format_count

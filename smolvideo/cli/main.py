@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "smolvideo.cli.bench_group:bench",
         "Measure speed and memory of engines, stage by stage.",
     ),
-    "models": ("smolvideo.cli.models:models", "List, describe and download models."),
+    "models": ("smolvideo.cli.models:models", "List, download, delete and choose models."),
     "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
     "doctor": ("smolvideo.cli.doctor:doctor", "Check what works on this machine."),
     "config": ("smolvideo.cli.config:config", "Show or change the defaults of options."),

@@ -1,69 +1,86 @@
-"""``smolvideo models``: list, describe and download checkpoints."""
+"""``smolvideo models``: list, describe, download, delete and choose checkpoints."""
 
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from smolvideo.cli.flags import is_typed
 from smolvideo.cli.main import debug_option
+from smolvideo.cli.models_list import (
+    format_parameters,
+    most_frames,
+    show_models,
+    tokens_per_frame,
+)
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.engines import GenerationOptions
-from smolvideo.errors import ModelError, UsageError
-from smolvideo.frames import FramePlan, VideoMetadata
+from smolvideo.errors import EXIT_SOME_FAILED, ModelError, UsageError
 from smolvideo.models import (
-    MODELS,
     Checkpoint,
-    LocalCheckpoint,
-    ModelSpec,
+    check_room_for,
     checkpoint_size_bytes,
+    is_offline,
     list_local,
     lookup_model,
     open_checkpoint,
+    plan_removal,
     pull,
+    unknown_model,
 )
-from smolvideo.prompt import PLACEHOLDER_QUESTION, Message, count_tokens, max_frames_that_fit
 from smolvideo.records import json_line
+from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.format import format_bytes
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.tables import show_key_values, show_table
-
-_WORDS = 100
-"""Estimated tokens of a question with its chat template, if no tokenizer is available."""
-_MAX_FRAMES_TRIED = 2_000
+from smolvideo.show.tables import show_key_values
 
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON instead of a table.", default=False
 )
+_measure_option = click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure this machine, if it was not: for memory and seconds in pipes, too.",
+)
 _offline_option = click.option("--offline", is_flag=True, help="Touch no network at all.")
 _revision_option = click.option("--revision", metavar="REV", help="Revision of a hub model.")
+_names_argument = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_models
+)
 
 
 @click.group(invoke_without_command=True)
 @_json_option
+@_measure_option
 @debug_option
 @click.pass_context
-def models(ctx: click.Context, as_json: bool) -> None:
-    """List, describe and download models.
+def models(ctx: click.Context, as_json: bool, measure: bool) -> None:
+    """List, download, delete and choose models.
 
-    Without a command: the list.
+    Without a command: the list, with the memory that each needs on this machine, and the predicted
+    seconds to the first word about 50 frames.
     """
     if ctx.invoked_subcommand is None:
-        _list(as_json)
-    elif is_typed(ctx, "as_json"):
-        command = f"smolvideo models {ctx.invoked_subcommand}"
-        raise UsageError(
-            "`--json` stands behind the name of the command", hint=f"`{command} --json`"
-        )
+        show_models(as_json=as_json, measure=measure)
+        return
+    for parameter, flag in (("as_json", "--json"), ("measure", "--measure")):
+        if is_typed(ctx, parameter):
+            command = f"smolvideo models {ctx.invoked_subcommand}"
+            raise UsageError(
+                f"`{flag}` stands behind the name of the command", hint=f"`{command} {flag}`"
+            )
 
 
 @models.command("list")
 @_json_option
+@_measure_option
 @debug_option
-def list_models(as_json: bool) -> None:
+def list_models(as_json: bool, measure: bool) -> None:
     """List the models with a name, and others on this machine."""
-    _list(as_json)
+    show_models(as_json=as_json, measure=measure)
 
 
 @models.command("info")
@@ -103,152 +120,213 @@ def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None)
 
 
 @models.command("pull")
-@click.argument("name", shell_complete=complete_models)
+@_names_argument
 @_revision_option
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16"]),
+    help="Keep a copy of float32 weights that is rounded to bfloat16, and use it: half the disk, "
+    "half the time to load.",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="With `--dtype`: delete the published files once the copy was compared with them.",
+)
+@click.option("--offline", is_flag=True, help="Refused: a download needs the network.")
 @_json_option
 @debug_option
-def pull_model(name: str, revision: str | None, as_json: bool) -> None:
-    """Download a model to this machine: NAME of the list, or a hub id.
+@click.pass_context
+def pull_models(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    revision: str | None,
+    dtype: str | None,
+    replace: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Download models to this machine: each NAME one of the list, or a hub id.
 
-    What is there already is not downloaded again, and a download that broke off is resumed.
+    What is there already is not downloaded again, and a download that broke off is resumed. The
+    free space of the disk is checked before. HF_HOME, HF_ENDPOINT, HF_TOKEN and the proxies of the
+    environment (HTTPS_PROXY, NO_PROXY) are respected.
     """
+    _check_pull(names, revision, dtype, replace, offline)
     screen = open_screen()
-    with StageProgress(screen) as stages:
-        checkpoint = pull(name, revision=revision, on_progress=stages.on_progress)
+    failed = 0
+    try:
+        with StageProgress(screen) as stages:
+            if len(names) > 1:
+                check_room_for(names, dtype=dtype, on_progress=stages.on_progress)
+            for name in dict.fromkeys(names):
+                try:
+                    checkpoint = pull(
+                        name,
+                        revision=revision,
+                        dtype=dtype,
+                        replace=replace,
+                        on_progress=stages.on_progress,
+                    )
+                except ModelError as error:
+                    if len(names) == 1:
+                        raise
+                    failed += 1
+                    with stages.paused():
+                        _show_failure(screen, error)
+                else:
+                    with stages.paused():
+                        _show_pulled(screen, checkpoint, dtype, replace, as_json)
+    except KeyboardInterrupt:
+        screen.notice("what was downloaded is kept: the same command resumes it")
+        raise
+    ctx.exit(EXIT_SOME_FAILED if failed else 0)
+
+
+def _check_pull(
+    names: Sequence[str], revision: str | None, dtype: str | None, replace: bool, offline: bool
+) -> None:
+    """Raise UsageError for options that do not go together, or that forbid a download."""
+    if offline or is_offline():
+        variables = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+        why = "`--offline`" if offline else next(name for name in variables if os.environ.get(name))
+        raise UsageError(
+            f"{why} forbids the network, and `models pull` downloads",
+            hint=f"without {why} it downloads; `smolvideo models` lists what is here already",
+        )
+    if revision is not None and len(names) > 1:
+        raise UsageError("`--revision` is of one model", hint="pull them one by one")
+    if replace and dtype is None:
+        raise UsageError(
+            "`--replace` is for `--dtype bfloat16`", hint="`--dtype bfloat16 --replace`"
+        )
+
+
+def _show_failure(screen: Output, error: ModelError) -> None:
+    for label, style, text in (("Error: ", "bold red", str(error)), ("hint: ", "cyan", error.hint)):
+        if text:
+            line = Text.assemble((label, style), escape_controls(text))
+            screen.err.print(line, soft_wrap=True)
+
+
+def _show_pulled(
+    screen: Output, checkpoint: Checkpoint, dtype: str | None, replace: bool, as_json: bool
+) -> None:
+    name = checkpoint.name
     if as_json:
         screen.write(json_line(_facts(checkpoint)) + "\n")
         return
     screen.write_paths([checkpoint.folder])
     size = format_bytes(checkpoint_size_bytes(checkpoint))
-    screen.notice(f"`{checkpoint.name}` is on this machine ({size}): `--model {checkpoint.name}`")
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One model of the list; unknown values are None."""
-
-    name: str
-    note: str
-    repo_id: str | None
-    parameters: int | None
-    download_bytes: int | None
-    context_tokens: int | None
-    tokens_per_frame: int | None
-    most_frames: int | None
-    on_this_machine: bool
-    problem: str | None = None
-
-
-def _list(as_json: bool) -> None:
-    screen = open_screen()
-    rows = _rows()
-    if as_json:
-        listed = [asdict(row) for row in rows]
-        screen.write(json_line(listed) + "\n")
-        return
-    columns = ["name", "params", "download", "context", "per frame", "frames", "here", "what"]
-    show_table(screen, columns, [_cells(row) for row in rows], right=frozenset(range(1, 6)))
-    _explain(screen)
-
-
-def _explain(screen: Output) -> None:
-    if screen.is_interactive:
-        screen.err.print()
-        screen.err.print(
-            "per frame: tokens of one frame. frames: how many fit with a short question. "
-            "here: on this machine.",
-            style="dim",
+    screen.notice(f"`{name}` is on this machine ({size}): `--model {name}`")
+    local = next((one for one in list_local() if one.name == name), None)
+    has_copy = local is not None and local.copy_bytes > 0
+    if dtype and not has_copy:
+        screen.notice(f"`{name}` is published as {checkpoint.stored_dtype}: no copy is needed")
+    elif dtype and not replace and local and local.size_bytes > local.copy_bytes:
+        other = format_bytes(local.size_bytes - local.copy_bytes)
+        screen.notice(
+            f"the copy is used; the published files are kept, too ({other}): `--replace` deletes "
+            "them"
+        )
+    elif not dtype and has_copy:
+        screen.notice(
+            f"`{name}` has a bfloat16 copy, which is used: "
+            f"`smolvideo models rm {name} --dtype bfloat16` deletes it"
         )
 
 
-def _rows() -> list[_Row]:
-    local = {checkpoint.repo_id: checkpoint for checkpoint in list_local()}
-    known = [_row(spec, local.get(spec.repo_id or "")) for spec in MODELS.values()]
-    others = [
-        _Row(one.name, "", one.repo_id, None, one.size_bytes, None, None, None, True, one.problem)
-        for one in local.values()
-        if lookup_model(one.repo_id) is None
+@models.command("rm")
+@_names_argument
+@_revision_option
+@click.option("--dtype", type=click.Choice(["bfloat16"]), help="Only the bfloat16 copy.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@debug_option
+def remove_models(
+    names: tuple[str, ...], revision: str | None, dtype: str | None, yes: bool
+) -> None:
+    """Delete models from this machine, and say how much that frees.
+
+    All revisions of each NAME, unless `--revision` names one; files that another revision shares
+    are kept. The hub's cache is shared: other programs lose the model, too.
+    """
+    screen = open_screen()
+    removals = [
+        plan_removal(name, revision=revision, originals=dtype is None)
+        for name in dict.fromkeys(names)
     ]
-    return known + others
+    if not yes:
+        if not (os.isatty(0) and screen.err.is_terminal):
+            raise UsageError(
+                "models are deleted after a question, and there is no terminal to ask",
+                hint="`--yes` deletes without a question",
+            )
+        for one in removals:
+            parts = " and ".join(one.what)
+            screen.err.print(
+                f"{one.name}: {parts}, {format_bytes(one.freed_bytes)}", soft_wrap=True
+            )
+        click.confirm("Delete?", abort=True, err=True)
+    for one in removals:
+        one.execute()
+        screen.write(f"{one.name}: {format_bytes(one.freed_bytes)} freed\n")
+    here = {local.name for local in list_local() if local.problem is None}
+    default = _default_model()
+    if default in {one.name for one in removals} - here:
+        screen.notice(f"`{default}` is still the default: `smolvideo models use NAME` sets another")
 
 
-def _row(spec: ModelSpec, local: LocalCheckpoint | None) -> _Row:
-    if spec.is_bundled:
-        return _bundled_row(spec)
-    assert spec.context_tokens is not None
-    assert spec.tokens_per_frame is not None
-    room = spec.context_tokens - GenerationOptions().max_new_tokens - _WORDS
-    return _Row(
-        name=spec.name,
-        note=spec.note,
-        repo_id=spec.repo_id,
-        parameters=spec.parameters,
-        download_bytes=spec.download_bytes,
-        context_tokens=spec.context_tokens,
-        tokens_per_frame=spec.tokens_per_frame,
-        most_frames=room // spec.tokens_per_frame,
-        on_this_machine=local is not None and local.problem is None,
-        problem=local.problem if local else None,
-    )
+def _default_model() -> str | None:
+    """Return the model that the configuration file names for all commands."""
+    from smolvideo.cli.config_file import ConfigFile
+
+    value = ConfigFile.read().content.get("model")
+    spec = lookup_model(value) if isinstance(value, str) else None
+    return spec.name if spec else value if isinstance(value, str) else None
 
 
-def _bundled_row(spec: ModelSpec) -> _Row:
-    """Row of the bundled model from its own files, or with their error as ``problem``."""
-    try:
-        checkpoint = open_checkpoint(spec.name)
-    except ModelError as error:
-        return _Row(spec.name, spec.note, None, None, None, None, None, None, False, str(error))
-    return _Row(
-        name=spec.name,
-        note=spec.note,
-        repo_id=None,
-        parameters=checkpoint.weights.parameters if checkpoint.weights else None,
-        download_bytes=None,
-        context_tokens=checkpoint.context_tokens,
-        tokens_per_frame=_tokens_per_frame(checkpoint),
-        most_frames=_most_frames(checkpoint),
-        on_this_machine=True,
-    )
+@models.command("use")
+@click.argument("name", shell_complete=complete_models)
+@debug_option
+def use_model(name: str) -> None:
+    """Make a model the default of all commands.
+
+    NAME is one of the list, a hub id, or a folder. It is written to the configuration file;
+    `--model` and SMOLVIDEO_MODEL come before it.
+    """
+    from smolvideo.cli.config import save_setting
+
+    screen = open_screen()
+    value, size = _checked_model(name)
+    path = save_setting("model", [value])
+    screen.notice(f"`{value}` is the default now, in {display_path(path)}")
+    if size is not None:
+        download = f" ({format_bytes(size)})" if size else ""
+        screen.notice(
+            f"`{value}` is not on this machine yet{download}: `smolvideo models pull {value}`"
+        )
+    other = os.environ.get("SMOLVIDEO_MODEL")
+    if other and other != value:
+        screen.notice(f"SMOLVIDEO_MODEL is `{other}` in this shell, and comes before the file")
 
 
-def _cells(row: _Row) -> list[str]:
-    here = "broken" if row.problem else "yes" if row.on_this_machine else "no"
-    return [
-        row.name,
-        _parameters(row.parameters),
-        format_bytes(row.download_bytes) if row.download_bytes else "",
-        f"{row.context_tokens:,}" if row.context_tokens else "",
-        str(row.tokens_per_frame or ""),
-        str(row.most_frames or ""),
-        "bundled" if row.on_this_machine and row.name == "nano" else here,
-        row.problem or row.note,
-    ]
-
-
-def _parameters(count: int | None) -> str:
-    if count is None:
-        return ""
-    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
-
-
-def _planned(frames: int) -> list[Message]:
-    """Return a message with placeholders for ``frames`` frames, one per second."""
-    times = tuple(float(second) for second in range(frames))
-    video = FramePlan(times, VideoMetadata(640, 360, float(frames)))
-    return [Message("user", (video, PLACEHOLDER_QUESTION))]
-
-
-def _tokens_per_frame(checkpoint: Checkpoint) -> int:
-    return count_tokens(_planned(3), checkpoint) - count_tokens(_planned(2), checkpoint)
-
-
-def _most_frames(checkpoint: Checkpoint) -> int:
-    return max_frames_that_fit(
-        _planned,
-        checkpoint,
-        max_new_tokens=GenerationOptions().max_new_tokens,
-        max_frames=_MAX_FRAMES_TRIED,
-    )
+def _checked_model(name: str) -> tuple[str, int | None]:
+    """Return what to write for a model, and the bytes to download if it is not here (0 if they are
+    unknown), else None. Raises ModelError for what is no model."""
+    spec = lookup_model(name)
+    if spec is not None:
+        here = spec.is_bundled or any(
+            one.name == spec.name and one.problem is None for one in list_local()
+        )
+        return spec.name, None if here else spec.download_bytes
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        open_checkpoint(folder)
+        return str(folder.absolute()), None
+    if name.startswith((".", "~", os.sep)) or name.count("/") != 1:
+        raise unknown_model(name)
+    here = any(one.repo_id == name and one.problem is None for one in list_local())
+    return name, None if here else 0
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -270,8 +348,8 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "image_size": checkpoint.image_size,
         "tokens_per_image": checkpoint.tokens_per_image,
         "context_tokens": checkpoint.context_tokens,
-        "tokens_per_frame": _tokens_per_frame(checkpoint),
-        "most_frames": _most_frames(checkpoint),
+        "tokens_per_frame": tokens_per_frame(checkpoint),
+        "most_frames": most_frames(checkpoint),
     }
 
 
@@ -281,7 +359,7 @@ def _in_words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if key == "parameters":
-        return _parameters(value)
+        return format_parameters(value)
     if key.endswith("_bytes"):
         return format_bytes(value)
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -16,8 +16,9 @@ from smolvideo.errors import ModelError, plain_reason
 from smolvideo.files import make_folders
 from smolvideo.models import MODELS, LocalCheckpoint, list_local, read_checkpoint
 from smolvideo.models.downloading import free_bytes
-from smolvideo.models.hub import hub_cache, is_offline
+from smolvideo.models.hub import is_offline
 from smolvideo.models.json_files import read_json
+from smolvideo.models.local_cache import hub_cache
 
 HUB_TIMEOUT_SECONDS = 3.0
 

@@ -7,31 +7,48 @@ chat template and safetensors are downloaded: nothing that could run code.
 
 import errno
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from smolvideo.credentials import without_credentials
 from smolvideo.errors import ModelError, SmolVideoError, plain_reason
-from smolvideo.models.checkpoint import Checkpoint, checkpoint_size_bytes, read_checkpoint
+from smolvideo.models.bfloat16 import has_float32, keep_bfloat16
+from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
 from smolvideo.models.downloading import (
+    Receiver,
+    RemoteFile,
     causes,
     check_room,
     is_without_network,
     progress_bars,
     stoppable,
 )
-from smolvideo.models.registry import MODELS, lookup_model, unknown_model
-from smolvideo.models.weights import find_weights
+from smolvideo.models.local_cache import (
+    COPY_SUFFIX,
+    find_copy,
+    hub_cache,
+    is_complete,
+    list_local,
+    name_of,
+    plan_removal,
+    quiet_library,
+    repo_id_of,
+    repository_folder,
+    revision_of,
+)
 from smolvideo.progress import OnProgress, no_progress
 
 _CONFIGURATION = ["*.json", "chat_template.jinja"]
 _WEIGHTS = ["*.safetensors"]
 _NOT_IN_FOLDERS = ["*/*"]  # such as onnx/, which holds the same weights again
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+_ETAG = re.compile(r"[0-9a-fA-F]{32,64}")
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 
 
@@ -39,15 +56,6 @@ def is_offline() -> bool:
     """Return whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids network access."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in _TRUE
-
-
-def hub_cache() -> Path:
-    """Return the hub's cache folder, from HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME."""
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.path.expandvars(os.environ["HF_HUB_CACHE"])).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
 def download_snapshot(
@@ -64,24 +72,15 @@ def download_snapshot(
     With ``refresh``, the hub is queried for a newer revision even if the cache is complete. Raises
     ModelError.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def snapshot(**how: Any) -> Any:
-        return snapshot_download(
-            repo_id,
-            revision=revision,
-            cache_dir=hub_cache(),
-            allow_patterns=_CONFIGURATION + (_WEIGHTS if weights else []),
-            ignore_patterns=_NOT_IN_FOLDERS,
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
-            **how,
-        )
-
+    snapshot = _snapshot_of(repo_id, revision, weights=weights)
     if not refresh or offline:
+        if (copy := find_copy(repo_id, revision)) is not None:
+            return copy
         try:
             folder = Path(snapshot(local_files_only=True))
-            if _is_complete(folder, weights=weights):
+            if is_complete(folder, weights=weights):
                 return folder
         except LocalEntryNotFoundError:
             pass
@@ -89,8 +88,23 @@ def download_snapshot(
             raise ModelError(f"`{repo_id}` is no name of a repository: {error}") from error
     if offline:
         raise _missing_offline(repo_id)
-    with _wrap_hub_errors(repo_id, revision), _quiet_hub():
-        return stoppable(lambda stop: _with_room(repo_id, snapshot, on_progress, stop))
+    with _wrap_hub_errors(repo_id, revision), quiet_library():
+        return stoppable(lambda stop: _download(repo_id, snapshot, on_progress, stop))
+
+
+def _snapshot_of(repo_id: str, revision: str | None, *, weights: bool) -> Callable[..., Any]:
+    """Return the hub library's download of a repository's files that we read."""
+    from huggingface_hub import snapshot_download
+
+    return partial(
+        snapshot_download,
+        repo_id,
+        revision=revision,
+        cache_dir=hub_cache(),
+        allow_patterns=_CONFIGURATION + (_WEIGHTS if weights else []),
+        ignore_patterns=_NOT_IN_FOLDERS,
+        endpoint=os.environ.get("HF_ENDPOINT") or None,
+    )
 
 
 def pull(
@@ -98,120 +112,158 @@ def pull(
     *,
     revision: str | None = None,
     offline: bool = False,
+    dtype: str | None = None,
+    replace: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Checkpoint:
     """Download the newest revision of ``name`` (a name of ``MODELS`` or a hub id) and validate it.
 
-    Raises ModelError, also for the bundled model, which needs no download.
+    With ``dtype="bfloat16"`` a copy of float32 weights is kept that is rounded to bfloat16, and
+    used from then on; with ``replace`` the published files are deleted once the copy was compared
+    with them. Raises ModelError, also for the bundled model, which needs no download.
     """
-    spec = lookup_model(name)
-    if spec is not None and spec.repo_id is None:
-        raise ModelError(f"`{spec.name}` is part of smolvideo: there is nothing to download")
-    if spec is None and "/" not in name:
-        raise unknown_model(name)
-    repo_id = spec.repo_id if spec and spec.repo_id else name
+    repo_id = repo_id_of(name)
+    offline = offline or is_offline()
+    short = name_of(repo_id)
+    if dtype == "bfloat16":
+        commit = revision if offline else _list_remote(repo_id, revision, on_progress).commit
+        copy = find_copy(repo_id, f"{commit}{COPY_SUFFIX}" if commit else None)
+        if copy is not None:
+            return _open_copy(copy, repo_id, replace)
     folder = download_snapshot(
-        repo_id,
-        revision=revision,
-        offline=offline or is_offline(),
-        refresh=True,
-        on_progress=on_progress,
+        repo_id, revision=revision, offline=offline, refresh=True, on_progress=on_progress
     )
-    return read_checkpoint(folder, name=spec.name if spec else name, revision=folder.name)
+    checkpoint = read_checkpoint(folder, name=short, revision=revision_of(folder))
+    if dtype != "bfloat16" or not has_float32(checkpoint):
+        return checkpoint
+    copy = keep_bfloat16(checkpoint, repo_id, on_progress=on_progress)
+    return _open_copy(copy, repo_id, replace)
 
 
-def _with_room(
-    repo_id: str, snapshot: Callable[..., Any], on_progress: OnProgress, stop: threading.Event
-) -> Path:
-    """Download a snapshot. Raises ModelError before the download if the disk has too little
-    space."""
-    from huggingface_hub.errors import DryRunError
-
-    try:
-        missing = snapshot(dry_run=True, tqdm_class=progress_bars(repo_id, no_progress, stop))
-    except DryRunError:  # the download itself reports the cause
-        missing = []
-    check_room(
-        _short_name(repo_id),
-        {file.filename: file.file_size for file in missing if file.will_download},
-        hub_cache() / f"models--{repo_id.replace('/', '--')}",
-    )
-    return Path(snapshot(tqdm_class=progress_bars(repo_id, on_progress, stop)))
+def _open_copy(copy: Path, repo_id: str, replace: bool) -> Checkpoint:
+    """Open a complete copy, and with ``replace`` delete what it was made of."""
+    checkpoint = read_checkpoint(copy, name=name_of(repo_id), revision=revision_of(copy))
+    if replace and (repository_folder(repo_id) / "snapshots" / copy.name).is_dir():
+        plan_removal(repo_id, revision=copy.name, copies=False).execute()
+    return checkpoint
 
 
-def _is_complete(folder: Path, *, weights: bool) -> bool:
-    """Return whether a cached snapshot is complete, rather than left by an aborted download."""
-    needed = (folder / "config.json", folder / "tokenizer.json")
-    if not all(file.is_file() for file in needed):
-        return False
-    if weights:
-        try:
-            find_weights(folder)
-        except ModelError:
-            return False
-    return True
+def check_room_for(
+    names: Sequence[str],
+    *,
+    revision: str | None = None,
+    dtype: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> None:
+    """Query the hub for the sizes of several models, and check that the disk has space for what is
+    to be written of all of them. Raises ModelError.
+
+    Models that the hub does not hand out are left out: ``pull`` reports them one by one.
+    """
+    needed = 0
+    for name in names:
+        with suppress(ModelError):
+            listing = _list_remote(repo_id_of(name), revision, on_progress)
+            needed += listing.needed_bytes
+            if dtype == "bfloat16" and listing.needed_bytes:
+                needed += listing.size_bytes // 2
+    check_room(", ".join(f"`{name}`" for name in names), needed, hub_cache() / "models")
 
 
 @dataclass(frozen=True)
-class LocalCheckpoint:
-    """A SmolVLM checkpoint in the hub's cache; ``problem`` is the error if it cannot be used."""
+class _Listing:
+    """The files of a revision that are not here: their bytes, and the weights among them."""
 
-    name: str
-    repo_id: str
-    revision: str
-    folder: Path
+    commit: str | None
     size_bytes: int
-    problem: str | None = None
+    weights: tuple[RemoteFile, ...]
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.size_bytes - sum(file.received_bytes for file in self.weights)
 
 
-def list_local() -> list[LocalCheckpoint]:
-    """Return the cached checkpoints of this family, those in ``MODELS`` first. No network."""
-    found = [
-        local
-        for repository in sorted(hub_cache().glob("models--*--*"))
-        if (local := _local_checkpoint(repository)) is not None
-    ]
-    order = list(MODELS)
-    return sorted(found, key=lambda c: order.index(c.name) if c.name in MODELS else len(order))
+def _list_remote(repo_id: str, revision: str | None, on_progress: OnProgress) -> _Listing:
+    """Query the hub for what would be downloaded. Raises ModelError."""
+    snapshot = _snapshot_of(repo_id, revision, weights=True)
+
+    def query(stop: threading.Event) -> _Listing:
+        receiver = Receiver(name_of(repo_id), 0, on_progress, stop)
+        receiver.report(why="asking the hub")
+        return _listing(repo_id, snapshot, receiver)
+
+    with _wrap_hub_errors(repo_id, revision), quiet_library():
+        return stoppable(query)
 
 
-def _local_checkpoint(repository: Path) -> LocalCheckpoint | None:
-    repo_id = repository.name.removeprefix("models--").replace("--", "/", 1)
-    snapshot = _newest_snapshot(repository)
-    spec = lookup_model(repo_id)
-    if snapshot is None:
-        return None
-    name = spec.name if spec else repo_id
-    problem = None
+def _listing(repo_id: str, snapshot: Callable[..., Any], receiver: Receiver) -> _Listing:
+    from huggingface_hub.errors import DryRunError
+
     try:
-        checkpoint = read_checkpoint(snapshot, name=name)
-        size_bytes = checkpoint_size_bytes(checkpoint)
-    except ModelError as error:
-        if spec is None:  # a model of another family
-            return None
-        problem = str(error)
-        size_bytes = sum(file.stat().st_size for file in snapshot.iterdir() if file.is_file())
-    return LocalCheckpoint(name, repo_id, snapshot.name, snapshot, size_bytes, problem)
+        files = snapshot(dry_run=True, tqdm_class=progress_bars(lambda _: receiver.check()))
+    except DryRunError:  # the download itself reports the cause
+        files = []
+    missing = [file for file in files if file.will_download]
+    return _Listing(
+        commit=files[0].commit_hash if files else None,
+        size_bytes=sum(file.file_size or 0 for file in missing),
+        weights=tuple(
+            remote
+            for file in missing
+            if file.filename.endswith(".safetensors")
+            and (remote := _remote_file(repo_id, file)) is not None
+        ),
+    )
 
 
-def _newest_snapshot(repository: Path) -> Path | None:
-    """Return the snapshot of ``main``, or without one the most recently modified; None if empty."""
-    reference = repository / "refs" / "main"
-    if reference.is_file():
-        main = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
-        if main.is_dir():
-            return main
-    snapshots = [folder for folder in (repository / "snapshots").glob("*") if folder.is_dir()]
-    return max(snapshots, key=lambda folder: folder.stat().st_mtime, default=None)
+def _remote_file(repo_id: str, file: Any) -> RemoteFile | None:
+    """Return where a weight file is downloaded from and to; None if the hub does not state it, and
+    its library has to find out."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    url = hf_hub_url(repo_id, file.filename, revision=file.commit_hash, endpoint=endpoint)
+    metadata = get_hf_file_metadata(url, endpoint=endpoint)
+    etag = metadata.etag
+    if not etag or not metadata.size or not _ETAG.fullmatch(etag):
+        return None
+    folder = repository_folder(repo_id)
+    return RemoteFile(
+        url=url,
+        size=metadata.size,
+        etag=etag,
+        blob=folder / "blobs" / etag,
+        lock=hub_cache() / ".locks" / folder.name / f"{etag}.lock",
+    )
 
 
-def _short_name(repo_id: str) -> str:
-    spec = lookup_model(repo_id)
-    return spec.name if spec else repo_id
+def _download(
+    repo_id: str, snapshot: Callable[..., Any], on_progress: OnProgress, stop: threading.Event
+) -> Path:
+    """Download a snapshot, weights first, each resumed where an earlier download stopped. Raises
+    ModelError before the download if the disk has too little space."""
+    name = name_of(repo_id)
+    asking = Receiver(name, 0, on_progress, stop)
+    asking.report(why="asking the hub")
+    listing = _listing(repo_id, snapshot, asking)
+    check_room(f"`{name}`", listing.needed_bytes, repository_folder(repo_id))
+    receiver = Receiver(name, listing.size_bytes, on_progress, stop)
+    for file in listing.weights:
+        receiver.receive(file)
+    folder = Path(snapshot(tqdm_class=progress_bars(receiver.report)))
+    for file in listing.weights:
+        _drop_second_copy(file, folder)
+    return folder
+
+
+def _drop_second_copy(file: RemoteFile, folder: Path) -> None:
+    """Delete a blob whose content was copied to the snapshot, on systems without links."""
+    if not any(one.is_symlink() for one in folder.iterdir()):
+        file.blob.unlink(missing_ok=True)
 
 
 def _missing_offline(repo_id: str) -> ModelError:
-    name = _short_name(repo_id)
+    name = name_of(repo_id)
     return ModelError(
         f"`{name}` is not on this machine, and offline nothing is downloaded",
         hint=f"`smolvideo models pull {name}` downloads it; `--model nano` needs no download",
@@ -230,7 +282,7 @@ def _wrap_hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    name = _short_name(repo_id)
+    name = name_of(repo_id)
     try:
         yield
     except GatedRepoError as error:
@@ -297,16 +349,3 @@ def _without_download() -> str:
     """Return a hint that names a model usable without a network."""
     usable = [local.name for local in list_local() if local.problem is None]
     return f"`--model {usable[0] if usable else 'nano'}` needs no download"
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Silence the hub library's logger: we report its messages as errors and progress."""
-    from huggingface_hub.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -9,6 +9,7 @@ from smolvideo.errors import ModelError
 from smolvideo.file_names import existing_path
 from smolvideo.models.checkpoint import Checkpoint, read_checkpoint
 from smolvideo.models.hub import download_snapshot, is_offline
+from smolvideo.models.local_cache import revision_of
 from smolvideo.models.registry import lookup_model, unknown_model
 from smolvideo.progress import OnProgress, no_progress
 
@@ -56,7 +57,7 @@ def open_checkpoint(
         offline=offline or is_offline(),
         on_progress=on_progress,
     )
-    return read_checkpoint(snapshot, name=name, revision=snapshot.name, weights=weights)
+    return read_checkpoint(snapshot, name=name, revision=revision_of(snapshot), weights=weights)
 
 
 def _bundled_folder(name: str) -> Path:

@@ -16,7 +16,7 @@ from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import PromptError, ReaderError
 from smolvideo.frames import Images, VideoMetadata
 from smolvideo.models import MODELS, Checkpoint, ModelSpec, lookup_model, open_checkpoint
-from smolvideo.models.hub import hub_cache
+from smolvideo.models.local_cache import is_described
 from smolvideo.pipeline.prepare_prompt import (
     PromptPlan,
     choose_frame_count,
@@ -128,9 +128,8 @@ def open_for_plan(spec: EngineSpec) -> PlannedModel:
     figures. Raises ModelError as ``open_checkpoint`` does offline."""
     known = lookup_model(spec.model)
     if known is not None and known.repo_id is not None:
-        folder = hub_cache() / f"models--{known.repo_id.replace('/', '--')}"
         cost = ModelCost.of_spec(known, quantize=spec.quantize)
-        if cost is not None and not folder.is_dir():
+        if cost is not None and not is_described(known.repo_id):
             return PlannedModel(cost, known, None)
     checkpoint = replace(spec, offline=True).checkpoint()
     return PlannedModel(

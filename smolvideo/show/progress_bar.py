@@ -53,6 +53,7 @@ class ProgressBar:
 
 STAGE_WORDS: Final[dict[Stage, str]] = {
     "download": "downloading",
+    "convert": "rounding weights to bfloat16",
     "measure": "measuring speed",
     "load": "loading the model",
     "decode": "decoding frames",
@@ -138,7 +139,12 @@ class StageProgress:
         total = None if stage == "generate" else progress.total
         words = _description(progress)
         if stage not in self._tasks:
-            self._tasks[stage] = bars.add_task(words, total=total, stage=stage)
+            self._tasks[stage] = bars.add_task(
+                words,
+                completed=int(progress.done),  # was here before: it does not count for the rate
+                total=total,
+                stage=stage,
+            )
         bars.update(self._tasks[stage], completed=progress.done, total=total, description=words)
 
     def _running(self) -> Bars:
@@ -175,7 +181,7 @@ class StageProgress:
 
 def _description(progress: Progress) -> str:
     words = STAGE_WORDS[progress.stage]
-    if progress.label and progress.stage == "download":
+    if progress.label and progress.stage in ("download", "convert"):
         return f"{words} {escape_controls(progress.label)}"
     return words
 
@@ -190,10 +196,14 @@ class _Words(ProgressColumn):
 
 
 class _Amount(ProgressColumn):
-    """``12/50 frames``, ``3.4 MB of 1.0 GB``, or nothing if it is unknown."""
+    """``12/50 frames``, ``3.4 MB of 1.0 GB, 12 MB/s``, or nothing if it is unknown."""
 
     def render(self, task: Task) -> Text:
-        return Text(format_amount(task.fields["stage"], task.completed, task.total), no_wrap=True)
+        stage = task.fields["stage"]
+        amount = format_amount(stage, task.completed, task.total)
+        if stage == "download" and task.speed:
+            amount += f", {format_bytes(task.speed)}/s"
+        return Text(amount, no_wrap=True)
 
 
 class _TimeLeft(ProgressColumn):
@@ -214,7 +224,7 @@ def _whole_seconds(seconds: float) -> str:
 
 def format_amount(stage: Stage, done: float, total: float | None) -> str:
     """Format a stage's progress in its own unit; empty for stages that are not counted."""
-    if stage == "download":
+    if stage in ("download", "convert"):
         if not done and total is None:
             return ""
         return format_bytes(done) + (f" of {format_bytes(total)}" if total else "")

@@ -1,6 +1,7 @@
 """Downloading: against a server on loopback that speaks the hub's protocol."""
 
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -14,7 +15,17 @@ from support.hub_server import COMMIT, HubServer, serve_hub
 from support.toy_checkpoint import write_toy_checkpoint
 
 from smolvideo.errors import ModelError
-from smolvideo.models import checkpoint_size_bytes, list_local, open_checkpoint, pull
+from smolvideo.files import file_lock
+from smolvideo.models import (
+    Checkpoint,
+    check_room_for,
+    checkpoint_size_bytes,
+    list_local,
+    open_checkpoint,
+    plan_removal,
+    pull,
+)
+from smolvideo.models.local_cache import hub_cache, repository_folder
 from smolvideo.progress import Progress
 
 
@@ -229,3 +240,139 @@ def test_a_download_that_broke_off_goes_on(hub: HubServer) -> None:
     assert weights.read_bytes() == whole
     assert hub.files().count("model.safetensors") == 2
     assert hub.files().count("tokenizer.json") == 1
+
+
+def _weights_of(hub: HubServer) -> bytes:
+    repository = hub.repositories["someone/fine-tune"]
+    assert isinstance(repository, Path)
+    return (repository / "model.safetensors").read_bytes()
+
+
+def _partial(hub: HubServer, content: bytes) -> Path:
+    """What a killed download has left of the weights."""
+    digest = hashlib.sha256(_weights_of(hub)).hexdigest()
+    blobs = repository_folder("someone/fine-tune") / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{digest}.smolvideo.incomplete"
+    part.write_bytes(content)
+    return part
+
+
+def test_only_the_missing_bytes_are_downloaded(hub: HubServer) -> None:
+    whole = _weights_of(hub)
+    part = _partial(hub, whole[:70])
+    steps: list[Progress] = []
+    checkpoint = pull("someone/fine-tune", on_progress=steps.append)
+    assert (checkpoint.folder / "model.safetensors").read_bytes() == whole
+    assert hub.sent["model.safetensors"] == [len(whole) - 70]
+    assert not part.exists()
+    assert steps[-1].done == steps[-1].total
+
+
+def test_a_connection_that_breaks_is_made_again(hub: HubServer) -> None:
+    whole = _weights_of(hub)
+    hub.cut_after = 90
+    steps: list[Progress] = []
+    checkpoint = pull("someone/fine-tune", on_progress=steps.append)
+    assert (checkpoint.folder / "model.safetensors").read_bytes() == whole
+    assert hub.sent["model.safetensors"] == [90, len(whole) - 90]
+    assert "someone/fine-tune: connection lost, trying again" in {step.label for step in steps}
+
+
+@pytest.mark.parametrize("size", [70, None, 10_000])
+def test_what_was_received_is_checked(hub: HubServer, size: int | None) -> None:
+    """Part of it, all of it, and more than there is: of another file each."""
+    whole = _weights_of(hub)
+    part = _partial(hub, b"x" * (len(whole) if size is None else size))
+    if size == 10_000:  # too long to be the start of this file
+        assert pull("someone/fine-tune").weights is not None
+        return
+    with pytest.raises(ModelError, match="its SHA-256 is not the one that the hub states"):
+        pull("someone/fine-tune")
+    assert not part.exists()
+    assert pull("someone/fine-tune").weights is not None
+
+
+def test_a_server_without_ranges_sends_all_again(hub: HubServer) -> None:
+    whole = _weights_of(hub)
+    _partial(hub, whole[:70])
+    hub.with_ranges = False
+    checkpoint = pull("someone/fine-tune")
+    assert (checkpoint.folder / "model.safetensors").read_bytes() == whole
+
+
+def test_a_blob_that_another_process_downloads_is_waited_for(hub: HubServer) -> None:
+    part = _partial(hub, b"")
+    blob = part.with_name(part.name.removesuffix(".smolvideo.incomplete"))
+    locks = hub_cache() / ".locks" / blob.parent.parent.name
+    locks.mkdir(parents=True)
+    waited = threading.Event()
+
+    def on_progress(step: Progress) -> None:
+        if "another process" in step.label:
+            waited.set()
+
+    outcome: list[Checkpoint] = []
+    with file_lock(locks / f"{blob.name}.lock", on_contention=None):
+        caller = threading.Thread(
+            target=lambda: outcome.append(pull("someone/fine-tune", on_progress=on_progress))
+        )
+        caller.start()
+        assert waited.wait(60)
+        blob.write_bytes(_weights_of(hub))
+    caller.join()
+    assert outcome[0].weights is not None
+    assert "model.safetensors" not in hub.files()
+
+
+def test_room_for_several_is_checked_together(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["smolvlm2-256m", "someone/fine-tune", "some/thing"]
+    repository = hub.repositories["someone/fine-tune"]
+    assert isinstance(repository, Path)
+    one = sum(file.stat().st_size for file in repository.iterdir() if file.is_file())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * one // 2))
+    check_room_for(names[1:])
+    with pytest.raises(ModelError, match="no room for `smolvlm2-256m`, `someone/fine-tune`"):
+        check_room_for(names)
+    assert hub.files() == []
+
+
+def test_blobs_that_revisions_share_are_deleted_with_the_last(hub: HubServer) -> None:
+    folder = pull("someone/fine-tune").folder
+    newer = folder.with_name("f" * 40)
+    newer.mkdir()
+    for link in folder.iterdir():
+        if link.name != "generation_config.json":
+            (newer / link.name).symlink_to(os.readlink(link))
+    weights = (newer / "model.safetensors").resolve()
+    own = (folder / "generation_config.json").resolve()
+    removal = plan_removal("someone/fine-tune", revision=COMMIT)
+    assert removal.freed_bytes == own.stat().st_size
+    removal.execute()
+    assert weights.is_file()
+    assert not own.exists()
+    assert not folder.exists()
+    pull("smolvlm2-256m")  # of the same hash as the revision that is gone
+    plan_removal("someone/fine-tune").execute()
+    assert [local.name for local in list_local()] == ["smolvlm2-256m"]
+    assert not weights.exists()
+
+
+def test_only_what_is_in_the_cache_is_deleted(hub: HubServer, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    pull("someone/fine-tune").folder.parents[1].rename(elsewhere)
+    repository_folder("someone/fine-tune").symlink_to(elsewhere)
+    for name in ("someone/fine-tune", "../..", "someone/..", "a/b/../../../c"):
+        with pytest.raises(ModelError):
+            plan_removal(name)
+    assert (elsewhere / "refs" / "main").is_file()
+
+
+def test_what_a_killed_download_has_left_is_deleted(hub: HubServer) -> None:
+    part = _partial(hub, b"x" * 70)
+    removal = plan_removal("someone/fine-tune")
+    assert removal.freed_bytes == 70
+    removal.execute()
+    assert not part.parent.parent.exists()

@@ -23,6 +23,16 @@ class HubServer:
     authorizations: set[str] = field(default_factory=set)
     rest_of_weights: threading.Event | None = None
     """Where there is one, all but the first bytes of weights wait until it is set."""
+    first_bytes: int = 100
+    """Bytes of weights that do not wait."""
+    sent: dict[str, list[int]] = field(default_factory=dict)
+    """By the name of a file, the bytes that each request for it was sent."""
+    with_ranges: bool = True
+    """Whether a part of a file can be asked for."""
+    proxied: list[str] = field(default_factory=list)
+    """The addresses that this server was asked for as a proxy."""
+    cut_after: int | None = None
+    """Bytes of weights after which the connection breaks, once."""
     began: threading.Event = field(default_factory=threading.Event)
     """Set once the first weights are on their way."""
 
@@ -69,22 +79,44 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("Authorization"):
                 hub.authorizations.add(self.headers["Authorization"])
             status, headers, body = self._answer()
+            wanted = self.headers.get("Range", "")
+            if hub.with_ranges and status == 200 and with_body and wanted.startswith("bytes="):
+                start = int(wanted.removeprefix("bytes=").rstrip("-"))
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                status, body = 206, body[start:]
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if with_body and hub.rest_of_weights is not None and "safetensors" in self.path:
+            if with_body:
                 with contextlib.suppress(OSError):  # whoever asked may have left
-                    self.wfile.write(body[:100])
-                    hub.began.set()
-                    hub.rest_of_weights.wait(300)
-                    self.wfile.write(body[100:])
-            elif with_body:
-                self.wfile.write(body)
+                    self._send_body(body)
+
+        def _send_body(self, body: bytes) -> None:
+            first = len(body)
+            sent = hub.sent.setdefault(self.path.split("/")[-1], [])
+            sent.append(0)
+            waits = hub.rest_of_weights if "safetensors" in self.path else None
+            if waits is not None:
+                first = hub.first_bytes
+            if "safetensors" in self.path and hub.cut_after is not None:
+                body, hub.cut_after = body[: hub.cut_after], None
+                self.close_connection = True
+            self.wfile.write(body[:first])
+            sent[-1] = len(body[:first])
+            if waits is not None:
+                hub.began.set()
+                waits.wait(300)
+            self.wfile.write(body[first:])
+            sent[-1] = len(body)
 
         def _answer(self) -> tuple[int, dict[str, str], bytes]:
-            parts = self.path.split("?")[0].strip("/").split("/")
+            path = self.path.split("?")[0]
+            if "://" in path:  # asked of a proxy
+                hub.proxied.append(path)
+                path = "/" + path.split("/", 3)[3]
+            parts = path.strip("/").split("/")
             api = parts[0] == "api"
             if parts[0] == "datasets":  # their files are one level deeper than those of models
                 parts = parts[1:]
@@ -101,8 +133,11 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 siblings = [{"rfilename": str(file.relative_to(folder))} for file in files]
                 return self._json({"id": repo_id, "sha": COMMIT, "siblings": siblings})
             body = (folder / "/".join(parts[4:])).read_bytes()
-            digest = hashlib.sha1(body).hexdigest()
-            return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, body
+            headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            if self.path.endswith(".safetensors"):  # as large files are
+                headers["X-Linked-ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
+                headers["X-Linked-Size"] = str(len(body))
+            return 200, headers, body
 
         @staticmethod
         def _refusal(status: int) -> dict[str, str]:
