@@ -100,7 +100,8 @@ def as_nobody_special(words: list[str], folder: Path) -> subprocess.CompletedPro
                 parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
         # Imported as root, run as nobody: the interpreter may lie where nobody else can look.
         code = (
-            "import os, sys; from smolvideo.cli.main import main; import smolvideo.cli.ask; "
+            "import os, sys; from smolvideo.cli.main import main; import tomllib; "
+            "import smolvideo.cli.ask, smolvideo.cli.config_file; "
             "os.setgroups([]); os.setegid(65534); os.seteuid(65534); main()"
         )
     return subprocess.run(
