@@ -15,14 +15,8 @@ from smolvideo.version import __version__
 
 if TYPE_CHECKING:
     from smolvideo.answer import Answer, AnswerStream, SourceFrames, Usage
-    from smolvideo.engines import (
-        Engine,
-        FeatureCache,
-        GenerationOptions,
-        Session,
-        SessionEngine,
-        load_engine,
-    )
+    from smolvideo.cost.choose import load_engine
+    from smolvideo.engines import Engine, FeatureCache, GenerationOptions, Session, SessionEngine
     from smolvideo.errors import (
         ModelError,
         PromptError,
@@ -46,7 +40,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "smolvideo.answer": "Answer AnswerStream SourceFrames Usage",
-    "smolvideo.engines": "Engine FeatureCache GenerationOptions Session SessionEngine load_engine",
+    "smolvideo.cost.choose": "load_engine",
+    "smolvideo.engines": "Engine FeatureCache GenerationOptions Session SessionEngine",
     "smolvideo.errors": "ModelError PromptError ReaderError RecordError SmolVideoError SourceError "
     "UsageError",
     "smolvideo.frames": "Frame FrameBatch VideoMetadata",

@@ -78,7 +78,7 @@ class AnswerRecord:
 
     ``settings`` are the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and
     ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration;
-    ``created`` is UTC, ISO 8601.
+    ``created`` is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model.
     """
 
     question: str
@@ -91,6 +91,7 @@ class AnswerRecord:
     layout: str | None = None
     geometry: str | None = None
     model: str | None = None
+    model_reason: str | None = None
     revision: str | None = None
     engine: str | None = None
     device: str | None = None

@@ -127,12 +127,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(reason)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings() -> Iterator[None]:
+    """The configuration of the person who runs the tests is not read.
+
+    nano is named: what most tests ask about real footage is about the program, not about answers.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMOLVIDEO_CONFIG", os.devnull)
+        patch.setenv("SMOLVIDEO_MODEL", "nano")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and settings of the person who runs the tests are neither read nor written."""
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SMOLVIDEO_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("SMOLVIDEO_CONFIG", os.devnull)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
     monkeypatch.delenv("SMOLVIDEO_DEBUG", raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)

@@ -16,9 +16,11 @@ from smolvideo.cli.conversation_options import (
     ConversationFlags,
     KeepFlags,
     read_settings,
+    with_model,
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.loading import BackgroundEngine
+from smolvideo.cli.model_choice import all_drawn, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     ListFlags,
@@ -242,6 +244,14 @@ def _answer(
     # Decode the frames, while a background thread loads the engine.
     prestart_process()
     given, settings = request.given, request.settings
+    spec = choose_engine(
+        given,
+        screen,
+        drawn=lambda: all_drawn(sources, reader=settings.reader),
+        frames=settings.sampling.max_frames,
+        stages=stages,
+    )
+    settings = with_model(settings, spec)
     checkpoint = settings.spec.checkpoint(on_progress=stages.on_progress)
     heard: list[str] = []
     cache = open_feature_cache(settings.engine, no_cache=given.no_cache, on_note=heard.append)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,9 +16,11 @@ from smolvideo.cli.conversation_options import (
     merge_settings,
     other_model,
     read_settings,
+    with_model,
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.loading import load_engine_for
+from smolvideo.cli.model_choice import all_drawn, choose_engine
 from smolvideo.cli.options import DownloadFlags, read_download
 from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
@@ -32,12 +34,15 @@ from smolvideo.conversation.store import (
     question_history,
     reopen,
 )
-from smolvideo.errors import UsageError
+from smolvideo.engines import EngineSpec
+from smolvideo.errors import SourceError, UsageError
 from smolvideo.show.console import open_screen, use_colour
 from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.show.format import format_bytes
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.show.terminal import query_capabilities
+from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
 
 if TYPE_CHECKING:
     from smolvideo.tui.image_view import PictureKind
@@ -232,10 +237,27 @@ def _start(given: ChatFlags) -> Iterator[Startup]:
             model = other_model(given, kept.settings)
             yield Startup(conversation, sources, download, journal, kept, model, subtitles)
             return
-        settings = read_settings(given)
+        settings = with_model(read_settings(given), _choose_engine(given, download))
         new = None if given.no_keep else stack.enter_context(create(settings))
         conversation = Conversation(settings, load_engine_for, store=new)
         yield Startup(conversation, sources, download, new, subtitles=subtitles)
+
+
+def _choose_engine(given: ChatFlags, download: DownloadOptions) -> EngineSpec:
+    """Choose the model by the first sources; an address is not downloaded for that."""
+    screen = open_screen()
+
+    def drawn() -> bool:
+        sources: list[VideoSource] = []
+        for one in given.sources:
+            if is_url(one):
+                return False
+            with suppress(SourceError):  # reported when it is attached
+                sources += resolve_source(one, download=download)
+        return all_drawn(sources, reader=given.reader)
+
+    with StageProgress(screen) as stages:
+        return choose_engine(given, screen, drawn=drawn, frames=given.max_frames, stages=stages)
 
 
 def _list_sessions() -> None:

@@ -13,7 +13,8 @@ from smolvideo.cli.options import (
     read_sampling,
 )
 from smolvideo.conversation import Settings
-from smolvideo.engines import GenerationOptions
+from smolvideo.cost.choose import AUTO
+from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.prompt import PromptOptions
 
@@ -67,6 +68,13 @@ def read_settings(given: ConversationFlags) -> Settings:
     )
 
 
+def with_model(settings: Settings, spec: EngineSpec) -> Settings:
+    """Return the settings of a conversation with the model of ``spec``."""
+    return replace(
+        settings, model=spec.model, revision=spec.revision, model_reason=spec.model_reason
+    )
+
+
 def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: bool) -> Settings:
     """Merge options typed for this run into the saved settings ``kept``.
 
@@ -86,6 +94,6 @@ def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: boo
 
 
 def other_model(given: ConversationFlags, kept: Settings) -> str | None:
-    """Return the typed model if it is not the conversation's; otherwise None."""
-    typed = given.is_on_command_line("model") and given.model != kept.model
+    """Return the typed model if it is not the conversation's; otherwise None, as for ``auto``."""
+    typed = given.is_on_command_line("model") and given.model not in (kept.model, AUTO)
     return given.model if typed else None

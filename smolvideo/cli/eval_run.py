@@ -1,5 +1,6 @@
 """``smolvideo eval BENCHMARK``: start or resume a run."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import click
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, EvalFlags, default_run_folder
 from smolvideo.cli.flags import takes
-from smolvideo.cli.options import DOWNLOAD_FIELDS, read_engine_spec, read_sampling
+from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.options import DOWNLOAD_FIELDS, read_sampling
 from smolvideo.cli.params import SectionCommand
 from smolvideo.engines import Engine, GenerationOptions
-from smolvideo.errors import EXIT_SOME_FAILED, UsageError
+from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.datasets.table_files import HUB_FILES, fetch_benchmark
 from smolvideo.evals.item import Benchmark
@@ -30,6 +32,7 @@ from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.evals import BenchmarkProgress, show_report
 from smolvideo.show.progress_bar import StageProgress
+from smolvideo.source import VideoSource
 
 _DEFAULTS = EvalSettings()
 _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
@@ -98,10 +101,17 @@ def _run(given: EvalFlags, name: str) -> int | None:
         elif given.is_explicit("data_version"):
             raise UsageError("`--data-version` is for the hub's file, and FILE names another")
         benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
-        folder = given.run or default_run_folder(name, given.model)
+        spec = choose_engine(
+            given,
+            screen,
+            drawn=lambda: _all_drawn(given, path, benchmark),
+            frames=given.max_frames,
+            stages=stages,
+        )
+        folder = given.run or default_run_folder(name, spec.model)
         finder = _finder(given, path, folder)
         cache = open_feature_cache(given.engine, on_note=screen.notice)
-        engine = read_engine_spec(given).load(cache=cache, on_progress=stages.on_progress)
+        engine = spec.load(cache=cache, on_progress=stages.on_progress)
     if engine.checkpoint.is_nano and given.is_default("max_new_tokens"):
         settings = replace(settings, generation=_NANO_GENERATION)
     screen.notes(benchmark.notices)
@@ -125,7 +135,9 @@ def _ask(
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
     # Run, with answers saved one by one.
     run = open_run(folder, benchmark, settings, engine)
-    noted: list[str] = []
+    reason = engine.checkpoint.model_reason
+    noted = [f"model {engine.checkpoint.name}: {reason}"] if reason else []
+    screen.notes(noted)
 
     def note(sentence: str) -> None:
         noted.append(sentence)
@@ -185,6 +197,26 @@ def _check_downloads(given: EvalFlags) -> None:
     useless = given.first_explicit("download_every", *DOWNLOAD_FIELDS)
     if useless and not given.download:
         raise UsageError(f"`{useless}` has no effect without `--download`")
+
+
+def _all_drawn(given: EvalFlags, data: Path, benchmark: Benchmark) -> bool:
+    """Whether the videos of all items that are on this machine are drawn ones."""
+    if given.download:
+        return False
+    finder = _finder(given, data, data)
+
+    def sources() -> Iterator[VideoSource]:
+        seen: set[Path] = set()
+        for item in benchmark.items:
+            try:
+                found = finder.find(item).source
+            except SmolVideoError:  # reported when the item is asked
+                continue
+            if found.path not in seen:
+                seen.add(found.path)
+                yield found
+
+    return all_drawn(sources(), reader=given.reader)
 
 
 def _finder(given: EvalFlags, data: Path, folder: Path) -> VideoFinder:

@@ -6,7 +6,8 @@ import click
 
 from smolvideo.cli.eval_options import default_run_folder
 from smolvideo.cli.flags import Flags, default_of, flag, takes
-from smolvideo.cli.options import EngineFlags, read_engine_spec
+from smolvideo.cli.model_choice import choose_engine
+from smolvideo.cli.options import EngineFlags
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.cli.params import FilePath, IntegerType, SectionCommand
 from smolvideo.errors import UsageError
@@ -82,14 +83,16 @@ def exam(given: ExamFlags) -> None:
         raise UsageError("`--overwrite` has no effect without `--output`")
     screen = open_screen(quiet=given.quiet)
     with StageProgress(screen) as stages:
-        engine = read_engine_spec(given).load(on_progress=stages.on_progress)
+        # The exam is drawn, so that nano is the choice of auto.
+        spec = choose_engine(given, screen, drawn=lambda: True, frames=0, stages=stages)
+        engine = spec.load(on_progress=stages.on_progress)
     from smolvideo.train.exam.evaluate import evaluate_exam
     from smolvideo.train.exam.run import ExamRun
 
     # Evaluate, resuming a run in the folder.
     options = ExamOptions(videos=given.limit, seed=given.seed)
     folder = given.videos
-    kept = given.run or default_run_folder("world", given.model)
+    kept = given.run or default_run_folder("world", spec.model)
     run = ExamRun.open(kept, engine, options)
     try:
         with ExamProgress(screen) as progress, wrap_write_errors(folder or kept):

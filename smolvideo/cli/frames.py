@@ -9,6 +9,7 @@ import click
 from PIL import Image
 
 from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.model_choice import all_drawn, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     ModelFlags,
@@ -16,7 +17,6 @@ from smolvideo.cli.options import (
     ScreenFlags,
     geometry_flag,
     read_download,
-    read_engine_spec,
     read_sampling,
 )
 from smolvideo.cli.outputs import (
@@ -127,7 +127,7 @@ def frames(given: FramesFlags) -> None:
             explained = (batch.selection_note,) if batch.selection_note else ()
             seen = _SampledFrames(source, batch, None, None, (*batch.warnings, *explained))
         else:
-            seen = _seen_by_model(given, source, given.geometry, stages)
+            seen = _seen_by_model(given, source, given.geometry, screen, stages)
         files = _write_pictures(given, seen)
     # Show notices, then JSON or the filmstrip and the table.
     screen.notes(seen.notices)
@@ -148,6 +148,7 @@ class _SampledFrames:
     model: str | None
     layout: PromptFormat | None
     notices: tuple[str, ...]
+    model_reason: str | None = None
 
     @property
     def aspect(self) -> float:
@@ -155,10 +156,21 @@ class _SampledFrames:
 
 
 def _seen_by_model(
-    given: FramesFlags, source: VideoSource, geometry: Geometry | None, stages: StageProgress
+    given: FramesFlags,
+    source: VideoSource,
+    geometry: Geometry | None,
+    screen: Output,
+    stages: StageProgress,
 ) -> _SampledFrames:
     """Decode the frames as ``ask`` does; the model's weights are not loaded."""
-    checkpoint = read_engine_spec(given).checkpoint(on_progress=stages.on_progress)
+    spec = choose_engine(
+        given,
+        screen,
+        drawn=lambda: all_drawn([source], reader=given.reader),
+        frames=given.max_frames,
+        stages=stages,
+    )
+    checkpoint = spec.checkpoint(on_progress=stages.on_progress)
     prepared = prepare(
         checkpoint,
         [source],
@@ -169,7 +181,14 @@ def _seen_by_model(
         on_progress=stages.on_progress,
     )
     (batch,) = prepared.batches
-    return _SampledFrames(source, batch, checkpoint.name, checkpoint.layout, prepared.frame_notices)
+    return _SampledFrames(
+        source,
+        batch,
+        checkpoint.name,
+        checkpoint.layout,
+        prepared.frame_notices,
+        checkpoint.model_reason,
+    )
 
 
 def _check_no_model(given: FramesFlags) -> None:
@@ -238,6 +257,7 @@ def _as_json(seen: _SampledFrames, files: list[str]) -> dict[str, Any]:
         "source": seen.source.given,
         "metadata": asdict(seen.batch.metadata),
         "model": seen.model,
+        "model_reason": seen.model_reason,
         "geometry": seen.batch.geometry,
         "frame_times": list(seen.batch.pts_seconds),
         "asked": seen.batch.num_requested,

@@ -14,6 +14,7 @@ import click
 from smolvideo.cli.flags import Flags, flag
 from smolvideo.cli.params import FilePath, FloatType, IntegerType, SizeType, TimeType
 from smolvideo.cli.shell_completion import complete_models
+from smolvideo.cost.choose import AUTO
 from smolvideo.engines import ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import PromptFormat
@@ -23,7 +24,6 @@ from smolvideo.sampling import FrameSampling, RelativeTime, Seek, Strategy
 from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.source import DownloadOptions, Named, is_url, read_source_list
 
-DEFAULT_MODEL = "nano"
 DOWNLOAD_FIELDS = ("cookies", "cookies_from_browser", "max_filesize", "max_height")
 
 
@@ -32,16 +32,17 @@ class ModelFlags(Flags, section="Model"):
 
     model: str = flag(
         "-m",
-        default=DEFAULT_MODEL,
+        default=AUTO,
         envvar="SMOLVIDEO_MODEL",
         show_envvar=True,
         metavar="NAME",
         shell_complete=complete_models,
-        help="A name of `smolvideo models`, a hub id or a folder. nano is bundled and small: "
-        "it knows drawn scenes, no real footage.",
+        help="A name of `smolvideo models`, a hub id or a folder. auto is the best on this machine "
+        "that fits it; for drawn scenes it is nano, which is bundled and knows no real footage.",
     )
     revision: str | None = flag(metavar="REV", show_default="main", help="Revision of a hub model.")
     offline: bool = flag(default_from=DownloadOptions, help="Touch no network at all.")
+    yes: bool = flag(help="Download without a question where auto finds no model here.")
 
 
 class EngineFlags(ModelFlags, section="Model"):

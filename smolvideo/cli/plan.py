@@ -1,14 +1,16 @@
 """``smolvideo plan`` and ``ask --dry-run``: what an answer will cost, before any weight is read."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 
 import click
 
 from smolvideo.cli.ask_arguments import AskArguments, split_arguments
-from smolvideo.cli.conversation_options import ConversationFlags, read_settings
+from smolvideo.cli.conversation_options import ConversationFlags, read_settings, with_model
 from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.model_choice import all_drawn, choose_for_plan
 from smolvideo.cli.options import DownloadFlags, ListFlags, allows_outside, read_download
 from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
@@ -133,6 +135,13 @@ def run_plan(request: PlanRequest, screen: Output) -> int:
         )
     prestart_process()
     with StageProgress(screen) as stages:
+        spec = choose_for_plan(
+            request.settings.spec,
+            drawn=lambda: _all_drawn(request),
+            frames=request.settings.sampling.max_frames,
+            on_progress=stages.on_progress,
+        )
+        request = replace(request, settings=with_model(request.settings, spec))
         planner = _Planner(request, stages.on_progress)
         plans = planner.plan_all()
     if len(plans) == 1:
@@ -218,6 +227,16 @@ def _rates(spec: EngineSpec, on_progress: OnProgress) -> Callable[[bool], Rates]
         )
 
     return rates
+
+
+def _all_drawn(request: PlanRequest) -> bool:
+    """Whether all sources are drawn videos; one that cannot be opened is reported later."""
+    download = replace(request.download, offline=True)
+    sources: list[VideoSource] = []
+    for one in request.typed.sources:
+        with suppress(SmolVideoError):
+            sources += _resolve(one, download)
+    return all_drawn(sources, reader=request.settings.reader)
 
 
 def _resolve(typed: Named, download: DownloadOptions) -> list[VideoSource]:

@@ -34,7 +34,7 @@ def complete_models(
     from smolvideo.models import MODELS, list_local
 
     local = (one.repo_id for one in list_local() if one.problem is None)
-    names = dict.fromkeys([*MODELS, *(name for name in local if "/" in name)])
+    names = dict.fromkeys(["auto", *MODELS, *(name for name in local if "/" in name)])
     # The shell completes a partial path, but only if no names are offered with it.
     is_path = incomplete.startswith((".", "/", "~"))
     folders = [CompletionItem(incomplete, type="dir")]

@@ -10,6 +10,7 @@ import click
 
 from smolvideo.cli.flags import Flags, argument, takes
 from smolvideo.cli.loading import BackgroundEngine
+from smolvideo.cli.model_choice import all_drawn, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     EngineFlags,
@@ -33,12 +34,12 @@ from smolvideo.cli.summary_options import (
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE
-from smolvideo.progress import OnProgress
+from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import PromptOptions
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.summarise import BatchProgress, show_plan, summary_line, timing_line
-from smolvideo.source import Named
+from smolvideo.source import Named, is_url
 from smolvideo.summaries import (
     ItemResult,
     OutputOptions,
@@ -99,6 +100,8 @@ def summarise(given: SummariseFlags) -> int:
     """
     request = _read_request(given)
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
+    spec = choose_engine(given, screen, drawn=lambda: _all_drawn(request), frames=given.max_frames)
+    request = replace(request, spec=spec)
     checkpoint = request.spec.checkpoint()
     with ExitStack() as stack:
         loading: BackgroundEngine | None = None
@@ -213,6 +216,17 @@ def _read_outputs(given: SummariseFlags) -> tuple[OutputOptions, str | None]:
         overwrite=given.overwrite,
     )
     return outputs, on_stdout
+
+
+def _all_drawn(request: _Request) -> bool:
+    """Whether all videos are drawn ones; of addresses, and of what will appear, none is known."""
+    if request.given.watch or any(is_url(str(source)) for source in request.sources):
+        return False
+    items = _list(request, request.run.selection, no_progress)
+    if any(item.source is None and item.error is None for item in items):
+        return False
+    sources = (item.source for item in items if item.source is not None)
+    return all_drawn(sources, reader=request.given.reader)
 
 
 def _list(request: _Request, selection: Selection, on_progress: OnProgress) -> list[WorkItem]:

@@ -22,7 +22,10 @@ Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of all questions of a conversation; names as on the command line."""
+    """Settings of all questions of a conversation; names as on the command line.
+
+    ``model_reason`` is why ``auto`` chose the model; None where it was named.
+    """
 
     model: str
     revision: str | None = None
@@ -35,6 +38,7 @@ class Settings:
     sampling: FrameSampling = field(default_factory=FrameSampling)
     prompt_options: PromptOptions = field(default_factory=PromptOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
+    model_reason: str | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -62,6 +66,8 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
         for name in ("model", "engine", "device", "dtype", "quantize", "reader"):
             if not isinstance(kept.get(name, ""), str):
                 raise TypeError(name)
+        if not isinstance(kept.get("model_reason"), str | None):
+            raise TypeError("model_reason")
         return Settings(**kept)
     except (TypeError, ValueError, AttributeError, SmolVideoError) as error:
         raise RecordError(f"the settings of the conversation are damaged: {error}") from error

@@ -1,6 +1,6 @@
 """Load an engine by name and options, or from an ``EngineSpec``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smolvideo.engines.base import Engine, EngineLoader
@@ -63,7 +63,10 @@ def load_engine(
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A model and how it runs, as given on the command line; nothing is opened yet."""
+    """A model and how it runs, as given on the command line; nothing is opened yet.
+
+    ``model_reason`` is why ``auto`` chose the model; None where it was named.
+    """
 
     model: str
     revision: str | None = None
@@ -72,6 +75,7 @@ class EngineSpec:
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
+    model_reason: str | None = None
 
     def checkpoint(
         self, *, weights: bool = False, on_progress: OnProgress = no_progress
@@ -80,13 +84,14 @@ class EngineSpec:
 
         Weights are downloaded only on request: scanning a source does not need them.
         """
-        return open_checkpoint(
+        checkpoint = open_checkpoint(
             self.model,
             revision=self.revision,
             offline=self.offline,
             weights=weights,
             on_progress=on_progress,
         )
+        return replace(checkpoint, model_reason=self.model_reason)
 
     def load(
         self, *, cache: FeatureCache | None = None, on_progress: OnProgress = no_progress

@@ -67,7 +67,8 @@ class Checkpoint:
     ``tokens_per_image`` tokens. ``resize_edge`` is the long side to which the official processor
     scales first. ``eos_token_ids`` end an answer, ``end_of_turn_token`` is the token that ends a
     turn inside a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as
-    float32). ``splits_images``: the processor splits an image into tiles.
+    float32). ``splits_images``: the processor splits an image into tiles. ``model_reason`` is why
+    ``auto`` chose it; None where it was named.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Checkpoint:
     stored_dtype: str | None
     special_tokens: Mapping[str, int] = field(repr=False)
     weights: WeightFiles | None
+    model_reason: str | None = None
 
     @property
     def tokens_per_image(self) -> int:

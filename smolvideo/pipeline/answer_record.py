@@ -104,6 +104,7 @@ def _record(
     return replace(
         record,
         model=engine.checkpoint.name,
+        model_reason=engine.checkpoint.model_reason,
         revision=engine.checkpoint.revision,
         engine=engine.name,
         device=engine.device,

@@ -7,6 +7,7 @@ from which the commands show them; no notice exists on the screen alone.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from smolvideo.errors import ModelError
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
 
@@ -18,8 +19,16 @@ _MAX_WORDS = 3
 
 
 def notices_for_model(checkpoint: Checkpoint, batches: Iterable[FrameBatch]) -> Iterator[str]:
-    """Warn about nano on real footage, if ``batches`` hold any that is not synthetic."""
+    """Warn about nano on real footage, if ``batches`` hold any that is not synthetic.
+
+    Raises ModelError if nano was not named: ``auto`` chose it for drawn videos alone.
+    """
     if checkpoint.is_nano and any(not batch.metadata.is_synthetic for batch in batches):
+        if checkpoint.model_reason is not None:
+            raise ModelError(
+                "nano was chosen for drawn videos, and this is other footage",
+                hint="name a model for it: `--model smolvlm2-256m`",
+            )
         yield NANO_NOTICE
 
 

@@ -89,6 +89,7 @@ def _record(facts: RecordContext, **outcome: Any) -> SummaryRecord:
         settings_key=facts.settings_key,
         stamp=facts.found.stamp if facts.found else (),
         model=facts.checkpoint.name,
+        model_reason=facts.checkpoint.model_reason,
         revision=facts.checkpoint.revision,
         versions=package_versions(),
         **outcome,

@@ -91,6 +91,7 @@ class SummaryRecord:
     settings_key: str = ""
     stamp: tuple[Stamp, ...] = ()
     model: str | None = None
+    model_reason: str | None = None
     revision: str | None = None
     engine: str | None = None
     device: str | None = None

@@ -1,0 +1,194 @@
+"""``--model auto`` on the command line: the choice, and the question where none is on this machine.
+
+Nothing is downloaded unasked: on a terminal one question is asked, whose answer is remembered in
+the configuration file; elsewhere there is an error with the command to type.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from rich.text import Text
+
+from smolvideo.cli.options import ModelFlags, read_engine_spec
+from smolvideo.cost.choose import AUTO, Candidate, ModelChoice, NoModelError, choose_model
+from smolvideo.engines import EngineSpec
+from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.models import find_model
+from smolvideo.models.hub import is_offline
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.readers import open_video
+from smolvideo.sanitize import display_path
+from smolvideo.show.console import Output
+from smolvideo.show.format import format_bytes, format_seconds
+from smolvideo.show.progress_bar import StageProgress
+from smolvideo.source import VideoSource
+
+_ONCE = "nano"
+
+
+def choose_engine(
+    given: ModelFlags,
+    screen: Output,
+    *,
+    drawn: Callable[[], bool],
+    frames: int,
+    stages: StageProgress | None = None,
+) -> EngineSpec:
+    """Return the model and engine options, ``auto`` replaced by the name of a checkpoint.
+
+    ``drawn`` is called for ``auto`` alone: whether all sources are drawn videos. Raises UsageError
+    for a revision of no named model, NoModelError if there is no model and none may be downloaded.
+    """
+    spec = read_engine_spec(given)
+    if spec.model != AUTO:
+        return spec
+    if given.is_explicit("revision"):
+        raise UsageError("`--revision` is of a model, and none is named", hint="add `--model NAME`")
+    spec = replace(spec, revision=None)
+    is_drawn = drawn()
+    try:
+        choice = _choose(spec, drawn=is_drawn, frames=frames, stages=stages)
+    except NoModelError as error:
+        choice = _download(error, given, spec, screen, frames=frames, stages=stages)
+    if screen.verbose:
+        screen.err.print(Text(f"model {choice.model}: {choice.reason}", "dim"), soft_wrap=True)
+    return replace(spec, model=choice.model, model_reason=choice.reason)
+
+
+def _choose(
+    spec: EngineSpec,
+    *,
+    drawn: bool,
+    frames: int,
+    stages: StageProgress | None,
+    measure: bool = False,
+) -> ModelChoice:
+    return choose_model(
+        drawn=drawn,
+        frames=frames,
+        device=spec.device,
+        dtype=spec.dtype,
+        quantize=spec.quantize,
+        measure=measure,
+        on_progress=no_progress if stages is None else stages.on_progress,
+    )
+
+
+def choose_for_plan(
+    spec: EngineSpec, *, drawn: Callable[[], bool], frames: int, on_progress: OnProgress
+) -> EngineSpec:
+    """Return ``spec`` with the model of ``auto``; where none is here, with the one to download.
+
+    Raises NoModelError if none fits the memory.
+    """
+    if spec.model != AUTO:
+        return spec
+    try:
+        choice = choose_model(
+            drawn=drawn(),
+            frames=frames,
+            device=spec.device,
+            dtype=spec.dtype,
+            quantize=spec.quantize,
+            on_progress=on_progress,
+        )
+    except NoModelError as error:
+        if not error.offers:
+            raise
+        choice = ModelChoice(error.offers[0].name, "the proposed download: no model is here")
+    return replace(spec, model=choice.model, revision=None, model_reason=choice.reason)
+
+
+def all_drawn(sources: Iterable[VideoSource], *, reader: str = "auto") -> bool:
+    """Whether there are sources, and all are drawn videos; those that cannot be opened, whose error
+    comes later, do not count."""
+    found = False
+    for source in sources:
+        if source.kind != "video":
+            return False
+        try:
+            with open_video(source.path, kind=source.kind, reader=reader) as opened:
+                if not opened.metadata.is_synthetic:
+                    return False
+        except SmolVideoError:
+            continue
+        found = True
+    return found
+
+
+def _download(
+    error: NoModelError,
+    given: ModelFlags,
+    spec: EngineSpec,
+    screen: Output,
+    *,
+    frames: int,
+    stages: StageProgress | None,
+) -> ModelChoice:
+    """Choose what to download by ``--yes`` or a question. Raises ``error`` where neither may be."""
+    if not error.offers or spec.offline or is_offline():
+        raise error
+    if given.yes:
+        return ModelChoice(error.offers[0].name, "`--yes`: none was on this machine")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise error
+    try:  # again, with this machine measured: what to propose depends on its speed
+        return _choose(spec, drawn=False, frames=frames, stages=stages, measure=True)
+    except NoModelError as measured:
+        error = measured
+    if stages is not None:
+        with stages.paused():
+            return _ask(error, screen)
+    return _ask(error, screen)
+
+
+def _ask(error: NoModelError, screen: Output) -> ModelChoice:
+    """Ask which model to download, and remember the answer; a refusal raises ``error``."""
+    names = {_short(one.name): one.name for one in error.offers}
+    screen.err.print(Text(f"{error}:"), soft_wrap=True)
+    for one in error.offers:
+        screen.err.print(Text(_in_words(one)), soft_wrap=True)
+    screen.err.print(Text("  nano: no download · knows drawn videos only"))
+    best = error.offers[0]
+    others = "/".join([*(name for name in names if names[name] != best.name), _ONCE])
+    size = format_bytes(find_model(best.name).download_bytes or 0)
+    while True:
+        screen.err.print(f"Download {best.name}, {size}? [Y/n/{others}] ", end="", markup=False)
+        line = sys.stdin.readline()
+        typed = line.strip().lower()
+        if not line or typed in ("n", "no"):
+            raise error
+        if typed == _ONCE:
+            return ModelChoice(_ONCE, "chosen when asked")
+        name = best.name if typed in ("", "y", "yes") else names.get(typed, typed)
+        if name in names.values():
+            _remember(name, screen)
+            return ModelChoice(name, "chosen when asked")
+
+
+def _remember(name: str, screen: Output) -> None:
+    from smolvideo.cli.config import save_setting
+
+    try:
+        path = save_setting("model", [name])
+    except SmolVideoError as error:  # the answer is worth more than the memory of it
+        screen.notice(f"the choice is not remembered: {error}")
+        return
+    screen.notice(
+        f"`model` is set in {display_path(path)}: `smolvideo config unset model` undoes it"
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("smolvlm2-")
+
+
+def _in_words(one: Candidate) -> str:
+    parts = [
+        f"  {_short(one.name)}: {format_bytes(find_model(one.name).download_bytes or 0)}",
+        f"{format_bytes(one.memory_bytes)} memory",
+    ]
+    if one.seconds is not None:
+        parts.append(f"first token {format_seconds(one.seconds)}")
+    return " · ".join(parts)

@@ -1,0 +1,245 @@
+"""``--model auto``: which checkpoint answers, by what is on this machine, and why.
+
+Drawn videos are nano's. Everything else is for the best published checkpoint that is here, fits the
+free memory, and has its first token within ``MAX_FIRST_TOKEN_SECONDS``: SmolVLM2 before the first
+generation, larger before smaller. Where all that are here are slower, the fastest one answers.
+Nothing is downloaded.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smolvideo.cost.operations import NumberFormat, weight_bytes
+from smolvideo.cost.predict import predict_first_token
+from smolvideo.cost.rates import RateRequest, kept_rates, rates_for
+from smolvideo.engines import Engine, FeatureCache
+from smolvideo.engines import load_engine as load_named_engine
+from smolvideo.errors import ModelError
+from smolvideo.models import Checkpoint, ModelSpec, find_model, list_local, open_checkpoint
+from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.sampling import FrameSampling
+
+AUTO = "auto"
+MAX_FIRST_TOKEN_SECONDS = 60.0
+"""Longest time to the first token that a larger model may take: a minute is what a question may
+cost before a smaller model is worth more than its errors."""
+
+RANKING = (
+    "smolvlm2-2.2b",
+    "smolvlm2-500m",
+    "smolvlm2-256m",
+    "smolvlm-2.2b",
+    "smolvlm-2.2b-synthetic",
+    "smolvlm-500m",
+    "smolvlm-256m",
+)
+"""The published checkpoints that follow instructions, the best first."""
+
+_DOWNLOADS = RANKING[:3]
+_WITHOUT_MEASUREMENT = "smolvlm2-500m"
+"""The largest that is proposed where this machine was not measured."""
+_WORKING_BYTES = 1_000_000_000
+"""Memory beside the weights, where this machine was not measured."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A published checkpoint on this machine: peak memory, and seconds to the first token, which
+    are None where the machine was not measured."""
+
+    name: str
+    is_here: bool
+    memory_bytes: int
+    seconds: float | None
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the first token comes within the bound."""
+        if self.seconds is None:
+            return RANKING.index(self.name) >= RANKING.index(_WITHOUT_MEASUREMENT)
+        return self.seconds <= MAX_FIRST_TOKEN_SECONDS
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The name of a checkpoint, and why ``auto`` took it."""
+
+    model: str
+    reason: str
+
+
+class NoModelError(ModelError):
+    """No checkpoint on this machine can answer; ``offers`` are those that could be downloaded, the
+    proposed one first."""
+
+    def __init__(self, message: str, *, hint: str, offers: Sequence[Candidate]) -> None:
+        super().__init__(message, hint=hint)
+        self.offers = tuple(offers)
+
+
+def choose(candidates: Iterable[Candidate], *, drawn: bool, free_bytes: int) -> ModelChoice | None:
+    """Apply the rule to ``candidates``, in any order; None if none that is here can answer."""
+    if drawn:
+        return ModelChoice("nano", "all videos are drawn, which is what nano knows")
+    ranked = sorted(candidates, key=lambda one: RANKING.index(one.name))
+    fitting = [one for one in ranked if one.is_here and one.memory_bytes <= free_bytes]
+    if not fitting:
+        return None
+    quick = next((one for one in fitting if one.is_quick), None)
+    if quick is not None:
+        return ModelChoice(quick.name, f"the best on this machine: {_cost(quick, free_bytes)}")
+    fastest = min(fitting, key=lambda one: one.seconds or 0.0)
+    return ModelChoice(fastest.name, f"the fastest on this machine: {_cost(fastest, free_bytes)}")
+
+
+def offers(candidates: Iterable[Candidate], free_bytes: int) -> list[Candidate]:
+    """Return what fits this machine and is not on it, the proposed one first."""
+    fitting = [
+        one
+        for one in sorted(candidates, key=lambda one: RANKING.index(one.name))
+        if one.name in _DOWNLOADS and not one.is_here and one.memory_bytes <= free_bytes
+    ]
+    if not any(one.is_quick for one in fitting):
+        return sorted(fitting, key=lambda one: one.seconds or 0.0)
+    return sorted(fitting, key=lambda one: not one.is_quick)
+
+
+def choose_model(
+    *,
+    drawn: bool,
+    frames: int,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    measure: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> ModelChoice:
+    """Choose the checkpoint for a question about ``frames`` frames.
+
+    This machine is measured, in about a second, where several checkpoints are here, or with
+    ``measure``. Raises NoModelError if there is none; UsageError and ModelError for a device or
+    dtype that this machine lacks.
+    """
+    if drawn:
+        return _required(choose((), drawn=True, free_bytes=0))
+    here = {one.name for one in list_local() if one.problem is None} & {*RANKING}
+    if len(here) > 1 or measure:
+        rates_for(
+            RateRequest(device, dtype),
+            on_measure=lambda: on_progress(Progress("measure")),
+        )
+
+    def candidate(name: str) -> Candidate:
+        spec = find_model(name)
+        found = predict_first_token(spec, frames, device=device, dtype=dtype, quantize=quantize)
+        if found is None:
+            return Candidate(name, name in here, _rough_memory_bytes(spec, dtype, quantize), None)
+        return Candidate(name, name in here, found.memory_bytes, found.first_token)
+
+    candidates = [candidate(name) for name in RANKING]
+    free_bytes = free_memory_bytes(device, dtype)
+    chosen = choose(candidates, drawn=False, free_bytes=free_bytes)
+    if chosen is None:
+        raise _no_model(candidates, free_bytes)
+    return chosen
+
+
+def load_engine(
+    checkpoint: Checkpoint | str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    offline: bool = False,
+    cache: FeatureCache | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Engine:
+    """Load ``checkpoint``, or for ``"auto"`` the best published one on this machine.
+
+    As ``smolvideo.engines.load_engine``; raises as it does, and NoModelError where ``auto`` finds
+    none: nothing is downloaded then. What is asked may be real footage, so it never finds nano.
+    """
+    reason = None
+    if checkpoint == AUTO:
+        choice = choose_model(
+            drawn=False,
+            frames=FrameSampling().max_frames,
+            device=device,
+            dtype=dtype,
+            quantize=quantize,
+            on_progress=on_progress,
+        )
+        checkpoint, reason = choice.model, choice.reason
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
+    if reason is not None:
+        checkpoint = replace(checkpoint, model_reason=reason)
+    return load_named_engine(
+        checkpoint,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        cache=cache,
+        on_progress=on_progress,
+    )
+
+
+def free_memory_bytes(device: str = "auto", dtype: str = "auto") -> int:
+    """Return the free memory, in bytes, of the GPU that answers, else of this machine.
+
+    In a container no more than its limit (cgroup v2).
+    """
+    rates = kept_rates(RateRequest(device, dtype))
+    name = device if rates is None else rates.device
+    if name.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(name)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # another system, or `max`
+        return free
+
+
+def _required(choice: ModelChoice | None) -> ModelChoice:
+    assert choice is not None
+    return choice
+
+
+def _rough_memory_bytes(spec: ModelSpec, dtype: str, quantize: str) -> int:
+    assert spec.network is not None
+    numbers = NumberFormat("float32" if dtype == "float32" else "bfloat16", quantize)
+    return weight_bytes(spec.network, numbers) + _WORKING_BYTES
+
+
+def _cost(one: Candidate, free_bytes: int) -> str:
+    memory = f"{one.memory_bytes / 1e9:.1f} of {free_bytes / 1e9:.1f} GB of free memory"
+    if one.seconds is None:
+        return memory
+    return f"{memory}, first token in about {one.seconds:.0f} s"
+
+
+def _no_model(candidates: Sequence[Candidate], free_bytes: int) -> NoModelError:
+    found = offers(candidates, free_bytes)
+    here = [one for one in candidates if one.is_here]
+    if here or not found:
+        smallest = min(here or candidates, key=lambda one: one.memory_bytes)
+        message = (
+            f"`{smallest.name}` needs {smallest.memory_bytes / 1e9:.1f} GB of memory, and "
+            f"{free_bytes / 1e9:.1f} GB are free"
+        )
+        if not found:
+            return NoModelError(message, hint="close other programs, or name a model", offers=())
+    else:
+        message = "no model for real footage is on this machine"
+    best = find_model(found[0].name)
+    size = (best.download_bytes or 0) / 1e9
+    return NoModelError(
+        message, hint=f"`smolvideo models pull {best.name}` downloads {size:.1f} GB", offers=found
+    )

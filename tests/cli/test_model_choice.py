@@ -1,0 +1,243 @@
+"""``--model auto`` in every command: nano answers about drawn videos alone, nothing is downloaded
+unasked, and what was chosen is recorded with its reason."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.clipmaker import write_clip
+from support.hub_server import COMMIT, HubServer, serve_hub
+from support.project import ROOT
+from support.terminals import Terminal
+from support.tinymodels import make_tiny
+
+import smolvideo
+from smolvideo.cli.main import cli
+from smolvideo.cost.choose import NoModelError
+
+DRAWN = ROOT / "samples" / "circle_right.mp4"
+REPOSITORIES = {
+    "256m": "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+    "500m": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Footage that is not drawn by the project."""
+    path = tmp_path_factory.mktemp("videos") / "clip.mp4"
+    write_clip(path, [number / 10 for number in range(20)])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SMOLVIDEO_MODEL", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> Iterator[HubServer]:
+    with serve_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.repositories.update(dict.fromkeys(REPOSITORIES.values(), tiny))
+        yield server
+
+
+@pytest.fixture
+def local(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The only model on this machine."""
+    monkeypatch.setattr("smolvideo.cost.choose.free_memory_bytes", lambda *_: 8_000_000_000)
+    folder = tmp_path / "huggingface" / "hub" / f"models--{REPOSITORIES['256m'].replace('/', '--')}"
+    shutil.copytree(tiny, folder / "snapshots" / COMMIT)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    return "smolvlm2-256m"
+
+
+def run(*words: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, list(map(str, words)), input=stdin)
+
+
+def write_items(folder: Path, video: Path) -> Path:
+    """Write a question of one's own about ``video``."""
+    shutil.copy(video, folder / "v.mp4")
+    item = {"id": "1", "video": "v.mp4", "question": "What?", "options": ["a", "b"]}
+    (folder / "items.jsonl").write_text(json.dumps({**item, "answer_index": 0}) + "\n")
+    return folder / "items.jsonl"
+
+
+COMMANDS = {
+    "ask": ("ask", "VIDEO", "What moves?"),
+    "ask --json": ("ask", "VIDEO", "What moves?", "--json"),
+    "ask of both": ("ask", DRAWN, "VIDEO", "What moves?"),
+    "frames": ("frames", "VIDEO"),
+    "summarise": ("summarise", "VIDEO"),
+    "summarise of both": ("summarise", DRAWN, "VIDEO"),
+    "summarise --jsonl": ("summarise", "VIDEO", "--jsonl", "-"),
+    "summarise --dry-run": ("summarise", "VIDEO", "--dry-run"),
+    "chat": ("chat", "--plain", "VIDEO"),
+    "eval": ("eval", "ITEMS", "--run", "RUN"),
+}
+
+
+@pytest.mark.parametrize("offline", [(), ("--offline",), ("--offline", "--yes")], ids=" ".join)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_a_model_real_footage_is_an_error(
+    name: str, offline: tuple[str, ...], hub: HubServer, video: Path, tmp_path: Path
+) -> None:
+    places = {"VIDEO": video, "RUN": tmp_path / "run"}
+    if name == "eval":
+        places["ITEMS"] = write_items(tmp_path, video)
+    words = [places.get(str(word), word) for word in COMMANDS[name]]
+    done = run(*words, *offline, stdin="What moves?\n")
+    assert (done.exit_code, done.stdout) == (4, ""), done.stderr
+    assert "no model for real footage is on this machine" in done.stderr
+    assert "hint: `smolvideo models pull smolvlm2-" in done.stderr
+    assert hub.requests == []
+
+
+def test_nano_answers_about_drawn_videos_and_says_why(tmp_path: Path) -> None:
+    reason = "all videos are drawn, which is what nano knows"
+    done = run("ask", DRAWN, "What moves?", "--json", "-v")
+    record = json.loads(done.stdout)
+    assert (record["model"], record["model_reason"]) == ("nano", reason)
+    assert f"model nano: {reason}" in done.stderr
+    done = run("summarise", DRAWN, "--jsonl", "-", "-v")
+    record = json.loads(done.stdout)
+    assert (record["model"], record["model_reason"]) == ("nano", reason)
+    assert f"model nano: {reason}" in done.stderr
+    shown = json.loads(run("frames", DRAWN, "--json").stdout)
+    assert (shown["model"], shown["model_reason"]) == ("nano", reason)
+    done = run("eval", write_items(tmp_path, DRAWN), "--run", tmp_path / "run")
+    assert f"model nano: {reason}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("plan",), ("ask", "--dry-run")], ids=" ".join)
+def test_plans_are_made_for_what_would_answer(
+    command: tuple[str, ...], hub: HubServer, video: Path
+) -> None:
+    for source, model in ((DRAWN, "nano"), (video, "smolvlm2-")):
+        done = run(*command, source, "What moves?", "--json", "--max-frames", "2")
+        assert json.loads(done.stdout)["prediction"]["model"].startswith(model), done.stderr
+    assert hub.requests == []
+
+
+def test_chat_of_drawn_videos_takes_no_real_ones(video: Path) -> None:
+    done = run("chat", "--plain", DRAWN, stdin=f"What moves?\n/add {video}\nWhat moves?\n")
+    assert done.stdout.splitlines() == ["a purple circle"] * 2
+    assert "nano was chosen for drawn videos, and this is other footage" in done.stderr
+    done = run("chat", "--plain", DRAWN, "--model", "nano", stdin=f"/add {video}\nWhat moves?\n")
+    assert len(done.stdout.splitlines()) == 1
+    assert "nano was chosen" not in done.stderr
+
+
+def test_conversation_keeps_why_its_model_was_chosen(video: Path) -> None:
+    assert run("ask", DRAWN, "What moves?").exit_code == 0
+    done = run("ask", "--continue", video, "And now?")
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "nano was chosen for drawn videos" in done.stderr
+    assert run("ask", "--continue", "--model", "auto", "What moves?").stdout == "a purple circle\n"
+
+
+def test_the_model_on_this_machine_answers(local: str, video: Path, hub: HubServer) -> None:
+    done = run("ask", video, "What moves?", "--json", "--max-new-tokens", "3")
+    record = json.loads(done.stdout)
+    assert (record["model"], record["text"] is not None) == (local, True)
+    assert record["model_reason"].startswith("the best on this machine: ")
+    assert json.loads(run("frames", video, "--json").stdout)["model"] == local
+    assert hub.requests == []
+
+
+def test_python_follows_the_same_rule(local: str, hub: HubServer) -> None:
+    checkpoint = smolvideo.load_engine("auto", device="cpu").checkpoint
+    assert (checkpoint.name, "the best on this machine" in str(checkpoint.model_reason)) == (
+        local,
+        True,
+    )
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_python_downloads_nothing_unasked() -> None:
+    with pytest.raises(NoModelError, match="no model for real footage"):
+        smolvideo.load_engine("auto")
+
+
+def test_yes_downloads_what_is_proposed(
+    hub: HubServer, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smolvideo.cost.choose.free_memory_bytes", lambda *_: 8_000_000_000)
+    done = run("ask", video, "What moves?", "--json", "--yes", "--max-new-tokens", "3")
+    record = json.loads(done.stdout)
+    assert (record["model"], "--yes" in record["model_reason"]) == ("smolvlm2-500m", True)
+    assert "model.safetensors" in hub.files()
+
+
+@pytest.mark.parametrize("how", ["typed", "environment", "file"])
+def test_nano_answers_about_anything_if_it_is_named(
+    how: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ("--model", "nano") if how == "typed" else ()
+    if how == "environment":
+        monkeypatch.setenv("SMOLVIDEO_MODEL", "nano")
+    if how == "file":
+        monkeypatch.setenv("SMOLVIDEO_CONFIG", str(tmp_path / "config.toml"))
+        (tmp_path / "config.toml").write_text('model = "nano"\n')
+    done = run("frames", video, "--json", *typed)
+    shown = json.loads(done.stdout)
+    assert (shown["model"], shown["model_reason"]) == ("nano", None)
+
+
+def test_a_revision_is_of_a_named_model(video: Path) -> None:
+    done = run("ask", video, "What?", "--revision", "main")
+    assert (done.exit_code, "`--revision` is of a model" in done.stderr) == (2, True)
+
+
+def test_a_broken_file_is_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    assert run("ask", tmp_path / "broken.mp4", "What?").exit_code == 3
+
+
+def asked(video: Path) -> list[str | Path]:
+    return ["ask", video, "What?", "--max-new-tokens", "3", "--max-frames", "2", "--quiet"]
+
+
+def test_question_on_a_terminal_is_asked_and_remembered(
+    hub: HubServer, video: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("# mine\n")
+    with Terminal(asked(video), SMOLVIDEO_CONFIG=str(file)) as terminal:
+        terminal.wait_for("? [Y/n/")
+        assert "256m: 1.0 GB · " in terminal.text
+        assert " memory · first token " in terminal.text
+        terminal.type(b"what?\n")
+        terminal.wait_for("? [Y/n/", after="what?")
+        terminal.type(b"n\n")
+        assert terminal.finish() == 4
+        assert "hint: `smolvideo models pull" in terminal.text
+    assert (hub.requests, file.read_text()) == ([], "# mine\n")
+    # The download is broken off, and goes on without a question.
+    hub.rest_of_weights = threading.Event()
+    with Terminal(asked(video), SMOLVIDEO_CONFIG=str(file)) as terminal:
+        terminal.wait_for("? [Y/n/")
+        terminal.type(b"256m\n")
+        assert hub.began.wait(300)
+        terminal.type(b"\x03")
+        assert terminal.finish() == 130, terminal.text
+    hub.rest_of_weights.set()
+    assert file.read_text() == '# mine\nmodel = "smolvlm2-256m"\n'
+    with Terminal(asked(video), SMOLVIDEO_CONFIG=str(file)) as terminal:
+        assert terminal.finish() == 0, terminal.text
+        assert "Download" not in terminal.text
+        assert len(terminal.text.splitlines()) == 1
