@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support.manyvideos import make_folder
 
+PROGRAM = [sys.executable, "-m", "smolvideo"]
 QUESTION = "Describe the video."
 _TURNS = 2
 
@@ -27,7 +28,7 @@ def loop_of_ask(files: list[Path]) -> float:
     started = time.monotonic()
     for file in files:
         subprocess.run(
-            [sys.executable, "-m", "smolvideo", "ask", "--quiet", str(file.resolve()), QUESTION],
+            [*PROGRAM, "ask", "--model", "nano", "--quiet", str(file.resolve()), QUESTION],
             capture_output=True,
             check=False,
         )
@@ -37,7 +38,7 @@ def loop_of_ask(files: list[Path]) -> float:
 def one_batch(folder: Path, out: Path) -> tuple[float, str]:
     """Seconds of one process for all files, and what it says of its stages."""
     started = time.monotonic()
-    words = [sys.executable, "-m", "smolvideo", "summarise", "--verbose", "--out", str(out)]
+    words = [*PROGRAM, "summarise", "--model", "nano", "--verbose", "--out", str(out)]
     done = subprocess.run([*words, str(folder)], capture_output=True, check=False, text=True)
     return time.monotonic() - started, done.stderr.strip().splitlines()[-1]
 

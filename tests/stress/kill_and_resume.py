@@ -28,7 +28,8 @@ _DIFFER = ("created", "seconds")
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
-    words = [sys.executable, "-m", "smolvideo", "summarise", "--quiet", "--max-frames", "8"]
+    words = [sys.executable, "-m", "smolvideo", "summarise", "--quiet", "--model", "nano"]
+    words += ["--max-frames", "8"]
     return [*words, "--format", FORMATS, "--out", str(out), *more, str(folder)]
 
 

@@ -31,7 +31,7 @@ ALLOWED_MEGABYTES = 500
 WIDTH, HEIGHT = 640, 360
 TICK = Fraction(1, 90_000)
 COMMANDS = {
-    "frames": ("frames", "{}", "--filmstrip", "none", "--json"),
+    "frames": ("frames", "{}", "--model", "nano", "--filmstrip", "none", "--json"),
     "ask": ("ask", "{}", "What is shown?", "--model", "nano", "--quiet"),
 }
 
