@@ -46,11 +46,11 @@ def config_path() -> Path:
     That is in ``~/.config`` on Linux, ``~/Library/Application Support`` on macOS and
     ``%LOCALAPPDATA%`` on Windows. Raises UsageError for a user without a home folder.
     """
-    import platformdirs
-
     try:
         if chosen := os.environ.get(VARIABLE):
             return Path(chosen).expanduser().absolute()
+        import platformdirs
+
         return platformdirs.user_config_path("smolvideo", appauthor=False) / "config.toml"
     except RuntimeError as error:
         raise UsageError(
