@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from smolvideo.answer import Answer, AnswerStream
+from smolvideo.cost.choose import AUTO, ModelChoice, all_drawn, choose_model
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngine
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
@@ -61,17 +62,18 @@ class Video:
     """An open video, or several, with its frames decoded; each question about it stands alone.
 
     ``model`` is a loaded engine, which stays open, or a name or folder, whose engine is loaded with
-    default options and closed together with the video. ``source`` is a path, a URL, or a list of
-    them. ``sampling`` and ``prompt_options`` choose and resize the frames; ``generation`` is the
-    default of each question; ``download`` is for URLs, and its ``offline`` for the model, too;
-    ``subtitles`` is a file, or ``auto`` for the one next to the video or its text track.
+    default options and closed together with the video; ``auto`` is nano for drawn videos, else the
+    best published model on this machine, and downloads nothing. ``source`` is a path, a URL, or a
+    list of them. ``sampling`` and ``prompt_options`` choose and resize the frames; ``generation``
+    is the default of each question; ``download`` is for URLs, and its ``offline`` for the model,
+    too; ``subtitles`` is a file, or ``auto`` for the one next to the video or its text track.
 
     The first question encodes the frames; every further one prefills only its own words. (The
     engine ``transformers`` shares nothing between questions.) A question too long for the context
     together with the frames has fewer of them, decoded anew, and a notice says so.
 
     Thread-safe: questions of several threads are answered in turns. Raises as ``resolve_source``,
-    ``open_checkpoint``, ``prepare`` and ``load_engine`` do.
+    ``open_checkpoint``, ``prepare`` and ``load_engine`` do; NoModelError where ``auto`` finds none.
     """
 
     def __init__(
@@ -93,7 +95,15 @@ class Video:
             check_question(only_question)
         sources = resolve_all(source, download=download, on_progress=on_progress)
         self._owns_engine = isinstance(model, str | Path)
-        checkpoint, load = _checkpoint_and_loader(model, download.offline, on_progress)
+
+        def choose() -> ModelChoice:
+            return choose_model(
+                drawn=all_drawn(sources, reader=reader),
+                frames=sampling.max_frames,
+                on_progress=on_progress,
+            )
+
+        checkpoint, load = _checkpoint_and_loader(model, choose, download.offline, on_progress)
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
         text = None
@@ -356,11 +366,20 @@ async def _in_thread(
 
 
 def _checkpoint_and_loader(
-    model: Engine | str | Path, offline: bool, on_progress: OnProgress
+    model: Engine | str | Path,
+    choose: Callable[[], ModelChoice],
+    offline: bool,
+    on_progress: OnProgress,
 ) -> tuple[Checkpoint, Callable[[], Engine]]:
-    """Return the checkpoint of a model, and the function that loads its engine."""
+    """Return the checkpoint of a model, and the function that loads its engine.
+
+    ``choose`` is called for ``auto``.
+    """
     if isinstance(model, str | Path):
         spec = _engine_spec(model, offline=offline)
+        if spec.model == AUTO:
+            choice = choose()
+            spec = replace(spec, model=choice.model, model_reason=choice.reason)
         return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
     if not hasattr(model, "checkpoint"):
         raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")

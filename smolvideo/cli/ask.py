@@ -20,7 +20,7 @@ from smolvideo.cli.conversation_options import (
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.loading import BackgroundEngine
-from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     ListFlags,
@@ -41,6 +41,7 @@ from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.plan import PlanRequest, run_plan
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Settings
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.pipeline import (

@@ -20,7 +20,7 @@ from smolvideo.cli.conversation_options import (
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.loading import load_engine_for
-from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import DownloadFlags, read_download
 from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
@@ -34,6 +34,7 @@ from smolvideo.conversation.store import (
     question_history,
     reopen,
 )
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.show.console import open_screen, use_colour

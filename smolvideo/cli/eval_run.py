@@ -9,9 +9,10 @@ import click
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, EvalFlags, default_run_folder
 from smolvideo.cli.flags import takes
-from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import DOWNLOAD_FIELDS, read_sampling
 from smolvideo.cli.params import SectionCommand
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark

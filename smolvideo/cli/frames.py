@@ -9,7 +9,7 @@ import click
 from PIL import Image
 
 from smolvideo.cli.flags import Flags, argument, flag, takes
-from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     ModelFlags,
@@ -29,6 +29,7 @@ from smolvideo.cli.outputs import (
 )
 from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.cli.shell_completion import complete_files
+from smolvideo.cost.choose import all_drawn
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat

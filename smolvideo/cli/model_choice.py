@@ -5,7 +5,7 @@ the configuration file; elsewhere there is an error with the command to type.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from rich.text import Text
@@ -17,12 +17,10 @@ from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.models import find_model
 from smolvideo.models.hub import is_offline
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.readers import open_video
 from smolvideo.sanitize import display_path
 from smolvideo.show.console import Output
 from smolvideo.show.format import format_bytes, format_seconds
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.source import VideoSource
 
 _ONCE = "nano"
 
@@ -98,23 +96,6 @@ def choose_for_plan(
             raise
         choice = ModelChoice(error.offers[0].name, "the proposed download: no model is here")
     return replace(spec, model=choice.model, revision=None, model_reason=choice.reason)
-
-
-def all_drawn(sources: Iterable[VideoSource], *, reader: str = "auto") -> bool:
-    """Whether there are sources, and all are drawn videos; those that cannot be opened, whose error
-    comes later, do not count."""
-    found = False
-    for source in sources:
-        if source.kind != "video":
-            return False
-        try:
-            with open_video(source.path, kind=source.kind, reader=reader) as opened:
-                if not opened.metadata.is_synthetic:
-                    return False
-        except SmolVideoError:
-            continue
-        found = True
-    return found
 
 
 def _download(

@@ -10,13 +10,14 @@ import click
 from smolvideo.cli.ask_arguments import AskArguments, split_arguments
 from smolvideo.cli.conversation_options import ConversationFlags, read_settings, with_model
 from smolvideo.cli.flags import Flags, argument, flag, takes
-from smolvideo.cli.model_choice import all_drawn, choose_for_plan
+from smolvideo.cli.model_choice import choose_for_plan
 from smolvideo.cli.options import DownloadFlags, ListFlags, allows_outside, read_download
 from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.summary_options import QuietFlags
 from smolvideo.conversation import Settings
 from smolvideo.cost import RateRequest, Rates, rates_for
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, SourceError, UsageError
 from smolvideo.pipeline import CostPlan, PlannedModel, open_for_plan, plan_prompt, predict_plan

@@ -10,7 +10,7 @@ import click
 
 from smolvideo.cli.flags import Flags, argument, takes
 from smolvideo.cli.loading import BackgroundEngine
-from smolvideo.cli.model_choice import all_drawn, choose_engine
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     EngineFlags,
@@ -31,6 +31,7 @@ from smolvideo.cli.summary_options import (
     SummaryFlags,
     read_out,
 )
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.pipeline import NANO_NOTICE

@@ -15,10 +15,12 @@ from smolvideo.cost.predict import predict_first_token
 from smolvideo.cost.rates import RateRequest, kept_rates, rates_for
 from smolvideo.engines import Engine, FeatureCache
 from smolvideo.engines import load_engine as load_named_engine
-from smolvideo.errors import ModelError
+from smolvideo.errors import ModelError, SmolVideoError
 from smolvideo.models import Checkpoint, ModelSpec, find_model, list_local, open_checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling
+from smolvideo.source import VideoSource
 
 AUTO = "auto"
 MAX_FIRST_TOKEN_SECONDS = 60.0
@@ -143,6 +145,23 @@ def choose_model(
     if chosen is None:
         raise _no_model(candidates, free_bytes)
     return chosen
+
+
+def all_drawn(sources: Iterable[VideoSource], *, reader: str = "auto") -> bool:
+    """Whether there are sources, and all are drawn videos; those that cannot be opened, whose error
+    comes later, do not count."""
+    found = False
+    for source in sources:
+        if source.kind != "video":
+            return False
+        try:
+            with open_video(source.path, kind=source.kind, reader=reader) as opened:
+                if not opened.metadata.is_synthetic:
+                    return False
+        except SmolVideoError:
+            continue
+        found = True
+    return found
 
 
 def load_engine(

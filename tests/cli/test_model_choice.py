@@ -167,10 +167,13 @@ def test_python_follows_the_same_rule(local: str, hub: HubServer) -> None:
     assert hub.requests == []
 
 
-@pytest.mark.usefixtures("hub")
-def test_python_downloads_nothing_unasked() -> None:
+def test_python_downloads_nothing_unasked(hub: HubServer, video: Path) -> None:
     with pytest.raises(NoModelError, match="no model for real footage"):
         smolvideo.load_engine("auto")
+    with pytest.raises(NoModelError, match="no model for real footage"):
+        smolvideo.ask("auto", video, "What moves?")
+    assert smolvideo.ask("auto", DRAWN, "What moves?").text == "a purple circle"
+    assert hub.requests == []
 
 
 def test_yes_downloads_what_is_proposed(
