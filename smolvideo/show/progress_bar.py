@@ -17,6 +17,7 @@ from rich.progress import (
     TaskID,
 )
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from smolvideo.progress import Progress, Stage
@@ -67,6 +68,8 @@ _ANSWERING: Final = ("encode", "prefill", "generate")
 """Stages of the engine, in their order: each ends the ones before it."""
 
 _ROOM_FOR_A_BAR = 60
+_ROOM_FOR_A_RATE = 75
+_ROOM_FOR_ALL = 95
 
 
 class StageProgress:
@@ -150,12 +153,13 @@ class StageProgress:
     def _running(self) -> Bars:
         if self._bars is None:
             columns: list[ProgressColumn] = [SpinnerColumn(), _Words()]
-            if self._console.width >= _ROOM_FOR_A_BAR:
-                columns.append(BarColumn(bar_width=24))
+            width = self._console.width
+            if width >= _ROOM_FOR_A_BAR:
+                columns.append(BarColumn(bar_width=24 if width >= _ROOM_FOR_ALL else 8))
             self._bars = Bars(
                 *columns,
-                _Amount(),
-                _TimeLeft(),
+                _Amount(with_rate=width >= _ROOM_FOR_A_RATE),
+                _TimeLeft(table_column=Column(no_wrap=True)),
                 console=self._console,
                 transient=True,
                 refresh_per_second=10,
@@ -196,12 +200,16 @@ class _Words(ProgressColumn):
 
 
 class _Amount(ProgressColumn):
-    """``12/50 frames``, ``3.4 MB of 1.0 GB, 12 MB/s``, or nothing if it is unknown."""
+    """``12/50 frames``, ``3.4 MB of 1.0 GB, 12 MB/s``, or nothing if it is unknown; never cut."""
+
+    def __init__(self, *, with_rate: bool) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._with_rate = with_rate
 
     def render(self, task: Task) -> Text:
         stage = task.fields["stage"]
         amount = format_amount(stage, task.completed, task.total)
-        if stage == "download" and task.speed:
+        if self._with_rate and stage == "download" and task.speed:
             amount += f", {format_bytes(task.speed)}/s"
         return Text(amount, no_wrap=True)
 
