@@ -17,6 +17,7 @@ from smolvideo.cli.models_list import (
     tokens_per_frame,
 )
 from smolvideo.cli.shell_completion import complete_models
+from smolvideo.cost.choose import AUTO
 from smolvideo.errors import EXIT_SOME_FAILED, ModelError, UsageError
 from smolvideo.models import (
     Checkpoint,
@@ -291,7 +292,7 @@ def _default_model() -> str | None:
 def use_model(name: str) -> None:
     """Make a model the default of all commands.
 
-    NAME is one of the list, a hub id, or a folder. It is written to the configuration file;
+    NAME is one of the list, a hub id, a folder, or auto. It is written to the configuration file;
     `--model` and SMOLVIDEO_MODEL come before it.
     """
     from smolvideo.cli.config import save_setting
@@ -313,6 +314,8 @@ def use_model(name: str) -> None:
 def _checked_model(name: str) -> tuple[str, int | None]:
     """Return what to write for a model, and the bytes to download if it is not here (0 if they are
     unknown), else None. Raises ModelError for what is no model."""
+    if name == AUTO:
+        return name, None
     spec = lookup_model(name)
     if spec is not None:
         here = spec.is_bundled or any(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from smolvideo.cost import Prediction, kept_rates, predict_first_token, rates_for
+from smolvideo.cost.choose import free_memory_bytes
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ModelError
 from smolvideo.frames import FramePlan, VideoMetadata
@@ -110,13 +111,6 @@ def _explain(screen: Output, columns: list[str], free: int) -> None:
     screen.err.print()
     explained = " ".join(text for name, text in words.items() if name in columns)
     screen.err.print(explained, style="dim")
-
-
-def free_memory_bytes() -> int:
-    """Return the memory that is free now."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _rows(free: int) -> list[_Row]:

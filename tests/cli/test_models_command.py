@@ -261,6 +261,8 @@ def test_use_writes_the_configuration(
     run("pull", "smolvlm2-256m")
     assert "not on this machine" not in run("use", "smolvlm2-256m").stderr
     assert "`smolvlm2-256m` is still the default" in run("rm", "smolvlm2-256m", "--yes").stderr
+    assert run("use", "auto").exit_code == 0
+    assert 'model = "auto"' in config.read_text()
     monkeypatch.chdir(tiny.parent)
     assert run("use", "./tiny").exit_code == 0
     assert str(tiny) in config.read_text()
