@@ -16,8 +16,8 @@ from support.manyvideos import make_folder
 from support.project import ROOT
 
 import smolvideo
-import smolvideo.pipeline.answer
 import smolvideo.summaries.api
+import smolvideo.video
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import ModelError, PromptError, RecordError
 from smolvideo.models import open_checkpoint
@@ -368,7 +368,7 @@ def test_a_video_of_one_frame_and_an_odd_end(nano: Engine, tmp_path: Path) -> No
     assert second.notes[-1].end_seconds == pytest.approx(6.5, abs=0.11)
 
 
-@pytest.mark.parametrize("module", [smolvideo.summaries.api, smolvideo.pipeline.answer])
+@pytest.mark.parametrize("module", [smolvideo.summaries.api, smolvideo.video])
 def test_the_examples_run(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = doctest.testmod(module)  # type: ignore[arg-type]
