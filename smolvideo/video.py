@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.cost.choose import AUTO, ModelChoice, all_drawn, choose_model
+from smolvideo.cost.choose import AUTO, all_drawn, choose_model
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngine
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
@@ -95,15 +95,9 @@ class Video:
             check_question(only_question)
         sources = resolve_all(source, download=download, on_progress=on_progress)
         self._owns_engine = isinstance(model, str | Path)
-
-        def choose() -> ModelChoice:
-            return choose_model(
-                drawn=all_drawn(sources, reader=reader),
-                frames=sampling.max_frames,
-                on_progress=on_progress,
-            )
-
-        checkpoint, load = _checkpoint_and_loader(model, choose, download.offline, on_progress)
+        checkpoint, load = _checkpoint_and_loader(
+            model, lambda: all_drawn(sources, reader=reader), sampling, download, on_progress
+        )
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
         text = None
@@ -367,18 +361,21 @@ async def _in_thread(
 
 def _checkpoint_and_loader(
     model: Engine | str | Path,
-    choose: Callable[[], ModelChoice],
-    offline: bool,
+    is_drawn: Callable[[], bool],
+    sampling: FrameSampling,
+    download: DownloadOptions,
     on_progress: OnProgress,
 ) -> tuple[Checkpoint, Callable[[], Engine]]:
     """Return the checkpoint of a model, and the function that loads its engine.
 
-    ``choose`` is called for ``auto``.
+    ``is_drawn`` is called for ``auto``.
     """
     if isinstance(model, str | Path):
-        spec = _engine_spec(model, offline=offline)
+        spec = _engine_spec(model, offline=download.offline)
         if spec.model == AUTO:
-            choice = choose()
+            choice = choose_model(
+                drawn=is_drawn(), frames=sampling.max_frames, on_progress=on_progress
+            )
             spec = replace(spec, model=choice.model, model_reason=choice.reason)
         return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
     if not hasattr(model, "checkpoint"):
