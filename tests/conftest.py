@@ -182,9 +182,9 @@ def processor_files() -> Path:
 def _no_decode_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves single tokens to torch. Compiling the kernel takes twenty seconds for each dtype,
     too long for tests of published shapes that are about whole prompts."""
-    from smolvideo.network import load_weights
+    from smolvideo.network import model
 
-    monkeypatch.setattr(load_weights, "is_supported", lambda *_: False)
+    monkeypatch.setattr(model, "is_supported", lambda *_: False)
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])

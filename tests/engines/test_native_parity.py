@@ -40,7 +40,7 @@ def logits(engine: NativeEngine | TransformersEngine, prompt: Prompt) -> torch.T
     if isinstance(engine, NativeEngine):
         return engine.start_session(prompt).prefill(prompt).float()
     rows = engine.encode(prompt.images)
-    decoder = _Decoder(engine.network, prompt, rows, engine.checkpoint.image_token_id)
+    decoder = _Decoder(engine, prompt, rows)
     return decoder.prefill().float()
 
 
