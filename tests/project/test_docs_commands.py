@@ -56,7 +56,8 @@ def smolvideo_commands(text: str) -> list[list[str]]:
 def parse(words: list[str]) -> click.Context:
     """Parse as the program does, without running the command."""
     command: click.Command = cli
-    context = click.Context(cli, info_name="smolvideo")
+    # With the program's settings: a command keeps the help option of the first context it meets.
+    context = click.Context(cli, info_name="smolvideo", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, found, words = command.resolve_command(context, words)
         assert found is not None
