@@ -29,7 +29,7 @@ from smolvideo.cli.outputs import (
 )
 from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.cli.shell_completion import complete_files
-from smolvideo.cost.choose import all_drawn
+from smolvideo.cost.choose import NoModelError, all_drawn
 from smolvideo.errors import UsageError
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
@@ -37,6 +37,7 @@ from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import PLACEHOLDER_QUESTION, Geometry, PromptOptions
 from smolvideo.readers import open_video, prestart_process
 from smolvideo.records import json_line
+from smolvideo.sampling import FrameSampling
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import (
     FilmstripChoice,
@@ -53,6 +54,7 @@ from smolvideo.times import format_clock
 ORIGINAL_ASPECT: Final = "none"
 """The ``--geometry`` of frames in display aspect ratio, not transformed for a model."""
 
+_NO_MODEL = "frames are as a player shows them, and what fits a context is not counted"
 _MAX_SHOWN = 640
 """Longest side in pixels of frames for display only: fifty 8K frames would take 5 GB."""
 
@@ -118,17 +120,14 @@ def frames(given: FramesFlags) -> None:
             if path is not None:
                 check_not_a_source(name, path, [source.path])
         if given.geometry == ORIGINAL_ASPECT:
-            batch = load_frames(
-                source,
-                sampling,
-                reader=given.reader,
-                longest=_MAX_SHOWN,
-                on_progress=stages.on_progress,
-            )
-            explained = (batch.selection_note,) if batch.selection_note else ()
-            seen = _SampledFrames(source, batch, None, None, (*batch.warnings, *explained))
+            seen = _as_played(given, source, sampling, stages)
         else:
-            seen = _seen_by_model(given, source, given.geometry, screen, stages)
+            try:
+                seen = _seen_by_model(given, source, given.geometry, screen, stages)
+            except NoModelError as error:
+                if given.geometry is not None:
+                    raise
+                seen = _as_played(given, source, sampling, stages, f"{error}: {_NO_MODEL}")
         files = _write_pictures(given, seen)
     # Show notices, then JSON or the filmstrip and the table.
     screen.notes(seen.notices)
@@ -156,6 +155,25 @@ class _SampledFrames:
         return shown_aspect(self.batch, self.layout)
 
 
+def _as_played(
+    given: FramesFlags,
+    source: VideoSource,
+    sampling: FrameSampling,
+    stages: StageProgress,
+    *notices: str,
+) -> _SampledFrames:
+    """Decode the frames in display aspect ratio, for no model."""
+    batch = load_frames(
+        source,
+        sampling,
+        reader=given.reader,
+        longest=_MAX_SHOWN,
+        on_progress=stages.on_progress,
+    )
+    explained = (batch.selection_note,) if batch.selection_note else ()
+    return _SampledFrames(source, batch, None, None, (*notices, *batch.warnings, *explained))
+
+
 def _seen_by_model(
     given: FramesFlags,
     source: VideoSource,
@@ -170,6 +188,7 @@ def _seen_by_model(
         drawn=lambda: all_drawn([source], reader=given.reader),
         frames=given.max_frames,
         stages=stages,
+        asks=False,
     )
     checkpoint = spec.checkpoint(on_progress=stages.on_progress)
     prepared = prepare(

@@ -32,11 +32,13 @@ def choose_engine(
     drawn: Callable[[], bool],
     frames: int,
     stages: StageProgress | None = None,
+    asks: bool = True,
 ) -> EngineSpec:
     """Return the model and engine options, ``auto`` replaced by the name of a checkpoint.
 
-    ``drawn`` is called for ``auto`` alone: whether all sources are drawn videos. Raises UsageError
-    for a revision of no named model, NoModelError if there is no model and none may be downloaded.
+    ``drawn`` is called for ``auto`` alone: whether all sources are drawn videos. ``asks``: whether
+    a terminal is asked what to download. Raises UsageError for a revision of no named model,
+    NoModelError if there is no model and none may be downloaded.
     """
     spec = read_engine_spec(given)
     if spec.model != AUTO:
@@ -48,6 +50,8 @@ def choose_engine(
     try:
         choice = _choose(spec, drawn=is_drawn, frames=frames, stages=stages)
     except NoModelError as error:
+        if not (asks or given.yes):
+            raise
         choice = _download(error, given, spec, screen, frames=frames, stages=stages)
     if screen.verbose:
         screen.err.print(Text(f"model {choice.model}: {choice.reason}", "dim"), soft_wrap=True)

@@ -80,7 +80,7 @@ COMMANDS = {
     "ask": ("ask", "VIDEO", "What moves?"),
     "ask --json": ("ask", "VIDEO", "What moves?", "--json"),
     "ask of both": ("ask", DRAWN, "VIDEO", "What moves?"),
-    "frames": ("frames", "VIDEO"),
+    "frames --geometry": ("frames", "VIDEO", "--geometry", "official"),
     "summarise": ("summarise", "VIDEO"),
     "summarise of both": ("summarise", DRAWN, "VIDEO"),
     "summarise --jsonl": ("summarise", "VIDEO", "--jsonl", "-"),
@@ -103,6 +103,14 @@ def test_without_a_model_real_footage_is_an_error(
     assert (done.exit_code, done.stdout) == (4, ""), done.stderr
     assert "no model for real footage is on this machine" in done.stderr
     assert "hint: `smolvideo models pull smolvlm2-" in done.stderr
+    assert hub.requests == []
+
+
+def test_without_a_model_frames_are_as_a_player_shows_them(hub: HubServer, video: Path) -> None:
+    done = run("frames", video, "--json", "--max-frames", "3")
+    shown = json.loads(done.stdout)
+    assert (shown["model"], len(shown["frame_times"])) == (None, 3)
+    assert any("no model for real footage is on this machine" in one for one in shown["notices"])
     assert hub.requests == []
 
 
