@@ -17,7 +17,7 @@ from smolvideo.readers.display import to_display_rgb
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.registry import open_in_process
 
-pytestmark = pytest.mark.clips
+pytestmark = [pytest.mark.clips, pytest.mark.slow]
 
 UNREADABLE = {
     "audio_only.mp4": "no video stream",
