@@ -171,13 +171,13 @@ class GenerationFlags(Flags, section="Answer"):
         default_from=GenerationOptions,
         type=FloatType(min=0),
         metavar="T",
-        help="0 takes the likeliest token each time; above, tokens are drawn.",
+        help="0: greedy decoding (argmax); above 0: sampling.",
     )
     top_p: float = flag(
         default_from=GenerationOptions,
         type=FloatType(min=0, max=1, min_open=True),
         metavar="P",
-        help="Draw among the likeliest with this probability together.",
+        help="Sample from the most probable tokens that have this probability together.",
     )
     repetition_penalty: float = flag(
         default_from=GenerationOptions,
