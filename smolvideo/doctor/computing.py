@@ -245,8 +245,8 @@ def _product_problem(device: "torch.device", dtype: "torch.dtype", tolerance: fl
         product = (left.to(device, dtype) @ right.to(device, dtype)).cpu()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         return first_line(error)
-    error_ = _relative_error(product, expected)
-    return None if error_ < tolerance else f"off by {error_:.1e}"
+    deviation = _relative_error(product, expected)
+    return None if deviation < tolerance else f"off by {deviation:.1e}"
 
 
 def _quantized_formats() -> list[str]:

@@ -152,12 +152,12 @@ def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
             name for name in report["unexpected_keys"] if not name.endswith(COMPUTED_WEIGHTS)
         ),
     }
-    told = "; ".join(
+    reasons = "; ".join(
         f"{format_weight_names(names)} {fault}" for fault, names in faults.items() if names
     )
-    if told or report.get("error_msgs"):
-        told = told or str(report["error_msgs"][0]).split("\n")[0]
-        raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {told}")
+    if reasons or report.get("error_msgs"):
+        reasons = reasons or str(report["error_msgs"][0]).split("\n")[0]
+        raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {reasons}")
 
 
 _FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}

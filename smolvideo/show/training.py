@@ -227,13 +227,13 @@ def show_exam_report(console: Console, report: "ExamReport") -> None:
     for name, scores in summary["by_type"].items():
         table.add_row(f"  {name}", *_row(scores["right"], scores["blind"], scores["asked"]))
     table.add_row(
-        "five options, a letter wanted",
+        "five options, letter generated",
         *_row(summary["multiple_choice"], grey["multiple_choice"], choices),
         style="bold",
     )
     if (right := summary["multiple_choice_by_score"]) is not None:
         blind = grey["multiple_choice_by_score"]
-        table.add_row("five options, the likeliest taken", *_row(right, blind, choices))
+        table.add_row("five options, highest log-probability", *_row(right, blind, choices))
     console.print(table)
     console.print()
     for what in ("combinations", "wordings"):

@@ -1,4 +1,4 @@
-"""Loading of subtitles: a file in any format, told by its content, or a track → cues."""
+"""Subtitle loading: cues of a file, whose format is detected from its content, or of a track."""
 
 import re
 from collections.abc import Callable, Iterable
