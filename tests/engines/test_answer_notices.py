@@ -1,7 +1,7 @@
-"""What an answer's text does not say: it is empty, cut, in a loop, or not for such footage.
+"""Notices of an answer: empty, cut, repeating, not UTF-8, or nano on footage that is not synthetic.
 
-Each is a notice in every place where an answer is: Python, JSON, records, stderr, conversations,
-summaries and runs of benchmarks.
+Each appears wherever the answer does: Python, JSON, records, stderr, conversations, summaries and
+runs of benchmarks.
 """
 
 import json
@@ -35,7 +35,7 @@ AT_ONCE = "the answer is empty: the model ended its turn at once"
 
 @pytest.fixture(scope="module")
 def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """nano, for which the token that it begins with ends the turn: its answers are empty."""
+    """Return nano with its first token as the end of turn, so that answers are empty."""
     folder = tmp_path_factory.mktemp("silent") / "nano"
     shutil.copytree(ROOT / "smolvideo" / "nano", folder)
     tokenizer = open_checkpoint("nano").text_tokenizer
@@ -46,7 +46,7 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video that does not say of itself that it shows the drawn world."""
+    """Return a video without the mark of the drawn world."""
     return write_clip(tmp_path_factory.mktemp("real") / "real.mp4", evenly(20, 10)).path
 
 
@@ -58,7 +58,7 @@ def run(*words: str | Path, stdin: str | None = None) -> Result:
 
 
 def grown(ids: list[int], generation: GenerationOptions = GenerationOptions(max_new_tokens=20)):  # type: ignore[no-untyped-def]  # noqa: B008
-    """The answer of nano's tokenizer to logits that want ``ids``, then the end of the turn."""
+    """Return the answer decoded from one-hot logits for ``ids`` and the end of the turn."""
     checkpoint = open_checkpoint("nano")
     prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)
     growing, text = GenerationState(checkpoint, prompt, generation), ""
@@ -75,7 +75,7 @@ def ids_of(text: str) -> list[int]:
     return ids
 
 
-def test_an_answer_with_text_that_ends_needs_no_word() -> None:
+def test_finished_answer_has_no_notice() -> None:
     answer = grown(ids_of(" a purple circle"))
     assert (answer.text, answer.stop_reason, answer.notices) == ("a purple circle", "end", ())
 
@@ -91,13 +91,13 @@ def test_an_answer_with_text_that_ends_needs_no_word() -> None:
         (ids_of("é")[:1], "the model ended its turn after 2 tokens without text"),
     ],
 )
-def test_an_empty_answer_says_so(ids: list[int], said: str) -> None:
+def test_empty_answer_has_a_notice(ids: list[int], said: str) -> None:
     answer = grown(ids, GenerationOptions(max_new_tokens=20, stop=("STOP",)))
     assert (answer.text, answer.stop_reason) == ("", "empty")
     assert answer.notices == (f"the answer is empty: {said}",)
 
 
-def test_a_cut_answer_says_so_and_whether_it_was_in_a_loop() -> None:
+def test_cut_answer_has_a_notice_that_names_repetition() -> None:
     cut = grown(ids_of(" a purple circle moves right, a red square moves left" * 2))
     assert cut.stop_reason == "length"
     assert cut.notices == ("the answer was cut after 20 tokens: `--max-new-tokens` allows more",)
@@ -107,7 +107,7 @@ def test_a_cut_answer_says_so_and_whether_it_was_in_a_loop() -> None:
     )
 
 
-def test_bytes_that_are_no_characters_are_told() -> None:
+def test_answer_with_invalid_utf8_has_a_notice() -> None:
     said = ("the answer holds bytes that are no UTF-8 text: characters are missing",)
     half = ids_of("é")[:1]
     assert grown([*ids_of(" caf"), *half]).notices == said
@@ -116,14 +116,14 @@ def test_bytes_that_are_no_characters_are_told() -> None:
 
 
 @given(st.lists(st.integers(0, 3), max_size=4), st.lists(st.integers(4, 9), min_size=1, max_size=9))
-def test_a_loop_is_a_run_of_tokens_again_and_again(before: list[int], unit: list[int]) -> None:
+def test_repeated_token_sequences_are_a_loop(before: list[int], unit: list[int]) -> None:
     assert is_loop(before + unit * 16)
     assert not is_loop(unit * 16 + [0])
     assert not is_loop(unit[:3])
 
 
 @given(st.lists(st.integers(0, 1), max_size=15))
-def test_short_answers_are_no_loops(ids: list[int]) -> None:
+def test_short_answers_are_not_loops(ids: list[int]) -> None:
     assert not is_loop(ids)
     assert notices_on("no", "stop_string", ids, incomplete=False) == ()
 
@@ -131,14 +131,14 @@ def test_short_answers_are_no_loops(ids: list[int]) -> None:
 # --------------------------------------------------------------------------- every surface
 
 
-def test_an_empty_answer_in_python_on_both_engines(silent: Path) -> None:
+def test_empty_answer_notice_in_python_on_both_engines(silent: Path) -> None:
     for name in ("native", "transformers"):
         engine = load_engine(str(silent), engine=name, device="cpu")
         answer = smolvideo.ask(engine, CIRCLE, WHAT)
         assert (answer.text, answer.stop_reason, answer.notices) == ("", "empty", (AT_ONCE,))
 
 
-def test_an_empty_answer_of_ask(silent: Path, tmp_path: Path) -> None:
+def test_empty_answer_notice_of_ask(silent: Path, tmp_path: Path) -> None:
     kept = tmp_path / "answers.jsonl"
     done = run("ask", "--model", silent, "--save", kept, CIRCLE, WHAT)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "\n", f"note: {AT_ONCE}\n")
@@ -151,14 +151,14 @@ def test_an_empty_answer_of_ask(silent: Path, tmp_path: Path) -> None:
     assert again.stderr == f"note: {AT_ONCE}\n"
 
 
-def test_an_empty_answer_in_chat(silent: Path) -> None:
+def test_empty_answer_notice_in_chat(silent: Path) -> None:
     done = run("chat", "--jsonl", "--model", silent, CIRCLE, stdin=f"{WHAT}\n")
     record = json.loads(done.stdout)
     assert (record["stop_reason"], record["notices"]) == ("empty", [AT_ONCE])
     assert f"note: {AT_ONCE}\n" in done.stderr
 
 
-def test_an_empty_summary(silent: Path, tmp_path: Path) -> None:
+def test_empty_answer_notice_in_a_summary(silent: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     formats = "txt,md,json,srt,vtt,html,chapters"
     done = run("summarise", "--model", silent, "--out", out, "--format", formats, CIRCLE)
@@ -173,7 +173,7 @@ def test_an_empty_summary(silent: Path, tmp_path: Path) -> None:
     assert told[".ffmetadata"].startswith(f";FFMETADATA1\n;note: {AT_ONCE}\n")
 
 
-def test_nanos_notice_is_wherever_its_answer_is(real: Path, tmp_path: Path) -> None:
+def test_nano_notice_appears_on_every_surface(real: Path, tmp_path: Path) -> None:
     answer = smolvideo.ask("nano", real, WHAT)
     assert NANO_NOTICE in answer.notices
     kept = tmp_path / "answers.jsonl"
@@ -186,7 +186,7 @@ def test_nanos_notice_is_wherever_its_answer_is(real: Path, tmp_path: Path) -> N
     assert f"note: {NANO_NOTICE}\n" in done.stderr
 
 
-def test_a_run_says_what_it_is_worth(silent: Path, real: Path, tmp_path: Path) -> None:
+def test_eval_run_and_reports_have_notices(silent: Path, real: Path, tmp_path: Path) -> None:
     items = [
         {"id": f"{video.stem}{n}", "video": video.name, "question": WHAT, "options": ["a", "b"],
          "answer_index": 0}
@@ -210,7 +210,7 @@ def test_a_run_says_what_it_is_worth(silent: Path, real: Path, tmp_path: Path) -
     assert {one.stop_reason for one in RunFolder.read(folder).answers().values()} == {"length"}
 
 
-def test_seconds_are_those_of_the_stages_alone() -> None:
+def test_stage_seconds_exclude_time_between_stages() -> None:
     times = iter([10.0, 12.5, 20.0, 21.0, 30.0, 30.25])
     checkpoint = open_checkpoint("nano")
     prompt = pack_prompt([Message("user", ("Hi",))], checkpoint)

@@ -1,4 +1,4 @@
-"""Answers in a batch are those that each prompt gets alone."""
+"""Batched generation gives each prompt the answer that it gets alone."""
 
 from dataclasses import replace
 
@@ -42,12 +42,12 @@ def told(answer: Answer) -> tuple[str, str, int]:
     return answer.text, answer.stop_reason, answer.usage.answer_tokens
 
 
-def test_questions_on_one_video(engine: NativeEngine) -> None:
+def test_batch_on_one_video_equals_single_answers(engine: NativeEngine) -> None:
     prompts = [ask(engine, question) for question in WORDS]
     assert [told(a) for a in engine.answer_batch(prompts, SHORT)] == alone(engine, prompts)
 
 
-def test_questions_on_several_videos(engine: NativeEngine) -> None:
+def test_batch_on_several_videos_equals_single_answers(engine: NativeEngine) -> None:
     prompts = [
         ask(engine, question, frames=1 + 2 * place, seed=place)
         for place, question in enumerate(WORDS)
@@ -56,7 +56,7 @@ def test_questions_on_several_videos(engine: NativeEngine) -> None:
     assert [told(a) for a in engine.answer_batch(prompts, SHORT)] == alone(engine, prompts)
 
 
-def test_the_same_prompt_twice_and_one_alone(engine: NativeEngine) -> None:
+def test_duplicate_prompts_and_a_batch_of_one(engine: NativeEngine) -> None:
     prompt = ask(engine, "Who?")
     once = alone(engine, [prompt])
     assert [told(a) for a in engine.answer_batch([prompt, prompt], SHORT)] == once * 2
@@ -72,13 +72,15 @@ def test_the_same_prompt_twice_and_one_alone(engine: NativeEngine) -> None:
         max_size=6,
     )
 )
-def test_any_mixture(engine: NativeEngine, shapes: list[tuple[str, int, int]]) -> None:
+def test_any_mixture_of_prompts_equals_single_answers(
+    engine: NativeEngine, shapes: list[tuple[str, int, int]]
+) -> None:
     prompts = [ask(engine, question, frames=n, seed=seed) for question, n, seed in shapes]
     assert [told(a) for a in engine.answer_batch(prompts, SHORT)] == alone(engine, prompts)
 
 
-def test_answers_end_each_in_its_own_way(engine: NativeEngine) -> None:
-    """A letter that some of the answers reach ends them; then rows leave while others go on."""
+def test_sequences_leave_the_batch_at_their_own_stop(engine: NativeEngine) -> None:
+    """The stop string ends some answers early; their rows leave the batch while others continue."""
     prompts = [ask(engine, question, seed=place) for place, question in enumerate(WORDS)]
     long = GenerationOptions(max_new_tokens=24)
     said = [answer.text for answer in engine.answer_batch(prompts, long)]
@@ -90,21 +92,21 @@ def test_answers_end_each_in_its_own_way(engine: NativeEngine) -> None:
     assert {reason for _, reason, _ in answers} >= {"stop_string"}
 
 
-def test_drawn_answers_are_those_of_the_seed(engine: NativeEngine) -> None:
+def test_sampled_answers_follow_the_seed(engine: NativeEngine) -> None:
     prompts = [ask(engine, question) for question in WORDS[:3]]
     drawn = GenerationOptions(max_new_tokens=12, temperature=1.5, seed=7, repetition_penalty=1.2)
     answers = [told(answer) for answer in engine.answer_batch(prompts, drawn)]
     assert answers == alone(engine, prompts, drawn)
 
 
-def test_a_session_goes_on_after_a_batch(engine: NativeEngine) -> None:
+def test_session_continues_after_a_batch(engine: NativeEngine) -> None:
     first, *others = (ask(engine, question) for question in WORDS)
     session = engine.start_session(first)
     assert [told(a) for a in session.answer_batch(others, SHORT)] == alone(engine, others)
     assert [told(session.stream(first, SHORT).result())] == alone(engine, [first])
 
 
-def test_a_video_is_encoded_and_read_once(
+def test_shared_video_is_encoded_and_prefilled_once(
     engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
@@ -125,7 +127,7 @@ def test_a_video_is_encoded_and_read_once(
     assert [event.done for event in events if event.stage == "generate"][-1] == 12 * len(WORDS)
 
 
-def test_nothing_is_computed_for_a_prompt_that_does_not_fit(engine: NativeEngine) -> None:
+def test_prompt_over_the_context_fails_before_any_computation(engine: NativeEngine) -> None:
     fits = ask(engine, "Who?")
     too_long = replace(fits, token_ids=fits.token_ids + (5,) * engine.checkpoint.context_tokens)
     events: list[Progress] = []
@@ -134,16 +136,16 @@ def test_nothing_is_computed_for_a_prompt_that_does_not_fit(engine: NativeEngine
     assert events == []
 
 
-def test_frames_that_are_not_the_same_are_not_taken_for_the_same(engine: NativeEngine) -> None:
-    """Two videos whose prompts are equal token by token."""
+def test_equal_tokens_with_different_frames_share_no_prefix(engine: NativeEngine) -> None:
+    """Two videos whose prompts have the same token ids."""
     prompts = [ask(engine, "What?", seed=1), ask(engine, "What?", seed=2)]
     assert prompts[0].token_ids == prompts[1].token_ids
     assert alone(engine, prompts[:1]) != alone(engine, prompts[1:])
     assert [told(a) for a in engine.answer_batch(prompts, SHORT)] == alone(engine, prompts)
 
 
-def test_logits_of_a_step_are_those_of_one_row(engine: NativeEngine) -> None:
-    """In numbers, not in words: common rows, own rows of several lengths, and rows that left."""
+def test_batched_decode_logits_equal_single_sequence_logits(engine: NativeEngine) -> None:
+    """Shared prefix, suffixes of several lengths, and sequences that have left the batch."""
     config, random = engine.network.config.text, torch.Generator().manual_seed(0)
 
     def vectors(rows: int) -> torch.Tensor:
@@ -172,7 +174,7 @@ def test_logits_of_a_step_are_those_of_one_row(engine: NativeEngine) -> None:
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_nano() -> None:
+def test_batch_of_nano_equals_single_answers() -> None:
     loaded = load_engine("nano", engine="native", device="cpu")
     assert isinstance(loaded, NativeEngine)
     size = loaded.checkpoint.image_size

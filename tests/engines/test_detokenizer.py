@@ -1,4 +1,4 @@
-"""Text out of tokens: whole characters, no special tokens, no outer blanks, stop texts."""
+"""Detokenizer: whole characters, no special tokens, no outer whitespace, stop strings."""
 
 import pytest
 from hypothesis import given
@@ -22,25 +22,25 @@ def pieces_of(token_ids: list[int], tokenizer: Tokenizer = TOKENIZER) -> list[st
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=3 * WINDOW))
-def test_pieces_are_the_text(text: str) -> None:
-    # A real U+FFFD looks like half a character: it comes with the next one, or not at the end.
+def test_streamed_pieces_join_to_the_text(text: str) -> None:
+    # U+FFFD in the text looks like a partial character: it is held until the next one, or dropped.
     assert "".join(pieces_of(ids_of(text))) == text.rstrip("\ufffd")
 
 
-def test_a_character_comes_whole_with_its_last_byte() -> None:
+def test_character_is_emitted_with_its_last_byte() -> None:
     pieces = pieces_of(ids_of("a€🎬"))
     assert pieces == ["a", "", "", "€", "", "", "", "🎬"]
 
 
 @given(st.lists(st.integers(0, 255), max_size=200))
-def test_any_bytes_give_what_decoding_at_once_gives(token_ids: list[int]) -> None:
+def test_streamed_bytes_equal_decoding_at_once(token_ids: list[int]) -> None:
     at_once = TOKENIZER.decode(token_ids)
     streamed = "".join(pieces_of(token_ids))
     assert at_once.startswith(streamed)
     assert set(at_once[len(streamed) :]) <= {"\ufffd"}
 
 
-def test_long_answers_are_not_decoded_again_and_again() -> None:
+def test_decoding_is_linear_in_the_answer_length() -> None:
     decoded: list[int] = []
 
     class Counting:
@@ -58,7 +58,7 @@ def test_long_answers_are_not_decoded_again_and_again() -> None:
     assert decoded.count(OVERLAP) > 1
 
 
-def test_special_tokens_are_never_text() -> None:
+def test_special_tokens_are_dropped() -> None:
     token_ids = [
         *ids_of("a"),
         *(
@@ -70,7 +70,7 @@ def test_special_tokens_are_never_text() -> None:
     assert pieces_of(token_ids) == ["a", "", "", "", "b"]
 
 
-def test_real_vocabulary(processor_files) -> None:  # type: ignore[no-untyped-def]
+def test_published_vocabulary(processor_files) -> None:  # type: ignore[no-untyped-def]
     file = processor_files / "SmolVLM2-256M-Video-Instruct" / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(file))
     text = " A dog 🐶 läuft über die 草地, then  stops.\n\n1) naïve"
@@ -83,7 +83,7 @@ def streamed(pieces: list[str], stop: tuple[str, ...] = ()) -> tuple[list[str], 
     return [piece for piece in [*given, answer.finish()] if piece], answer.stopped
 
 
-def test_outer_blanks_are_dropped_and_inner_ones_wait_for_what_follows() -> None:
+def test_outer_whitespace_is_dropped_and_inner_whitespace_is_held_back() -> None:
     assert streamed([" ", " A", " ", "\n", "b", " ", "\n"]) == (["A", " \nb"], False)
 
 
@@ -101,7 +101,9 @@ def test_outer_blanks_are_dropped_and_inner_ones_wait_for_what_follows() -> None
         (["a B", " C"], ("C", "B"), "a", True),
     ],
 )
-def test_stop_texts(pieces: list[str], stop: tuple[str, ...], text: str, stopped: bool) -> None:
+def test_stop_strings_cut_the_text(
+    pieces: list[str], stop: tuple[str, ...], text: str, stopped: bool
+) -> None:
     given, did_stop = streamed(pieces, stop)
     assert ("".join(given), did_stop) == (text, stopped)
 
@@ -110,7 +112,7 @@ def test_stop_texts(pieces: list[str], stop: tuple[str, ...], text: str, stopped
     st.lists(st.text("abc \n", max_size=5), max_size=12),
     st.lists(st.text("abc ", min_size=1, max_size=4), max_size=3),
 )
-def test_stopping_does_not_depend_on_the_pieces(pieces: list[str], stop: list[str]) -> None:
+def test_stop_string_is_found_across_pieces(pieces: list[str], stop: list[str]) -> None:
     text = "".join(streamed(pieces, tuple(stop))[0])
     assert text == "".join(streamed(list("".join(pieces)), tuple(stop))[0])
     assert text == "".join(streamed(["".join(pieces)], tuple(stop))[0])

@@ -1,4 +1,4 @@
-"""Devices, dtypes, threads: what this machine has, and errors for what it has not."""
+"""Device, dtype and thread selection, and errors for hardware that is missing."""
 
 import os
 from pathlib import Path
@@ -17,26 +17,26 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="hardware: a
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cuda:", "", "mps:1", "meta"])
-def test_unknown_device(name: str) -> None:
+def test_unknown_device_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError, match="unknown device"):
         devices.choose_device(name)
 
 
 @needs_no_gpu
 @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
-def test_absent_gpu(name: str) -> None:
+def test_absent_gpu_is_an_error(name: str) -> None:
     with pytest.raises(ModelError, match="no usable `cuda`") as caught:
         devices.choose_device(name)
     assert "--device cpu" in str(caught.value.hint)
 
 
 @needs_no_gpu
-def test_auto_without_a_gpu() -> None:
+def test_auto_without_a_gpu_is_the_cpu() -> None:
     assert devices.choose_device("auto").type in ("cpu", "mps")
     assert devices.choose_device("cpu") == CPU
 
 
-def test_a_gpu_that_does_not_compute_is_passed_over_or_named(
+def test_gpu_that_fails_its_check_is_skipped_by_auto_or_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(devices, "_is_present", lambda kind: kind == "cuda")
@@ -49,7 +49,7 @@ def test_a_gpu_that_does_not_compute_is_passed_over_or_named(
         devices.choose_device("cuda:1")
 
 
-def test_the_question_whether_it_computes_is_a_real_product() -> None:
+def test_gpu_check_runs_a_matrix_product() -> None:
     assert devices._device_problem(CPU) is None
     assert devices._device_problem(torch.device("meta")) is not None
 
@@ -64,7 +64,7 @@ def test_the_question_whether_it_computes_is_a_real_product() -> None:
         (MPS, True, True, torch.float16),
     ],
 )
-def test_auto_dtype(
+def test_auto_dtype_follows_the_device(
     device: torch.device,
     cpu_bf16: bool,
     cuda_bf16: bool,
@@ -106,7 +106,7 @@ CPU implementer\t: 0x41
         ("", True, False),
     ],
 )
-def test_bfloat16_of_the_cpu_is_read_and_on_arm_measured(
+def test_cpu_bfloat16_comes_from_cpu_flags_or_a_measurement(
     cpuinfo: str, faster: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cpuinfo"
@@ -117,7 +117,7 @@ def test_bfloat16_of_the_cpu_is_read_and_on_arm_measured(
     assert devices.cpu_has_bf16() is expected
 
 
-def test_where_linux_says_nothing_torch_is_asked(
+def test_torch_names_cpu_features_without_proc_cpuinfo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert devices.cpu_features(tmp_path / "none") is None
@@ -128,8 +128,8 @@ def test_where_linux_says_nothing_torch_is_asked(
         assert devices.cpu_has_bf16() is answer
 
 
-def test_products_are_measured_by_the_shortest_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock of the test's own: one product in bfloat16 was disturbed, the others are short."""
+def test_matrix_product_measurement_takes_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The injected clock makes one bfloat16 product slow; its other repetitions are fast."""
     for bfloat16, expected in (([9.0, 1, 1, 1, 1], True), ([3.0, 3, 3, 3, 3], False)):
         spans = [span for pair in zip([2.0] * 5, bfloat16, strict=True) for span in pair]
         clock = iter([edge for span in spans for edge in (0.0, span)])
@@ -137,7 +137,7 @@ def test_products_are_measured_by_the_shortest_of_each(monkeypatch: pytest.Monke
         assert devices._bf16_is_faster.__wrapped__() is expected
 
 
-def test_explicit_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_dtype_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.choose_dtype(CPU, BIG, "fp32") is torch.float32
     assert devices.choose_dtype(CPU, 1, "bfloat16") is torch.bfloat16
     with pytest.raises(UsageError, match="unknown dtype `int4`"):
@@ -148,7 +148,9 @@ def test_explicit_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
         devices.choose_dtype(CUDA, BIG, "bf16")
 
 
-def test_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_count_respects_affinity_and_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if hasattr(devices.os, "sched_getaffinity"):
         monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {3})
         assert devices.available_cores() == 1
@@ -162,7 +164,9 @@ def test_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices._cgroup_cpu_quota(quota) == 1
 
 
-def test_threads_follow_the_cores_unless_the_person_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_count_follows_the_cores_unless_set_by_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setattr(devices, "available_cores", lambda: 7)
@@ -174,7 +178,7 @@ def test_threads_follow_the_cores_unless_the_person_said(monkeypatch: pytest.Mon
     assert asked == [7]
 
 
-def test_waiting_threads_look_for_a_little_unless_the_person_said(
+def test_openmp_spin_time_is_short_unless_set_by_the_user(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
@@ -187,7 +191,7 @@ def test_waiting_threads_look_for_a_little_unless_the_person_said(
     assert os.environ["GOMP_SPINCOUNT"] == "7"
 
 
-def test_peak_memory_is_the_process_s() -> None:
+def test_peak_memory_is_that_of_the_process() -> None:
     assert devices.peak_memory_bytes(CPU) > 50_000_000
 
 
@@ -202,7 +206,7 @@ def test_peak_memory_is_the_process_s() -> None:
         MemoryError(),
     ],
 )
-def test_out_of_memory_says_what_to_do(error: BaseException) -> None:
+def test_out_of_memory_error_has_a_hint(error: BaseException) -> None:
     with (
         pytest.raises(ModelError, match="`cuda:0` ran out of memory while reading") as caught,
         wrap_torch_errors("cuda:0", "reading"),
@@ -213,7 +217,7 @@ def test_out_of_memory_says_what_to_do(error: BaseException) -> None:
     assert caught.value.__cause__ is error
 
 
-def test_real_cpu_allocator() -> None:
+def test_failed_cpu_allocation_is_an_out_of_memory_error() -> None:
     with (
         pytest.raises(ModelError, match="ran out of memory") as caught,
         wrap_torch_errors("cpu", "encoding"),
@@ -222,12 +226,12 @@ def test_real_cpu_allocator() -> None:
     assert "--device cpu" not in str(caught.value.hint)
 
 
-def test_other_failures_are_one_line() -> None:
+def test_other_runtime_errors_are_one_line() -> None:
     told = r"^`cuda:0` failed while answering: CUDA error: bad$"
     with pytest.raises(ModelError, match=told), wrap_torch_errors("cuda:0", "answering"):
         raise RuntimeError("CUDA error: bad\nCUDA kernel errors might be …")
 
 
-def test_fewer_frames_are_no_help_for_weights_that_do_not_fit() -> None:
+def test_hint_for_weights_over_the_memory_does_not_name_frames() -> None:
     assert "--max-frames" not in str(out_of_memory("cpu", LOADING).hint)
     assert "--max-frames" in str(out_of_memory("cpu", "encoding the frames").hint)

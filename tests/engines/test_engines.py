@@ -1,4 +1,4 @@
-"""The engines on small real networks: equal to transformers' generate, and honest in failure."""
+"""Engines on tiny random networks: equal to transformers' generate; errors, stops, loading."""
 
 import gc
 import json
@@ -37,7 +37,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, folder: Path) -> NativeEngine | TransformersEngine:
-    """Each engine, on each family."""
+    """Return each engine on each family."""
     loaded = load_engine(str(folder), engine=request.param, device="cpu")
     assert isinstance(loaded, NativeEngine | TransformersEngine)
     return loaded
@@ -45,7 +45,7 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> NativeEngine | Trans
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> TransformersEngine:
-    """The engine that others are compared with, on each family."""
+    """Return the transformers engine on each family."""
     loaded = load_engine(str(folder), engine="transformers", device="cpu")
     assert isinstance(loaded, TransformersEngine)
     return loaded
@@ -53,7 +53,7 @@ def reference(folder: Path) -> TransformersEngine:
 
 @pytest.fixture(params=ENGINES)
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of each engine."""
+    """Return the name of each engine."""
     assert isinstance(request.param, str)
     return request.param
 
@@ -65,7 +65,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def token_ids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The ids that the engine turns into text, in order."""
+    """Return the ids that the engine decodes into text, in order."""
     seen: list[int] = []
     push = StreamingDetokenizer.push
 
@@ -78,7 +78,7 @@ def token_ids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def generated(engine: TransformersEngine, prompt, **options) -> list[int]:  # type: ignore[no-untyped-def]
-    """What transformers' generate makes of the same prompt, pixels and all in one call."""
+    """Return the ids of transformers' generate for the same prompt, with all pixels in one call."""
     ids = torch.tensor([prompt.token_ids])
     if len(prompt.images):
         pixels = (torch.tensor(prompt.images).permute(0, 3, 1, 2)[None].float() - 127.5) / 127.5
@@ -133,7 +133,7 @@ def test_half_precision_equals_generate(tiny: Path, token_ids: list[int]) -> Non
     assert token_ids == generated(engine, prompt, max_new_tokens=32)
 
 
-def test_frames_decide_the_answer(engine: NativeEngine | TransformersEngine) -> None:
+def test_answer_depends_on_the_frames(engine: NativeEngine | TransformersEngine) -> None:
     def text(seed: int) -> str:
         images = tinymodels.random_images(3, seed=seed)
         prompt = tinymodels.frames_prompt(engine.checkpoint, images)
@@ -143,7 +143,7 @@ def test_frames_decide_the_answer(engine: NativeEngine | TransformersEngine) -> 
     assert text(1) != text(2)
 
 
-def test_chunks_of_frames_are_the_frames_at_once(
+def test_chunked_encoding_equals_encoding_at_once(
     reference: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tinymodels.random_images(11)
@@ -158,7 +158,7 @@ def test_chunks_of_frames_are_the_frames_at_once(
     torch.testing.assert_close(chunked, at_once, rtol=1e-4, atol=1e-5)
 
 
-def test_the_vision_tower_never_sees_many_frames_together(reference: TransformersEngine) -> None:
+def test_vision_tower_encodes_few_frames_per_call(reference: TransformersEngine) -> None:
     sizes: list[int] = []
     hook = reference.network.model.vision_model.register_forward_pre_hook(
         lambda module, args, kwargs: sizes.append(len(kwargs["pixel_values"])), with_kwargs=True
@@ -168,7 +168,7 @@ def test_the_vision_tower_never_sees_many_frames_together(reference: Transformer
     assert sizes == [4, 4, 3]
 
 
-def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
+def test_streamed_pieces_join_to_the_text_and_progress_reports_all_stages(
     engine: NativeEngine | TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(frame_encoder._MAX_PATCHES_PER_CHUNK, "cpu", 2 * 16)  # two frames
@@ -195,7 +195,7 @@ def test_streamed_text_is_the_whole_text_and_progress_tells_all_stages(
     assert answer.stop_reason == "length"
 
 
-def test_every_end_token_ends(
+def test_every_end_token_stops_generation(
     engine: NativeEngine | TransformersEngine, token_ids: list[int]
 ) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
@@ -216,7 +216,7 @@ def _ending_at(checkpoint: Checkpoint, token_id: int) -> Checkpoint:
     return replace(checkpoint, eos_token_ids=(*checkpoint.eos_token_ids, token_id))
 
 
-def test_stop_texts_end_the_generation(engine: NativeEngine | TransformersEngine) -> None:
+def test_stop_strings_stop_generation(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     free = engine.stream(prompt, GenerationOptions(max_new_tokens=40)).result()
     stop = free.text[8:10]
@@ -226,7 +226,7 @@ def test_stop_texts_end_the_generation(engine: NativeEngine | TransformersEngine
     assert answer.usage.answer_tokens < free.usage.answer_tokens
 
 
-def test_seeds(engine: NativeEngine | TransformersEngine) -> None:
+def test_sampling_is_determined_by_the_seed(engine: NativeEngine | TransformersEngine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1))
 
     def text(seed: int) -> str:
@@ -237,7 +237,7 @@ def test_seeds(engine: NativeEngine | TransformersEngine) -> None:
     assert text(7) != text(8)
 
 
-def test_nothing_is_generated_before_it_is_asked_for_and_closing_lets_go(
+def test_stream_is_lazy_and_close_frees_its_memory(
     reference: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoders: list[weakref.ref[object]] = []
@@ -281,7 +281,9 @@ def test_interrupt_passes_through_every_stage(engine: NativeEngine | Transformer
 
 
 @pytest.mark.parametrize("part", ["vision_model", "text_model.norm"])
-def test_out_of_memory_while_running(engine: NativeEngine | TransformersEngine, part: str) -> None:
+def test_out_of_memory_while_running_is_a_model_error(
+    engine: NativeEngine | TransformersEngine, part: str
+) -> None:
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
@@ -293,7 +295,7 @@ def test_out_of_memory_while_running(engine: NativeEngine | TransformersEngine, 
     assert "--max-frames" in str(caught.value.hint)
 
 
-def test_numbers_that_overflow_are_an_error_not_an_answer(name: str, tiny: Path) -> None:
+def test_overflowing_logits_are_an_error(name: str, tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
     weights["model.text_model.norm.weight"].fill_(float("nan"))
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
@@ -303,7 +305,9 @@ def test_numbers_that_overflow_are_an_error_not_an_answer(name: str, tiny: Path)
         engine.stream(prompt).result()
 
 
-def test_what_does_not_fit_is_refused_at_once(engine: NativeEngine | TransformersEngine) -> None:
+def test_prompt_over_the_context_is_refused_before_computing(
+    engine: NativeEngine | TransformersEngine,
+) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(500))
     room = tinymodels.CONTEXT_TOKENS - len(prompt.token_ids)
     assert room > 1
@@ -313,7 +317,9 @@ def test_what_does_not_fit_is_refused_at_once(engine: NativeEngine | Transformer
     assert "--max-frames" in str(caught.value.hint)
 
 
-def test_images_and_their_places_must_agree(engine: NativeEngine | TransformersEngine) -> None:
+def test_number_of_images_must_match_their_tokens(
+    engine: NativeEngine | TransformersEngine,
+) -> None:
     from dataclasses import replace
 
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(3))
@@ -327,17 +333,17 @@ def test_images_and_their_places_must_agree(engine: NativeEngine | TransformersE
 # ------------------------------------------------------------------------------ loading
 
 
-def test_unknown_engine(tiny: Path) -> None:
+def test_unknown_engine_is_a_usage_error(tiny: Path) -> None:
     with pytest.raises(UsageError, match="unknown engine `vllm`") as caught:
         load_engine(str(tiny), engine="vllm")
     assert "`transformers`" in str(caught.value.hint)
 
 
-def test_a_folder_may_be_a_path(tiny: Path) -> None:
+def test_folder_is_accepted_as_a_path(tiny: Path) -> None:
     assert load_engine(tiny, device="cpu").checkpoint.folder == tiny
 
 
-def test_loading_reports_and_says_what_runs(tiny: Path) -> None:
+def test_loading_reports_progress_device_and_dtype(tiny: Path) -> None:
     reports: list[Progress] = []
     engine = load_engine(
         open_checkpoint(str(tiny)), engine="transformers", device="cpu", on_progress=reports.append
@@ -363,7 +369,7 @@ def test_loading_prints_nothing(
     assert logging.get_verbosity() == verbosity
 
 
-def test_a_tied_head_needs_no_weights_of_its_own(name: str, tmp_path: Path) -> None:
+def test_tied_head_needs_no_weights(name: str, tmp_path: Path) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tied", tied=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     engine = load_engine(str(folder), engine=name, device="cpu")
@@ -397,7 +403,7 @@ def _without_a_layer(weights: dict[str, torch.Tensor]) -> None:
         (_without_a_layer, "and 13 more weights is missing"),
     ],
 )
-def test_incomplete_weights_are_named(name: str, tiny: Path, harm, told: str) -> None:  # type: ignore[no-untyped-def]
+def test_missing_and_unexpected_weights_are_named(name: str, tiny: Path, harm, told: str) -> None:  # type: ignore[no-untyped-def]
     weights = load_file(tiny / "model.safetensors")
     harm(weights)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
@@ -407,18 +413,18 @@ def test_incomplete_weights_are_named(name: str, tiny: Path, harm, told: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_follow_from_the_config_are_no_strays(name: str, tiny: Path) -> None:
+def test_weights_derived_from_the_config_are_ignored(name: str, tiny: Path) -> None:
     weights = load_file(tiny / "model.safetensors")
     prompt = tinymodels.frames_prompt(open_checkpoint(str(tiny)), tinymodels.random_images(1))
     before = load_engine(str(tiny), engine=name, device="cpu").stream(prompt).result().text
     weights["model.text_model.rotary_emb.inv_freq"] = torch.zeros(8)
     save_file(weights, tiny / "model.safetensors", metadata={"format": "pt"})
-    # And they are not what positions are turned by: with zeros no answer would be the same.
+    # RoPE frequencies come from the config: these stored zeros would change every answer.
     assert load_engine(str(tiny), engine=name, device="cpu").stream(prompt).result().text == before
     assert before
 
 
-def test_a_config_that_contradicts_itself(name: str, tiny: Path) -> None:
+def test_contradictory_config_is_an_error(name: str, tiny: Path) -> None:
     config = json.loads((tiny / "config.json").read_text())
     config["text_config"]["num_attention_heads"] = "many"
     tinymodels.write_json(tiny / "config.json", config)
@@ -427,7 +433,7 @@ def test_a_config_that_contradicts_itself(name: str, tiny: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_weights_cut_short_after_they_were_checked(name: str, tiny: Path) -> None:
+def test_weights_truncated_after_the_check_are_an_error(name: str, tiny: Path) -> None:
     checkpoint = open_checkpoint(str(tiny))
     file = tiny / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
@@ -435,6 +441,6 @@ def test_weights_cut_short_after_they_were_checked(name: str, tiny: Path) -> Non
         load_engine(checkpoint, engine=name, device="cpu")
 
 
-def test_a_checkpoint_without_weights(name: str, tiny: Path) -> None:
+def test_checkpoint_without_weights_is_an_error(name: str, tiny: Path) -> None:
     with pytest.raises(ModelError, match="were not fetched"):
         load_engine(open_checkpoint(str(tiny), weights=False), engine=name, device="cpu")

@@ -1,6 +1,6 @@
-"""The cache of frame features on disk: hits, damage, its bound, and other processes.
+"""Disk cache of frame features: hits, corruption, size limit, eviction, concurrent processes.
 
-Keys are arbitrary here; ``test_recall`` tests what they are made of.
+Keys are arbitrary here; ``test_frame_encoder`` tests how they are computed.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path / "features")
 
 
-def test_what_was_written_is_read(cache: FeatureCache) -> None:
+def test_written_entry_is_read_back(cache: FeatureCache) -> None:
     assert read(cache, 1) is None
     write(cache, 1)
     write(cache, 2, 50_000)
@@ -61,7 +61,7 @@ def test_what_was_written_is_read(cache: FeatureCache) -> None:
     assert cache.warning is None
 
 
-def test_its_place_is_the_folder_for_caches(
+def test_default_folder_follows_the_cache_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "mine"))
@@ -72,7 +72,7 @@ def test_its_place_is_the_folder_for_caches(
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_damage_is_a_miss_and_goes(
+def test_damaged_entry_is_a_miss_and_is_deleted(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     cache = FeatureCache(tmp_path_factory.mktemp("damage"))
@@ -108,7 +108,7 @@ def test_an_entry_of_another_length_is_a_miss(cache: FeatureCache) -> None:
         assert read(cache, 1, asked) is None
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+def test_least_recently_used_entry_is_evicted_first(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=10 * COUNTED)
     for number in range(10):
         write(cache, number)
@@ -119,7 +119,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert kept == [0, *range(3, 11)], "nine tenths of the limit"
 
 
-def test_a_sweep_spares_what_another_process_is_writing(tmp_path: Path) -> None:
+def test_sweep_spares_files_being_written(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=4 * COUNTED)
     write(cache, 0)
     name = entry(cache, 0)
@@ -134,7 +134,7 @@ def test_a_sweep_spares_what_another_process_is_writing(tmp_path: Path) -> None:
     assert read(cache, 0) == payload(0)
 
 
-def test_never_more_than_the_limit(tmp_path: Path) -> None:
+def test_size_never_exceeds_the_limit(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=1_000_000)
     for number in range(60):
         write(FeatureCache(tmp_path, limit_bytes=1_000_000), number, 70_000)
@@ -143,7 +143,7 @@ def test_never_more_than_the_limit(tmp_path: Path) -> None:
     assert read(cache, 59, 70_000) == payload(59, 70_000)
 
 
-def test_small_entries_count_as_much_as_they_take(tmp_path: Path) -> None:
+def test_small_entries_count_their_disk_blocks(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=20 * COUNTED)
     for number in range(400):
         write(cache, number, 10)
@@ -153,7 +153,7 @@ def test_small_entries_count_as_much_as_they_take(tmp_path: Path) -> None:
     assert cache.stats().entries > 190, "twenty larger ones take as much"
 
 
-def test_an_entry_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
+def test_entry_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=3 * COUNTED)
     write(cache, 1)
     write(cache, 2, 4 * COUNTED)
@@ -161,7 +161,7 @@ def test_an_entry_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
     assert not entry(cache, 2).exists()
 
 
-def test_a_lower_limit_makes_room(tmp_path: Path) -> None:
+def test_lower_limit_evicts_entries(tmp_path: Path) -> None:
     for number in range(30):
         write(FeatureCache(tmp_path), number)
     small = FeatureCache(tmp_path, limit_bytes=10 * COUNTED)
@@ -170,7 +170,7 @@ def test_a_lower_limit_makes_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ledger", ["gone", "empty", "huge"])
-def test_a_wrong_count_is_put_right(tmp_path: Path, ledger: str) -> None:
+def test_wrong_size_count_is_corrected_by_a_sweep(tmp_path: Path, ledger: str) -> None:
     cache = FeatureCache(tmp_path, limit_bytes=10 * COUNTED)
     for number in range(9):
         write(cache, number)
@@ -182,12 +182,12 @@ def test_a_wrong_count_is_put_right(tmp_path: Path, ledger: str) -> None:
             file.truncate(0 if ledger == "empty" else 10**7)
     for number in range(9, 30):
         write(cache, number)
-    # With an empty count the nine from before are found out at the next sweep.
+    # With the count reset to zero, the next sweep counts the nine earlier entries.
     assert cache.stats().entries <= 10
     assert read(cache, 29) == payload(29)
 
 
-def test_contents_and_clear(cache: FeatureCache) -> None:
+def test_stats_and_clear(cache: FeatureCache) -> None:
     assert (cache.stats().entries, cache.stats().oldest) == (0, None)
     cache.clear()
     for number in range(3):
@@ -244,8 +244,8 @@ print(hits)
 """
 
 
-def test_processes_at_once_never_see_half_an_entry(tmp_path: Path) -> None:
-    """They write the same entries, and a limit of half of them lets each evict the other's."""
+def test_concurrent_processes_never_read_a_partial_entry(tmp_path: Path) -> None:
+    """All write the same entries under a limit of half of them, so they evict each other's."""
     limit, size = 20 * 101 * 1024, 100_000
     running = [start(MANY, tmp_path, limit, size, stdin=subprocess.PIPE) for _ in range(3)]
     outputs = [process.communicate(f"{seed}\n")[0] for seed, process in enumerate(running)]
@@ -264,7 +264,7 @@ while True:
 """
 
 
-def test_an_entry_is_whole_while_it_is_written_again(tmp_path: Path) -> None:
+def test_entry_stays_readable_while_it_is_rewritten(tmp_path: Path) -> None:
     size = 2_000_000
     with start(AGAIN, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
         try:
@@ -288,7 +288,7 @@ while True:
 
 
 def check_after_kill(folder: Path, size: int, written: int) -> None:
-    """All that was written is there, nothing that is read is wrong, and work goes on."""
+    """Check that stored entries are complete and that the cache still takes new ones."""
     cache = FeatureCache(folder)
     for number in range(written + 3):
         found = read(cache, number, size)
@@ -301,7 +301,7 @@ def check_after_kill(folder: Path, size: int, written: int) -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 4, 9, 17])
-def test_a_kill_between_and_during_writes(tmp_path: Path, entries: int) -> None:
+def test_cache_survives_a_kill_between_and_during_writes(tmp_path: Path, entries: int) -> None:
     size = 200_000
     with start(WRITING, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
         assert process.stdout is not None
@@ -312,11 +312,11 @@ def test_a_kill_between_and_during_writes(tmp_path: Path, entries: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be held there")
-def test_a_kill_in_the_middle_of_an_entry(tmp_path: Path) -> None:
+def test_cache_survives_a_kill_within_an_entry(tmp_path: Path) -> None:
     size = 20_000_000
     with start(WRITING, tmp_path, DEFAULT_LIMIT_BYTES, size) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # it has begun, however long that took
+        process.stdout.readline()  # the write has begun
         for _ in range(20_000):
             os.kill(process.pid, signal.SIGSTOP)
             parts = list(tmp_path.rglob("*.part"))
@@ -349,7 +349,7 @@ print(cache.warning)
 
 
 def without_privileges() -> None:
-    """Even root is refused what the mode forbids, as everybody else is."""
+    """Drop capabilities in the child process, so that file modes bind root as well."""
     if os.geteuid() == 0:
         import ctypes
 
@@ -360,7 +360,7 @@ def without_privileges() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="modes and limits of Linux")
-def test_a_read_only_folder_is_one_problem_and_still_read(tmp_path: Path) -> None:
+def test_read_only_folder_is_reported_once_and_still_read(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features")
     write(cache, 7)
     folders = [cache.folder, *(path for path in cache.folder.iterdir() if path.is_dir())]
@@ -379,8 +379,8 @@ def test_a_read_only_folder_is_one_problem_and_still_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="modes and limits of Linux")
-def test_a_disk_that_takes_no_more_is_one_problem(tmp_path: Path) -> None:
-    """A limit on the size of files stands for it: the system refuses in the middle of an entry."""
+def test_full_disk_is_reported_once(tmp_path: Path) -> None:
+    """A limit on file size (RLIMIT_FSIZE) makes the write fail within an entry."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
     with start(limit + REFUSED, tmp_path, 10**9, 20_000) as process:
         output = process.communicate()[0]
@@ -389,7 +389,7 @@ def test_a_disk_that_takes_no_more_is_one_problem(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_file_in_its_place_is_a_problem(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("not a folder")
     cache = FeatureCache(tmp_path / "features")
     write(cache, 1)
@@ -398,7 +398,7 @@ def test_a_file_in_its_place_is_a_problem(tmp_path: Path) -> None:
     assert cache.stats().entries == 0
 
 
-def test_what_cannot_be_deleted_is_said(cache: FeatureCache) -> None:
+def test_undeletable_entry_is_reported(cache: FeatureCache) -> None:
     write(cache, 1)
     entry(cache, 1).unlink()
     entry(cache, 1).mkdir()

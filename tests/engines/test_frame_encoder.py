@@ -1,4 +1,4 @@
-"""An engine with a cache: the same numbers to the bit, and nothing that was seen is encoded."""
+"""FrameEncoder with a feature cache: bit-equal features, and no frame encoded twice."""
 
 import os
 import platform
@@ -48,7 +48,7 @@ def load(folder: Path, cache: FeatureCache | None, dtype: str = "float32") -> Na
 
 @contextmanager
 def encoded(engine: NativeEngine) -> Iterator[list[int]]:
-    """How many frames the vision tower saw, call by call."""
+    """Record how many frames each call of the vision tower encodes."""
     sizes: list[int] = []
     hook = engine.network.model.vision_model.register_forward_pre_hook(
         lambda module, args: sizes.append(len(args[0]))
@@ -58,7 +58,7 @@ def encoded(engine: NativeEngine) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_another_engine_encodes_nothing_again(tiny: Path, cache: FeatureCache, dtype: str) -> None:
+def test_second_engine_encodes_no_cached_frame(tiny: Path, cache: FeatureCache, dtype: str) -> None:
     images = random_images(7)
     expected = load(tiny, None, dtype).encode(images)
     first = load(tiny, cache, dtype).encode(images)
@@ -71,7 +71,7 @@ def test_another_engine_encodes_nothing_again(tiny: Path, cache: FeatureCache, d
     assert again.dtype is expected.dtype
 
 
-def test_answers_are_the_same_and_say_where_frames_came_from(
+def test_answers_from_cache_are_equal_and_report_their_cache_hits(
     tiny: Path, cache: FeatureCache
 ) -> None:
     plain, kept = load(tiny, None), load(tiny, cache)
@@ -82,7 +82,7 @@ def test_answers_are_the_same_and_say_where_frames_came_from(
         assert (answer.usage.frames, answer.usage.frames_from_cache) == (count, old)
 
 
-def test_only_what_is_missing_is_encoded_and_progress_is_true(
+def test_only_missing_frames_are_encoded_and_progress_counts_all(
     tiny: Path, cache: FeatureCache
 ) -> None:
     images = random_images(11)
@@ -98,7 +98,7 @@ def test_only_what_is_missing_is_encoded_and_progress_is_true(
     assert {(report.stage, report.total) for report in reports} == {("encode", 11)}
 
 
-def test_a_session_goes_on_from_the_cache(tiny: Path, cache: FeatureCache) -> None:
+def test_session_uses_cached_features(tiny: Path, cache: FeatureCache) -> None:
     images = random_images(6)
     load(tiny, cache).encode(images)
     engine = load(tiny, cache)
@@ -110,19 +110,19 @@ def test_a_session_goes_on_from_the_cache(tiny: Path, cache: FeatureCache) -> No
     assert answer.text == load(tiny, None).stream(second, SHORT).result().text
 
 
-def test_one_pixel_is_another_frame(tiny: Path, cache: FeatureCache) -> None:
+def test_one_changed_pixel_is_a_miss(tiny: Path, cache: FeatureCache) -> None:
     engine = load(tiny, cache)
     images = random_images(1)
     engine.encode(images)
     changed = images.copy()
     changed[0, 31, 31, 2] ^= 1
     assert engine.encoder.encode(changed)[1] == 0
-    # The same bytes in another shape are another picture.
+    # Equal bytes in another shape are another image.
     assert engine.encoder.encode(np.ascontiguousarray(images.transpose(0, 2, 1, 3)))[1] == 0
     assert engine.encoder.encode(images[:, :, ::1].copy(order="F"))[1] == 1
 
 
-def test_other_weights_are_others(tiny: Path, cache: FeatureCache, tmp_path: Path) -> None:
+def test_other_weights_have_other_keys(tiny: Path, cache: FeatureCache, tmp_path: Path) -> None:
     images = random_images(3)
     load(tiny, cache).encode(images)
     other = make_tiny(tmp_path / "tiny", seed=1)
@@ -134,11 +134,10 @@ def test_other_weights_are_others(tiny: Path, cache: FeatureCache, tmp_path: Pat
     assert load(same, cache).encoder.encode(images)[1] == 3, "the same weights in another folder"
 
 
-def test_weights_changed_in_place_are_others(
+def test_weights_changed_in_place_have_other_keys(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same size, in the same inode, with the old date put back; the hash of the old ones was
-    remembered."""
+    """Size, inode and mtime stay the same, and the digest of the old weights is in the cache."""
     images = random_images(3)
     folder, other = make_tiny(tmp_path / "tiny"), make_tiny(tmp_path / "other", seed=5)
     file = folder / "model.safetensors"
@@ -159,7 +158,7 @@ def test_weights_changed_in_place_are_others(
     assert torch.equal(features, load(other, None).encode(images))
 
 
-def test_another_decoder_shares_the_features(
+def test_features_are_shared_by_models_with_equal_vision_weights(
     tiny: Path, cache: FeatureCache, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -177,7 +176,7 @@ def test_another_decoder_shares_the_features(
         assert load(folder, cache).encoder.encode(images)[1] == hits
 
 
-def test_the_same_weights_in_shards_are_the_same(
+def test_sharded_weights_have_the_same_keys(
     tiny: Path, cache: FeatureCache, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -197,7 +196,7 @@ def test_the_same_weights_in_shards_are_the_same(
     assert weights_digest(whole, cache) == weights_digest(sharded, cache)
 
 
-def test_other_dtypes_configurations_and_versions_are_others(
+def test_dtype_configuration_and_versions_enter_the_key(
     tiny: Path, cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
@@ -211,18 +210,18 @@ def test_other_dtypes_configurations_and_versions_are_others(
     config["vision_config"]["layer_norm_eps"] = 0.1
     tinymodels.write_json(folder / "config.json", config)
     assert load(folder, cache).encoder.encode(images)[1] == 0
-    # A folder that machines share: AVX-512 and Arm may both be "default" to torch.
+    # For a cache shared by machines: torch may name both AVX-512 and Arm "default".
     machine = platform.machine
     monkeypatch.setattr(platform, "machine", lambda: f"another {machine()}")
     assert load(tiny, cache).encoder.encode(images)[1] == 0
     monkeypatch.setattr(torch, "__version__", "2.0.0")
     assert load(tiny, cache).encoder.encode(images)[1] == 0
-    # As where numba was installed since, which rounds otherwise.
+    # Attention compiled by numba rounds differently, so installing numba changes the key.
     monkeypatch.setattr("smolvideo.network.SmolVLM.attention_backend_name", "tiles")
     assert load(tiny, cache).encoder.encode(images)[1] == 0
 
 
-def test_a_hash_is_remembered_once_the_file_has_settled(
+def test_weights_digest_is_cached_once_the_mtime_is_old(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = open_checkpoint(make_tiny(tmp_path / "tiny")).weights
@@ -237,7 +236,7 @@ def test_a_hash_is_remembered_once_the_file_has_settled(
     assert weights_digest(weights, FeatureCache(cache.folder)) == digest
 
 
-def test_weights_replaced_while_they_were_loaded_keep_nothing(
+def test_weights_replaced_during_loading_disable_the_cache(
     cache: FeatureCache, tmp_path: Path
 ) -> None:
     weights = open_checkpoint(make_tiny(tmp_path / "tiny")).weights
@@ -252,7 +251,7 @@ def test_weights_replaced_while_they_were_loaded_keep_nothing(
     assert kept is None
 
 
-def test_damage_is_encoded_again(tiny: Path, cache: FeatureCache) -> None:
+def test_damaged_entries_are_encoded_again(tiny: Path, cache: FeatureCache) -> None:
     images = random_images(4)
     expected = load(tiny, cache).encode(images)
     for path in cache.folder.glob("??/*"):
@@ -266,7 +265,7 @@ def test_damage_is_encoded_again(tiny: Path, cache: FeatureCache) -> None:
     assert engine.encoder.encode(images)[1] == 4
 
 
-def test_what_is_no_number_is_not_kept(tiny: Path, cache: FeatureCache) -> None:
+def test_nan_features_are_not_stored(tiny: Path, cache: FeatureCache) -> None:
     engine = load(tiny, cache)
     broken = engine.network.model.connector.register_forward_hook(
         lambda module, args, output: output * float("nan")
@@ -279,12 +278,12 @@ def test_what_is_no_number_is_not_kept(tiny: Path, cache: FeatureCache) -> None:
     assert features.isfinite().all()
 
 
-def test_the_reference_computes_everything_itself(tiny: Path, cache: FeatureCache) -> None:
+def test_transformers_engine_refuses_a_feature_cache(tiny: Path, cache: FeatureCache) -> None:
     with pytest.raises(UsageError, match="keeps no features"):
         load_engine(str(tiny), engine="transformers", device="cpu", cache=cache)
 
 
-def test_without_a_cache_nothing_is_written(tiny: Path, tmp_path: Path) -> None:
+def test_no_file_is_written_without_a_cache(tiny: Path, tmp_path: Path) -> None:
     load(tiny, None).encode(random_images(2))
     assert not (tmp_path / "cache").exists()
 
@@ -292,7 +291,7 @@ def test_without_a_cache_nothing_is_written(tiny: Path, tmp_path: Path) -> None:
 def test_cached_frames_are_not_held_twice(
     tiny: Path, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Entries are read straight into the rows that come out, each into its own."""
+    """Entries are read directly into their slice of the result."""
     engine = load(tiny, cache)
     images = random_images(64)
     engine.encode(images)
@@ -310,10 +309,10 @@ def test_cached_frames_are_not_held_twice(
     assert sorted(places) == [(features.data_ptr() + at * row, row) for at in range(64)]
 
 
-def test_features_are_known_by_the_code_that_computes_them(
+def test_source_of_the_network_enters_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change in any module of the network is another key, wherever the program is called."""
+    """A change in any module of the network changes the key, from any current folder."""
     import smolvideo.network
 
     folder = Path(smolvideo.network.__file__).parent

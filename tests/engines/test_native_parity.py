@@ -1,4 +1,4 @@
-"""The native engine against transformers: the same checkpoint, the same numbers and answers."""
+"""The native engine against transformers: equal logits and answers for the same checkpoint."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ CHECKPOINTS = (
     "SmolVLM-Instruct",
     "SmolVLM2-2.2B-Instruct",
 )
-"""Each shape once: see ``test_the_base_model_has_the_shape_of_the_tuned_one``."""
+"""Each shape once: see ``test_base_model_has_the_shape_of_the_instruct_model``."""
 
 
 def pair(folder: Path | str, dtype: str = "float32") -> tuple[NativeEngine, TransformersEngine]:
@@ -36,7 +36,7 @@ def pair(folder: Path | str, dtype: str = "float32") -> tuple[NativeEngine, Tran
 
 
 def logits(engine: NativeEngine | TransformersEngine, prompt: Prompt) -> torch.Tensor:
-    """Scores of the first token of the answer."""
+    """Return the logits of the first answer token."""
     if isinstance(engine, NativeEngine):
         return engine.start_session(prompt).prefill(prompt).float()
     rows = engine.encode(prompt.images)
@@ -45,7 +45,7 @@ def logits(engine: NativeEngine | TransformersEngine, prompt: Prompt) -> torch.T
 
 
 def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest error, as a share of the largest score."""
+    """Return the largest absolute error over the largest absolute logit."""
     return float((got - expected).abs().max() / expected.abs().max())
 
 
@@ -55,7 +55,7 @@ def greedy(
     count: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[int]:
-    """The ids of the answer."""
+    """Return the token ids of the greedy answer."""
     seen: list[int] = []
     push = StreamingDetokenizer.push
 
@@ -98,7 +98,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_tiny_networks(
+def test_tiny_networks_equal_transformers(
     tmp_path: Path, family: tinymodels.Family, tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tiny", family, tied=tied)
@@ -108,10 +108,10 @@ def test_tiny_networks(
 @pytest.mark.checkpoints
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_published_shapes(
+def test_published_shapes_equal_transformers(
     processor_files: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With other seeds two tokens of 49,155 come within 2e-6 of each other on the way.
+    # With some other seeds the logits of the two most likely tokens differ by only 2e-6.
     seed = 1 if name == "SmolVLM-Instruct" else 0
     folder = tinymodels.make_cut(processor_files / name, tmp_path / name, seed=seed)
     assert_equal(folder, prompts_for(folder, 2), monkeypatch, tokens=10)
@@ -119,7 +119,7 @@ def test_published_shapes(
 
 
 @pytest.mark.checkpoints
-def test_the_base_model_has_the_shape_of_the_tuned_one(processor_files: Path) -> None:
+def test_base_model_has_the_shape_of_the_instruct_model(processor_files: Path) -> None:
     base, tuned = (
         json.loads((processor_files / name / "config.json").read_text("utf-8"))
         for name in ("SmolVLM-Base", "SmolVLM-Instruct")
@@ -127,7 +127,7 @@ def test_the_base_model_has_the_shape_of_the_tuned_one(processor_files: Path) ->
     assert base == tuned
 
 
-def test_nano(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nano_equals_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     native, reference = pair("nano")
     for prompt in prompts_for("nano", 0, 3):
         assert distance(logits(native, prompt), logits(reference, prompt)) < 1e-4
@@ -136,10 +136,10 @@ def test_nano(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_decode_kernel")
-def test_half_precision_errs_no_more_than_transformers(
+def test_bfloat16_error_is_no_larger_than_that_of_transformers(
     processor_files: Path, tmp_path: Path
 ) -> None:
-    """Both against float32, over several prompts of a real shape."""
+    """Errors against float32, summed over several prompts of a published shape."""
     name = "SmolVLM2-256M-Video-Instruct"
     folder = tinymodels.make_cut(
         processor_files / name, tmp_path / name, vision_layers=2, text_layers=4
@@ -164,7 +164,9 @@ def test_half_precision_errs_no_more_than_transformers(
 
 
 @pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
-def test_the_last_token_of_the_context(tmp_path: Path, family: tinymodels.Family) -> None:
+def test_answer_that_fills_the_context_equals_transformers(
+    tmp_path: Path, family: tinymodels.Family
+) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tiny", family)
     native, reference = pair(folder)
     (prompt,) = prompts_for(folder, 500)
@@ -177,7 +179,7 @@ def test_the_last_token_of_the_context(tmp_path: Path, family: tinymodels.Family
 
 
 @pytest.mark.usefixtures("_no_decode_kernel")
-def test_tiles_of_a_picture(processor_files: Path, tmp_path: Path) -> None:
+def test_split_image_equals_transformers(processor_files: Path, tmp_path: Path) -> None:
     name = "SmolVLM2-256M-Video-Instruct"
     folder = tinymodels.make_cut(processor_files / name, tmp_path / name)
     checkpoint = open_checkpoint(str(folder))

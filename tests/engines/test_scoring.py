@@ -1,4 +1,4 @@
-"""Scores of given answers: those that generation would give them, on every engine."""
+"""Log-probabilities of given answers equal those under generation, on every engine."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def nano() -> NativeEngine:
 
 
 def ask(checkpoint: Checkpoint, question: str, *before: str) -> Prompt:
-    """The prompt of ``question`` after the turns ``before``, without frames."""
+    """Return the prompt of ``question`` after the turns ``before``, without frames."""
     turns = [*before, question]
     roles = ("user", "assistant")
     messages = [Message(roles[at % 2], (text,)) for at, text in enumerate(turns)]  # type: ignore[arg-type]
@@ -57,14 +57,14 @@ def ask(checkpoint: Checkpoint, question: str, *before: str) -> Prompt:
 
 
 def with_frames(engine: Engine) -> Prompt:
-    """A prompt with images that ends with the open turn of the assistant."""
+    """Return a prompt with images that ends with the open turn of the assistant."""
     prompt = ask(engine.checkpoint, "Which?")
     images = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2), "")
     return replace(images, token_ids=(*images.token_ids, *prompt.token_ids))
 
 
 def log_probability(engine: Engine, prompt: Prompt, ids: list[int], *, ended: bool) -> float:
-    """Step by step, each from a prompt of its own, which ``stream`` computes."""
+    """Sum log-probabilities token by token, each from the logits of a fresh prompt."""
     assert isinstance(engine, NativeEngine)
     total = 0.0
     for token_id in ids:
@@ -79,7 +79,7 @@ def log_probability(engine: Engine, prompt: Prompt, ids: list[int], *, ended: bo
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_scores_are_the_probabilities_of_the_tokens(
+def test_scores_are_sums_of_token_log_probabilities(
     engine: Engine, tiny: Path, ended: bool
 ) -> None:
     native = load_engine(str(tiny), device="cpu")
@@ -94,7 +94,7 @@ def test_scores_are_the_probabilities_of_the_tokens(
     assert len(set(scores)) == len(scores)
 
 
-def test_every_one_of_several_ends_counts(tiny: Path) -> None:
+def test_probability_of_the_end_sums_all_end_tokens(tiny: Path) -> None:
     one = load_engine(str(tiny), device="cpu")
     both = replace(one.checkpoint, eos_token_ids=(*one.checkpoint.eos_token_ids, 70))
     two = load_engine(both, device="cpu")
@@ -106,14 +106,14 @@ def test_every_one_of_several_ends_counts(tiny: Path) -> None:
     assert two.score(prompt, ["red"])[0] > one.score(prompt, ["red"])[0]
 
 
-def test_outer_blanks_are_no_part_of_an_answer(engine: Engine) -> None:
+def test_leading_and_trailing_whitespace_is_stripped(engine: Engine) -> None:
     prompt = with_frames(engine)
     ways = ["yes", " yes", "  yes", "\n yes\t", "yes \n", "\u3000yes\u00a0"]
     assert len(set(engine.score(prompt, ways))) == 1
     assert len(set(engine.score(prompt, ["y es", "yes", "Yes"]))) == 3
 
 
-def test_many_answers_are_scored_as_one_by_one(engine: Engine) -> None:
+def test_batched_scores_equal_single_scores(engine: Engine) -> None:
     prompt = with_frames(engine)
     answers = ["A", "a longer one", "A", "red", "re", *HOSTILE]
     scores = engine.score(prompt, answers)
@@ -121,7 +121,7 @@ def test_many_answers_are_scored_as_one_by_one(engine: Engine) -> None:
     assert engine.score(prompt, answers[::-1]) == scores[::-1]
 
 
-def test_what_is_no_answer_is_an_error(engine: Engine) -> None:
+def test_invalid_answers_are_errors(engine: Engine) -> None:
     prompt = with_frames(engine)
     for blank in ("", " ", "\n\t", "\u00a0"):
         with pytest.raises(PromptError, match="must not be empty"):
@@ -136,7 +136,7 @@ def test_what_is_no_answer_is_an_error(engine: Engine) -> None:
         engine.score(prompt, ["A", "b" * room])
 
 
-def test_engines_agree(tiny: Path) -> None:
+def test_engines_give_equal_scores(tiny: Path) -> None:
     one, other = (load_engine(str(tiny), engine=name, device="cpu") for name in ENGINES)
     assert isinstance(other, TransformersEngine)
     prompt = with_frames(one)
@@ -149,7 +149,7 @@ ENGINES = ("native", "transformers")
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("name", ENGINES)
-def test_numbers_that_overflow_are_no_score_and_no_token(
+def test_overflowing_logits_give_neither_score_nor_token(
     tmp_path: Path, name: str, value: float
 ) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tiny")
@@ -168,7 +168,7 @@ def test_numbers_that_overflow_are_no_score_and_no_token(
 
 
 def check_joins_as_history_does(checkpoint: Checkpoint, answer: str) -> None:
-    """Prompt, answer and end of the turn are what a later prompt of the conversation begins with"""
+    """Check that prompt, answer and end of turn are a prefix of the conversation's next prompt."""
     prompt = ask(checkpoint, "Which?")
     later = ask(checkpoint, "And then?", "Which?", answer.strip())
     ids = (*prompt.token_ids, *answer_ids(prompt, answer, checkpoint))
@@ -185,22 +185,21 @@ ANSWERS = st.one_of(
 
 @settings(max_examples=40, deadline=None)
 @given(answer=ANSWERS)
-def test_an_answer_is_tokenized_as_in_a_conversation(answer: str, published: list) -> None:  # type: ignore[type-arg]
+def test_answer_is_tokenized_as_in_a_conversation(answer: str, published: list) -> None:  # type: ignore[type-arg]
     for checkpoint in published:
         check_joins_as_history_does(checkpoint, answer)
 
 
 @pytest.fixture(scope="module")
 def published(processor_files: Path) -> list[Checkpoint]:
-    """One checkpoint of each tokenizer that was published."""
+    """Return one checkpoint for each published tokenizer."""
     names = ("SmolVLM-Base", "SmolVLM-Instruct", "SmolVLM2-256M-Video-Instruct")
     hub = [read_checkpoint(processor_files / name, name=name, weights=False) for name in names]
     return [open_checkpoint("nano"), *hub]
 
 
-def test_tokens_of_the_prompt_are_final(nano: NativeEngine) -> None:
-    """A prompt that ends with a blank of its own gets no second one; its tokens stay as they
-    are."""
+def test_answer_never_changes_the_tokens_of_the_prompt(nano: NativeEngine) -> None:
+    """A prompt that ends with a blank gets no second one."""
     checkpoint = nano.checkpoint
     prompt = ask(checkpoint, "Which?")
     blank = checkpoint.text_tokenizer.encode(" ", add_special_tokens=False).ids
@@ -213,8 +212,8 @@ def test_tokens_of_the_prompt_are_final(nano: NativeEngine) -> None:
 # --------------------------------------------------------------------------------- nano
 
 
-def test_what_nano_says_is_the_likeliest_of_what_it_could_say(nano: NativeEngine) -> None:
-    """Beside its beginnings, what is longer, and what is right of other questions."""
+def test_generated_answer_of_nano_has_the_highest_score(nano: NativeEngine) -> None:
+    """Candidates: its first half, a longer text, and answers of other questions."""
     lines = (SAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     samples = [json.loads(line) for line in lines]
     of_video = defaultdict(list)
@@ -241,7 +240,7 @@ def test_what_nano_says_is_the_likeliest_of_what_it_could_say(nano: NativeEngine
     assert asked > 20
 
 
-def test_after_several_turns_and_in_forks(nano: NativeEngine) -> None:
+def test_scores_in_sessions_and_forks_equal_those_of_the_engine(nano: NativeEngine) -> None:
     batch = load_frames(SAMPLES / "circle_right.mp4")
     first = Message("user", (batch, "What is the colour of the circle?"))
     turns = [
@@ -264,7 +263,7 @@ def test_after_several_turns_and_in_forks(nano: NativeEngine) -> None:
     assert max(expected[1]) == expected[1][0]
 
 
-def test_a_beginning_is_likelier_than_what_begins_so(nano: NativeEngine) -> None:
+def test_prefix_scores_higher_than_its_continuations(nano: NativeEngine) -> None:
     prompt = ask(nano.checkpoint, "What is the colour of the circle?")
     answers = ["a", "a purple", "a purple circle"]
     begins = nano.score(prompt, answers, with_end=False)

@@ -1,4 +1,6 @@
-"""Sessions: a further question computes the question alone, and answers as if it were the first."""
+"""Sessions: a follow-up question prefills only its own tokens and gives the answer of a fresh
+engine.
+"""
 
 import gc
 import json
@@ -31,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
 
 @pytest.fixture
 def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows the decoder read, call by call."""
+    """Record how many tokens each call of the decoder processes."""
     rows: list[int] = []
     decoder = engine.network.model.text_model
     read = type(decoder).prefill
@@ -46,7 +48,7 @@ def read_rows(engine: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int
 
 @pytest.fixture
 def encoded(engine: NativeEngine) -> Iterator[list[int]]:
-    """How many frames the vision tower saw, call by call."""
+    """Record how many frames each call of the vision tower encodes."""
     sizes: list[int] = []
     hook = engine.network.model.vision_model.register_forward_pre_hook(
         lambda module, args: sizes.append(len(args[0]))
@@ -63,7 +65,7 @@ def fresh(engine: NativeEngine, prompt: Prompt) -> str:
     return engine.stream(prompt, SHORT).result().text
 
 
-def test_a_second_question_reads_the_question_alone(
+def test_second_question_prefills_only_its_own_tokens(
     engine: NativeEngine, read_rows: list[int], encoded: list[int]
 ) -> None:
     images = tinymodels.random_images(9)
@@ -79,7 +81,9 @@ def test_a_second_question_reads_the_question_alone(
     assert answer.usage.prompt_tokens == len(second.token_ids)
 
 
-def test_other_frames_are_other_frames(engine: NativeEngine, encoded: list[int]) -> None:
+def test_other_frames_are_encoded_and_prefilled_again(
+    engine: NativeEngine, encoded: list[int]
+) -> None:
     images = tinymodels.random_images(6)
     session = engine.start_session(ask(engine, images, "What?"))
     changed = images.copy()
@@ -93,7 +97,7 @@ def test_other_frames_are_other_frames(engine: NativeEngine, encoded: list[int])
         assert session.stream(other, SHORT).result().text == fresh(engine, other)
 
 
-def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
+def test_interleaved_forks_answer_like_fresh_sessions(engine: NativeEngine) -> None:
     images = tinymodels.random_images(4)
     prompts = [ask(engine, images, text) for text in ("Red or blue?", "How many?", "Where?")]
     expected = [fresh(engine, prompt) for prompt in prompts]
@@ -109,7 +113,7 @@ def test_forks_and_answers_in_turns(engine: NativeEngine) -> None:
     assert texts == expected * 2
 
 
-def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
+def test_fork_shares_kv_storage_until_both_write(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(3), "What?")
     session = engine.start_session(prompt)
     fork = session.fork()
@@ -121,7 +125,7 @@ def test_a_fork_copies_nothing_until_both_write(engine: NativeEngine) -> None:
     assert fork._cache._block is not session._cache._block
 
 
-def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> None:
+def test_finished_answer_frees_its_kv_entries_without_a_copy(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(3), "What?")
     session = engine.start_session(prompt)
     assert session._cache is not None
@@ -135,7 +139,7 @@ def test_a_finished_answer_leaves_its_rows_to_the_next(engine: NativeEngine) -> 
     assert block() is None
 
 
-def test_a_prompt_that_does_not_fit_leaves_the_session_as_it_was(engine: NativeEngine) -> None:
+def test_prompt_over_the_context_leaves_the_session_unchanged(engine: NativeEngine) -> None:
     prompt = ask(engine, tinymodels.random_images(2), "What?")
     session = engine.start_session(prompt)
     with pytest.raises(PromptError, match="more than"):
@@ -160,8 +164,8 @@ def test_a_full_cache_grows(engine: NativeEngine) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_cache_that_has_grown_is_safe_from_its_forks(engine: NativeEngine) -> None:
-    """A row that both want is the first writer's; the other one takes its rows elsewhere."""
+def test_resized_cache_is_not_overwritten_by_forks(engine: NativeEngine) -> None:
+    """The first writer keeps a contested KV entry; the other fork copies its storage."""
     config = engine.network.config.text
     cpu, dtype = torch.device("cpu"), torch.float32
     vectors = torch.randn(1, 14, 64, generator=torch.Generator().manual_seed(1))
@@ -184,7 +188,7 @@ def test_a_cache_that_has_grown_is_safe_from_its_forks(engine: NativeEngine) -> 
                 torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_session_knows_what_it_has_after_reading_failed(
+def test_session_recovers_after_a_failed_prefill(
     engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tinymodels.random_images(3)
@@ -210,7 +214,7 @@ def test_a_session_knows_what_it_has_after_reading_failed(
 
 
 @pytest.mark.parametrize("last", [1, 6])
-def test_long_prompts_are_read_in_parts(
+def test_long_prompts_are_prefilled_in_chunks(
     engine: NativeEngine, last: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = torch.randn(1, 11, 64, generator=torch.Generator().manual_seed(0))
@@ -243,7 +247,7 @@ def test_long_prompts_are_read_in_parts(
         ("SmolVLM2-2.2B-Instruct", True, 2048),
     ],
 )
-def test_the_parts_of_a_prompt_fit_the_size_of_the_model(
+def test_prefill_chunk_size_follows_the_model_size(
     processor_files: Path, name: str, quantize: bool, rows: int
 ) -> None:
     config = NetworkConfig.from_json(
@@ -262,7 +266,9 @@ def _two_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_two_frames_at_once")
-def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: list[int]) -> None:
+def test_encode_processes_few_frames_per_call_and_equals_single_frames(
+    engine: NativeEngine, encoded: list[int]
+) -> None:
     features = engine.encode(tinymodels.random_images(11))
     assert features.shape == (11, tinymodels.TOKENS_PER_IMAGE, 64)
     assert max(encoded) == 2
@@ -272,8 +278,8 @@ def test_features_are_kept_and_pixels_are_not(engine: NativeEngine, encoded: lis
     assert engine.encode(np.zeros((0, 32, 32, 3), np.uint8)).shape[0] == 0
 
 
-def test_loading_converts_tensor_by_tensor(tmp_path: Path) -> None:
-    """A float32 checkpoint becomes bfloat16 without both in memory: measured in another process."""
+def test_loading_converts_one_tensor_at_a_time(tmp_path: Path) -> None:
+    """Peak memory, measured in a subprocess, stays below float32 and bfloat16 copies together."""
     import subprocess
     import sys
 
@@ -307,7 +313,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
     (folder / "model.safetensors").unlink()
 
 
-def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None:
+def test_sharded_checkpoint_equals_single_file(tmp_path: Path, engine: NativeEngine) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tinymodels.make_tiny(tmp_path / "tiny")
@@ -328,7 +334,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path, engine: NativeEngine) -> None
         load_engine(str(folder), engine="native", device="cpu")
 
 
-def test_few_frames_are_shared_by_all_threads(engine: NativeEngine, encoded: list[int]) -> None:
+def test_few_frames_are_split_evenly_over_threads(engine: NativeEngine, encoded: list[int]) -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -339,7 +345,7 @@ def test_few_frames_are_shared_by_all_threads(engine: NativeEngine, encoded: lis
 
 
 @pytest.mark.usefixtures("_two_frames_at_once")
-def test_frames_side_by_side_are_frames_one_after_the_other(engine: NativeEngine) -> None:
+def test_frames_encoded_in_parallel_equal_sequential_encoding(engine: NativeEngine) -> None:
     images = tinymodels.random_images(9)
     threads = torch.get_num_threads()
     try:

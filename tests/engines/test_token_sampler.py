@@ -1,4 +1,4 @@
-"""Choosing tokens, compared with the logits processors of transformers."""
+"""Token sampling compared with the logits processors of transformers."""
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ def scores(seed: int = 0, vocabulary: int = 50) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("prompt_ids", [(), (3, 7, 7, 12)])
-def test_greedy_takes_the_likeliest(prompt_ids: tuple[int, ...]) -> None:
+def test_greedy_takes_the_argmax(prompt_ids: tuple[int, ...]) -> None:
     assert TokenSampler(GenerationOptions(), prompt_ids).sample(scores()) == int(scores().argmax())
 
 
 @pytest.mark.parametrize("penalty", [1.7, 2.0, 0.8, 1.01])
-def test_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
+def test_repetition_penalty_equals_transformers(penalty: float) -> None:
     processor = RepetitionPenaltyLogitsProcessor(penalty=penalty)
     chooser = TokenSampler(GenerationOptions(repetition_penalty=penalty), (3, 7))
     seen, chosen = [3, 7], []
@@ -38,7 +38,7 @@ def test_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.9), (2.0, 0.5), (0.3, 0.2)])
-def test_drawn_tokens_follow_the_distribution_of_transformers(
+def test_sampled_tokens_follow_the_distribution_of_transformers(
     temperature: float, top_p: float
 ) -> None:
     logits = scores(5, vocabulary=12)
@@ -52,7 +52,7 @@ def test_drawn_tokens_follow_the_distribution_of_transformers(
     assert (draws / 3000 - expected).abs().max() < 0.03
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
+def test_sampling_is_determined_by_the_seed() -> None:
     def drawn(seed: int | None) -> list[int]:
         chooser = TokenSampler(GenerationOptions(temperature=1.5, seed=seed), ())
         return [chooser.sample(scores(step)) for step in range(30)]
@@ -62,7 +62,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     assert drawn(None) != drawn(None)
 
 
-def test_drawing_leaves_the_global_random_state_alone() -> None:
+def test_sampling_leaves_the_global_random_state_unchanged() -> None:
     before = torch.get_rng_state()
     TokenSampler(GenerationOptions(temperature=1.0), ()).sample(scores())
     assert torch.equal(before, torch.get_rng_state())
@@ -73,8 +73,8 @@ def test_a_tiny_temperature_is_greedy() -> None:
     assert chooser.sample(scores()) == int(scores().argmax())
 
 
-def test_the_smallest_temperature_is_greedy() -> None:
-    """Scores are divided by it: anything but the difference to the largest would be infinite."""
+def test_smallest_positive_temperature_is_greedy() -> None:
+    """Logits are divided by it: without subtracting the maximum first they overflow."""
     chooser = TokenSampler(GenerationOptions(temperature=1e-308, seed=0), ())
     assert chooser.sample(scores() + 100) == int(scores().argmax())
     assert chooser.sample(scores() - 100) == int(scores().argmax())
@@ -99,13 +99,13 @@ def test_the_smallest_temperature_is_greedy() -> None:
         {"stop": ("",)},
     ],
 )
-def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
+def test_invalid_options_are_usage_errors(wrong: dict[str, object]) -> None:
     (name,) = wrong
     with pytest.raises(UsageError, match=name.split("_")[0]):
         GenerationOptions(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_seed_is_drawn_only_where_it_matters() -> None:
+def test_random_seed_is_chosen_only_when_sampling() -> None:
     assert GenerationOptions().with_drawn_seed().seed is None
     assert GenerationOptions(temperature=1.0, seed=3).with_drawn_seed().seed == 3
     drawn = GenerationOptions(temperature=1.0).with_drawn_seed()
