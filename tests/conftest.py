@@ -1,10 +1,11 @@
-"""What every test may rely on: no network, no leftovers, and skips that can be made to fail.
+"""Fixtures and hooks for all tests: no network, isolated folders, skips that can be made to fail.
 
 ``SMOLVIDEO_SHARED`` names the folder with the odd real clips and the processor files of the
-published checkpoints; by default it is ``shared`` beside the project. Where what a mark of
-``NEEDED`` stands for is not there, its tests are left out, and the first lines say so.
+published checkpoints; by default it is ``shared`` next to the project. Tests with a mark of
+``NEEDED`` are deselected where its folder or feature is missing, and the report's header lists
+them.
 
-``SMOLVIDEO_FAIL_ON_SKIP=1``, as CI has it, turns every skip into a failure whose reason does not
+``SMOLVIDEO_FAIL_ON_SKIP=1``, as set in CI, turns every skip into a failure whose reason does not
 begin with ``hardware: ``.
 """
 
@@ -34,8 +35,8 @@ FIXTURES = {"clips": "clips", "processor_files": "checkpoints"}
 """Fixture → the mark of the tests that use it."""
 
 
-# A busy machine is slow, and no fault of the code. In CI examples are the same in every run: it
-# judges a change and not a draw; elsewhere each run draws others.
+# No deadline: a busy machine is slow. CI uses the same examples in every run, so that a result
+# depends on the change alone; elsewhere each run draws new ones.
 settings.register_profile(
     "project",
     deadline=None,
@@ -61,8 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if missing & {mark.name for mark in item.iter_markers()}]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
-    # Workers take whole files, one after the other: with a long one last, one worker would be left
-    # alone with it.
+    # Workers take whole files in this order: long files first, so that none runs alone at the end.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -129,9 +129,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings() -> Iterator[None]:
-    """The configuration of the person who runs the tests is not read.
+    """Ignore the user's configuration file and make nano the default model.
 
-    nano is named: what most tests ask about real footage is about the program, not about answers.
+    Most tests that ask about real footage are about the program, not about the answers.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMOLVIDEO_CONFIG", os.devnull)
@@ -141,7 +141,7 @@ def _no_settings() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches and settings of the person who runs the tests are neither read nor written."""
+    """Redirect the user's cache and configuration folders to a temporary folder."""
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SMOLVIDEO_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
@@ -151,7 +151,7 @@ def _isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches past this machine fails at once, and does not hang where it cannot."""
+    """Fail any connection beyond this machine at once, also where it would hang."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address):  # type: ignore[no-untyped-def]
@@ -168,20 +168,23 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def clips() -> Path:
-    """The folder of odd real clips, with its MANIFEST.tsv."""
+    """Return the folder of odd real clips, with its MANIFEST.tsv."""
     return SHARED / "clips"
 
 
 @pytest.fixture(scope="session")
 def processor_files() -> Path:
-    """The folder with one folder of tokenizer and configuration files per published checkpoint."""
+    """Return the folder with the tokenizer and configuration files of each published checkpoint."""
     return SHARED / "processor_files"
 
 
 @pytest.fixture
 def _no_decode_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves single tokens to torch. Compiling the kernel takes twenty seconds for each dtype,
-    too long for tests of published shapes that are about whole prompts."""
+    """Decode with torch's operators.
+
+    Compiling the kernel takes twenty seconds for each dtype, too long for tests of published shapes
+    that are about whole prompts.
+    """
     from smolvideo.network import model
 
     monkeypatch.setattr(model, "is_supported", lambda *_: False)
@@ -189,7 +192,7 @@ def _no_decode_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """torch's, for tests of what must not depend on how many there are."""
+    """Set torch's thread count to the parameter for one test, then restore it."""
     import torch
 
     before = torch.get_num_threads()

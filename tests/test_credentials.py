@@ -1,4 +1,4 @@
-"""Which parts of an address are credentials, and that they leave nothing behind in a text."""
+"""Credentials in addresses: detection, removal from addresses, redaction of texts."""
 
 import pytest
 from hypothesis import given, settings
@@ -67,7 +67,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("https://e.org/x?q=a%20b&v=1%262", "https://e.org/x?q=a%20b&v=1%262"),
     ],
 )  # fmt: skip
-def test_what_is_left_of_an_address(url: str, public: str) -> None:
+def test_credentials_are_removed_from_addresses(url: str, public: str) -> None:
     assert without_credentials(url) == public
     assert str(WebAddress(url)) == public
     assert repr(WebAddress(url)) == f"WebAddress({public!r})"
@@ -107,7 +107,7 @@ INSIDE = {
 
 @pytest.mark.parametrize("kind", INSIDE)
 @pytest.mark.parametrize("where", ["query", "fragment", "path"])
-def test_a_value_is_searched_as_often_as_it_is_encoded(kind: str, where: str) -> None:
+def test_nested_encodings_of_credentials_are_found(kind: str, where: str) -> None:
     inside = INSIDE[kind]
     if where == "path":
         inside = inside.replace("/", "%2F").replace("?", "%3F")
@@ -131,7 +131,7 @@ def test_a_value_is_searched_as_often_as_it_is_encoded(kind: str, where: str) ->
     assert address.login, "two users of it are told apart"
 
 
-def test_what_may_name_the_video_is_told_apart_and_not_given_away() -> None:
+def test_doubtful_values_are_replaced_by_a_digest() -> None:
     one, other = (without_credentials(f"https://e.org/x?key={key}") for key in ("alpha7", "beta77"))
     assert one != other
     assert "alpha7" not in one
@@ -139,7 +139,7 @@ def test_what_may_name_the_video_is_told_apart_and_not_given_away() -> None:
     assert "alpha7secret" not in without_credentials("https://e.org/x#alpha7secret")
 
 
-def test_two_videos_differ_and_two_tokens_of_one_do_not() -> None:
+def test_public_address_depends_on_video_keys_and_not_on_tokens() -> None:
     def public(rest: str) -> str:
         return without_credentials("https://e.org/watch" + rest)
 
@@ -157,7 +157,7 @@ plain = st.text("abcdefghijklmnop", min_size=1, max_size=5)
 
 
 @given(name=st.sampled_from(NAMES), secret=secrets, before=plain, after=plain)
-def test_no_secret_survives_whatever_it_is_made_of(
+def test_any_secret_is_removed_from_addresses_and_messages(
     name: str, secret: str, before: str, after: str
 ) -> None:
     from urllib.parse import quote
@@ -176,7 +176,7 @@ def test_no_secret_survives_whatever_it_is_made_of(
 
 @settings(max_examples=60)
 @given(st.text(max_size=80))
-def test_anything_can_be_redacted_and_stays_so(text: str) -> None:
+def test_redaction_of_any_text_is_idempotent(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
     public = without_credentials(f"http://{text}")
@@ -184,7 +184,7 @@ def test_anything_can_be_redacted_and_stays_so(text: str) -> None:
     WebAddress(f"https://e.org/{text}").hide_in(text)
 
 
-def test_texts_of_other_libraries() -> None:
+def test_messages_of_other_libraries_are_redacted() -> None:
     text = (
         "HTTP Error 401: https://me:hunter22@e.org/x?token=abcdef, see (http://f.org/?sig=12345). "
         "Authorization: Basic bWU6aHVudGVyMjI=\nset-cookie: sid=abcdef; path=/\n"
@@ -214,12 +214,12 @@ def test_texts_of_other_libraries() -> None:
         )],
     ],
 )  # fmt: skip
-def test_a_login_without_a_scheme_and_names_that_look_like_one(text: str, shown: str) -> None:
+def test_logins_without_a_scheme_are_redacted_and_file_names_kept(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
-def test_a_long_hostile_line_takes_no_time() -> None:
-    # Quadratic in these, it would take a minute.
+def test_redaction_is_linear_in_the_text_length() -> None:
+    # A quadratic search of these would take a minute.
     for piece in (
         "http:",
         "https://",
@@ -237,7 +237,7 @@ def test_a_long_hostile_line_takes_no_time() -> None:
         redact(piece * 20_000)
 
 
-def test_secrets_of_the_environment() -> None:
+def test_secret_environment_variables_are_found() -> None:
     environment = {
         "HF_TOKEN": "hf_secret0123456789",
         "https_proxy": "http://me:proxypw@proxy:3128",
@@ -248,7 +248,7 @@ def test_secrets_of_the_environment() -> None:
     assert set(found) == {"hf_secret0123456789", "proxypw", "token77"}
 
 
-def test_kinds_by_name() -> None:
+def test_parameter_names_are_classified() -> None:
     assert sort_of("v") == "plain"
     assert sort_of("Expires") == "companion"
     assert sort_of("x-goog-signature") == "signature"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes: the whole new file, or the old one."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def test_write_atomic_replaces_the_whole_file(
 
 
 @pytest.mark.parametrize("opened", [open_atomic, atomic_path])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, opened: Any) -> None:
+def test_failed_write_leaves_only_the_old_file(tmp_path: Path, opened: Any) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
 
@@ -41,7 +41,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, ope
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_text_that_is_not_unicode_changes_nothing(tmp_path: Path) -> None:
+def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")
     with pytest.raises(UnicodeEncodeError):

@@ -1,4 +1,4 @@
-"""The pages of html: whatever a file, a dataset or a model says stays text in them."""
+"""HTML pages: text of files, datasets and models is escaped; only the page's own script runs."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ CASES = list(zip(HOSTILE, SHOWN, strict=True))
 
 
 class Page(HTMLParser):
-    """What a page is made of: its tags with attributes, its scripts, and all its text."""
+    """Parser that collects a page's tags with attributes, its scripts and all its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Page(HTMLParser):
 
 
 def check(page: Page, scripts: int) -> None:
-    """No markup but the page's own, and its policy lets its own script run alone."""
+    """Check that a page has only its own markup and a policy that allows only its own script."""
     assert len(page.named("script")) == scripts
     for tag, attributes in page.tags:
         assert tag not in ("svg", "iframe", "object", "embed", "link", "base")
@@ -116,7 +116,7 @@ def summary(hostile: str, video: Path) -> SummaryRecord:
 
 
 @pytest.mark.parametrize(("hostile", "shown"), CASES)
-def test_a_summary_stays_text(hostile: str, shown: str) -> None:
+def test_summary_text_is_escaped(hostile: str, shown: str) -> None:
     page = Page(to_html(summary(hostile, Path("/nowhere") / "party.mp4"), Path("/nowhere/x.html")))
     check(page, scripts=1)
     assert f"Before {shown} after\n\nSecond paragraph" in page.text
@@ -126,7 +126,7 @@ def test_a_summary_stays_text(hostile: str, shown: str) -> None:
     assert len(page.named("bdi")) == 3, "the name, and the titles of two chapters"
 
 
-def test_a_file_named_like_a_template_has_its_page(tmp_path: Path) -> None:
+def test_file_named_like_a_template_has_its_page(tmp_path: Path) -> None:
     for name in ("%BODY%.mp4", "{{ 7*7 }}.mp4", "a'b\"c <d>&.mp4", "javascript:alert(1).mp4"):
         video = tmp_path / name
         video.symlink_to(ROOT / "samples" / "square_then_circle.mp4")
@@ -152,7 +152,7 @@ def test_a_file_named_like_a_template_has_its_page(tmp_path: Path) -> None:
         ("vbscript:x", None),
     ],
 )  # fmt: skip
-def test_links_lead_to_the_web_alone(url: str, link: str | None) -> None:
+def test_links_are_http_only(url: str, link: str | None) -> None:
     record = summary("x", Path("/nowhere"))
     record = replace(record, path=url, source=replace(record.source, url=url))
     page = Page(to_html(record, Path("/nowhere/x.html")))
@@ -190,7 +190,7 @@ def hostile_run(folder: Path, hostile: str) -> RunFolder:
 
 
 @pytest.mark.parametrize(("hostile", "shown"), CASES)
-def test_a_run_stays_text(tmp_path: Path, hostile: str, shown: str) -> None:
+def test_eval_report_text_is_escaped(tmp_path: Path, hostile: str, shown: str) -> None:
     text = html_report(hostile_run(tmp_path / "run", hostile))
     page = Page(text)
     check(page, scripts=3)
@@ -211,7 +211,7 @@ def test_a_run_stays_text(tmp_path: Path, hostile: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("hostile", "shown"), CASES)
-def test_a_conversation_stays_text(hostile: str, shown: str) -> None:
+def test_conversation_text_is_escaped(hostile: str, shown: str) -> None:
     turns = [
         Turn(f"Why {hostile}?", f"It is 0:02 {hostile}\nand more"),
         Turn("And?", "", "failed", error=f"no {hostile}"),
@@ -224,7 +224,7 @@ def test_a_conversation_stays_text(hostile: str, shown: str) -> None:
     assert not ACTS.search(text)
 
 
-def test_a_strip_that_leads_out_of_the_run_is_left_out(tmp_path: Path) -> None:
+def test_thumbnail_strip_linked_outside_the_run_is_left_out(tmp_path: Path) -> None:
     run = hostile_run(tmp_path / "run", "x")
     secret = tmp_path / "secret"
     secret.write_bytes(b"nobody's business")
@@ -236,12 +236,12 @@ def test_a_strip_that_leads_out_of_the_run_is_left_out(tmp_path: Path) -> None:
     assert len(Page(text).named("script")) == 2
 
 
-def test_a_value_that_no_caller_gives_is_an_error() -> None:
+def test_undefined_template_value_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="source_name"):
         render_page("smolvideo.summaries", "page.html")
 
 
-def test_scripts_of_pages_write_no_markup() -> None:
+def test_page_scripts_write_no_markup() -> None:
     for script in scripts():
         text = script.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", text)

@@ -1,6 +1,7 @@
-"""The schemas of ``smolvideo/schemas`` describe real records, and ``docs/records.md`` repeats them.
+"""JSON Schemas of ``smolvideo/schemas`` match real records, and ``docs/records.md`` is generated
+from them.
 
-``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/test_record_schemas.py`` writes types and tables anew.
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/test_record_schemas.py`` rewrites types and tables.
 """
 
 import json
@@ -34,7 +35,7 @@ def lines(name: str, text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", schemas.names())
-def test_types_are_those_of_the_dataclasses(name: str) -> None:
+def test_schema_types_equal_the_dataclasses(name: str) -> None:
     Draft202012Validator.check_schema(schemas.read(name))
     expected = schemas.dump(schemas.generated(name))
     path = schemas.FOLDER / f"{name}.json"
@@ -44,7 +45,7 @@ def test_types_are_those_of_the_dataclasses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", schemas.names())
-def test_every_key_is_described_and_no_other_is_allowed(name: str) -> None:
+def test_every_key_has_a_description_and_unknown_keys_are_invalid(name: str) -> None:
     for path, schema in schemas.objects(schemas.read(name)):
         if "properties" not in schema:
             assert isinstance(schema["additionalProperties"], dict), path
@@ -58,14 +59,14 @@ def test_every_key_is_described_and_no_other_is_allowed(name: str) -> None:
                 assert not key.endswith(suffix) or content["unit"] == unit, f"{path}.{key}"
 
 
-def test_what_records_share_is_the_same_in_all() -> None:
+def test_shared_definitions_are_equal_in_all_schemas() -> None:
     found: dict[str, Any] = {}
     for name in schemas.names():
         for definition, content in schemas.read(name).get("$defs", {}).items():
             assert found.setdefault(definition, content) == content, f"{definition} of {name}"
 
 
-def test_the_page_is_that_of_the_schemas() -> None:
+def test_records_page_is_generated_from_the_schemas() -> None:
     assert sorted(schemas.ORDER) == schemas.names(), "name it in ORDER"
     text = schemas.PAGE.read_text("utf-8")
     start = text.index(HEAD) + len(HEAD)
@@ -75,7 +76,7 @@ def test_the_page_is_that_of_the_schemas() -> None:
     assert text[start:] == "\n" + schemas.tables(), f"mend it with\n{MENDED_BY}"
 
 
-def test_answers_errors_and_conversations(tmp_path: Path) -> None:
+def test_records_of_answers_errors_and_conversations_are_valid(tmp_path: Path) -> None:
     saved, talk = tmp_path / "answers.jsonl", tmp_path / "talk.json"
     sampled = ("--temperature", "1", "--start", "20%", "--end", "3")
     shown = run("ask", CIRCLE, "What moves?", *FEW, *sampled, "--json", "--save", saved)
@@ -92,7 +93,7 @@ def test_answers_errors_and_conversations(tmp_path: Path) -> None:
     assert keys == {"session", "created", "settings", "look", "turn", "taken_back"}
 
 
-def test_summaries(tmp_path: Path) -> None:
+def test_records_of_summaries_are_valid(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(300))
     videos = [CIRCLE, SAMPLES / "three_shots.mp4", broken]
@@ -105,7 +106,7 @@ def test_summaries(tmp_path: Path) -> None:
         schemas.validate("summary", json.loads(path.read_text("utf-8")))
 
 
-def test_runs_of_a_benchmark(tmp_path: Path) -> None:
+def test_records_of_eval_runs_are_valid(tmp_path: Path) -> None:
     questions = tmp_path / "questions.jsonl"
     item = {"question": "What moves?", "options": ["a purple circle", "a dog"], "answer_index": 0}
     item["groups"] = {"category": "motion"}
@@ -122,7 +123,7 @@ def test_runs_of_a_benchmark(tmp_path: Path) -> None:
     schemas.validate_line("eval-comparison", run("eval", "compare", *folders, "--json"))
 
 
-def test_listings(tmp_path: Path) -> None:
+def test_json_of_listings_is_valid(tmp_path: Path) -> None:
     files = ("--output", tmp_path / "frames")
     written = run("frames", CIRCLE, "--max-frames", "3", *files, "--json")
     assert len(schemas.validate_line("frames", written)["files"]) == 3
@@ -133,7 +134,7 @@ def test_listings(tmp_path: Path) -> None:
     schemas.validate_line("cache-cleared", run("cache", "clear", "--features", "--json"))
 
 
-def test_what_was_measured_and_trained() -> None:
+def test_committed_bench_and_training_files_are_valid() -> None:
     for path in (ROOT / ".github" / "bench").glob("*.json"):
         name = "exam-report" if path.stem == "world" else "bench"
         schemas.validate(name, json.loads(path.read_text("utf-8")))
@@ -141,7 +142,7 @@ def test_what_was_measured_and_trained() -> None:
     schemas.validate("training", json.loads(trained.read_text("utf-8")))
 
 
-def test_a_key_that_is_not_described_is_an_error() -> None:
+def test_key_without_description_is_an_error() -> None:
     content = {"video": "a", "url": "https://a.invalid", "error": None}
     schemas.validate("eval-download", content)
     with pytest.raises(AssertionError, match="'seconds' was unexpected"):

@@ -1,4 +1,4 @@
-"""Records and journals of version 1 are read with the names of version 2."""
+"""Records and journals of schema version 1 are read with the names of version 2."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ SECONDS = {"load": 1.0, "encode": 0.5, "read": 0.25, "answer": 2.0}
 TODAY = {"load": 1.0, "encode": 0.5, "prefill": 0.25, "generate": 2.0}
 
 
-def test_an_answer_of_version_1() -> None:
+def test_answer_of_version_1_is_upgraded() -> None:
     line = {"record": "smolvideo.answer/1", "question": "Who?", "sources": [SOURCE], "text": "Tom"}
     record = AnswerRecord.from_json(json.dumps(line | {"quantise": "int8", "seconds": SECONDS}))
     assert (record.quantize, record.seconds) == ("int8", TODAY)
@@ -29,7 +29,7 @@ def test_an_answer_of_version_1() -> None:
     assert AnswerRecord.from_json(record.to_json()) == record
 
 
-def test_a_summary_of_version_1() -> None:
+def test_summary_of_version_1_is_upgraded() -> None:
     line: dict[str, Any] = {"record": "smolvideo.summary/1", "path": "a.mp4", "style": "summary"}
     line["source"] = SOURCE
     line |= {
@@ -43,19 +43,19 @@ def test_a_summary_of_version_1() -> None:
     assert record.seconds == TODAY
 
 
-def test_the_names_of_version_2_are_left_alone() -> None:
+def test_names_of_version_2_are_unchanged() -> None:
     content = {"record": "smolvideo.answer/2", "seconds": {"read": 1.0}, "quantise": "x"}
     assert upgrade_record(content) == content
 
 
 @pytest.mark.parametrize("seconds", [None, 3, [1.0]])
-def test_what_is_no_mapping_is_left_to_the_check_of_types(seconds: object) -> None:
+def test_upgrade_leaves_non_mappings_to_the_type_check(seconds: object) -> None:
     content = {"record": "smolvideo.answer/1", "seconds": seconds}
     assert upgrade_record(content) == content
 
 
-def test_what_was_summarised_with_quantized_weights_stays_done() -> None:
-    """The key of settings is that of version 1, in which the name was spelled ``quantise``."""
+def test_settings_key_of_quantized_summaries_is_that_of_version_1() -> None:
+    """Version 1 spelled the name ``quantise``; finished summaries must stay valid."""
     settings = SummaryOptions().settings(open_checkpoint("nano"), "int8")
     assert settings["quantize"] == "int8"
     assert settings_hash(settings) == settings_hash(
@@ -63,7 +63,7 @@ def test_what_was_summarised_with_quantized_weights_stays_done() -> None:
     )
 
 
-def test_a_conversation_of_earlier() -> None:
+def test_conversation_settings_of_version_1_are_upgraded() -> None:
     written = settings_to_json(Settings(model="nano", quantize="int8"))
     written["quantise"] = written.pop("quantize")
     assert settings_from_json(written).quantize == "int8"
@@ -74,7 +74,7 @@ def test_a_conversation_of_earlier() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--quantize", "--quantise"])
-def test_both_spellings_of_the_flag(flag: str) -> None:
+def test_both_spellings_of_the_quantize_flag(flag: str) -> None:
     done = CliRunner().invoke(cli, ["ask", "none.mp4", "Who?", flag, "int3"])
     assert done.exit_code == 2
     assert "int3" in done.output

@@ -1,4 +1,4 @@
-"""Records: nothing lost, nothing foreign touched, no file half written."""
+"""Answer records: complete lines, no loss, other files unchanged, atomic output files."""
 
 import json
 import os
@@ -38,7 +38,7 @@ RECORD = AnswerRecord(
 ERROR = replace(RECORD, text=None, stop_reason=None, error="no such file: `x`", hint="look again")
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_record_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     with RecordWriter(path) as writer:
         writer.write(RECORD)
@@ -49,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 @given(st.text(), st.text(), st.floats(-1e9, 1e9))
-def test_any_text_is_one_line(question: str, text: str, time: float) -> None:
+def test_record_of_any_text_is_one_line(question: str, text: str, time: float) -> None:
     clean = [part.encode("utf-8", "replace").decode() for part in (question, text)]
     source = replace(SOURCE, frame_times=(time,))
     record = AnswerRecord(clean[0], (source,), text=clean[1])
@@ -69,7 +69,7 @@ def test_any_text_is_one_line(question: str, text: str, time: float) -> None:
         {"sources": [asdict(SOURCE) | {"frame_times": [1e30]}]},
     ],
 )
-def test_numbers_that_cannot_be(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_impossible_numbers_are_an_error(changes: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     broken = json.dumps(json.loads(RECORD.to_json()) | changes)
     path.write_text(f"{RECORD.to_json()}\n{broken}\n{RECORD.to_json()}\n")
@@ -77,32 +77,32 @@ def test_numbers_that_cannot_be(changes: dict[str, Any], tmp_path: Path) -> None
         read_records(path)
 
 
-def test_a_name_that_is_no_utf8_can_be_recorded(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_can_be_recorded(tmp_path: Path) -> None:
     record = replace(RECORD, sources=(replace(SOURCE, given="\udcff.mp4"),))
     with RecordWriter(tmp_path / "r.jsonl") as writer:
         writer.write(record)
     assert read_records(tmp_path / "r.jsonl") == [record]
 
 
-def test_text_or_error_never_both_never_none() -> None:
+def test_record_has_either_text_or_error() -> None:
     for wrong in ({}, {"text": "a", "error": "b"}, {"text": "a", "hint": "b"}):
         with pytest.raises(ValueError, match="record"):
             AnswerRecord("q", (), **wrong)  # type: ignore[arg-type]
     assert AnswerRecord("q", (), text="").text == ""
 
 
-def test_numbers_that_json_lacks_are_refused() -> None:
+def test_nan_and_infinity_are_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         replace(RECORD, seconds={"decode": float("inf")}).to_json()
 
 
-def test_later_versions_may_add_keys() -> None:
+def test_unknown_keys_are_ignored() -> None:
     content = json.loads(RECORD.to_json()) | {"record": "smolvideo.answer/2", "mood": "good"}
     content["sources"][0]["codec"] = "h264"
     assert AnswerRecord.from_json(json.dumps(content)) == RECORD
 
 
-def test_every_cut_of_the_last_line_is_survived(tmp_path: Path) -> None:
+def test_partial_last_line_is_truncated_at_any_cut(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     whole = (RECORD.to_json() + "\n" + ERROR.to_json() + "\n").encode()
     first = len(RECORD.to_json().encode()) + 1
@@ -116,7 +116,7 @@ def test_every_cut_of_the_last_line_is_survived(tmp_path: Path) -> None:
         assert path.read_bytes().endswith(b"\n")
 
 
-def test_a_long_half_line_is_dropped(tmp_path: Path) -> None:
+def test_long_partial_line_is_truncated(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     long = replace(RECORD, text="x" * 300_000).to_json()
     path.write_text(RECORD.to_json() + "\n" + long[:-10])
@@ -139,7 +139,7 @@ def test_a_long_half_line_is_dropped(tmp_path: Path) -> None:
         b"[" * 200_000,
     ],
 )
-def test_foreign_files_are_not_touched(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_bytes(content)
     with pytest.raises(RecordError, match="does not hold records"):
@@ -150,7 +150,7 @@ def test_foreign_files_are_not_touched(tmp_path: Path, content: bytes) -> None:
             read_records(path)
 
 
-def test_a_last_line_that_is_not_ours_is_not_cut_off(tmp_path: Path) -> None:
+def test_last_line_of_another_format_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     content = RECORD.to_json() + "\nremember the milk"
     path.write_text(content)
@@ -161,14 +161,14 @@ def test_a_last_line_that_is_not_ours_is_not_cut_off(tmp_path: Path) -> None:
         read_records(path)
 
 
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+def test_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text(RECORD.to_json() + "\n" + ERROR.to_json()[:50] + "\n" + RECORD.to_json() + "\n")
     with pytest.raises(RecordError, match="line 2"):
         read_records(path)
 
 
-def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
+def test_missing_file_and_unwritable_path_are_errors(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot read"):
         read_records(tmp_path / "none.jsonl")
     with pytest.raises(RecordError, match="cannot write") as caught:
@@ -178,10 +178,12 @@ def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
         RecordWriter(tmp_path)
 
 
-def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
+def test_unwritable_folder_is_an_error(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    if os.access(locked, os.W_OK):  # permissions do not bind root, but /proc takes no files of his
+    if os.access(
+        locked, os.W_OK
+    ):  # file modes do not bind root, but nobody can create files in /proc
         locked = Path("/proc")
     with pytest.raises(RecordError, match="cannot write"):
         RecordWriter(locked / "r.jsonl")
@@ -190,7 +192,7 @@ def test_a_folder_that_takes_no_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk() -> None:
+def test_full_disk_is_an_error() -> None:
     with pytest.raises(RecordError, match="No space left"):
         write_text_atomic(Path("/dev/full"), "text")
 
@@ -217,7 +219,7 @@ print(len(read_records(folder / "r.jsonl")), len((folder / "r.jsonl").read_bytes
 """
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_line(tmp_path: Path) -> None:
+def test_disk_that_fills_up_within_a_line_leaves_whole_records(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text("old")
     done = subprocess.run(
         [sys.executable, "-c", FULL_IN_THE_MIDDLE, str(tmp_path)],
@@ -234,7 +236,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_line(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.txt", "r.jsonl"]
 
 
-def test_content_hashes(tmp_path: Path) -> None:
+def test_content_hash_of_files_and_folders(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
@@ -252,7 +254,7 @@ def test_content_hashes(tmp_path: Path) -> None:
         content_hash(tmp_path / "none")
 
 
-def test_output_is_written_once(tmp_path: Path) -> None:
+def test_existing_output_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text_atomic(path, "one\n")
     with pytest.raises(RecordError, match="exists already") as caught:
@@ -264,7 +266,7 @@ def test_output_is_written_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_output_keeps_links_and_modes(tmp_path: Path) -> None:
+def test_output_keeps_symlinks_and_file_modes(tmp_path: Path) -> None:
     real = tmp_path / "real.txt"
     real.write_text("old")
     real.chmod(0o640)

@@ -87,7 +87,7 @@ def test_import_is_light_and_every_public_name_exists() -> None:
     assert errors == {node.name for node in defined if isinstance(node, ast.ClassDef)}
 
 
-def test_the_page_names_everything_public() -> None:
+def test_python_page_names_every_public_object() -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     named = set(re.findall(r"^\| `(\w+)", page, re.MULTILINE))
     assert named == {*smolvideo.__all__, "open"}
@@ -96,7 +96,7 @@ def test_the_page_names_everything_public() -> None:
 # ------------------------------------------------------------------------ open videos
 
 
-def test_three_questions_decode_and_encode_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_questions_decode_and_encode_frames_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decodes: list[object] = []
     encodes: list[int] = []
     sample = preparing.sample_frames
@@ -123,7 +123,7 @@ def test_three_questions_decode_and_encode_once(monkeypatch: pytest.MonkeyPatch)
     assert engine.network is not None, "an engine that was handed in stays open"  # type: ignore[attr-defined]
 
 
-def test_an_answer_holds_what_its_record_would(video: Video) -> None:
+def test_answer_has_the_fields_of_its_record(video: Video) -> None:
     answer = video.ask(WHAT)
     assert (answer.question, answer.text, str(answer)) == (WHAT, ANSWERS[WHAT], ANSWERS[WHAT])
     assert answer.frame_times == (video.frames.pts_seconds,)
@@ -135,7 +135,7 @@ def test_an_answer_holds_what_its_record_would(video: Video) -> None:
     assert pickle.loads(pickle.dumps(answer)) == answer
 
 
-def test_notices_of_the_video_and_of_the_question(tmp_path: Path) -> None:
+def test_answer_has_notices_of_video_and_question(tmp_path: Path) -> None:
     write_clip(tmp_path / "real.mp4", evenly(4, 10))
     with smolvideo.open(talking.nano(), tmp_path / "real.mp4") as video:
         assert video.notices == (NANO_NOTICE,)
@@ -144,13 +144,13 @@ def test_notices_of_the_video_and_of_the_question(tmp_path: Path) -> None:
     assert any("zeppelin" in notice for notice in answer.notices)
 
 
-def test_one_question_is_that_of_an_open_video(video: Video) -> None:
+def test_ask_equals_ask_of_an_open_video(video: Video) -> None:
     once = smolvideo.ask("nano", str(CIRCLE), WHAT, sampling=SAMPLING)
     assert once.text == video.ask(WHAT).text
     assert once.usage.tokens == video.ask(WHAT).usage.tokens
 
 
-def test_a_stream_is_the_answer_in_pieces(video: Video) -> None:
+def test_streamed_pieces_join_to_the_answer(video: Video) -> None:
     with video.stream("What is in this video?") as stream:
         pieces = list(stream)
     assert len(pieces) > 5
@@ -161,7 +161,7 @@ def test_a_stream_is_the_answer_in_pieces(video: Video) -> None:
         stopped.result()
 
 
-def test_history_precedes_the_question_and_the_frames_precede_both(video: Video) -> None:
+def test_prompt_order_is_frames_history_question(video: Video) -> None:
     earlier = Message("user", (WHAT,)), Message("assistant", (ANSWERS[WHAT],))
     answer = video.ask("Which way does it move?", history=earlier)
     assert answer.text == "right"
@@ -170,7 +170,7 @@ def test_history_precedes_the_question_and_the_frames_precede_both(video: Video)
         video.ask("And then?", history=earlier[1:])
 
 
-def test_several_sources(tmp_path: Path) -> None:
+def test_several_sources_share_the_frames(tmp_path: Path) -> None:
     with smolvideo.open(talking.nano(), [CIRCLE, TRIANGLE], sampling=SAMPLING) as video:
         assert [len(batch) for batch in video.batches] == [4, 4]
         assert repr(video) == "<Video circle_right.mp4, triangle_down.mp4: 8 frames, nano>"
@@ -189,9 +189,7 @@ def test_subtitles_are_read_once(video: Video) -> None:
         smolvideo.open(talking.nano(), [path, path], subtitles="auto")
 
 
-def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_long_question_reduces_the_frames_with_a_notice(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.mp4"
     write_clip(path, evenly(60, 10))
     engine = smolvideo.load_engine(tiny, device="cpu")
@@ -224,7 +222,7 @@ def test_a_question_too_long_for_all_frames_has_fewer_with_a_notice(
         ("https://example.com/a.mp4", SourceError, "not in the download cache"),
     ],
 )
-def test_what_cannot_be_opened_fails_before_the_model(
+def test_source_errors_come_before_loading_the_model(
     source: object, error: type[Exception], message: str
 ) -> None:
     offline = DownloadOptions(offline=True)
@@ -232,7 +230,7 @@ def test_what_cannot_be_opened_fails_before_the_model(
         smolvideo.open("no-model", source, download=offline)  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_asked(video: Video) -> None:
+def test_invalid_questions_and_models_are_errors(video: Video) -> None:
     for question in ("", " \n"):
         with pytest.raises(PromptError, match="question is empty"):
             video.ask(question)
@@ -249,7 +247,7 @@ def test_what_cannot_be_asked(video: Video) -> None:
 # ------------------------------------------------------------------------------ closing
 
 
-def test_a_closed_engine_says_so_and_has_no_weights(engine: Engine) -> None:
+def test_closed_engine_frees_weights_and_refuses_calls(engine: Engine) -> None:
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(2))
     network = weakref.ref(engine.network)  # type: ignore[attr-defined]
     with engine as entered:
@@ -273,7 +271,7 @@ def test_a_closed_engine_says_so_and_has_no_weights(engine: Engine) -> None:
             use()
 
 
-def test_a_video_closes_the_engine_that_it_opened_alone(tiny: Path) -> None:
+def test_video_closes_only_the_engine_that_it_opened(tiny: Path) -> None:
     with smolvideo.load_engine(tiny, device="cpu") as handed_in:
         for model in (tiny, handed_in):
             with smolvideo.open(model, CIRCLE, sampling=SAMPLING) as video:
@@ -294,7 +292,7 @@ def test_a_video_closes_the_engine_that_it_opened_alone(tiny: Path) -> None:
 # ------------------------------------------------------------------- threads and asyncio
 
 
-def test_threads_share_a_video(video: Video) -> None:
+def test_video_is_safe_from_several_threads(video: Video) -> None:
     found: list[tuple[str, str]] = []
 
     def ask(question: str) -> None:
@@ -308,7 +306,7 @@ def test_threads_share_a_video(video: Video) -> None:
     assert sorted(found) == sorted([*ANSWERS.items()] * 3)
 
 
-def test_an_interrupt_leaves_the_video_usable(video: Video) -> None:
+def test_interrupt_leaves_the_video_usable(video: Video) -> None:
     def interrupt(progress: Progress) -> None:
         if progress.stage == "generate" and progress.done == 2:
             raise KeyboardInterrupt
@@ -321,7 +319,7 @@ def test_an_interrupt_leaves_the_video_usable(video: Video) -> None:
     assert video.ask(WHAT).text == ANSWERS[WHAT]
 
 
-def test_gathered_questions_are_answered_while_other_tasks_run(video: Video) -> None:
+def test_gathered_questions_do_not_block_the_event_loop(video: Video) -> None:
     turns = 0
 
     async def count() -> None:
@@ -347,7 +345,7 @@ def test_gathered_questions_are_answered_while_other_tasks_run(video: Video) -> 
 
 
 @pytest.mark.parametrize("stage", ["encode", "generate"])
-def test_cancelling_stops_the_thread_before_the_task_ends(video: Video, stage: str) -> None:
+def test_cancelled_task_ends_after_its_thread(video: Video, stage: str) -> None:
     reports: list[Progress] = []
 
     async def main() -> None:
@@ -358,7 +356,7 @@ def test_cancelling_stops_the_thread_before_the_task_ends(video: Video, stage: s
             reports.append(progress)
             if progress.stage == stage and progress.done >= 2:
                 loop.call_soon_threadsafe(reached.set)
-                go_on.wait(60)  # the token is being computed until the task is cancelled
+                go_on.wait(60)  # the step blocks until the task is cancelled
 
         stream = video.astream("What is in this video?", on_progress=report)
         asking = asyncio.create_task(stream.result())
@@ -379,7 +377,7 @@ def test_cancelling_stops_the_thread_before_the_task_ends(video: Video, stage: s
     assert reports[-1].stage == stage
 
 
-def test_opening_can_be_cancelled_and_errors_reach_the_task(tiny: Path) -> None:
+def test_aopen_can_be_cancelled_and_raises_in_the_task(tiny: Path) -> None:
     async def main() -> None:
         with pytest.raises(SourceError, match="no such file"):
             await smolvideo.aask("nano", "samples/none.mp4", WHAT)
@@ -443,7 +441,7 @@ def test_examples_run(
 
 
 async def talk_to(main: Callable[..., object]) -> None:
-    """Ask the server two questions, one of them empty, and hang up."""
+    """Ask the example server two questions, one of them empty, and disconnect."""
     import socket
 
     with socket.socket() as probe:
@@ -465,7 +463,7 @@ async def talk_to(main: Callable[..., object]) -> None:
         await serving
 
 
-def test_the_page_shows_the_examples_as_they_are() -> None:
+def test_python_page_has_the_example_files_verbatim() -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     for path in EXAMPLES:
         assert f"(examples/{path.name})" in page, path.name

@@ -1,4 +1,4 @@
-"""Caches, conversations and locks that somebody has changed reach nothing outside their folders."""
+"""Tampered caches, conversations and locks reach nothing outside their folders."""
 
 import json
 import os
@@ -32,7 +32,7 @@ no_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege th
 
 @pytest.fixture
 def downloaded(server, clip) -> tuple[str, Path]:  # type: ignore[no-untyped-def]
-    """An address that was fetched, and its folder in the cache."""
+    """Return a downloaded address and its folder in the cache."""
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     resolve_source(url, download=QUICK)
     return url, download_folder(url)
@@ -58,7 +58,7 @@ def entry_of(folder: Path) -> dict[str, Any]:
         {"height": 1.5},
     ],
 )
-def test_an_entry_of_another_shape_is_no_entry(
+def test_malformed_cache_entry_is_a_miss(
     changes: dict[str, Any], downloaded: tuple[str, Path]
 ) -> None:
     url, folder = downloaded
@@ -68,7 +68,7 @@ def test_an_entry_of_another_shape_is_no_entry(
     assert find_cached(url) is None
 
 
-def test_a_download_that_was_replaced_is_fetched_again(
+def test_replaced_download_is_fetched_again(
     downloaded: tuple[str, Path],
     server,  # type: ignore[no-untyped-def]
     clip: bytes,
@@ -84,7 +84,7 @@ def test_a_download_that_was_replaced_is_fetched_again(
 
 
 @no_links
-def test_links_in_the_download_cache_lead_nowhere(
+def test_symlinks_in_the_download_cache_are_not_followed(
     downloaded: tuple[str, Path], clip: bytes, tmp_path: Path
 ) -> None:
     url, folder = downloaded
@@ -111,7 +111,7 @@ def test_links_in_the_download_cache_lead_nowhere(
 
 
 @no_links
-def test_links_in_the_feature_cache_lead_nowhere(tmp_path: Path) -> None:
+def test_symlinks_in_the_feature_cache_are_not_followed(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features", limit_bytes=10**6)
     key, payload = bytes(range(KEY_BYTES)), bytearray(b"p" * 5000)
     cache.write(key, memoryview(payload))
@@ -134,7 +134,7 @@ def test_links_in_the_feature_cache_lead_nowhere(tmp_path: Path) -> None:
 
 
 @no_links
-def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
+def test_lock_that_is_a_symlink_creates_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.lock").symlink_to(tmp_path / "made")
     with pytest.raises(OSError), file_lock(tmp_path / "a.lock", on_contention=None):  # noqa: PT011
         pass
@@ -142,7 +142,7 @@ def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
 
 
 @no_links
-def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path: Path) -> None:
+def test_event_log_that_is_a_symlink_is_refused(stack: ExitStack, tmp_path: Path) -> None:
     name, _ = keep(CIRCLE)
     folder = store.conversation_folder(name)
     outside = tmp_path / "outside.jsonl"
@@ -176,7 +176,7 @@ def test_a_journal_that_is_a_link_is_no_conversation(stack: ExitStack, tmp_path:
         {"size": "large"},
     ],
 )
-def test_a_journal_of_another_shape_is_damaged(changes: dict[str, Any]) -> None:
+def test_malformed_event_log_is_an_error(changes: dict[str, Any]) -> None:
     name, _ = keep(CIRCLE)
     journal = store.conversation_folder(name) / "journal.jsonl"
     lines = []
@@ -190,7 +190,7 @@ def test_a_journal_of_another_shape_is_damaged(changes: dict[str, Any]) -> None:
         read_event_log(journal.parent)
 
 
-def test_frames_of_before_are_told_as_such(stack: ExitStack, tmp_path: Path) -> None:
+def test_frames_of_a_changed_file_are_reported(stack: ExitStack, tmp_path: Path) -> None:
     video = tmp_path / "v.mp4"
     shutil.copyfile(CIRCLE, video)
     name, _ = keep(video)

@@ -1,4 +1,6 @@
-"""Conversations: looks, follow-ups, stopping, taking back, other models, and what is left out."""
+"""Conversations: attachments, follow-ups, stopping, undo, model switches, trimming to the
+context.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +38,7 @@ BACKGROUND = "What colour is the background at the end?"
 
 @pytest.fixture
 def encoded() -> Iterator[list[int]]:
-    """How many frames the vision tower saw, call by call."""
+    """Record how many frames each call of the vision tower encodes."""
     engine = talking.nano()
     assert isinstance(engine, NativeEngine)
     sizes: list[int] = []
@@ -49,7 +51,7 @@ def encoded() -> Iterator[list[int]]:
 
 @pytest.fixture
 def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens the decoder read, call by call."""
+    """Record how many tokens each call of the decoder processes."""
     engine = talking.nano()
     assert isinstance(engine, NativeEngine)
     kind, rows = type(engine.network.model.text_model), []
@@ -63,7 +65,7 @@ def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
-def test_the_first_answer_is_that_of_ask() -> None:
+def test_first_answer_equals_ask() -> None:
     talk = talking.conversation(TRIANGLE)
     sampling = FrameSampling(max_frames=16)
     once = smolvideo.ask(talking.nano(), TRIANGLE, WHAT, sampling=sampling)
@@ -74,7 +76,7 @@ def test_the_first_answer_is_that_of_ask() -> None:
     assert set(usage.seconds) == {"decode", "encode", "prefill", "generate"}
 
 
-def test_a_further_question_encodes_nothing_and_reads_only_the_new_words(
+def test_follow_up_encodes_nothing_and_prefills_only_new_tokens(
     encoded: list[int], read_rows: list[int]
 ) -> None:
     talk = talking.conversation(TRIANGLE)
@@ -92,7 +94,7 @@ def test_a_further_question_encodes_nothing_and_reads_only_the_new_words(
     assert "decode" not in second.seconds
 
 
-def test_reading_ahead_leaves_only_the_question_to_be_read(
+def test_prefill_in_advance_leaves_only_the_question(
     encoded: list[int], read_rows: list[int]
 ) -> None:
     talk = talking.conversation(TRIANGLE)
@@ -104,7 +106,7 @@ def test_reading_ahead_leaves_only_the_question_to_be_read(
     assert read_rows[0] < 20
 
 
-def test_an_engine_without_sessions_answers_too() -> None:
+def test_engine_without_sessions_answers() -> None:
     engine = load_engine("nano", engine="transformers", device="cpu")
     talk = Conversation(talking.settings(), lambda settings, on_progress: engine)
     talk.attach([talking.source(TRIANGLE)])
@@ -113,7 +115,7 @@ def test_an_engine_without_sessions_answers_too() -> None:
     assert talking.ask(talk, WHERE_TO) == "down"
 
 
-def test_what_was_said_is_told() -> None:
+def test_prompt_contains_earlier_turns() -> None:
     talk = talking.conversation(TRIANGLE)
     talking.ask(talk, WHAT)
     roles = [message.role for message in talk.prepare(WHERE_TO).messages]
@@ -121,7 +123,7 @@ def test_what_was_said_is_told() -> None:
     assert talk.prepare(WHERE_TO).messages[1].content == (ANSWER,)
 
 
-def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
+def test_stopped_answer_is_kept_in_part() -> None:
     talk = talking.conversation(TRIANGLE)
     asked = talk.ask(WHAT)
     pieces = []
@@ -160,7 +162,7 @@ def test_stopping_while_frames_are_encoded_keeps_the_conversation(
     ]  # fmt: skip
 
 
-def test_who_stops_iterating_stops_the_answer() -> None:
+def test_closing_the_iterator_stops_the_answer() -> None:
     talk = talking.conversation(TRIANGLE)
     pieces = iter(talk.ask(WHAT))
     next(pieces)
@@ -168,7 +170,7 @@ def test_who_stops_iterating_stops_the_answer() -> None:
     assert talk.turns[0].outcome == "stopped"
 
 
-def test_a_turn_that_failed_is_shown_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_turn_is_shown_but_not_in_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = talking.conversation(TRIANGLE)
     asked = talk.ask("x " * 3000)
     assert list(asked) == []
@@ -178,7 +180,7 @@ def test_a_turn_that_failed_is_shown_and_not_told(monkeypatch: pytest.MonkeyPatc
     assert talking.ask(talk, WHAT) == ANSWER
 
 
-def test_a_fault_of_ours_fails_the_turn_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_fails_only_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = talking.conversation(TRIANGLE)
 
     def broken(*_: object, **__: object) -> AnswerStream:
@@ -193,7 +195,7 @@ def test_a_fault_of_ours_fails_the_turn_and_nothing_else(monkeypatch: pytest.Mon
     assert talking.ask(talk, WHAT) == ANSWER
 
 
-def test_taking_back_is_as_if_it_was_never_asked() -> None:
+def test_undo_restores_the_state_before_the_question() -> None:
     talk = talking.conversation(TRIANGLE)
     assert talk.undo() is None
     talking.ask(talk, WHAT)
@@ -205,14 +207,14 @@ def test_taking_back_is_as_if_it_was_never_asked() -> None:
     assert talk.prepare(WHERE_TO).prompt.token_ids == before
 
 
-def test_several_sources_share_the_frames_and_are_told_apart() -> None:
+def test_several_sources_share_the_frames_and_are_labelled() -> None:
     talk = talking.conversation(TRIANGLE, CIRCLE)
     assert [len(look.batch) for look in talk.attachments] == [8, 8]
     text = talk.prepare(WHAT).prompt.text
     assert text.index("Video 1:") < text.index("Video 2:")
 
 
-def test_adding_a_source_leaves_what_was_read() -> None:
+def test_added_source_keeps_the_cached_prefix() -> None:
     talk = talking.conversation(TRIANGLE)
     talking.ask(talk, WHAT)
     assert talking.ask(talking.conversation(TRIANGLE), BACKGROUND) == "grey"
@@ -227,7 +229,7 @@ def test_adding_a_source_leaves_what_was_read() -> None:
     assert talking.ask(talk, BACKGROUND) == "brown"
 
 
-def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
+def test_zoom_samples_the_window_with_the_full_frame_count() -> None:
     talk = talking.conversation(TRIANGLE)
     zoomed = talk.zoom(talk.attachments[0], 1.0, 3.0)
     assert len(zoomed.batch) == 16
@@ -240,7 +242,7 @@ def test_zooming_looks_at_a_window_as_closely_as_at_the_whole() -> None:
     assert len(talk.attachments) == 2
 
 
-def test_looking_again_with_another_number_of_frames() -> None:
+def test_changing_the_frame_count_reloads_the_frames() -> None:
     talk = talking.conversation(TRIANGLE, CIRCLE)
     talking.ask(talk, WHAT)
     talk.resample(30)
@@ -254,7 +256,7 @@ def test_looking_again_with_another_number_of_frames() -> None:
     assert [len(look.batch) for look in talk.attachments] == [15, 15]
 
 
-def test_another_model_is_told_the_same(tmp_path: Path) -> None:
+def test_switched_model_gets_the_same_history(tmp_path: Path) -> None:
     folder = tinymodels.make_tiny(tmp_path / "tiny")
     talk = talking.conversation(TRIANGLE)
     talking.ask(talk, WHAT)
@@ -265,7 +267,7 @@ def test_another_model_is_told_the_same(tmp_path: Path) -> None:
     assert ANSWER in talk.prepare("And?").prompt.text
 
 
-def test_a_model_that_cannot_be_had_leaves_the_other_at_work() -> None:
+def test_failed_model_switch_keeps_the_current_model() -> None:
     talk = talking.conversation(TRIANGLE)
     with pytest.raises(ModelError):
         talk.switch_model("no-such-model")
@@ -273,7 +275,7 @@ def test_a_model_that_cannot_be_had_leaves_the_other_at_work() -> None:
     assert talking.ask(talk, WHAT) == ANSWER
 
 
-def test_subtitles_stand_behind_the_frames() -> None:
+def test_subtitles_follow_the_frames() -> None:
     talk = talking.conversation(SUBTITLED)
     talk.set_subtitles(talk.attachments[0], "00:01 hello")
     text = talk.prepare(WHAT).prompt.text
@@ -282,7 +284,7 @@ def test_subtitles_stand_behind_the_frames() -> None:
     assert "hello" not in talk.prepare(WHAT).prompt.text
 
 
-def test_a_picture_may_join_a_conversation_about_a_part_of_a_video(tmp_path: Path) -> None:
+def test_image_can_join_a_conversation_with_a_window(tmp_path: Path) -> None:
     picture, broken = tmp_path / "still.png", tmp_path / "broken.mp4"
     Image.new("RGB", (64, 48), "red").save(picture)
     broken.write_bytes(b"\0" * 100)
@@ -296,7 +298,7 @@ def test_a_picture_may_join_a_conversation_about_a_part_of_a_video(tmp_path: Pat
     assert [look.batch.pts_seconds[0] for look in talk.attachments] == [1.0, 0.0, 0.0]
 
 
-def test_nothing_to_look_at_and_nothing_asked() -> None:
+def test_missing_source_or_question_is_an_error() -> None:
     talk = talking.conversation()
     with pytest.raises(PromptError, match="nothing to look at"):
         talk.prepare(WHAT)
@@ -304,7 +306,7 @@ def test_nothing_to_look_at_and_nothing_asked() -> None:
         talking.conversation(TRIANGLE).prepare("  ")
 
 
-def test_one_bad_source_among_several_is_told_and_the_others_are_seen(tmp_path: Path) -> None:
+def test_bad_source_is_reported_and_the_others_are_attached(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "junk.mp4").write_bytes(b"\0\1\2\3" * 999)
     talk = talking.conversation()
@@ -318,7 +320,7 @@ def test_one_bad_source_among_several_is_told_and_the_others_are_seen(tmp_path: 
     assert len(not_seen) == 3
 
 
-def test_every_answer_about_real_footage_holds_the_notice(tmp_path: Path) -> None:
+def test_every_answer_about_real_footage_has_the_notice(tmp_path: Path) -> None:
     from support.clipmaker import evenly, write_clip
 
     write_clip(tmp_path / "a.mp4", evenly(20, 10))
@@ -332,7 +334,7 @@ def test_every_answer_about_real_footage_holds_the_notice(tmp_path: Path) -> Non
         assert text.count("trained on drawn scenes") == 2, suffix
 
 
-# What fits ---------------------------------------------------------------------------------------
+# Trimming to the context ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +357,7 @@ def turns_of(lengths: list[int]) -> list[Turn]:
     zooms=st.lists(st.integers(0, 12), max_size=3),
     max_new_tokens=st.integers(1, 300),
 )
-def test_what_is_told_fits_and_is_the_end_of_the_conversation(
+def test_trimmed_prompt_fits_and_keeps_the_latest_turns(
     lengths: list[int],
     zooms: list[int],
     max_new_tokens: int,
@@ -369,7 +371,7 @@ def test_what_is_told_fits_and_is_the_end_of_the_conversation(
     told = trim_to_context(looks, turns, WHAT, checkpoint, options, max_new_tokens=max_new_tokens)
     assert told.tokens == count_tokens(told.messages, checkpoint, options)
     new = sum(one.turn >= len(turns) for one in looks)
-    if new <= 2:  # three looks of this question alone are more than nano can hold
+    if new <= 2:  # three attachments of one question exceed nano's context
         assert told.tokens + max_new_tokens <= checkpoint.context_tokens
     assert told.messages[-1].content[-1] == WHAT
     said = [turn.text.strip() for turn in turns[told.first_turn :] if turn.is_in_history]
@@ -384,7 +386,7 @@ def test_what_is_told_fits_and_is_the_end_of_the_conversation(
         assert told.messages == whole
 
 
-def test_cuts_are_rare_and_said(look: Attachment, checkpoint: Checkpoint) -> None:
+def test_trimming_is_rare_and_reported(look: Attachment, checkpoint: Checkpoint) -> None:
     turns: list[Turn] = []
     told, cuts, sentences = Context(()), 0, []
     for place in range(60):
@@ -401,7 +403,7 @@ def test_cuts_are_rare_and_said(look: Attachment, checkpoint: Checkpoint) -> Non
     assert "no longer fit the context" in sentences[0]
 
 
-def test_the_oldest_frames_go_when_new_ones_need_the_room(look: Attachment) -> None:
+def test_oldest_frames_are_dropped_for_new_ones(look: Attachment) -> None:
     talk = talking.conversation(TRIANGLE, max_frames=50)
     talking.ask(talk, WHAT)
     for start in range(5):
@@ -412,7 +414,7 @@ def test_the_oldest_frames_go_when_new_ones_need_the_room(look: Attachment) -> N
     assert "the frames of `triangle_down.mp4` no longer fit the context" in said
 
 
-def test_frames_leave_room_for_words() -> None:
+def test_frames_leave_context_for_history() -> None:
     talk = Conversation(
         talking.settings(200, generation=GenerationOptions(max_new_tokens=64)), talking.load
     )

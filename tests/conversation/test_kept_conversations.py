@@ -1,4 +1,4 @@
-"""Conversations on disk: nothing is lost or half, nobody else writes, names are harmless."""
+"""Conversations on disk: complete event logs, locks, private files, safe names, size limits."""
 
 import json
 import multiprocessing
@@ -42,7 +42,7 @@ from smolvideo.sampling import FrameSampling, RelativeTime
 
 
 def keep(*paths: Path, questions: tuple[str, ...] = (WHAT,)) -> tuple[str, Conversation]:
-    """A conversation that was held and closed; its name, and what it was."""
+    """Hold and close a conversation; return its id and the conversation."""
     with create(talking.settings()) as journal:
         talk = Conversation(talking.settings(), talking.load, store=journal)
         talk.attach([talking.source(path) for path in paths])
@@ -64,7 +64,7 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_what_was_kept_comes_back(stack: ExitStack) -> None:
+def test_saved_conversation_is_restored(stack: ExitStack) -> None:
     name, talk = keep(TRIANGLE, CIRCLE, questions=(WHAT, WHERE_TO))
     again, notes, _ = resumed(stack, name)
     assert notes == []
@@ -77,7 +77,7 @@ def test_what_was_kept_comes_back(stack: ExitStack) -> None:
     assert again.prepare("And?").prompt.token_ids == talk.prepare("And?").prompt.token_ids
 
 
-def test_going_on_decodes_nothing(stack: ExitStack, tmp_path: Path) -> None:
+def test_resumed_conversation_decodes_nothing(stack: ExitStack, tmp_path: Path) -> None:
     video = tmp_path / "moved away.mp4"
     video.write_bytes(TRIANGLE.read_bytes())
     name, _ = keep(video)
@@ -87,7 +87,7 @@ def test_going_on_decodes_nothing(stack: ExitStack, tmp_path: Path) -> None:
     assert talking.ask(again, WHERE_TO) == "down"
 
 
-def test_frames_that_are_lost_are_decoded_once_more_and_kept(stack: ExitStack) -> None:
+def test_missing_frames_are_decoded_again_and_saved(stack: ExitStack) -> None:
     name, talk = keep(TRIANGLE)
     file = frames_path(sessions.conversation_folder(name), 1)
     file.write_bytes(file.read_bytes()[:-200])
@@ -99,7 +99,7 @@ def test_frames_that_are_lost_are_decoded_once_more_and_kept(stack: ExitStack) -
                        pixel_hash(talk.attachments[0].batch.images)) is not None  # fmt: skip
 
 
-def test_a_source_that_is_gone_with_its_frames_is_told(stack: ExitStack, tmp_path: Path) -> None:
+def test_missing_source_without_saved_frames_is_reported(stack: ExitStack, tmp_path: Path) -> None:
     video = tmp_path / "gone.mp4"
     video.write_bytes(TRIANGLE.read_bytes())
     name, _ = keep(video, CIRCLE)
@@ -111,7 +111,7 @@ def test_a_source_that_is_gone_with_its_frames_is_told(stack: ExitStack, tmp_pat
     assert talking.ask(again, "What moves?")
 
 
-def test_a_source_that_has_changed_is_told(stack: ExitStack, tmp_path: Path) -> None:
+def test_changed_source_is_reported(stack: ExitStack, tmp_path: Path) -> None:
     video = tmp_path / "v.mp4"
     video.write_bytes(TRIANGLE.read_bytes())
     name, _ = keep(video)
@@ -121,7 +121,7 @@ def test_a_source_that_has_changed_is_told(stack: ExitStack, tmp_path: Path) -> 
     assert notes == ["`v.mp4` has changed since: it was looked at again"]
 
 
-def test_who_only_looks_leaves_nothing() -> None:
+def test_conversation_without_questions_leaves_no_file() -> None:
     with create(talking.settings()) as journal:
         talk = Conversation(talking.settings(), talking.load, store=journal)
         talk.attach([talking.source(TRIANGLE)])
@@ -129,7 +129,7 @@ def test_who_only_looks_leaves_nothing() -> None:
     assert not journal.folder.exists()
 
 
-def test_taking_back_and_changes_are_kept(stack: ExitStack) -> None:
+def test_undo_and_settings_are_saved(stack: ExitStack) -> None:
     with create(talking.settings()) as journal:
         talk = Conversation(talking.settings(), talking.load, store=journal)
         talk.attach([talking.source(TRIANGLE)])
@@ -148,7 +148,7 @@ def test_taking_back_and_changes_are_kept(stack: ExitStack) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 40, 200])
-def test_a_line_that_was_cut_short_costs_that_line_alone(stack: ExitStack, lost: int) -> None:
+def test_partial_last_line_is_dropped(stack: ExitStack, lost: int) -> None:
     name, _ = keep(TRIANGLE, questions=(WHAT, WHERE_TO))
     path = sessions.conversation_folder(name) / LOG_NAME
     path.write_bytes(path.read_bytes()[:-lost])
@@ -159,7 +159,7 @@ def test_a_line_that_was_cut_short_costs_that_line_alone(stack: ExitStack, lost:
     assert [turn.question for turn in read_event_log(path.parent).turns] == [WHAT, WHERE_TO]
 
 
-def test_a_damaged_line_is_an_error_with_its_number(stack: ExitStack) -> None:
+def test_damaged_line_is_an_error_with_its_number(stack: ExitStack) -> None:
     name, _ = keep(TRIANGLE)
     path = sessions.conversation_folder(name) / LOG_NAME
     lines = path.read_bytes().splitlines(keepends=True)
@@ -173,7 +173,7 @@ def test_a_damaged_line_is_an_error_with_its_number(stack: ExitStack) -> None:
 
 @given(st.binary(max_size=400))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_journal_breaks_the_program(tmp_path: Path, content: bytes) -> None:
+def test_any_event_log_is_read_or_a_record_error(tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "any"
     folder.mkdir(exist_ok=True)
     header = json.dumps(
@@ -188,7 +188,7 @@ def test_no_journal_breaks_the_program(tmp_path: Path, content: bytes) -> None:
         assert kept.settings.model == "x"
 
 
-def test_a_second_process_is_told(stack: ExitStack) -> None:
+def test_second_process_gets_an_error(stack: ExitStack) -> None:
     name, _ = keep(TRIANGLE)
     stack.enter_context(reopen(name))
     code = (
@@ -210,7 +210,7 @@ def _ask_for_ever(data: str) -> None:
     keep(TRIANGLE, questions=tuple(f"{WHAT} {number}" for number in range(1000)))
 
 
-def test_a_process_that_is_killed_loses_no_answer_it_gave(stack: ExitStack) -> None:
+def test_killed_process_loses_no_finished_answer(stack: ExitStack) -> None:
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_ask_for_ever, args=(os.environ["SMOLVIDEO_DATA_DIR"],))
     process.start()
@@ -232,12 +232,12 @@ def test_a_process_that_is_killed_loses_no_answer_it_gave(stack: ExitStack) -> N
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc", "20261121-063206-565D", "a/b", "\x1b[31m"])
-def test_hostile_names_are_no_conversations(name: str) -> None:
+def test_hostile_names_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is no conversation"):
         sessions.conversation_folder(name)
 
 
-def test_a_name_that_is_no_text_comes_back(stack: ExitStack, tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8_is_restored(stack: ExitStack, tmp_path: Path) -> None:
     video = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m \xe2\x80\xae\n.mp4"))
     video.write_bytes(TRIANGLE.read_bytes())
     name, _ = keep(video)
@@ -249,7 +249,7 @@ def test_a_name_that_is_no_text_comes_back(stack: ExitStack, tmp_path: Path) -> 
     assert "\n" not in listed.sources[0]
 
 
-def test_a_disk_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:
+def test_unwritable_disk_loses_no_answer(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     with create(talking.settings()) as journal:
         talk = Conversation(talking.settings(), talking.load, store=journal)
@@ -259,14 +259,14 @@ def test_a_disk_that_takes_nothing_costs_no_answer(tmp_path: Path) -> None:
     assert "cannot be kept" in journal.problem
 
 
-def test_nobody_else_can_read_it() -> None:
+def test_files_are_readable_by_the_owner_only() -> None:
     name, _ = keep(TRIANGLE)
     folder = sessions.conversation_folder(name)
     assert folder.stat().st_mode & 0o077 == 0
     assert (folder / LOG_NAME).stat().st_mode & 0o077 == 0
 
 
-def test_old_frames_go_first_then_old_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_frames_are_deleted_before_old_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [keep(TRIANGLE)[0] for _ in range(3)]
     for place, name in enumerate(names):
         os.utime(sessions.conversation_folder(name) / LOG_NAME, (place + 1, place + 1))
@@ -282,7 +282,7 @@ def test_old_frames_go_first_then_old_conversations(monkeypatch: pytest.MonkeyPa
     assert [one.id for one in list_sessions()] == names[2:]
 
 
-def test_frames_are_kept_without_loss_or_not_at_all(
+def test_frames_are_saved_lossless_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)
@@ -299,7 +299,7 @@ def test_frames_are_kept_without_loss_or_not_at_all(
     assert [file.name for file in tmp_path.iterdir()] == ["frames-1.png"]
 
 
-def test_settings_come_back() -> None:
+def test_settings_round_trip() -> None:
     kept = Settings(
         "nano",
         revision="abc",
@@ -322,7 +322,7 @@ def test_settings_come_back() -> None:
     )
 )
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_turn_comes_back(tmp_path: Path, turn: Turn) -> None:
+def test_any_turn_round_trip(tmp_path: Path, turn: Turn) -> None:
     (tmp_path / "one").mkdir(exist_ok=True)
     (tmp_path / "one" / LOG_NAME).unlink(missing_ok=True)
     journal = EventLog(tmp_path / "one", Settings("nano"))
@@ -331,11 +331,11 @@ def test_any_turn_comes_back(tmp_path: Path, turn: Turn) -> None:
     assert read_event_log(tmp_path / "one").turns == (turn,)
 
 
-def test_the_history_has_each_question_once() -> None:
+def test_history_has_each_question_once() -> None:
     keep(TRIANGLE, questions=(WHAT, WHERE_TO, WHAT))
     assert sessions.question_history() == [WHERE_TO, WHAT]
 
 
-def test_nothing_to_go_on_with() -> None:
+def test_missing_conversation_is_an_error() -> None:
     with pytest.raises(RecordError, match="no conversation to go on with"):
         latest_id()

@@ -1,4 +1,4 @@
-"""Lines with a slash, times in answers, transcripts, and the player."""
+"""Chat lines: commands, time stamps in answers, transcripts, and the video player."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def do(talk: Conversation, line: str) -> str:
 
 
 def with_text_track(video: Path, path: Path) -> Path:
-    """The pictures of ``video`` in a Matroska file of their own, with one line of text."""
+    """Write the frames of ``video`` to Matroska with a text track of one line."""
     with av.open(video) as original, av.open(path, "w") as output:
         pictures = output.add_stream_from_template(original.streams.video[0])
         said = output.add_mux_stream("subrip")
@@ -54,7 +54,7 @@ def with_text_track(video: Path, path: Path) -> Path:
     return path
 
 
-def test_questions_and_commands_are_told_apart() -> None:
+def test_questions_and_commands_are_distinguished() -> None:
     assert parse_line("  What is it? ") == "What is it?"
     assert parse_line("//etc is what?") == "/etc is what?"
     call = parse_line('/zoom 1:10 1:40 what is "that there"?')
@@ -77,13 +77,13 @@ def test_questions_and_commands_are_told_apart() -> None:
         ("/\x1b[31m", "no command `/"),
     ],
 )
-def test_lines_that_cannot_be_read(line: str, words: str) -> None:
+def test_invalid_commands_are_errors(line: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         parse_line(line)
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_mistyped_command_is_guessed() -> None:
+def test_mistyped_command_gets_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         parse_line("/zom 1 2")
     assert caught.value.hint is not None
@@ -91,7 +91,7 @@ def test_a_mistyped_command_is_guessed() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_line_is_a_question_a_command_or_an_error(line: str) -> None:
+def test_any_line_parses_to_question_command_or_error(line: str) -> None:
     try:
         read = parse_line(line)
     except UsageError:
@@ -111,7 +111,7 @@ def test_every_command_completes_from_its_first_letter() -> None:
     assert "/open" not in [one.line for one in complete("/", screen=False)]
 
 
-def test_files_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_names_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a b.mp4", "a.srt", "a.txt", ".hidden.mp4", "bad\x1b.mp4"):
         (tmp_path / name).touch()
     (tmp_path / "films of mine").mkdir()
@@ -142,7 +142,7 @@ def unchanged() -> Conversation:
     return talk
 
 
-def test_commands_do_what_they_say(talk: Conversation, tmp_path: Path) -> None:
+def test_commands_change_the_conversation(talk: Conversation, tmp_path: Path) -> None:
     assert do(talk, "/frames") == "frames in view: 16"
     assert do(talk, "/frames 8") == "looking at 8 frames"
     assert do(talk, "/zoom 0:01 50%").startswith("zoomed to 00:01 to 00:0")
@@ -154,7 +154,7 @@ def test_commands_do_what_they_say(talk: Conversation, tmp_path: Path) -> None:
     assert talk.turns[0].text in (tmp_path / "talk.md").read_text()
 
 
-def test_subtitles_are_given_and_taken(talk: Conversation) -> None:
+def test_subtitles_command_adds_and_removes_them(talk: Conversation) -> None:
     assert do(talk, "/subtitles") == "no subtitles in use"
     said = do(talk, "/subtitles auto")
     assert said.endswith("lines of subtitles near the frames")
@@ -164,14 +164,14 @@ def test_subtitles_are_given_and_taken(talk: Conversation) -> None:
     assert talk.attachments[0].subtitles is None
 
 
-def test_subtitles_inside_the_video_are_found(tmp_path: Path) -> None:
+def test_subtitles_command_finds_text_tracks(tmp_path: Path) -> None:
     inside = with_text_track(SUBTITLED, tmp_path / "inside.mkv")
     talk = talking.conversation(inside, max_frames=8)
     assert do(talk, "/subtitles auto").endswith("lines of subtitles near the frames")
     assert talk.attachments[0].subtitles == "00:01 Look at the cross."
 
 
-def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
+def test_long_subtitles_are_cut_to_the_context(tmp_path: Path) -> None:
     many = tmp_path / "many.srt"
     many.write_text(
         "".join(f"00:00:0{n % 8},{n:03} --> 00:00:09,000\nWord {n} of it.\n\n" for n in range(900))
@@ -190,7 +190,7 @@ def test_subtitles_without_end_are_cut_to_what_has_room(tmp_path: Path) -> None:
         "/save", "/save talk.exe", "/save nothere/talk.md", "/open",
     ],
 )  # fmt: skip
-def test_commands_that_cannot_be_done_change_nothing(unchanged: Conversation, line: str) -> None:
+def test_failed_commands_change_nothing(unchanged: Conversation, line: str) -> None:
     talk = unchanged
     before = (talk.settings, list(talk.attachments), list(talk.turns), talk.engine)
     with pytest.raises(SmolVideoError):
@@ -198,14 +198,14 @@ def test_commands_that_cannot_be_done_change_nothing(unchanged: Conversation, li
     assert (talk.settings, list(talk.attachments), list(talk.turns), talk.engine) == before
 
 
-def test_too_many_frames_say_how_many_fit_in_the_words_of_the_chat(talk: Conversation) -> None:
+def test_too_many_frames_error_names_the_chat_command(talk: Conversation) -> None:
     with pytest.raises(PromptError) as caught:
         do(talk, "/frames 5000")
     assert caught.value.hint is not None
     assert "`/frames " in caught.value.hint
 
 
-def test_a_file_is_not_overwritten_unless_it_is_said(talk: Conversation, tmp_path: Path) -> None:
+def test_file_is_overwritten_only_on_request(talk: Conversation, tmp_path: Path) -> None:
     path = tmp_path / "talk.json"
     do(talk, f"/save {path}")
     with pytest.raises(RecordError, match="exists already"):
@@ -223,7 +223,7 @@ class _Tags(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_a_web_page_shows_hostile_text_and_runs_none(talk: Conversation) -> None:
+def test_html_transcript_escapes_hostile_text(talk: Conversation) -> None:
     talk.turns.append(Turn("<script>alert(1)</script>", "at 0:02 <img src=x onerror=alert(1)>"))
     page = export(".html", talk.settings, talk.attachments, talk.turns)
     tags = _Tags()
@@ -238,14 +238,14 @@ def test_a_web_page_shows_hostile_text_and_runs_none(talk: Conversation) -> None
     assert all(str(link)[1:] in ids for link in links)
 
 
-def test_markdown_shows_questions_as_they_are(talk: Conversation) -> None:
+def test_markdown_transcript_shows_questions_verbatim(talk: Conversation) -> None:
     talk.turns.append(Turn("# *bold*?", "", "failed", error="no `room`", hint="less"))
     text = export(".md", talk.settings, talk.attachments, talk.turns)
     assert "## \\# \\*bold\\*?" in text
     assert "*Error: no \\`room\\`*" in text
 
 
-def test_times_lead_into_the_video() -> None:
+def test_timestamps_in_answers_are_found() -> None:
     text = "It begins at 0:05, again 1:02:03; not 99:99, 12:34:56:78, 1:75 or 9:00."
     assert [moment.seconds for moment in find_timestamps(text, 4000)] == [5.0, 3723.0, 540.0]
     assert [text[moment.start : moment.end] for moment in find_timestamps(text, 60)] == ["0:05"]
@@ -253,14 +253,14 @@ def test_times_lead_into_the_video() -> None:
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1), st.floats(-10, 2e4))
-def test_the_nearest_frame_is_nearest(times: list[float], seconds: float) -> None:
+def test_nearest_frame(times: list[float], seconds: float) -> None:
     times.sort()
     place = nearest_frame(times, seconds)
     assert abs(times[place] - seconds) == min(abs(time - seconds) for time in times)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are shell scripts here")
-def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
+def test_player_gets_the_time_and_the_file_name_verbatim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = tmp_path / "told"
@@ -281,14 +281,14 @@ def test_a_player_is_started_at_the_moment_and_gets_the_name_as_it_is(
     assert told.read_text().splitlines() == ["--start=72.457", str(video)]
 
 
-def test_without_a_player_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_player_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DISPLAY", ":0")
     with pytest.raises(UsageError, match="no video player"):
         player_command(TRIANGLE, 1.0)
 
 
-def test_a_player_that_fails_at_once_is_an_error(
+def test_player_that_exits_at_once_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = tmp_path / "mpv"
@@ -302,7 +302,7 @@ def test_a_player_that_fails_at_once_is_an_error(
 
 
 @pytest.mark.parametrize("given", [{"strategy": "v1"}, {"strategy": "keyframes"}, {"fps": 0.5}, {}])
-def test_frames_are_as_many_as_were_asked_for(given: dict[str, object]) -> None:
+def test_frames_command_sets_the_frame_count(given: dict[str, object]) -> None:
     talk = Conversation(talking.settings(sampling=FrameSampling(**given)), talking.load)
     talk.attach([talking.source(SUBTITLED)])
     assert do(talk, "/frames 8") == "looking at 8 frames"

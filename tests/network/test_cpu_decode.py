@@ -1,4 +1,4 @@
-"""The compiled function for single tokens gives what torch's operators give, in any shape."""
+"""The compiled decode step equals torch's operators, for any shape, dtype and quantization."""
 
 import math
 import os
@@ -52,7 +52,7 @@ def text_config(
 
 
 class Network:
-    """A decoder and its head, both ways: by torch's operators and by the function."""
+    """A decoder and its head, run by torch's operators and by the compiled step."""
 
     def __init__(self, config: TextConfig, dtype: torch.dtype, kind: Kind = None) -> None:
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ class Network:
         self.decode = CpuDecoder(self.decoder, self.head)
 
     def cache(self, capacity: int) -> KVCache:
-        """Memory as it may be found, with no numbers in it."""
+        """Return a cache filled with NaN, as uninitialised memory may be."""
         cache = KVCache.empty(self.config, capacity, device=CPU, dtype=self.dtype, paged=True)
         for rows in cache.pages:
             for memory in rows.slice(0, rows.pages * rows.size):
@@ -83,7 +83,7 @@ class Network:
         return torch.randn(1, rows, self.config.hidden_size).to(self.dtype)
 
     def prefill(self, vectors: Tensor, cache: KVCache) -> Tensor:
-        """By torch's operators."""
+        """Prefill with torch's operators."""
         with torch.inference_mode():
             return self.head(self.decoder.prefill(vectors, cache))[0].float()
 
@@ -105,7 +105,7 @@ LENGTHS = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 255, 256, 2
     head_dim=st.sampled_from([2, 6, 16, 64]),
     seed=st.integers(0, 99),
 )
-def test_tokens_are_those_of_torch(
+def test_decode_equals_torch(
     dtype: torch.dtype, before: int, queries: int, groups: int, head_dim: int, seed: int
 ) -> None:
     network = Network(text_config(queries=queries, groups=groups, head_dim=head_dim), dtype)
@@ -129,13 +129,13 @@ def test_tokens_are_those_of_torch(
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [Int8Weight, Int4Weight])
-def test_quantized_weights(dtype: torch.dtype, kind: Kind) -> None:
+def test_decode_with_quantized_weights_equals_torch(dtype: torch.dtype, kind: Kind) -> None:
     network = Network(text_config(head_dim=32, queries=2), dtype, kind)
     caches = [network.cache(300) for _ in range(2)]
     prompt = network.vectors(270)
     for cache in caches:
         network.prefill(prompt, cache)
-    # In float32 torch's operator for 4-bit weights multiplies in bfloat16 all the same.
+    # torch's int4 operator multiplies in bfloat16 even for float32 activations.
     tolerance = TOLERANCE[torch.bfloat16 if kind is Int4Weight else dtype]
     for _ in range(4):
         vector = network.vectors(1)
@@ -148,8 +148,10 @@ def test_quantized_weights(dtype: torch.dtype, kind: Kind) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @settings(max_examples=25, deadline=None)
 @given(common=LENGTHS, owns=st.lists(st.integers(1, 150), min_size=1, max_size=9))
-def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]) -> None:
-    """Each gets what it would get alone, until one after the other leaves."""
+def test_batched_decode_equals_single_sequences(
+    dtype: torch.dtype, common: int, owns: list[int]
+) -> None:
+    """Sequences leave the batch one after the other."""
     network = Network(text_config(), dtype)
     beginning = network.vectors(common)
     caches = []
@@ -163,7 +165,7 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
         vectors = network.vectors(len(caches))[0]
         got = network.decode.decode_batch(vectors, batch)
         for row, cache in enumerate(caches):
-            # The same numbers: rows lie in other pages, so that sums are taken in another order.
+            # Equal up to rounding: entries are in other pages, so sums are taken in another order.
             expected = network.decode.decode(vectors[row : row + 1], cache)[0]
             tolerance = 1e-4 if dtype is torch.float32 else 1e-2
             torch.testing.assert_close(got[row], expected, rtol=tolerance, atol=tolerance)
@@ -173,7 +175,7 @@ def test_sequences_side_by_side(dtype: torch.dtype, common: int, owns: list[int]
 
 
 @pytest.mark.needs("int4")
-def test_quantized_sequences_side_by_side() -> None:
+def test_batched_decode_with_quantized_weights_equals_single_sequences() -> None:
     network = Network(text_config(head_dim=32, queries=2), torch.bfloat16, Int4Weight)
     cache = network.cache(40)
     network.prefill(network.vectors(20), cache)
@@ -193,11 +195,12 @@ def test_quantized_sequences_side_by_side() -> None:
     tile=st.sampled_from([1, 4, 16, 64]),
     threads=st.integers(1, 64),
 )
-def test_parts_are_whole_tiles_about_as_many_for_every_thread(
+def test_chunks_are_whole_tiles_shared_evenly_by_threads(
     rows: int, row_bytes: int, tile: int, threads: int
 ) -> None:
-    """The fewest parts, a multiple of the threads, none of which is larger than ``_CHUNK_BYTES``;
-    and the fewest whole tiles to a part with which so many parts hold all rows."""
+    """The count is the smallest multiple of the threads with chunks of at most ``_CHUNK_BYTES``;
+    each chunk has the fewest whole tiles with which that many chunks hold all rows.
+    """
     size = rows * row_bytes
     at_once = cpu_decode._rows_at_once(rows, size, tile, threads)
     parts = next(
@@ -210,8 +213,8 @@ def test_parts_are_whole_tiles_about_as_many_for_every_thread(
     assert (at_once - tile) * parts < rows
 
 
-def test_numbers_are_the_same_with_any_threads() -> None:
-    """Else an answer would hang on how busy the machine is."""
+def test_decode_is_bit_equal_for_any_thread_count() -> None:
+    """Otherwise an answer would depend on the load of the machine."""
     network = Network(text_config(), torch.float32)
     cache = network.cache(700)
     network.prefill(network.vectors(650), cache)
@@ -225,7 +228,7 @@ def test_numbers_are_the_same_with_any_threads() -> None:
         assert torch.equal(other, got[0])
 
 
-def test_a_fork_writes_nothing_that_another_sees() -> None:
+def test_fork_writes_no_entry_that_another_reads() -> None:
     network = Network(text_config(), torch.float32)
     cache = network.cache(300)
     network.prefill(network.vectors(255), cache)
@@ -239,9 +242,10 @@ def test_a_fork_writes_nothing_that_another_sees() -> None:
     assert cache.length == 255
 
 
-def test_forks_of_a_full_cache_answer_in_turns() -> None:
-    """Both forks want the next row, and the cache has no room for it: neither may take the
-    other's."""
+def test_forks_of_a_full_cache_decode_in_turns() -> None:
+    """Both forks append at the same position and the cache must grow: neither may overwrite the
+    other.
+    """
     network = Network(text_config(), torch.float32)
     cache = network.cache(256)
     network.prefill(network.vectors(256), cache)
@@ -259,7 +263,7 @@ def test_forks_of_a_full_cache_answer_in_turns() -> None:
             assert network.close(in_turns[turn][which], expected), (which, turn)
 
 
-def test_several_threads_may_ask_at_once() -> None:
+def test_decode_is_safe_from_several_threads() -> None:
     network = Network(text_config(), torch.float32)
     caches = [network.cache(300) for _ in range(4)]
     for cache in caches:
@@ -273,7 +277,7 @@ def test_several_threads_may_ask_at_once() -> None:
 
 
 class NoHelpers:
-    """Threads of which none has come yet; what they were asked for is in ``works``."""
+    """A thread pool whose threads never start; submitted calls are collected in ``works``."""
 
     def __init__(self, error: type[BaseException] | None = None) -> None:
         self.works: list[Callable[[], object]] = []
@@ -285,8 +289,10 @@ class NoHelpers:
             raise self.error
 
 
-def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that gets no core, or comes when all is done: then it touches nothing."""
+def test_decode_does_not_wait_for_pool_threads_that_start_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pool thread that starts after the token is complete writes nothing."""
     network = Network(text_config(), torch.float32)
     vector, before = network.vectors(1)[0], torch.get_num_threads()
     expected = network.decode.decode(vector, network.cache(3))
@@ -306,7 +312,9 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     assert not any(rows.eq(0).all() for rows in written)
 
 
-def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_threads_of_an_interrupted_token_write_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network = Network(text_config(), torch.float32)
     vector, cache, before = network.vectors(1)[0], network.cache(3), torch.get_num_threads()
     network.decode.decode(vector, network.cache(3))
@@ -321,7 +329,7 @@ def test_helpers_of_an_interrupted_token_write_nothing(monkeypatch: pytest.Monke
     assert all(rows._values.isnan().all() for rows in cache.pages)
 
 
-def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> None:
+def test_thread_pool_survives_errors_of_its_calls() -> None:
     asked, done_by = ThreadPool(), set()
     together = threading.Barrier(4)
 
@@ -336,7 +344,7 @@ def test_helpers_do_what_they_are_asked_for_and_take_no_error_with_them() -> Non
     assert len(done_by) == 3
 
 
-def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_works_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -355,7 +363,7 @@ def test_no_helpers_where_there_are_no_more_threads(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own() -> None:
+def test_forked_process_has_its_own_thread_pool() -> None:
     network = Network(text_config(), torch.float32)
     vector = network.vectors(1)[0]
     expected = network.decode.decode(vector, network.cache(3))
@@ -373,7 +381,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint whose tokens are read this way although it is tiny."""
+    """Return a tiny checkpoint for which the compiled step is enabled in spite of its size."""
     monkeypatch.setattr(cpu_decode, "_MIN_PARAMETERS", 0)
     return tinymodels.make_tiny(tmp_path / "tiny")
 
@@ -385,7 +393,7 @@ def native(folder: Path) -> NativeEngine:
 
 
 def answers(engine: NativeEngine) -> list[str]:
-    """Of a question alone, of the next on the same frames, and of several in a batch."""
+    """Return the answers to a question, a follow-up on the same frames, and a batch."""
     options, images = GenerationOptions(max_new_tokens=24), tinymodels.random_images(3)
     prompts = [
         tinymodels.frames_prompt(engine.checkpoint, images, question)
@@ -396,7 +404,9 @@ def answers(engine: NativeEngine) -> list[str]:
     return [*alone, *(answer.text for answer in engine.answer_batch(prompts, options))]
 
 
-def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_equal_those_without_the_compiled_step(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = native(tiny)
     assert engine.network.cpu_decoder is not None
     got = answers(engine)
@@ -407,13 +417,13 @@ def test_answers_are_those_without_it(tiny: Path, monkeypatch: pytest.MonkeyPatc
     assert len(set(got)) > 1
 
 
-def test_nano_does_not_wait_for_numba() -> None:
+def test_nano_decodes_without_numba() -> None:
     engine = load_engine("nano", engine="native", device="cpu")
     assert isinstance(engine, NativeEngine)
     assert engine.network.cpu_decoder is None
 
 
-def test_what_is_no_number_is_told(tiny: Path) -> None:
+def test_nan_logits_are_an_error(tiny: Path) -> None:
     engine = native(tiny)
     prompt = tinymodels.frames_prompt(engine.checkpoint, tinymodels.random_images(1), "Who?")
     session = engine.start_session(prompt)
@@ -426,9 +436,7 @@ def test_what_is_no_number_is_told(tiny: Path) -> None:
         session.stream(prompt, GenerationOptions(max_new_tokens=8)).result()
 
 
-def test_a_compiler_that_fails_is_told_in_one_line(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiler_failure_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: CpuDecoder, kept: bool) -> None:
         raise RuntimeError("no such processor\nand pages of this")
 
@@ -438,11 +446,12 @@ def test_a_compiler_that_fails_is_told_in_one_line(
     assert "pip uninstall numba" in (told.value.hint or "")
 
 
-def test_broken_files_of_what_was_compiled_do_no_harm(
+def test_corrupt_kernel_cache_files_are_ignored(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a power cut leaves them, or a full disk. The kernel is not compiled again, but what was
-    compiled is returned: ``test_it_is_compiled_where_nothing_can_be_kept`` compiles without files.
+    """As a power cut or a full disk leaves them. The compiled kernel of this process is returned in
+    place of a second compilation: ``test_kernel_compiles_without_a_cache_folder`` compiles
+    without files.
     """
     expected = answers(native(tiny))
     compiled = decode.build_decode("_".join(["float32"] * 10), kept=True)
@@ -469,7 +478,7 @@ def test_broken_files_of_what_was_compiled_do_no_harm(
         decode.build_decode.cache_clear()
 
 
-def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_decodes_where_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
     has_numba.cache_clear()
@@ -478,13 +487,13 @@ def test_without_a_compiler_torch_reads_tokens(monkeypatch: pytest.MonkeyPatch) 
     has_numba.cache_clear()
     assert not has_numba()
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
-    monkeypatch.setitem(sys.modules, "numba", None)  # as where numpy is newer than it knows
+    monkeypatch.setitem(sys.modules, "numba", None)  # numba refuses a numpy that is too new
     has_numba.cache_clear()
     assert not has_numba()
     has_numba.cache_clear()
 
 
-def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_compiles_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
@@ -495,7 +504,7 @@ def test_it_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatc
     assert jit_cached(twice)(4) == 8
 
 
-# ------------------------------------------------------------------------------ its parts
+# ------------------------------------------------------------------------------ kernel parts
 
 
 @jit
@@ -504,7 +513,7 @@ def _exponentials(x: np.ndarray, into: np.ndarray) -> None:
         into[i] = exp(x[i])
 
 
-def test_exponentials() -> None:
+def test_vector_exponential_is_accurate() -> None:
     x = np.concatenate((np.linspace(-87, 88, 50_001), [0, -1e-9])).astype(np.float32)
     got = np.empty_like(x)
     _exponentials(x, got)
@@ -525,7 +534,7 @@ def _there_and_back(x: np.ndarray, kept: np.ndarray, back: np.ndarray) -> None:
         back[i] = to_float32(kept[i])
 
 
-def test_bfloat16_is_rounded_as_torch_does() -> None:
+def test_bfloat16_rounding_equals_torch() -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
     x = bits.view(np.float32)
     x = np.concatenate((x[np.isfinite(x)], np.array([1 + 2**-8, 1 + 3 * 2**-8, 0.0], np.float32)))
@@ -546,14 +555,14 @@ def _work(counting: np.ndarray, parts: int, phases: int, did: np.ndarray) -> Non
             wait_for_phase(counters, phase, parts)
             phase += 1
         else:
-            finished = 0  # of the phase before: all of them
+            finished = 0  # of the phase before: all chunks
             for other in range(parts):
                 finished += did[phase, other]
             did[phase + 1, part] += 1 if finished == parts else 100
             mark_done(counters, phase)
 
 
-def test_every_part_is_done_once_and_in_its_turn() -> None:
+def test_every_chunk_of_every_phase_is_computed_once_in_order() -> None:
     phases, parts = 200, 7
     did = np.zeros((phases + 1, parts), np.int64)
     did[0] = 1

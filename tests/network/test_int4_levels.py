@@ -1,4 +1,4 @@
-"""Levels of 4 bits give the same products by pairs, on any processor, and as plain numbers."""
+"""int4 products: by bfloat16 pairs and by the portable kernel, both against dequantized weights."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ MIDDLE_LEVEL = 8
 
 
 class Levels:
-    """Random ones ``[out, in]`` with their scales, packed in tiles."""
+    """Random int4 weights ``[out, in]`` with their scales, packed in tiles."""
 
     def __init__(self, layout: Int4Packing, rows: int, inputs: int, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
@@ -46,7 +46,7 @@ class Levels:
 
 
 def added(numbers: Tensor, vectors: Tensor) -> Tensor:
-    """What ``add`` should make of 1."""
+    """Return the expected result of adding the product to ones."""
     return 1 + vectors.double() @ numbers.t()
 
 
@@ -75,7 +75,7 @@ SIZES = {
 @pytest.mark.parametrize("layout", INT4_PACKINGS)
 @settings(max_examples=20, deadline=None)
 @given(**SIZES)
-def test_on_any_processor(
+def test_portable_product_equals_dequantized_weights(
     layout: Int4Packing, tiles: int, groups: int, count: int, seed: int
 ) -> None:
     levels = Levels(layout, tiles * layout.rows, groups * GROUP_SIZE, seed)
@@ -91,7 +91,9 @@ def test_on_any_processor(
 @pytest.mark.skipif(not has_avx512_bf16(), reason="hardware: this processor has no AVX512-BF16")
 @settings(max_examples=40, deadline=None)
 @given(**SIZES)
-def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
+def test_product_by_pairs_equals_dequantized_weights(
+    tiles: int, groups: int, count: int, seed: int
+) -> None:
     levels = Levels(INT4_PACKINGS[0], tiles * 64, groups * GROUP_SIZE, seed)
     vectors = torch.randn(count, groups * GROUP_SIZE) * 10
     got = np.ones((count, tiles * 64 + 16), np.float32)
@@ -105,7 +107,7 @@ def test_by_pairs(tiles: int, groups: int, count: int, seed: int) -> None:
 
 
 @pytest.mark.skipif(not has_avx512_bf16(), reason="hardware: this processor has no AVX512-BF16")
-def test_what_is_no_number_stays_none() -> None:
+def test_nan_inputs_give_nan_outputs() -> None:
     levels = Levels(INT4_PACKINGS[0], 64, 2 * GROUP_SIZE, 0)
     vectors = torch.randn(2, 2 * GROUP_SIZE)
     vectors[0, 40] = torch.nan

@@ -1,4 +1,4 @@
-"""Keys and values in pages give what those in their order give, on any way and at any length."""
+"""Paged and contiguous KV caches give equal attention, with every backend and at any length."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,17 +19,17 @@ Rows = TypeVar("Rows", ContiguousKV, PagedKV)
 
 
 def ordered(capacity: int, dtype: torch.dtype) -> ContiguousKV:
-    """What torch's products read."""
+    """Return a contiguous cache, as torch's products read it."""
     return unwritten(ContiguousKV.of(HEADS, WIDTH, capacity, device=CPU, dtype=dtype))
 
 
 def paged(capacity: int, dtype: torch.dtype) -> PagedKV:
-    """What a ``TokenStep`` reads."""
+    """Return a paged cache, as ``CpuDecoder`` reads it."""
     return unwritten(PagedKV.of(HEADS, WIDTH, capacity, dtype=dtype))
 
 
 def unwritten(rows: Rows) -> Rows:
-    """Memory as it may be found, with no numbers in it."""
+    """Fill a cache with NaN, as uninitialised memory may be."""
     rows._keys.fill_(torch.nan)
     rows._values.fill_(torch.nan)
     return rows
@@ -46,7 +46,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("make", [ordered, paged])
-def test_one_query_sees_all_rows(
+def test_single_query_attends_to_all_positions(
     make: Callable[[int, torch.dtype], LayerKV], dtype: torch.dtype
 ) -> None:
     for length in (1, 31, 256, 300):
@@ -66,10 +66,10 @@ def test_one_query_sees_all_rows(
     seen=st.floats(0.01, 1),
     seed=st.integers(0, 99),
 )
-def test_pages_are_read_as_rows_are(
+def test_paged_cache_equals_contiguous_cache(
     parts: list[int], queries: int, page: int, seen: float, seed: int
 ) -> None:
-    """Written part by part, read up to any row, by any number of queries."""
+    """Written in chunks; read up to any position by any number of queries."""
     torch.manual_seed(seed)
     total = sum(parts)
     pages = unwritten(paged(1, torch.float32).with_page_size(page, total))
@@ -92,7 +92,7 @@ def test_pages_are_read_as_rows_are(
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_grown_memory_is_its_own() -> None:
+def test_resized_cache_shares_no_memory() -> None:
     memory = paged(40, torch.float32)
     keys, values = numbers(2, 1, HEADS, 30, WIDTH)
     memory.write(0, keys, values)
@@ -103,8 +103,8 @@ def test_grown_memory_is_its_own() -> None:
     assert torch.equal(grown.slice(0, 10)[1], values[0, :, :10])
 
 
-def test_queries_stay_as_they_are() -> None:
-    """Whoever asks may ask again with the same."""
+def test_attention_leaves_its_queries_unchanged() -> None:
+    """-"""
     q, k, v = numbers(3, 1, HEADS, 5, WIDTH)
     kept = q.clone()
     attention(q, k, v, causal=True)

@@ -1,4 +1,4 @@
-"""Our torch modules against transformers' own: the same checkpoint, the same numbers."""
+"""The torch modules against those of transformers: equal logits for the same checkpoint."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from smolvideo.train.tokenizer import corpus, special_id, train_tokenizer
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of nano's architecture with random weights, as training writes it."""
+    """Write a checkpoint of nano's architecture with random weights, as training does."""
     folder = tmp_path_factory.mktemp("random") / "nano"
     torch.manual_seed(0)
     model = SmolVLM(NANO)
@@ -27,7 +27,7 @@ def causal_mask(length: int) -> torch.Tensor:
     return torch.zeros(1, 1, length, length).masked_fill(above, torch.finfo(torch.float32).min)
 
 
-def test_logits_equal_those_of_transformers(checkpoint: Path) -> None:
+def test_logits_equal_transformers(checkpoint: Path) -> None:
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
     from transformers import SmolVLMForConditionalGeneration
@@ -54,19 +54,19 @@ def test_logits_equal_those_of_transformers(checkpoint: Path) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_shipped_size_fits_the_promise(checkpoint: Path) -> None:
+def test_nano_checkpoint_takes_at_most_12_megabytes(checkpoint: Path) -> None:
     assert sum(file.stat().st_size for file in checkpoint.iterdir()) <= 12_000_000
 
 
-def test_pixel_shuffle_lays_a_square_of_patches_side_by_side() -> None:
-    patches = torch.arange(16.0).view(1, 16, 1)  # a 4 × 4 picture, each patch its own number
+def test_pixel_shuffle_concatenates_the_patches_of_a_square() -> None:
+    patches = torch.arange(16.0).view(1, 16, 1)  # a 4 × 4 image whose patches hold their index
     assert pixel_shuffle(patches, 2).tolist() == [
         [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     ]
 
 
-def test_only_bfloat16_is_multiplied_as_such() -> None:
-    """float32 rounded to bfloat16 would lose two thirds of its digits."""
+def test_low_precision_scores_are_limited_to_bfloat16() -> None:
+    """Rounding float32 to bfloat16 would lose two thirds of its mantissa."""
     able = hasattr(torch.backends.mkldnn, "matmul")
     for dtype in (torch.float32, torch.float16, torch.float64):
         assert attention._supports_fp32_accumulation(dtype) is False

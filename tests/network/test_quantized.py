@@ -1,4 +1,4 @@
-"""int8 and int4 weights: how far they are off, what they save, and that all who must know do."""
+"""int8 and int4 weights: quantization error, memory, answers, and errors where unsupported."""
 
 import gc
 import json
@@ -78,7 +78,7 @@ def load(
     return engine
 
 
-# ------------------------------------------------------------------------------ the numbers
+# ------------------------------------------------------------------------------ arithmetic
 
 
 @settings(max_examples=200, deadline=None)
@@ -89,14 +89,14 @@ def load(
     stored=st.sampled_from([torch.float32, torch.bfloat16]),
     dtype=st.sampled_from(DTYPES),
 )
-def test_no_weight_is_off_by_more_than_half_a_scale(
+def test_int8_error_is_at_most_half_a_scale(
     shape: tuple[int, int],
     seed: int,
     exponents: list[int],
     stored: torch.dtype,
     dtype: torch.dtype,
 ) -> None:
-    """Rows of any size, down to those that no scale can be had for, and rows of zeros."""
+    """Rows of any magnitude, down to those whose scale underflows, and rows of zeros."""
     random = torch.Generator().manual_seed(seed)
     sizes = torch.tensor([10.0**e for e in exponents[: shape[0]]])
     weight = (torch.randn(shape, generator=random) * sizes[:, None]).to(stored)
@@ -111,7 +111,7 @@ def test_no_weight_is_off_by_more_than_half_a_scale(
     assert torch.equal(Int8Weight.from_float(-weight, dtype).qweight, -quantized.qweight)
 
 
-def test_weights_that_are_no_numbers_stay_none() -> None:
+def test_nan_and_infinite_weights_stay_non_finite() -> None:
     for odd in (float("nan"), float("inf")):
         weight = torch.ones(64, 2 * GROUP_SIZE)
         weight[1, 3] = odd
@@ -130,10 +130,10 @@ def test_weights_that_are_no_numbers_stay_none() -> None:
     middle=st.sampled_from([0.0, 1.0, -30.0]),
     stored=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-def test_no_weight_of_four_bits_is_off_by_more_than_half_a_scale(
+def test_int4_error_is_at_most_half_a_scale(
     tiles: int, groups: int, seed: int, size: int, middle: float, stored: torch.dtype
 ) -> None:
-    """And by what scale and offset are rounded; groups of one number are that number."""
+    """Plus the bfloat16 rounding of scale and offset; constant groups are kept exactly."""
     random = torch.Generator().manual_seed(seed)
     weight = torch.randn((64 * tiles, GROUP_SIZE * groups), generator=random) + middle
     weight = (weight * 10.0**size).to(stored)
@@ -146,7 +146,7 @@ def test_no_weight_of_four_bits_is_off_by_more_than_half_a_scale(
 
 
 @pytest.mark.parametrize("layout", INT4_PACKINGS, ids=str)
-def test_levels_come_out_as_they_went_in(layout: Int4Packing) -> None:
+def test_unpack_inverts_pack(layout: Int4Packing) -> None:
     levels = torch.randint(0, 16, (192, 96), dtype=torch.uint8)
     packed = layout.pack(levels)
     assert packed.shape == (192, 48)
@@ -155,8 +155,8 @@ def test_levels_come_out_as_they_went_in(layout: Int4Packing) -> None:
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="hardware: names of x86")
 @pytest.mark.parametrize(("capability", "told"), [("avx2", "32 True"), ("default", "refused")])
-def test_levels_are_laid_out_for_the_processor(capability: str, told: str) -> None:
-    """What torch does on lesser processors, this one can be told to do."""
+def test_int4_packing_follows_the_cpu_capability(capability: str, told: str) -> None:
+    """ATEN_CPU_CAPABILITY makes torch use the operators of a lesser processor."""
     script = """
 import torch
 from smolvideo.engines.devices import check_quantize
@@ -183,14 +183,14 @@ except UsageError as error:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("kind", "out", "width"),
-    # For int8 the last two are no whole blocks.
+    # For int8 the last two are not multiples of the block size.
     [
         *((Int8Weight, 72, width) for width in (48, 576, 40, 37)),
         *((Int4Weight, 128, width) for width in (32, 576)),
     ],
 )
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_few_rows_and_many_are_the_plain_product(
+def test_quantized_linear_equals_the_float_product(
     dtype: torch.dtype, kind: type[Int8Weight | Int4Weight], out: int, width: int, has_bias: bool
 ) -> None:
     random = torch.Generator().manual_seed(width)
@@ -204,7 +204,7 @@ def test_few_rows_and_many_are_the_plain_product(
         torch.testing.assert_close(weight, exact, rtol=0.01, atol=0)
         weight = exact
     bias = None if linear.bias is None else linear.bias.double()
-    # A few rows of 4-bit weights are multiplied in bfloat16 always.
+    # Products of a few rows with int4 weights are always computed in bfloat16.
     close = 0.02 if dtype is torch.bfloat16 or kind is Int4Weight else 1e-5
     for rows in ROWS:
         x = torch.randn(2, rows, width, generator=random).to(dtype)[:1]
@@ -219,19 +219,19 @@ def test_few_rows_and_many_are_the_plain_product(
             assert float((one.double() - other).abs().max()) < close * float(other.abs().max())
 
 
-def test_this_torch_has_the_operator_for_bfloat16() -> None:
-    """Where it has not, the plain way is taken, which the test above has seen at odd widths."""
+def test_torch_has_the_int8_operator_for_bfloat16() -> None:
+    """Without it the fallback is used, which the test above covers at odd widths."""
     assert has_int8_matmul(torch.bfloat16)
     assert not has_int8_matmul(torch.float32), "slow there"
 
 
 @pytest.mark.needs("int4")
-def test_this_torch_has_the_operator_for_4_bits() -> None:
+def test_torch_has_the_int4_operator() -> None:
     assert has_int4_matmul()
 
 
-def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's operator has its name everywhere, and gives nonsense where it was not written for."""
+def test_int4_checks_cpu_features_before_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has the operator on every CPU, with wrong results where it is not implemented."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(
         quantized, "_is_read_in", lambda layout: pytest.fail("the operator was tried")
@@ -241,7 +241,9 @@ def test_4_bits_ask_for_the_processor_first(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weight]) -> None:
+def test_concatenated_quantized_layers_equal_their_parts(
+    kind: type[Int8Weight | Int4Weight],
+) -> None:
     parts = [Linear(32, out).requires_grad_(False) for out in (64, 128, 64)]
     for part in parts:
         part.quantize(part.weight, torch.float32, kind)
@@ -254,17 +256,18 @@ def test_joined_maps_are_those_that_were_joined(kind: type[Int8Weight | Int4Weig
 
 @pytest.mark.parametrize(("quantize", "close"), [("int8", 1e-4), ("int4", 0.05)])
 @pytest.mark.parametrize("frames", [0, 9])
-def test_a_network_is_that_of_the_rounded_weights(
+def test_quantized_network_equals_a_network_with_dequantized_weights(
     tiny: Path, tmp_path: Path, frames: int, quantize: str, close: float
 ) -> None:
-    """Nothing else is changed than the weights of the maps; products of a few rows with 4-bit ones
-    are in bfloat16."""
+    """Only weights of linear layers are quantized; products of a few rows with int4 are in
+    bfloat16.
+    """
     rounded = tmp_path / "rounded"
     shutil.copytree(tiny, rounded)
     weights = load_file(rounded / "model.safetensors")
     kinds = weight_formats(SmolVLM(load(tiny, "none").network.config), quantize)
     assert len(kinds) == 2 * 6 + 2 * 7 + 1
-    # Keys and values of the tiny network are too few for tiles, so that its attention has int8.
+    # Key and value projections of the tiny network are smaller than an int4 tile: int8.
     assert (
         Counter(kinds.values())
         == {
@@ -290,7 +293,9 @@ def log_probabilities(engine: NativeEngine, prompt: Prompt) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("quantize", "divergence"), [("int8", 0.02), ("int4", 0.2)])
-def test_scores_of_nano_are_close(dtype: str, quantize: str, divergence: float) -> None:
+def test_int8_log_probabilities_of_nano_are_close(
+    dtype: str, quantize: str, divergence: float
+) -> None:
     checkpoint = open_checkpoint("nano")
     size = checkpoint.image_size
     plain, quantized = load("nano", "none", dtype), load("nano", quantize, dtype)
@@ -307,7 +312,7 @@ def test_scores_of_nano_are_close(dtype: str, quantize: str, divergence: float) 
 @pytest.mark.usefixtures("_no_decode_kernel")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("quantize", "error"), [("int8", 0.1), ("int4", 0.4)])
-def test_scores_of_a_published_shape_are_close(
+def test_log_probabilities_of_a_published_shape_are_close(
     cut: Path, dtype: str, quantize: str, error: float
 ) -> None:
     checkpoint = open_checkpoint(str(cut))
@@ -317,7 +322,7 @@ def test_scores_of_a_published_shape_are_close(
     assert 0 < float((got - expected).float().norm() / expected.float().norm()) < error
 
 
-# ------------------------------------------------------------------------------ the memory
+# ------------------------------------------------------------------------------ memory
 
 
 def live_int8_weights() -> int:
@@ -327,7 +332,7 @@ def live_int8_weights() -> int:
 
 @pytest.mark.checkpoints
 @pytest.mark.usefixtures("_no_decode_kernel")
-def test_quantized_maps_take_half_the_memory(cut: Path) -> None:
+def test_int8_layers_take_half_the_memory(cut: Path) -> None:
     plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int8"))
     maps = sum(part.weight_bytes for part in quantizable_layers(plain).values())
     halved = sum(part.weight_bytes for part in quantizable_layers(quantized).values())
@@ -341,7 +346,7 @@ def test_quantized_maps_take_half_the_memory(cut: Path) -> None:
 @pytest.mark.needs("int4")
 @pytest.mark.checkpoints
 @pytest.mark.usefixtures("_no_decode_kernel")
-def test_layers_of_the_decoder_take_a_third_of_the_memory(cut: Path) -> None:
+def test_int4_decoder_layers_take_a_third_of_the_memory(cut: Path) -> None:
     plain, quantized = (load(cut, how, "bfloat16").network for how in ("none", "int4"))
     before, after = quantizable_layers(plain), quantizable_layers(quantized)
     for name, part in after.items():
@@ -350,7 +355,7 @@ def test_layers_of_the_decoder_take_a_third_of_the_memory(cut: Path) -> None:
         assert part.weight_bytes / before[name].weight_bytes == pytest.approx(share, rel=0.01)
 
 
-def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
+def test_tied_head_is_not_quantized(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tied", tied=True)
     engine = load(folder)
     assert engine.network.lm_head.quantized_weight is None
@@ -359,9 +364,10 @@ def test_a_head_that_is_the_embedding_stays(tmp_path: Path) -> None:
     assert engine.stream(prompt, SHORT).result().usage.answer_tokens > 0
 
 
-def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is quantized before the next is read: the network is never in memory as it was. And
-    what was joined is let go."""
+def test_loading_quantizes_each_weight_before_reading_the_next(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float network is never in memory as a whole, and the parts of fused layers are freed."""
     plain: Counter[int] = Counter()
     before, alive = live_int8_weights(), 0
     networks: list[torch.nn.Module] = []
@@ -387,11 +393,13 @@ def test_no_plain_weight_waits_beside_others(tiny: Path, monkeypatch: pytest.Mon
     assert alive == len(quantizable_layers(engine.network))
 
 
-# ------------------------------------------------------------------------------ the answers
+# ------------------------------------------------------------------------------ answers
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
-def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path, quantize: str) -> None:
+def test_quantized_answers_are_deterministic_and_equal_in_a_batch(
+    tiny: Path, quantize: str
+) -> None:
     for folder, size in ((tiny, tinymodels.IMAGE_SIZE), ("nano", None)):
         engine, again = load(folder, quantize), load(folder, quantize)
         images = random_images(3, size=size or engine.checkpoint.image_size)
@@ -403,7 +411,7 @@ def test_answers_are_the_same_each_time_and_in_a_batch(tiny: Path, quantize: str
 
 
 @pytest.mark.parametrize(("quantize", "fewer"), [("int8", 1), ("int4", 4)])
-def test_nano_answers_as_well_as_with_its_own_weights(quantize: str, fewer: int) -> None:
+def test_int8_nano_answers_as_accurately_as_float_nano(quantize: str, fewer: int) -> None:
     lines = (SAMPLES / "questions.jsonl").read_text("utf-8").splitlines()
     items = [json.loads(line) for line in lines]
     engines = [load("nano", how, "bfloat16") for how in ("none", quantize)]
@@ -425,7 +433,7 @@ def test_nano_answers_as_well_as_with_its_own_weights(quantize: str, fewer: int)
     assert quantized >= plain - fewer
 
 
-def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
+def test_quantization_enters_the_feature_cache_key(tiny: Path, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "features")
     images = random_images(4)
     plain, from_cache = load(tiny, "none", cache=cache).encoder.encode(images)
@@ -438,10 +446,10 @@ def test_features_have_other_keys(tiny: Path, tmp_path: Path) -> None:
     assert torch.equal(again, first)
 
 
-# ------------------------------------------------------------------------------ who must know
+# ------------------------------------------------------------------------------ commands, records
 
 
-def test_what_cannot_be_honoured_is_an_error(tiny: Path) -> None:
+def test_unsupported_engine_dtype_or_device_is_a_usage_error(tiny: Path) -> None:
     for words, options in (
         ("does not know `--quantize int8`", {"engine": "transformers"}),
         ("do not go with float16", {"dtype": "float16"}),
@@ -461,7 +469,7 @@ def run(*words: str | Path) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_the_command_says_what_was_used(tiny: Path) -> None:
+def test_ask_reports_the_quantization(tiny: Path) -> None:
     video = SAMPLES / "circle_right.mp4"
     common = ("--model", tiny, "--device", "cpu", "--max-new-tokens", "2", "--no-keep")
     for quantize, words in (("none", "in float32\n"), ("int8", "in float32 with int8 weights\n")):
@@ -476,7 +484,7 @@ def test_the_command_says_what_was_used(tiny: Path) -> None:
     assert "does not know `--quantize int8`" in err
 
 
-def test_a_conversation_keeps_its_weights(tiny: Path) -> None:
+def test_continued_conversation_keeps_its_quantization(tiny: Path) -> None:
     video = SAMPLES / "circle_right.mp4"
     short = ("--device", "cpu", "--max-new-tokens", "2", "--json")
     code, _, err = run("ask", video, "What?", "--model", tiny, *short, "--quantize", "int8")
@@ -487,7 +495,7 @@ def test_a_conversation_keeps_its_weights(tiny: Path) -> None:
         assert json.loads(out)["quantize"] == quantize
 
 
-def test_summaries_are_made_anew_with_other_weights(tmp_path: Path) -> None:
+def test_summaries_are_repeated_with_another_quantization(tmp_path: Path) -> None:
     few = SummaryOptions(max_frames=3)
     video = SAMPLES / "circle_right.mp4"
 
@@ -505,7 +513,7 @@ def test_summaries_are_made_anew_with_other_weights(tmp_path: Path) -> None:
     assert few.settings(checkpoint, "int8")["quantize"] == "int8"
 
 
-def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path) -> None:
+def test_resumed_eval_run_keeps_its_quantization(tiny: Path, tmp_path: Path) -> None:
     line = {"video": "v.mp4", "question": "Who?", "options": ["a", "b"], "answer_index": 0}
     items = tmp_path / "items.jsonl"
     items.write_text(json.dumps(line) + "\n")
@@ -517,7 +525,7 @@ def test_a_run_goes_on_with_the_weights_it_began_with(tiny: Path, tmp_path: Path
         with pytest.raises(UsageError, match=f"quantize: {mine.quantize}, now {other.quantize}"):
             open_run(folder, benchmark, how, other)
         open_run(folder, benchmark, how, mine)
-    # A run from before there was a choice.
+    # A run.json without the field, from before quantization existed.
     told = json.loads((tmp_path / "none" / "run.json").read_text("utf-8"))
     del told["model"]["quantize"]
     (tmp_path / "none" / "run.json").write_text(json.dumps(told))

@@ -1,4 +1,4 @@
-"""Attention that is compiled for the processor gives what torch's products and softmax give."""
+"""Compiled attention backends equal torch's products and softmax."""
 
 import math
 import os
@@ -80,7 +80,7 @@ def error(got: Tensor, expected: Tensor) -> float:
     causal=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_it_is_as_near_as_torch(
+def test_error_is_close_to_that_of_torch(
     way: Attend,
     rows: int,
     before: int,
@@ -102,7 +102,7 @@ def test_it_is_as_near_as_torch(
 
 
 @needs_instruction
-def test_any_number_of_threads_and_any_parts_give_the_same_bits() -> None:
+def test_attention_is_bit_equal_for_any_threads_and_chunks() -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 1500, 64), numbers(1, 2, 1500, 64)
     before, results = torch.get_num_threads(), []
     try:
@@ -120,7 +120,7 @@ def test_any_number_of_threads_and_any_parts_give_the_same_bits() -> None:
 
 
 @needs_instruction
-def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
+def test_attention_takes_any_strides() -> None:
     joined = numbers(2, 100, 3 * 4 * 64)
     q, k, v = (part.view(2, 100, 4, 64).transpose(1, 2) for part in joined.chunk(3, dim=-1))
     expected = in_tiles(q.contiguous(), k.contiguous(), v.contiguous())
@@ -131,7 +131,7 @@ def test_numbers_may_lie_as_products_and_pages_leave_them() -> None:
 
 
 @needs_instruction
-def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paged_cache_uses_the_compiled_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = numbers(1, 6, 300, 64), numbers(1, 2, 700, 64), numbers(1, 2, 700, 64)
     monkeypatch.setattr(avx512, "has_amx", lambda: False)
     backends.attention_backend.cache_clear()
@@ -142,8 +142,8 @@ def test_pages_are_read_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_instruction
-def test_nothing_is_read_or_written_beside() -> None:
-    """Rows between others that are no numbers, and a place for the result between others."""
+def test_attention_reads_and_writes_only_its_own_rows() -> None:
+    """Inputs are slices between rows of NaN; the output is a slice of a larger buffer."""
     guarded = {name: torch.full((1, 3, 150, 80), math.nan).bfloat16() for name in "qkv"}
     for name in guarded:
         guarded[name][:, 1:2, 20:120, :64] = numbers(1, 1, 100, 64)
@@ -159,7 +159,7 @@ def test_nothing_is_read_or_written_beside() -> None:
 
 @needs_instruction
 @WAYS
-def test_large_scores_and_no_numbers(way: Attend) -> None:
+def test_attention_with_large_infinite_and_nan_scores(way: Attend) -> None:
     q, k, v = numbers(1, 1, 8, 64), numbers(1, 1, 2000, 64), numbers(1, 1, 2000, 64)
     for factor in (1e-30, 300, 1e15):
         expected = exact(q * factor, k, v)
@@ -174,7 +174,7 @@ def test_large_scores_and_no_numbers(way: Attend) -> None:
 
 
 @needs_instruction
-def test_weights_of_rows() -> None:
+def test_compiled_softmax_equals_torch() -> None:
     scores = torch.randn(5, 333) * 10
     got, expected = torch.empty(5, 333).bfloat16(), torch.empty(5, 333).bfloat16()
     backends._soften(build_softmax(), scores.clone(), got)
@@ -198,7 +198,7 @@ def way_of(width: int) -> str:
 
 
 @pytest.mark.usefixtures("_ways_anew")
-def test_the_way_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_follows_cpu_features_and_head_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attention_backend(64, torch.float32) is None
     if avx512.has_avx512_bf16():
         monkeypatch.setattr(avx512, "has_amx", lambda: False)
@@ -229,7 +229,7 @@ print(way.name.partition(",")[0])
 
 
 def run_short_program(**environment: str) -> str:
-    """What it printed; a process that is ended by an error fails the test."""
+    """Run SHORT_PROGRAM in a subprocess and return its output; a crash fails the test."""
     told = subprocess.run(
         [sys.executable, "-c", SHORT_PROGRAM],
         env=os.environ | environment,
@@ -240,15 +240,15 @@ def run_short_program(**environment: str) -> str:
     return told.stdout.strip()
 
 
-def test_numba_is_asked_what_it_compiles_for() -> None:
-    """LLVM ends the process where it is told to use an instruction that there is not."""
+def test_backend_respects_the_cpu_features_of_numba() -> None:
+    """LLVM aborts on an instruction that its target lacks."""
     assert run_short_program(NUMBA_ENABLE_AVX="0") == "torch"
     assert run_short_program(NUMBA_CPU_FEATURES="+avx2") == "torch"
 
 
 @needs_instruction
-def test_a_program_may_end_while_helpers_let_go() -> None:
-    """One of four was ended by an error, before helpers were stopped first."""
+def test_program_exits_cleanly_with_pool_threads() -> None:
+    """One exit in four crashed before the thread pool was stopped at exit."""
     for _ in range(5):
         assert run_short_program() in ("tiles", "softmax")
 
@@ -256,7 +256,7 @@ def test_a_program_may_end_while_helpers_let_go() -> None:
 @needs_instruction
 @pytest.mark.usefixtures("_ways_anew")
 @pytest.mark.parametrize("has_matrix_registers", [False, True])
-def test_the_tower_attends_so_too(
+def test_vision_tower_uses_the_compiled_backend(
     monkeypatch: pytest.MonkeyPatch, has_matrix_registers: bool
 ) -> None:
     monkeypatch.setattr(avx512, "has_amx", lambda: has_matrix_registers)

@@ -1,4 +1,4 @@
-"""How many threads a prompt gets: all that have a core, with the same numbers."""
+"""Thread count of prefill: it follows the cores that are free, with bit-equal results."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def _four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Machine:
-    """A clock that goes on by what layers take, with cores that are ours by a ``share``."""
+    """A simulated clock that layers advance; ``share`` is the part of its cores that is free."""
 
     def __init__(self) -> None:
         self.dtype = torch.bfloat16
@@ -39,7 +39,7 @@ class Machine:
         self.threads = PrefillThreads(clock=lambda: self.now, cpu_clock=lambda: self.worked)
 
     def prompt(self, layers: int = 20) -> list[int]:
-        """A prompt is read; how many threads each layer had."""
+        """Run a prefill of ``layers`` layers and return the number of threads for each."""
         used = []
         with self.threads.limit(torch.empty(1, 100, 8, dtype=self.dtype)) as after_layer:
             for _ in range(layers):
@@ -54,12 +54,12 @@ class Machine:
         self.worked += seconds * (used * self.share if used > 1 else 1)
 
 
-def test_free_cores_are_used() -> None:
+def test_free_cores_are_all_used() -> None:
     assert set(Machine().prompt()) == {4}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_single_row_of_a_tiny_network_gets_one_thread(dtype: torch.dtype) -> None:
+def test_single_token_of_a_tiny_network_gets_one_thread(dtype: torch.dtype) -> None:
     for width, threads_of_it in ((8, 1), (576, 4)):
         with PrefillThreads().limit(torch.empty(1, 1, width, dtype=dtype)) as after_layer:
             assert torch.get_num_threads() == threads_of_it
@@ -68,28 +68,28 @@ def test_a_single_row_of_a_tiny_network_gets_one_thread(dtype: torch.dtype) -> N
 
 
 @pytest.mark.parametrize(("share", "fewer"), [(0.49, 2), (0.51, 2), (0.59, 2), (0.3, 1), (0.1, 1)])
-def test_a_prompt_goes_on_with_the_threads_that_have_a_core(share: float, fewer: int) -> None:
+def test_prefill_continues_with_the_threads_that_have_a_core(share: float, fewer: int) -> None:
     machine = Machine()
     machine.share = share
     assert machine.prompt(14) == [4, *[fewer] * 6, 4, *[fewer] * 6]
 
 
 @pytest.mark.parametrize("share", [0.65, 0.9])
-def test_a_prompt_keeps_threads_that_only_wait_for_each_other(share: float) -> None:
+def test_prefill_keeps_threads_that_wait_at_barriers(share: float) -> None:
     machine = Machine()
     machine.share = share
     assert set(machine.prompt()) == {4}
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_float32_does_not_follow_the_load(share: float) -> None:
-    """Its last bits are others with other threads."""
+def test_float32_prefill_ignores_the_load(share: float) -> None:
+    """Its last bits depend on the number of threads."""
     machine = Machine()
     machine.dtype, machine.share = torch.float32, share
     assert set(machine.prompt()) == {4}
 
 
-def test_where_waiting_threads_sleep_nothing_is_concluded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_is_not_measured_without_a_thread_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_HAS_THREAD_CLOCK", False)
     machine = Machine()
     for share in (0.5, 1.0):
@@ -97,7 +97,7 @@ def test_where_waiting_threads_sleep_nothing_is_concluded(monkeypatch: pytest.Mo
         assert set(machine.prompt()) == {4}
 
 
-def test_a_reading_that_fails_gives_the_threads_back() -> None:
+def test_failed_prefill_restores_the_thread_count() -> None:
     reading = PrefillThreads()
     for rows in (1, 100):
         with (
@@ -108,7 +108,7 @@ def test_a_reading_that_fails_gives_the_threads_back() -> None:
         assert torch.get_num_threads() == 4
 
 
-def test_one_thread_and_other_devices_are_left_alone() -> None:
+def test_single_threaded_and_other_devices_are_unchanged() -> None:
     reading = PrefillThreads()
     with reading.limit(torch.empty(1, 1, 8, device="meta")) as after_layer:
         after_layer()
@@ -121,13 +121,13 @@ def test_one_thread_and_other_devices_are_left_alone() -> None:
 
 @pytest.mark.parametrize("kind", [None, Int8Weight, Int4Weight])
 @pytest.mark.parametrize("name", ["SmolVLM2-256M-Video-Instruct", "SmolVLM2-2.2B-Instruct"])
-def test_numbers_are_the_same_with_any_threads(
+def test_prefill_is_bit_equal_for_any_thread_count(
     processor_files: Path,
     name: str,
     kind: type[Int8Weight | Int4Weight] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else an answer would hang on how busy the machine is."""
+    """Otherwise an answer would depend on the load of the machine."""
     monkeypatch.setattr(threads, "_HAS_THREAD_CLOCK", False)
     file = processor_files / name / "config.json"
     config = NetworkConfig.from_json(json.loads(file.read_text()))

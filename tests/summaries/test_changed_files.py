@@ -1,4 +1,4 @@
-"""Files that are empty, grow or are replaced while a batch is at work on them."""
+"""Files that are empty, grow or are replaced while a batch runs."""
 
 import os
 import shutil
@@ -59,9 +59,7 @@ def told(done: ItemResult) -> tuple[str, str, bool]:
     return done.item.relative.as_posix(), done.outcome, done.is_new
 
 
-def test_a_file_that_was_empty_is_tried_again_at_the_end(
-    nano: Engine, folder: Path, tmp_path: Path
-) -> None:
+def test_empty_file_is_retried_at_the_end(nano: Engine, folder: Path, tmp_path: Path) -> None:
     seen = []
     with batch_of(nano, folder, tmp_path / "out") as batch:
         for done in batch.run(list_items([folder])):
@@ -81,7 +79,7 @@ def test_a_file_that_was_empty_is_tried_again_at_the_end(
     assert (tmp_path / "out" / "a.summary.txt").read_text() == CIRCLE + "\n"
 
 
-def test_a_file_that_stays_empty_is_told_once(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_file_that_stays_empty_is_reported_once(nano: Engine, folder: Path, tmp_path: Path) -> None:
     for is_new in (True, False):
         with batch_of(nano, folder, tmp_path / "out") as batch:
             seen = [told(done) for done in batch.run(list_items([folder]))]
@@ -90,7 +88,7 @@ def test_a_file_that_stays_empty_is_told_once(nano: Engine, folder: Path, tmp_pa
         assert len(seen) == 2
 
 
-def test_one_broken_name_of_a_pattern_leaves_the_others(folder: Path) -> None:
+def test_invalid_file_name_in_a_pattern_leaves_the_others(folder: Path) -> None:
     first, second = list_items([str(folder / "*.mp4")])
     assert "`" + str(folder / "a.mp4") + "` is empty" in str(first.error)
     assert first.path == str(folder / "a.mp4")
@@ -99,7 +97,7 @@ def test_one_broken_name_of_a_pattern_leaves_the_others(folder: Path) -> None:
     assert (named.path, str(named.error)) == (first.path, str(first.error))
 
 
-def test_what_is_replaced_while_it_is_decoded_is_done_anew(
+def test_file_replaced_during_decoding_is_summarised_again(
     nano: Engine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "b.mp4").unlink()
@@ -121,7 +119,7 @@ def test_what_is_replaced_while_it_is_decoded_is_done_anew(
     assert second.record.source.sha256 == content_hash(SAMPLES / "circle_right.mp4")
 
 
-def test_a_hash_is_of_one_content(folder: Path) -> None:
+def test_file_replaced_during_hashing_is_an_error(folder: Path) -> None:
     (source,) = resolve_source(str(folder / "b.mp4"))
 
     def changed(path: str, stamp: tuple[int, ...]) -> str:
@@ -132,7 +130,7 @@ def test_a_hash_is_of_one_content(folder: Path) -> None:
         identify(source, "b.mp4", changed)
 
 
-def test_a_worker_sees_the_file_that_was_hashed(nano: Engine, folder: Path) -> None:
+def test_file_replaced_after_hashing_is_an_error(nano: Engine, folder: Path) -> None:
     (_, item) = list_items([folder])
     assert item.source is not None
     found = identify(item.source, item.path, lambda *_: None)
@@ -144,7 +142,7 @@ def test_a_worker_sees_the_file_that_was_hashed(nano: Engine, folder: Path) -> N
         looker.pieces_of(item, found)
 
 
-def test_a_question_is_about_one_content(
+def test_record_hash_is_that_of_the_decoded_content(
     nano: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = folder / "b.mp4"
@@ -169,7 +167,7 @@ def test_a_question_is_about_one_content(
     assert record.notices[-1].startswith("`b.mp4` has changed since its frames were decoded")
 
 
-def test_states(tmp_path: Path) -> None:
+def test_file_state_follows_content_and_names(tmp_path: Path) -> None:
     file = tmp_path / "frames" / "1.jpg"
     file.parent.mkdir()
     file.write_bytes(b"one")
@@ -186,7 +184,7 @@ def test_states(tmp_path: Path) -> None:
     assert file_state(tmp_path / "none") == file_state(Path("\0")) == ()
 
 
-def test_reading_again_has_an_end(tmp_path: Path) -> None:
+def test_rereading_a_growing_file_is_bounded(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"")
     for growths, reads in ((0, 1), (1, 2), (2, 3)):

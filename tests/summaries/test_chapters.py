@@ -1,4 +1,4 @@
-"""Notes joined to chapters, and words made of them."""
+"""Chapters: merging of similar neighbouring notes, and their titles."""
 
 from itertools import accumulate, pairwise
 
@@ -26,24 +26,24 @@ def starts(joined: list[Note]) -> list[float]:
     return [chapter.start_seconds for chapter in merge_notes(joined)]
 
 
-def test_equal_notes_are_one_chapter_and_a_new_one_begins_where_they_change() -> None:
+def test_equal_notes_are_one_chapter_until_they_change() -> None:
     told = notes(("A dog.", False), ("a dog", True), ("A red car.", True), ("A red car.", False))
     assert starts(told) == [0, 20]
 
 
-def test_alike_notes_without_a_shot_change_are_one_chapter() -> None:
+def test_similar_notes_without_a_shot_change_are_one_chapter() -> None:
     same = ("A green star on a grey background.", "A green star moves left on a grey background.")
     assert starts(notes((same[0], False), (same[1], False))) == [0]
     assert starts(notes((same[0], False), (same[1], True))) == [0, 10]
 
 
-def test_the_most_frequent_note_speaks_for_those_like_it() -> None:
+def test_chapter_has_the_text_of_its_most_frequent_note() -> None:
     often, once = "A star on grey.", "A star moves on grey."
     (chapter,) = merge_notes(notes((often, False), (once, False), (often, False)))
     assert chapter.texts() == [(0.0, often)]
 
 
-def test_of_too_many_chapters_the_most_alike_are_joined() -> None:
+def test_most_similar_chapters_are_merged_above_the_maximum() -> None:
     words = ("cats sleep", "dogs run", "dogs run fast", "birds fly", "fish swim", "fish swim deep")
     told = notes(*((text, True) for text in (*words, "cows eat", "sheep look")))
     assert max_chapters(len(told)) == 6
@@ -61,26 +61,26 @@ def test_chapters_hold_all_notes_in_order(told: list[tuple[str, bool]]) -> None:
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_likeness_is_a_share_and_symmetric(one: str, other: str) -> None:
+def test_similarity_is_symmetric_and_between_0_and_1(one: str, other: str) -> None:
     assert 0 <= word_jaccard(one, other) <= 1
     assert word_jaccard(one, other) == word_jaccard(other, one)
     assert word_jaccard(one, one) == 1
 
 
 @given(st.text(max_size=300))
-def test_a_title_is_one_short_line(text: str) -> None:
+def test_title_is_one_short_line(text: str) -> None:
     title = title_from(text)
     assert len(title) <= MAX_TITLE_LENGTH
     assert "\n" not in title
 
 
-def test_titles_of_what_models_write() -> None:
+def test_titles_are_extracted_from_model_output() -> None:
     assert title_from('"A Day at the Beach"\nmore') == "A Day at the Beach"
     assert title_from("- A dog runs. It barks.") == "A dog runs"
     assert title_from("word " * 40).endswith("word…")
 
 
-def test_of_chapters_that_are_equally_alike_the_shortest_are_joined() -> None:
+def test_shortest_of_equally_similar_chapters_are_merged() -> None:
     words = ("cats", "dogs", "birds", "fish", "cows", "sheep", "goats", "bees")
     lengths = (30, 30, 30, 30, 5, 5, 30, 30)
     ends = list(accumulate(lengths))
@@ -90,5 +90,5 @@ def test_of_chapters_that_are_equally_alike_the_shortest_are_joined() -> None:
     ]
     assert max_chapters(len(told)) == 6
     joined = [(one.start_seconds, one.end_seconds) for one in merge_notes(told)]
-    # First the two of 5 s; then these with the first of their equal neighbours.
+    # The two of 5 s first, then the result with the first of its equal neighbours.
     assert joined == [(0, 30), (30, 60), (60, 90), (90, 130), (130, 160), (160, 190)]

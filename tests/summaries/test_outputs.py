@@ -1,4 +1,4 @@
-"""Output files: forms that programs read, names that every system takes, nothing that acts."""
+"""Output files: formats that programs parse, portable file names, escaped text."""
 
 import json
 import re
@@ -54,7 +54,7 @@ THREE = (
 )
 
 
-def test_text_has_the_chapters_below() -> None:
+def test_text_lists_the_chapters() -> None:
     assert to_text(record(*THREE)).splitlines() == [
         "All of it.",
         "",
@@ -65,7 +65,7 @@ def test_text_has_the_chapters_below() -> None:
     assert to_text(record(THREE[0])) == "All of it.\n"
 
 
-def test_subtitles_are_read_back() -> None:
+def test_written_subtitles_are_parsed_back() -> None:
     for text in (to_srt(record(*THREE)), to_vtt(record(*THREE))):
         cues = parse_subtitles(text)
         assert [(cue.start_seconds, cue.end_seconds, cue.text) for cue in cues] == [
@@ -76,13 +76,13 @@ def test_subtitles_are_read_back() -> None:
     assert to_vtt(record(*THREE)).startswith("WEBVTT\n\n00:00:00.000 --> 00:01:01.500\n")
 
 
-def test_notes_are_finer_subtitles_than_chapters() -> None:
+def test_subtitles_use_notes_rather_than_chapters() -> None:
     noted = record(THREE[0], notes=(Note(0, 30, "one"), Note(30, 61.5, "two")))
     assert [cue.text for cue in parse_subtitles(to_srt(noted))] == ["one", "two"]
 
 
 @given(st.text(max_size=80))
-def test_no_text_breaks_out_of_its_cue(text: str) -> None:
+def test_hostile_text_stays_in_its_cue(text: str) -> None:
     made = record(Chapter(0, 5, "t", text), Chapter(5, 9, "u", "last"))
     for form in (to_srt, to_vtt):
         assert form(made).count(" --> ") == 2
@@ -90,7 +90,7 @@ def test_no_text_breaks_out_of_its_cue(text: str) -> None:
         assert len(blocks) == 2
 
 
-def test_a_program_reads_the_chapters(tmp_path: Path) -> None:
+def test_ffmetadata_chapters_are_parsed_by_ffmpeg(tmp_path: Path) -> None:
     file = tmp_path / "x.ffmetadata"
     file.write_text(to_ffmetadata(record(*THREE, text=HOSTILE)), encoding="utf-8")
     with av.open(str(file), format="ffmetadata") as container:
@@ -103,21 +103,21 @@ def test_a_program_reads_the_chapters(tmp_path: Path) -> None:
     ]
 
 
-def test_lines_that_a_video_site_takes() -> None:
+def test_site_chapters_merge_short_chapters() -> None:
     lines = to_site_chapters(record(*THREE)).splitlines()
-    # Four seconds are too short for a chapter there: they belong to the one before.
+    # Four seconds are below the minimum length: merged into the chapter before.
     assert lines == ["0:00 A dog", "1:05 The sea = blue; #1"]
     odd = (Chapter(0.4, 20, "<b>\nbold", "x"), Chapter(20, 40, "y", "y"), Chapter(40, 45, "z", "z"))
     assert to_site_chapters(record(*odd)).splitlines() == ["0:00 ‹b› bold", "0:20 y"]  # noqa: RUF001
 
 
-def test_json_is_the_whole_record() -> None:
+def test_json_is_the_full_record() -> None:
     made = record(*THREE, text=HOSTILE)
     assert SummaryRecord.from_json(to_json(made)) == made
     assert json.loads(to_json(made))["chapters"][1]["title"] == "A short cat"
 
 
-def test_markdown_keeps_hostile_text_text() -> None:
+def test_markdown_escapes_hostile_text() -> None:
     page = to_markdown(record(*THREE, text=HOSTILE))
     assert "<b>" not in page
     assert "\x1b" not in page
@@ -127,7 +127,7 @@ def test_markdown_keeps_hostile_text_text() -> None:
     assert "- one\n- two\n1\\. three\n\\# four" in bullets
 
 
-def test_no_form_lets_an_escape_sequence_through() -> None:
+def test_no_format_contains_escape_sequences() -> None:
     made = record(Chapter(0, 20, HOSTILE, HOSTILE), Chapter(20, 40, "b", "b"), text=HOSTILE)
     for ending, form in TEXT_FORMATTERS.items():
         assert "\x1b" not in form(made), ending
@@ -151,7 +151,7 @@ class _Page(HTMLParser):
         assert not any(name.startswith("on") for name in named)
 
 
-def test_the_page_is_one_file_with_pictures_and_times() -> None:
+def test_html_page_is_one_file_with_images_and_times() -> None:
     video = ROOT / "samples" / "square_then_circle.mp4"
     chapters = (Chapter(0, 4.5, HOSTILE, HOSTILE), Chapter(4.5, 10, "Then", "A circle."))
     made = record(*chapters, text=HOSTILE, path=str(video))
@@ -166,7 +166,7 @@ def test_the_page_is_one_file_with_pictures_and_times() -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_page_of_a_video_that_is_gone_has_no_pictures() -> None:
+def test_html_page_of_a_missing_video_has_no_images() -> None:
     page = _Page()
     page.feed(to_html(record(*THREE), Path("/videos/party.summary.html")))
     assert page.images == []
@@ -177,7 +177,7 @@ def test_the_page_of_a_video_that_is_gone_has_no_pictures() -> None:
 
 
 @given(st.text(max_size=300))
-def test_every_name_becomes_a_file_name(name: str) -> None:
+def test_any_name_becomes_a_valid_file_name(name: str) -> None:
     fit = fit_name(name)
     assert fit
     assert len(fit.encode()) <= 180
@@ -187,7 +187,7 @@ def test_every_name_becomes_a_file_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "con", "NUL.txt", "a/b", "\udcff"])
-def test_names_that_would_act(name: str) -> None:
+def test_reserved_names_are_changed(name: str) -> None:
     assert fit_name(name).upper() not in ("CON", "NUL.TXT", ".", "..")
     assert "/" not in fit_name(name)
 
@@ -201,7 +201,7 @@ def item(relative: str, path: str) -> tuple[WorkItem, SummaryRecord]:
     return WorkItem(path, path, PurePath(relative)), made
 
 
-def test_names_follow_the_source_and_never_meet(tmp_path: Path) -> None:
+def test_output_names_follow_the_source_and_are_unique(tmp_path: Path) -> None:
     taken: dict[str, str] = {}
     for relative, expected in [
         ("x.mp4", "x"),
@@ -226,12 +226,12 @@ def test_names_follow_the_source_and_never_meet(tmp_path: Path) -> None:
     assert re.fullmatch("x-[0-9a-f]{6}", third)
 
 
-def test_beside_the_video_is_where_the_video_is() -> None:
+def test_beside_option_uses_the_folder_of_the_video() -> None:
     names = names_in(None, {})
     assert names.name_for(*item("x.mp4", "/videos/a/x.mp4")) == "/videos/a/x"
 
 
-def test_a_summary_is_not_taken_for_the_words_of_a_video(tmp_path: Path) -> None:
+def test_summary_subtitles_are_not_a_sidecar(tmp_path: Path) -> None:
     video = tmp_path / "party.mp4"
     video.touch()
     for ending in (".summary.srt", ".summary.vtt"):

@@ -1,4 +1,6 @@
-"""Items looked at ahead: in order, bounded, and never waiting for what nobody wants."""
+"""Prefetching of items by threads: in order, bounded, and free of deadlocks when items are
+abandoned.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -31,8 +33,10 @@ def test_pieces_come_in_the_order_of_the_items() -> None:
 
 
 @pytest.mark.parametrize("wanted", [1, 3])
-def test_what_is_left_of_an_item_holds_nobody_up(wanted: int) -> None:
-    """Each left a thread waiting for ever; with as many items as threads the run stood still."""
+def test_abandoned_pieces_block_no_thread(wanted: int) -> None:
+    """Each abandoned item used to block one thread forever, and the run hung after as many as
+    threads.
+    """
     with Prefetcher(range(40), look, threads=2, max_items=3) as ahead:
         taken: list[tuple[int, int]] = []
         worker = threading.Thread(target=lambda: taken.extend(consume(ahead, wanted)), daemon=True)
@@ -42,7 +46,7 @@ def test_what_is_left_of_an_item_holds_nobody_up(wanted: int) -> None:
     assert taken == [(item, piece) for item in range(40) for piece in range(wanted)]
 
 
-def test_no_more_are_begun_than_asked_for() -> None:
+def test_no_more_items_are_started_than_max_items() -> None:
     begun: list[int] = []
 
     def note(item: int) -> Iterator[int]:
@@ -55,7 +59,7 @@ def test_no_more_are_begun_than_asked_for() -> None:
             assert max(begun) <= item + 3
 
 
-def test_an_error_is_raised_where_the_pieces_are_taken() -> None:
+def test_error_is_raised_at_its_item() -> None:
     def fail(item: int) -> Iterator[int]:
         yield item
         raise ValueError(item)
@@ -66,7 +70,7 @@ def test_an_error_is_raised_where_the_pieces_are_taken() -> None:
                 list(pieces)
 
 
-def test_nothing_yet_is_waited_for() -> None:
+def test_none_items_are_skipped() -> None:
     items = iter([None, 1, None, None, 2])
     with Prefetcher(items, look, threads=1, max_items=2) as ahead:
         assert {item for item, _ in consume(ahead, 1)} == {1, 2}

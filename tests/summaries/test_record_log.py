@@ -1,4 +1,6 @@
-"""The file of records: held by one, cut anywhere, one line for each video in the end."""
+"""Record log of summaries: file lock, truncation of partial lines, one line per video at the
+end.
+"""
 
 import json
 import os
@@ -38,7 +40,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "out" / "summaries.jsonl"
 
 
-def test_records_come_back_as_they_were(file: Path) -> None:
+def test_records_are_read_back_unchanged(file: Path) -> None:
     hostile = record("/v/\udcff \u2028\n.mp4", text="\x1b \u2028 line\nbreak")
     with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
@@ -50,13 +52,13 @@ def test_records_come_back_as_they_were(file: Path) -> None:
     assert len(file.read_bytes().splitlines()) == 2
 
 
-def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
+def test_partial_last_line_is_dropped(file: Path) -> None:
     with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         journal.write(record("/v/b.mp4"))
     whole = file.read_bytes()
     first = whole.index(b"\n") + 1
-    # Without its line break alone the line would be whole.
+    # Only the line break missing: the record is complete.
     for end in {*range(first, first + 40), *range(first, len(whole) - 1, 37)}:
         file.write_bytes(whole[:end])
         with RecordLog(file) as journal:
@@ -66,7 +68,7 @@ def test_a_line_that_was_cut_short_is_dropped(file: Path) -> None:
         assert file.read_bytes() == whole
 
 
-def test_the_last_record_of_a_video_counts_and_alone_is_left(file: Path) -> None:
+def test_last_record_of_a_video_replaces_earlier_ones(file: Path) -> None:
     with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4", "old"))
         journal.write(record("/v/b.mp4"))
@@ -84,7 +86,7 @@ def test_the_last_record_of_a_video_counts_and_alone_is_left(file: Path) -> None
     ]
 
 
-def test_what_is_known_of_contents_and_names(file: Path) -> None:
+def test_lookup_by_content_hash_and_output_name(file: Path) -> None:
     with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         assert journal.find_duplicate("hash of /v/a.mp4", "brief") == record("/v/a.mp4")
@@ -96,7 +98,7 @@ def test_what_is_known_of_contents_and_names(file: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
-def test_only_a_file_holds_records(file: Path) -> None:
+def test_record_log_must_be_a_regular_file(file: Path) -> None:
     file.parent.mkdir()
     os.mkfifo(file)
     for place in (file, file.parent, Path(os.devnull)):
@@ -106,7 +108,7 @@ def test_only_a_file_holds_records(file: Path) -> None:
     assert [found.name for found in file.parent.iterdir()] == [file.name], "no lock is left"
 
 
-def test_only_one_process_at_a_time(file: Path) -> None:
+def test_record_log_is_locked_by_one_process(file: Path) -> None:
     with RecordLog(file):
         with pytest.raises(RecordError, match="another smolvideo") as raised:
             RecordLog(file)
@@ -126,7 +128,7 @@ def test_only_one_process_at_a_time(file: Path) -> None:
     RecordLog(file).close()
 
 
-def test_a_file_that_is_not_ours_is_left_alone(file: Path) -> None:
+def test_other_file_is_refused_and_unchanged(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("my notes\n")
     with pytest.raises(RecordError, match="does not hold records"):
@@ -141,7 +143,7 @@ def test_a_file_that_is_not_ours_is_left_alone(file: Path) -> None:
         RecordLog(other)
 
 
-def test_a_broken_line_in_the_middle_is_told(file: Path) -> None:
+def test_broken_line_in_the_middle_is_an_error_with_its_number(file: Path) -> None:
     with RecordLog(file) as journal:
         journal.write(record("/v/a.mp4"))
         journal.write(record("/v/b.mp4"))
@@ -151,7 +153,7 @@ def test_a_broken_line_in_the_middle_is_told(file: Path) -> None:
         RecordLog(file)
 
 
-def test_without_a_path_nothing_stays() -> None:
+def test_log_without_a_path_leaves_no_file() -> None:
     with RecordLog(None) as journal:
         journal.write(record("/v/a.mp4"))
         path = journal.path
@@ -163,10 +165,10 @@ def test_without_a_path_nothing_stays() -> None:
     ("exit_code", "url", "final"),
     [(3, None, True), (4, None, False), (1, None, False), (3, "https://a.b/c", False)],
 )
-def test_what_may_come_right_is_tried_again(
+def test_temporary_errors_are_retried(
     file: Path, exit_code: int, url: str | None, final: bool
 ) -> None:
-    """A local file that is broken stays so; want of memory, and what a server says, pass."""
+    """A damaged local file stays damaged; out of memory and server errors may pass."""
     failed = record("/v/a.mp4", text=None, exit_code=exit_code)
     failed = replace(failed, source=replace(failed.source, url=url))
     with RecordLog(file) as journal:

@@ -1,4 +1,6 @@
-"""Summaries of folders from end to end, with nano: each video once, whatever happens."""
+"""Summaries of folders end to end with nano: each video once; resume, changes, failures,
+outputs.
+"""
 
 import doctest
 import json
@@ -45,7 +47,7 @@ def nano() -> Engine:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three samples, one of them twice, and one that is broken."""
+    """Return three samples, one of them twice, and a broken file."""
     base = tmp_path / "videos"
     (base / "more").mkdir(parents=True)
     for name in ("circle_right.mp4", "cross_and_circle.mp4"):
@@ -63,7 +65,7 @@ def run(
     formats: tuple[str, ...] = ("txt",),
     **more: object,
 ) -> list[ItemResult]:
-    """A whole run; what became of each video."""
+    """Run a batch over ``folder`` and return the result of each video."""
     outputs = OutputOptions(out, formats=formats if out else ())
     given = RunOptions(**more)  # type: ignore[arg-type]
     with open_run(nano.checkpoint, lambda: nano, [folder], options, outputs, given) as batch:
@@ -100,7 +102,7 @@ def test_every_video_has_a_record(nano: Engine, folder: Path, tmp_path: Path) ->
     assert json.loads(lines[0])["source"]["sha256"]
 
 
-def test_a_short_video_is_asked_about_as_by_ask(nano: Engine) -> None:
+def test_short_video_has_the_answer_of_ask(nano: Engine) -> None:
     video = SAMPLES / "triangle_down.mp4"
     (record,) = summarise(nano, video)
     assert record.text == smolvideo.ask(nano, str(video), "Describe the video.").text
@@ -109,7 +111,7 @@ def test_a_short_video_is_asked_about_as_by_ask(nano: Engine) -> None:
     assert len(record.chapters) == 1
 
 
-def test_a_second_run_does_nothing(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_second_run_computes_nothing(nano: Engine, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = run(nano, folder, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file()}
@@ -122,7 +124,7 @@ def test_a_second_run_does_nothing(nano: Engine, folder: Path, tmp_path: Path) -
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_what_changed_is_done_anew_and_nothing_else(
+def test_only_changed_videos_are_summarised_again(
     nano: Engine, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -144,7 +146,7 @@ def test_what_changed_is_done_anew_and_nothing_else(
     assert len(lines) == 5, "one line for each video, the old one of the changed video is gone"
 
 
-def test_other_settings_are_another_summary(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_other_settings_make_another_summary(nano: Engine, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(nano, folder, out, formats=("txt", "md"))
     asked = SummaryOptions(max_frames=6, prompt="What colour is the background?")
@@ -154,7 +156,7 @@ def test_other_settings_are_another_summary(nano: Engine, folder: Path, tmp_path
     assert "brown\n" in (out / "circle_right.summary.md").read_text(), "no stale page is left"
 
 
-def test_another_format_needs_no_model(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_additional_format_needs_no_model(nano: Engine, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(nano, folder, out)
     (out / "circle_right.summary.txt").unlink()
@@ -167,9 +169,7 @@ def test_another_format_needs_no_model(nano: Engine, folder: Path, tmp_path: Pat
     assert "data:image/jpeg" in (out / "circle_right.summary.html").read_text()
 
 
-def test_nothing_that_is_not_ours_is_overwritten(
-    nano: Engine, folder: Path, tmp_path: Path
-) -> None:
+def test_other_files_are_not_overwritten(nano: Engine, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "circle_right.summary.txt").write_text("mine")
@@ -181,8 +181,8 @@ def test_nothing_that_is_not_ours_is_overwritten(
     assert len(list(out.glob("circle_right*"))) == 2
 
 
-def test_two_videos_of_one_name_keep_their_own_outputs(nano: Engine, tmp_path: Path) -> None:
-    """In whatever order the folders are named, and if one is gone or its video is replaced."""
+def test_videos_of_equal_names_keep_their_own_outputs(nano: Engine, tmp_path: Path) -> None:
+    """In any order of the folders, and if one is gone or its video is replaced."""
     one, two, out = tmp_path / "day1", tmp_path / "day2", tmp_path / "out"
     texts = {}
     for home, video in ((one, "circle_right"), (two, "star_up_rotated")):
@@ -212,7 +212,7 @@ def test_two_videos_of_one_name_keep_their_own_outputs(nano: Engine, tmp_path: P
     assert texts[str(one / "a.mp4")] != first[str(one / "a.mp4")]
 
 
-def test_a_failed_file_is_tried_again_only_if_asked_or_changed(
+def test_failed_file_is_retried_on_request_or_after_a_change(
     nano: Engine, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -223,9 +223,7 @@ def test_a_failed_file_is_tried_again_only_if_asked_or_changed(
     assert run(nano, folder, out)[-1].outcome == "made"
 
 
-def test_a_video_that_is_gone_for_a_while_keeps_its_files(
-    nano: Engine, folder: Path, tmp_path: Path
-) -> None:
+def test_outputs_of_a_missing_video_are_kept(nano: Engine, folder: Path, tmp_path: Path) -> None:
     out, video = tmp_path / "out", folder / "circle_right.mp4"
     run(nano, video, out)
     video.rename(folder / "elsewhere")
@@ -238,7 +236,7 @@ def test_a_video_that_is_gone_for_a_while_keeps_its_files(
     assert (out / "circle_right.summary.txt").exists()
 
 
-def test_outputs_beside_the_video(nano: Engine, folder: Path) -> None:
+def test_outputs_next_to_the_video(nano: Engine, folder: Path) -> None:
     outputs = OutputOptions(next_to_source=True, formats=("txt",))
     with open_run(nano.checkpoint, lambda: nano, [folder], FEW, outputs, RunOptions()) as batch:
         list(batch.run(list_items([folder])))
@@ -246,14 +244,14 @@ def test_outputs_beside_the_video(nano: Engine, folder: Path) -> None:
     assert (folder / "summaries.jsonl").exists()
 
 
-def test_the_order_is_that_of_the_list(nano: Engine, folder: Path) -> None:
+def test_results_are_in_list_order(nano: Engine, folder: Path) -> None:
     shuffled = Selection(shuffle=5)
     listed = [item.path for item in list_items([folder], shuffled)]
     done = run(nano, folder, None, selection=shuffled)
     assert [one.record.path for one in done] == listed
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_run(nano: Engine, folder: Path) -> None:
+def test_model_that_fails_to_load_ends_the_run(nano: Engine, folder: Path) -> None:
     def fail() -> Engine:
         raise ModelError("no memory left")
 
@@ -264,14 +262,14 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(nano: Engine, folder: Path) 
         list(batch.run(list_items([folder])))
 
 
-def test_frames_that_never_fit_are_told_before_any_video_is_opened(nano: Engine) -> None:
+def test_too_many_frames_fail_before_any_video_is_opened(nano: Engine) -> None:
     many = SummaryOptions(max_frames=900, reduce_to_fit=False)
     with pytest.raises(PromptError, match="900 frames do not fit") as raised:
         list(summarise(nano, "no such file.mp4", options=many))
     assert "--max-frames" in str(raised.value.hint)
 
 
-def test_a_long_video_in_every_style(nano: Engine, tmp_path: Path) -> None:
+def test_long_video_in_every_style(nano: Engine, tmp_path: Path) -> None:
     true = plan_film(100, Random(5), shortest=20, longest=30)
     film = write_film(tmp_path / "film.mp4", true)
     for style in ("brief", "detailed", "bullets", "chapters"):
@@ -288,7 +286,7 @@ def test_a_long_video_in_every_style(nano: Engine, tmp_path: Path) -> None:
             assert all(line.startswith("- ") for line in record.text.splitlines())
 
 
-def test_a_model_of_words_merges_its_own_notes(tmp_path: Path) -> None:
+def test_chat_model_merges_its_notes_in_groups(tmp_path: Path) -> None:
     tiny = load_engine(str(tinymodels.make_tiny(tmp_path / "tiny")), device="cpu")
     film = write_film(tmp_path / "film.mp4", plan_film(120, Random(2), shortest=10, longest=20))
     options = SummaryOptions(
@@ -317,7 +315,9 @@ def test_several_questions_on_one_video_encode_it_once(nano: Engine) -> None:
     assert detailed.frames == brief.frames
 
 
-def test_two_runs_on_one_folder_do_not_meet(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_second_run_on_a_locked_folder_is_an_error(
+    nano: Engine, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     running = summarise(nano, folder, out=out)
     next(running)
@@ -326,7 +326,7 @@ def test_two_runs_on_one_folder_do_not_meet(nano: Engine, folder: Path, tmp_path
     assert len(list(running)) == 3
 
 
-def test_leaving_early_stops_the_threads(nano: Engine, folder: Path) -> None:
+def test_closing_early_stops_the_threads(nano: Engine, folder: Path) -> None:
     import threading
 
     before = threading.active_count()
@@ -337,15 +337,15 @@ def test_leaving_early_stops_the_threads(nano: Engine, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_as_if_undisturbed(tmp_path: Path) -> None:
-    """The small sister of ``tests/stress/kill_and_resume.py``."""
+def test_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path) -> None:
+    """A short version of ``tests/stress/kill_and_resume.py``."""
     folder = make_folder(tmp_path / "videos", 12, seed=4)
     run_undisturbed(folder, tmp_path / "undisturbed")
     assert run_killed(folder, tmp_path / "killed", 12, 2, Random(1)) >= 1
     compare(tmp_path / "undisturbed", tmp_path / "killed")
 
 
-def test_a_folder_of_frames_and_a_picture_are_summarised(nano: Engine, tmp_path: Path) -> None:
+def test_folder_of_frames_and_image_are_summarised(nano: Engine, tmp_path: Path) -> None:
     from PIL import Image
 
     frames = tmp_path / "frames"
@@ -359,7 +359,7 @@ def test_a_folder_of_frames_and_a_picture_are_summarised(nano: Engine, tmp_path:
     assert picture.source.kind == "image"
 
 
-def test_a_video_of_one_frame_and_an_odd_end(nano: Engine, tmp_path: Path) -> None:
+def test_single_frame_video_and_partial_last_window(nano: Engine, tmp_path: Path) -> None:
     one = write_clip(tmp_path / "one.mp4", evenly(1, 10)).path
     options = SummaryOptions(style="chapters", window_seconds=1)
     clip = write_clip(tmp_path / "clip.mp4", evenly(65, 10)).path
@@ -376,7 +376,7 @@ def test_the_examples_run(module: object, monkeypatch: pytest.MonkeyPatch) -> No
     assert result.failed == 0
 
 
-def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path: Path) -> None:
+def test_plan_lists_the_pending_work(nano: Engine, folder: Path, tmp_path: Path) -> None:
     from smolvideo.summaries.dry_run import plan_items, seconds_per_frame
 
     def plan(options: SummaryOptions) -> tuple[dict[str, str], SummaryRun]:
@@ -411,7 +411,7 @@ def test_the_plan_names_what_would_be_done(nano: Engine, folder: Path, tmp_path:
     assert kinds["circle_right.mp4"] == "settings"
 
 
-def test_planning_opens_each_video_once(
+def test_plan_opens_each_video_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from smolvideo.readers.decoder_process import DecoderProcess
@@ -435,8 +435,8 @@ def test_planning_opens_each_video_once(
     assert {do for do, _ in asked} <= {"open", "frame_times", "close"}
 
 
-def test_many_twins_of_what_is_done_hold_nobody_up(nano: Engine, tmp_path: Path) -> None:
-    """Their frames were decoded for nothing, and waited for ever to be taken."""
+def test_duplicates_of_finished_videos_block_no_prefetch(nano: Engine, tmp_path: Path) -> None:
+    """Their prefetched frames were never consumed, which blocked the decoding threads forever."""
     folder, out = tmp_path / "videos", tmp_path / "out"
     folder.mkdir()
     shutil.copyfile(SAMPLES / "circle_right.mp4", folder / "0.mp4")

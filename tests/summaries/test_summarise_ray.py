@@ -1,4 +1,4 @@
-"""The same run on a local Ray of two workers: the same records, and the death of one survived."""
+"""Summaries on a local Ray cluster of two workers: records of a local run, and a worker's death."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ FORMATS = ("txt", "srt")
 
 @pytest.fixture
 def _loopback_only() -> None:
-    """Ray speaks to itself over the machine's own address."""
+    """Allow the machine's own address, which Ray uses."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def run(nano: Engine, folder: Path, out: Path, cluster: RayOptions | None) -> di
 
 
 def kill_one_worker(stop: threading.Event, killed: list[int]) -> None:
-    """Kill the first process that holds an engine, as soon as there is one."""
+    """Kill the first process that has loaded an engine."""
     while not stop.is_set() and not killed:
         for process in psutil.Process().children(recursive=True):
             try:
@@ -77,7 +77,7 @@ def kill_one_worker(stop: threading.Event, killed: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_records_are_those_of_a_local_run_though_a_worker_dies(
+def test_records_equal_a_local_run_though_a_worker_dies(
     nano: Engine, folder: Path, tmp_path: Path
 ) -> None:
     import ray
@@ -100,7 +100,7 @@ def test_records_are_those_of_a_local_run_though_a_worker_dies(
 
 
 @pytest.mark.slow
-def test_an_interrupt_leaves_no_process_behind(folder: Path, tmp_path: Path) -> None:
+def test_interrupt_leaves_no_process_behind(folder: Path, tmp_path: Path) -> None:
     words = ["summarise", str(folder), "--ray", "--out", str(tmp_path / "out"), "--quiet"]
     command = [sys.executable, "-m", "smolvideo", *words]
     family: set[psutil.Process] = set()

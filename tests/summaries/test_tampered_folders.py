@@ -1,4 +1,4 @@
-"""A folder of summaries that somebody has changed reads and writes nothing outside itself."""
+"""A tampered summaries folder makes no run read or write outside of it."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def summarise(home: Path, *more: str) -> Result:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos and their summaries."""
+    """Return a folder of two videos and their summaries."""
     home = tmp_path_factory.mktemp("home")
     shutil.copyfile(SAMPLES / "circle_right.mp4", home / "a.mp4")
     shutil.copyfile(SAMPLES / "number_42.mp4", home / "b.mp4")
@@ -46,7 +46,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(done: Path) -> Path:
-    """The same again, with something beside it that is nobody's business."""
+    """Return a fresh copy of ``done`` with files next to it that no run may touch."""
     for path in done.iterdir():
         if path.name not in ("a.mp4", "b.mp4", "kept"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -64,7 +64,7 @@ def _kept(done: Path) -> None:
 
 
 def change(home: Path, edit: Callable[[dict[str, Any]], object], *, line: int = 1) -> bytes:
-    """Edit a record; the bytes of the file as it is then."""
+    """Edit a record and return the new bytes of the file."""
     file = home / "out" / "summaries.jsonl"
     lines = file.read_text().splitlines()
     content = json.loads(lines[line - 1])
@@ -83,7 +83,7 @@ def outside(home: Path) -> dict[str, bytes]:
 
 
 def refused(home: Path, before: bytes, line: int = 1) -> str:
-    """The one line that a run over a changed folder ends with; nothing is lost, nothing done."""
+    """Run over the tampered folder; return its one error line. Nothing is lost or written."""
     around, inside = outside(home), sorted((home / "out").rglob("*.summary.*"))
     result = summarise(home)
     assert result.exit_code == 5, result.output
@@ -105,7 +105,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_outputs_that_lead_elsewhere(home: Path, name: str) -> None:
+def test_output_name_outside_the_folder_is_refused(home: Path, name: str) -> None:
     assert not is_output_name(name)
     for line in (1, 2):
         before = change(home, lambda record: record.update(output=name), line=line)
@@ -128,7 +128,7 @@ OWNERS: dict[str, tuple[Callable[[list[dict[str, Any]]], object], int]] = {
 
 
 @pytest.mark.parametrize("kind", OWNERS)
-def test_names_of_outputs_that_are_those_of_another_video(home: Path, kind: str) -> None:
+def test_output_name_of_another_video_is_refused(home: Path, kind: str) -> None:
     edit, line = OWNERS[kind]
     file = home / "out" / "summaries.jsonl"
     records = [json.loads(one) for one in file.read_text().splitlines()]
@@ -147,7 +147,7 @@ def test_names_of_outputs_that_are_those_of_another_video(home: Path, kind: str)
     st.integers(0, 60),
     st.sampled_from(["NFC", "NFD"]),
 )
-def test_every_name_that_is_given_is_one_of_its_video(
+def test_generated_output_name_is_accepted_for_its_video(
     parents: list[str], name: str, number: int, form: Any
 ) -> None:
     path = "/".join(["", "videos", *parents, name])
@@ -161,7 +161,7 @@ def test_every_name_that_is_given_is_one_of_its_video(
     assert is_output_of(title, "https://e.org/v", name)
 
 
-def test_an_absolute_name_is_none_of_this_folder(home: Path) -> None:
+def test_absolute_output_name_is_refused(home: Path) -> None:
     change(home, lambda record: record.update(output=str(home / "secret")))
     around = outside(home)
     result = summarise(home)
@@ -169,7 +169,7 @@ def test_an_absolute_name_is_none_of_this_folder(home: Path) -> None:
     assert outside(home) == around
 
 
-def test_beside_videos_a_name_is_in_the_folder_of_its_video(home: Path) -> None:
+def test_beside_option_refuses_names_outside_the_video_folder(home: Path) -> None:
     words = ["summarise", str(home / "a.mp4"), "--beside", "--jsonl", str(home / "out" / "x.jsonl")]
     assert CliRunner().invoke(cli, words).exit_code == 0
     file = home / "out" / "x.jsonl"
@@ -231,7 +231,7 @@ VALUES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_values_that_cannot_be(home: Path, kind: str) -> None:
+def test_impossible_values_are_refused(home: Path, kind: str) -> None:
     before = change(home, VALUES[kind], line=2)
     assert "Traceback" not in refused(home, before, line=2)
 
@@ -240,7 +240,7 @@ def test_values_that_cannot_be(home: Path, kind: str) -> None:
     "line", [b"[" * 3_000_000, b'{"record": "smolvideo.summary/1", "path": ', b"\xff" * 99]
 )
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_lines_that_are_no_records(home: Path, line: bytes, number: int) -> None:
+def test_lines_that_are_not_records_are_refused(home: Path, line: bytes, number: int) -> None:
     file = home / "out" / "summaries.jsonl"
     lines = file.read_bytes().splitlines()
     lines.insert(number - 1, line)
@@ -250,10 +250,10 @@ def test_lines_that_are_no_records(home: Path, line: bytes, number: int) -> None
 
 @pytest.mark.parametrize("ended", [True, False])
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_line_of_a_hundred_megabytes(home: Path, number: int, ended: bool) -> None:
+def test_line_of_a_hundred_megabytes_is_refused(home: Path, number: int, ended: bool) -> None:
     file = home / "out" / "summaries.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
-    with file.open("wb") as out:  # a hole: no bytes that a disk would have to hold
+    with file.open("wb") as out:  # a sparse file takes no disk space
         out.writelines(lines[: number - 1])
         out.write(b'{"record": "smolvideo.summary/1", "text": "')
         out.seek(MAX_LINE_BYTES + 40_000_000, os.SEEK_CUR)
@@ -276,12 +276,14 @@ LINKS = {
 @pytest.mark.parametrize(
     ("kind", "overwrite"), [("file", True), ("existing", False), ("page", True)]
 )
-def test_links_in_place_of_outputs(home: Path, kind: str, overwrite: bool) -> None:
+def test_symlinks_in_place_of_outputs_are_not_followed(
+    home: Path, kind: str, overwrite: bool
+) -> None:
     out, away = home / "out", home / "elsewhere"
     (away / "there.txt").write_text("secret")
     for name in ("a.summary.txt", "a.summary.html"):
         (out / name).unlink()
-    if not overwrite:  # begun anew, it takes another name
+    if not overwrite:  # a fresh run uses another name
         (out / "summaries.jsonl").unlink()
     LINKS[kind](out, away)
     result = summarise(home, *["--overwrite"] * overwrite)
@@ -290,7 +292,7 @@ def test_links_in_place_of_outputs(home: Path, kind: str, overwrite: bool) -> No
     assert (away / "there.txt").read_text() == "secret"
 
 
-def test_links_in_place_of_folders_and_records(home: Path) -> None:
+def test_symlinks_in_place_of_folders_and_records_are_refused(home: Path) -> None:
     out, away = home / "out", home / "elsewhere"
     (home / "in" / "sub").mkdir(parents=True)
     shutil.copyfile(home / "a.mp4", home / "in" / "sub" / "c.mp4")
@@ -310,14 +312,14 @@ def test_links_in_place_of_folders_and_records(home: Path) -> None:
 
 
 @given(st.text(max_size=300))
-def test_every_name_that_is_given_is_known_again(name: str) -> None:
+def test_generated_output_name_is_valid(name: str) -> None:
     fit = fit_name(name)
     assert is_output_name(fit)
     assert is_output_name(f"{fit}/{fit}-{'a' * 63}")
     assert fit_name(fit) == fit
 
 
-def test_texts_of_a_changed_record_stay_texts(home: Path) -> None:
+def test_texts_of_a_tampered_record_are_escaped(home: Path) -> None:
     evil = (
         "x --> y\n\n00:00:00,000 --> 00:00:09,000\r\n\x1b[2J\u202e<script>alert(1)</script>\n"
         "[CHAPTER]\nEND=1"

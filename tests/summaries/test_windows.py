@@ -1,4 +1,4 @@
-"""Long videos in windows: all of it, once, with edges where the picture changes."""
+"""Windows of long videos: they cover the film once, with boundaries at shot changes."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +61,7 @@ def windows_of(film: Path, on_progress: OnProgress = no_progress) -> list[Window
         )
 
 
-def test_windows_cover_the_whole_film_without_a_gap(
+def test_windows_cover_the_film_without_gap_or_overlap(
     film: Path, chapters: list[TrueChapter]
 ) -> None:
     windows = windows_of(film)
@@ -74,20 +74,22 @@ def test_windows_cover_the_whole_film_without_a_gap(
         assert 1 <= len(window.batch) <= FRAMES
         inside = (window.start_seconds, window.end_seconds)
         assert inside[0] <= window.frame_times[0] <= window.frame_times[-1] < inside[1]
-        # The model is shown a clip of its own: times from 0 on.
+        # Times in the prompt are relative to the window.
         assert window.batch.pts_seconds[0] <= 3
         assert window.batch.metadata.duration_seconds == pytest.approx(inside[1] - inside[0])
 
 
-def test_edges_lie_on_the_true_changes(film: Path, chapters: list[TrueChapter]) -> None:
+def test_window_boundaries_are_at_shot_changes(film: Path, chapters: list[TrueChapter]) -> None:
     changes = [chapter.start_seconds for chapter in chapters[1:]]
     edges = [window.start_seconds for window in windows_of(film) if window.at_shot_change]
     assert len(edges) == len(changes)
-    # The film's clock counts milliseconds.
+    # The film's time base is a millisecond.
     assert edges == pytest.approx(changes, abs=0.002)
 
 
-def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueChapter]) -> None:
+def test_static_film_has_windows_of_equal_length(
+    tmp_path: Path, chapters: list[TrueChapter]
+) -> None:
     scene = next(chapter.scene for chapter in chapters if chapter.scene.moving_object is None)
     still = write_film(tmp_path / "still.mp4", [TrueChapter(0, 70, scene)])
     told: list[Progress] = []
@@ -105,7 +107,7 @@ def test_a_still_film_is_cut_by_the_clock(tmp_path: Path, chapters: list[TrueCha
     frames=st.integers(1, 100),
 )
 @settings(max_examples=60)
-def test_the_grid_goes_from_the_first_frame_to_the_last(
+def test_sampling_grid_spans_first_to_last_frame(
     duration: float, window: float, frames: int
 ) -> None:
     metadata = VideoMetadata(64, 64, duration, last_pts_seconds=duration)
@@ -117,7 +119,7 @@ def test_the_grid_goes_from_the_first_frame_to_the_last(
     assert times[-1] > duration - window / frames - 1e-3
 
 
-def test_the_grid_by_hand() -> None:
+def test_sampling_grid_of_known_and_unknown_ends() -> None:
     known = VideoMetadata(64, 64, 10.0, first_pts_seconds=1.0, last_pts_seconds=7.0)
     assert sampling_grid(known, 6, 2) == [1, 4, 7]
     unknown = VideoMetadata(64, 64, 10.0, first_pts_seconds=1.0)
@@ -125,11 +127,11 @@ def test_the_grid_by_hand() -> None:
     assert sampling_grid(unknown, 6, 2) == [1, 4, 7, 10]
 
 
-def test_windows_are_counted_for_the_estimate() -> None:
+def test_count_windows() -> None:
     assert [count_windows(length, 60) for length in (1, 60, 89, 91, 3600)] == [1, 1, 1, 2, 60]
 
 
-def test_a_moving_camera_is_no_shot_change() -> None:
+def test_camera_motion_is_not_a_shot_change() -> None:
     steady_motion = [0.0] + [20.0 + place % 3 for place in range(40)]
     assert find_cut(steady_motion, 1, 40) is None
     cut = [*steady_motion]
@@ -139,7 +141,7 @@ def test_a_moving_camera_is_no_shot_change() -> None:
     assert find_cut(cut, 5, 5) is None
 
 
-def test_few_changes_are_all_honoured_and_of_many_the_strongest() -> None:
+def test_boundaries_use_all_changes_or_the_strongest_of_many() -> None:
     differences = [0.0] * 30
     differences[10], differences[20] = 40.0, 80.0
     assert find_cut(differences, 1, 30) == 10
@@ -147,7 +149,7 @@ def test_few_changes_are_all_honoured_and_of_many_the_strongest() -> None:
     assert find_cut(differences, 1, 30) == 20
 
 
-def test_thumbnails_forget_grain_and_keep_light() -> None:
+def test_thumbnails_suppress_grain_and_keep_brightness() -> None:
     random = np.random.default_rng(0)
     grey = np.full((360, 641, 3), 100, np.uint8)
     grain = (grey + random.integers(-20, 20, grey.shape)).astype(np.uint8)
@@ -156,7 +158,7 @@ def test_thumbnails_forget_grain_and_keep_light() -> None:
     assert thumbnail(np.zeros((1, 3, 3), np.uint8)).shape == (16, 16, 3)
 
 
-def test_what_is_seen_at_once_and_what_in_windows() -> None:
+def test_window_length_follows_duration_and_style() -> None:
     brief = SummaryOptions(window_seconds=60)
     assert brief.window_seconds_for(60) is None
     assert brief.window_seconds_for(90) is None
@@ -172,11 +174,12 @@ def test_what_is_seen_at_once_and_what_in_windows() -> None:
         SummaryOptions(style="long")  # type: ignore[arg-type]
 
 
-def test_chapters_of_an_hour_lie_on_its_true_changes(nano: Engine, tmp_path: Path) -> None:
-    """The measure of the whole: at least four of five chapters begin within one window of a true
-    change, and most changes are found."""
+def test_chapters_of_an_hour_match_its_true_changes(nano: Engine, tmp_path: Path) -> None:
+    """End-to-end measure: at least four of five chapters begin within one window of a true change,
+    and most changes are found.
+    """
     true = plan_film(3600, Random(1), shortest=60, longest=480)
-    # A frame each four seconds, and one where a scene begins: an hour is drawn in two seconds.
+    # A frame every four seconds and at each scene start: an hour is rendered in two seconds.
     film = write_film(tmp_path / "hour.mp4", true, fps=0.25)
     options = SummaryOptions(style="chapters", max_frames=6)
     (record,) = summarise(nano, film, options=options)

@@ -1,4 +1,4 @@
-"""What was typed, as a list of videos."""
+"""Work lists: sources on the command line become a list of videos, listed once or watched."""
 
 import itertools
 import os
@@ -43,22 +43,20 @@ def names(items: list[WorkItem]) -> list[str]:
     return [item.relative.as_posix() for item in items]
 
 
-def test_a_folder_is_its_videos_and_those_of_its_subfolders(folder: Path) -> None:
+def test_folder_is_listed_recursively(folder: Path) -> None:
     items = list_items([folder])
     assert names(items) == ["a9.mkv", "a10.mp4", "b.mp4", "sub/deep/c.mp4"]
     assert items[0].path == str(folder / "a9.mkv")
     assert all(item.error is None for item in items)
 
 
-def test_each_video_comes_once_however_often_it_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_video_is_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     items = list_items(["b.mp4", str(folder), "./b.mp4", "sub/../b.mp4"])
     assert names(items) == ["b.mp4", "a9.mkv", "a10.mp4", "sub/deep/c.mp4"]
 
 
-def test_patterns_are_for_shells_that_know_none(folder: Path) -> None:
+def test_glob_patterns_are_expanded(folder: Path) -> None:
     assert names(list_items([str(folder / "a*.m*")])) == ["a9.mkv", "a10.mp4"]
     assert names(list_items([str(folder / "**" / "*.mp4")])) == ["a10.mp4", "b.mp4", "c.mp4"]
     literal = folder / "x[1].mp4"
@@ -66,7 +64,7 @@ def test_patterns_are_for_shells_that_know_none(folder: Path) -> None:
     assert names(list_items([str(literal)])) == ["x[1].mp4"]
 
 
-def test_what_cannot_be_found_is_an_item_with_its_error(folder: Path) -> None:
+def test_missing_source_is_an_item_with_its_error(folder: Path) -> None:
     missing, pattern, good = list_items(
         [str(folder / "none.mp4"), str(folder / "*.avi"), str(folder / "b.mp4")]
     )
@@ -75,7 +73,7 @@ def test_what_cannot_be_found_is_an_item_with_its_error(folder: Path) -> None:
     assert good.error is None
 
 
-def test_newer_shuffled_and_few(folder: Path) -> None:
+def test_newer_than_shuffle_and_limit(folder: Path) -> None:
     assert names(list_items([folder], Selection(newer_than=OLD + 1))) == ["b.mp4"]
     drawn = [names(list_items([folder], Selection(shuffle=seed))) for seed in range(6)]
     assert all(sorted(one) == sorted(drawn[0]) for one in drawn)
@@ -86,7 +84,7 @@ def test_newer_shuffled_and_few(folder: Path) -> None:
         list_items(["https://example.org/x"], Selection(newer_than=OLD))
 
 
-def test_a_playlist_is_its_videos() -> None:
+def test_playlist_is_listed_as_its_videos() -> None:
     with WebServer() as server:
         one, two = server.url("/one.mp4"), server.url("/two.mp4")
         feed = FEED.format(one=one, two=two).encode()
@@ -97,7 +95,7 @@ def test_a_playlist_is_its_videos() -> None:
         assert server.requests_for("/one.mp4") == []
 
 
-def test_offline_no_address_is_asked_about() -> None:
+def test_offline_requests_no_address() -> None:
     with WebServer() as server:
         url = server.serve("/feed", Content(b"", "application/rss+xml"))
         (item,) = list_items([url], download=DownloadOptions(offline=True))
@@ -114,7 +112,7 @@ class Clock:
         return self.now
 
 
-def test_a_watched_file_comes_once_it_is_complete(folder: Path) -> None:
+def test_watched_file_is_listed_once_it_stops_growing(folder: Path) -> None:
     growing, clock = folder / "new.mp4", Clock()
     watched = watch(lambda: list_items([folder]), clock=clock)
     found: list[str] = []
@@ -139,7 +137,7 @@ def test_a_watched_file_comes_once_it_is_complete(folder: Path) -> None:
 
 
 class Told:
-    """Changes as the system would tell them, when the test says so."""
+    """Folder changes that the test reports by setting ``changed``."""
 
     def __init__(self, *, works: bool = True) -> None:
         self.works, self.changed = works, False
@@ -153,7 +151,7 @@ def given(watched: Iterator[WorkItem | None], steps: int) -> list[str]:
     return [item.name for item in itertools.islice(watched, steps) if item is not None]
 
 
-def test_nothing_is_listed_while_nothing_is_told(folder: Path) -> None:
+def test_folder_is_listed_only_after_a_change(folder: Path) -> None:
     clock, told, listings = Clock(), Told(), []
 
     def listed() -> list[WorkItem]:
@@ -170,15 +168,15 @@ def test_nothing_is_listed_while_nothing_is_told(folder: Path) -> None:
     (folder / "new.mp4").write_bytes(b"\0\0\0\x18ftypisom")
     told.changed = True
     assert given(watched, 20) == ["new.mp4"]
-    told.works = False  # a limit was reached: from now on it is looked at again and again
+    told.works = False  # a limit of the system was reached: polled from now on
     (folder / "newer.mp4").write_bytes(b"\0\0\0\x18ftypisom")
     assert given(watched, 20) == ["newer.mp4"]
 
 
-def test_the_longer_listing_takes_the_more_seldom_it_is_done(
+def test_polling_interval_grows_with_the_cost_of_listing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock of the test's own: what listing takes is a fiftieth of the time at most."""
+    """Listing takes at most a fiftieth of the time, by a simulated clock."""
     clock, cost, listings = Clock(), [0.0], []
 
     def listed() -> list[WorkItem]:
@@ -194,30 +192,28 @@ def test_the_longer_listing_takes_the_more_seldom_it_is_done(
     assert 10.0 <= min(pauses) <= max(pauses) < 12.0
 
 
-def test_what_the_system_tells_of(tmp_path: Path) -> None:
+def test_changes_in_subfolders_are_reported(tmp_path: Path) -> None:
     (tmp_path / "sub" / "deep").mkdir(parents=True)
     with FolderChanges([str(tmp_path / "sub")]) as changes:
         assert changes.works
-        for number in range(2):  # the second time it has begun to listen for certain
+        for number in range(2):  # at the second one the observer has certainly started
             until(lambda number=number: touched(tmp_path / "sub/deep", number) or changes.take())
         (tmp_path / "beside.mp4").write_bytes(b"x")
     assert not any(thread.is_alive() for thread in changes._threads)
 
 
 def touched(folder: Path, number: int) -> None:
-    """Something changes in ``folder``."""
+    """Change a file in ``folder``."""
     (folder / f"{number}.mp4").write_bytes(os.urandom(8))
 
 
 def until(happens: Callable[[], object]) -> None:
-    """Wait for what comes from another thread, however slow the machine is."""
+    """Wait until ``happens`` returns true; another thread makes it true."""
     while not happens():
         time.sleep(0.02)
 
 
-def test_a_folder_that_cannot_be_watched_is_polled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwatchable_folder_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> object:
         raise OSError("OS file watch limit reached")
 
@@ -227,7 +223,7 @@ def test_a_folder_that_cannot_be_watched_is_polled(
     assert not FolderChanges(["https://e.org/a.mp4"]).works
 
 
-def test_which_folders_are_watched(tmp_path: Path) -> None:
+def test_watched_folders_are_those_of_the_sources(tmp_path: Path) -> None:
     (tmp_path / "films [2024]" / "a").mkdir(parents=True)
     (tmp_path / "one.mp4").write_bytes(b"x")
     trees, parents = watched_folders(
@@ -243,7 +239,7 @@ def test_which_folders_are_watched(tmp_path: Path) -> None:
     assert parents == [tmp_path]
 
 
-def test_watching_ends_after_the_limit_and_waits_in_an_empty_folder(tmp_path: Path) -> None:
+def test_watching_stops_at_the_limit_and_waits_in_an_empty_folder(tmp_path: Path) -> None:
     clock = Clock()
     watched = watch(lambda: list_items([tmp_path]), limit=1, clock=clock)
     assert [next(watched) for _ in range(20)] == [None] * 20
