@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.errors import ReaderError
-from smolvideo.times import format_timestamp
+from smolvideo.formatting import format_timestamp
 
 Images = NDArray[np.uint8]
 """uint8 RGB, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""

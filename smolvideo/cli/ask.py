@@ -9,18 +9,19 @@ import click
 
 from smolvideo.answer import Answer
 from smolvideo.cli.ask_arguments import AskArguments, split_arguments
-from smolvideo.cli.ask_continue import reopen_last, require_finished, save_as_conversation
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
-from smolvideo.cli.conversation_options import (
+from smolvideo.cli.conversations import (
     ContinueFlags,
     ConversationFlags,
     KeepFlags,
     read_settings,
+    reopen_last,
+    require_finished,
+    save_as_conversation,
     with_model,
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
-from smolvideo.cli.loading import BackgroundEngine
-from smolvideo.cli.model_choice import choose_engine
+from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     ListFlags,

@@ -1,20 +1,22 @@
-"""``smolvideo bench``: compare engines by time per stage and memory."""
+"""``smolvideo bench``: compare engines by time per stage and memory; the group with ``frames``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
+from smolvideo.cli.bench_frames import bench_frames
 from smolvideo.cli.flags import Flags, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
-from smolvideo.cli.params import SectionCommand
+from smolvideo.cli.params import SectionCommand, SectionGroup
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
 from smolvideo.engines import QUANTIZATIONS
 from smolvideo.errors import UsageError
+from smolvideo.formatting import format_bytes
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.format import format_bytes
 from smolvideo.source import resolve_source
 
 _DEFAULTS = BenchOptions()
@@ -106,9 +108,9 @@ class BenchFlags(BenchModelFlags, MeasurementFlags, BenchOutputFlags):
     """All options of the command."""
 
 
-@click.command(cls=SectionCommand)
+@click.command("bench", cls=SectionCommand)
 @takes(BenchFlags)
-def bench(given: BenchFlags) -> None:
+def bench_engines(given: BenchFlags) -> None:
     """Measure speed and memory of engines, stage by stage.
 
     Each measurement runs in a process of its own, after a warm-up, the engines in turns. A table
@@ -219,3 +221,21 @@ def _show(screen: Output, report: BenchReport) -> None:
             f"{error['mean']:.3g} on average; KL divergence {error['kl_divergence']:.3g} nats",
             highlight=False,
         )
+
+
+@click.pass_context
+def _bench_engines_by_default(ctx: click.Context, /, **given: Any) -> None:
+    if ctx.invoked_subcommand is None:
+        assert bench_engines.callback is not None
+        bench_engines.callback(**given)
+
+
+bench = SectionGroup(
+    "bench",
+    callback=_bench_engines_by_default,
+    params=bench_engines.params,
+    help=bench_engines.help,
+    invoke_without_command=True,
+    subcommand_metavar="[frames]",
+)
+bench.add_command(bench_frames)

@@ -134,7 +134,7 @@ def _show(screen: Output, file: "object") -> None:
     from rich.table import Table
 
     from smolvideo.bench.frame_report import FileResult
-    from smolvideo.show.format import format_bytes
+    from smolvideo.formatting import format_bytes
 
     assert isinstance(file, FileResult)
     title = f"{escape_controls(file.name)}: {file.must_decode} packets must be decoded"

@@ -14,9 +14,9 @@ from smolvideo.cli.params import SizeType
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError
+from smolvideo.formatting import format_bytes, format_count
 from smolvideo.records import json_line
 from smolvideo.show.console import open_screen
-from smolvideo.show.format import format_bytes, format_count
 from smolvideo.show.tables import show_table
 from smolvideo.source import CacheStats, cache_dir, clear_downloads, download_contents
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from smolvideo.cli.conversation_options import (
+from smolvideo.cli.conversations import (
     ContinueFlags,
     ConversationFlags,
     KeepFlags,
+    load_engine_for,
     merge_settings,
     other_model,
     read_settings,
     with_model,
 )
 from smolvideo.cli.flags import Flags, argument, flag, takes
-from smolvideo.cli.loading import load_engine_for
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import DownloadFlags, read_download
 from smolvideo.cli.params import SectionCommand
@@ -37,12 +37,11 @@ from smolvideo.conversation.store import (
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.show.console import open_screen, use_colour
+from smolvideo.formatting import format_bytes
+from smolvideo.show.console import open_screen, query_capabilities, use_colour
 from smolvideo.show.filmstrip import FilmstripChoice
-from smolvideo.show.format import format_bytes
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_table
-from smolvideo.show.terminal import query_capabilities
 from smolvideo.source import DownloadOptions, VideoSource, is_url, resolve_source
 
 if TYPE_CHECKING:

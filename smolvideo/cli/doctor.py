@@ -17,10 +17,10 @@ from smolvideo.cli.params import SectionCommand
 from smolvideo.conversation.store import sessions_folder
 from smolvideo.doctor import CHECKS, Finding, Surroundings, examine
 from smolvideo.errors import SmolVideoError
+from smolvideo.formatting import format_count
 from smolvideo.models.local_cache import hub_cache
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.format import format_count
 from smolvideo.show.progress_bar import ProgressBar
 from smolvideo.show.tables import GrowingTable
 from smolvideo.source import cache_dir
@@ -144,7 +144,7 @@ def _check_terminal(screen: Output) -> Finding:
     """How this terminal draws frames. It is not isolated: a subprocess has no terminal."""
     if not screen.out.is_terminal:
         return Finding(_TERMINAL, "skipped", "stdout is no terminal")
-    from smolvideo.show.terminal import query_capabilities
+    from smolvideo.show.console import query_capabilities
 
     able = query_capabilities()
     kinds = [name for name, has in (("kitty graphics", able.kitty), ("sixel", able.sixel)) if has]

@@ -16,7 +16,7 @@ COMMANDS = {
     "mvbench": ("smolvideo.cli.eval_run:mvbench", "MVBench: twenty tasks on short videos."),
     "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
     "jsonl": ("smolvideo.cli.eval_run:jsonl", "Questions of your own, one JSON object a line."),
-    "world": ("smolvideo.cli.eval_world:exam", "The drawn world that nano learns: an exam."),
+    "world": ("smolvideo.cli.eval_run:exam", "The drawn world that nano learns: an exam."),
     "report": ("smolvideo.cli.eval_report:report", "The scores of a run."),
     "compare": ("smolvideo.cli.eval_report:compare", "Two runs on the same questions."),
     "export": ("smolvideo.cli.eval_report:export", "A run as lmms-eval's result files."),

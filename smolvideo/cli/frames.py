@@ -31,6 +31,7 @@ from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cost.choose import NoModelError, all_drawn
 from smolvideo.errors import UsageError
+from smolvideo.formatting import format_clock
 from smolvideo.frames import FrameBatch
 from smolvideo.models.registry import PromptFormat
 from smolvideo.pipeline import load_frames, prepare
@@ -49,7 +50,6 @@ from smolvideo.show.filmstrip import (
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_table
 from smolvideo.source import VideoSource, resolve_source
-from smolvideo.times import format_clock
 
 ORIGINAL_ASPECT: Final = "none"
 """The ``--geometry`` of frames in display aspect ratio, not transformed for a model."""

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
     "bench": (
-        "smolvideo.cli.bench_group:bench",
+        "smolvideo.cli.bench:bench",
         "Measure speed and memory of engines, stage by stage.",
     ),
     "models": ("smolvideo.cli.models:models", "List, download, delete and choose models."),

@@ -1,10 +1,12 @@
-"""``--model auto`` on the command line: the choice, and the question where none is on this machine.
+"""The model of a command: the choice of ``--model auto``, and loading in the background.
 
-Nothing is downloaded unasked: on a terminal one question is asked, whose answer is remembered in
-the configuration file; elsewhere there is an error with the command to type.
+Where no model is on this machine, nothing is downloaded unasked: on a terminal one question is
+asked, whose answer is remembered in the configuration file; elsewhere there is an error with the
+command to type.
 """
 
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,14 +14,14 @@ from rich.text import Text
 
 from smolvideo.cli.options import ModelFlags, read_engine_spec
 from smolvideo.cost.choose import AUTO, Candidate, ModelChoice, NoModelError, choose_model
-from smolvideo.engines import EngineSpec
+from smolvideo.engines import Engine, EngineSpec
 from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.models import find_model
 from smolvideo.models.hub import is_offline
-from smolvideo.progress import OnProgress, no_progress
+from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sanitize import display_path
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_bytes, format_seconds
 from smolvideo.show.progress_bar import StageProgress
 
 _ONCE = "nano"
@@ -177,3 +179,57 @@ def _in_words(one: Candidate) -> str:
     if one.seconds is not None:
         parts.append(f"first token {format_seconds(one.seconds)}")
     return " · ".join(parts)
+
+
+_LOOK_AGAIN_SECONDS = 0.2
+"""Timeout of each wait: Windows delivers Ctrl-C only between two of them."""
+
+
+class BackgroundEngine:
+    """An engine that loads in a background thread; ``result`` waits for it.
+
+    The thread is a daemon, so that Ctrl-C does not wait for weights.
+    """
+
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._load = load
+        self._thread: threading.Thread | None = None
+        self._engine: Engine | None = None
+        self._error: Exception | None = None
+
+    def begin(self) -> None:
+        """Start loading, unless it has started already."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="load engine", daemon=True)
+            self._thread.start()
+
+    def start_on_first_frame(self, on_progress: OnProgress) -> OnProgress:
+        """Wrap ``on_progress`` so that loading starts when the first frame is decoded.
+
+        By then the sources are downloaded, the prompt fits, and the video is readable, so weights
+        are not downloaded for a question that fails.
+        """
+
+        def report(progress: Progress) -> None:
+            on_progress(progress)
+            if progress.stage == "decode" and progress.done >= 1:
+                self.begin()
+
+        return report
+
+    def result(self) -> Engine:
+        """Wait for the engine. Raises the error of loading."""
+        self.begin()
+        assert self._thread is not None
+        while self._thread.is_alive():
+            self._thread.join(_LOOK_AGAIN_SECONDS)
+        if self._error is not None:
+            raise self._error
+        assert self._engine is not None
+        return self._engine
+
+    def _run(self) -> None:
+        try:
+            self._engine = self._load()
+        except Exception as error:  # re-raised by result() on the caller's thread
+            self._error = error

@@ -19,6 +19,7 @@ from smolvideo.cli.models_list import (
 from smolvideo.cli.shell_completion import complete_models
 from smolvideo.cost.choose import AUTO
 from smolvideo.errors import EXIT_SOME_FAILED, ModelError, UsageError
+from smolvideo.formatting import format_bytes
 from smolvideo.models import (
     Checkpoint,
     check_room_for,
@@ -34,7 +35,6 @@ from smolvideo.models import (
 from smolvideo.records import json_line
 from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.format import format_bytes
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_key_values
 

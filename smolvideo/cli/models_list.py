@@ -11,6 +11,7 @@ from smolvideo.cost import Prediction, kept_rates, predict_first_token, rates_fo
 from smolvideo.cost.choose import free_memory_bytes
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ModelError
+from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.frames import FramePlan, VideoMetadata
 from smolvideo.models import (
     MODELS,
@@ -25,7 +26,6 @@ from smolvideo.progress import Progress
 from smolvideo.prompt import PLACEHOLDER_QUESTION, Message, count_tokens, max_frames_that_fit
 from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.format import format_bytes, format_seconds
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tables import show_table
 

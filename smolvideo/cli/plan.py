@@ -8,7 +8,7 @@ from functools import cache
 import click
 
 from smolvideo.cli.ask_arguments import AskArguments, split_arguments
-from smolvideo.cli.conversation_options import ConversationFlags, read_settings, with_model
+from smolvideo.cli.conversations import ConversationFlags, read_settings, with_model
 from smolvideo.cli.flags import Flags, argument, flag, takes
 from smolvideo.cli.model_choice import choose_for_plan
 from smolvideo.cli.options import DownloadFlags, ListFlags, allows_outside, read_download

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.flags import Flags, argument, takes
-from smolvideo.cli.loading import BackgroundEngine
-from smolvideo.cli.model_choice import choose_engine
+from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
     EngineFlags,

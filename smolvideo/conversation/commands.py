@@ -14,6 +14,7 @@ from smolvideo.conversation.export import export
 from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.file_names import existing_path
+from smolvideo.formatting import format_timestamp
 from smolvideo.models import MODELS
 from smolvideo.pipeline.subtitles import limit_cues_for_prompt, read_cues
 from smolvideo.progress import OnProgress, no_progress
@@ -22,7 +23,6 @@ from smolvideo.sampling import RelativeTime, parse_time
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, DownloadOptions, resolve_sources
 from smolvideo.subtitles import SUBTITLE_SUFFIXES, format_cues
-from smolvideo.times import format_timestamp
 
 ArgumentKind = Literal["nothing", "media", "subtitles", "model", "new file", "words"]
 """Kind of a command's argument, for its completion."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from smolvideo.conversation.turns import Attachment, Turn, attachment_label
+from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.prepare_prompt import RESERVED_CONTEXT_DIVISOR
 from smolvideo.prompt import Message, PromptOptions, count_tokens
 from smolvideo.sanitize import display_name
-from smolvideo.times import format_timestamp
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from PIL import Image
 from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
 from smolvideo.conversation.turns import Attachment, Settings, Turn, settings_to_json
 from smolvideo.errors import UsageError
+from smolvideo.formatting import format_timestamp
 from smolvideo.html_page import render_page
 from smolvideo.sanitize import display_name, escape_controls
-from smolvideo.times import format_timestamp
 
 KIND = "smolvideo.conversation/1"
 _SHOWN_HEIGHT = 120

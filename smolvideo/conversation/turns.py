@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch
 from smolvideo.json_types import upgrade_engine
 from smolvideo.pipeline import PreparedPrompt
@@ -15,7 +16,6 @@ from smolvideo.progress import Cancelled, OnProgress, Progress
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, RelativeTime, parse_time
 from smolvideo.source import VideoSource
-from smolvideo.times import format_timestamp
 
 Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
 

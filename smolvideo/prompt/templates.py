@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from smolvideo.errors import PromptError
+from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.registry import PromptFormat
 from smolvideo.prompt.messages import PLACEHOLDER_QUESTION, Media, Message, PromptOptions
 from smolvideo.prompt.resize import Tiles, tiles_of
-from smolvideo.times import format_timestamp
 
 IMAGE = "<image>"
 

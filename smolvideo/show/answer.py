@@ -8,10 +8,10 @@ from rich.text import Text
 
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.engines import Engine, format_dtype
+from smolvideo.formatting import format_bytes, format_count, format_seconds
 from smolvideo.pipeline import PreparedPrompt, effective_settings
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_bytes, format_count, format_seconds
 
 
 class WordWrap:

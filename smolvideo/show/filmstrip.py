@@ -13,15 +13,19 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.text import Text
 
+from smolvideo.formatting import format_clock, format_count
 from smolvideo.frames import FrameBatch, Images
 from smolvideo.models.registry import PromptFormat
 from smolvideo.sampling.options import subsample
 from smolvideo.sanitize import display_name
-from smolvideo.show.console import Output, SafeConsole, use_colour
-from smolvideo.show.format import format_count
-from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
+from smolvideo.show.console import (
+    Output,
+    SafeConsole,
+    TerminalCapabilities,
+    query_capabilities,
+    use_colour,
+)
 from smolvideo.show.terminal_images import ImageProtocol, draw_images
-from smolvideo.times import format_clock
 
 FilmstripChoice = Literal["auto", "kitty", "sixel", "blocks", "times", "none"]
 """User's choice: ``times`` is plain text, ``auto`` the best that the terminal can show."""

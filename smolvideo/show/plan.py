@@ -5,12 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 from smolvideo.cost import Prediction, Rates
+from smolvideo.formatting import format_bytes, format_clock, format_count, format_seconds
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_bytes, format_count, format_seconds
 from smolvideo.show.tables import show_key_values, show_table
-from smolvideo.times import format_clock
 
 _STAGES = ("decode", "preprocess", "load", "encode", "prefill")
 _STAGE_NOTES = {

@@ -20,10 +20,10 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.progress import Progress, Stage
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_bytes, format_seconds
 
 
 class ProgressBar:

@@ -15,15 +15,14 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
+from smolvideo.formatting import format_clock, format_count, format_seconds
 from smolvideo.progress import Progress
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output
-from smolvideo.show.format import format_count, format_seconds
 from smolvideo.show.progress_bar import STAGE_WORDS, format_amount
 from smolvideo.show.tables import GrowingTable
 from smolvideo.summaries import ItemResult, ItemStatus, RunStats, WorkItem
 from smolvideo.summaries.dry_run import PlannedAction, PlannedItem
-from smolvideo.times import format_clock
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
 _WIDTHS = (7, 7, 6, 10)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from smolvideo.show.terminal import TerminalCapabilities
+from smolvideo.show.console import TerminalCapabilities
 
 _COLOURS = 128
 """Number of colour registers used: half of xterm's, enough for small images."""

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from smolvideo.times import format_timestamp
+from smolvideo.formatting import format_timestamp
 
 _TAG = re.compile(r"<([^<>]*)>")
 _VOICE = re.compile(r"v(?:\.\S*)?\s+(\S.*)", re.IGNORECASE | re.DOTALL)

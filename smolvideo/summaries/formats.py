@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urldefrag, urlsplit
 
 from smolvideo.errors import SmolVideoError
+from smolvideo.formatting import format_clock
 from smolvideo.frames import Images
 from smolvideo.html_page import render_page
 from smolvideo.pipeline import load_frames
@@ -24,7 +25,6 @@ from smolvideo.records import json_line
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.source import find_cached
 from smolvideo.summaries.record_log import Chapter, SummaryRecord
-from smolvideo.times import format_clock
 
 MIN_SITE_CHAPTER_SECONDS = 10.0
 """YouTube reads lines as chapters if the first is at 0:00, there are three or more, and each lasts

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import UsageError
+from smolvideo.formatting import format_timestamp
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import PromptOptions
-from smolvideo.times import format_timestamp
 
 Style = Literal["brief", "detailed", "chapters", "bullets"]
 

@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from smolvideo.formatting import format_timestamp
 from smolvideo.frames import Images, blank_images
 from smolvideo.network import NetworkConfig
-from smolvideo.times import format_timestamp
 from smolvideo.train.packing import (
     PackedBatch,
     collate,

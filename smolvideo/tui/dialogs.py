@@ -15,8 +15,8 @@ from textual.widgets.option_list import Option
 
 from smolvideo.conversation.commands import COMMANDS
 from smolvideo.conversation.store import ConversationSummary
+from smolvideo.formatting import format_count
 from smolvideo.sanitize import display_name, escape_controls
-from smolvideo.show.format import format_count
 
 KEYS = (
     ("Enter", "ask, or do the command"),

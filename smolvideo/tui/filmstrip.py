@@ -14,11 +14,10 @@ from textual.message import Message
 from textual.widgets import Static
 
 from smolvideo.conversation import Attachment
+from smolvideo.formatting import format_clock, format_count
 from smolvideo.models.registry import PromptFormat
 from smolvideo.sanitize import display_name
 from smolvideo.show.filmstrip import captions, shown_aspect
-from smolvideo.show.format import format_count
-from smolvideo.times import format_clock
 from smolvideo.tui.image_view import PictureKind, picture_view
 
 _CELL_ASPECT = 2.0

@@ -7,9 +7,9 @@ from rich.text import Text
 from textual.widgets import Static
 
 from smolvideo.answer import Usage
+from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.progress import Progress, Stage
 from smolvideo.sanitize import display_name
-from smolvideo.show.format import format_bytes, format_seconds
 from smolvideo.show.progress_bar import STAGE_WORDS, format_amount
 
 _BAR_COLUMNS = 20

@@ -16,8 +16,8 @@ from smolvideo.conversation import Turn
 from smolvideo.conversation.commands import in_chat
 from smolvideo.conversation.timestamps import find_timestamps
 from smolvideo.errors import SmolVideoError
+from smolvideo.formatting import format_seconds
 from smolvideo.sanitize import escape_controls
-from smolvideo.show.format import format_seconds
 
 _TIME = "time:"
 _CODE = re.compile(r"(`[^`]*`|\[[^\[\]]*\]\([^()]*\))")

@@ -11,8 +11,8 @@ from support.clipmaker import evenly, write_clip
 
 import smolvideo
 from smolvideo.answer import Answer
-from smolvideo.cli.loading import BackgroundEngine
 from smolvideo.cli.main import cli
+from smolvideo.cli.model_choice import BackgroundEngine
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import ModelError
 from smolvideo.progress import Progress

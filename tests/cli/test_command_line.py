@@ -18,7 +18,7 @@ from smolvideo.cli.ask_arguments import split_arguments
 from smolvideo.cli.bench import BenchFlags
 from smolvideo.cli.chat import ChatFlags
 from smolvideo.cli.eval_options import EvalFlags
-from smolvideo.cli.eval_world import ExamFlags
+from smolvideo.cli.eval_run import ExamFlags
 from smolvideo.cli.flags import FIELD_BY_FLAG, Flags
 from smolvideo.cli.frames import FramesFlags
 from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli

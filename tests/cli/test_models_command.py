@@ -18,8 +18,8 @@ from support.terminals import Terminal, run_process
 from smolvideo.cli.main import cli
 from smolvideo.cost import RateRequest, Rates, predict_first_token
 from smolvideo.cost.rates import keep_rates
+from smolvideo.formatting import format_bytes
 from smolvideo.models import MODELS, find_model, list_local
-from smolvideo.show.format import format_bytes
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ from smolvideo.engines.devices import available_cores
 from smolvideo.files import file_lock
 from smolvideo.text_input import read_file_or_pipe
 from smolvideo.readers.decoder_worker import _limit_memory
-from smolvideo.show.terminal import TerminalCapabilities, query_capabilities
+from smolvideo.show.console import TerminalCapabilities, query_capabilities
 from smolvideo.summaries.record_log import RecordLog
 here = Path(sys.argv[1])
 (here / "a.txt").write_bytes(b"text")

@@ -19,7 +19,7 @@ from support.project import ROOT
 from smolvideo.bench.measure import Measurement
 from smolvideo.bench.report import ratios
 from smolvideo.cli.main import cli
-from smolvideo.show.format import format_bytes
+from smolvideo.formatting import format_bytes
 from smolvideo.train.schedule import TrainOptions
 
 README = ROOT / "README.md"

@@ -13,11 +13,11 @@ import pytest
 from num2words import num2words
 from PIL import Image
 
+from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, Images, MediaKind, VideoMetadata
 from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.prompt import Message, PromptOptions, pack_prompt
 from smolvideo.prompt.resize import image_transform, split_image, tiles_of
-from smolvideo.times import format_timestamp
 
 pytestmark = [
     pytest.mark.checkpoints,

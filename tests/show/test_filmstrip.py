@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from smolvideo.frames import FrameBatch, MediaKind, VideoMetadata
-from smolvideo.show.console import Output
+from smolvideo.show.console import Output, TerminalCapabilities
 from smolvideo.show.filmstrip import (
     captions,
     choose_filmstrip,
@@ -23,7 +23,6 @@ from smolvideo.show.filmstrip import (
     shown_aspect,
     source_line,
 )
-from smolvideo.show.terminal import TerminalCapabilities
 
 
 def batch_of(

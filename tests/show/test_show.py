@@ -10,15 +10,14 @@ import pytest
 from rich.console import Console
 
 from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.formatting import format_bytes, format_clock, format_count, format_seconds
 from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Output, open_screen
-from smolvideo.show.format import format_bytes, format_count, format_seconds
 from smolvideo.show.progress_bar import format_amount
 from smolvideo.show.summarise import show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.summaries import WorkItem
 from smolvideo.summaries.dry_run import PlannedItem
-from smolvideo.times import format_clock
 
 USAGE = Usage(
     prompt_tokens=600,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.show.terminal import REPLY_TIMEOUT_SECONDS, TerminalCapabilities, parse_reply
+from smolvideo.show.console import REPLY_TIMEOUT_SECONDS, TerminalCapabilities, parse_reply
 
 if sys.platform == "win32":
     pytest.skip("no pseudo terminals", allow_module_level=True)
@@ -17,13 +17,13 @@ XTERM_SIXEL = b"\x1b[6;20;10t\x1b[?64;1;2;4;6c"
 
 ASK = """
 import sys
-from smolvideo.show import terminal
-waits, select = [], terminal.select.select
+from smolvideo.show import console
+waits, select = [], console.select.select
 def watched(*given):
     waits.append(given[3])
     return select(*given)
-terminal.select.select = watched
-print(terminal.query_capabilities(), file=sys.stderr)
+console.select.select = watched
+print(console.query_capabilities(), file=sys.stderr)
 print("may wait", len(waits), max(waits, default=0), file=sys.stderr)
 """
 

@@ -17,8 +17,8 @@ from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.lenient import lenient_choice
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.protocol.prompts import PromptName
+from smolvideo.formatting import format_timestamp
 from smolvideo.readers import open_video
-from smolvideo.times import format_timestamp
 from smolvideo.train.samples import SAMPLES, Sample, sample_questions, write_samples
 from smolvideo.train.world.multiple_choice import OPTIONS, WITHOUT_CHOICE, options_for, with_options
 from smolvideo.train.world.question import Question, fill_template, same_answer

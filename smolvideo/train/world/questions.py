@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
-from smolvideo.times import format_timestamp
+from smolvideo.formatting import format_timestamp
 from smolvideo.train.world.question import Question, fill_template
 from smolvideo.train.world.scene import COLOURS, SHAPES, Scene, SceneObject
 

@@ -17,7 +17,7 @@ from random import Random
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PromptName
-from smolvideo.times import format_timestamp
+from smolvideo.formatting import format_timestamp
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import COUNT_WORDS, NAMES, FrameClock, with_article
 from smolvideo.train.world.scene import (
