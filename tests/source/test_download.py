@@ -32,7 +32,7 @@ streams_left_open = downloading.streams_left_open
 
 
 class TestFetching:
-    def test_a_video_comes_whole_with_progress_and_in_silence(self, server, clip, capfd):
+    def test_video_is_downloaded_with_progress_and_no_output(self, server, clip, capfd):
         url = server.serve("/some%20clip.mp4", Content(clip, "video/mp4"))
         steps: list[Progress] = []
         (source,) = resolve_source(url, download=QUICK, on_progress=steps.append)
@@ -45,17 +45,17 @@ class TestFetching:
         assert [step.done for step in steps] == sorted(step.done for step in steps)
         assert capfd.readouterr() == ("", "")
 
-    def test_the_server_need_not_say_what_or_how_long_it_is(self, server, clip):
+    def test_download_without_content_type_or_length(self, server, clip):
         url = server.serve("/download?id=7", Content(clip, length=False, ranges=False))
         assert download(url).read_bytes() == clip
 
-    def test_a_page_with_one_video_inside_is_followed(self, server, clip):
+    def test_page_with_one_video_is_followed(self, server, clip):
         server.serve("/film.mp4", Content(clip, "video/mp4"))
         page = b"<!doctype html><html><body><video src='/film.mp4'></video></body></html>"
         url = server.serve("/watch", Content(page, "text/html"))
         assert download(url).read_bytes() == clip
 
-    def test_a_page_with_two_videos_is_refused(self, server, clip):
+    def test_page_with_two_videos_is_refused(self, server, clip):
         page = b"<html><body><video src='/a.mp4'></video><video src='/b.mp4'></video></body></html>"
         for path in ("/a.mp4", "/b.mp4"):
             server.serve(path, Content(clip, "video/mp4"))
@@ -64,8 +64,8 @@ class TestFetching:
             download(url)
         assert server.requests_for("/a.mp4") == []
 
-    def test_a_stream_in_pieces_is_joined_without_ffmpeg(self, server, clip):
-        # MPEG-TS may be cut anywhere between packets of 188 bytes.
+    def test_hls_segments_are_joined_without_ffmpeg(self, server, clip):
+        # MPEG-TS can be cut between any two packets of 188 bytes.
         packets = io.BytesIO()
         with av.open(io.BytesIO(clip)) as source, av.open(packets, "w", format="mpegts") as target:
             stream = target.add_stream_from_template(source.streams.video[0])
@@ -84,7 +84,7 @@ class TestFetching:
         url = server.serve("/film.m3u8", Content(manifest, "application/vnd.apple.mpegurl"))
         assert download(url).read_bytes() == whole
 
-    def test_the_largest_picture_within_the_limit_is_taken(self, server, clip):
+    def test_largest_format_within_the_limit_is_chosen(self, server, clip):
         master = "#EXTM3U\n"
         for width, height in ((640, 360), (720, 1280), (1920, 1080)):  # one of them is upright
             side = min(width, height)
@@ -106,14 +106,14 @@ class TestFetching:
         assert entry is not None
         assert (entry.height, entry.max_height) == (1080, None)
 
-    def test_a_live_stream_is_refused(self, server):
+    def test_live_stream_is_refused(self, server):
         pieces = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:1,\n7.ts\n"
         url = server.serve("/live.m3u8", Content(pieces, "application/x-mpegurl"))
         with pytest.raises(SourceError, match="live stream"):
             download(url)
 
     @pytest.mark.usefixtures("streams_left_open")
-    def test_a_missing_piece_of_a_stream_is_an_error(self, server, clip):
+    def test_missing_segment_is_an_error(self, server, clip):
         server.serve("/0.ts", Content(b"G" + bytes(187), "video/mp2t"))
         manifest = (
             b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n0.ts\n#EXTINF:1,\nlost.ts\n"
@@ -124,7 +124,7 @@ class TestFetching:
             download(url)
         assert find_cached(url) is None
 
-    def test_the_cookies_file_is_sent_and_never_rewritten(self, server, clip, tmp_path):
+    def test_cookies_are_sent_and_their_file_is_not_rewritten(self, server, clip, tmp_path):
         cookies = tmp_path / "cookies.txt"
         text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc\n"
         cookies.write_text(text)
@@ -136,7 +136,7 @@ class TestFetching:
 
 
 class TestCache:
-    def test_the_second_time_nothing_is_requested(self, server, clip):
+    def test_second_download_requests_nothing(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         first = download(url)
         server.forget_requests()
@@ -146,7 +146,7 @@ class TestCache:
         assert server.requests_for("/clip.mp4") == []
         assert steps == []
 
-    def test_offline_uses_the_cache_and_nothing_else(self, server, clip):
+    def test_offline_uses_only_the_cache(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         offline = replace(QUICK, offline=True)
         with pytest.raises(SourceError, match="not in the download cache") as error:
@@ -156,14 +156,14 @@ class TestCache:
         path = download(url)
         assert download(url, offline) == path
 
-    def test_another_address_is_another_video(self, server, clip):
+    def test_other_addresses_have_other_entries(self, server, clip):
         one = server.serve("/clip.mp4?v=1", Content(clip, "video/mp4"))
         two = server.serve("/clip.mp4?v=2", Content(clip + b"\0" * 8, "video/mp4"))
         assert download(one).read_bytes() == clip
         assert download(two).read_bytes() == clip + b"\0" * 8
 
     @pytest.mark.parametrize("damage", ["deleted", "truncated", "index"])
-    def test_a_damaged_entry_is_fetched_anew(self, server, clip, damage):
+    def test_damaged_entry_is_downloaded_again(self, server, clip, damage):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         path = download(url)
         if damage == "deleted":
@@ -177,14 +177,14 @@ class TestCache:
         assert download(url).read_bytes() == clip
         assert find_cached(url) is not None
 
-    def test_a_file_whose_entry_was_never_written_is_used(self, server, clip):
+    def test_finished_file_without_entry_is_reused(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         (download(url).parent / "entry.json").unlink()
         server.forget_requests()
         assert download(url).read_bytes() == clip
-        assert len(server.requests_for("/clip.mp4")) == 1  # asked what it is, body not fetched
+        assert len(server.requests_for("/clip.mp4")) == 1  # the headers only, not the body
 
-    def test_the_index_tells_what_is_there_without_passwords(self, server, clip):
+    def test_index_has_no_passwords(self, server, clip):
         plain = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         url = plain.replace("http://", "http://me:secret@")
         path = download(url)
@@ -193,7 +193,7 @@ class TestCache:
         assert entry.time == pytest.approx(path.stat().st_mtime, abs=60)
         assert "secret" not in (path.parent / "entry.json").read_text()
 
-    def test_clearing_deletes_files_and_partial_files_but_not_what_runs(self, server, clip):
+    def test_clearing_deletes_all_but_running_downloads(self, server, clip):
         done = server.serve("/done.mp4", Content(clip, "video/mp4"))
         broken = server.serve("/broken.mp4", Content(clip, "video/mp4", break_after=1000))
         download(done)
@@ -224,10 +224,10 @@ class TestCache:
         assert [process.returncode for process in both] == [0, 0]
         assert len(paths) == 1
         assert Path(paths.pop().strip()).read_bytes() == clip
-        # One process asks what it is and fetches it; the other asks nothing.
+        # One process requests headers and body; the other requests nothing.
         assert len(server.requests_for("/clip.mp4")) == 2
 
-    def test_who_waits_says_so_and_then_finds_the_file(self, server, clip):
+    def test_waiting_process_reports_it_and_uses_the_file(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         waiting = threading.Event()
         found: list[Path] = []
@@ -241,21 +241,21 @@ class TestCache:
         thread.join(timeout=300)
         assert found[0].read_bytes() == clip
 
-    def test_a_cache_that_cannot_be_written_is_named(self, server, clip, tmp_path):
+    def test_unwritable_cache_is_an_error(self, server, clip, tmp_path):
         (tmp_path / "file").write_text("in the way")
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         with pytest.raises(SourceError, match="cannot keep downloads in") as error:
             download(url, replace(QUICK, cache_dir=tmp_path / "file"))
         assert "SMOLVIDEO_CACHE_DIR" in str(error.value.hint)
 
-    def test_a_cache_folder_with_odd_characters(self, server, clip, tmp_path):
+    def test_cache_folder_with_special_characters(self, server, clip, tmp_path):
         folder = tmp_path / "100 % $HOME %(id)s ~ é"
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         path = download(url, replace(QUICK, cache_dir=folder))
         assert path.is_relative_to(folder)
         assert path.read_bytes() == clip
 
-    def test_the_folder_follows_the_environment(self, monkeypatch, tmp_path):
+    def test_cache_folder_follows_the_environment(self, monkeypatch, tmp_path):
         assert cache_dir() == Path(os.environ["SMOLVIDEO_CACHE_DIR"])
         monkeypatch.delenv("SMOLVIDEO_CACHE_DIR")
         monkeypatch.setattr(sys, "platform", "linux")
@@ -267,17 +267,17 @@ class TestCache:
     @pytest.mark.parametrize(
         ("height", "chosen_for", "asked", "serves", "serves_offline"),
         [
-            (None, 720, 144, True, True),  # a plain file: there is no other
+            (None, 720, 144, True, True),  # a direct file has no other format
             (480, 720, 720, True, True),
             (480, 720, 480, True, True),  # the best up to 720 is the best up to 480
             (480, 720, 360, False, False),  # too large
-            (480, 480, 720, False, True),  # there may be a better one
-            (1080, 720, 720, True, True),  # nothing smaller was on offer
+            (480, 480, 720, False, True),  # a better format may exist
+            (1080, 720, 720, True, True),  # there was no smaller format
             (480, 720, None, False, True),
             (480, None, 720, True, True),
         ],
     )
-    def test_which_limits_a_download_serves(
+    def test_cached_download_satisfies_a_height_limit(
         self, height, chosen_for, asked, serves, serves_offline
     ):
         entry = CachedDownload("u", Path("f"), "t", 1, 0.0, height, chosen_for)
@@ -286,7 +286,7 @@ class TestCache:
 
 
 class TestResuming:
-    def test_a_broken_transfer_goes_on_where_it_stopped(self, server, clip):
+    def test_broken_download_is_resumed(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4", break_after=50_000))
         with pytest.raises(SourceError, match="broke off") as error:
             download(url)
@@ -300,7 +300,7 @@ class TestResuming:
         assert steps[1].done >= 50_000
         assert partial_files(url) == []
 
-    def test_a_server_without_ranges_sends_it_all_again(self, server, clip):
+    def test_server_without_ranges_sends_all_again(self, server, clip):
         content = Content(clip, "video/mp4", ranges=False)
         url = server.serve("/clip.mp4", replace(content, break_after=50_000))
         with pytest.raises(SourceError):
@@ -308,7 +308,7 @@ class TestResuming:
         server.serve("/clip.mp4", content)
         assert download(url).read_bytes() == clip
 
-    def test_the_rest_of_another_file_is_never_appended(self, server, clip):
+    def test_changed_remote_file_is_not_appended(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4", break_after=50_000))
         with pytest.raises(SourceError):
             download(url)
@@ -316,12 +316,12 @@ class TestResuming:
         server.serve("/clip.mp4", Content(clip[:32] + other, "video/mp4"))
         assert download(url).read_bytes() == clip[:32] + other
 
-    def test_within_one_run_a_broken_transfer_is_tried_again(self, server, clip):
+    def test_broken_download_is_retried_within_a_run(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4", break_after=120_000))
         assert download(url, replace(QUICK, retries=2)).read_bytes() == clip
         assert "bytes=120000-" in server.requests_for("/clip.mp4")
 
-    def test_ctrl_c_passes_through_and_keeps_what_came(self, server, clip):
+    def test_ctrl_c_keeps_the_partial_download(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
 
         def interrupt(step: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Downloads that end in one line and a hint."""
+"""Failed downloads: each ends in one line and a hint."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ streams_left_open = downloading.streams_left_open
 
 
 class TestRefusals:
-    def test_nothing_there(self, server):
+    def test_http_404(self, server):
         with pytest.raises(SourceError, match=r"nothing at `.*/none\.mp4` \(404\)"):
             download(server.url("/none.mp4"))
 
@@ -29,7 +29,7 @@ class TestRefusals:
         [(401, "needs a login"), (403, "refuses"), (410, "no longer there"), (429, "too many"),
          (451, "country"), (503, "fault of its own")],
     )  # fmt: skip
-    def test_other_answers_of_a_server(self, server, status, says):
+    def test_other_http_errors(self, server, status, says):
         url = server.serve("/x.mp4", Content(b"no", "text/plain", status))
         with pytest.raises(SourceError, match=says) as error:
             download(url)
@@ -47,14 +47,14 @@ class TestRefusals:
             ("page", Content(b"<html><body>Hello</body></html>", "text/html"), "no video found"),
         ],
     )
-    def test_what_is_no_video(self, server, name, content, says):
+    def test_content_that_is_not_video_is_refused(self, server, name, content, says):
         url = server.serve(f"/{name}", content)
         with pytest.raises(SourceError, match=says):
             download(url)
         assert find_cached(url) is None
         assert not list(download_folder(url).glob("video.*"))
 
-    def test_a_long_text_is_given_up_early(self, server):
+    def test_long_text_is_aborted_early(self, server):
         text = b"never ending story\n" * 2_000_000
         url = server.serve("/story", Content(text, "application/octet-stream"))
         steps: list[Progress] = []
@@ -63,18 +63,18 @@ class TestRefusals:
         assert max(step.done for step in steps) < len(text) / 4
         assert partial_files(url) == []
 
-    def test_sound_only(self, server):
+    def test_audio_only_file_is_refused(self, server):
         url = server.serve("/song.mp3", Content(b"ID3" + bytes(999), "audio/mpeg"))
         with pytest.raises(SourceError, match="sound only"):
             download(url)
 
-    def test_empty(self, server):
+    def test_empty_file_is_refused(self, server):
         url = server.serve("/clip.mp4", Content(b"", "video/mp4"))
         with pytest.raises(SourceError, match=r"`.*/clip\.mp4` broke off"):
             download(url)
 
     @pytest.mark.parametrize("length", [True, False])
-    def test_too_large(self, server, clip, length):
+    def test_file_above_the_size_limit_is_refused(self, server, clip, length):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4", length=length))
         steps: list[Progress] = []
         with pytest.raises(SourceError, match="larger than the limit of 20,000 bytes") as error:
@@ -84,7 +84,7 @@ class TestRefusals:
         assert partial_files(url) == []
         assert download(url, replace(QUICK, max_filesize=len(clip))).read_bytes() == clip
 
-    def test_a_silent_server(self, server, clip):
+    def test_server_that_stalls_is_a_timeout(self, server, clip):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4", stall_after=30_000))
         with pytest.raises(SourceError, match="silent for 2 seconds") as error:
             download(url, IMPATIENT)
@@ -92,17 +92,17 @@ class TestRefusals:
         (part,) = partial_files(url)
         assert 0 < part.stat().st_size <= 30_000
 
-    def test_a_server_that_does_not_even_begin(self, server):
+    def test_server_that_never_answers_is_a_timeout(self, server):
         url = server.serve("/page", Content(b"<html>" * 100, "text/html", stall_after=0))
         with pytest.raises(SourceError, match="silent for"):
             download(url, IMPATIENT)
 
-    def test_nobody_listens(self, server):
+    def test_refused_connection_is_an_error(self, server):
         with pytest.raises(SourceError, match="nothing answers"):
             download("http://127.0.0.1:1/clip.mp4")
 
     @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/clip.mp4"])
-    def test_redirects_out_of_the_web_are_not_followed(self, server, target):
+    def test_redirects_to_other_schemes_are_not_followed(self, server, target):
         moved = server.serve("/moved.mp4", Content(status=302, location=target))
         page = f"<html><body><video src='{target}'></video></body></html>".encode()
         inside = server.serve("/inside", Content(page, "text/html"))
@@ -113,7 +113,7 @@ class TestRefusals:
             assert find_cached(url) is None
 
     @pytest.mark.usefixtures("streams_left_open")
-    def test_pieces_of_a_stream_on_this_machine_are_not_read(self, server, tmp_path):
+    def test_local_stream_segments_are_not_read(self, server, tmp_path):
         secret = tmp_path / "secret.ts"
         secret.write_bytes(b"G" + bytes(187))
         manifest = (
@@ -124,11 +124,11 @@ class TestRefusals:
             download(url)
 
     @pytest.mark.parametrize("url", ["http://", "https:///clip.mp4", "http://[::1/clip.mp4"])
-    def test_no_address_at_all(self, url):
+    def test_invalid_address_is_an_error(self, url):
         with pytest.raises(SourceError, match="not a valid address"):
             download(url)
 
-    def test_cookies_that_cannot_be_had(self, server, clip, tmp_path):
+    def test_missing_or_invalid_cookies_are_an_error(self, server, clip, tmp_path):
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         with pytest.raises(SourceError, match="no such file"):
             download(url, replace(QUICK, cookies=tmp_path / "cookies.txt"))
@@ -139,7 +139,7 @@ class TestRefusals:
         with pytest.raises(UsageError, match="netscape"):
             download(url, replace(QUICK, cookies_from_browser="netscape"))
 
-    def test_the_cookies_of_a_browser_that_is_not_there(self, server, clip, tmp_path, monkeypatch):
+    def test_cookies_of_a_missing_browser_are_an_error(self, server, clip, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
         with pytest.raises(SourceError, match=r"cookies for .* cannot be read"):
@@ -165,8 +165,8 @@ class TestRefusals:
         ("ERROR: [generic] private.mp4: \x1b[31mHTTP Error 404\x1b[0m: Not Found", "404", "check"),
     ],
 )  # fmt: skip
-def test_what_sites_say(message: str, says: str, hint: str | None) -> None:
-    # The address itself holds a telling word.
+def test_messages_of_yt_dlp_are_classified(message: str, says: str, hint: str | None) -> None:
+    # The word `private` in the address must not decide the class.
     error = to_source_error("https://e.org/private.mp4", message, timeout_seconds=20)
     assert says in str(error)
     assert (hint in str(error.hint)) if hint else error.hint is None

@@ -1,4 +1,6 @@
-"""Folders: what is used, what is passed over with a word, and what nobody may read."""
+"""Folders as sources: listed files, skipped files with a notice, unreadable and very deep
+folders.
+"""
 
 import os
 import shutil
@@ -50,7 +52,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).path
 
 
-def test_one_list_of_pictures_and_pillow_reads_it() -> None:
+def test_image_suffixes_are_those_that_pillow_reads() -> None:
     Image.init()
     read = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
     assert read | {".heic", ".heif"} == IMAGE_SUFFIXES | NOT_FRAMES
@@ -69,7 +71,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_a_folder_of_frames_in_any_format(suffix: str, tmp_path: Path) -> None:
+def test_folder_of_frames_in_any_format(suffix: str, tmp_path: Path) -> None:
     for number in (2, 10, 1):
         image = Image.new("L", (64, 48), 255 * (number % 2))
         mode = "1" if suffix in ("msp", "xbm", "pbm") else "RGB"
@@ -80,11 +82,11 @@ def test_a_folder_of_frames_in_any_format(suffix: str, tmp_path: Path) -> None:
     with open_video(source.path, kind=source.kind) as reader:
         assert reader.metadata.num_frames == 3
         levels = [int(frame.image.mean()) > 127 for frame in reader.frames_at([0, 1, 2])]
-    # X bitmaps hold black as 1.
+    # X bitmaps store black as 1.
     assert levels in ([True, False, False], [False, True, True])
 
 
-def test_formats_may_be_mixed(tmp_path: Path) -> None:
+def test_frame_formats_may_be_mixed(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "red").save(tmp_path / "f0.png")
     Image.new("RGB", (64, 64), "green").save(tmp_path / "f1.jfif", "JPEG")
     Image.new("RGB", (64, 64), "blue").save(tmp_path / "f2.tga")
@@ -93,8 +95,8 @@ def test_formats_may_be_mixed(tmp_path: Path) -> None:
     assert colours == [0, 1, 2]
 
 
-def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow would hand PostScript to Ghostscript, whatever the file is called."""
+def test_images_run_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would pass PostScript to Ghostscript, under any suffix."""
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(path, "EPS")
     data = path.read_bytes()
@@ -107,7 +109,7 @@ def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
         images.ImageReader(path)
 
 
-def test_what_may_be_a_video_is_counted(tmp_path: Path, video: Path) -> None:
+def test_skipped_files_that_may_be_videos_are_counted(tmp_path: Path, video: Path) -> None:
     for name in ("a.mp4", "b.insv", "c.lrv", "d.mk3d", "e.LRV", "without", "old.mp4.bak"):
         shutil.copy(video, tmp_path / name)
     for name in ("a.srt", "notes.txt", "cover.jpg", "sound.m4a", ".hidden", "g.mp4.part"):
@@ -129,7 +131,7 @@ def test_what_may_be_a_video_is_counted(tmp_path: Path, video: Path) -> None:
         assert reader.metadata.num_frames == 10
 
 
-def test_one_is_one(tmp_path: Path, video: Path) -> None:
+def test_notice_of_a_single_skipped_file(tmp_path: Path, video: Path) -> None:
     shutil.copy(video, tmp_path / "a.mp4")
     shutil.copy(video, tmp_path / "b.insv")
     (source,) = resolve_source(str(tmp_path))
@@ -138,7 +140,7 @@ def test_one_is_one(tmp_path: Path, video: Path) -> None:
     )
 
 
-def test_a_folder_of_nothing_else_names_them_in_the_hint(tmp_path: Path, video: Path) -> None:
+def test_hint_names_skipped_files_of_a_folder_without_media(tmp_path: Path, video: Path) -> None:
     shutil.copy(video, tmp_path / "b.insv")
     with pytest.raises(SourceError, match="no videos or pictures") as caught:
         resolve_source(str(tmp_path))
@@ -146,7 +148,7 @@ def test_a_folder_of_nothing_else_names_them_in_the_hint(tmp_path: Path, video: 
 
 
 @pytest.mark.parametrize("count", [3, 50])
-def test_all_of_a_kind_are_counted_and_few_are_opened(
+def test_skipped_files_are_counted_by_suffix_and_few_are_opened(
     count: int, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(video, tmp_path / "a.mp4")
@@ -168,7 +170,7 @@ def test_all_of_a_kind_are_counted_and_few_are_opened(
 
 @pytest.fixture
 def closed(tmp_path: Path, video: Path) -> Iterator[Path]:
-    """A folder with a video, and a subfolder that nobody but root may list."""
+    """Yield a folder with a video and a subfolder that only root may list."""
     shutil.copy(video, tmp_path / "a.mp4")
     locked = tmp_path / "lost+found"
     locked.mkdir()
@@ -178,7 +180,7 @@ def closed(tmp_path: Path, video: Path) -> Iterator[Path]:
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """As for a user who is not root."""
+    """Make ``scandir`` fail as for a user who is not root."""
     true = os.scandir
 
     def scandir(path: str) -> object:
@@ -189,7 +191,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, "scandir", scandir)
 
 
-def test_an_unreadable_subfolder_is_a_notice(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_subfolder_is_a_notice(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, "lost+found")
     (source,) = resolve_source(str(closed), recursive=True)
     assert source.path.name == "a.mp4"
@@ -202,15 +204,15 @@ def test_an_unreadable_subfolder_is_a_notice(closed: Path, monkeypatch: pytest.M
     assert resolve_source(str(closed))[0].notices == (), "it was not asked for"
 
 
-def test_an_unreadable_folder_is_an_error(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_an_error(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deny(monkeypatch, closed.name)
     with pytest.raises(SourceError, match="no permission"):
         resolve_source(str(closed), recursive=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="paths are shorter on other systems")
-def test_a_very_deep_folder(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,300 levels: more than Python's recursion and, deeper still, than the system's paths."""
+def test_very_deep_folder(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,300 levels exceed Python's recursion limit; deeper ones exceed the system's path length."""
     monkeypatch.chdir(tmp_path)
     here = os.getcwd()
     os.makedirs("deep", exist_ok=True)
@@ -230,7 +232,7 @@ def test_a_very_deep_folder(tmp_path: Path, video: Path, monkeypatch: pytest.Mon
     os.system("rm -rf deep")
 
 
-def test_levels_of_frames_have_the_right_values(tmp_path: Path) -> None:
+def test_grey_levels_of_frames_are_exact(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 64, dtype=np.uint8)
     image = np.repeat(ramp[None, :, None], 48, 0).repeat(3, 2)
     for suffix in ("tga", "pcx", "sgi", "qoi", "png"):
@@ -241,7 +243,7 @@ def test_levels_of_frames_have_the_right_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="paths are shorter on other systems")
-def test_folders_are_made_and_listed_at_any_depth(
+def test_folders_are_created_and_listed_at_any_depth(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -254,13 +256,13 @@ def test_folders_are_made_and_listed_at_any_depth(
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         make_folders(tmp_path / "file" / "below")
-    for folder in [deep, *deep.parents][:-1]:  # pytest's own removal calls itself for each level
+    for folder in [deep, *deep.parents][:-1]:  # pytest's own removal is recursive
         for file in folder.glob("*.mp4"):
             file.unlink()
         folder.rmdir()
 
 
-def test_walk_is_as_that_of_the_system_and_follows_no_links(tmp_path: Path) -> None:
+def test_walk_equals_os_walk_and_follows_no_symlinks(tmp_path: Path) -> None:
     make_folders(tmp_path / "a" / "b")
     make_folders(tmp_path / "left_out")
     (tmp_path / "a" / "f.mp4").touch()

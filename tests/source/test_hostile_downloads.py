@@ -1,4 +1,4 @@
-"""What strangers' bytes and names could reach: programs, variables, other files of the cache."""
+"""Hostile downloads cannot reach programs, environment variables or other files of the cache."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SAMPLE = ROOT / "samples" / "circle_right.mp4"
 
 
 @pytest.mark.parametrize("name", ["x.desktop", "x.exe", "x.html", "x", "x.mp4.bat", "x.lnk"])
-def test_a_file_that_a_desktop_would_run_is_not_opened_by_it(
+def test_executable_suffixes_are_not_passed_to_the_player(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener = tmp_path / "xdg-open"
@@ -42,7 +42,7 @@ def test_a_file_that_a_desktop_would_run_is_not_opened_by_it(
         player_command(tmp_path / name, 1.0)
 
 
-def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_process_has_no_secret_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:pr0xypw@127.0.0.1:1")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
@@ -57,7 +57,7 @@ def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(decoder_process.subprocess, "Popen", spy)
     from smolvideo.readers import open_video, prestart_process
 
-    decoder_process.close_idle_processes()  # those of other tests
+    decoder_process.close_idle_processes()  # decoder processes of other tests
     prestart_process()
     with open_video(SAMPLE) as reader:
         assert reader.metadata.width
@@ -68,7 +68,7 @@ def test_the_process_that_decodes_has_no_secrets(monkeypatch: pytest.MonkeyPatch
         assert environment["PATH"] == os.environ["PATH"]
 
 
-def test_variables_that_are_no_secrets_stay() -> None:
+def test_other_variables_are_passed_on() -> None:
     plain = {
         "PATH": "/usr/bin:/bin",
         "LS_COLORS": "*.tar=01;31:*.tgz=01;31",
@@ -87,7 +87,7 @@ def test_variables_that_are_no_secrets_stay() -> None:
         {"more": 1},
     ],
 )  # fmt: skip
-def test_a_changed_entry_of_the_cache_is_none(
+def test_tampered_cache_entry_is_a_miss(
     server: WebServer, clip: bytes, tmp_path: Path, changed: dict[str, object]
 ) -> None:
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
@@ -105,7 +105,7 @@ def test_a_changed_entry_of_the_cache_is_none(
     assert cached_downloads() == []
 
 
-def test_a_nested_entry_of_the_cache_is_none(server: WebServer, clip: bytes) -> None:
+def test_deeply_nested_cache_entry_is_a_miss(server: WebServer, clip: bytes) -> None:
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     (download(url).parent / "entry.json").write_text("[" * 100_000)
     assert find_cached(url) is None
@@ -113,20 +113,20 @@ def test_a_nested_entry_of_the_cache_is_none(server: WebServer, clip: bytes) -> 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_downloads_are_their_owners(server: WebServer, clip: bytes) -> None:
+def test_download_folder_is_private_to_its_owner(server: WebServer, clip: bytes) -> None:
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     downloads = download(url).parent.parent
     assert stat.S_IMODE(downloads.stat().st_mode) == 0o700
 
 
-def test_a_page_without_an_end(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_page_is_refused(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_only, "MAX_PAGE", 100_000)
     page = Content(b"<html>" + b"<p>x</p>" * 50_000, "text/html")
     with pytest.raises(SourceError, match="not read"):
         download(server.serve("/page", page))
 
 
-def test_credentials_in_a_benchmark_are_in_no_name() -> None:
+def test_credentials_of_eval_addresses_are_in_no_name() -> None:
     def item(token: str) -> Any:
         url = f"https://e.org/v.mp4?v=1&token={token}"
         row = {"video": url, "question": "q", "options": ["a", "b"], "answer_index": 0}
@@ -139,7 +139,7 @@ def test_credentials_in_a_benchmark_are_in_no_name() -> None:
     assert WebAddress("https://e.org/v.mp4?v=1&sig=a").name == "https://e.org/v.mp4?v=1"
 
 
-def test_a_formats_name_is_no_path(server: WebServer, clip: bytes) -> None:
+def test_format_id_is_not_a_path(server: WebServer, clip: bytes) -> None:
     server.serve("/v.mp4", Content(clip, "video/mp4"))
     mpd = (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '

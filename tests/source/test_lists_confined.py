@@ -1,4 +1,4 @@
-"""A list names files below its own folder, however it spells them."""
+"""Source lists are confined to files below their own folder, in any spelling of a path."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ VIDEO = b"\0\0\0\x18ftypisom"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``lists/`` with a video and a subfolder, and beside it what it must not name."""
+    """Return ``lists/`` with a video and a subfolder; files next to it must stay out of reach."""
     for name in ("lists/in.mp4", "lists/sub/deep.mp4", "secret.mp4", "lists-too/near.mp4"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def entry(folder: Path, line: str, *, allow_outside: bool = False) -> list[Path]
     ["in.mp4", "sub/deep.mp4", "sub", "sub/../in.mp4", "./in.mp4", "{folder}/in.mp4",
      "file://{folder}/in.mp4", "../lists/in.mp4", "~/lists/in.mp4", "lists/in.mp4"],
 )  # fmt: skip
-def test_what_lies_below_the_list(folder: Path, line: str) -> None:
+def test_paths_below_the_list_are_allowed(folder: Path, line: str) -> None:
     (path,) = entry(folder, line.format(folder=folder))
     assert path.is_relative_to(folder.resolve())
 
@@ -53,7 +53,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("line", OUTSIDE)
-def test_what_lies_outside_is_refused(folder: Path, line: str) -> None:
+def test_paths_outside_the_list_folder_are_refused(folder: Path, line: str) -> None:
     up = folder.parent
     os.symlink("../secret.mp4", folder / "link.mp4")
     os.symlink("..", folder / "linked")
@@ -64,7 +64,7 @@ def test_what_lies_outside_is_refused(folder: Path, line: str) -> None:
     assert "--allow-outside" in str(refused.value.hint)
 
 
-def test_pictures_that_a_folder_links_to_are_its_own_or_none(folder: Path) -> None:
+def test_folder_with_images_linked_from_outside_is_refused(folder: Path) -> None:
     frames = folder / "frames"
     frames.mkdir()
     (frames / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -75,7 +75,7 @@ def test_pictures_that_a_folder_links_to_are_its_own_or_none(folder: Path) -> No
         entry(folder, "frames")
 
 
-def test_allowed_it_is_taken_and_the_record_says_so(folder: Path) -> None:
+def test_allow_outside_adds_a_notice(folder: Path) -> None:
     (folder / "list.txt").write_text("in.mp4\n../secret.mp4\n")
     named = read_source_list(folder / "list.txt", allow_outside=True)
     inside, outside = resolve_sources(named)
@@ -84,7 +84,7 @@ def test_allowed_it_is_taken_and_the_record_says_so(folder: Path) -> None:
     assert notice == "`secret.mp4` lies outside the folder of its list (`--allow-outside`)"
 
 
-def test_in_a_batch_each_line_has_its_own_error_and_the_rest_goes_on(folder: Path) -> None:
+def test_refused_line_of_a_batch_is_its_own_error(folder: Path) -> None:
     lines = [
         *("in.mp4", "../secret.mp4", "lists-too/*.mp4", "list.txt"),
         *("lists/s*/*.mp4", "smb://host/x.mp4"),
@@ -100,7 +100,7 @@ def test_in_a_batch_each_line_has_its_own_error_and_the_rest_goes_on(folder: Pat
     assert "addresses are not supported" in errors[5]
 
 
-def test_the_option_is_for_lists_alone(folder: Path) -> None:
+def test_allow_outside_requires_a_list(folder: Path) -> None:
     (folder / "list.txt").write_text("../secret.mp4\n")
     for words in (["ask", "in.mp4", "What?"], ["summarise", "in.mp4"]):
         done = CliRunner().invoke(cli, [*words, "--allow-outside"])
@@ -120,13 +120,13 @@ def test_the_option_is_for_lists_alone(folder: Path) -> None:
         ("c:/videos/x.mp4", False), ("x.mp4", False), (r"..\x.mp4", False), (r"\x.mp4", False),
     ],
 )  # fmt: skip
-def test_on_windows_another_machine_is_not_even_looked_for(name: str, elsewhere: bool) -> None:
+def test_windows_network_paths_are_recognised_without_access(name: str, elsewhere: bool) -> None:
     import ntpath
 
     assert is_on_another_drive(name, r"C:\videos", ntpath) is elsewhere
 
 
-def test_a_list_that_the_shell_opened_has_no_folder(folder: Path) -> None:
+def test_list_from_a_file_descriptor_is_not_confined(folder: Path) -> None:
     (folder / "list.txt").write_text(f"{folder.parent / 'secret.mp4'}\n")
     with (folder / "list.txt").open() as opened:
         path = Path(f"/dev/fd/{opened.fileno()}")

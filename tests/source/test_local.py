@@ -1,4 +1,4 @@
-"""Paths, folders, lists and names: everything about sources that needs no network."""
+"""Local sources: paths, folders, source lists and names. No network is needed."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ def refused(source: object) -> SourceError:
 
 @contextlib.contextmanager
 def as_ordinary_user() -> Iterator[None]:
-    """Root may read everything: it becomes somebody else for a while."""
+    """Drop root for a while, because root may read everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -54,7 +54,7 @@ def as_ordinary_user() -> Iterator[None]:
 
 
 class TestFiles:
-    def test_a_video(self, tmp_path):
+    def test_video_file(self, tmp_path):
         path = make(tmp_path / "holiday.mp4")
         (source,) = resolve_source(str(path))
         assert (source.given, source.path) == (str(path), path)
@@ -78,7 +78,7 @@ class TestFiles:
             ("named on purpose.mp4.part", MP4, "video"),
         ],
     )
-    def test_pictures_and_videos(self, tmp_path, name, content, kind):
+    def test_content_decides_image_or_video(self, tmp_path, name, content, kind):
         (source,) = resolve_source(str(make(tmp_path / name, content)))
         assert source.kind == kind
 
@@ -86,7 +86,7 @@ class TestFiles:
         "name",
         ["-v.mp4", "--help.mp4", "-", "a b.mp4", "$(touch x).mp4", "über 视频 🎬.mp4", "%s.mp4"],
     )
-    def test_names_are_only_names(self, tmp_path, monkeypatch, name):
+    def test_special_characters_in_names_have_no_meaning(self, tmp_path, monkeypatch, name):
         monkeypatch.chdir(tmp_path)
         make(Path(name))
         (source,) = resolve_source(name)
@@ -106,7 +106,7 @@ class TestFiles:
             ("tab\there\r.mp4", "tab here .mp4"),
         ],
     )
-    def test_hostile_names_open_but_are_shown_clean(self, tmp_path, name, shown):
+    def test_hostile_names_open_and_are_shown_escaped(self, tmp_path, name, shown):
         path = make(tmp_path / name)
         (source,) = resolve_source(str(path))
         assert source.path == path
@@ -115,14 +115,14 @@ class TestFiles:
         assert "empty" in str(refused(path))
 
     @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names must be text")
-    def test_names_that_are_no_text(self, tmp_path):
+    def test_name_that_is_not_utf8_opens(self, tmp_path):
         path = make(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")))
         (source,) = resolve_source(str(path))
         assert source.path == path
         assert source.name == "caf\N{REPLACEMENT CHARACTER}.mp4"
         assert source.name.encode()
 
-    def test_links_are_followed(self, tmp_path):
+    def test_symlinks_are_followed(self, tmp_path):
         target = make(tmp_path / "real.mp4")
         link = tmp_path / "link.mp4"
         link.symlink_to(target)
@@ -135,14 +135,14 @@ class TestFiles:
         target.symlink_to(link)
         assert "leads back to itself" in str(refused(link))
 
-    def test_file_urls(self, tmp_path):
+    def test_file_urls_are_paths(self, tmp_path):
         path = make(tmp_path / "a b#1 50%.mp4")
         (source,) = resolve_source(path.as_uri())
         assert source.path == path
         assert resolve_source(path.as_uri().replace("file://", "FILE://localhost"))[0].path == path
         assert "another machine" in str(refused("file://server/share/a.mp4"))
 
-    def test_home(self, tmp_path, monkeypatch):
+    def test_tilde_is_the_home_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
         path = make(tmp_path / "a.mp4")
@@ -151,7 +151,7 @@ class TestFiles:
 
 
 class TestRefusedPaths:
-    def test_missing_with_the_name_that_was_meant(self, tmp_path):
+    def test_missing_file_has_a_suggestion(self, tmp_path):
         make(tmp_path / "birthday-2024.mp4")
         make(tmp_path / "other.mkv")
         error = refused(tmp_path / "brithday-2024.mp4")
@@ -160,33 +160,33 @@ class TestRefusedPaths:
         assert "birthday" in str(refused(tmp_path / "BIRTHDAY-2024.MP4").hint)
         assert refused(tmp_path / "zzz").hint is None
 
-    def test_missing_folder_with_the_name_that_was_meant(self, tmp_path):
+    def test_missing_folder_has_a_suggestion(self, tmp_path):
         make(tmp_path / "videos" / "a.mp4")
         assert str(tmp_path / "videos") in str(refused(tmp_path / "vidoes" / "deep" / "a.mp4").hint)
 
-    def test_several_files_whose_names_look_the_same(self, tmp_path):
+    def test_suggestion_among_names_that_look_equal(self, tmp_path):
         make(tmp_path / "\u1e9b\u0323.mp4")
         make(tmp_path / "\u017f\u0323\u0307.mp4")
         if len(list(tmp_path.iterdir())) < 2:
             pytest.skip("this file system does not tell the forms apart")
         assert "did you mean" in str(refused(tmp_path / "\u017f\u0307\u0323.mp4").hint)
 
-    def test_an_address_without_its_beginning(self):
+    def test_address_without_scheme_has_a_hint(self):
         assert "https://www.youtube.com" in str(refused("www.youtube.com/watch?v=abc").hint)
         assert "https://youtu.be/abc" in str(refused("youtu.be/abc").hint)
 
     @pytest.mark.parametrize("scheme", ["ftp", "rtsp", "s3", "ytsearch"])
-    def test_other_addresses(self, scheme):
+    def test_other_schemes_are_refused(self, scheme):
         assert f"`{scheme}://` addresses are not supported" in str(
             refused(f"{scheme}://host/a.mp4")
         )
 
     @pytest.mark.parametrize("text", ["", "  ", "\n"])
-    def test_nothing_at_all(self, text):
+    def test_empty_source_is_refused(self, text):
         assert "empty" in str(refused(text))
 
     @pytest.mark.parametrize("text", ["a\0b.mp4", "x" * 5000, "a/" * 3000])
-    def test_what_no_path_can_be(self, text):
+    def test_impossible_path_is_a_missing_file(self, text):
         assert "no such file" in str(refused(text))
 
     @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ class TestRefusedPaths:
             (b"PK\x03\x04\0\0", "is an archive"),
         ],
     )
-    def test_other_files(self, tmp_path, content, says):
+    def test_non_media_files_are_refused(self, tmp_path, content, says):
         error = refused(make(tmp_path / "a.mp4", content))
         assert says in str(error)
         assert ("summarise -a FILE" in str(error.hint)) == ("text" in says)
 
-    def test_zero_bytes(self, tmp_path):
+    def test_empty_file_is_refused(self, tmp_path):
         error = refused(make(tmp_path / "a.mp4", b""))
         assert "is empty (0 bytes)" in str(error)
         assert error.hint
@@ -218,7 +218,7 @@ class TestRefusedPaths:
 
     @pytest.mark.parametrize("closed", ["file", "folder"])
     @pytest.mark.skipif(sys.platform == "win32", reason="permissions are other things there")
-    def test_no_permission(self, tmp_path, closed):
+    def test_unreadable_file_is_refused(self, tmp_path, closed):
         path = make(tmp_path / "shut" / "a.mp4")
         shut = path if closed == "file" else path.parent
         shut.chmod(0)
@@ -231,7 +231,7 @@ class TestRefusedPaths:
 
 
 class TestFolders:
-    def test_videos_in_natural_order_without_what_nobody_means(self, tmp_path):
+    def test_folder_lists_videos_in_natural_order_without_hidden_or_partial_files(self, tmp_path):
         for name in ("clip10.mp4", "clip2.mp4", "Clip1.MKV", "cover.jpg", "notes.txt", "empty.mov"):
             make(tmp_path / name, b"" if name.startswith("empty") else MP4)
         for name in (".hidden.mp4", "._clip2.mp4", "new.mp4.part", "new.f137.mp4.part-Frag12",
@@ -247,12 +247,12 @@ class TestFolders:
         assert {source.given for source in sources} == {str(tmp_path)}
         assert sorted(names(tmp_path, recursive=True)) == sorted([*expected, "b.mp4"])
 
-    def test_links_that_lead_up_are_not_walked(self, tmp_path):
+    def test_symlink_cycles_are_not_walked(self, tmp_path):
         make(tmp_path / "deep" / "a.mp4")
         (tmp_path / "deep" / "up").symlink_to(tmp_path)
         assert names(tmp_path, recursive=True) == ["a.mp4"]
 
-    def test_a_folder_of_pictures_is_one_source(self, tmp_path):
+    def test_folder_of_images_is_one_source(self, tmp_path):
         folder = tmp_path / "frames of a dog"
         for n in range(3):
             make(folder / f"{n}.png")
@@ -266,14 +266,14 @@ class TestFolders:
         monkeypatch.chdir(tmp_path / "shots")
         assert names(Path()) == ["shots"]
 
-    def test_without_media(self, tmp_path):
+    def test_folder_without_media_is_refused(self, tmp_path):
         assert "no videos or pictures in the folder" in str(refused(tmp_path))
         make(tmp_path / "a.mp4.part")
         assert "unfinished" in str(refused(tmp_path).hint)
         make(tmp_path / "season 1" / "a.mp4")
         assert str(tmp_path / "season 1") in str(refused(tmp_path).hint)
 
-    def test_many_in_their_order(self, tmp_path):
+    def test_several_sources_keep_their_order(self, tmp_path):
         folder = make(tmp_path / "videos" / "1.mp4").parent
         make(folder / "2.mp4")
         picture = make(tmp_path / "0.png", JPEG)
@@ -283,7 +283,7 @@ class TestFolders:
 
 
 class TestLists:
-    def test_a_line_is_a_source(self, tmp_path):
+    def test_each_line_is_a_source(self, tmp_path):
         listing = tmp_path / "list.txt"
         listing.write_bytes(
             "\ufeff# holiday\r\na b.mp4\r\n\r\n  https://e.org/x#1  \n; no\n-v.mp4".encode()
@@ -291,7 +291,7 @@ class TestLists:
         found = [str(one) for one in read_source_list(listing)]
         assert found == ["a b.mp4", "https://e.org/x#1", "-v.mp4"]
 
-    def test_paths_beside_the_list(self, tmp_path, monkeypatch):
+    def test_paths_are_relative_to_the_list(self, tmp_path, monkeypatch):
         beside = make(tmp_path / "lists" / "beside.mp4")
         own = make(tmp_path / "lists" / "here.mp4")
         make(tmp_path / "here.mp4")
@@ -302,7 +302,7 @@ class TestLists:
         found = [str(one) for one in read_source_list(listing, allow_outside=True)]
         assert found == [str(beside), "here.mp4", "nowhere.mp4"]
 
-    def test_standard_input(self, monkeypatch):
+    def test_list_from_standard_input(self, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.mp4\n#\nb.mp4\n")))
         assert read_source_list(Path("-")) == ["a.mp4", "b.mp4"]
 
@@ -311,16 +311,16 @@ class TestLists:
         [
             (b"", "names no source"),
             (b"# only this\n", "names no source"),
-            (b"\xff\xfe\x00\x80\x00", "is not a list of sources"),  # half a letter of UTF-16
+            (b"\xff\xfe\x00\x80\x00", "is not a list of sources"),  # half a code unit of UTF-16
             (b"\x80\x81", "is not a list of sources"),
             (b"x" * (2**24 + 1), "too large"),
         ],
     )
-    def test_what_is_no_list(self, tmp_path, content, says):
+    def test_invalid_list_is_an_error(self, tmp_path, content, says):
         with pytest.raises(SourceError, match=says):
             read_source_list(make(tmp_path / "list.txt", content))
 
-    def test_a_list_that_is_not_there(self, tmp_path):
+    def test_missing_list_is_an_error(self, tmp_path):
         make(tmp_path / "list.txt")
         with pytest.raises(SourceError, match="no such file") as error:
             read_source_list(tmp_path / "lst.txt")
@@ -333,13 +333,13 @@ class TestNames:
     def test_secrets_of_addresses_are_not_shown(self):
         assert display_url("https://me:secret@e.org/a`b\n.mp4") == "`https://e.org/a'b.mp4`"
 
-    def test_what_is_a_url(self):
+    def test_is_url(self):
         assert is_url(" HTTPS://e.org/a.mp4")
         assert not is_url("file:///a.mp4")
         assert not is_url("a.mp4")
 
-    def test_options_cost_nothing_to_import(self):
-        # The command line takes its defaults from here before anything heavy is loaded.
+    def test_options_import_no_heavy_module(self):
+        # The command line reads its defaults from this module before it loads anything heavy.
         import subprocess
 
         heavy = "{'yt_dlp', 'numpy', 'av'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""What the web names: addresses of the web, and never this machine's files or its network."""
+"""Playlists and pages from the web reach only public web addresses, no local file or network."""
 
 import gzip
 import socket
@@ -26,7 +26,7 @@ streams_left_open = downloading.streams_left_open
 
 @pytest.fixture
 def planted(tmp_path: Path, clip: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A video that a list must not reach, in the current folder."""
+    """Write a video in the current folder that no playlist may reach."""
     (tmp_path / "planted.mp4").write_bytes(clip)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "planted.mp4"
@@ -44,7 +44,7 @@ def feed(*addresses: str) -> Content:
 
 
 def bring(items: list[WorkItem]) -> list[str]:
-    """What becomes of each item: the name of its file, or its error."""
+    """Resolve each item and return its file name or its error."""
     found = []
     for item in items:
         try:
@@ -67,16 +67,16 @@ LOCAL = [
 ]  # fmt: skip
 
 
-def test_a_feed_names_no_files_and_the_rest_goes_on(
+def test_feed_entries_that_name_files_are_refused_one_by_one(
     server: WebServer, clip: bytes, planted: Path
 ) -> None:
     good = server.serve("/good.mp4", Content(clip, "video/mp4"))
-    # XML has no vertical tabs: such a feed is none.
+    # XML forbids vertical tabs, so such a feed is invalid.
     named = [one.format(path=planted, folder=planted.parent.name) for one in LOCAL]
     written = [one for one in named if "\x0b" not in one]
     url = server.serve("/feed", feed(*written, good))
     items = list_items([url])
-    # "\t" and a line break in an attribute are blanks, and blanks around an address are none of it.
+    # XML reads tabs and line breaks in attributes as blanks, and these are stripped.
     assert len(items) == len({one.strip() for one in written}) + 1
     for item, said in zip(items[:-1], bring(items[:-1]), strict=True):
         assert "no web address" in said, item.path
@@ -86,7 +86,7 @@ def test_a_feed_names_no_files_and_the_rest_goes_on(
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_whatever_yt_dlp_makes_of_a_list(name: str, planted: Path) -> None:
+def test_entries_of_yt_dlp_must_be_web_addresses(name: str, planted: Path) -> None:
     from smolvideo.source.urls import checked_entry
 
     name = name.format(path=planted, folder=planted.parent.name)
@@ -139,7 +139,7 @@ LISTS = {
 
 @pytest.mark.usefixtures("streams_left_open")
 @pytest.mark.parametrize("kind", LISTS)
-def test_lists_of_all_kinds_reach_no_file(
+def test_playlists_of_all_formats_reach_no_file(
     server: WebServer, kind: str, clip: bytes, planted: Path
 ) -> None:
     text, content_type = LISTS[kind]
@@ -151,7 +151,7 @@ def test_lists_of_all_kinds_reach_no_file(
     assert not any(one.endswith(".mp4") for one in said), said
 
 
-def test_xspf_from_the_web_is_its_videos(server: WebServer, clip: bytes) -> None:
+def test_xspf_playlist_is_listed_as_its_videos(server: WebServer, clip: bytes) -> None:
     one = server.serve("/a/one.mp4", Content(clip, "video/mp4"))
     text, content_type = LISTS["xspf"]
     url = server.serve(
@@ -161,7 +161,7 @@ def test_xspf_from_the_web_is_its_videos(server: WebServer, clip: bytes) -> None
     assert [item.path for item in list_items([url])] == [one, one + "?v=2"]
 
 
-def test_a_list_without_an_end_is_cut_with_a_word(
+def test_endless_playlist_is_cut_with_a_notice(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lists, "MAX_ENTRIES", 3)
@@ -174,7 +174,7 @@ def test_a_list_without_an_end_is_cut_with_a_word(
     assert [item.path for item in items] == names[:3]
 
 
-def test_a_list_that_names_itself_ends(server: WebServer) -> None:
+def test_playlist_that_contains_itself_ends(server: WebServer) -> None:
     url = server.url("/loop")
     server.serve("/loop", feed(url, url))
     (item,) = list_items([url])
@@ -206,19 +206,19 @@ def test_a_list_that_names_itself_ends(server: WebServer) -> None:
         ("172.32.0.1", Reach.PUBLIC),
     ],
 )  # fmt: skip
-def test_where_an_address_leads(address: str, where: Reach) -> None:
+def test_reach_of_addresses(address: str, where: Reach) -> None:
     assert reach_of(f"http://{address}/x.mp4") is where
     assert reach_of(f"http://me:secret@{address}:8080/x.mp4") is where
 
 
 @pytest.fixture
 def strange_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """``public.test`` is looked up as a public address, and reached on loopback all the same."""
+    """Resolve ``public.test`` to a public address for checks and to loopback for connections."""
     known = socket.getaddrinfo
     public = {"public.test": "93.184.216.34", "evil.test": "127.0.0.1"}
 
     def lookup(host: str, port: object, *args: object, **named: object) -> object:
-        in_reach = port is None  # as ``reach`` asks; the connection asks with a port
+        in_reach = port is None  # ``reach_of`` looks up without a port, a connection with one
         if host in public:
             host = public[host] if in_reach else "127.0.0.1"
         return known(host, port, *args, **named)  # type: ignore[arg-type]
@@ -234,7 +234,7 @@ def at(host: str, url: str) -> str:
 
 
 @pytest.mark.usefixtures("strange_names")
-def test_a_public_list_leads_into_no_private_place(server: WebServer, clip: bytes) -> None:
+def test_public_playlist_reaches_no_private_address(server: WebServer, clip: bytes) -> None:
     near = server.serve("/near.mp4", Content(clip, "video/mp4"))
     listed = [
         near,
@@ -253,7 +253,9 @@ def test_a_public_list_leads_into_no_private_place(server: WebServer, clip: byte
 
 
 @pytest.mark.usefixtures("strange_names")
-def test_nor_do_redirects_and_pages(server: WebServer, clip: bytes) -> None:
+def test_public_redirects_and_pages_reach_no_private_address(
+    server: WebServer, clip: bytes
+) -> None:
     near = server.serve("/near.mp4", Content(clip, "video/mp4"))
     page = f"<html><video src='{near}'></video></html>".encode()
     moved = at("public.test", server.serve("/moved.mp4", Content(status=302, location=near)))
@@ -268,7 +270,7 @@ def test_nor_do_redirects_and_pages(server: WebServer, clip: bytes) -> None:
 
 
 @pytest.mark.usefixtures("streams_left_open", "strange_names")
-def test_nor_do_pieces_of_a_stream(server: WebServer) -> None:
+def test_public_stream_segments_reach_no_private_address(server: WebServer) -> None:
     near = server.serve("/near.ts", Content(b"G" + bytes(187), "video/mp2t"))
     pieces = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{near}\n#EXT-X-ENDLIST\n"
     url = server.serve("/film.m3u8", Content(pieces.encode(), "application/vnd.apple.mpegurl"))
@@ -277,7 +279,7 @@ def test_nor_do_pieces_of_a_stream(server: WebServer) -> None:
     assert server.requests_for("/near.ts") == []
 
 
-def test_a_redirect_out_of_the_web_is_not_even_connected_to(server: WebServer) -> None:
+def test_redirect_to_another_scheme_is_not_connected(server: WebServer) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.0)
     port = listener.getsockname()[1]
@@ -291,7 +293,7 @@ def test_a_redirect_out_of_the_web_is_not_even_connected_to(server: WebServer) -
         listener.accept()
 
 
-def test_a_login_is_for_its_own_site(server: WebServer, clip: bytes) -> None:
+def test_login_is_sent_only_to_its_own_site(server: WebServer, clip: bytes) -> None:
     with WebServer() as other:
         target = other.serve("/x.mp4", Content(clip, "video/mp4"))
         moved = server.serve("/moved.mp4", Content(status=302, location=target))
@@ -303,7 +305,7 @@ def test_a_login_is_for_its_own_site(server: WebServer, clip: bytes) -> None:
         assert server.last_headers("/moved.mp4")["Authorization"].startswith("Basic ")
 
 
-def test_a_page_is_named_to_others_without_its_credentials(server: WebServer, clip: bytes) -> None:
+def test_referer_has_no_credentials(server: WebServer, clip: bytes) -> None:
     with WebServer() as other:
         video = other.serve("/x.mp4", Content(clip, "video/mp4"))
         page = Content(f"<html><video src='{video}'></video></html>".encode(), "text/html")
@@ -316,7 +318,7 @@ def test_a_page_is_named_to_others_without_its_credentials(server: WebServer, cl
             assert "t0ken5678" not in str(headers)
 
 
-def test_what_yt_dlp_finds_on_the_machine_has_no_say(
+def test_configuration_files_of_yt_dlp_are_ignored(
     server: WebServer, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "executed"
@@ -332,7 +334,7 @@ def test_what_yt_dlp_finds_on_the_machine_has_no_say(
     assert not mark.exists()
 
 
-def test_no_plugin_is_run(
+def test_plugins_of_yt_dlp_are_ignored(
     server: WebServer, clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from yt_dlp.globals import all_plugins_loaded
@@ -362,7 +364,7 @@ def packed(content: bytes, *encodings: str) -> Content:
 
 
 @pytest.mark.parametrize("encodings", [("gzip",), ("deflate",), ("raw",), ("gzip", "gzip")])
-def test_a_list_that_unpacks_without_end_is_not_read(
+def test_decompression_bomb_is_refused(
     encodings: tuple[str, ...], server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encodings_module, "MAX_PAGE", 10_000)
@@ -387,7 +389,7 @@ def test_a_list_that_unpacks_without_end_is_not_read(
         (b"x", "gzip, gzip, gzip, gzip"),
     ],
 )
-def test_what_was_not_asked_for_is_not_unpacked(
+def test_unrequested_content_encoding_is_refused(
     body: bytes, encoding: str, server: WebServer
 ) -> None:
     url = server.serve("/feed", Content(body, "application/rss+xml", encoding=encoding))
@@ -397,7 +399,7 @@ def test_what_was_not_asked_for_is_not_unpacked(
     assert set(asked.split(", ")) <= {"gzip", "deflate", "identity"}
 
 
-def test_a_name_from_a_header_is_no_path(server: WebServer, clip: bytes) -> None:
+def test_file_name_of_a_header_is_not_a_path(server: WebServer, clip: bytes) -> None:
     url = server.serve("/get?id=1", Content(clip, 'video/mp4; name="../../x.mp4"'))
     path = download(url)
     assert path.parent.parent.name == "downloads"

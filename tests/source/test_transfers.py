@@ -1,4 +1,4 @@
-"""Settings and bookkeeping of downloads that no server is needed for."""
+"""Download options and the download monitor, without a server."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def options(folder: Path) -> dict[str, object]:
     )
 
 
-def test_an_address_of_one_video_inside_a_list_is_that_video(tmp_path: Path) -> None:
-    """``watch?v=…&list=…`` is both: yt-dlp has an option for which of them is meant."""
+def test_address_of_a_video_in_a_playlist_is_the_video(tmp_path: Path) -> None:
+    """For ``watch?v=…&list=…`` yt-dlp needs ``noplaylist``."""
     assert options(tmp_path)["noplaylist"] is True
 
 
-def test_waits_before_the_next_try_grow_up_to_eight_seconds() -> None:
+def test_retry_delays_grow_up_to_eight_seconds() -> None:
     assert [_seconds_before_retry(n) for n in range(7)] == [0.5, 1, 2, 4, 8, 8, 8]
 
 
@@ -38,7 +38,7 @@ def begin(transfer: DownloadMonitor, total: int) -> None:
     transfer({"status": "downloading", "total_bytes": total, "downloaded_bytes": 1})
 
 
-def test_the_size_when_begun_is_forgotten_when_all_is_there(tmp_path: Path) -> None:
+def test_stored_size_is_deleted_after_a_finished_download(tmp_path: Path) -> None:
     def transfer() -> DownloadMonitor:
         return DownloadMonitor("https://a.b/v.mp4", tmp_path, None, "v", lambda _: None)
 
@@ -54,7 +54,7 @@ def test_the_size_when_begun_is_forgotten_when_all_is_there(tmp_path: Path) -> N
     begin(transfer(), 101)
 
 
-def test_a_list_may_be_as_large_as_the_limit(
+def test_playlist_may_be_as_large_as_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "a.mp4\nb.mp4\n"

@@ -1,4 +1,4 @@
-"""Accents are stored in two ways: every name is found, and never taken for another file's."""
+"""Composed and decomposed file names: each is found, and never mistaken for another file."""
 
 import unicodedata
 from pathlib import Path
@@ -31,7 +31,9 @@ def write(path: Path, content: bytes = HEAD) -> Path:
 
 
 @given(st.text(max_size=8), st.lists(st.text(max_size=8), max_size=5))
-def test_the_exact_name_wins_and_none_is_guessed(name: str, others: list[str]) -> None:
+def test_exact_name_is_preferred_and_ambiguous_names_match_none(
+    name: str, others: list[str]
+) -> None:
     assert same_name(name, [*others, name]) == name
     found = same_name(name, others)
     alike = {one for one in others if normal_form(one) == normal_form(name)}
@@ -39,7 +41,7 @@ def test_the_exact_name_wins_and_none_is_guessed(name: str, others: list[str]) -
 
 
 @pytest.mark.parametrize(("stored", "typed"), FORMS)
-def test_every_part_of_a_path(stored: str, typed: str, tmp_path: Path) -> None:
+def test_every_part_of_a_path_is_matched(stored: str, typed: str, tmp_path: Path) -> None:
     file = write(tmp_path / stored / "a" / f"{stored}.mp4")
     assert existing_path(tmp_path / typed / "a" / f"{typed}.mp4") == file
     assert existing_path(tmp_path / typed / "new" / typed) == tmp_path / stored / "new" / typed
@@ -50,7 +52,7 @@ def test_every_part_of_a_path(stored: str, typed: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stored", "typed"), FORMS)
-def test_sources_patterns_and_lists(
+def test_sources_patterns_and_lists_match_either_form(
     stored: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path / stored / f"{stored}.mp4")
@@ -74,7 +76,7 @@ def test_sources_patterns_and_lists(
 
 
 @pytest.mark.parametrize(("stored", "typed"), FORMS)
-def test_options_that_name_files(stored: str, typed: str, tmp_path: Path) -> None:
+def test_file_options_match_either_form(stored: str, typed: str, tmp_path: Path) -> None:
     text = b"1\n00:00:00,000 --> 00:00:01,000\nHello.\n"
     file = write(tmp_path / stored / f"{stored}.srt", text)
     typed_path = tmp_path / typed / f"{typed}.srt"
@@ -90,7 +92,7 @@ def test_options_that_name_files(stored: str, typed: str, tmp_path: Path) -> Non
     assert result.output == f"{file}\n"
 
 
-def test_patterns_match_as_in_shells(tmp_path: Path) -> None:
+def test_patterns_match_as_in_a_shell(tmp_path: Path) -> None:
     for name in ("a.mp4", ".h.mp4", "[x]/b.mp4", "[x]/c/d.mp4", "x/e.mp4", ".g/f.mp4", "B.MP4"):
         write(tmp_path / name)
     (tmp_path / "x" / "up").symlink_to(tmp_path)
@@ -118,7 +120,7 @@ def record(path: Path) -> SummaryRecord:
 
 
 @pytest.mark.parametrize(("stored", "typed"), FORMS)
-def test_resume_keys(stored: str, typed: str, tmp_path: Path) -> None:
+def test_records_are_found_in_either_form(stored: str, typed: str, tmp_path: Path) -> None:
     journal_path = tmp_path / "summaries.jsonl"
     before, now = tmp_path / stored / "a.mp4", tmp_path / typed / "a.mp4"
     with RecordLog(journal_path) as journal:

@@ -1,4 +1,4 @@
-"""Subtitles in the encodings of twelve alphabets, whole and with a byte that is wrong."""
+"""Subtitle encodings of twelve alphabets, intact and with a wrong byte."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def subrip(said: list[str]) -> str:
 
 
 @pytest.mark.parametrize("encoding", SAID)
-def test_code_pages_are_guessed_with_a_word(tmp_path: Path, encoding: str) -> None:
+def test_code_pages_are_guessed_with_a_notice(tmp_path: Path, encoding: str) -> None:
     path, heard = tmp_path / "film.srt", []
     path.write_bytes(subrip(SAID[encoding]).encode(encoding))
     cues = read_subtitles(path, on_notice=heard.append)
@@ -48,7 +48,7 @@ def test_code_pages_are_guessed_with_a_word(tmp_path: Path, encoding: str) -> No
 
 
 @pytest.mark.parametrize("said", [SAID["cp1252"], SAID["cp1251"], SAID["cp932"]])
-def test_utf_7_is_read_with_a_word(tmp_path: Path, said: list[str]) -> None:
+def test_utf_7_is_decoded_with_a_notice(tmp_path: Path, said: list[str]) -> None:
     path, heard = tmp_path / "film.srt", []
     path.write_bytes(subrip(said).encode("utf-7"))
     assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == said
@@ -66,14 +66,14 @@ def test_utf_7_is_read_with_a_word(tmp_path: Path, said: list[str]) -> None:
         )],
     ],
 )  # fmt: skip
-def test_a_plus_is_seldom_utf_7(content: str, text: str) -> None:
+def test_plus_signs_are_rarely_utf_7(content: str, text: str) -> None:
     decoded = decode_text(content.encode())
     assert decoded.text == text
     assert (decoded.guess is None) == (content == text)
 
 
 @pytest.mark.parametrize("encoding", SAID)
-def test_a_wrong_byte_spoils_its_own_line_alone(encoding: str) -> None:
+def test_wrong_byte_damages_only_its_line(encoding: str) -> None:
     content = subrip(SAID[encoding]).encode(encoding)
     at = next(place for place, byte in enumerate(content) if byte > 127)
     decoded = decode_text(content[:at] + b"\xff" + content[at + 1 :])
@@ -96,9 +96,7 @@ POLISH = ["Zaczekaj chwilę, zaraz wrócę.", "Nic się nie stało.", "Dziękuj�
         ("cp852", POLISH),
     ],
 )
-def test_code_pages_of_old_machines_are_guesses_too(
-    tmp_path: Path, encoding: str, said: list[str]
-) -> None:
+def test_dos_and_mac_code_pages_are_guessed(tmp_path: Path, encoding: str, said: list[str]) -> None:
     path, heard = tmp_path / "film.srt", []
     path.write_bytes(subrip(said).encode(encoding))
     assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == said
@@ -115,8 +113,10 @@ def test_code_pages_of_old_machines_are_guesses_too(
         ("hz", "gb18030"),
     ],
 )
-def test_encodings_with_shifts_are_sure(tmp_path: Path, encoding: str, like: str) -> None:
-    """All bytes are ASCII: without a look at the escapes they are read as UTF-8, as rubbish."""
+def test_shift_encodings_are_recognised_by_their_escapes(
+    tmp_path: Path, encoding: str, like: str
+) -> None:
+    """All bytes are ASCII: unless escapes are checked first, they decode as UTF-8 to garbage."""
     path, heard = tmp_path / "film.srt", []
     path.write_bytes(subrip(SAID[like]).encode(encoding))
     assert [cue.text for cue in read_subtitles(path, on_notice=heard.append)] == SAID[like]
@@ -124,20 +124,20 @@ def test_encodings_with_shifts_are_sure(tmp_path: Path, encoding: str, like: str
 
 
 @pytest.mark.parametrize("said", ["A tilde and a brace: ~{ ~}", "~{#-o", "\x1b$ 5", "été \x1b$ 5"])
-def test_signs_of_shifts_in_other_text_are_text(said: str) -> None:
+def test_shift_sequences_in_plain_text_are_kept(said: str) -> None:
     assert decode_text(subrip([said]).encode()).text == subrip([said])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID)
-def test_unicode_is_not_guessed(encoding: str, said: list[str]) -> None:
+def test_unicode_is_detected_without_a_guess(encoding: str, said: list[str]) -> None:
     decoded = decode_text(subrip(said).encode(encoding))
     assert (decoded.text, decoded.guess, decoded.bad) == (subrip(said), None, 0)
 
 
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID)
 @pytest.mark.parametrize("bad", [b"\xd0", b"\xff", b"\x93", b"\xe4\xb8"])
-def test_one_bad_byte_costs_one_character(tmp_path: Path, said: list[str], bad: bytes) -> None:
+def test_bad_byte_replaces_one_character(tmp_path: Path, said: list[str], bad: bytes) -> None:
     path, heard = tmp_path / "film.srt", []
     path.write_bytes(subrip([*said, "cut ~"]).encode().replace(b"~", bad))
     cues = read_subtitles(path, on_notice=heard.append)
@@ -145,21 +145,21 @@ def test_one_bad_byte_costs_one_character(tmp_path: Path, said: list[str], bad: 
     assert heard == [f"1 character was unreadable in `{path}`, shown as \N{REPLACEMENT CHARACTER}"]
 
 
-def test_a_replacement_character_of_the_file_itself_is_no_bad_byte() -> None:
+def test_replacement_character_in_the_file_is_not_a_bad_byte() -> None:
     assert decode_text("schön \N{REPLACEMENT CHARACTER}".encode()).bad == 0
 
 
-def test_plain_ascii_is_not_guessed() -> None:
+def test_ascii_is_decoded_without_a_guess() -> None:
     assert decode_text(subrip(["Hello."]).encode()).guess is None
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_decoded(content: bytes) -> None:
+def test_any_bytes_are_decoded_without_error(content: bytes) -> None:
     decoded = decode_text(content)
     assert decoded.bad >= 0
     assert decoded.text.encode("utf-8", errors="surrogatepass") is not None
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
-def test_utf8_is_read_as_it_is(text: str) -> None:
+def test_utf8_round_trip(text: str) -> None:
     assert decode_text(b"\xef\xbb\xbf" + text.encode()).text == text

@@ -1,8 +1,8 @@
-"""Odd subtitle files of every format, with what players show of them.
+"""Unusual subtitle files of every format, compared with what players show.
 
-Where FFmpeg's own tool reads the format, the values are its output, but for three things: digits of
-a second are a fraction (FFmpeg takes `,5` for 5 ms), hours may be missing, and a cue that ends
-before it begins is left out, with a word.
+Where FFmpeg reads the format, the values are its output, with three exceptions: digits after the
+mark are a fraction of a second (FFmpeg takes `,5` for 5 ms), hours may be missing, and a cue that
+ends before it begins is left out with a notice.
 """
 
 import time
@@ -57,7 +57,7 @@ ONE, TWO = "00:00:00,000 --> 00:00:02,000", "00:00:03,000 --> 00:00:05,000"
         (f"1\n{ONE}\n&#{'9' * 5000}; &#65;&amp;copy R&D\n", [f"&#{'9' * 5000}; A&copy R&D"]),
     ],
 )  # fmt: skip
-def test_text_of_subrip(content: str, expected: list[str]) -> None:
+def test_subrip_markup_is_removed(content: str, expected: list[str]) -> None:
     assert texts(content) == expected
 
 
@@ -87,7 +87,7 @@ def test_text_of_subrip(content: str, expected: list[str]) -> None:
         ("\u0660:\u0660:\u0661,\u0665 --> 0:0:\u0662", (1.5, 2.0)),
     ],
 )  # fmt: skip
-def test_odd_times(timing: str, span: tuple[float, float]) -> None:
+def test_unusual_time_formats(timing: str, span: tuple[float, float]) -> None:
     assert spans(f"1\n{timing}\nsaid\n") == [span]
 
 
@@ -103,7 +103,7 @@ def test_odd_times(timing: str, span: tuple[float, float]) -> None:
         "soon --> later",
     ],
 )
-def test_cues_without_valid_times_are_left_out_with_a_word(tmp_path, broken: str) -> None:
+def test_cues_without_valid_times_are_skipped_with_a_notice(tmp_path, broken: str) -> None:
     path, heard = tmp_path / "film.srt", []
     path.write_text(f"1\n{ONE}\nbefore\n\n2\n{broken}\nnot this\n\n3\n{TWO}\nafter\n")
     cues = read_subtitles(path, on_notice=heard.append)
@@ -145,7 +145,7 @@ no cue at all
 """
 
 
-def test_webvtt() -> None:
+def test_webvtt_blocks_and_markup() -> None:
     assert parse_subtitles(WEBVTT) == [
         Cue(1.0, 2.0, "Mary Ann: Hi there & you <b> x 漢字 (かんじ)"),
         Cue(3.0, 4.0, "a NOTE within NOTE is text here"),
@@ -153,12 +153,12 @@ def test_webvtt() -> None:
     ]
 
 
-def test_webvtt_without_its_blank_lines() -> None:
+def test_webvtt_without_blank_lines() -> None:
     content = "WEBVTT\n00:01,000 --> 00:02,000\none\n2\n00:03.000 --> 00:04.000\ntwo"
     assert texts(content) == ["one", "two"]
 
 
-def test_captions_that_roll_up_three_lines_are_said_once() -> None:
+def test_three_line_rollup_captions_are_deduplicated() -> None:
     rows = ["one", "two", "three", "four", "five"]
     content = "WEBVTT\n\n" + "\n\n".join(
         f"00:0{last}.000 --> 00:0{last + 1}.000\n" + "\n".join(rows[max(0, last - 2) : last + 1])
@@ -182,7 +182,7 @@ Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,not an event
 """
 
 
-def test_substation_without_comments_overrides_and_drawings() -> None:
+def test_substation_comments_overrides_and_drawings_are_removed() -> None:
     assert parse_subtitles(SUBSTATION) == [
         Cue(1.0, 2.0, "Hi you, the re is more {open"),
         Cue(3.0, 4.0, "after it"),
@@ -218,17 +218,15 @@ def test_microdvd_counts_frames(tmp_path) -> None:
         "[10] [25] Hello, | you\n[9][8]back\n[40][60]Bye\n",
     ],
 )
-def test_relatives_of_subrip_and_microdvd(content: str) -> None:
+def test_variants_of_subrip_and_microdvd(content: str) -> None:
     assert parse_subtitles(content) == [Cue(1.0, 2.5, "Hello, you"), Cue(4.0, 6.0, "Bye")]
 
 
 @pytest.mark.parametrize(
     "content", ["[00:01.00]Hello there\n[00:04.50]Bye\n", "00:00:01:Hello|there\n00:00:05:Bye\n"]
 )
-def test_other_formats_are_refused_by_the_names_of_those_that_are_read(
-    tmp_path: Path, content: str
-) -> None:
-    """Lyrics (.lrc) and TMPlayer say when a text begins, and not when it ends."""
+def test_unsupported_formats_error_lists_the_supported_ones(tmp_path: Path, content: str) -> None:
+    """Lyrics (.lrc) and TMPlayer have start times only, no end times."""
     path = tmp_path / "film.lrc"
     path.write_text(content)
     with pytest.raises(SourceError, match="no subtitles in") as raised:
@@ -272,7 +270,7 @@ def test_sami_shows_one_language_until_the_next_text() -> None:
         ('<tt><body><p begin="2s" end="1s">a</p><p begin="soon">b</p></body></tt>', []),
     ],
 )  # fmt: skip
-def test_xml(content: str, expected: list[Cue]) -> None:
+def test_ttml_and_other_xml(content: str, expected: list[Cue]) -> None:
     assert parse_subtitles(content) == expected
 
 
@@ -283,7 +281,7 @@ def test_xml_entities_are_refused(tmp_path) -> None:
         read_subtitles(path)
 
 
-def test_json3() -> None:
+def test_json3_is_parsed() -> None:
     content = (
         '{"wireMagic": "pb3", "events": [{"tStartMs": 0, "dDurationMs": 9000, "id": 1},'
         '{"tStartMs": 500, "dDurationMs": 1500, "segs": [{"utf8": "so"}, {"utf8": " it"}]},'
@@ -310,8 +308,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("beginning", "piece"), HOSTILE)
-def test_reading_is_linear(beginning: str, piece: str) -> None:
-    """A quadratic expression takes ten times the CPU seconds of this bound, ours a tenth."""
+def test_parsing_is_linear_in_the_file_size(beginning: str, piece: str) -> None:
+    """A quadratic expression takes ten times the CPU seconds of this bound, a linear one a
+    tenth.
+    """
     content = beginning + piece * (120_000 // len(piece))
     begun = time.process_time()
     parse_subtitles(content)
@@ -329,14 +329,14 @@ def test_reading_is_linear(beginning: str, piece: str) -> None:
     ),
     st.sampled_from(["srt", "vtt", "ass"]),
 )
-def test_what_is_written_is_read_again(cues: list[tuple[int, int, str]], kind: str) -> None:
+def test_written_cues_are_parsed_back(cues: list[tuple[int, int, str]], kind: str) -> None:
     def clock(ms: int) -> str:
         seconds, ms = divmod(ms, 1000)
         mark = "," if kind == "srt" else "."
         return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{mark}{ms:03}"
 
     written = sorted(
-        # So far apart that no text rolls on from the one before.
+        # So far apart that no text counts as a roll-up of the one before.
         (
             start + 20_000 * place,
             start + length + 20_000 * place,

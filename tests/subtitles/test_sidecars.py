@@ -1,4 +1,4 @@
-"""Which subtitles belong to a video: files beside it, and tracks inside it."""
+"""Choice of subtitles for a video: sidecar files and text tracks."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -35,18 +35,18 @@ class TestSidecar:
             ([], None),
         ],
     )
-    def test_which_file_belongs_to_a_video(self, video, beside, found):
+    def test_sidecar_belongs_to_a_video_by_name(self, video, beside, found):
         for name in beside:
             (video.parent / name).write_text(SRT)
         assert find_sidecar(video) == (found and video.parent / found)
 
-    def test_folders_do_not_count_and_a_missing_folder_is_no_error(self, video):
+    def test_folders_are_ignored_and_a_missing_folder_is_no_error(self, video):
         (video.parent / "film [1080p].srt").mkdir()
         assert find_sidecar(video) is None
         assert find_sidecar(video / "deeper" / "x.mp4") is None
 
 
-# Of each pair the first is taken.
+# The first of each pair is chosen.
 PREFERRED = [
     ("film.srt", "film.en.srt"),
     ("film.en.srt", "film.en.forced.srt"),
@@ -87,7 +87,7 @@ PREFERRED = [
 
 
 @pytest.mark.parametrize(("taken", "left"), PREFERRED)
-def test_which_of_two_files_is_taken(tmp_path: Path, taken: str, left: str) -> None:
+def test_preferred_sidecar_of_two(tmp_path: Path, taken: str, left: str) -> None:
     for name in (taken, left):
         (tmp_path / name).write_text(SRT)
     assert find_sidecar(tmp_path / "film.mp4") == tmp_path / taken
@@ -107,7 +107,7 @@ def test_which_of_two_files_is_taken(tmp_path: Path, taken: str, left: str) -> N
         ("film.en.auto.vtt", CaptionKind.AUTOMATIC),
     ],
 )
-def test_what_a_name_says(name: str, kind: CaptionKind) -> None:
+def test_caption_kind_of_a_name(name: str, kind: CaptionKind) -> None:
     assert sidecar_kind(Path(name), Path("film.mp4")) is kind
 
 
@@ -116,26 +116,26 @@ def test_what_a_name_says(name: str, kind: CaptionKind) -> None:
     ["film.part two.srt", "film.2019.srt", "film.a.b.c.d.e.f.g.srt", "film2.srt", "film.en.txt",
      "film.en.de.fr.srt", "film..srt", "film.summary.srt", "film.-.srt"],
 )  # fmt: skip
-def test_files_that_belong_to_something_else(tmp_path: Path, name: str) -> None:
+def test_sidecars_of_other_videos(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(SRT)
     assert find_sidecar(tmp_path / "film.mp4") is None
 
 
-def test_a_file_of_another_video_is_not_taken(tmp_path: Path) -> None:
+def test_sidecar_of_another_video_is_not_used(tmp_path: Path) -> None:
     for name in ("film.mp4", "film.2.mp4", "film.2.srt", "film.de.srt"):
         (tmp_path / name).write_text(SRT)
     assert find_sidecar(tmp_path / "film.2.mp4") == tmp_path / "film.2.srt"
     assert find_sidecar(tmp_path / "film.mp4") == tmp_path / "film.de.srt"
 
 
-def test_pictures_of_subtitles_are_not_taken(tmp_path: Path) -> None:
+def test_bitmap_subtitles_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "film.sub").write_bytes(b"\0\0\1\xba" + bytes(2048))
     assert find_sidecar(tmp_path / "film.mp4") is None
     (tmp_path / "film.sub").write_bytes(b"{1}{50}Hello")
     assert find_sidecar(tmp_path / "film.mp4") == tmp_path / "film.sub"
 
 
-def test_letters_and_their_accents_may_be_apart(tmp_path: Path) -> None:
+def test_decomposed_sidecar_name_is_found(tmp_path: Path) -> None:
     (tmp_path / "cafe\u0301.en.srt").write_text(SRT)
     found = find_sidecar(tmp_path / "caf\u00e9.mp4")
     assert found is not None
@@ -168,7 +168,7 @@ FULL: Track = ("full", "eng", "", "")
         ([("fr", "fre", "", ""), ("de", "ger", "", "")], "fr"),
     ],
 )
-def test_which_track_is_read(tmp_path: Path, tracks: list[Track], said: str) -> None:
+def test_preferred_text_track(tmp_path: Path, tracks: list[Track], said: str) -> None:
     path = write_tracks(tmp_path / "film.mkv", [(text.encode(), *rest) for text, *rest in tracks])
     with open_video(path) as video:
         assert [cue.text for cue in cues_of_track(video.text_track())] == [said]
@@ -185,7 +185,7 @@ def test_which_track_is_read(tmp_path: Path, tracks: list[Track], said: str) -> 
         ("", [("signs", "eng", "forced", ""), ("de", "ger", "", "")], "de", ""),
     ],
 )
-def test_subtitles_of_a_part_are_named_as_such(
+def test_partial_subtitles_have_a_notice(
     tmp_path: Path, beside: str, tracks: list[Track], said: str, found: str
 ) -> None:
     path = write_tracks(tmp_path / "film.mkv", [(text.encode(), *rest) for text, *rest in tracks])
@@ -202,7 +202,7 @@ def test_subtitles_of_a_part_are_named_as_such(
     assert heard == ([notice] if found else [])
 
 
-def test_bytes_of_a_code_page_in_a_track(tmp_path: Path) -> None:
+def test_code_page_bytes_in_a_track(tmp_path: Path) -> None:
     said = "Я ждал тебя возле дома, но ты так и не пришла."
     path = write_tracks(tmp_path / "film.mkv", [(said.encode("cp1251"), "rus", "", "")])
     heard: list[str] = []
@@ -213,7 +213,7 @@ def test_bytes_of_a_code_page_in_a_track(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_jp_2004"])
-def test_escapes_of_iso_2022_in_a_track(tmp_path: Path, encoding: str) -> None:
+def test_iso_2022_escapes_in_a_track(tmp_path: Path, encoding: str) -> None:
     said = "昨日の夜はどこにいたの"
     path = write_tracks(tmp_path / "film.mkv", [(said.encode(encoding), "jpn", "", "")])
     with open_video(path) as video:
@@ -221,7 +221,7 @@ def test_escapes_of_iso_2022_in_a_track(tmp_path: Path, encoding: str) -> None:
 
 
 def write_tracks(path: Path, tracks: list[tuple[bytes, str, str, str]]) -> Path:
-    """A Matroska file with one picture track and a subtitle track for each of ``tracks``."""
+    """Write a Matroska file with a video track and a subtitle track for each of ``tracks``."""
     pictures = write_clip(path.with_suffix(".mp4"), evenly(4, fps=25))
     with av.open(pictures.path) as original, av.open(path, "w") as output:
         shown = output.add_stream_from_template(original.streams.video[0])

@@ -1,4 +1,4 @@
-"""Subtitle files as they are found, and the cues near sampled frames."""
+"""Subtitle files: parsing, damage, and the cues near sampled frames."""
 
 from pathlib import Path
 
@@ -59,28 +59,28 @@ Comment: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,not shown
 """
 
 
-def test_subrip():
+def test_subrip_is_parsed():
     assert parse_subtitles(SRT) == [
         Cue(1.0, 2.5, "Hello there, General Kenobi."),
         Cue(75.25, 77.0, "Café & tea"),
     ]
 
 
-def test_webvtt():
+def test_webvtt_is_parsed():
     assert parse_subtitles(VTT) == [
         Cue(1.0, 2.0, "Mary Ann: Where is it?"),
         Cue(3.0, 4.0, "two words more"),
     ]
 
 
-def test_substation():
+def test_substation_is_parsed():
     assert parse_subtitles(ASS) == [
         Cue(1.0, 2.0, "First line"),
         Cue(5.0, 6.5, "Later, much later indeed"),
     ]
 
 
-def test_columns_of_substation_in_another_order():
+def test_substation_with_another_column_order():
     text = "[Events]\nFormat: End, Start, Text\nDialogue: 0:00:02.00,0:00:01.00,a, b\n"
     assert parse_subtitles(text) == [Cue(1.0, 2.0, "a, b")]
 
@@ -89,7 +89,7 @@ def test_columns_of_substation_in_another_order():
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"]
 )
-def test_encodings_and_line_endings(tmp_path, encoding, ending):
+def test_encodings_and_line_endings_are_detected(tmp_path, encoding, ending):
     path = tmp_path / "a.srt"
     path.write_bytes(SRT.replace("\n", ending).encode(encoding))
     assert read_subtitles(path) == parse_subtitles(SRT)
@@ -115,12 +115,12 @@ def test_windows_quotes_and_undefined_bytes(tmp_path):
         "-1:00:05,000 --> 00:00:06,000\nnegative\n",
     ],
 )
-def test_malformed_cues_are_left_out_and_the_others_stay(broken):
+def test_malformed_cues_are_skipped(broken):
     text = f"1\n{broken}\n2\n00:00:10,000 --> 00:00:11,000\nstays\n"
     assert parse_subtitles(text) == [Cue(10.0, 11.0, "stays")]
 
 
-def test_missing_blank_lines_and_loose_times():
+def test_missing_blank_lines_and_short_times():
     text = "1\n0:0:1.5 --> 0:0:2\none\n2\n00:00:03,000 -> 00:00:04,000\ntwo\n3\n1:00 --> 1:01\n42"
     assert parse_subtitles(text) == [
         Cue(1.5, 2.0, "one"),
@@ -129,12 +129,12 @@ def test_missing_blank_lines_and_loose_times():
     ]
 
 
-def test_less_than_is_no_markup_and_control_characters_go():
+def test_less_than_is_kept_and_control_characters_are_removed():
     text = "00:01.000 --> 00:02.000\n1 < 2 and 3 > 2 \x1b\u202e\x00ok\n"
     assert parse_subtitles(text)[0].text == "1 < 2 and 3 > 2 ok"
 
 
-def test_rolling_captions_are_said_once():
+def test_rollup_captions_are_deduplicated():
     text = (
         "WEBVTT\n\n00:00.000 --> 00:02.000\n \nso this<00:00:01.000><c> is</c>\n\n"
         "00:02.000 --> 00:02.010\nso this is\n \n\n"
@@ -147,11 +147,11 @@ def test_rolling_captions_are_said_once():
         (0.0, "so this is"),
         (2.01, "the second line"),
         (4.01, "and the third"),
-        (20.0, "and the third"),  # said again, later
+        (20.0, "and the third"),  # repeated later
     ]
 
 
-def test_what_cannot_be_read(tmp_path):
+def test_unreadable_files_are_errors(tmp_path):
     with pytest.raises(SourceError, match="cannot read the subtitles"):
         read_subtitles(tmp_path / "none.srt")
     with pytest.raises(SourceError, match="cannot read the subtitles"):
@@ -167,7 +167,7 @@ def test_what_cannot_be_read(tmp_path):
 
 
 @given(st.text())
-def test_any_text_is_survived(text):
+def test_any_text_is_parsed_without_error(text):
     for before in ("", "[Events]\nDialogue: ", "1\n00:01 --> 00:02\n"):
         for cue in parse_subtitles(before + text):
             assert cue.start_seconds < cue.end_seconds
@@ -198,7 +198,7 @@ class TestNear:
         st.lists(st.floats(0, 120), max_size=20),
         st.floats(0, 5),
     )
-    def test_it_is_what_the_definition_says(self, spans, times, within):
+    def test_cues_near_equals_its_definition(self, spans, times, within):
         cues = [Cue(start, start + length, "x") for start, length in spans]
         expected = [
             cue
@@ -207,7 +207,7 @@ class TestNear:
         ]
         assert cues_near(cues, times, within_seconds=within) == expected
 
-    def test_one_line_each(self):
+    def test_cues_are_formatted_one_per_line(self):
         cues = [Cue(75.9, 77, "Where is it?"), Cue(3600, 3601, "There.")]
         assert format_cues(cues) == "01:15 Where is it?\n60:00 There."
         assert format_cues([]) == ""
@@ -216,7 +216,7 @@ class TestNear:
 class TestTrack:
     """Text tracks inside video files."""
 
-    def test_markup_and_fields_go(self):
+    def test_markup_and_event_fields_are_removed(self):
         texts = [
             SubtitleEvent(3, 4, "1,0,Default,,0,0,0,,Hello, {\\i1}you{\\i0}\\Nthere", "ass"),
             SubtitleEvent(1, 2, "<i>First</i> &amp; foremost", "subrip"),
@@ -230,7 +230,7 @@ class TestTrack:
         ]
 
     @given(st.lists(st.text("abc ", min_size=1, max_size=40), max_size=30), st.integers(0, 300))
-    def test_what_has_room(self, texts, most):
+    def test_cues_are_limited_to_a_number_of_characters(self, texts, most):
         cues = [Cue(place, place + 1, text) for place, text in enumerate(texts)]
         kept = cues_within(cues, most)
         assert len(format_cues(kept)) <= most
