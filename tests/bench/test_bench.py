@@ -1,4 +1,4 @@
-"""The bench: real measurements of small networks, and the arithmetic of its report."""
+"""The bench: measurements of small networks, and the arithmetic of its report."""
 
 import json
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def tiny(tmp_path: Path) -> Path:
     return folder
 
 
-def test_medians_number_by_number() -> None:
+def test_medians_are_taken_field_by_field() -> None:
     runs = [
         replace(ONE, encode=encode, peak_memory_bytes=peak)
         for encode, peak in ((2.0, 10), (9.0, 30), (3.0, 20))
@@ -64,7 +64,7 @@ def test_medians_number_by_number() -> None:
     assert medians([replace(ONE, twenty_questions=None)] * 2).twenty_questions is None
 
 
-def test_ratios_say_how_many_times_faster_the_first_is() -> None:
+def test_ratios_are_speed_ups_of_the_first() -> None:
     peer = replace(
         ONE,
         engine="transformers",
@@ -88,7 +88,7 @@ def test_ratios_say_how_many_times_faster_the_first_is() -> None:
 
 
 @pytest.mark.slow
-def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
+def test_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3"]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
     kept = tmp_path / "bench.json"
@@ -108,8 +108,9 @@ def test_the_last_line_is_one_json_object(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def _measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measures in this process. Those of their own are in ``test_the_last_line_is_one_json_object``
-    and in ``test_peers.py``."""
+    """Measure in this process; subprocesses are used by ``test_last_line_is_one_json_object`` and
+    ``test_peers.py``.
+    """
 
     def run(module: str, arguments: Sequence[str], what: str) -> list[str]:
         assert module == "smolvideo.bench.measure"
@@ -121,7 +122,7 @@ def _measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_measured_here")
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
-def test_quantized_weights_beside_weights_as_they_are(tiny: Path, quantize: str) -> None:
+def test_quantized_weights_are_compared_with_float_weights(tiny: Path, quantize: str) -> None:
     arguments = ["--random-weights", "--config", str(tiny), "--frames", "3", "--quantize", quantize]
     arguments += ["--max-new-tokens", "4", "--repeats", "1", "--device", "cpu"]
     run = CliRunner().invoke(bench, arguments, catch_exceptions=False)
@@ -141,7 +142,7 @@ def test_quantized_weights_beside_weights_as_they_are(tiny: Path, quantize: str)
         )
 
 
-def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
+def test_error_of_log_probabilities(tmp_path: Path) -> None:
     scores = torch.tensor([1.0, 2.0, 0.5, -3.0])
     for name, others in (("same", scores + 5), ("others", torch.tensor([1.5, 2.0, 0.0, -3.0]))):
         save_logprobs(others, tmp_path / f"{name}.npy")
@@ -158,7 +159,7 @@ def test_the_error_of_log_probabilities(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_measured_here")
-def test_frames_come_from_a_video(tmp_path: Path) -> None:
+def test_frames_are_taken_from_a_video(tmp_path: Path) -> None:
     rendered = tmp_path / "rendered.mp4"
     write_noise_video(rendered, 3)
     checkpoint = open_checkpoint("nano")
@@ -172,14 +173,14 @@ def test_frames_come_from_a_video(tmp_path: Path) -> None:
     assert json.loads(report.to_json())["options"]["video"] == str(rendered)
 
 
-def test_random_weights_fill_a_configuration(tiny: Path, tmp_path: Path) -> None:
+def test_random_weights_are_written_for_a_configuration(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(write_random_weights(tiny, tmp_path / "random")))
     assert checkpoint.weights is not None
     with pytest.raises(ModelError, match="no folder"):
         write_random_weights(tmp_path / "absent", tmp_path / "other")
 
 
-def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
+def test_invalid_tasks_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="measuring `native` failed"):
         run_bench(BenchOptions(model=str(tmp_path), repeats=1))
     film = tmp_path / "film.mp4"

@@ -1,4 +1,4 @@
-"""Readers against the floor, on small files."""
+"""Frame bench: readers against the lower bound, on small files."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from smolvideo.cli.main import cli
 from smolvideo.readers import open_video
 
 
-def test_frames_against_the_floor(tmp_path: Path) -> None:
+def test_frames_bench_reports_ratio_to_the_lower_bound(tmp_path: Path) -> None:
     path = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(60, 20), gop=20).path
     done = CliRunner().invoke(
         cli,
@@ -29,13 +29,13 @@ def test_frames_against_the_floor(tmp_path: Path) -> None:
     assert "must be decoded" in done.stderr
 
 
-def test_ways_that_are_not_there(tmp_path: Path) -> None:
+def test_unknown_methods_are_usage_errors(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["bench", "frames", "--way", "torchcodec"])
     assert done.exit_code == 2
     assert "unknown way" in done.stderr
 
 
-def test_what_is_no_video_is_not_measured(tmp_path: Path) -> None:
+def test_non_video_is_an_error(tmp_path: Path) -> None:
     still, moving = tmp_path / "still.png", tmp_path / "moving.webp"
     pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
     pictures[0].save(still)
@@ -48,7 +48,7 @@ def test_what_is_no_video_is_not_measured(tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr[:18]) == (3, "Error: no such fil")
 
 
-def test_films_have_the_key_frames_they_promise(tmp_path: Path) -> None:
+def test_synthetic_videos_have_the_given_key_frame_interval(tmp_path: Path) -> None:
     film = SyntheticVideo("a.mp4", 64, 48, seconds=70, fps=5, key_interval=50)
     with open_video(write_synthetic_video(film, tmp_path)) as video:
         assert video.metadata.duration_seconds == pytest.approx(70, abs=1)

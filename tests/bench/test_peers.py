@@ -1,4 +1,4 @@
-"""Peers answer what transformers answers, or their speed would mean nothing."""
+"""Baselines give the answers of transformers; otherwise their speed would mean nothing."""
 
 import importlib.util
 import json
@@ -26,7 +26,11 @@ EXPORTS = {"openvino": export_openvino, "llama.cpp": export_llama_cpp}
 
 
 def skip_without(peer: str) -> None:
-    """Imports nothing: OpenVINO is to be imported by us first, who silence it."""
+    """Skip where the peer's packages are missing.
+
+    Imports none of them: the project must be the first to import OpenVINO, whose output it
+    silences.
+    """
     if not all(importlib.util.find_spec(module) for module in MODULES[peer]):
         pytest.skip(f"pip install 'smolvideo[{peer.replace('.', '-')}]'")
 
@@ -38,7 +42,7 @@ def skip_without(peer: str) -> None:
         ("llama.cpp", "llama_cpp", "llama.cpp is not installed"),
     ],
 )
-def test_an_absent_peer_is_named_with_what_installs_it(
+def test_missing_peer_error_names_the_install_command(
     peer: str, module: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -49,13 +53,13 @@ def test_an_absent_peer_is_named_with_what_installs_it(
 
 
 @pytest.mark.parametrize("peer", BASELINES)
-def test_int8_weights_have_no_peer(peer: str) -> None:
+def test_int8_weights_cannot_be_compared_with_a_peer(peer: str) -> None:
     arguments = ["--quantize", "int8", "--against", peer]
     with pytest.raises(UsageError, match="with and without"):
         CliRunner().invoke(bench, arguments, catch_exceptions=False)
 
 
-def test_a_peer_is_measured_once() -> None:
+def test_repeated_peer_is_a_usage_error() -> None:
     arguments = ["--against", "openvino", "--against", "llama.cpp", "--against", "openvino"]
     with pytest.raises(UsageError, match="named twice"):
         CliRunner().invoke(bench, arguments, catch_exceptions=False)
@@ -70,7 +74,7 @@ class TestInstalled:
         skip_without(peer)
 
     @pytest.mark.parametrize("family", ["smolvlm", "idefics3"])
-    def test_same_answers_as_transformers(
+    def test_peer_answers_equal_transformers(
         self, peer: str, family: tinymodels.Family, tmp_path: Path
     ) -> None:
         folder = self._tiny(peer, family, tmp_path)
@@ -78,14 +82,14 @@ class TestInstalled:
 
     def _tiny(self, peer: str, family: tinymodels.Family, tmp_path: Path) -> Path:
         folder = tinymodels.make_tiny(tmp_path / "tiny", family)
-        if peer == "llama.cpp":  # it wants a vocabulary with merges
+        if peer == "llama.cpp":  # it requires a vocabulary with merges
             tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
             tokenizer["model"]["vocab"]["th"] = max(tokenizer["model"]["vocab"].values())
             tokenizer["model"]["merges"] = [["t", "h"]]
             (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
         return folder
 
-    def test_same_answers_as_transformers_of_nano(self, peer: str, tmp_path: Path) -> None:
+    def test_peer_answers_equal_transformers_for_nano(self, peer: str, tmp_path: Path) -> None:
         assert self._compare(peer, "nano", tmp_path, tokens=32)
 
     def _compare(self, peer: str, name: str, tmp_path: Path, tokens: int) -> str:
@@ -98,18 +102,18 @@ class TestInstalled:
         for content in ((frames, "What is in this video?"), ("What is this?",)):
             prompt = pack_prompt([Message("user", content)], checkpoint)
             expected = reference.stream(prompt, generation).result()
-            for _ in range(2):  # the second time without anything of the first
+            for _ in range(2):  # the second run must not depend on the first
                 assert engine.stream(prompt, generation).result().text == expected.text
             if content[0] is frames:
                 answered = expected.text
         return answered
 
-    def test_another_device_than_the_cpu_is_refused(self, peer: str) -> None:
+    def test_peers_refuse_other_devices_than_the_cpu(self, peer: str) -> None:
         with pytest.raises(UsageError, match="measures on the CPU"):
             run_bench(BenchOptions(engines=(peer,), device="cuda", frames=1, repeats=1))
 
     @pytest.mark.slow
-    def test_a_table_and_a_line(self, peer: str, tmp_path: Path) -> None:
+    def test_bench_prints_a_table_and_a_json_line(self, peer: str, tmp_path: Path) -> None:
         arguments = ["--against", peer, "--frames", "3", "--repeats", "1"]
         arguments += ["--max-new-tokens", "4", "--random-weights", "--config"]
         arguments.append(str(self._tiny(peer, "smolvlm", tmp_path)))
@@ -126,8 +130,8 @@ class TestInstalled:
         assert f"measuring {peer}, 1 of 1" in run.stderr
 
 
-def test_openvino_tells_nothing_to_anybody() -> None:
-    """Its converter reports every conversion where the package for it can be imported."""
+def test_openvino_sends_no_telemetry() -> None:
+    """Its converter reports every conversion if the telemetry package can be imported."""
     skip_without("openvino")
     import_openvino()
     ovc = importlib.import_module("openvino.tools.ovc")
@@ -135,7 +139,7 @@ def test_openvino_tells_nothing_to_anybody() -> None:
 
 
 @pytest.mark.llama_cpp
-def test_files_that_llama_cpp_cannot_read_are_an_error(tmp_path: Path) -> None:
+def test_files_that_llama_cpp_cannot_read_are_errors(tmp_path: Path) -> None:
     for name in ("model.gguf", "mmproj.gguf"):
         (tmp_path / name).write_bytes(b"GGUF and no more")
     with pytest.raises(ModelError, match="cannot read its files of `nano`"):

@@ -1,4 +1,4 @@
-"""The rule of ``--model auto`` as a table: what is here and free, what is chosen and offered."""
+"""Choice table of ``--model auto``: cached models, free memory, chosen and offered models."""
 
 import pytest
 
@@ -17,7 +17,9 @@ SECONDS = {"smolvlm2-2.2b": 72.0, "smolvlm2-500m": 22.0, "smolvlm2-256m": 18.0}
 
 
 def candidates(here: str, seconds: dict[str, float | None] | None = None) -> list[Candidate]:
-    """Candidates in reverse order; ``here`` are names by spaces, without ``smolvlm2-``."""
+    """Return candidates in reverse order; ``here`` are names without ``smolvlm2-``,
+    blank-separated.
+    """
     names = {name if name.startswith("smolvlm") else f"smolvlm2-{name}" for name in here.split()}
     known: dict[str, float | None] = {**SECONDS, **(seconds or {})}
     return [
@@ -57,7 +59,7 @@ UNKNOWN: dict[str, float | None] = dict.fromkeys(RANKING)
         ("smolvlm-256m smolvlm-500m", 16, None, "smolvlm-500m"),
     ],
 )
-def test_best_that_is_here_fits_and_is_quick(
+def test_choice_is_the_best_cached_model_that_fits_and_is_fast(
     here: str, free: float, seconds: dict[str, float | None] | None, chosen: str | None
 ) -> None:
     found = choose(candidates(here, seconds), drawn=False, free_bytes=round(free * GB))
@@ -81,14 +83,14 @@ def test_best_that_is_here_fits_and_is_quick(
         ("2.2b", 4, QUICK, "500m 256m"),
     ],
 )
-def test_offers_fit_and_the_proposed_one_is_first(
+def test_offered_models_fit_and_begin_with_the_proposal(
     here: str, free: float, seconds: dict[str, float | None] | None, offered: str
 ) -> None:
     found = offers(candidates(here, seconds), round(free * GB))
     assert [one.name for one in found] == [f"smolvlm2-{name}" for name in offered.split()]
 
 
-def test_every_published_checkpoint_that_follows_instructions_is_ranked() -> None:
+def test_every_published_instruct_checkpoint_is_ranked() -> None:
     bases = {name for name in MODELS if name.endswith("-base")}
     assert {*RANKING} == {*MODELS} - bases - {"nano"}
     assert MAX_FIRST_TOKEN_SECONDS == 60

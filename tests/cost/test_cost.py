@@ -1,4 +1,4 @@
-"""Cost before work: operations are those that torch counts, and rates and past answers survive."""
+"""Predicted cost: operation counts equal torch's; rates and past answers are stored and applied."""
 
 import json
 import os
@@ -61,7 +61,7 @@ RATES = Rates("cpu", "float32", 2, 2e11, 1e11, 2e11, 5e10, 1e10, 2e9, 300_000_00
 
 @st.composite
 def networks(draw: st.DrawFn) -> NetworkConfig:
-    """Any small network of the family."""
+    """Strategy for any small network of the family."""
     scale, heads = draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 4]))
     side, patch = scale * draw(st.integers(1, 3)), draw(st.sampled_from([4, 7]))
     groups = draw(st.sampled_from([group for group in (1, 2, 4) if heads % group == 0]))
@@ -84,7 +84,7 @@ def networks(draw: st.DrawFn) -> NetworkConfig:
 
 
 def counted(run: Callable[[], object]) -> int:
-    """Operations that torch counts; nothing is computed on the meta device."""
+    """Return the operations that torch counts on the meta device, without computing."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
@@ -92,7 +92,7 @@ def counted(run: Callable[[], object]) -> int:
 
 @settings(max_examples=4)
 @given(networks(), st.integers(1, 20))
-def test_operations_are_those_that_torch_counts(config: NetworkConfig, tokens: int) -> None:
+def test_operations_equal_the_counts_of_torch(config: NetworkConfig, tokens: int) -> None:
     vision, text = config.vision, config.text
     with torch.device("meta"):
         network = SmolVLM(config)
@@ -105,7 +105,7 @@ def test_operations_are_those_that_torch_counts(config: NetworkConfig, tokens: i
     )
     prompt = prefill_work(config, tokens, FLOAT32)
     decoder = network.model.text_model
-    # Under a mask every pair is computed, those that the mask takes out again, too.
+    # With a mask every pair is computed, including the masked ones.
     pairs = text.num_hidden_layers * attention_flops(
         text.num_attention_heads, text.head_dim, tokens**2
     )
@@ -115,14 +115,14 @@ def test_operations_are_those_that_torch_counts(config: NetworkConfig, tokens: i
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_each_token_attends_to_all_before_it_and_itself(tokens: int, cached: int) -> None:
+def test_causal_pairs_count_previous_tokens_and_itself(tokens: int, cached: int) -> None:
     assert causal_pairs(tokens, cached) == sum(cached + place for place in range(1, tokens + 1))
     assert causal_pairs(tokens + cached) == causal_pairs(cached) + causal_pairs(tokens, cached)
 
 
 @settings(max_examples=20)
 @given(networks(), st.integers(1, 100), st.sampled_from(["float32", "bfloat16"]))
-def test_a_cache_has_the_predicted_bytes(config: NetworkConfig, tokens: int, dtype: str) -> None:
+def test_kv_cache_has_the_predicted_bytes(config: NetworkConfig, tokens: int, dtype: str) -> None:
     meta = torch.device("meta")
     cache = KVCache.empty(config.text, tokens, device=meta, dtype=getattr(torch, dtype))
     held = [part for layer in range(cache.layers) for part in cache.layer(layer).slice(0, tokens)]
@@ -140,7 +140,7 @@ def network_of(checkpoint: Checkpoint) -> NetworkConfig:
 
 @pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_take_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize: str) -> None:
+def test_weights_have_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize: str) -> None:
     from smolvideo.network.quantized import has_int4_matmul
 
     if quantize == "int4" and not has_int4_matmul():
@@ -150,7 +150,7 @@ def test_weights_take_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize
     assert weight_bytes(network_of(tiny), NumberFormat(dtype, quantize)) == expected
 
 
-def test_parameters_are_those_in_the_files_header(tiny: Checkpoint) -> None:
+def test_parameters_equal_the_file_header(tiny: Checkpoint) -> None:
     assert tiny.weights is not None
     headers = [read_header(file) for file in tiny.weights.files]
     stored = [prod(one["shape"]) for header in headers for one in header.tensors.values()]
@@ -158,19 +158,19 @@ def test_parameters_are_those_in_the_files_header(tiny: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
-def test_registered_shapes_have_the_published_number_of_weights(spec: Any) -> None:
+def test_registered_shapes_have_the_published_parameter_count(spec: Any) -> None:
     assert parameter_count(spec.network) == spec.parameters
     tokens = spec.network.tokens_per_image
     assert tokens < spec.tokens_per_frame < tokens + 16  # stamps and separators
 
 
-def test_registered_shapes_are_those_of_the_checkpoint(processor_files: Path) -> None:
+def test_registered_shapes_equal_the_checkpoint(processor_files: Path) -> None:
     for folder in processor_files.glob("SmolVLM*"):
         config = NetworkConfig.from_json(read_json(folder / "config.json"))
         assert find_model(folder.name).network == config
 
 
-def test_quantized_weights_take_less_memory_and_fewer_bytes_per_token() -> None:
+def test_quantized_weights_reduce_memory_and_bytes_per_token() -> None:
     config = find_model("smolvlm2-2.2b").network
     assert config is not None
     formats = [NumberFormat("bfloat16", quantize) for quantize in ("none", "int8", "int4")]
@@ -179,7 +179,7 @@ def test_quantized_weights_take_less_memory_and_fewer_bytes_per_token() -> None:
         assert plain > eight > four > plain / 5
 
 
-def test_a_measurement_takes_the_shapes_and_the_clock_it_is_given(
+def test_rates_are_measured_with_given_shapes_and_clock(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("_READ_BYTES", "_COPIED_BYTES"):
@@ -196,7 +196,7 @@ def test_a_measurement_takes_the_shapes_and_the_clock_it_is_given(
     assert fast.process_bytes > 50_000_000  # torch is loaded
 
 
-def test_rates_are_kept_for_this_machine_and_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_stored_per_machine_and_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     request, now = RateRequest(), replace(RATES, measured_at=time.time())
@@ -205,7 +205,7 @@ def test_rates_are_kept_for_this_machine_and_a_while(monkeypatch: pytest.MonkeyP
     assert rates_for(request, on_measure=pytest.fail) == now
     assert kept_rates(RateRequest(dtype="bfloat16")) is None
     keep_rates(RateRequest(dtype="bfloat16"), replace(now, dtype="bfloat16"))
-    assert kept_rates(request) == now  # the others stay
+    assert kept_rates(request) == now  # other requests are unchanged
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert kept_rates(request) is None
     monkeypatch.delenv("OMP_NUM_THREADS")
@@ -232,7 +232,7 @@ def test_rates_are_kept_for_this_machine_and_a_while(monkeypatch: pytest.MonkeyP
     ],
     ids=str,
 )
-def test_odd_entries_are_no_rates(change: dict[str, Any]) -> None:
+def test_invalid_entries_are_ignored(change: dict[str, Any]) -> None:
     import time
 
     keep_rates(RateRequest(), replace(RATES, measured_at=time.time()))
@@ -244,7 +244,7 @@ def test_odd_entries_are_no_rates(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"version": 1}', "[" * 100_000, "\xff"])
-def test_broken_files_are_none(broken: str) -> None:
+def test_broken_files_are_ignored(broken: str) -> None:
     cost_folder().mkdir(parents=True)
     for name in ("rates.json", "past.jsonl"):
         (cost_folder() / name).write_text(broken, encoding="latin-1")
@@ -254,7 +254,7 @@ def test_broken_files_are_none(broken: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="hardware: folders without write permission are POSIX")
-def test_where_nothing_can_be_kept_nothing_fails() -> None:
+def test_unwritable_folder_is_ignored() -> None:
     folder = cost_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file in the folder's place")
@@ -270,7 +270,7 @@ def model_cost(name: str) -> ModelCost:
     return model
 
 
-def test_a_prediction_is_operations_over_rates() -> None:
+def test_predicted_seconds_are_operations_over_rates() -> None:
     model = model_cost("smolvlm2-256m")
     prompt = fitting_prompt(find_model(model.name), 10, text_tokens=30, new_tokens=20)
     assert prompt == PromptSize(10, 800, 20)
@@ -279,7 +279,7 @@ def test_a_prediction_is_operations_over_rates() -> None:
     seconds = image.product_flops / 2e11 + image.attention_flops / 1e11
     assert got.seconds["encode"] == pytest.approx(10 * seconds)
     odd = predict_uncorrected(model, replace(prompt, from_cache=1), RATES)
-    assert odd.seconds["encode"] == pytest.approx(10 * seconds)  # two threads: the last waits
+    assert odd.seconds["encode"] == pytest.approx(10 * seconds)  # 9 on 2 threads: as 10
     cached = predict_uncorrected(model, replace(prompt, from_cache=10), RATES)
     assert cached.seconds["encode"] == 0
     length = prompt.tokens + 10
@@ -290,7 +290,7 @@ def test_a_prediction_is_operations_over_rates() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(1, 400), st.integers(1, 400))
-def test_more_frames_never_cost_less(one: int, other: int) -> None:
+def test_predicted_cost_is_monotonic_in_the_frames(one: int, other: int) -> None:
     for spec in PUBLISHED:
         few, many = (
             predict_uncorrected(model_cost(spec.name), fitting_prompt(spec, frames), RATES)
@@ -301,7 +301,7 @@ def test_more_frames_never_cost_less(one: int, other: int) -> None:
         assert many.prompt.tokens <= spec.context_tokens  # type: ignore[operator]
 
 
-def test_past_answers_correct_a_prediction_and_one_odd_answer_does_not() -> None:
+def test_past_answers_correct_a_prediction_and_outliers_do_not() -> None:
     model, prompt = model_cost("smolvlm2-256m"), PromptSize(10, 800)
     raw = predict_uncorrected(model, prompt, RATES)
 
@@ -318,7 +318,7 @@ def test_past_answers_correct_a_prediction_and_one_odd_answer_does_not() -> None
     assert got.corrected_by == 3
     assert got.seconds["encode"] == pytest.approx(1.5 * raw.seconds["encode"])
     assert got.memory_bytes == raw.memory_bytes
-    # of other rates, other models and other formats nothing is known
+    # other rates, models and formats are not corrected
     others = [
         predict(model, prompt, replace(RATES, measured_at=1.0)),
         predict(replace(model, quantize="int8"), prompt, RATES),
@@ -331,7 +331,7 @@ def test_past_answers_correct_a_prediction_and_one_odd_answer_does_not() -> None
     assert len((cost_folder() / "past.jsonl").read_text().splitlines()) == 200
 
 
-def test_the_first_token_of_every_published_model_is_known_without_torch() -> None:
+def test_first_token_of_every_published_model_is_predicted_without_torch() -> None:
     import time
 
     assert predict_first_token(find_model("smolvlm2-500m"), 50) is None  # not measured yet

@@ -1,4 +1,4 @@
-"""``smolvideo doctor`` finds what is planted, and survives what its checks do."""
+"""``smolvideo doctor`` finds planted faults, and survives checks that hang, crash or print."""
 
 import json
 import os
@@ -40,12 +40,12 @@ CLIPS = ROOT / "smolvideo" / "doctor" / "clips"
 
 
 def check(name: str, *, offline: bool = True, **folders: str) -> Finding:
-    """One check in this process."""
+    """Run one check in this process."""
     return run_check(name, CHECKS[name], Surroundings(offline, folders))
 
 
 def doctor(*words: str, code: int) -> dict[str, Finding]:
-    """The command in full; its checks run in processes of their own."""
+    """Run the whole command; its checks run in subprocesses."""
     done = CliRunner().invoke(cli, ["doctor", *words, "--json"])
     assert done.exit_code == code, done.stdout + done.stderr
     content = schemas.validate_line("doctor", done.stdout)
@@ -58,7 +58,7 @@ LIMITED_HERE = {"yt-dlp", "javascript", "processor", "devices"}
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in ("speed", "decord")])
-def test_all_is_well_here(name: str, tmp_path: Path) -> None:
+def test_doctor_finds_no_fault_here(name: str, tmp_path: Path) -> None:
     found = check(name, cache=str(tmp_path), models=str(tmp_path))
     assert found.check == name
     expected = {"ok", "note", "fault"} if name in LIMITED_HERE else {"ok"}
@@ -67,11 +67,13 @@ def test_all_is_well_here(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("decord")
-def test_decord_works() -> None:
+def test_decord_check() -> None:
     assert check("decord").state == "ok"
 
 
-def test_rates_are_measured_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_speed_check_measures_rates_once_and_stores_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in {"_ROUNDS": 1, "_CACHED_TOKENS": 1024, "_READ_BYTES": 1 << 22}.items():
         monkeypatch.setattr(rates, name, value)
     found = check("speed")
@@ -87,14 +89,14 @@ def test_rates_are_measured_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert check("speed").state == "note"
 
 
-def test_findings_come_in_the_order_of_the_table() -> None:
+def test_findings_are_in_table_order() -> None:
     found = doctor("hub", "models", "pyav", "processor", "terminal", "--offline", code=0)
     assert [*found] == ["processor", "pyav", "models", "hub", "terminal"]
     assert found["pyav"].state == found["models"].state == "ok"
     assert found["terminal"].state == found["hub"].state == "skipped"
 
 
-def test_a_check_may_do_what_it_likes() -> None:
+def test_doctor_survives_checks_that_hang_crash_or_print() -> None:
     faulty = ("hang", "crash", "leave", "fail", "shout")
     checks = {name: Check(f"support.faulty_checks:{name}") for name in faulty}
     checks = {"measure": Check("support.faulty_checks:shout", measures=True), **checks}
@@ -121,7 +123,7 @@ def test_a_check_may_do_what_it_likes() -> None:
     assert [*found][-1] == "measure"
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "file" / "cache"))
     found = doctor("folders", "disk", code=1)
@@ -131,14 +133,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert found["disk"].state == "ok"
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", "~no-such-user/cache")
     found = doctor("folders", "disk", code=1)
     assert "no folder for cache" in found["folders"].found
     assert found["disk"].state == "ok"
 
 
-def test_folders_are_left_as_they_were(tmp_path: Path) -> None:
+def test_folder_check_leaves_folders_unchanged(tmp_path: Path) -> None:
     there, missing = tmp_path / "there", tmp_path / "a" / "b"
     there.mkdir()
     found = check("folders", cache=str(there), conversations=str(missing))
@@ -146,7 +148,7 @@ def test_folders_are_left_as_they_were(tmp_path: Path) -> None:
     assert [*tmp_path.rglob("*")] == [there]
 
 
-def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     folders = {"models": str(tmp_path), "cache": str(tmp_path)}
     for free, state in ((4 * 10**8, "fault"), (2 * 10**9, "ok")):
@@ -156,7 +158,7 @@ def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert state == "ok" or "HF_HOME" in str(found.hint)
 
 
-def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_low_memory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(computing, "_free_memory", lambda _: 10**9)
     assert check("memory").state == "fault"
     monkeypatch.setattr(computing, "_free_memory", lambda _: 2 * 10**9)
@@ -169,7 +171,7 @@ def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert computing._free_memory(10**9, tmp_path) == 10**9
 
 
-def test_a_broken_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_checkpoint_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert check("models").state == "ok"
     repository = tmp_path / "hub" / "models--HuggingFaceTB--SmolVLM2-256M-Video-Instruct"
@@ -201,7 +203,7 @@ def test_a_broken_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("days", "state"),
     [(0, "ok"), (AGED_DAYS, "ok"), (AGED_DAYS + 1, "note"), (STALE_DAYS + 1, "fault")],
 )
-def test_the_age_of_yt_dlp(days: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_yt_dlp_is_found(days: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     released = date(*map(int, ytdlp_version.split(".")[:3]))
     monkeypatch.setattr(machine, "_today", lambda: released + timedelta(days))
     found = check("yt-dlp")
@@ -210,7 +212,7 @@ def test_the_age_of_yt_dlp(days: int, state: str, monkeypatch: pytest.MonkeyPatc
     assert state == "ok" or "--upgrade yt-dlp" in str(found.hint)
 
 
-def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.setitem(sys.modules, "yt_dlp.version", None)
@@ -221,7 +223,7 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "yt_dlp" in found["yt-dlp"].found
 
 
-def test_numba_that_is_missing_or_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_disabled_numba_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "fault" if sys.version_info < (3, 15) else "note"
     monkeypatch.setitem(sys.modules, "numba", None)
     has_numba.cache_clear()
@@ -233,7 +235,9 @@ def test_numba_that_is_missing_or_switched_off(monkeypatch: pytest.MonkeyPatch) 
         has_numba.cache_clear()
 
 
-def test_a_package_that_fails_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_that_fails_to_import_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so: cannot open')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     found = doctor("devices", code=1)["devices"]
@@ -241,7 +245,7 @@ def test_a_package_that_fails_to_load(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "--force-reinstall torch" in str(found.hint)
 
 
-def test_a_reader_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("av", "cv2"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('libavcodec.so: cannot open')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -251,7 +255,7 @@ def test_a_reader_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "--force-reinstall opencv-python-headless" in str(found["opencv"].hint)
 
 
-def test_a_clip_that_shows_something_else() -> None:
+def test_wrongly_decoded_clip_is_found() -> None:
     assert decoding._difference(CLIPS / "vp9.mp4", "vp9", "pyav") is None
     wrong = decoding._difference(CLIPS / "vp9.mp4", "variable-rate", "pyav")
     assert wrong == "frame 5 is not what was drawn"
@@ -259,7 +263,7 @@ def test_a_clip_that_shows_something_else() -> None:
     assert decoding._broken_problem(CLIPS / "h264.mp4", "pyav") == "its damage is not reported"
 
 
-def test_products_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_matrix_products_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = computing._relative_error
     monkeypatch.setattr(
         computing, "_relative_error", lambda got, expected: exact(got, expected * 1.2)
@@ -296,7 +300,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_the_hub(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_check(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check("hub", offline=False).found == f"{hub} answers"
     monkeypatch.setattr(_Hub, "status", 401)
     assert check("hub", offline=False).state == "ok"
@@ -317,7 +321,7 @@ def test_the_hub(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no http(s) address" in check("hub", offline=False).found
 
 
-def test_the_table_has_a_line_each_in_a_pipe() -> None:
+def test_table_in_a_pipe_has_one_line_per_check() -> None:
     done = CliRunner().invoke(cli, ["doctor", "hub", "models", "terminal", "--offline"])
     assert done.exit_code == 0
     lines = done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Recordings whose clock restarts or jumps: which frame is shown when, on a clock that goes on."""
+"""Recordings whose time stamps restart or jump are read on one continuous clock."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ Make = Callable[..., clipmaker.Clip]
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """A clip of ``count`` frames numbered from ``number`` on; each is made once."""
+    """Return a function that writes a cached clip of ``count`` frames numbered from ``number``."""
     made: dict[str, clipmaker.Clip] = {}
     folder = tmp_path_factory.mktemp("parts")
 
@@ -74,7 +74,7 @@ def metadata(path: Path) -> VideoMetadata:
 
 
 def check_continuous(path: Path, numbers: Sequence[int], fps: int = FPS) -> VideoMetadata:
-    """The file shows the frames with these numbers one after the other, at a steady rate."""
+    """Check that the file shows frames with these numbers in order at a steady rate."""
     with open_video(path) as video:
         times = video.frame_times()
         first = video.metadata.first_pts_seconds  # after 0 where the sound begins before it
@@ -104,10 +104,10 @@ def places(known: VideoMetadata) -> list[float]:
 
 @pytest.mark.parametrize("count", [4, 8])
 @pytest.mark.parametrize("b_frames", [0, 2])
-def test_parts_of_a_few_frames_are_all_shown(
+def test_short_parts_are_read_completely(
     count: int, b_frames: int, make: Make, tmp_path: Path
 ) -> None:
-    """Their steps back look like those of frames that are reordered."""
+    """Their backward steps are as small as those of B-frame reordering."""
     parts = [make("ts", count, number=100 * place, b_frames=b_frames) for place in range(6)]
     with open_in_process(clipmaker.join(tmp_path / "joined.ts", *parts), "pyav") as video:
         found = [clipmaker.number_of(one.image) for one in video.frames_at(video.frame_times())]
@@ -116,7 +116,7 @@ def test_parts_of_a_few_frames_are_all_shown(
 
 
 @pytest.mark.parametrize(("kind", "count"), [*((kind, 3) for kind in FORMATS), ("ts", 10)])
-def test_joined_recordings_follow_each_other(
+def test_joined_recordings_are_shown_one_after_the_other(
     kind: str, count: int, make: Make, tmp_path: Path
 ) -> None:
     parts = [make(kind, number=100 * place) for place in range(count)]
@@ -132,8 +132,10 @@ def test_joined_recordings_follow_each_other(
     ("kind", "begins"),
     [*((kind, begins) for kind in SHIFTED for begins in (0.5, 12.0)), ("ts", 3600.0)],
 )
-def test_steps_back_and_jumps_ahead(kind: str, begins: float, make: Make, tmp_path: Path) -> None:
-    """Half a second twice, 11 s and an hour left out."""
+def test_backward_and_forward_jumps_are_discontinuities(
+    kind: str, begins: float, make: Make, tmp_path: Path
+) -> None:
+    """Half a second repeated, and gaps of 11 s and an hour."""
     path = clipmaker.join(
         tmp_path / f"joined.{kind}",
         make(kind, starts_at=5.0),
@@ -145,7 +147,7 @@ def test_steps_back_and_jumps_ahead(kind: str, begins: float, make: Make, tmp_pa
 
 
 @pytest.mark.parametrize("kind", SHIFTED)
-def test_gaps_of_nine_seconds_are_gaps(kind: str, make: Make, tmp_path: Path) -> None:
+def test_gaps_of_nine_seconds_are_kept(kind: str, make: Make, tmp_path: Path) -> None:
     path = clipmaker.join(
         tmp_path / f"joined.{kind}",
         make(kind, starts_at=5.0),
@@ -174,7 +176,7 @@ def test_gaps_of_nine_seconds_are_gaps(kind: str, make: Make, tmp_path: Path) ->
     ids=["size", "pids", "codec", "codec_and_pids", "profile", "sound", "sound_later"],
 )
 @pytest.mark.parametrize("turned", [False, True], ids=["after", "before"])
-def test_each_part_is_read_by_its_own_streams(
+def test_each_part_is_decoded_with_its_own_streams(
     second: dict[str, object], turned: bool, make: Make, tmp_path: Path
 ) -> None:
     parts = [make("ts"), make("ts", number=100, **second)]
@@ -188,8 +190,8 @@ def test_each_part_is_read_by_its_own_streams(
 
 
 @pytest.mark.parametrize("kind", ["ts", "flv"])
-def test_a_recording_that_broke_off_before_the_next(kind: str, make: Make, tmp_path: Path) -> None:
-    """Cut in the middle of a packet, so that the next one is out of step."""
+def test_truncated_recording_before_the_next(kind: str, make: Make, tmp_path: Path) -> None:
+    """Cut within a packet, so that the next packet is misaligned."""
     cut = clipmaker.cut(make(kind, gop=6).path, tmp_path / f"cut.{kind}", 0.7)
     path = clipmaker.join(tmp_path / f"joined.{kind}", cut, make(kind, number=100))
     known = metadata(path)
@@ -200,7 +202,7 @@ def test_a_recording_that_broke_off_before_the_next(kind: str, make: Make, tmp_p
     assert shown(path, [0.0, begins, begins + 0.5, begins + 1]) == [0, 100, 112, 123]
 
 
-def test_pictures_of_another_shape_keep_it(make: Make, tmp_path: Path) -> None:
+def test_parts_of_another_frame_size_keep_it(make: Make, tmp_path: Path) -> None:
     path = clipmaker.join(tmp_path / "a.ts", make("ts"), make("ts", number=100, size=(96, 96)))
     with open_video(path) as video:
         (frame,) = video.frames_at([1.5])
@@ -212,8 +214,8 @@ def test_pictures_of_another_shape_keep_it(make: Make, tmp_path: Path) -> None:
         assert small.image.shape == (48, 64, 3)
 
 
-def test_other_streams_of_a_part_with_the_same_clock(make: Make, tmp_path: Path) -> None:
-    """A new list of streams, and no discontinuity."""
+def test_changed_streams_on_a_continuous_clock(make: Make, tmp_path: Path) -> None:
+    """A new program map table without a discontinuity."""
     later = make("ts", number=100, starts_at=6.0, container_options={"mpegts_start_pid": "0x300"})
     path = clipmaker.join(tmp_path / "a.ts", make("ts", starts_at=5.0), later)
     assert check_continuous(path, [*range(24), *range(100, 124)]).discontinuities == ()
@@ -222,7 +224,7 @@ def test_other_streams_of_a_part_with_the_same_clock(make: Make, tmp_path: Path)
 # ---------------------------------------------------------------------- MPEG's clock
 
 
-def test_the_clock_of_mpeg_begins_again_after_a_day(make: Make, tmp_path: Path) -> None:
+def test_mpeg_clock_wraps_after_a_day(make: Make, tmp_path: Path) -> None:
     wrap = 2**33 / 90_000
     around = make("ts", 48, starts_at=wrap - 1)
     assert check_continuous(around.path, range(48)).discontinuities == ()
@@ -239,19 +241,19 @@ def test_the_clock_of_mpeg_begins_again_after_a_day(make: Make, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["ts", "flv", "mp4"])
-def test_slow_recordings_are_no_jumps(kind: str, make: Make) -> None:
-    """A picture every twenty seconds."""
+def test_slow_recordings_have_no_discontinuities(kind: str, make: Make) -> None:
+    """One frame every twenty seconds."""
     times = [20.0 * place for place in range(6)]
     clip = make(kind, 6, times=times)
     known = metadata(clip.path)
     assert known.discontinuities == known.notices == ()
-    if kind != "mp4":  # which says itself how long the last one is shown
+    if kind != "mp4":  # mp4 states the duration of its last frame
         assert known.duration_seconds == pytest.approx(120.0, abs=0.2)
     assert shown(clip.path, [0, 19, 21, 61, 100]) == [0, 0, 1, 3, 5]
 
 
-def test_a_still_picture_while_the_sound_goes_on(make: Make) -> None:
-    """No frame for half a minute is no jump where another stream has a clock."""
+def test_long_still_frame_with_continuous_sound_has_no_discontinuity(make: Make) -> None:
+    """Half a minute without a frame is no jump where another stream has time stamps."""
     times = [*clipmaker.evenly(24, 24), 31.0, 31.04]
     at_once = {"times": times, "b_frames": 0, "options": {"tune": "zerolatency"}}
     silent = make("ts", 26, **at_once)
@@ -261,7 +263,7 @@ def test_a_still_picture_while_the_sound_goes_on(make: Make) -> None:
     assert shown(with_sound.path, [0.6, 20.0, 31.1]) == [12, 23, 24]
 
 
-def test_a_jump_of_the_sound_alone_does_not_lengthen_the_video(make: Make, tmp_path: Path) -> None:
+def test_jump_of_the_sound_alone_does_not_lengthen_the_video(make: Make, tmp_path: Path) -> None:
     clip = make("ts", 72, sound_seconds=3.0)
     path = tmp_path / "a.ts"
     with av.open(str(clip.path)) as source, av.open(str(path), "w") as target:
@@ -280,10 +282,10 @@ def test_a_jump_of_the_sound_alone_does_not_lengthen_the_video(make: Make, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["mpg", "vob"])
-def test_a_program_stream_set_anew_between_key_frames(
+def test_program_stream_with_a_jump_between_key_frames(
     kind: str, make: Make, tmp_path: Path
 ) -> None:
-    """Of a part that has no key frame at its beginning, the middle and the end are found."""
+    """A part that begins without a key frame is found in the middle and at the end."""
     clip = make(kind, 72, gop=48, starts_at=5.0)
     path = clipmaker.join(tmp_path / f"a.{kind}", *clipmaker.split(clip, tmp_path, {30: 3600.0}))
     known = metadata(path)
@@ -292,7 +294,7 @@ def test_a_program_stream_set_anew_between_key_frames(
     assert shown(path, [0.0, 1.0, 2.5]) == [0, 24, 60]
 
 
-def test_an_index_is_believed(make: Make, tmp_path: Path) -> None:
+def test_times_of_an_index_have_no_discontinuities(make: Make, tmp_path: Path) -> None:
     times = [*clipmaker.evenly(24, 24), *(3600 + time for time in clipmaker.evenly(24, 24))]
     for name in ("a.mp4", "a.mkv"):
         clip = clipmaker.write_clip(tmp_path / name, times)
@@ -306,10 +308,10 @@ def test_an_index_is_believed(make: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ts", "m2ts", "flv", "mpg", "vob"])
 @pytest.mark.parametrize("jumps", [{30: 3600.0}, {30: -1.0}, {30: 3600.0, 40: -3000.0}])
-def test_a_clock_set_anew_between_key_frames(
+def test_jump_between_key_frames(
     kind: str, jumps: dict[int, float], make: Make, tmp_path: Path
 ) -> None:
-    """What leans on pictures before the jump is decoded with them."""
+    """Frames that refer to frames before the jump are decoded with them."""
     clip = make(kind, 48, gop=48, starts_at=5.0)
     path = clipmaker.join(tmp_path / f"a.{kind}", *clipmaker.split(clip, tmp_path, jumps))
     known = check_continuous(path, range(48))
@@ -318,7 +320,7 @@ def test_a_clock_set_anew_between_key_frames(
     )
 
 
-def test_a_single_damaged_stamp_is_no_discontinuity(make: Make, tmp_path: Path) -> None:
+def test_single_damaged_time_stamp_is_no_discontinuity(make: Make, tmp_path: Path) -> None:
     clip = make("ts", 48, gop=48, starts_at=5.0)
     parts = clipmaker.split(clip, tmp_path, {30: 700.0, 31: -700.0})
     path = clipmaker.join(tmp_path / "a.ts", *parts)
@@ -328,7 +330,7 @@ def test_a_single_damaged_stamp_is_no_discontinuity(make: Make, tmp_path: Path) 
 # ---------------------------------------------------------------------- all that has times
 
 
-def test_texts_inside_the_parts_go_on_with_them(make: Make, tmp_path: Path) -> None:
+def test_text_tracks_follow_the_continuous_clock(make: Make, tmp_path: Path) -> None:
     texts = ((0.25, 0.5, "one"), (0.5, 0.75, "two"))
     parts = [make("mp4", number=100 * place, texts=texts) for place in range(3)]
     with open_video(parts[0].path) as video:
@@ -361,7 +363,7 @@ def test_sampling_and_its_window_are_on_the_continued_clock(make: Make, tmp_path
     assert quick.pts_seconds == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5], abs=NEAR)
 
 
-def test_the_notice_names_the_first_places(make: Make, tmp_path: Path) -> None:
+def test_notice_names_the_first_discontinuities(make: Make, tmp_path: Path) -> None:
     parts = [make("ts", number=100 * place) for place in range(5)]
     path = clipmaker.join(tmp_path / "a.ts", *parts)
     (notice,) = metadata(path).notices
@@ -374,7 +376,7 @@ def test_the_notice_names_the_first_places(make: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reader", ["opencv", "decord"])
 @pytest.mark.parametrize("kind", ["flv", "mp4", "mpg"])
-def test_readers_that_know_one_clock_refuse(
+def test_other_readers_refuse_discontinuous_files(
     reader: str, kind: str, make: Make, tmp_path: Path
 ) -> None:
     pytest.importorskip({"opencv": "cv2"}.get(reader, reader))
@@ -386,8 +388,10 @@ def test_readers_that_know_one_clock_refuse(
 # ---------------------------------------------------------------------- what it costs
 
 
-def test_clean_files_are_not_decoded_twice(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One clock is found by reading headers; FFmpeg's demuxer is not asked."""
+def test_continuous_files_are_scanned_without_ffmpeg(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A continuous clock is recognised from packet headers, without FFmpeg's demuxer."""
     monkeypatch.setattr(
         "smolvideo.readers.part_finder.open_container", lambda *_: pytest.fail("opened")
     )
@@ -395,7 +399,7 @@ def test_clean_files_are_not_decoded_twice(make: Make, monkeypatch: pytest.Monke
         assert len(find_parts(make(kind).path)) <= 1
 
 
-def test_parts_are_opened_where_frames_are_wanted(
+def test_only_parts_with_wanted_frames_are_opened(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = clipmaker.join(tmp_path / "a.ts", *[make("ts", number=100 * n) for n in range(10)])

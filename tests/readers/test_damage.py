@@ -1,4 +1,4 @@
-"""Damaged and truncated files: nothing decodable is lost, nothing damaged used without a word."""
+"""Damaged and truncated files: every decodable frame is read, and damaged frames are flagged."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ MAKERS: dict[str, Make] = {
 
 
 def noisy(count: int) -> list[Images]:
-    """Numbered frames with moving noise, so that packets are of some size."""
+    """Encode numbered frames with moving noise, so that packets are large enough to damage."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 40, (clipmaker.HEIGHT * 2, clipmaker.WIDTH, 3), dtype=np.uint8)
     images = []
@@ -66,7 +66,7 @@ class Packet:
 
 
 def packets_in(path: Path) -> list[Packet]:
-    """The packets of a file in their order, where its container stores them in one piece."""
+    """Return the packets of a file in order, for containers that store each in one piece."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [
@@ -77,7 +77,7 @@ def packets_in(path: Path) -> list[Packet]:
 
 
 def spoil(path: Path, packet: Packet, share: float = 0.3, filling: bytes = b"\0") -> Path:
-    """A copy with the end of a packet overwritten: its headers stay."""
+    """Copy the file with the end of a packet overwritten; its headers stay intact."""
     data = bytearray(path.read_bytes())
     first = packet.start + int(packet.size * (1 - share))
     data[first : packet.start + packet.size] = filling * (packet.start + packet.size - first)
@@ -87,8 +87,10 @@ def spoil(path: Path, packet: Packet, share: float = 0.3, filling: bytes = b"\0"
 
 
 def is_noticed(path: Path) -> bool:
-    """Whether the decoder reports an error: the arithmetic code of H.264 and HEVC has little
-    redundancy, and not all damage can be known."""
+    """Whether the decoder reports an error.
+
+    The arithmetic coding of H.264 and HEVC has little redundancy: not all damage can be detected.
+    """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}
@@ -99,7 +101,7 @@ def is_noticed(path: Path) -> bool:
 
 
 def spoil_noticeably(path: Path, packets: Sequence[Packet]) -> Path:
-    """A copy with one of the packets damaged so that the decoder notices, the largest first."""
+    """Copy the file with one packet damaged so that the decoder notices, the largest first."""
     for packet in sorted(packets, key=lambda packet: -packet.size):
         for filling in (b"\x5a", b"\xff", b"\0"):
             for share in (0.3, 0.7, 0.9):
@@ -109,7 +111,7 @@ def spoil_noticeably(path: Path, packets: Sequence[Packet]) -> Path:
 
 
 def decode_alone(path: Path) -> dict[float, Images]:
-    """What one thread decodes from beginning to end, by seconds; later than what came before."""
+    """Decode on one thread from beginning to end; map ascending seconds to frames."""
     found: dict[float, Images] = {}
     with av.open(str(path), metadata_errors="ignore") as container:
         stream = container.streams.video[0]
@@ -130,7 +132,9 @@ def decode_alone(path: Path) -> dict[float, Images]:
 
 @pytest.fixture
 def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine with many cores, where a decoder holds back most."""
+    """Use eight decoding threads as on a machine with many cores, where decoders delay
+    frames most.
+    """
     for module in (video_stream, pyav):
         monkeypatch.setattr(module, "decoding_threads", lambda pixels: 8)
         monkeypatch.setattr(module, "usable_cores", lambda: 8)
@@ -138,7 +142,7 @@ def eight_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eight_threads")
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_truncated_file_loses_nothing_to_threads(name: str, tmp_path: Path) -> None:
+def test_threaded_decoding_keeps_all_frames_of_a_truncated_file(name: str, tmp_path: Path) -> None:
     whole = MAKERS[name](tmp_path)
     path = clipmaker.cut(whole.path, tmp_path / f"part{whole.path.suffix}", 0.6)
     expected = decode_alone(path)
@@ -156,7 +160,9 @@ def test_a_truncated_file_loses_nothing_to_threads(name: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("eight_threads")
 @pytest.mark.parametrize("name", ["faststart", "matroska", "flash"])
-def test_damage_is_told_from_its_frame_to_the_next_key_frame(name: str, tmp_path: Path) -> None:
+def test_frames_are_flagged_from_the_damage_to_the_next_key_frame(
+    name: str, tmp_path: Path
+) -> None:
     whole = MAKERS[name](tmp_path)
     good = decode_alone(whole.path)
     packets = packets_in(whole.path)
@@ -181,7 +187,7 @@ def test_damage_is_told_from_its_frame_to_the_next_key_frame(name: str, tmp_path
 
 
 @pytest.mark.parametrize("name", ["faststart", "transport"])
-def test_a_frame_that_the_decoder_flags_is_corrupt(name: str, tmp_path: Path) -> None:
+def test_frame_flagged_by_the_decoder_is_corrupt(name: str, tmp_path: Path) -> None:
     path = MAKERS[name](tmp_path).path
     data = bytearray(path.read_bytes())
     if name == "transport":  # packets lost on the way
@@ -198,7 +204,7 @@ def test_a_frame_that_the_decoder_flags_is_corrupt(name: str, tmp_path: Path) ->
     assert kinds[:10] == [""] * 10
 
 
-def test_sampling_warns_of_damaged_frames_and_says_how_many(tmp_path: Path) -> None:
+def test_sampling_warns_with_the_number_of_damaged_frames(tmp_path: Path) -> None:
     path = MAKERS["faststart"](tmp_path).path
     path = spoil_noticeably(
         path, [p for p in packets_in(path) if not p.is_key and 1.3 < p.seconds < 1.7]
@@ -212,7 +218,7 @@ def test_sampling_warns_of_damaged_frames_and_says_how_many(tmp_path: Path) -> N
     assert early.warnings == (), "only what was used is spoken of"
 
 
-def test_windows_carry_the_warning_in_the_last_one(tmp_path: Path) -> None:
+def test_last_window_has_the_damage_warning(tmp_path: Path) -> None:
     path = MAKERS["faststart"](tmp_path).path
     path = spoil_noticeably(
         path, [p for p in packets_in(path) if not p.is_key and 1.3 < p.seconds < 1.7]
@@ -235,7 +241,7 @@ def test_windows_carry_the_warning_in_the_last_one(tmp_path: Path) -> None:
 
 
 class Shown:
-    """A reader whose frames have the given damage, one each second."""
+    """A reader with one frame per second, each with the given damage."""
 
     def __init__(self, kinds: list[Damage]) -> None:
         image = np.zeros((2, 2, 3), dtype=np.uint8)
@@ -249,7 +255,7 @@ def counted(kinds: list[Damage], requested: int) -> DamageCount:
     return count
 
 
-def test_most_corrupt_is_an_error_and_some_is_a_warning() -> None:
+def test_corrupt_majority_is_an_error_and_less_a_warning() -> None:
     some = counted(["", "corrupt", "reference", "reference"], 5)
     some.refuse_if_most()
     assert some.warnings() == [
@@ -267,7 +273,7 @@ def test_most_corrupt_is_an_error_and_some_is_a_warning() -> None:
 
 @dataclass
 class Fed:
-    """A packet, or the frame that it becomes."""
+    """Stub of a packet, or of the frame decoded from it."""
 
     pts: int
     is_keyframe: bool = False
@@ -275,8 +281,8 @@ class Fed:
     size: int = 1
 
 
-def test_the_order_of_decoding_decides_what_refers_to_damage() -> None:
-    """I0 P3 B1 B2 | I4 P5: P3 is damaged, B1 and B2 refer to it although they appear before."""
+def test_damage_propagates_in_decoding_order() -> None:
+    """I0 P3 B1 B2 | I4 P5: P3 is damaged; B1 and B2 refer to it although they are shown before."""
     harm = HarmTracker()
     packets = [Fed(0, is_keyframe=True), Fed(3), Fed(1), Fed(2), Fed(4, is_keyframe=True), Fed(5)]
     for packet in packets:
@@ -293,7 +299,7 @@ def test_the_order_of_decoding_decides_what_refers_to_damage() -> None:
     assert not harm.failed_between(3, 9)
 
 
-def test_what_fails_before_the_first_key_frame_is_no_damage() -> None:
+def test_failures_before_the_first_key_frame_are_no_damage() -> None:
     harm = HarmTracker()
     harm.fed(Fed(0))
     harm.failed(Fed(0))
@@ -303,7 +309,7 @@ def test_what_fails_before_the_first_key_frame_is_no_damage() -> None:
     assert harm.damage_of(Fed(1)) == ""
 
 
-def test_intact_clips_have_no_damage(clips: Path) -> None:
+def test_intact_real_clips_have_no_damage(clips: Path) -> None:
     names = ["hevc_ts.ts", "d_headless.ts", "ts_rollover.ts", "sample.flv"]
     for name in names:
         with open_video(clips / name) as video:
@@ -318,7 +324,7 @@ def test_intact_clips_have_no_damage(clips: Path) -> None:
         ("d_trunc60.ts", "1 are corrupt, the first at 00:06"),
     ],
 )
-def test_damaged_clips_say_so(clips: Path, name: str, words: str) -> None:
+def test_damaged_real_clips_have_a_warning(clips: Path, name: str, words: str) -> None:
     with open_video(clips / name) as video:
         batch = sample_frames(video, FrameSampling(max_frames=8))
     assert words in batch.warnings[-1]
@@ -334,10 +340,8 @@ def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("lost", [1, 4])
-def test_lost_packets_of_a_transport_stream_give_a_notice(
-    lost: int, broadcast: Path, tmp_path: Path
-) -> None:
-    """Whole frames may be gone: then the decoder sees no damage."""
+def test_lost_transport_packets_have_a_notice(lost: int, broadcast: Path, tmp_path: Path) -> None:
+    """Whole frames may be lost, which the decoder does not see."""
     data = broadcast.read_bytes()
     packets = [data[place : place + 188] for place in range(0, len(data), 188)]
     key = next(p for p in packets_in(broadcast) if p.is_key and p.seconds > 1.5)
@@ -352,9 +356,7 @@ def test_lost_packets_of_a_transport_stream_give_a_notice(
     assert notice.startswith("`a.ts` has lost packets (continuity errors) at 00:02:")
 
 
-def test_counters_that_begin_again_with_a_segment_are_no_loss(
-    broadcast: Path, tmp_path: Path
-) -> None:
+def test_restarted_continuity_counters_are_no_loss(broadcast: Path, tmp_path: Path) -> None:
     parts = clipmaker.split(clip(tmp_path / "b.ts", b_frames=0), tmp_path, {20: 0.0, 40: 0.0})
     with open_in_process(clipmaker.join(tmp_path / "a.ts", *parts), "pyav") as video:
         assert len(video.frame_times()) == 60

@@ -1,4 +1,4 @@
-"""Decoding in a process with limits: what goes wrong there stays there."""
+"""Decoder processes with limits: crashes, hangs, memory, cleanup."""
 
 import gc
 import os
@@ -55,7 +55,7 @@ def test_one_process_serves_one_file_after_another(clip: Path) -> None:
     assert len(pids) == 1
 
 
-def test_a_process_started_ahead_is_used(clip: Path) -> None:
+def test_prestarted_process_is_used(clip: Path) -> None:
     before = processes.decoding()
     prestart_process()
     (ready,) = processes.decoding() - before
@@ -63,14 +63,14 @@ def test_a_process_started_ahead_is_used(clip: Path) -> None:
         assert worker_of(video).pid == ready
 
 
-def test_several_files_at_once_have_a_process_each(clip: Path) -> None:
+def test_concurrent_files_have_a_process_each(clip: Path) -> None:
     with open_video(clip) as one, open_video(clip) as other:
         assert worker_of(one).pid != worker_of(other).pid
         for left, right in zip(one.frames_at(TIMES), other.frames_at(TIMES), strict=True):
             assert (left.image == right.image).all()
 
 
-def test_frames_nobody_fetched_are_no_obstacle(clip: Path) -> None:
+def test_unfetched_frames_block_nothing(clip: Path) -> None:
     with open_video(clip) as video:
         frames = video.frames_at(TIMES)
         assert clipmaker.number_of(next(frames).image) == 0
@@ -83,7 +83,7 @@ def test_frames_nobody_fetched_are_no_obstacle(clip: Path) -> None:
             next(frames)
 
 
-def test_a_closed_reader_says_so(clip: Path) -> None:
+def test_closed_reader_refuses_calls(clip: Path) -> None:
     video = open_video(clip)
     video.close()
     video.close()
@@ -91,7 +91,7 @@ def test_a_closed_reader_says_so(clip: Path) -> None:
         video.frame_times()
 
 
-def test_frames_outlive_their_reader(clip: Path) -> None:
+def test_frames_stay_valid_after_their_reader(clip: Path) -> None:
     with open_video(clip) as video:
         frames = list(video.frames_at(TIMES))
     close_idle_processes()
@@ -99,7 +99,7 @@ def test_frames_outlive_their_reader(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_crash_ends_the_file_and_nothing_else(clip: Path) -> None:
+def test_crash_fails_only_its_file(clip: Path) -> None:
     with open_video(clip) as video:
         frames = video.frames_at(TIMES)
         next(frames)
@@ -112,7 +112,7 @@ def test_a_crash_ends_the_file_and_nothing_else(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_what_the_system_kills_may_lack_memory(clip: Path) -> None:
+def test_killed_decoder_hint_names_memory(clip: Path) -> None:
     with open_video(clip) as video:
         frames = video.frames_at(TIMES)
         next(frames)
@@ -124,7 +124,7 @@ def test_what_the_system_kills_may_lack_memory(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_hang_is_given_up(clip: Path) -> None:
+def test_hanging_decoder_is_stopped(clip: Path) -> None:
     with SubprocessReader(clip, "pyav", DecoderLimits(stall_timeout_seconds=30.5)) as video:
         worker_of(video).suspend()
         video._process.limits = DecoderLimits(stall_timeout_seconds=0.3)
@@ -132,13 +132,13 @@ def test_a_hang_is_given_up(clip: Path) -> None:
             list(video.frames_at([1.0]))
 
 
-def test_a_frame_may_not_take_for_ever(clip: Path) -> None:
+def test_frame_timeout_is_an_error(clip: Path) -> None:
     with pytest.raises(DecoderCrashedError, match="no frame"):
         SubprocessReader(clip, "pyav", DecoderLimits(response_timeout_seconds=0.0))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_too_much_memory_is_refused(clip: Path) -> None:
+def test_memory_limit_is_enforced(clip: Path) -> None:
     with SubprocessReader(clip, "pyav", DecoderLimits(memory_bytes=2**29)) as video:
         worker_of(video).suspend()
         video._process.limits = DecoderLimits(memory_bytes=2**20)
@@ -147,7 +147,7 @@ def test_too_much_memory_is_refused(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process itself")
-def test_a_bomb_fails_to_allocate(tmp_path: Path) -> None:
+def test_decompression_bomb_fails_to_allocate(tmp_path: Path) -> None:
     clip = clipmaker.write_clip(
         tmp_path / "large.mp4",
         [0.0],
@@ -158,8 +158,8 @@ def test_a_bomb_fails_to_allocate(tmp_path: Path) -> None:
         SubprocessReader(clip.path, "pyav", DecoderLimits(memory_bytes=250 * 2**20))
 
 
-def test_many_openings_leak_nothing(clip: Path) -> None:
-    """Memory and handles of both processes after a few openings, and after hundreds more."""
+def test_repeated_opening_leaks_nothing(clip: Path) -> None:
+    """Compare memory and handles of both processes after a few openings and hundreds more."""
 
     def size() -> tuple[int, int, int]:
         with open_video(clip) as video:
@@ -178,7 +178,7 @@ def test_many_openings_leak_nothing(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_nothing_stays_when_the_program_is_killed(clip: Path) -> None:
+def test_decoder_ends_when_the_program_is_killed(clip: Path) -> None:
     script = (
         "import sys, time\n"
         "from smolvideo.readers import open_video\n"
@@ -197,7 +197,7 @@ def test_nothing_stays_when_the_program_is_killed(clip: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_interrupting_the_program_ends_its_decoder(clip: Path) -> None:
+def test_interrupt_ends_the_decoder(clip: Path) -> None:
     script = (
         "import time\n"
         "from smolvideo.readers import open_video\n"
@@ -220,7 +220,7 @@ def test_interrupting_the_program_ends_its_decoder(clip: Path) -> None:
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_module_in_the_folder_of_the_videos_is_not_run(
+def test_module_in_the_current_folder_is_not_imported(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "av.py").write_text("raise SystemExit")
@@ -229,7 +229,7 @@ def test_a_module_in_the_folder_of_the_videos_is_not_run(
         assert video.metadata.reader == "pyav"
 
 
-def test_decoders_say_nothing_on_the_terminal(
+def test_decoders_write_nothing_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = clipmaker.write_clip(tmp_path / "whole.mp4", clipmaker.evenly(50, 10), b_frames=0)

@@ -1,4 +1,4 @@
-"""Where another clock begins, and how parts follow each other: the arithmetic alone."""
+"""Arithmetic of discontinuities: where a clock breaks, and offsets that make parts continuous."""
 
 import tempfile
 from itertools import pairwise
@@ -24,7 +24,7 @@ reorderings = st.sampled_from([[0], [0, 2, 1], [0, 4, 2, 1, 3], [0, 8, 4, 2, 1, 
     jumps=st.lists(st.floats(-1000, 1000), min_size=5, max_size=5),
     stamped=st.booleans(),
 )
-def test_breaks_are_where_another_clock_begins(
+def test_breaks_are_at_clock_changes(
     lengths: list[int], fps: float, order: list[int], jumps: list[float], stamped: bool
 ) -> None:
     shown: list[float] = []
@@ -34,7 +34,7 @@ def test_breaks_are_where_another_clock_begins(
     frame = 1 / fps
     for place, length in enumerate(lengths):
         if place:
-            # Clearly a jump, also for the eye: no nearer to the thresholds than a few frames.
+            # A jump by a clear margin: a few frames from the thresholds.
             back = jumps[place] < 0
             clock += (
                 min(jumps[place], -0.2 - 20 * frame) if back else jumps[place] + 11 + 20 * frame
@@ -53,7 +53,7 @@ def test_breaks_are_where_another_clock_begins(
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=200))
-def test_an_ascending_clock_has_no_breaks(steps: list[float]) -> None:
+def test_ascending_clock_has_no_breaks(steps: list[float]) -> None:
     times = np.cumsum(steps)
     assert find_breaks(Stamps(times, times, np.arange(len(times)))) == []
 
@@ -63,9 +63,7 @@ def test_an_ascending_clock_has_no_breaks(steps: list[float]) -> None:
     st.lists(st.tuples(st.floats(0, 90000), st.floats(0.5, 50)), min_size=1, max_size=6),
     st.floats(0, 10),
 )
-def test_parts_follow_without_a_gap_or_overlap(
-    spans: list[tuple[float, float]], starts_at: float
-) -> None:
+def test_parts_have_no_gap_or_overlap(spans: list[tuple[float, float]], starts_at: float) -> None:
     frame = 0.04
     parts = [
         Part(Stretch(0, 1, "x"), first, first + length, first, first + length, frame, 10)
@@ -84,7 +82,7 @@ def test_parts_follow_without_a_gap_or_overlap(
 
 @settings(deadline=None)
 @given(st.binary(max_size=2000), st.integers(0, 3))
-def test_no_bytes_break_the_search(content: bytes, kind: int) -> None:
+def test_find_parts_accepts_any_bytes(content: bytes, kind: int) -> None:
     start = (b"G" + bytes(187)) * 3, b"FLV\x01\x05\0\0\0\x09\0\0\0\0", b"\0\0\0\x08ftyp", b"G"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a"

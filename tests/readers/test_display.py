@@ -1,4 +1,4 @@
-"""What reaches the model is what a player shows: the right way up, in its shape, in its colours."""
+"""Frames are shown as by a player: orientation, aspect ratio, colour, HDR, alpha, interlacing."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -33,7 +33,7 @@ from smolvideo.readers.display import (
     ],
     ids=["upright", "clockwise", "counterclockwise", "upside_down", "mirrored", "transposed"],
 )
-def test_display_matrix(
+def test_orientation_of_display_matrices(
     matrix: tuple[int, int, int, int],
     shown: Callable[[np.ndarray], np.ndarray],
     tmp_path: Path,
@@ -48,7 +48,7 @@ def test_display_matrix(
     assert np.abs(frame.image.astype(int) - expected).mean() < 12
 
 
-def test_slanted_matrices_are_squared_up() -> None:
+def test_slanted_display_matrices_are_rounded_to_right_angles() -> None:
     assert orientation_from_matrix((0.99, 0.1, -0.1, 0.99)) == (False, False, False)
     assert orientation_from_matrix((0.1, 0.99, -0.99, 0.1)) == (True, True, False)
 
@@ -58,7 +58,7 @@ def test_slanted_matrices_are_squared_up() -> None:
     ("ratio", "size"),
     [(Fraction(2, 1), (256, 96)), (Fraction(1, 2), (128, 192)), (Fraction(200, 199), (128, 96))],
 )
-def test_sample_aspect_ratio(
+def test_sample_aspect_ratio_scales_the_width(
     reader: str, ratio: Fraction, size: tuple[int, int], tmp_path: Path
 ) -> None:
     clip = clipmaker.write_clip(
@@ -71,14 +71,14 @@ def test_sample_aspect_ratio(
     assert clipmaker.number_of(frame.image) == 3
 
 
-def test_absurd_aspect_ratios_are_damage() -> None:
+def test_absurd_aspect_ratios_are_ignored() -> None:
     assert square_pixel_size(100, 100, Fraction(1000, 1)) == (100, 100)
     assert square_pixel_size(720, 576, Fraction(16, 11)) == (1047, 576)
     assert square_pixel_size(720, 576, None) == (720, 576)
 
 
 def yuv_frame(y: int, u: int, v: int, *, pixel_format: str = "yuv444p") -> av.VideoFrame:
-    """A 16 × 16 frame of one colour."""
+    """Return a 16 × 16 frame of one colour."""
     planes = np.stack([np.full((16, 16), value) for value in (y, u, v)])
     if pixel_format.endswith("10le"):
         planes = planes.astype(np.uint16)
@@ -113,7 +113,7 @@ def test_colour_matrix_and_range(
     assert to_rgb(frame, 16, 16)[8, 8].tolist() == pytest.approx(rgb, abs=3)
 
 
-def test_ten_bits() -> None:
+def test_ten_bit_frames() -> None:
     frame = yuv_frame(63 * 4, 102 * 4, 240 * 4, pixel_format="yuv444p10le")
     frame.colorspace, frame.color_range = 1, 1
     assert to_rgb(frame, 16, 16)[8, 8].tolist() == pytest.approx((255, 0, 0), abs=3)
@@ -137,9 +137,7 @@ def test_unsaid_colour_matrix_is_guessed_by_size() -> None:
         (720, 576, False),
     ],
 )
-def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
-    width: int, height: int, hd: bool
-) -> None:
+def test_hd_is_decided_by_either_side(width: int, height: int, hd: bool) -> None:
     frame = av.VideoFrame(width, height, "yuv444p")
     for plane, value in zip(frame.planes, (63, 102, 240), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
@@ -154,14 +152,14 @@ def test_upright_and_flat_pictures_are_hd_by_one_of_their_sides(
     # 0.337, 0.521 and 1 of the light, and 28, 63.5, 76.2 and 100 % of the levels of gamma 2.4.
     [(82, 71), (127, 162), (143, 194), (181, 255), (16, 0), (235, 255)],
 )
-def test_hdr_is_brought_down_to_plausible_levels(luma: int, level: int) -> None:
+def test_hdr_is_tone_mapped(luma: int, level: int) -> None:
     frame = yuv_frame(luma, 128, 128)
     frame.colorspace, frame.color_range, frame.color_trc = 9, 1, 16
     shown = to_display_rgb(frame, display_geometry(frame, None))[8, 8]
     assert shown.tolist() == pytest.approx([level] * 3, abs=3)
 
 
-def test_alpha_is_laid_over_white() -> None:
+def test_alpha_is_composited_on_white() -> None:
     image = np.zeros((1, 3, 4), dtype=np.uint8)
     image[0, :, 3] = (0, 128, 255)
     assert composite_on_white(image)[0, :, 0].tolist() == [255, 127, 0]
@@ -169,7 +167,7 @@ def test_alpha_is_laid_over_white() -> None:
     assert (to_rgb(frame, 16, 16) == 255).all()
 
 
-def test_deinterlacing_removes_the_comb(tmp_path: Path) -> None:
+def test_deinterlacing_removes_combing(tmp_path: Path) -> None:
     combed = []
     for number in range(6):
         picture = np.zeros((96, 128, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What is encrypted is refused by name: nothing of it reaches a decoder, a prompt or an answer."""
+"""Encrypted media are refused by name: no sample reaches a decoder, a prompt or an answer."""
 
 from pathlib import Path
 
@@ -37,26 +37,26 @@ def test_every_reader_refuses_an_encrypted_mp4(cenc: Path, reader: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v"])
 @pytest.mark.parametrize("fragmented", [False, True])
-def test_mp4_in_all_its_forms(tmp_path: Path, suffix: str, fragmented: bool) -> None:
+def test_encrypted_mp4_in_all_layouts(tmp_path: Path, suffix: str, fragmented: bool) -> None:
     refuses(made.write_cenc(tmp_path / f"a.{suffix}", fragmented=fragmented), "CENC")
 
 
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "mpeg4"])
-def test_the_codec_does_not_matter(tmp_path: Path, codec: str) -> None:
+def test_encrypted_mp4_of_any_codec(tmp_path: Path, codec: str) -> None:
     refuses(made.write_cenc(tmp_path / "a.mp4", codec=codec), "CENC")
 
 
-def test_other_schemes_are_named(cenc: Path, tmp_path: Path) -> None:
+def test_other_encryption_schemes_are_named(cenc: Path, tmp_path: Path) -> None:
     refuses(made.replaced(cenc, tmp_path / "cbcs.mp4", (b"cenc", b"cbcs")), "CENC `cbcs`")
     fairplay = (b"encv", b"drmi"), (b"cenc", b"itun")
     refuses(made.replaced(cenc, tmp_path / "film.m4v", *fairplay), "FairPlay")
-    # A player's own file may lack the scheme: what names it is the sample entry.
+    # A file may lack the scheme box: the sample entry names it then.
     bare = (b"encv", b"drmi"), (b"sinf", b"free")
     refuses(made.replaced(cenc, tmp_path / "bare.m4v", *bare), "FairPlay")
 
 
-def test_default_is_protected_0_is_clear(cenc: Path, tmp_path: Path) -> None:
-    """ISO/IEC 23001-7, 8.2: such a track was prepared for encryption, and is not encrypted."""
+def test_track_with_default_is_protected_0_is_clear(cenc: Path, tmp_path: Path) -> None:
+    """ISO/IEC 23001-7, 8.2: the track is prepared for encryption but not encrypted."""
     data = bytearray(cenc.read_bytes())
     place = data.index(b"tenc") + 4 + 6
     assert data[place] == 1
@@ -67,7 +67,7 @@ def test_default_is_protected_0_is_clear(cenc: Path, tmp_path: Path) -> None:
 
 
 def write_sound_and_video(path: Path, options: dict[str, str]) -> Path:
-    """Sound first, then numbered frames."""
+    """Write an audio track first, then numbered frames."""
     with av.open(str(path), "w", options=options) as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")
         video = container.add_stream("libx264", rate=10, options={"crf": "12", "bf": "0"})
@@ -85,7 +85,7 @@ def write_sound_and_video(path: Path, options: dict[str, str]) -> Path:
     return path
 
 
-def test_encrypted_sound_beside_clear_pictures_is_read(tmp_path: Path) -> None:
+def test_clear_video_with_encrypted_sound_is_read(tmp_path: Path) -> None:
     clear = write_sound_and_video(tmp_path / "clear.mp4", {})
     locked = write_sound_and_video(tmp_path / "locked.mp4", made.CENC)
     refuses(locked, "CENC")
@@ -98,7 +98,7 @@ def test_encrypted_sound_beside_clear_pictures_is_read(tmp_path: Path) -> None:
         assert clipmaker.number_of(frame.image) == 10
 
 
-def test_matroska(tmp_path: Path) -> None:
+def test_encrypted_matroska_is_refused(tmp_path: Path) -> None:
     path = made.write_encrypted_matroska(tmp_path / "a.webm")
     assert encryption_in(path) == [Encryption("Matroska ContentEncryption", media="video", place=0)]
     for reader in ("auto", *READERS):
@@ -107,10 +107,10 @@ def test_matroska(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["clear", "encrypted"])
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
-def test_of_joined_files_the_clear_ones_are_read(
+def test_clear_parts_of_joined_files_are_read(
     kind: str, first: str, cenc: Path, tmp_path: Path
 ) -> None:
-    """Each file says by itself whether it is encrypted; what is left out is in a notice."""
+    """Each part is checked for encryption; a notice names those left out."""
     clear = clipmaker.write_clip(tmp_path / f"clear.{kind}", clipmaker.evenly(24, 24)).path
     locked = cenc if kind == "mp4" else made.write_encrypted_matroska(tmp_path / "locked.webm")
     files = [clear, locked] if first == "clear" else [locked, clear]
@@ -122,7 +122,7 @@ def test_of_joined_files_the_clear_ones_are_read(
     assert "without video that can be read" in known.notices[-1]
 
 
-def test_scrambled_streams(tmp_path: Path) -> None:
+def test_scrambled_transport_and_program_streams_are_refused(tmp_path: Path) -> None:
     path = made.write_scrambled_transport_stream(tmp_path / "a.ts")
     assert encryption_in(path) == [Encryption("scrambled transport stream", stream_id=0x100)]
     refuses(path, "scrambled transport stream")
@@ -133,19 +133,19 @@ def test_scrambled_streams(tmp_path: Path) -> None:
     refuses(made.write_scrambled_program_stream(tmp_path / "a.vob"), "CSS")
 
 
-def test_windows_media_and_flash(tmp_path: Path) -> None:
+def test_encrypted_windows_media_and_flash_are_refused(tmp_path: Path) -> None:
     refuses(made.write_locked_asf(tmp_path / "a.wmv"), "Windows Media DRM")
     refuses(made.write_filtered_flv(tmp_path / "a.flv"), "FLV filter")
 
 
-def test_sample_aes_is_told_by_the_stream_type(tmp_path: Path) -> None:
+def test_sample_aes_is_recognised_by_the_stream_type(tmp_path: Path) -> None:
     path = clipmaker.write_clip(tmp_path / "a.ts", clipmaker.evenly(20, 10)).path
     locked = made.replaced(path, tmp_path / "b.ts", (b"\x1b\xe1\x00\xf0", b"\xdb\xe1\x00\xf0"))
     assert encryption_in(locked) == [Encryption("HLS SAMPLE-AES", stream_id=0x100)]
     refuses(locked, "HLS SAMPLE-AES")
 
 
-def test_a_segment_of_an_encrypted_stream_is_an_error_with_a_hint(tmp_path: Path) -> None:
+def test_segment_of_an_encrypted_stream_is_an_error_with_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "seg0.ts"
     clear = clipmaker.write_clip(tmp_path / "clear.ts", clipmaker.evenly(20, 10)).path
     path.write_bytes(made.scrambled(clear.read_bytes()))
@@ -154,7 +154,7 @@ def test_a_segment_of_an_encrypted_stream_is_an_error_with_a_hint(tmp_path: Path
     assert "encrypted" in str(caught.value.hint)
 
 
-def test_a_clear_program_stream_is_clear(tmp_path: Path) -> None:
+def test_clear_program_stream_is_read(tmp_path: Path) -> None:
     path = made.write_program_stream(tmp_path / "a.vob")
     assert encryption_in(path) == []
     with open_video(path) as video:
@@ -162,7 +162,7 @@ def test_a_clear_program_stream_is_clear(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts", "flv", "wmv", "avi"])
-def test_clear_files_are_clear(tmp_path: Path, suffix: str) -> None:
+def test_clear_files_are_read(tmp_path: Path, suffix: str) -> None:
     codec = {"webm": "libvpx", "wmv": "msmpeg4", "flv": "flv"}
     clip = clipmaker.write_clip(
         tmp_path / f"a.{suffix}", clipmaker.evenly(20, 10), codec=codec.get(suffix, "libx264")
@@ -170,19 +170,19 @@ def test_clear_files_are_clear(tmp_path: Path, suffix: str) -> None:
     assert encryption_in(clip.path) == []
 
 
-def test_real_clips_are_clear(clips: Path) -> None:
+def test_real_clips_are_not_encrypted(clips: Path) -> None:
     assert [path.name for path in clips.iterdir() if encryption_in(path)] == []
 
 
 @pytest.mark.parametrize("begin", [b"\0\0\0\x08ftyp", b"\x1a\x45\xdf\xa3", b"FLV\1", b"G" * 188])
-def test_nonsense_after_a_known_beginning_ends(tmp_path: Path, begin: bytes) -> None:
+def test_garbage_after_a_valid_header_ends(tmp_path: Path, begin: bytes) -> None:
     path = tmp_path / "odd"
     for filling in (b"", b"\0" * 4000, b"\xff" * 4000, made.scrambled(bytes(4000))):
         path.write_bytes(begin + filling)
         assert encryption_in(path) in ([], [Encryption("FLV filter")])
 
 
-def test_transport_streams_are_known_by_their_sync_bytes() -> None:
+def test_transport_streams_are_recognised_by_their_sync_bytes() -> None:
     packet = b"G" + bytes(187)
     assert transport_packet_bytes(packet * 8) == (0, 188)
     assert transport_packet_bytes((packet * 8)[100:]) == (88, 188)
@@ -191,7 +191,7 @@ def test_transport_streams_are_known_by_their_sync_bytes() -> None:
     assert transport_packet_bytes(bytes(2048)) is None
 
 
-def test_commands_say_it_in_one_line(cenc: Path) -> None:
+def test_commands_report_encryption_in_one_line(cenc: Path) -> None:
     commands = [
         ["ask", str(cenc), "What moves?", "--model", "nano", "--no-keep"],
         ["frames", str(cenc)],

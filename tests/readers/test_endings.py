@@ -1,4 +1,4 @@
-"""Files that break off, or hold more than what begins them: nothing is missing without a word."""
+"""Endings of files: truncation, trailing bytes and joined files are read or reported."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -63,9 +63,7 @@ def numbers(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in SILENT_ABOUT_LENGTH])
-def test_a_file_that_breaks_off_is_called_truncated(
-    kind: str, folder: Path, tmp_path: Path
-) -> None:
+def test_truncated_file_has_a_notice(kind: str, folder: Path, tmp_path: Path) -> None:
     whole = make(folder, kind)
     assert metadata(whole).notices == ()
     known = metadata(clipmaker.cut(whole, tmp_path / f"a.{kind}", 0.7))
@@ -80,15 +78,15 @@ def test_a_file_that_breaks_off_is_called_truncated(
 
 
 @pytest.mark.parametrize("reader", ["opencv", "decord"])
-def test_other_readers_say_it_too(reader: str, folder: Path, tmp_path: Path) -> None:
+def test_other_readers_report_truncation(reader: str, folder: Path, tmp_path: Path) -> None:
     path = clipmaker.cut(make(folder, "mkv"), tmp_path / "a.mkv", 0.7)
     with open_video(path, reader=reader) as video:
         assert video.metadata.reader == reader
         assert video.metadata.notices[0].startswith("`a.mkv` is truncated")
 
 
-def test_a_header_that_claims_more_is_enough(folder: Path, tmp_path: Path) -> None:
-    """A stream that ends between two tags looks whole."""
+def test_duration_in_the_header_reveals_truncation(folder: Path, tmp_path: Path) -> None:
+    """An FLV that ends between two tags looks complete otherwise."""
     whole = make(folder, "flv").read_bytes()
     tag, ends = 13, []
     while tag < len(whole):
@@ -101,19 +99,19 @@ def test_a_header_that_claims_more_is_enough(folder: Path, tmp_path: Path) -> No
     assert notice.endswith(" of 00:02.0")
 
 
-def test_a_text_track_that_goes_on_is_no_truncation(tmp_path: Path) -> None:
+def test_longer_text_track_is_no_truncation(tmp_path: Path) -> None:
     texts = [(0.0, 1.0, "one"), (1.0, 30.0, "two")]
     times = clipmaker.evenly(24, FPS)
     assert metadata(clipmaker.write_clip(tmp_path / "a.mp4", times, texts=texts).path).notices == ()
 
 
-def test_seldom_pictures_are_no_truncation(tmp_path: Path) -> None:
+def test_sparse_frames_are_no_truncation(tmp_path: Path) -> None:
     times = [0.0, 20.0, 40.0]
     assert metadata(clipmaker.write_clip(tmp_path / "a.mkv", times).path).notices == ()
 
 
-def test_zeros_in_place_of_the_rest_are_no_padding(folder: Path, tmp_path: Path) -> None:
-    """As of a download whose room was reserved."""
+def test_zeros_in_place_of_the_rest_are_truncation(folder: Path, tmp_path: Path) -> None:
+    """As left by a download with preallocated space."""
     whole = make(folder, "ts").read_bytes()
     path = tmp_path / "a.ts"
     path.write_bytes(whole[: len(whole) // 376 * 188].ljust(len(whole), b"\0"))
@@ -124,7 +122,7 @@ def test_zeros_in_place_of_the_rest_are_no_padding(folder: Path, tmp_path: Path)
     ("tail", "unread"), [(bytes(range(1, 256)) * 40, 10200), (bytes(1100), 0), (b"TAG" * 42, 0)]
 )
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
-def test_bytes_after_the_end_are_counted(
+def test_trailing_bytes_are_counted(
     kind: str, tail: bytes, unread: int, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / f"a.{kind}"
@@ -144,7 +142,9 @@ MIXED += [("mpg", "webm"), ("flv", "avi"), ("avi", "mjpeg"), ("ivf", "h264")]
 
 
 @pytest.mark.parametrize(("kind", "other"), SAME + MIXED)
-def test_joined_files_are_both_read(kind: str, other: str, folder: Path, tmp_path: Path) -> None:
+def test_two_joined_files_are_both_read(
+    kind: str, other: str, folder: Path, tmp_path: Path
+) -> None:
     path = clipmaker.join(tmp_path / f"a.{kind}", make(folder, kind), make(folder, other, 100))
     assert numbers(path) == [*range(48), *range(100, 148)]
     known = metadata(path)
@@ -174,7 +174,7 @@ def test_three_joined_files_are_all_read(
 
 
 @pytest.mark.parametrize("kind", ["mkv", "webm", "mp4"])
-def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
+def test_truncated_part_before_another_has_a_notice(
     kind: str, folder: Path, tmp_path: Path
 ) -> None:
     cut = clipmaker.cut(make(folder, kind, 0, 96), tmp_path / f"cut.{kind}", 0.6)
@@ -186,7 +186,7 @@ def test_a_joined_file_that_breaks_off_before_the_next_gives_a_notice(
 
 
 @pytest.mark.parametrize("kind", ["ts", "mpg", "gif", "nut"])
-def test_a_file_of_another_format_after_one_that_broke_off_is_read(
+def test_other_format_after_a_truncated_part_is_read(
     kind: str, folder: Path, tmp_path: Path
 ) -> None:
     cut = clipmaker.cut(make(folder, kind, 0, 96), tmp_path / f"cut.{kind}", 0.6)
@@ -194,14 +194,14 @@ def test_a_file_of_another_format_after_one_that_broke_off_is_read(
     assert numbers(path)[-96:] == [*range(100, 148), *range(48)]
 
 
-def test_junk_after_a_format_that_reads_everything_is_named(folder: Path, tmp_path: Path) -> None:
+def test_trailing_garbage_of_ivf_has_a_notice(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.ivf"
     path.write_bytes(make(folder, "ivf").read_bytes() + bytes(range(1, 256)) * 40)
     (notice,) = metadata(path).notices
     assert notice == "a part of `a.ivf` without video that can be read: missing at 00:02"
 
 
-def test_a_part_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
+def test_unreadable_part_has_a_notice(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.mpg"
     empty_animation = b"GIF89a" + bytes((16, 0, 16, 0, 0, 0, 0)) + b";"
     path.write_bytes(make(folder, "mpg").read_bytes() + empty_animation.ljust(400, b"\0"))
@@ -210,7 +210,9 @@ def test_a_part_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("other", ["apng", "mkv"])
-def test_what_follows_an_animation_is_counted(other: str, folder: Path, tmp_path: Path) -> None:
+def test_trailing_bytes_of_an_animation_are_counted(
+    other: str, folder: Path, tmp_path: Path
+) -> None:
     second = make(folder, other, 100)
     path = clipmaker.join(tmp_path / "a.apng", make(folder, "apng"), second)
     with open_in_process(path, "pictures") as video:
@@ -220,13 +222,13 @@ def test_what_follows_an_animation_is_counted(other: str, folder: Path, tmp_path
         ]
 
 
-def test_a_file_shorter_than_a_tenth_of_a_second_keeps_its_frames(tmp_path: Path) -> None:
-    """The next one begins at 0, a step back below the tolerance of clocks."""
+def test_very_short_part_keeps_its_frames(tmp_path: Path) -> None:
+    """The next part begins at 0, a backward step below the tolerance for discontinuities."""
     files = [make(tmp_path, "mkv", number, 2) for number in (0, 100)]
     assert numbers(clipmaker.join(tmp_path / "a.mkv", *files)) == [0, 1, 100, 101]
 
 
-def test_a_movie_box_that_is_lost_is_an_error(folder: Path, tmp_path: Path) -> None:
+def test_missing_movie_box_is_an_error(folder: Path, tmp_path: Path) -> None:
     clip = clipmaker.write_clip(tmp_path / "whole.mp4", clipmaker.evenly(24, FPS))
     with pytest.raises(ReaderError, match="header is lost") as caught:
         metadata(clipmaker.cut(clip.path, tmp_path / "a.mp4", 0.6))
@@ -240,13 +242,13 @@ def test_a_movie_box_that_is_lost_is_an_error(folder: Path, tmp_path: Path) -> N
     st.lists(st.floats(0.01, 3600.0), min_size=8, max_size=60),
     st.lists(st.floats(1e9, 1e16) | st.floats(-1e16, -1e9), max_size=2),
 )
-def test_stamps_that_are_years_away_are_left_out(steps: Sequence[float], odd: list[float]) -> None:
+def test_time_stamps_years_apart_are_dropped(steps: Sequence[float], odd: list[float]) -> None:
     times = [sum(steps[:place]) for place in range(len(steps))]
     assert without_absurd([*odd, *times]) == times
 
 
 @given(st.lists(st.floats(0.0, 1e5), min_size=1, max_size=40))
-def test_no_stamps_are_left_out_without_a_gap_of_days(times: list[float]) -> None:
+def test_time_stamps_without_a_gap_of_days_are_kept(times: list[float]) -> None:
     kept = without_absurd(times)
     if all(after - before < 86400 for before, after in pairwise(sorted(times))):
         assert kept == sorted(times)

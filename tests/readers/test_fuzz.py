@@ -1,4 +1,4 @@
-"""Mutated videos: each is read, or is an error of one line, in time; nothing else may happen.
+"""Mutated videos: each is read or is a one-line error, within a time limit.
 
 ``SMOLVIDEO_MUTANTS=2000`` takes many more than the usual sample, and many minutes.
 """
@@ -64,7 +64,7 @@ MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def originals(folder: Path) -> list[bytes]:
-    """Clips of many formats: the shared ones where they are, else a few made here."""
+    """Return clips of many formats: the shared ones if present, else a few made here."""
     clips = SHARED / "clips"
     if clips.is_dir():
         found = [path for path in sorted(clips.iterdir()) if path.suffix not in {".tsv", ".md"}]
@@ -81,7 +81,9 @@ def originals(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_mutants(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_mutant_is_read_or_a_reader_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = processes.decoding()
     whole = originals(tmp_path)
     chance = random.Random(7)

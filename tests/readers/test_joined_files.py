@@ -1,5 +1,6 @@
-"""Recordings that broke off, with the next one appended: both are shown, or it is said what is
-missing."""
+"""Truncated recordings followed by another file: frames of both are read, or a notice names the
+loss.
+"""
 
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(folder: Path, kind: str, count: int, number: int = 0, **options) -> Path:
-    """A clip of frames numbered from ``number`` on; each is made once."""
+    """Write a cached clip of frames numbered from ``number``."""
     path = folder / f"{len(options)}.{count}.{number}.{kind}"
     if not path.exists():
         images = [clipmaker.numbered_image(number + place) for place in range(count)]
@@ -45,7 +46,7 @@ def make(folder: Path, kind: str, count: int, number: int = 0, **options) -> Pat
 
 
 def broken(source: Path, target: Path, cut: float) -> Path:
-    """A share of a file, or so many bytes short."""
+    """Write the first ``cut`` share of a file, or cut off ``-cut`` bytes."""
     data = source.read_bytes()
     target.write_bytes(data[: int(len(data) * cut) if cut > 0 else int(cut)])
     return target
@@ -63,10 +64,10 @@ def metadata(path: Path) -> VideoMetadata:
 
 @pytest.mark.parametrize("count", [12, 72])
 @pytest.mark.parametrize(("kind", "cut"), BROKEN_OFF)
-def test_a_file_after_one_that_broke_off_is_found(
+def test_file_after_a_truncated_one_is_found(
     kind: str, cut: float, count: int, folder: Path, tmp_path: Path
 ) -> None:
-    """Where the first seems to end is somewhere inside the next file, or after it."""
+    """The header of the first puts its end inside of the next file or after it."""
     first = broken(make(folder, kind, 48), tmp_path / f"cut.{kind}", cut)
     assert len(find_parts(first)) <= 1
     path = clipmaker.join(tmp_path / f"a.{kind}", first, make(folder, kind, count, 100))
@@ -81,11 +82,10 @@ def test_a_file_after_one_that_broke_off_is_found(
 
 @pytest.mark.parametrize("flags", ["", "faststart"])
 @pytest.mark.parametrize(("cut", "count"), [(0.6, 12), (0.6, 72), (-20, 12)])
-def test_a_plain_mp4_that_broke_off_before_the_next(
+def test_truncated_mp4_without_fragments_before_the_next(
     flags: str, cut: float, count: int, folder: Path, tmp_path: Path
 ) -> None:
-    """Without its movie box a first part is lost, which is told; the last bytes of that say what
-    wrote the file."""
+    """Without its movie box the first part is lost, with a notice; the second is read."""
     options = {"container_options": {"movflags": flags}} if flags else {"b_frames": 0, "gop": 6}
     first = broken(make(folder, "mp4", 48, **options), tmp_path / "cut.mp4", cut)
     path = clipmaker.join(tmp_path / "a.mp4", first, make(folder, "mov", count, 100, gop=6))
@@ -99,7 +99,7 @@ def test_a_plain_mp4_that_broke_off_before_the_next(
     assert shown(path, [0.0, 0.25]) == [100, 106]
 
 
-def test_a_part_without_its_movie_box_is_told_of_at_the_end(folder: Path, tmp_path: Path) -> None:
+def test_last_part_without_its_movie_box_is_reported(folder: Path, tmp_path: Path) -> None:
     whole = make(folder, "mov", 12, 100, gop=6)
     last = broken(make(folder, "mp4", 48, b_frames=0, gop=6), tmp_path / "cut.mp4", 0.6)
     known = metadata(clipmaker.join(tmp_path / "a.mp4", whole, last))
@@ -120,10 +120,10 @@ def write_sound(path: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize("with_sound", [False, True])
 @pytest.mark.parametrize("seconds", [2.0, 20.0])
-def test_a_tail_of_sound_alone_is_no_video(
+def test_audio_only_tail_is_not_read_as_video(
     with_sound: bool, seconds: float, folder: Path, tmp_path: Path
 ) -> None:
-    """Its packets have the id of the pictures before it."""
+    """Its packets have the stream id of the video before it."""
     sound = {"sound_seconds": 4.0, "gop": 12} if with_sound else {"gop": 12}
     clip = make(folder, "ts", 96, **sound)
     path = clipmaker.join(tmp_path / "a.ts", clip, write_sound(tmp_path / "s.ts", seconds))
@@ -137,10 +137,10 @@ def test_a_tail_of_sound_alone_is_no_video(
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 @pytest.mark.parametrize("kind", ["ts", "flv", "mp4", "mkv"])
-def test_a_file_of_sound_alone_among_the_others_gives_a_notice(
+def test_audio_only_part_among_others_has_a_notice(
     kind: str, place: str, folder: Path, tmp_path: Path
 ) -> None:
-    """FFmpeg, which looks at the first file, would find no video in them, or sound among it."""
+    """FFmpeg takes its streams from the first file, which may be the audio."""
     sound = write_sound(tmp_path / f"s.{kind}", 3.0)
     count, number = 24, 100
     one, other = (make(folder, kind, count, first, gop=6) for first in (0, number))

@@ -1,4 +1,6 @@
-"""Long recordings: what is decoded and held does not grow with what lies between the frames."""
+"""Long recordings: decoded packets and held frames do not grow with the gaps between wanted
+frames.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +34,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many packets went into decoders: in segments, and through the cursor."""
+    """Count packets sent to decoders: by the GOP decoder, and by the forward decoder."""
     counts = [0, 0]
     feed, follow = _SegmentDecoder._feed, HarmTracker.fed
 
@@ -50,7 +52,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def without_key_marks(path: Path, target: Path) -> Path:
-    """The transport stream with no ``random_access_indicator``: not all encoders set it."""
+    """Copy the transport stream without ``random_access_indicator``, as some encoders write it."""
     data = bytearray(path.read_bytes())
     for place in range(0, len(data), 188):
         if data[place + 3] & 0x20 and data[place + 4]:
@@ -61,10 +63,10 @@ def without_key_marks(path: Path, target: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 @pytest.mark.parametrize("b_frames", [0, 3])
-def test_frames_on_the_way_are_dropped(
+def test_skipped_frames_are_dropped(
     name: str, b_frames: int, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a single group of pictures, no more is held than can be out of order."""
+    """Within a single GOP at most the reorder depth of frames is held."""
     held = [0]
     take = _SegmentDecoder._take
 
@@ -82,12 +84,12 @@ def test_frames_on_the_way_are_dropped(
 
 
 def at(numbers: list[int]) -> list[float]:
-    """The middle of the time for which each frame is shown."""
+    """Return the middle of the time for which each frame is shown."""
     return [(number + 0.5) / FPS for number in numbers]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.m2ts", "a.flv", "a.mkv"])
-def test_only_groups_of_pictures_that_are_wanted_are_decoded(
+def test_only_wanted_gops_are_decoded(
     name: str, write: Callable[..., Path], fed: list[int]
 ) -> None:
     options = {"container_options": {"mpegts_m2ts_mode": "1"}} if name == "a.m2ts" else {}
@@ -100,10 +102,10 @@ def test_only_groups_of_pictures_that_are_wanted_are_decoded(
         assert fed[1] == 0, "and the cursor did not have to look again"
 
 
-def test_key_frames_that_are_not_marked_are_looked_for(
+def test_unmarked_key_frames_are_searched(
     write: Callable[..., Path], fed: list[int], tmp_path: Path
 ) -> None:
-    """FFmpeg's index of a transport stream names packets that are no key frames."""
+    """FFmpeg's index of a transport stream lists packets that are not key frames."""
     path = without_key_marks(write("a.ts", 12), tmp_path / "a.ts")
     wanted = list(range(5, FRAMES, 60))
     with open_in_process(path, "pyav") as reader:
@@ -118,7 +120,7 @@ def test_key_frames_that_are_not_marked_are_looked_for(
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_key_frames_of_a_transport_stream_are_the_nearest(
+def test_seek_in_a_transport_stream_uses_the_nearest_key_frame(
     marked: bool, write: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write("a.ts", 12)
@@ -131,7 +133,7 @@ def test_key_frames_of_a_transport_stream_are_the_nearest(
     assert [clipmaker.number_of(frame.image) for frame in found] == expected
 
 
-def test_key_frames_of_a_transport_stream_are_known_without_reading_it_again(
+def test_key_times_of_a_transport_stream_come_from_the_first_scan(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_in_process(write("a.ts", 12), "pyav") as reader:
@@ -140,7 +142,7 @@ def test_key_frames_of_a_transport_stream_are_known_without_reading_it_again(
     assert keys == pytest.approx([place / FPS for place in range(0, FRAMES, 12)], abs=0.001)
 
 
-def test_parts_of_a_joined_recording_know_their_key_frames(
+def test_joined_parts_seek_to_their_key_frames(
     write: Callable[..., Path], fed: list[int], tmp_path: Path
 ) -> None:
     path = clipmaker.join(tmp_path / "a.ts", write("a.ts", 12), write("a.ts", 12))

@@ -1,4 +1,4 @@
-"""A source opens nothing but itself: no file next to it, no address, whatever it is called."""
+"""Opening a source opens no other file and no address, whatever its name or content."""
 
 import contextlib
 import socket
@@ -37,7 +37,7 @@ NAMES = ["list.m3u8", "list.mp4", "list.txt", "list"]
 
 @pytest.fixture
 def requests() -> Iterator[tuple[int, list[bytes]]]:
-    """A port on this machine, and what came in there."""
+    """Listen on a port of this machine and record connections."""
     seen: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.05)
@@ -61,7 +61,7 @@ def requests() -> Iterator[tuple[int, list[bytes]]]:
 
 @pytest.fixture
 def neighbour(tmp_path: Path) -> str:
-    """A video in the same folder, which must not be seen."""
+    """Write a video in the same folder, which must not be read."""
     clipmaker.write_clip(tmp_path / "secret.ts", clipmaker.evenly(20, 10))
     return "secret.ts"
 
@@ -74,7 +74,7 @@ def is_refused(path: Path, reader: str, *, kind: str = "video") -> None:
 
 @pytest.mark.parametrize("reader", ["auto", *READERS])
 @pytest.mark.parametrize("name", LISTS)
-def test_lists_open_nothing(
+def test_playlists_in_video_files_open_nothing(
     name: str, reader: str, tmp_path: Path, neighbour: str, requests: tuple[int, list[bytes]]
 ) -> None:
     port, seen = requests
@@ -86,7 +86,7 @@ def test_lists_open_nothing(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_of_a_list_does_not_matter(name: str, tmp_path: Path, neighbour: str) -> None:
+def test_playlists_are_refused_under_any_name(name: str, tmp_path: Path, neighbour: str) -> None:
     for text in (HLS, LISTS["ffconcat"]):
         path = tmp_path / name
         path.write_text(text.format(url=neighbour))
@@ -96,7 +96,7 @@ def test_the_name_of_a_list_does_not_matter(name: str, tmp_path: Path, neighbour
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", ["hls", "ffconcat"])
-def test_bytes_that_are_no_text_do_not_hide_a_list(
+def test_binary_prefix_does_not_hide_a_playlist(
     name: str, reader: str, tmp_path: Path, neighbour: str
 ) -> None:
     text = LISTS[name].format(url=neighbour).encode()
@@ -109,8 +109,10 @@ def test_bytes_that_are_no_text_do_not_hide_a_list(
 
 @pytest.mark.parametrize("suffix", [".png", ".dpx"])
 @pytest.mark.parametrize("reader", READERS)
-def test_a_name_with_a_pattern_is_no_sequence(reader: str, suffix: str, tmp_path: Path) -> None:
-    """`img%03d.png` is that file, and not `img001.png` next to it."""
+def test_pattern_in_a_name_is_not_an_image_sequence(
+    reader: str, suffix: str, tmp_path: Path
+) -> None:
+    """`img%03d.png` is that file, not `img001.png` next to it."""
     for number in (0, 1, 2):
         Image.new("RGB", (64, 64), (250, 0, 0)).save(tmp_path / f"img{number:03d}.png")
         (tmp_path / f"img{number:03d}.png").rename(tmp_path / f"img{number:03d}{suffix}")
@@ -139,14 +141,14 @@ def test_a_name_with_a_pattern_is_no_sequence(reader: str, suffix: str, tmp_path
         "crypto:secret.ts",
     ],
 )
-def test_protocols_of_ffmpeg_are_no_sources(
+def test_ffmpeg_protocols_are_refused(
     given: str, tmp_path: Path, neighbour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["frames", given])
     assert done.exit_code in (2, 3), done.stdout
     assert done.stderr.startswith("Error: ")
-    # Nor is a file of that name opened as anything but itself.
+    # A file of that name is opened as itself.
     if "/" not in given:
         path = tmp_path / given
         path.write_bytes(b"\0" * 1000)
@@ -154,7 +156,7 @@ def test_protocols_of_ffmpeg_are_no_sources(
             is_refused(path, reader)
 
 
-def test_media_in_other_files_are_not_opened(tmp_path: Path, neighbour: str) -> None:
+def test_external_media_references_are_not_opened(tmp_path: Path, neighbour: str) -> None:
     """A QuickTime track whose data reference is an alias of another file."""
     clip = clipmaker.write_clip(tmp_path / "a.mov", clipmaker.evenly(20, 10))
     data = bytearray(clip.path.read_bytes())
@@ -170,7 +172,7 @@ def test_media_in_other_files_are_not_opened(tmp_path: Path, neighbour: str) -> 
     assert clipmaker.number_of(frame.image) == 5
 
 
-def test_the_white_list_has_what_reads_one_file_only() -> None:
+def test_format_whitelist_has_single_file_formats_only() -> None:
     allowed = set(format_whitelist().split(","))
     assert {"mp4", "matroska", "webm", "avi", "mpegts", "flv", "ogg", "image2", "gif"} <= allowed
     assert not allowed & {"hls", "concat", "dash", "imf", "sdp", "rtsp", "rtp", "vobsub", "lavfi"}

@@ -1,4 +1,4 @@
-"""Times by the index of a file, and how little is read for them."""
+"""Packet times from a file's index, and how few packets are read for them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +20,10 @@ def decoded_key_times(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("b_frames", [0, 2, 3])
 @pytest.mark.parametrize("starts_at", [0.0, 10.0])
-def test_key_frames_by_the_index_are_those_that_are_decoded(
+def test_indexed_key_times_equal_decoded_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b_frames: int, starts_at: float
 ) -> None:
-    """An index of MP4 lists decoding times, which begin before zero where frames are reordered."""
+    """MP4 indexes decoding times, which begin before zero where frames are reordered."""
     monkeypatch.setattr(packet_times, "_INDEX_PACKET_LIMIT", 10)
     path = clipmaker.write_clip(
         tmp_path / "a.mp4",
@@ -39,7 +39,7 @@ def test_key_frames_by_the_index_are_those_that_are_decoded(
 
 @pytest.fixture
 def packets_read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every packet that is asked for, by either module."""
+    """Record every packet that the two demuxing modules read."""
     read: list[Any] = []
 
     for module in (forward_decoder, packet_times):
@@ -56,22 +56,20 @@ def packets_read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 frames, a key frame every 1.2 s."""
+    """Write 600 frames with a key frame every 1.2 s."""
     path = tmp_path_factory.mktemp("minute") / "a.mp4"
     return clipmaker.write_clip(path, clipmaker.evenly(600, 10)).path
 
 
-def test_the_end_is_read_near_the_end(minute: Path, packets_read: list[Any]) -> None:
+def test_last_packets_are_read_near_the_end(minute: Path, packets_read: list[Any]) -> None:
     last = read_last_packets(lambda: av.open(str(minute)), 0, 60.0)
     assert last is not None
     assert last.last_frame == pytest.approx(59.9)
     assert 0 < len(packets_read) < 150
 
 
-def test_a_small_file_is_opened_to_decode_and_once_to_read_its_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Opening costs most of what planning a small video does."""
+def test_small_file_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once to decode and once for its packet times: opening dominates the cost of small videos."""
     path = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(60, 15), b_frames=2).path
     opened: list[Path] = []
 
@@ -86,10 +84,8 @@ def test_a_small_file_is_opened_to_decode_and_once_to_read_its_times(
     assert opened == [path] * 2
 
 
-def test_one_far_time_costs_a_jump_and_not_all_before_it(
-    tmp_path: Path, packets_read: list[Any]
-) -> None:
-    """A transport stream has no index: the place moves forward by decoding, or by jumping."""
+def test_distant_time_is_found_by_seeking(tmp_path: Path, packets_read: list[Any]) -> None:
+    """A transport stream has no index: the decoder moves forward, or seeks."""
     path = clipmaker.write_clip(tmp_path / "a.ts", clipmaker.evenly(600, 10)).path
     with PyavReader(path) as reader:
         assert reader.metadata.duration_seconds == pytest.approx(60, abs=0.2)

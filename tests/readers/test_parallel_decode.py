@@ -1,4 +1,4 @@
-"""Segments by the index of key frames: the frames of a full decode, from fewer packets."""
+"""GOPs decoded in parallel give the frames of a full decode, from fewer packets."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("step", [1, 3, 17, 60, 199])
-def test_every_frame_is_found_without_the_cursor(
+def test_parallel_decode_needs_no_sequential_fallback(
     clip: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = TIMES[::step]
@@ -29,7 +29,7 @@ def test_every_frame_is_found_without_the_cursor(
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
-def test_lanes_keep_the_order(clip: Path, lanes: int) -> None:
+def test_parallel_decoders_keep_the_order(clip: Path, lanes: int) -> None:
     with PyavReader(clip) as reader:
         container, stream = reader._film.open()
         ticks = [reader._ticks(time) for time in TIMES]
@@ -42,7 +42,7 @@ def test_lanes_keep_the_order(clip: Path, lanes: int) -> None:
         assert [place for place, _ in side_by_side.frames()] == list(range(200))
 
 
-def test_lanes_stop_when_nobody_fetches(clip: Path) -> None:
+def test_parallel_decoders_stop_when_the_iterator_is_closed(clip: Path) -> None:
     with PyavReader(clip) as reader:
         frames = reader.frames_at(TIMES)
         next(frames)
@@ -50,7 +50,7 @@ def test_lanes_stop_when_nobody_fetches(clip: Path) -> None:
         assert len(list(reader.frames_at([1.0, 5.0]))) == 2
 
 
-def test_what_opening_raises_in_a_lane_reaches_the_caller(clip: Path) -> None:
+def test_errors_of_opening_in_a_thread_reach_the_caller(clip: Path) -> None:
     def refuse() -> tuple[object, object]:
         raise OSError("gone")
 

@@ -1,4 +1,4 @@
-"""Still pictures, animations, and folders of frames."""
+"""Images, animations, and folders of frames."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling, sample_frames
 
 
-def test_one_picture(tmp_path: Path) -> None:
+def test_image_is_one_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(clipmaker.numbered_image(77)).save(path)
     with open_video(path, kind="image") as picture:
@@ -24,7 +24,7 @@ def test_one_picture(tmp_path: Path) -> None:
     assert clipmaker.number_of(frame.image) == 77
 
 
-def test_exif_orientation_and_alpha(tmp_path: Path) -> None:
+def test_exif_orientation_and_alpha_are_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to show
     turned = tmp_path / "turned.jpg"
@@ -41,7 +41,7 @@ def test_exif_orientation_and_alpha(tmp_path: Path) -> None:
     assert (frame.image == 255).all()
 
 
-def test_deep_grey(tmp_path: Path) -> None:
+def test_sixteen_bit_grey_is_scaled(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16)).save(path)
     with open_video(path, kind="image") as picture:
@@ -63,7 +63,7 @@ def test_animations_are_videos(suffix: str, kind: str, tmp_path: Path) -> None:
     assert numbers == [0, 1, 2, 3]
 
 
-def test_folder_of_frames(tmp_path: Path) -> None:
+def test_folder_of_frames_is_a_video(tmp_path: Path) -> None:
     for number in (10, 9, 2, 1):
         Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"frame{number}.png")
     wide = Image.fromarray(clipmaker.numbered_image(11)).resize((256, 96))
@@ -80,7 +80,7 @@ def test_folder_of_frames(tmp_path: Path) -> None:
     assert images[4][:20].max() == 0, "a wider picture is letterboxed"
 
 
-def test_damaged_picture_in_a_folder_is_left_out(tmp_path: Path) -> None:
+def test_damaged_image_in_a_folder_is_skipped(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"{number}.png")
     (tmp_path / "1.png").write_bytes(b"not a picture")
@@ -89,7 +89,7 @@ def test_damaged_picture_in_a_folder_is_left_out(tmp_path: Path) -> None:
     assert found == [0.0, 2.0]
 
 
-def test_a_damaged_first_picture_does_not_cost_the_others(tmp_path: Path) -> None:
+def test_damaged_first_image_keeps_the_others(tmp_path: Path) -> None:
     for number in (1, 2):
         Image.fromarray(clipmaker.numbered_image(number)).save(tmp_path / f"{number}.png")
     (tmp_path / "0.png").write_bytes(b"not a picture")
@@ -104,13 +104,13 @@ def test_a_damaged_first_picture_does_not_cost_the_others(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("width", [14_000, 20_000], ids=["our limit", "Pillow's limit"])
-def test_a_huge_picture_says_so(width: int, tmp_path: Path) -> None:
+def test_huge_image_is_an_error(width: int, tmp_path: Path) -> None:
     Image.new("1", (width, 10_000)).save(tmp_path / "huge.png")
     with pytest.raises(ReaderError, match="134 million"):
         open_video(tmp_path / "huge.png", kind="image")
 
 
-def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from smolvideo.readers import images
 
     read: list[Path] = []
@@ -130,13 +130,13 @@ def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("kind", ["image", "frames"])
-def test_no_picture(kind: str, tmp_path: Path) -> None:
+def test_non_image_is_an_error(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.mkdir() if kind == "frames" else path.write_bytes(b"text")
     with pytest.raises(ReaderError, match="empty"):
         open_video(path, kind=kind)  # type: ignore[arg-type]
 
 
-def test_natural_order() -> None:
+def test_natural_sort_key() -> None:
     names = ["f10b2", "f2", "F1", "10", "9", "f10b10", "a"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "F1", "f2", "f10b2", "f10b10"]

@@ -1,4 +1,4 @@
-"""Streams whose container says little, or says it wrongly: raw video, frames that are repeated."""
+"""Streams with few or wrong time stamps: raw video, repeated frames."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from smolvideo.readers.registry import open_in_process
 
 
 def packets_of(codec: str, first: int, count: int, options: dict[str, str]) -> list[bytes]:
-    """The packets of numbered frames, which one after the other are a raw stream."""
+    """Return the packets of numbered frames; concatenated they are a raw stream."""
     context = av.CodecContext.create(codec, "w")
     context.width, context.height, context.pix_fmt = 176, 144, "yuv420p"
     context.time_base, context.framerate = Fraction(1, 24), Fraction(24)
@@ -33,8 +33,8 @@ def raw(path: Path, codec: str, *starts: int, count: int = 36, **options: str) -
 
 
 @pytest.mark.parametrize("codec", ["h263", "h261", "mpeg4", "mpeg2video"])
-def test_raw_video_is_shown_as_it_is(codec: str, tmp_path: Path) -> None:
-    """FFmpeg calls every packet of H.263 and H.261 a key frame, to which one could jump."""
+def test_raw_video_is_read_in_order(codec: str, tmp_path: Path) -> None:
+    """FFmpeg marks every packet of H.263 and H.261 as a key frame, so seeking would land on any."""
     suffix = {"mpeg4": "m4v", "mpeg2video": "m2v"}.get(codec, codec)
     with open_in_process(raw(tmp_path / f"a.{suffix}", codec, 0), "pyav") as video:
         times = video.frame_times()
@@ -49,7 +49,7 @@ def test_raw_video_is_shown_as_it_is(codec: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("b_frames", ["0", "2"])
-def test_joined_raw_mpeg4_follows_its_clock(b_frames: str, tmp_path: Path) -> None:
+def test_joined_raw_mpeg4_has_continuous_times(b_frames: str, tmp_path: Path) -> None:
     path = raw(tmp_path / "a.m4v", "mpeg4", 0, 100, bf=b_frames)
     with open_in_process(path, "pyav") as video:
         frames = video.frames_at(video.frame_times())
@@ -58,8 +58,10 @@ def test_joined_raw_mpeg4_follows_its_clock(b_frames: str, tmp_path: Path) -> No
         assert len(video.metadata.discontinuities) == 1
 
 
-def test_empty_packets_repeat_the_frame_before_them(tmp_path: Path) -> None:
-    """As in Theora, where nothing moves. A decoder that is fed one thinks that the end is there."""
+def test_empty_packets_repeat_the_previous_frame(tmp_path: Path) -> None:
+    """As in Theora, where nothing moves. A decoder takes an empty packet for the end of the
+    stream.
+    """
     path = tmp_path / "a.nut"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=24)
@@ -98,8 +100,8 @@ def still_packets(count: int) -> list[bytes]:
     return found
 
 
-def test_ticks_finer_than_a_microsecond_are_met(tmp_path: Path) -> None:
-    """WTV counts in tenths of one."""
+def test_time_base_finer_than_a_microsecond(tmp_path: Path) -> None:
+    """WTV counts in tenths of a microsecond."""
     path = clipmaker.write_clip(
         tmp_path / "a.wtv", clipmaker.evenly(48, 24), codec="mpeg2video"
     ).path

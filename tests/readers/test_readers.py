@@ -1,4 +1,4 @@
-"""One contract for all readers, then what each must get right alone."""
+"""The contract of all readers, then behaviour of single ones."""
 
 import os
 import struct
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], clipmaker.
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("reader", READERS)
-def test_contract(reader: str, name: str, made: Callable[[str], clipmaker.Clip]) -> None:
+def test_reader_contract(reader: str, name: str, made: Callable[[str], clipmaker.Clip]) -> None:
     clip = made(name)
     if reason := REFUSED.get((reader, name)):
         with pytest.raises(ReaderError, match=reason) as caught:
@@ -82,8 +82,8 @@ def test_contract(reader: str, name: str, made: Callable[[str], clipmaker.Clip])
         assert [clipmaker.number_of(frame.image) for frame in each] == list(range(len(times)))
         assert [frame.pts_seconds for frame in each] == pytest.approx(times, abs=0.001)
 
-        # Between two frames the earlier one is on screen, before the first the first, after the
-        # last the last; and a reader can be asked again, from earlier on.
+        # Between two frames the earlier one is on screen; times before the first or after the
+        # last are clamped; and a reader can go back to earlier times.
         for stride in (1, 7, 40):
             asked = [(a + b) / 2 for a, b in zip(times[:-1:stride], times[1::stride], strict=False)]
             found = video.frames_at([-1.0, *asked, times[-1] + 100])
@@ -92,9 +92,7 @@ def test_contract(reader: str, name: str, made: Callable[[str], clipmaker.Clip])
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_frames_are_handed_out_one_by_one(
-    reader: str, made: Callable[[str], clipmaker.Clip]
-) -> None:
+def test_frames_are_yielded_lazily(reader: str, made: Callable[[str], clipmaker.Clip]) -> None:
     with open_video(made("constant").path, reader=reader) as video:
         frames = video.frames_at([0.0, 0.01, 1.0])
         first, again, later = next(frames), next(frames), next(frames)
@@ -109,7 +107,7 @@ def test_frames_are_handed_out_one_by_one(
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("content", [b"", b"this is a text\n" * 200], ids=["empty", "text"])
-def test_files_that_are_no_videos(reader: str, content: bytes, tmp_path: Path) -> None:
+def test_non_videos_are_errors(reader: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_bytes(content)
     with pytest.raises(ReaderError, match=r"notes\.mp4") as caught:
@@ -118,14 +116,14 @@ def test_files_that_are_no_videos(reader: str, content: bytes, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_sound_without_picture(reader: str, tmp_path: Path) -> None:
+def test_audio_only_file_is_an_error(reader: str, tmp_path: Path) -> None:
     path = clipmaker.write_sound(tmp_path / "sound.mp4")
     with pytest.raises(ReaderError, match=r"sound\.mp4"):
         open_video(path, reader=reader)
 
 
 @pytest.mark.parametrize(("reader", "package"), [("opencv", "cv2"), ("decord", "decord")])
-def test_missing_package(
+def test_missing_reader_package_is_an_error(
     reader: str,
     package: str,
     made: Callable[[str], clipmaker.Clip],
@@ -137,7 +135,7 @@ def test_missing_package(
     assert caught.value.hint == "pip install 'smolvideo[readers]'"
 
 
-def test_unknown_reader_and_missing_file(
+def test_unknown_reader_and_missing_file_are_errors(
     tmp_path: Path, made: Callable[[str], clipmaker.Clip]
 ) -> None:
     with pytest.raises(UsageError, match="torchcodec"):
@@ -146,12 +144,12 @@ def test_unknown_reader_and_missing_file(
         open_video(tmp_path / "nothing.mp4")
 
 
-def test_a_path_may_be_a_text(made: Callable[[str], clipmaker.Clip]) -> None:
+def test_path_may_be_a_str(made: Callable[[str], clipmaker.Clip]) -> None:
     with open_video(str(made("constant").path)) as reader:
         assert reader.metadata.name == made("constant").path.name
 
 
-def test_sound_only_says_so(tmp_path: Path) -> None:
+def test_audio_only_error_names_the_sound(tmp_path: Path) -> None:
     path = clipmaker.write_sound(tmp_path / "sound.mp4")
     with pytest.raises(ReaderError, match="no video stream") as caught:
         open_video(path)
@@ -161,7 +159,7 @@ def test_sound_only_says_so(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- damage
 
 
-def test_broken_off_recording_ends_where_its_data_end(tmp_path: Path) -> None:
+def test_truncated_recording_ends_with_its_data(tmp_path: Path) -> None:
     whole = clipmaker.write_clip(tmp_path / "whole.mkv", clipmaker.evenly(100, 10), gop=10)
     path = clipmaker.cut(whole.path, tmp_path / "part.mkv", 0.5)
     with open_video(path) as video:
@@ -173,7 +171,7 @@ def test_broken_off_recording_ends_where_its_data_end(tmp_path: Path) -> None:
     assert numbers == [0, round(last * 10), round(last * 10)]
 
 
-def test_header_lost(tmp_path: Path) -> None:
+def test_missing_header_is_an_error(tmp_path: Path) -> None:
     whole = clipmaker.write_clip(tmp_path / "whole.mp4", clipmaker.evenly(50, 10))
     path = clipmaker.cut(whole.path, tmp_path / "part.mp4", 0.6)
     with pytest.raises(ReaderError, match=r"part\.mp4") as caught:
@@ -181,7 +179,7 @@ def test_header_lost(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-def test_a_hole_costs_only_its_own_frames(tmp_path: Path) -> None:
+def test_hole_in_a_file_loses_only_its_frames(tmp_path: Path) -> None:
     whole = clipmaker.write_clip(
         tmp_path / "whole.mp4", clipmaker.evenly(200, 10), gop=10, b_frames=0
     )
@@ -198,7 +196,7 @@ def test_a_hole_costs_only_its_own_frames(tmp_path: Path) -> None:
         assert clipmaker.number_of(frame.image) == round(frame.pts_seconds * 10)
 
 
-def test_nothing_decodable_ends_with_an_error(tmp_path: Path) -> None:
+def test_file_without_decodable_frames_is_an_error(tmp_path: Path) -> None:
     whole = clipmaker.write_clip(tmp_path / "whole.mkv", clipmaker.evenly(50, 10), codec="mpeg4")
     data = whole.path.read_bytes()
     # The stream says H.264, the packets hold something else.
@@ -208,8 +206,8 @@ def test_nothing_decodable_ends_with_an_error(tmp_path: Path) -> None:
         open_video(path)
 
 
-def test_hidden_pre_roll_is_not_shown(tmp_path: Path) -> None:
-    """An edit list that starts later, as a cut without re-encoding leaves it."""
+def test_edit_list_hides_frames_before_its_start(tmp_path: Path) -> None:
+    """An edit list with a later start, as written by a cut without re-encoding."""
     clip = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(40, 10), gop=40, b_frames=0)
     data = bytearray(clip.path.read_bytes())
     place = data.index(b"elst") + 4 + 8
@@ -227,19 +225,19 @@ def test_hidden_pre_roll_is_not_shown(tmp_path: Path) -> None:
     assert numbers == list(range(15, 40))
 
 
-def test_raw_stream_counts_its_frames_at_the_nominal_rate(tmp_path: Path) -> None:
+def test_raw_stream_times_follow_the_nominal_rate(tmp_path: Path) -> None:
     clip = clipmaker.write_clip(tmp_path / "raw.h264", clipmaker.evenly(50, 25), b_frames=0)
     with open_video(clip.path) as video:
         times = video.frame_times()
         assert times == pytest.approx(clip.times, abs=0.001)
         found = video.frames_at([0.5, 0.9, 9.0])
         assert [clipmaker.number_of(frame.image) for frame in found] == [12, 22, 49]
-        # There are no times to jump by: what is behind is counted from the beginning.
+        # No times to seek by: going back decodes from the beginning.
         back = [clipmaker.number_of(next(video.frames_at([at])).image) for at in (1.5, 0.9, 0.0)]
     assert back == [37, 22, 0]
 
 
-def test_playlists_fetch_nothing(tmp_path: Path) -> None:
+def test_playlists_open_no_connection(tmp_path: Path) -> None:
     path = tmp_path / "list.m3u8"
     path.write_text(
         "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
@@ -248,7 +246,7 @@ def test_playlists_fetch_nothing(tmp_path: Path) -> None:
         open_video(path)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_pipe_and_folder_are_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     with pytest.raises(ReaderError, match="neither a file nor a folder"):
@@ -257,7 +255,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         open_video(tmp_path)
 
 
-def test_huge_pictures_are_refused(tmp_path: Path) -> None:
+def test_huge_frames_are_refused(tmp_path: Path) -> None:
     width = 20000
     bitmap = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54)
     bitmap += struct.pack("<IiiHHIIiiII", 40, width, width, 1, 24, 0, 0, 0, 0, 0, 0)
@@ -269,10 +267,10 @@ def test_huge_pictures_are_refused(tmp_path: Path) -> None:
             open_video(path, kind=kind)  # type: ignore[arg-type]
 
 
-def test_broken_videos_are_read_and_freed_by_several_threads_at_once(tmp_path: Path) -> None:
-    """A decoder that is freed while its threads complain must not wait for Python's lock.
+def test_broken_videos_in_several_threads_do_not_deadlock(tmp_path: Path) -> None:
+    """Freeing a decoder while its threads log messages must not wait for Python's lock.
 
-    It hung within seconds while FFmpeg's messages went through Python.
+    This hung within seconds while FFmpeg's messages went through Python.
     """
     whole = clipmaker.write_clip(tmp_path / "whole.mp4", clipmaker.evenly(90, 30)).path
     torn = clipmaker.tear(whole, tmp_path / "torn.mp4", 0.3, 0.7)

@@ -1,5 +1,4 @@
-"""The default reader on the collection of odd real clips: what it finds by jumping must be what a
-full decode from the beginning finds."""
+"""The default reader on odd real clips: frames found by seeking equal those of a full decode."""
 
 from collections.abc import Iterator
 from math import copysign
@@ -63,17 +62,17 @@ def clip_names() -> list[str]:
 
 
 def distance(one: Frame, other: Frame) -> float:
-    """Mean difference in grey levels, of every third line and column."""
+    """Return the mean difference in grey levels over every third line and column."""
     assert one.image.shape == other.image.shape
     return float(np.abs(one.image[::3, ::3].astype(np.int16) - other.image[::3, ::3]).mean())
 
 
 def decode_all(path: Path, index: int, threads: int = 0) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Every frame that a plain decode gives, with its time on the player's clock."""
+    """Yield every frame of a plain decode with its time on the player's clock."""
     with av.open(str(path), metadata_errors="ignore") as container:
         stream = container.streams[index]
         stream.thread_type = "AUTO"
-        # What is made up for damaged data depends on the number of threads.
+        # Error concealment of damaged data depends on the number of threads.
         stream.codec_context.thread_count = threads
         origin = (container.start_time or 0) / 1e6
         for packet in container.demux(stream):
@@ -86,7 +85,7 @@ def decode_all(path: Path, index: int, threads: int = 0) -> Iterator[tuple[float
 
 
 def decode_all_for(reader: PyavReader, path: Path, wanted: list[float]) -> list[Frame]:
-    """The frames on screen at ``wanted``, found without a jump; times asked must be ascending."""
+    """Return the frames on screen at the ascending times ``wanted``, decoded without seeking."""
     found: list[Frame] = []
     shape = reader._shape
     standing: tuple[float, av.VideoFrame] | None = None
@@ -148,7 +147,7 @@ def test_clip(clips: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["scene_street_bikes.mp4", "vfr_flir.mp4", "d_copycut_editlist.mp4"]
 )
-def test_times_from_packets_are_those_of_the_decoder(clips: Path, name: str) -> None:
+def test_packet_times_equal_decoded_times(clips: Path, name: str) -> None:
     with PyavReader(clips / name) as reader:
         times = reader.frame_times()
         assert reader._film.index is not None
@@ -192,7 +191,7 @@ def test_other_readers_are_right_or_refuse(clips: Path, reader: str, name: str) 
             with open_video(clips / name, reader="pyav") as video:
                 first = video.metadata.first_pts_seconds
                 end = video.metadata.duration_seconds
-                # Between two frames: OpenCV counts in milliseconds.
+                # Between two frames, because OpenCV rounds to milliseconds.
                 wanted = np.linspace(first, end, FEW.get(name, 6)) + 0.004
                 pairs = list(zip(other.frames_at(wanted), video.frames_at(wanted), strict=True))
     except ReaderError:
@@ -204,8 +203,8 @@ def test_other_readers_are_right_or_refuse(clips: Path, reader: str, name: str) 
 
 
 @pytest.mark.parametrize("reader", ["opencv", "decord"])
-def test_others_read_most(clips: Path, reader: str) -> None:
-    """Refusing is no way out: the ordinary clips are read by all."""
+def test_other_readers_read_ordinary_clips(clips: Path, reader: str) -> None:
+    """Guards the test above against readers that refuse everything."""
     names = [path.name for path in sorted(clips.glob("scene_*.mp4"))]
     for name in set(names) - {"scene_nasa_mirror.mp4"}:
         with open_video(clips / name, reader=reader) as video:
@@ -215,7 +214,7 @@ def test_others_read_most(clips: Path, reader: str) -> None:
         assert told == packets > 0
 
 
-def test_text_tracks_inside_files(clips: Path) -> None:
+def test_text_tracks_of_real_clips(clips: Path) -> None:
     with open_video(clips / "subs_srt.mkv") as video:
         texts = video.text_track()
     assert texts
@@ -225,8 +224,8 @@ def test_text_tracks_inside_files(clips: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", ["pyav", "opencv"])
-def test_no_video_begins_at_minus_zero(clips: Path, reader: str) -> None:
-    """On the clock of a transport stream the beginning is rounded from just below zero."""
+def test_no_video_begins_at_negative_zero(clips: Path, reader: str) -> None:
+    """The start of a transport stream is rounded from just below zero."""
     if reader == "opencv":
         pytest.importorskip("cv2")
     with open_video(clips / "ts_rollover.ts", reader=reader) as video:

@@ -1,4 +1,4 @@
-"""Strategies that look at the pictures first."""
+"""Sampling strategies that compare images: scenes, changes, key frames."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -30,13 +30,13 @@ def plain(level: int) -> Images:
 
 @pytest.fixture(scope="module")
 def three_shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2 s dark, 3 s light, 1 s grey; nothing moves within a shot."""
+    """Write 2 s dark, 3 s light, 1 s grey, without motion within a shot."""
     images = [plain(20)] * 20 + [plain(220)] * 30 + [plain(120)] * 10
     path = tmp_path_factory.mktemp("shots") / "shots.mp4"
     return clipmaker.write_clip(path, clipmaker.evenly(60, FPS), images=images).path
 
 
-def test_scenes_show_every_shot_once_where_nothing_changes(three_shots: Path) -> None:
+def test_scenes_take_one_frame_of_each_static_shot(three_shots: Path) -> None:
     with open_video(three_shots) as video:
         batch = sample_frames(video, FrameSampling(strategy="scenes"))
     assert len(batch) == 3
@@ -47,7 +47,7 @@ def test_scenes_show_every_shot_once_where_nothing_changes(three_shots: Path) ->
     assert "47 of 50 frames dropped" in batch.selection_note
 
 
-def test_changes_leave_out_what_repeats(three_shots: Path) -> None:
+def test_changes_skip_repeated_frames(three_shots: Path) -> None:
     with open_video(three_shots) as video:
         batch = sample_frames(video, FrameSampling(strategy="changes"))
         assert [round(float(image.mean()), -1) for image in batch.images] == [20, 220, 120]
@@ -55,7 +55,7 @@ def test_changes_leave_out_what_repeats(three_shots: Path) -> None:
     assert len(later) == 2
 
 
-def test_a_static_video_costs_one_frame(tmp_path: Path) -> None:
+def test_static_video_gives_one_frame(tmp_path: Path) -> None:
     path = clipmaker.write_clip(
         tmp_path / "still.mp4", clipmaker.evenly(50, FPS), images=[plain(90)] * 50
     ).path
@@ -78,7 +78,7 @@ def test_budget_is_spent_where_the_picture_changes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["scenes", "changes", "keyframes"])
 @pytest.mark.parametrize(("start", "end"), [(None, 1.5), (None, 4.0), (2.5, 4.0), (2.5, None)])
-def test_nothing_outside_the_window_is_chosen(
+def test_chosen_frames_are_inside_the_window(
     three_shots: Path, strategy: Strategy, start: float | None, end: float | None
 ) -> None:
     sampling = FrameSampling(strategy=strategy, start_seconds=start, end_seconds=end, max_frames=8)
@@ -87,14 +87,14 @@ def test_nothing_outside_the_window_is_chosen(
     assert times
     assert min(times) >= (start or 0.0) - 1 / FPS
     assert max(times) <= (end or 6.0)
-    # All shots of the window are there: 0 to 2, 2 to 5 and 5 to 6 s.
+    # Shots at 0 to 2, 2 to 5 and 5 to 6 s.
     first, last = start or 0.0, end or 6.0
     shots = sum(first < upper and last > lower for lower, upper in ((0, 2), (2, 5), (5, 6)))
     if strategy != "keyframes":
         assert len({(time >= 2) + (time >= 5) for time in times}) == shots
 
 
-def test_a_window_without_key_frames_shows_the_one_on_screen() -> None:
+def test_window_without_key_frames_takes_the_frame_on_screen() -> None:
     keys = [0.0, 2.0, 4.0, 8.0]
     assert key_frames_within(keys, 5.0, 7.0) == [4.0]
     assert key_frames_within(keys, 9.0, 10.0) == [8.0]
@@ -103,7 +103,7 @@ def test_a_window_without_key_frames_shows_the_one_on_screen() -> None:
     assert key_frames_within(keys, 2.0, 4.0) == [2.0, 4.0]
 
 
-def test_keyframes_are_the_key_frames_of_the_file(tmp_path: Path) -> None:
+def test_keyframes_strategy_takes_key_frames_of_the_file(tmp_path: Path) -> None:
     path = clipmaker.write_clip(tmp_path / "a.mp4", clipmaker.evenly(100, FPS), gop=20).path
     with open_video(path) as video:
         assert video.key_frame_times() == pytest.approx([0, 2, 4, 6, 8])
@@ -119,7 +119,7 @@ def test_keyframes_are_the_key_frames_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", ["opencv", "decord"])
-def test_other_readers_know_no_key_frames(reader: str, three_shots: Path) -> None:
+def test_other_readers_refuse_key_frames(reader: str, three_shots: Path) -> None:
     with open_video(three_shots, reader=reader) as video:
         with pytest.raises(UsageError, match="key frames"):
             choose_times(video, FrameSampling(strategy="keyframes"))
@@ -128,14 +128,16 @@ def test_other_readers_know_no_key_frames(reader: str, three_shots: Path) -> Non
         assert len(sample_frames(video, FrameSampling(strategy="scenes"))) == 3
 
 
-def test_what_cannot_be_combined() -> None:
+def test_incompatible_options_are_usage_errors() -> None:
     for strategy in ("scenes", "changes", "keyframes", "v1"):
         with pytest.raises(UsageError, match="fps"):
             FrameSampling(strategy=strategy, fps=1.0)  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_never_more_than_asked_and_always_ascending(count: int, most: int, seed: int) -> None:
+def test_strategies_give_ascending_times_up_to_the_maximum(
+    count: int, most: int, seed: int
+) -> None:
     chance = np.random.default_rng(seed)
     pictures = np.repeat(chance.integers(0, 256, (count, 9, 16), dtype=np.uint8), 1, axis=0)
     looks = Thumbnails(tuple(float(place) for place in range(count)), pictures)

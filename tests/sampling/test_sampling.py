@@ -1,4 +1,6 @@
-"""Arithmetic of times without a video, then frames of real ones."""
+"""Sampling times: time expressions, official samplers, uniform, windows; then frames of real
+videos.
+"""
 
 import math
 from itertools import pairwise
@@ -39,7 +41,7 @@ def video(num_frames: int = 250, fps: float = 25.0) -> VideoMetadata:
     )
 
 
-# ---------------------------------------------------------------------- times people type
+# ---------------------------------------------------------------------- time expressions
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,9 @@ def test_parse_time_refuses(text: str) -> None:
 
 
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59_999))
-def test_clock_and_seconds_agree(hours: int, minutes: int, milliseconds: int) -> None:
+def test_parse_time_reads_clock_and_seconds_alike(
+    hours: int, minutes: int, milliseconds: int
+) -> None:
     total = hours * 3600 + minutes * 60 + milliseconds / 1000
     clock = f"{hours}:{minutes:02d}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
     assert parse_time(clock) == pytest.approx(total)
@@ -96,14 +100,14 @@ def test_clock_and_seconds_agree(hours: int, minutes: int, milliseconds: int) ->
 
 
 @given(st.floats(0, 100).map(lambda share: round(share, 3)))
-def test_shares_survive_being_written_and_read(share: float) -> None:
+def test_percentages_round_trip(share: float) -> None:
     parsed = parse_time(f"{share:.3f}%")
     assert isinstance(parsed, RelativeTime)
     assert parsed.fraction == pytest.approx(share / 100)
 
 
 @given(st.text(max_size=12))
-def test_parse_time_gives_a_time_or_a_sentence(text: str) -> None:
+def test_parse_time_returns_a_time_or_explains_the_formats(text: str) -> None:
     try:
         time = parse_time(text)
     except ValueError as error:
@@ -128,7 +132,7 @@ def test_parse_time_gives_a_time_or_a_sentence(text: str) -> None:
         {"strategy": "v1", "fps": 2.0},
     ],
 )
-def test_options_that_cannot_be_honoured(wrong: dict[str, object]) -> None:
+def test_invalid_options_are_usage_errors(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         FrameSampling(**wrong)  # type: ignore[arg-type]
 
@@ -137,7 +141,7 @@ def test_options_that_cannot_be_honoured(wrong: dict[str, object]) -> None:
 
 
 def test_v1_golden() -> None:
-    """Figures from running the official script."""
+    """Values from running the official script."""
     assert v1_indices(360, 30) == [30 * second for second in range(12)]
     chosen = v1_indices(3000, 29.97)
     assert len(chosen) == 50
@@ -163,7 +167,7 @@ def test_v1_below_one_frame_a_second() -> None:
     ],
 )
 def test_smolvlm2_golden(num_frames: int, fps: float, indices: list[int]) -> None:
-    """Figures from running transformers 5.23."""
+    """Values from running transformers 5.23."""
     assert smolvlm2_indices(num_frames, fps) == indices
 
 
@@ -171,7 +175,7 @@ def test_smolvlm2_golden(num_frames: int, fps: float, indices: list[int]) -> Non
     ("num_frames", "fps", "first", "last"),
     [
         (1950, 30, [0], 1949),
-        (1980, 30, [0], 1979),  # 66 - 2 seconds are not more than 64: nothing is skipped
+        (1980, 30, [0], 1979),  # 66 s less 2 s do not exceed 64 s, so nothing is skipped
         (3000, 29.97, [29, 75, 122], 2970),
         (18000, 30, [30], 17970),
     ],
@@ -184,7 +188,7 @@ def test_smolvlm2_golden_long(num_frames: int, fps: float, first: list[int], las
 
 
 @given(st.integers(1, 10**6), st.floats(0.05, 240), st.integers(1, 80))
-def test_official_indices_are_frames_of_the_video(count: int, fps: float, max_frames: int) -> None:
+def test_official_indices_are_valid(count: int, fps: float, max_frames: int) -> None:
     for chosen in (v1_indices(count, fps, max_frames), smolvlm2_indices(count, fps, max_frames)):
         assert 1 <= len(chosen) <= max_frames
         assert min(chosen) >= 0
@@ -206,7 +210,7 @@ def test_official_strategies_map_frames_to_true_times() -> None:
 # ---------------------------------------------------------------------- uniform
 
 
-def test_uniform_covers_the_first_and_the_last_frame() -> None:
+def test_uniform_includes_first_and_last_frame() -> None:
     times = sample_times(video(), FrameSampling(max_frames=50))
     assert len(times) == 50
     assert times[0] == 0.0
@@ -222,16 +226,16 @@ def test_uniform_takes_each_frame_once_where_there_are_few() -> None:
     assert len(sample_times(video(), FrameSampling(max_frames=4), frame_times)) == 4
 
 
-def test_one_frame_is_the_middle_one() -> None:
+def test_uniform_with_one_frame_takes_the_middle() -> None:
     assert sample_times(video(), FrameSampling(max_frames=1)) == [pytest.approx(4.98)]
 
 
-def test_without_last_frame_the_rate_says_where_it_is() -> None:
+def test_last_frame_time_is_derived_from_the_rate() -> None:
     metadata = VideoMetadata(width=1, height=1, duration_seconds=10.0, average_fps=10.0)
     assert sample_times(metadata, FrameSampling(max_frames=3)) == [0.0, pytest.approx(4.95), 9.9]
 
 
-def test_rate() -> None:
+def test_fps_limits_the_frames() -> None:
     times = sample_times(video(), FrameSampling(fps=2.0, max_frames=100))
     assert times == pytest.approx([place / 2 for place in range(20)])
     thinned = sample_times(video(), FrameSampling(fps=2.0, max_frames=5))
@@ -241,7 +245,7 @@ def test_rate() -> None:
     assert all((2 * time).is_integer() for time in thinned)
 
 
-def test_window() -> None:
+def test_window_bounds() -> None:
     def window(
         start: float | RelativeTime | None, end: float | RelativeTime | None
     ) -> tuple[float, float]:
@@ -260,7 +264,7 @@ def test_window() -> None:
     ("start", "end"),
     [(5.0, 5.0), (6.0, 5.0), (10.0, None), (11.0, 12.0), (RelativeTime(1.0), None), (None, 0.0)],
 )
-def test_windows_without_a_frame_name_the_duration(
+def test_window_without_a_frame_error_names_the_duration(
     start: float | RelativeTime | None, end: float | RelativeTime | None
 ) -> None:
     with pytest.raises(ReaderError, match=r"`a\.mp4` lasts 10 s") as caught:
@@ -268,7 +272,7 @@ def test_windows_without_a_frame_name_the_duration(
     assert caught.value.exit_code == 3
 
 
-def test_frame_on_screen_at_the_start_of_the_window_belongs_to_it() -> None:
+def test_window_includes_the_frame_on_screen_at_its_start() -> None:
     slides = [0.0, 20.0, 40.0, 60.0, 80.0]
     metadata = VideoMetadata(width=1, height=1, duration_seconds=100.0, last_pts_seconds=80.0)
     sampling = FrameSampling(start_seconds=30.0, end_seconds=50.0)
@@ -285,7 +289,7 @@ def test_frame_on_screen_at_the_start_of_the_window_belongs_to_it() -> None:
     st.floats(0.01, 1.0),
     st.one_of(st.none(), st.floats(0.05, 60)),
 )
-def test_times_are_ascending_few_and_in_the_window(
+def test_times_are_ascending_bounded_and_in_the_window(
     count: int, fps: float, max_frames: int, start: float, length: float, rate: float | None
 ) -> None:
     metadata = video(count, fps)
@@ -301,7 +305,7 @@ def test_times_are_ascending_few_and_in_the_window(
         times = sample_times(metadata, sampling, known)
         assert 1 <= len(times) <= max_frames
         assert all(a < b for a, b in pairwise(times))
-        # Where the last frame appears before the window, it is the one on screen in all of it.
+        # A last frame that appears before the window is on screen in all of it.
         assert min(low, frame_times[-1]) - 1e-6 <= times[0]
         assert times[-1] <= high + 1e-6
 
@@ -310,7 +314,7 @@ def test_times_are_ascending_few_and_in_the_window(
 
 
 class Scripted:
-    """A reader of numbered frames, one a second, some of them unreadable."""
+    """A reader of numbered frames, one per second, some of them unreadable."""
 
     def __init__(self, count: int, unreadable: range = range(0)) -> None:
         self.metadata = video(count, 1.0)
@@ -328,7 +332,7 @@ class Scripted:
                 yield Frame(clipmaker.numbered_image(place), float(place))
 
 
-def test_batch_of_all_frames() -> None:
+def test_sample_frames_of_a_short_video_takes_all() -> None:
     seen: list[Progress] = []
     batch = sample_frames(Scripted(5), FrameSampling(), on_progress=seen.append)
     assert [clipmaker.number_of(image) for image in batch.images] == [0, 1, 2, 3, 4]
@@ -339,7 +343,7 @@ def test_batch_of_all_frames() -> None:
     ]
 
 
-def test_the_same_frame_is_kept_and_fitted_once() -> None:
+def test_repeated_frame_is_transformed_once() -> None:
     fitted: list[int] = []
 
     def halve(image: np.ndarray) -> np.ndarray:
@@ -356,12 +360,12 @@ def test_the_same_frame_is_kept_and_fitted_once() -> None:
 
 
 @pytest.mark.parametrize("times", [[], [math.nan], [0.0, math.inf]])
-def test_times_that_are_none(times: list[float]) -> None:
+def test_non_finite_times_are_refused(times: list[float]) -> None:
     with pytest.raises(ValueError, match="finite numbers of seconds"):
         sample_frames(Scripted(5), FrameSampling(), times=times)
 
 
-def test_more_frames_than_memory_holds() -> None:
+def test_frames_beyond_memory_are_an_error() -> None:
     def enlarge(image: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.uint8(0), (1 << 22, 1 << 22, 3))
 
@@ -369,7 +373,7 @@ def test_more_frames_than_memory_holds() -> None:
         sample_frames(Scripted(1000), FrameSampling(max_frames=1000), transform=enlarge)
 
 
-def test_some_missing_frames_are_a_warning_many_an_error() -> None:
+def test_few_missing_frames_are_a_warning_and_many_an_error() -> None:
     batch = sample_frames(Scripted(10, unreadable=range(3, 5)), FrameSampling())
     assert len(batch) == 8
     assert batch.num_requested == 10
@@ -378,7 +382,7 @@ def test_some_missing_frames_are_a_warning_many_an_error() -> None:
         sample_frames(Scripted(10, unreadable=range(3, 9)), FrameSampling())
 
 
-def test_times_of_all_frames_are_asked_for_only_where_they_matter() -> None:
+def test_frame_times_are_read_only_where_needed() -> None:
     long = Scripted(100_000)
     choose_times(long, FrameSampling())
     choose_times(long, FrameSampling(start_seconds=0.0, end_seconds=20.0))
@@ -390,7 +394,7 @@ def test_times_of_all_frames_are_asked_for_only_where_they_matter() -> None:
     assert short.asked_for_all == 1
 
 
-def test_variable_rate_video_gives_each_frame_once(tmp_path: Path) -> None:
+def test_variable_frame_rate_gives_each_frame_once(tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.5, 0.54, 0.6, 1.5, 3.0, 3.02]
     clip = clipmaker.write_clip(tmp_path / "variable.mp4", times)
     with open_video(clip.path) as reader:
@@ -411,6 +415,6 @@ def test_fifty_frames_of_a_real_file_reach_from_its_first_to_its_last(tmp_path: 
     assert batch.pts_seconds == pytest.approx([number / 25 for number in numbers])
 
 
-def test_an_unknown_seek_is_refused() -> None:
+def test_unknown_seek_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown seek `fast`: exact, keyframes"):
         FrameSampling(seek="fast")  # type: ignore[arg-type]
