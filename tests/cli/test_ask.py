@@ -1,4 +1,4 @@
-"""``smolvideo ask`` from the command line to the answer, on a real network with random weights."""
+"""``smolvideo ask`` from the command line to the answer, on a network with random weights."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tiny: Path, video: Path) -> Answer:
-    """What the Python interface answers: eight tokens, so it is cut."""
+    """Return the answer of the Python interface, cut at eight tokens."""
     engine = load_engine(str(tiny), device="cpu")
     short = GenerationOptions(max_new_tokens=8)
     return smolvideo.ask(engine, str(video), "What happens?", generation=short)
@@ -46,7 +46,7 @@ def answer(whole: Answer) -> str:
 
 @pytest.fixture(scope="module")
 def notes(whole: Answer) -> str:
-    """What stderr says of the answer."""
+    """Return the expected notices of the answer on stderr."""
     assert any("cut after 8 tokens" in notice for notice in whole.notices)
     return "".join(f"note: {notice}\n" for notice in whole.notices)
 
@@ -56,7 +56,7 @@ def run(model: Path, *words: str | Path, stdin: str | None = None) -> Result:
     return CliRunner().invoke(cli, ["ask", *options, *map(str, words)], input=stdin)
 
 
-def test_answer_alone_is_on_stdout(tiny: Path, video: Path, answer: str, notes: str) -> None:
+def test_stdout_has_only_the_answer(tiny: Path, video: Path, answer: str, notes: str) -> None:
     done = run(tiny, video, "What happens?")
     assert (done.exit_code, done.stderr) == (0, notes)
     assert done.stdout == escape_controls(answer, allowed="\n\t") + "\n"
@@ -67,7 +67,7 @@ def test_question_from_stdin(tiny: Path, video: Path, answer: str) -> None:
     assert done.stdout == escape_controls(answer, allowed="\n\t") + "\n"
 
 
-def test_question_by_its_option_and_sources_from_a_list(
+def test_question_option_and_source_list(
     tiny: Path, video: Path, tmp_path: Path, answer: str
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -91,7 +91,9 @@ def test_json_is_one_record(tiny: Path, video: Path, answer: str) -> None:
     assert record["tokens"]["answer"] <= 8
 
 
-def test_output_and_save(tiny: Path, video: Path, tmp_path: Path, answer: str, notes: str) -> None:
+def test_output_and_save_write_files(
+    tiny: Path, video: Path, tmp_path: Path, answer: str, notes: str
+) -> None:
     output, save = tmp_path / "answer.txt", tmp_path / "answers.jsonl"
     for _ in range(2):
         done = run(tiny, video, "What happens?", "-o", output, "--overwrite", "--save", save)
@@ -116,7 +118,7 @@ def test_saved_failure_has_no_text(tiny: Path, video: Path, tmp_path: Path) -> N
     assert record.error in done.stderr
 
 
-def test_existing_output_is_refused_before_any_work(video: Path, tmp_path: Path) -> None:
+def test_existing_output_is_refused_first(video: Path, tmp_path: Path) -> None:
     output = tmp_path / "answer.txt"
     output.write_text("precious")
     done = run(Path("no-such-model"), video, "What happens?", "--output", output)
@@ -127,7 +129,7 @@ def test_existing_output_is_refused_before_any_work(video: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("option", ["--list", "--subtitles", "--cookies"])
 @pytest.mark.parametrize("writes", ["--output", "--save"])
-def test_no_other_file_that_is_read_is_written_over(
+def test_input_files_are_not_overwritten(
     tmp_path: Path, video: Path, option: str, writes: str
 ) -> None:
     read, link = tmp_path / "read.txt", tmp_path / "link.txt"
@@ -141,7 +143,7 @@ def test_no_other_file_that_is_read_is_written_over(
     assert read.read_text() == f"{video}\n"
 
 
-def test_no_source_is_written_over(tmp_path: Path) -> None:
+def test_source_is_not_overwritten(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
     link = tmp_path / "link.mp4"
     link.symlink_to(clip)
@@ -158,8 +160,8 @@ def test_no_source_is_written_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip.srt", "clip.de.vtt", "link.txt"])
-def test_no_answer_takes_the_place_of_subtitles(tmp_path: Path, name: str) -> None:
-    """Nor becomes what `auto` would find the next time."""
+def test_output_does_not_replace_subtitles(tmp_path: Path, name: str) -> None:
+    """Nor may it become a file that ``auto`` would find the next time."""
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
     beside, output = clip.with_suffix(".srt"), tmp_path / name
     beside.write_text("1\n00:00:00,000 --> 00:00:01,000\nPrecious.\n")
@@ -174,7 +176,7 @@ def test_no_answer_takes_the_place_of_subtitles(tmp_path: Path, name: str) -> No
     assert output.exists() == (name != "clip.de.vtt")
 
 
-def test_frames_that_do_not_fit_are_reduced_with_a_note(tiny: Path, video: Path) -> None:
+def test_frames_over_the_context_are_reduced_with_a_notice(tiny: Path, video: Path) -> None:
     few = FrameSampling().max_frames
     done = run(tiny, video, "What happens? " * 100, "--json")
     assert done.exit_code == 0
@@ -183,27 +185,27 @@ def test_frames_that_do_not_fit_are_reduced_with_a_note(tiny: Path, video: Path)
     assert done.stderr.startswith(f"note: {frames} of 40 frames are used")
 
 
-def test_quiet_leaves_notes_out(tiny: Path, video: Path) -> None:
+def test_quiet_omits_notices(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What happens? " * 100, "--quiet")
     assert (done.exit_code, done.stderr) == (0, "")
 
 
-def test_verbose_says_what_is_used(tiny: Path, video: Path) -> None:
+def test_verbose_names_model_and_device(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What happens?", "--verbose")
     assert "model: tiny, native on cpu in " in done.stderr
     assert "max_new_tokens=8" in done.stderr
     assert "Frame from 00:00" in done.stderr
-    assert "of 2048 tokens" in done.stderr  # the footer, too
+    assert "of 2048 tokens" in done.stderr  # and the footer
 
 
-def test_filmstrip_that_was_asked_for_goes_to_stderr(tiny: Path, video: Path) -> None:
+def test_explicit_filmstrip_goes_to_stderr(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What happens?", "--filmstrip", "times", "--max-frames", "3")
     assert done.stderr.splitlines()[0].startswith("clip.mp4 · 0:04 · ")
     assert "0:00" in done.stderr
     assert "0:00" not in done.stdout
 
 
-def test_several_sources_are_one_prompt(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_several_sources_form_one_prompt(tiny: Path, video: Path, tmp_path: Path) -> None:
     picture = tmp_path / "still.png"
     Image.new("RGB", (64, 48), "red").save(picture)
     done = run(tiny, video, picture, "What has changed?", "--json", "--max-frames", "4")
@@ -213,7 +215,7 @@ def test_several_sources_are_one_prompt(tiny: Path, video: Path, tmp_path: Path)
     assert [len(source["frame_times"]) for source in record["sources"]] == [3, 1]
 
 
-def test_a_window_needs_a_video(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_window_requires_a_video(tiny: Path, video: Path, tmp_path: Path) -> None:
     picture = tmp_path / "still.png"
     Image.new("RGB", (64, 48), "red").save(picture)
     for window in (("--start", "1"), ("--end", "50%")):
@@ -229,7 +231,7 @@ def test_a_window_needs_a_video(tiny: Path, video: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("given", [("--fps", "2"), ("--seek", "keyframes")])
-def test_a_picture_has_no_rate_and_that_is_said(
+def test_rate_of_an_image_has_a_notice(
     tiny: Path, video: Path, tmp_path: Path, given: tuple[str, str]
 ) -> None:
     picture = tmp_path / "still.png"
@@ -245,9 +247,7 @@ SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\nA ball rolls.\n"
 
 
 @pytest.mark.parametrize("wanted", ["auto", "file"])
-def test_subtitles_come_into_the_prompt(
-    tiny: Path, tmp_path: Path, video: Path, wanted: str
-) -> None:
+def test_subtitles_are_in_the_prompt(tiny: Path, tmp_path: Path, video: Path, wanted: str) -> None:
     copy = tmp_path / "film.mp4"
     copy.write_bytes(video.read_bytes())
     sidecar = tmp_path / ("film.srt" if wanted == "auto" else "other.srt")
@@ -258,7 +258,7 @@ def test_subtitles_come_into_the_prompt(
     assert "00:01 A ball rolls." in done.stderr
 
 
-def test_what_was_guessed_of_subtitles_is_said_and_recorded(
+def test_guessed_subtitle_encoding_is_reported_and_recorded(
     tiny: Path, tmp_path: Path, video: Path
 ) -> None:
     said = "Я ждал тебя возле дома, но ты так и не пришла."
@@ -284,7 +284,7 @@ def test_subtitles_never_become_special_tokens(tiny: Path, tmp_path: Path, video
     assert counts[0] == counts[1], "a marker that became an image token would have no frame"
 
 
-def test_subtitles_that_are_not_there(tiny: Path, video: Path) -> None:
+def test_missing_subtitles_are_an_error(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What happens?", "--subtitles", "auto")
     assert done.exit_code == 3
     assert "no subtitles beside `clip.mp4`" in done.stderr
@@ -292,7 +292,7 @@ def test_subtitles_that_are_not_there(tiny: Path, video: Path) -> None:
     assert done.exit_code == 2
 
 
-def test_nano_says_what_it_is_on_other_videos(video: Path) -> None:
+def test_nano_on_real_footage_has_a_notice(video: Path) -> None:
     from smolvideo.models import open_checkpoint
 
     nano = open_checkpoint("nano")
@@ -303,12 +303,12 @@ def test_nano_says_what_it_is_on_other_videos(video: Path) -> None:
     assert "`--model smolvlm2-256m`" in done.stderr
 
 
-def test_wrong_sources_are_found_before_the_model_is_sought(tmp_path: Path) -> None:
+def test_source_errors_come_before_the_model(tmp_path: Path) -> None:
     done = run(Path("no-such-model"), tmp_path / "nowhere.mp4", "What happens?")
     assert done.exit_code == 3
 
 
-def test_engine_loads_once_a_frame_was_decoded() -> None:
+def test_engine_loading_starts_at_the_first_frame() -> None:
     loaded: list[str] = []
     seen: list[Progress] = []
 
@@ -329,7 +329,7 @@ def test_engine_loads_once_a_frame_was_decoded() -> None:
     assert len(seen) == 5
 
 
-def test_engine_that_cannot_be_loaded_says_so_where_it_is_needed() -> None:
+def test_engine_loading_error_is_raised_by_result() -> None:
     def load():  # type: ignore[no-untyped-def]
         raise ModelError("too large")
 
@@ -339,7 +339,7 @@ def test_engine_that_cannot_be_loaded_says_so_where_it_is_needed() -> None:
         loading.result()
 
 
-def test_going_on_without_the_video_says_that_it_is_gone(tiny: Path, tmp_path: Path) -> None:
+def test_continue_without_the_video_is_an_error(tiny: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", evenly(4, 10)).path
     assert run(tiny, clip, "What?").exit_code == 0
     clip.unlink()

@@ -1,4 +1,4 @@
-"""``smolvideo ask`` in a (pseudo) terminal: what stays on the screen, and Ctrl-C in every stage."""
+"""``smolvideo ask`` in a pseudo terminal: screen contents, and Ctrl-C in every stage."""
 
 import json
 import os
@@ -35,11 +35,11 @@ def asked(model: Path, video: Path | str, *more: str) -> list[str | Path]:
     return ["ask", video, "What happens?", *options]
 
 
-# ------------------------------------------------------------------ what stays on the screen
+# ------------------------------------------------------------------ screen contents
 
 
 @pytest.mark.parametrize(("columns", "rows", "shown"), [(200, 50, 18), (80, 24, 10), (40, 20, 6)])
-def test_filmstrip_answer_and_footer(
+def test_screen_keeps_filmstrip_answer_and_footer(
     tiny: Path, video: Path, columns: int, rows: int, shown: int
 ) -> None:
     changes = {"COLORTERM": "truecolor"}
@@ -48,9 +48,9 @@ def test_filmstrip_answer_and_footer(
         assert "clip.mp4 · 0:04 · 128×96 · 40 frames" in terminal.text.replace("\n", " ")  # noqa: RUF001
         assert "▀" in terminal.text
         assert f"… {shown} of 40 frames" in terminal.text
-        assert "decoding frames" in terminal.text  # progress came…
-        assert terminal.raw.count(b"\x1b[2K") > 0  # … and was wiped off
-        stays = terminal.raw.rsplit(b"\x1b[?25h", 1)[1].decode()  # what came after all progress
+        assert "decoding frames" in terminal.text  # progress was shown
+        assert terminal.raw.count(b"\x1b[2K") > 0  # and erased
+        stays = terminal.raw.rsplit(b"\x1b[?25h", 1)[1].decode()  # output after the progress lines
         answer, rest = stays.lstrip("\r\n").split("\n", 1)
         assert answer.strip()
         notes, _, footer = rest.partition("\x1b[2m")
@@ -62,14 +62,14 @@ def test_filmstrip_answer_and_footer(
         assert terminal.is_as_it_was
 
 
-def test_sixel_where_the_terminal_has_it(tiny: Path, video: Path) -> None:
+def test_sixel_in_a_terminal_that_supports_it(tiny: Path, video: Path) -> None:
     with Terminal(asked(tiny, video, "--max-frames", "2"), answers=SIXEL) as terminal:
         assert terminal.finish() == 0
         assert terminal.raw.count(b"\x1bP") == 2
         assert "▀" not in terminal.text
 
 
-def test_no_colour_no_pictures(tiny: Path, video: Path) -> None:
+def test_no_color_draws_no_frames(tiny: Path, video: Path) -> None:
     words = asked(tiny, video, "--max-frames", "4")
     with Terminal(words, NO_COLOR="1") as terminal:
         assert terminal.finish() == 0
@@ -79,14 +79,14 @@ def test_no_colour_no_pictures(tiny: Path, video: Path) -> None:
         assert b"[38;" not in terminal.raw
 
 
-def test_quiet_is_the_answer_alone(tiny: Path, video: Path) -> None:
+def test_quiet_prints_only_the_answer(tiny: Path, video: Path) -> None:
     with Terminal(asked(tiny, video, "--quiet")) as terminal:
         assert terminal.finish() == 0
         assert len(terminal.text.splitlines()) == 1
         assert b"\x1b" not in terminal.raw
 
 
-def test_piped_answer_is_clean_and_progress_is_seen(tiny: Path, video: Path) -> None:
+def test_piped_answer_is_clean_with_progress_on_stderr(tiny: Path, video: Path) -> None:
     reader, writer = os.pipe()
     with Terminal(asked(tiny, video, "--json"), stdout=writer) as terminal:
         os.close(writer)
@@ -104,7 +104,7 @@ def test_piped_answer_is_clean_and_progress_is_seen(tiny: Path, video: Path) -> 
 
 @pytest.fixture(scope="module")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that takes seconds for each stage: long prompts of large pictures."""
+    """Write a network that takes seconds per stage: long prompts of large images."""
     folder = tinymodels.make_tiny(tmp_path_factory.mktemp("slow") / "slow")
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"] |= {"image_size": 256, "num_hidden_layers": 4}
@@ -130,8 +130,8 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "answering",
     ],
 )
-def test_ctrl_c_in_a_stage(slow_model: Path, long_video: Path, stage: str) -> None:
-    # --json keeps the answer off the screen, so that its stage can be seen.
+def test_ctrl_c_in_each_stage(slow_model: Path, long_video: Path, stage: str) -> None:
+    # --json prints no answer while it is generated, so that the stage is visible.
     words = asked(slow_model, long_video, "--json", "--max-new-tokens", "3000")
     with Terminal([*words, "--repetition-penalty", "1.3"]) as terminal:
         terminal.wait_for(stage)
@@ -149,7 +149,7 @@ def test_ctrl_c_while_the_answer_streams(slow_model: Path, long_video: Path) -> 
             begun = pipe.read(1)
             assert begun
             assert_stops_quietly(terminal)
-            assert pipe.readall().endswith(b"\n")  # what was said stands on a line of its own
+            assert pipe.readall().endswith(b"\n")  # the partial answer ends its line
 
 
 @pytest.fixture

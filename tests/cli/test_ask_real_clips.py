@@ -1,4 +1,4 @@
-"""Every odd clip ends in an answer or in one clear error: never a traceback, a hang or a crash."""
+"""``ask`` on odd real clips: an answer or one clear error, never a traceback, hang or crash."""
 
 import signal
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ LONGEST_SECONDS = 120
 
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
-    """On a machine busy with other things the slowest clip takes some seconds."""
+    """Fail after a long limit; on a busy machine the slowest clip takes some seconds."""
 
     def too_long(_: int, __: FrameType | None) -> None:
         raise TimeoutError(f"no answer within {LONGEST_SECONDS} s")
@@ -46,7 +46,7 @@ def _no_hang() -> Iterator[None]:
 
 
 @pytest.mark.clips
-def test_there_are_clips(clips: Path) -> None:
+def test_clips_exist(clips: Path) -> None:
     assert len(NAMES) >= 86
 
 

@@ -1,4 +1,4 @@
-"""``smolvideo cache``, and the cache as ``ask`` uses it: from one process to the next."""
+"""``smolvideo cache``, and the feature cache shared by calls of ``ask``."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def ask(model: Path, video: Path, *words: str) -> Result:
 
 
 def notes_on_features(done: Result) -> list[str]:
-    """What stderr says besides notices on the answer, which is one of random weights."""
+    """Return the notices of stderr about the cache, without those of random weights."""
     return [line for line in done.stderr.splitlines() if not line.startswith("note: the answer ")]
 
 
@@ -53,7 +53,7 @@ def facts() -> dict[str, dict[str, int]]:
     return content
 
 
-def test_the_next_question_encodes_nothing(tiny: Path, video: Path) -> None:
+def test_second_question_encodes_nothing(tiny: Path, video: Path) -> None:
     first, second, third = (
         json.loads(ask(tiny, video, *more).stdout)
         for more in (
@@ -67,7 +67,7 @@ def test_the_next_question_encodes_nothing(tiny: Path, video: Path) -> None:
     assert first["text"] == second["text"] == third["text"]
 
 
-def test_another_process_offline(tiny: Path, video: Path) -> None:
+def test_another_process_uses_the_cache_offline(tiny: Path, video: Path) -> None:
     answers = []
     for question in ("What happens?", "What else happens?"):
         command = [sys.executable, "-m", "smolvideo", *words_of(tiny, video, question, "--offline")]
@@ -77,7 +77,7 @@ def test_another_process_offline(tiny: Path, video: Path) -> None:
     assert answers[1]["frames_from_cache"] == len(answers[1]["sources"][0]["frame_times"])
 
 
-def test_another_geometry_is_other_pixels(tiny: Path, video: Path) -> None:
+def test_another_geometry_is_a_miss(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--max-frames", "4", "--geometry", "direct")
     kept = json.loads(ask(tiny, video, "--max-frames", "4", "--geometry", "pad").stdout)
     plain = ask(tiny, video, "--max-frames", "4", "--geometry", "pad", "--no-cache")
@@ -85,7 +85,7 @@ def test_another_geometry_is_other_pixels(tiny: Path, video: Path) -> None:
     assert kept["text"] == json.loads(plain.stdout)["text"]
 
 
-def test_a_closer_look_finds_the_frames_it_shares(tiny: Path, video: Path) -> None:
+def test_higher_rate_reuses_shared_frames(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--fps", "2")
     record = json.loads(ask(tiny, video, "--fps", "4").stdout)
     frames = len(record["sources"][0]["frame_times"])
@@ -93,12 +93,12 @@ def test_a_closer_look_finds_the_frames_it_shares(tiny: Path, video: Path) -> No
 
 
 @pytest.mark.parametrize("words", [("--no-cache",), ("--engine", "transformers")])
-def test_without_a_cache_nothing_is_kept(tiny: Path, video: Path, words: tuple[str, ...]) -> None:
+def test_no_cache_stores_nothing(tiny: Path, video: Path, words: tuple[str, ...]) -> None:
     assert ask(tiny, video, *words).exit_code == 0
     assert not cache_dir().exists()
 
 
-def test_a_cache_that_cannot_be_written_is_one_note(tiny: Path, video: Path) -> None:
+def test_unwritable_cache_is_one_notice(tiny: Path, video: Path) -> None:
     plain = ask(tiny, video, "--no-cache")
     cache_dir().mkdir(parents=True)
     (cache_dir() / "features").write_text("in the way")
@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_is_one_note(tiny: Path, video: Path) -> 
     assert line.startswith("note: frame features are not kept in `")
 
 
-def test_no_folder_for_caches_is_one_note(
+def test_missing_cache_folder_is_one_notice(
     tiny: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", "~nobody-of-that-name/cache")
@@ -119,12 +119,12 @@ def test_no_folder_for_caches_is_one_note(
     assert line.startswith("note: frame features are not kept: no home folder of that user")
 
 
-def test_the_footer_says_it(tiny: Path, video: Path) -> None:
+def test_footer_names_cached_frames(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--max-frames", "5")
     assert "5 frames, all from the cache · " in ask(tiny, video, "--max-frames", "5", "-v").stderr
 
 
-def test_the_size_comes_from_the_environment(
+def test_size_limit_comes_from_the_environment(
     tiny: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask(tiny, video)
@@ -144,7 +144,7 @@ def test_the_size_comes_from_the_environment(
         assert "SMOLVIDEO_CACHE_SIZE: `much` is no size" in done.stderr
 
 
-def test_an_empty_cache(tmp_path: Path) -> None:
+def test_info_and_clear_of_an_empty_cache(tmp_path: Path) -> None:
     lines = run("info").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["what", "features", "downloads"]
     assert lines[1].split() == [
@@ -172,8 +172,8 @@ def keep_a_download(url: str) -> Path:
     return file
 
 
-def test_folders_are_no_bytes_freed() -> None:
-    """Within a download there is nothing but files of ours, so that a folder is somebody else's."""
+def test_freed_bytes_exclude_folders() -> None:
+    """A folder within a download was made by another program."""
     film = keep_a_download("https://example.org/film")
     files = sum(path.stat().st_size for path in film.parent.iterdir())
     (film.parent / "folder").mkdir()
@@ -212,7 +212,7 @@ def test_info_and_clear_of_both(tiny: Path, video: Path) -> None:
     }
 
 
-def test_info_is_a_table(tiny: Path, video: Path) -> None:
+def test_info_prints_a_table(tiny: Path, video: Path) -> None:
     ask(tiny, video, "--max-frames", "5")
     lines = run("info").stdout.splitlines()
     assert lines[0].split() == ["what", "entries", "size", "limit", "oldest", "folder"]
@@ -220,7 +220,7 @@ def test_info_is_a_table(tiny: Path, video: Path) -> None:
     assert lines[2].split()[:4] == ["downloads", "0", "0", "B"]
 
 
-def test_completion_knows_the_command() -> None:
+def test_completion_of_the_cache_command() -> None:
     def offered(args: list[str], incomplete: str) -> list[str]:
         complete = ShellComplete(cli, {}, "smolvideo", "_SMOLVIDEO_COMPLETE")
         return [item.value for item in complete.get_completions(args, incomplete)]
@@ -231,7 +231,7 @@ def test_completion_knows_the_command() -> None:
     assert "--no-cache" in offered(["ask"], "--no-c")
 
 
-def test_nothing_else_in_the_folder_is_touched() -> None:
+def test_clear_keeps_other_files_in_the_folder() -> None:
     cache_dir().mkdir(parents=True)
     letter = cache_dir() / "letter.txt"
     letter.write_text("mine")
@@ -241,7 +241,7 @@ def test_nothing_else_in_the_folder_is_touched() -> None:
 
 
 @pytest.mark.parametrize("name", ["features", "downloads"])
-def test_a_file_in_the_place_of_a_folder_is_left_alone(name: str) -> None:
+def test_clear_keeps_a_file_in_place_of_a_folder(name: str) -> None:
     file = cache_dir() / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")

@@ -19,13 +19,13 @@ def run(*words: str | Path, stdin: str = "") -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words], input=stdin)
 
 
-def test_lines_in_answers_out() -> None:
+def test_chat_answers_lines_of_stdin() -> None:
     done = run("chat", "--plain", TRIANGLE, *FEW, stdin=f"{WHAT}\n\n{WHERE_TO}\n")
     assert done.exit_code == 0
     assert done.stdout == f"{ANSWER}\ndown\n"
 
 
-def test_without_a_terminal_it_is_plain() -> None:
+def test_chat_without_a_terminal_is_plain() -> None:
     done = run("chat", TRIANGLE, *FEW, stdin=f"{WHAT}\n/quit\nnever asked\n")
     assert done.stdout == f"{ANSWER}\n"
 
@@ -43,7 +43,7 @@ def test_commands_and_errors_are_on_stderr(tmp_path: Path) -> None:
     assert (tmp_path / "a.md").exists()
 
 
-def test_zoom_and_edit_ask_at_once() -> None:
+def test_zoom_and_edit_ask_immediately() -> None:
     lines = [WHAT, f"/zoom 0:01 0:03 {WHERE_TO}", "/edit What color is the star?"]
     done = run("chat", TRIANGLE, *FEW, stdin="\n".join(lines))
     assert done.stdout.splitlines()[0] == ANSWER
@@ -59,14 +59,14 @@ def test_records_of_answers_and_errors() -> None:
     assert done.exit_code == 6
 
 
-def test_a_source_that_cannot_be_seen_ends_it() -> None:
+def test_unreadable_source_ends_chat() -> None:
     done = run("chat", "nothere.mp4", stdin=WHAT)
     assert done.exit_code == 3
     assert "no such file" in done.stderr
     assert list_sessions() == []
 
 
-def test_going_on_with_the_last_conversation() -> None:
+def test_chat_continues_the_last_conversation() -> None:
     run("chat", TRIANGLE, *FEW, stdin=WHAT)
     done = run("chat", "--continue", stdin=WHERE_TO)
     assert done.stdout == "down\n"
@@ -80,7 +80,7 @@ def test_going_on_with_the_last_conversation() -> None:
     assert list_sessions() == []
 
 
-def test_ask_goes_on() -> None:
+def test_ask_continue() -> None:
     assert run("ask", TRIANGLE, WHAT, *FEW).stdout == f"{ANSWER}\n"
     done = run("ask", "--continue", WHERE_TO)
     assert done.stdout == "down\n"
@@ -93,7 +93,7 @@ def test_ask_goes_on() -> None:
     assert [one.turns for one in list_sessions()] == [4]
 
 
-def test_ask_goes_on_with_one_more_source() -> None:
+def test_ask_continue_with_another_source() -> None:
     run("ask", TRIANGLE, WHAT, *FEW)
     done = run("ask", "--continue", CIRCLE, "What moves?", "--max-frames", "8")
     assert done.exit_code == 0
@@ -101,7 +101,7 @@ def test_ask_goes_on_with_one_more_source() -> None:
     assert list_sessions()[0].sources == ("triangle_down.mp4", "circle_right.mp4")
 
 
-def test_ask_keeps_nothing_where_it_shall_not() -> None:
+def test_no_keep_saves_no_conversation() -> None:
     run("ask", TRIANGLE, WHAT, *FEW, "--no-keep")
     run("chat", TRIANGLE, *FEW, "--no-keep", stdin=WHAT)
     assert list_sessions() == []
@@ -122,7 +122,7 @@ def test_ask_keeps_nothing_where_it_shall_not() -> None:
         (("chat", "--subtitles", "auto", "--continue"), "needs a source"),
     ],
 )
-def test_options_that_cannot_be_honoured(words: tuple[str, ...], told: str) -> None:
+def test_incompatible_options_are_usage_errors(words: tuple[str, ...], told: str) -> None:
     done = run(*words)
     assert done.exit_code == 2
     assert told in done.stderr
@@ -131,14 +131,14 @@ def test_options_that_cannot_be_honoured(words: tuple[str, ...], told: str) -> N
 @pytest.mark.parametrize(
     "option", [("--max-frames", "3"), ("--geometry", "pad"), ("--layout", "nano"), ("--start", "1")]
 )
-def test_options_without_effect_on_what_goes_on(option: tuple[str, str]) -> None:
+def test_options_without_effect_with_continue_are_usage_errors(option: tuple[str, str]) -> None:
     run("ask", TRIANGLE, WHAT, *FEW)
     done = run("ask", "--continue", *option, "And?")
     assert done.exit_code == 2
     assert f"`{option[0]}` has no effect with `--continue`" in done.stderr
 
 
-def test_a_pipe_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_chat_in_a_subprocess_with_a_pipe(tmp_path: Path) -> None:
     done = run_process(
         "chat", "--plain", TRIANGLE, *FEW, stdin=f"{WHAT}\n", SMOLVIDEO_DATA_DIR=str(tmp_path)
     )
@@ -146,7 +146,7 @@ def test_a_pipe_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_full_screen_in_a_terminal_and_back(tmp_path: Path) -> None:
+def test_full_screen_restores_the_terminal(tmp_path: Path) -> None:
     changes = {"SMOLVIDEO_DATA_DIR": str(tmp_path)}
     with Terminal(["chat", TRIANGLE, *FEW], **changes) as terminal:
         terminal.wait_for("16 frames")
@@ -160,13 +160,13 @@ def test_full_screen_in_a_terminal_and_back(tmp_path: Path) -> None:
     assert done.stdout == "down\n"
 
 
-def test_plain_in_a_terminal_has_a_prompt(tmp_path: Path) -> None:
+def test_plain_chat_in_a_terminal_has_a_prompt(tmp_path: Path) -> None:
     changes = {"SMOLVIDEO_DATA_DIR": str(tmp_path)}
     with Terminal(["chat", "--plain", TRIANGLE, *FEW], **changes) as terminal:
         terminal.wait_for("> ")
         terminal.type(WHAT.encode() + b"\r")
         terminal.wait_for("on a grey")
-        # Before its prompt a line editor has not taken the terminal, and Ctrl-D would be lost.
+        # Ctrl-D is lost unless the line editor has shown its prompt.
         terminal.wait_for("> ", after="tokens/s")
         terminal.type(b"\x04")
         assert terminal.finish() == 0

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, words for options, telling sources from the question."""
+"""The command line as a whole: help, option names and types, arguments, errors, completion."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_line_in_the_help_is_that_of_the_command(name: str) -> None:
+def test_command_list_has_the_first_line_of_each_help(name: str) -> None:
     command = command_named(name)
     assert command.name == name
     assert command.help is not None
@@ -69,11 +69,11 @@ def test_line_in_the_help_is_that_of_the_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ask", "frames"])
-def test_help_gives_the_default_of_every_option(name: str) -> None:
+def test_help_shows_the_default_of_every_option(name: str) -> None:
     context = click.Context(command_named(name))
     for flag, option in options_of(name).items():
         if option.is_flag and not option.secondary_opts:
-            continue  # off unless given: that is what a flag is
+            continue  # flags are off by default
         record = option.get_help_record(context)
         assert record is not None
         assert "default: " in record[1], f"--{flag} does not say its default"
@@ -87,13 +87,13 @@ def test_help_is_in_sections() -> None:
     assert headings == wanted.split()
 
 
-def test_nothing_but_help_without_a_command() -> None:
+def test_help_is_shown_without_a_command() -> None:
     done = run()
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Commands:" in done.stderr
 
 
-# ------------------------------------------------------------------ one word from flag to field
+# ------------------------------------------------------------------ flags and fields
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_nothing_but_help_without_a_command() -> None:
         (DownloadOptions, None),
     ],
 )
-def test_options_are_the_fields_of_the_dataclasses(
+def test_options_equal_the_fields_of_the_dataclasses(
     owner: type, not_options: set[str] | None
 ) -> None:
     options = options_of("ask")
@@ -113,7 +113,7 @@ def test_options_are_the_fields_of_the_dataclasses(
     for field in fields(owner):  # type: ignore[arg-type]
         flag = flag_of_field.get(field.name, field.name).replace("_", "-")
         if not_options is None and flag not in options:
-            continue  # what only the Python interface sets
+            continue  # fields set by the Python interface only
         if not_options and field.name in not_options:
             assert flag not in options
             continue
@@ -167,7 +167,7 @@ def test_values_and_choices_have_the_types_of_their_fields(command: str, kind: t
             assert all(matches(choice, element) for choice in option.type.choices), field.name
 
 
-def test_download_options_of_the_issue_are_there() -> None:
+def test_download_options_exist() -> None:
     assert {"cookies", "cookies-from-browser", "max-filesize", "max-height"} <= {*options_of("ask")}
 
 
@@ -178,12 +178,12 @@ def sampling_for(*words: str) -> FrameSampling:
         return read_sampling(AskFlags.read(context))
 
 
-def test_frames_asked_for_explicitly_are_never_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_frame_count_is_never_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sampling_for() == FrameSampling()
     assert sampling_for("--max-frames", "50") == FrameSampling(reduce_to_fit=False)
 
 
-def test_times_of_the_window() -> None:
+def test_window_times_are_parsed() -> None:
     window = sampling_for("--start", "1:30", "--end", "50%")
     assert (window.start_seconds, window.end_seconds) == (90.0, RelativeTime(0.5))
 
@@ -198,12 +198,12 @@ def test_times_of_the_window() -> None:
         ("1000000", 1_000_000),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_sizes_are_parsed(text: str, size: int) -> None:
     assert SizeType().convert(text, None, None) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-5M", "0", "5X", "nan", "inf", "1e400", "5MM"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match=f"`{text}` is no size: write bytes, or 500M"):
         SizeType().convert(text, None, None)
 
@@ -221,19 +221,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("here")
-def test_last_word_is_the_question() -> None:
+def test_last_argument_is_the_question() -> None:
     typed = split_arguments(["a.mp4", "b.mp4", " What? "], question=None, source_list=None)
     assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "What?")
 
 
 @pytest.mark.usefixtures("here")
-def test_question_apart_leaves_all_words_to_the_sources() -> None:
+def test_question_option_makes_all_arguments_sources() -> None:
     typed = split_arguments(["a.mp4", "b.mp4"], question="what", source_list=None)
     assert (typed.sources, typed.question) == (("a.mp4", "b.mp4"), "what")
 
 
 @pytest.mark.usefixtures("here")
-def test_sources_of_a_list_come_last() -> None:
+def test_sources_of_a_list_follow_the_arguments() -> None:
     typed = split_arguments(["What?"], question=None, source_list=Path("list.txt"))
     assert [str(source) for source in typed.sources] == ["c.mp4"]
     typed = split_arguments(["a.mp4", "What?"], question=None, source_list=Path("list.txt"))
@@ -253,7 +253,7 @@ def test_sources_of_a_list_come_last() -> None:
         (["-"], "no video to ask"),
     ],
 )
-def test_words_that_are_not_enough(words: list[str], says: str) -> None:
+def test_missing_arguments_are_usage_errors(words: list[str], says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)) as caught:
         split_arguments(words, question=None, source_list=None)
     assert caught.value.hint
@@ -271,9 +271,7 @@ def test_words_that_are_not_enough(words: list[str], says: str) -> None:
         (["a.mp4", "is", "$x", "red?"], "no such file or folder: `is`", "a.mp4 'is $x red?'"),
     ],
 )
-def test_questions_in_the_wrong_place_or_without_quotes(
-    words: list[str], says: str, right: str
-) -> None:
+def test_misplaced_or_unquoted_question_has_a_hint(words: list[str], says: str, right: str) -> None:
     with pytest.raises(SmolVideoError, match=re.escape(says)) as caught:
         split_arguments(words, question=None, source_list=None)
     assert str(caught.value.hint).endswith(f": `smolvideo ask {right}`")
@@ -281,13 +279,13 @@ def test_questions_in_the_wrong_place_or_without_quotes(
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("words", [["nothere", "What moves?"], ["nothere/", "What?"], ["c*", "d"]])
-def test_a_source_that_is_missing_is_no_part_of_the_question(words: list[str]) -> None:
+def test_missing_source_is_not_part_of_the_question(words: list[str]) -> None:
     assert split_arguments(words, question=None, source_list=None).question == words[-1]
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("question", ["Is it https://example.org ?", "Is this a.mp4", "x" * 5000])
-def test_questions_that_look_a_little_like_sources(question: str) -> None:
+def test_questions_that_resemble_sources(question: str) -> None:
     assert (
         split_arguments(["a.mp4", question], question=None, source_list=None).question == question
     )
@@ -295,25 +293,25 @@ def test_questions_that_look_a_little_like_sources(question: str) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("question", ["", " \t\n"])
-def test_question_without_text(question: str) -> None:
+def test_empty_question_is_refused(question: str) -> None:
     with pytest.raises(PromptError, match="no text"):
         split_arguments(["a.mp4", question], question=None, source_list=None)
 
 
 @pytest.mark.usefixtures("here")
-def test_stdin_serves_one_purpose() -> None:
+def test_stdin_for_two_arguments_is_refused() -> None:
     with pytest.raises(UsageError, match="both come from stdin"):
         split_arguments(["-"], question=None, source_list=Path("-"))
 
 
 @pytest.mark.usefixtures("here")
-def test_list_without_sources() -> None:
+def test_empty_source_list_is_refused() -> None:
     Path("empty.txt").write_text("# nothing\n")
     with pytest.raises(SourceError, match=r"`empty\.txt` names no source"):
         split_arguments(["What?"], question=None, source_list=Path("empty.txt"))
 
 
-# ------------------------------------------------------------------ the one place for errors
+# ------------------------------------------------------------------ errors
 
 
 def failing_with(error: BaseException) -> click.Command:
@@ -334,7 +332,7 @@ def failing(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     return replace
 
 
-def test_error_is_a_line_and_a_hint(failing) -> None:  # type: ignore[no-untyped-def]
+def test_expected_error_is_a_line_and_a_hint(failing) -> None:  # type: ignore[no-untyped-def]
     failing(SourceError("no such file: `a\x1b[2Jb`", hint="look\nbeside it"))
     done = run("frames")
     assert (done.exit_code, done.stdout) == (3, "")
@@ -361,25 +359,25 @@ def test_debug_adds_the_traceback(failing, monkeypatch, words) -> None:  # type:
     assert done.stderr.endswith("Error: gone\n")
 
 
-def test_debug_does_not_outlive_its_run(failing) -> None:  # type: ignore[no-untyped-def]
+def test_debug_ends_with_its_run(failing) -> None:  # type: ignore[no-untyped-def]
     failing(SourceError("gone"))
     run("--debug", "frames")
     assert "Traceback" not in run("frames").stderr
 
 
-def test_debug_works_after_the_command() -> None:
+def test_debug_is_accepted_after_the_command() -> None:
     done = run("ask", "nowhere.mp4", "What?", "--debug")
     assert "Traceback" in done.stderr
     assert done.exit_code == 3
 
 
-def test_interruption_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
+def test_interrupt_prints_nothing(failing) -> None:  # type: ignore[no-untyped-def]
     failing(KeyboardInterrupt())
     done = run("frames")
     assert (done.exit_code, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
-def test_closed_pipe_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
+def test_closed_pipe_prints_nothing(failing) -> None:  # type: ignore[no-untyped-def]
     failing(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
     done = run("frames")
     assert (done.exit_code, done.stdout, done.stderr) == (EXIT_PIPE_CLOSED, "", "")
@@ -400,7 +398,9 @@ def test_closed_pipe_is_quiet(failing) -> None:  # type: ignore[no-untyped-def]
         (("ask", "--nonsense"), "no such option `--nonsense`", "see `smolvideo ask --help`"),
     ],
 )
-def test_usage_errors_look_like_the_others(words: tuple[str, ...], error: str, hint: str) -> None:
+def test_usage_errors_have_the_format_of_other_errors(
+    words: tuple[str, ...], error: str, hint: str
+) -> None:
     done = run(*words)
     assert (done.exit_code, done.stdout) == (2, "")
     lines = done.stderr.splitlines()
@@ -426,21 +426,21 @@ def test_usage_errors_look_like_the_others(words: tuple[str, ...], error: str, h
     ],
 )
 @pytest.mark.usefixtures("here")
-def test_options_that_cannot_be_honoured(words: tuple[str, ...], says: str) -> None:
+def test_incompatible_options_are_usage_errors(words: tuple[str, ...], says: str) -> None:
     done = run("ask", "a.mp4", "What?", *words)
     assert done.exit_code == 2
     assert says in done.stderr
 
 
 @pytest.mark.usefixtures("here")
-def test_flag_contradicts_another_flag_whatever_the_environment_says(
+def test_contradictory_flags_are_refused_whatever_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SMOLVIDEO_FILMSTRIP", "blocks")
     done = run("ask", "a.mp4", "What?", "--filmstrip", "sixel", "--quiet")
     assert (done.exit_code, "contradict" in done.stderr) == (2, True)
-    # a habit of the environment gives way without a word
-    assert run("ask", "a.mp4", "What?", "--quiet").exit_code == 3  # a.mp4 is no video
+    # a setting of the environment is overridden without a notice
+    assert run("ask", "a.mp4", "What?", "--quiet").exit_code == 3  # a.mp4 is not a video
 
 
 @pytest.mark.usefixtures("here")
@@ -452,7 +452,7 @@ def test_answer_and_record_need_two_files() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_file_that_reads_like_an_option() -> None:
+def test_file_name_that_looks_like_an_option_has_a_hint() -> None:
     Path("-x.mp4").touch()
     done = run("ask", "-x.mp4", "What?")
     assert done.exit_code == 2
@@ -482,7 +482,7 @@ def test_completion_scripts(shell: str, monkeypatch: pytest.MonkeyPatch) -> None
         ("smolvideo ask -m na", "nano"),
     ],
 )
-def test_completion_knows_commands_options_and_models(typed: str, offered: str) -> None:
+def test_completion_of_commands_options_and_models(typed: str, offered: str) -> None:
     words = typed.split()
     done = CliRunner().invoke(
         cli,

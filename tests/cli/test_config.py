@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, what comes before it, and how it is changed."""
+"""The configuration file: precedence, validation, preferences, ``config set`` and ``unset``."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from smolvideo.cli.options import read_sampling
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of the file, which is not there yet."""
+    """Return the path of the file, which does not exist yet."""
     monkeypatch.setenv("SMOLVIDEO_CONFIG", str(tmp_path / "config.toml"))
     return tmp_path / "config.toml"
 
@@ -42,7 +42,7 @@ def shown(*words: str) -> dict[str, dict[str, Any]]:
 
 
 def root_context() -> click.Context:
-    """The parent of contexts of tests: click keeps the help option of the first context."""
+    """Return a parent context for tests; click takes the help option of the first context."""
     return click.Context(cli, **cli.context_settings)
 
 
@@ -54,7 +54,7 @@ def read_ask(path: Path, *words: str) -> AskFlags:
         return AskFlags.read(context)
 
 
-# ------------------------------------------------------------------ what comes first
+# ------------------------------------------------------------------ precedence
 
 
 def test_command_line_then_environment_then_file_then_default(
@@ -76,14 +76,14 @@ def test_command_line_then_environment_then_file_then_default(
     assert shown("ask", "--model", "typed")["model"] == {**default, **expected}
 
 
-def test_table_of_a_group_holds_for_its_commands(path: Path) -> None:
+def test_table_of_a_group_applies_to_its_commands(path: Path) -> None:
     path.write_text("seed = 1\n[eval]\nseed = 2\n[eval.cinepile]\nseed = 3\n")
     found = {name: shown(*name.split())["seed"]["value"] for name in ("eval mvbench", "ask")}
     assert found == {"eval mvbench": 2, "ask": 1}
     assert shown("eval", "cinepile")["seed"]["value"] == 3
 
 
-def test_option_of_a_group_may_have_the_name_of_its_command(path: Path) -> None:
+def test_group_option_with_the_name_of_a_subcommand(path: Path) -> None:
     path.write_text("[bench]\nframes = 7\n")
     assert shown("bench")["frames"]["value"] == 7
     assert shown("bench", "frames")["max-frames"]["origin"] == "default"
@@ -92,7 +92,7 @@ def test_option_of_a_group_may_have_the_name_of_its_command(path: Path) -> None:
     assert shown("bench", "frames")["max-frames"]["value"] == 7
 
 
-def test_both_spellings_of_summarise_read_its_table(path: Path) -> None:
+def test_both_spellings_of_summarise_use_its_table(path: Path) -> None:
     path.write_text("[summarise]\nwndow = 3\n")
     for name in ("summarise", "summarize"):
         assert "did you mean `window`?" in run(name, "a.mp4").stderr
@@ -102,7 +102,7 @@ def test_both_spellings_of_summarise_read_its_table(path: Path) -> None:
 
 
 def sample_value(option: click.Option) -> object:
-    """Return a valid value of another type than text where the file has one for it."""
+    """Return a valid value of the option, of another type than text where TOML has one."""
     kind = option.type
     if option.is_flag:
         return True
@@ -118,7 +118,7 @@ def sample_value(option: click.Option) -> object:
 def test_every_long_option_of_every_command_can_be_set(path: Path) -> None:
     for names, command in walk(cli):
         if not names:
-            continue  # --version is no setting
+            continue  # --version is not a setting
         document = tomlkit.document()
         table: Any = document
         for name in names:
@@ -180,7 +180,7 @@ def test_every_long_option_of_every_command_can_be_set(path: Path) -> None:
         ('"\\u001b[31m" = 1', "unknown key `", None),
     ],
 )
-def test_errors_name_file_line_and_what_is_near(
+def test_errors_name_file_line_and_closest_match(
     path: Path, text: str, message: str, hint: str | None
 ) -> None:
     path.write_text(text)
@@ -210,7 +210,7 @@ def as_fifo(path: Path) -> None:
     ],
     ids=["huge", "not UTF-8", "folder", "loop", "device", "pipe", "missing"],
 )
-def test_what_is_no_configuration_file(
+def test_invalid_configuration_files_are_errors(
     path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     make(path)
@@ -220,7 +220,7 @@ def test_what_is_no_configuration_file(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_byte_order_marks_of_editors(path: Path, encoding: str) -> None:
+def test_byte_order_mark_is_accepted(path: Path, encoding: str) -> None:
     path.write_text('[ask]\nstop = "é"\r\n', encoding=encoding)
     assert shown("ask")["stop"]["value"] == ["é"]
 
@@ -242,14 +242,14 @@ def test_file_of_the_platform_may_be_missing(
 # ------------------------------------------------------------------ preferences
 
 
-def test_frames_of_the_file_are_reduced_and_typed_ones_are_not(path: Path) -> None:
+def test_frame_count_of_the_file_is_reduced_and_that_of_a_flag_is_not(path: Path) -> None:
     path.write_text("[ask]\nmax-frames = 20\n")
     assert read_sampling(read_ask(path)).max_frames == 20
     assert read_sampling(read_ask(path)).reduce_to_fit
     assert not read_sampling(read_ask(path, "--max-frames", "20")).reduce_to_fit
 
 
-def test_what_is_typed_replaces_what_contradicts_it_in_the_file(path: Path) -> None:
+def test_flags_override_contradictory_settings(path: Path) -> None:
     path.write_text("[ask]\nquiet = true\nno-keep = true\n")
     assert (read_ask(path).quiet, read_ask(path, "-v").quiet) == (True, False)
     assert not read_ask(path, "--continue").no_keep
@@ -264,7 +264,7 @@ def test_what_is_typed_replaces_what_contradicts_it_in_the_file(path: Path) -> N
         "[chat]\njsonl = true\nsubtitles = 'auto'\ntheme = 'dark'",
     ],
 )
-def test_settings_that_cannot_apply_are_left_out(path: Path, text: str, tmp_path: Path) -> None:
+def test_inapplicable_settings_are_ignored(path: Path, text: str, tmp_path: Path) -> None:
     path.write_text(text)
     command = text[1 : text.index("]")]
     missing = str(tmp_path / "missing.mp4")
@@ -274,7 +274,7 @@ def test_settings_that_cannot_apply_are_left_out(path: Path, text: str, tmp_path
     assert "no such file" in done.stderr
 
 
-def test_tokens_of_the_file_are_not_those_of_nano(path: Path) -> None:
+def test_max_new_tokens_of_the_file_is_not_the_default_of_nano(path: Path) -> None:
     from smolvideo.cli.eval_run import cinepile
 
     file = ConfigFile(path, "[eval]\nmax-new-tokens = 5\n")
@@ -288,7 +288,7 @@ def test_tokens_of_the_file_are_not_those_of_nano(path: Path) -> None:
     assert not read.is_explicit("max_new_tokens")
 
 
-def test_paths_of_the_file_know_the_home_folder(
+def test_tilde_in_paths_of_the_file_is_expanded(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -333,13 +333,13 @@ def test_set_and_unset_keep_the_rest_of_the_file(path: Path) -> None:
         (("ask.", "3"), "no option `"),
     ],
 )
-def test_nothing_invalid_is_written(path: Path, words: tuple[str, ...], message: str) -> None:
+def test_set_refuses_invalid_values(path: Path, words: tuple[str, ...], message: str) -> None:
     done = run("config", "set", *words)
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
     assert not path.exists()
 
 
-def test_set_writes_where_a_link_leads_and_keeps_the_mode(path: Path, tmp_path: Path) -> None:
+def test_set_follows_a_symlink_and_keeps_the_mode(path: Path, tmp_path: Path) -> None:
     kept = tmp_path / "dotfiles.toml"
     kept.write_text("")
     kept.chmod(0o600)
@@ -349,7 +349,7 @@ def test_set_writes_where_a_link_leads_and_keeps_the_mode(path: Path, tmp_path: 
     assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("[ask]\nfps = 2.0\n", 0o600)
 
 
-def test_a_device_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_never_replaces_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOLVIDEO_CONFIG", os.devnull)
     assert run("config", "set", "ask.fps", "2").exit_code == 2
     assert not Path(os.devnull).is_file()
@@ -357,7 +357,7 @@ def test_a_device_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=40)
 @draw(st.lists(st.text(), min_size=1, max_size=3))
-def test_texts_are_read_as_they_were_set(texts: list[str]) -> None:
+def test_set_texts_round_trip(texts: list[str]) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMOLVIDEO_CONFIG", str(Path(folder) / "config.toml"))
         save_setting("ask.stop", texts)

@@ -1,4 +1,4 @@
-"""After a run with credentials in its addresses, nothing on disk or screen holds any of them."""
+"""Credentials in addresses reach no file and no output of any command."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def video() -> Content:
     return Content(VIDEO.read_bytes(), "video/mp4", login=f"{USER}:{PASSWORD}")
 
 
-def test_an_answer(server: WebServer, video: Content, tmp_path: Path) -> None:
+def test_ask_leaves_no_credentials(server: WebServer, video: Content, tmp_path: Path) -> None:
     url = secret_url(server, "clip.mp4", video)
     result = run("ask", "-v", "--save", str(tmp_path / "r.jsonl"), "--json", url, "What moves?")
     assert result.exit_code == 0, result.output
@@ -60,7 +60,7 @@ def test_an_answer(server: WebServer, video: Content, tmp_path: Path) -> None:
     check_nothing_left(again, tmp_path)
 
 
-def test_a_summary_with_all_its_outputs_resumed_with_another_token(
+def test_summary_resumed_with_another_token_leaves_no_credentials(
     server: WebServer, video: Content, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -95,7 +95,9 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.filterwarnings("ignore:.*unclosed file")
-def test_what_goes_wrong(kind: str, server: WebServer, video: Content, tmp_path: Path) -> None:
+def test_failed_sources_leave_no_credentials(
+    kind: str, server: WebServer, video: Content, tmp_path: Path
+) -> None:
     url = secret_url(server, f"{kind}.mp4" if kind != "page" else kind, BAD[kind](video))
     quick = ["--max-filesize", "1K"] if kind == "large" else []
     result = run("ask", "-v", "--save", str(tmp_path / "r.jsonl"), *quick, url, "What moves?")
@@ -108,7 +110,7 @@ def test_what_goes_wrong(kind: str, server: WebServer, video: Content, tmp_path:
     check_nothing_left(result, tmp_path)
 
 
-def test_a_list_of_secret_addresses_and_words_that_are_not_enough(
+def test_usage_errors_and_playlists_leave_no_credentials(
     server: WebServer, video: Content, tmp_path: Path
 ) -> None:
     urls = [secret_url(server, "get", video, f"&n={n}") for n in (1, 2)]
@@ -128,9 +130,7 @@ def test_a_list_of_secret_addresses_and_words_that_are_not_enough(
     check_nothing_left(result, tmp_path)
 
 
-def test_two_logins_are_two_videos_and_a_new_signature_is_the_same(
-    server: WebServer, video: Content
-) -> None:
+def test_logins_distinguish_videos_and_signatures_do_not(server: WebServer, video: Content) -> None:
     other = Content(VIDEO.with_name("number_42.mp4").read_bytes(), "video/mp4")
     one = server.serve("/get?token=aaaaaa", Content(video.body, "video/mp4"))
     two = server.serve("/get?token=bbbbbb", other)
@@ -143,7 +143,7 @@ def test_two_logins_are_two_videos_and_a_new_signature_is_the_same(
     assert download_folder("http://e.org/?key=a") != download_folder("http://e.org/?key=b")
 
 
-def test_two_addresses_that_differ_in_their_token_alone_are_two_items(tmp_path: Path) -> None:
+def test_addresses_that_differ_only_in_a_token_are_two_items(tmp_path: Path) -> None:
     from smolvideo.source import DownloadOptions
     from smolvideo.summaries import list_items
 
@@ -168,7 +168,7 @@ def test_two_addresses_that_differ_in_their_token_alone_are_two_items(tmp_path: 
         f"//{USER}:{PASSWORD}@127.0.0.1:80",
     ],
 )
-def test_what_was_meant_as_an_address(typed: str, tmp_path: Path) -> None:
+def test_mistyped_addresses_leave_no_credentials(typed: str, tmp_path: Path) -> None:
     video = str(VIDEO)
     save = ["--save", str(tmp_path / "r.jsonl")]
     for words in (
@@ -184,7 +184,7 @@ def test_what_was_meant_as_an_address(typed: str, tmp_path: Path) -> None:
         check_nothing_left(result, tmp_path)
 
 
-def test_errors_hold_no_credentials() -> None:
+def test_errors_have_no_credentials() -> None:
     from smolvideo.errors import ModelError
 
     url = f"http://{USER}:{PASSWORD}@e.org/?token={TOKEN}"
@@ -193,7 +193,7 @@ def test_errors_hold_no_credentials() -> None:
     assert error.hint == "try `http://e.org/`"
 
 
-def test_cookies_are_in_no_error_however_odd_they_are(server: WebServer, tmp_path: Path) -> None:
+def test_cookies_are_in_no_error(server: WebServer, tmp_path: Path) -> None:
     cookies = tmp_path / "cookies"
     cookies.mkdir()
     lines = [

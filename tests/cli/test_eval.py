@@ -1,4 +1,4 @@
-"""``smolvideo eval`` as people type it, with nano and the benchmark of the samples."""
+"""``smolvideo eval`` on the command line, with nano and the benchmark of the samples."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_run_is_a_folder(finished: Path) -> None:
+def test_run_is_a_folder(finished: Path) -> None:
     info = json.loads((finished / "run.json").read_text())
     assert info["model"]["name"] == "nano"
     assert len(info["model"]["revision"] or info["model"]["weights"]) >= 12
@@ -44,7 +44,7 @@ def test_the_run_is_a_folder(finished: Path) -> None:
     assert list((finished / "frames").glob("*.jpg"))
 
 
-def test_the_same_command_has_nothing_left_to_do(finished: Path) -> None:
+def test_repeated_command_computes_nothing(finished: Path) -> None:
     before = (finished / "answers.jsonl").read_bytes()
     words = ("cinepile", BENCHMARK, "--scoring", "options", "--control", "blind", "--run", finished)
     done = run(*words, *FAST, "--json")
@@ -57,7 +57,7 @@ def test_the_same_command_has_nothing_left_to_do(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["charts", "markdown", "html", "csv", "json"])
-def test_reports(finished: Path, form: str, tmp_path: Path) -> None:
+def test_report_formats(finished: Path, form: str, tmp_path: Path) -> None:
     done = run("report", finished, "--format", form)
     assert done.exit_code == 0, done.stderr
     assert "nano" in done.stdout or form == "csv"
@@ -81,7 +81,7 @@ def test_compare_and_export(finished: Path, tmp_path: Path) -> None:
     assert run("export", finished, tmp_path).exit_code == 5
 
 
-def test_a_file_in_place_of_a_benchmark(tmp_path: Path) -> None:
+def test_jsonl_file_as_a_benchmark(tmp_path: Path) -> None:
     line = {"video": "circle_right.mp4", "question": "What moves?", "answer_index": 0}
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(line | {"options": ["a purple circle", "a red star"]}))
@@ -91,7 +91,7 @@ def test_a_file_in_place_of_a_benchmark(tmp_path: Path) -> None:
     assert "nano on jsonl: 100.0 %" in done.stdout
 
 
-def test_some_videos_missing_is_exit_code_six(tmp_path: Path) -> None:
+def test_missing_videos_are_exit_code_six(tmp_path: Path) -> None:
     for clip in drawn_clips()[:2]:
         shutil.copyfile(
             BENCHMARK.parent / f"{clip.video_id}.mp4", tmp_path / f"{clip.video_id}.mp4"
@@ -124,7 +124,7 @@ def test_some_videos_missing_is_exit_code_six(tmp_path: Path) -> None:
         (("report", "absent", "--overwrite"), "without `--output`"),
     ],
 )
-def test_what_cannot_be_done(
+def test_invalid_commands_are_errors(
     words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -141,14 +141,14 @@ def test_help_loads_no_network_library() -> None:
     assert loaded.isdisjoint({"av", "arro3", "tokenizers", "torch", "transformers", "yt_dlp"})
 
 
-def test_completion_knows_subcommands() -> None:
+def test_completion_of_subcommands() -> None:
     done = run_process(
         _SMOLVIDEO_COMPLETE="bash_complete", COMP_WORDS="smolvideo eval c", COMP_CWORD="2"
     )
     assert {line.partition(",")[2] for line in done.stdout.split()} == {"cinepile", "compare"}
 
 
-def test_the_benchmark_is_held_out_and_whole() -> None:
+def test_sample_benchmark_is_held_out_and_complete() -> None:
     rows = json.loads(BENCHMARK.read_text())
     assert len(rows) >= 200
     assert all(clip.scene.held_out() for clip in drawn_clips())
@@ -165,14 +165,14 @@ def test_the_benchmark_is_held_out_and_whole() -> None:
 
 
 @pytest.mark.slow
-def test_nano_takes_the_benchmark_and_is_lost_without_its_eyes(tmp_path: Path) -> None:
-    """By the first questions, of all categories; the rest is more of the same."""
+def test_nano_scores_well_with_frames_and_near_chance_blind(tmp_path: Path) -> None:
+    """On the first questions, which cover all categories."""
     words = ("--scoring", "options", "--control", "blind", "--device", "cpu", "--json", "--quiet")
     done = run("cinepile", BENCHMARK, *words, "--limit", "40", "--run", tmp_path / "run")
     assert done.exit_code == 0, done.stderr
     scores = json.loads(done.stdout)["conditions"]
     assert scores["main"]["overall"]["accuracy"] >= 0.95
-    # Above chance: options that are all of one kind give some of the answers away.
+    # Above chance: some answers follow from the kinds of the options.
     assert scores["blind"]["overall"]["accuracy"] <= 0.33
     assert scores["main"]["overall"]["chance"] == pytest.approx(0.2)
     assert len(scores["main"]["groups"]["category"]) == 5

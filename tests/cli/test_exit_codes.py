@@ -1,4 +1,4 @@
-"""Every way ``smolvideo ask`` can fail, and the exit code that says which it was."""
+"""Failures of ``smolvideo ask`` and their exit codes."""
 
 import os
 import stat
@@ -34,7 +34,7 @@ def run(model: Path | str, *words: str | Path) -> Result:
 
 
 def assert_fails(done: Result, code: int, *says: str) -> None:
-    """One line, perhaps a hint, nothing on stdout, no traceback."""
+    """Check one error line, an optional hint, no stdout and no traceback."""
     assert done.exit_code == code, done.stderr
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
@@ -49,29 +49,29 @@ def assert_fails(done: Result, code: int, *says: str) -> None:
 # ------------------------------------------------------------------ 3: source and reader
 
 
-def test_no_such_file(tiny: Path, tmp_path: Path) -> None:
+def test_missing_file(tiny: Path, tmp_path: Path) -> None:
     assert_fails(run(tiny, tmp_path / "nowhere.mp4", "What?"), SOURCE, "no such file")
 
 
-def test_text_named_mp4(tiny: Path, tmp_path: Path) -> None:
+def test_text_file_named_mp4(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "text.mp4"
     path.write_text("this is no video\n" * 100)
     assert_fails(run(tiny, path, "What?"), SOURCE, "text.mp4")
 
 
-def test_zero_bytes(tiny: Path, tmp_path: Path) -> None:
+def test_empty_file(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "empty.mp4"
     path.touch()
     assert_fails(run(tiny, path, "What?"), SOURCE, "empty")
 
 
-def test_truncated(tiny: Path, video: Path, tmp_path: Path) -> None:
-    # The index of an mp4 comes last: without it nothing can be found.
+def test_truncated_video(tiny: Path, video: Path, tmp_path: Path) -> None:
+    # The index of an mp4 is at its end: without it no frame can be found.
     path = cut(video, tmp_path / "cut.mp4", 0.5)
     assert_fails(run(tiny, path, "What?"), SOURCE, "cut.mp4")
 
 
-def test_audio_only(tiny: Path, tmp_path: Path) -> None:
+def test_audio_only_file(tiny: Path, tmp_path: Path) -> None:
     path = write_sound(tmp_path / "sound.m4a")
     assert_fails(run(tiny, path, "What?"), SOURCE, "sound.m4a")
 
@@ -82,7 +82,7 @@ def test_folder_without_videos(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are another matter there")
-def test_no_permission(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_unreadable_file(tiny: Path, video: Path, tmp_path: Path) -> None:
     locked = tmp_path / "locked.mp4"
     locked.write_bytes(video.read_bytes())
     locked.chmod(0)
@@ -92,13 +92,13 @@ def test_no_permission(tiny: Path, video: Path, tmp_path: Path) -> None:
 
 
 def as_nobody_special(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run smolvideo without the rights of root, whom no permission stops."""
+    """Run smolvideo without root, which file modes do not bind."""
     code = "import sys; from smolvideo.cli.main import main; main()"
     if os.geteuid() == 0:
         for parent in [folder, *folder.parents]:
             if parent.stat().st_uid == 0 and not parent.stat().st_mode & stat.S_IXOTH:
                 parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-        # Imported as root, run as nobody: the interpreter may lie where nobody else can look.
+        # Import as root, run as `nobody`, who may not be able to read the interpreter's folder.
         code = (
             "import os, sys; from smolvideo.cli.main import main; import tomllib; "
             "import smolvideo.cli.ask, smolvideo.cli.config_file; "
@@ -120,9 +120,7 @@ def test_window_outside_the_video(tiny: Path, video: Path, window: tuple[str, ..
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
-def test_subtitles_from_a_pipe_that_nobody_writes_into(
-    tiny: Path, video: Path, tmp_path: Path
-) -> None:
+def test_subtitles_from_a_pipe_without_writer(tiny: Path, video: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = run(tiny, video, "What?", "--subtitles", tmp_path / "pipe")
     assert_fails(done, SOURCE, "cannot read the subtitles", "nobody writes into it")
@@ -141,7 +139,7 @@ def test_empty_stdin(tiny: Path, video: Path) -> None:
     assert_fails(done, MODEL, "no text")
 
 
-def test_frames_that_do_not_fit(tiny: Path, video: Path) -> None:
+def test_frames_over_the_context(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What?", "--max-frames", "100")
     assert_fails(done, MODEL, "100 frames", "hint: `--max-frames ")
     fits = done.stderr.split("`--max-frames ")[1].split("`")[0]
@@ -149,7 +147,7 @@ def test_frames_that_do_not_fit(tiny: Path, video: Path) -> None:
     assert run(tiny, video, "What?", "--max-frames", str(int(fits) + 1)).exit_code == MODEL
 
 
-def test_answer_that_does_not_fit(tiny: Path, video: Path) -> None:
+def test_answer_over_the_context(tiny: Path, video: Path) -> None:
     assert_fails(run(tiny, video, "What?", "--max-new-tokens", "2048"), MODEL)
 
 
@@ -159,7 +157,7 @@ def test_unknown_model(video: Path) -> None:
     )
 
 
-def test_model_that_is_not_here_offline(video: Path) -> None:
+def test_missing_model_offline(video: Path) -> None:
     done = run("smolvlm2-256m", video, "What?", "--offline")
     assert_fails(done, MODEL, "is not on this machine", "`--model nano`")
 
@@ -184,7 +182,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_device_that_is_not_here(tiny: Path, video: Path) -> None:
+def test_missing_device(tiny: Path, video: Path) -> None:
     done = CliRunner().invoke(
         cli, ["ask", str(video), "What?", "--model", str(tiny), "--device", "cuda:77"]
     )
@@ -194,7 +192,7 @@ def test_device_that_is_not_here(tiny: Path, video: Path) -> None:
 # ------------------------------------------------------------------ 2: usage
 
 
-def test_no_question(tiny: Path, video: Path) -> None:
+def test_missing_question(tiny: Path, video: Path) -> None:
     assert_fails(run(tiny, video), USAGE, "no question", "--question")
 
 
@@ -209,7 +207,7 @@ def test_more_sources_than_frames(tiny: Path, video: Path) -> None:
     assert_fails(run(tiny, video, video, "What?", "--max-frames", "1"), USAGE, "--max-frames 2")
 
 
-def test_stopping_at_nothing(tiny: Path, video: Path) -> None:
+def test_empty_stop_string(tiny: Path, video: Path) -> None:
     done = run(tiny, video, "What?", "--stop", "")
     assert_fails(done, USAGE, "Error: the text to stop at must not be empty\nhint: leave `--stop`")
 
@@ -217,22 +215,22 @@ def test_stopping_at_nothing(tiny: Path, video: Path) -> None:
 # ------------------------------------------------------------------ 5: records
 
 
-def test_save_into_a_foreign_file(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_save_into_another_file(tiny: Path, video: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "diary.txt"
     foreign.write_text("dear diary\n")
     assert_fails(run(tiny, video, "What?", "--save", foreign), RECORD, "diary.txt")
     assert foreign.read_text() == "dear diary\n"
 
 
-def test_output_into_a_folder_that_is_not_there(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_output_into_a_missing_folder(tiny: Path, video: Path, tmp_path: Path) -> None:
     output = tmp_path / "nowhere" / "answer.txt"
     assert_fails(run(tiny, video, "What?", "--output", output), RECORD, "mkdir -p")
 
 
-# ------------------------------------------------------------------ a process of its own
+# ------------------------------------------------------------------ subprocesses
 
 
-def test_real_process_says_the_same(tmp_path: Path) -> None:
+def test_subprocess_prints_the_same_error(tmp_path: Path) -> None:
     done = run_process("ask", tmp_path / "nowhere\x1b[2J.mp4", "What?")
     assert (done.returncode, done.stdout) == (SOURCE, "")
     assert done.stderr.startswith("Error: no such file")
@@ -240,7 +238,7 @@ def test_real_process_says_the_same(tmp_path: Path) -> None:
 
 
 def test_error_while_the_model_loads_ends_at_once(tiny: Path, tmp_path: Path) -> None:
-    # The first frames can be decoded, so the weights begin to load; the rest is broken.
+    # The first frames decode, so that loading starts; the rest is damaged.
     whole = write_clip(tmp_path / "whole.mp4", evenly(600, 20)).path
     torn = tear(whole, tmp_path / "torn.mp4", 0.1, 0.7)
     done = run_process("ask", torn, "What?", "--model", tiny)
@@ -267,7 +265,7 @@ def test_closed_pipe_is_no_error(words: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("words", ["models list", "models list --json", "ask --help"])
-def test_full_disk_behind_stdout(words: str) -> None:
+def test_full_disk_on_stdout(words: str) -> None:
     done = run_in_shell(f"{SMOLVIDEO} {words} > /dev/full")
     assert done.returncode == RECORD
     assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"
@@ -287,13 +285,13 @@ def test_an_answer_that_cannot_be_shown_is_an_error(video: Path, words: str, whe
     assert (done.returncode, errors) == (RECORD, [f"Error: cannot write the output: {why}"])
 
 
-def test_closed_stdout_is_no_matter_to_what_goes_to_a_file(video: Path, tmp_path: Path) -> None:
+def test_closed_stdout_does_not_matter_with_an_output_file(video: Path, tmp_path: Path) -> None:
     file = tmp_path / "answer.txt"
     done = run_in_shell(f'{SMOLVIDEO} ask "{video}" What? -o "{file}" >&-')
     assert (done.returncode, file.exists()) == (0, True)
 
 
-def test_closed_stdin_and_stderr_are_like_the_null_device(video: Path) -> None:
+def test_closed_stdin_and_stderr_act_like_the_null_device(video: Path) -> None:
     done = run_in_shell(f"{SMOLVIDEO} ask nowhere.mp4 What 2>&-")
     assert (done.returncode, done.stdout) == (SOURCE, b"")
     done = run_in_shell(f'{SMOLVIDEO} ask "{video}" - <&-')
@@ -307,7 +305,7 @@ def test_cache_of_an_unknown_user() -> None:
 
 
 @pytest.mark.parametrize(("words", "is_shown"), [([], False), (["--debug"], True)])
-def test_warnings_of_libraries_are_for_programmers(words: list[str], is_shown: bool) -> None:
+def test_library_warnings_are_shown_with_debug_only(words: list[str], is_shown: bool) -> None:
     program = (
         "import sys, warnings, logging\n"
         "from smolvideo.cli import main\n"
@@ -328,7 +326,7 @@ def test_warnings_of_libraries_are_for_programmers(words: list[str], is_shown: b
     assert "Error: unexpected error: PermissionError: Permission denied\n" in done.stderr
 
 
-def test_numbers_of_the_system_are_not_shown() -> None:
+def test_errno_is_removed_from_messages() -> None:
     error = SourceError("cannot read `a`: [Errno 5] Input/output error: [WinError 32] in use")
     assert str(error) == "cannot read `a`: Input/output error: in use"
     assert plain_reason(OSError(28, "No space left on device")) == "No space left on device"

@@ -40,7 +40,7 @@ def test_table_of_times(tiny: Path, video: Path) -> None:
     )
 
 
-def test_json_for_a_model(tiny: Path, video: Path) -> None:
+def test_json_has_the_frames_of_a_model(tiny: Path, video: Path) -> None:
     done = run(video, "--model", tiny, "--max-frames", "3", "--json")
     found = json.loads(done.stdout)
     assert (found["model"], found["geometry"]) == ("tiny", "official")
@@ -48,8 +48,8 @@ def test_json_for_a_model(tiny: Path, video: Path) -> None:
     assert (found["metadata"]["width"], found["metadata"]["height"]) == (WIDTH, HEIGHT)
 
 
-def test_same_frames_as_ask(tiny: Path, video: Path) -> None:
-    # More frames than fit: both say how many they take, and take the same.
+def test_frames_equal_those_of_ask(tiny: Path, video: Path) -> None:
+    # More frames than fit: both report the reduction and take the same frames.
     words = [str(video), "--model", str(tiny), "--json"]
     shown = json.loads(run(*words).stdout)
     asked = CliRunner().invoke(
@@ -57,12 +57,12 @@ def test_same_frames_as_ask(tiny: Path, video: Path) -> None:
     )
     record = json.loads(asked.stdout)
     assert shown["frame_times"] == record["sources"][0]["frame_times"]
-    # Answers of random weights have notices of their own.
+    # Answers of random weights have further notices.
     on_frames = [notice for notice in record["notices"] if not notice.startswith("the answer ")]
     assert shown["notices"] == on_frames
 
 
-def test_pictures_as_a_player_shows_them(video: Path, tmp_path: Path) -> None:
+def test_written_frames_as_shown_by_a_player(video: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "frames"
     done = run(video, "--geometry", "none", "--max-frames", "3", "--output", folder)
     assert done.exit_code == 0
@@ -75,7 +75,7 @@ def test_pictures_as_a_player_shows_them(video: Path, tmp_path: Path) -> None:
         assert str(folder / name) in done.stdout
 
 
-def test_pictures_as_the_model_sees_them(tiny: Path, video: Path, tmp_path: Path) -> None:
+def test_written_frames_as_input_to_the_model(tiny: Path, video: Path, tmp_path: Path) -> None:
     done = run(video, "-m", tiny, "--max-frames", "2", "--output", tmp_path / "out", "--json")
     files = json.loads(done.stdout)["files"]
     assert len(files) == 2
@@ -83,7 +83,7 @@ def test_pictures_as_the_model_sees_them(tiny: Path, video: Path, tmp_path: Path
         assert picture.size == (tinymodels.IMAGE_SIZE, tinymodels.IMAGE_SIZE)
 
 
-def test_no_file_name_has_sixty_seconds() -> None:
+def test_file_names_carry_rounded_seconds_over() -> None:
     metadata = VideoMetadata(width=1, height=1, duration_seconds=61.0)
     images = np.zeros((2, 1, 1, 3), dtype=np.uint8)
     assert _file_names(FrameBatch(images, (0.0, 59.9996), metadata)) == [
@@ -92,7 +92,7 @@ def test_no_file_name_has_sixty_seconds() -> None:
     ]
 
 
-def test_contact_sheet(video: Path, tmp_path: Path) -> None:
+def test_contact_sheet_is_written(video: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.jpg"
     words = (video, "--geometry", "none", "--max-frames", "4", "--sheet", sheet)
     assert run(*words).stderr == f"note: the contact sheet is `{sheet}`\n"
@@ -102,7 +102,7 @@ def test_contact_sheet(video: Path, tmp_path: Path) -> None:
     assert run(*words, "--overwrite").exit_code == 0
 
 
-def test_large_frames_are_looked_at_small(tmp_path: Path) -> None:
+def test_large_frames_are_downscaled_for_the_filmstrip(tmp_path: Path) -> None:
     wide = np.zeros((60, 1600, 3), np.uint8)
     path = write_clip(tmp_path / "wide.mp4", evenly(2, 5), images=[wide, wide]).path
     folder = tmp_path / "frames"
@@ -110,10 +110,10 @@ def test_large_frames_are_looked_at_small(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "wide.mp4 · 0:00 · 1600×60" in done.stderr  # noqa: RUF001
     with Image.open(next(folder.iterdir())) as picture:
-        assert picture.size == (1600, 60)  # written as they are
+        assert picture.size == (1600, 60)  # written at full size
 
 
-def test_full_folder_is_not_written_into(video: Path, tmp_path: Path) -> None:
+def test_non_empty_folder_is_refused(video: Path, tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("mine")
     done = run(video, "--geometry", "none", "--output", tmp_path)
     assert done.exit_code == 5
@@ -129,7 +129,9 @@ def test_full_folder_is_not_written_into(video: Path, tmp_path: Path) -> None:
         (("--overwrite",), "no effect"),
     ],
 )
-def test_what_cannot_be_honoured(video: Path, words: tuple[str, ...], says: str) -> None:
+def test_incompatible_options_are_usage_errors(
+    video: Path, words: tuple[str, ...], says: str
+) -> None:
     done = run(video, *words)
     assert done.exit_code == 2
     assert says in done.stderr
@@ -152,7 +154,7 @@ def test_folder_of_frames_has_no_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("geometry", ["none", "official"])
-def test_a_window_needs_a_video(tiny: Path, tmp_path: Path, geometry: str) -> None:
+def test_window_requires_a_video(tiny: Path, tmp_path: Path, geometry: str) -> None:
     picture = tmp_path / "still.png"
     Image.new("RGB", (32, 24), "red").save(picture)
     model = ("--model", tiny) if geometry != "none" else ()
@@ -162,18 +164,20 @@ def test_a_window_needs_a_video(tiny: Path, tmp_path: Path, geometry: str) -> No
 
 
 @pytest.mark.parametrize("words", [("--model", "nano"), ("--revision", "main")])
-def test_as_shown_is_for_no_model(video: Path, words: tuple[str, str]) -> None:
+def test_geometry_none_refuses_model_options(video: Path, words: tuple[str, str]) -> None:
     done = run(video, "--geometry", "none", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"`{words[0]}` is about one" in done.stderr
 
 
-def test_as_shown_whatever_model_is_usual(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometry_none_ignores_the_default_model(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SMOLVIDEO_MODEL", "smolvlm2-256m")
     assert run(video, "--geometry", "none", "--max-frames", "2").exit_code == 0
 
 
-def test_folder_of_videos_says_which_is_the_first(video: Path, tmp_path: Path) -> None:
+def test_folder_of_videos_error_names_the_first(video: Path, tmp_path: Path) -> None:
     for name in ("a b.mp4", "c.mp4"):
         (tmp_path / name).write_bytes(video.read_bytes())
     done = run(tmp_path)
@@ -181,7 +185,7 @@ def test_folder_of_videos_says_which_is_the_first(video: Path, tmp_path: Path) -
     assert f"hint: `smolvideo frames '{tmp_path}/a b.mp4'` shows the first" in done.stderr
 
 
-def test_no_source_is_written_over(tmp_path: Path) -> None:
+def test_source_is_not_overwritten(tmp_path: Path) -> None:
     shots = tmp_path / "shots"
     shots.mkdir()
     shot = shots / "1.png"
@@ -198,7 +202,7 @@ def test_no_source_is_written_over(tmp_path: Path) -> None:
     assert (shot.read_bytes(), list(shots.iterdir())) == (before, [shot])
 
 
-def test_sheet_too_high_for_its_format(video: Path, tmp_path: Path) -> None:
+def test_contact_sheet_too_high_for_webp_is_an_error(video: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.webp"
     done = run(video, "--sheet", sheet, "--max-frames", "2")
     assert done.exit_code == 0

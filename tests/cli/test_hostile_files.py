@@ -1,4 +1,4 @@
-"""Files of our own that something else wrote: nested without end, numbers without end, pipes."""
+"""Tampered project files: endless nesting, huge numbers, pipes."""
 
 import json
 import os
@@ -56,7 +56,7 @@ READS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> tuple[SmolVideoError | None, object]:
-    """The error of ours that reading ends with, or what was read."""
+    """Return the project's error that reading raises, or the result."""
     try:
         return None, read(path)
     except SmolVideoError as error:
@@ -65,7 +65,7 @@ def outcome(read: Callable[[Path], object], path: Path) -> tuple[SmolVideoError 
 
 @pytest.mark.parametrize("content", HOSTILE)
 @pytest.mark.parametrize("what", READS)
-def test_hostile_json_is_one_line_or_nothing(what: str, content: str, tmp_path: Path) -> None:
+def test_hostile_json_is_read_or_a_one_line_error(what: str, content: str, tmp_path: Path) -> None:
     name, read = READS[what]
     path = tmp_path / name
     path.write_bytes(HOSTILE[content].encode("utf-8", "surrogateescape") + b"\n")
@@ -78,7 +78,7 @@ def test_hostile_json_is_one_line_or_nothing(what: str, content: str, tmp_path: 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes here")
 @pytest.mark.parametrize("what", [name for name in READS if not name.startswith("rows")])
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(what: str, tmp_path: Path) -> None:
+def test_pipe_in_place_of_a_file_does_not_block(what: str, tmp_path: Path) -> None:
     name, read = READS[what]
     os.mkfifo(tmp_path / name)
     refusal, found = outcome(read, tmp_path / name)
@@ -97,7 +97,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
             open_regular(other)
 
 
-def test_numbers_and_nesting_have_bounds() -> None:
+def test_numbers_and_nesting_are_bounded() -> None:
     assert parse_json('{"a": [1, -2, 3.5, 1e3]}') == {"a": [1, -2, 3.5, 1000.0]}
     assert parse_json(b'"\xc3\xbc"') == "ü"
     whole = int("9" * MAX_DIGITS)
@@ -108,7 +108,7 @@ def test_numbers_and_nesting_have_bounds() -> None:
             parse_json(text)
 
 
-def test_a_run_that_died_before_its_run_json_is_none_and_is_begun_anew(tmp_path: Path) -> None:
+def test_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "items.jsonl").write_text(json.dumps({"id": "1"}) + "\n")

@@ -1,4 +1,4 @@
-"""Whatever a name, a model or a run folder says: no terminal obeys what any command shows."""
+"""Hostile names, model answers and run folders: no command prints an active terminal sequence."""
 
 import inspect
 import io
@@ -158,7 +158,7 @@ def setting(screen: Output, _: Path) -> None:
 
 
 def hostile_cost() -> CostPlan:
-    """A plan about a file, and for a checkpoint, whose names are hostile."""
+    """Return a plan with a hostile file name and checkpoint name."""
     size = PromptSize(1, 10, 5)
     cost = Prediction(HOSTILE, size, {"load": 1.0, "encode": 1.0, "prefill": 1.0}, 0.1, 9, 4)
     (batch,) = batches()
@@ -211,7 +211,7 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
 """All that shows something, by name; the next test holds that none is left out."""
 
 
-def test_all_that_shows_something_is_here() -> None:
+def test_every_show_function_is_covered() -> None:
     found = set()
     for module in pkgutil.iter_modules(smolvideo.show.__path__):
         for name, thing in vars(import_module(f"smolvideo.show.{module.name}")).items():
@@ -225,7 +225,7 @@ def test_all_that_shows_something_is_here() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("name", SHOWING)
-def test_nothing_that_is_shown_acts(name: str, terminal: bool, tmp_path: Path) -> None:
+def test_show_functions_print_no_active_sequence(name: str, terminal: bool, tmp_path: Path) -> None:
     streams = io.StringIO(), io.StringIO()
     out, err = (
         SafeConsole(file=stream, width=80, force_terminal=terminal, markup=False, highlight=False)
@@ -237,12 +237,12 @@ def test_nothing_that_is_shown_acts(name: str, terminal: bool, tmp_path: Path) -
     check(shown)
 
 
-def test_the_console_spells_out_what_was_forgotten() -> None:
+def test_console_escapes_unsanitized_text() -> None:
     stream = io.StringIO()
     console = SafeConsole(file=stream, width=80, force_terminal=True, markup=False)
     console.print(Text(HOSTILE, "bold"), HOSTILE, [HOSTILE])
     check(stream.getvalue())
-    # Of these two rich drops the bell itself.
+    # rich drops the bell character in these two.
     assert r"a\x1b]0;ownedb\x1b[6nc\x9b31md\u202ee\u2066f\u200fg\u061ch" in stream.getvalue()
 
 
@@ -251,7 +251,7 @@ def test_the_console_spells_out_what_was_forgotten() -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a tampered run, and a video and a model of hostile names."""
+    """Return a folder with a tampered run, a video and a model of hostile names."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     hostile_run(tmp_path / "run", HOSTILE)
@@ -295,7 +295,7 @@ def commands(folder: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such file names there")
-def test_no_command_shows_what_acts(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_print_no_active_sequence(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in commands(world):
         cli.main(arguments, standalone_mode=False)
         captured = capsys.readouterr()
@@ -308,7 +308,7 @@ def test_no_command_shows_what_acts(world: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such file names there")
-def test_json_and_csv_keep_their_meaning(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_csv_values_are_unchanged(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def shown(*arguments: str) -> Any:
         cli.main(list(arguments), standalone_mode=False)
         return capsys.readouterr().out

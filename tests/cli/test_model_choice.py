@@ -1,5 +1,6 @@
-"""``--model auto`` in every command: nano answers about drawn videos alone, nothing is downloaded
-unasked, and what was chosen is recorded with its reason."""
+"""``--model auto`` in every command: nano for synthetic videos only, no download
+without consent, and a recorded reason.
+"""
 
 import json
 import shutil
@@ -33,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Footage that is not drawn by the project."""
+    """Return footage without the mark of the drawn world."""
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
     write_clip(path, [number / 10 for number in range(20)])
     return path
@@ -55,7 +56,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> Iterator[HubServer]:
 
 @pytest.fixture
 def local(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The only model on this machine."""
+    """Make one model available in the cache."""
     monkeypatch.setattr("smolvideo.cost.choose.free_memory_bytes", lambda *_: 8_000_000_000)
     folder = tmp_path / "huggingface" / "hub" / f"models--{REPOSITORIES['256m'].replace('/', '--')}"
     shutil.copytree(tiny, folder / "snapshots" / COMMIT)
@@ -69,7 +70,7 @@ def run(*words: str | Path, stdin: str | None = None) -> Result:
 
 
 def write_items(folder: Path, video: Path) -> Path:
-    """Write a question of one's own about ``video``."""
+    """Write an eval item of one question about ``video``."""
     shutil.copy(video, folder / "v.mp4")
     item = {"id": "1", "video": "v.mp4", "question": "What?", "options": ["a", "b"]}
     (folder / "items.jsonl").write_text(json.dumps({**item, "answer_index": 0}) + "\n")
@@ -92,7 +93,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("offline", [(), ("--offline",), ("--offline", "--yes")], ids=" ".join)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_without_a_model_real_footage_is_an_error(
+def test_real_footage_without_a_model_is_an_error(
     name: str, offline: tuple[str, ...], hub: HubServer, video: Path, tmp_path: Path
 ) -> None:
     places = {"VIDEO": video, "RUN": tmp_path / "run"}
@@ -106,7 +107,7 @@ def test_without_a_model_real_footage_is_an_error(
     assert hub.requests == []
 
 
-def test_without_a_model_frames_are_as_a_player_shows_them(hub: HubServer, video: Path) -> None:
+def test_frames_without_a_model_are_as_shown_by_a_player(hub: HubServer, video: Path) -> None:
     done = run("frames", video, "--json", "--max-frames", "3")
     shown = json.loads(done.stdout)
     assert (shown["model"], len(shown["frame_times"])) == (None, 3)
@@ -114,7 +115,7 @@ def test_without_a_model_frames_are_as_a_player_shows_them(hub: HubServer, video
     assert hub.requests == []
 
 
-def test_nano_answers_about_drawn_videos_and_says_why(tmp_path: Path) -> None:
+def test_nano_answers_about_synthetic_videos_with_a_reason(tmp_path: Path) -> None:
     reason = "all videos are drawn, which is what nano knows"
     done = run("ask", DRAWN, "What moves?", "--json", "-v")
     record = json.loads(done.stdout)
@@ -131,7 +132,7 @@ def test_nano_answers_about_drawn_videos_and_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("plan",), ("ask", "--dry-run")], ids=" ".join)
-def test_plans_are_made_for_what_would_answer(
+def test_plan_uses_the_model_that_would_answer(
     command: tuple[str, ...], hub: HubServer, video: Path
 ) -> None:
     for source, model in ((DRAWN, "nano"), (video, "smolvlm2-")):
@@ -140,7 +141,7 @@ def test_plans_are_made_for_what_would_answer(
     assert hub.requests == []
 
 
-def test_chat_of_drawn_videos_takes_no_real_ones(video: Path) -> None:
+def test_chat_with_nano_refuses_real_footage(video: Path) -> None:
     done = run("chat", "--plain", DRAWN, stdin=f"What moves?\n/add {video}\nWhat moves?\n")
     assert done.stdout.splitlines() == ["a purple circle"] * 2
     assert "nano was chosen for drawn videos, and this is other footage" in done.stderr
@@ -149,7 +150,7 @@ def test_chat_of_drawn_videos_takes_no_real_ones(video: Path) -> None:
     assert "nano was chosen" not in done.stderr
 
 
-def test_conversation_keeps_why_its_model_was_chosen(video: Path) -> None:
+def test_conversation_stores_the_reason_for_its_model(video: Path) -> None:
     assert run("ask", DRAWN, "What moves?").exit_code == 0
     done = run("ask", "--continue", video, "And now?")
     assert (done.exit_code, done.stdout) == (4, "")
@@ -157,7 +158,7 @@ def test_conversation_keeps_why_its_model_was_chosen(video: Path) -> None:
     assert run("ask", "--continue", "--model", "auto", "What moves?").stdout == "a purple circle\n"
 
 
-def test_the_model_on_this_machine_answers(local: str, video: Path, hub: HubServer) -> None:
+def test_cached_model_answers(local: str, video: Path, hub: HubServer) -> None:
     done = run("ask", video, "What moves?", "--json", "--max-new-tokens", "3")
     record = json.loads(done.stdout)
     assert (record["model"], record["text"] is not None) == (local, True)
@@ -166,7 +167,7 @@ def test_the_model_on_this_machine_answers(local: str, video: Path, hub: HubServ
     assert hub.requests == []
 
 
-def test_python_follows_the_same_rule(local: str, hub: HubServer) -> None:
+def test_python_interface_follows_the_same_rule(local: str, hub: HubServer) -> None:
     checkpoint = smolvideo.load_engine("auto", device="cpu").checkpoint
     assert (checkpoint.name, "the best on this machine" in str(checkpoint.model_reason)) == (
         local,
@@ -175,7 +176,7 @@ def test_python_follows_the_same_rule(local: str, hub: HubServer) -> None:
     assert hub.requests == []
 
 
-def test_python_downloads_nothing_unasked(hub: HubServer, video: Path) -> None:
+def test_python_interface_downloads_nothing(hub: HubServer, video: Path) -> None:
     with pytest.raises(NoModelError, match="no model for real footage"):
         smolvideo.load_engine("auto")
     with pytest.raises(NoModelError, match="no model for real footage"):
@@ -184,7 +185,7 @@ def test_python_downloads_nothing_unasked(hub: HubServer, video: Path) -> None:
     assert hub.requests == []
 
 
-def test_yes_downloads_what_is_proposed(
+def test_yes_flag_downloads_the_proposed_model(
     hub: HubServer, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smolvideo.cost.choose.free_memory_bytes", lambda *_: 8_000_000_000)
@@ -195,7 +196,7 @@ def test_yes_downloads_what_is_proposed(
 
 
 @pytest.mark.parametrize("how", ["typed", "environment", "file"])
-def test_nano_answers_about_anything_if_it_is_named(
+def test_explicit_nano_answers_about_any_video(
     how: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = ("--model", "nano") if how == "typed" else ()
@@ -209,12 +210,12 @@ def test_nano_answers_about_anything_if_it_is_named(
     assert (shown["model"], shown["model_reason"]) == ("nano", None)
 
 
-def test_a_revision_is_of_a_named_model(video: Path) -> None:
+def test_revision_requires_a_named_model(video: Path) -> None:
     done = run("ask", video, "What?", "--revision", "main")
     assert (done.exit_code, "`--revision` is of a model" in done.stderr) == (2, True)
 
 
-def test_a_broken_file_is_its_own_error(tmp_path: Path) -> None:
+def test_broken_video_is_reported_before_the_model_choice(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     assert run("ask", tmp_path / "broken.mp4", "What?").exit_code == 3
 
@@ -223,7 +224,7 @@ def asked(video: Path) -> list[str | Path]:
     return ["ask", video, "What?", "--max-new-tokens", "3", "--max-frames", "2", "--quiet"]
 
 
-def test_question_on_a_terminal_is_asked_and_remembered(
+def test_terminal_asks_once_and_remembers_the_choice(
     hub: HubServer, video: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.toml"
@@ -238,7 +239,7 @@ def test_question_on_a_terminal_is_asked_and_remembered(
         assert terminal.finish() == 4
         assert "hint: `smolvideo models pull" in terminal.text
     assert (hub.requests, file.read_text()) == ([], "# mine\n")
-    # The download is broken off, and goes on without a question.
+    # The download is killed, and resumes without a question.
     hub.rest_of_weights = threading.Event()
     with Terminal(asked(video), SMOLVIDEO_CONFIG=str(file)) as terminal:
         terminal.wait_for("? [Y/n/")

@@ -1,4 +1,4 @@
-"""``smolvideo models``: the list, one model, and fetching from a hub on loopback."""
+"""``smolvideo models``: list, details, pull, rm and use, with a hub on loopback."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def run(*words: str | Path) -> Result:
 
 @pytest.fixture(autouse=True)
 def _measured(_isolated_dirs: None) -> None:
-    """Rates of a machine with 1e12 operations a second."""
+    """Store rates of a machine with 1e12 operations per second."""
     rates = Rates(
         "cpu", "bfloat16", 4, 1e12, 1e12, 1e12, 1e12, 1e10, 1e10, 300_000_000, time.time()
     )
@@ -41,7 +41,7 @@ def _measured(_isolated_dirs: None) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("list",)])
-def test_list_has_a_line_for_each(words: tuple[str, ...]) -> None:
+def test_list_has_a_line_per_model(words: tuple[str, ...]) -> None:
     done = run(*words)
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -71,7 +71,9 @@ def test_list_as_json(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("free", "fits"), [(10**12, True), (10**8, False)])
-def test_what_fits(monkeypatch: pytest.MonkeyPatch, free: int, fits: bool) -> None:
+def test_list_marks_models_too_large_for_memory(
+    monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+) -> None:
     monkeypatch.setattr("smolvideo.cli.models_list.free_memory_bytes", lambda: free)
     rows = {row["name"]: row for row in json.loads(run("--json").stdout)}
     assert rows["smolvlm2-2.2b"]["fits_memory"] is fits
@@ -79,7 +81,7 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch, free: int, fits: bool) -> No
     assert ("too large" in line) is not fits
 
 
-def test_a_machine_that_was_not_measured_says_how(tmp_path: Path) -> None:
+def test_list_without_rates_has_a_hint(tmp_path: Path) -> None:
     (tmp_path / "cache" / "cost" / "rates.json").unlink()
     done = run("list")
     assert "`smolvideo models --measure`" in done.stderr
@@ -105,7 +107,7 @@ def test_info_in_words(tiny: Path) -> None:
     assert all(line.split("  ", 1)[1].strip() for line in lines)
 
 
-def test_info_about_weights_that_are_missing(tiny: Path, tmp_path: Path) -> None:
+def test_info_about_missing_weights(tiny: Path, tmp_path: Path) -> None:
     for file in tiny.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     facts = json.loads(run("info", tmp_path, "--json").stdout)
@@ -120,7 +122,7 @@ def test_info_about_weights_that_are_missing(tiny: Path, tmp_path: Path) -> None
         *(("use", "./nowhere"), ("use", "a/b/c")),
     ],
 )
-def test_what_is_not_there(words: tuple[str, ...]) -> None:
+def test_missing_models_are_errors(words: tuple[str, ...]) -> None:
     done = run(*words)
     assert (done.exit_code, done.stdout) == (4, "")
     assert done.stderr.startswith("Error: ")
@@ -141,7 +143,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> Iterator[HubServer]:
         yield server
 
 
-def test_pull_says_where_it_is(hub: HubServer) -> None:
+def test_pull_prints_the_folder(hub: HubServer) -> None:
     done = run("pull", "smolvlm2-256m")
     assert done.exit_code == 0
     folder = Path(done.stdout.strip())
@@ -152,17 +154,15 @@ def test_pull_says_where_it_is(hub: HubServer) -> None:
     assert row["on_this_machine"] is True
 
 
-def test_models_without_a_short_name_are_listed_once_they_are_here(hub: HubServer) -> None:
+def test_models_without_a_short_name_are_listed_when_cached(hub: HubServer) -> None:
     assert run("pull", "someone/fine-tune", "--json").exit_code == 0
     lines = run("list").stdout.splitlines()
     assert lines[-1].split()[0] == "someone/fine-tune"
     size = list_local()[0].size_bytes
-    assert lines[-1].endswith(format_bytes(size))  # here
+    assert lines[-1].endswith(format_bytes(size))  # cached
 
 
-def test_weights_are_not_downloaded_for_a_video_that_cannot_be_read(
-    hub: HubServer, tmp_path: Path
-) -> None:
+def test_unreadable_video_downloads_no_weights(hub: HubServer, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("this is no video\n" * 100)
     words = ["ask", "-m", "smolvlm2-256m", str(text), "What?"]
@@ -174,7 +174,7 @@ def test_weights_are_not_downloaded_for_a_video_that_cannot_be_read(
     assert hub.files().count("model.safetensors") == 1
 
 
-def test_several_are_pulled_and_one_that_fails_stops_none(hub: HubServer) -> None:
+def test_pull_continues_after_a_failed_model(hub: HubServer) -> None:
     done = run("pull", "smolvlm2-256m", "some/thing", "smolvlm2-500m", "--json")
     assert done.exit_code == 6
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == [
@@ -194,7 +194,7 @@ def test_several_are_pulled_and_one_that_fails_stops_none(hub: HubServer) -> Non
         (("smolvlm2-500m", "--revision", "v1"), None, "`--revision` is of one model"),
     ],
 )
-def test_pulls_that_cannot_be(
+def test_invalid_pulls_are_usage_errors(
     hub: HubServer,
     monkeypatch: pytest.MonkeyPatch,
     words: tuple[str, ...],
@@ -209,7 +209,7 @@ def test_pulls_that_cannot_be(
     assert hub.requests == []
 
 
-def test_a_copy_in_bfloat16_is_listed_and_deleted(hub: HubServer, tmp_path: Path) -> None:
+def test_bfloat16_copy_is_listed_and_deleted(hub: HubServer, tmp_path: Path) -> None:
     tiny = hub.repositories["someone/fine-tune"]
     assert isinstance(tiny, Path)
     finer = shutil.copytree(tiny, tmp_path / "finer")
@@ -233,7 +233,7 @@ def test_a_copy_in_bfloat16_is_listed_and_deleted(hub: HubServer, tmp_path: Path
     )
 
 
-def test_models_are_deleted_after_a_question(hub: HubServer) -> None:
+def test_rm_deletes_after_confirmation(hub: HubServer) -> None:
     run("pull", "smolvlm2-256m", "smolvlm2-500m")
     refused = run("rm", "smolvlm2-256m")
     assert refused.exit_code == 2
@@ -248,7 +248,7 @@ def test_models_are_deleted_after_a_question(hub: HubServer) -> None:
         assert len(list_local()) == left
 
 
-def test_use_writes_the_configuration(
+def test_use_writes_the_configuration_file(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
     config = tmp_path / "config.toml"
@@ -274,8 +274,8 @@ def test_use_writes_the_configuration(
     assert config.read_text() == before
 
 
-def test_a_killed_pull_goes_on_where_it_was(hub: HubServer, tiny: Path) -> None:
-    """Ctrl-C in the middle of the weights; then the rest alone is sent."""
+def test_interrupted_pull_is_resumed(hub: HubServer, tiny: Path) -> None:
+    """Ctrl-C within the weights; the next pull requests only the rest."""
     size = (tiny / "model.safetensors").stat().st_size
     hub.rest_of_weights, hub.first_bytes = threading.Event(), size // 2
     words = ["models", "pull", "smolvlm2-256m"]
@@ -293,7 +293,7 @@ def test_a_killed_pull_goes_on_where_it_was(hub: HubServer, tiny: Path) -> None:
     assert hub.sent["model.safetensors"] == [size - size // 2]
 
 
-def test_the_proxy_the_token_and_the_home_of_the_environment(
+def test_pull_respects_proxy_token_and_home_of_the_environment(
     hub: HubServer, tmp_path: Path
 ) -> None:
     home = tmp_path / "other home"

@@ -1,4 +1,4 @@
-"""Files that a person names, and what shells put in their place."""
+"""Files named on the command line that are pipes or devices."""
 
 import os
 import subprocess
@@ -27,21 +27,19 @@ def pipe(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("read", [read_subtitles, read_source_list, cookie_text])
-def test_a_pipe_that_nobody_writes_into_is_an_error(pipe: Path, read) -> None:  # type: ignore[no-untyped-def]
+def test_pipe_without_writer_is_an_error(pipe: Path, read) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SourceError, match=r"`.*pipe\.srt`: it is a pipe, and nobody writes"):
         read(pipe)
 
 
 @pytest.mark.parametrize("read", [read_subtitles, read_source_list, cookie_text])
-def test_a_device_is_an_error(read) -> None:  # type: ignore[no-untyped-def]
+def test_device_is_an_error(read) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SourceError, match=r"`/dev/tty`: it is a device, not a file"):
         read(Path("/dev/tty"))
 
 
-def test_a_pipe_is_read_to_its_end_however_slowly_it_is_written(
-    pipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = os.open(pipe, os.O_RDWR)  # a writer that has written nothing yet
+def test_slow_pipe_is_read_to_its_end(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = os.open(pipe, os.O_RDWR)  # a writer that has not written yet
     waited_for = threading.Event()
     set_blocking = os.set_blocking
 
@@ -62,7 +60,7 @@ def test_a_pipe_is_read_to_its_end_however_slowly_it_is_written(
     writer.join()
 
 
-def test_no_more_is_read_than_asked(pipe: Path, tmp_path: Path) -> None:
+def test_read_is_limited_to_max_bytes(pipe: Path, tmp_path: Path) -> None:
     file = tmp_path / "file.srt"
     file.write_bytes(SRT)
     held = os.open(pipe, os.O_RDWR)
@@ -71,7 +69,7 @@ def test_no_more_is_read_than_asked(pipe: Path, tmp_path: Path) -> None:
     os.close(held)
 
 
-def test_what_a_shell_puts_in_place_of_a_file(tmp_path: Path) -> None:
+def test_process_substitution_is_read(tmp_path: Path) -> None:
     (tmp_path / "film.srt").write_bytes(SRT)
     code = (
         "import sys; from pathlib import Path; from smolvideo.subtitles import read_subtitles; "

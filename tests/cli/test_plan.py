@@ -1,4 +1,4 @@
-"""``smolvideo plan`` and ``ask --dry-run``: what an answer will cost, before any weight is read."""
+"""``smolvideo plan`` and ``ask --dry-run``: predicted cost of an answer before weights are read."""
 
 import json
 import os
@@ -26,7 +26,7 @@ RATES = Rates("cpu", "float32", 1, 2e11, 1e11, 2e11, 5e10, 1e10, 2e9, 300_000_00
 
 @pytest.fixture(autouse=True)
 def _measured() -> None:
-    """A machine that was measured already."""
+    """Store measured rates of this machine."""
     now = replace(RATES, measured_at=time.time())
     for request in (RateRequest(), RateRequest(tiny=True)):
         keep_rates(request, now)
@@ -43,7 +43,7 @@ def planned(*words: str | Path) -> dict[str, Any]:
     return found
 
 
-def test_the_plan_is_of_the_prompt_that_ask_reads() -> None:
+def test_plan_has_the_prompt_of_ask() -> None:
     options = ["--max-frames", "10", "--max-new-tokens", "3", "--model", "nano"]
     plan = planned(*options, SAMPLE, "What moves?")
     asked = run("ask", "--json", "--no-keep", *options, SAMPLE, "What moves?")
@@ -60,7 +60,7 @@ def test_the_plan_is_of_the_prompt_that_ask_reads() -> None:
     assert frames == [8]  # of 8, 16 and 32 the only one below 10
 
 
-def test_answers_correct_later_plans_of_the_same_model() -> None:
+def test_past_answers_correct_later_plans() -> None:
     words = ["--max-frames", "4", "--max-new-tokens", "8", "--model", "nano", SAMPLE, "What moves?"]
     assert planned(*words)["prediction"]["past_answers"] == 0
     run("ask", "--no-keep", "--no-cache", *words)
@@ -69,7 +69,7 @@ def test_answers_correct_later_plans_of_the_same_model() -> None:
     assert planned(*words)["prediction"]["past_answers"] == 1
 
 
-def test_a_dry_run_is_the_same_plan() -> None:
+def test_dry_run_equals_plan() -> None:
     words = ["--max-frames", "5", "--model", "nano", SAMPLE, "What moves?"]
     dry = json.loads(run("ask", "--dry-run", "--json", *words).stdout)
     plan = planned(*words)
@@ -80,7 +80,7 @@ def test_a_dry_run_is_the_same_plan() -> None:
     assert dry == plan
 
 
-def test_a_model_that_is_not_here_is_planned_by_its_registered_shapes() -> None:
+def test_missing_model_is_planned_by_its_registered_shapes() -> None:
     plan = planned("--model", "smolvlm2-500m", SAMPLE, "What moves?")
     assert not plan["tokens_are_exact"]
     names = [one["model"] for one in plan["others"]]
@@ -90,7 +90,7 @@ def test_a_model_that_is_not_here_is_planned_by_its_registered_shapes() -> None:
     assert seconds["smolvlm2-2.2b"] > plan["prediction"]["first_token_seconds"]
 
 
-def test_quantized_weights_are_planned_for() -> None:
+def test_plan_of_quantized_weights() -> None:
     plain, eight = (
         planned("--model", "smolvlm2-2.2b", "--quantize", quantize, SAMPLE)["prediction"]
         for quantize in ("none", "int8")
@@ -100,36 +100,36 @@ def test_quantized_weights_are_planned_for() -> None:
     assert eight["seconds"]["prefill"] > plain["seconds"]["prefill"]
 
 
-def test_a_picture_is_planned_in_the_tiles_of_each_model(tmp_path: Path) -> None:
+def test_image_is_planned_in_the_tiles_of_each_model(tmp_path: Path) -> None:
     Image.new("RGB", (320, 240)).save(tmp_path / "wide.png")
     plan = planned("--model", "nano", tmp_path / "wide.png", "What is this?")
     assert plan["prediction"]["frames"] == 1  # nano has no tiles
     assert plan["smaller"] == []
-    # 2048 by 1536 pixels are four by three tiles, and the whole picture.
+    # 2048 by 1536 pixels are four by three tiles and the downscaled image.
     assert {one["frames"] for one in plan["others"]} == {13}
     joined = planned("--model", "smolvlm2-256m", "--no-split-images", tmp_path / "wide.png")
     assert joined["prediction"]["frames"] == 1
 
 
-def test_corrupt_frames_at_the_beginning_do_not_fail_a_plan(clips: Path) -> None:
+def test_plan_tolerates_corrupt_first_frames(clips: Path) -> None:
     words = ["--max-frames", "4", "--model", "nano", clips / "d_bitflip60.mp4"]
     assert run("frames", "--json", *words).exit_code == 0
     assert planned(*words)["prediction"]["frames"] == 4
 
 
-def test_tables() -> None:
+def test_plan_tables() -> None:
     done = run("plan", "--model", "smolvlm2-2.2b", SAMPLE, "What moves?")
     assert done.exit_code == 0
     assert "circle_right.mp4  0:06, 320 by 240: 50 frames from 0:00.0 to 0:05.9" in done.stdout
     heads = [line for line in done.stdout.splitlines() if line.startswith(("stage", "frames  "))]
     assert len(heads) == 2
-    assert "about " in done.stdout  # estimated tokens say so
+    assert "about " in done.stdout  # estimated token counts are marked
     assert "GFLOP/s" not in done.stdout
     verbose = run("plan", "-v", SAMPLE, "What moves?")
     assert "cpu, float32, 1 thread: 200 and 100 GFLOP/s in frames" in verbose.stdout
 
 
-def test_videos_without_a_question_are_summed_up(tmp_path: Path) -> None:
+def test_videos_without_a_question_have_a_total(tmp_path: Path) -> None:
     folder = tmp_path / "holiday"
     folder.mkdir()
     for name in ("circle_right.mp4", "number_42.mp4"):
@@ -161,14 +161,14 @@ def test_videos_without_a_question_are_summed_up(tmp_path: Path) -> None:
         (("-m", "smolvlm2-256m", "--max-frames", "1", SAMPLE, SAMPLE, "What?"), 2, "2 sources"),
     ],
 )
-def test_errors(words: tuple[str | Path, ...], code: int, message: str) -> None:
+def test_plan_errors(words: tuple[str | Path, ...], code: int, message: str) -> None:
     done = run("plan", *words)
     assert (done.exit_code, done.stdout) == (code, "")
     assert message in done.stderr
 
 
 @pytest.mark.parametrize("option", [["--continue"], ["--save", "a.jsonl"], ["--output", "a.txt"]])
-def test_a_dry_run_writes_nothing(
+def test_dry_run_writes_nothing(
     option: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -178,7 +178,7 @@ def test_a_dry_run_writes_nothing(
     assert not [*tmp_path.glob("a.*")]
 
 
-def test_neither_weights_nor_torch_are_loaded_where_the_machine_is_known() -> None:
+def test_plan_imports_no_torch_where_rates_are_stored() -> None:
     script = """
 import sys
 from smolvideo.cli.main import cli

@@ -1,4 +1,4 @@
-"""The Tab key, in the protocols of bash, zsh and fish."""
+"""Tab completion in the protocols of bash, zsh and fish."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ FREE = {
 
 
 def offered(shell: str, typed: str) -> list[tuple[str, ...]]:
-    """What is offered for the last word: type and value; zsh and fish have a description, too."""
+    """Return the completions of the last word: type and value; zsh and fish add a description."""
     words = typed.split(" ")
     place = str(len(words) - 1)
     fish = {"COMP_WORDS": typed.rpartition(" ")[0], "COMP_CWORD": words[-1]}
@@ -69,23 +69,23 @@ def offered(shell: str, typed: str) -> list[tuple[str, ...]]:
         ("smolvideo config show su", ("plain", "summarise")),
     ],
 )
-def test_what_is_offered(shell: str, typed: str, expected: tuple[str, str]) -> None:
+def test_completions(shell: str, typed: str, expected: tuple[str, str]) -> None:
     assert expected in [item[:2] for item in offered(shell, typed)]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("option", ["--session", "--forget"])
-def test_conversations_are_offered_with_what_was_asked(shell: str, option: str) -> None:
+def test_conversations_are_completed_with_their_question(shell: str, option: str) -> None:
     with create(Settings(model="nano")) as journal:
         journal.save_turn(Turn("Who\n\x1b[31m waves?", "nobody"))
         kept = journal.folder.name
     items = offered(shell, f"smolvideo chat {option} 2")
     assert [item[:2] for item in items] == [("plain", kept)]
-    if shell != "bash":  # which shows names alone
+    if shell != "bash":  # bash shows names without descriptions
         assert items[0][2] == "Who waves?"
 
 
-def test_every_value_that_has_names_is_offered() -> None:
+def test_every_named_value_is_completed() -> None:
     def parameters(command: click.Command, ctx: click.Context) -> list[tuple[str, click.Parameter]]:
         found = [(ctx.command_path, one) for one in command.params]
         if isinstance(command, click.Group):
@@ -106,8 +106,8 @@ def test_every_value_that_has_names_is_offered() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this system")
-def test_bash_itself(tmp_path: Path) -> None:
-    """The script is sourced, and the function that it binds to the Tab key is called."""
+def test_completion_in_bash(tmp_path: Path) -> None:
+    """Sources the script and calls the function that it binds to the Tab key."""
     (tmp_path / "smolvideo").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m smolvideo "$@"\n')
     (tmp_path / "smolvideo").chmod(0o755)
     script = """

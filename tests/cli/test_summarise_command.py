@@ -29,13 +29,13 @@ def run(*words: str | Path, command: str = "summarise") -> Result:
     return CliRunner().invoke(cli, [command, "--max-frames", "6", *map(str, words)])
 
 
-def test_one_video_is_its_summary_on_stdout() -> None:
+def test_summary_of_one_video_is_on_stdout() -> None:
     done = run(SAMPLES / "circle_right.mp4")
     assert (done.exit_code, done.stdout, done.stderr) == (0, CIRCLE + "\n", "")
     assert run(SAMPLES / "circle_right.mp4", command="summarize").stdout == CIRCLE + "\n"
 
 
-def test_several_are_told_apart_and_counted(folder: Path) -> None:
+def test_several_summaries_are_labelled_and_counted(folder: Path) -> None:
     done = run(folder)
     assert done.exit_code == 0
     assert done.stdout.startswith(f"circle_right.mp4\n  {CIRCLE}\n\ncross_and_circle.mp4\n")
@@ -43,7 +43,7 @@ def test_several_are_told_apart_and_counted(folder: Path) -> None:
     assert done.stderr.endswith(": 2 summarised\n")
 
 
-def test_a_bad_file_is_told_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_bad_file_is_reported_and_the_run_continues(folder: Path, tmp_path: Path) -> None:
     (folder / "a broken.mp4").write_bytes(b"")
     out = tmp_path / "out"
     done = run("--out", out, "--format", "txt,json", folder)
@@ -58,7 +58,7 @@ def test_a_bad_file_is_told_and_the_run_goes_on(folder: Path, tmp_path: Path) ->
     assert again.stderr.splitlines()[-1].endswith(": 2 done before · 1 failed")
 
 
-def test_the_only_video_gives_its_own_exit_code(tmp_path: Path) -> None:
+def test_single_video_gives_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"")
     done = run(tmp_path / "x.mp4")
     assert (done.exit_code, done.stdout) == (3, "")
@@ -66,7 +66,7 @@ def test_the_only_video_gives_its_own_exit_code(tmp_path: Path) -> None:
     assert "hint: was its download" in done.stderr
 
 
-def test_the_first_failure_can_end_the_run(folder: Path) -> None:
+def test_fail_fast_ends_at_the_first_failure(folder: Path) -> None:
     (folder / "a broken.mp4").write_bytes(b"")
     done = run("--fail-fast", folder)
     assert (done.exit_code, done.stdout) == (6, "")
@@ -83,13 +83,13 @@ def test_records_through_a_pipe(folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "records.jsonl"
     assert run("--jsonl", kept, folder).stdout == ""
     assert len(kept.read_text("utf-8").splitlines()) == 3
-    # A second run goes on from them, and a pipe sees every video all the same.
+    # A second run resumes from these files and still writes every record to the pipe.
     both = run("--jsonl", "-", "--out", tmp_path / "out", folder)
     again = run("--jsonl", "-", "--out", tmp_path / "out", folder)
     assert again.stdout == both.stdout
 
 
-def test_every_format_makes_its_files(tmp_path: Path) -> None:
+def test_every_format_writes_its_files(tmp_path: Path) -> None:
     out = tmp_path / "out"
     video = SAMPLES / "square_then_circle.mp4"
     done = run("--out", out, "--format", ",".join(FORMATS), "--style", "chapters", video)
@@ -132,7 +132,7 @@ def test_one_format_on_stdout(wanted: str) -> None:
         (("--ray-workers", "2", "x.mp4"), "no effect without `--ray`"),
     ],
 )
-def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: str) -> None:
+def test_incompatible_options_are_usage_errors(words: tuple[str, ...], message: str) -> None:
     done = run(*words)
     assert done.exit_code == 2
     assert message in done.stderr
@@ -140,7 +140,7 @@ def test_what_cannot_be_honoured_is_an_error(words: tuple[str, ...], message: st
 
 
 @pytest.mark.parametrize("words", [("--ray", "x"), ("x", "--ray"), ("--ray", "auto", "x")])
-def test_without_ray_a_cluster_is_an_error_that_says_how(
+def test_cluster_without_ray_error_names_the_install_command(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smolvideo.summaries.ray_run.find_spec", lambda _: None)
@@ -149,7 +149,7 @@ def test_without_ray_a_cluster_is_an_error_that_says_how(
     assert "pip install 'smolvideo[ray]'" in done.stderr
 
 
-def test_a_dry_run_makes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("--dry-run", "--out", out, folder)
     assert done.exit_code == 0
@@ -161,7 +161,7 @@ def test_a_dry_run_makes_nothing(folder: Path, tmp_path: Path) -> None:
     assert "0 of 2 videos to do" in run("--dry-run", "--out", out, folder).stderr
 
 
-def test_lists_and_playlists(folder: Path, tmp_path: Path) -> None:
+def test_source_lists_and_playlists(folder: Path, tmp_path: Path) -> None:
     data = (SAMPLES / "circle_right.mp4").read_bytes()
     with WebServer() as server:
         video = server.serve("/talk.mp4", Content(data, "video/mp4"))
@@ -182,12 +182,12 @@ def test_lists_and_playlists(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "talk.summary.txt").exists()
 
 
-def test_watching_ends_with_its_limit(folder: Path, tmp_path: Path) -> None:
+def test_watch_ends_with_its_limit(folder: Path, tmp_path: Path) -> None:
     done = run("--watch", "--limit", "2", "--out", tmp_path / "out", folder)
     assert done.exit_code == 0
     assert len(list((tmp_path / "out").glob("*.summary.txt"))) == 2
 
 
-def test_where_the_time_went_is_told_if_asked(folder: Path) -> None:
+def test_verbose_reports_stage_seconds(folder: Path) -> None:
     done = run("--verbose", folder)
     assert "waiting for frames" in done.stderr

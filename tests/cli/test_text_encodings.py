@@ -1,4 +1,4 @@
-"""Questions, lists and data in the encodings of every system, whatever the locale is."""
+"""Questions, lists and JSON in any Unicode encoding, independent of the locale."""
 
 import ast
 import codecs
@@ -38,7 +38,7 @@ def encoded(text: str, encoding: str) -> bytes:
 @pytest.fixture
 def stdin(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def give(content: bytes) -> None:
-        # As on a Windows whose code page is that of western Europe.
+        # As on Windows with the code page of western Europe.
         text = io.TextIOWrapper(io.BytesIO(content), encoding="cp1252")
         monkeypatch.setattr(sys, "stdin", text)
 
@@ -46,14 +46,14 @@ def stdin(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(sorted(MARKED)))
-def test_text_comes_back(text: str, encoding: str) -> None:
+def test_decode_text_round_trip(text: str, encoding: str) -> None:
     if encoding == "utf-8" and text.startswith(("\ufeff", "\ufffe")):
-        return  # it begins with a mark of its own
+        return  # the text begins with a byte order mark itself
     assert decode_text(encoded(text, encoding)) == text
 
 
 @pytest.mark.parametrize("encoding", sorted(MARKED))
-def test_questions_lines_and_lists(encoding: str, stdin, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_questions_and_lists_in_any_encoding(encoding: str, stdin, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     stdin(encoded(TEXT + "\r\n", encoding))
     assert _from_stdin().strip() == TEXT
     stdin(encoded(f"/frames\r\n{TEXT}\r\n", encoding))
@@ -76,7 +76,7 @@ def test_questions_lines_and_lists(encoding: str, stdin, tmp_path: Path) -> None
     assert item.question == "two\r\nlines"
 
 
-def test_what_is_no_text_is_refused(stdin, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_undecodable_input_is_refused(stdin, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     stdin(b"l\xe4uft\n")
     with pytest.raises(PromptError, match="not text"):
         _from_stdin()
@@ -90,7 +90,7 @@ def test_what_is_no_text_is_refused(stdin, tmp_path: Path) -> None:  # type: ign
         read_source_list(Path("-"))
 
 
-def test_lines_come_as_they_are_written() -> None:
+def test_decoded_lines_are_yielded_as_written() -> None:
     class Growing(io.BytesIO):
         def read(self, *_: object) -> bytes:
             raise AssertionError("nobody waits for the end")
@@ -99,8 +99,8 @@ def test_lines_come_as_they_are_written() -> None:
     assert [next(lines), next(lines)] == ["one", "two"]
 
 
-def test_no_text_of_a_process_depends_on_the_locale() -> None:
-    """``text=True`` and ``open`` without an encoding read what the locale says."""
+def test_subprocess_texts_have_an_explicit_encoding() -> None:
+    """``text=True`` and ``open`` without an encoding use that of the locale."""
     for file in (ROOT / "smolvideo").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
@@ -120,7 +120,7 @@ def _is_process(node: ast.Call) -> bool:
     return "subprocess" in ast.unparse(node.func)
 
 
-def test_the_journal_is_not_open_while_it_is_replaced(
+def test_record_log_is_closed_while_it_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RecordLog(tmp_path / "summaries.jsonl") as journal:

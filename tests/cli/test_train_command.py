@@ -1,4 +1,4 @@
-"""``smolvideo train`` as a command; what it trains is tested in test_train and test_world."""
+"""``smolvideo train`` as a command; training itself is tested in test_train and test_world."""
 
 import io
 import json
@@ -30,14 +30,14 @@ def said_by(screen: Output) -> str:
     return screen.err.file.getvalue()
 
 
-def test_help_says_what_there_is_to_train() -> None:
+def test_help_lists_the_recipes() -> None:
     text = run("--help").stdout
     assert "knows nothing of real footage" in " ".join(text.split())
     assert "nano     Train nano from nothing" in text
     assert "samples  Draw the sample videos" in text
 
 
-def test_help_of_nano_gives_every_default() -> None:
+def test_help_of_nano_shows_every_default() -> None:
     text = " ".join(run("nano", "--help").stdout.split())
     assert f"[default: {TrainOptions().minutes}; x>0]" in text
     assert "[default: runs/nano]" in text
@@ -48,14 +48,14 @@ def test_help_of_nano_gives_every_default() -> None:
 @pytest.mark.parametrize(
     "words", [("--minutes", "0"), ("--minutes", "inf"), ("--processes", "0"), ("--seed", "x")]
 )
-def test_numbers_that_make_no_course(words: tuple[str, str]) -> None:
+def test_invalid_numbers_are_usage_errors(words: tuple[str, str]) -> None:
     done = run("nano", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Error: invalid value for `{words[0]}`" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("nano", "--out"), ("samples",)])
-def test_folder_that_cannot_be_made(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_uncreatable_folder_is_an_error(command: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run(*command, tmp_path / "file" / "folder")
     assert (done.exit_code, done.stdout) == (5, "")
@@ -67,14 +67,14 @@ NEWS = TrainProgress(
 )
 
 
-def test_news_is_a_line_where_nobody_watches() -> None:
+def test_progress_is_a_line_without_a_terminal() -> None:
     screen = screen_of()
     with TrainingProgress(screen) as progress:
         progress.show(NEWS)
     assert said_by(screen) == "   1.5 min  see     step     7  loss 1.500  all 0.25\n"
 
 
-def test_quiet_training_says_nothing(tmp_path: Path) -> None:
+def test_quiet_training_prints_nothing(tmp_path: Path) -> None:
     screen = screen_of(terminal=True, quiet=True)
     with TrainingProgress(screen) as progress:
         progress.show(NEWS)
@@ -82,7 +82,7 @@ def test_quiet_training_says_nothing(tmp_path: Path) -> None:
     assert said_by(screen) == ""
 
 
-def test_scores_of_a_checkpoint(tmp_path: Path) -> None:
+def test_show_scores_prints_accuracies_and_sparkline(tmp_path: Path) -> None:
     folder = tmp_path / "nano"
     folder.mkdir()
     facts = {"held_out": {"all": 0.98}, "held_out_grey": {"all": 0.25}}
