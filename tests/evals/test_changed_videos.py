@@ -1,4 +1,4 @@
-"""Videos that change between runs and during one, and runs that somebody else has changed."""
+"""Videos that change between or during runs, and tampered run folders."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def benchmark(tmp_path: Path) -> Benchmark:
 
 
 def put(source: str, target: Path) -> None:
-    """Another content under the same name, as a fresh download has it."""
+    """Replace the file atomically with other content, as a new download does."""
     beside = target.with_name("new")
     shutil.copyfile(SAMPLES / source, beside)
     os.replace(beside, target)
@@ -66,7 +66,7 @@ def resumed(
 
 
 @pytest.mark.parametrize("only_failed", [False, True])
-def test_a_replaced_video_is_asked_about_anew(
+def test_replaced_video_is_evaluated_again(
     only_failed: bool, tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -84,7 +84,7 @@ def spoken(text: str) -> str:
     return f"1\n00:00:00,000 --> 00:00:09,000\n{text}\n"
 
 
-def test_replaced_subtitles_are_asked_about_anew(
+def test_replaced_subtitles_are_evaluated_again(
     tmp_path: Path, videos: Path, engine: NativeEngine
 ) -> None:
     how = replace(QUICK, subtitles="all")
@@ -120,7 +120,7 @@ def test_replaced_subtitles_are_asked_about_anew(
 
 
 @pytest.mark.parametrize("flags", [["--json"], ["--json", "--quiet"]])
-def test_what_was_asked_anew_is_in_the_json(
+def test_json_names_replaced_videos(
     flags: list[str], tmp_path: Path, benchmark: Benchmark, videos: Path
 ) -> None:
     words = ["eval", "jsonl", str(tmp_path / "items.jsonl"), "--videos", str(videos)]
@@ -135,7 +135,7 @@ def test_what_was_asked_anew_is_in_the_json(
     assert ("another content" in result.stderr) == ("--quiet" not in flags)
 
 
-def test_a_kill_before_the_new_answers_leaves_them_to_be_asked(
+def test_kill_before_new_answers_leaves_them_pending(
     tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -146,7 +146,7 @@ def test_a_kill_before_the_new_answers_leaves_them_to_be_asked(
     assert len(resumed(run, benchmark, engine, videos)[1]) == 1
 
 
-def test_the_same_bytes_with_another_time_are_the_same_video(
+def test_touched_video_is_unchanged(
     tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -168,7 +168,7 @@ def test_the_same_bytes_with_another_time_are_the_same_video(
     assert run.answers_path.read_bytes() == before
 
 
-def test_answers_about_videos_that_are_gone_stand(
+def test_answers_about_missing_videos_are_kept(
     tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -185,7 +185,7 @@ def test_answers_about_videos_that_are_gone_stand(
 def growing(
     monkeypatch: pytest.MonkeyPatch, target: Path, then: Callable[[], None], times: int
 ) -> list[int]:
-    """``then`` happens to ``target`` while it is decoded, for so many times."""
+    """Call ``then`` while ``target`` is decoded, at most ``times`` times."""
     plain, done = ClipLoader._decoded, []
 
     def decoded(self: ClipLoader, *arguments: Any) -> Any:
@@ -199,7 +199,7 @@ def growing(
     return done
 
 
-def test_what_changes_while_it_is_decoded_is_decoded_again(
+def test_video_changed_during_decoding_is_decoded_again(
     tmp_path: Path,
     benchmark: Benchmark,
     videos: Path,
@@ -214,7 +214,7 @@ def test_what_changes_while_it_is_decoded_is_decoded_again(
     assert run.answers_path.read_bytes() == fresh.answers_path.read_bytes()
 
 
-def test_what_never_stops_changing_is_an_error_and_tried_again_at_the_end(
+def test_ever_changing_video_is_an_error_and_retried_at_the_end(
     tmp_path: Path,
     benchmark: Benchmark,
     videos: Path,
@@ -236,7 +236,7 @@ def test_what_never_stops_changing_is_an_error_and_tried_again_at_the_end(
     assert build_report(run).complete, "it was quiet at the end"
 
 
-def test_an_empty_file_is_tried_again_at_the_end(
+def test_empty_file_is_retried_at_the_end(
     tmp_path: Path,
     benchmark: Benchmark,
     videos: Path,
@@ -253,7 +253,7 @@ def test_an_empty_file_is_tried_again_at_the_end(
     assert len(run.answers_path.read_bytes().splitlines()) == 2
 
 
-def test_a_run_of_other_questions_is_not_gone_on_with(
+def test_run_of_other_questions_is_not_resumed(
     tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
     run = open_run(tmp_path / "run", benchmark, QUICK, engine)
@@ -269,7 +269,7 @@ def test_a_run_of_other_questions_is_not_gone_on_with(
         open_run(run.folder, benchmark, QUICK, engine)
 
 
-def test_a_run_that_died_before_it_began_is_begun(
+def test_run_killed_before_its_first_file_starts_anew(
     tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
     run = open_run(tmp_path / "run", benchmark, QUICK, engine)
@@ -283,7 +283,7 @@ def test_a_run_that_died_before_it_began_is_begun(
 @pytest.mark.parametrize(
     "name", ["run.json", "items.jsonl", "answers.jsonl", "videos.jsonl", "frames", ".lock"]
 )
-def test_no_part_of_a_run_is_a_link(
+def test_symlinks_in_a_run_are_refused(
     name: str, tmp_path: Path, benchmark: Benchmark, engine: NativeEngine
 ) -> None:
     run = open_run(tmp_path / "run", benchmark, QUICK, engine)
@@ -297,7 +297,7 @@ def test_no_part_of_a_run_is_a_link(
     assert outside.exists() == (name in ("run.json", "items.jsonl"))
 
 
-def test_pictures_from_outside_do_not_get_into_a_page(
+def test_images_from_outside_are_not_embedded_in_a_page(
     tmp_path: Path, benchmark: Benchmark, videos: Path, engine: NativeEngine
 ) -> None:
     run = run_all(tmp_path / "run", benchmark, engine, videos=videos)
@@ -356,7 +356,7 @@ def test_pictures_from_outside_do_not_get_into_a_page(
         ("videos.jsonl", {"frame_times": [None]}),
     ],
 )
-def test_what_was_tampered_with_is_one_error(
+def test_tampered_run_is_one_error(
     name: str, changes: dict[str, Any], tried: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
@@ -374,7 +374,9 @@ def test_what_was_tampered_with_is_one_error(
 
 
 @pytest.mark.parametrize("scoring", ["likelihood", "options"])
-def test_scores_say_which_choice_it_was(scoring: Any, tmp_path: Path, engine: NativeEngine) -> None:
+def test_answers_that_contradict_their_scores_are_refused(
+    scoring: Any, tmp_path: Path, engine: NativeEngine
+) -> None:
     how = replace(QUICK, scoring=scoring)
     run = run_all(tmp_path / "run", write_items(tmp_path, VIDEOS[:1], each=2), engine, how)
     lines = run.answers_path.read_text().splitlines()

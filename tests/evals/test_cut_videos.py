@@ -1,4 +1,4 @@
-"""MVBench's videos are to be had whole and cut: what is cut is not cut again."""
+"""MVBench videos distributed whole or already cut: cut files are not cut again."""
 
 import json
 from pathlib import Path
@@ -15,13 +15,13 @@ from smolvideo.cli.main import cli
     [
         (6, 2, 5, 2.0, False),  # whole
         (3, 2, 5, 0.0, True),  # as long as the part
-        (4, 9, 13, 0.0, True),  # as long as the part, and over before it begins
-        (2, 9, 13, 0.0, True),  # over before it begins
+        (4, 9, 13, 0.0, True),  # as long as the part, and ends before the part begins
+        (2, 9, 13, 0.0, True),  # ends before the part begins
         (4, 2, 9, 2.0, False),  # whole, and the part ends beyond it
-        (3, 0, 3, 0.0, False),  # the part is all of it
+        (3, 0, 3, 0.0, False),  # the part is the whole file
     ],
 )
-def test_start_and_end_are_of_whole_videos(  # type: ignore[no-untyped-def]
+def test_start_and_end_apply_to_whole_videos_only(  # type: ignore[no-untyped-def]
     tmp_path: Path, seconds, start, end, first, cut
 ) -> None:
     write_clip(tmp_path / "v.mp4", evenly(5 * seconds, 5))

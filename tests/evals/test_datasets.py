@@ -1,4 +1,4 @@
-"""Benchmarks in their true schemas, with their traps: every file is made by hand here."""
+"""Benchmark loaders on handmade files in the published schemas, with their pitfalls."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from smolvideo.evals.datasets.table_files import as_index, read_rows
 
 
 def cinepile_row(**changes: Any) -> dict[str, Any]:
-    """One row as the dataset's viewer shows it: texts for truth values, breaks in categories."""
+    """Return a row as in the dataset's viewer: booleans as text, line breaks in categories."""
     row = {
         "movie_name": "Heat",
         "year": 1995,
@@ -40,7 +40,7 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def test_cinepile(tmp_path: Path) -> None:
+def test_cinepile_rows(tmp_path: Path) -> None:
     rows = [
         cinepile_row(),
         cinepile_row(
@@ -71,7 +71,7 @@ def test_cinepile(tmp_path: Path) -> None:
     assert "SECRET" not in repr(benchmark), "the text that questions are made from is not shown"
 
 
-def test_cinepile_in_csv_and_parquet_is_the_same(tmp_path: Path) -> None:
+def test_cinepile_in_csv_and_parquet(tmp_path: Path) -> None:
     import csv
 
     rows = [cinepile_row(videoID=f"video{number:05d}", year=number) for number in range(3)]
@@ -98,7 +98,7 @@ def test_cinepile_in_csv_and_parquet_is_the_same(tmp_path: Path) -> None:
     assert load_benchmark("cinepile", tmp_path / "test.parquet").items == expected
 
 
-def test_parquet_without_its_package_is_one_line(
+def test_missing_parquet_package_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "arro3.io", None)
@@ -120,11 +120,11 @@ def test_parquet_without_its_package_is_one_line(
         ("", None),
     ],
 )
-def test_ids_of_links(link: str, expected: str | None) -> None:
+def test_youtube_ids_of_links(link: str, expected: str | None) -> None:
     assert video_id_of(link) == expected
 
 
-def test_rows_that_make_no_item_are_told(tmp_path: Path) -> None:
+def test_skipped_rows_have_a_notice(tmp_path: Path) -> None:
     rows = [
         cinepile_row(),
         cinepile_row(answer_key_position=7),
@@ -143,7 +143,7 @@ def test_rows_that_make_no_item_are_told(tmp_path: Path) -> None:
         load_benchmark("cinepile", write_json(tmp_path / "none.json", rows[1:]))
 
 
-def test_video_mme(tmp_path: Path) -> None:
+def test_video_mme_rows(tmp_path: Path) -> None:
     row = {
         "video_id": "001",
         "duration": "short",
@@ -164,7 +164,7 @@ def test_video_mme(tmp_path: Path) -> None:
     assert item.subtitle_names == ("fFjv93ACGo8.srt", "fFjv93ACGo8.vtt")
 
 
-def test_mvbench_counts_are_texts_not_places(tmp_path: Path) -> None:
+def test_mvbench_numeric_answers_are_texts_not_indices(tmp_path: Path) -> None:
     write_json(
         tmp_path / "moving_count.json",
         [
@@ -198,8 +198,8 @@ def test_mvbench_counts_are_texts_not_places(tmp_path: Path) -> None:
     assert (sequence.start_seconds, sequence.end_seconds) == (11.1, 20.0)
 
 
-def test_mvbench_candidates_that_are_there_twice_count_as_the_first(tmp_path: Path) -> None:
-    """Two candidates may be the same, or but for case: lmms-eval takes the first equal one."""
+def test_duplicate_mvbench_candidates_count_as_the_first(tmp_path: Path) -> None:
+    """Candidates may be equal, or equal but for case; lmms-eval takes the first."""
     row = {"video": "v.mp4", "question": "Which?", "candidates": ["Put", "put", "up", "put"]}
     rows = [row | {"answer": answer} for answer in ("put", "up", "PUT", "Up")]
     benchmark = load_benchmark("mvbench", write_json(tmp_path / "state_change.json", rows))
@@ -210,7 +210,7 @@ def test_mvbench_candidates_that_are_there_twice_count_as_the_first(tmp_path: Pa
     )
 
 
-def test_questions_in_utf_7_are_not_read_as_ascii_without_a_word(tmp_path: Path) -> None:
+def test_utf_7_questions_have_a_notice(tmp_path: Path) -> None:
     row = {
         "video": "v.mp4",
         "question": "Was f\u00e4llt?",
@@ -246,7 +246,7 @@ def test_egoschema_raw_and_subset(tmp_path: Path) -> None:
     assert item == benchmark.items[0]
 
 
-def test_own_schema(tmp_path: Path) -> None:
+def test_jsonl_schema(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     line = {"video": "a/b.mp4", "question": "q", "options": ["x", "y"], "answer_index": 1}
     full = line | {"id": "z", "groups": {"by": "me\nand you"}, "start": 3, "end": "9.5"}
@@ -271,7 +271,7 @@ def test_own_schema(tmp_path: Path) -> None:
         load_benchmark("jsonl", path)
 
 
-def test_ids_of_lines_that_have_none(tmp_path: Path) -> None:
+def test_default_ids_of_lines(tmp_path: Path) -> None:
     line = {"video": "a.mp4", "question": "q", "options": ["x", "y"], "answer_index": 1}
     given = [line, line | {"id": "0"}, line | {"id": "1"}, line | {"id": 2}, line]
     text = "\n".join(json.dumps(one) for one in given)
@@ -286,7 +286,7 @@ def test_ids_of_lines_that_have_none(tmp_path: Path) -> None:
         load_benchmark("jsonl", tmp_path)
 
 
-def test_equal_options_are_told_with_their_line(tmp_path: Path) -> None:
+def test_equal_options_error_names_the_line(tmp_path: Path) -> None:
     line = {"video": "a.mp4", "question": "q", "options": ["x", "y", "x"], "answer_index": 1}
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps(line))
@@ -304,7 +304,7 @@ def test_equal_options_are_told_with_their_line(tmp_path: Path) -> None:
         {"a": {"0": 1, "1": 2}},
     ],
 )
-def test_json_in_its_usual_shapes(content: Any, tmp_path: Path) -> None:
+def test_json_in_common_shapes(content: Any, tmp_path: Path) -> None:
     assert list(read_rows(write_json(tmp_path / "x.json", content))) == [{"a": 1}, {"a": 2}]
 
 
@@ -319,27 +319,27 @@ def test_json_in_its_usual_shapes(content: Any, tmp_path: Path) -> None:
         ("[]", "holds no questions"),
     ],
 )
-def test_json_of_other_shapes(text: str, told: str, tmp_path: Path) -> None:
+def test_other_json_is_an_error(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(SourceError, match=rf"x\.json`.* ?{told}"):
         read_rows(tmp_path / "x.json")
 
 
-def test_cinepile_in_several_files_has_ids_of_its_files(tmp_path: Path) -> None:
+def test_ids_of_a_folder_contain_the_file_names(tmp_path: Path) -> None:
     for shard in ("test-0", "test-1"):
         write_json(tmp_path / f"{shard}.json", [cinepile_row(), cinepile_row()])
     ids = [item.id for item in load_benchmark("cinepile", tmp_path).items]
     assert ids == ["test-0/0", "test-0/1", "test-1/0", "test-1/1"]
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_files_are_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.json", tmp_path / "x.txt", tmp_path):
         with pytest.raises(SourceError):
             load_benchmark("cinepile", path)
 
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=9))
-def test_letters_come_off_as_they_were_put_on(options: list[str]) -> None:
+def test_strip_option_letters_inverts_lettering(options: list[str]) -> None:
     lettered = [f"{letter}. {option}" for letter, option in zip("ABCDEFGHI", options, strict=False)]
     assert strip_option_letters(lettered) == tuple(option.strip() for option in options)
 
@@ -348,5 +348,5 @@ def test_letters_come_off_as_they_were_put_on(options: list[str]) -> None:
     ("value", "expected"),
     [(0, 0), ("2", 2), (2.0, 2), ("2.0", 2), (True, None), (-1, None), (1.5, None), ("x", None)],
 )
-def test_indices(value: Any, expected: int | None) -> None:
+def test_as_index(value: Any, expected: int | None) -> None:
     assert as_index(value) == expected

@@ -1,7 +1,7 @@
-"""The files for lmms-eval: tasks, metrics and prompts as that tool has them.
+"""Export for lmms-eval: tasks, metrics and prompts as in that tool.
 
-Each benchmark's samples were given to the ``aggregate_results`` of lmms-eval 75571cfe; the numbers
-here are what it made of them.
+The expected numbers are results of ``aggregate_results`` of lmms-eval 75571cfe on each benchmark's
+samples.
 """
 
 import json
@@ -25,7 +25,7 @@ SAMPLES = ROOT / "samples"
 def exported(
     tmp_path: Path, benchmark: str, items: list[EvalItem], chosen: list[int | None], **settings: Any
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The results and, by task, the samples of a run in which ``chosen`` were the answers."""
+    """Export a run with the answers ``chosen``; return the results, and the samples by task."""
     info = RunInfo(
         {"name": benchmark, "source": "x.json", "sha256": "0" * 64, "items": 9},
         EvalSettings(prompt="lmms-eval", **settings).to_dict(),
@@ -82,7 +82,7 @@ def test_mvbench_is_a_group_of_tasks(tmp_path: Path) -> None:
     assert last["mvbench_accuracy"] == {"pred_answer": "B", "gt_answer": "A", "score": 0}
 
 
-def test_video_mme_tells_what_its_aggregate_reads(tmp_path: Path) -> None:
+def test_video_mme_samples_have_the_fields_of_its_aggregate(tmp_path: Path) -> None:
     groups = {"duration": "long", "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR"}
     items = [EvalItem(f"{n}-1", (f"v{n}",), "Why?", tuple("wxyz"), 2, groups) for n in range(3)]
     _, tasks = exported(tmp_path, "video-mme", items, [2, 1, None])
@@ -96,7 +96,7 @@ def test_video_mme_tells_what_its_aggregate_reads(tmp_path: Path) -> None:
     assert scored[1]["videoID"] == "v1"
 
 
-def test_egoschema_tells_indices(tmp_path: Path) -> None:
+def test_egoschema_samples_have_indices(tmp_path: Path) -> None:
     items = [EvalItem(f"q{n}", (f"q{n}",), "Why?", tuple("vwxyz"), 3) for n in range(3)]
     _, tasks = exported(tmp_path, "egoschema", items, [3, 0, None])
     assert [line["score"] for line in tasks["egoschema_subset"]] == [
@@ -106,17 +106,17 @@ def test_egoschema_tells_indices(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_without_answers(tmp_path: Path) -> None:
+def test_run_without_answers_exports_no_score(tmp_path: Path) -> None:
     results, tasks = exported(tmp_path, "egoschema", [], [])
     assert tasks == {"egoschema_subset": []}
     assert results["results"]["egoschema_subset"]["score,none"] is None
 
 
 @pytest.mark.parametrize(("choice", "heard"), [("all", True), ("none", False)])
-def test_subtitles_of_a_file_are_in_the_exported_prompt(
+def test_exported_prompt_has_the_subtitles_of_the_file(
     tmp_path: Path, choice: str, heard: bool
 ) -> None:
-    """What was asked, not what can be said without the file."""
+    """The prompt that was asked, not one built without the file."""
     row = {"videoID": "triangle_then_cross_subtitled", "question": "What is shown?", "answer": "B"}
     row |= {"question_id": "1-1", "options": ["A. dog", "B. cross", "C. cat", "D. cow"]}
     row |= {"duration": "short", "domain": "x", "sub_category": "y", "task_type": "z"}

@@ -1,4 +1,4 @@
-"""From an answer to an option: all the cases in which rules differ, as a table."""
+"""Answer extraction: a table of all cases in which the rules differ."""
 
 import pytest
 from hypothesis import given
@@ -59,7 +59,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "right", "official", "lenient"), CASES)
-def test_both_extractors(text, right, official, lenient) -> None:  # type: ignore[no-untyped-def]
+def test_official_and_lenient_extractors(text, right, official, lenient) -> None:  # type: ignore[no-untyped-def]
     found = extract("official", text, OPTIONS, right)
     assert (found.choice, found.correct) == official
     choice, how = lenient
@@ -68,7 +68,7 @@ def test_both_extractors(text, right, official, lenient) -> None:  # type: ignor
 
 
 @given(st.text(), st.integers(0, 4))
-def test_any_text_is_read_without_guessing(text: str, right: int) -> None:
+def test_extractors_accept_any_text_and_never_guess(text: str, right: int) -> None:
     found = extract("lenient", text, OPTIONS, right)
     assert found.correct == (found.choice == right)
     assert extract("lenient", text, OPTIONS, right) == found

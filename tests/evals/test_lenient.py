@@ -1,4 +1,6 @@
-"""The lenient extractor: what it reads, in which dress and language, and that it never guesses."""
+"""The lenient extractor: wordings, markup and languages that it reads, and that it never
+guesses.
+"""
 
 import json
 from itertools import permutations
@@ -22,8 +24,8 @@ CLAUSES = json.loads((GOLDEN / "answer-clauses.json").read_text(encoding="utf-8"
 OPTIONS: list[str] = HEAD["options"]
 
 
-def test_every_wording_is_read_or_left_unread() -> None:
-    """Over a thousand answers, judged by hand; an empty ``wanted`` is one that names no option."""
+def test_golden_wordings() -> None:
+    """Over a thousand answers, judged by hand; an empty ``wanted`` names no option."""
     wrong = []
     for row in ROWS:
         choice, _ = lenient_choice(row["text"], OPTIONS)
@@ -34,8 +36,8 @@ def test_every_wording_is_read_or_left_unread() -> None:
 
 
 @pytest.mark.parametrize("about", CLAUSES, ids=lambda about: about["options"][0])
-def test_the_text_of_an_option_counts_where_its_clause_says_it(about: dict[str, Any]) -> None:
-    """Plain sentences that name an option, and such that hold its text but mean something else."""
+def test_golden_clauses(about: dict[str, Any]) -> None:
+    """Sentences that name an option, and sentences that contain its text with another meaning."""
     options, wanted = about["options"], about["read"] | dict.fromkeys(about["unread"])
     read = {text: lenient_choice(text, options)[0] for text in wanted}
     found = {text: None if choice is None else LETTERS[choice] for text, choice in read.items()}
@@ -65,7 +67,7 @@ TAKEN_BACK = [
 
 
 @given(st.sampled_from(PLAIN), st.sampled_from(TAKEN_BACK))
-def test_what_is_taken_back_is_no_answer(plain: tuple[list[str], str, str], behind: str) -> None:
+def test_retracted_answer_is_no_answer(plain: tuple[list[str], str, str], behind: str) -> None:
     options, text, _ = plain
     assert lenient_choice(text.rstrip(" .!") + behind, options)[0] is None
 
@@ -85,14 +87,14 @@ DRESSED = [
 
 
 @given(st.sampled_from(PLAIN), st.sampled_from(DRESSED))
-def test_a_dress_never_makes_another_answer(plain: tuple[list[str], str, str], dress: str) -> None:
+def test_markup_never_changes_the_answer(plain: tuple[list[str], str, str], dress: str) -> None:
     options, text, letter = plain
     choice = lenient_choice(dress.format(text), options)[0]
     assert choice is None or LETTERS[choice] == letter
 
 
 @pytest.mark.parametrize("dress", DRESSED)
-def test_a_dress_hides_few_answers(dress: str) -> None:
+def test_markup_hides_few_answers(dress: str) -> None:
     read = [
         lenient_choice(dress.format(text), options)[0] is not None
         for options, text, _ in PLAIN[::9]
@@ -100,7 +102,7 @@ def test_a_dress_hides_few_answers(dress: str) -> None:
     assert sum(read) >= 0.9 * len(read)
 
 
-def test_both_sides_of_the_golden_clauses_are_many() -> None:
+def test_golden_clauses_have_many_of_both_kinds() -> None:
     assert sum(len(about["read"]) for about in CLAUSES) > 140
     assert sum(len(about["unread"]) for about in CLAUSES) > 140
 
@@ -170,13 +172,13 @@ def test_both_sides_of_the_golden_clauses_are_many() -> None:
         (["the dog does not bark", "the dog barks"], "The dog does not bark.", 0),
     ],
 )
-def test_signs_and_spellings_are_part_of_an_option(
+def test_signs_and_spelling_distinguish_options(
     options: list[str], text: str, choice: int | None
 ) -> None:
     assert lenient_choice(text, options)[0] == choice
 
 
-def test_the_text_of_an_option_may_be_cut_off() -> None:
+def test_truncated_option_text_is_read() -> None:
     options = ["a dog", "a dog barks", "a cat"]
     assert lenient_choice("B) a dog", options) == (1, "letter")
     assert lenient_choice("C) a dog", options) == (None, "unparsable")
@@ -219,7 +221,7 @@ CARS = ["a red car", "a blue car", "a green car", "a dog"]
         "Previous answer: A",
     ],
 )
-def test_an_answer_that_is_denied_or_supposed_is_none(text: str) -> None:
+def test_denied_or_hypothetical_answer_is_no_answer(text: str) -> None:
     assert lenient_choice(text, CARS)[0] is None
 
 
@@ -236,7 +238,7 @@ def test_an_answer_that_is_denied_or_supposed_is_none(text: str) -> None:
         '{"B": 1}',
     ],
 )
-def test_a_denial_of_something_else_leaves_the_answer(text: str) -> None:
+def test_denial_of_something_else_keeps_the_answer(text: str) -> None:
     assert lenient_choice(text, CARS)[0] == 1
 
 
@@ -254,7 +256,7 @@ def test_a_denial_of_something_else_leaves_the_answer(text: str) -> None:
         "A: blue",
     ],
 )
-def test_a_letter_beside_another_answer_is_none(text: str) -> None:
+def test_letter_with_another_answer_is_no_answer(text: str) -> None:
     assert lenient_choice(text, CARS)[0] is None
 
 
@@ -277,7 +279,7 @@ def test_a_letter_beside_another_answer_is_none(text: str) -> None:
         ("Yes, I can see a dog.", 0),
     ],
 )
-def test_a_yes_or_no_that_is_talk_is_none(text: str, choice: int | None) -> None:
+def test_yes_or_no_as_filler_is_no_answer(text: str, choice: int | None) -> None:
     assert lenient_choice(text, ["yes", "no"])[0] == choice
 
 
@@ -336,7 +338,7 @@ BEHIND = st.sampled_from(["", ".", "?", " because it is red", " are correct", " 
 
 @settings(max_examples=300)
 @given(BEFORE, DRESS, LETTER, BETWEEN, DRESS, LETTER, BEHIND)
-def test_two_letters_are_never_one_answer(  # type: ignore[no-untyped-def]
+def test_two_letters_are_no_answer(  # type: ignore[no-untyped-def]
     before, dress, one, between, other_dress, other, behind
 ) -> None:
     if one == other:
@@ -346,7 +348,7 @@ def test_two_letters_are_never_one_answer(  # type: ignore[no-untyped-def]
 
 
 @given(st.sampled_from([row["text"] for row in ROWS if row["wanted"]]))
-def test_one_letter_more_is_no_answer_any_more(text: str) -> None:
+def test_additional_letter_voids_the_answer(text: str) -> None:
     longer = f"{text}\nOr D"
     if "{" not in text and "<" not in text and "\\" not in text and "D" not in text:
         assert lenient_choice(longer, OPTIONS)[0] is None, longer
@@ -362,9 +364,7 @@ TEXTS = [
 
 
 @given(st.sampled_from(TEXTS), st.sampled_from(list(permutations(range(4)))))
-def test_the_order_of_options_does_not_matter_to_their_texts(
-    text: str, order: tuple[int, ...]
-) -> None:
+def test_option_texts_are_read_in_any_order_of_options(text: str, order: tuple[int, ...]) -> None:
     choice, how = lenient_choice(text, OPTIONS)
     shown = [OPTIONS[place] for place in order]
     assert choice is not None
@@ -372,15 +372,15 @@ def test_the_order_of_options_does_not_matter_to_their_texts(
 
 
 @given(st.sampled_from([row["text"] for row in ROWS]), st.integers(0, 3))
-def test_the_reading_does_not_know_the_right_answer(text: str, right: int) -> None:
+def test_extraction_is_independent_of_the_right_answer(text: str, right: int) -> None:
     found = extract("lenient", text, OPTIONS, right)
     assert found.choice == extract("lenient", text, OPTIONS, 0).choice
     assert found.correct == (found.choice == right)
     assert (found.choice is None) == (found.method not in ("letter", "text"))
 
 
-def test_endless_answers_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is longer than any answer is compared with the options, and nothing else."""
+def test_very_long_answers_are_only_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text longer than any answer is compared with the options and not searched."""
     searched: list[int] = []
 
     def counting(text: str) -> str:
@@ -398,6 +398,6 @@ def test_endless_answers_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("unit", ["A ", "(a) ", "b, ", "a b ", "a red ball ", "not B, ", "Ⓐ"])
-def test_hundreds_of_letters_are_no_answer(unit: str) -> None:
+def test_hundreds_of_option_letters_are_no_answer(unit: str) -> None:
     text = (unit * MAX_READ)[:MAX_READ]
     assert lenient_choice(text, OPTIONS) == (None, "unparsable")

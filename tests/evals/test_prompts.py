@@ -1,4 +1,4 @@
-"""Every prompt, character by character, as its source writes it; the source stands beside it."""
+"""Benchmark prompts, character by character, next to the source of each."""
 
 from pathlib import Path
 
@@ -175,7 +175,7 @@ Answer with the letter of the right option."""
         ("open", "egoschema", FIVE, None, QUESTION),
     ],
 )
-def test_golden(prompt, benchmark, options, subtitles, expected) -> None:  # type: ignore[no-untyped-def]
+def test_prompt_equals_its_source(prompt, benchmark, options, subtitles, expected) -> None:  # type: ignore[no-untyped-def]
     assert format_question(prompt, benchmark, QUESTION, options, subtitles).text == expected
 
 
@@ -193,7 +193,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_what_stands_before_the_frames(prompt: str, checkpoint: Checkpoint) -> None:
+def test_instruction_precedes_the_frames(prompt: str, checkpoint: Checkpoint) -> None:
     asked = format_question(prompt, "cinepile", QUESTION, FIVE, SUBTITLES)  # type: ignore[arg-type]
     batch = load_frames(ROOT / "samples" / "circle_right.mp4", FrameSampling(max_frames=2))
     message = Message("user", (batch, asked.text), preamble=asked.instruction)
@@ -211,7 +211,7 @@ def test_what_stands_before_the_frames(prompt: str, checkpoint: Checkpoint) -> N
     )
 
 
-def test_the_hint_names_the_prompts_that_fit() -> None:
+def test_hint_names_the_compatible_prompts() -> None:
     for prompt, benchmark, fitting in (
         ("official", "mvbench", "one of `smolvlm`, `lmms-eval`, `plain`, `open`"),
         ("lmms-eval", "jsonl", "one of `smolvlm`, `plain`, `open`"),

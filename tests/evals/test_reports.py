@@ -1,4 +1,4 @@
-"""What a run says, in every form, against a computation by hand."""
+"""Reports of a run in every format, against values computed by hand."""
 
 import csv
 import io
@@ -123,7 +123,7 @@ def test_scores_by_hand(run: RunFolder) -> None:
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_an_unfinished_run_says_so(run: RunFolder) -> None:
+def test_unfinished_run_has_a_notice(run: RunFolder) -> None:
     lines = run.answers_path.read_bytes().splitlines(keepends=True)
     run.answers_path.write_bytes(b"".join(lines[:4]))
     overall = build_report(run).main.overall
@@ -152,7 +152,7 @@ def test_charts_fit_the_terminal(run: RunFolder, width: int) -> None:
     assert "1 refusal: counted as wrong" in text
 
 
-def test_a_hostile_group_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+def test_hostile_group_name_is_escaped(tmp_path: Path) -> None:
     item = EvalItem("0", ("a",), "Why?", ("one", "two"), 0, {"cat\n\x1b]0;title\x07egory": "x"})
     run = RunFolder.open(tmp_path / "run", INFO, [item])
     with run.answer_writer() as writer:
@@ -162,16 +162,16 @@ def test_a_hostile_group_cannot_act_on_the_terminal(tmp_path: Path) -> None:
     assert "cat egory" in text
 
 
-def test_markdown(run: RunFolder) -> None:
+def test_markdown_report(run: RunFolder) -> None:
     text = markdown_report(build_report(run))
     assert "| all | 57.1% |" in text
     assert "| Temporal | 75.0% |" in text
     assert "## hard split" in text
-    # Questions by video: 3, 2, 2 of those answered.
+    # Answered questions by video: 3, 2, 2.
     assert re.search(r"\| all \| 57\.1% \|.*\| 3 \| 2\.9 \|\n", text)
 
 
-def test_every_report_says_what_the_videos_are_worth(run: RunFolder) -> None:
+def test_every_report_has_the_effective_number_of_videos(run: RunFolder) -> None:
     report = build_report(run)
     weighs = "clustered by video (3 videos that weigh like 2.9 of one size)"
     assert weighs in " ".join(shown(show_report, report).split())
@@ -187,7 +187,7 @@ def test_every_report_says_what_the_videos_are_worth(run: RunFolder) -> None:
     )
 
 
-def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
+def test_csv_has_a_line_per_answer(run: RunFolder) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_report(run))))
     assert len(rows) == 16
     assert [row["correct"] for row in rows if row["condition"] == "main"] == list("11010100")
@@ -195,14 +195,16 @@ def test_csv_has_a_line_an_answer(run: RunFolder) -> None:
     assert rows[0]["question"] == f"Why 0? {HOSTILE}".replace("\x1b", "\\x1b")
 
 
-def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
+def test_csv_escapes_formulas(tmp_path: Path) -> None:
     formulas = ["=HYPERLINK(1)", "+1+1", "-2+cmd()", "@SUM(A1)", "\t=1", "\n=1", "\uff1d1", "-1 -x"]
     plain = ["-3", "+1.5", "a=b", "'quoted", "", "-1.5 2e-3"]
     for place, text in enumerate([*formulas, *plain]):
         item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
         run = RunFolder.open(tmp_path / str(place), INFO, [item])
         with run.answer_writer() as writer:
-            scores = (-1.5, -2.0) if text else None  # what has scores is one of the options
+            scores = (
+                (-1.5, -2.0) if text else None
+            )  # an answer with scores must be one of the options
             writer.write(replace(_answer(item, "main", 0), text=text, scores=scores))
         (row,) = csv.DictReader(io.StringIO(csv_report(run), newline=""))
         expected = f"'{text}" if text in formulas else text
@@ -215,7 +217,7 @@ def test_csv_has_no_formula_in_it(tmp_path: Path) -> None:
             assert row["options"] == (f"'{text} | y" if runs else f"{text} | y")
 
 
-def test_csv_has_nothing_that_acts_in_any_cell(tmp_path: Path) -> None:
+def test_csv_cells_have_no_active_content(tmp_path: Path) -> None:
     item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0, {"=group": "\r=1"})
     run = RunFolder.open(tmp_path / "run", INFO, [item])
     formula = '=HYPERLINK("http://x")'
@@ -229,7 +231,7 @@ def test_csv_has_nothing_that_acts_in_any_cell(tmp_path: Path) -> None:
 
 
 class Page(HTMLParser):
-    """The scripts of a page, and every tag in it."""
+    """Parser that collects the scripts of a page and every tag."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,18 +246,18 @@ class Page(HTMLParser):
             self.scripts.setdefault(self.tags[-1][1].get("id"), data)
 
 
-def test_bounds_are_in_the_json_report(run: RunFolder) -> None:
+def test_json_report_has_the_bounds(run: RunFolder) -> None:
     plain = build_report(run).to_dict()["conditions"]["main"]["overall"]
     assert plain["bounds"] == {"low": 4 / 8, "high": 5 / 8}
     assert (plain["right"], plain["answered"], plain["items"]) == (4, 7, 8)
 
 
-def test_a_failed_answer_counts_no_tokens() -> None:
+def test_failed_answer_counts_no_tokens() -> None:
     failed = EvalAnswer("1", "main", "a", error="gone", error_kind="missing")
     assert json.loads(failed.to_json())["prompt_tokens"] == 0
 
 
-def test_the_page_is_whole_and_harmless(run: RunFolder) -> None:
+def test_html_report_is_complete_and_escaped(run: RunFolder) -> None:
     page = Page()
     text = html_report(run)
     page.feed(text)
@@ -271,7 +273,7 @@ def test_the_page_is_whole_and_harmless(run: RunFolder) -> None:
     assert f"strip-{strip}" in page.scripts
 
 
-def test_a_page_of_five_thousand_items(tmp_path: Path) -> None:
+def test_html_report_of_five_thousand_items(tmp_path: Path) -> None:
     items = [
         EvalItem(str(n), (f"v{n // 20}",), "Why? " * 20, ("a", "b", "c", "d", "e"), n % 5)
         for n in range(5000)
@@ -284,7 +286,7 @@ def test_a_page_of_five_thousand_items(tmp_path: Path) -> None:
     assert text.count("<div") < 10, "rows are made when they come into view"
 
 
-def test_lmms_eval_files(run: RunFolder, tmp_path: Path) -> None:
+def test_export_writes_lmms_eval_files(run: RunFolder, tmp_path: Path) -> None:
     results, samples = export_lmms_eval(run, tmp_path / "out")
     assert results.name == "2026-01-02T03-04-05_results.json"
     assert results.parent.name == "org__model"
@@ -303,7 +305,7 @@ def test_lmms_eval_files(run: RunFolder, tmp_path: Path) -> None:
     export_lmms_eval(run, tmp_path / "out", overwrite=True)
 
 
-def test_comparison(run: RunFolder, tmp_path: Path) -> None:
+def test_comparison_of_two_runs(run: RunFolder, tmp_path: Path) -> None:
     other = make_run(tmp_path / "worse", worse=True)
     comparison = compare_runs(run, other)
     pair = comparison.overall
@@ -325,7 +327,7 @@ def test_comparison(run: RunFolder, tmp_path: Path) -> None:
     json.dumps(blind.to_dict(), allow_nan=False)
 
 
-def test_comparison_of_runs_that_do_not_differ(run: RunFolder, tmp_path: Path) -> None:
+def test_comparison_of_equal_runs(run: RunFolder, tmp_path: Path) -> None:
     text = shown(show_comparison, compare_runs(run, make_run(tmp_path / "again")), width=110)
     assert "to +0.0" not in text
     assert re.search(r"all +57\.1 % +57\.1 % +\+0\.0 +- +- +7", text)
@@ -333,7 +335,7 @@ def test_comparison_of_runs_that_do_not_differ(run: RunFolder, tmp_path: Path) -
     assert "both are right on the same questions: no difference, and so no interval" in text
 
 
-def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None:
+def test_comparison_of_runs_with_a_uniform_difference(tmp_path: Path) -> None:
     comparison = compare_runs(*runs_that_differ(tmp_path / "six", "abcdef"))
     text = shown(show_comparison, comparison, width=110)
     assert re.search(r"all +100\.0 % +0\.0 % +\+100\.0 +- +- +6", text)
@@ -353,7 +355,7 @@ def test_comparison_of_runs_that_differ_alike_everywhere(tmp_path: Path) -> None
 
 
 def runs_that_differ(folder: Path, videos: str) -> list[RunFolder]:
-    """The first has all right, the second all wrong; one question a video."""
+    """Return two runs: the first all right, the second all wrong; one question per video."""
     items = [EvalItem(name, (name,), "Which?", ("x", "y"), 0) for name in videos]
     runs = []
     for choice in (0, 1):
@@ -364,7 +366,7 @@ def runs_that_differ(folder: Path, videos: str) -> list[RunFolder]:
     return runs
 
 
-def test_runs_that_cannot_be_compared(run: RunFolder, tmp_path: Path) -> None:
+def test_incomparable_runs_are_errors(run: RunFolder, tmp_path: Path) -> None:
     items = [EvalItem("0", ("a",), "Another?", ("x", "y"), 0)]
     other = RunFolder.open(tmp_path / "other", INFO, items)
     with pytest.raises(UsageError, match="no answers"):
@@ -384,7 +386,7 @@ def test_runs_with_other_right_answers_cannot_be_compared(run: RunFolder, tmp_pa
         compare_runs(run, other)
 
 
-def test_a_comparison_says_where_files_had_another_content(tmp_path: Path) -> None:
+def test_comparison_names_files_with_other_content(tmp_path: Path) -> None:
     item = EvalItem("0", ("a",), "Which?", ("x", "y"), 0)
     runs = []
     for content in "ab":

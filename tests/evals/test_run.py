@@ -1,4 +1,4 @@
-"""Runs: shared frames, honest failures, and the same bytes whatever interrupted them."""
+"""Eval runs: shared frames, counted failures, and equal bytes after any interruption."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def test_questions_of_one_video_share_its_frames(
     assert [answer.failed for answer in run.answers().values()] == [False] * 9
 
 
-def test_answers_are_those_of_asking_alone(tmp_path: Path, engine: NativeEngine) -> None:
+def test_answers_equal_single_questions(tmp_path: Path, engine: NativeEngine) -> None:
     benchmark = write_items(tmp_path, each=3)
     together = run_all(tmp_path / "all", benchmark, engine).answers()
     for number, item in enumerate(benchmark.items):
@@ -113,7 +113,7 @@ def test_answers_are_those_of_asking_alone(tmp_path: Path, engine: NativeEngine)
 
 
 @pytest.mark.parametrize("scoring", ["generate", "likelihood", "options"])
-def test_controls(tmp_path: Path, engine: NativeEngine, scoring: Any) -> None:
+def test_control_conditions(tmp_path: Path, engine: NativeEngine, scoring: Any) -> None:
     benchmark = write_items(tmp_path, each=3)
     how = replace(QUICK, controls=CONTROLS, scoring=scoring)
     answers = run_all(tmp_path / "run", benchmark, engine, how).answers()
@@ -136,7 +136,7 @@ def test_controls(tmp_path: Path, engine: NativeEngine, scoring: Any) -> None:
 
 
 @pytest.mark.parametrize("scoring", ["generate", "likelihood", "options"])
-def test_transformers_answers_and_scores_too(
+def test_transformers_engine_answers_and_scores(
     tmp_path: Path, engine: NativeEngine, scoring: Any
 ) -> None:
     other = load_engine(engine.checkpoint, engine="transformers", device="cpu")
@@ -150,7 +150,7 @@ def test_transformers_answers_and_scores_too(
             assert answer.scores == pytest.approx(native[key].scores, abs=0.01)
 
 
-def test_a_still_picture_among_videos_has_no_window(tmp_path: Path, engine: NativeEngine) -> None:
+def test_image_among_videos_ignores_the_window(tmp_path: Path, engine: NativeEngine) -> None:
     Image.new("RGB", (64, 48), "red").save(tmp_path / "still.png")
     shutil.copy(SAMPLES / "circle_right.mp4", tmp_path)
     benchmark = write_items(tmp_path, ("circle_right.mp4", "still.png"), each=1)
@@ -178,7 +178,7 @@ def finished(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_cut_anywhere_and_resumed_is_the_same_bytes(
+def test_run_cut_anywhere_and_resumed_is_byte_equal(
     data: st.DataObject,
     finished: tuple[Benchmark, bytes, Path],
     engine: NativeEngine,
@@ -224,10 +224,10 @@ run_eval(run, how, engine, VideoFinder(VideoFolder(samples)), on_news=hold)
 """
 
 
-def test_killed_for_real_and_resumed(tmp_path: Path, engine: NativeEngine) -> None:
-    """Killed in the middle of a video; another process ends with the bytes of an undisturbed run.
+def test_killed_and_resumed_run_is_byte_equal(tmp_path: Path, engine: NativeEngine) -> None:
+    """Killed within a video; another process completes the run.
 
-    That the moment does not matter is what the test of any cut is for.
+    ``test_run_cut_anywhere_and_resumed_is_byte_equal`` covers every other moment.
     """
     benchmark = write_items(tmp_path, VIDEOS[:2], each=3)
     command = [sys.executable, "-c", _KILLED, tmp_path, SAMPLES, engine.checkpoint.folder]
@@ -248,7 +248,7 @@ def test_killed_for_real_and_resumed(tmp_path: Path, engine: NativeEngine) -> No
 
 @pytest.fixture
 def broken(tmp_path: Path) -> tuple[Benchmark, Path]:
-    """Six videos, of which one is missing and one is no video."""
+    """Return items of six videos, one missing and one invalid."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for name in VIDEOS:
@@ -278,7 +278,7 @@ def test_missing_and_broken_videos_are_counted(
     assert run.answers()["main", "missing.mp4/0"].error_kind == "missing"
 
 
-def test_resuming_redoes_what_failed_and_nothing_else(
+def test_resume_retries_only_failures(
     broken: tuple[Benchmark, Path], tmp_path: Path, engine: NativeEngine, encoded: list[int]
 ) -> None:
     benchmark, videos = broken
@@ -298,7 +298,7 @@ def test_resuming_redoes_what_failed_and_nothing_else(
     assert run.answers_path.read_bytes() == undisturbed.answers_path.read_bytes()
 
 
-def test_only_failed_leaves_what_was_not_reached(
+def test_only_failed_skips_pending_items(
     broken: tuple[Benchmark, Path], tmp_path: Path, engine: NativeEngine
 ) -> None:
     benchmark, videos = broken
@@ -312,7 +312,7 @@ def test_only_failed_leaves_what_was_not_reached(
     assert ("main", "again.mp4/0") not in answers
 
 
-def test_other_settings_are_another_run(tmp_path: Path, engine: NativeEngine) -> None:
+def test_other_settings_require_another_run(tmp_path: Path, engine: NativeEngine) -> None:
     benchmark = write_items(tmp_path)
     run_all(tmp_path / "run", benchmark, engine)
     with pytest.raises(UsageError, match="seed: 0, now 5"):
@@ -328,13 +328,13 @@ def test_other_settings_are_another_run(tmp_path: Path, engine: NativeEngine) ->
         RunFolder.read(tmp_path / "absent")
 
 
-def test_two_processes_do_not_write_one_run(tmp_path: Path, engine: NativeEngine) -> None:
+def test_run_is_locked_by_one_process(tmp_path: Path, engine: NativeEngine) -> None:
     run = open_run(tmp_path / "run", write_items(tmp_path), QUICK, engine)
     with run.lock(), pytest.raises(RecordError, match="another process"):
         run_eval(run, QUICK, engine, finder())
 
 
-def test_samples_are_seeded_and_nested(tmp_path: Path) -> None:
+def test_samples_are_deterministic_and_nested(tmp_path: Path) -> None:
     items = write_items(tmp_path, each=20).items
     small = select_items(items, replace(QUICK, sample=7))
     large = select_items(items, replace(QUICK, sample=30))
@@ -346,7 +346,7 @@ def test_samples_are_seeded_and_nested(tmp_path: Path) -> None:
     assert select_items(items, QUICK) == items
 
 
-def test_frames_that_do_not_fit(tmp_path: Path, engine: NativeEngine) -> None:
+def test_frames_over_the_context_are_reduced(tmp_path: Path, engine: NativeEngine) -> None:
     path = tmp_path / "long.jsonl"
     line = {"video": VIDEOS[0], "options": ["x", "y"], "answer_index": 0}
     long = "word " * 350
@@ -363,7 +363,7 @@ def test_frames_that_do_not_fit(tmp_path: Path, engine: NativeEngine) -> None:
     assert (short.failed, refused.error_kind) == (False, "prompt")
 
 
-def test_parts_of_one_video_are_looks_of_their_own(tmp_path: Path, engine: NativeEngine) -> None:
+def test_parts_of_one_video_are_separate_clips(tmp_path: Path, engine: NativeEngine) -> None:
     path = tmp_path / "parts.jsonl"
     line = {"video": VIDEOS[0], "question": "?", "options": ["x", "y"], "answer_index": 0}
     path.write_text("\n".join(json.dumps(line | {"end": end}) for end in (1.0, 4.0)))
@@ -373,7 +373,7 @@ def test_parts_of_one_video_are_looks_of_their_own(tmp_path: Path, engine: Nativ
     assert len(list((tmp_path / "run" / "frames").glob("*.jpg"))) == 2
 
 
-def test_a_folder_of_frames_has_three_a_second(tmp_path: Path, engine: NativeEngine) -> None:
+def test_folder_of_frames_has_three_frames_per_second(tmp_path: Path, engine: NativeEngine) -> None:
     frames = tmp_path / "videos" / "friends_07"
     frames.mkdir(parents=True)
     for number in range(12):
@@ -388,7 +388,7 @@ def test_a_folder_of_frames_has_three_a_second(tmp_path: Path, engine: NativeEng
     assert seen.frame_times == (3.0, 6.0, 9.0), "from frame 3 to frame 9"
 
 
-def test_subtitles_at_the_frames_alone(tmp_path: Path, engine: NativeEngine) -> None:
+def test_subtitles_are_limited_to_the_frames(tmp_path: Path, engine: NativeEngine) -> None:
     name = "triangle_then_cross_subtitled"
     row = {
         "videoID": name,
@@ -412,7 +412,7 @@ def test_subtitles_at_the_frames_alone(tmp_path: Path, engine: NativeEngine) -> 
         assert ready.subtitles == expected
 
 
-def test_settings_that_cannot_be_honoured(tmp_path: Path, engine: NativeEngine) -> None:
+def test_incompatible_settings_are_usage_errors(tmp_path: Path, engine: NativeEngine) -> None:
     benchmark = write_items(tmp_path)
     for changes, told in (
         ({"prompt": "official"}, "`official` is made for `cinepile`, not for `jsonl`"),
@@ -425,7 +425,7 @@ def test_settings_that_cannot_be_honoured(tmp_path: Path, engine: NativeEngine) 
             open_run(tmp_path / "run", benchmark, replace(QUICK, **changes), engine)  # type: ignore[arg-type]
 
 
-def test_one_is_made_ahead_and_no_more() -> None:
+def test_prefetch_one_computes_one_item_ahead() -> None:
     made: list[int] = []
     ready = [threading.Event() for _ in range(6)]
 
@@ -439,7 +439,7 @@ def test_one_is_made_ahead_and_no_more() -> None:
         assert made == list(range(min(6, used + 2)))
 
 
-def test_an_answer_survives_its_line() -> None:
+def test_answer_json_round_trip() -> None:
     answer = EvalAnswer(
         "i", "blind", "v\u2028\n", text="a\x85", scores=(-1.5, -2.0), order=(1, 0), choice=0
     )

@@ -1,4 +1,4 @@
-"""Names of a benchmark and files of a folder: the right file, or none of several."""
+"""Benchmark video names matched to files of a folder: the right file, or none if ambiguous."""
 
 import unicodedata
 from pathlib import Path
@@ -30,7 +30,7 @@ def ambiguous(folder: Path, name: str) -> str:
     return str(raised.value)
 
 
-def test_a_name_with_folders_is_found_in_them_alone(tmp_path: Path) -> None:
+def test_name_with_folders_matches_only_there(tmp_path: Path) -> None:
     write(tmp_path, "day1/cam1.mp4", "backup/day3/cam1.mp4")
     assert found(tmp_path, "day2/cam1.mp4") is None
     assert found(tmp_path, "day1/cam1.mp4") == "day1/cam1.mp4"
@@ -46,20 +46,20 @@ def test_a_name_with_folders_is_found_in_them_alone(tmp_path: Path) -> None:
     ambiguous(tmp_path, "cam1")
 
 
-def test_a_missing_video_is_said_to_lie_elsewhere(tmp_path: Path) -> None:
+def test_missing_video_error_names_a_file_elsewhere(tmp_path: Path) -> None:
     write(tmp_path, "day1/cam1.mp4")
     with pytest.raises(MissingVideo, match=r"`day2/cam1.mp4` is not in the folder") as raised:
         VideoFinder(VideoFolder(tmp_path)).find(EvalItem("0", ("day2/cam1.mp4",), "?", ("x",), 0))
     assert "day1/cam1.mp4" in str(raised.value.hint)
 
 
-def test_its_own_path_comes_before_the_same_name_elsewhere(tmp_path: Path) -> None:
+def test_exact_path_is_preferred_to_the_same_name_elsewhere(tmp_path: Path) -> None:
     write(tmp_path, "a.mp4", "old/a.mp4")
     assert found(tmp_path, "a.mp4") == "a.mp4"
     assert found(tmp_path, "old/a.mp4") == "old/a.mp4"
 
 
-def test_suffixes(tmp_path: Path) -> None:
+def test_suffixes_are_optional(tmp_path: Path) -> None:
     write(tmp_path, "x.mp4", "x.webm", "y.MP4", "y.mp4", "ab.mp4", "abc.mp4", "v1.5.mp4", "s.srt")
     assert found(tmp_path, "x.mp4") == "x.mp4"
     assert found(tmp_path, "x.webm") == "x.webm"
@@ -71,7 +71,7 @@ def test_suffixes(tmp_path: Path) -> None:
         ambiguous(tmp_path, name)
 
 
-def test_case_and_blanks_make_other_names(tmp_path: Path) -> None:
+def test_case_and_blanks_distinguish_names(tmp_path: Path) -> None:
     write(tmp_path, "Clip.mp4", "clip.mp4", "one.mp4", "one.mp4 ", "two.mp4")
     assert found(tmp_path, "clip.mp4") == "clip.mp4"
     assert found(tmp_path, "Clip") == "Clip.mp4"
@@ -81,14 +81,14 @@ def test_case_and_blanks_make_other_names(tmp_path: Path) -> None:
     assert found(tmp_path, " two.mp4 ") == "two.mp4"
 
 
-def test_what_is_hidden_or_unfinished_is_no_video(tmp_path: Path) -> None:
+def test_hidden_and_partial_files_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "._a.mp4", "a.mp4", ".trash/b.mp4", "c.mp4.part")
     assert found(tmp_path, "a") == "a.mp4"
     for name in ("._a.mp4", "b.mp4", ".trash/b.mp4", "c.mp4", "c.mp4.part"):
         assert found(tmp_path, name) is None
 
 
-def test_links_to_one_file_are_one(tmp_path: Path) -> None:
+def test_symlinks_to_one_file_are_one_match(tmp_path: Path) -> None:
     write(tmp_path, "all/a.mp4", "other/b.mp4")
     (tmp_path / "picked").mkdir()
     (tmp_path / "picked/a.mp4").symlink_to(tmp_path / "all/a.mp4")
@@ -100,7 +100,7 @@ def test_links_to_one_file_are_one(tmp_path: Path) -> None:
         assert finder.find(EvalItem("0", (name,), "?", ("x",), 0)).file == "all/a.mp4"
 
 
-def test_folders_of_frames_named_as_videos(tmp_path: Path) -> None:
+def test_folders_of_frames_match_video_names(tmp_path: Path) -> None:
     write(tmp_path, "a/a.mp4", "b/0001.jpg", "b.mp4", "c.mp4/0001.jpg", "sub/c.mp4")
     inside = VideoFinder(VideoFolder(tmp_path)).find(EvalItem("0", ("a",), "?", ("x",), 0))
     assert inside.file == "a/a.mp4"
@@ -109,7 +109,7 @@ def test_folders_of_frames_named_as_videos(tmp_path: Path) -> None:
     assert found(tmp_path, "c.mp4") == "c.mp4"
 
 
-def test_accents_in_both_forms(tmp_path: Path) -> None:
+def test_composed_and_decomposed_names_match(tmp_path: Path) -> None:
     write(tmp_path, f"{DECOMPOSED}/{DECOMPOSED}.mp4")
     assert found(tmp_path, f"{COMPOSED}.mp4") == f"{DECOMPOSED}/{DECOMPOSED}.mp4"
     assert found(tmp_path, f"{COMPOSED}/{DECOMPOSED}") == f"{DECOMPOSED}/{DECOMPOSED}.mp4"
@@ -120,7 +120,7 @@ def test_accents_in_both_forms(tmp_path: Path) -> None:
     assert VideoFolder(tmp_path / DECOMPOSED).find([f"{COMPOSED}/{COMPOSED}.mp4"]) is not None
 
 
-def test_paths_that_are_one_in_nfc_stay_two_files(tmp_path: Path) -> None:
+def test_paths_equal_in_nfc_stay_two_files(tmp_path: Path) -> None:
     write(tmp_path, f"both/{COMPOSED}.avi", f"both/{DECOMPOSED}.avi", f"{DECOMPOSED}.mp4")
     folder = VideoFolder(tmp_path)
     for form in (COMPOSED, DECOMPOSED):
@@ -150,7 +150,7 @@ def mvbench(task: str, video: str = "video_1.mp4") -> EvalItem:
     return mvbench_item(row | {"end": 2}, 0, task)
 
 
-def test_every_task_of_mvbench_has_its_folder(tmp_path: Path) -> None:
+def test_every_mvbench_task_has_its_folder(tmp_path: Path) -> None:
     assert len(MVBENCH_FOLDERS) == 20
     for folders in MVBENCH_FOLDERS.values():
         write(tmp_path / "whole", f"{folders.whole[0]}/video_1.mp4")
@@ -162,7 +162,7 @@ def test_every_task_of_mvbench_has_its_folder(tmp_path: Path) -> None:
         assert cut.is_cut == bool(folders.cut)
 
 
-def test_a_task_of_mvbench_never_takes_the_video_of_another(tmp_path: Path) -> None:
+def test_mvbench_tasks_never_share_videos(tmp_path: Path) -> None:
     write(tmp_path, "mvbench/perception/videos/video_1.mp4", "flat/video_2.mp4")
     for folder in (tmp_path, tmp_path / "mvbench", tmp_path / "mvbench/perception"):
         finder = VideoFinder(VideoFolder(folder))

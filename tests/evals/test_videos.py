@@ -1,4 +1,4 @@
-"""Videos of items: found by the benchmarks' names, downloaded politely, missing without harm."""
+"""Videos of eval items: found by name, downloaded with pauses, missing ones counted."""
 
 import json
 import os
@@ -67,12 +67,14 @@ def folder(tmp_path: Path) -> Path:
         (["/etc/passwd"], None),
     ],
 )
-def test_names(names: list[str], expected: str | None, folder: Path) -> None:
+def test_candidate_names_are_tried_in_order(
+    names: list[str], expected: str | None, folder: Path
+) -> None:
     found = VideoFolder(folder).find(names)
     assert found == (folder / expected if expected else None)
 
 
-def test_a_name_cannot_leave_the_folder(folder: Path) -> None:
+def test_name_cannot_leave_the_folder(folder: Path) -> None:
     (folder.parent / "secret.mp4").write_bytes(b"x")
     assert VideoFolder(folder).find(["../secret.mp4"]) is None
     with pytest.raises(MissingVideo, match="is not in the folder"):
@@ -86,7 +88,7 @@ def downloads(folder: Path, **more: object) -> VideoDownloader:
     return VideoDownloader(archive, QUICK, **{"min_interval_seconds": 0.0, **more})  # type: ignore[arg-type]
 
 
-def test_a_download_lies_in_the_folder_from_then_on(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_download_is_stored_in_the_folder(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     finder = VideoFinder(VideoFolder(tmp_path), downloads(tmp_path))
     wanted = item("id-1", url=url)
@@ -99,7 +101,7 @@ def test_a_download_lies_in_the_folder_from_then_on(server, clip, tmp_path: Path
     assert json.loads(line) == {"video": "id-1", "url": url, "error": None}
 
 
-def test_hostile_names_of_downloads(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_hostile_download_names_are_sanitized(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     url = server.serve("/clip.mp4", Content(clip, "video/mp4"))
     folder = tmp_path / "in"
     folder.mkdir()
@@ -107,7 +109,7 @@ def test_hostile_names_of_downloads(server, clip, tmp_path: Path) -> None:  # ty
     assert finder.find(item("../../x\x1b[2J", url=url)).source.path.parent == folder
 
 
-def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_dead_videos_are_not_requested_again(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     url = server.url("/dead.mp4")
     for _ in range(MAX_ATTEMPTS):
         with pytest.raises(MissingVideo, match="404"):
@@ -121,7 +123,7 @@ def test_dead_videos_are_not_asked_for_for_ever(server, tmp_path: Path) -> None:
         downloads(tmp_path).fetch(item("dead"), no_progress)
 
 
-def test_an_address_that_is_a_path_opens_nothing(clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_address_that_is_a_path_is_refused(clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "outside.mp4").write_bytes(clip)
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -130,7 +132,7 @@ def test_an_address_that_is_a_path_opens_nothing(clip, tmp_path: Path) -> None: 
             VideoFinder(VideoFolder(folder), downloads(folder)).find(item("x", url=url))
 
 
-def test_downloads_never_take_the_name_of_another_video(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_download_names_are_unique(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     names = ("a/b", "a_b", "a:b", "https://youtu.be/a_b")
     kept = {}
     for place, name in enumerate(names):
@@ -146,7 +148,7 @@ def test_downloads_never_take_the_name_of_another_video(server, clip, tmp_path: 
 
 
 class Waiting(threading.Event):
-    """A clock and a wait that only count."""
+    """A simulated clock whose wait only advances it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +161,7 @@ class Waiting(threading.Event):
         return True
 
 
-def test_downloads_keep_their_distance(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_downloads_are_paced(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(3)]
     waiting = Waiting()
     polite = downloads(tmp_path, min_interval_seconds=30.0, clock=lambda: waiting.now, stop=waiting)
@@ -171,7 +173,7 @@ def test_downloads_keep_their_distance(server, clip, tmp_path: Path) -> None:  #
     assert waiting.waited == [0.0, 20.0, 0.0]
 
 
-def test_a_run_that_ends_waits_for_no_download(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ending_run_does_not_wait_for_downloads(server, clip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     urls = [server.serve(f"/{n}.mp4", Content(clip, "video/mp4")) for n in range(2)]
     polite = downloads(tmp_path, min_interval_seconds=3600.0)
     polite.fetch(item("0", url=urls[0]), no_progress)
@@ -181,7 +183,7 @@ def test_a_run_that_ends_waits_for_no_download(server, clip, tmp_path: Path) -> 
     assert server.requests_for("/1.mp4") == []
 
 
-def test_an_archive_with_a_torn_line(tmp_path: Path) -> None:
+def test_archive_with_a_partial_line(tmp_path: Path) -> None:
     path = tmp_path / "downloads.jsonl"
     path.write_text('{"video": "a", "url": "u", "error": "x"}\n3\n{"video": "a", "ur')
     assert DownloadArchive.open(path).failures == {"a": 1}
@@ -202,7 +204,7 @@ def hub(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
         yield running
 
 
-def test_questions_from_the_hub(hub, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_questions_are_downloaded_from_the_hub(hub, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     repository = tmp_path / "repository"
     (repository / "json").mkdir(parents=True)
     entry = {"video": "a.mp4", "question": "q", "candidates": ["x", "y"], "answer": "y"}
@@ -219,7 +221,7 @@ def test_questions_from_the_hub(hub, tmp_path: Path) -> None:  # type: ignore[no
     assert len(hub.requests) == asked
 
 
-def test_gated_and_absent_questions(hub) -> None:  # type: ignore[no-untyped-def]
+def test_gated_and_missing_questions_are_errors(hub) -> None:  # type: ignore[no-untyped-def]
     hub.repositories["tomg-group-umd/cinepile"] = 403
     with pytest.raises(SourceError, match="gated") as raised:
         fetch_benchmark("cinepile")

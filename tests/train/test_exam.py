@@ -1,4 +1,4 @@
-"""The exam: the same paper for everyone, rendered for real, judged as its rules say."""
+"""The exam: fixed questions, rendered videos, scoring rules, resuming."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ from smolvideo.train.world.questions import FrameClock
 CLOCK = FrameClock(tuple(place / 11 for place in range(12)), 24.0)
 
 
-def test_the_paper_is_frozen() -> None:
-    """Whoever changes the drawn world changes the exam: its figures then start anew."""
+def test_exam_questions_are_frozen() -> None:
+    """A change of the drawn world changes the exam; its figures are then not comparable."""
     paper = hashlib.sha256()
     for video in draw_exam_videos(ExamOptions(12)):
         paper.update(repr(video.scene.scene_key()).encode())
@@ -41,7 +41,7 @@ def test_the_paper_is_frozen() -> None:
     assert paper.hexdigest()[:16] == "3b364a3b55a4c377"
 
 
-def test_the_paper_is_about_what_training_leaves_out() -> None:
+def test_exam_scenes_are_held_out_of_training() -> None:
     videos = list(draw_exam_videos(ExamOptions(40)))
     assert [video.scene.is_novel() for video in videos] == [False, True] * 20
     assert all(video.scene.held_out() for video in videos[::2])
@@ -59,10 +59,10 @@ def test_the_paper_is_about_what_training_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("given", "right"),
     [
-        ("00:04", True),  # the frame that shows it first
+        ("00:04", True),  # the first frame that shows it
         ("00:05", True),
         ("00:03", True),
-        ("00:01", True),  # which may be 1.9 seconds
+        ("00:01", True),  # which may last up to 1.9 seconds
         ("00:00", False),
         ("00:06", False),
         ("four", False),
@@ -70,7 +70,7 @@ def test_the_paper_is_about_what_training_leaves_out() -> None:
         ("", False),
     ],
 )
-def test_a_time_may_be_one_step_off(given: str, right: bool) -> None:
+def test_times_are_right_within_one_step(given: str, right: bool) -> None:
     question = Question("time", "When?", "00:04", event_time=0.35)  # after 3.5 of ten seconds
     assert is_correct(question, given, duration=10.0, step=2.0) is right
 
@@ -79,7 +79,7 @@ def test_a_time_may_be_one_step_off(given: str, right: bool) -> None:
     ("given", "right"),
     [("B", True), ("**Answer:** B", True), ("b", True), ("A", False), ("blue", False), ("", False)],
 )
-def test_a_letter_is_read_by_the_benchmarks_rule(given: str, right: bool) -> None:
+def test_letters_are_extracted_by_the_benchmark_rule(given: str, right: bool) -> None:
     question = Question("choice", "Which?", "B")
     assert is_correct(question, given, duration=1.0, step=1.0) is right
 
@@ -89,7 +89,7 @@ def answered(type: str, right: bool, *, blind: bool = False, novel: bool = False
     return ExamAnswer(0, side, novel, type, "?", "red", "red", "blue", right, blind)  # type: ignore[arg-type]
 
 
-def test_the_summary_counts_what_it_says() -> None:
+def test_summary_accuracies() -> None:
     report = ExamReport(
         {},
         (
@@ -125,14 +125,14 @@ def test_the_summary_counts_what_it_says() -> None:
         {"video": -1},
     ],
 )
-def test_an_answer_that_contradicts_itself_is_none(changes: dict[str, Any]) -> None:
+def test_contradictory_answer_is_wrong(changes: dict[str, Any]) -> None:
     whole = answered("colour", True)
     assert ExamAnswer.from_json(whole.to_json()) == whole
     with pytest.raises(ValueError, match=r"cannot be|no question"):
         ExamAnswer.from_json(replace(whole, **changes).to_json())
 
 
-def test_the_likeliest_option_is_counted_beside_the_letter() -> None:
+def test_most_likely_option_is_counted_next_to_the_letter() -> None:
     chosen = replace(answered("choice", False), answer="B", likeliest="B", blind_likeliest="A")
     other = replace(chosen, likeliest="C")
     found = ExamReport({}, (chosen, other, answered("choice", True))).summary()
@@ -143,13 +143,15 @@ def test_the_likeliest_option_is_counted_beside_the_letter() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are kept below the current folder."""
+    """Run in a temporary folder, because runs are stored below the current one."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
 
-def test_both_engines_sit_the_same_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # transformers' engine encodes the frames again for every question.
+def test_both_engines_give_the_same_exam_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The transformers engine encodes the frames for every question.
     few = partial(evaluate.load_frames, sampling=FrameSampling(max_frames=8))
     monkeypatch.setattr(evaluate, "load_frames", few)
     checkpoint = open_checkpoint("nano")
@@ -168,7 +170,7 @@ def test_both_engines_sit_the_same_exam(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["world0000.mp4"]
 
 
-def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_exam_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = load_engine(open_checkpoint("nano"), device="cpu")
     options = ExamOptions(2)
     videos = tmp_path / "videos"
@@ -192,7 +194,7 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     answers = tmp_path / "run" / "answers.jsonl"
     lines = answers.read_bytes().splitlines(keepends=True)
     assert len(lines) == len(whole.answers)
-    # Killed within a line about the second video.
+    # Killed while writing a line about the second video.
     answers.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
     assert sit() == whole
     assert sit() == whole
@@ -214,8 +216,8 @@ def test_an_exam_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_nano_understands_the_drawn_world_by_looking() -> None:
-    """By a part of its paper; ``smolvideo eval world`` sits the whole."""
+def test_nano_answers_the_exam_from_the_frames() -> None:
+    """On a part of the exam; ``smolvideo eval world`` runs all of it."""
     report = evaluate_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(5))
     found = report.summary()
     assert found["questions"] > 50
@@ -226,7 +228,7 @@ def test_nano_understands_the_drawn_world_by_looking() -> None:
     assert found["blind"]["multiple_choice_by_score"] < 0.5
 
 
-def test_the_command_prints_json_or_a_table_and_keeps_the_answers(tmp_path: Path) -> None:
+def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) -> None:
     kept, videos = tmp_path / "answers.jsonl", tmp_path / "videos"
     words = ["eval", "world", "--limit", "1", "--json", "-o", str(kept), "--videos", str(videos)]
     done = CliRunner().invoke(cli, words)
@@ -240,7 +242,7 @@ def test_the_command_prints_json_or_a_table_and_keeps_the_answers(tmp_path: Path
     again = CliRunner().invoke(cli, words)
     assert again.exit_code != 0
     assert "--overwrite" in again.stderr
-    # The same exam, which goes on where it ended, and without ``--json``.
+    # The same exam again, already complete, without ``--json``.
     table = CliRunner().invoke(cli, ["eval", "world", "--limit", "1", "--quiet"])
     assert table.exit_code == 0, table.stderr
     assert table.stderr == ""
@@ -248,7 +250,7 @@ def test_the_command_prints_json_or_a_table_and_keeps_the_answers(tmp_path: Path
         assert told in table.stdout
 
 
-def test_the_exam_says_how_the_weights_were_kept() -> None:
+def test_exam_reports_dtype_and_quantization() -> None:
     done = CliRunner().invoke(
         cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantize", "int8"]
     )

@@ -1,4 +1,4 @@
-"""nano as it is shipped: it answers about the samples, from what it sees, and loads elsewhere."""
+"""nano as shipped: answers about the samples, the blind condition, notices, parity, size."""
 
 import json
 from collections.abc import Iterator
@@ -32,8 +32,7 @@ QUESTIONS = [
 
 @dataclass(frozen=True)
 class Asked:
-    """One line of questions.jsonl with what nano answered, seeing and, of half of the videos,
-    blind."""
+    """A line of questions.jsonl with nano's answer, and for half of the videos its blind answer."""
 
     video: str
     type: str
@@ -44,7 +43,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    # A dozen questions are about the same frames.
+    # A dozen questions share the same frames.
     kept = FeatureCache(tmp_path_factory.mktemp("features"))
     return load_engine(open_checkpoint("nano"), device="cpu", cache=kept)
 
@@ -59,7 +58,7 @@ def ask_all(nano: Engine) -> Iterator[Asked]:
         items = [item for item in QUESTIONS if item["video"] == video]
         prepared = prepare(nano.checkpoint, SAMPLES / video, items[0]["question"])
         (frames,) = prepared.batches
-        # All questions about a video at once, as each alone in front of its frames.
+        # All questions about a video in one batch; each is the only question of its prompt.
         prompts = [
             pack_prompt([Message("user", (frames, item["question"]))], nano.checkpoint)
             for item in items
@@ -93,17 +92,17 @@ def test_answers_about_the_samples_are_right(asked: list[Asked]) -> None:
 
 
 @pytest.mark.slow
-def test_blind_answers_are_at_most_half_as_often_right(asked: list[Asked]) -> None:
+def test_blind_accuracy_is_at_most_half(asked: list[Asked]) -> None:
     right = [same_answer(a.blind, a.answer) for a in asked if a.blind is not None]
     assert len(right) > 80
     assert sum(right) / len(right) <= share_right(asked) / 2
 
 
 @pytest.mark.parametrize("before", ["What is in this video?", "How many things are there?"])
-def test_a_second_question_is_answered_as_well_as_a_first(
+def test_follow_up_questions_are_answered_as_accurately(
     nano: Engine, asked: list[Asked], before: str
 ) -> None:
-    """Whatever was asked before, and whatever nano said to it."""
+    """After any earlier question and answer."""
     videos = [f"{name}.mp4" for name in ("triangle_down", "circle_appears", "three_shots")]
     videos.append("number_42.mp4")
     videos = videos[:2] if before == "What is in this video?" else videos[2:]
@@ -125,14 +124,14 @@ def test_a_second_question_is_answered_as_well_as_a_first(
     assert second >= first * 0.9
 
 
-def test_ask_prints_the_answer_and_nothing_else() -> None:
+def test_ask_prints_only_the_answer() -> None:
     words = ["ask", str(SAMPLES / "circle_right.mp4"), "What colour is the background?"]
     done = CliRunner().invoke(cli, words)
     assert (done.exit_code, done.stdout) == (0, "brown\n")
     assert "nano is a small model" not in done.stderr
 
 
-def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
+def test_real_footage_has_a_notice(tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (320, 240), (128, 128, 128)).save(tmp_path / "photo.png")
@@ -142,14 +141,14 @@ def test_real_footage_is_answered_with_a_notice(tmp_path: Path) -> None:
     assert "nano is a small model trained on drawn scenes" in done.stderr
 
 
-def test_options_are_answered_in_words_and_by_letter_and_are_nothing_foreign() -> None:
+def test_options_are_answered_with_words_and_letter_without_a_notice() -> None:
     asked = format_question("plain", "cinepile", SHAPE_OF_IT, ["star", "circle", "cross"], None)
     done = CliRunner().invoke(cli, ["ask", str(SAMPLES / "circle_right.mp4"), asked.text])
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == f"{SHAPE_OF_IT}\nThat is: circle\nAnswer: B\n"
 
 
-def test_words_that_nano_was_never_taught_are_named() -> None:
+def test_words_outside_the_training_vocabulary_are_named() -> None:
     words = ["ask", str(SAMPLES / "circle_right.mp4"), "Who elected the president of this circle?"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0
@@ -157,19 +156,19 @@ def test_words_that_nano_was_never_taught_are_named() -> None:
     assert "`who`, `elected`, `president`" in " ".join(done.stderr.split())
 
 
-def test_all_words_of_the_samples_questions_are_known(nano: Engine) -> None:
+def test_sample_questions_are_in_the_training_vocabulary(nano: Engine) -> None:
     for item in QUESTIONS:
         assert not list(unknown_word_notices(item["question"], nano.checkpoint))
 
 
-def test_a_model_that_does_not_say_what_it_was_taught_may_know_any_word(nano: Engine) -> None:
+def test_model_without_training_vocabulary_has_no_notice(nano: Engine) -> None:
     published = replace(nano.checkpoint, layout="smolvlm2")
     assert published.training_vocabulary is None
     assert not list(unknown_word_notices("Who is the president?", published))
 
 
-def test_transformers_own_class_gives_the_same_answer(nano: Engine) -> None:
-    """Nothing but transformers: its class, its generate, the prompt's ids and pixels."""
+def test_transformers_class_gives_the_same_answer(nano: Engine) -> None:
+    """Uses only transformers: its class, its generate, the prompt's ids and pixels."""
     import torch
     from transformers import SmolVLMForConditionalGeneration
 
@@ -204,7 +203,7 @@ def test_any_number_of_frames_fits(nano: Engine, frames: int) -> None:
     assert answer.text == "grey"
 
 
-def test_the_checkpoint_is_small_and_says_how_it_was_made(nano: Engine) -> None:
+def test_checkpoint_is_small_and_documents_its_training(nano: Engine) -> None:
     files = list(nano.checkpoint.folder.iterdir())
     assert sum(file.stat().st_size for file in files) <= 12_000_000
     facts = json.loads((nano.checkpoint.folder / "training.json").read_text(encoding="utf-8"))

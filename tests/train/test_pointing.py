@@ -1,4 +1,6 @@
-"""Pointers are true of the rows that they are in, and heads learn to look where they say."""
+"""Attention supervision: pointers match the tokens of their rows, and heads learn to attend to
+them.
+"""
 
 import math
 import re
@@ -28,7 +30,7 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.mark.parametrize("form", ["plain", "smolvlm", "official", "lmms-eval"])
-def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer: Tokenizer) -> None:
+def test_pointers_mark_letters_and_time_stamps(form: PromptName, tokenizer: Tokenizer) -> None:
     batch = make_video_batch(
         Random(4),
         videos=12,
@@ -68,7 +70,7 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
                 assert tokenizer.decode([targets[at]]).strip() == LETTERS[letter]
                 assert ids[to[0].start + 1] == tokenizer.token_to_id("\u010a")
             elif look == "next of question":
-                # A word that begins a line is written in other tokens there.
+                # At the start of a line a word has other tokens.
                 there, here = (tokenizer.decode([id_]).strip() for id_ in (*pointed, targets[at]))
                 assert here in there or there in here
                 again += tokenizer.decode([targets[at]])
@@ -81,10 +83,10 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
                 assert len(stamp) == len("00:00")
                 said = tokenizer.decode(ids[:at] if look == "moment" else ids[at - 9 : at + 9])
                 assert stamp in said
-                # Nothing but whole frames: as many tokens of pictures for every stamp.
+                # Whole frames only: the same number of image tokens for every time stamp.
                 images = pointed.count(tokenizer.token_to_id("<image>"))
                 assert images == NANO.tokens_per_image * len(to)
-        # All questions with options are said again, one token after the other.
+        # Answers with options repeat the question token by token.
         for question in asked:
             if question.open_form:
                 assert f" {question.open_form.text}" in again
@@ -92,7 +94,7 @@ def test_pointers_say_where_letters_and_times_stand(form: PromptName, tokenizer:
     assert min(seen.values()) > 10
 
 
-def test_every_word_of_an_option_points_at_its_own(tokenizer: Tokenizer) -> None:
+def test_option_words_point_at_their_own_tokens(tokenizer: Tokenizer) -> None:
     options = ("a red star", "a red cross", "a blue star")
     listing = "Which of them?\nA. a red star\nB. a red cross\nC. a blue star\n"
     opened = Question("mover", "Which of them?", "a blue star")
@@ -108,7 +110,7 @@ def test_every_word_of_an_option_points_at_its_own(tokenizer: Tokenizer) -> None
     assert words == [" a", " blue", " star"]
 
 
-def test_words_that_are_no_list_of_the_options_point_nowhere(tokenizer: Tokenizer) -> None:
+def test_words_outside_the_option_list_have_no_pointers(tokenizer: Tokenizer) -> None:
     front = video_prefix(["00:00"], 4, tokenizer)
     question = Question("choice", "A. a star\nC. a cross", "A", options=("a star", "a cross"))
     assert pack_questions(front, [question], tokenizer).pointers == []
@@ -127,7 +129,7 @@ def embedded(network: SmolVLM, rows: PackedBatch) -> Tensor:
     return network.model.text_model.embed_tokens(rows.token_ids)
 
 
-def test_reading_is_the_decoders_own_and_watches_its_own_attention(
+def test_supervised_forward_equals_the_decoder_and_its_attention(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -158,12 +160,12 @@ def test_reading_is_the_decoders_own_and_watches_its_own_attention(
             ]
             if shares:
                 expected -= sum(math.log(share) for share in shares) / len(shares)
-    # The letters are read thrice at chance: with weights this small nothing is known of them yet.
+    # Three letter losses at chance level: with weights this small nothing is learned yet.
     assert astray.item() == pytest.approx(expected + 3 * math.log(5), rel=0.1)
     assert astray.item() > expected
 
 
-def test_rows_without_pointers_cost_nothing(tokenizer: Tokenizer) -> None:
+def test_rows_without_pointers_have_no_loss(tokenizer: Tokenizer) -> None:
     network = SmolVLM(NANO)
     question = Question("colour", "What colour is the star?", "red")
     front = video_prefix(["00:00"], 4, tokenizer)
@@ -173,7 +175,7 @@ def test_rows_without_pointers_cost_nothing(tokenizer: Tokenizer) -> None:
     assert astray.item() == 0.0
 
 
-def test_heads_learn_to_look_where_they_are_shown(tokenizer: Tokenizer) -> None:
+def test_supervised_heads_learn_to_attend_to_pointers(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     network, rows = SmolVLM(NANO), drilled(tokenizer)
     reader = LetterProbe(NANO.text.hidden_size)

@@ -1,4 +1,4 @@
-"""The recipe: batches that mask and aim right, a loss that falls, a course that goes on."""
+"""The training recipe: labels, masks and targets of batches, the schedule, the loss, resuming."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,11 +60,11 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """As every course of this process has it; another training of it would give the same."""
+    """Return one trained tokenizer for all tests; training is deterministic."""
     return Tokenizer.from_str(_new_tokenizer())
 
 
-def test_tokenizer_knows_every_byte_and_spells_digits_but_seconds(tokenizer: Tokenizer) -> None:
+def test_tokenizer_has_every_byte_and_single_digits_except_seconds(tokenizer: Tokenizer) -> None:
     for text in ("Où est l'étoile ⭐?", "\x00\x1b[31m", "12:34", "a red circle"):
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
     assert tokenizer.encode("00:15").tokens == ["0", "0", ":15"]
@@ -74,14 +74,14 @@ def test_tokenizer_knows_every_byte_and_spells_digits_but_seconds(tokenizer: Tok
     assert [tokenizer.token_to_id(name) for name in SPECIAL_TOKENS] == list(range(7))
 
 
-def test_labels_say_what_the_pictures_show() -> None:
+def test_image_labels_equal_the_rendered_scene() -> None:
     labels = make_labelled_images(Random(0), 64, NANO)
     assert labels.pixels.shape == (64, 3, 96, 96)
     assert labels.present.shape == (64, NANO.tokens_per_image, len(TOKEN_LABELS))
     assert (labels.radii > 0)[..., : len(OBJECT_CLASSES)].equal(
         labels.present[..., : len(OBJECT_CLASSES)] > 0
     )
-    # Whatever has its centre somewhere also covers patches there, be it a thing or a text.
+    # An object or text with its centre in a cell also covers patches there.
     written = 0
     for picture in range(64):
         on_patches = {PATCH_LABELS[label] for label in labels.patches[picture].tolist()}
@@ -95,7 +95,7 @@ def test_labels_say_what_the_pictures_show() -> None:
     assert 5 < written < 40
 
 
-def test_questions_see_the_frames_and_themselves_only(tokenizer: Tokenizer) -> None:
+def test_mask_limits_questions_to_the_frames_and_themselves(tokenizer: Tokenizer) -> None:
     batch = make_video_batch(
         Random(0), videos=2, frames=3, asking=QuestionMix(4), network=NANO, tokenizer=tokenizer
     )
@@ -108,7 +108,7 @@ def test_questions_see_the_frames_and_themselves_only(tokenizer: Tokenizer) -> N
             assert not sees[row, token, token + 1 :].any()
 
 
-def test_targets_are_the_answers_and_their_end(tokenizer: Tokenizer) -> None:
+def test_targets_are_answers_and_end_of_turn(tokenizer: Tokenizer) -> None:
     question = Question("colour", "What colour is the star?", "red")
     front = video_prefix(["00:00", "00:01"], 4, tokenizer)
     row = pack_questions(front, [question, question], tokenizer)
@@ -121,8 +121,8 @@ def test_targets_are_the_answers_and_their_end(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(("kind", "stamps"), [("video", ["00:00", "00:01"]), ("image", [])])
-def test_training_reads_the_prompt_that_ask_packs(kind: str, stamps: list[str]) -> None:
-    """What the packer of ``ask`` writes is, token by token, what nano was trained on."""
+def test_training_rows_equal_the_prompts_of_ask(kind: str, stamps: list[str]) -> None:
+    """The packer of ``ask`` gives, token by token, the rows that nano is trained on."""
     tokenizer = open_checkpoint("nano").tokenizer
     question = Question("describe", "What is in this video?", "a red star")
     front = video_prefix(stamps, NANO.tokens_per_image, tokenizer)
@@ -162,7 +162,7 @@ def test_training_reads_the_prompt_that_ask_packs(kind: str, stamps: list[str]) 
     ],
     ids=lambda question: question.type,
 )
-def test_conversations_are_packed_as_training_reads_them(question: Question) -> None:
+def test_training_rows_equal_packed_conversations(question: Question) -> None:
     tokenizer = open_checkpoint("nano").tokenizer
     front = video_prefix(["00:00"], NANO.tokens_per_image, tokenizer)
     trained = pack_questions(front, [question], tokenizer)
@@ -172,7 +172,7 @@ def test_conversations_are_packed_as_training_reads_them(question: Question) -> 
     messages = conversation(FrameBatch(images, (0.0,), metadata, "official"), question)
     prompt = pack_prompt(messages, open_checkpoint("nano"))
     assert list(prompt.token_ids) == trained.token_ids[:-answer]
-    # Every answer of the conversation is aimed at, and nothing else.
+    # The targets are every answer of the conversation, and nothing else.
     answers = [turn.response for turn in (*question.history, question)]
     end = tokenizer.token_to_id("<end_of_utterance>")
     aimed = [target for target in trained.targets if target != -100]
@@ -180,8 +180,8 @@ def test_conversations_are_packed_as_training_reads_them(question: Question) -> 
     assert [weight > 0 for weight in trained.weights] == [t != -100 for t in trained.targets]
 
 
-def test_questions_with_options_are_packed_as_evaluation_asks_them() -> None:
-    """An instruction before the frames stands in front of the whole row."""
+def test_training_rows_equal_eval_prompts_with_options() -> None:
+    """An instruction before the frames is at the start of the whole row."""
     checkpoint = open_checkpoint("nano")
     asking = QuestionMix(1, choices=1, prompt_name="smolvlm")
     asked = format_question("smolvlm", "cinepile", "Which?", ("a star", "a cross"), None)
@@ -199,7 +199,7 @@ def test_questions_with_options_are_packed_as_evaluation_asks_them() -> None:
     assert list(pack_prompt([message], checkpoint).token_ids) == trained.token_ids[:-answer]
 
 
-def test_videos_are_asked_about_as_the_course_says(tokenizer: Tokenizer) -> None:
+def test_video_batches_follow_the_question_mix(tokenizer: Tokenizer) -> None:
     batch = make_video_batch(
         Random(0),
         videos=6,
@@ -214,7 +214,7 @@ def test_videos_are_asked_about_as_the_course_says(tokenizer: Tokenizer) -> None
 
 
 @pytest.mark.parametrize("earlier", [0.0, 1.0])
-def test_questions_come_later_in_conversations_of_any_kind(
+def test_follow_up_questions_come_after_turns_of_any_type(
     tokenizer: Tokenizer, earlier: float
 ) -> None:
     batch = make_video_batch(
@@ -228,7 +228,7 @@ def test_questions_come_later_in_conversations_of_any_kind(
     asked = [question for row in batch.rows.questions for question in row]
     apart = [question for question in asked if question.type != "follow-up"]
     assert {bool(question.history) for question in apart} == {earlier > 0}
-    # A follow-up comes right after the turn that makes it clear.
+    # A follow-up comes directly after the turn that it refers to.
     follow_ups = [question for question in asked if question.type == "follow-up"]
     assert follow_ups
     assert all((len(question.history) > 1) is (earlier > 0) for question in follow_ups)
@@ -241,7 +241,7 @@ def test_questions_come_later_in_conversations_of_any_kind(
         )
 
 
-def test_exercises_are_rows_of_text_alone(tokenizer: Tokenizer) -> None:
+def test_exercises_are_text_only_rows(tokenizer: Tokenizer) -> None:
     rows = make_text_batch(Random(0), 8, tokenizer)
     front = text_prefix(tokenizer).token_ids
     assert all(row[: len(front)].tolist() == front for row in rows.token_ids)
@@ -251,7 +251,7 @@ def test_exercises_are_rows_of_text_alone(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_tokens_of_pictures_are_levelled_and_differ_as_before(trained: bool) -> None:
+def test_centered_image_tokens_keep_their_differences(trained: bool) -> None:
     torch.manual_seed(0)
     network = SmolVLM(NANO)
     if trained:
@@ -272,7 +272,7 @@ def test_the_tokens_of_pictures_are_levelled_and_differ_as_before(trained: bool)
     assert torch.allclose(apart / apart.norm(), was_apart / was_apart.norm(), atol=1e-4)
 
 
-def test_the_stages_train_what_they_are_for(tmp_path: Path) -> None:
+def test_each_stage_trains_its_own_parameters(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, TrainOptions(minutes=10), 0, 1, lambda _: None)
     parts = {
         "vision": trainer.trainable.network.model.vision_model,
@@ -294,7 +294,7 @@ def test_the_stages_train_what_they_are_for(tmp_path: Path) -> None:
     }
 
 
-def test_a_course_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
+def test_resumed_training_keeps_its_tokenizer(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, TrainOptions(), 0, 1, lambda _: None)
     trainer._save()
     other = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -304,7 +304,7 @@ def test_a_course_that_goes_on_keeps_its_tokenizer(tmp_path: Path) -> None:
     assert again.tokenizer.token_to_id("zebra") is not None
 
 
-def test_every_step_has_a_size_and_a_form() -> None:
+def test_every_step_has_a_batch_size_and_a_prompt_form() -> None:
     options = TrainOptions(minutes=10)
     steps = [TrainState("answer", 400, step) for step in range(200)]
     assert {course.question_mix(options).prompt_name for course in steps} == set(CHOICE_FORMS)
@@ -314,7 +314,7 @@ def test_every_step_has_a_size_and_a_form() -> None:
     assert {course.question_mix(options).choices for course in early} == {0}
 
 
-def test_moments_come_before_the_rest() -> None:
+def test_single_frame_questions_come_first_in_training() -> None:
     options = TrainOptions(minutes=10)
     first, later = ([TrainState("answer", since, n) for n in range(1, 200)] for since in (100, 550))
     assert {course.question_mix(options) for course in first} == {EARLY_MIX}
@@ -326,7 +326,7 @@ def test_moments_come_before_the_rest() -> None:
     assert LATE_MIX.single_frame_questions < EARLY_MIX.single_frame_questions
 
 
-def test_exercises_have_steps_of_their_own_once_moments_are_apart(
+def test_text_exercises_have_their_own_steps_late_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TrainOptions(minutes=10)
@@ -342,7 +342,7 @@ def test_exercises_have_steps_of_their_own_once_moments_are_apart(
     assert trainer._loss(Random(0)).requires_grad
 
 
-def test_an_examination_that_is_due_after_exercises_alone_waits_for_a_loss(
+def test_evaluation_after_text_exercises_waits_for_a_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TrainOptions(minutes=10)
@@ -365,7 +365,7 @@ def test_an_examination_that_is_due_after_exercises_alone_waits_for_a_loss(
     assert set(reported) == {0.5}
 
 
-def test_what_is_slow_to_learn_is_asked_more_often(tokenizer: Tokenizer) -> None:
+def test_slowly_learned_types_are_sampled_more_often(tokenizer: Tokenizer) -> None:
     def described(favoured: float) -> int:
         batch = make_video_batch(
             Random(0),
@@ -381,12 +381,12 @@ def test_what_is_slow_to_learn_is_asked_more_often(tokenizer: Tokenizer) -> None
     assert described(0.0) < 12
 
 
-def test_the_mark_weighs_types_and_not_questions() -> None:
+def test_selection_score_averages_over_types() -> None:
     assert selection_score({"all": 0.1, "colour": 1.0, "text": 0.0}) == 0.5
     assert selection_score({"all": 0.1, "colour": 1.0, "choice": 0.2}) == pytest.approx(0.4)
 
 
-def test_the_best_weights_are_shipped(tmp_path: Path) -> None:
+def test_best_weights_are_exported(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, TrainOptions(minutes=10, **SMALL), 0, 1, lambda _: None)
     trainer._begin("answer")
     best = {name: part.clone() for name, part in trainer.trainable.network.state_dict().items()}
@@ -400,7 +400,7 @@ def test_the_best_weights_are_shipped(tmp_path: Path) -> None:
     assert all(torch.equal(kept[name], best[name]) for name in best)
 
 
-def test_videos_grow_to_fifty_frames() -> None:
+def test_training_videos_grow_to_fifty_frames() -> None:
     options = TrainOptions(minutes=10)
     early = {
         TrainState("answer", 600 * STAGE_ENDS["read"] + 1, step).frames(options)
@@ -412,13 +412,13 @@ def test_videos_grow_to_fifty_frames() -> None:
     assert 1 in late
 
 
-def test_an_untrained_network_fails_the_examination(tokenizer: Tokenizer) -> None:
+def test_untrained_network_scores_zero(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     scores = evaluate(SmolVLM(NANO), tokenizer, seed=0, videos=8, frame_counts=(4,))
     assert scores["all"] == 0.0
 
 
-def test_rates_warm_up_and_fall() -> None:
+def test_learning_rate_warms_up_and_decays() -> None:
     options = TrainOptions(minutes=1)
     first, level = TrainState("see"), TrainState("see", 60 * 0.03, 100)
     last = TrainState("see", 60 * STAGE_ENDS["see"] - 0.1, 300)
@@ -430,7 +430,9 @@ def test_rates_warm_up_and_fall() -> None:
 
 @pytest.fixture
 def _one_thread() -> Iterator[None]:
-    """As in every process of a training; two threads wait for each other on a busy machine."""
+    """Use one thread, as training processes do; two threads wait for each other on a busy
+    machine.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -439,7 +441,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_one_thread")
 def test_the_loss_falls_by_half(tmp_path: Path) -> None:
-    # A quarter of a second a step: on a slower machine the learning rate would fall meanwhile.
+    # A simulated quarter second per step: real time would make the learning rate decay.
     options, clock = TrainOptions(minutes=10, seed=3, **SMALL), StepClock(0.25)
     trainer = Trainer(tmp_path, options, 0, 1, lambda _: None, clock)
     losses = [trainer.step() for _ in range(20)]
@@ -448,7 +450,7 @@ def test_the_loss_falls_by_half(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Two processes, stopped by the end of their time, then given more: three seconds a step."""
+    """Two processes that run out of time, then are given more: three simulated seconds per step."""
 
     def train(
         minutes: float, seed: int = 3, processes: int = min(2, available_cores())
@@ -468,13 +470,13 @@ def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
         train(minutes=0.15, seed=4, processes=1)
 
 
-def test_more_processes_than_cores_are_refused(tmp_path: Path) -> None:
+def test_more_training_processes_than_cores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="999 processes"):
         train_nano(tmp_path / "run", TrainOptions(processes=999), lambda _: None)
     assert not (tmp_path / "run").exists()
 
 
-def test_news_is_told_and_kept(tmp_path: Path) -> None:
+def test_training_progress_is_reported_and_saved(tmp_path: Path) -> None:
     told: list[TrainProgress] = []
     options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, **SMALL)
     train_nano(tmp_path, options, told.append, clock=StepClock(3.0))

@@ -1,4 +1,4 @@
-"""Trainings that lose a process, the disk or a state: errors of ours, and nothing half written."""
+"""Training that loses a process, the disk or a saved state: one error, and atomic files."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no signals and limits of tha
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """No file may become longer than 64 kB, as on a disk that is full."""
+    """Limit file size to 64 kB, which acts like a full disk."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -33,7 +33,7 @@ def small_disk() -> Iterator[None]:
 
 
 @posix
-def test_a_full_disk_leaves_the_last_state(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_full_disk_leaves_the_last_state(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path = tmp_path / "state.pt"
     save_state({"weights": torch.ones(10)}, path)
     request.getfixturevalue("small_disk")
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02c__builtin__\neval\n.", None])
-def test_a_damaged_state_is_one_error(content: bytes | None, tmp_path: Path) -> None:
+def test_damaged_state_is_one_error(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "state.pt").write_bytes(content)
     with pytest.raises(RecordError, match="no state of a training"):
@@ -53,7 +53,7 @@ def test_a_damaged_state_is_one_error(content: bytes | None, tmp_path: Path) -> 
 
 
 @posix
-def test_the_best_weights_are_written_whole_or_not_at_all(
+def test_best_weights_are_written_atomically(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     trainer = Trainer(tmp_path, TrainOptions(minutes=10, examine_videos=3), 0, 1, lambda _: None)
@@ -70,7 +70,7 @@ def test_the_best_weights_are_written_whole_or_not_at_all(
 
 
 def _die(how: str, rank: int, ranks: int) -> None:
-    """Work in which the other process comes to an end before the averages are made."""
+    """Work in which rank 1 ends before the gradients are averaged."""
     if rank == 1:
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +83,7 @@ def _die(how: str, rank: int, ranks: int) -> None:
     ("how", "why"),
     [("killed", "the system killed it, perhaps for lack of memory"), ("raised", "no such picture")],
 )
-def test_a_process_that_dies_at_work_is_told(
+def test_lost_process_is_an_error(
     how: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ModelError, match=f"was lost: {why}"):
@@ -93,7 +93,7 @@ def test_a_process_that_dies_at_work_is_told(
 
 
 class DiesWhenUnpacked:
-    """Work that ends its process before it has begun."""
+    """Work whose unpickling ends its process before the work begins."""
 
     def __call__(self, rank: int, ranks: int) -> None:
         raise AssertionError("the others never meet")
@@ -102,12 +102,12 @@ class DiesWhenUnpacked:
         return os._exit, (3,)
 
 
-def test_a_process_that_dies_before_all_meet_is_told_at_once(tmp_path: Path) -> None:
+def test_process_lost_before_the_rendezvous_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a process of the training was lost"):
         spawn(DiesWhenUnpacked(), 2, tmp_path / "meeting")
 
 
-def test_memory_for_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_processes_is_limited_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def machine(cores: int, gigabytes: float) -> None:
         memory = psutil.virtual_memory()._replace(available=int(gigabytes * 1e9))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
@@ -131,6 +131,6 @@ def _average(folder: Path, rank: int, ranks: int) -> None:
     (folder / str(rank)).write_text(str(mean.tolist()), encoding="utf-8")
 
 
-def test_processes_that_live_meet(tmp_path: Path) -> None:
+def test_all_reduce_mean_averages_over_processes(tmp_path: Path) -> None:
     spawn(partial(_average, tmp_path), 2, tmp_path / "meeting")
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0.5, 0.5, 0.5]"] * 2

@@ -1,4 +1,4 @@
-"""The drawn world: what is drawn is what the questions are about."""
+"""The drawn world: rendered scenes, questions and answers agree."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def circle(**changes: float) -> SceneObject:
     return replace(SceneObject("circle", "red", 0.25, 0.5, 0.2, 0.75, 0.5), **changes)  # type: ignore[arg-type]
 
 
-def test_the_centre_of_a_thing_has_its_colour_and_the_corner_the_background() -> None:
+def test_rendered_centres_and_corner_have_the_scene_colours() -> None:
     random = Random(0)
     for _ in range(200):
         scene = sample_scene(random)
@@ -68,7 +68,7 @@ def test_the_centre_of_a_thing_has_its_colour_and_the_corner_the_background() ->
 
 
 @pytest.mark.parametrize("shape", ["circle", "square", "triangle", "star", "cross"])
-def test_a_shape_stays_within_its_radius(shape: str) -> None:
+def test_shapes_stay_within_their_radius(shape: str) -> None:
     thing = SceneObject(shape, "red", 0.5, 0.5, 0.2, 0.5, 0.5)
     image = render_frame(Scene("black", (thing,), aspect=1.0), 0.0, 200, 200).astype(int)
     red = np.argwhere(image[..., 0] > 120)
@@ -76,7 +76,7 @@ def test_a_shape_stays_within_its_radius(shape: str) -> None:
     assert np.hypot(*(red - 100).T).max() <= 0.2 * 200 * 2**0.5
 
 
-def test_motion_goes_where_its_direction_says() -> None:
+def test_motion_follows_its_direction() -> None:
     random = Random(1)
     seen: Counter[str] = Counter()
     while len(seen) < 4 or min(seen.values()) < 10:
@@ -89,7 +89,7 @@ def test_motion_goes_where_its_direction_says() -> None:
         assert way >= 0.39
 
 
-def test_things_never_touch_and_never_leave_the_frame() -> None:
+def test_objects_never_touch_or_leave_the_frame() -> None:
     random = Random(2)
     for _ in range(100):
         scene = sample_scene(random)
@@ -103,7 +103,7 @@ def test_things_never_touch_and_never_leave_the_frame() -> None:
                 assert down < y < 1 - down
 
 
-def test_equal_moments_are_drawn_once() -> None:
+def test_equal_frames_are_rendered_once() -> None:
     still = Scene("grey", (circle(end_x=0.25),), aspect=1.0)
     pictures, shown = render_times(still, [0.0, 0.5, 1.0], 32, 32)
     assert (len(pictures), shown) == (1, [0, 0, 0])
@@ -113,7 +113,7 @@ def test_equal_moments_are_drawn_once() -> None:
     assert np.array_equal(pictures[1], render_frame(moving, 0.5, 32, 32))
 
 
-def test_questions_follow_from_the_scene() -> None:
+def test_answers_follow_from_the_scene() -> None:
     scene = Scene("white", (circle(), SceneObject("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2)), 1.0)
     answers: dict[str, set[str]] = {}
     for seed in range(60):
@@ -141,7 +141,7 @@ def test_questions_follow_from_the_scene() -> None:
 CLOCK = FrameClock(tuple(place / 9 for place in range(10)), 18.0)
 
 
-def test_no_question_has_two_answers() -> None:
+def test_every_question_has_one_answer() -> None:
     random = Random(3)
     for _ in range(300):
         scene = sample_scene(random)
@@ -161,7 +161,7 @@ def test_no_question_has_two_answers() -> None:
          "turns", "00:14"),
     ],
 )  # fmt: skip
-def test_a_time_is_that_of_the_first_frame_that_shows_it(
+def test_event_time_is_the_first_frame_that_shows_it(
     thing: SceneObject, happens: str, stamp: str
 ) -> None:
     scene = Scene("white", (thing, SceneObject("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)), 1.0)
@@ -174,7 +174,7 @@ def test_a_time_is_that_of_the_first_frame_that_shows_it(
     assert not np.array_equal(before, after)
 
 
-def test_what_happens_is_described() -> None:
+def test_events_are_described() -> None:
     star = SceneObject("star", "blue", 0.8, 0.2, 0.2, 0.8, 0.2)
     still = circle(end_x=0.25)
     scene = Scene("white", (SceneObject(**{**vars(still), "appears_at": 0.5}), star), 1.0)
@@ -190,7 +190,7 @@ def test_what_happens_is_described() -> None:
     )
 
 
-def test_what_is_written_is_drawn_and_nothing_touches_it() -> None:
+def test_written_text_is_rendered_on_free_background() -> None:
     random, numbers = Random(5), 0
     while numbers < 20:
         scene = sample_scene(random)
@@ -204,19 +204,19 @@ def test_what_is_written_is_drawn_and_nothing_touches_it() -> None:
         assert changed[top:bottom, left:right].mean() > 0.15
         changed[top:bottom, left:right] = False
         assert not changed.any()
-        # Behind the letters there is the background alone.
+        # Only the background is around the letters.
         assert len(np.unique(bare[top:bottom, left:right].reshape(-1, 3), axis=0)) == 1
 
 
 @pytest.mark.parametrize(("x", "y", "place"), [(0.1, 0.1, "top left"), (0.5, 0.5, "middle"),
                                                (0.9, 0.5, "right"), (0.34, 0.5, None)])  # fmt: skip
-def test_places_are_the_nine_parts_of_the_frame(x: float, y: float, place: str | None) -> None:
+def test_positions_are_the_nine_cells_of_the_frame(x: float, y: float, place: str | None) -> None:
     assert SceneObject("star", "red", x, y, 0.1, x, y).place == place
     assert SceneObject("star", "red", x, y, 0.1, x + 0.4, y).place is None
     assert len({place for row in PLACES for place in row}) == 9
 
 
-def test_five_options_hold_the_right_one_once() -> None:
+def test_options_contain_the_answer_once() -> None:
     random, letters = Random(6), Counter[str]()
     for _ in range(150):
         scene = sample_scene(random)
@@ -231,7 +231,7 @@ def test_five_options_hold_the_right_one_once() -> None:
     assert max(letters.values()) < 0.25 * letters.total()
 
 
-def test_what_is_there_at_a_time_is_what_all_frames_of_it_show() -> None:
+def test_answers_about_a_moment_follow_from_the_scene() -> None:
     random, answers = Random(10), Counter[str]()
     for _ in range(400):
         scene = sample_scene(random)
@@ -252,7 +252,7 @@ def test_what_is_there_at_a_time_is_what_all_frames_of_it_show() -> None:
     assert len(answers) > 12
 
 
-def test_exercises_have_the_answer_in_what_they_say() -> None:
+def test_text_exercises_contain_their_answer() -> None:
     random, stamps = Random(6), CLOCK.stamps()
     kinds = Counter[str]()
     for question in islice(text_exercises(random, CLOCK), 400):
@@ -278,7 +278,7 @@ def test_exercises_have_the_answer_in_what_they_say() -> None:
 
 
 def _holds_letters(question: Question) -> None:
-    """What is asked is said again, and the words that answer it are in the line of the letter."""
+    """Check that answers repeat the question and quote the option of their letter."""
     first, *_ = turns = [*question.history, question]
     said, _, _ = first.text.partition("\nA. ")
     for turn in turns:
@@ -296,7 +296,7 @@ def _holds_letters(question: Question) -> None:
 
 
 @pytest.mark.parametrize("form", ["official", "smolvlm", "lmms-eval"])
-def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
+def test_option_exercises_come_in_every_form(form: PromptName) -> None:
     for question in islice(text_exercises(Random(1), None, form), 100):
         if question.options:
             listing = [*question.history, question][0].text
@@ -309,7 +309,7 @@ def test_exercises_with_options_come_in_every_form(form: PromptName) -> None:
             assert "".join(lines) in listing
 
 
-def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter() -> None:
+def test_option_answers_are_question_words_and_letter() -> None:
     opened = Question("shape", "Which of A to B is it?", "a cross")
     options = ("a star", "a cross")
     chosen = Question("choice", f"{opened.text} ...", "B", options=options, open_form=opened)
@@ -319,7 +319,7 @@ def test_an_answer_with_options_says_the_question_its_words_and_then_its_letter(
     assert opened.response == "a cross"
 
 
-def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:
+def test_single_frame_answers_hold_for_all_frames_of_their_time() -> None:
     random, kinds = Random(6), Counter[str]()
     for _ in range(300):
         scene = sample_scene(random)
@@ -334,7 +334,7 @@ def test_a_glimpse_is_true_of_all_frames_of_its_time() -> None:
     assert set(kinds) == {"What is", "What do", "Where is", "What colour", "Is there"}
 
 
-def test_what_is_found_is_shown_then_and_not_beside() -> None:
+def test_time_answers_are_the_first_or_last_frames_of_their_statement() -> None:
     random, kinds = Random(7), Counter[str]()
     stamps = CLOCK.stamps()
     for _ in range(300):
@@ -355,7 +355,7 @@ def test_what_is_found_is_shown_then_and_not_beside() -> None:
 
 
 def _is_shown(scene: Scene, stamp: str, statement: str) -> bool:
-    """Whether every frame of this time stamp shows it, told from the scene anew."""
+    """Whether every frame of this time stamp shows the statement, computed from the scene."""
     shares = [s for s in CLOCK.shares if format_timestamp(s * CLOCK.seconds) == stamp]
     return all(_is_true(scene, share, statement) for share in shares)
 
@@ -392,7 +392,7 @@ def _glimpsed(scene: Scene, share: float, text: str) -> str:
     return PLACES[int(y * 3)][int(x * 3)]
 
 
-def test_types_are_spread_before_any_comes_twice() -> None:
+def test_sample_by_type_takes_every_type_before_repeating() -> None:
     random = Random(7)
     for _ in range(50):
         every = ask_about(sample_scene(random), random, CLOCK)
@@ -401,7 +401,7 @@ def test_types_are_spread_before_any_comes_twice() -> None:
         assert {question.type for question in chosen} == types
 
 
-def test_what_is_held_out_is_never_trained_on() -> None:
+def test_held_out_combinations_are_never_trained_on() -> None:
     random = Random(8)
     scenes: dict[Split, list[Scene]] = {
         side: [sample_scene(random, side=side) for _ in range(300)]
@@ -413,7 +413,7 @@ def test_what_is_held_out_is_never_trained_on() -> None:
     assert all(scene.is_novel() for scene in scenes["novel"])
 
 
-def test_some_wordings_are_only_for_the_exam() -> None:
+def test_some_wordings_are_reserved_for_the_exam() -> None:
     random = Random(9)
     trained = {fill_template(random, "background") for _ in range(2000)}
     examined = {fill_template(random, "background", novel=True) for _ in range(200)}
@@ -421,7 +421,7 @@ def test_some_wordings_are_only_for_the_exam() -> None:
     assert all(text.endswith(("?", ".")) for text in trained | examined)
 
 
-def test_order_is_described_in_order() -> None:
+def test_descriptions_name_objects_in_order() -> None:
     first, then = (
         circle(end_x=0.25),
         SceneObject("star", "blue", 0.8, 0.2, 0.15, 0.8, 0.2, appears_at=0.5),
@@ -444,7 +444,7 @@ def test_same_answer(given: str, right: str, same: bool) -> None:
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_a_video_is_shown_as_it_was_drawn(tmp_path: Path, rotation: int) -> None:
+def test_encoded_video_equals_its_rendering(tmp_path: Path, rotation: int) -> None:
     scene = Scene("white", (circle(y=0.3, end_y=0.3),), aspect=9 / 16)
     film = EncodingOptions(144, 256, fps=10, seconds=1, rotation=rotation)
     write_video(scene, film, tmp_path / "film.mp4")
@@ -455,14 +455,14 @@ def test_a_video_is_shown_as_it_was_drawn(tmp_path: Path, rotation: int) -> None
     assert np.abs(first.image.astype(int) - drawn).mean() < 4
 
 
-def test_uneven_times_are_the_times_of_the_file(tmp_path: Path) -> None:
+def test_variable_frame_times_are_those_of_the_file(tmp_path: Path) -> None:
     film = EncodingOptions(64, 64, fps=10, seconds=2, variable_rate=True)
     write_video(Scene("white", (circle(),), aspect=1.0), film, tmp_path / "film.mp4")
     with open_video(tmp_path / "film.mp4") as reader:
         assert reader.frame_times() == pytest.approx(frame_times(film), abs=1e-3)
 
 
-def test_scenes_of_the_samples_are_never_trained_on() -> None:
+def test_sample_scenes_are_never_trained_on() -> None:
     samples = {sample.scene.scene_key() for sample in SAMPLES}
     assert all(sample.scene.held_out() for sample in SAMPLES)
     random = Random(4)
@@ -476,7 +476,7 @@ DRAWN_ANEW = ("circle_right", "three_still_portrait", "circle_turns_green", "squ
 """The smallest samples; a film in high definition is encoded for ten seconds."""
 
 
-def test_committed_samples_are_what_the_command_draws(
+def test_committed_samples_equal_the_output_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def few(scene: Scene, film: EncodingOptions, path: Path) -> None:
@@ -491,7 +491,7 @@ def test_committed_samples_are_what_the_command_draws(
             assert old.frame_times() == new.frame_times()
             middle = [old.metadata.duration_seconds / 2]
             (before,), (after,) = old.frames_at(middle), new.frames_at(middle)
-            # Encoders round differently on other processors, so not byte by byte.
+            # Not byte by byte: encoders round differently on other processors.
             assert np.abs(before.image.astype(int) - after.image).mean() <= 0.5
     for name in ("questions.jsonl", "triangle_then_cross_subtitled.srt"):
         assert (ROOT / "samples" / name).read_bytes() == (tmp_path / name).read_bytes()
@@ -509,12 +509,12 @@ def test_committed_samples_show_their_scenes(sample: Sample) -> None:
         assert (width, height) == (sample.encoding.width, sample.encoding.height)
         drawn = render_frame(sample.scene, times[place] / sample.encoding.seconds, width, height)
         apart = np.abs(drawn.astype(int) - frame.image)
-        # What encoding costs: little anywhere, and much only at some pixels of the edges.
+        # Encoding error: small on average, large only at some edge pixels.
         assert apart.mean() < 1.6
         assert (apart.max(axis=2) > 60).mean() < 0.004
 
 
-def test_sample_questions_are_many_and_mostly_open() -> None:
+def test_samples_have_many_and_mostly_open_questions() -> None:
     lines = (ROOT / "samples" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     types = Counter(json.loads(line)["type"] for line in lines)
     assert sum(types.values()) - types["yes-no"] >= 60

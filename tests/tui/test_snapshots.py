@@ -1,8 +1,8 @@
-"""How the chat looks, state by state at three sizes, compared with what was looked at and kept.
+"""Golden screens of the chat, state by state at three sizes.
 
-``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/tui/test_snapshots.py`` writes all of them anew. The words
-on the screen are kept as text, and the main states with their pictures and colours as SVG. Frames
-are drawn and figures are fixed, so every machine shows the same; two SVGs are in `docs/chat.md`.
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/tui/test_snapshots.py`` rewrites all of them. Screen text
+is stored as text, the main states with images and colours as SVG. Frames are drawn and figures
+fixed, so every machine shows the same; two SVGs are in `docs/chat.md`.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ SCENE = Scene(
 
 
 def drawn_look(number: int = 1, *, window: tuple[float, float] | None = None) -> Attachment:
-    """Fifty frames of the drawn world, ten seconds of it."""
+    """Return an attachment of fifty frames of the drawn world over ten seconds."""
     start, end = window or (0.0, 10.0)
     times = tuple(float(time) for time in np.linspace(start + 0.1, end - 0.1, 50))
     scene = SCENE
@@ -82,7 +82,7 @@ def usage(tokens: int, seconds: float) -> Usage:
 
 
 def held() -> Conversation:
-    """A conversation that took place, without a model that has to be loaded."""
+    """Return a finished conversation that loads no model."""
     talk = Conversation(talking.settings(), talking.load)
     talk.open_checkpoint()
     talk.attachments.append(drawn_look())
@@ -106,7 +106,7 @@ async def answer(app: ChatApp, pilot: Pilot[str]) -> None:
 
 
 async def talk(app: ChatApp, pilot: Pilot[str]) -> None:
-    """What nano answers about these very frames, and took for fifty of them on one machine."""
+    """Show nano's answers about these frames, with the seconds of one machine."""
     app.transcript.remove_children()
     first, second = (0.37, 0.30, 0.19), (0.0, 0.06, 0.02)
     said = [
@@ -176,7 +176,7 @@ STATES: dict[str, State] = {
 def shown(
     state: State, size: tuple[int, int], *, theme: str = "dark", pictures: PictureKind = "blocks"
 ) -> tuple[str, str]:
-    """The screen in that state, as text and as SVG."""
+    """Return the screen in that state as text and as SVG."""
 
     async def run() -> tuple[str, str]:
         app = ChatApp(
@@ -198,7 +198,7 @@ def shown(
 
 
 async def settled(app: ChatApp, pilot: Pilot[str]) -> str:
-    """The screen as SVG when it no longer changes: a busy machine draws later than others."""
+    """Return the screen as SVG once it is stable: a busy machine draws later than others."""
     before = ""
     for _ in range(40):
         await pilot.pause(0.3)
@@ -219,9 +219,9 @@ def check(path: Path, content: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", STATES)
-def test_words(name: str, size: tuple[int, int]) -> None:
+def test_screen_text(name: str, size: tuple[int, int]) -> None:
     text, _ = shown(STATES[name], size)
-    # Pictures are colours: the SVGs have them.
+    # Half-block images differ only in colour: the SVGs cover them.
     words = "\n".join(re.sub("▀+", "▀", line).rstrip() for line in text.splitlines())
     check(GOLDEN / f"{name}-{size[0]}x{size[1]}.txt", words + "\n")
 
@@ -230,7 +230,7 @@ def test_words(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("name", "theme"), [("talk", "dark"), ("talk", "light"), ("zoomed", "light")]
 )
-def test_pictures_and_colours(name: str, theme: str, size: tuple[int, int]) -> None:
+def test_screen_images_and_colours(name: str, theme: str, size: tuple[int, int]) -> None:
     _, svg = shown(STATES[name], size, theme=theme)
     key = f"{name}-{size[0]}x{size[1]}-{theme}"
     in_readme = PICTURES.get(key)
@@ -238,11 +238,11 @@ def test_pictures_and_colours(name: str, theme: str, size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("pictures", ["shades", "none"])
-def test_without_colour(pictures: PictureKind) -> None:
+def test_screen_without_colour(pictures: PictureKind) -> None:
     text, _ = shown(answer, (80, 24), pictures=pictures)
     check(GOLDEN / f"answer-80x24-{pictures}.txt", text + "\n")
 
 
-def test_the_page_of_conversations_shows_two_of_them() -> None:
+def test_chat_page_shows_two_snapshots() -> None:
     page = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
     assert all(f".github/{name}" in page for name in PICTURES.values())

@@ -1,4 +1,4 @@
-"""The full-screen chat, driven key by key at three sizes, with the bundled model at work."""
+"""The full-screen chat, driven key by key at three terminal sizes, with nano as its model."""
 
 import asyncio
 import re
@@ -49,7 +49,7 @@ def drive(
     history: tuple[str, ...] = (),
     no_colour: bool = False,
 ) -> str | None:
-    """Run the app with ``scenario`` at its keys; what the app returned."""
+    """Run the app, let ``scenario`` press its keys, and return the app's result."""
 
     async def run() -> str | None:
         app = ChatApp(start, pictures=pictures, history=history, no_colour=no_colour)
@@ -62,7 +62,7 @@ def drive(
 
 
 async def until(pilot: Pilot[str], condition: Callable[[], object], seconds: float = 300) -> None:
-    """Let the app run until ``condition`` holds; AssertionError if it never does."""
+    """Let the app run until ``condition`` holds; AssertionError after a long time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"never came; the screen:\n{text_of(pilot.app)}"
@@ -71,14 +71,14 @@ async def until(pilot: Pilot[str], condition: Callable[[], object], seconds: flo
 
 
 def text_of(app: object) -> str:
-    """The screen as plain text."""
+    """Return the screen as plain text."""
     assert isinstance(app, ChatApp)
     lines = app.screen._compositor.render_strips(app.size)
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in lines)
 
 
 async def enter(pilot: Pilot[str], line: str) -> None:
-    """Type a line and press Enter; wait until all of it is done."""
+    """Type a line, press Enter, and wait until its work is done."""
     assert isinstance(pilot.app, ChatApp)
     app = pilot.app
     app.prompt.set_text(line)
@@ -91,7 +91,7 @@ async def enter(pilot: Pilot[str], line: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_conversation(size: tuple[int, int]) -> None:
+def test_questions_are_answered_on_screen(size: tuple[int, int]) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         assert "triangle_down.mp4" in text_of(app)
         await enter(pilot, WHAT)
@@ -115,7 +115,7 @@ def test_a_conversation(size: tuple[int, int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
-def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
+def test_every_command_acts(size: tuple[int, int], tmp_path: Path) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         talk = app.conversation
         await enter(pilot, "/frames 8")
@@ -156,7 +156,7 @@ def test_every_command(size: tuple[int, int], tmp_path: Path) -> None:
     drive(new(SUBTITLED), scenario, size=size)
 
 
-def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_starts_the_player_at_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     played = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(
@@ -175,7 +175,7 @@ def test_open_plays_from_the_time_under_the_cursor(monkeypatch: pytest.MonkeyPat
     assert played[0].words[1:] == (f"--start={seconds:.3f}", str(TRIANGLE))
 
 
-def test_open_without_a_display_says_so_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_without_a_display_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("smolvideo.conversation.timestamps.sys.platform", "linux")
@@ -215,7 +215,7 @@ def test_help_and_lists_scroll_by_pages() -> None:
     drive(new(TRIANGLE), scenario, size=(60, 16))
 
 
-def test_an_idle_chat_draws_nothing() -> None:
+def test_idle_chat_does_not_redraw() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await until(pilot, lambda: app.asking._work.current_job is None)
         await pilot.pause(0.3)
@@ -237,7 +237,7 @@ def test_an_idle_chat_draws_nothing() -> None:
     drive(new(TRIANGLE), scenario)
 
 
-def test_notices_and_hints_name_commands_in_a_conversation() -> None:
+def test_notices_and_hints_name_chat_commands() -> None:
     assert in_chat("`--max-frames 12` fits") == "`/frames 12` fits"
     assert in_chat("ask for fewer (`--max-frames`)") == "ask for fewer (`/frames`)"
     assert in_chat("`--model nano` needs no download") == "`/model nano` needs no download"
@@ -246,7 +246,7 @@ def test_notices_and_hints_name_commands_in_a_conversation() -> None:
     assert "`/frames 12` fits" in notice
 
 
-def test_errors_appear_in_place_and_the_session_goes_on(tmp_path: Path) -> None:
+def test_errors_are_shown_and_the_session_continues(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
@@ -271,7 +271,7 @@ def test_errors_appear_in_place_and_the_session_goes_on(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def talkative(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """A network of random weights, whose answers are as long as they may be."""
+    """A random network whose answers only end at the token limit."""
     folder = tinymodels.make_tiny(tmp_path_factory.mktemp("talkative") / "tiny", seed=3)
     engine = load_engine(str(folder), device="cpu")
     assert isinstance(engine, NativeEngine)
@@ -281,7 +281,7 @@ def talkative(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 @pytest.fixture
 def _slow_steps(talkative: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each token takes a while, as those of a large model do."""
+    """Delay each decode step, as a large model does."""
     assert isinstance(talkative, NativeEngine)
     kind = type(talkative.network.model.text_model)
     read = kind.prefill
@@ -305,7 +305,7 @@ def endless(engine: Engine, source: Path) -> Startup:
 
 
 @pytest.mark.usefixtures("_slow_steps")
-def test_escape_stops_the_answer_and_keeps_what_was_said(talkative: Engine) -> None:
+def test_escape_stops_and_keeps_the_partial_answer(talkative: Engine) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         app.prompt.set_text(WHAT)
         await pilot.press("enter")
@@ -324,9 +324,7 @@ def test_escape_stops_the_answer_and_keeps_what_was_said(talkative: Engine) -> N
 def test_keys_are_answered_while_it_generates(
     talkative: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keys are answered between two tokens, not after the answer: here the second token waits for
-    the key to be answered.
-    """
+    """Keys are handled between tokens: here the second token waits until a key was handled."""
     waiting, go = threading.Event(), threading.Event()
     assert isinstance(talkative, NativeEngine)
     kind = type(talkative.network.model.text_model)
@@ -341,7 +339,7 @@ def test_keys_are_answered_while_it_generates(
     monkeypatch.setattr(kind, "prefill", held)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
-        # Pilot's own keys and pauses wait until nothing is at work any longer.
+        # Pilot's own keys and pauses wait until the app is idle.
         async def soon(condition: Callable[[], object]) -> None:
             deadline = time.monotonic() + 120
             while not condition():
@@ -365,7 +363,7 @@ def test_keys_are_answered_while_it_generates(
 
 
 @pytest.mark.usefixtures("_slow_steps")
-def test_a_question_waits_for_the_one_before_it(talkative: Engine) -> None:
+def test_questions_are_queued(talkative: Engine) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         for question in (WHAT, WHERE_TO):
             app.prompt.set_text(question)
@@ -380,7 +378,7 @@ def test_a_question_waits_for_the_one_before_it(talkative: Engine) -> None:
     drive(endless(talkative, TRIANGLE), scenario)
 
 
-def test_edit_asks_again_in_place() -> None:
+def test_edit_replaces_the_question() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await enter(pilot, "What is in this vdeo?")
         await pilot.press("ctrl+e")
@@ -392,7 +390,7 @@ def test_edit_asks_again_in_place() -> None:
     drive(new(TRIANGLE), scenario)
 
 
-def test_history_and_its_search() -> None:
+def test_history_keys_and_search() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await pilot.press(*"half")
         await pilot.press("up")
@@ -433,7 +431,7 @@ def test_completion_by_keys() -> None:
     drive(new(TRIANGLE), scenario)
 
 
-def test_the_filmstrip_has_keys_and_the_mouse() -> None:
+def test_filmstrip_follows_keys_and_mouse() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await pilot.press("tab")
         assert app.focused is app.filmstrip
@@ -452,7 +450,7 @@ def test_the_filmstrip_has_keys_and_the_mouse() -> None:
     drive(new(TRIANGLE), scenario)
 
 
-def test_times_in_answers_move_the_cursor() -> None:
+def test_time_links_move_the_cursor() -> None:
     start = new(TRIANGLE)
 
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
@@ -467,7 +465,7 @@ def test_times_in_answers_move_the_cursor() -> None:
         view = app.query(TurnView).last()
         view.finish(replace(app.conversation.turns[0], text="it is at 0:03"))
         await until(pilot, lambda: "it is at" in text_of(app))
-        # The words stand behind the border, a blank and the margin.
+        # The text begins after the border, a blank and the margin.
         await pilot.click(".answer MarkdownBlock", offset=(11, 0))
         await pilot.pause()
         assert abs(app.seconds - 3) < 0.3
@@ -475,13 +473,13 @@ def test_times_in_answers_move_the_cursor() -> None:
     drive(start, scenario)
 
 
-def test_links_are_times_and_nothing_else() -> None:
+def test_only_times_become_links() -> None:
     assert with_links("at 0:02 and 9:59", 8) == "at [0:02](time:2) and 9:59"
     assert with_links("`0:02` and [0:03](x)", 8) == "`0:02` and [0:03](x)"
     assert "\x1b" not in with_links("\x1b[31m", 8)
 
 
-def test_hostile_answers_stay_text() -> None:
+def test_hostile_answers_are_escaped() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         view = app.transcript.begin("[red]q[/red] \x1b[2J", 8.0)
         await pilot.pause()
@@ -497,7 +495,7 @@ def test_hostile_answers_stay_text() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such file names there")
-def test_nothing_on_the_screen_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screen_has_no_active_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = "a\x1b]0;o\x07b\x9b6nc\u202ed\u2066e\x7ff\u2028g\ufeffh"
     folder = tmp_path / "files"
     folder.mkdir()
@@ -528,7 +526,7 @@ def test_nothing_on_the_screen_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     drive(new(video), scenario, size=(100, 60), history=(hostile,))
 
 
-def test_no_colour_means_no_colour() -> None:
+def test_no_color_is_respected() -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await enter(pilot, WHAT)
         strips = app.screen._compositor.render_strips(app.size)
@@ -544,7 +542,7 @@ def test_no_colour_means_no_colour() -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 8), (40, 12), (63, 17)])
-def test_small_terminals_are_no_trouble(size: tuple[int, int]) -> None:
+def test_small_terminals_work(size: tuple[int, int]) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         await enter(pilot, WHAT)
         assert app.conversation.turns[0].text == ANSWER
@@ -554,7 +552,7 @@ def test_small_terminals_are_no_trouble(size: tuple[int, int]) -> None:
     drive(new(TRIANGLE), scenario, size=size)
 
 
-def test_a_resumed_conversation_shows_what_was_said() -> None:
+def test_resumed_conversation_shows_its_turns() -> None:
     with create(talking.settings()) as journal:
         talk = Conversation(talking.settings(), talking.load, store=journal)
 
@@ -578,7 +576,7 @@ def test_a_resumed_conversation_shows_what_was_said() -> None:
         )
 
 
-def test_half_blocks_are_the_pixels() -> None:
+def test_half_blocks_have_the_pixel_colours() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8))
     picture = TextImage("blocks", id="x")
     picture.show(image, 5, 3)
@@ -599,7 +597,7 @@ def test_half_blocks_are_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("kind", ["kitty", "sixel"])
-def test_real_pixels_where_the_terminal_has_them(
+def test_pixel_graphics_in_terminals_that_support_them(
     kind: PictureKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, object]] = []
@@ -611,7 +609,7 @@ def test_real_pixels_where_the_terminal_has_them(
         assert app.frame == 2
         if kind == "kitty":
             await until(pilot, lambda: any(message.get("f") == 100 for message in sent))
-            # its placeholder for a piece of a picture
+            # kitty's placeholder for a part of an image
             await until(pilot, lambda: chr(0x10EEEE) in text_of(app))
         else:
             # the frame and the strip
