@@ -1,4 +1,6 @@
-"""Copies in bfloat16: every number is the nearest, and nothing is lost on the way to one."""
+"""Conversion of checkpoints to bfloat16: round to nearest, verified, and safe against
+interruption.
+"""
 
 import json
 import resource
@@ -27,7 +29,7 @@ NAME = "smolvlm2-256m"
 
 @pytest.fixture(scope="module")
 def float32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose numbers need all the digits of float32."""
+    """Return a checkpoint whose weights need the full float32 mantissa."""
     folder = tinymodels.make_tiny(tmp_path_factory.mktemp("model") / "float32")
     weights = folder / "model.safetensors"
     random = torch.Generator().manual_seed(1)
@@ -50,7 +52,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, float32: Path) -> Iterator[HubServer]:
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
-def test_rounding_is_torchs_and_no_other_number_passes(numbers: list[int]) -> None:
+def test_rounding_equals_torch_and_other_values_fail_verification(numbers: list[int]) -> None:
     bits = np.array(numbers, "<u4")
     values = bits.view("<f4")
     if np.isnan(values).any():
@@ -67,7 +69,7 @@ def test_rounding_is_torchs_and_no_other_number_passes(numbers: list[int]) -> No
     assert not bfloat16._is_nearest(bits.tobytes(), copy[:-2])
 
 
-def test_a_copy_takes_the_place_of_its_original(hub: HubServer, float32: Path) -> None:
+def test_copy_replaces_its_original_by_default(hub: HubServer, float32: Path) -> None:
     steps: list[Progress] = []
     copy = pull(NAME, dtype="bfloat16", on_progress=steps.append)
     assert copy.folder.parent.parent == repository_folder(REPO, copy=True)
@@ -86,14 +88,14 @@ def test_a_copy_takes_the_place_of_its_original(hub: HubServer, float32: Path) -
     )
     assert record["tensors"] == record["rounded"] == len(before)
     assert {step.stage for step in steps} == {"download", "convert"}
-    # what is opened from now on, and what stays
+    # the copy is the default now; the original stays available
     assert open_checkpoint(NAME) == copy
     assert open_checkpoint(NAME, revision=f"{COMMIT}+bfloat16", offline=True) == copy
     assert open_checkpoint(NAME, revision=COMMIT, offline=True).folder == original
     (local,) = list_local()
     assert (local.name, local.revision, local.problem) == (NAME, copy.revision, None)
     assert local.size_bytes > 1.4 * (local.size_bytes - local.copy_bytes) > local.copy_bytes
-    # nothing is downloaded or written twice
+    # nothing is downloaded or written again
     written = (copy.folder / "model.safetensors").stat()
     assert pull(NAME, dtype="bfloat16", replace=True) == copy
     assert (copy.folder / "model.safetensors").stat() == written
@@ -102,7 +104,7 @@ def test_a_copy_takes_the_place_of_its_original(hub: HubServer, float32: Path) -
     assert hub.files().count("model.safetensors") == 1
 
 
-def test_in_bfloat16_the_answers_are_the_same(hub: HubServer) -> None:
+def test_answers_in_bfloat16_are_the_same(hub: HubServer) -> None:
     images = tinymodels.random_images(2)
     scores = []
     for dtype in (None, "bfloat16"):
@@ -123,7 +125,7 @@ def test_shards_keep_their_names(hub: HubServer, float32: Path, tmp_path: Path) 
     shards = {"model-00001-of-00002": names[::2], "model-00002-of-00002": names[1::2]}
     places = {}
     for shard, held in shards.items():
-        # One tensor is stored in bfloat16 already, and stays as it is.
+        # One tensor is stored in bfloat16 already and is copied unchanged.
         kept = {n: tensors[n].bfloat16() if n == names[0] else tensors[n] for n in held}
         save_file(kept, sharded / f"{shard}.safetensors")
         places |= dict.fromkeys(held, f"{shard}.safetensors")
@@ -149,7 +151,7 @@ def _interrupt(_: pytest.MonkeyPatch) -> Callable[[Progress], None]:
 
 
 def _fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Progress], None]:
-    """From the first weights on, no file may grow beyond a few bytes."""
+    """Limit file size once the conversion begins, which acts like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     write = bfloat16._Conversion.convert
 
@@ -184,7 +186,7 @@ def _flip_a_bit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Progress], None]:
         (_flip_a_bit, ModelError, "differs from what was to be written"),
     ],
 )
-def test_what_breaks_a_copy_leaves_the_original(
+def test_failed_conversion_leaves_the_original(
     hub: HubServer,
     monkeypatch: pytest.MonkeyPatch,
     break_it: Callable[[pytest.MonkeyPatch], Callable[[Progress], None]],
@@ -196,13 +198,13 @@ def test_what_breaks_a_copy_leaves_the_original(
     repository = repository_folder(REPO, copy=True)
     assert [one.name for one in repository.iterdir()] == [".lock"]
     assert open_checkpoint(NAME, offline=True).revision == COMMIT
-    (repository / ".0123.part").mkdir()  # of a process that was killed
+    (repository / ".0123.part").mkdir()  # left by a killed process
     assert pull(NAME, dtype="bfloat16", replace=True).revision == f"{COMMIT}+bfloat16"
     assert not list(repository.glob(".*.part"))
     assert hub.files().count("model.safetensors") == 1
 
 
-def test_weights_that_are_not_as_published_are_not_copied(hub: HubServer) -> None:
+def test_modified_weights_are_not_converted(hub: HubServer) -> None:
     checkpoint = pull(NAME)
     blob = (checkpoint.folder / "model.safetensors").resolve()
     content = bytearray(blob.read_bytes())
@@ -213,7 +215,7 @@ def test_weights_that_are_not_as_published_are_not_copied(hub: HubServer) -> Non
     assert checkpoint.folder.is_dir()
 
 
-def test_what_is_stored_in_bfloat16_needs_no_copy(hub: HubServer, tmp_path: Path) -> None:
+def test_bfloat16_checkpoint_needs_no_copy(hub: HubServer, tmp_path: Path) -> None:
     hub.repositories[REPO] = tinymodels.make_tiny(tmp_path / "tiny")
     assert pull(NAME, dtype="bfloat16", replace=True).revision == COMMIT
     assert open_checkpoint(NAME, offline=True).weights is not None

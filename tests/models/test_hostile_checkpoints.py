@@ -1,5 +1,5 @@
-"""Checkpoints from strangers: whatever their files say is a ModelError or a network that is right,
-and nothing is allocated that the weight files do not fill.
+"""Untrusted checkpoints: any file content is a ModelError or a correct network, and no memory is
+allocated beyond what the weight files hold.
 """
 
 import json
@@ -28,17 +28,17 @@ from smolvideo.network import SmolVLM
 NANO = ROOT / "smolvideo" / "nano"
 ODD = [-1, 0, 7, 0.5, "x", None, True, False, [], {}, [3], 10**9, 10**17, -(10**17), 1e300]
 RAW = ["NaN", "-Infinity", "1e999", "1" * 400, "1" * 5000, "[" * 10_000, '{"a": 1, "a": 1}']
-"""What Python's own json cannot write: in place of a value, as it stands."""
+"""Values that Python's json module cannot write, inserted verbatim."""
 
 WRITTEN = {
     "tokenizer_config.json": {"chat_template": "{{ x }}<end_of_utterance>"},
     "processor_config.json": {"image_processor": {"size": {"longest_edge": 96}}},
 }
-"""Files that nano does not have; the first is read without chat_template.json alone."""
+"""Files that nano does not have; the first is read only if chat_template.json is missing."""
 
 
 def copy_nano(folder: Path) -> Path:
-    """nano's files; its weights are a link to those of the package, where there can be one."""
+    """Copy nano's files, with a link to the weights of the package where possible."""
     folder.mkdir()
     for file in NANO.glob("*.json"):
         shutil.copy(file, folder)
@@ -48,7 +48,7 @@ def copy_nano(folder: Path) -> Path:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What is taken of a checkpoint, as plain values; ModelError must be one line with a hint."""
+    """Return the parsed checkpoint as plain values. A ModelError must be one line with a hint."""
     try:
         checkpoint = read_checkpoint(folder, name="nano")
         config = NetworkConfig.from_json(read_json(folder / "config.json"))
@@ -64,7 +64,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to each value of parsed JSON, objects and lists included."""
+    """Yield the path to each value of parsed JSON, including objects and lists."""
     if path:
         yield path
     steps = content.items() if isinstance(content, dict) else []
@@ -73,7 +73,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def with_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy of parsed JSON with another value at ``path``."""
+    """Return a copy of parsed JSON with another value at ``path``."""
     copy = json.loads(json.dumps(content))
     inner = copy
     for step in path[:-1]:
@@ -83,7 +83,7 @@ def with_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def check_other_values(folder: Path, file: str, content: Any, baseline: dict[str, Any]) -> int:
-    """Each value of ``file`` in turn is odd: an error, or nothing changes but what it is for."""
+    """Replace each value of ``file`` by odd ones: an error, or only its own field changes."""
     refused = 0
     for path in places(content):
         for value in [*ODD, *RAW]:
@@ -99,9 +99,9 @@ def check_other_values(folder: Path, file: str, content: Any, baseline: dict[str
                 continue
             assert value not in RAW, (file, path, value)
             changed = [key for key in baseline if found[key] != baseline[key]]
-            # One key of config.json is told twice: to the prompt and to the network.
+            # One key of config.json sets two fields: of the prompt and of the network.
             assert len(changed) <= 2, (file, path, value, changed)
-            for key in changed if value is not None else ():  # null is as good as missing
+            for key in changed if value is not None else ():  # null counts as missing
                 assert type(found[key]) is type(baseline[key]), (file, path, value, key)
     return refused
 
@@ -109,7 +109,7 @@ def check_other_values(folder: Path, file: str, content: Any, baseline: dict[str
 @pytest.mark.parametrize(
     "file", ["config.json", "preprocessor_config.json", "generation_config.json"]
 )
-def test_every_odd_value_is_an_error_or_makes_no_difference(tmp_path: Path, file: str) -> None:
+def test_odd_config_values_are_errors_or_ignored(tmp_path: Path, file: str) -> None:
     folder = copy_nano(tmp_path / "nano")
     content = json.loads((folder / file).read_text())
     assert check_other_values(folder, file, content, read(folder)) > 20
@@ -174,7 +174,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("file", "path", "value"), CONTRADICTING)
-def test_what_contradicts_what_is_computed(
+def test_values_that_contradict_the_network_are_errors(
     tmp_path: Path, file: str, path: tuple[str, ...], value: Any
 ) -> None:
     folder = copy_nano(tmp_path / "nano")
@@ -201,7 +201,7 @@ def test_what_contradicts_what_is_computed(
         ("processor_config.json", ("image_seq_len",), 4),
     ],
 )
-def test_what_says_the_same_in_other_words(
+def test_equivalent_values_are_accepted(
     tmp_path: Path, file: str, path: tuple[str, ...], value: Any
 ) -> None:
     folder = copy_nano(tmp_path / "nano")
@@ -212,7 +212,7 @@ def test_what_says_the_same_in_other_words(
 
 
 @pytest.mark.parametrize("file", list(WRITTEN))
-def test_every_odd_value_of_files_that_nano_lacks(tmp_path: Path, file: str) -> None:
+def test_odd_values_of_other_config_files_are_errors_or_ignored(tmp_path: Path, file: str) -> None:
     folder = copy_nano(tmp_path / "nano")
     (folder / "chat_template.json").unlink()
     (folder / "preprocessor_config.json").unlink()
@@ -220,7 +220,7 @@ def test_every_odd_value_of_files_that_nano_lacks(tmp_path: Path, file: str) -> 
     assert check_other_values(folder, file, WRITTEN[file], read(folder)) > 10
 
 
-def test_the_template_is_text(tmp_path: Path) -> None:
+def test_chat_template_must_be_text(tmp_path: Path) -> None:
     folder = copy_nano(tmp_path / "nano")
     file = "chat_template.json"
     content = json.loads((folder / file).read_text())
@@ -264,7 +264,9 @@ def of_tokenizer(change: Callable[[Any], object]) -> Callable[[Path], None]:
         (lambda t: t.update(model=None), "no vocabulary"),
     ],
 )
-def test_the_tokenizer(tmp_path: Path, change: Callable[[Any], object], said: str) -> None:
+def test_odd_tokenizer_values_are_errors(
+    tmp_path: Path, change: Callable[[Any], object], said: str
+) -> None:
     folder = copy_nano(tmp_path / "nano")
     of_tokenizer(change)(folder)
     with pytest.raises(ModelError, match=said):
@@ -281,7 +283,7 @@ def test_the_tokenizer(tmp_path: Path, change: Callable[[Any], object], said: st
         lambda t: t.update(version=[]),
     ],
 )
-def test_a_tokenizer_that_cannot_be_built(tmp_path: Path, change: Callable[[Any], object]) -> None:
+def test_unbuildable_tokenizer_is_an_error(tmp_path: Path, change: Callable[[Any], object]) -> None:
     folder = copy_nano(tmp_path / "nano")
     of_tokenizer(change)(folder)
     with pytest.raises(ModelError, match="broken tokenizer") as caught:
@@ -335,7 +337,7 @@ def tensor(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict
         ),
     ],
 )
-def test_headers(tmp_path: Path, header: Any, said: str) -> None:
+def test_invalid_safetensors_headers_are_errors(tmp_path: Path, header: Any, said: str) -> None:
     folder = copy_nano(tmp_path / "nano")
     with_header(folder, header)
     with pytest.raises(ModelError, match=said):
@@ -343,7 +345,7 @@ def test_headers(tmp_path: Path, header: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**63, 2**64 - 1, 50_000_000])
-def test_a_header_whose_length_lies(tmp_path: Path, length: int) -> None:
+def test_false_header_length_is_an_error(tmp_path: Path, length: int) -> None:
     folder = copy_nano(tmp_path / "nano")
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}" + b"0" * 64)
@@ -355,7 +357,7 @@ def test_a_header_whose_length_lies(tmp_path: Path, length: int) -> None:
     "name",
     ["../nano.safetensors", "/etc/x.safetensors", "a/b.safetensors", "..", "..\\x.safetensors", 3],
 )
-def test_an_index_names_files_of_its_folder(tmp_path: Path, name: Any) -> None:
+def test_index_names_only_files_of_its_folder(tmp_path: Path, name: Any) -> None:
     folder = copy_nano(tmp_path / "nano")
     (folder / "model.safetensors").unlink()
     shutil.copy(NANO / "model.safetensors", tmp_path / "nano.safetensors")
@@ -365,7 +367,7 @@ def test_an_index_names_files_of_its_folder(tmp_path: Path, name: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="hardware: links need a privilege there")
-def test_a_shard_is_no_link_to_elsewhere_but_to_the_hubs_blobs(tmp_path: Path) -> None:
+def test_shard_symlinks_lead_only_to_blobs_of_the_hub_cache(tmp_path: Path) -> None:
     repository = tmp_path / "models--x"
     (repository / "blobs").mkdir(parents=True)
     (repository / "snapshots").mkdir()
@@ -383,7 +385,9 @@ def test_a_shard_is_no_link_to_elsewhere_but_to_the_hubs_blobs(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "preprocessor_config.json"])
-def test_what_is_no_text_file(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undecodable_json_files_are_errors(
+    tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = copy_nano(tmp_path / "nano")
     (folder / file).unlink()
     (folder / file).mkdir()
@@ -404,7 +408,7 @@ def test_what_is_no_text_file(tmp_path: Path, file: str, monkeypatch: pytest.Mon
 # ------------------------------------------------------------------------------- engines
 
 
-def test_the_table_of_tensors_is_that_of_the_network(tmp_path: Path) -> None:
+def test_expected_shapes_equal_the_network(tmp_path: Path) -> None:
     for tied in (True, False):
         content = json.loads((NANO / "config.json").read_text()) | {"tie_word_embeddings": tied}
         content["text_config"]["tie_word_embeddings"] = tied
@@ -428,11 +432,11 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
-def test_nothing_is_allocated_that_the_files_do_not_hold(tmp_path: Path, name: str) -> None:
+def test_no_memory_is_allocated_beyond_the_weight_files(tmp_path: Path, name: str) -> None:
     resource = pytest.importorskip("resource", reason="hardware: Windows has no such limits")
     folder = copy_nano(tmp_path / "nano")
     content = json.loads((folder / "config.json").read_text())
-    load_engine(str(folder), engine=name, device="cpu")  # the libraries are in memory now
+    load_engine(str(folder), engine=name, device="cpu")  # after the imports
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path, value in BOMBS:
         write_json(folder / "config.json", with_value(content, path, value))
@@ -450,7 +454,7 @@ def test_nothing_is_allocated_that_the_files_do_not_hold(tmp_path: Path, name: s
         {"architectures": 3, "id2label": [], "torch_dtype": "float32"},
     ],
 )
-def test_other_keys_do_not_reach_transformers(tmp_path: Path, more: dict[str, Any]) -> None:
+def test_unknown_keys_do_not_reach_transformers(tmp_path: Path, more: dict[str, Any]) -> None:
     folder = copy_nano(tmp_path / "nano")
     content = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", content | more)

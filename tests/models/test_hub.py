@@ -1,4 +1,4 @@
-"""Downloading: against a server on loopback that speaks the hub's protocol."""
+"""Downloads of checkpoints from a server on loopback with the hub's protocol."""
 
 import errno
 import hashlib
@@ -45,7 +45,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         yield server
 
 
-def test_a_checkpoint_is_downloaded_once(hub: HubServer) -> None:
+def test_checkpoint_is_downloaded_once(hub: HubServer) -> None:
     steps: list[Progress] = []
     checkpoint = open_checkpoint("smolvlm2-256m", on_progress=steps.append)
     assert (checkpoint.name, checkpoint.revision, checkpoint.tokens_per_image) == (
@@ -69,12 +69,10 @@ def test_a_checkpoint_is_downloaded_once(hub: HubServer) -> None:
     asked = len(hub.requests)
     again = open_checkpoint("smolvlm2-256m", on_progress=steps.append)
     assert again == checkpoint
-    assert len(hub.requests) == asked  # what is here is used without asking
+    assert len(hub.requests) == asked  # a cached snapshot is used without a request
 
 
-def test_offline_uses_what_is_here_and_nothing_else(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_uses_only_the_cache(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="`smolvlm2-256m` is not on this machine") as caught:
         open_checkpoint("smolvlm2-256m", offline=True)
     assert "`smolvideo models pull smolvlm2-256m`" in str(caught.value.hint)
@@ -90,7 +88,7 @@ def test_offline_uses_what_is_here_and_nothing_else(
     assert len(hub.requests) == asked
 
 
-def test_configuration_alone_can_come_first(hub: HubServer) -> None:
+def test_configuration_can_be_downloaded_before_the_weights(hub: HubServer) -> None:
     assert open_checkpoint("someone/fine-tune", weights=False).weights is None
     assert "model.safetensors" not in hub.files()
     with pytest.raises(ModelError, match="not on this machine"):
@@ -100,7 +98,7 @@ def test_configuration_alone_can_come_first(hub: HubServer) -> None:
     assert hub.files().count("tokenizer.json") == 1
 
 
-def test_the_token_goes_along(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_sent(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     open_checkpoint("someone/fine-tune", weights=False)
     assert hub.authorizations == {"Bearer hf_secret"}
@@ -115,7 +113,7 @@ def test_the_token_goes_along(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -
         (500, "cannot download `some/thing`: HTTP 500", "--model nano"),
     ],
 )
-def test_refusals_of_the_hub(
+def test_hub_errors_are_model_errors(
     hub: HubServer, status: int, said: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repositories["some/thing"] = status
@@ -126,12 +124,12 @@ def test_refusals_of_the_hub(
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_revision(hub: HubServer) -> None:
+def test_unknown_revision_is_an_error(hub: HubServer) -> None:
     with pytest.raises(ModelError, match="has no revision `v9`"):
         open_checkpoint("someone/fine-tune", revision="v9")
 
 
-def test_a_hub_that_cannot_be_reached(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_an_error(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://user:secret@127.0.0.1:9")
     with pytest.raises(ModelError) as caught:
         open_checkpoint("smolvlm2-500m")
@@ -148,7 +146,7 @@ def test_a_hub_that_cannot_be_reached(hub: HubServer, monkeypatch: pytest.Monkey
     assert caught.value.hint == "check the network; `--model smolvlm2-256m` needs no download"
 
 
-def test_a_disk_without_room_is_refused_before_the_download(
+def test_full_disk_is_an_error_before_the_download(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = hub.repositories["someone/fine-tune"]
@@ -168,7 +166,7 @@ def test_a_disk_without_room_is_refused_before_the_download(
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "another disk"), (errno.EACCES, "must be writable")]
 )
-def test_what_the_system_refuses_to_store(
+def test_write_errors_are_model_errors(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -182,8 +180,8 @@ def test_what_the_system_refuses_to_store(
     assert hint in str(caught.value.hint)
 
 
-def test_an_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
-    """The server holds the weights back until the interrupt has come through."""
+def test_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
+    """The server holds the weights back until the interrupt has been raised."""
     hub.rest_of_weights = threading.Event()
 
     def interrupt() -> None:
@@ -202,7 +200,7 @@ def test_an_interrupt_does_not_wait_for_the_download(hub: HubServer) -> None:
     assert not list_local() or list_local()[0].problem, "nothing half done is taken for whole"
 
 
-def test_a_download_without_weights_is_broken(hub: HubServer) -> None:
+def test_repository_without_weights_is_an_error(hub: HubServer) -> None:
     folder = hub.repositories["someone/fine-tune"]
     assert isinstance(folder, Path)
     (folder / "model.safetensors").unlink()
@@ -222,14 +220,14 @@ def test_pull_and_list(hub: HubServer) -> None:
     assert "no `model.safetensors`" in str(list_local()[0].problem)
 
 
-def test_what_cannot_be_pulled(hub: HubServer) -> None:
+def test_invalid_pulls_are_errors(hub: HubServer) -> None:
     with pytest.raises(ModelError, match="nothing to download"):
         pull("nano")
     with pytest.raises(ModelError, match="unknown model `smolvlm3`"):
         pull("smolvlm3")
 
 
-def test_a_download_that_broke_off_goes_on(hub: HubServer) -> None:
+def test_broken_download_is_resumed(hub: HubServer) -> None:
     checkpoint = pull("someone/fine-tune")
     weights = checkpoint.folder / "model.safetensors"
     blob = weights.resolve()
@@ -249,7 +247,7 @@ def _weights_of(hub: HubServer) -> bytes:
 
 
 def _partial(hub: HubServer, content: bytes) -> Path:
-    """What a killed download has left of the weights."""
+    """Write the part of the weights that a killed download leaves."""
     digest = hashlib.sha256(_weights_of(hub)).hexdigest()
     blobs = repository_folder("someone/fine-tune") / "blobs"
     blobs.mkdir(parents=True)
@@ -258,7 +256,7 @@ def _partial(hub: HubServer, content: bytes) -> Path:
     return part
 
 
-def test_only_the_missing_bytes_are_downloaded(hub: HubServer) -> None:
+def test_resume_requests_only_the_missing_bytes(hub: HubServer) -> None:
     whole = _weights_of(hub)
     part = _partial(hub, whole[:70])
     steps: list[Progress] = []
@@ -269,7 +267,7 @@ def test_only_the_missing_bytes_are_downloaded(hub: HubServer) -> None:
     assert steps[-1].done == steps[-1].total
 
 
-def test_a_connection_that_breaks_is_made_again(hub: HubServer) -> None:
+def test_broken_connection_is_retried(hub: HubServer) -> None:
     whole = _weights_of(hub)
     hub.cut_after = 90
     steps: list[Progress] = []
@@ -280,11 +278,11 @@ def test_a_connection_that_breaks_is_made_again(hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize("size", [70, None, 10_000])
-def test_what_was_received_is_checked(hub: HubServer, size: int | None) -> None:
-    """Part of it, all of it, and more than there is: of another file each."""
+def test_wrong_partial_content_is_detected(hub: HubServer, size: int | None) -> None:
+    """A part, all, and more than all bytes, each of another file."""
     whole = _weights_of(hub)
     part = _partial(hub, b"x" * (len(whole) if size is None else size))
-    if size == 10_000:  # too long to be the start of this file
+    if size == 10_000:  # longer than this file
         assert pull("someone/fine-tune").weights is not None
         return
     with pytest.raises(ModelError, match="its SHA-256 is not the one that the hub states"):
@@ -293,7 +291,7 @@ def test_what_was_received_is_checked(hub: HubServer, size: int | None) -> None:
     assert pull("someone/fine-tune").weights is not None
 
 
-def test_a_server_without_ranges_sends_all_again(hub: HubServer) -> None:
+def test_server_without_ranges_sends_all_again(hub: HubServer) -> None:
     whole = _weights_of(hub)
     _partial(hub, whole[:70])
     hub.with_ranges = False
@@ -301,7 +299,7 @@ def test_a_server_without_ranges_sends_all_again(hub: HubServer) -> None:
     assert (checkpoint.folder / "model.safetensors").read_bytes() == whole
 
 
-def test_a_blob_that_another_process_downloads_is_waited_for(hub: HubServer) -> None:
+def test_blob_download_of_another_process_is_awaited(hub: HubServer) -> None:
     part = _partial(hub, b"")
     blob = part.with_name(part.name.removesuffix(".smolvideo.incomplete"))
     locks = hub_cache() / ".locks" / blob.parent.parent.name
@@ -325,7 +323,7 @@ def test_a_blob_that_another_process_downloads_is_waited_for(hub: HubServer) -> 
     assert "model.safetensors" not in hub.files()
 
 
-def test_room_for_several_is_checked_together(
+def test_disk_space_for_several_models_is_checked_together(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["smolvlm2-256m", "someone/fine-tune", "some/thing"]
@@ -339,7 +337,7 @@ def test_room_for_several_is_checked_together(
     assert hub.files() == []
 
 
-def test_blobs_that_revisions_share_are_deleted_with_the_last(hub: HubServer) -> None:
+def test_shared_blobs_are_deleted_with_the_last_revision(hub: HubServer) -> None:
     folder = pull("someone/fine-tune").folder
     newer = folder.with_name("f" * 40)
     newer.mkdir()
@@ -354,13 +352,13 @@ def test_blobs_that_revisions_share_are_deleted_with_the_last(hub: HubServer) ->
     assert weights.is_file()
     assert not own.exists()
     assert not folder.exists()
-    pull("smolvlm2-256m")  # of the same hash as the revision that is gone
+    pull("smolvlm2-256m")  # with the same hash as in the deleted revision
     plan_removal("someone/fine-tune").execute()
     assert [local.name for local in list_local()] == ["smolvlm2-256m"]
     assert not weights.exists()
 
 
-def test_only_what_is_in_the_cache_is_deleted(hub: HubServer, tmp_path: Path) -> None:
+def test_only_cached_models_are_deleted(hub: HubServer, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     pull("someone/fine-tune").folder.parents[1].rename(elsewhere)
     repository_folder("someone/fine-tune").symlink_to(elsewhere)
@@ -370,7 +368,7 @@ def test_only_what_is_in_the_cache_is_deleted(hub: HubServer, tmp_path: Path) ->
     assert (elsewhere / "refs" / "main").is_file()
 
 
-def test_what_a_killed_download_has_left_is_deleted(hub: HubServer) -> None:
+def test_partial_downloads_are_deleted(hub: HubServer) -> None:
     part = _partial(hub, b"x" * 70)
     removal = plan_removal("someone/fine-tune")
     assert removal.freed_bytes == 70

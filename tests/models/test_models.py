@@ -1,4 +1,4 @@
-"""Names of checkpoints, and what their files say: whole ones, odd ones and broken ones."""
+"""Model names and checkpoint folders: complete, unusual and broken ones."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ PUBLISHED = {
 
 @pytest.mark.checkpoints
 @pytest.mark.parametrize("folder", PUBLISHED)
-def test_published_checkpoints_say_what_they_are(processor_files: Path, folder: str) -> None:
+def test_published_checkpoints_are_parsed(processor_files: Path, folder: str) -> None:
     checkpoint = open_checkpoint(str(processor_files / folder), weights=False)
     assert (
         checkpoint.layout,
@@ -48,7 +48,7 @@ def test_published_checkpoints_say_what_they_are(processor_files: Path, folder: 
     assert spec.stored_dtype == checkpoint.stored_dtype
 
 
-def test_every_published_size_is_in_the_table() -> None:
+def test_every_published_size_is_registered() -> None:
     gigabytes = {name: round((spec.download_bytes or 0) / 1e9, 2) for name, spec in MODELS.items()}
     assert gigabytes == {
         "nano": 0.0,
@@ -74,7 +74,7 @@ def test_every_published_size_is_in_the_table() -> None:
         " SmolVLM2-256M-video-instruct ",
     ],
 )
-def test_a_checkpoint_has_three_names(name: str) -> None:
+def test_model_is_found_by_its_three_names(name: str) -> None:
     assert find_model(name) is MODELS["smolvlm2-256m"]
 
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_has_three_names(name: str) -> None:
         ("smolvlm-2.2b-bsae", "smolvlm-2.2b-base"),
     ],
 )
-def test_a_misspelt_name_is_guessed(typed: str, meant: str) -> None:
+def test_misspelt_name_has_a_suggestion(typed: str, meant: str) -> None:
     assert lookup_model(typed) is None
     with pytest.raises(ModelError, match=f"unknown model `{typed}`") as caught:
         open_checkpoint(typed)
@@ -109,7 +109,7 @@ def test_a_misspelt_name_is_guessed(typed: str, meant: str) -> None:
         "a/b/c",
     ],
 )
-def test_what_is_no_model_at_all(typed: str) -> None:
+def test_unknown_name_has_no_suggestion(typed: str) -> None:
     with pytest.raises(ModelError) as caught:
         open_checkpoint(typed)
     assert "\n" not in str(caught.value)
@@ -119,7 +119,7 @@ def test_what_is_no_model_at_all(typed: str) -> None:
 # ---------------------------------------------------------------- folders
 
 
-def test_a_local_folder(tmp_path: Path) -> None:
+def test_local_folder_is_parsed(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "mine")
     checkpoint = open_checkpoint(str(folder))
     assert (checkpoint.name, checkpoint.layout, checkpoint.tokens_per_image) == (
@@ -127,7 +127,7 @@ def test_a_local_folder(tmp_path: Path) -> None:
         "smolvlm2",
         4,
     )
-    assert checkpoint.pad_token_id == 2  # 128002 of the top level is no token
+    assert checkpoint.pad_token_id == 2  # 128002 of the top level is not in the vocabulary
     assert checkpoint.eos_token_ids == (0, 6)  # the declared one and <end_of_utterance>
     assert checkpoint.weights is not None
     assert checkpoint.weights.parameters == 15
@@ -139,7 +139,7 @@ def test_a_local_folder(tmp_path: Path) -> None:
     )
 
 
-def test_the_layout_follows_the_family_and_the_own_key(tmp_path: Path) -> None:
+def test_layout_follows_the_family_and_its_key(tmp_path: Path) -> None:
     v1 = write_toy_checkpoint(tmp_path / "v1", model_type="idefics3")
     nano = write_toy_checkpoint(tmp_path / "nano", layout="nano")
     assert open_checkpoint(str(v1)).layout == "smolvlm"
@@ -147,7 +147,7 @@ def test_the_layout_follows_the_family_and_the_own_key(tmp_path: Path) -> None:
     assert open_checkpoint(str(nano)).is_nano
 
 
-def test_missing_keys_take_the_defaults_of_transformers(tmp_path: Path) -> None:
+def test_missing_keys_have_the_defaults_of_transformers(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "bare", vision_config={}, text_config={})
     (folder / "preprocessor_config.json").unlink()
     config = json.loads((folder / "config.json").read_text())
@@ -159,7 +159,7 @@ def test_missing_keys_take_the_defaults_of_transformers(tmp_path: Path) -> None:
     assert (checkpoint.context_tokens, checkpoint.resize_edge) == (2048, 1024)
 
 
-def test_the_processor_file_of_transformers_5(tmp_path: Path) -> None:
+def test_processor_file_of_transformers_5(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "saved")
     (folder / "preprocessor_config.json").unlink()
     settings = {"size": {"longest_edge": 96}, "do_image_splitting": False}
@@ -169,7 +169,7 @@ def test_the_processor_file_of_transformers_5(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
-def test_the_turn_end_is_read_where_the_template_is(tmp_path: Path, file: str) -> None:
+def test_end_of_turn_token_is_read_from_any_template_file(tmp_path: Path, file: str) -> None:
     folder = write_toy_checkpoint(tmp_path / "saved")
     (folder / "chat_template.json").unlink()
     template = "{% for message in messages %}<|endoftext|>\n{% endfor %}"
@@ -180,7 +180,7 @@ def test_the_turn_end_is_read_where_the_template_is(tmp_path: Path, file: str) -
     assert open_checkpoint(str(folder)).end_of_turn_token == "<|endoftext|>"
 
 
-def test_shards(tmp_path: Path) -> None:
+def test_sharded_checkpoint(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "sharded")
     first = folder / "model-00001-of-00002.safetensors"
     shutil.copy(folder / "model.safetensors", folder / "model-00002-of-00002.safetensors")
@@ -323,7 +323,7 @@ def _break(folder: Path, how: str) -> None:
         ("weights are text", "not a safetensors file"),
     ],
 )
-def test_a_broken_checkpoint_says_what_is_broken(tmp_path: Path, how: str, said: str) -> None:
+def test_broken_checkpoint_error_names_the_fault(tmp_path: Path, how: str, said: str) -> None:
     folder = write_toy_checkpoint(tmp_path / "broken")
     _break(folder, how)
     with pytest.raises(ModelError) as caught:
@@ -334,7 +334,7 @@ def test_a_broken_checkpoint_says_what_is_broken(tmp_path: Path, how: str, said:
         assert "can run code" in str(caught.value.hint)
 
 
-def test_a_broken_tokenizer_is_an_error_when_it_is_used(tmp_path: Path) -> None:
+def test_broken_tokenizer_is_an_error_when_used(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "broken")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     write_json(folder / "tokenizer.json", tokenizer | {"model": {"type": "Nonsense"}})
@@ -342,9 +342,7 @@ def test_a_broken_tokenizer_is_an_error_when_it_is_used(tmp_path: Path) -> None:
         _ = open_checkpoint(str(folder)).tokenizer
 
 
-def test_a_path_is_a_folder_and_never_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_is_never_a_model_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="no folder"):
         open_checkpoint(Path("nano"))
@@ -353,13 +351,13 @@ def test_a_path_is_a_folder_and_never_a_name(
     assert open_checkpoint("nano").layout == "nano"
 
 
-def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
+def test_file_is_not_a_checkpoint(tmp_path: Path) -> None:
     file = write_toy_checkpoint(tmp_path / "toy") / "model.safetensors"
     with pytest.raises(ModelError, match="is a file; a checkpoint is a folder"):
         open_checkpoint(str(file))
 
 
-def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+def test_folder_with_a_revision_is_an_error(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "toy")
     with pytest.raises(ModelError, match="no revision `v2`"):
         open_checkpoint(str(folder), revision="v2")

@@ -1,4 +1,4 @@
-"""The stages joined, on real small videos and real small networks."""
+"""The pipeline from source to answer, on small real videos and tiny random networks."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,9 @@ def checkpoint(engine: Engine) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos of 60, 30 and 3 frames at 10 a second, one picture, and a folder of five."""
+    """Write videos of 60, 30 and 3 frames at 10 per second, an image, and a folder of five
+    frames.
+    """
     folder = tmp_path_factory.mktemp("media")
     write_clip(folder / "a.mp4", evenly(60, 10))
     write_clip(folder / "b.mp4", evenly(30, 10))
@@ -70,7 +72,7 @@ def image_tokens(prepared: PreparedPrompt, checkpoint: Checkpoint) -> int:
     return prepared.prompt.token_ids.count(checkpoint.image_token_id)
 
 
-def test_a_question_about_a_video(engine: Engine, media: Path) -> None:
+def test_question_about_a_video(engine: Engine, media: Path) -> None:
     reports: list[Progress] = []
     sampling = FrameSampling(max_frames=6)
     prepared = prepare(
@@ -91,7 +93,7 @@ def test_a_question_about_a_video(engine: Engine, media: Path) -> None:
     assert sorted(set(stages), key=stages.index) == ["decode", "encode", "prefill", "generate"]
 
 
-def test_the_frames_are_the_chosen_ones(checkpoint: Checkpoint, media: Path) -> None:
+def test_prompt_has_the_chosen_frames(checkpoint: Checkpoint, media: Path) -> None:
     prepared = prepare(
         checkpoint, str(media / "a.mp4"), "What?", sampling=FrameSampling(max_frames=6)
     )
@@ -117,10 +119,10 @@ def test_load_frames(media: Path) -> None:
         load_frames(media / "none.mp4")
 
 
-# ------------------------------------------------------------------------------ the budget
+# ------------------------------------------------------------------------------ context budget
 
 
-def test_too_many_frames_are_reduced_with_a_notice_before_anything_is_decoded(
+def test_too_many_frames_are_reduced_before_decoding_with_a_notice(
     checkpoint: Checkpoint, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = context_of(900, checkpoint)
@@ -147,7 +149,7 @@ def _decode_nothing(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("tokens", [400, 555, 700, 1234])
 @pytest.mark.parametrize("names", [["a.mp4"], ["a.mp4", "b.mp4"], ["a.mp4", "picture.png"]])
-def test_the_number_in_the_error_fits_and_is_the_largest(
+def test_error_names_the_largest_frame_count_that_fits(
     checkpoint: Checkpoint, media: Path, tokens: int, names: list[str]
 ) -> None:
     small, sources = context_of(tokens, checkpoint), [media / name for name in names]
@@ -165,7 +167,7 @@ def test_the_number_in_the_error_fits_and_is_the_largest(
         prepared(fits + 1)
 
 
-def test_text_that_does_not_fit(checkpoint: Checkpoint, media: Path) -> None:
+def test_text_over_the_context_is_an_error(checkpoint: Checkpoint, media: Path) -> None:
     small = context_of(300, checkpoint)
     with pytest.raises(PromptError, match="the text alone takes"):
         prepare(small, media / "a.mp4", "why " * 100, generation=SHORT)
@@ -179,7 +181,7 @@ def test_text_that_does_not_fit(checkpoint: Checkpoint, media: Path) -> None:
         prepare(too_small, media / "picture.png", "What?", generation=SHORT)
 
 
-def test_a_long_answer_leaves_less_room(checkpoint: Checkpoint, media: Path) -> None:
+def test_longer_answers_leave_fewer_frames(checkpoint: Checkpoint, media: Path) -> None:
     def frames(max_new_tokens: int) -> int:
         options = GenerationOptions(max_new_tokens=max_new_tokens)
         prepared = prepare(
@@ -194,7 +196,7 @@ def test_a_long_answer_leaves_less_room(checkpoint: Checkpoint, media: Path) -> 
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(8, 80))
-def test_shares_are_fair(wanted: list[int], total: int) -> None:
+def test_allocate_frames_is_fair(wanted: list[int], total: int) -> None:
     shares = allocate_frames(wanted, total)
     assert sum(shares) == min(total, sum(wanted))
     assert all(1 <= share <= most for share, most in zip(shares, wanted, strict=True))
@@ -202,7 +204,7 @@ def test_shares_are_fair(wanted: list[int], total: int) -> None:
     assert not held_back or max(shares) - min(held_back) <= 1
 
 
-def test_several_sources_share_the_frames_and_are_announced(
+def test_several_sources_share_the_frames_and_are_labelled(
     checkpoint: Checkpoint, media: Path
 ) -> None:
     names = ["a.mp4", "short.mp4", "picture.png", "b.mp4"]
@@ -226,29 +228,27 @@ def test_several_sources_share_the_frames_and_are_announced(
     assert done == sorted(done)
 
 
-def test_as_many_sources_as_frames(checkpoint: Checkpoint, media: Path) -> None:
+def test_one_frame_per_source(checkpoint: Checkpoint, media: Path) -> None:
     prepared = prepare(
         checkpoint, [media / "a.mp4"] * 3, "What?", sampling=FrameSampling(max_frames=3)
     )
     assert [len(batch) for batch in prepared.batches] == [1, 1, 1]
 
 
-def test_more_sources_than_frames(checkpoint: Checkpoint, media: Path) -> None:
+def test_more_sources_than_frames_are_an_error(checkpoint: Checkpoint, media: Path) -> None:
     with pytest.raises(UsageError, match="3 sources need 3 frames") as caught:
         prepare(checkpoint, [media / "a.mp4"] * 3, "What?", sampling=FrameSampling(max_frames=2))
     assert "--max-frames 3" in str(caught.value.hint)
 
 
-def test_a_folder_of_frames_and_a_picture(checkpoint: Checkpoint, media: Path) -> None:
+def test_folder_of_frames_and_image(checkpoint: Checkpoint, media: Path) -> None:
     (batch,) = prepare(checkpoint, media / "frames", "What?").batches
     assert (len(batch), batch.metadata.kind) == (5, "frames")
     (picture,) = prepare(checkpoint, media / "picture.png", "What?").batches
     assert (len(picture), picture.geometry) == (1, "official")
 
 
-def test_a_picture_that_is_split_keeps_its_size_until_it_is_cut(
-    processor_files: Path, media: Path
-) -> None:
+def test_split_image_is_not_resized_before_splitting(processor_files: Path, media: Path) -> None:
     from smolvideo.models import open_checkpoint
 
     folder = processor_files / "SmolVLM2-256M-Video-Instruct"
@@ -267,15 +267,13 @@ def test_a_picture_that_is_split_keeps_its_size_until_it_is_cut(
     assert beside_a_video.batches[0].images.shape == (1, 512, 512, 3)
 
 
-def test_text_only(engine: Engine) -> None:
+def test_question_without_a_source(engine: Engine) -> None:
     answer = smolvideo.ask(engine, [], "Who are you?", generation=SHORT)
     assert answer.usage.frames == 0
     assert "decode" not in answer.usage.seconds
 
 
-def test_subtitles_stand_between_the_frames_and_the_question(
-    checkpoint: Checkpoint, media: Path
-) -> None:
+def test_subtitles_are_between_frames_and_question(checkpoint: Checkpoint, media: Path) -> None:
     prepared = prepare(
         checkpoint, media / "short.mp4", "What is said?", subtitles="00:01 <image> hello\n"
     )
@@ -285,7 +283,7 @@ def test_subtitles_stand_between_the_frames_and_the_question(
     assert image_tokens(prepared, checkpoint) == 3 * tinymodels.TOKENS_PER_IMAGE
 
 
-def test_a_conversation_goes_on(engine: Engine, media: Path) -> None:
+def test_follow_up_with_history(engine: Engine, media: Path) -> None:
     first = prepare(engine.checkpoint, media / "short.mp4", "What is it?", generation=SHORT)
     said = stream_answer(engine, first).result().text
     history = (*first.messages, Message("assistant", (said or "Nothing.",)))
@@ -297,14 +295,14 @@ def test_a_conversation_goes_on(engine: Engine, media: Path) -> None:
 
 
 @pytest.mark.parametrize("question", ["", "  \n"])
-def test_an_empty_question_is_refused_before_anything_is_opened(
+def test_empty_question_is_refused_before_opening_the_source(
     checkpoint: Checkpoint, tmp_path: Path, question: str
 ) -> None:
     with pytest.raises(PromptError, match="question is empty"):
         prepare(checkpoint, tmp_path / "none.mp4", question)
 
 
-def test_errors_of_the_stages_pass_through(checkpoint: Checkpoint, media: Path) -> None:
+def test_stage_errors_are_raised(checkpoint: Checkpoint, media: Path) -> None:
     text = media / "text.mp4"
     text.write_text("no video")
     with pytest.raises(ReaderError):
@@ -314,7 +312,7 @@ def test_errors_of_the_stages_pass_through(checkpoint: Checkpoint, media: Path) 
         prepare(checkpoint, media / "a.mp4", "?", sampling=FrameSampling(start_seconds=60.0))
 
 
-def test_readers_are_closed_whatever_happens(
+def test_readers_are_always_closed(
     checkpoint: Checkpoint, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
@@ -339,7 +337,7 @@ def test_readers_are_closed_whatever_happens(
     assert sorted(map(id, opened)) == sorted(map(id, closed))
 
 
-def test_closing_the_answer_closes_the_engine_s(engine: Engine, media: Path) -> None:
+def test_closing_the_answer_closes_that_of_the_engine(engine: Engine, media: Path) -> None:
     stream = stream_answer(engine, prepare(engine.checkpoint, media / "short.mp4", "What?"))
     next(iter(stream))
     stream.close()
@@ -350,7 +348,7 @@ def test_closing_the_answer_closes_the_engine_s(engine: Engine, media: Path) -> 
 # ------------------------------------------------------------------------------ records
 
 
-def test_the_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) -> None:
+def test_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) -> None:
     sampling = FrameSampling(max_frames=4, start_seconds=RelativeTime(0.5))
     generation = GenerationOptions(max_new_tokens=8, temperature=0.8, stop=("zzz",))
     prepared = prepare(
@@ -383,7 +381,7 @@ def test_the_record_of_an_answer(engine: Engine, media: Path, tmp_path: Path) ->
     assert again.result().text == answer.text, "what is recorded can be repeated"
 
 
-def test_the_record_of_an_error(media: Path, tmp_path: Path) -> None:
+def test_record_of_an_error(media: Path, tmp_path: Path) -> None:
     gone = VideoSource("gone.mp4", tmp_path / "gone.mp4", "video", "gone.mp4")
     error = ReaderError("no such file: `gone.mp4`", hint="look again")
     record = record_error("What?", [gone], error, settings={"max_frames": 50})

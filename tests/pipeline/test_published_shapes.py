@@ -1,6 +1,6 @@
 """Frames through networks of the published shapes, with random weights and few layers.
 
-All fifty of them through the network: ``tests/stress/published_shapes.py``.
+All fifty frames: ``tests/stress/published_shapes.py``.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from smolvideo.sampling import FrameSampling
     ("name", "tokens_per_frame"),
     [("SmolVLM2-256M-Video-Instruct", 77), ("SmolVLM-256M-Instruct", 67)],
 )
-def test_fifty_frames_through_the_real_shapes(
+def test_frames_through_the_published_shapes(
     processor_files: Path, tmp_path: Path, name: str, tokens_per_frame: int
 ) -> None:
     short = GenerationOptions(max_new_tokens=8)
@@ -44,8 +44,8 @@ def test_fifty_frames_through_the_real_shapes(
         sampling=FrameSampling(max_frames=5),
         generation=GenerationOptions(max_new_tokens=1),
     )
-    # The first token needs no kernel for further ones: those of the shapes are in
-    # ``test_native_parity.py``.
+    # Only the first token, which needs no decode kernel: ``test_native_parity.py`` has further
+    # tokens of these shapes.
     answer = stream_answer(engine, few).result()
     assert answer.usage.answer_tokens <= 1
     assert answer.usage.frames == 5

@@ -1,4 +1,4 @@
-"""What is pinned, platform by platform."""
+"""Pinned versions per platform."""
 
 import pytest
 from packaging.requirements import Requirement
@@ -14,7 +14,7 @@ from support.project import ROOT
         ("win32", "AMD64", "2.13.0"),
     ],
 )
-def test_one_torch_is_pinned_for_each_platform(system: str, machine: str, newest: str) -> None:
+def test_one_torch_version_is_pinned_per_platform(system: str, machine: str, newest: str) -> None:
     platform = {"sys_platform": system, "platform_machine": machine}
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line.startswith("torch==")]

@@ -1,6 +1,6 @@
-"""``docs/design.md`` has the layers of ``pyproject.toml``, and a line for every module.
+"""``docs/design.md`` has the layers of ``pyproject.toml`` and a line for every module.
 
-``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/project/test_design_page.py`` writes both anew.
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/project/test_design_page.py`` rewrites both.
 """
 
 import ast
@@ -30,20 +30,20 @@ def check(start: int, end: int, expected: str) -> None:
 
 
 def summary(path: Path) -> str:
-    """The first paragraph of a module's docstring, on one line."""
+    """Return the first paragraph of a module's docstring on one line."""
     docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
     assert docstring, f"{path} needs a docstring"
     return " ".join(docstring.split("\n\n")[0].split()).replace("``", "`")
 
 
 def packages() -> Iterator[tuple[str, list[Path]]]:
-    """Folders of the package in the order of names, with their modules."""
+    """Return the folders of the package in order of their names, with their modules."""
     folders = sorted({path.parent for path in PACKAGE.rglob("*.py")})
     for folder in folders:
         yield folder.relative_to(ROOT).as_posix(), sorted(folder.glob("*.py"))
 
 
-def test_every_module_has_its_line() -> None:
+def test_every_module_has_a_line() -> None:
     lines = []
     for name, modules in packages():
         about = summary(modules[0]) if modules[0].name == "__init__.py" else ""
@@ -57,7 +57,7 @@ def test_every_module_has_its_line() -> None:
     check(text.index(FILES) + len(FILES), len(text), "\n".join(lines) + "\n")
 
 
-def test_the_layers_are_those_that_are_checked() -> None:
+def test_layers_equal_the_import_contract() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     expected = "\n".join(layer.replace("smolvideo.", "") for layer in layers) + "\n"

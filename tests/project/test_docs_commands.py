@@ -1,4 +1,4 @@
-"""Every command, option, file, variable and extra that README and docs name is there."""
+"""Commands, options, files, variables and extras that README and docs name exist."""
 
 import contextlib
 import re
@@ -27,7 +27,7 @@ FOREIGN_OPTIONS = {
 
 
 def blocks(text: str) -> list[str]:
-    """The fenced blocks of a page, without those of other languages."""
+    """Return the fenced blocks of a page, without those of other languages."""
     return [
         code
         for language, code in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -36,7 +36,7 @@ def blocks(text: str) -> list[str]:
 
 
 def shell_commands(text: str) -> Iterator[list[str]]:
-    """Words of each command in the blocks, and of each `smolvideo …` in the text."""
+    """Return the words of each command in the blocks, and of each `smolvideo …` in the text."""
     lines = [line for block in blocks(text) for line in block.splitlines()]
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     for line in [*lines, *inline]:
@@ -54,9 +54,9 @@ def smolvideo_commands(text: str) -> list[list[str]]:
 
 
 def parse(words: list[str]) -> click.Context:
-    """Parse as the program does, without running the command."""
+    """Parse a command line as the program does, without running the command."""
     command: click.Command = cli
-    # With the program's settings: a command keeps the help option of the first context it meets.
+    # With the program's settings: click takes the help option of the first context.
     context = click.Context(cli, info_name="smolvideo", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, found, words = command.resolve_command(context, words)
@@ -68,7 +68,9 @@ def parse(words: list[str]) -> click.Context:
 
 
 @pytest.mark.parametrize("page", PAGE_NAMES)
-def test_commands_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_commands_parse(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     text = TEXTS[page]
     for words in smolvideo_commands(text):
@@ -80,7 +82,7 @@ def test_commands_parse(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert parse(words)
 
 
-def test_the_commands_of_the_pages_are_found_and_a_wrong_one_is_seen() -> None:
+def test_documented_commands_are_found_and_wrong_ones_fail() -> None:
     assert len([words for text in TEXTS.values() for words in smolvideo_commands(text)]) > 50
     with pytest.raises(click.ClickException, match="No such option"):
         parse(["ask", "a.mp4", "What?", "--no-such-option"])
@@ -103,7 +105,7 @@ def all_options() -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGE_NAMES)
-def test_options_exist(page: str) -> None:
+def test_documented_options_exist(page: str) -> None:
     others = {
         word for words in shell_commands(TEXTS[page]) if words[0] != "smolvideo" for word in words
     }
@@ -114,7 +116,7 @@ def test_options_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGE_NAMES)
-def test_files_targets_variables_and_extras_exist(page: str) -> None:
+def test_documented_files_targets_variables_and_extras_exist(page: str) -> None:
     text = TEXTS[page]
     for path in re.findall(
         r"(?<![\w./])((?:tests|samples|smolvideo|docs|\.github)/[\w./*-]+)", text
@@ -138,7 +140,7 @@ def test_files_targets_variables_and_extras_exist(page: str) -> None:
         assert f'"{variable}"' in source, f"{page}: {variable}"
 
 
-def test_the_example_of_a_schema_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_schema_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     found = re.search(r"```python\n(.*?)```", TEXTS["records.md"], re.DOTALL)
     assert found
     exec(compile(found[1], "records.md", "exec"), {})

@@ -1,4 +1,4 @@
-"""``smolvideo --help`` answers at once, because nothing heavy is imported for it."""
+"""``smolvideo --help`` is fast because it imports no heavy module."""
 
 import os
 import subprocess
@@ -29,9 +29,9 @@ HEAVY = (
     "yt_dlp",
 )
 MAX_TIMES_CLICK = 2.5
-"""Processor time of the help, in that of Python with click alone; 1.5 when this was written."""
+"""Limit of the help's CPU time over that of importing click; 1.5 when this was written."""
 MAX_MODULES = 40
-"""Modules of the help beyond those of click; 24 when this was written."""
+"""Limit of the help's modules beyond those of click; 24 when this was written."""
 SAMPLE = ROOT / "samples" / "triangle_down.mp4"
 
 _LIST_MODULES = """
@@ -46,7 +46,7 @@ finally:
 
 
 def modules_after(*words: str, whole_names: bool = False) -> set[str]:
-    """The modules that are loaded once ``smolvideo WORDS`` has run; their first names."""
+    """Return the top-level modules that are loaded after ``smolvideo WORDS``."""
     done = subprocess.run(
         [sys.executable, "-c", _LIST_MODULES, *words],
         capture_output=True,
@@ -65,25 +65,25 @@ def test_nothing_heavy_is_imported(words: tuple[str, ...]) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_an_answer_imports_neither_transformers_nor_torchs_compiler() -> None:
+def test_answering_imports_neither_transformers_nor_the_torch_compiler() -> None:
     question = ("ask", "--quiet", "--max-new-tokens", "1", str(SAMPLE), "What is this?")
     loaded = modules_after(*question)
     assert "torch" in loaded
-    # sympy comes with the compiler: a second that a short answer would wait for.
+    # The compiler imports sympy, which takes a second.
     assert loaded.isdisjoint({"transformers", "sympy"})
 
 
 @pytest.mark.parametrize("command", sorted(cli.list_commands(click.Context(cli))))
 def test_help_of_a_command_imports_no_network_library(command: str) -> None:
-    # Defaults are read from the dataclasses, which know numpy; the rest waits for its use.
+    # Defaults come from dataclasses, which import numpy; other modules are imported at use.
     loaded = modules_after(command, "--help")
     assert loaded.isdisjoint({"av", "cv2", "decord", "tokenizers", "torch", "transformers"})
     assert loaded.isdisjoint({"huggingface_hub", "textual", "yt_dlp"})
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])
-def test_little_is_imported_besides_click(words: tuple[str, ...]) -> None:
-    """A quarter of a second, in what does not depend on the machine or on what else it does."""
+def test_help_imports_few_modules_besides_click(words: tuple[str, ...]) -> None:
+    """A proxy for the quarter of a second that is independent of machine and load."""
     alone = [sys.executable, "-c", "import sys, click; print(*sys.modules)"]
     click_alone = subprocess.run(alone, capture_output=True, text=True, check=True).stdout
     loaded = modules_after(*words, whole_names=True)
@@ -92,8 +92,8 @@ def test_little_is_imported_besides_click(words: tuple[str, ...]) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="no figures of one process on this system")
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])
-def test_answers_cost_little_more_than_click(words: tuple[str, ...]) -> None:
-    # Processor time, each the best of several: others at work make both a little dearer.
+def test_help_takes_little_more_cpu_time_than_click(words: tuple[str, ...]) -> None:
+    # The best of several CPU times, because load on the machine increases both.
     costs = [
         (processor_seconds("-c", "import click"), processor_seconds("-m", "smolvideo", *words))
         for _ in range(3)

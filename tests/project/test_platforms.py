@@ -1,7 +1,7 @@
-"""What can be seen here of other systems: the package without what POSIX alone has.
+"""Portability checks that run on Linux: the package without POSIX modules and functions.
 
-Nothing ran on Windows: this is its import, and the paths of the code that need no window, on a
-Python whose POSIX modules and functions are gone.
+Nothing ran on Windows: these tests import the package and run code without a window on a Python
+whose POSIX modules and functions are removed.
 """
 
 import ast
@@ -82,7 +82,7 @@ print(len(names))
 """
 
 
-def test_every_module_is_imported_and_does_its_work_without_posix(tmp_path: Path) -> None:
+def test_every_module_imports_and_works_without_posix(tmp_path: Path) -> None:
     code = WITHOUT_POSIX.replace("{modules}", repr(sorted(POSIX_MODULES)))
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, encoding="utf-8"
@@ -97,16 +97,16 @@ TREES = {
 }
 
 
-def test_no_module_imports_posix_alone_where_it_is_loaded() -> None:
+def test_posix_modules_are_not_imported_at_module_level() -> None:
     for name, tree in TREES.items():
-        for node in tree.body:  # what is in a branch on the platform, or in a function, may
+        for node in tree.body:  # platform branches and functions may import them
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imported = {one.name for one in node.names} | {getattr(node, "module", None)}
                 assert not POSIX_MODULES & imported, f"{name}, line {node.lineno}"
 
 
-def test_texts_have_an_encoding() -> None:
-    """Windows reads and writes in a code page of its own where none is named."""
+def test_text_files_are_opened_with_an_encoding() -> None:
+    """Without one Windows uses its own code page."""
     for name, tree in TREES.items():
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         assert not [f"{name}, line {call.lineno}" for call in calls if not _has_encoding(call)]

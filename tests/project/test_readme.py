@@ -1,6 +1,6 @@
-"""README and docs say what the program says.
+"""Output blocks and tables in README and docs equal the output of the program.
 
-``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/project/test_readme.py`` writes the blocks anew.
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/project/test_readme.py`` rewrites the blocks.
 """
 
 import json
@@ -34,7 +34,7 @@ COLUMNS = "100"
 
 
 def run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a command of the README prints on stdout."""
+    """Return the stdout of a command of the README."""
     monkeypatch.setenv("COLUMNS", COLUMNS)
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)
@@ -44,13 +44,13 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def page_with(comment: str) -> Path:
-    """The one page that holds a comment."""
+    """Return the only page that contains a comment."""
     (page,) = (page for page in PAGES if comment in page.read_text("utf-8"))
     return page
 
 
 def block_after(marker: str) -> str:
-    """The fenced block that follows a comment in one of the pages."""
+    """Return the fenced block that follows a comment in one of the pages."""
     comment = f"<!-- {marker} -->\n```\n"
     text = page_with(comment).read_text("utf-8")
     start = text.index(comment) + len(comment)
@@ -79,7 +79,7 @@ def check_between(opening: str, closing: str, expected: str) -> None:
 
 
 def commands(command: click.Command, path: str) -> Iterator[str]:
-    """Every command that is listed in a help text, depth first, in the order of that text."""
+    """Yield every command in the help texts, depth first, in the order of the help."""
     yield path
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
@@ -88,7 +88,7 @@ def commands(command: click.Command, path: str) -> Iterator[str]:
                 yield from commands(found, f"{path} {name}")
 
 
-def test_the_page_of_all_options_is_the_help_of_every_command(
+def test_page_of_all_options_equals_the_help_of_every_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts = [CLI_INTRODUCTION]
@@ -101,14 +101,14 @@ def test_the_page_of_all_options_is_the_help_of_every_command(
     assert CLI_PAGE.read_text("utf-8") == expected
 
 
-def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_models_equals_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run("smolvideo models", monkeypatch).splitlines()
-    # Where a model is differs from machine to machine: that column is left out.
+    # The column with the local state is left out, because it depends on the machine.
     here, what = lines[0].index("here"), lines[0].index("what")
     check("models", "\n".join((line[:here] + line[what:]).rstrip() for line in lines))
 
 
-def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_equals_make_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     command, answer = block_after("demo").splitlines()
     assert command.removeprefix("$ ") in (ROOT / "Makefile").read_text("utf-8").replace(
         "$(BIN)/", ""
@@ -117,12 +117,12 @@ def test_the_demo_is_what_make_demo_does(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("marker", ["summarise one", "summarise"])
-def test_the_example_of_a_folder(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_of_a_folder(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command, *shown = block_after(marker).splitlines()
     assert run(command.removeprefix("$ "), monkeypatch).splitlines() == shown
 
 
-def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first, right, second, mover = block_after("json").splitlines()
     command = first.removeprefix("$ ").removesuffix(" | jq -r .text")
     assert json.loads(run(command, monkeypatch))["text"] == right
@@ -132,7 +132,7 @@ def test_the_examples_for_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
-def test_the_python_examples_run(
+def test_python_examples_run(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -142,7 +142,7 @@ def test_the_python_examples_run(
     assert capsys.readouterr().out.startswith("a purple circle")
 
 
-def test_the_readme_is_read_in_minutes_and_its_links_lead_somewhere() -> None:
+def test_readme_is_short_and_its_links_exist() -> None:
     assert len(README.read_text("utf-8").splitlines()) <= 250
     for page in PAGES:
         links = re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
@@ -152,17 +152,19 @@ def test_the_readme_is_read_in_minutes_and_its_links_lead_somewhere() -> None:
     assert {page.name for page in PAGES[1:]} <= set(listed)
 
 
-def test_the_recipe_takes_as_long_as_is_said() -> None:
+def test_documented_training_time_is_the_default() -> None:
     text = (ROOT / "docs" / "nano.md").read_text("utf-8")
     assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in text
 
 
-def test_nano_table_is_what_the_exam_measured() -> None:
+def test_nano_table_equals_the_exam_report() -> None:
     check_table("nano", exam_table())
 
 
 def exam_table() -> list[str]:
-    """The table of the JSON line that ``smolvideo eval world`` left in ``.github/bench``."""
+    """Return the table of the exam report in ``.github/bench``, written by ``smolvideo eval
+    world``.
+    """
     found = json.loads((ROOT / ".github" / "bench" / "world.json").read_text("utf-8"))
     assert found["model"] == "nano"
     blind = found["blind"]
@@ -186,7 +188,7 @@ def exam_table() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["first video", "speed", "quantized"])
-def test_speed_tables_are_what_bench_measured(name: str) -> None:
+def test_speed_tables_equal_the_bench_results(name: str) -> None:
     tables = {
         "first video": first_video_table,
         "speed": speed_table,
@@ -196,7 +198,7 @@ def test_speed_tables_are_what_bench_measured(name: str) -> None:
 
 
 def first_video_table() -> list[str]:
-    """What the first and the next question about a video cost with each model."""
+    """Return the cost of the first and the next question about a video for each model."""
     rows = [
         "| model | first token | next question | tokens per second | peak memory |",
         "|---|---|---|---|---|",
@@ -212,7 +214,7 @@ def first_video_table() -> list[str]:
 
 
 def measured(name: str) -> dict[str, Any]:
-    """The JSON line that ``smolvideo bench`` left in ``.github/bench``."""
+    """Return a JSON line in ``.github/bench``, written by ``smolvideo bench``."""
     content = json.loads((ROOT / ".github" / "bench" / f"{name}.json").read_text("utf-8"))
     assert isinstance(content, dict)
     assert content["options"]["frames"] == 50
@@ -221,7 +223,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def speed_table() -> list[str]:
-    """Engine against engine; 2.2B is the native engine alone."""
+    """Return engine against engine; 2.2B has the native engine alone."""
     rows = [
         "| shapes, engine | encode a frame | first token | tokens per second | next question "
         "| twenty questions | peak memory |",
@@ -252,7 +254,7 @@ def speed_table() -> list[str]:
 
 
 def quantized_table() -> list[str]:
-    """Quantized weights against those of bfloat16, each pair in one run."""
+    """Return quantized weights against bfloat16, each pair measured in one run."""
     rows = [
         "| shapes, weights | weights | peak memory | first token | tokens per second "
         "| twenty questions | log-probabilities off by |",

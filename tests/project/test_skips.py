@@ -1,4 +1,4 @@
-"""The rule of CI about skipped tests, on tests made for it."""
+"""The CI rule for skipped tests, applied to a generated test suite."""
 
 import shutil
 import subprocess
@@ -36,7 +36,9 @@ def test_of_clips(clips):
     ("strict", "counts"),
     [("1", "2 skipped, 1 deselected, 1 xfailed, 2 errors"), ("0", "4 skipped, 1 desel")],
 )
-def test_what_is_skipped_for_another_reason_fails(strict: str, counts: str, tmp_path: Path) -> None:
+def test_skips_without_the_hardware_reason_fail_in_ci(
+    strict: str, counts: str, tmp_path: Path
+) -> None:
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     (tmp_path / "tests" / "support").mkdir()

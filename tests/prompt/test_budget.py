@@ -1,4 +1,4 @@
-"""Counting: exact, before anything is decoded, and quick."""
+"""Token counts of prompts: exact, before any decoding, and cheap."""
 
 import math
 
@@ -26,7 +26,7 @@ TOY: dict[str, Checkpoint] = {}
 
 @pytest.fixture(scope="module", autouse=True)
 def toys(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Toys by layout; hypothesis cannot take them as fixtures of a function."""
+    """Return toy checkpoints by layout; hypothesis cannot use function fixtures."""
     folder = tmp_path_factory.mktemp("toys")
     for layout, family in (("smolvlm", "idefics3"), ("smolvlm2", "smolvlm"), ("nano", "smolvlm")):
         path = write_toy_checkpoint(folder / layout, model_type=family, layout=layout)
@@ -94,7 +94,9 @@ turns = st.builds(
     st.sampled_from([None, "smolvlm", "smolvlm2", "nano"]),
     st.sampled_from([None, False, True]),
 )
-def test_the_count_is_exact(messages: list[Message], name: str, layout, split) -> None:  # type: ignore[no-untyped-def]
+def test_count_tokens_equals_the_packed_prompt(
+    messages: list[Message], name: str, layout, split
+) -> None:  # type: ignore[no-untyped-def]
     checkpoint = TOY[name]
     splits = None if (layout or name) == "nano" and split else split
     options = PromptOptions(layout=layout, split_images=splits)
@@ -113,7 +115,7 @@ def test_the_count_is_exact(messages: list[Message], name: str, layout, split) -
     st.floats(0.1, 20_000),
     st.sampled_from(["smolvlm", "smolvlm2", "nano"]),
 )
-def test_what_fits_fits_and_one_more_does_not(
+def test_max_frames_fit_and_one_more_does_not(
     frames: int, max_new_tokens: int, last: float, name: str
 ) -> None:
     checkpoint = TOY[name]
@@ -130,7 +132,7 @@ def test_what_fits_fits_and_one_more_does_not(
     assert fit == frames or count_tokens(messages_of(fit + 1), checkpoint) > room
 
 
-def test_several_videos_share_the_context() -> None:
+def test_max_frames_of_several_videos_share_the_context() -> None:
     checkpoint = TOY["smolvlm2"]
     two = asked(plan(300), plan(40), "Which is longer?")
     one = asked(plan(300), "Which is longer?")
@@ -146,7 +148,7 @@ def test_several_videos_share_the_context() -> None:
     assert max_frames_that_fit(asked("?"), checkpoint, max_new_tokens=100) == 0
 
 
-def test_frames_of_earlier_turns_count() -> None:
+def test_frames_of_earlier_turns_are_counted() -> None:
     checkpoint = TOY["smolvlm2"]
     history = [*asked(plan(300), "What?"), Message("assistant", ("A cat. " * 50,)), *asked("And?")]
     assert max_frames_that_fit(history, checkpoint, max_new_tokens=9) < max_frames_that_fit(
@@ -154,7 +156,7 @@ def test_frames_of_earlier_turns_count() -> None:
     )
 
 
-def test_too_many_frames_name_the_number_that_fits() -> None:
+def test_too_many_frames_error_names_the_number_that_fits() -> None:
     checkpoint = TOY["smolvlm2"]
     messages = asked(plan(300), "What happens?")
     with pytest.raises(
@@ -168,7 +170,7 @@ def test_too_many_frames_name_the_number_that_fits() -> None:
     assert check_budget(kept, checkpoint, max_new_tokens=256) == count_tokens(kept, checkpoint)
 
 
-def test_frames_of_several_videos_are_counted_together() -> None:
+def test_too_many_frames_of_several_videos_are_summed() -> None:
     checkpoint = TOY["smolvlm2"]
     messages = asked(plan(300), plan(40), "Which?")
     with pytest.raises(PromptError, match=r"^340 frames and the text take") as caught:
@@ -177,8 +179,8 @@ def test_frames_of_several_videos_are_counted_together() -> None:
     assert caught.value.hint == f"{fit} of each video fit"
 
 
-def test_the_hint_for_videos_of_different_lengths_counts_for_the_longest() -> None:
-    """``--max-frames`` is for each video: a short one does not bound it."""
+def test_hint_for_videos_of_different_lengths_uses_the_longest() -> None:
+    """``--max-frames`` is per video, so a short video does not bound it."""
     checkpoint = TOY["smolvlm2"]
     messages = asked(plan(300), plan(2), "Which?")
     assert max_frame_count(messages) == 300
@@ -191,45 +193,45 @@ def test_the_hint_for_videos_of_different_lengths_counts_for_the_longest() -> No
     assert fits <= checkpoint.context_tokens < more
 
 
-def test_the_prompt_itself_must_leave_room_for_a_token() -> None:
+def test_prompt_must_leave_context_for_one_token() -> None:
     with pytest.raises(PromptError, match="300 frames and the text take"):
         pack_prompt(asked(decoded(plan(300)), "What happens?"), TOY["smolvlm2"])
 
 
 @pytest.mark.parametrize("content", [("word " * 3000,), (plan(2), "word " * 3000)])
-def test_a_text_that_is_too_long(content: tuple[str | FramePlan, ...]) -> None:
+def test_text_over_the_context_is_an_error(content: tuple[str | FramePlan, ...]) -> None:
     for call in (check_budget, max_frames_that_fit):
         with pytest.raises(PromptError, match=r"^the text alone takes [\d,]+ tokens") as caught:
             call(asked(*content), TOY["smolvlm2"], max_new_tokens=16)
         assert "shorten" in str(caught.value.hint)
 
 
-def test_an_answer_longer_than_the_context() -> None:
+def test_answer_over_the_context_is_an_error() -> None:
     with pytest.raises(PromptError, match="5,000 tokens leaves no room") as caught:
         check_budget(asked("Why?"), TOY["smolvlm2"], max_new_tokens=5000)
     assert "--max-new-tokens" in str(caught.value.hint)
 
 
-def test_not_one_frame_fits() -> None:
+def test_context_without_space_for_a_frame_is_an_error() -> None:
     many = [plan(3, name=f"{n}.mp4") for n in range(60)]
     with pytest.raises(PromptError, match="not one frame fits"):
         max_frames_that_fit(asked(*many, "Which?"), TOY["smolvlm2"], max_new_tokens=16)
 
 
-def test_too_many_pictures() -> None:
+def test_too_many_images_are_an_error() -> None:
     pictures = [FramePlan((0.0,), VideoMetadata(64, 36, 0.0, kind="image")) for _ in range(400)]
     with pytest.raises(PromptError, match="the pictures and the text take") as caught:
         check_budget(asked(*pictures, "Which?"), TOY["smolvlm2"])
     assert "fewer pictures" in str(caught.value.hint)
 
 
-def test_a_function_needs_a_bound() -> None:
+def test_message_function_requires_max_frames() -> None:
     with pytest.raises(ValueError, match="max_frames"):
         max_frames_that_fit(lambda kept: asked(plan(kept), "?"), TOY["nano"], max_new_tokens=1)
 
 
 def test_counting_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of frames is halved, not tried one by one, and each text is read once a count."""
+    """The number of frames is bisected, and each text is tokenized once per count."""
     from smolvideo.prompt import pack, templates
 
     counts, texts = [], []
@@ -242,5 +244,5 @@ def test_counting_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     max_frames_that_fit(asked(plan(3000), "What happens?"), TOY["smolvlm2"], max_new_tokens=256)
     assert 3 < len(counts) <= 3 + math.ceil(math.log2(3000))
-    # A text beside each frame: 3,000 of the first count, half as many of the next, and so on.
+    # One text per frame: 3,000 in the first count, half as many in the next, and so on.
     assert len(texts) < 3 * 3000

@@ -1,4 +1,4 @@
-"""Squares: the published pipelines' pixels, and shapes nobody expects."""
+"""Resizing of frames and images: pixels of the published pipelines, and extreme shapes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,9 @@ SHAPES = [(360, 640), (480, 360), (100, 100), (720, 1280), (1, 1), (1, 900), (90
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
-    """A toy of each layout: squares of 32 pixels, and one with the sizes of SmolVLM2-256M."""
+    """Return a toy of each layout with squares of 32 pixels, and one with the sizes of
+    SmolVLM2-256M.
+    """
     folder = tmp_path_factory.mktemp("toys")
     made = {
         "smolvlm": write_toy_checkpoint(folder / "v1", model_type="idefics3"),
@@ -45,7 +47,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoin
 
 
 def scene(height: int, width: int, seed: int = 0) -> Images:
-    """Shades, edges and noise."""
+    """Return an image with gradients, edges and noise."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows * 255 / height, columns * 255 / width, (rows * columns) % 256], axis=-1)
     image += np.random.default_rng(seed).integers(-20, 20, image.shape)
@@ -58,7 +60,7 @@ def distance(one: Images, other: Images) -> int:
 
 
 def two_steps(frame: Images, first: tuple[int, int], side: int) -> Images:
-    """SmolVLMVideoProcessor's two resizes, as one writes them with torch alone."""
+    """Apply the two resizes of SmolVLMVideoProcessor with torch alone."""
     pixels = torch.from_numpy(frame)[None].permute(0, 3, 1, 2)
     for size in (first, (side, side)):
         if tuple(pixels.shape[-2:]) != size:
@@ -79,10 +81,10 @@ needs_lanczos = pytest.mark.skipif(not torch_has_lanczos(), reason="this torch h
         ((480, 360), (2048, 1536)),
         ((100, 100), (2048, 2048)),
         ((720, 1280), (1152, 2048)),
-        ((37, 211), (360, 2048)),  # int(2048 / (211 / 37)) = 359, up to even
+        ((37, 211), (360, 2048)),  # int(2048 / (211 / 37)) = 359, rounded up to even
     ],
 )
-def test_smolvlm2_resizes_in_two_steps(
+def test_smolvlm2_resize_has_two_steps(
     checkpoints: dict[str, Checkpoint], shape: tuple[int, int], first: tuple[int, int]
 ) -> None:
     name, fit = frame_transform(checkpoints["full"])
@@ -92,8 +94,8 @@ def test_smolvlm2_resizes_in_two_steps(
 
 
 @needs_lanczos
-def test_smolvlm2_pixels_have_not_changed(checkpoints: dict[str, Checkpoint]) -> None:
-    """Grey levels at sixteen places, made with torch 2.13; one level for another CPU's rounding."""
+def test_smolvlm2_pixels_are_unchanged(checkpoints: dict[str, Checkpoint]) -> None:
+    """Grey levels at sixteen positions from torch 2.13, with a tolerance of one for other CPUs."""
     square = frame_transform(checkpoints["full"])[1](scene(90, 160))
     golden = [
         [93.0, 85.33, 99.0, 116.67],
@@ -106,7 +108,7 @@ def test_smolvlm2_pixels_have_not_changed(checkpoints: dict[str, Checkpoint]) ->
 
 @needs_lanczos
 @pytest.mark.parametrize("shape", [(360, 640), (480, 360), (100, 100)])
-def test_a_torch_without_lanczos_comes_within_two_levels(
+def test_lanczos_fallback_is_within_two_levels(
     checkpoints: dict[str, Checkpoint], shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = scene(*shape)
@@ -117,15 +119,15 @@ def test_a_torch_without_lanczos_comes_within_two_levels(
 
 
 @needs_lanczos
-def test_the_detour_is_not_a_direct_resize(checkpoints: dict[str, Checkpoint]) -> None:
+def test_two_step_resize_differs_from_a_direct_one(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(360, 640)
     official = frame_transform(checkpoints["full"])[1](frame)
     direct = frame_transform(checkpoints["full"], PromptOptions(geometry="direct"))[1](frame)
     assert distance(official, direct) > 2
 
 
-def test_v1_crops_the_middle(checkpoints: dict[str, Checkpoint]) -> None:
-    """Of 16:9 the outer 7/16 of the width are gone; of a tall picture top and bottom."""
+def test_v1_crops_the_centre(checkpoints: dict[str, Checkpoint]) -> None:
+    """Of 16:9 the outer 7/16 of the width are cropped; of a tall image top and bottom."""
     fit = frame_transform(checkpoints["smolvlm"])[1]
     wide = np.zeros((90, 160, 3), np.uint8)
     wide[:, :30] = wide[:, -30:] = 255
@@ -136,7 +138,7 @@ def test_v1_crops_the_middle(checkpoints: dict[str, Checkpoint]) -> None:
     assert np.array_equal(fit(tall), np.swapaxes(fit(wide), 0, 1))
 
 
-def test_v1_crops_strips_too(checkpoints: dict[str, Checkpoint]) -> None:
+def test_v1_crops_extreme_aspect_ratios(checkpoints: dict[str, Checkpoint]) -> None:
     strip = np.zeros((8, 3000, 3), np.uint8)
     strip[:, 1496:1504] = (10, 200, 90)
     fit = frame_transform(checkpoints["smolvlm"])[1]
@@ -144,14 +146,14 @@ def test_v1_crops_strips_too(checkpoints: dict[str, Checkpoint]) -> None:
     assert fit(np.swapaxes(strip, 0, 1)).shape == (32, 32, 3)
 
 
-def test_v1_goes_through_384(checkpoints: dict[str, Checkpoint]) -> None:
+def test_v1_resizes_through_384(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(240, 320)
     image = Image.fromarray(frame).resize((512, 384), Image.Resampling.LANCZOS)
     expected = image.crop((64, 0, 448, 384)).resize((32, 32), Image.Resampling.LANCZOS)
     assert np.array_equal(frame_transform(checkpoints["smolvlm"])[1](frame), np.asarray(expected))
 
 
-def test_direct_is_one_resize(checkpoints: dict[str, Checkpoint]) -> None:
+def test_direct_geometry_is_one_resize(checkpoints: dict[str, Checkpoint]) -> None:
     frame = scene(240, 320)
     expected = np.asarray(Image.fromarray(frame).resize((32, 32), Image.Resampling.LANCZOS))
     for layout in ("smolvlm", "smolvlm2", "nano"):
@@ -161,7 +163,7 @@ def test_direct_is_one_resize(checkpoints: dict[str, Checkpoint]) -> None:
     assert np.array_equal(frame_transform(checkpoints["nano"])[1](frame), expected)
 
 
-def test_pad_keeps_the_shape(checkpoints: dict[str, Checkpoint]) -> None:
+def test_pad_geometry_keeps_the_aspect_ratio(checkpoints: dict[str, Checkpoint]) -> None:
     name, fit = frame_transform(checkpoints["smolvlm2"], PromptOptions(geometry="pad"))
     assert name == "pad"
     square = fit(np.full((90, 160, 3), 200, np.uint8))
@@ -187,7 +189,7 @@ def test_every_shape_becomes_a_square(  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("resize", [lanczos_pil, pytest.param(lanczos_torch, marks=needs_lanczos)])
-def test_resizing_takes_views_and_leaves_the_frame_alone(
+def test_resizing_takes_views_and_leaves_the_frame_unchanged(
     resize: Callable[[Images, tuple[int, int]], Images],
 ) -> None:
     frame = scene(40, 60)
@@ -203,9 +205,9 @@ def test_resizing_takes_views_and_leaves_the_frame_alone(
 
 
 def tiles_of_transformers(height: int, width: int, edge: int, side: int) -> Tiles:
-    """What its processor does to an image of this shape, without touching pixels.
+    """Return the image's tile grid in transformers, without pixels.
 
-    (Its ``get_number_of_image_patches`` forgets the aspect ratio and is off by a row at times.)
+    (Its ``get_number_of_image_patches`` ignores the aspect ratio and is off by a row at times.)
     """
     from transformers.models.smolvlm import image_processing_pil_smolvlm as pil
 
@@ -230,7 +232,7 @@ def tiles_of_transformers(height: int, width: int, edge: int, side: int) -> Tile
     st.integers(1, 6000),
     st.sampled_from([(2048, 512), (1536, 384), (1920, 512), (128, 32), (512, 512), (5000, 512)]),
 )
-def test_tiles_are_those_of_the_processor(height: int, width: int, sizes: tuple[int, int]) -> None:
+def test_tile_grid_equals_transformers(height: int, width: int, sizes: tuple[int, int]) -> None:
     edge, side = sizes
     tiles = tiles_of(height, width, resize_edge=edge, image_size=side)
     assert tiles == tiles_of_transformers(height, width, edge, side)
@@ -239,17 +241,17 @@ def test_tiles_are_those_of_the_processor(height: int, width: int, sizes: tuple[
 @given(
     st.integers(1, 10_000), st.integers(1, 10_000), st.integers(2, 2048).map(lambda half: 2 * half)
 )
-def test_the_longest_edge(height: int, width: int, edge: int) -> None:
+def test_size_at_longest_edge(height: int, width: int, edge: int) -> None:
     tall, wide = size_at_longest_edge(height, width, edge)
     assert max(tall, wide) == edge
     assert min(tall, wide) >= 1
     assert abs(min(tall, wide) - edge * min(height, width) / max(height, width)) < 2
 
 
-# ------------------------------------------------------ frames fitted beforehand
+# ------------------------------------------------------ transformed frames
 
 
-def test_fitted_frames_pass_as_they_are(checkpoints: dict[str, Checkpoint]) -> None:
+def test_transformed_frames_are_not_resized_again(checkpoints: dict[str, Checkpoint]) -> None:
     toy = checkpoints["smolvlm2"]
     name, fit = frame_transform(toy)
     frames = [scene(90, 160, seed) for seed in range(3)]
@@ -266,7 +268,7 @@ def test_fitted_frames_pass_as_they_are(checkpoints: dict[str, Checkpoint]) -> N
         pack_prompt([Message("user", (fitted, "?"))], checkpoints["full"])
 
 
-def test_a_fitted_picture_is_not_cut(checkpoints: dict[str, Checkpoint]) -> None:
+def test_transformed_image_is_not_split(checkpoints: dict[str, Checkpoint]) -> None:
     metadata = VideoMetadata(160, 90, 0.0, kind="image", name="a.png")
     fitted = FrameBatch(scene(32, 32)[None], (0.0,), metadata, "official")
     messages = [Message("user", (fitted, "?"))]
@@ -275,9 +277,8 @@ def test_a_fitted_picture_is_not_cut(checkpoints: dict[str, Checkpoint]) -> None
         pack_prompt(messages, checkpoints["smolvlm2"], PromptOptions(split_images=True))
 
 
-def test_folders_are_not_needed_for_pixels(
+def test_frame_of_the_target_size_is_not_resampled(
     checkpoints: dict[str, Checkpoint], tmp_path: Path
 ) -> None:
-    """A square that is already right is handed on, not resampled."""
     frame = scene(32, 32)
     assert np.array_equal(frame_transform(checkpoints["nano"])[1](frame), frame)

@@ -1,6 +1,6 @@
-"""Whole prompts, kept as files to be read and compared.
+"""Golden prompts, stored as readable files.
 
-``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/prompt/test_golden.py`` writes them anew.
+``SMOLVIDEO_UPDATE_GOLDEN=1 pytest tests/prompt/test_golden.py`` rewrites them.
 """
 
 import hashlib
@@ -30,7 +30,9 @@ UPDATE_GOLDEN = os.environ.get("SMOLVIDEO_UPDATE_GOLDEN") == "1"
 
 
 def golden_text(prompt: Prompt) -> str:
-    """What is kept of a prompt: its size, a hash of its ids, the ids without runs, and the text."""
+    """Return the stored form of a prompt: size, hash of the ids, ids with runs shortened,
+    and text.
+    """
     digest = hashlib.sha256(" ".join(map(str, prompt.token_ids)).encode()).hexdigest()
     shortened: list[str] = []
     for token_id in prompt.token_ids:
@@ -79,5 +81,5 @@ def test_golden_prompts(processor_files: Path, name: str) -> None:
     assert made == file.read_text(encoding="utf-8")
 
 
-def test_no_golden_file_is_forgotten() -> None:
+def test_every_golden_file_is_compared() -> None:
     assert {file.stem for file in GOLDEN.glob("*.txt")} == set(golden_prompts())

@@ -1,4 +1,4 @@
-"""The three layouts: the published figures, and every word of them."""
+"""Prompt formats smolvlm2, smolvlm and nano: published token counts, and the exact text."""
 
 import json
 from pathlib import Path
@@ -46,8 +46,8 @@ def published(processor_files: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.checkpoints
-def test_text_alone(published) -> None:  # type: ignore[no-untyped-def]
-    """The ids that transformers gives for this question on SmolVLM-500M."""
+def test_text_only_prompt_equals_transformers(published) -> None:  # type: ignore[no-untyped-def]
+    """Token ids of transformers for this question on SmolVLM-500M."""
     prompt = pack_prompt(asked("What is the capital of France?"), published(V2_500M))
     assert prompt.token_ids == (
         1, 11126, 42, 1812, 314, 260, 3575, 282, 4649, 47, 49279, 198, 9519, 9531, 42,
@@ -59,8 +59,8 @@ def test_text_alone(published) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.checkpoints
-def test_fifty_frames_of_v1(published) -> None:  # type: ignore[no-untyped-def]
-    """4414 tokens, 4050 of them images; 88 per frame as `<global-img>` is five pieces."""
+def test_v1_fifty_frames_token_count(published) -> None:  # type: ignore[no-untyped-def]
+    """4414 tokens, 4050 of them images; 88 per frame because `<global-img>` is five tokens."""
     checkpoint = published(V1_2B)
     batch = decoded(planned(*range(50), duration=50.0, size=(36, 64)))
     prompt = pack_prompt(asked(batch, "Describe the video"), checkpoint)
@@ -74,8 +74,8 @@ def test_fifty_frames_of_v1(published) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.checkpoints
-def test_three_frames_of_smolvlm2(published) -> None:  # type: ignore[no-untyped-def]
-    """The ids of transformers' own processor for three frames at 0, 1 and 2 s of 3 s."""
+def test_smolvlm2_three_frames_equal_transformers(published) -> None:  # type: ignore[no-untyped-def]
+    """Token ids of transformers' processor for frames at 0, 1 and 2 s of 3 s."""
     checkpoint = published(V2_500M)
     prompt = pack_prompt(asked(decoded(planned(0.0, 1.0, 2.0, duration=3.0)), "hi"), checkpoint)
     intro = [
@@ -93,7 +93,7 @@ def test_three_frames_of_smolvlm2(published) -> None:  # type: ignore[no-untyped
 @pytest.mark.parametrize(
     ("name", "per_frame"), [(V1_2B, 88), (V1_256M, 67), (V2_256M, 77), (V2_500M, 77), (V2_2B, 94)]
 )
-def test_tokens_of_one_more_frame(published, name: str, per_frame: int) -> None:  # type: ignore[no-untyped-def]
+def test_tokens_per_additional_frame(published, name: str, per_frame: int) -> None:  # type: ignore[no-untyped-def]
     sixteen, seventeen = (
         count_tokens(asked(planned(*range(n), duration=60.0), "hi"), published(name))
         for n in (16, 17)
@@ -103,7 +103,7 @@ def test_tokens_of_one_more_frame(published, name: str, per_frame: int) -> None:
 
 @pytest.mark.checkpoints
 @pytest.mark.parametrize(("name", "frames_alone"), [(V2_256M, 4928), (V2_2B, 6016)])
-def test_sixty_four_frames(published, name: str, frames_alone: int) -> None:  # type: ignore[no-untyped-def]
+def test_sixty_four_frames_token_count(published, name: str, frames_alone: int) -> None:  # type: ignore[no-untyped-def]
     words = 31 + 1 + 1 + 9  # introduction, the two newlines, "x", and the chat template
     total = count_tokens(asked(planned(*range(64), duration=64.0), "x"), published(name))
     assert total == frames_alone + words
@@ -114,7 +114,7 @@ def test_sixty_four_frames(published, name: str, frames_alone: int) -> None:  # 
     ("name", "size", "tokens", "squares"),
     [(V2_500M, (360, 640), 871, 13), (V1_2B, (200, 300), 1183 + 9, 13)],  # 9: template and "hi"
 )
-def test_one_picture_is_cut_into_tiles(  # type: ignore[no-untyped-def]
+def test_image_is_split_into_tiles(  # type: ignore[no-untyped-def]
     published, name: str, size: tuple[int, int], tokens: int, squares: int
 ) -> None:
     prompt = pack_prompt(
@@ -123,10 +123,10 @@ def test_one_picture_is_cut_into_tiles(  # type: ignore[no-untyped-def]
     assert (len(prompt), len(prompt.images)) == (tokens, squares)
 
 
-# ------------------------------------------------------------------ the words
+# ------------------------------------------------------------------ prompt text
 
 
-def test_smolvlm2_words(toy: Checkpoint) -> None:
+def test_smolvlm2_text(toy: Checkpoint) -> None:
     prompt = pack_prompt(asked(decoded(planned(0.4, 75.9, duration=76.2)), "And?"), toy)
     image = "<fake_token_around_image><global-img><image ×4><fake_token_around_image>"  # noqa: RUF001
     assert prompt.text == (
@@ -143,10 +143,12 @@ def test_smolvlm2_words(toy: Checkpoint) -> None:
         (1, 0.5, "one frames from a 0:00:00"),
         (64, 3725.9, "sixty-four frames from a 1:02:05"),
         (101, 90061.0, "one hundred and one frames from a 1 day, 1:01:01"),
-        (3, 0.0, "three frames from a 0:00:02"),  # unknown: the last frame's time
+        (3, 0.0, "three frames from a 0:00:02"),  # unknown duration: the last frame's time
     ],
 )
-def test_the_introduction(toy: Checkpoint, frames: int, duration: float, words: str) -> None:
+def test_introduction_names_frames_and_duration(
+    toy: Checkpoint, frames: int, duration: float, words: str
+) -> None:
     messages = asked(planned(*range(frames), duration=duration), "?")
     assert words in to_display_text(render_messages(messages, toy, PromptOptions()))
 
@@ -155,7 +157,7 @@ def test_minutes_go_past_59(toy: Checkpoint) -> None:
     assert "\nFrame from 75:03:<" in pack_prompt(asked(decoded(planned(4503.7)), "?"), toy).text
 
 
-def test_v1_words(toy_v1: Checkpoint) -> None:
+def test_v1_text(toy_v1: Checkpoint) -> None:
     image = "<fake_token_around_image><global-img><image ×4><fake_token_around_image>"  # noqa: RUF001
     video, picture = decoded(planned(0.0, 1.0)), decoded(planned(0.0, kind="image"))
     start, end = "<|im_start|>User:", "<end_of_utterance>\nAssistant:"
@@ -170,7 +172,7 @@ def test_v1_words(toy_v1: Checkpoint) -> None:
     assert pack_prompt(asked("Why?"), toy_v1).text == f"{start} Why?{end}"
 
 
-def test_nano_words(toy_nano: Checkpoint) -> None:
+def test_nano_text(toy_nano: Checkpoint) -> None:
     video, picture = decoded(planned(0.0, 61.0)), decoded(planned(0.0, kind="image"))
     start, end = "<|im_start|>User:", "<end_of_utterance>\nAssistant:"
     image = "<image ×4>"  # noqa: RUF001
@@ -184,7 +186,7 @@ def test_nano_words(toy_nano: Checkpoint) -> None:
     assert prompt.images.shape == (2, 32, 32, 3)
 
 
-def test_base_ends_turns_with_end_of_text(toy: Checkpoint, tmp_path: Path) -> None:
+def test_base_model_ends_turns_with_end_of_text(toy: Checkpoint, tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "base", model_type="idefics3")
     template = folder / "chat_template.json"
     template.write_text(template.read_text().replace("<end_of_utterance>", "<|endoftext|>"))
@@ -195,7 +197,7 @@ def test_base_ends_turns_with_end_of_text(toy: Checkpoint, tmp_path: Path) -> No
     assert base.eos_token_ids == (0, 6)
 
 
-def test_a_conversation(toy: Checkpoint) -> None:
+def test_conversation_text(toy: Checkpoint) -> None:
     history = [
         Message("user", (decoded(planned(1.0, duration=2.0)), "What is it?")),
         Message("assistant", ("A cat.",)),
@@ -214,7 +216,7 @@ def test_a_conversation(toy: Checkpoint) -> None:
     )
 
 
-def test_sources_and_texts_interleaved(toy: Checkpoint) -> None:
+def test_interleaved_sources_and_texts(toy: Checkpoint) -> None:
     first, second = planned(0.0, 1.0, duration=2.0), planned(5.0, duration=9.0, size=(90, 160))
     picture = planned(0.0, kind="image", size=(50, 20))
     shades = []
@@ -241,7 +243,9 @@ def test_sources_and_texts_interleaved(toy: Checkpoint) -> None:
     assert places == sorted(places)
 
 
-def test_a_layout_of_ones_choice(toy: Checkpoint, toy_nano: Checkpoint) -> None:
+def test_explicit_layout_overrides_that_of_the_checkpoint(
+    toy: Checkpoint, toy_nano: Checkpoint
+) -> None:
     video = decoded(planned(0.0, duration=1.0))
     prompt = pack_prompt(asked(video, "Why?"), toy, PromptOptions(layout="nano"))
     assert prompt.layout == "nano"
@@ -253,13 +257,13 @@ def test_a_layout_of_ones_choice(toy: Checkpoint, toy_nano: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"layout": "llava"}, {"geometry": "squeezed"}])
-def test_options_that_do_not_exist(wrong: dict[str, str]) -> None:
+def test_unknown_options_are_usage_errors(wrong: dict[str, str]) -> None:
     (name,) = wrong
     with pytest.raises(UsageError, match=f"unknown {name}"):
         PromptOptions(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_layout_whose_tokens_are_missing(tmp_path: Path) -> None:
+def test_layout_with_missing_tokens_is_an_error(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "nano", layout="nano")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["added_tokens"] = [
@@ -276,14 +280,14 @@ def test_a_layout_whose_tokens_are_missing(tmp_path: Path) -> None:
     assert "`nano`" in str(caught.value.hint)
 
 
-# ------------------------------------------------------ when pictures are cut
+# ------------------------------------------------------ image splitting
 
 
 def squares(prompt: Prompt) -> int:
     return len(prompt.images)
 
 
-def test_when_pictures_are_cut(toy: Checkpoint, toy_nano: Checkpoint) -> None:
+def test_images_are_split_by_layout_and_option(toy: Checkpoint, toy_nano: Checkpoint) -> None:
     picture, video = decoded(planned(0.0, kind="image", size=(64, 128))), decoded(planned(0.0))
     no, yes = PromptOptions(split_images=False), PromptOptions(split_images=True)
     assert squares(pack_prompt(asked(picture, "?"), toy)) == 2 * 4 + 1
@@ -304,7 +308,7 @@ def test_when_pictures_are_cut(toy: Checkpoint, toy_nano: Checkpoint) -> None:
         pack_prompt(asked(picture, "?"), toy_nano, yes)
 
 
-def test_the_rows_of_a_cut_picture(toy: Checkpoint) -> None:
+def test_rows_and_columns_of_a_split_image(toy: Checkpoint) -> None:
     prompt = pack_prompt(asked(decoded(planned(0.0, kind="image", size=(64, 128))), "?"), toy)
     tile = "<fake_token_around_image><row_{}_col_{}><image ×4>"  # noqa: RUF001
     rows = ["".join(tile.format(row, column) for column in (1, 2, 3, 4)) for row in (1, 2)]
@@ -312,7 +316,7 @@ def test_the_rows_of_a_cut_picture(toy: Checkpoint) -> None:
     assert f"User:{rows[0]}\n{rows[1]}\n\n{whole}?" in prompt.text
 
 
-def test_a_checkpoint_that_does_not_cut(tmp_path: Path) -> None:
+def test_checkpoint_without_image_splitting(tmp_path: Path) -> None:
     folder = write_toy_checkpoint(tmp_path / "toy")
     settings = {"do_image_splitting": False, "size": {"longest_edge": 128}}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))

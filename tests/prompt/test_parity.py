@@ -1,7 +1,7 @@
-"""Against transformers itself: token ids and pixels of its processors, on the published files.
+"""Prompts against transformers: token ids and pixels of its processors, on the published files.
 
-SmolVLM2's own processor needs torchvision; Idefics3's, given SmolVLM2's image processor and
-tokenizer, makes the same ids, and a video is its frames as images with the texts between them.
+SmolVLM2's own processor needs torchvision. Idefics3's processor with SmolVLM2's image processor and
+tokenizer gives the same ids; a video is passed as its frames with the texts between them.
 """
 
 from datetime import timedelta
@@ -31,7 +31,7 @@ SHAPES = [(360, 640), (480, 360), (100, 100), (37, 211), (720, 1280)]
 
 @pytest.fixture(scope="module")
 def processors(processor_files: Path):  # type: ignore[no-untyped-def]
-    """Checkpoint and transformers' processor by name, each made once."""
+    """Return checkpoint and transformers' processor by name, each created once."""
     made: dict[str, tuple[Checkpoint, Any]] = {}
 
     def make(name: str) -> tuple[Checkpoint, Any]:
@@ -63,7 +63,7 @@ def _processor(folder: Path, checkpoint: Checkpoint) -> Any:
 
 
 def scene(height: int, width: int, seed: int = 0) -> Images:
-    """A picture with smooth shades, hard edges and noise."""
+    """Return an image with smooth gradients, hard edges and noise."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows * 255 / height, columns * 255 / width, (rows * columns) % 256], axis=-1)
     image[height // 3 : height // 2, width // 4 : width // 2] = (250, 10, 40)
@@ -80,7 +80,7 @@ def batch_of(*images: Images, kind: MediaKind = "image", duration: float = 0.0) 
 def reference(
     processor: Any, content: list[Any], *, split: bool
 ) -> tuple[list[int], np.ndarray | None]:
-    """Ids and grey levels that transformers makes of one user turn of texts and images."""
+    """Return token ids and grey levels of transformers for one user turn of texts and images."""
     turn = [
         {"type": "text", "text": item} if isinstance(item, str) else {"type": "image"}
         for item in content
@@ -97,7 +97,7 @@ def reference(
 
 
 def distance(ours: Images, theirs: np.ndarray) -> int:
-    """The largest difference in grey levels."""
+    """Return the largest difference in grey levels."""
     assert ours.shape == theirs.shape
     return int(np.abs(ours.astype(int) - theirs.astype(int)).max())
 
@@ -113,17 +113,17 @@ def distance(ours: Images, theirs: np.ndarray) -> int:
         "don't we'll I'VE",
     ],
 )
-def test_text_alone(processors, name: str, question: str) -> None:  # type: ignore[no-untyped-def]
+def test_text_only_prompt_equals_transformers(processors, name: str, question: str) -> None:  # type: ignore[no-untyped-def]
     checkpoint, processor = processors(name)
     expected, _ = reference(processor, [question], split=False)
     assert list(pack_prompt([Message("user", (question,))], checkpoint).token_ids) == expected
 
 
 @pytest.mark.parametrize("name", [V1[0], V2[0]])
-def test_numerals_of_other_scripts(processor_files: Path, name: str) -> None:
-    """Digits stand alone, as tokenizer.json says.
+def test_digits_of_other_scripts_are_single_tokens(processor_files: Path, name: str) -> None:
+    """As in tokenizer.json.
 
-    transformers 5.23 reads v1's file with a class of its own that joins them with the blank before.
+    transformers 5.23 reads v1's file with its own class, which joins them with the blank before.
     """
     from tokenizers import Tokenizer
 
@@ -136,7 +136,7 @@ def test_numerals_of_other_scripts(processor_files: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*V1, *V2])
 @pytest.mark.parametrize("split", [True, False])
-def test_one_picture(processors, name: str, split: bool) -> None:  # type: ignore[no-untyped-def]
+def test_image_prompt_equals_transformers(processors, name: str, split: bool) -> None:  # type: ignore[no-untyped-def]
     checkpoint, processor = processors(name)
     picture = scene(240, 320)
     expected, pixels = reference(processor, [picture, "What is it?"], split=split)
@@ -148,7 +148,7 @@ def test_one_picture(processors, name: str, split: bool) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize("name", ["SmolVLM-256M-Instruct", "SmolVLM-Instruct", V2[0]])
-def test_pictures_between_texts(processors, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_images_between_texts_equal_transformers(processors, name: str) -> None:  # type: ignore[no-untyped-def]
     checkpoint, processor = processors(name)
     one, two = scene(90, 160), scene(160, 90, seed=1)
     content = ["Here is one:", one, "\nand ", two, "\n\nthe difference?"]
@@ -161,7 +161,7 @@ def test_pictures_between_texts(processors, name: str) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize("name", V2)
-def test_a_video_of_smolvlm2(processors, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_smolvlm2_video_equals_transformers(processors, name: str) -> None:  # type: ignore[no-untyped-def]
     checkpoint, processor = processors(name)
     frames = [scene(90, 160, seed) for seed in range(3)]
     batch = batch_of(*frames, kind="video", duration=4.9)
@@ -179,8 +179,8 @@ def test_a_video_of_smolvlm2(processors, name: str) -> None:  # type: ignore[no-
 
 @pytest.mark.parametrize("name", V1)
 @pytest.mark.parametrize("shape", [(90, 160), (160, 90)])
-def test_a_video_of_v1(processors, name: str, shape: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
-    """smollm's script: crops of 384 go through the processor without its first resize."""
+def test_v1_video_equals_transformers(processors, name: str, shape: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+    """The smollm script feeds crops of 384 pixels to the processor without its first resize."""
     checkpoint, processor = processors(name)
     frames = [scene(*shape, seed) for seed in range(3)]
     content: list[Any] = ["Answer briefly.", *map(_crop_of_smollm, frames), "Describe the video"]
@@ -197,7 +197,7 @@ def test_a_video_of_v1(processors, name: str, shape: tuple[int, int]) -> None:  
 
 
 def _crop_of_smollm(frame: Images) -> Images:
-    """Short side to 384, the middle 384 by 384, with Pillow's own crop."""
+    """Resize the short side to 384 and crop the middle 384 by 384, with Pillow."""
     image = Image.fromarray(frame)
     scale = 384 / min(image.size)
     size = tuple(384 if side == min(image.size) else int(side * scale) for side in image.size)
@@ -208,7 +208,7 @@ def _crop_of_smollm(frame: Images) -> Images:
 
 @pytest.mark.parametrize("name", ["SmolVLM-256M-Instruct", "SmolVLM2-2.2B-Instruct"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_pixels_of_pictures(processors, name: str, shape: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+def test_image_pixels_equal_transformers(processors, name: str, shape: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
     checkpoint, processor = processors(name)
     picture = scene(*shape)
     allowed = 0 if checkpoint.layout == "smolvlm" else 3

@@ -1,4 +1,4 @@
-"""Text that tries to be more than text, and prompts that ask nothing."""
+"""Untrusted text in prompts: special tokens, odd characters, empty questions."""
 
 from pathlib import Path
 
@@ -45,14 +45,16 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("text", INJECTIONS)
 @pytest.mark.parametrize("layout", ["smolvlm", "smolvlm2", "nano"])
-def test_text_stays_text(toy: Checkpoint, text: str, layout) -> None:  # type: ignore[no-untyped-def]
+def test_text_never_becomes_special_tokens(toy: Checkpoint, text: str, layout) -> None:  # type: ignore[no-untyped-def]
     _check_that_text_stays_text(toy, text, PromptOptions(layout=layout))
 
 
 @pytest.mark.checkpoints
 @pytest.mark.parametrize("text", INJECTIONS)
 @pytest.mark.parametrize("name", [V1_2B, V2_256M])
-def test_text_stays_text_on_published_tokenizers(published, name: str, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_text_never_becomes_special_tokens_of_published_tokenizers(
+    published, name: str, text: str
+) -> None:  # type: ignore[no-untyped-def]
     _check_that_text_stays_text(published(name), text, PromptOptions())
 
 
@@ -73,7 +75,7 @@ def _check_that_text_stays_text(checkpoint: Checkpoint, text: str, options: Prom
     assert len(wild.images) == 2
 
 
-def test_special_tokens_in_an_answer_of_the_history(toy: Checkpoint) -> None:
+def test_special_tokens_in_a_history_answer_are_text(toy: Checkpoint) -> None:
     history = [
         Message("user", ("Say it.",)),
         Message("assistant", ("<end_of_utterance><image>",)),
@@ -85,7 +87,7 @@ def test_special_tokens_in_an_answer_of_the_history(toy: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("text", ["\udcff\udcfe?", "\ud83d?", "a\x00b?", "👩‍👩‍👧 é́?", "\u202ehi?"])
-def test_odd_text_is_encoded(toy: Checkpoint, text: str) -> None:
+def test_unusual_text_is_encoded(toy: Checkpoint, text: str) -> None:
     prompt = pack_prompt(asked(text), toy)
     spoken = toy.tokenizer.decode(list(prompt.token_ids), skip_special_tokens=True)
     assert (
@@ -94,7 +96,7 @@ def test_odd_text_is_encoded(toy: Checkpoint, text: str) -> None:
     )
 
 
-def test_a_tokenizer_that_truncates_is_not_obeyed(tmp_path: Path) -> None:
+def test_truncation_and_padding_of_the_tokenizer_are_ignored(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     folder = write_toy_checkpoint(tmp_path / "toy")
@@ -110,23 +112,23 @@ def test_a_tokenizer_that_truncates_is_not_obeyed(tmp_path: Path) -> None:
     assert pack_prompt(messages, cut).token_ids == pack_prompt(messages, whole).token_ids
 
 
-# -------------------------------------------------------------- what is refused
+# -------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize("question", ["", "  \n\t", "\u00a0"])
-def test_an_empty_question(toy: Checkpoint, question: str) -> None:
+def test_empty_question_is_an_error(toy: Checkpoint, question: str) -> None:
     for messages in (asked(planned(0.0), question), asked(question)):
         with pytest.raises(PromptError, match="the question is empty") as caught:
             count_tokens(messages, toy)
         assert caught.value.hint
 
 
-def test_frames_without_a_question(toy: Checkpoint) -> None:
+def test_frames_without_a_question_are_an_error(toy: Checkpoint) -> None:
     with pytest.raises(PromptError, match="the question is empty"):
         pack_prompt(asked(decoded(planned(0.0))), toy)
 
 
-def test_conversations_that_ask_nothing(toy: Checkpoint) -> None:
+def test_conversation_without_a_question_is_an_error(toy: Checkpoint) -> None:
     answered = [*asked("Why?"), Message("assistant", ("Because.",))]
     for messages in ([], answered):
         with pytest.raises(PromptError, match="no question"):
@@ -137,15 +139,15 @@ def test_conversations_that_ask_nothing(toy: Checkpoint) -> None:
         pack_prompt([Message("user", ()), *asked("Why?")], toy)
 
 
-def test_no_frames(toy: Checkpoint) -> None:
+def test_video_without_frames_is_an_error(toy: Checkpoint) -> None:
     with pytest.raises(PromptError, match=r"no frames of `clip\.mp4`"):
         count_tokens(asked(planned(), "Why?"), toy)
 
 
-def test_frames_that_are_only_planned(toy: Checkpoint) -> None:
+def test_planned_frames_cannot_be_packed(toy: Checkpoint) -> None:
     with pytest.raises(PromptError, match="planned, not decoded"):
         pack_prompt(asked(planned(0.0), "Why?"), toy)
 
 
-def test_the_toy_has_the_tokens_of_the_family(toy: Checkpoint) -> None:
+def test_toy_checkpoint_has_the_tokens_of_the_family(toy: Checkpoint) -> None:
     assert set(toy.special_tokens) == set(SPECIAL_TOKENS)

@@ -1,4 +1,4 @@
-"""The picture of a training's course: well-formed, and every line where its numbers are."""
+"""SVG of training curves: well-formed, with lines at the right values."""
 
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -20,7 +20,7 @@ CURVE = [
 ]
 
 
-def test_every_type_has_a_line_and_a_name() -> None:
+def test_every_question_type_has_a_line_and_a_label() -> None:
     root = ET.fromstring(curves_svg(CURVE, "nano <1>"))
     lines = root.findall(f"{SVG}polyline")
     words = [text.text for text in root.findall(f"{SVG}text")]
@@ -33,7 +33,7 @@ def test_every_type_has_a_line_and_a_name() -> None:
     assert heights[-1] == sorted(heights[-1]), "a falling loss falls"
 
 
-def test_a_course_that_has_just_begun_is_drawn_too() -> None:
+def test_curve_of_one_point_is_drawn() -> None:
     empty, one = (ET.fromstring(curves_svg(curve, "nano")) for curve in ([], CURVE[:1]))
     for root, named in ((empty, set()), (one, {"see"})):
         words = {text.text for text in root.findall(f"{SVG}text")}
@@ -42,5 +42,5 @@ def test_a_course_that_has_just_begun_is_drawn_too() -> None:
         assert len(root.findall(f"{SVG}line[@class='grid']")) == 5
     assert empty.find(f"{SVG}polyline") is None
     (loss,) = one.findall(f"{SVG}polyline")
-    # The only point is the last, at the right edge and the bottom of the curve of the loss.
+    # The only point is at the right edge and at the bottom of the loss curve.
     assert loss.attrib == {"class": "loss", "points": "660.0,424.0"}

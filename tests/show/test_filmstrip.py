@@ -1,4 +1,4 @@
-"""The filmstrip: which frames, how large, and what is really written to the terminal."""
+"""The filmstrip: chosen frames, their size, and the bytes written to the terminal."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def batch_of(
     kind: MediaKind = "video",
     shape: tuple[int, int] = (640, 360),
 ) -> FrameBatch:
-    """Frames whose brightness rises from the first to the last; ``shape`` is that of the source."""
+    """Return frames of increasing brightness; ``shape`` is that of the source."""
     levels = np.linspace(0, 255, len(times)).astype(np.uint8)
     images = np.broadcast_to(levels[:, None, None, None], (len(times), *size, 3)).copy()
     metadata = VideoMetadata(*shape, duration_seconds=10.0, kind=kind, name="clip.mp4")
@@ -76,7 +76,7 @@ def plain(text: str) -> list[str]:
     lines=st.none() | st.integers(1, 100),
     caption=st.integers(4, 9),
 )
-def test_plan_stays_inside_the_terminal(
+def test_strip_fits_the_terminal(
     count: int, aspect: float, width: int, lines: int | None, caption: int
 ) -> None:
     plan = plan_strip(count, aspect, width=width, lines=lines, caption=caption)
@@ -84,7 +84,7 @@ def test_plan_stays_inside_the_terminal(
     assert plan.rows >= 1
     assert plan.stride > plan.columns
     assert plan.stride > caption
-    if plan.per_row > 1:  # one picture may be cut by a terminal narrower than its time
+    if plan.per_row > 1:  # a terminal narrower than a time stamp may cut the image
         assert plan.per_row * plan.stride - 1 <= width
     assert plan.columns <= width
     rows_of_pictures = -(-len(plan.shown) // plan.per_row)
@@ -99,22 +99,22 @@ def test_plan_stays_inside_the_terminal(
 
 
 @given(count=st.integers(2, 60), width=st.integers(40, 220), aspect=st.floats(0.4, 2.5))
-def test_pictures_keep_their_shape(count: int, width: int, aspect: float) -> None:
+def test_images_keep_their_aspect_ratio(count: int, width: int, aspect: float) -> None:
     plan = plan_strip(count, aspect, width=width)
     drawn = plan.columns / (2 * plan.rows)
-    # Cells are coarse: half a row, or half a column, of rounding.
+    # Rounding to cells: up to half a row or half a column.
     assert abs(drawn / aspect - 1) <= 0.5 / min(plan.rows, plan.columns) + 0.05
 
 
 @pytest.mark.parametrize(
     ("width", "height", "shown", "per_row"), [(200, 50, 24, 8), (80, 24, 8, 4), (40, 20, 6, 3)]
 )
-def test_fifty_wide_frames(width: int, height: int, shown: int, per_row: int) -> None:
+def test_strip_of_fifty_wide_frames(width: int, height: int, shown: int, per_row: int) -> None:
     plan = plan_strip(50, 16 / 9, width=width - 1, lines=height // 2)
     assert (len(plan.shown), plan.per_row) == (shown, per_row)
 
 
-def test_a_strip_with_room_for_one_frame_shows_the_first() -> None:
+def test_strip_for_one_frame_shows_the_first() -> None:
     assert plan_strip(9, 16 / 9, width=6, lines=2).shown == (0,)
     assert plan_strip(0, 16 / 9, width=6, lines=2).shown == ()
 
@@ -124,32 +124,32 @@ def test_a_strip_with_room_for_one_frame_shows_the_first() -> None:
     [
         ("official", "nano", 640 / 360),
         ("official", "smolvlm2", 640 / 360),
-        ("official", "smolvlm", 1.0),  # cut out of the middle: the sides were never seen
+        ("official", "smolvlm", 1.0),  # cropped to the centre: the sides are not part of the frame
         ("direct", "smolvlm", 640 / 360),
         ("pad", "smolvlm2", 1.0),
     ],
 )
-def test_shown_in_the_shape_of_the_source(geometry, layout, aspect) -> None:  # type: ignore[no-untyped-def]
+def test_frames_are_shown_in_the_aspect_ratio_of_the_source(geometry, layout, aspect) -> None:  # type: ignore[no-untyped-def]
     assert shown_aspect(batch_of((0.0,), geometry=geometry), layout) == aspect
 
 
-def test_unfitted_frames_have_their_own_shape() -> None:
+def test_untransformed_frames_have_their_own_aspect_ratio() -> None:
     assert shown_aspect(batch_of((0.0,), geometry=None, size=(30, 60))) == 2.0
 
 
-def test_captions() -> None:
+def test_captions_are_times() -> None:
     assert captions(batch_of((0.0, 4.96, 75.0))) == ["0:00", "0:04", "1:15"]
     assert captions(batch_of((0.0, 0.5))) == ["0:00.0", "0:00.5"]
     assert captions(batch_of((0.0, 1.0), kind="frames")) == ["#1", "#2"]
     assert captions(batch_of((0.0,), kind="image")) == ["picture"]
 
 
-def test_description() -> None:
+def test_source_line() -> None:
     assert source_line(batch_of((0.0, 1.0))) == "clip.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
     assert source_line(batch_of((0.0,), kind="image")) == "clip.mp4 · 640×360"  # noqa: RUF001
 
 
-def test_long_name_gives_way() -> None:
+def test_long_name_is_shortened_in_the_source_line() -> None:
     batch = batch_of((0.0, 1.0))
     named = replace(batch, metadata=replace(batch.metadata, name="a_very_long_\x1b[31mname.mp4"))
     assert source_line(named, 44) == "a_very_lon…e.mp4 · 0:10 · 640×360 · 2 frames"  # noqa: RUF001
@@ -175,13 +175,13 @@ def test_half_blocks_have_the_colours_of_the_frames() -> None:
     assert "\x1b[38;2;0;0;0;48;2;0;0;0m▀" in text.splitlines()[-3]
 
 
-def test_few_of_many_say_so() -> None:
+def test_partial_strip_names_the_number_of_frames() -> None:
     screen = terminal_of(80)
     show_filmstrip(screen, [batch_of(tuple(map(float, range(50))))], "blocks")
     assert plain(shown_on(screen))[-2:] == ["… 8 of 50 frames", ""]
 
 
-def test_every_frame_is_shown_where_all_were_asked_for() -> None:
+def test_every_frame_is_shown_on_request() -> None:
     screen = terminal_of(80)
     show_filmstrip(screen, [batch_of(tuple(map(float, range(50))))], "blocks", every_frame=True)
     text = "\n".join(plain(shown_on(screen)))
@@ -194,7 +194,7 @@ def test_times_are_plain_text() -> None:
     assert plain(shown_on(screen))[1:] == ["0:00  0:02  0:04", ""]
 
 
-def test_many_sources_stay_on_the_screen() -> None:
+def test_strips_of_many_sources_fit_the_screen() -> None:
     screen = terminal_of(80, 24)
     show_filmstrip(screen, [batch_of((0.0, 2.0))] * 8, "blocks")
     lines = plain(shown_on(screen))
@@ -211,7 +211,7 @@ def test_nothing_is_wider_than_the_terminal(width: int, kind) -> None:  # type: 
     assert max(map(len, plain(shown_on(screen)))) <= width
 
 
-def test_kitty_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kitty_gets_each_frame_as_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal_of(80)
     answer_with(monkeypatch, TerminalCapabilities(kitty=True, cell_width=8, cell_height=16))
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "kitty")
@@ -223,7 +223,7 @@ def test_kitty_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
     for start, level in zip(starts, (0, 255), strict=True):
         keys = dict(pair.split("=") for pair in commands[start][0].split(","))
         assert keys["C"] == "1"  # the cursor stays
-        assert keys["q"] == "2"  # nothing is answered into our input
+        assert keys["q"] == "2"  # the terminal sends no reply to stdin
         payload = ""
         for more, piece in commands[start:]:
             payload += piece
@@ -232,12 +232,12 @@ def test_kitty_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
         picture = Image.open(io.BytesIO(base64.b64decode(payload)))
         assert picture.size == (int(keys["c"]) * 8, int(keys["r"]) * 16)
         assert set(picture.convert("L").tobytes()) == {level}
-    # The second picture stands beside the first, both above the line of times.
+    # The second image is next to the first, both above the line of times.
     assert re.findall(r"\x1b7\x1b\[(\d+)A\x1b\[(\d+)G", text) == [("8", "1"), ("8", "30")]
     assert text.rsplit("\x1b8", 1)[1].split() == ["0:00", "0:02"]
 
 
-def test_sixel_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sixel_gets_each_frame_as_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal_of(80)
     answer_with(monkeypatch, TerminalCapabilities(sixel=True, cell_width=8, cell_height=16))
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "auto")
@@ -248,7 +248,7 @@ def test_sixel_gets_each_frame_as_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
     assert "#0;2;100;100;100" in pictures[1][2]
 
 
-def test_asked_for_pictures_go_into_a_file_too() -> None:
+def test_explicit_images_are_written_to_a_file() -> None:
     err = Console(file=io.StringIO(), force_terminal=False, width=1000)
     screen = Output(Console(file=io.StringIO()), err)
     show_filmstrip(screen, [batch_of((0.0, 2.0))], "blocks")
@@ -257,11 +257,11 @@ def test_asked_for_pictures_go_into_a_file_too() -> None:
     assert max(map(len, lines)) <= 80
 
 
-# ------------------------------------------------------------------ the choice
+# ------------------------------------------------------------------ choice of the renderer
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalCapabilities) -> None:
-    """A terminal that has these abilities; nobody is asked."""
+    """Use a terminal with these features instead of querying one."""
     monkeypatch.setattr("smolvideo.show.filmstrip.query_capabilities", lambda: abilities)
 
 
@@ -273,21 +273,21 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, abilities: TerminalCapabilities
         (TerminalCapabilities(), "blocks"),
     ],
 )
-def test_auto_is_the_best_the_terminal_can(
+def test_auto_takes_the_best_supported_renderer(
     abilities: TerminalCapabilities, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, abilities)
     assert choose_filmstrip("auto", terminal_of(80))[0] == chosen
 
 
-def test_auto_draws_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_draws_nothing_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, TerminalCapabilities(kitty=True))
     assert choose_filmstrip("auto", terminal_of(80, colours=None))[0] == "times"
     monkeypatch.setenv("NO_COLOR", "1")
     assert choose_filmstrip("auto", terminal_of(80))[0] == "times"
 
 
-def test_auto_draws_nothing_where_nobody_watches() -> None:
+def test_auto_draws_nothing_without_a_terminal() -> None:
     pipe = Output(Console(file=io.StringIO()), Console(file=io.StringIO()))
     assert choose_filmstrip("auto", pipe)[0] == "none"
     show_filmstrip(pipe, [batch_of((0.0, 2.0))])
@@ -298,7 +298,7 @@ def test_auto_draws_nothing_where_nobody_watches() -> None:
 
 
 @pytest.mark.parametrize(("count", "aspect"), [(1, 1.0), (5, 16 / 9), (50, 9 / 16), (12, 3.0)])
-def test_contact_sheet_holds_every_frame(count: int, aspect: float) -> None:
+def test_contact_sheet_has_every_frame(count: int, aspect: float) -> None:
     images = batch_of(tuple(map(float, range(count))), size=(96, 96)).images
     images[:] = np.linspace(60, 255, count).astype(np.uint8)[:, None, None, None]
     sheet = draw_contact_sheet(images, [""] * count, aspect=aspect)
@@ -307,7 +307,7 @@ def test_contact_sheet_holds_every_frame(count: int, aspect: float) -> None:
     assert found == set(images[:, 0, 0, 0])
 
 
-def test_contact_sheet_writes_the_times() -> None:
+def test_contact_sheet_has_time_captions() -> None:
     images = np.zeros((2, 40, 40, 3), np.uint8)
     blank = draw_contact_sheet(images, ["", ""], aspect=2.0)
     timed = draw_contact_sheet(images, ["0:00", "0:02"], aspect=2.0)

@@ -1,4 +1,4 @@
-"""Text from outside cannot act when it is shown."""
+"""Untrusted text is escaped for terminals, JSON, CSV and file names."""
 
 import json
 
@@ -34,20 +34,20 @@ from smolvideo.sanitize import (
         ("naïve 漢字 \U0001f468\u200d\U0001f469", "naïve 漢字 \U0001f468\u200d\U0001f469"),
     ],
 )
-def test_visible(text: str, shown: str) -> None:
+def test_escape_controls(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
 
 
 @given(st.text())
-def test_visible_leaves_nothing_that_acts(text: str) -> None:
+def test_escape_controls_leaves_no_active_sequence(text: str) -> None:
     shown = escape_controls(text, allowed="\n")
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown.replace("\n", ""))
-    shown.encode("utf-8")  # no half of a surrogate pair is left
+    shown.encode("utf-8")  # no lone surrogate is left
     assert escape_controls(shown, allowed="\n") == shown
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_json_reads_as_before_and_nothing_in_it_acts(content: object) -> None:
+def test_escaped_json_round_trips_without_active_sequences(content: object) -> None:
     for indent in (None, 2):
         text = visible_json(json.dumps(content, ensure_ascii=False, indent=indent))
         assert json.loads(text) == content
@@ -55,7 +55,7 @@ def test_json_reads_as_before_and_nothing_in_it_acts(content: object) -> None:
         text.encode("utf-8")
 
 
-def test_json_writes_what_lies_outside_the_first_plane_as_pairs() -> None:
+def test_json_escapes_astral_characters_as_surrogate_pairs() -> None:
     assert visible_json('"\U000e0041 \x9b \u2028 \U0001f600"') == (
         r'"\udb40\udc41 \u009b \u2028 ' + '\U0001f600"'
     )
@@ -76,12 +76,12 @@ def test_json_writes_what_lies_outside_the_first_plane_as_pairs() -> None:
         ("", ""),
     ],
 )
-def test_cells_of_csv(text: str, cell: str) -> None:
+def test_csv_cells_are_escaped(text: str, cell: str) -> None:
     assert visible_cell(text) == cell
 
 
 @given(st.text(st.characters()))
-def test_clean_names_are_safe_to_print(text: str) -> None:
+def test_display_names_are_safe_to_print(text: str) -> None:
     name = display_name(text)
     assert name.encode()
     assert 0 < len(name) <= MAX_NAME_LENGTH
@@ -90,14 +90,14 @@ def test_clean_names_are_safe_to_print(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=MAX_NAME_LENGTH))
-def test_ordinary_names_stay(text: str) -> None:
+def test_ordinary_names_are_unchanged(text: str) -> None:
     assert display_name(text) == text
 
 
-def test_joined_emoji_stay_and_long_names_keep_their_ending() -> None:
+def test_joined_emoji_are_kept_and_long_names_keep_their_suffix() -> None:
     assert display_name("👩\u200d🚀.mp4") == "👩\u200d🚀.mp4"
     assert display_name("x" * 500 + ".mp4").endswith("x.mp4")
 
 
-def test_a_path_stays_between_its_backticks() -> None:
+def test_display_path_stays_between_its_backticks() -> None:
     assert display_path("a`b\x1b[2J\n.mp4") == "`a'b .mp4`"

@@ -1,4 +1,4 @@
-"""What is shown, as text: quantities, tables, notices, the answer and its footer."""
+"""Text output: quantities, tables, notices, the answer and its footer."""
 
 import io
 import re
@@ -30,7 +30,7 @@ USAGE = Usage(
 
 
 def screen_of(width: int = 80, *, terminal: bool = False, **how: bool) -> Output:
-    """A screen whose two streams can be read afterwards."""
+    """Return a screen whose two streams can be read afterwards."""
     out, err = (
         Console(
             file=io.StringIO(), width=width, force_terminal=terminal, highlight=False, markup=False
@@ -127,13 +127,13 @@ COLUMNS = ["name", "size", "what"]
 ROWS = [["nano", "9", "small"], ["large", "1,000", "漢字"]]
 
 
-def test_table_lines_up() -> None:
+def test_table_columns_are_aligned() -> None:
     screen = screen_of()
     show_table(screen, COLUMNS, ROWS, right=frozenset({1}))
     assert written(screen.out) == ("name    size  what\nnano       9  small\nlarge  1,000  漢字\n")
 
 
-def test_last_column_of_a_narrow_table_goes_below() -> None:
+def test_last_column_of_a_narrow_table_is_on_its_own_line() -> None:
     screen = screen_of(width=16)
     rows = [["nano", "9", "small and quick enough"], ROWS[1]]
     show_table(screen, COLUMNS, rows, right=frozenset({1}))
@@ -142,7 +142,7 @@ def test_last_column_of_a_narrow_table_goes_below() -> None:
     )
 
 
-def test_narrower_table_becomes_blocks() -> None:
+def test_very_narrow_table_becomes_blocks() -> None:
     screen = screen_of(width=11)
     rows = [["nano", "9", "small one"], ROWS[1]]
     show_table(screen, COLUMNS, rows, right=frozenset({1}))
@@ -151,7 +151,7 @@ def test_narrower_table_becomes_blocks() -> None:
     )
 
 
-def test_table_shows_no_control_characters() -> None:
+def test_table_escapes_control_characters() -> None:
     screen = screen_of()
     show_table(screen, ["file"], [["a\x1b[2Jb.mp4"]], right=frozenset())
     assert written(screen.out) == "file\na\\x1b[2Jb.mp4\n"
@@ -168,7 +168,7 @@ PLANNED = [
 ]
 
 
-def test_a_plan_is_shown_as_it_is_made() -> None:
+def test_plan_rows_are_shown_as_they_arrive() -> None:
     screen = screen_of(90)
     items = [one.item for one in PLANNED]
 
@@ -192,7 +192,7 @@ def test_a_plan_is_shown_as_it_is_made() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 50, 30])
-def test_how_far_a_plan_is_moves_and_is_wiped_off(width: int) -> None:
+def test_plan_progress_is_updated_and_erased(width: int) -> None:
     screen = screen_of(width, terminal=True)
     show_plan(screen, [one.item for one in PLANNED], PLANNED, lambda: None)
     told = written(screen.err)
@@ -206,7 +206,7 @@ def test_how_far_a_plan_is_moves_and_is_wiped_off(width: int) -> None:
     assert all(len(line) <= width for line in re.sub(r"\x1b\[\d*m", "", rows).splitlines())
 
 
-def test_facts_line_up_and_leave_out_what_is_unknown() -> None:
+def test_key_values_are_aligned_without_unknown_ones() -> None:
     screen = screen_of()
     show_key_values(screen, {"name": "tiny", "image size": "32", "revision": ""})
     assert written(screen.out) == "name        tiny\nimage size  32\n"
@@ -219,28 +219,28 @@ def test_facts_line_up_and_leave_out_what_is_unknown() -> None:
 # ------------------------------------------------------------------ notices
 
 
-def test_note_is_said_once_and_escaped() -> None:
+def test_notice_is_printed_once_and_escaped() -> None:
     screen = screen_of()
     screen.notes(["look at `\x1b[2J.mp4`", "look at `\x1b[2J.mp4`"])
     assert written(screen.err) == "note: look at `\\x1b[2J.mp4`\n"
     assert written(screen.out) == ""
 
 
-def test_quiet_says_nothing() -> None:
+def test_quiet_prints_nothing() -> None:
     screen = screen_of(terminal=True, quiet=True)
     screen.notice("look")
     show_footer(screen, USAGE, {})
     assert written(screen.err) == ""
 
 
-def test_screen_of_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_output_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     screen = open_screen()
     screen.notice("x" * (PIPE_WIDTH + 500))
     assert capsys.readouterr().err == f"note: {'x' * (PIPE_WIDTH + 500)}\n"
     assert not screen.is_interactive
 
 
-def test_pipe_stays_plain_where_colour_is_forced(
+def test_pipe_output_is_plain_with_forced_colour(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -255,7 +255,7 @@ def test_pipe_stays_plain_where_colour_is_forced(
 # ------------------------------------------------------------------ answer
 
 
-def test_answer_streams_to_stdout_and_ends_its_line() -> None:
+def test_answer_streams_to_stdout_and_ends_with_a_newline() -> None:
     screen, seen = screen_of(), []
     answer = stream_answer(screen, stream_of("A ", "dog."), before_first=lambda: seen.append(1))
     assert written(screen.out) == "A dog.\n"
@@ -264,11 +264,11 @@ def test_answer_streams_to_stdout_and_ends_its_line() -> None:
     assert seen == [1]
 
 
-def test_answer_cannot_steer_the_terminal() -> None:
+def test_answer_is_escaped_for_the_terminal() -> None:
     screen = screen_of()
     answer = stream_answer(screen, stream_of("\x1b]52;c;cm0=", "\x07\tyes\n"))
     assert written(screen.out) == "\\x1b]52;c;cm0=\\x07\tyes\n\n"
-    assert answer.text == "\x1b]52;c;cm0=\x07\tyes\n"  # what was said is kept as it was
+    assert answer.text == "\x1b]52;c;cm0=\x07\tyes\n"  # the returned text is unchanged
 
 
 def test_empty_answer_is_an_empty_line() -> None:
@@ -292,18 +292,18 @@ def test_interrupted_answer_ends_its_line() -> None:
 SECONDS = {"load": 1.25, "decode": 0.4, "encode": 0.31, "prefill": 0.2, "generate": 0.275}
 
 
-def test_footer() -> None:
+def test_footer_line() -> None:
     assert footer(USAGE, SECONDS) == (
         "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · encode 0.3 s · "
         "prefill 0.2 s · generate 0.3 s · 40 tokens/s · peak 812 MB"
     )
 
 
-def test_footer_tells_what_was_dropped() -> None:
+def test_footer_names_dropped_frames() -> None:
     assert footer(USAGE, {}, dropped=42).startswith("8 frames, 42 dropped · ")
 
 
-def test_footer_leaves_out_what_is_unknown() -> None:
+def test_footer_omits_unknown_values() -> None:
     bare = Usage(prompt_tokens=9, answer_tokens=1, context_tokens=64)
     assert footer(bare, {}) == "10 of 64 tokens"
 
@@ -319,7 +319,7 @@ def test_footer_leaves_out_what_is_unknown() -> None:
         (17, 5, 0, "612 of 2048 tokens"),
     ],
 )
-def test_footer_says_where_frames_came_from(
+def test_footer_names_cached_frames(
     images: int, from_cache: int, frames: int | None, begins: str
 ) -> None:
     usage = replace(USAGE, frames=images, frames_from_cache=from_cache)
@@ -330,7 +330,7 @@ def test_footer_says_where_frames_came_from(
     ("terminal", "verbose", "shown"),
     [(True, False, True), (False, False, False), (False, True, True)],
 )
-def test_footer_is_for_those_who_watch(terminal: bool, verbose: bool, shown: bool) -> None:
+def test_footer_needs_a_terminal_or_verbose(terminal: bool, verbose: bool, shown: bool) -> None:
     screen = screen_of(terminal=terminal, verbose=verbose)
     show_footer(screen, USAGE, SECONDS)
     assert ("612 of 2048 tokens" in written(screen.err)) is shown
@@ -353,19 +353,19 @@ def test_footer_is_one_line_in_every_terminal(width: int, shown: str) -> None:
     assert shown in written(screen.err)
 
 
-def test_footer_takes_what_fits() -> None:
+def test_footer_is_shortened_to_the_width() -> None:
     assert footer(USAGE, SECONDS, width=95) == (
         "8 frames · 612 of 2048 tokens · decode 0.4 s · load 1.2 s · 40 tokens/s · peak 812 MB"
     )
 
 
-def test_footer_is_whole_where_it_was_asked_for() -> None:
+def test_footer_is_complete_with_verbose() -> None:
     screen = screen_of(width=40, terminal=True, verbose=True)
     show_footer(screen, USAGE, SECONDS)
     assert "peak" in written(screen.err)
 
 
-def test_lines_of_an_answer_break_between_words_in_a_terminal() -> None:
+def test_answer_wraps_between_words_in_a_terminal() -> None:
     screen = screen_of(width=12, terminal=True)
     answer = stream_answer(screen, stream_of("A red ", "trian", "gle moves."))
     assert written(screen.out) == "A red\ntriangle\nmoves.\n"

@@ -1,4 +1,4 @@
-"""What a terminal with sixel would draw is the picture that was given."""
+"""Sixel encoding: a decoder of the test draws the given image."""
 
 import re
 
@@ -13,7 +13,7 @@ from smolvideo.show.terminal_images import encode_sixel
 
 
 def drawn(text: str) -> NDArray[np.uint8]:
-    """A terminal: the RGB pixels ``[H, W, 3]`` after the control string, none left out."""
+    """Decode a sixel control string to RGB pixels ``[H, W, 3]``; every pixel must be set."""
     whole = re.fullmatch(r'\x1bP0;1q"1;1;(\d+);(\d+)([!-~]*)\x1b\\', text)
     assert whole
     width, height = int(whole[1]), int(whole[2])
@@ -49,23 +49,23 @@ def drawn(text: str) -> NDArray[np.uint8]:
     colours=st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=6),
     seed=st.integers(0, 99),
 )
-def test_flat_colours_come_back(
+def test_flat_colours_round_trip(
     width: int, height: int, colours: list[tuple[int, int, int]], seed: int
 ) -> None:
     places = np.random.default_rng(seed).integers(0, len(colours), (height, width))
     image = np.array(colours, np.uint8)[places]
-    # The octree may join colours that are alike; a terminal knows whole per cent.
+    # The octree may merge similar colours, and sixel colours are whole per cent.
     alike = np.abs(drawn(encode_sixel(Image.fromarray(image))).astype(int) - image)
     assert alike.max() <= 20
 
 
-def test_a_gradient_stays_smooth() -> None:
+def test_gradient_stays_smooth() -> None:
     ramp = np.linspace(0, 255, 180).astype(np.uint8)
     image = np.stack([np.broadcast_to(ramp, (160, 180))] * 3, axis=-1)
     assert np.abs(drawn(encode_sixel(Image.fromarray(image))).astype(int) - image).max() <= 12
 
 
 @pytest.mark.parametrize(("width", "says"), [(3, "~~~"), (4, "!4~"), (300, "!300~")])
-def test_runs_are_shortened(width: int, says: str) -> None:
+def test_runs_are_run_length_encoded(width: int, says: str) -> None:
     text = encode_sixel(Image.new("RGB", (width, 6), (255, 0, 0)))
     assert text == f'\x1bP0;1q"1;1;{width};6#0;2;100;0;0#0{says}\x1b\\'

@@ -1,4 +1,4 @@
-"""Asking a real (pseudo) terminal what it can do, and progress that leaves nothing behind."""
+"""Feature queries to a pseudo terminal, and progress display that is erased."""
 
 import sys
 from pathlib import Path
@@ -62,17 +62,19 @@ screen.write("the answer\\n")
         (KITTY, TerminalCapabilities(kitty=True, cell_width=9, cell_height=18)),
         (XTERM_SIXEL, TerminalCapabilities(sixel=True)),
         (b"\x1b[?1;2c", TerminalCapabilities()),
-        (b"\x1b[?14;24;44c", TerminalCapabilities()),  # none of them is attribute 4
+        (b"\x1b[?14;24;44c", TerminalCapabilities()),  # attribute 4 is missing
         (b"\x1b_Gi=31;ENOTSUPPORTED\x1b\\\x1b[?62c", TerminalCapabilities()),
         (b"typed ahead\x1b[?4c", TerminalCapabilities(sixel=True)),
         (b"\x1b[6;0;0t\x1b[?62c", TerminalCapabilities()),
     ],
 )
-def test_answers_are_understood(answer: bytes, abilities: TerminalCapabilities) -> None:
+def test_device_attribute_replies_are_parsed(
+    answer: bytes, abilities: TerminalCapabilities
+) -> None:
     assert parse_reply(answer) == abilities
 
 
-def test_size_of_a_cell_from_the_driver_where_the_terminal_is_silent() -> None:
+def test_cell_size_falls_back_to_the_driver() -> None:
     assert parse_reply(b"", cell_size=(7, 14)).cell_height == 14
     assert parse_reply(KITTY, cell_size=(7, 14)).cell_height == 18
 
@@ -81,14 +83,14 @@ def test_size_of_a_cell_from_the_driver_where_the_terminal_is_silent() -> None:
     ("answers", "said"),
     [(KITTY, "kitty=True, sixel=False"), (XTERM_SIXEL, "kitty=False, sixel=True")],
 )
-def test_terminal_is_asked(answers: bytes, said: str) -> None:
+def test_terminal_features_are_queried(answers: bytes, said: str) -> None:
     with Terminal([], python=["-c", ASK], answers=answers) as terminal:
         assert terminal.finish() == 0
         assert said in terminal.text
         assert terminal.is_as_it_was
 
 
-def test_silent_terminal_costs_less_than_a_second() -> None:
+def test_silent_terminal_times_out() -> None:
     with Terminal([], python=["-c", ASK], answers=b"") as terminal:
         assert terminal.finish() == 0
         assert "kitty=False, sixel=False" in terminal.text
@@ -99,14 +101,14 @@ def test_silent_terminal_costs_less_than_a_second() -> None:
 
 
 @pytest.mark.parametrize("term", ["dumb", "linux", ""])
-def test_simple_terminals_are_not_asked(term: str) -> None:
+def test_dumb_terminals_are_not_queried(term: str) -> None:
     with Terminal([], python=["-c", ASK], TERM=term) as terminal:
         assert terminal.finish() == 0
         assert b"\x1b[c" not in terminal.raw
 
 
 @pytest.mark.parametrize("columns", [120, 40])
-def test_stages_come_and_go(columns: int, tmp_path: Path) -> None:
+def test_stage_progress_is_shown_and_erased(columns: int, tmp_path: Path) -> None:
     with Terminal([tmp_path], python=["-c", STAGES], columns=columns) as terminal:
         terminal.wait_for("decoding frames")
         terminal.wait_for("loading the model")
@@ -120,7 +122,7 @@ def test_stages_come_and_go(columns: int, tmp_path: Path) -> None:
         assert terminal.finish() == 0
         screen = what_stays(terminal.raw, columns)
         assert screen == ["a notice", "the answer"]
-        assert "33/50" not in terminal.text  # paused: something else is drawn
+        assert "33/50" not in terminal.text  # paused while something else is drawn
         assert terminal.is_as_it_was
 
 
@@ -136,7 +138,7 @@ def test_dumb_and_quiet_terminals_get_no_progress(tmp_path: Path) -> None:
 
 
 def what_stays(raw: bytes, columns: int) -> list[str]:
-    """The lines left on a screen after the few control sequences that rich's progress uses."""
+    """Return the lines left on a screen, given the control sequences of rich's progress display."""
     import re
 
     lines, row, column = [""], 0, 0
@@ -157,5 +159,5 @@ def what_stays(raw: bytes, columns: int) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def test_what_stays_reads_a_screen() -> None:
+def test_what_stays_applies_control_sequences() -> None:
     assert what_stays(b"one\r\ntwo\r\n\x1b[1A\x1b[2Kthree", 80) == ["one", "three"]

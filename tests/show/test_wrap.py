@@ -1,4 +1,4 @@
-"""Lines of an answer break between words, and nothing of it is lost."""
+"""Word wrap of a streamed answer: breaks between words, and no text is lost."""
 
 from itertools import pairwise
 
@@ -18,14 +18,14 @@ def wrapped(pieces: list[str], width: int) -> str:
 
 
 @given(text=TEXT, width=st.integers(2, 30), cuts=st.lists(st.integers(0, 80), max_size=5))
-def test_how_it_comes_makes_no_difference(text: str, width: int, cuts: list[int]) -> None:
+def test_wrapping_is_independent_of_the_pieces(text: str, width: int, cuts: list[int]) -> None:
     places = sorted([0, *cuts, len(text)])
     pieces = [text[start:end] for start, end in pairwise(places)]
     assert wrapped(pieces, width) == wrapped([text], width)
 
 
 @given(text=TEXT, width=st.integers(2, 30))
-def test_every_word_is_shown_and_no_line_is_too_long(text: str, width: int) -> None:
+def test_every_word_is_kept_and_lines_fit_the_width(text: str, width: int) -> None:
     shown = wrapped([text], width)
     assert "".join(shown.split()) == "".join(text.split())
     for line in shown.split("\n"):
@@ -42,11 +42,11 @@ def test_every_word_is_shown_and_no_line_is_too_long(text: str, width: int) -> N
         ("unbelievable", "unbeliev\nable"),
     ],
 )
-def test_lines_of_eight(text: str, shown: str) -> None:
+def test_wrapping_at_eight_columns(text: str, shown: str) -> None:
     assert wrapped([text], 8) == shown
 
 
-def test_a_word_waits_for_its_end() -> None:
+def test_partial_word_is_held_back() -> None:
     lines = WordWrap(20)
     assert lines.wrap("A bro") == "A"
     assert lines.wrap("wn dog") == " brown"
