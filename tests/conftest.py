@@ -29,7 +29,7 @@ NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
     "checkpoints": ("files of published checkpoints", (SHARED / "processor_files").is_dir),
     "llama_cpp": ("llama.cpp, which pip compiles", lambda: find_spec("llama_cpp")),
 }
-"""Mark → what its tests need that is no part of the project, and whether it is there."""
+"""Mark → what its tests need from outside of the project, and whether it is present."""
 
 FIXTURES = {"clips": "clips", "processor_files": "checkpoints"}
 """Fixture → the mark of the tests that use it."""
@@ -112,8 +112,8 @@ HARDWARE = {
         "hardware: decord has wheels for x86 alone",
     ),
 }
-"""What some machines cannot have: a parameter of a test, or an argument of its mark ``needs`` →
-whether this one has it, and the reason to skip the test."""
+"""Parameter of a test, or argument of its mark ``needs`` → whether this machine supports it, and
+the reason to skip the test."""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

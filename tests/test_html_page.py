@@ -44,7 +44,7 @@ SHOWN = [
     .replace("\udcff", r"\udcff")
     for text in HOSTILE
 ]  # fmt: skip
-"""How each of them is spelled out where it is shown."""
+"""The escaped form of each hostile text."""
 
 ACTS = re.compile("[\u2028\u2029\u202e\u2066\u200f\u061c\x00\x1b\x9b\udcff]")
 CASES = list(zip(HOSTILE, SHOWN, strict=True))

@@ -23,7 +23,7 @@ UNREADABLE = {
     "d_zero_bytes.mp4",
     "vp9_invalid.webm",
 }
-"""Without a picture that any decoder could show."""
+"""Clips without a frame that any decoder could show."""
 
 LONGEST_SECONDS = 120
 

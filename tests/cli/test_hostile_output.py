@@ -57,7 +57,7 @@ ACTS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ud800-\udfff]"
 )
 OURS = re.compile(r"\x1b\[\??[\d;]*[mKAhlJ]|\r")
-"""What rich itself writes into a terminal: colours, and the cursor of what moves."""
+"""Sequences that rich writes: colours, and cursor movements of live displays."""
 
 
 def check(shown: str) -> None:
@@ -208,7 +208,7 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "TrainingProgress": training,
     "show_scores": scoring,
 }
-"""All that shows something, by name; the next test holds that none is left out."""
+"""Every show function by name; the next test checks that none is missing."""
 
 
 def test_every_show_function_is_covered() -> None:

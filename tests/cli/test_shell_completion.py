@@ -18,7 +18,7 @@ FREE = {
     "question", "revision", "start", "end", "stop", "max_filesize", "newer_than", "prompt",
     "window", "values",
 }  # fmt: skip
-"""What a person writes in words and numbers of their own."""
+"""Options with free text or numbers, which have no completion."""
 
 
 def offered(shell: str, typed: str) -> list[tuple[str, ...]]:

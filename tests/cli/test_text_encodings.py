@@ -113,7 +113,7 @@ def test_subprocess_texts_have_an_explicit_encoding() -> None:
 
 
 _TEXT_CALLS = {"read_text": 1, "write_text": 2}
-"""Of pathlib, and how many arguments they have with the encoding."""
+"""Methods of pathlib → number of positional arguments up to the encoding."""
 
 
 def _is_process(node: ast.Call) -> bool:

@@ -54,7 +54,7 @@ def doctor(*words: str, code: int) -> dict[str, Finding]:
 
 
 LIMITED_HERE = {"yt-dlp", "javascript", "processor", "devices"}
-"""Checks of what a machine may lack, or of what a pinned version becomes with time."""
+"""Checks that may fail on some machines, or once the pinned versions are old."""
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in ("speed", "decord")])

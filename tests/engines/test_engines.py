@@ -27,7 +27,7 @@ from smolvideo.progress import Progress
 
 FAMILIES = ("smolvlm", "idefics3")
 CHUNKS = {"native": [2, 4, 6], "transformers": [4, 6]}
-"""How many of six frames are encoded after each step."""
+"""Number of encoded frames, of six, after each progress step."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -51,7 +51,7 @@ SHORT = GenerationOptions(max_new_tokens=12)
 DTYPES = [torch.float32, torch.bfloat16]
 KINDS = [Int8Weight, Int4Weight]
 ROWS = [1, 3, 32, 33, 128, 129, 200]
-"""Few and many, on both sides of where the one way ends and the other begins."""
+"""Numbers of rows on both sides of the switch between the two products."""
 
 
 @pytest.fixture(scope="module")

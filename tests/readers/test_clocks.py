@@ -34,9 +34,9 @@ FORMATS = {
     "mov": {"container_options": {"movflags": "frag_keyframe"}},
 }
 SHIFTED = [kind for kind in FORMATS if kind not in ("mov", "webm", "wmv")]
-"""Of mov the first frames are no fragment; webm and wmv are as mkv."""
+"""Formats for shifted clips: mov has frames outside of fragments; webm and wmv act like mkv."""
 NEAR = 0.002
-"""Seconds: FLV counts milliseconds."""
+"""Tolerance in seconds: FLV rounds to milliseconds."""
 
 Make = Callable[..., clipmaker.Clip]
 

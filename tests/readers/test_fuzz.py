@@ -19,7 +19,7 @@ from smolvideo.sampling import FrameSampling, sample_frames
 
 MUTANTS = int(os.environ.get("SMOLVIDEO_MUTANTS", "60"))
 LARGEST = 2**20
-"""Bytes of the clips that are mutated: time goes into mutants, not into decoding."""
+"""Maximal size of mutated clips in bytes, so that time is spent on mutants, not on decoding."""
 SLOW = {"av1_hdr10.mp4", "editlist_positive_shift.mp4"}
 
 

@@ -44,7 +44,7 @@ MAKERS: dict[str, Callable[[Path], clipmaker.Clip]] = {
     ),
 }
 REFUSED = {("decord", "transport_from_10s"): "can hang"}
-"""Where a reader knows that it would be wrong, it says so."""
+"""(reader, clip) → message, where a reader refuses a file that it would read wrongly."""
 
 
 @pytest.fixture(scope="session")

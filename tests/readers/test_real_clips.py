@@ -27,11 +27,11 @@ UNREADABLE = {
 }
 FRAMES = 12
 FEW = {"hevc_8k24.mp4": 2}
-"""Clips of which fewer frames are compared, for the sake of time."""
+"""Clips of which fewer frames are compared, to save time."""
 TORN = {"d_bitflip60.mp4": 3}
-"""Frames that may differ: a jump leaves behind the damage that a full decode drags along."""
+"""Number of frames that may differ: a seek skips damage that a full decode propagates."""
 TOLERANCE = 1.0
-"""Mean grey levels by which the same frame may differ."""
+"""Allowed mean difference of a frame in grey levels."""
 SHOWN = {
     # name: width, height, duration, first and last frame in seconds
     "d_rot90_dog.mp4": (720, 1280, 9.643, 0.0, 9.610),
@@ -176,9 +176,9 @@ def test_decord_refuses_what_it_miscounts(clips: Path, name: str) -> None:
 
 
 OTHERS_TOLERANCE = 10.0
-"""Their colour matrix is BT.601 whatever the file says."""
+"""Allowed mean difference in grey levels: other readers always use the BT.601 matrix."""
 OTHERS_TORN = {"d_bitflip60.mp4"}
-"""What is made up for damaged data differs from decoder to decoder; nobody can say who is right."""
+"""Damaged clips, whose error concealment differs between decoders without a right result."""
 
 
 @pytest.mark.parametrize("reader", ["opencv", "decord"])

@@ -41,8 +41,8 @@ NOT_FRAMES = {
     ),
     *(".pcd", ".ps", ".pxr", ".rgb", ".rgba", ".wmf"),
 }
-"""What Pillow knows and a folder of frames does not hold: icons, textures, raw data, videos, and
-what is handed to other programs."""
+"""Suffixes that Pillow reads but that are not frames: icons, textures, raw data, videos, and
+formats passed to other programs."""
 
 
 @pytest.fixture(scope="module")

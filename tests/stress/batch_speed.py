@@ -1,8 +1,8 @@
-"""A batch against a loop of ``smolvideo ask`` over the same files, in turns, in one run.
+"""Measure a batch against a shell loop of ``smolvideo ask`` over the same files.
 
     python tests/stress/batch_speed.py --files 40 [--clips DIR]
 
-Prints both times, their ratio, and where the batch's time went.
+Prints both times, their ratio, and the stages of the batch.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _TURNS = 2
 
 
 def loop_of_ask(files: list[Path]) -> float:
-    """Seconds of one process for each file, as a shell loop does it."""
+    """Return the seconds of one process per file, as a shell loop runs them."""
     started = time.monotonic()
     for file in files:
         subprocess.run(
@@ -36,7 +36,7 @@ def loop_of_ask(files: list[Path]) -> float:
 
 
 def one_batch(folder: Path, out: Path) -> tuple[float, str]:
-    """Seconds of one process for all files, and what it says of its stages."""
+    """Return the seconds of one process for all files, and its report of stages."""
     started = time.monotonic()
     words = [*PROGRAM, "summarise", "--model", "nano", "--verbose", "--out", str(out)]
     done = subprocess.run([*words, str(folder)], capture_output=True, check=False, text=True)

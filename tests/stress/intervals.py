@@ -1,14 +1,14 @@
-"""What the intervals of accuracies and of paired differences cover, by simulation.
+"""Simulate the coverage of the intervals of accuracies and of paired differences.
 
     python tests/stress/intervals.py                    # some minutes
     python tests/stress/intervals.py --runs 5000 --seed 7
 
-Each benchmark is drawn as follows: every video has a chance of its own to be answered right (beta
-distributed, with the given intraclass correlation), its questions are answered by that chance. The
-interval covers if it holds the chance over all videos; wanted is 95 %. Beside it stands what the
-usual clustered interval, G/(G-1) with G - 1 degrees of freedom, covers on the same draws. For two
-runs that are equally good the table has how often a p below 0.05 is shown: wanted is 5 % or less,
-and more than ``MAX_FALSE`` is a failure.
+Each benchmark is simulated as follows: every video has its own probability of a right answer (beta
+distributed, with the given intraclass correlation), and its questions are answered with that
+probability. The interval covers if it contains the mean probability over all videos; the target is
+95 %. The next column is the coverage of the usual clustered interval, G/(G-1) with G - 1 degrees of
+freedom, on the same samples. For two runs of equal quality the table has the share of p below 0.05:
+the target is 5 % or less, and more than ``MAX_FALSE`` is a failure.
 """
 
 import argparse
@@ -31,25 +31,27 @@ SIZES: dict[str, list[int]] = {
     "3, unequal": [10, 20, 30],
     "2 of 50": [50, 50],
 }  # fmt: skip
-"""Name → how many questions each video has."""
+"""Name → number of questions per video."""
 
 FEW: dict[str, list[int]] = {
     **{f"{videos} of {each}": [each] * videos for videos in (5, 7, 8, 9) for each in (1, 5)},
     "7, unequal": [1, 2, 2, 3, 3, 4, 4],
     "12, unequal": [1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4],
 }
-"""Benchmarks of few videos, on which paired comparisons are drawn as well."""
+"""Benchmarks of few videos, on which paired comparisons are simulated as well."""
 
 MAX_FALSE = 0.055
-"""Of equally good runs with a p below 0.05: what the draws of a line may add to 5 %."""
+"""Largest share of p below 0.05 for equally good runs: 5 % and the sampling error of a line."""
 
 MIN_COVERAGE = 0.88
-"""Below 95 %: few videos that are nearly all right or nearly all wrong have skew sums."""
+"""Below 95 %: sums of few videos with extreme accuracies are skewed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print both tables; 1 where an interval covers less than ``MIN_COVERAGE``, or where more than
-    ``MAX_FALSE`` of equally good runs seem different.
+    """Print both tables.
+
+    Returns 1 where an interval covers less than ``MIN_COVERAGE``, or where more than ``MAX_FALSE``
+    of equally good runs seem different.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _accuracy_table(source: random.Random, runs: int) -> Iterator[tuple[str, float]]:
-    """The lines, and the coverage that each speaks of."""
+    """Return the lines of the table and their coverages."""
     yield "accuracy: coverage of the 95 % interval, per cent (mean width)", 1.0
     yield f"{'videos':22}{'effective':>10}{'right':>7}{'icc':>6}{'usual':>17}{'ours':>17}", 1.0
     for name, sizes in SIZES.items():
@@ -84,7 +86,7 @@ def _accuracy_table(source: random.Random, runs: int) -> Iterator[tuple[str, flo
 
 
 def _pair_table(source: random.Random, runs: int) -> Iterator[tuple[str, float]]:
-    """The lines, and the share of p below 0.05 that each speaks of."""
+    """Return the lines of the table and their shares of p below 0.05."""
     yield "\nequally good runs: how often p < 0.05, and how often there is a p, per cent", 0.0
     heads = f"{'McNemar':>10}{'usual':>8}{'ours':>8}{'shown':>8}"
     yield f"{'videos':22}{'effective':>10}{'differ':>7}{'icc':>6}{heads}", 0.0
@@ -165,7 +167,7 @@ def _chances(
 
 
 def _usual_error(values: Sequence[int], sizes: list[int]) -> tuple[float, float]:
-    """The mean, and its error with the correction G/(G-1)."""
+    """Return the mean and its standard error with the correction G/(G-1)."""
     mean, squares, at = sum(values) / len(values), 0.0, 0
     for size in sizes:
         squares += (sum(values[at : at + size]) - mean * size) ** 2

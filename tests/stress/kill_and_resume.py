@@ -1,9 +1,9 @@
-"""A run that is killed again and again leaves what an undisturbed run leaves.
+"""Compare a run that is killed repeatedly with an undisturbed run.
 
     python tests/stress/kill_and_resume.py --files 300 --kills 20 [--clips DIR]
 
-Two runs over the same folder: one undisturbed, one killed with SIGKILL at random moments and
-started again. Then every record and every output file is compared, byte by byte but for times.
+Runs twice over the same folder: once undisturbed, once killed with SIGKILL at random moments and
+restarted. Then every record and every output file is compared byte by byte, except for times.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from support.manyvideos import make_folder
 FORMATS = "txt,srt,chapters"
 EXIT_SOME_FAILED = 6
 _DIFFER = ("created", "seconds")
-"""Of two runs these differ; everything else must be the same."""
+"""Fields that differ between two runs; all others must be equal."""
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
@@ -34,7 +34,7 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 
 def run_undisturbed(folder: Path, out: Path) -> float:
-    """Seconds that it took."""
+    """Return the seconds of an undisturbed run."""
     started = time.monotonic()
     done = subprocess.run(command(folder, out), capture_output=True, check=False)
     assert done.returncode in (0, EXIT_SOME_FAILED), done.stderr.decode()
@@ -42,10 +42,10 @@ def run_undisturbed(folder: Path, out: Path) -> float:
 
 
 def run_killed(folder: Path, out: Path, files: int, kills: int, random: Random) -> int:
-    """Kill ``kills`` times at random moments, then run to the end; how many kills hit a process.
+    """Kill ``kills`` times at random moments, then run to the end; return how many kills hit.
 
-    The moments are drawn over the work, not over the clock: a busy machine must not let a try end
-    before it is killed. Each is a little after so many records were there.
+    The moments are drawn over the work, not over time, so that on a busy machine each process is
+    killed before it ends: each is shortly after a given number of records.
     """
     hits = 0
     for target in sorted(random.randrange(files) for _ in range(kills)):
@@ -70,7 +70,7 @@ def _lines(out: Path) -> int:
 
 
 def records_of(out: Path) -> dict[str, dict[str, Any]]:
-    """Path → record without what differs between two runs; each path stands there once."""
+    """Map path to record, without fields that differ between runs; each path must occur once."""
     lines = (out / "summaries.jsonl").read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     counts = Counter(record["path"] for record in records)
@@ -82,7 +82,7 @@ def records_of(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def files_of(out: Path) -> dict[str, bytes]:
-    """Every output file but the records themselves, hidden ones included."""
+    """Return every output file except the records, including hidden ones."""
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
@@ -91,7 +91,7 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 
 def compare(one: Path, other: Path) -> None:
-    """Raises AssertionError that names the first difference."""
+    """Raise AssertionError with the first difference."""
     records, others = records_of(one), records_of(other)
     assert records.keys() == others.keys(), records.keys() ^ others.keys()
     for path, record in records.items():

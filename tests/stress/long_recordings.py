@@ -1,12 +1,12 @@
-"""CPU seconds and peak memory of `frames` and `ask` over the length of a recording.
+"""Measure CPU seconds and peak memory of `frames` and `ask` over the length of a recording.
 
     python tests/stress/long_recordings.py --minutes 10 60 180
 
 Four kinds of recordings: MP4 with a key frame every two seconds, transport streams with key frames
-every half second and every ten seconds, and MP4 with a single key frame. Ends with 1 if the CPU
+every half second and every ten seconds, and MP4 with a single key frame. Exits with 1 if the CPU
 seconds of one kind grow faster than the allowed power of the duration, or if a process takes more
-memory than allowed. With a single key frame all that is shown has to be decoded: there only the
-memory is held to its limit.
+memory than allowed. With a single key frame everything before a shown frame must be decoded: only
+its memory is limited.
 """
 
 import argparse
@@ -38,7 +38,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """How a recording is encoded; ``key_seconds`` None is a single key frame."""
+    """Encoding of a recording; ``key_seconds`` None is a single key frame."""
 
     name: str
     suffix: str
@@ -55,7 +55,7 @@ KINDS = (
 
 
 def write_recording(kind: Kind, minutes: int, folder: Path) -> Path:
-    """One minute is encoded and repeated; a single group of pictures is encoded as a whole."""
+    """Encode one minute and repeat it; a single GOP is encoded as a whole."""
     path = folder / f"{kind.name}-{minutes}{kind.suffix}"
     if kind.key_seconds is None:
         _encode(kind, path, 60 * minutes)
@@ -88,7 +88,7 @@ def _encode(kind: Kind, path: Path, seconds: int) -> None:
         stream.codec_context.gop_size = gop
         stream.options = {"preset": "ultrafast", "crf": "28", "sc_threshold": "0"}
         for number in range(seconds * kind.fps):
-            # A number that stands for two seconds: most pictures are like the one before.
+            # The number changes every two seconds: most frames repeat the one before.
             image = clipmaker.numbered_image(number // (2 * kind.fps), WIDTH, HEIGHT)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, kind.fps)
@@ -97,7 +97,7 @@ def _encode(kind: Kind, path: Path, seconds: int) -> None:
 
 
 def run(command: Sequence[str], path: Path) -> tuple[float, float]:
-    """CPU seconds of all processes, and megabytes of the largest one."""
+    """Return the CPU seconds of all processes and the megabytes of the largest one."""
     words = [word.replace("{}", str(path)) for word in command]
     process = subprocess.Popen(
         [sys.executable, "-m", "smolvideo", *words],
@@ -114,7 +114,7 @@ def run(command: Sequence[str], path: Path) -> tuple[float, float]:
 
 
 def measure(kinds: Sequence[Kind], lengths: Sequence[int], work: Path) -> Iterator[bool]:
-    """Print a line for each kind and command; whether it is within its limits."""
+    """Print a line per kind and command; return whether it is within its limits."""
     for kind in kinds:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
         for minutes in lengths:

@@ -1,9 +1,9 @@
-"""Memory over a long run: it must not grow with the number of videos.
+"""Check that memory does not grow with the number of videos.
 
     python tests/stress/memory.py --files 1000
 
-Summarises many different short videos and prints the memory in use after every tenth of them. Ends
-with 1 if the last three tenths lie more than a share above the second to fourth.
+Summarises many different short videos and prints the memory in use after every tenth of them. Exits
+with 1 if the last three tenths are more than a given share above the second to fourth.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ALLOWED_GROWTH = 0.05
 
 
 def memory_while_running(files: int, work: Path) -> Iterator[float]:
-    """Megabytes in use, after every tenth of the run."""
+    """Return the megabytes in use after every tenth of the run."""
     random = Random(0)
     folder = work / "videos"
     folder.mkdir()

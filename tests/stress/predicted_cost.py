@@ -1,11 +1,11 @@
-"""Predicted against measured: seconds to the first token and peak memory of the published shapes.
+"""Compare predicted with measured seconds to the first token and peak memory.
 
     python tests/stress/predicted_cost.py --processor-files ../shared/processor_files
 
-For each model (random weights) and number of frames: the machine is measured, the cost predicted,
-and the answer computed, in processes of their own and in the same minute. ``--cpu`` compares CPU
-seconds on one thread, for a machine that has other things to do. Ends with 1 where a prediction of
-seconds is off by more than a quarter, or one of memory by more than a tenth.
+For each model (published shapes, random weights) and number of frames the machine is measured, the
+cost predicted, and the answer computed, in subprocesses and within the same minute. ``--cpu``
+compares CPU seconds on one thread, for a machine with other load. Exits with 1 where a prediction
+of seconds is off by more than a quarter, or one of memory by more than a tenth.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MAX_OFF = {"first token": 0.25, "memory": 0.10}
 
 
 def predicted(folder: str, video: str, frames: int, clock: Callable[[], float]) -> dict[str, float]:
-    """What ``smolvideo plan`` would say, by rates that are measured now."""
+    """Return the prediction of ``smolvideo plan``, with rates measured now."""
     model = open_for_plan(EngineSpec(folder))
     (source,) = resolve_source(video)
     planned = plan_prompt(
@@ -50,7 +50,7 @@ def predicted(folder: str, video: str, frames: int, clock: Callable[[], float]) 
 
 
 def measured(folder: str, video: str, frames: int, clock: Callable[[], float]) -> dict[str, float]:
-    """What the answer took."""
+    """Return the measured cost of the answer."""
     checkpoint = open_checkpoint(Path(folder))
     prepared = prepare(
         checkpoint, video, QUESTION, sampling=FrameSampling(frames), generation=GENERATION
@@ -75,7 +75,7 @@ def measured(folder: str, video: str, frames: int, clock: Callable[[], float]) -
 
 
 def in_process(what: str, folder: Path, video: Path, frames: int, *, cpu: bool) -> dict[str, float]:
-    """Run one of the two in a process of its own."""
+    """Run one of the two in a subprocess."""
     words = [sys.executable, __file__, "--run", what, str(folder), str(video), str(frames)]
     threads = {"OMP_NUM_THREADS": "1"} if cpu else {}
     done = subprocess.run(
@@ -90,7 +90,7 @@ def in_process(what: str, folder: Path, video: Path, frames: int, *, cpu: bool) 
 
 
 def compare(name: str, frames: int, one: dict[str, float], other: dict[str, float]) -> bool:
-    """Print a row per figure; whether the predictions are near enough."""
+    """Print a row per figure; return whether the predictions are close enough."""
     near = True
     for figures in (one, other):
         figures["first token"] = sum(figures[stage] for stage in STAGES)
@@ -109,7 +109,7 @@ def compare(name: str, frames: int, one: dict[str, float], other: dict[str, floa
 
 
 def main() -> int:
-    """Run all; 1 where a prediction is too far off."""
+    """Run all comparisons; return 1 where a prediction is too far off."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""Fifty frames through networks of the published shapes, with random weights and few layers.
+"""Measure the memory of fifty frames through the published shapes.
 
     python tests/stress/published_shapes.py --processor-files ../shared/processor_files
 
-Prints the peak of memory beyond what was in use before; ends with 1 where it is above two
-gigabytes.
+The networks have random weights and few layers. Prints the peak of memory beyond what was in use
+before; exits with 1 above two gigabytes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MAX_BYTES = 2 * 1024**3
 
 
 def bytes_for(files: Path, work: Path) -> int:
-    """The memory that an answer about fifty frames adds."""
+    """Return the peak memory that an answer about fifty frames adds."""
     before = psutil.Process().memory_info().rss
     engine = load_engine(str(tinymodels.make_cut(files, work / files.name)), device="cpu")
     clip = write_clip(work / f"{files.name}.mp4", evenly(60, 10)).path
@@ -38,7 +38,7 @@ def bytes_for(files: Path, work: Path) -> int:
 
 
 def main() -> int:
-    """Run both; 1 where one needs too much."""
+    """Run both shapes; return 1 where one needs too much."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

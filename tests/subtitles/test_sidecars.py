@@ -143,7 +143,7 @@ def test_decomposed_sidecar_name_is_found(tmp_path: Path) -> None:
 
 
 Track = tuple[str, str, str, str]
-"""What it says, its language, its dispositions and its title."""
+"""Text, language, dispositions and title of a track."""
 
 FULL: Track = ("full", "eng", "", "")
 

@@ -1,8 +1,8 @@
-"""Small videos whose frames carry their own number in the pixels, so that a test can read back
-which frame a reader returned.
+"""Small videos whose frames carry their number in the pixels, so that tests can identify frames.
 
-The upper half of each picture holds the number as 2 × 8 black and white blocks, most significant
-first; the lower left quarter is red, the lower right one blue, which shows turning and mirroring.
+The upper half of each frame holds the number as 2 × 8 black and white blocks, most significant
+first; the lower left quarter is red and the lower right one blue, which reveals rotation and
+mirroring.
 """
 
 import math
@@ -33,7 +33,7 @@ TRANSPOSED = (0, 1, 1, 0)
 
 @dataclass(frozen=True)
 class Clip:
-    """A file and what is known about it. ``times`` are seconds on a player's clock."""
+    """A clip file and its frame times ``times``, in seconds on a player's clock."""
 
     path: Path
     times: tuple[float, ...]
@@ -44,7 +44,7 @@ class Clip:
 
 
 def numbered_image(number: int, width: int = WIDTH, height: int = HEIGHT) -> Images:
-    """uint8 RGB ``[height, width, 3]`` that says ``number``."""
+    """Return a uint8 RGB image ``[height, width, 3]`` that carries ``number``."""
     bits = [(number >> (_BITS - 1 - place)) & 1 for place in range(_BITS)]
     blocks = np.array(bits, dtype=np.uint8).reshape(2, 8) * 220 + 16
     image = np.zeros((height, width, 3), dtype=np.uint8)
@@ -56,7 +56,7 @@ def numbered_image(number: int, width: int = WIDTH, height: int = HEIGHT) -> Ima
 
 
 def number_of(image: Images) -> int:
-    """The number a picture carries; AssertionError where the picture is turned or torn."""
+    """Return the number in an image; AssertionError where the image is rotated or torn."""
     height, width = image.shape[:2]
     left, right = image[height * 3 // 4, width // 4], image[height * 3 // 4, width * 3 // 4]
     assert left[0] > 120 > left[2], f"lower left should be red, is {left}"
@@ -91,7 +91,7 @@ def write_clip(
 ) -> Clip:
     """Encode one numbered frame for each of ``times``; the clock begins at ``starts_at``.
 
-    ``sound_seconds`` of silence and ``texts`` (start, end, words: a text track of MP4) go with it.
+    ``sound_seconds`` adds silence; ``texts`` (start, end, words) adds a text track (MP4).
     """
     if images is None:
         images = [numbered_image(number) for number in range(len(times))]
@@ -102,7 +102,7 @@ def write_clip(
         stream.pix_fmt = pixel_format
         stream.height, stream.width = pictures[0].shape[:2]
         context = stream.codec_context
-        # MPEG-2 knows steady rates only.
+        # MPEG-2 only has constant rates.
         tick = Fraction(1, rate if codec == "mpeg2video" else _TICKS_PER_SECOND)
         context.time_base = tick
         context.gop_size = gop
@@ -126,15 +126,18 @@ def write_clip(
 
 
 def join(target: Path, *parts: Clip | Path) -> Path:
-    """The files one after the other, as ``cat`` joins them."""
+    """Concatenate files, as ``cat`` does."""
     paths = [part.path if isinstance(part, Clip) else part for part in parts]
     target.write_bytes(b"".join(path.read_bytes() for path in paths))
     return target
 
 
 def split(clip: Clip, folder: Path, jumps: Mapping[int, float]) -> list[Path]:
-    """The packets of a clip, not decoded, as files: a new one begins with each packet of ``jumps``,
-    whose clock and that of all later ones is so many seconds ahead."""
+    """Write the packets of a clip to files without decoding.
+
+    A new file begins at each packet of ``jumps``; its time stamps and all later ones are advanced
+    by that many seconds.
+    """
     bounds = [0, *jumps, 2**31]
     paths = []
     with av.open(str(clip.path)) as source:
@@ -158,7 +161,7 @@ def split(clip: Clip, folder: Path, jumps: Mapping[int, float]) -> list[Path]:
 
 
 class _Silence:
-    """A sound track that is written as far as the pictures are."""
+    """A sound track that is extended in step with the frames."""
 
     _RATE, _SIZE = 16000, 1024
 
@@ -204,7 +207,7 @@ def _add_texts(
 
 
 def write_sound(path: Path) -> Path:
-    """A quarter of a second of silence, without a picture."""
+    """Write a quarter of a second of silence without video."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
         silence = np.zeros((1, 4096), dtype=np.float32)
@@ -216,8 +219,9 @@ def write_sound(path: Path) -> Path:
 
 
 def shift_fragments(path: Path, seconds: float) -> None:
-    """Have the fragments of an mp4 file of one track begin later: FFmpeg's muxer counts them from
-    0 (ISO/IEC 14496-12, 8.8.12 and 8.4.2)."""
+    """Shift the fragments of a single-track mp4: FFmpeg's muxer starts them at 0 (ISO/IEC 14496-12,
+    8.8.12 and 8.4.2).
+    """
     data = bytearray(path.read_bytes())
     media = data.index(b"mdhd") + 4
     (scale,) = struct.unpack_from(">I", data, media + 12)
@@ -239,14 +243,14 @@ def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
 
 
 def cut(source: Path, target: Path, share: float) -> Path:
-    """The first ``share`` of a file: a download that broke off."""
+    """Copy the first ``share`` of a file, like an interrupted download."""
     data = source.read_bytes()
     target.write_bytes(data[: int(len(data) * share)])
     return target
 
 
 def tear(source: Path, target: Path, start: float, end: float) -> Path:
-    """The file with zeros from ``start`` to ``end`` (shares of its length)."""
+    """Copy the file with zeros from ``start`` to ``end`` (shares of its length)."""
     data = bytearray(source.read_bytes())
     first, last = int(len(data) * start), int(len(data) * end)
     data[first:last] = bytes(last - first)

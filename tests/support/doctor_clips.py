@@ -1,7 +1,7 @@
-"""The clips of ``smolvideo doctor``, drawn and encoded anew.
+"""Generator of the clips of ``smolvideo doctor``.
 
-``python tests/support/doctor_clips.py smolvideo/doctor/clips`` writes them; encoders of another
-version make other bytes of the same pictures.
+``python tests/support/doctor_clips.py smolvideo/doctor/clips`` writes them; other encoder versions
+write other bytes for the same frames.
 """
 
 import sys

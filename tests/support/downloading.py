@@ -1,4 +1,4 @@
-"""What the tests of downloading share: a server, a real clip, and quick options."""
+"""Shared fixtures of download tests: a server, a real clip, and short timeouts."""
 
 import gc
 import io
@@ -16,14 +16,14 @@ from smolvideo.source import DownloadOptions, resolve_source
 from smolvideo.source.download_cache import download_folder
 
 QUICK = DownloadOptions(timeout_seconds=120, retries=0)
-"""No waits between tries; a server on a busy machine may be silent for long before it answers."""
+"""No waits between retries; long timeouts, because a busy machine answers slowly."""
 IMPATIENT = replace(QUICK, timeout_seconds=2)
-"""For servers that stay silent; others begin to answer within it on a busy machine, too."""
+"""For servers that never answer; long enough for any other on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def clip() -> bytes:
-    """A real mp4 of some 200 kB: noise does not compress."""
+    """Return a real mp4 of some 200 kB, filled with incompressible noise."""
     file = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (12, 96, 128, 3), dtype=np.uint8)
     with av.open(file, "w", format="mp4") as container:
@@ -45,7 +45,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
 
 @pytest.fixture
 def streams_left_open() -> Iterator[None]:
-    """yt-dlp does not close the joined file of a stream when one of its pieces fails."""
+    """Ignore that yt-dlp leaves the joined file open when a segment of a stream fails."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

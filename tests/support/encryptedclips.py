@@ -1,8 +1,8 @@
-"""Videos that are locked as their containers lock them.
+"""Encrypted videos in the form of each container.
 
-MP4 is really encrypted, by FFmpeg's own muxer (CENC, AES-CTR). The other containers have no such
-muxer: their payload is scrambled with a key stream, and their headers say so as the standards have
-it.
+MP4 is really encrypted by FFmpeg's own muxer (CENC, AES-CTR). Other containers have no such muxer:
+their payload is XORed with a key stream, and their headers declare the encryption as their
+standards require.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
 
 def scrambled(data: bytes) -> bytes:
-    """As many bytes, of which nothing can be read."""
+    """Return the bytes XORed with a key stream of the same length."""
     stream = hashlib.shake_128(b"key").digest(len(data))
     return bytes(a ^ b for a, b in zip(data, stream, strict=True))
 
 
 def write_cenc(path: Path, *, fragmented: bool = False, codec: str = "libx264") -> Path:
-    """An MP4 or QuickTime file whose samples are encrypted."""
+    """Write an MP4 or QuickTime file with encrypted samples."""
     options = {**CENC, **(FRAGMENTED if fragmented else {})}
     clip = clipmaker.write_clip(
         path, clipmaker.evenly(20, 10), codec=codec, container_options=options
@@ -36,7 +36,7 @@ def write_cenc(path: Path, *, fragmented: bool = False, codec: str = "libx264") 
 
 
 def replaced(source: Path, target: Path, *changes: tuple[bytes, bytes]) -> Path:
-    """A copy with bytes replaced by as many others, each at least once."""
+    """Copy a file with bytes replaced by as many others, each at least once."""
     data = source.read_bytes()
     for old, new in changes:
         assert old in data
@@ -47,7 +47,7 @@ def replaced(source: Path, target: Path, *changes: tuple[bytes, bytes]) -> Path:
 
 
 def declared_clear(encrypted: Path, clear: Path, target: Path) -> Path:
-    """An encrypted MP4 whose video is clear again; what else it has remains declared encrypted."""
+    """Copy an encrypted MP4 with its video declared clear; other tracks stay declared encrypted."""
     data, samples = encrypted.read_bytes(), clear.read_bytes()
     place, source = data.index(b"mdat"), samples.index(b"mdat")
     size = int.from_bytes(data[place - 4 : place], "big") - 4
@@ -62,13 +62,13 @@ def declared_clear(encrypted: Path, clear: Path, target: Path) -> Path:
 
 
 def element(name: bytes, content: bytes) -> bytes:
-    """An EBML element with a size of eight bytes."""
+    """Return an EBML element with a size field of eight bytes."""
     return name + (1 << 56 | len(content)).to_bytes(8, "big") + content
 
 
 def write_encrypted_matroska(path: Path) -> Path:
-    """A WebM whose blocks are scrambled and whose track says ContentEncryption with AES."""
-    options = {"live": "1"}  # sizes of segment and clusters stay open
+    """Write a WebM with scrambled blocks and a track that declares ContentEncryption with AES."""
+    options = {"live": "1"}  # segment and clusters have unknown size
     clip = clipmaker.write_clip(
         path, clipmaker.evenly(20, 10), codec="libvpx", container_options=options
     )
@@ -94,7 +94,7 @@ def _sized(data: bytes, place: int) -> tuple[int, int]:
 
 
 def write_scrambled_transport_stream(path: Path) -> Path:
-    """A transport stream whose video packets are scrambled with an odd key."""
+    """Write a transport stream whose video packets are scrambled with the odd key."""
     clipmaker.write_clip(path, clipmaker.evenly(20, 10))
     data = bytearray(path.read_bytes())
     for start in range(0, len(data), 188):
@@ -107,7 +107,7 @@ def write_scrambled_transport_stream(path: Path) -> Path:
 
 
 def write_program_stream(path: Path) -> Path:
-    """MPEG-2 video as on a DVD; its encoder knows few frame rates."""
+    """Write MPEG-2 video as on a DVD; the encoder supports few frame rates."""
     with av.open(str(path), "w", format="vob") as container:
         stream = container.add_stream("mpeg2video", rate=25)
         stream.pix_fmt, stream.width, stream.height = "yuv420p", clipmaker.WIDTH, clipmaker.HEIGHT
@@ -119,7 +119,7 @@ def write_program_stream(path: Path) -> Path:
 
 
 def write_scrambled_program_stream(path: Path) -> Path:
-    """A program stream as on a DVD, whose video packets say that they are scrambled."""
+    """Write a program stream as on a DVD whose video packets are marked scrambled."""
     data = bytearray(write_program_stream(path).read_bytes())
     place = 0
     while (place := data.find(b"\x00\x00\x01\xe0", place)) >= 0:
@@ -130,7 +130,7 @@ def write_scrambled_program_stream(path: Path) -> Path:
 
 
 def write_locked_asf(path: Path) -> Path:
-    """A WMV whose header has a content encryption object."""
+    """Write a WMV whose header has a content encryption object."""
     clipmaker.write_clip(path, clipmaker.evenly(20, 10), codec="msmpeg4")
     data = bytearray(path.read_bytes())
     locked = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e") + (40).to_bytes(8, "little")
@@ -144,7 +144,7 @@ def write_locked_asf(path: Path) -> Path:
 
 
 def write_filtered_flv(path: Path) -> Path:
-    """An FLV whose video tags say that they are filtered, which is how they are encrypted."""
+    """Write an FLV whose video tags are marked filtered, which is how FLV declares encryption."""
     clipmaker.write_clip(path, clipmaker.evenly(20, 10), codec="flv")
     data = bytearray(path.read_bytes())
     start = 13

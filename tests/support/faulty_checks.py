@@ -1,4 +1,4 @@
-"""Checks that fail in the ways in which those of ``smolvideo doctor`` can."""
+"""Faulty checks for the tests of ``smolvideo doctor``: hang, crash, exit, fail, print."""
 
 import os
 import sys

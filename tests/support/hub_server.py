@@ -1,4 +1,4 @@
-"""A server on loopback that speaks as much of the hub's protocol as a download needs."""
+"""A server on loopback with the part of the hub's protocol that downloads need."""
 
 import contextlib
 import hashlib
@@ -15,29 +15,29 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class HubServer:
-    """Repositories by id, each a folder or an HTTP status; and what was asked for."""
+    """Repositories by id, each a folder or an HTTP status, and a log of requests."""
 
     url: str = ""
     repositories: dict[str, Path | int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     authorizations: set[str] = field(default_factory=set)
     rest_of_weights: threading.Event | None = None
-    """Where there is one, all but the first bytes of weights wait until it is set."""
+    """If given, all but the first bytes of weights are held back until it is set."""
     first_bytes: int = 100
-    """Bytes of weights that do not wait."""
+    """Bytes of weights that are not held back."""
     sent: dict[str, list[int]] = field(default_factory=dict)
-    """By the name of a file, the bytes that each request for it was sent."""
+    """File name → bytes sent for each request."""
     with_ranges: bool = True
-    """Whether a part of a file can be asked for."""
+    """Whether the Range header is honoured."""
     proxied: list[str] = field(default_factory=list)
-    """The addresses that this server was asked for as a proxy."""
+    """Addresses requested from this server as a proxy."""
     cut_after: int | None = None
     """Bytes of weights after which the connection breaks, once."""
     began: threading.Event = field(default_factory=threading.Event)
-    """Set once the first weights are on their way."""
+    """Set once the first bytes of weights are sent."""
 
     def files(self) -> list[str]:
-        """The names of the files that were downloaded."""
+        """Return the names of the downloaded files."""
         return [
             path.split("/")[-1]
             for path in self.requests
@@ -90,7 +90,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if with_body:
-                with contextlib.suppress(OSError):  # whoever asked may have left
+                with contextlib.suppress(OSError):  # the client may have disconnected
                     self._send_body(body)
 
         def _send_body(self, body: bytes) -> None:
@@ -113,7 +113,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> tuple[int, dict[str, str], bytes]:
             path = self.path.split("?")[0]
-            if "://" in path:  # asked of a proxy
+            if "://" in path:  # a request to a proxy
                 hub.proxied.append(path)
                 path = "/" + path.split("/", 3)[3]
             parts = path.strip("/").split("/")
@@ -134,7 +134,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 return self._json({"id": repo_id, "sha": COMMIT, "siblings": siblings})
             body = (folder / "/".join(parts[4:])).read_bytes()
             headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
-            if self.path.endswith(".safetensors"):  # as large files are
+            if self.path.endswith(".safetensors"):  # large files redirect to another address
                 headers["X-Linked-ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
                 headers["X-Linked-Size"] = str(len(body))
             return 200, headers, body

@@ -1,6 +1,6 @@
-"""A long film with known chapters: scenes of the drawn world one after the other, quick to make.
+"""A long film with known chapters, made of scenes of the drawn world.
 
-Few frames a second and small pictures: an hour is encoded in some ten seconds.
+Low frame rate and small frames: an hour is encoded in some ten seconds.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _TICKS = 1000
 
 @dataclass(frozen=True)
 class TrueChapter:
-    """A scene of the film: from when to when it is shown, and what it shows."""
+    """A scene of the film: start, end and contents."""
 
     start_seconds: float
     end_seconds: float
@@ -36,7 +36,7 @@ class TrueChapter:
 def plan_film(
     seconds: float, random: Random, *, shortest: float, longest: float
 ) -> list[TrueChapter]:
-    """Scenes of random lengths that fill ``seconds``; neighbours differ in what they show."""
+    """Return scenes of random lengths that fill ``seconds``; neighbours differ in their objects."""
     chapters: list[TrueChapter] = []
     start = 0.0
     while start < seconds:
@@ -52,7 +52,7 @@ def plan_film(
 
 
 def write_film(path: Path, chapters: list[TrueChapter], *, fps: float = 2.0) -> Path:
-    """Encode the scenes as one H.264 film; a scene begins exactly at its time."""
+    """Encode the scenes as one H.264 film; each scene begins exactly at its time."""
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = SYNTHETIC_COMMENT
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))

@@ -1,6 +1,4 @@
-"""A folder as people have them: good videos, odd ones, broken ones, the same one twice, and names
-that nobody would choose.
-"""
+"""A realistic video folder: valid, unusual, broken and duplicate files, and awkward names."""
 
 import os
 import shutil
@@ -28,9 +26,9 @@ HOSTILE_NAMES = (
 
 
 def make_folder(folder: Path, count: int, *, clips: Path | None = None, seed: int = 0) -> Path:
-    """Fill ``folder`` with ``count`` files; the same seed gives the same files.
+    """Fill ``folder`` with ``count`` files; equal seeds give equal files.
 
-    ``clips`` is a folder of real videos, all of which are taken.
+    ``clips`` is a folder of real videos, all of which are used.
     """
     random = Random(seed)
     folder.mkdir(parents=True)
@@ -49,7 +47,7 @@ def make_folder(folder: Path, count: int, *, clips: Path | None = None, seed: in
 
 
 def _one_more(folder: Path, number: int, drawn: list[Path], random: Random) -> Path | None:
-    """Write file ``number``; a good new video is returned."""
+    """Write file ``number`` and return it if it is a new valid video."""
     kind = number % 12
     subfolder = folder / ("", "a", "b/c")[number % 3]
     subfolder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +68,7 @@ def _one_more(folder: Path, number: int, drawn: list[Path], random: Random) -> P
     path = subfolder / _name(number)
     if path.exists():
         path = subfolder / f"{number} {_name(number)[:50]}.mp4"
-    # What cannot be a name for the writer is renamed to it.
+    # The encoder cannot write some of the names: renamed afterwards.
     plain = subfolder / f"plain-{number}.mp4"
     write_video(sample_scene(random), film, plain)
     os.replace(plain, path)
@@ -83,5 +81,5 @@ def _name(number: int) -> str:
         if sys.platform == "win32":
             return f"{number}.mp4"
         return name
-    # The same stem in several folders, and with several endings in one.
+    # The same stem in several folders, and with several suffixes in one.
     return f"video {number // 6}.{'mp4' if number % 2 else 'mov'}"

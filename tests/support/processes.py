@@ -1,4 +1,4 @@
-"""The decoding processes of the process that runs the tests."""
+"""Decoder processes of the test process."""
 
 from contextlib import suppress
 
@@ -6,10 +6,10 @@ import psutil
 
 
 def decoding() -> set[int]:
-    """Their ids, those of other tests that keep a video open included."""
+    """Return their ids, including those of other tests with an open video."""
     found = set()
     for child in psutil.Process().children():
-        with suppress(psutil.Error):  # it has ended just now
+        with suppress(psutil.Error):  # it has just ended
             if "smolvideo.readers.decoder_worker" in child.cmdline():
                 found.add(child.pid)
     return found

@@ -1,4 +1,4 @@
-"""Frames and messages to make prompts of."""
+"""Builders of frames and messages for tests of prompts."""
 
 import numpy as np
 

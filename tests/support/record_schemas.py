@@ -1,7 +1,9 @@
-"""JSON Schemas of ``smolvideo/schemas``: validation, types out of the dataclasses, tables of docs.
+"""JSON Schemas of ``smolvideo/schemas``: validation, types from the dataclasses, tables of the
+docs.
 
-Types, bounds and required keys come from the dataclasses that are written; descriptions, units and
-the insides of mappings are the schema's own. The tables of ``docs/records.md`` are the schemas.
+Types, bounds and required keys come from the dataclasses of the records. Descriptions, units and
+the contents of mappings are written in the schemas. The tables of ``docs/records.md`` are generated
+from the schemas.
 """
 
 import json
@@ -50,7 +52,7 @@ RECORDS: dict[str, type] = {
     "eval-video": EvalVideo,
     "exam-answer": ExamAnswer,
 }
-"""Schema → the dataclass of which all its keys are; other schemas are written by hand."""
+"""Schema → the dataclass with all of its keys; other schemas are written by hand."""
 
 DEFINITIONS: dict[str, type] = {
     "source": SourceRecord,
@@ -75,23 +77,23 @@ DEFINITIONS: dict[str, type] = {
     "exam_options": ExamOptions,
     "finding": Finding,
 }
-"""Name among the ``$defs`` of schemas → the dataclass of which its keys are."""
+"""Name among the ``$defs`` of schemas → the dataclass with its keys."""
 
 ADDED = {
     "pair": ("difference",),
     "file_result": ("times_floor",),
     "exam_options": ("smolvideo",),
 }
-"""Definition → keys that are written beside the fields."""
+"""Definition → keys in addition to the fields."""
 
 OMIT_UNSET = (EvalAnswer,)
-"""Records without the keys that are None."""
+"""Records that omit keys whose value is None."""
 
 UNITS = {"_seconds": "seconds", "_bytes": "bytes", "_fps": "frames per second"}
 
 
 def names() -> list[str]:
-    """All schemas, by the names of their files."""
+    """Return the names of all schemas, which are their file names."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
@@ -107,7 +109,7 @@ def _validator(name: str) -> Draft202012Validator:
 
 
 def validate(name: str, content: Any) -> None:
-    """Check a record that the program has written; the message names the key and the page."""
+    """Check a record written by the program; the error names the key and the page."""
     errors = [
         f"{error.json_path}: {error.message[:300]}"
         for error in _validator(name).iter_errors(content)
@@ -116,14 +118,14 @@ def validate(name: str, content: Any) -> None:
 
 
 def validate_line(name: str, line: str) -> dict[str, Any]:
-    """Check one line of JSON, and return its content."""
+    """Check one line of JSON and return its content."""
     content = json.loads(line)
     validate(name, content)
     return dict(content) if isinstance(content, dict) else {}
 
 
 def generated(name: str) -> dict[str, Any]:
-    """The schema with the types of its dataclasses, and all else as it is in its file."""
+    """Return the schema with the types of its dataclasses, and all else as in its file."""
     schema = read(name)
     kind = RECORDS.get(name)
     if kind is not None:
@@ -140,7 +142,9 @@ def generated(name: str) -> dict[str, Any]:
 def _with_fields(
     schema: dict[str, Any], kind: type, before: tuple[str, ...], after: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """``schema`` with the fields of ``kind`` as its properties, between those written by hand."""
+    """Return ``schema`` with the fields of ``kind`` as properties, between those written by
+    hand.
+    """
     hints = get_type_hints(kind, include_extras=True, localns=_late_names())
     old: dict[str, Any] = schema.get("properties", {})
     if name := _record_key(schema):
@@ -176,7 +180,7 @@ def _late_names() -> dict[str, Any]:
 
 
 def _property(name: str, wanted: Any, old: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of one key; its description, and the inside of a mapping, are those of old."""
+    """Return the schema of one key; description and contents of a mapping are kept."""
     made = _schema_of(wanted)
     if made.get("type") == "object" and ("$ref" in old or "anyOf" in old or "type" in old):
         made = {key: value for key, value in old.items() if key not in ("description", "unit")}
@@ -188,7 +192,7 @@ def _property(name: str, wanted: Any, old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema_of(wanted: Any) -> dict[str, Any]:
-    """JSON Schema of a type that a field declares."""
+    """Return the JSON Schema of a field's type."""
     origin, inner = get_origin(wanted), get_args(wanted)
     simple = {str: "string", bool: "boolean", int: "integer", float: "number", Path: "string"}
     if wanted in simple:
@@ -220,7 +224,7 @@ def _schema_of(wanted: Any) -> dict[str, Any]:
 
 
 def _any_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """One of several schemas; what can also be null is written in the short form."""
+    """Return one of several schemas, with null in the short form."""
     null = {"type": "null"}
     others = [part for part in parts if part != null]
     if len(others) == len(parts) or len(others) > 1:
@@ -236,7 +240,7 @@ def dump(schema: Mapping[str, Any]) -> str:
 
 
 def objects(schema: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema of an object inside of ``schema``, with its path."""
+    """Yield every object schema inside of ``schema``, with its path."""
     if isinstance(schema, dict):
         if schema.get("type") == "object" or "properties" in schema:
             yield path, schema
@@ -248,7 +252,7 @@ def objects(schema: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def tables() -> str:
-    """The part of the page that is generated: a section per record, then what they share."""
+    """Return the generated part of the page: a section per record, then shared definitions."""
     schemas = {name: read(name) for name in ORDER}
     used: dict[str, list[str]] = {}
     for name, schema in schemas.items():
@@ -328,4 +332,4 @@ ORDER = [
     "training-curve", "conversation-log", "conversation", "frames", "models", "model", "cache",
     "cache-cleared", "doctor",
 ]  # fmt: skip
-"""The order of the page."""
+"""Order of the sections on the page."""

@@ -1,11 +1,11 @@
-"""A clock that goes on by being asked: what depends on time is the same on every machine."""
+"""A simulated clock that advances at every call, for tests of time-dependent code."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class StepClock:
-    """Tells ``seconds`` more at every call."""
+    """A clock that advances by ``seconds`` at every call."""
 
     seconds: float
     now: float = 0.0

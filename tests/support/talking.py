@@ -1,4 +1,4 @@
-"""Conversations with the bundled model about the sample videos, for tests."""
+"""Conversations with nano about the sample videos, for tests."""
 
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,12 @@ WHERE_TO = "Which way does the triangle move?"
 
 @cache
 def nano() -> Engine:
-    """The bundled model, loaded once for all tests of a process."""
+    """Return nano, loaded once per process."""
     return load_engine("nano", device="cpu")
 
 
 def load(settings: Settings, on_progress: OnProgress) -> Engine:
-    """Loads what a conversation asks for; nano is there already."""
+    """Load the engine that a conversation requests; nano is loaded already."""
     return nano() if settings.model == "nano" else load_engine(settings.model, device="cpu")
 
 
@@ -51,7 +51,7 @@ def conversation(*paths: Path, max_frames: int = 16) -> Conversation:
 
 
 def ask(talk: Conversation, question: str) -> str:
-    """The whole answer; the error where it failed."""
+    """Return the whole answer, or raise the error of a failed one."""
     asked = talk.ask(question)
     text = "".join(asked)
     if asked.error is not None:

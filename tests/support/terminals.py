@@ -1,4 +1,4 @@
-"""Run smolvideo as people do: in a process of its own, with or without a terminal around it."""
+"""Run smolvideo as a subprocess, with pipes or in a pseudo terminal."""
 
 import fcntl
 import os
@@ -23,14 +23,14 @@ _OWN_THE_TERMINAL = (
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 _ALL_READ = b"\x1b[?61h"
-"""Nothing that any program of ours writes."""
+"""A marker that smolvideo never writes."""
 _CONTROL = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[78]|\x1b_G.*?\x1b\\|\x1bP.*?\x1b\\", re.DOTALL
 )
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a user with nothing set up: no colour forced or forbidden."""
+    """Return the environment of a user without settings: no colour forced or forbidden."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -43,7 +43,7 @@ def environment(**changes: str) -> dict[str, str]:
 def run_process(
     *words: str | Path, stdin: str = "", cwd: Path | None = None, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m smolvideo`` with pipes, to its end."""
+    """Run ``python -m smolvideo`` with pipes to its end."""
     return subprocess.run(
         [sys.executable, "-m", "smolvideo", *map(str, words)],
         input=stdin,
@@ -58,10 +58,10 @@ def run_process(
 
 
 class Terminal:
-    """A pseudo terminal of some size with a process in it.
+    """A pseudo terminal with a process in it.
 
-    ``answers`` is what it sends back when it is asked for its device attributes (CSI c); empty for
-    a terminal that stays silent.
+    ``answers`` is its reply to a query of device attributes (CSI c); empty for a terminal that does
+    not reply.
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class Terminal:
         os.close(self.master)
 
     def wait_for(self, text: str, *, after: str = "", seconds: float = 300) -> None:
-        """Until ``text`` is on the screen, later than ``after``; AssertionError if it never is."""
+        """Wait until ``text`` is on the screen after ``after``; AssertionError at the end or
+        timeout.
+        """
         deadline = time.monotonic() + seconds
         while not self._came(text, after):
             ended = self.process.poll() is not None or time.monotonic() > deadline
@@ -123,13 +125,13 @@ class Terminal:
             assert came or not ended, f"{text!r} never came; the screen:\n{self.text}"
 
     def type(self, keys: bytes) -> None:
-        """What a person types; ``b"\\x03"`` is Ctrl-C."""
+        r"""Send key presses; ``b"\\x03"`` is Ctrl-C."""
         os.write(self.master, keys)
 
     def finish(self, *, seconds: float = 300) -> int:
-        """The exit code, once the process has ended and all it wrote has been read."""
+        """Return the exit code once the process has ended and its output was read."""
         code = self.process.wait(seconds)
-        # What this writes through the terminal comes after all that the process has written.
+        # The marker passes through the terminal after all output of the process.
         os.write(self._slave, _ALL_READ)
         with self._seen:
             read = self._seen.wait_for(lambda: _ALL_READ in self._output, timeout=seconds)
@@ -143,18 +145,18 @@ class Terminal:
 
     @property
     def raw(self) -> bytes:
-        """Everything that was written to the terminal."""
+        """All bytes written to the terminal."""
         with self._seen:
             return bytes(self._output)
 
     @property
     def text(self) -> str:
-        """The same without its control sequences; what was drawn over is still there."""
+        """The output without control sequences; overwritten text is still included."""
         return _CONTROL.sub(b"", self.raw).replace(b"\r", b"").decode("utf-8", "replace")
 
     @property
     def is_as_it_was(self) -> bool:
-        """Whether the settings are those from the beginning and the cursor can be seen."""
+        """Whether the terminal settings are restored and the cursor is visible."""
         settings = termios.tcgetattr(self._slave)
         shown, hidden = self.raw.rfind(b"\x1b[?25h"), self.raw.rfind(b"\x1b[?25l")
         return settings == self._settings and (hidden < 0 or shown > hidden)

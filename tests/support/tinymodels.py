@@ -1,7 +1,7 @@
-"""Checkpoints with random weights, built from configurations: real networks, no knowledge.
+"""Tiny checkpoints with random weights, built from configurations.
 
-Weights are drawn with a spread that makes greedy answers wander through the vocabulary; with the
-libraries' own initialisation every answer would be one token repeated.
+The spread of the weights makes greedy answers vary over the vocabulary; with the libraries' own
+initialisation every answer would repeat one token.
 """
 
 import copy
@@ -42,7 +42,7 @@ TOKENS_PER_IMAGE = 4
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A vocabulary of the 256 bytes and the family's special tokens: any text, no training."""
+    """Return a tokenizer of the 256 bytes and the family's special tokens, without training."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({byte: place for place, byte in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -52,7 +52,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def tiny_config(family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
-    """config.json of a network that runs in milliseconds."""
+    """Return config.json of a network that runs in milliseconds."""
     return {
         "model_type": family,
         "image_token_id": tokenizer.token_to_id("<image>"),
@@ -87,7 +87,7 @@ def tiny_config(family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
 def make_tiny(
     folder: Path, family: Family = "smolvlm", *, seed: int = 0, tied: bool = False
 ) -> Path:
-    """A whole checkpoint folder, some hundred kilobytes."""
+    """Write a complete checkpoint folder of some hundred kilobytes."""
     tokenizer = byte_tokenizer()
     config = tiny_config(family, tokenizer)
     if tied:
@@ -111,7 +111,7 @@ def make_cut(
     text_layers: int = 2,
     seed: int = 0,
 ) -> Path:
-    """A published checkpoint's files and shapes with random weights and only a few layers."""
+    """Write a published checkpoint's files and shapes with random weights and few layers."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in processor_files.glob("*.json"):
         shutil.copyfile(file, folder / file.name)
@@ -122,12 +122,12 @@ def make_cut(
 
 
 def save_random_weights(folder: Path, config: dict[str, Any], *, seed: int = 0) -> Path:
-    """Draw a network of ``config`` and save both, as bfloat16 safetensors."""
+    """Create a network of ``config`` and save both, as bfloat16 safetensors."""
     write_json(folder / "config.json", config)
     v1 = config["model_type"] == "idefics3"
     kind = Idefics3ForConditionalGeneration if v1 else SmolVLMForConditionalGeneration
-    fresh = copy.deepcopy(config)  # the config classes change what they are given
-    # Weights that are drawn here need not be drawn by the class before.
+    fresh = copy.deepcopy(config)  # the config classes modify their arguments
+    # Skip the initialisation by the class; weights are drawn below.
     with torch.device("meta"):
         network = kind((Idefics3Config if v1 else SmolVLMConfig).from_dict(fresh))
     network.to_empty(device="cpu").tie_weights()
@@ -157,7 +157,7 @@ def random_images(count: int, size: int = IMAGE_SIZE, seed: int = 0) -> Images:
 def frames_prompt(
     checkpoint: Checkpoint, images: Images, text: str = "What happens?", *, head: str = "User:"
 ) -> Prompt:
-    """A prompt without a layout: images one after the other, then a text."""
+    """Return a prompt without a layout: images in order, then a text."""
     token_ids = [*_ids(checkpoint, head)]
     token_ids += [checkpoint.image_token_id] * (len(images) * checkpoint.tokens_per_image)
     token_ids += _ids(checkpoint, text)

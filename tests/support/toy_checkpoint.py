@@ -1,4 +1,4 @@
-"""A checkpoint folder small enough to write in a test, laid out as the published ones."""
+"""A toy checkpoint folder for tests, with the layout of the published ones."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ _WORDS = "User: Assistant: Frame from a video. You are provided the following se
 
 
 def toy_tokenizer() -> Tokenizer:
-    """Byte-level BPE with single digits, as SmolLM2's, over a handful of words."""
+    """Return a byte-level BPE with single digits, as SmolLM2's, trained on a few words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -50,7 +50,7 @@ def write_toy_checkpoint(
     context_tokens: int = 2048,
     **config: Any,
 ) -> Path:
-    """Write a whole checkpoint: 32-pixel squares, 4 tokens each, and one tensor of weights."""
+    """Write a complete checkpoint: 32-pixel squares, 4 tokens each, and one weight tensor."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = toy_tokenizer()
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}

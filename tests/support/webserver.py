@@ -18,11 +18,11 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Content:
-    """What one path answers.
+    """Response of one path.
 
-    ``ranges``: honours the Range header. ``length``: says Content-Length (else the end of the
-    connection ends the body). ``stall_after`` bytes of the body nothing more comes, and the
-    connection stays open; ``break_after`` bytes it is closed.
+    ``ranges``: honours the Range header. ``length``: sends Content-Length; otherwise the end of the
+    connection ends the body. After ``stall_after`` bytes of the body the connection stays open
+    without further data; after ``break_after`` bytes it is closed.
     """
 
     body: bytes = b""
@@ -79,19 +79,19 @@ class WebServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def serve(self, path: str, content: Content) -> str:
-        """The address at which ``content`` is from now on."""
+        """Serve ``content`` and return its address."""
         self._contents[path] = content
         return self.url(path)
 
     def requests_for(self, path: str) -> list[str | None]:
-        """The Range header of every request for ``path``, None where there was none."""
+        """Return the Range header of every request for ``path``, None where there was none."""
         return [wanted for asked, wanted in self._requests if asked == path]
 
     def last_headers(self, path: str) -> Message:
         return self._headers[path][-1]
 
     def all_headers(self, path: str) -> list[Message]:
-        """The headers of every request for ``path``."""
+        """Return the headers of every request for ``path``."""
         return self._headers.get(path, [])
 
     def forget_requests(self) -> None:
@@ -122,7 +122,7 @@ class WebServer:
         if content.length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client has seen enough
+        with contextlib.suppress(ConnectionError):  # the client has closed the connection
             self._send_body(request, content, body)
         request.close_connection = True
 

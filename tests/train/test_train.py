@@ -55,7 +55,7 @@ SMALL: dict[str, Any] = {
     "examine_videos": 6,
     "examine_frames": (2,),
 }
-"""Options of courses in which it does not matter how much a step or an examination holds."""
+"""Options of short trainings, for tests in which sizes of steps and evaluations do not matter."""
 
 
 @pytest.fixture(scope="module")

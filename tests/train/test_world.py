@@ -473,7 +473,7 @@ def test_sample_scenes_are_never_trained_on() -> None:
 
 
 DRAWN_ANEW = ("circle_right", "three_still_portrait", "circle_turns_green", "square_then_circle")
-"""The smallest samples; a film in high definition is encoded for ten seconds."""
+"""The smallest samples; encoding a high-definition film takes ten seconds."""
 
 
 def test_committed_samples_equal_the_output_of_the_command(
