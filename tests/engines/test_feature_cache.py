@@ -325,7 +325,7 @@ def test_cache_survives_a_kill_within_an_entry(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGCONT)
             time.sleep(0.001)
         process.kill()
-    # None: it was never seen at work, or it does not write beside.
+    # Fails if no kill hit within a write, or if entries are not written to a temporary file.
     (part,) = tmp_path.rglob("*.part")
     assert part.stat().st_size < size
     cache = FeatureCache(tmp_path)
