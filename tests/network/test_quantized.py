@@ -411,7 +411,7 @@ def test_quantized_answers_are_deterministic_and_equal_in_a_batch(
 
 
 @pytest.mark.parametrize(("quantize", "fewer"), [("int8", 1), ("int4", 4)])
-def test_int8_nano_answers_as_accurately_as_float_nano(quantize: str, fewer: int) -> None:
+def test_quantized_nano_answers_as_accurately_as_float_nano(quantize: str, fewer: int) -> None:
     lines = (SAMPLES / "questions.jsonl").read_text("utf-8").splitlines()
     items = [json.loads(line) for line in lines]
     engines = [load("nano", how, "bfloat16") for how in ("none", quantize)]
