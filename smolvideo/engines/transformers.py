@@ -359,11 +359,15 @@ class _Decoder:
         return logits
 
     def _forward(self, *, last: int = 1, **inputs: "torch.Tensor") -> "torch.Tensor":
-        """Logits [L, vocabulary] of the ``last`` positions only: all would take 0.8 GB for 4,000
-        tokens in float32."""
+        """Logits [L, vocabulary] of the ``last`` positions only, float32: all would take 0.8 GB for
+        4,000 tokens.
+
+        The library computes them in the dtype of inference; here, as in its own ``generate``, they
+        are converted afterwards.
+        """
         output = self._engine.network(
             **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=last
         )
         self._cache = output.past_key_values
-        logits: torch.Tensor = output.logits[0]
+        logits: torch.Tensor = output.logits[0].float()
         return logits

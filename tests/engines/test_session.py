@@ -15,6 +15,7 @@ import torch
 from support import tinymodels
 
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
+from smolvideo.engines.token_sampler import TokenSampler
 from smolvideo.errors import ModelError, PromptError
 from smolvideo.frames import Images
 from smolvideo.network import KVCache, NetworkConfig, decoder
@@ -79,6 +80,39 @@ def test_second_question_prefills_only_its_own_tokens(
     assert read_rows[0] == len("o?"), "both begin with Wh"
     assert answer.text == fresh(engine, second)
     assert answer.usage.prompt_tokens == len(second.token_ids)
+
+
+@pytest.mark.parametrize(("dtype", "quantize"), [("float32", "none"), ("bf16", "int8")])
+def test_engine_and_session_give_one_answer_to_a_prompt(
+    engine: NativeEngine, dtype: str, quantize: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit: rounding in the dtype of inference made sessions answer otherwise."""
+    folder = str(engine.checkpoint.folder)
+    loaded = load_engine(folder, engine="native", device="cpu", dtype=dtype, quantize=quantize)
+    assert isinstance(loaded, NativeEngine)
+    prompt = ask(loaded, tinymodels.random_images(3), "What is it?")
+    other = ask(loaded, prompt.images, "What was it?")
+    logits: list[torch.Tensor] = []
+    sample = TokenSampler.sample
+    monkeypatch.setattr(
+        TokenSampler, "sample", lambda self, row: (logits.append(row), sample(self, row))[1]
+    )
+    session = loaded.start_session(prompt)
+    streams = [
+        loaded.stream(prompt, SHORT),
+        session.fork().stream(prompt, SHORT),
+        session.stream(prompt, SHORT),
+        session.stream(prompt, SHORT),
+    ]
+    for stream in streams:
+        stream.result()
+    steps = torch.stack(logits).unflatten(0, (len(streams), -1))
+    assert all(torch.equal(answer, steps[0]) for answer in steps[1:])
+    del logits[:]
+    session.answer_batch([prompt, other, prompt], SHORT)
+    assert torch.equal(logits[0], steps[0, 0])
+    assert torch.equal(session.prefill(other), logits[1])
+    assert {row.dtype for row in logits} == {steps.dtype} == {torch.float32}
 
 
 def test_other_frames_are_encoded_and_prefilled_again(

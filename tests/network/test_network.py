@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolvideo.network import SmolVLM, attention
+from smolvideo.network import SmolVLM, attention, model
+from smolvideo.network.model import Head
+from smolvideo.network.quantized import Int8Weight
 from smolvideo.network.vision import pixel_shuffle
 from smolvideo.train.nano_config import NANO, init_weights, save_checkpoint
 from smolvideo.train.tokenizer import corpus, special_id, train_tokenizer
@@ -16,9 +18,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a checkpoint of nano's architecture with random weights, as training does."""
     folder = tmp_path_factory.mktemp("random") / "nano"
     torch.manual_seed(0)
-    model = SmolVLM(NANO)
-    init_weights(model)
-    save_checkpoint(folder, model, train_tokenizer(corpus()), {})
+    network = SmolVLM(NANO)
+    init_weights(network)
+    save_checkpoint(folder, network, train_tokenizer(corpus()), {})
     return folder
 
 
@@ -52,6 +54,30 @@ def test_logits_equal_transformers(checkpoint: Path) -> None:
         hidden = ours.model.text_model(vectors, torch.arange(40)[None], causal_mask(40))
         got = ours.lm_head(hidden)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_logits_are_float32_and_never_rounded(
+    dtype: torch.dtype, quantized: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As large as those of published models, where bfloat16 has steps of an eighth."""
+    monkeypatch.setattr(model, "_HEAD_WEIGHTS_PER_CHUNK", 48 * 100)  # a last part of another size
+    random = torch.Generator().manual_seed(0)
+    head = Head(48, 1030, bias=False).requires_grad_(False)
+    head.weight = torch.nn.Parameter(torch.randn(1030, 48, generator=random).to(dtype), False)
+    x = torch.randn(1, rows, 48, generator=random).to(dtype)
+    weight = head.weight.double()
+    if quantized:
+        head.quantize(head.weight, dtype)
+        assert isinstance(head.quantized_weight, Int8Weight)
+        weight = head.quantized_weight.qweight.double()
+        weight *= head.quantized_weight.scales.double()[:, None]
+    logits = head(x)
+    assert logits.dtype is torch.float32
+    torch.testing.assert_close(logits.double(), x.double() @ weight.t(), rtol=1e-5, atol=1e-4)
+    assert all(len(row.unique()) > 1000 for row in logits[0]), "hardly any tie"
 
 
 def test_nano_checkpoint_takes_at_most_12_megabytes(checkpoint: Path) -> None:
