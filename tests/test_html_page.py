@@ -17,7 +17,7 @@ from support.project import ROOT
 from smolvideo.conversation.export import export
 from smolvideo.conversation.turns import Settings, Turn
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.reports import html_report
+from smolvideo.evals.report_files import html_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, clip_id
 from smolvideo.html_page import render_page
 from smolvideo.records import SourceRecord

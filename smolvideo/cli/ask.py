@@ -20,7 +20,7 @@ from smolvideo.cli.conversations import (
     save_as_conversation,
     with_model,
 )
-from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
@@ -38,7 +38,6 @@ from smolvideo.cli.outputs import (
     check_not_an_input_file,
     read_filmstrip,
 )
-from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.plan import PlanRequest, run_plan
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Settings

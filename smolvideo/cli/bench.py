@@ -7,9 +7,8 @@ import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
 from smolvideo.cli.bench_frames import bench_frames
-from smolvideo.cli.flags import Flags, flag, takes
+from smolvideo.cli.flags import Flags, SectionCommand, SectionGroup, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
-from smolvideo.cli.params import SectionCommand, SectionGroup
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
 from smolvideo.engines import QUANTIZATIONS
 from smolvideo.errors import UsageError

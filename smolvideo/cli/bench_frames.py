@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from smolvideo.cli.flags import is_typed
+from smolvideo.cli.flags import FilePath, IntegerType, SectionCommand, SectionOption, is_typed
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, SectionOption
 from smolvideo.errors import UsageError
 from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import Output, open_screen

@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.flags import Flags, flag
+from smolvideo.cli.flags import Flags, SizeType, flag
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.params import SizeType
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError

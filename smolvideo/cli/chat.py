@@ -19,10 +19,9 @@ from smolvideo.cli.conversations import (
     read_settings,
     with_model,
 )
-from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import DownloadFlags, read_download
-from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resume import Startup, resume

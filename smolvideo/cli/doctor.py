@@ -12,8 +12,7 @@ import click
 from rich.progress import SpinnerColumn, TextColumn
 
 from smolvideo.cli.config_file import config_path
-from smolvideo.cli.flags import Flags, argument, flag, takes
-from smolvideo.cli.params import SectionCommand
+from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.conversation.store import sessions_folder
 from smolvideo.doctor import CHECKS, Finding, Surroundings, examine
 from smolvideo.errors import SmolVideoError

@@ -5,11 +5,9 @@ from typing import get_args
 
 import click
 
-from smolvideo.cli.flags import Flags, argument, flag
+from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, argument, flag
 from smolvideo.cli.options import DownloadFlags, EngineFlags, GeometryFlags, SamplingFlags
-from smolvideo.cli.params import FilePath, FloatType, IntegerType
-from smolvideo.evals.protocol import EXTRACTORS, PROMPTS
-from smolvideo.evals.protocol.extract import ExtractorName
+from smolvideo.evals.protocol import EXTRACTORS, PROMPTS, ExtractorName
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.evals.settings import (
     CONTROLS,

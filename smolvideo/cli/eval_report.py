@@ -7,12 +7,12 @@ from typing import get_args
 
 import click
 
-from smolvideo.cli.flags import is_typed
+from smolvideo.cli.flags import FilePath, SectionCommand, SectionOption, is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
-from smolvideo.cli.params import FilePath, SectionCommand, SectionOption
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
-from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
+from smolvideo.evals.lmms_eval import export_lmms_eval
+from smolvideo.evals.report_files import csv_report, html_report, markdown_report
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import EvalReport, build_report, compare_runs
 from smolvideo.evals.settings import Condition

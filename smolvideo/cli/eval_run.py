@@ -8,11 +8,18 @@ import click
 
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.eval_options import NANO_MAX_NEW_TOKENS, EvalFlags, default_run_folder
-from smolvideo.cli.flags import Flags, default_of, flag, takes
+from smolvideo.cli.flags import (
+    FilePath,
+    Flags,
+    IntegerType,
+    SectionCommand,
+    default_of,
+    flag,
+    takes,
+)
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import DOWNLOAD_FIELDS, EngineFlags, read_sampling
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
-from smolvideo.cli.params import FilePath, IntegerType, SectionCommand
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError

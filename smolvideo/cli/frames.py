@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import click
 from PIL import Image
 
-from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.flags import FilePath, Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
@@ -27,7 +27,6 @@ from smolvideo.cli.outputs import (
     read_filmstrip,
     save_atomic,
 )
-from smolvideo.cli.params import FilePath, SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cost.choose import NoModelError, all_drawn
 from smolvideo.errors import UsageError

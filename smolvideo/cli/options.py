@@ -11,8 +11,7 @@ from typing import Any, get_args
 
 import click
 
-from smolvideo.cli.flags import Flags, flag
-from smolvideo.cli.params import FilePath, FloatType, IntegerType, SizeType, TimeType
+from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeType, TimeType, flag
 from smolvideo.cli.shell_completion import complete_models
 from smolvideo.cost.choose import AUTO
 from smolvideo.engines import ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smolvideo.cli.flags import Flags, flag
+from smolvideo.cli.flags import FilePath, Flags, flag
 from smolvideo.cli.options import ScreenFlags
-from smolvideo.cli.params import FilePath
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import atomic_path, make_folders
 from smolvideo.sanitize import display_path

@@ -9,10 +9,9 @@ import click
 
 from smolvideo.cli.ask_arguments import AskArguments, split_arguments
 from smolvideo.cli.conversations import ConversationFlags, read_settings, with_model
-from smolvideo.cli.flags import Flags, argument, flag, takes
+from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_for_plan
 from smolvideo.cli.options import DownloadFlags, ListFlags, allows_outside, read_download
-from smolvideo.cli.params import SectionCommand
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.summary_options import QuietFlags
 from smolvideo.conversation import Settings

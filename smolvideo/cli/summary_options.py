@@ -7,9 +7,8 @@ from typing import Any, get_args
 
 import click
 
-from smolvideo.cli.flags import Flags, flag
+from smolvideo.cli.flags import FilePath, Flags, IntegerType, SectionCommand, TimeType, flag
 from smolvideo.cli.options import ListFlags
-from smolvideo.cli.params import FilePath, IntegerType, SectionCommand, TimeType
 from smolvideo.errors import UsageError
 from smolvideo.file_names import existing_path
 from smolvideo.readers import READERS

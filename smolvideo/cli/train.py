@@ -5,10 +5,16 @@ from pathlib import Path
 
 import click
 
-from smolvideo.cli.flags import default_of
+from smolvideo.cli.flags import (
+    FilePath,
+    FloatType,
+    IntegerType,
+    SectionCommand,
+    SectionOption,
+    default_of,
+)
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import wrap_write_errors
-from smolvideo.cli.params import FilePath, FloatType, IntegerType, SectionCommand, SectionOption
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.training import TrainingProgress, curves_svg, show_scores

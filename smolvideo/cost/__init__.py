@@ -2,12 +2,10 @@
 
 operations.py   operations and bytes of each stage, from a network's hyperparameters
 rates.py        what this machine does per second, measured once and kept
-past.py         what past answers took, for corrections
-predict.py      all of them together
+predict.py      all of them together, corrected by what past answers took
 """
 
 from smolvideo.cost.operations import NumberFormat
-from smolvideo.cost.past import remember
 from smolvideo.cost.predict import (
     ModelCost,
     Prediction,
@@ -16,6 +14,7 @@ from smolvideo.cost.predict import (
     predict,
     predict_first_token,
     predict_uncorrected,
+    remember,
 )
 from smolvideo.cost.rates import RateRequest, Rates, kept_rates, measure_rates, rates_for
 

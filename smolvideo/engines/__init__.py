@@ -4,6 +4,9 @@ An engine is a checkpoint loaded on one device. ``load_engine`` chooses one by n
 name never falls back to another engine.
 """
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 from smolvideo.engines.base import (
     Engine,
     EngineLoader,
@@ -13,10 +16,12 @@ from smolvideo.engines.base import (
 )
 from smolvideo.engines.devices import QUANTIZATIONS
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.load import CACHING_ENGINES, ENGINES, EngineSpec, load_engine
-from smolvideo.engines.native import NativeEngine
+from smolvideo.engines.native import NativeEngine, load_native_engine
 from smolvideo.engines.session import Session, SessionEngine
-from smolvideo.engines.transformers import TransformersEngine
+from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
+from smolvideo.errors import UsageError
+from smolvideo.models import Checkpoint, open_checkpoint
+from smolvideo.progress import OnProgress, no_progress
 
 __all__ = [
     "CACHING_ENGINES",
@@ -35,3 +40,101 @@ __all__ = [
     "format_dtype",
     "load_engine",
 ]
+
+
+ENGINES: dict[str, EngineLoader] = {
+    "native": load_native_engine,
+    "transformers": load_transformers_engine,
+}
+"""Engine name → loader; the first is what ``auto`` means."""
+
+CACHING_ENGINES = ("auto", "native")
+"""Names of engines that use a ``cache``: the reference, ``transformers``, computes everything
+itself."""
+
+
+def load_engine(
+    checkpoint: Checkpoint | str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    offline: bool = False,
+    cache: FeatureCache | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Engine:
+    """Load ``checkpoint`` as an engine; a name or folder is opened first.
+
+    With a ``cache`` the features of known frames are read from it, and others are stored in it;
+    without one nothing is written to the disk. With ``quantize="int8"`` most weights take half the
+    memory of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the
+    others as with int8; both are for the engine ``native`` on a CPU.
+
+    Raises UsageError for unknown names of engines, devices, dtypes and quantizations, for a
+    ``cache`` with an engine that does not use one, and for quantized weights where they are not
+    supported; ModelError where the checkpoint is missing or broken, or where this machine lacks the
+    device or the memory.
+    """
+    name = next(iter(ENGINES)) if engine == "auto" else engine
+    if name not in ENGINES:
+        known = ", ".join(f"`{known}`" for known in ("auto", *ENGINES))
+        raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
+    return ENGINES[name](
+        checkpoint,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        cache=cache,
+        on_progress=on_progress,
+    )
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A model and how it runs, as given on the command line; nothing is opened yet.
+
+    ``model_reason`` is why ``auto`` chose the model; None where it was named.
+    """
+
+    model: str
+    revision: str | None = None
+    offline: bool = False
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "none"
+    model_reason: str | None = None
+
+    def checkpoint(
+        self, *, weights: bool = False, on_progress: OnProgress = no_progress
+    ) -> Checkpoint:
+        """Open the model's checkpoint; raises as ``open_checkpoint`` does.
+
+        Weights are downloaded only on request: scanning a source does not need them.
+        """
+        checkpoint = open_checkpoint(
+            self.model,
+            revision=self.revision,
+            offline=self.offline,
+            weights=weights,
+            on_progress=on_progress,
+        )
+        return replace(checkpoint, model_reason=self.model_reason)
+
+    def load(
+        self, *, cache: FeatureCache | None = None, on_progress: OnProgress = no_progress
+    ) -> Engine:
+        """Load the engine, and download weights if need be; raises as ``open_checkpoint`` and
+        ``load_engine`` do."""
+        return load_engine(
+            self.checkpoint(weights=True, on_progress=on_progress),
+            engine=self.engine,
+            device=self.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            cache=cache,
+            on_progress=on_progress,
+        )

@@ -18,8 +18,7 @@ from smolvideo.engines.devices import (
     wrap_torch_errors,
 )
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.feature_fingerprint import weight_files_stat
-from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache
+from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache, weight_files_stat
 from smolvideo.engines.session import Session
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint

@@ -14,5 +14,6 @@ run.py           the run loop, new or resumed; answers whose video or subtitles 
 statistics.py    intervals clustered by video, bounds, paired tests
 scores.py        the scores of a run, by every group; paired comparison of two
 report_text.py   the sentences of reports
-reports/         Markdown, CSV, one HTML file, lmms-eval's files
+report_files.py  Markdown, CSV and one HTML file of a run
+lmms_eval.py     the result files of lmms-eval
 """

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 from smolvideo.evals.item import BenchmarkName, EvalItem
-from smolvideo.evals.protocol.extract import ExtractorName
+from smolvideo.evals.protocol import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types, upgrade_engine
 from smolvideo.records import json_line, parse_known_fields

@@ -8,8 +8,13 @@ from typing import Any, Literal, get_args
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.evals.item import LETTERS, Benchmark, EvalItem
-from smolvideo.evals.protocol import check_prompt, format_question
-from smolvideo.evals.protocol.extract import ExtractorName, extractor_for, letters_known
+from smolvideo.evals.protocol import (
+    ExtractorName,
+    check_prompt,
+    extractor_for,
+    format_question,
+    letters_known,
+)
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.prompt import PromptOptions
 from smolvideo.sampling import FrameSampling, RelativeTime

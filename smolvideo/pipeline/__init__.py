@@ -2,25 +2,22 @@
 
 prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
 plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
-answer.py          stream the answer of an engine to a prepared prompt, also for asyncio
+answer.py          stream the answer of an engine to a prepared prompt; answer or error as a record
 notices.py         warnings about model, frames and question
 subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
-answer_record.py   answer or error as a record
 """
 
 from smolvideo.pipeline.answer import (
     AsyncAnswerStream,
     call_in_thread,
-    stop_when,
-    stream_answer,
-    with_prepared,
-)
-from smolvideo.pipeline.answer_record import (
     effective_settings,
     package_versions,
     record_answer,
     record_error,
     remember_cost,
+    stop_when,
+    stream_answer,
+    with_prepared,
 )
 from smolvideo.pipeline.notices import (
     NANO_NOTICE,

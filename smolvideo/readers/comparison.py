@@ -32,7 +32,7 @@ from smolvideo.readers.base import (
     square_pixel_size,
 )
 from smolvideo.readers.encryption import transport_packet_bytes
-from smolvideo.readers.external_references import OPTIONS, names_a_sequence, refuse_text
+from smolvideo.readers.ffmpeg_input import OPTIONS, names_a_sequence, refuse_text
 from smolvideo.readers.ipc import beat
 
 _HINT = "the reader `pyav` reads most"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.frames import Discontinuity
-from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.ffmpeg_input import Stretch
 
 Times = NDArray[np.float64]
 

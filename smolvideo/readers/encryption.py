@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from smolvideo.readers.base import NotAVideoError
-from smolvideo.readers.byte_range import FileSlice, Stretch
+from smolvideo.readers.ffmpeg_input import FileSlice, Stretch
 
 _MAX_BOXES = 10_000
 """Maximum boxes or elements that are read per level; a header has some dozens."""

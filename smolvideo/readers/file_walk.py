@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from smolvideo.readers.byte_range import Stretch
+from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.elements import ELEMENT_FORMATS, Flash, Format, Gif, Png, WebP
 from smolvideo.readers.ipc import beat
 from smolvideo.readers.stream_formats import STREAM_FORMATS, Dv, Obu

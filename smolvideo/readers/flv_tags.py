@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import Lead, Part, Stamps, find_breaks, find_lead, make_part
+from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.file_walk import Flv, next_file
 from smolvideo.readers.ipc import beat
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from smolvideo.readers.byte_range import Stretch, find_header
+from smolvideo.readers.ffmpeg_input import Stretch, find_header
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
 from smolvideo.readers.file_walk import Mp4
 from smolvideo.readers.ipc import beat

@@ -9,11 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from smolvideo.readers.byte_range import FileSlice, Stretch
-from smolvideo.readers.external_references import OPTIONS, format_whitelist
 from smolvideo.readers.ipc import beat
 
 _END_SEEK_BACKOFFS = (0.0, 2.0, 15.0)
@@ -30,8 +27,6 @@ _STRAY_GAP = 86400.0
 """Gap in seconds between two frames that is never real, and one that is not if only ``_FEW_STRAY``
 frames, or a share of ``_STRAY_SHARE``, are on one side of it."""
 _FEW_STRAY, _STRAY_SHARE = 2, 0.01
-_BUFFER = 2**18
-"""Bytes that FFmpeg reads per call from a byte range of a file."""
 _RATE_OF_RAW_STREAMS = 25
 """Frames per second of streams that state no rate; FFmpeg's own assumption."""
 
@@ -57,25 +52,6 @@ class StreamEnd:
     repeated: int
     behind: int | None
     times: tuple[float, ...] | None = None
-
-
-def open_container(path: Path, stretch: Stretch | None = None) -> Any:
-    """Open a local file or a byte range of it. The protocol and format whitelists keep a playlist
-    from making us fetch the files it refers to."""
-    import av
-
-    # PyAV up to version 18 fails on a metadata tag that is not UTF-8.
-    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-    options = {**OPTIONS, "format_whitelist": format_whitelist()}
-    if stretch is None:
-        return av.open(str(path.absolute()), options=options, **lenient)
-    return av.open(
-        FileSlice(path, stretch),
-        format=stretch.demuxer,
-        options=options,
-        buffer_size=_BUFFER,
-        **lenient,
-    )
 
 
 def demuxed(container: Any, *streams: Any) -> Iterator[Any]:

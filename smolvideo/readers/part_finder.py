@@ -21,7 +21,6 @@ from typing import BinaryIO
 import numpy as np
 
 from smolvideo.readers import joined_mp4
-from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import (
     Lead,
     Part,
@@ -33,6 +32,7 @@ from smolvideo.readers.discontinuities import (
 )
 from smolvideo.readers.elements import Format
 from smolvideo.readers.encryption import encryption_in, locks_pictures
+from smolvideo.readers.ffmpeg_input import Stretch, open_container
 from smolvideo.readers.file_walk import (
     Flv,
     Mp4,
@@ -45,7 +45,6 @@ from smolvideo.readers.flv_tags import find_flv_parts
 from smolvideo.readers.packet_times import (
     demux_tolerant,
     nominal_seconds,
-    open_container,
     packet_pts,
 )
 from smolvideo.readers.stream_formats import Mpeg4, ProgramStream

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import (
     JUMP_AHEAD_SECONDS,
     Lead,
@@ -20,6 +19,7 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.encryption import streams_in_map
+from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.file_walk import FileAfterPackets
 from smolvideo.readers.ts_packets import (
     CLOCK,

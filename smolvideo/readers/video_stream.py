@@ -6,10 +6,9 @@ from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers.base import MAX_PIXELS, NotAVideoError, check_file, check_frame_size
-from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
-from smolvideo.readers.external_references import refuse_list
-from smolvideo.readers.packet_times import is_still_attachment, open_container
+from smolvideo.readers.ffmpeg_input import Stretch, open_container, refuse_list
+from smolvideo.readers.packet_times import is_still_attachment
 
 _MAX_DECODING_THREADS = 8
 _LARGE = 4096 * 2304

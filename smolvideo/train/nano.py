@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,12 +28,29 @@ from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.train.attention_supervision import forward_supervised
-from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
-from smolvideo.train.evaluate import evaluate, selection_score
-from smolvideo.train.nano_config import NANO, init_weights, save_checkpoint
-from smolvideo.train.optimizer import MasterOptimizer, load_state, save_state
+from smolvideo.train.data_parallel import (
+    MasterOptimizer,
+    all_reduce_mean,
+    load_state,
+    processes_that_fit,
+    save_state,
+    spawn,
+)
+from smolvideo.train.nano_config import (
+    NANO,
+    init_weights,
+    known_words,
+    new_tokenizer,
+    save_checkpoint,
+    special_id,
+)
 from smolvideo.train.packing import PackedBatch
-from smolvideo.train.question_batches import make_text_batch, make_video_batch
+from smolvideo.train.question_batches import (
+    evaluate,
+    make_text_batch,
+    make_video_batch,
+    selection_score,
+)
 from smolvideo.train.schedule import (
     ATTENTION_LOSS_WEIGHT,
     DRILL_ROWS_PER_STEP,
@@ -44,7 +61,6 @@ from smolvideo.train.schedule import (
     TrainStage,
     TrainState,
 )
-from smolvideo.train.tokenizer import corpus, known_words, special_id, train_tokenizer
 from smolvideo.train.vision_pretraining import (
     TrainableNano,
     center_connector,
@@ -115,7 +131,7 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             with _as_record_error(file):
                 return Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_str(_new_tokenizer())
+        tokenizer = Tokenizer.from_str(new_tokenizer())
         if self.rank == 0:
             write_text_atomic(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
@@ -323,12 +339,6 @@ class Trainer:
             "held_out_grey": self._examined(shipped, grey=True),
             "words": known_words(),
         }
-
-
-@cache
-def _new_tokenizer() -> str:
-    """The tokenizer of every new training, as JSON; cached, as training it takes seconds."""
-    return train_tokenizer(corpus()).to_str()
 
 
 def _rows_loss(student: TrainableNano, vectors: Tensor, rows: PackedBatch) -> Tensor:

@@ -24,7 +24,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.train.tokenizer import special_id
+from smolvideo.train.nano_config import special_id
 from smolvideo.train.world.question import Question
 
 TargetKind = Literal[

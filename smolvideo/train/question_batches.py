@@ -1,5 +1,6 @@
-"""Training batches of questions: about rendered videos, and text exercises alone."""
+"""Batches of questions about rendered videos and of text exercises, and the accuracy on them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,14 +13,9 @@ from torch import Tensor
 
 from smolvideo.formatting import format_timestamp
 from smolvideo.frames import Images, blank_images
-from smolvideo.network import NetworkConfig
-from smolvideo.train.packing import (
-    PackedBatch,
-    collate,
-    pack_questions,
-    text_prefix,
-    video_prefix,
-)
+from smolvideo.network import NetworkConfig, SmolVLM
+from smolvideo.train.nano_config import special_id
+from smolvideo.train.packing import PackedBatch, collate, pack_questions, text_prefix, video_prefix
 from smolvideo.train.schedule import CHOICE_FORMS, DRILLS_PER_ROW, QuestionMix
 from smolvideo.train.vision_pretraining import add_codec_noise, normalize_images
 from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
@@ -205,3 +201,82 @@ def make_text_batch(random: Random, rows: int, tokenizer: Tokenizer) -> PackedBa
     asked = [list(islice(text_exercises(random, None, form), DRILLS_PER_ROW)) for _ in range(rows)]
     front = text_prefix(tokenizer)
     return collate([pack_questions(front, row, tokenizer) for row in asked], asked)
+
+
+ASKING = QuestionMix(questions=16, choices=3, prompt_name="official")
+"""Questions about each video of an evaluation."""
+VIDEOS_AT_A_TIME = 8
+CHOICE_WEIGHT = 3
+"""Weight of multiple choice in ``selection_score``; an open type has weight 1."""
+
+
+def selection_score(scores: dict[str, float]) -> float:
+    """Return the score by which checkpoints are selected: the mean over the types of question,
+    however often each was asked, with weight ``CHOICE_WEIGHT`` for multiple choice."""
+    weights = {name: CHOICE_WEIGHT if name == "choice" else 1 for name in scores if name != "all"}
+    return sum(weights[name] * scores[name] for name in weights) / sum(weights.values())
+
+
+@torch.no_grad()
+def evaluate(
+    model: SmolVLM,
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    videos: int = 96,
+    frame_counts: tuple[int, ...] = (6, 10, 16, 50),
+    side: Split = "fresh",
+    grey: bool = False,
+) -> dict[str, float]:
+    """Return exact-match accuracy per question type, and ``all``, over videos of one split.
+
+    An answer counts if each of its tokens, the end included, is the argmax given the right tokens
+    before it (teacher forcing): greedy decoding then generates exactly this answer.
+    """
+    random = Random(seed)
+    each = max(1, videos // len(frame_counts))
+    image_token_id = special_id(tokenizer, "<image>")
+    dtype = next(model.parameters()).dtype
+    tally = _Tally()
+    for frames in frame_counts:
+        for _ in range(max(1, each // VIDEOS_AT_A_TIME)):
+            batch = make_video_batch(
+                random,
+                videos=min(each, VIDEOS_AT_A_TIME),
+                frames=frames,
+                asking=ASKING,
+                network=model.config,
+                tokenizer=tokenizer,
+                side=side,
+                grey=grey,
+            )
+            features = model.encode_images(batch.pixels.to(dtype))[batch.frames].flatten(0, 2)
+            vectors = model.embed_inputs(batch.rows.token_ids, features, image_token_id)
+            tally.count(batch.rows, _predicted(model, vectors, batch.rows))
+    return tally.shares()
+
+
+def _predicted(model: SmolVLM, vectors: Tensor, rows: PackedBatch) -> Tensor:
+    """Argmax of the next token after every token: ``[B, L]``."""
+    hidden = model.model.text_model(vectors, rows.positions, rows.mask(vectors.dtype))
+    return model.lm_head(hidden).argmax(-1)
+
+
+class _Tally:
+    """Counts of questions and of right answers, by type."""
+
+    def __init__(self) -> None:
+        self._right: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
+
+    def count(self, rows: PackedBatch, predicted: Tensor) -> None:
+        wrong = (predicted != rows.targets) & (rows.targets >= 0)
+        for row, questions in enumerate(rows.questions):
+            for number, question in enumerate(questions, start=1):
+                missed = bool(wrong[row][rows.segment_ids[row] == number].any())
+                for group in (question.type, "all"):
+                    self._asked[group] += 1
+                    self._right[group] += not missed
+
+    def shares(self) -> dict[str, float]:
+        return {group: self._right[group] / self._asked[group] for group in sorted(self._asked)}

@@ -19,11 +19,10 @@ from smolvideo.cli.bench import BenchFlags
 from smolvideo.cli.chat import ChatFlags
 from smolvideo.cli.eval_options import EvalFlags
 from smolvideo.cli.eval_run import ExamFlags
-from smolvideo.cli.flags import FIELD_BY_FLAG, Flags
+from smolvideo.cli.flags import FIELD_BY_FLAG, Flags, SizeType
 from smolvideo.cli.frames import FramesFlags
 from smolvideo.cli.main import COMMANDS, EXIT_PIPE_CLOSED, cli
 from smolvideo.cli.options import read_sampling
-from smolvideo.cli.params import SizeType
 from smolvideo.cli.summarise import SummariseFlags
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, SmolVideoError, SourceError, UsageError

@@ -19,7 +19,7 @@ from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.loader import ClipLoader
-from smolvideo.evals.reports import html_report
+from smolvideo.evals.report_files import html_report
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings

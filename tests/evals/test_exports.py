@@ -15,7 +15,7 @@ from support.project import ROOT
 from smolvideo.cli.main import cli
 from smolvideo.evals.datasets.benchmarks import CATEGORIES
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.reports import export_lmms_eval
+from smolvideo.evals.lmms_eval import export_lmms_eval
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
 from smolvideo.evals.settings import EvalSettings
 

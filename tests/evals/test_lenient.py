@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from support.project import ROOT
 
 from smolvideo.evals.item import LETTERS
-from smolvideo.evals.protocol import lenient
-from smolvideo.evals.protocol.extract import extract
+from smolvideo.evals.protocol import extract, lenient
 from smolvideo.evals.protocol.lenient import MAX_READ, lenient_choice
 
 GOLDEN = ROOT / "tests" / "golden"

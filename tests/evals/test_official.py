@@ -6,7 +6,7 @@ import pytest
 from support.project import ROOT
 
 from smolvideo.errors import UsageError
-from smolvideo.evals.protocol.extract import EXTRACTORS, extract, extractor_for
+from smolvideo.evals.protocol import EXTRACTORS, extract, extractor_for
 from smolvideo.evals.protocol.official_rules import cinepile_parts
 
 HEAD, *ROWS = (

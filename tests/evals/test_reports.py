@@ -14,7 +14,8 @@ from support.project import ROOT
 
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.reports import csv_report, export_lmms_eval, html_report, markdown_report
+from smolvideo.evals.lmms_eval import export_lmms_eval
+from smolvideo.evals.report_files import csv_report, html_report, markdown_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, clip_id
 from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.evals.settings import EvalSettings

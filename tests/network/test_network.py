@@ -9,8 +9,14 @@ from smolvideo.network import SmolVLM, attention, model
 from smolvideo.network.model import Head
 from smolvideo.network.quantized import Int8Weight
 from smolvideo.network.vision import pixel_shuffle
-from smolvideo.train.nano_config import NANO, init_weights, save_checkpoint
-from smolvideo.train.tokenizer import corpus, special_id, train_tokenizer
+from smolvideo.train.nano_config import (
+    NANO,
+    corpus,
+    init_weights,
+    save_checkpoint,
+    special_id,
+    train_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")

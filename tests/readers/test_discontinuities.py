@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolvideo.readers.byte_range import Stretch
 from smolvideo.readers.discontinuities import Part, Stamps, find_breaks, follow, is_discontinuous
+from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.part_finder import find_parts
 
 reorderings = st.sampled_from([[0], [0, 2, 1], [0, 4, 2, 1, 3], [0, 8, 4, 2, 1, 3, 6, 5, 7]])

@@ -14,7 +14,7 @@ from support import clipmaker
 from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
-from smolvideo.readers.external_references import format_whitelist
+from smolvideo.readers.ffmpeg_input import format_whitelist
 from smolvideo.readers.registry import open_in_process
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n"

@@ -9,7 +9,8 @@ import pytest
 from support import clipmaker
 
 from smolvideo.readers import forward_decoder, packet_times, video_stream
-from smolvideo.readers.packet_times import open_container, read_key_times, read_last_packets
+from smolvideo.readers.ffmpeg_input import open_container
+from smolvideo.readers.packet_times import read_key_times, read_last_packets
 from smolvideo.readers.pyav import PyavReader
 
 

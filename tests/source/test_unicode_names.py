@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.cli.params import FilePath
+from smolvideo.cli.flags import FilePath
 from smolvideo.errors import SourceError
 from smolvideo.file_names import existing_path, normal_form, same_name
 from smolvideo.pipeline.subtitles import read_cues

@@ -19,12 +19,16 @@ from smolvideo.frames import FrameBatch, FramePlan, VideoMetadata
 from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
-from smolvideo.train.evaluate import evaluate, selection_score
 from smolvideo.train.exam.evaluate import conversation
-from smolvideo.train.nano import Trainer, _new_tokenizer, train_nano
-from smolvideo.train.nano_config import NANO
+from smolvideo.train.nano import Trainer, train_nano
+from smolvideo.train.nano_config import NANO, SPECIAL_TOKENS, new_tokenizer
 from smolvideo.train.packing import pack_questions, text_prefix, video_prefix
-from smolvideo.train.question_batches import make_text_batch, make_video_batch
+from smolvideo.train.question_batches import (
+    evaluate,
+    make_text_batch,
+    make_video_batch,
+    selection_score,
+)
 from smolvideo.train.schedule import (
     CHOICE_FORMS,
     DRILLS_PER_ROW,
@@ -37,7 +41,6 @@ from smolvideo.train.schedule import (
     TrainProgress,
     TrainState,
 )
-from smolvideo.train.tokenizer import SPECIAL_TOKENS
 from smolvideo.train.vision_pretraining import (
     GLYPHS,
     OBJECT_CLASSES,
@@ -61,7 +64,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """Return one trained tokenizer for all tests; training is deterministic."""
-    return Tokenizer.from_str(_new_tokenizer())
+    return Tokenizer.from_str(new_tokenizer())
 
 
 def test_tokenizer_has_every_byte_and_single_digits_except_seconds(tokenizer: Tokenizer) -> None:

@@ -13,9 +13,14 @@ import torch
 
 from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.train import data_parallel
-from smolvideo.train.data_parallel import all_reduce_mean, processes_that_fit, spawn
+from smolvideo.train.data_parallel import (
+    all_reduce_mean,
+    load_state,
+    processes_that_fit,
+    save_state,
+    spawn,
+)
 from smolvideo.train.nano import Trainer
-from smolvideo.train.optimizer import load_state, save_state
 from smolvideo.train.schedule import TrainOptions
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no signals and limits of that kind there")

@@ -10,7 +10,7 @@ at its end.
 
 The text of an option counts if a sentence names it and no other option, in full and without
 negation; not as a part of another text: ``more than 2``, ``dark red car``, ``you are right``
-(neighbours.py has that rule). An option whose text is the letter or the number of another option
+(option_texts.py has that rule). An option whose text is the letter or the number of another option
 (``B`` as option A) counts only together with its own letter, and an option whose text occurs twice
 never counts by its text.
 """
@@ -21,7 +21,6 @@ from typing import Literal
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import answer_phrases
-from smolvideo.evals.protocol.delimited import enclosed_answers, final_part
 from smolvideo.evals.protocol.hedging import (
     KNOWS_NOTHING,
     is_question,
@@ -30,9 +29,14 @@ from smolvideo.evals.protocol.hedging import (
     withheld,
 )
 from smolvideo.evals.protocol.mentions import mentions
-from smolvideo.evals.protocol.neighbours import is_other_use
-from smolvideo.evals.protocol.normalize import folded, undressed, unified
-from smolvideo.evals.protocol.option_texts import OUTER, whole_option
+from smolvideo.evals.protocol.normalize import (
+    enclosed_answers,
+    final_part,
+    folded,
+    undressed,
+    unified,
+)
+from smolvideo.evals.protocol.option_texts import OUTER, is_other_use, whole_option
 from smolvideo.evals.protocol.relations import Mention
 
 How = Literal["letter", "text", "refusal", "unparsable", "empty"]

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import answer_phrases
-from smolvideo.evals.protocol.neighbours import is_bent, is_other_use
 from smolvideo.evals.protocol.normalize import folded
-from smolvideo.evals.protocol.option_texts import FIRST_MARK, marked
+from smolvideo.evals.protocol.option_texts import FIRST_MARK, is_bent, is_other_use, marked
 from smolvideo.evals.protocol.relations import (
     AFTER,
     BEFORE,

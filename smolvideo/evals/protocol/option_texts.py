@@ -1,4 +1,17 @@
-"""Option texts in an answer: match of the whole text, or marks where an option is named."""
+"""Option texts in an answer: match of the whole text, marks where one is named, and its context.
+
+The text of an option counts if it is named, unless a word of a closed class is next to it
+(``more than 2`` is not ``2``):
+
+- another quantity: comparatives, ranges, names of things that are counted (``frame 2``), times
+- another thing: ``or`` and ``and`` before something that is not an option, ``missing`` and the like
+  after the text
+- a word in which another option differs, in the same clause (``dark red car`` for ``dark red``
+  if ``red car`` is an option, too)
+- a modifier, if another option is the same text with a modifier
+
+Words of direction have other uses: they count only after verbs of movement and words of place.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -164,3 +177,180 @@ def _stands_alone(one: str) -> bool:
         or 0x3400 <= code <= 0x9FFF
         or 0xAC00 <= code <= 0xD7A3
     )
+
+
+_END = r"(?=[\s\"')\]]*(?:[.,!?;:\n。]|$))"
+_COMPARED = re.compile(
+    r"\b(?:(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower|longer|shorter|older|other"
+    r"|rather|faster|slower|darker|lighter) than(?: or equal to)?|almost|nearly|except|unlike"
+    r"|similar to|mehr als|weniger als|plus de|moins de|más de|menos de|più di|meno di|mais de"
+    r"|mais que|menos que|больше|более|меньше|менее|meer dan|minder dan) (?:(?:the|an?) )?$"
+)
+_QUANTITY = re.compile(
+    r"\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|half|eine?|zwei"
+    r"|drei|vier|fünf|une?|deux|trois|quatre|cinq|una?|dos|tres|cuatro|due|tre|dois|duas|três"
+    r"|один|два|три|четыре|пять)\b|[一二两兩三四五六七八九十]"
+)
+_QUANTITY_BEFORE = re.compile(
+    r"(?:\b(?:over|under|above|below|beyond|at least|at most|up to|minimum of|maximum of|between"
+    r"|exceeds|mindestens|höchstens|fast|über|unter|bis zu|au moins|au plus|presque|jusqu'à"
+    r"|al menos|por lo menos|casi|hasta|como máximo|almeno|quasi|fino a|pelo menos|até|no mínimo"
+    r"|no máximo|почти|минимум|максимум|свыше|minstens) |[<>≤≥~]=? ?"
+    r"|超过|多于|少于|不到|至少|最多|大于|小于|최소 ?|최대 ?|적어도 ?|少なくとも)$"
+)
+_NUMBER_BEFORE = re.compile(
+    r"\b(?:frame|scene|shot|clip|video|image|picture|photo|step|part|figure|page|line|level|team"
+    r"|player|person|row|column|round|day|chapter|version|type|no\.|#|first|last|other|next|every"
+    r"|another|top|question)s? ?#?$"
+)
+_WHILE = re.compile(r"\b(?:in|within|for|during|every|per) $")
+_SINCE = re.compile(r"\b(?:after|before|until|till|by|since|past) $")
+_QUANTITY_AFTER = re.compile(
+    r"(?:\s?\+|\s(?:or (?:more|less|fewer|so)|and (?:more|up|over|above)|to \d|bis \d|more\b|plus\b"
+    r"|(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?) (?:later|ago|before|after|into)\b"
+    r"|oder mehr|ou plus|ou moins|o más|o menos|o più|ou mais|или (?:более|больше))"
+    r"|\s?(?:[개명번个人つ匹台])?\s?(?:以上|以下|以内|未満|个以上|이상|이하|미만))"
+)
+_TITLE_BEFORE = re.compile(r"\b(?:mr|mrs|ms|miss|dr|prof|sir|team|called|named)\.? $")
+_ALTERNATIVE_BEFORE = re.compile(r"\b(?:or|oder|ou|или|nor)(?: (?:maybe|perhaps|the|an?))* $")
+_ALTERNATIVE_AFTER = re.compile(
+    r"[\"')]*,? (?:(?:or|oder|ou|o|или|and/or) (?!so\b|rather\b|i\b)"
+    rf"|(?:and|und|et|y|e|и|en) (?:(?:the|an?|eine?|une?|una?) )?\w+{_END})"
+)
+_MISSING = re.compile(
+    r"[\"')]*(?: [\w']{1,12}){0,4}? (?:missing|absent|lacking|nowhere|(?:is|are|was|were) gone"
+    r"|fehlt|fehlen|weg|manque|manquante?|absente?|falta|faltan|ausente|manca|mancano|assente"
+    r"|отсутствует|отсутствуют|нет)\b"
+)
+
+_MARK = chr(FIRST_MARK + 26)
+_DIRECTIONS = frozenset(
+    {"left", "right", "up", "down", "back", "forward", "forwards", "backward", "backwards"}
+)
+_LEADS_TO_DIRECTION = re.compile(
+    r"(?:^|\b(?:to|on|at|from|towards?|in|into) (?:(?:the|its|his|her|their|your|my|our) )?"
+    r"(?:(?:far|top|bottom|upper|lower|extreme|very) )?"
+    r"|\b(?:mov|go|turn|roll|travel|head|point|fac|slid|fl[iy]|jump|run|walk|driv|swim|drift|climb"
+    r"|shift|rotat|swip|look|lean|spin|bounc|tilt|scroll|steer|pan|fall|fell|drop|sink|push|pull|throw|kick|swing"
+    r"|step|drag|lift|rais)\w{0,4} "
+    r"(?:(?:straight|slowly|quickly|directly|slightly|further|steadily|mostly|then|it) )?"
+    r"|\b(?:direction|side|way|motion|movement|course)(?: (?:is|was|of))?:? ?(?:the |to )?"
+    rf"|[{chr(FIRST_MARK)}-{chr(FIRST_MARK + 25)}],? (?:and|or|then|to|und|et|y) "
+    r"(?:then )?(?:the )?"
+    r"|[:=,] ?|\b(?:goes|went|answer is|option is|choice is|answer would be) (?:the )?)[\"'(]*$"
+)
+_IT_IS = re.compile(r"(?:^|[.\n] ?)(?:so )?it(?:'s| is| was) [\"'(]*$")
+_SIDE = re.compile(r"[\"')]*[ -](?:hand )?(?:side|direction|edge|corner|part|half|hand|end)\b")
+_OTHER_USE = re.compile(
+    r" (?:answer|option|choice|now|away|before|after|here|there|then|one|behind|next|to|over)\b"
+)
+_APPROVES = re.compile(
+    r"\b(?:you|your|that|this|i|we|they|he|she|it|who|all|(?:your|my) answer)"
+    r"(?: ?(?:'s|'re|'m|is|are|am|was|were))?"
+    r"(?: \w+ly| all| quite| so)? $"
+)
+
+
+_OTHER_USES = {
+    "one": re.compile(
+        r"\b(?:this|that|the|these|those|no|any|some|every|each|which|another|other|first|second"
+        rf"|third|last|same|right|correct|wrong|only|best|next) {_MARK}"
+        rf"|{_MARK} (?:of|can|could|cannot|must|should|has|may|might|another|by|who|that|which)\b"
+    ),
+    "first": re.compile(rf"\bat {_MARK}|^{_MARK},|[.\n] ?{_MARK},|{_MARK} (?:i|we|let)\b"),
+    "second": re.compile(
+        rf"\b(?:a|one|per|each|every|few|split|\d) {_MARK}|{_MARK} (?:i|we|let)\b"
+    ),
+}
+"""Contexts in which a word is a pronoun, an adverb or a time; the mark is in its place."""
+
+
+def is_other_use(before: str, after: str, option: str) -> bool:
+    """Whether the word has another meaning here: ``you are right``, ``nothing is left``."""
+    word = re.sub(r"^the ", "", folded(option))
+    before, after = before.lower(), after.lower()
+    if word in _OTHER_USES:
+        return _OTHER_USES[word].search(f"{before}{_MARK}{after}") is not None
+    if word not in _DIRECTIONS:
+        return False
+    if _SIDE.match(after):
+        return False
+    if word == "right" and (_OTHER_USE.match(after) or _APPROVES.search(before)):
+        return re.search(r"\b(?:to|on|at|from|towards?) (?:\w+ )?$", before) is None
+    leads = _LEADS_TO_DIRECTION.search(before) or (word != "right" and _IT_IS.search(before))
+    return leads is None
+
+
+def is_bent(before: str, after: str, place: int, options: Sequence[str]) -> bool:
+    """Whether the words next to an option's text make it mean more, less or something else."""
+    before, after = before.lower(), after.lower()
+    option = folded(options[place])
+    if _QUANTITY.match(option) and (
+        _QUANTITY_BEFORE.search(before) or _QUANTITY_AFTER.match(after) or _SINCE.search(before)
+    ):
+        return True
+    if option.isdecimal():
+        label = re.search(r"\b(?:options?|choices?|number|alternatives?|no\.|#) ?$", before)
+        if label is not None and int(option) != place + 1:
+            return True  # ambiguous: the second option, or the option with the text 2
+        if _NUMBER_BEFORE.search(before) or _WHILE.search(before):
+            return True
+    return (
+        any(one.search(before) for one in (_COMPARED, _TITLE_BEFORE, _ALTERNATIVE_BEFORE))
+        or any(one.match(after) for one in (_ALTERNATIVE_AFTER, _MISSING))
+        or _tells_another(before, after, place, options)
+        or _is_modified(before, after, place, options)
+    )
+
+
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the of in on at is are was were be been being to and or it its he she they there here"
+        " this that which who what with by for from as has have had does do did not no i we you see"
+        " sees seen shows show showing think believe say says because since but so near beside"
+        " behind under over color colour very just only still also clearly probably likely my his"
+        " her their our can could would will may might must should looks look seems"
+        " appears feels gets became becomes remains stays turns turned visible video clip image"
+        " scene",
+    )
+)
+_CLAUSE_BEFORE = re.compile(
+    r"[.!?;:,\n]|\b(?:but|because|since|so|therefore|thus|than|not|unlike|of|while|although)\b"
+)
+_CLAUSE_AFTER = re.compile(
+    r"[.!?;:\n]|,(?! then\b)|\b(?:because|since|not|as|than|unlike|while|although|which|that"
+    r"|who|where|when)\b"
+)
+_MAX_BENT = 3
+"""Words; longer option texts are rarely part of another meaning."""
+
+
+_ALSO = re.compile(r"[\"')]*,? (?:and|or|but|then)(?: (?:also|then|he|she|it|they|perhaps))* (\w+)")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
+
+
+def _tells_another(before: str, after: str, place: int, options: Sequence[str]) -> bool:
+    """Whether the clause also contains a word in which another option differs."""
+    own = set(_words(folded(options[place])))
+    others = {word for one in options for word in _words(folded(one))} - own - _FUNCTION_WORDS
+    if len(own) > _MAX_BENT:
+        also = _ALSO.match(after)
+        return also is not None and also[1] in others
+    begins_clause = _CLAUSE_BEFORE.match(folded(options[place])) is not None
+    said_before = "" if begins_clause else _CLAUSE_BEFORE.split(before)[-1]
+    clause = f"{said_before} {_CLAUSE_AFTER.split(after)[0]}"
+    return not others.isdisjoint(_words(clause))
+
+
+def _is_modified(before: str, after: str, place: int, options: Sequence[str]) -> bool:
+    """Whether a word modifies a text that is part of another option."""
+    own = f" {' '.join(_words(folded(options[place])))} "
+    longer = (f" {' '.join(_words(folded(one)))} " for one in options)
+    if not any(own != one and own in one for one in longer):
+        return False
+    nearest = re.findall(r"(\w+) (?:(?:the|an?) )?$", before) + re.findall(r"^ (\w+)", after)
+    return not _FUNCTION_WORDS.issuperset(nearest)

@@ -38,7 +38,7 @@ def html_report(run: RunFolder) -> str:
     if left_out:
         notes.append(f"{left_out:,} videos are without frames here: the page would be too large")
     return render_page(
-        "smolvideo.evals.reports",
+        "smolvideo.evals",
         "report.html",
         title=headline(report),
         particulars=settings_lines(report),
