@@ -24,9 +24,10 @@ import numpy as np
 
 from smolvideo.readers.base import NotAVideoError
 from smolvideo.readers.ffmpeg_input import FileSlice, Stretch
+from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS, Box, boxes_at, boxes_in
 
-_MAX_BOXES = 10_000
-"""Maximum boxes or elements that are read per level; a header has some dozens."""
+_MAX_ELEMENTS = 10_000
+"""Maximum EBML elements that are read per level; a header has some dozens."""
 _MAX_DEPTH_BYTES = 2**20
 """Maximum bytes of one sample entry or track entry that are searched."""
 _SCANNED_BYTES = 2**20
@@ -88,7 +89,7 @@ def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption
     ) as file:
         size = file.seek(0, io.SEEK_END)
         head = _read(file, 0, 2048)
-        if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx"}:
+        if head[4:8] in TOP_LEVEL_KINDS:
             return list(_in_mp4(file, size))
         if head[:4] == b"\x1a\x45\xdf\xa3":
             return list(_in_matroska(file, size))
@@ -130,60 +131,33 @@ def _two_places(file: BinaryIO, size: int, length: int) -> bytes:
 # ---------------------------------------------------------------------- MP4, QuickTime
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield ``(type, content start, end)`` of the boxes in a byte range."""
-    for _ in range(_MAX_BOXES):
-        header = _read(file, start, 16)
-        if start + 8 > end or len(header) < 8:
-            return
-        size, content = int.from_bytes(header[:4], "big"), start + 8
-        if size == 1:
-            size, content = int.from_bytes(header[8:16], "big"), start + 16
-        stop = end if size == 0 else min(start + size, end)
-        if stop < content:
-            return
-        yield header[4:8], content, stop
-        start = stop
-
-
-def _inside(file: BinaryIO, start: int, end: int, *names: bytes) -> Iterator[tuple[int, int]]:
-    """Yield ``(start, end)`` of the content of the boxes at a path of names."""
-    for name, content, stop in _boxes(file, start, end):
-        if name != names[0]:
-            continue
-        if len(names) == 1:
-            yield content, stop
-        else:
-            yield from _inside(file, content, stop, *names[1:])
-
-
 def _in_mp4(file: BinaryIO, size: int) -> Iterator[Encryption]:
-    for track in _inside(file, 0, size, b"moov", b"trak"):
-        header = next(_inside(file, *track, b"tkhd"), None)
-        handler = next(_inside(file, *track, b"mdia", b"hdlr"), None)
+    for track in boxes_at(file, 0, size, b"moov", b"trak"):
+        header = next(boxes_at(file, *track, b"tkhd"), None)
+        handler = next(boxes_at(file, *track, b"mdia", b"hdlr"), None)
         if header is None or handler is None:
             continue
         version = _read(file, header[0], 1)
         id_offset = header[0] + (20 if version == b"\1" else 12)
         track_id = int.from_bytes(_read(file, id_offset, 4), "big")
         media = _read(file, handler[0] + 8, 4)
-        for start, end in _inside(file, *track, b"mdia", b"minf", b"stbl", b"stsd"):
-            for name, content, stop in _boxes(file, start + 8, end):
-                scheme = _scheme_of_entry(file, name, content, stop, media)
+        for start, end in boxes_at(file, *track, b"mdia", b"minf", b"stbl", b"stsd"):
+            for entry in boxes_in(file, start + 8, end):
+                scheme = _scheme_of_entry(file, entry, media)
                 if scheme:
                     yield Encryption(scheme, track_id, "video" if media == b"vide" else "other")
 
 
-def _scheme_of_entry(file: BinaryIO, name: bytes, start: int, end: int, media: bytes) -> str:
+def _scheme_of_entry(file: BinaryIO, entry: Box, media: bytes) -> str:
     """Return the encryption scheme of one sample entry; empty if it is clear."""
-    end = min(end, start + _MAX_DEPTH_BYTES)
-    first = start + _ENTRY_BYTES.get(media, 8)
-    known = _LOCKED_ENTRIES.get(name, "")
-    for protection in _inside(file, first, end, b"sinf"):
-        protected = next(_inside(file, *protection, b"schi", b"tenc"), None)
+    end = min(entry.end, entry.body + _MAX_DEPTH_BYTES)
+    first = entry.body + _ENTRY_BYTES.get(media, 8)
+    known = _LOCKED_ENTRIES.get(entry.kind, "")
+    for protection in boxes_at(file, first, end, b"sinf"):
+        protected = next(boxes_at(file, *protection, b"schi", b"tenc"), None)
         if protected is not None and _read(file, protected[0] + 6, 1) == b"\0":
             return ""
-        kind = next(_inside(file, *protection, b"schm"), None)
+        kind = next(boxes_at(file, *protection, b"schm"), None)
         scheme = _read(file, kind[0] + 4, 4) if kind is not None else b""
         if scheme in _SCHEMES:
             return _SCHEMES[scheme]
@@ -202,7 +176,7 @@ _MEDIA_OF_TYPE = {1: "video", 2: "audio", 17: "subtitle"}
 
 def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield ``(id, content start, end)`` of the EBML elements in a byte range (RFC 8794)."""
-    for _ in range(_MAX_BOXES):
+    for _ in range(_MAX_ELEMENTS):
         header = _read(file, start, 12)
         if start >= end or len(header) < 2 or not header[0]:
             return

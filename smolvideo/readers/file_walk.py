@@ -17,9 +17,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.elements import ELEMENT_FORMATS, Flash, Format, Gif, Png, WebP
+from smolvideo.readers.ffmpeg_input import Stretch
 from smolvideo.readers.ipc import beat
+from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS
 from smolvideo.readers.stream_formats import STREAM_FORMATS, Dv, Obu
 from smolvideo.readers.ts_packets import layout_of
 
@@ -51,21 +52,17 @@ class Mp4(Format):
     demuxer = "mov"
     found_by = b"ftyp"
     key_offset = 4
-    KINDS = frozenset(
-        b"ftyp styp moov moof mdat free wide skip sidx mfra uuid meta pdin ssix prft emsg pnot "
-        b"udta junk imda".split()
-    )
     MAX_TYPE = 256
     """Maximum bytes of a file-type box (`ftyp`)."""
 
     @classmethod
     def is_header(cls, head: bytes) -> bool:
-        return head[4:8] in cls.KINDS
+        return head[4:8] in TOP_LEVEL_KINDS
 
     @classmethod
     def opens(cls, head: bytes) -> bool:
         size = int.from_bytes(head[:4], "big")
-        known = 16 <= size <= cls.MAX_TYPE and head[size + 4 : size + 8] in cls.KINDS
+        known = 16 <= size <= cls.MAX_TYPE and head[size + 4 : size + 8] in TOP_LEVEL_KINDS
         return known and head[8:12].isascii()
 
 

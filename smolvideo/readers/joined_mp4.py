@@ -3,34 +3,26 @@
 FFmpeg ignores a second movie box, and sorts fragments of another clock between those of the first.
 If a truncated file has another appended to it, its last box extends into the next file: then the
 next file-type box is searched.
-Boxes: ISO/IEC 14496-12, 4.2 (box), 8.8.4-8.8.12 (fragments and their decoding times).
+Fragments and their decoding times: ISO/IEC 14496-12, 8.8.4-8.8.12.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from smolvideo.readers.ffmpeg_input import Stretch, find_header
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
+from smolvideo.readers.ffmpeg_input import Stretch, find_header
 from smolvideo.readers.file_walk import Mp4
 from smolvideo.readers.ipc import beat
+from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS, Box, box_at, child_box, child_boxes
 
 _DEMUXER = "mov"
 _MAX_HEADER = 64 * 2**20
 """Maximum bytes of a movie or fragment box that are read; real ones are far smaller."""
 
 
-_KINDS = Mp4.KINDS
 _MEDIA = (b"moov", b"moof", b"mdat")
 _MAX_TYPE = Mp4.MAX_TYPE
-
-
-@dataclass(frozen=True)
-class _Box:
-    kind: bytes
-    start: int
-    body: int
-    end: int
 
 
 @dataclass
@@ -75,21 +67,21 @@ def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stret
     return [*stretches, Stretch(start, end, _DEMUXER, head, gap)], _end_of(file, boxes, end)
 
 
-def _end_of(file: BinaryIO, boxes: list[_Box], end: int) -> int:
+def _end_of(file: BinaryIO, boxes: list[Box], end: int) -> int:
     """Return the stated end of the last box that has a valid name, and either fits or is of a known
     kind."""
     named = (box for box in reversed(boxes) if _is_name(box.kind))
     last = next((_box_at(file, box.start, end) for box in named), None)
     if last is None:
         return end
-    if last.end > end and last.kind not in _KINDS:
+    if last.end > end and last.kind not in TOP_LEVEL_KINDS:
         return last.start
     after = _box_at(file, last.end, end)
-    return after.end if after is not None and after.kind in _KINDS else last.end
+    return after.end if after is not None and after.kind in TOP_LEVEL_KINDS else last.end
 
 
 def _is_name(kind: bytes) -> bool:
-    return kind in _KINDS or kind.decode("latin-1").isprintable()
+    return kind in TOP_LEVEL_KINDS or kind.decode("latin-1").isprintable()
 
 
 def _is_break(step: float, *, indexed: bool) -> bool:
@@ -108,10 +100,10 @@ def _opening(file: BinaryIO, base: int, end: int, start: int) -> tuple[bytes, in
     return opening + header, free - len(header)
 
 
-def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
+def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[Box]:
     """Yield the top-level boxes of all files in a byte range; the last box of a truncated file is
     cut where the next file begins."""
-    last: _Box | None = None
+    last: Box | None = None
     has_movie = is_searched = False
     while position < end:
         beat()
@@ -125,49 +117,41 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
             is_searched = begin is None
             if begin is not None:
                 if last is not None:
-                    yield _Box(last.kind, last.start, last.body, min(last.end, begin))
+                    yield last._replace(end=min(last.end, begin))
                 if box is not None and box.end > begin > box.start >= (last.end if last else 0):
-                    yield _Box(box.kind, box.start, box.body, begin)
+                    yield box._replace(end=begin)
                 position, last, has_movie = begin, None, False
                 continue
         if box is None:
             break
         if last is not None:
             yield last
-        last = _Box(box.kind, box.start, box.body, min(box.end, end))
+        last = box._replace(end=min(box.end, end))
         has_movie = has_movie or box.kind == b"moov"
         position = box.end
     if last is not None:
         yield last
 
 
-def _box_at(file: BinaryIO, position: int, end: int) -> _Box | None:
-    """Parse the box header at ``position``, without clipping the stated end; None if invalid."""
-    file.seek(position)
-    header = file.read(min(16, max(0, end - position)))
-    size, kind, body = int.from_bytes(header[:4], "big"), header[4:8], position + 8
-    if size == 1 and len(header) == 16:
-        size, body = int.from_bytes(header[8:], "big"), position + 16
-    elif size == 0:
-        size = end - position
-    if len(header) < 8 or size < body - position or not kind.isascii():
-        return None
-    return _Box(kind, position, body, position + size)
+def _box_at(file: BinaryIO, position: int, end: int) -> Box | None:
+    """Parse a box header as ``box_at`` does; None also for a kind that is not ASCII."""
+    box = box_at(file, position, end)
+    return box if box is not None and box.kind.isascii() else None
 
 
-def _is_sound(file: BinaryIO, box: _Box, end: int, *, has_movie: bool) -> bool:
+def _is_sound(file: BinaryIO, box: Box, end: int, *, has_movie: bool) -> bool:
     """Return whether a box is complete, and of a known kind or followed by one of a known kind."""
     file.seek(box.start)
     to_the_end = file.read(4) == bytes(4)
     if box.end > end or (to_the_end and not (box.kind == b"mdat" and has_movie)):
         return False
-    if box.kind in _KINDS or box.end == end:
+    if box.kind in TOP_LEVEL_KINDS or box.end == end:
         return True
     after = _box_at(file, box.end, end)
-    return after is not None and after.kind in _KINDS and after.end <= end
+    return after is not None and after.kind in TOP_LEVEL_KINDS and after.end <= end
 
 
-def _follows_type(file: BinaryIO, box: _Box) -> bool:
+def _follows_type(file: BinaryIO, box: Box) -> bool:
     """Return whether a file-type box ends where ``box`` begins."""
     start = max(0, box.start - _MAX_TYPE)
     file.seek(start)
@@ -192,28 +176,12 @@ def _begins_file(file: BinaryIO, position: int, end: int) -> bool:
     file.seek(box.body)
     brand = file.read(4)
     after = _box_at(file, box.end, end)
-    return brand.isascii() and _is_name(brand) and after is not None and after.kind in _KINDS
+    return (
+        brand.isascii() and _is_name(brand) and after is not None and after.kind in TOP_LEVEL_KINDS
+    )
 
 
-def _children(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and body of each child box."""
-    position = 0
-    while position + 8 <= len(data):
-        size = int.from_bytes(data[position : position + 4], "big")
-        if size < 8:
-            return
-        yield data[position + 4 : position + 8], data[position + 8 : position + size]
-        position += size
-
-
-def _child(data: bytes, *kinds: bytes) -> bytes:
-    """Return the body of the first box along a path of kinds; empty if there is none."""
-    for kind in kinds:
-        data = next((body for name, body in _children(data) if name == kind), b"")
-    return data
-
-
-def _read(file: BinaryIO, box: _Box) -> bytes:
+def _read(file: BinaryIO, box: Box) -> bytes:
     file.seek(box.body)
     return file.read(min(box.end - box.body, _MAX_HEADER))
 
@@ -222,16 +190,16 @@ def _number(data: bytes, offset: int, size: int = 4) -> int:
     return int.from_bytes(data[offset : offset + size], "big")
 
 
-def _read_movie(file: BinaryIO, box: _Box) -> _Movie:
+def _read_movie(file: BinaryIO, box: Box) -> _Movie:
     data = _read(file, box)
     found = _Movie(box.start, box.end, 0, 0, 0)
-    for kind, track in _children(data):
-        header, media = _child(track, b"tkhd"), _child(track, b"mdia")
-        if kind == b"trak" and _child(media, b"hdlr")[8:12] == b"vide" and not found.track:
-            clock = _child(media, b"mdhd")
+    for kind, track in child_boxes(data):
+        header, media = child_box(track, b"tkhd"), child_box(track, b"mdia")
+        if kind == b"trak" and child_box(media, b"hdlr")[8:12] == b"vide" and not found.track:
+            clock = child_box(media, b"mdhd")
             found.track = _number(header, 20 if header[:1] == b"\x01" else 12)
             found.timescale = _number(clock, 20 if clock[:1] == b"\x01" else 12)
-    for kind, body in _children(_child(data, b"mvex")):
+    for kind, body in child_boxes(child_box(data, b"mvex")):
         if kind == b"trex" and _number(body, 4) == found.track:
             found.default_duration = _number(body, 12)
     return found
@@ -242,14 +210,14 @@ def _span(fragment: bytes, movie: _Movie) -> tuple[float, float] | None:
     video."""
     if not movie.timescale:
         return None
-    for kind, track in _children(fragment):
-        header, clock = _child(track, b"tfhd"), _child(track, b"tfdt")
+    for kind, track in child_boxes(fragment):
+        header, clock = child_box(track, b"tfhd"), child_box(track, b"tfdt")
         if kind != b"traf" or not clock or _number(header, 4) != movie.track:
             continue
         start = _number(clock, 4, 8 if clock[0] == 1 else 4)
         default = _default_duration(header, movie)
         length = sum(
-            _run_duration(body, default) for name, body in _children(track) if name == b"trun"
+            _run_duration(body, default) for name, body in child_boxes(track) if name == b"trun"
         )
         return start / movie.timescale, (start + length) / movie.timescale
     return None
