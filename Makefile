@@ -19,8 +19,10 @@ demo: $(BASE)
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 ## test: install what the tests need, then run them
+# Bytecode is written even where the environment forbids it: each worker would rewrite the asserts of
+# all tests, and each of the hundreds of processes that tests start compile the package anew.
 test: $(TEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 ## check: style, types and layers
 check: $(TEST)
