@@ -273,7 +273,7 @@ def test_long_video_in_every_style(nano: Engine, tmp_path: Path) -> None:
     true = plan_film(100, Random(5), shortest=20, longest=30)
     film = write_film(tmp_path / "film.mp4", true)
     for style in ("brief", "detailed", "bullets", "chapters"):
-        options = SummaryOptions(style=style, window_seconds=25, max_frames=16)
+        options = SummaryOptions(style=style, window_seconds=25, max_frames=8)
         (record,) = summarise(nano, film, options=options)
         assert record.text
         begins = [chapter.start_seconds for chapter in record.chapters]
@@ -301,7 +301,7 @@ def test_chat_model_merges_its_notes_in_groups(tmp_path: Path) -> None:
         tiny,
         film,
         options=SummaryOptions(
-            window_seconds=15, max_frames=4, generation=GenerationOptions(max_new_tokens=900)
+            window_seconds=15, max_frames=4, generation=GenerationOptions(max_new_tokens=600)
         ),
     )
     assert longer.error is None, "notes that do not fit together are merged in groups"

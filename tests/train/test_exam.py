@@ -148,12 +148,16 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "here")
 
 
-def test_both_engines_give_the_same_exam_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The transformers engine encodes the frames for every question.
+@pytest.fixture
+def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show eight frames of each video: for tests of the run, not of the accuracy."""
     few = partial(evaluate.load_frames, sampling=FrameSampling(max_frames=8))
     monkeypatch.setattr(evaluate, "load_frames", few)
+
+
+# The transformers engine encodes the frames for every question.
+@pytest.mark.usefixtures("_few_frames")
+def test_both_engines_give_the_same_exam_answers(tmp_path: Path) -> None:
     checkpoint = open_checkpoint("nano")
     reports = [
         evaluate_exam(
@@ -170,6 +174,7 @@ def test_both_engines_give_the_same_exam_answers(
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["world0000.mp4"]
 
 
+@pytest.mark.usefixtures("_few_frames")
 def test_stopped_exam_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = load_engine(open_checkpoint("nano"), device="cpu")
     options = ExamOptions(2)
@@ -228,6 +233,7 @@ def test_nano_answers_the_exam_from_the_frames() -> None:
     assert found["blind"]["multiple_choice_by_score"] < 0.5
 
 
+@pytest.mark.usefixtures("_few_frames")
 def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) -> None:
     kept, videos = tmp_path / "answers.jsonl", tmp_path / "videos"
     words = ["eval", "world", "--limit", "1", "--json", "-o", str(kept), "--videos", str(videos)]
@@ -250,6 +256,7 @@ def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) ->
         assert told in table.stdout
 
 
+@pytest.mark.usefixtures("_few_frames")
 def test_exam_reports_dtype_and_quantization() -> None:
     done = CliRunner().invoke(
         cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantize", "int8"]

@@ -453,24 +453,39 @@ def test_the_loss_falls_by_half(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Two processes that run out of time, then are given more: three simulated seconds per step."""
+    """A process that runs out of time, then two that are given more: three simulated seconds per
+    step.
+    """
 
-    def train(
-        minutes: float, seed: int = 3, processes: int = min(2, available_cores())
-    ) -> dict[str, int]:
+    def train(minutes: float, processes: int, seed: int = 3) -> dict[str, int]:
         options = TrainOptions(minutes=minutes, processes=processes, seed=seed, **SMALL)
         folder = train_nano(tmp_path, options, lambda _: None, clock=StepClock(3.0))
         assert open_checkpoint(str(folder)).layout == "nano"
         facts = validate_line("training", (folder / "training.json").read_text(encoding="utf-8"))
+        assert facts["processes"] == processes
         return dict(facts["steps"])
 
-    before, after = train(minutes=0.1), train(minutes=0.15)
+    before = train(minutes=0.1, processes=1)
+    after = train(minutes=0.15, processes=min(2, available_cores()))
     assert before["see"] == after["see"] > 0
     assert before["answer"] > 0
     assert sum(before.values()) == 2
     assert sum(after.values()) == 3
     with pytest.raises(UsageError, match="--seed 3"):
-        train(minutes=0.15, seed=4, processes=1)
+        train(minutes=0.15, processes=1, seed=4)
+
+
+def test_all_processes_start_with_the_same_weights_and_tokenizer(tmp_path: Path) -> None:
+    """And only the first of them writes."""
+    trainers = []
+    for rank in (1, 0):
+        assert not (tmp_path / "tokenizer.json").exists()
+        trainers.append(Trainer(tmp_path, TrainOptions(seed=3), rank, 2, lambda _: None))
+    one, other = trainers
+    assert one.tokenizer.to_str() == other.tokenizer.to_str()
+    weights, others = (trainer.trainable.state_dict() for trainer in trainers)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def test_more_training_processes_than_cores_are_refused(tmp_path: Path) -> None:
