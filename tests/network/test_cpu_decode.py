@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from smolvideo.network.decoder import Decoder
 from smolvideo.network.kernels import decode
 from smolvideo.network.kernels.elementwise import exp, to_float32, to_storage_dtype
 from smolvideo.network.kernels.jit import jit, jit_cached
+from smolvideo.network.kernels.matmul import WeightMatrix, matmul
 from smolvideo.network.kernels.work_sharing import claim, mark_done, new_counters, wait_for_phase
 from smolvideo.network.linear import Linear
 from smolvideo.network.model import prepare_for_inference
@@ -127,9 +129,14 @@ def test_decode_equals_torch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", [Int8Weight, Int4Weight])
-def test_decode_with_quantized_weights_equals_torch(dtype: torch.dtype, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(Int8Weight, torch.float32), (Int4Weight, torch.bfloat16)]
+)
+def test_decode_with_quantized_weights_equals_torch(kind: Kind, dtype: torch.dtype) -> None:
+    """Each format and each dtype once, as compiling takes twenty seconds. What the other pairs
+    have of their own is in ``test_matmul_of_int8_weights_with_bfloat16_scales``; the scales of
+    4-bit weights are bfloat16 with any dtype.
+    """
     network = Network(text_config(head_dim=32, queries=2), dtype, kind)
     caches = [network.cache(300) for _ in range(2)]
     prompt = network.vectors(270)
@@ -543,6 +550,35 @@ def test_bfloat16_rounding_equals_torch() -> None:
     expected = torch.from_numpy(x).bfloat16()
     assert np.array_equal(kept, expected.view(torch.uint16).numpy())
     assert np.array_equal(back, expected.float().numpy())
+
+
+@jit
+def _multiply(matrix: WeightMatrix, vectors: np.ndarray, into: np.ndarray, counting: Any) -> None:
+    matmul(matrix, 0, vectors, into, False, counting.ctypes.data, 0)
+
+
+def test_matmul_of_int8_weights_with_bfloat16_scales() -> None:
+    torch.manual_seed(0)
+    layer = Linear(64, 95, bias=False)
+    layer.quantize(torch.randn(95, 64), torch.bfloat16, Int8Weight)
+    weights, scales = cpu_decode._tensors(layer)
+    assert (weights.dtype, scales.dtype) == (torch.int8, torch.bfloat16)
+    matrix = WeightMatrix(
+        weights=np.array([weights.data_ptr()]),
+        scales=np.array([scales.data_ptr()]),
+        dtype_witness=np.empty(0, np.int8),
+        scale_dtype_witness=np.empty(0, np.uint16),
+        outputs=95,
+        inputs=64,
+        tile=1,
+        rows_per_chunk=19,
+    )
+    expected = weights.float() * scales.float()[:, None]
+    for tokens in (1, 4, 7):  # one by one, four together, and both
+        vectors = torch.randn(tokens, 64)
+        got = np.full((tokens, 95), math.nan, np.float32)
+        _multiply(matrix, vectors.numpy(), got, new_counters(1))
+        torch.testing.assert_close(torch.from_numpy(got), vectors @ expected.T)
 
 
 @jit
