@@ -38,7 +38,7 @@ def asked(model: Path, video: Path | str, *more: str) -> list[str | Path]:
 # ------------------------------------------------------------------ screen contents
 
 
-@pytest.mark.parametrize(("columns", "rows", "shown"), [(200, 50, 18), (80, 24, 10), (40, 20, 6)])
+@pytest.mark.parametrize(("columns", "rows", "shown"), [(80, 24, 10), (40, 20, 6)])
 def test_screen_keeps_filmstrip_answer_and_footer(
     tiny: Path, video: Path, columns: int, rows: int, shown: int
 ) -> None:

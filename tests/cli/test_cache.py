@@ -68,13 +68,13 @@ def test_second_question_encodes_nothing(tiny: Path, video: Path) -> None:
 
 
 def test_another_process_uses_the_cache_offline(tiny: Path, video: Path) -> None:
-    answers = []
-    for question in ("What happens?", "What else happens?"):
-        command = [sys.executable, "-m", "smolvideo", *words_of(tiny, video, question, "--offline")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        answers.append(json.loads(done.stdout))
-    assert answers[0]["frames_from_cache"] == 0
-    assert answers[1]["frames_from_cache"] == len(answers[1]["sources"][0]["frame_times"])
+    assert json.loads(ask(tiny, video).stdout)["frames_from_cache"] == 0
+    words = words_of(tiny, video, "What else happens?", "--offline")
+    done = subprocess.run(
+        [sys.executable, "-m", "smolvideo", *words], check=True, capture_output=True, text=True
+    )
+    record = json.loads(done.stdout)
+    assert record["frames_from_cache"] == len(record["sources"][0]["frame_times"]) > 0
 
 
 def test_another_geometry_is_a_miss(tiny: Path, video: Path) -> None:

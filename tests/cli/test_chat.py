@@ -146,9 +146,8 @@ def test_chat_in_a_subprocess_with_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_full_screen_restores_the_terminal(tmp_path: Path) -> None:
-    changes = {"SMOLVIDEO_DATA_DIR": str(tmp_path)}
-    with Terminal(["chat", TRIANGLE, *FEW], **changes) as terminal:
+def test_full_screen_restores_the_terminal() -> None:
+    with Terminal(["chat", TRIANGLE, *FEW]) as terminal:
         terminal.wait_for("16 frames")
         terminal.type(WHAT.encode() + b"\r")
         terminal.wait_for("first word after")
@@ -156,8 +155,7 @@ def test_full_screen_restores_the_terminal(tmp_path: Path) -> None:
         assert terminal.finish() == 0
         assert terminal.is_as_it_was
         assert b"\x1b[?1049l" in terminal.raw
-    done = run_process("ask", "--continue", WHERE_TO, **changes)
-    assert done.stdout == "down\n"
+    assert run("ask", "--continue", WHERE_TO).stdout == "down\n"
 
 
 def test_plain_chat_in_a_terminal_has_a_prompt(tmp_path: Path) -> None:
