@@ -297,14 +297,19 @@ def test_each_stage_trains_its_own_parameters(tmp_path: Path) -> None:
     }
 
 
-def test_resumed_training_keeps_its_tokenizer(tmp_path: Path) -> None:
+def test_resumed_training_keeps_its_weights_and_tokenizer(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, TrainOptions(), 0, 1, lambda _: None)
+    with torch.no_grad():
+        for parameter in trainer.trainable.parameters():
+            parameter.add_(1)
     trainer._save()
     other = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     other.add_tokens(["zebra"])
     other.save(str(tmp_path / "tokenizer.json"))
     again = Trainer(tmp_path, TrainOptions(), 0, 1, lambda _: None)
     assert again.tokenizer.token_to_id("zebra") is not None
+    weights, resumed = (one.trainable.state_dict() for one in (trainer, again))
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
 def test_every_step_has_a_batch_size_and_a_prompt_form() -> None:
