@@ -1,6 +1,8 @@
 """The training recipe: labels, masks and targets of batches, the schedule, the loss, resuming."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -456,28 +458,42 @@ def test_the_loss_falls_by_half(tmp_path: Path) -> None:
     assert sum(losses[-3:]) < sum(losses[:3]) / 2
 
 
-@pytest.mark.slow
-def test_a_course_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """A process that runs out of time, then two that are given more: three simulated seconds per
-    step.
+def steps_of(folder: Path, processes: int) -> dict[str, int]:
+    """Return the steps of each stage of the training in ``folder``."""
+    assert open_checkpoint(str(folder / "nano")).layout == "nano"
+    metadata = (folder / "nano" / "training.json").read_text(encoding="utf-8")
+    facts = validate_line("training", metadata)
+    assert facts["processes"] == processes
+    return dict(facts["steps"])
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainProgress]]:
+    """A training in one process until its time is up, three simulated seconds per step, and its
+    progress.
     """
+    folder, told = tmp_path_factory.mktemp("training"), list[TrainProgress]()
+    options = TrainOptions(minutes=0.1, processes=1, seed=3, examine_minutes=0.02, **SMALL)
+    train_nano(folder, options, told.append, clock=StepClock(3.0))
+    return folder, told
 
-    def train(minutes: float, processes: int, seed: int = 3) -> dict[str, int]:
-        options = TrainOptions(minutes=minutes, processes=processes, seed=seed, **SMALL)
-        folder = train_nano(tmp_path, options, lambda _: None, clock=StepClock(3.0))
-        assert open_checkpoint(str(folder)).layout == "nano"
-        facts = validate_line("training", (folder / "training.json").read_text(encoding="utf-8"))
-        assert facts["processes"] == processes
-        return dict(facts["steps"])
 
-    before = train(minutes=0.1, processes=1)
-    after = train(minutes=0.15, processes=min(2, available_cores()))
+@pytest.mark.slow
+def test_a_course_goes_on_where_it_stopped(
+    begun: tuple[Path, list[TrainProgress]], tmp_path: Path
+) -> None:
+    """Two processes go on with what one has begun."""
+    folder = shutil.copytree(begun[0], tmp_path / "training")
+    before, two = steps_of(folder, 1), min(2, available_cores())
+    options = TrainOptions(minutes=0.15, processes=two, seed=3, **SMALL)
+    train_nano(folder, options, lambda _: None, clock=StepClock(3.0))
+    after = steps_of(folder, two)
     assert before["see"] == after["see"] > 0
     assert before["answer"] > 0
     assert sum(before.values()) == 2
     assert sum(after.values()) == 3
     with pytest.raises(UsageError, match="--seed 3"):
-        train(minutes=0.15, processes=1, seed=4)
+        train_nano(folder, replace(options, processes=1, seed=4), lambda _: None)
 
 
 def test_all_processes_start_with_the_same_weights_and_tokenizer(tmp_path: Path) -> None:
@@ -499,11 +515,9 @@ def test_more_training_processes_than_cores_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_training_progress_is_reported_and_saved(tmp_path: Path) -> None:
-    told: list[TrainProgress] = []
-    options = TrainOptions(minutes=0.1, processes=1, examine_minutes=0.02, **SMALL)
-    train_nano(tmp_path, options, told.append, clock=StepClock(3.0))
-    lines = (tmp_path / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+def test_training_progress_is_reported_and_saved(begun: tuple[Path, list[TrainProgress]]) -> None:
+    folder, told = begun
+    lines = (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()
     curve = [validate_line("training-curve", line) for line in lines]
     assert [point["step"] for point in curve] == [news.step for news in told]
     assert any(news.scores for news in told)
