@@ -135,6 +135,8 @@ Result = TypeVar("Result")
 
 MAX_TITLE_LENGTH = 72
 _TITLE_TOKENS = 24
+_TOKENS_BETWEEN_NOTES = 8
+"""Kept free for each note: its tokens are not always those of the text alone."""
 _PARTS_IN_BRIEF = 3
 
 
@@ -304,18 +306,25 @@ class Summariser:
         composed: Summary,
         notes: list[tuple[float, str]],
         question_of: QuestionOf,
+        max_new_tokens: int | None = None,
     ) -> PromptSteps[str]:
-        """Merge notes into one text; if they do not fit the context, merge each half first."""
-        while len(notes) > 1 and not self._fits(question_of(notes)):
+        """Merge notes into one text; if they do not fit the context, merge each half first, into
+        at most as many tokens as fit together."""
+        if len(notes) > 1 and not self._fits(question_of(notes), max_new_tokens):
             half = len(notes) // 2
-            merged = []
-            for group in (notes[:half], notes[half:]):
-                text = yield from self._from_notes(composed, group, self.wording.chapter)
-                merged.append((group[0][0], text))
-            notes = merged
-        if len(notes) == 1 and not self._fits(question_of(notes)):
+            groups = notes[:half], notes[half:]
+            blank = question_of([(group[0][0], "") for group in groups])
+            share = self._free_tokens(blank, max_new_tokens) // 2 - _TOKENS_BETWEEN_NOTES
+            limit = None if share >= self._limit(max_new_tokens) else max(1, share)
+            notes = []
+            for group in groups:
+                text = yield from self._from_notes(
+                    composed, group, self.wording.chapter, limit or max_new_tokens
+                )
+                notes.append((group[0][0], text))
+        if len(notes) == 1 and not self._fits(question_of(notes), max_new_tokens):
             return notes[0][1]
-        text = yield from self._text(composed, question_of(notes))
+        text = yield from self._text(composed, question_of(notes), max_new_tokens)
         return text
 
     def _text(
@@ -323,16 +332,24 @@ class Summariser:
     ) -> PromptSteps[str]:
         generation = self.options.generation
         if max_new_tokens is not None:
-            fewer = min(max_new_tokens, generation.max_new_tokens)
-            generation = replace(generation, max_new_tokens=fewer)
+            generation = replace(generation, max_new_tokens=self._limit(max_new_tokens))
         answers = yield PromptBatch((self._pack((Message("user", (question,)),)),), generation)
         composed.count(answers, may_be_cut=max_new_tokens is not None)
         return answers[0].text
 
-    def _fits(self, question: str) -> bool:
+    def _fits(self, question: str, max_new_tokens: int | None) -> bool:
+        return self._free_tokens(question, max_new_tokens) >= 0
+
+    def _free_tokens(self, question: str, max_new_tokens: int | None) -> int:
+        """Return how many tokens of the context a question and its answer leave; below 0, they do
+        not fit."""
         messages = (Message("user", (question,)),)
         tokens = count_tokens(messages, self.checkpoint, self.options.prompt_options)
-        return tokens + self.options.generation.max_new_tokens <= self.checkpoint.context_tokens
+        return self.checkpoint.context_tokens - tokens - self._limit(max_new_tokens)
+
+    def _limit(self, max_new_tokens: int | None) -> int:
+        most = self.options.generation.max_new_tokens
+        return most if max_new_tokens is None else min(max_new_tokens, most)
 
     def _pack(self, messages: Sequence[Message]) -> Prompt:
         return pack_prompt(messages, self.checkpoint, self.options.prompt_options)

@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from stress.kill_and_resume import compare, run_killed, run_undisturbed
+from click.testing import CliRunner
+from stress.kill_and_resume import EXIT_SOME_FAILED, command, compare, run_killed
 from support import tinymodels
 from support.clipmaker import evenly, write_clip
 from support.longfilm import plan_film, write_film
@@ -20,6 +21,7 @@ from support.project import ROOT
 import smolvideo
 import smolvideo.summaries.api
 import smolvideo.video
+from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, GenerationOptions, load_engine
 from smolvideo.errors import ModelError, PromptError, RecordError
 from smolvideo.models import open_checkpoint
@@ -307,6 +309,23 @@ def test_chat_model_merges_its_notes_in_groups(tmp_path: Path) -> None:
     assert longer.error is None, "notes that do not fit together are merged in groups"
 
 
+def test_chat_model_merges_notes_of_which_no_two_fit(tmp_path: Path) -> None:
+    """Each half is merged into a text so short that both fit; else merging would never end."""
+    folder = tinymodels.make_tiny(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 768
+    (folder / "config.json").write_text(json.dumps(config))
+    film = write_film(tmp_path / "film.mp4", plan_film(45, Random(2), shortest=10, longest=20))
+    options = SummaryOptions(
+        window_seconds=15, max_frames=4, generation=GenerationOptions(max_new_tokens=250)
+    )
+    (record,) = summarise(load_engine(str(folder), device="cpu"), film, options=options)
+    assert record.error is None
+    first, second, *_ = sorted((len(note.text) for note in record.notes), reverse=True)
+    assert first + second + 250 + 100 > 768, "two notes, their merged text and the question"
+    assert record.text
+
+
 def test_several_questions_on_one_video_encode_it_once(nano: Engine) -> None:
     video = SAMPLES / "circle_right.mp4"
     (brief,) = summarise(nano, video)
@@ -340,7 +359,9 @@ def test_closing_early_stops_the_threads(nano: Engine, folder: Path) -> None:
 def test_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path) -> None:
     """A short version of ``tests/stress/kill_and_resume.py``."""
     folder = make_folder(tmp_path / "videos", 12, seed=4)
-    run_undisturbed(folder, tmp_path / "undisturbed")
+    undisturbed = command(folder, tmp_path / "undisturbed")
+    done = CliRunner().invoke(cli, undisturbed[undisturbed.index("summarise") :])
+    assert done.exit_code == EXIT_SOME_FAILED, done.output
     assert run_killed(folder, tmp_path / "killed", 12, 2, Random(1)) >= 1
     compare(tmp_path / "undisturbed", tmp_path / "killed")
 
