@@ -114,7 +114,7 @@ def test_questions_are_answered_on_screen(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[::2])
 def test_every_command_acts(size: tuple[int, int], tmp_path: Path) -> None:
     async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
         talk = app.conversation
