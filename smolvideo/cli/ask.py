@@ -73,7 +73,7 @@ class QuestionFlags(Flags, section="Question"):
         "-q",
         metavar="TEXT",
         show_default="the last word",
-        help="The question; all that stands alone is then a source.",
+        help="The question; every positional argument is then a source.",
     )
 
 
@@ -84,7 +84,7 @@ class QuestionListFlags(ListFlags, section="Question"):
 class DryRunFlags(Flags, section="Question"):
     """Whether anything is answered."""
 
-    dry_run: bool = flag(help="Only predict seconds and memory: see `smolvideo plan`.")
+    dry_run: bool = flag(help="Predict seconds and memory only, as `smolvideo plan` does.")
 
 
 class AskFlags(
@@ -107,8 +107,8 @@ class AskFlags(
 def ask(given: AskFlags) -> None:
     """Answer a question about videos, pictures or URLs.
 
-    SOURCE is a video, a picture, a URL, or a folder of frames; several are one prompt, looked at in
-    their order. QUESTION comes last, in quotes; - reads it from stdin.
+    SOURCE is a video, an image, a URL, or a folder of frames; several form one prompt, in the given
+    order. QUESTION comes last, in quotes; - reads it from stdin.
 
     \b
     smolvideo ask party.mp4 "Who blows out the candles?"

@@ -38,15 +38,16 @@ class BenchModelFlags(Flags, section="Model"):
         "--engine",
         shell_complete=complete_names("native", "transformers"),
         default=",".join(_DEFAULTS.engines),
-        help="Engines, by commas; the first is compared with the second.",
+        help="Engines, comma-separated; the first is compared with the second.",
     )
     against: tuple[str, ...] = flag(
         type=click.Choice(list(BASELINES)),
         multiple=True,
         default=(),
         show_default="none",
-        help="A peer to compare `native` with, if it is installed: pip install "
-        "'smolvideo[openvino]', or 'smolvideo[llama-cpp]', which compiles. Repeatable.",
+        help="Another program to compare `native` with, if it is installed: pip install "
+        "'smolvideo[openvino]', or 'smolvideo[llama-cpp]', which is compiled. "
+        "Repeatable.",
     )
     device: str = flag(
         default_from=BenchOptions, shell_complete=BY_METAVAR["DEVICE"], help="As for `ask`."
@@ -59,8 +60,8 @@ class BenchModelFlags(Flags, section="Model"):
         "--quantise",
         type=click.Choice(QUANTIZATIONS),
         default_from=BenchOptions,
-        help="The engine native with such weights against itself without, and how far the scores "
-        "of the next token are off.",
+        help="Compare the engine native with quantized weights against itself with float "
+        "weights, with the error of the next token's log-probabilities.",
     )
 
 
@@ -74,7 +75,7 @@ class MeasurementFlags(Flags, section="Measurement"):
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         show_default="one that is rendered",
-        help="Where to take the frames from.",
+        help="Video with the frames.",
     )
     new_tokens: int = flag(
         "--max-new-tokens",
@@ -85,7 +86,7 @@ class MeasurementFlags(Flags, section="Measurement"):
     repeats: int = flag(
         type=click.IntRange(min=1),
         default_from=BenchOptions,
-        help="Measurements of each engine, in turns.",
+        help="Measurements of each engine, alternating.",
     )
 
 
@@ -97,10 +98,10 @@ class BenchOutputFlags(Flags, section="Output"):
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         show_default="none",
-        help="Keep the JSON in FILE, too.",
+        help="Also write the JSON to FILE.",
     )
     overwrite: bool = flag(help="Replace an --output that exists.")
-    quiet: bool = flag(help="Nothing on stderr.")
+    quiet: bool = flag(help="Print nothing to stderr.")
 
 
 class BenchFlags(BenchModelFlags, MeasurementFlags, BenchOutputFlags):
@@ -112,8 +113,8 @@ class BenchFlags(BenchModelFlags, MeasurementFlags, BenchOutputFlags):
 def bench_engines(given: BenchFlags) -> None:
     """Measure speed and memory of engines, stage by stage.
 
-    Each measurement runs in a process of its own, after a warm-up, the engines in turns. A table
-    goes to stderr; the last line of stdout is one JSON object.
+    Each measurement runs in its own process after a warm-up, the engines alternating. A table goes
+    to stderr; the last line of stdout is one JSON object.
     """
     options = _read_options(given)
     screen = open_screen(quiet=given.quiet)

@@ -29,8 +29,8 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
     metavar="WAY",
     shell_complete=_complete_ways,
     show_default="all that are installed",
-    help="auto or a reader, or `pyav plainly` and such: that decoder as its own documentation "
-    "uses it. Repeatable.",
+    help="auto, a reader, or `pyav plainly` and the like: that decoder as its own "
+    "documentation uses it. Repeatable.",
 )
 @click.option(
     "--max-frames",
@@ -46,7 +46,7 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
     type=IntegerType(min=1),
     default=3,
     metavar="N",
-    help="Measurements of each way, in turns; medians are told.",
+    help="Measurements of each way, alternating; medians are reported.",
 )
 @click.option(
     "--films",
@@ -54,9 +54,9 @@ def _complete_ways(_: click.Context, __: click.Parameter, incomplete: str) -> li
     type=FilePath(),
     metavar="DIR",
     show_default="a temporary one",
-    help="Where the films are kept that are made if no FILE is given.",
+    help="Folder of the films that are rendered without FILE.",
 )
-@click.option("--quiet", is_flag=True, cls=SectionOption, help="Nothing on stderr.")
+@click.option("--quiet", is_flag=True, cls=SectionOption, help="Print nothing to stderr.")
 @debug_option
 @click.pass_context
 def bench_frames(
@@ -69,12 +69,12 @@ def bench_frames(
     films: Path | None,
     quiet: bool,
 ) -> None:
-    """Measure what it costs to get frames out of files.
+    """Measure the cost of decoding frames.
 
-    Each reader, and each decoder used plainly, in a process of its own and in turns, against the
-    floor: the time to decode what must be decoded, and nothing else. Without FILE, three films are
-    made first: 20 seconds and 10 minutes of 1080p, an hour of 720p (1.5 GB). A table goes to
-    stderr; the last line of stdout is one JSON object.
+    Compares each reader, and each decoder used plainly, with the lower bound: the time to decode
+    the required packets and nothing else. Each measurement runs in its own process, alternating.
+    Without FILE, three films are rendered first: 20 seconds and 10 minutes of 1080p, an hour of
+    720p (1.5 GB). A table goes to stderr; the last line of stdout is one JSON object.
     """
     from smolvideo.bench import frame_report as bench
 

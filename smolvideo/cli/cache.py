@@ -30,8 +30,8 @@ class CacheFlags(Flags, section="Model"):
     """``--no-cache``, for commands that encode frames."""
 
     no_cache: bool = flag(
-        help="Encode every frame, and keep none for the next run (see `smolvideo cache`). The "
-        "engine transformers never keeps any."
+        help="Neither read nor write the feature cache (see `smolvideo cache`). The engine"
+        " transformers never uses it."
     )
 
 
@@ -55,12 +55,12 @@ def open_feature_cache(
 @click.group()
 @debug_option
 def cache() -> None:
-    """Show or clear what is kept on disk.
+    """Show or clear the caches on disk.
 
-    Two things are kept: downloaded videos, and the features of frames, which are what the model's
-    vision tower made of them. The next question about a video encodes no frame again, in whatever
-    process. Features stay within SMOLVIDEO_CACHE_SIZE (4 GB unless set), the least recently used
-    go first. Models are not in here but in the hub's cache: `smolvideo models`.
+    There are two: downloaded videos, and the features that the model's vision tower computed for
+    frames, so that the next question about a video, in any process, encodes no frame again.
+    Features stay within SMOLVIDEO_CACHE_SIZE (4 GB unless set); the least recently used ones are
+    deleted first. Models are in the hub's cache: see `smolvideo models`.
     """
 
 
@@ -68,7 +68,7 @@ def cache() -> None:
 @_json_option
 @debug_option
 def info(as_json: bool) -> None:
-    """Show how much is kept, and where."""
+    """Show size and folder of the caches."""
     screen = open_screen()
     features = FeatureCache(limit_bytes=_limit_bytes())
     kept = {"features": features.stats(), "downloads": download_contents()}
@@ -101,9 +101,9 @@ def info(as_json: bool) -> None:
 @_json_option
 @debug_option
 def clear(features: bool, downloads: bool, as_json: bool) -> None:
-    """Delete what is kept.
+    """Delete the caches.
 
-    Without an option everything. A download that is still running is left alone.
+    Without an option both. A running download is not deleted.
     """
     screen = open_screen()
     everything = features == downloads

@@ -64,13 +64,13 @@ class SessionFlags(ContinueFlags, section="Conversation"):
         metavar="ID",
         excludes=("no_keep", "goes_on"),
         show_default="none",
-        help="Go on with this conversation.",
+        help="Continue this conversation.",
     )
-    lists: bool = flag("--sessions", help="List the conversations that are kept, and leave.")
+    lists: bool = flag("--sessions", help="List the saved conversations and exit.")
     forget: str | None = flag(
         metavar="ID",
         show_default="none",
-        help="Delete this conversation from the disk, and leave.",
+        help="Delete this conversation and exit.",
     )
 
 
@@ -78,23 +78,23 @@ class ChatScreenFlags(Flags, section="Terminal"):
     """How the conversation is shown."""
 
     plain: bool = flag(
-        help="Line by line, without the full screen; so it is, too, where stdin or stdout is no "
-        "terminal. Each line of stdin is a question or a command."
+        help="Line by line, without the full screen; the default if stdin or stdout is not"
+        " a terminal. Each line of stdin is a question or a command."
     )
-    jsonl: bool = flag(help="With --plain: each answer as one JSON line, its record.")
+    jsonl: bool = flag(help="With --plain: the record of each answer as a JSON line.")
     filmstrip: FilmstripChoice = flag(
         type=click.Choice(get_args(FilmstripChoice)),
         default="auto",
         envvar="SMOLVIDEO_FILMSTRIP",
         show_envvar=True,
-        help="How to show the frames; auto is the best the terminal can.",
+        help="How to show the frames; auto is the best that the terminal supports.",
     )
     theme: Theme = flag(
         type=click.Choice(get_args(Theme)),
         default="auto",
         envvar="SMOLVIDEO_THEME",
         show_envvar=True,
-        help="Colours for a dark or a light terminal; auto asks it.",
+        help="Colours for a dark or a light terminal; auto queries it.",
     )
 
 
@@ -114,9 +114,9 @@ class ChatFlags(
 def chat(given: ChatFlags) -> int | None:
     """Talk about videos: see what the model sees.
 
-    The frames stand on a time line, the conversation beside them; every further question is
-    answered at once, without reading the video again. In the prompt, / begins a command, and F1
-    shows all keys. Conversations are kept on this machine, to go on with.
+    Shows the frames on a time line next to the conversation. Every further question prefills only
+    its own tokens. In the prompt, / begins a command, and F1 shows all keys. Conversations are
+    saved on this machine and can be continued.
 
     \b
     smolvideo chat party.mp4

@@ -43,9 +43,9 @@ _NUMBERS = {"whole number": int, "integer range": int, "number": float}
 def config() -> None:
     """Show or change the defaults of options.
 
-    They are kept in a file: a line for an option of all commands, tables for single ones. What is
-    typed comes first, then the environment, then the file. A setting is a preference: where it
-    cannot apply it is left out, and frames are reduced to what fits.
+    They are in a file: a line for an option of all commands, tables for single commands. The
+    command line overrides the environment, which overrides the file. A setting is a preference:
+    where it cannot apply it is ignored, and too many frames are reduced to what fits.
 
     \b
     smolvideo config set model smolvlm2-500m
@@ -57,7 +57,7 @@ def config() -> None:
 @config.command("path")
 @debug_option
 def show_path() -> None:
-    """Show where the file is, or would be."""
+    """Show the path of the file, which may not exist yet."""
     open_screen().write_paths([config_path()])
 
 
@@ -69,13 +69,13 @@ def show_path() -> None:
     metavar="[COMMAND]...",
     shell_complete=complete_commands,
 )
-@click.option("--origin", is_flag=True, help="Where each value comes from, too.")
+@click.option("--origin", is_flag=True, help="Also show the origin of each value.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 @debug_option
 def show(words: tuple[str, ...], origin: bool, as_json: bool) -> None:
     """Show the settings of the file, or all options of a COMMAND.
 
-    COMMAND may be followed by options, to see what comes of them: `show ask --max-frames 8`.
+    COMMAND may be followed by options, to see the resulting values: `show ask --max-frames 8`.
     """
     file = ConfigFile.read()
     rows = list(_effective(file, words) if words else _in_file(file))
@@ -190,7 +190,7 @@ def _chain(names: Sequence[str]) -> Chain:
 def set_value(key: str, values: tuple[str, ...]) -> None:
     """Set a default: KEY is an option, or COMMAND.OPTION for one command alone.
 
-    VALUE is checked as if it were typed; only options that repeat take several.
+    VALUE is checked like one of the command line; only repeatable options take several.
     """
     path = save_setting(key, values)
     open_screen().notice(f"`{key}` is set in {display_path(path)}")

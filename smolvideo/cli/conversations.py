@@ -41,14 +41,14 @@ class ContinueFlags(Flags, section="Conversation"):
         "--continue",
         "-c",
         excludes=("no_keep", "session"),
-        help="Go on with the last conversation; a SOURCE is one more to look at.",
+        help="Continue the last conversation; a SOURCE is added to it.",
     )
 
 
 class KeepFlags(Flags, section="Conversation"):
     """Whether the conversation is saved."""
 
-    no_keep: bool = flag(help="Keep nothing of it on this machine to go on with.")
+    no_keep: bool = flag(help="Do not save the conversation.")
 
 
 class ConversationFlags(EngineFlags, SamplingFlags, GeometryFlags, PromptFlags, GenerationFlags):

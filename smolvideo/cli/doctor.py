@@ -36,7 +36,7 @@ class DoctorFlags(Flags, section="Checks"):
     checks: tuple[str, ...] = argument(
         nargs=-1, type=click.Choice(_NAMES, case_sensitive=False), metavar="[CHECK]..."
     )
-    offline: bool = flag(help="Touch no network: the hub is not tried.")
+    offline: bool = flag(help="Use no network: the hub is not checked.")
     as_json: bool = flag("--json", help="Findings as one JSON object.")
 
 
@@ -45,14 +45,14 @@ class DoctorFlags(Flags, section="Checks"):
 def doctor(given: DoctorFlags) -> int:
     """Check what works on this machine.
 
-    All is tried: readers decode small clips, devices and compiled kernels multiply, nano answers;
-    folders, disks, models, downloads and the hub are tried. The speed of this machine is measured
-    once and kept, for predictions. A check that crashes or hangs is a fault like others. The exit
-    code is 1 if there is a fault; a note is no fault.
+    Readers decode small clips, devices and compiled kernels multiply matrices, nano answers a
+    question; folders, disks, models, downloads and the hub are checked. The speed of this machine
+    is measured once and stored for predictions. A check that crashes or hangs is a fault, too. The
+    exit code is 1 if there is a fault; a note is not a fault.
 
     CHECK is one of processor, devices, kernels, token, nano, pyav, opencv, decord, folders, disk,
     models, hub, yt-dlp, javascript, speed, memory and terminal; all of them without it. The first
-    run takes longer, as it compiles what answers need.
+    run takes longer, because it compiles the kernels.
 
     \b
     smolvideo doctor

@@ -15,8 +15,11 @@ COMMANDS = {
     "video-mme": ("smolvideo.cli.eval_run:video_mme", "Video-MME: short to long videos."),
     "mvbench": ("smolvideo.cli.eval_run:mvbench", "MVBench: twenty tasks on short videos."),
     "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
-    "jsonl": ("smolvideo.cli.eval_run:jsonl", "Questions of your own, one JSON object a line."),
-    "world": ("smolvideo.cli.eval_run:exam", "The drawn world that nano learns: an exam."),
+    "jsonl": ("smolvideo.cli.eval_run:jsonl", "Your own questions, one JSON object per line."),
+    "world": (
+        "smolvideo.cli.eval_run:exam",
+        "Held-out scenes of the drawn world that nano learns.",
+    ),
     "report": ("smolvideo.cli.eval_report:report", "The scores of a run."),
     "compare": ("smolvideo.cli.eval_report:compare", "Two runs on the same questions."),
     "export": ("smolvideo.cli.eval_report:export", "A run as lmms-eval's result files."),
@@ -60,12 +63,12 @@ class EvalCommands(click.Group):
 def evaluate() -> None:
     """Run multiple-choice benchmarks.
 
-    Every score says what exactly was measured, on how much of the benchmark, and how sure it is.
+    Every score has its protocol, its coverage of the benchmark, and its confidence interval.
 
     \b
     smolvideo eval cinepile test.parquet --videos clips/ --run runs/mine
     smolvideo eval my-questions.jsonl --model smolvlm2-256m --control blind
     smolvideo eval report runs/mine --format html -o mine.html
 
-    A run that was stopped goes on with the same command.
+    The same command resumes a run that was stopped.
     """

@@ -30,39 +30,37 @@ class EvalDataFlags(Flags, section="Data"):
     """The questions and their videos."""
 
     data: Path | None = argument(type=FilePath(), required=False, metavar="[FILE]")
-    data_version: str | None = flag(help="Which one to fetch from the hub where no FILE is named.")
+    data_version: str | None = flag(help="Version to download from the hub without FILE.")
     videos: Path | None = flag(
         type=FilePath(),
         metavar="DIR",
         show_default="the folder of FILE",
-        help="Where the videos are, under the benchmark's names; subfolders count.",
+        help="Folder of the videos, under the benchmark's names; subfolders are searched, too.",
     )
-    download: bool = flag(
-        help="Fetch videos that are not there. Each is tried in three runs at most."
-    )
+    download: bool = flag(help="Download missing videos. Each is tried in at most three runs.")
     download_every: float = flag(
         type=FloatType(min=0),
         metavar="SECONDS",
         default=VideoDownloader.min_interval_seconds,
-        help="At most one download in so many seconds.",
+        help="Minimum seconds between downloads.",
     )
     sample: int | None = flag(
         type=IntegerType(min=1),
         metavar="N",
         show_default="all",
-        help="N questions drawn by --seed; a smaller sample is part of a larger one.",
+        help="N questions sampled with --seed; a smaller sample is a subset of a larger one.",
     )
     limit: int | None = flag(
         type=IntegerType(min=1),
         metavar="N",
         show_default="none",
-        help="The first N questions only.",
+        help="Only the first N questions.",
     )
     seed: int = flag(
         type=IntegerType(min=0),
         metavar="N",
         default=_DEFAULTS.seed,
-        help="Of --sample and of what controls shuffle.",
+        help="Seed of --sample and of the shuffled controls.",
     )
 
 
@@ -72,28 +70,29 @@ class ProtocolFlags(Flags, section="Protocol"):
     prompt: PromptName | None = flag(
         type=click.Choice(PROMPTS),
         show_default="smolvlm; open with --scoring options",
-        help="official is CinePile's own; smolvlm the nearest to its authors' run; lmms-eval as "
-        "that tool asks; plain and open are ours.",
+        help="official: CinePile's own. smolvlm: the closest to the protocol of SmolVLM's "
+        "authors. lmms-eval: as in that tool. plain, open: of this project.",
     )
     extractor: ExtractorName = flag(
         type=click.Choice(EXTRACTORS),
         metavar="NAME",
         default=_DEFAULTS.extractor,
-        help="How the option is read off an answer: lenient, in any usual dress and language; "
-        "official, by the rule of the tool that publishes scores of the benchmark; or one of these "
-        f"rules by its name: {', '.join(EXTRACTORS[2:])}.",
+        help="Rule that extracts the option from an answer: lenient, in any usual wording "
+        "and language; official, the rule of the tool that publishes scores of the "
+        f"benchmark; or one of these by name: {', '.join(EXTRACTORS[2:])}.",
     )
     scoring: Scoring = flag(
         type=click.Choice(SCORINGS),
         default=_DEFAULTS.scoring,
-        help="Let the model answer; or take the likeliest letter, or the option whose text is the "
-        "likeliest answer (no official protocol).",
+        help="generate: let the model answer. likelihood: the letter with the highest "
+        "log-probability. options: the option whose text has the highest "
+        "log-probability. The last two are no official protocol.",
     )
     subtitles: SubtitleChoice = flag(
         type=click.Choice(SUBTITLE_CHOICES),
         default=_DEFAULTS.subtitles,
-        help="auto: those that come with a question; all: also files beside the videos; frames: "
-        "only their lines at the times of the frames.",
+        help="auto: those of the question. all: also files next to the videos. frames: "
+        "only the lines at the times of the frames.",
     )
     controls: tuple[Control, ...] = flag(
         "--control",
@@ -101,7 +100,8 @@ class ProtocolFlags(Flags, section="Protocol"):
         default=(),
         multiple=True,
         show_default="none",
-        help="Ask everything once more with grey frames, other orders, or no frames. Repeatable.",
+        help="Repeat all questions with grey frames, shuffled options or frames, or no "
+        "frames. Repeatable.",
     )
     max_new_tokens: int = flag(
         type=IntegerType(min=1),
@@ -109,12 +109,12 @@ class ProtocolFlags(Flags, section="Protocol"):
         default=_DEFAULTS.generation.max_new_tokens,
         show_default=f"{_DEFAULTS.generation.max_new_tokens}, as lmms-eval; {NANO_MAX_NEW_TOKENS} "
         "for nano",
-        help="Longest answer, in tokens. nano says more than its letter.",
+        help="Maximum length of an answer in tokens. nano writes more than the letter.",
     )
     layout: PromptFormat | None = flag(
         type=click.Choice(get_args(PromptFormat)),
         show_default="the model's own",
-        help="How the prompt is laid out.",
+        help="Prompt format.",
     )
 
 
@@ -125,11 +125,11 @@ class EvalRunFlags(Flags, section="Run"):
         type=FilePath(),
         metavar="DIR",
         show_default="runs/BENCHMARK-MODEL",
-        help="The run's folder; one that is there goes on where it stopped, failures included.",
+        help="Folder of the run; an existing run is resumed and its failures are repeated.",
     )
-    only_failed: bool = flag(help="Try failures again, and nothing that was not reached yet.")
-    as_json: bool = flag("--json", help="The scores as one JSON object instead of charts.")
-    quiet: bool = flag(help="Nothing on stderr.")
+    only_failed: bool = flag(help="Repeat failures only, without pending questions.")
+    as_json: bool = flag("--json", help="Scores as one JSON object instead of charts.")
+    quiet: bool = flag(help="Print nothing to stderr.")
 
 
 class EvalFlags(

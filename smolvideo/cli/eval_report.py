@@ -30,7 +30,7 @@ _output_option = click.option(
     type=FilePath(),
     metavar="FILE",
     show_default="stdout",
-    help="Write to FILE, whole or not at all.",
+    help="Write to FILE, atomically.",
 )
 _overwrite_option = click.option(
     "--overwrite", cls=SectionOption, is_flag=True, help="Replace a FILE that exists."
@@ -45,9 +45,9 @@ _overwrite_option = click.option(
     cls=SectionOption,
     type=click.Choice(FORMATS),
     default=FORMATS[0],
-    help="Charts for the terminal; scores as markdown or JSON; one html file to browse items, "
-    "frames and answers; items as csv, where an apostrophe stands before what a spreadsheet would "
-    "run as a formula.",
+    help="Charts for the terminal; scores as Markdown or JSON; one HTML file to browse "
+    "items, frames and answers; items as CSV, with an apostrophe before cells that a "
+    "spreadsheet would run as a formula.",
 )
 @_output_option
 @_overwrite_option
@@ -59,7 +59,7 @@ def report(
     """Show the scores of a run, finished or not.
 
     Accuracy overall and by every group, with intervals clustered by video, coverage, and bounds for
-    what is missing. Ends with 6 where some items have no answer.
+    missing answers. The exit code is 6 if some items have no answer.
     """
     if output is None and is_typed(ctx, "overwrite"):
         raise UsageError("`--overwrite` has no effect without `--output`")
@@ -102,14 +102,14 @@ def _text(form: str, run: RunFolder, scores: EvalReport) -> str:
     cls=SectionOption,
     type=click.Choice(get_args(Condition)),
     default="main",
-    help="Which answers of the first run.",
+    help="Condition of the first run.",
 )
 @click.option(
     "--second-condition",
     cls=SectionOption,
     type=click.Choice(get_args(Condition)),
     default="main",
-    help="Which answers of the second run.",
+    help="Condition of the second run.",
 )
 @click.option("--json", "as_json", cls=SectionOption, is_flag=True, help="One JSON object.")
 @debug_option
@@ -122,8 +122,8 @@ def compare(
 ) -> None:
     """Compare two runs, question by question.
 
-    Only questions that both answered count. The difference comes with an interval and a p that are
-    clustered by video, and with McNemar's exact test. A run may be compared with its own controls.
+    Only questions that both runs answered count. The difference has an interval and a p clustered
+    by video, and McNemar's exact test. A run can be compared with its own controls.
     """
     if os.path.realpath(first) == os.path.realpath(second) and first_condition == second_condition:
         raise UsageError(
@@ -148,9 +148,9 @@ def compare(
 @_overwrite_option
 @debug_option
 def export(run: Path, folder: Path, overwrite: bool) -> None:
-    """Write a run as lmms-eval does: results json, and samples jsonl with one line a question.
+    """Write a run as lmms-eval does: results as JSON, and samples as JSON lines.
 
-    The paths of the files go to stdout. Controls, and questions without an answer, are left out.
+    The paths of the files go to stdout. Controls and unanswered questions are left out.
     """
     opened = RunFolder.read(run)
     with wrap_write_errors(folder):

@@ -66,8 +66,8 @@ cinepile = _benchmark_command(
     "cinepile",
     "Run CinePile: five options on film scenes, with subtitles.\n\n"
     "FILE is the dataset's parquet, or the same as .json, .jsonl or .csv, of v1, v2 or 3.0; "
-    "without it the hub is asked, which wants a token in HF_TOKEN. Videos are found as "
-    "`videoID.mp4` or `MOVIE_watch?v=ID.mp4`.",
+    "without it the dataset is downloaded from the hub, which requires a token in HF_TOKEN. Videos "
+    "are found as `videoID.mp4` or `MOVIE_watch?v=ID.mp4`.",
 )
 video_mme = _benchmark_command(
     "video-mme",
@@ -78,18 +78,18 @@ video_mme = _benchmark_command(
 mvbench = _benchmark_command(
     "mvbench",
     "Run MVBench: twenty tasks on short videos.\n\n"
-    "FILE is one task's .json or a folder of them. Videos are found by the names in there; folders "
-    "of frames are taken at three frames a second.",
+    "FILE is one task's .json or a folder of them. Videos are found by the names in these files; "
+    "folders of frames have three frames per second.",
 )
 egoschema = _benchmark_command(
     "egoschema",
-    "Run EgoSchema: five options on three minutes seen by somebody.\n\n"
-    "FILE is questions.json with subset_answers.json beside it, their folder, or the parquet of "
+    "Run EgoSchema: five options on three minutes of first-person video.\n\n"
+    "FILE is questions.json with subset_answers.json next to it, their folder, or the parquet of "
     "the subset. Videos are found as `q_uid.mp4`.",
 )
 jsonl = _benchmark_command(
     "jsonl",
-    "Run questions of your own, one JSON object a line:\n\n"
+    "Run your own questions, one JSON object per line:\n\n"
     '{"id": "1", "video": "party.mp4", "question": "Who blows?", "options": ["a dog", "a child"], '
     '"answer_index": 1, "groups": {"category": "people"}, "subtitles": "…", "start": 3, "end": 9}'
     "\n\nid, groups, subtitles, start and end (seconds) may be missing.",
@@ -260,19 +260,19 @@ class ExamRunFlags(Flags, section="Exam"):
         type=IntegerType(min=0),
         metavar="N",
         default_from=ExamOptions,
-        help="Another number is another exam: only the same ones compare.",
+        help="Seed of the questions; only scores with the same seed are comparable.",
     )
     videos: Path | None = flag(
         type=FilePath(),
         metavar="DIR",
-        show_default="gone afterwards",
-        help="Leave the rendered videos in DIR, or take them from there.",
+        show_default="a temporary one",
+        help="Folder for the rendered videos, which are reused.",
     )
     run: Path | None = flag(
         type=FilePath(),
         metavar="DIR",
         show_default="runs/world-MODEL",
-        help="Where the run is kept, and gone on with if it was stopped.",
+        help="Folder of the run; a stopped run is resumed.",
     )
 
 
@@ -285,7 +285,7 @@ class ExamOutputFlags(Flags, section="Output"):
         type=FilePath(),
         metavar="FILE",
         show_default="none",
-        help="Write every question with its answers to FILE, one JSON object a line.",
+        help="Write every question with its answers to FILE, one JSON object per line.",
     )
     overwrite: bool = flag(help="Replace an --output that exists.")
     quiet: bool = flag(help="No progress.")
@@ -298,13 +298,13 @@ class ExamFlags(EngineFlags, ExamRunFlags, ExamOutputFlags):
 @click.command(cls=SectionCommand)
 @takes(ExamFlags)
 def exam(given: ExamFlags) -> None:
-    """Examine a model on drawn worlds that nano was never shown.
+    """Evaluate a model on held-out scenes of the drawn world.
 
-    The videos are rendered as mp4 files of many sizes and rates, and asked about as `ask` does:
-    open questions, exact answers wanted; and five options in CinePile's form. The same questions
-    are asked about grey frames, to show what can be answered without looking. Half of the videos
-    hold a combination of colour, shape and behaviour, or a number, that nano's training leaves out;
-    half are asked about in words that it leaves out.
+    The videos are rendered as mp4 files of many sizes and frame rates, and asked about as in `ask`:
+    open questions, which need exact answers, and questions with five options in CinePile's form.
+    The same questions are repeated with grey frames (blind). Half of the videos have a combination
+    of colour, shape and behaviour, or a number, that is not in nano's training; half have questions
+    in wordings that are not.
     """
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)

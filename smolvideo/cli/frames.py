@@ -73,7 +73,7 @@ class FrameOutputFlags(Flags, section="Output"):
         type=FilePath(),
         metavar="FILE",
         show_default="none",
-        help="Write all frames with their times as one picture (.png, .jpg, .webp).",
+        help="Write all frames with their times as one image (.png, .jpg, .webp).",
     )
     overwrite: bool = flag(help="Replace files that exist.")
     as_json: bool = flag("--json", help="Metadata and times as one JSON object.")
@@ -97,8 +97,8 @@ def frames(given: FramesFlags) -> None:
     """Show the frames that a model will see.
 
     Filmstrip and times of the frames that `ask` would give to the model: chosen by the same
-    options, reduced to what fits its context, fitted to its square. `--geometry none` leaves them
-    as a player shows them.
+    options, reduced to what fits its context, and resized to its square. `--geometry none` shows
+    them as a player does.
 
     \b
     smolvideo frames party.mp4

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("smolvideo.cli.ask:ask", "Answer a question about videos, pictures or URLs."),
     "chat": ("smolvideo.cli.chat:chat", "Talk about videos: see what the model sees."),
     "frames": ("smolvideo.cli.frames:frames", "Show the frames that a model will see."),
-    "plan": ("smolvideo.cli.plan:plan", "Predict seconds and memory of an answer, before it."),
+    "plan": ("smolvideo.cli.plan:plan", "Predict seconds and memory of an answer."),
     "summarise": (
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",
@@ -39,10 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Measure speed and memory of engines, stage by stage.",
     ),
     "models": ("smolvideo.cli.models:models", "List, download, delete and choose models."),
-    "cache": ("smolvideo.cli.cache:cache", "Show or clear what is kept on disk."),
+    "cache": ("smolvideo.cli.cache:cache", "Show or clear the caches on disk."),
     "doctor": ("smolvideo.cli.doctor:doctor", "Check what works on this machine."),
     "config": ("smolvideo.cli.config:config", "Show or change the defaults of options."),
-    "train": ("smolvideo.cli.train:train", "Train the bundled model, or draw the sample videos."),
+    "train": ("smolvideo.cli.train:train", "Train the bundled model, or render the sample videos."),
     "completion": (
         "smolvideo.cli.main:completion",
         "Print a shell's completion script.",
@@ -257,7 +257,7 @@ def cli() -> None:
     smolvideo ask party.mp4 "Who blows out the candles?"
     smolvideo ask --model smolvlm2-256m https://… "What happens?"
 
-    Everything runs here; `--offline` touches no network at all.
+    Everything runs on this machine; with `--offline` no network is used.
     """
 
 

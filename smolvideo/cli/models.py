@@ -44,7 +44,7 @@ _json_option = click.option(
 _measure_option = click.option(
     "--measure",
     is_flag=True,
-    help="Measure this machine, if it was not: for memory and seconds in pipes, too.",
+    help="Measure this machine if it was not measured, also in a pipe.",
 )
 _offline_option = click.option("--offline", is_flag=True, help="Touch no network at all.")
 _revision_option = click.option("--revision", metavar="REV", help="Revision of a hub model.")
@@ -61,8 +61,8 @@ _names_argument = click.argument(
 def models(ctx: click.Context, as_json: bool, measure: bool) -> None:
     """List, download, delete and choose models.
 
-    Without a command: the list, with the memory that each needs on this machine, and the predicted
-    seconds to the first word about 50 frames.
+    Without a command: the list, with the peak memory of each model on this machine, and the
+    predicted seconds to the first word about 50 frames.
     """
     if ctx.invoked_subcommand is None:
         show_models(as_json=as_json, measure=measure)
@@ -80,7 +80,7 @@ def models(ctx: click.Context, as_json: bool, measure: bool) -> None:
 @_measure_option
 @debug_option
 def list_models(as_json: bool, measure: bool) -> None:
-    """List the models with a name, and others on this machine."""
+    """List the models with a short name, and others on this machine."""
     show_models(as_json=as_json, measure=measure)
 
 
@@ -93,8 +93,7 @@ def list_models(as_json: bool, measure: bool) -> None:
 def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> None:
     """Describe one model: NAME of the list, a hub id, or a folder.
 
-    What is on this machine describes itself; of what is not, its configuration is fetched, never
-    its weights.
+    A model that is not on this machine has its configuration downloaded, but no weights.
     """
     screen = open_screen()
     with StageProgress(screen) as stages:
@@ -126,13 +125,13 @@ def _with_local_weights(checkpoint: Checkpoint, name: str, revision: str | None)
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16"]),
-    help="Keep a copy of float32 weights that is rounded to bfloat16, and use it: half the disk, "
-    "half the time to load.",
+    help="Store a copy of float32 weights rounded to bfloat16 and use it: half the disk "
+    "space, half the time to load.",
 )
 @click.option(
     "--replace",
     is_flag=True,
-    help="With `--dtype`: delete the published files once the copy was compared with them.",
+    help="With `--dtype`: delete the published files after the copy was compared with them.",
 )
 @click.option("--offline", is_flag=True, help="Refused: a download needs the network.")
 @_json_option
@@ -149,9 +148,9 @@ def pull_models(
 ) -> None:
     """Download models to this machine: each NAME one of the list, or a hub id.
 
-    What is there already is not downloaded again, and a download that broke off is resumed. The
-    free space of the disk is checked before. HF_HOME, HF_ENDPOINT, HF_TOKEN and the proxies of the
-    environment (HTTPS_PROXY, NO_PROXY) are respected.
+    Cached files are not downloaded again, and an interrupted download is resumed. The free disk
+    space is checked first. HF_HOME, HF_ENDPOINT, HF_TOKEN and the proxies of the environment
+    (HTTPS_PROXY, NO_PROXY) are respected.
     """
     _check_pull(names, revision, dtype, replace, offline)
     screen = open_screen()
@@ -293,7 +292,7 @@ def use_model(name: str) -> None:
     """Make a model the default of all commands.
 
     NAME is one of the list, a hub id, a folder, or auto. It is written to the configuration file;
-    `--model` and SMOLVIDEO_MODEL come before it.
+    `--model` and SMOLVIDEO_MODEL override it.
     """
     from smolvideo.cli.config import save_setting
 

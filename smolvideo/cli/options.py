@@ -36,38 +36,43 @@ class ModelFlags(Flags, section="Model"):
         show_envvar=True,
         metavar="NAME",
         shell_complete=complete_models,
-        help="A name of `smolvideo models`, a hub id or a folder. auto is the best on this machine "
-        "that fits it; for drawn scenes it is nano, which is bundled and knows no real footage.",
+        help="A name of `smolvideo models`, a hub id or a folder. auto: the best model on "
+        "this machine that fits its memory; for synthetic scenes nano, which is "
+        "bundled and was not trained on real footage.",
     )
     revision: str | None = flag(metavar="REV", show_default="main", help="Revision of a hub model.")
-    offline: bool = flag(default_from=DownloadOptions, help="Touch no network at all.")
-    yes: bool = flag(help="Download without a question where auto finds no model here.")
+    offline: bool = flag(default_from=DownloadOptions, help="Use no network.")
+    yes: bool = flag(
+        help="Download the proposed model without asking if auto finds none on this machine."
+    )
 
 
 class EngineFlags(ModelFlags, section="Model"):
     """Options of engine, device, dtype and quantization, after those of the checkpoint."""
 
     engine: str = flag(
-        type=click.Choice(["auto", *ENGINES]), default="auto", help="What runs the model."
+        type=click.Choice(["auto", *ENGINES]),
+        default="auto",
+        help="Implementation that runs the model.",
     )
     device: str = flag(
         default="auto",
         metavar="DEVICE",
-        help="cpu, cuda, cuda:1, mps; auto is the fastest there is.",
+        help="cpu, cuda, cuda:1, mps; auto is the fastest available.",
     )
     dtype: str = flag(
         default="auto",
         metavar="DTYPE",
-        help="bfloat16, float16 or float32; auto is what the device is fast in.",
+        help="bfloat16, float16 or float32; auto is the fastest on the device.",
     )
     quantize: str = flag(
         "--quantize",
         "--quantise",
         type=click.Choice(QUANTIZATIONS),
         default=QUANTIZATIONS[0],
-        help="int8: most weights in half the memory of bfloat16; int4: those of the decoder's "
-        "layers in less than a third, others as with int8, and it errs more. For the engine "
-        "native on a CPU.",
+        help="int8: most weights in half the memory of bfloat16. int4: weights of the "
+        "decoder's layers in less than a third, the others as int8; larger errors. "
+        "For the engine native on a CPU.",
     )
 
 
@@ -78,42 +83,43 @@ class SamplingFlags(Flags, section="Frames"):
         default_from=FrameSampling,
         type=IntegerType(min=1),
         metavar="N",
-        help="Most frames, shared by all sources. What does not fit the context is an error "
-        "if you set this; otherwise fewer are taken, with a note.",
+        help="Maximum number of frames, shared by all sources. Too many for the context "
+        "are an error if this option is given; otherwise they are reduced, with a "
+        "note.",
     )
     fps: float | None = flag(
         default_from=FrameSampling,
         type=FloatType(min=0, min_open=True),
         metavar="RATE",
         show_default="spread over the window",
-        help="Frames to look at in a second, not more than --max-frames in all.",
+        help="Frames per second of video, up to --max-frames in total.",
     )
     start: float | RelativeTime | None = flag(
         default_from=FrameSampling,
         type=TimeType(),
         show_default="beginning",
-        help="Where to begin: 90, 1:30, 0:01:30.5 or 50%.",
+        help="Start of the window: 90, 1:30, 0:01:30.5 or 50%.",
     )
     end: float | RelativeTime | None = flag(
-        default_from=FrameSampling, type=TimeType(), show_default="end", help="Where to end."
+        default_from=FrameSampling, type=TimeType(), show_default="end", help="End of the window."
     )
     strategy: Strategy = flag(
         default_from=FrameSampling,
         type=click.Choice(get_args(Strategy)),
-        help="uniform: evenly in time. v1, smolvlm2: as the official code of that family does. "
-        "scenes: a frame or more of every shot. changes: only what differs, most where most "
-        "changes. keyframes: frames that the file stores whole.",
+        help="uniform: evenly spaced in time. v1, smolvlm2: as in the official code of "
+        "that family. scenes: at least one frame per shot. changes: only frames that "
+        "differ from the one before. keyframes: the key frames of the file.",
     )
     seek: Seek = flag(
         default_from=FrameSampling,
         type=click.Choice(get_args(Seek)),
-        help="exact: the frame on screen at each time. keyframes: a quick look at the key "
-        "frames before them, which may be seconds too early.",
+        help="exact: the frame on screen at each time. keyframes: the last key frame "
+        "before it, which is faster and may be seconds too early.",
     )
     reader: str = flag(
         type=click.Choice(["auto", *READERS]),
         default="auto",
-        help="What decodes videos; auto is pyav, and the next where that cannot.",
+        help="Video decoder; auto is pyav, or the next one if pyav cannot read the file.",
     )
 
 
@@ -123,8 +129,8 @@ def geometry_flag(*more: str) -> Any:
         default_from=PromptOptions,
         type=click.Choice([*get_args(Geometry), *more]),
         show_default="official",
-        help="How a frame is fitted to the model's square: as its own pipeline does, squeezed, "
-        "or with bars." + (" none: as a player shows it." if more else ""),
+        help="How a frame is resized to the model's square: as in its own pipeline, "
+        "stretched, or padded with bars." + (" none: as a player shows it." if more else ""),
     )
 
 
@@ -141,19 +147,19 @@ class PromptFlags(Flags, section="Prompt"):
         default_from=PromptOptions,
         type=click.Choice(get_args(PromptFormat)),
         show_default="the model's own",
-        help="How the prompt is laid out.",
+        help="Prompt format.",
     )
     split_images: bool | None = flag(
         "--split-images/--no-split-images",
         default_from=PromptOptions,
         show_default="if alone",
-        help="Cut still pictures into tiles, for small things.",
+        help="Split images into tiles, for small details.",
     )
     subtitles: str | None = flag(
         metavar="FILE|auto",
         show_default="none",
-        help="Give the model the subtitles near the frames: a file (.srt, .vtt, .ass, …), or "
-        "auto for the one beside the video or the text track in it.",
+        help="Add the subtitles near the frames to the prompt: a file (.srt, .vtt, .ass, "
+        "…), or auto for a sidecar file or a text track of the video.",
     )
 
 
@@ -164,7 +170,7 @@ class GenerationFlags(Flags, section="Answer"):
         default_from=GenerationOptions,
         type=IntegerType(min=1),
         metavar="N",
-        help="Longest answer, in tokens.",
+        help="Maximum length of the answer in tokens.",
     )
     temperature: float = flag(
         default_from=GenerationOptions,
@@ -176,27 +182,27 @@ class GenerationFlags(Flags, section="Answer"):
         default_from=GenerationOptions,
         type=FloatType(min=0, max=1, min_open=True),
         metavar="P",
-        help="Sample from the most probable tokens that have this probability together.",
+        help="Sample from the most probable tokens whose total probability reaches P.",
     )
     repetition_penalty: float = flag(
         default_from=GenerationOptions,
         type=FloatType(min=0, min_open=True),
         metavar="X",
-        help="Above 1: what was said becomes less likely.",
+        help="Above 1: tokens that occurred before become less likely.",
     )
     seed: int | None = flag(
         default_from=GenerationOptions,
         type=IntegerType(),
         metavar="N",
-        show_default="a new one each time",
-        help="Where drawing begins: the same seed gives the same answer.",
+        show_default="random",
+        help="Seed of sampling: the same seed gives the same answer.",
     )
     stop: tuple[str, ...] = flag(
         default_from=GenerationOptions,
         multiple=True,
         metavar="TEXT",
         show_default="none",
-        help="End the answer where this appears. Repeatable.",
+        help="Stop string: the answer ends before it. Repeatable.",
     )
 
 
@@ -226,7 +232,7 @@ class DownloadFlags(Flags, section="Download"):
         default_from=DownloadOptions,
         type=IntegerType(min=1),
         metavar="LINES",
-        help="Highest resolution to download.",
+        help="Maximum resolution to download.",
     )
 
     def download_options(self, *, offline: bool) -> DownloadOptions:
@@ -249,9 +255,10 @@ class ListFlags(Flags, section="Sources"):
         type=FilePath(),
         metavar="FILE",
         show_default="none",
-        help="More sources, one a line; - is stdin. Files lie in the folder of FILE or below.",
+        help="More sources, one per line; - is stdin. Files must be in the folder of FILE "
+        "or below.",
     )
-    allow_outside: bool = flag(help="Let the list name files anywhere.")
+    allow_outside: bool = flag(help="Allow files outside of the list's folder.")
 
 
 class ScreenFlags(Flags, section="Terminal"):
@@ -263,11 +270,11 @@ class ScreenFlags(Flags, section="Terminal"):
         default="auto",
         envvar="SMOLVIDEO_FILMSTRIP",
         show_envvar=True,
-        help="How to show the frames the model saw; auto is the best the terminal can.",
+        help="How to show the frames of the model; auto is the best that the terminal supports.",
     )
-    no_filmstrip: bool = flag(help="Short for --filmstrip none.")
-    quiet: bool = flag(excludes=("verbose",), help="Nothing but the answer and errors.")
-    verbose: bool = flag("-v", excludes=("quiet",), help="Settings and the prompt, too.")
+    no_filmstrip: bool = flag(help="Same as --filmstrip none.")
+    quiet: bool = flag(excludes=("verbose",), help="Print only the answer and errors.")
+    verbose: bool = flag("-v", excludes=("quiet",), help="Also print settings and the prompt.")
 
 
 def read_sampling(given: SamplingFlags) -> FrameSampling:

@@ -24,14 +24,14 @@ class OutputFlags(Flags, section="Output"):
         type=FilePath(),
         metavar="FILE",
         show_default="stdout",
-        help="Write the answer to FILE, whole or not at all.",
+        help="Write the answer to FILE, atomically.",
     )
     overwrite: bool = flag(help="Replace an --output that exists.")
     save: Path | None = flag(
         type=FilePath(),
         metavar="FILE",
         show_default="none",
-        help="Append the record of the answer, one JSON line, to FILE.",
+        help="Append the record of the answer to FILE as a JSON line.",
     )
 
 

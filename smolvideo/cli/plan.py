@@ -56,8 +56,8 @@ class PlanQuestionFlags(Flags, section="Question"):
     question: str | None = flag(
         "-q",
         metavar="TEXT",
-        show_default="the last word, if it is no source",
-        help="The question; all that stands alone is then a source.",
+        show_default="the last argument, if it is no source",
+        help="The question; every positional argument is then a source.",
     )
 
 
@@ -85,12 +85,12 @@ class PlanFlags(
 @click.command(cls=SectionCommand)
 @takes(PlanFlags)
 def plan(given: PlanFlags) -> int:
-    """Predict seconds and memory of an answer, before it.
+    """Predict seconds and memory of an answer.
 
     Frames, tokens, peak memory, and the seconds of each stage on this machine: for the model, with
-    fewer frames, and for the published models. With a QUESTION the sources are one prompt, as in
-    `ask`; without one each is a prompt of its own. Nothing is downloaded, and no weights are read.
-    What this machine does in a second is measured once and kept.
+    fewer frames, and for the published models. With a QUESTION the sources form one prompt, as in
+    `ask`; without one each is planned as its own prompt. Nothing is downloaded, and no weights are
+    read. The rates of this machine are measured once and stored.
 
     \b
     smolvideo plan party.mp4 "Who blows out the candles?"

@@ -90,8 +90,8 @@ def summarise(given: SummariseFlags) -> int:
     """Summarise videos: files, folders, URLs, playlists, lists.
 
     SOURCE is a video, a folder (with its subfolders), a pattern in quotes, or the URL of a video or
-    a playlist. With --out the same command goes on where it was broken off, and does only what is
-    new or has changed. A bad file is a record with its error; the run goes on.
+    a playlist. With --out the same command resumes an interrupted run, and computes only what is
+    new or has changed. A bad file gets a record with its error; the run continues.
 
     \b
     smolvideo summarise party.mp4

@@ -113,24 +113,24 @@ class SelectionFlags(ListFlags, section="Sources"):
         type=SinceType(),
         metavar="WHEN",
         show_default="any",
-        help="Only files changed since: 7d, 12h, 30min, 2026-11-01, or the time of a FILE.",
+        help="Only files modified since: 7d, 12h, 30min, 2026-11-01, or the time of a FILE.",
     )
     shuffle: int | None = flag(
         type=IntegerType(min=0),
         metavar="SEED",
         excludes=("watch",),
-        show_default="as typed",
-        help="In an order drawn with this number, the same for the same number.",
+        show_default="as given",
+        help="Shuffle the list; the same seed gives the same order.",
     )
     limit: int | None = flag(
         type=IntegerType(min=1),
         metavar="N",
         show_default="all",
-        help="Only the first N of the list.",
+        help="Only the first N videos.",
     )
     watch: bool = flag(
         excludes=("dry_run", "shuffle", "ray"),
-        help="Go on with videos that appear in the folders, once they are complete. "
+        help="Continue with videos that appear in the folders, once they are complete. "
         "Ctrl-C ends it.",
     )
 
@@ -139,26 +139,26 @@ class SummaryFlags(Flags, section="Summary"):
     """Options of style, windows and frames."""
 
     style: Style = flag(
-        default_from=SummaryOptions, type=click.Choice(get_args(Style)), help="Its form."
+        default_from=SummaryOptions, type=click.Choice(get_args(Style)), help="Form of the summary."
     )
     prompt: str | None = flag(
         metavar="TEXT",
         show_default="that of the style",
-        help="A question of your own in place of the style's.",
+        help="Your own question in place of that of the style.",
     )
     window: float = flag(
         type=WindowType(),
         default=SummaryOptions.window_seconds,
         show_default="60",
-        help="Seconds of a long video that are seen at once; shot changes move the edges. "
-        "What is up to half as long again is seen whole.",
+        help="Window of a long video in seconds; its boundaries move to shot changes. A "
+        "video of up to 1.5 times that length is one window.",
     )
     max_frames: int = flag(
         default_from=SummaryOptions,
         type=IntegerType(min=1),
         metavar="N",
-        help="Most frames of a window. What does not fit the context is an error if you set "
-        "this; otherwise fewer are taken.",
+        help="Maximum number of frames per window. Too many for the context are an error "
+        "if this option is given; otherwise they are reduced.",
     )
     reader: str = flag(
         type=click.Choice(["auto", *READERS]), default="auto", help="What decodes videos."
@@ -173,9 +173,9 @@ class PlaceFlags(Flags, section="Output"):
         type=FilePath(),
         metavar="DIR",
         show_default="text on stdout",
-        help="Write into this folder, where a run that was broken off goes on.",
+        help="Folder of the outputs; an interrupted run is resumed there.",
     )
-    beside: bool = flag(help="Write beside each video.")
+    beside: bool = flag(help="Write next to each video.")
     formats: tuple[str, ...] | None = flag(
         "--format",
         type=FormatsType(),
@@ -187,9 +187,9 @@ class PlaceFlags(Flags, section="Output"):
         type=FilePath(),
         metavar="FILE",
         show_default="summaries.jsonl in the folder",
-        help="Where the records go, one JSON line for each video; - shows them on stdout.",
+        help="File of the records, one JSON line per video; - is stdout.",
     )
-    overwrite: bool = flag(help="Take the place of files that are not of this tool.")
+    overwrite: bool = flag(help="Replace existing files that smolvideo did not write.")
 
 
 class RunFlags(Flags, section="Run"):
@@ -197,7 +197,7 @@ class RunFlags(Flags, section="Run"):
 
     dry_run: bool = flag(excludes=("watch",), help="Show what would be done and what it costs.")
     fail_fast: bool = flag(help="End at the first failure.")
-    retry: bool = flag(help="Do again what failed because of the file itself.")
+    retry: bool = flag(help="Repeat videos that failed because of the file itself.")
     ray: str | None = flag(
         metavar="[ADDRESS]",
         excludes=("watch",),
@@ -208,7 +208,7 @@ class RunFlags(Flags, section="Run"):
     ray_workers: int | None = flag(
         type=IntegerType(min=1),
         metavar="N",
-        show_default="one for each GPU, or for four cores",
+        show_default="one per GPU, or per four cores",
         help="Engines on the cluster.",
     )
 
@@ -216,8 +216,8 @@ class RunFlags(Flags, section="Run"):
 class QuietFlags(Flags, section="Terminal"):
     """Options of verbosity."""
 
-    quiet: bool = flag(excludes=("verbose",), help="Nothing but data and errors.")
-    verbose: bool = flag("-v", excludes=("quiet",), help="Where the time went, too.")
+    quiet: bool = flag(excludes=("verbose",), help="Print only data and errors.")
+    verbose: bool = flag("-v", excludes=("quiet",), help="Also print seconds per stage.")
 
 
 def read_out(given: PlaceFlags) -> Path | None:

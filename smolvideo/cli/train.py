@@ -24,12 +24,12 @@ from smolvideo.train.schedule import TrainOptions
 @click.group()
 @debug_option
 def train() -> None:
-    """Train the bundled model, or draw the sample videos.
+    """Train the bundled model, or render the sample videos.
 
-    nano's world is drawn: up to four things of five shapes and six colours before four backgrounds,
-    of which one may move, appear, disappear or turn another colour; two or three shots of one thing
+    nano's world is drawn: up to four objects of five shapes and six colours on four backgrounds, of
+    which one may move, appear, disappear or change its colour; two or three shots of one object
     each; a word or a number over them. nano is for trying, testing and teaching; it knows nothing
-    of real footage. `smolvideo eval world` examines it.
+    of real footage. `smolvideo eval world` evaluates it.
     """
 
 
@@ -41,7 +41,7 @@ def train() -> None:
     type=FloatType(min=0, min_open=True),
     metavar="N",
     default=default_of(TrainOptions, "minutes"),
-    help="Wall time of the whole course, over all runs that go on with it.",
+    help="Wall time of the whole training, summed over all runs that resume it.",
 )
 @click.option(
     "--out",
@@ -50,7 +50,7 @@ def train() -> None:
     type=FilePath(),
     default=Path("runs/nano"),
     metavar="DIR",
-    help="Where states, curve and checkpoint go; a course found there goes on.",
+    help="Folder of saved states, curve and checkpoint; a training found there is resumed.",
 )
 @click.option(
     "--processes",
@@ -69,17 +69,16 @@ def train() -> None:
     type=IntegerType(),
     metavar="N",
     default=0,
-    help="Of the first weights and of everything that is drawn.",
+    help="Seed of the initial weights and of all drawn scenes.",
 )
 @click.option("--quiet", is_flag=True, cls=SectionOption, help="No progress on stderr.")
 @debug_option
 def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: bool) -> None:
-    """Train nano from nothing, on a world that is drawn as it trains.
+    """Train nano from scratch, on scenes that are rendered during the training.
 
-    First it learns to see, from pictures of which every part is labelled, then to read what is
-    written on some, then to answer. Ctrl-C stops it; the same command goes on with the last state
-    saved. The checkpoint is a folder like any other: `smolvideo ask --model DIR/nano …`. The
-    curves are drawn into DIR/curves.svg.
+    Three stages: labels of image patches, then text in images, then answers to questions. Ctrl-C
+    stops it; the same command resumes from the last saved state. The checkpoint is a folder like
+    any other: `smolvideo ask --model DIR/nano …`. The curves are drawn into DIR/curves.svg.
     """
     from smolvideo.train.nano import train_nano
 
@@ -98,9 +97,9 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
 @click.argument("folder", type=FilePath(), metavar="DIR")
 @debug_option
 def samples(folder: Path) -> None:
-    """Draw the sample videos and their questions into DIR.
+    """Render the sample videos and their questions into DIR.
 
-    Files of the same names there are drawn again.
+    Files of the same names are replaced.
     """
     from smolvideo.train.samples import write_samples
 

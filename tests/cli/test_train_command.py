@@ -33,8 +33,8 @@ def said_by(screen: Output) -> str:
 def test_help_lists_the_recipes() -> None:
     text = run("--help").stdout
     assert "knows nothing of real footage" in " ".join(text.split())
-    assert "nano     Train nano from nothing" in text
-    assert "samples  Draw the sample videos" in text
+    assert "nano     Train nano from scratch" in text
+    assert "samples  Render the sample videos" in text
 
 
 def test_help_of_nano_shows_every_default() -> None:
