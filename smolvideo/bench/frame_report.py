@@ -1,4 +1,4 @@
-"""Compare readers in turns on the same files, against a lower bound (``floor``).
+"""Compare readers, alternating, on the same files, against a lower bound (``floor``).
 
 The lower bound is the time to decode the packets that the wanted frames require, from the key frame
 before each of them on, without opening, seeking or conversion to images.

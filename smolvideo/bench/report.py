@@ -1,4 +1,4 @@
-"""Measure engines in turns, and report their medians and ratios.
+"""Measure engines, alternating, and report their medians and ratios.
 
 Checkpoints may have random weights: speed does not depend on the weights' values.
 """

@@ -1,4 +1,4 @@
-"""The configuration file: defaults of options, checked as if they were typed.
+"""The configuration file: defaults of options, validated like the command line.
 
     model = "smolvlm2-500m"     # of every command that has the option
     [ask]

@@ -1,4 +1,4 @@
-"""``smolvideo doctor``: what works on this machine, and what to do about the rest."""
+"""``smolvideo doctor``: checks of this machine, with a hint for each fault."""
 
 import os
 from collections.abc import Callable, Generator

@@ -1,4 +1,4 @@
-"""The table of ``smolvideo models``: what is known, what is here, what fits, and how long it takes.
+"""The table of ``smolvideo models``: registered and cached checkpoints, memory, seconds.
 
 Memory and seconds are predicted from this machine's measured rates (``smolvideo.cost``), for
 ``FRAMES`` frames and a short question.

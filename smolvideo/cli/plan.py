@@ -1,4 +1,4 @@
-"""``smolvideo plan`` and ``ask --dry-run``: what an answer will cost, before any weight is read."""
+"""``smolvideo plan`` and ``ask --dry-run``: predicted cost of an answer, without weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress

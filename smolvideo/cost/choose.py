@@ -1,4 +1,4 @@
-"""``--model auto``: which checkpoint answers, by what is on this machine, and why.
+"""``--model auto``: choice among the checkpoints on this machine, with its reason.
 
 Drawn videos are nano's. Everything else is for the best published checkpoint that is here, fits the
 free memory, and has its first token within ``MAX_FIRST_TOKEN_SECONDS``: SmolVLM2 before the first

@@ -1,4 +1,4 @@
-"""Rates of this machine: operations and bytes per second of what an answer is made of.
+"""Rates of this machine: operations and bytes per second, for each stage of an answer.
 
 Measured on one layer of the vision tower and one of the decoder, of the shapes of 256M, prepared as
 the engine prepares them: so the rates hold for the kernels, the number of threads and the dtype

@@ -1,4 +1,4 @@
-"""What works on this machine, found out by doing it: each check is isolated in a subprocess.
+"""Checks of this machine: each runs the real feature, isolated in a subprocess.
 
 isolated.py    findings, and the processes with time limits in which checks run
 decoding.py    readers decode bundled clips (``clips/``), whose frames are known

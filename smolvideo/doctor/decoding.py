@@ -1,4 +1,4 @@
-"""Readers decode the bundled clips, and their frames are compared with what was drawn.
+"""Readers decode the bundled clips, and their frames are compared with the drawn originals.
 
 A frame shows four colours and a white bar at the place of its number. The clips are drawn and
 encoded by ``tests/support/doctor_clips.py``.

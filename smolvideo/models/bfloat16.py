@@ -1,4 +1,4 @@
-"""Copies of float32 checkpoints with weights rounded to bfloat16: half the disk, half the reading.
+"""Copies of float32 checkpoints with weights rounded to bfloat16: half the size on disk.
 
 A copy is written beside the original, read back, compared and only then given its name; an error,
 an interrupt or a power cut leaves the original as it was. Rounding is to nearest, ties to even, as

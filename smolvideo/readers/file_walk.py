@@ -1,4 +1,4 @@
-"""Where files joined in one begin and end: recognises formats by their first bytes, steps over the
+"""Boundaries of concatenated files: recognises formats by their first bytes, steps over the
 elements of a file, and searches the next header where that fails.
 
 FFmpeg reads past the end of a file into the next one: it puts the frames of both on one clock, or

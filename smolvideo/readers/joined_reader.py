@@ -1,4 +1,4 @@
-"""Reader for recordings with clock discontinuities: plays their parts on one continued clock.
+"""Reader for recordings with clock discontinuities: plays their parts on one continuous clock.
 
 Each part is a byte range with its own clock, and possibly its own streams. It is opened as a file
 of its own, because seeking by time is unreliable across a discontinuity.

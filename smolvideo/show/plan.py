@@ -1,4 +1,4 @@
-"""Predicted cost of an answer: frames and context, seconds of each stage, and what others take."""
+"""Predicted cost of an answer: frames and context, seconds of each stage, and alternatives."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Questions that only training asks: about single frames, and look-ups that need no video.
+"""Training-only questions: about single frames, and look-ups that need no video.
 
 Single frames: few scenes have events that can be asked by time, and such questions need an ability
 that no other question trains: to keep the contents of the frames apart. Here every movement yields
