@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from smolvideo.sampling import FrameSampling, RelativeTime, sample_frames, sample_times
     from smolvideo.source import DownloadOptions, VideoSource, resolve_source
     from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
-    from smolvideo.video import OpenOptions, Video, aask, aopen, ask
+    from smolvideo.video import AskOptions, OpenOptions, Video, aask, aopen, ask
     from smolvideo.video import open as open
 
 _MODULES = {
@@ -53,7 +53,7 @@ _MODULES = {
     "smolvideo.sampling": "FrameSampling RelativeTime sample_frames sample_times",
     "smolvideo.source": "DownloadOptions VideoSource resolve_source",
     "smolvideo.summaries": "SummaryOptions SummaryRecord summarise",
-    "smolvideo.video": "OpenOptions Video aask aopen ask open",
+    "smolvideo.video": "AskOptions OpenOptions Video aask aopen ask open",
 }
 _LAZY_IMPORTS = {name: module for module, names in _MODULES.items() for name in names.split()}
 """Public name → the module that defines it."""
@@ -63,6 +63,7 @@ __all__ = [
     "Answer",
     "AnswerRecord",
     "AnswerStream",
+    "AskOptions",
     "AsyncAnswerStream",
     "Cancelled",
     "DownloadOptions",

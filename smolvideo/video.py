@@ -58,6 +58,14 @@ class OpenOptions(TypedDict, total=False):
     on_progress: OnProgress
 
 
+class AskOptions(TypedDict, total=False):
+    """Options of a question about an open video; see ``Video.ask``."""
+
+    generation: GenerationOptions | None
+    history: Sequence[Message]
+    on_progress: OnProgress
+
+
 class Video:
     """An open video, or several, with its frames decoded; each question about it stands alone.
 
@@ -161,64 +169,33 @@ class Video:
         """The metadata of the only source. Raises UsageError for several: see ``batches``."""
         return self.frames.metadata
 
-    def ask(
-        self,
-        question: str,
-        *,
-        generation: GenerationOptions | None = None,
-        history: Sequence[Message] = (),
-        on_progress: OnProgress = no_progress,
-    ) -> Answer:
+    def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Return the whole answer.
 
-        ``history`` are earlier questions and answers as messages of ``user`` and ``assistant``, for
-        a question that refers to them; the frames precede the first.
+        ``generation`` replaces the options of the video, and ``on_progress`` is called as the work
+        proceeds. ``history`` are earlier questions and answers as messages of ``user`` and
+        ``assistant``, for a question that refers to them; the frames precede the first.
 
         Raises PromptError for an empty question and where it does not fit the context, ModelError
         where the device fails, and after ``close``.
         """
-        return self.stream(
-            question, generation=generation, history=history, on_progress=on_progress
-        ).result()
+        return self.stream(question, **options).result()
 
-    def stream(
-        self,
-        question: str,
-        *,
-        generation: GenerationOptions | None = None,
-        history: Sequence[Message] = (),
-        on_progress: OnProgress = no_progress,
-    ) -> AnswerStream:
+    def stream(self, question: str, **options: Unpack[AskOptions]) -> AnswerStream:
         """Return the answer as a stream of pieces, generated while it is iterated; see ``ask``."""
-        prepared = self._pack(question, generation or self.generation, history, on_progress)
+        prepared = self._pack(question, **options)
+        on_progress = options.get("on_progress", no_progress)
         return stream_answer(self._session, prepared, on_progress=on_progress)
 
-    async def aask(
-        self,
-        question: str,
-        *,
-        generation: GenerationOptions | None = None,
-        history: Sequence[Message] = (),
-        on_progress: OnProgress = no_progress,
-    ) -> Answer:
+    async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Return the whole answer, computed in a thread; see ``ask``.
 
         Cancelling the task stops generation after the current token. ``on_progress`` is called in
         the thread.
         """
-        stream = self.astream(
-            question, generation=generation, history=history, on_progress=on_progress
-        )
-        return await stream.result()
+        return await self.astream(question, **options).result()
 
-    def astream(
-        self,
-        question: str,
-        *,
-        generation: GenerationOptions | None = None,
-        history: Sequence[Message] = (),
-        on_progress: OnProgress = no_progress,
-    ) -> AsyncAnswerStream:
+    def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncAnswerStream:
         """Return the answer as an asynchronous stream of pieces; see ``AsyncAnswerStream``."""
         with self._lock:
             self._check_open()
@@ -227,15 +204,18 @@ class Video:
             executor = self._executor
 
         def start(report: OnProgress) -> AnswerStream:
-            return self.stream(question, generation=generation, history=history, on_progress=report)
+            with_report: AskOptions = {**options, "on_progress": report}
+            return self.stream(question, **with_report)
 
-        return AsyncAnswerStream(start, executor, on_progress=on_progress)
+        return AsyncAnswerStream(
+            start, executor, on_progress=options.get("on_progress", no_progress)
+        )
 
     def score(self, question: str, answers: Sequence[str], *, with_end: bool = True) -> list[float]:
         """Return the log-likelihood of each text as the answer to ``question``, in order; see
         ``Engine.score``."""
         shortest = replace(self.generation, max_new_tokens=1)
-        prepared = self._pack(question, shortest, (), no_progress)
+        prepared = self._pack(question, generation=shortest)
         return self._session.score(prepared.prompt, answers, with_end=with_end)
 
     def close(self) -> None:
@@ -271,13 +251,15 @@ class Video:
     def _pack(
         self,
         question: str,
-        generation: GenerationOptions,
-        history: Sequence[Message],
-        on_progress: OnProgress,
+        *,
+        generation: GenerationOptions | None = None,
+        history: Sequence[Message] = (),
+        on_progress: OnProgress = no_progress,
     ) -> PreparedPrompt:
         """Pack ``question`` with the decoded frames; with fewer, decoded anew, if need be."""
         self._check_open()
         check_question(question)
+        generation = generation or self.generation
         opened, checkpoint = self._opened, self.engine.checkpoint
         options = opened.prompt_options
         # The frames precede the first of the messages.

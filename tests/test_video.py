@@ -240,6 +240,8 @@ def test_invalid_questions_and_models_are_errors(video: Video) -> None:
         smolvideo.open(None, CIRCLE)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="several texts"):
         video.score(WHAT, "yes")
+    with pytest.raises(TypeError, match="generations"):
+        video.ask(WHAT, generations=None)  # type: ignore[call-arg]
     with pytest.raises(ModelError, match="not on this machine"):
         smolvideo.open("smolvlm2-256m", CIRCLE, download=DownloadOptions(offline=True))
 
