@@ -107,19 +107,12 @@ _MAX_JOURNAL = 64 * 2**20
 """Bytes; far more than any real conversation."""
 
 
-@dataclass(frozen=True)
-class SavedAttachment:
-    """An attachment without its frames: enough to load or decode them again.
-
-    ``shape`` [N, H, W, 3] and ``sha256`` describe the frames; ``size`` and ``mtime_ns`` the source
-    file when it was decoded.
-    """
+@dataclass(frozen=True, kw_only=True)
+class _AttachmentFields:
+    """Fields of an attachment that have the same type in memory and in JSON."""
 
     number: int
-    source: VideoSource
-    sampling: FrameSampling
     turn: int
-    metadata: VideoMetadata
     pts_seconds: tuple[float, ...]
     shape: tuple[int, ...]
     sha256: str
@@ -128,6 +121,19 @@ class SavedAttachment:
     subtitles: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedAttachment(_AttachmentFields):
+    """An attachment without its frames: enough to load or decode them again.
+
+    ``shape`` [N, H, W, 3] and ``sha256`` describe the frames; ``size`` and ``mtime_ns`` the source
+    file when it was decoded.
+    """
+
+    source: VideoSource
+    sampling: FrameSampling
+    metadata: VideoMetadata
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ class EventLog:
         self._append({"settings": settings_to_json(settings)})
 
     def save_attachment(self, look: Attachment) -> None:
-        self._append({"look": _look_as_json(look)})
+        self._append({"look": _attachment_to_json(look)})
         if self.keeps_frames:
             self._looks.append(look)
             self._keep_waiting_frames()
@@ -273,13 +279,13 @@ def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversati
     if "taken_back" in event:
         return replace(kept, turns=kept.turns[:-1])
     if "look" in event:
-        look = _look_from_json(event["look"])
+        look = _attachment_from_json(event["look"])
         others = {other.number: other for other in kept.looks} | {look.number: look}
         return replace(kept, looks=tuple(others[number] for number in sorted(others)))
     return kept
 
 
-def _look_as_json(look: Attachment) -> dict[str, Any]:
+def _attachment_to_json(look: Attachment) -> dict[str, Any]:
     source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
     # File state at decoding time; a folder of frames has none.
     size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
@@ -300,9 +306,9 @@ def _look_as_json(look: Attachment) -> dict[str, Any]:
     }
 
 
-def _look_from_json(content: Mapping[str, Any]) -> SavedAttachment:
+def _attachment_from_json(content: Mapping[str, Any]) -> SavedAttachment:
     known = _known(SavedAttachment, content)
-    check_types(_LookLine, known)
+    check_types(_AttachmentLine, known)
     source = _known(VideoSource, known["source"])
     check_types(_SourceLine, source)
     if not source["path"] or "\0" in source["path"] or source["kind"] not in get_args(MediaKind):
@@ -341,23 +347,13 @@ def _turn_from_json(content: Mapping[str, Any]) -> Turn:
     return Turn(**known)
 
 
-@dataclass(frozen=True)
-class _LookLine:
+@dataclass(frozen=True, kw_only=True)
+class _AttachmentLine(_AttachmentFields):
     """JSON types of an attachment; nested values are checked where they are constructed."""
 
-    number: int
     source: Mapping[str, Any]
     sampling: Mapping[str, Any]
-    turn: int
     metadata: Mapping[str, Any]
-    pts_seconds: tuple[float, ...]
-    shape: tuple[int, ...]
-    sha256: str
-    geometry: str | None = None
-    window: tuple[float, float] | None = None
-    subtitles: str | None = None
-    size: int | None = None
-    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True)
